@@ -1,0 +1,51 @@
+# Two commands do everything on a machine with Python 3.11+ and a C compiler: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+COMPILED := $(shell find san_core -name '*.pyx')
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow test-docker lint format bench golden clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt $(COMPILED)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,pipeline,dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## make .venv with everything in it
+
+demo: $(INSTALLED)  ## the whole pipeline at small scale, no server and no GPU: a report in a few minutes
+	@$(BIN)/python pipeline.py run --preset demo
+
+test: $(INSTALLED)  ## the everyday tests (minutes)
+	@$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)  ## tests of restarts and of scale
+	@$(BIN)/python -m pytest -q -m slow
+
+test-docker: $(INSTALLED)  ## tests in containers, where a docker engine answers
+	@BIN=$(BIN) docker/test.sh
+
+lint: $(INSTALLED)  ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(INSTALLED)  ## put the code into the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+GROUP ?=
+bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
+	@$(BIN)/python -m tests.benchmarks $(GROUP)
+
+golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, step tables
+	@$(BIN)/python -m tests.golden
+
+clean:  ## remove runs and everything built
+	rm -rf runs build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find san_core -name '*.so' -delete -o -name '*.c' -delete

@@ -1,0 +1,92 @@
+"""Images as arrays: the one decoder, encoder and resize that every part of the project shares.
+
+An image is a uint8 array of shape (H, W, 3), RGB, 0-255. Resizing differs between libraries
+(antialiasing, rounding), and a network sees the difference, so there is one implementation here
+and training, texture generation, feature extraction and reports all use it.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+
+
+def decode(data: bytes, *, name: str = "image") -> Pixels:
+    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255.
+
+    Args:
+        data: the whole file.
+        name: how an error calls the image.
+
+    Raises:
+        ValueError: the bytes are not a whole image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
+
+
+def encode_png(image: Pixels) -> bytes:
+    """Lossless PNG bytes of an image (H, W, 3), compressed for speed rather than size."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def encode_jpeg(image: Pixels, *, quality: int) -> bytes:
+    """JPEG bytes of an image (H, W, 3) at a quality of 1-100."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """An image (H, W, 3) at `size` = (rows, columns), bilinear with antialiasing."""
+    if image.shape[:2] == size:
+        return image
+    rows, columns = size
+    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def area_average(image: Pixels, size: int) -> Pixels:
+    """A square texture (T, T, 3) reduced to `size` by averaging whole blocks of texels.
+
+    Textures are reduced this way and never interpolated, since interpolation would mix texels of
+    neighbouring charts, which are different parts of the body.
+
+    Raises:
+        ValueError: the texture is not square, or its side is no multiple of `size`.
+    """
+    rows, columns = image.shape[:2]
+    if rows != columns or rows % size:
+        raise ValueError(
+            f"a texture of {rows}x{columns} cannot be averaged to {size}x{size}: "
+            f"its sides must be equal and a multiple of {size}"
+        )
+    k = rows // size
+    if k == 1:
+        return image
+    means = image.reshape(size, k, size, k, 3).mean(axis=(1, 3), dtype=np.float32)
+    averaged: Pixels = np.rint(means).astype(np.uint8)
+    return averaged
+
+
+def contact_sheet(images: list[Pixels], *, columns: int, cell: tuple[int, int]) -> Pixels:
+    """Images laid out row by row in cells of `cell` = (rows, columns) pixels, on a white ground.
+
+    Returns:
+        One image; its height follows the number of images.
+    """
+    h, w = cell
+    gap = 2
+    n_rows = max(1, -(-len(images) // columns))
+    sheet = np.full((n_rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
+        sheet[y : y + h, x : x + w] = resize(image, cell)
+    return sheet

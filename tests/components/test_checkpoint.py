@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from components.checkpoint import Checkpoint
+
+STATE = {"epoch": 3, "weights": {"a": torch.arange(4.0)}}
+
+
+def test_state_comes_back(tmp_path):
+    Checkpoint(str(tmp_path), {"seed": 0}).save(STATE)
+    state = Checkpoint(str(tmp_path), {"seed": 0}).load()
+    assert state["epoch"] == 3
+    assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
+
+
+def test_another_run_does_not_find_it(tmp_path):
+    Checkpoint(str(tmp_path), {"seed": 0}).save(STATE)
+    assert Checkpoint(str(tmp_path), {"seed": 1}).load() is None
+
+
+def test_the_newest_state_counts(tmp_path):
+    checkpoint = Checkpoint(str(tmp_path), {})
+    checkpoint.save(STATE)
+    checkpoint.save({"epoch": 4})
+    assert checkpoint.load() == {"epoch": 4}
+
+
+def test_discarded_state_is_gone(tmp_path):
+    checkpoint = Checkpoint(str(tmp_path), {})
+    checkpoint.save(STATE)
+    checkpoint.discard()
+    assert checkpoint.load() is None
+
+
+def test_without_a_place_nothing_is_kept():
+    checkpoint = Checkpoint("", {})
+    checkpoint.save(STATE)
+    assert checkpoint.load() is None
+    checkpoint.discard()
+
+
+def test_damaged_state_is_refused(tmp_path):
+    Checkpoint(str(tmp_path), {}).save(STATE)
+    (path,) = tmp_path.rglob("state.pt")
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it to train anew"):
+        Checkpoint(str(tmp_path), {}).load()

@@ -1,0 +1,55 @@
+"""What several test files share: small pictures and image sets made from a seed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from san_core.imageset import ImageSet, Item, write
+from san_core.pixels import Pixels, encode_jpeg, encode_png
+
+
+@pytest.fixture
+def picture() -> Callable[..., Pixels]:
+    """A picture (H, W, 3) of coloured blocks, another for every seed."""
+
+    def make(seed: int, height: int = 32, width: int = 16) -> Pixels:
+        blocks = np.random.default_rng(seed).integers(0, 256, (4, 2, 3), np.uint8)
+        return np.kron(blocks, np.ones((height // 4, width // 2, 1), np.uint8))
+
+    return make
+
+
+@pytest.fixture
+def items(picture: Callable[..., Pixels]) -> Callable[[int], list[Item]]:
+    """Some images of the train split: two identities, two cameras, JPEG."""
+
+    def make(n: int) -> list[Item]:
+        return [
+            Item(
+                name=f"{i:04d}.jpg",
+                data=encode_jpeg(picture(i), quality=90),
+                pid=i % 2,
+                camid=i // 2 % 2,
+                split="train",
+                fields={"frame": i},
+            )
+            for i in range(n)
+        ]
+
+    return make
+
+
+@pytest.fixture
+def small_set(tmp_path: Path, items: Callable[[int], list[Item]]) -> Iterator[ImageSet]:
+    """Seven images in shards of three."""
+    write(tmp_path / "set", items(7), total=7, shard_size=3, provenance={"made_by": "a test"})
+    with ImageSet.open(tmp_path / "set") as images:
+        yield images
+
+
+@pytest.fixture
+def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
+    """The PNG of a 16x16 texture, another for every seed."""
+    return lambda seed: encode_png(picture(seed, 16, 16))

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from san_core.pixels import area_average, contact_sheet, decode, encode_jpeg, encode_png, resize
+
+
+def test_png_comes_back_exactly(picture):
+    assert np.array_equal(decode(encode_png(picture(1))), picture(1))
+
+
+def test_jpeg_comes_back_nearly(picture):
+    # 16 levels: chroma is stored at half the resolution, which blurs the edges of the blocks
+    difference = decode(encode_jpeg(picture(1), quality=95)).astype(int) - picture(1)
+    assert np.abs(difference).mean() < 16
+
+
+def test_truncated_image_is_refused_by_name(picture):
+    data = encode_png(picture(1))
+    with pytest.raises(ValueError, match=r"a\.png: \d+ bytes are not a whole image"):
+        decode(data[: len(data) // 2], name="a.png")
+
+
+def test_resize_takes_rows_then_columns(picture):
+    assert resize(picture(1), (64, 8)).shape == (64, 8, 3)
+    assert resize(picture(1), (32, 16)) is not None
+
+
+def test_resize_averages_when_it_shrinks():
+    checkered = np.indices((64, 64)).sum(0) % 2 * 255
+    small = resize(np.repeat(checkered[..., None], 3, 2).astype(np.uint8), (8, 8))
+    assert small.min() > 100
+    assert small.max() < 155
+
+
+def test_area_average_is_the_mean_of_whole_blocks():
+    texture = np.zeros((4, 4, 3), np.uint8)
+    texture[:2, :2] = [[[0, 0, 0], [10, 0, 0]], [[20, 0, 0], [30, 0, 3]]]
+    small = area_average(texture, 2)
+    # (0 + 10 + 20 + 30) / 4 = 15;  (0 + 0 + 0 + 3) / 4 = 0.75, rounded to 1
+    assert small[0, 0].tolist() == [15, 0, 1]
+    assert small[1:].sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (6, 6, 3)])
+def test_texture_that_is_no_multiple_is_refused(shape):
+    with pytest.raises(ValueError, match=rf"{shape[0]}x{shape[1]} cannot be averaged to 4x4"):
+        area_average(np.zeros(shape, np.uint8), 4)
+
+
+def test_contact_sheet_shows_every_picture(picture):
+    sheet = contact_sheet([picture(i) for i in range(5)], columns=3, cell=(32, 16))
+    assert sheet.shape == (2 * 34 + 2, 3 * 18 + 2, 3)
+    assert np.array_equal(sheet[36:68, 20:36], picture(4))

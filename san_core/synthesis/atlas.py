@@ -1,0 +1,139 @@
+"""The atlas: which point of the body every texel of a texture shows.
+
+A texture is a square tiled without gaps by 12 rectangular charts (front and back of torso and
+head, arms, hands, legs, feet). It is painted at 256x256 and averaged down where smaller ones are
+wanted. This is not the layout of SMPL or SURREAL: textures of another atlas cannot be mixed in.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from san_core.synthesis import _raster
+from san_core.synthesis.body import Floats, Ints, body
+
+ATLAS = "san-atlas-1"  # the name manifests carry; changes whenever a texel changes its meaning
+SIZE = 256  # texels on a side of the painted texture
+SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
+
+
+class Rectangle(NamedTuple):
+    """A chart's texels: columns left to right - 1 and rows top to bottom - 1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False)
+class TexelMap:
+    """Where on the body the N = 256 * 256 texels lie, row by row."""
+
+    face: Ints  # (N,)
+    barycentric: Floats  # (N, 3)
+    chart: NDArray[np.intp]  # (N,)
+    points: Floats  # (N, 3) on the mean person in the rest pose
+
+
+@functools.cache
+def texel_map() -> TexelMap:
+    """The surface point of every texel, baked once a process from the asset's UV coordinates."""
+    people = body()
+    face = np.full((SIZE, SIZE), -1, np.int32)
+    barycentric = np.zeros((SIZE, SIZE, 3), np.float32)
+    _raster.bake(people.uv, people.uv_faces, face, barycentric)
+    flat, share = face.ravel(), barycentric.reshape(-1, 3)
+    corners = people.mean[people.faces[flat]]  # (N, 3 corners, 3)
+    points = np.einsum("nc,nci->ni", share, corners)
+    return TexelMap(flat, share, people.face_chart[flat], points)
+
+
+def chart_rectangle(name: str) -> Rectangle:
+    """The texels of a chart of the 256x256 texture."""
+    people = body()
+    corners = people.uv[people.uv_faces[people.face_chart == people.charts.index(name)]]
+    left, top = np.rint(corners.min(axis=(0, 1))).astype(int)
+    right, bottom = np.rint(corners.max(axis=(0, 1))).astype(int) + 1
+    return Rectangle(int(left), int(top), int(right), int(bottom))
+
+
+def check_texture_size(size: int) -> None:
+    """Raise ValueError unless a painted texture can be averaged to `size` texels on a side."""
+    if size < 1 or SIZE % size:
+        raise ValueError(
+            f"texture size {size} does not divide {SIZE}: "
+            "textures are averaged over whole blocks, so use 32, 64, 128 or 256"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def mirror_index(size: int) -> NDArray[np.intp]:
+    """For every texel, the texel that shows the mirrored point of the body.
+
+    `texture.reshape(-1, 3)[mirror_index(size)].reshape(size, size, 3)` is the texture of the person
+    in the mirror. Found as the nearest texel, within the mirrored chart, to the point reflected in
+    the body's plane of symmetry.
+
+    Returns:
+        (size * size,), read-only.
+
+    Raises:
+        ValueError: size does not divide 256.
+    """
+    check_texture_size(size)
+    chart, points = _blocks(SIZE // size)
+    layout = np.stack(np.divmod(np.arange(size * size), size), axis=1)  # rows and columns
+    index = np.empty(size * size, np.intp)
+    for source, target in enumerate(_mirrored_charts()):
+        texels, candidates = np.flatnonzero(chart == source), np.flatnonzero(chart == target)
+        reflected = points[texels] * np.array([-1, 1, 1], np.float32)
+        nearest = cKDTree(points[candidates]).query(reflected)[1]
+        # Both edges of a chart cut along a seam show one line of the body, and the nearest point
+        # alone may jump from one to the other; a small pull towards the mirrored layout decides.
+        expected = _flipped(layout[texels], layout[candidates][nearest])
+        pull = SEAM_PULL * SIZE / size
+        tree = cKDTree(np.hstack([points[candidates], layout[candidates] * pull]))
+        index[texels] = candidates[tree.query(np.hstack([reflected, expected * pull]))[1]]
+    index.setflags(write=False)
+    return index
+
+
+def _mirrored_charts() -> list[int]:
+    """For every chart the one that shows its mirror image: left and right limbs change places."""
+    charts = body().charts
+    swap = {"L": "R", "R": "L"}
+    sides = [name.rpartition(".") for name in charts]
+    return [
+        charts.index(f"{limb}.{swap[side]}") if limb else index
+        for index, (limb, _, side) in enumerate(sides)
+    ]
+
+
+def _flipped(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where a chart's texels (n, 2) fall when it is laid over its matches, turned as they are."""
+    expected = np.empty_like(texels)
+    for axis in (0, 1):
+        place = texels[:, axis] - texels[:, axis].min()
+        turned = np.cov(texels[:, axis], matches[:, axis])[0, 1] < 0
+        expected[:, axis] = matches[:, axis].min() + (place.max() - place if turned else place)
+    return expected
+
+
+def _blocks(k: int) -> tuple[NDArray[np.intp], Floats]:
+    """Chart (n,) and mean point (n, 3) of every k x k block of texels.
+
+    A block on the border of two charts counts for the one at its centre, and so do its points.
+    """
+    texels, size = texel_map(), SIZE // k
+    tiles = (size, k, size, k)
+    chart = texels.chart.reshape(tiles).swapaxes(1, 2).reshape(size * size, k * k)
+    points = texels.points.reshape(*tiles, 3).swapaxes(1, 2).reshape(size * size, k * k, 3)
+    centre = chart[:, (k // 2) * k + k // 2]
+    own = (chart == centre[:, None])[..., None]
+    mean: Floats = (points * own).sum(axis=1) / own.sum(axis=1)
+    return centre, mean

@@ -1,0 +1,167 @@
+"""Draws a mesh as a camera sees it, with its shadow, over a background.
+
+The camera's frame: x to the right, y away from the camera along the ground, z up. Images are
+drawn with two by two samples a pixel.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from san_core.pixels import Pixels
+from san_core.synthesis import _raster
+from san_core.synthesis.atlas import SIZE
+from san_core.synthesis.body import Floats
+from san_core.synthesis.light import Light, body_openness
+from san_core.synthesis.skirt import Mesh
+
+SAMPLES = 2  # on a side of every pixel; _raster.composite averages 2 x 2
+SKIRT_OPENNESS = 0.95
+NO_UV = np.zeros((0, 0, 2), np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """From where a person is seen and how the crop is set. Angles in radians."""
+
+    azimuth: float  # 0 from the front, pi / 2 from the person's left
+    elevation: float  # of the camera above the person, 0 level
+    distance: float  # metres
+    fill: float  # share of the image's height that the person takes
+    shift: tuple[float, float] = (0.0, 0.0)  # of the person's middle, shares of width and height
+
+
+@dataclass(frozen=True, eq=False)
+class Framed:
+    """A mesh in front of a camera: the crop is set so that the mesh fills it as the view asks."""
+
+    mesh: Mesh
+    view: View
+    size: tuple[int, int]  # rows, columns
+    heading: Floats  # (3, 3) from the body's frame to the camera's
+    tilt: Floats  # (3, 3) by the camera's elevation
+    points: Floats  # (V, 3) in the camera's frame
+    screen: Floats  # (V, 3) column, row, inverse depth
+    scale: float  # pixels a unit of slope
+    axis: tuple[float, float]  # column and row of the optical axis
+
+    @property
+    def horizon(self) -> float:
+        """The row of the horizon, often outside the image."""
+        return self.axis[1] - float(np.tan(self.view.elevation)) * self.scale
+
+
+class Drawing(NamedTuple):
+    """A finished picture before the camera's sensor."""
+
+    image: Floats  # (H, W, 3) RGB, 0-255
+    alpha: Floats  # (H, W) share of each pixel that the mesh covers
+
+
+def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
+    """Put a mesh before a camera; a wide one is shrunk to fit the image's width."""
+    rows, columns = size
+    cos, sin = np.cos(view.azimuth), np.sin(view.azimuth)
+    heading = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], np.float32)
+    cos, sin = np.cos(view.elevation), np.sin(view.elevation)
+    tilt = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], np.float32)
+    middle = 0.5 * (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))
+    points = (mesh.vertices - middle) @ heading.T
+    x, y, inverse = _perspective(points, tilt, view.distance)
+    scale = min(view.fill * rows / np.ptp(y), 0.98 * columns / np.ptp(x))
+    left = columns * (0.5 + view.shift[0]) - scale * 0.5 * (x.max() + x.min())
+    top = rows * (0.5 + view.shift[1]) - scale * 0.5 * (y.max() + y.min())
+    return Framed(
+        mesh=mesh,
+        view=view,
+        size=size,
+        heading=heading,
+        tilt=tilt,
+        points=points,
+        screen=np.stack([x * scale + left, y * scale + top, inverse], axis=1).astype(np.float32),
+        scale=float(scale),
+        axis=(float(left), float(top)),
+    )
+
+
+def _perspective(points: Floats, tilt: Floats, distance: float) -> tuple[Floats, Floats, Floats]:
+    """Slopes right and down of points (V, 3) in the camera's frame, and their inverse depth."""
+    seen = points @ tilt.T
+    inverse: Floats = np.reciprocal(seen[:, 1] + np.float32(distance))
+    return seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse
+
+
+def draw(framed: Framed, texture: Pixels, *, light: Light, background: Floats) -> Drawing:
+    """The framed mesh, lit and textured, over a background (H, W, 3) that takes its shadow."""
+    rows, columns = framed.size
+    normals = framed.mesh.normals @ framed.heading.T
+    rgba = _samples(framed, texture, light.on(normals, _openness(framed.mesh)), NO_UV)
+    image, alpha = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
+    _raster.composite(rgba, background, _shade(framed, light), image, alpha)
+    return Drawing(image, alpha)
+
+
+def uv_pass(framed: Framed) -> Floats:
+    """Which texel each sample shows: (2H, 2W, 2) column and row, -1 off the mesh."""
+    rows, columns = framed.size
+    out = np.full((rows * SAMPLES, columns * SAMPLES, 2), -1, np.float32)
+    dark = np.zeros_like(framed.mesh.vertices)
+    _samples(framed, np.zeros((SIZE, SIZE, 3), np.uint8), dark, out)
+    return out
+
+
+def _samples(framed: Framed, texture: Pixels, light: Floats, uv_out: Floats) -> Pixels:
+    """The samples (2H, 2W, 4) of a framed mesh under light (V, 3), transparent off the mesh."""
+    rows, columns = framed.size
+    rgba = np.zeros((rows * SAMPLES, columns * SAMPLES, 4), np.uint8)
+    nearest = np.zeros(rgba.shape[:2], np.float32)
+    points = framed.screen * np.array([SAMPLES, SAMPLES, 1], np.float32)
+    mesh = framed.mesh
+    _raster.rasterise(
+        points, light, mesh.uv, mesh.faces, mesh.uv_faces, texture, rgba, nearest, uv_out
+    )
+    return rgba
+
+
+def _openness(mesh: Mesh) -> Floats:
+    """How open to the sky the vertices (V,) of a body, and of its skirt if it has one, are."""
+    body = body_openness()
+    openness = np.full(len(mesh.vertices), SKIRT_OPENNESS, np.float32)
+    openness[: len(body)] = body
+    return openness
+
+
+def _shade(framed: Framed, light: Light) -> Floats:
+    """Share of the background's light (H, W) that the person leaves: contact and cast shadow."""
+    height = framed.points[:, 2] - framed.points[:, 2].min()
+    below = framed.points - height[:, None] * np.array([0, 0, 1], np.float32)
+    x, y, z = light.direction
+    cast = framed.points - height[:, None] * np.array([x / z, y / z, 1], np.float32)
+    strength = light.lamp[1] / (light.lamp[1] + light.sky[1])
+    contact = _splat(framed, below, np.exp(-height / 0.15), spread=0.010)
+    shadow = _splat(framed, cast, np.ones_like(height), spread=0.006)
+    shade: Floats = (1 - 0.55 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
+    return shade
+
+
+def _splat(framed: Framed, points: Floats, weights: Floats, *, spread: float) -> Floats:
+    """How densely points cover the image, (H, W), 0 to 1, softened by a share of its height.
+
+    A shadow is soft, so a quarter of the resolution will do.
+    """
+    rows, columns = (-(-side // 4) for side in framed.size)
+    x, y, inverse = _perspective(points, framed.tilt, framed.view.distance)
+    column = np.floor((x * framed.scale + framed.axis[0]) / 4).astype(np.intp)
+    row = np.floor((y * framed.scale + framed.axis[1]) / 4).astype(np.intp)
+    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows) & (inverse > 0)
+    cell = row[inside] * columns + column[inside]
+    count = np.bincount(cell, weights[inside], rows * columns).reshape(rows, columns)
+    # 4,457 vertices of a person cover some 300 cells of a 64-row image several times over.
+    density = count * (4457 / len(points)) * (rows / 64) ** 2
+    soft = gaussian_filter(1 - np.exp(-0.35 * density), max(0.5, spread * framed.size[0]))
+    image = Image.fromarray(soft.astype(np.float32))
+    grown = image.resize(framed.size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(grown)

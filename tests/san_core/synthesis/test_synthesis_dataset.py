@@ -1,0 +1,277 @@
+"""Synthetic data sets: the same bytes in any order, apart in identities, named as Market-1501."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from san_core.pixels import decode
+from san_core.synthesis.dataset import (
+    PitSpec,
+    ReidSpec,
+    over_identities,
+    pit_identity,
+    reid_identity,
+)
+from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
+from san_core.synthesis.wardrobe import dress
+
+SMALL = (64, 32)
+PIT = PitSpec(seed=5, identities=5, meshes=2, image_size=SMALL, texture_size=64, held_out=0.4)
+REID = ReidSpec(seed=5, train_identities=2, test_identities=2, cameras=2, shots=2, image_size=SMALL)
+# Of Torchreid and most code that reads Market-1501.
+MARKET_NAME = re.compile(r"([-\d]+)_c(\d)s\d_\d{6}_\d{2}\.jpg")
+
+
+@pytest.fixture(scope="module")
+def pit():
+    return [pit_identity(PIT, identity) for identity in range(PIT.identities)]
+
+
+@pytest.fixture(scope="module")
+def reid():
+    return [reid_identity(REID, identity) for identity in range(REID.identities)]
+
+
+def fails_at_one(spec, identity):
+    if identity == 1:
+        raise RuntimeError("the painter slipped")
+    return identity
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A set whose making leaves a line in a file."""
+
+    path: Path
+    identities: int
+
+
+def note_threads(ledger, identity):
+    with ledger.path.open("a") as file:
+        file.write(f"{identity}\n")
+    return max(library["num_threads"] for library in threadpool_info())
+
+
+def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
+    ledger = Ledger(tmp_path / "made", 40)
+    results = over_identities(note_threads, ledger, processes=2)
+    first = [next(results) for _ in range(10)]
+    made = ledger.path.read_text().split()
+    assert first == [1] * 10
+    assert 10 <= len(made) <= 10 + 2 * 2  # two a process
+    results.close()
+
+
+def test_samples_do_not_depend_on_what_was_made_before(pit, reid):
+    assert pit_identity(PIT, 3) == pit[3]
+    assert reid_identity(REID, 2) == reid[2]
+
+
+def test_two_processes_make_the_same_bytes_in_order(reid):
+    assert list(over_identities(reid_identity, REID, processes=2)) == reid
+
+
+def test_one_process_makes_identities_in_order(pit):
+    assert list(over_identities(pit_identity, PIT, processes=1)) == pit
+
+
+def test_results_are_made_when_asked_for():
+    made = []
+
+    def note(spec, identity):
+        made.append(identity)
+
+    results = over_identities(note, PIT, processes=1)
+    assert made == []
+    next(results)
+    assert made == [0]
+
+
+def test_another_seed_makes_other_people(pit):
+    other = pit_identity(replace(PIT, seed=6), 0)
+    assert other.texture.data != pit[0].texture.data
+
+
+def test_pairs_and_people_on_cameras_of_one_seed_are_different_people(monkeypatch):
+    seen = []
+
+    def note(looks):
+        seen.append(looks)
+        return dress(looks)
+
+    monkeypatch.setattr("san_core.synthesis.dataset.dress", note)
+    pit_identity(replace(PIT, meshes=1), 0)
+    reid_identity(replace(REID, difficulty="easy", shots=1), 0)
+    pair, person = seen
+    assert pair.details != person.details
+    assert pair.skin != person.skin
+
+
+def test_more_identities_or_meshes_leave_the_others_as_they_are(pit):
+    more = pit_identity(replace(PIT, meshes=3, identities=9, held_out=0.0), 1)
+    assert [shot.data for shot in more.images[:2]] == [shot.data for shot in pit[1].images]
+    assert more.texture.data == pit[1].texture.data
+
+
+def test_pit_images_name_their_texture_and_share_its_split(pit):
+    for identity, made in enumerate(pit):
+        assert made.texture.name == f"{identity:04d}.png"
+        assert [shot.name for shot in made.images] == [
+            f"{identity:04d}_{k:02d}.jpg" for k in (0, 1)
+        ]
+        assert {shot.fields["texture"] for shot in made.images} == {made.texture.name}
+        assert {shot.split for shot in made.images} == {made.texture.split}
+        for shot in made.images:
+            assert set(shot.fields) == {"texture", "azimuth", "elevation", "pose", "background"}
+            assert 0 <= shot.fields["azimuth"] < 360
+
+
+def test_the_held_out_share_of_textures_is_for_validation(pit):
+    splits = [made.texture.split for made in pit]
+    assert splits.count("val") == 2  # 0.4 * 5
+    assert splits.count("train") == 3
+
+
+def test_nothing_is_held_out_on_request_and_at_least_one_otherwise():
+    def count(spec):
+        return sum(pit_identity(spec, i).texture.split == "val" for i in range(spec.identities))
+
+    tiny = replace(PIT, identities=3, meshes=1)
+    assert count(replace(tiny, held_out=0.0)) == 0
+    assert count(replace(tiny, held_out=0.01)) == 1
+    assert count(replace(tiny, held_out=0.99)) == 2
+
+
+def test_files_have_the_sizes_asked_for(pit, reid):
+    assert decode(pit[0].texture.data).shape == (64, 64, 3)
+    assert decode(pit[0].images[0].data).shape == (64, 32, 3)
+    assert decode(reid[0].shots[0].data).shape == (64, 32, 3)
+    assert pit[0].texture.data.startswith(b"\x89PNG")
+    assert reid[0].shots[0].data.startswith(b"\xff\xd8")
+
+
+def test_people_differ_more_than_one_persons_textures_do(pit):
+    textures = [decode(made.texture.data).astype(float) for made in pit]
+    for first in range(len(textures)):
+        for second in range(first):
+            assert np.sqrt(((textures[first] - textures[second]) ** 2).mean()) > 12
+
+
+def test_reid_names_parse_as_market_names(reid):
+    names = [shot.name for made in reid for shot in made.shots]
+    assert len(set(names)) == len(names) == 16  # 4 people x 2 cameras x 2 shots
+    for made in reid:
+        for shot in made.shots:
+            pid, camera = map(int, MARKET_NAME.fullmatch(shot.name).groups())
+            assert (pid, camera - 1) == (shot.pid, shot.camid) == (made.pid, shot.camid)
+
+
+def test_cameras_are_numbered_from_0(reid):
+    assert {shot.camid for made in reid for shot in made.shots} == {0, 1}
+
+
+def test_reid_shots_tell_how_they_were_taken(reid):
+    fields = {"azimuth", "elevation", "pose", "scene", "occluded"}
+    assert all(set(shot.fields) == fields for made in reid for shot in made.shots)
+
+
+def test_people_to_train_on_and_to_test_on_are_apart(reid):
+    by_split = {}
+    for made in reid:
+        for shot in made.shots:
+            by_split.setdefault(shot.split, set()).add(shot.pid)
+    assert by_split["train"] == {1, 2}
+    assert by_split["query"] == by_split["gallery"] == {3, 4}
+
+
+def test_each_test_person_has_one_query_on_every_camera(reid):
+    for made in reid[2:]:
+        for camid in range(REID.cameras):
+            splits = sorted(shot.split for shot in made.shots if shot.camid == camid)
+            assert splits == ["gallery", "query"]
+
+
+def test_with_one_shot_everyone_is_query_on_some_cameras_and_gallery_on_others():
+    spec = replace(REID, train_identities=0, test_identities=3, cameras=3, shots=1)
+    for identity in range(3):
+        shots = reid_identity(spec, identity).shots
+        expected = ["query" if (identity + camid) % 2 == 0 else "gallery" for camid in range(3)]
+        assert [shot.split for shot in shots] == expected
+
+
+def test_a_workers_error_reaches_the_caller():
+    results = over_identities(fails_at_one, PIT, processes=2)
+    assert next(results) == 0
+    with pytest.raises(RuntimeError, match="the painter slipped"):
+        list(results)
+
+
+def test_occlusion_grows_with_difficulty():
+    shares = [level.occlusion for level in DIFFICULTIES.values()]
+    assert shares == sorted(shares)
+    easy = replace(REID, difficulty="easy", train_identities=1, test_identities=0)
+    assert not any(shot.fields["occluded"] for shot in reid_identity(easy, 0).shots)
+
+
+def test_an_unknown_difficulty_lists_those_there_are():
+    message = "no difficulty 'brutal'; there are: easy, normal, hard"
+    with pytest.raises(ValueError, match=message):
+        difficulty("brutal")
+    with pytest.raises(ValueError, match=message):
+        replace(REID, difficulty="brutal")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "seed is -1: at least 0"),
+        ({"identities": 0}, "identities is 0: at least 1"),
+        ({"meshes": 0}, "meshes is 0: at least 1"),
+        ({"image_size": (31, 16)}, "image size 31x16 is too small: at least 32x16"),
+        ({"image_size": (64, 15)}, "image size 64x15 is too small: at least 32x16"),
+        ({"texture_size": 96}, "texture size 96 does not divide 256"),
+        ({"held_out": 1.0}, "held_out is 1.0: a share from 0 to below 1"),
+        ({"held_out": -0.1}, "held_out is -0.1: a share from 0 to below 1"),
+        ({"identities": 1}, "identities is 1: holding some out"),
+    ],
+)
+def test_a_senseless_pit_set_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PIT, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "seed is -1: at least 0"),
+        ({"train_identities": -1}, "train_identities is -1: at least 0"),
+        ({"test_identities": -1}, "test_identities is -1: at least 0"),
+        (
+            {"train_identities": 0, "test_identities": 0},
+            r"train_identities \+ test_identities is 0: at least 1",
+        ),
+        ({"shots": 0}, "shots is 0: at least 1"),
+        ({"image_size": (16, 16)}, "image size 16x16 is too small"),
+        ({"cameras": 1}, "cameras is 1: .* at least 2"),
+        ({"cameras": 10}, "cameras is 10: .* at most 9"),
+    ],
+)
+def test_a_senseless_reid_set_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(REID, **change)
+
+
+def test_an_identity_that_is_not_in_the_set_is_refused():
+    with pytest.raises(ValueError, match="no identity 5: the set has 0 to 4"):
+        pit_identity(PIT, 5)
+    with pytest.raises(ValueError, match="no identity -1: the set has 0 to 3"):
+        reid_identity(REID, -1)
+
+
+def test_fewer_than_one_process_is_refused():
+    with pytest.raises(ValueError, match="processes is 0: at least 1"):
+        over_identities(pit_identity, PIT, processes=0)

@@ -31,7 +31,7 @@ from san_core.pixels import contact_sheet, decode, encode_png
 FORMAT = "san-imageset"
 VERSION = 1
 MAX_SHARD = 1000
-SPLITS = ("train", "val", "query", "gallery")
+SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 

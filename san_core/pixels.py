@@ -27,7 +27,9 @@ def decode(data: bytes, *, name: str = "image") -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG") from error
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from san_core.imageset import MAX_SHARD, Record, canonical_json, number_of_shards, sha256
+from san_core.imageset import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -86,6 +86,18 @@ def share(worker: str, work: Sequence[Unit]) -> list[Unit]:
 def texture_name(image_name: str) -> str:
     """The name of the texture of an image: its own, as PNG."""
     return str(PurePosixPath(image_name).with_suffix(".png"))
+
+
+def texture_item(record: Record, png: bytes) -> Item:
+    """The texture of an image as an item of its own set; the field `image` names the image."""
+    return Item(
+        texture_name(record.name),
+        png,
+        record.pid,
+        record.camid,
+        record.split,
+        {"image": record.name},
+    )
 
 
 def unit_number(sidecar_name: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 
 from san_core.imageset import ImageSet, Item, write
 from san_core.pixels import Pixels, encode_jpeg, encode_png
+from tests.tiny import Tiny, run_all
 
 
 @pytest.fixture
@@ -53,3 +54,9 @@ def small_set(tmp_path: Path, items: Callable[[int], list[Item]]) -> Iterator[Im
 def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
     """The PNG of a 16x16 texture, another for every seed."""
     return lambda seed: encode_png(picture(seed, 16, 16))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The artifacts of a tiny run of all eight steps; not to be changed by a test."""
+    return run_all(tmp_path_factory.mktemp("tiny"))

@@ -15,7 +15,9 @@ def test_every_image_comes_back_as_it_was_packed(tmp_path, items):
         assert [images.read(record) for record in images.records] == [i.data for i in packed]
         assert [
             (r.name, r.pid, r.camid, r.split, dict(r.fields), r.shard) for r in images.records
-        ] == [(i.name, i.pid, i.camid, i.split, dict(i.fields), n // 3) for n, i in enumerate(packed)]
+        ] == [
+            (i.name, i.pid, i.camid, i.split, dict(i.fields), n // 3) for n, i in enumerate(packed)
+        ]
 
 
 def test_shards_open_with_any_tar(small_set):
@@ -144,7 +146,7 @@ def test_name_that_could_leave_the_folder_is_refused(name):
 
 
 def test_name_too_long_for_a_tar_is_refused():
-    with pytest.raises(ValueError, match="image 'x{300}': name is too long"):
+    with pytest.raises(ValueError, match=r"image 'x{300}': name is too long"):
         pack([Item("x" * 300, b"", None, None, "train")], 0, total=1)
 
 
@@ -159,7 +161,7 @@ def test_field_that_hides_a_fixed_one_is_refused():
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, items):
-    with pytest.raises(ValueError, match="1 image names occur twice, such as '0000.jpg'"):
+    with pytest.raises(ValueError, match=r"1 image names occur twice, such as '0000\.jpg'"):
         write(tmp_path, [items(1)[0], items(1)[0]], total=2, provenance={})
 
 

@@ -20,6 +20,11 @@ def test_truncated_image_is_refused_by_name(picture):
         decode(data[: len(data) // 2], name="a.png")
 
 
+def test_what_is_no_image_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"a\.txt: 5 bytes that are no JPEG and no PNG"):
+        decode(b"words", name="a.txt")
+
+
 def test_resize_takes_rows_then_columns(picture):
     assert resize(picture(1), (64, 8)).shape == (64, 8, 3)
     assert resize(picture(1), (32, 16)) is not None

@@ -1,0 +1,64 @@
+"""`python -m components STEP ...`: the command of the images and of a shell alike."""
+
+import sys
+from collections.abc import Sequence
+
+from components.evaluate import evaluate
+from components.extract_features import extract_features
+from components.generate_textures import generate_textures
+from components.make_pit import make_pit
+from components.prepare_reid import prepare_reid
+from components.running import run
+from components.seal_textures import seal_textures
+from components.step import Step, read_docstring
+from components.train_san import train_san
+from components.train_san_pg import train_san_pg
+
+# In the order data flows.
+STEPS: dict[str, Step] = {
+    step.__name__: step
+    for step in (
+        make_pit,
+        prepare_reid,
+        train_san_pg,
+        generate_textures,
+        seal_textures,
+        train_san,
+        extract_features,
+        evaluate,
+    )
+}
+
+# Those that compute on a GPU where there is one: they run in the gpu image.
+GPU_STEPS = frozenset({"train_san_pg", "generate_textures", "train_san", "extract_features"})
+
+
+def usage() -> str:
+    """What `python -m components` says: the steps, each with its first line."""
+    width = max(map(len, STEPS))
+    return "\n".join(
+        [
+            "usage: python -m components STEP [--flag value ...]",
+            "",
+            "steps, in the order data flows:",
+            *(f"  {name:{width}}  {read_docstring(step).summary}" for name, step in STEPS.items()),
+            "",
+            "python -m components STEP --help explains one step.",
+        ]
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the step named first with the words that follow; return the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    name, *words = argv
+    if name not in STEPS:
+        print(f"components: no step {name!r}; there are {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    return run(STEPS[name], words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Embed the images that evaluation needs."""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from components.outputs import finished, write_file
+from components.step import Input, Output
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+def extract_features(
+    dataset: Annotated[Path, Input("Dataset")],
+    model: Annotated[Path, Input("Model")],
+    features: Annotated[Path, Output("Dataset")],
+    references: bool = False,
+) -> None:
+    """Embed the query and gallery images of a data set.
+
+    Args:
+        dataset: the person images, an image set
+        model: the encoder, made by train_san
+        features: features.npy (N, D) float32 and index.csv naming the image of each row
+        references: whether to embed with the untrained encoder too, as untrained.npy
+    """
+    import numpy as np
+
+    from components.machine import device
+    from components.progress import progress
+    from components.staging import identity, open_set
+    from components.training import new_model, read_images
+    from san_core.features import embed
+    from san_core.model import weights
+    from san_core.pixels import Pixels
+
+    loaded = weights.load(model)
+    with TemporaryDirectory(prefix="san-") as scratch, open_set(dataset) as images:
+        records = images.of_split("query", "gallery")
+        pictures = read_images(Path(scratch), "images", images, records, loaded.recipe)
+
+        def batches(what: str) -> Iterator[Pixels]:
+            starts = range(0, len(pictures), BATCH)
+            for start in progress(starts, total=len(starts), unit=f"batches, {what}"):
+                yield np.array(pictures[start : start + BATCH])
+
+        embedded = {"features": embed(loaded.model, batches("trained"), device=device())}
+        if references:
+            untrained = new_model(
+                loaded.recipe, num_classes=loaded.model.num_classes, seed=loaded.facts["seed"]
+            )
+            embedded["untrained"] = embed(untrained, batches("untrained"), device=device())
+    provenance = {
+        "dataset": identity(dataset),
+        "model": weights.fingerprint(model),
+        "recipe": loaded.facts["recipe"],
+        "seed": loaded.facts["seed"],
+        # Compared as they were trained: by direction where the triplet saw directions alone.
+        "metric": "cosine" if loaded.recipe.normalize_triplet else "euclidean",
+    }
+    with finished(features) as folder:
+        for name, rows in embedded.items():
+            np.save(folder / f"{name}.npy", rows)
+        with (folder / "index.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "pid", "camid", "split"])
+            writer.writerows((r.name, r.pid, r.camid, r.split) for r in records)
+        write_file(folder / "features.json", json.dumps(provenance, indent=2) + "\n")
+    log.info("%d images, %d dimensions", *embedded["features"].shape)

@@ -1,0 +1,141 @@
+"""Writing what a step produces, so that nothing half-written is ever believed.
+
+A path exists only when it is whole: work is done under another name beside it, flushed to disk
+and renamed. `executor_output` tells KFP what was written: it shows the metadata of artifacts, and
+of a Metrics artifact nothing but its metadata.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
+_MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """A new directory to fill, which becomes `path` when the block ends without an exception.
+
+    An older `path` is replaced. What a killed predecessor left behind is removed. Two processes
+    must not write the same `path` at once.
+    """
+    unfinished = _beside(path, "unfinished")
+    replaced = _beside(path, "replaced")
+    _remove(unfinished)
+    _remove(replaced)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        _flush(unfinished)
+    except BaseException:
+        _remove(unfinished)
+        raise
+    if path.exists():  # a directory that is not empty cannot be renamed over
+        path.rename(replaced)
+    unfinished.rename(path)
+    _flush_entry(path.parent)
+    _remove(replaced)
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write a file at once or not at all; text is UTF-8. Missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _beside(path, "unfinished")
+    with unfinished.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    _flush_entry(path.parent)
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -> None:
+    """Write figures as a JSON object, in the order given.
+
+    Raises:
+        ValueError: a figure is not finite; JSON, and so KFP, has no word for it.
+    """
+    for name, value in metrics.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"metric {name!r} is {value}, which is not a finite number")
+    write_file(path, json.dumps(dict(metrics), indent=2, ensure_ascii=False) + "\n")
+
+
+def executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Path]) -> None:
+    """Write KFP's executor_output.json: name, URI and metadata of every output artifact.
+
+    Args:
+        executor_input: what KFP passed as `{{$}}`
+        written: where the step wrote each output artifact
+    """
+    declared = executor_input["outputs"].get("artifacts") or {}
+    artifacts = {}
+    for name, found in declared.items():
+        artifact = found["artifacts"][0]
+        is_metrics = artifact.get("type", {}).get("schemaTitle") == "system.Metrics"
+        path = written.get(name, local_path(artifact))
+        entry = {
+            "name": artifact.get("name", ""),
+            "uri": artifact["uri"],
+            "metadata": json.loads(path.read_bytes()) if is_metrics else _facts(path),
+        }
+        artifacts[name] = {"artifacts": [entry]}
+    write_file(
+        Path(executor_input["outputs"]["outputFile"]),
+        json.dumps({"artifacts": artifacts}, indent=2, ensure_ascii=False) + "\n",
+    )
+
+
+def local_path(artifact: Mapping[str, Any]) -> Path:
+    """Where an artifact of the executor input is found on this machine."""
+    custom = artifact.get("customPath") or artifact.get("custom_path")
+    uri = str(custom or artifact["uri"])
+    for scheme, mount in _MOUNTS.items():
+        if uri.startswith(scheme):
+            return Path(mount + uri.removeprefix(scheme))
+    return Path(uri.removeprefix("file://"))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a directory's manifest says that is worth showing beside the artifact."""
+    manifest = path / "manifest.json"
+    if not manifest.is_file():
+        return {}
+    data = manifest.read_bytes()
+    document = json.loads(data)
+    facts = {key: document[key] for key in ("count", "uri") if key in document}
+    return {**facts, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.name}.{what}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file and directory under `folder`, and itself, to disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _flush_entry(Path(parent, name))
+        _flush_entry(Path(parent))
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""Bring a person re-identification data set into the one image format."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from components.outputs import finished
+from components.step import Output
+
+if TYPE_CHECKING:
+    from san_core.data.records import Listed
+    from san_core.imageset import Item
+    from san_core.synthesis.dataset import ReidSpec
+
+log = logging.getLogger(__name__)
+
+
+def prepare_reid(
+    reid: Annotated[Path, Output("Dataset")],
+    dataset: str = "synthetic",
+    source: str = "",
+    difficulty: str = "normal",
+    identities: int = 300,
+    cameras: int = 6,
+    shots: int = 3,
+    image_height: int = 256,
+    seed: int = 0,
+) -> None:
+    """Bring a person re-identification data set into the one image format.
+
+    Args:
+        reid: the data set, as an image set with splits train, query and gallery
+        dataset: what to prepare: synthetic, or market1501 for a folder in that layout
+        source: folder of the data set; not used for synthetic
+        difficulty: how hard synthetic people are to tell apart: easy, normal or hard
+        identities: number of synthetic people; a third of them is held out for testing
+        cameras: number of synthetic cameras
+        shots: pictures of a synthetic person by each camera
+        image_height: rows of a synthetic picture; it is half as wide
+        seed: seed of every random choice in synthetic pictures
+    """
+    from dataclasses import asdict
+
+    from san_core.data.records import summary, summary_text
+    from san_core.imageset import ImageSet, write
+    from san_core.synthesis.dataset import ReidSpec
+
+    if dataset not in ("synthetic", "market1501"):
+        raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501")
+    provenance: dict[str, object] = {"made_by": "prepare_reid", "dataset": dataset}
+    if dataset == "synthetic":
+        spec = ReidSpec(
+            seed=seed,
+            train_identities=identities - identities // 3,
+            test_identities=identities // 3,
+            cameras=cameras,
+            shots=shots,
+            image_size=(image_height, image_height // 2),
+            difficulty=difficulty,
+        )
+        provenance["spec"] = asdict(spec)
+        total = identities * cameras * shots
+        images = _synthetic(spec)
+    else:
+        listed = _listed(source)
+        total = len(listed)
+        images = _read(listed)
+    with finished(reid) as folder:
+        write(folder, images, total=total, provenance=provenance)
+    for line in summary_text(summary(ImageSet.open(reid).records)).splitlines():
+        log.info("%s", line)
+
+
+def _synthetic(spec: "ReidSpec") -> "Iterator[Item]":
+    """Pictures of people who do not exist, by cameras that do not either."""
+    from components.machine import cores
+    from components.progress import progress
+    from san_core.imageset import Item
+    from san_core.synthesis.dataset import over_identities, reid_identity
+
+    people = over_identities(reid_identity, spec, processes=cores())
+    total = spec.train_identities + spec.test_identities
+    for person in progress(people, total=total, unit="identities"):
+        for shot in person.shots:
+            yield Item(shot.name, shot.data, shot.pid, shot.camid, shot.split, shot.fields)
+
+
+def _listed(source: str) -> "list[Listed]":
+    """What the data set in the folder `source` consists of."""
+    from san_core.data import market1501
+
+    if not source:
+        raise ValueError("dataset market1501 needs --source, the folder it is in")
+    return market1501.listing(Path(source))
+
+
+def _read(listed: "Sequence[Listed]") -> "Iterator[Item]":
+    """The images of a listing, each decoded once so that no damaged one goes further."""
+    from components.progress import progress
+    from san_core.imageset import Item
+    from san_core.pixels import decode
+
+    for image in progress(listed, total=len(listed), unit="images"):
+        data = image.read()
+        decode(data, name=image.name)
+        yield Item(image.name, data, image.pid, image.camid, image.split)

@@ -1,0 +1,83 @@
+"""`python -m components.readme`: bring the generated tables of the README files up to date.
+
+A generated part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it with what
+the declarations of the steps give.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from components.__main__ import GPU_STEPS, STEPS
+from components.code import ROOT
+from components.outputs import write_file
+from components.step import Parameter, as_word, parameters, read_docstring
+
+FILES = ("README.md", "components/README.md")
+
+
+def table() -> str:
+    """The steps with their artifacts: Markdown, a row a step."""
+    rows = ["| step | what it does | in | out | image |", "|---|---|---|---|---|"]
+    for name, step in STEPS.items():
+        declared = parameters(step)
+        inputs = ", ".join(_bracketed(p) for p in declared if p.is_input) or "–"
+        outputs = ", ".join(p.name for p in declared if p.is_output)
+        image = "gpu" if name in GPU_STEPS else "cpu"
+        summary = read_docstring(step).summary
+        rows.append(f"| `{name}` | {summary} | {inputs} | {outputs} | {image} |")
+    return "\n".join([*rows, "", "[ ] may be left out."])
+
+
+def reference() -> str:
+    """Every flag of every step: Markdown, a section a step."""
+    sections = []
+    for name, step in STEPS.items():
+        rows = [f"### {name}", "", read_docstring(step).text, ""]
+        rows += ["| flag | type | default | meaning |", "|---|---|---|---|"]
+        rows += [
+            f"| `{p.flag}` | {_type(p)} | {_default(p)} | {p.help.replace('|', chr(92) + '|')} |"
+            for p in parameters(step)
+        ]
+        sections.append("\n".join(rows))
+    return "\n\n".join(sections)
+
+
+PARTS: dict[str, Callable[[], str]] = {"steps": table, "parameters": reference}
+
+
+def renewed(text: str) -> str:
+    """A README with its generated parts made anew."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        part = f"{begin}\n{make()}\n{end}".replace("\\", r"\\")  # sub reads backslashes
+        text = re.sub(f"{begin}.*?{end}", part, text, flags=re.DOTALL)
+    return text
+
+
+def _bracketed(p: Parameter) -> str:
+    return p.name if p.is_required else f"[{p.name}]"
+
+
+def _type(p: Parameter) -> str:
+    if p.artifact is None:
+        return p.type.__name__
+    return f"{'output' if p.is_output else 'input'} {p.artifact.kind}"
+
+
+def _default(p: Parameter) -> str:
+    if p.is_required:
+        return "required"
+    return "–" if p.default in (None, "") else f"`{as_word(p.default)}`"
+
+
+def main(root: Path = ROOT) -> None:
+    """Renew every README that has generated parts."""
+    for name in FILES:
+        file = root / name
+        if file.is_file():
+            write_file(file, renewed(file.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()

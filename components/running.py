@@ -1,0 +1,175 @@
+"""Running one step as a process: arguments in, exit status and log lines out.
+
+Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 130: Ctrl-C.
+143: SIGTERM. Anything that is not a user's mistake is a defect and shows its traceback.
+"""
+
+import argparse
+import io
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from components import outputs
+from components.step import Step, command_line, parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN_CODE = (ROOT / "components", ROOT / "san_core")
+SECONDS_TO_CLEAN_UP = 5.0
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; not an Exception, so that no step swallows it."""
+
+
+def run(step: Step, argv: Sequence[str]) -> int:
+    """Run one step with the words of its command line; return the exit status.
+
+    Raises:
+        Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
+    """
+    parser = command_line(step)
+    try:
+        values = vars(parser.parse_args(argv))
+        executor_input = _read_executor_input(parser, values.pop("executor_input"))
+    except SystemExit as stop:  # argparse has written its help or its message
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        with _logging_to_stderr(), _terminated_by_sigterm():
+            _run(step, values, executor_input)
+    except Terminated:
+        return _fail(step, "stopped by SIGTERM", status=143)
+    except KeyboardInterrupt:
+        return _fail(step, "stopped by Ctrl-C", status=130)
+    except OSError as error:
+        return _fail(step, _describe(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "components", "san_core"):
+            raise
+        return _fail(step, f"needs the Python package {package}, which is not installed here")
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        return _fail(step, str(error))
+    return 0
+
+
+def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None) -> None:
+    """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
+    declared = parameters(step)
+    if executor_input is not None:
+        for p in declared:
+            if p.is_input and values[p.name] is None:
+                values[p.name] = _passed_artifact(executor_input, p.name)
+    written = {p.name: values[p.name] for p in declared if p.is_output}
+    for path in written.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    step(**values)
+    if executor_input is not None:
+        outputs.executor_output(executor_input, written)
+
+
+def _read_executor_input(
+    parser: argparse.ArgumentParser, text: str | None
+) -> dict[str, Any] | None:
+    """KFP's executor input, or None for a run by hand."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        parser.error(f"argument --executor-input: not JSON ({error})")
+    if not isinstance(found, dict) or "outputFile" not in found.get("outputs", {}):
+        parser.error("argument --executor-input: has no outputs.outputFile; KFP writes one")
+    return found
+
+
+def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | None:
+    """Where an optional input artifact lies, or None if the pipeline did not pass it.
+
+    Optional artifacts are never among the arguments: there KFP writes the word `null` for an
+    absent one.
+    """
+    passed = (executor_input.get("inputs", {}).get("artifacts") or {}).get(name) or {}
+    artifacts = passed.get("artifacts") or []
+    return outputs.local_path(artifacts[0]) if artifacts else None
+
+
+def _fail(step: Step, message: str, *, status: int = 1) -> int:
+    """Say in one line on stderr why the step ends."""
+    sys.stderr.write(f"{step.__name__}: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    return status
+
+
+def _describe(error: OSError) -> str:
+    """`path: what is wrong with it` instead of `[Errno 2] ...: 'path'`."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    other = f" -> {error.filename2}" if error.filename2 is not None else ""
+    return f"{error.filename}{other}: {error.strerror}"
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether our own code raised it, so that its message is meant for the user."""
+    frames = traceback.extract_tb(error.__traceback__)
+    source = Path(frames[-1].filename).resolve()
+    return any(source.is_relative_to(folder) for folder in OWN_CODE)
+
+
+@contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    """One line a message, with the time, in UTF-8; the process is left as it was found."""
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+@contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into Terminated, which gives the step some seconds to clean up.
+
+    As process 1 of a container there is no default action, so a handler is what makes it stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own_process = os.getpid()
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own_process:  # a forked worker, which has nothing to clean up
+            os._exit(143)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for child in multiprocessing.active_children():
+            child.kill()  # else a pool would be waited for until its work is done
+        deadline = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, (143,))
+        deadline.daemon = True
+        deadline.start()
+        raise Terminated
+
+    former = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -1,0 +1,186 @@
+"""Make sure that every texture is there and whole, and say so in a manifest."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from components.outputs import finished
+from components.step import Input, Output
+
+if TYPE_CHECKING:
+    from components.storage import Storage
+    from components.texture_store import Finished
+    from san_core.imageset import Record
+    from san_core.texture_set import Unit
+
+log = logging.getLogger(__name__)
+
+
+def seal_textures(
+    dataset: Annotated[Path, Input("Dataset")],
+    textures: Annotated[Path, Output("Dataset")],
+    destination: str,
+    generator: Annotated[Path | None, Input("Model")] = None,
+    split: str = "train",
+    shard_size: int = 1000,
+    precision: str = "float32",
+    source: str = "",
+    prune: bool = False,
+) -> None:
+    """Seal generated textures: check that every shard is there and whole, then write a manifest.
+
+    With a source instead of a generator, pack a folder of ready-made textures, matched to the
+    images by file name.
+
+    Args:
+        dataset: the person images the textures belong to
+        textures: the sealed manifest, which says where the shards are
+        destination: folder or URI given to generate_textures
+        generator: SAN-PG, as given to generate_textures
+        split: which images have a texture, as given to generate_textures
+        shard_size: images per shard, as given to generate_textures
+        precision: as given to generate_textures
+        source: folder of ready-made textures to pack instead of generated ones
+        prune: whether to delete shards that the manifest does not name
+    """
+    from components.staging import identity, open_set
+    from components.storage import open_storage
+    from components.texture_store import finished_units
+    from components.texture_store import prune as prune_shards
+    from san_core.imageset import manifest, manifest_bytes
+    from san_core.texture_set import TextureSettings, units
+
+    if (generator is None) == (not source):
+        raise ValueError(
+            "either a generator or a source folder of textures is needed, and not both"
+        )
+    with open_set(dataset, verify=False) as images:
+        records = images.of_split(split)
+    made = _described_by(generator) if generator else _found_in(Path(source), records)
+    settings = TextureSettings(
+        source=made.sha256,
+        dataset=identity(dataset),
+        split=split,
+        texture_size=made.texture_size,
+        shard_size=shard_size,
+        precision=precision,
+    )
+    storage = open_storage(destination, settings.folder)
+    work = units(records, shard_size)
+    if made.files:
+        _pack(work, made.files, storage)
+    done = finished_units(storage)
+    _check_complete(work, done, where=storage.uri)
+    content = manifest(
+        {done[unit.number].name: done[unit.number].data for unit in work},
+        provenance={"settings": asdict(settings), "atlas": made.atlas},
+        fingerprint=settings.fingerprint,
+    )
+    storage.put("manifest.json", manifest_bytes(content))
+    with finished(textures) as folder:
+        travelling = manifest_bytes({**content, "uri": storage.uri})
+        (folder / "manifest.json").write_bytes(travelling)
+    log.info("sealed %d textures in %d shards at %s", len(records), len(work), storage.uri)
+    if prune:
+        log.info("deleted %d files the manifest does not name", prune_shards(storage, done))
+
+
+class _Made(NamedTuple):
+    """What textures come from: a generator's weights, or ready-made files by image name."""
+
+    sha256: str
+    texture_size: int
+    atlas: str | None
+    files: Mapping[str, Path]
+
+
+def _described_by(generator: Path) -> _Made:
+    """What a trained generator says of its textures."""
+    from san_core.model.saved import describe, fingerprint
+
+    recipe, facts = describe(generator)
+    return _Made(fingerprint(generator), recipe.texture_size, facts.get("atlas"), {})
+
+
+def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
+    """Ready-made textures, matched to the images by file name without its suffix.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or images have no texture in it.
+        ValueError: two files match one image, or they are not all squares of one size.
+    """
+    from san_core.imageset import canonical_json, sha256
+    from san_core.pixels import decode
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder of textures")
+    by_stem: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+            if path.stem in by_stem:
+                raise ValueError(f"{by_stem[path.stem]} and {path} are textures of one name")
+            by_stem[path.stem] = path
+    missing = [r.name for r in records if Path(r.name).stem not in by_stem]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(records)} images have no texture there,"
+            f" such as {missing[0]}"
+        )
+    files = {record.name: by_stem[Path(record.name).stem] for record in records}
+    digests: dict[str, str] = {}
+    shapes: dict[tuple[int, ...], Path] = {}
+    for name, path in files.items():
+        data = path.read_bytes()
+        digests[name] = sha256(data)
+        shapes.setdefault(decode(data, name=str(path)).shape[:2], path)
+    if len(shapes) > 1 or any(s[0] != s[1] for s in shapes):
+        found = ", ".join(f"{s[1]}x{s[0]} ({path.name})" for s, path in shapes.items())
+        raise ValueError(f"{folder}: textures must be squares of one size; found {found}")
+    side = next(iter(shapes))[0]
+    return _Made(sha256(canonical_json(digests)), side, None, files)
+
+
+def _pack(work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage") -> None:
+    """Pack ready-made textures into shards, leaving those that are there already."""
+    from components.texture_store import finished_units, put_shard
+    from san_core.imageset import pack
+    from san_core.pixels import decode, encode_png
+    from san_core.texture_set import texture_item
+
+    done = finished_units(storage)
+    for unit in work:
+        if unit.number in done:
+            continue
+        items = [
+            texture_item(record, encode_png(decode(files[record.name].read_bytes())))
+            for record in unit.records
+        ]
+        put_shard(storage, pack(items, unit.number, total=unit.total))
+
+
+def _check_complete(work: "Sequence[Unit]", done: "Mapping[int, Finished]", *, where: str) -> None:
+    """Every unit must be there and hold the textures of exactly its images.
+
+    Raises:
+        FileNotFoundError: units are missing; the line names them.
+        ValueError: a shard holds other textures than it should.
+    """
+    from san_core.texture_set import texture_name
+
+    missing = [unit.number for unit in work if unit.number not in done]
+    if missing:
+        shown = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+        raise FileNotFoundError(
+            f"{where}: {len(missing)} of {len(work)} shards of textures are missing ({shown});"
+            " run generate_textures again, it makes only those"
+        )
+    for unit in work:
+        images: list[dict[str, Any]] = json.loads(done[unit.number].data)["images"]
+        if [i["name"] for i in images] != [texture_name(r.name) for r in unit.records]:
+            raise ValueError(
+                f"{where}: {done[unit.number].name} holds textures of other images;"
+                " delete it and run generate_textures again"
+            )

@@ -1,0 +1,175 @@
+"""Augmentation of whole batches on the device, with one draw for every image.
+
+Legend: B batch, H W rows and columns, T texels a side. Images enter as uint8 (B, H, W, 3) RGB and
+leave as float32 (B, 3, H, W), ImageNet-normalised, in channels-last layout. Everything but the
+normalisation works on bytes, which is several times faster on a CPU. Random numbers are drawn on
+the CPU, so every device sees the same augmentation.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from san_core.recipe import Recipe
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MEAN_COLOUR = (124, 116, 104)  # IMAGENET_MEAN as a pixel
+
+_ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
+_ENLARGED_SHARE = 0.5
+_ERASED_AREA = (0.02, 0.4)  # share of the image (Zhong et al. 2020, and the official code)
+_ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
+
+
+class Views(NamedTuple):
+    """An augmented batch."""
+
+    images: Tensor  # (B, 3, H, W) float32
+    flipped: Tensor  # (B,) bool, on the images' device
+
+
+class Targets(NamedTuple):
+    """Texture targets of an augmented batch."""
+
+    textures: Tensor  # (B, 3, T, T) float32 in [-1, 1]
+    keep: Tensor  # (B,) bool: the texture is that of the (possibly mirrored) image
+
+
+class _Draw(NamedTuple):
+    """An image's uniform numbers in [0, 1), one for each purpose."""
+
+    flip: float
+    enlarge: float
+    crop_row: float
+    crop_column: float
+    erase: float
+    erase_area: float
+    erase_ratio: float
+    erase_row: float
+    erase_column: float
+
+
+def normalise(images: Tensor) -> Tensor:
+    """ImageNet-normalised float32 (B, 3, H, W) of RGB pixels uint8 (B, H, W, 3)."""
+    batch, height, width = images.shape[:3]
+    # A row of pixels is one long vector: broadcasting over three colours would be slow.
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
+    std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
+    rows = images.reshape(batch, height, width * 3).float()
+    normalised = torch.addcmul(-mean / std, rows, 1 / (255 * std))
+    return normalised.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+
+
+def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Views:
+    """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
+
+    What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
+    same numbers whatever the recipe switches on or off.
+
+    Args:
+        images: uint8, on any device.
+        recipe: its flip, crop, crop_pad and erasing.
+        generator: a CPU generator.
+    """
+    table = torch.rand(len(images), len(_Draw._fields), generator=generator)
+    draws = [_Draw(*row) for row in table.tolist()]
+    mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8, device=images.device)
+    views = _cropped(images, draws, recipe, mean)
+    for view, draw in zip(views, draws, strict=True):
+        if draw.flip < recipe.flip:
+            view.copy_(view.flip(1))
+        if draw.erase < recipe.erasing:
+            _erase(view, draw, mean)
+    flipped = torch.tensor([draw.flip < recipe.flip for draw in draws], device=images.device)
+    return Views(normalise(views), flipped)
+
+
+def texture_targets(textures: Tensor, flipped: Tensor, *, mirror_index: Tensor | None) -> Targets:
+    """Targets for a batch: a mirrored person has the mirrored texture.
+
+    textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror_index: (T * T,) int64, the texel each
+    texel of the mirrored texture is taken from; where it is unknown (None), flipped samples are
+    marked as not to be kept.
+    """
+    texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    targets = texels.float()
+    if mirror_index is not None:
+        for row in flipped.nonzero().flatten().tolist():
+            targets[row] = texels[row].index_select(0, mirror_index)
+    targets.mul_(1 / 127.5).sub_(1)
+    keep = ~flipped if mirror_index is None else torch.ones_like(flipped)
+    return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)
+
+
+def _cropped(images: Tensor, draws: list[_Draw], recipe: Recipe, mean: Tensor) -> Tensor:
+    """A crop of every image, of the image's own size."""
+    if recipe.crop == "translate":
+        return _translated(images, draws)
+    if recipe.crop == "pad":
+        return _shifted(images, draws, recipe.crop_pad, mean)
+    return images.clone()
+
+
+def _shifted(images: Tensor, draws: list[_Draw], pad: int, mean: Tensor) -> Tensor:
+    """Windows of images padded by `pad` pixels on every side."""
+    height, width = images.shape[1:3]
+    views = mean.expand_as(images).contiguous()
+    for view, image, draw in zip(views, images, draws, strict=True):
+        down = _whole(draw.crop_row, 2 * pad) - pad
+        right = _whole(draw.crop_column, 2 * pad) - pad
+        part = image[max(0, -down) : height - down, max(0, -right) : width - right]
+        top, left = max(0, down), max(0, right)
+        view[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return views
+
+
+def _translated(images: Tensor, draws: list[_Draw]) -> Tensor:
+    """Windows of images enlarged by 1.125, for half of them; the others as they are."""
+    height, width = images.shape[1:3]
+    chosen = [i for i, draw in enumerate(draws) if draw.enlarge < _ENLARGED_SHARE]
+    views = images.clone()
+    if not chosen:
+        return views
+    tall, wide = round(height * _ENLARGE), round(width * _ENLARGE)
+    for i, large in zip(chosen, _resized(images[chosen], (tall, wide)), strict=True):
+        top = _whole(draws[i].crop_row, tall - height)
+        left = _whole(draws[i].crop_column, wide - width)
+        views[i] = large[top : top + height, left : left + width]
+    return views
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, uint8 in and out; CUDA has no such kernel for bytes and takes the long way."""
+    channels_first = images.permute(0, 3, 1, 2)
+    if images.is_cuda:
+        channels_first = channels_first.float()
+    large = functional.interpolate(channels_first, size=size, mode="bilinear")
+    if images.is_cuda:
+        large = large.round().to(torch.uint8)
+    return large.permute(0, 2, 3, 1)
+
+
+def _erase(view: Tensor, draw: _Draw, mean: Tensor) -> None:
+    """Fill one random box of a view (H, W, 3)."""
+    height, width = view.shape[:2]
+    area = _between(_ERASED_AREA, draw.erase_area) * height * width
+    ratio = _between(_ERASED_RATIO, draw.erase_ratio)
+    # A box that would not fit is cut to the image, where the official code draws again.
+    rows = min(height, max(1, round((area * ratio) ** 0.5)))
+    columns = min(width, max(1, round((area / ratio) ** 0.5)))
+    top = _whole(draw.erase_row, height - rows)
+    left = _whole(draw.erase_column, width - columns)
+    view[top : top + rows, left : left + columns] = mean
+
+
+def _whole(uniform: float, highest: int) -> int:
+    """A whole number 0 ... highest from a uniform draw in [0, 1)."""
+    return int(uniform * (highest + 1))
+
+
+def _between(bounds: tuple[float, float], uniform: float) -> float:
+    low, high = bounds
+    return low + (high - low) * uniform

@@ -1,0 +1,95 @@
+"""Which images make up the batches of an epoch: P identities of K images, or plain shuffling.
+
+Every draw follows from (seed, epoch) alone, so an epoch can be repeated or resumed without
+replaying the ones before it.
+"""
+
+import bisect
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed from a path such as (seed, epoch, step, "augmentation"); never its neighbour's.
+
+    A hash and not a sum, so (1, 2) and (2, 1) have nothing in common.
+    """
+    text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def identity_steps(labels: Indices, *, identities: int, images: int) -> int:
+    """How many batches an epoch of `identity_batches` has.
+
+    An identity of n images makes max(1, n // K) groups, each in another batch. The most batches of
+    P different identities are the largest m with sum(min(groups, m)) >= m P.
+    """
+    groups = np.maximum(1, np.unique(labels, return_counts=True)[1] // images)
+
+    def too_many(steps: int) -> bool:
+        return bool(np.minimum(groups, steps).sum() < steps * identities)
+
+    highest = int(groups.sum()) // identities
+    return bisect.bisect_left(range(1, highest + 1), True, key=too_many)
+
+
+def identity_batches(
+    labels: Indices, *, identities: int, images: int, seed: int, epoch: int
+) -> Indices:
+    """Batches of P `identities` with K `images` each: (steps, P * K) row numbers.
+
+    An identity's images are shuffled and cut into groups of K; leftovers wait for another epoch's
+    shuffle, and an identity of fewer than K images repeats some. Each batch takes the identities
+    with most groups left, ties by lot, which fills the most batches (see `identity_steps`).
+
+    Raises:
+        ValueError: fewer than P identities.
+    """
+    pids, counts = np.unique(labels, return_counts=True)
+    if len(pids) < identities:
+        raise ValueError(
+            f"{len(pids)} identities cannot fill batches of {identities} different ones: "
+            "lower identities_per_batch"
+        )
+    draw = np.random.default_rng(derived_seed(seed, epoch, "identity batches"))
+    steps = identity_steps(labels, identities=identities, images=images)
+    rows_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    groups = [_groups(rows, images, draw) for rows in rows_of]
+    left = np.array([len(g) for g in groups])
+    batches = np.empty((steps, identities * images), np.int64)
+    for step in range(steps):
+        order = np.lexsort((draw.random(len(pids)), -left))[:identities]
+        draw.shuffle(order)
+        left[order] -= 1
+        batches[step] = np.concatenate([groups[i][left[i]] for i in order])
+    return batches
+
+
+def _groups(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
+    """An identity's shuffled rows in groups: (groups, K)."""
+    if len(rows) < images:
+        rows = np.concatenate([draw.permutation(rows), draw.choice(rows, images - len(rows))])
+    rows = draw.permutation(rows)
+    n = len(rows) // images
+    return rows[: n * images].reshape(n, images)
+
+
+def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Indices:
+    """A shuffled epoch in whole batches: (count // batch_size, batch_size) row numbers.
+
+    The rest that fills no batch waits for another epoch's shuffle; fewer images than one batch make
+    one smaller batch.
+
+    Raises:
+        ValueError: fewer than 2 images, of which batch normalisation learns nothing.
+    """
+    if count < 2:
+        raise ValueError(f"{count} training images: at least 2 are needed")
+    size = min(batch_size, count)
+    order = np.random.default_rng(derived_seed(seed, epoch, "shuffle")).permutation(count)
+    return order[: count // size * size].reshape(-1, size)

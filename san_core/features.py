@@ -1,0 +1,46 @@
+"""ReID features of person images: the encoder's embedding, and nothing else of the network."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from san_core.data.augmentation import normalise
+from san_core.model.encoder import channels_last
+from san_core.model.san import SAN
+from san_core.pixels import Pixels
+
+
+@torch.inference_mode()
+def embed(
+    model: SAN, batches: Iterable[Pixels], *, device: torch.device | str
+) -> NDArray[np.float32]:
+    """Embeddings of uint8 images in batches (B, H, W, 3): float32 (N, D), not normalised.
+
+    As the official test: one view, no mirrored second, compared by Euclidean distance. The decoder
+    is neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
+
+    Args:
+        model: any SAN or baseline; its encoder is moved to `device` and put into evaluation mode.
+        batches: in the order of the rows; batches of one size keep the arithmetic the same.
+        device: where to compute.
+
+    Raises:
+        ValueError: an embedding is not finite, naming its row.
+    """
+    encoder = model.encoder
+    channels_last(encoder.to(device).eval())
+    rows = [np.empty((0, encoder.dim), np.float32)]
+    done = 0
+    for batch in batches:
+        pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy: memory maps are read-only
+        part = encoder(normalise(pixels)).embedding.float().cpu().numpy()
+        broken = ~np.isfinite(part).all(axis=1)
+        if broken.any():
+            raise ValueError(
+                f"the embedding of image {done + int(np.argmax(broken))} is not finite"
+            )
+        rows.append(part)
+        done += len(part)
+    return np.concatenate(rows)

@@ -1,0 +1,133 @@
+"""The four losses of SAN, as functions of tensors (paper, section 3.4).
+
+Legend: B batch, D embedding, C channels, T texels a side. Labels are identities, (B,) int64;
+positives and negatives come from them alone, never from positions in the batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class NonFiniteError(ValueError):
+    """A loss met infinity or NaN. The message names the loss."""
+
+
+def identity_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
+    """L_ID: cross entropy against labels smoothed by `smoothing` over all identities.
+
+    The target is (1 - smoothing) on the person plus smoothing / identities on everyone, as in the
+    official code (cross_entropy_loss.py:21). logits: (B, identities).
+    """
+    return _finite(
+        "L_ID", functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    )
+
+
+def batch_hard_triplet(
+    embeddings: Tensor, labels: Tensor, *, margin: float, normalize: bool = False
+) -> Tensor:
+    """L_Triplet: each anchor's farthest image of its person against the nearest of another.
+
+    Mean over anchors of max(0, d_positive - d_negative + margin), d the Euclidean distance
+    (Hermans et al. 2017, eq. 5). embeddings: (B, D), L2-normalised first if `normalize`.
+
+    Raises:
+        ValueError: a person appears once in the batch, or there is only one person.
+    """
+    same = _same_person("L_Triplet", labels)
+    x = functional.normalize(embeddings.float()) if normalize else embeddings.float()
+    # The floor keeps the gradient of the root finite for identical images (official: 1e-12).
+    distances = _finite("L_Triplet", _squared_distances(x).clamp(min=1e-12).sqrt())  # (B, B)
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = distances.masked_fill(~(same & others), -torch.inf).amax(dim=1)
+    negative = distances.masked_fill(same, torch.inf).amin(dim=1)
+    return functional.relu(positive - negative + margin).mean()
+
+
+def reconstruction_loss(textures: Tensor, targets: Tensor, *, keep: Tensor | None = None) -> Tensor:
+    """L_Rec: mean absolute difference over the kept samples' texels and colours.
+
+    textures, targets: (B, 3, T, T) in [-1, 1]. keep: (B,) bool, the samples that count (None: all);
+    with none kept the loss is 0 and so are its gradients.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if textures.shape != targets.shape:
+        raise ValueError(
+            f"L_Rec: textures are {tuple(textures.shape)} but targets {tuple(targets.shape)}"
+        )
+    per_sample = (textures.float() - targets).abs().mean(dim=(1, 2, 3))  # (B,)
+    return _finite("L_Rec", _mean_of_kept(per_sample, keep))
+
+
+def triplet_reid_constraint(
+    maps: Sequence[Tensor], labels: Tensor, *, margin: float, keep: Tensor | None = None
+) -> Tensor:
+    """L_TR: decoder maps of one person nearer than those of two people, summed over the maps.
+
+    For each anchor, the mean over all its (positive, negative) pairs of
+    max(0, MSE(anchor, positive) - MSE(anchor, negative) + margin), MSE over C, rows and columns;
+    then the mean over anchors. maps: f_d1 ... f_dn, each (B, C, rows, columns). keep: (B,) bool,
+    the samples that take part; anchors left without a pair do not count.
+
+    Raises:
+        ValueError: no maps, a person appears once in the batch, or there is only one person.
+    """
+    if not maps:
+        raise ValueError("L_TR: no decoder maps; the network has no decoder")
+    same = _same_person("L_TR", labels)
+    kept = torch.ones_like(labels, dtype=torch.bool) if keep is None else keep
+    both = kept[:, None] & kept[None, :]
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive, negative = same & others & both, ~same & both
+    valid = positive[:, :, None] & negative[:, None, :]  # (B, B, B): anchor, positive, negative
+    pairs = valid.sum(dim=(1, 2))  # (B,)
+    total = maps[0].new_zeros((), dtype=torch.float32)
+    for i, decoded in enumerate(maps):
+        flat = decoded.float().flatten(1)
+        mse = _finite(f"L_TR on f_d{i + 1}", _squared_distances(flat) / flat.shape[1])
+        hinge = functional.relu(mse[:, :, None] - mse[:, None, :] + margin) * valid
+        total = total + _mean_of_kept(hinge.sum(dim=(1, 2)) / pairs.clamp(min=1), pairs > 0)
+    return total
+
+
+def _mean_of_kept(values: Tensor, keep: Tensor | None) -> Tensor:
+    if keep is None:
+        return values.mean()
+    return (values * keep).sum() / keep.sum().clamp(min=1)
+
+
+def _squared_distances(x: Tensor) -> Tensor:
+    """Squared Euclidean distances between the rows of x (B, D): (B, B), at least 0.
+
+    Rows are centred first, which changes no distance but spares the digits that the matrix product
+    would lose to a large common part.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = x - x.mean(dim=0, keepdim=True).detach()
+        squares = (x * x).sum(dim=1)
+        return (squares[:, None] + squares[None, :] - 2 * (x @ x.T)).clamp(min=0)
+
+
+def _same_person(loss: str, labels: Tensor) -> Tensor:
+    """(B, B) bool: whether two samples show one person."""
+    people, counts = torch.unique(labels, return_counts=True)
+    if len(people) < 2:
+        raise ValueError(f"{loss}: the batch shows {len(people)} person, triplets need at least 2")
+    if counts.min() < 2:
+        lonely = people[counts.argmin()].item()
+        raise ValueError(
+            f"{loss}: identity {lonely} appears once in the batch; every person needs at least 2 "
+            "images (sample P identities of K >= 2 images)"
+        )
+    return labels[:, None] == labels[None, :]
+
+
+def _finite(loss: str, values: Tensor) -> Tensor:
+    if not torch.isfinite(values).all():
+        raise NonFiniteError(f"{loss} is not finite")
+    return values

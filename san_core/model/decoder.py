@@ -1,0 +1,129 @@
+"""SA-Dec: regresses the person's full UV texture from the encoder's maps (paper, section 3.3).
+
+Architecture of the official code (main.py, ConvResDecoder), with the number of up-blocks and the
+channels following the encoder and the texture instead of being written out for ResNet-50.
+Legend: B batch, C channels, T texels a side of the texture.
+"""
+
+import itertools
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from san_core.model.encoder import Encoder, Maps
+from san_core.recipe import Recipe
+
+# Channels at the decoder's input and after each up-block, in units of the encoder's base width:
+# 512-256-64-32-16 for the base of 64 that every torchvision ResNet has.
+_PLAN = (8.0, 4.0, 1.0, 0.5, 0.25)
+
+
+class DecoderOutput(NamedTuple):
+    """What the decoder makes of a batch."""
+
+    texture: Tensor  # (B, 3, T, T), RGB, meant in [-1, 1] but not bounded (no tanh, as published)
+    maps: tuple[Tensor, ...]  # f_d1 ... f_dn, (B, C_i, rows, columns), before any activation
+
+
+class Decoder(nn.Module):
+    """1x1 reduction of f_e4, residual up-blocks doubling the map, a 7x7 head, a width stretch.
+
+    Attributes:
+        channels: of the decoder's input and of every up-block's output.
+
+    Raises ValueError if the texture is not the height of f_e4 times a power of two.
+    """
+
+    def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
+        super().__init__()
+        rows = recipe.image_height // encoder.strides[3]
+        n_blocks = _doublings(rows, recipe)
+        base = 16 if recipe.arch == "resnet10_quarter" else 64
+        plan = [_PLAN[min(i, len(_PLAN) - 1)] for i in range(n_blocks + 1)]
+        self.channels = tuple(max(1, round(c * base * recipe.decoder_width)) for c in plan)
+        self.texture_size = recipe.texture_size
+        self.reduce = _embed(encoder.channels[3], self.channels[0])
+        self.blocks = nn.ModuleList(
+            _up_block(before, after) for before, after in itertools.pairwise(self.channels)
+        )
+        self.skip_stages = _skip_stages(encoder, n_blocks) if recipe.skips else {}
+        self.skips = nn.ModuleDict(
+            {
+                str(block): _embed(encoder.channels[stage], self.channels[block])
+                for block, stage in self.skip_stages.items()
+            }
+        )
+        self.head = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(self.channels[-1], 3, 7))
+
+    def forward(self, maps: Maps) -> DecoderOutput:
+        """Textures from the encoder maps f_e1 ... f_e4."""
+        x = self.reduce(maps[3])
+        decoded = []
+        for i, block in enumerate(self.blocks):
+            if i in self.skip_stages:
+                x = x + self.skips[str(i)](maps[self.skip_stages[i]])
+            x = block(x)  # rows and columns double
+            decoded.append(x)
+        x = self.head(x)  # (B, 3, T, T * W / H)
+        size = (self.texture_size, self.texture_size)
+        # The official stretch to a square; align_corners as there.
+        texture = functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        return DecoderOutput(texture, tuple(decoded))
+
+
+class _Residual(nn.Module):
+    """x + conv-BN-ReLU-conv-BN (x), then ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.body(x))
+
+
+def _up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Residual block, bilinear doubling, 3x3 convolution; nothing after it, as published."""
+    return nn.Sequential(
+        _Residual(inputs),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(inputs, outputs, 3),
+    )
+
+
+def _embed(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _skip_stages(encoder: Encoder, n_blocks: int) -> dict[int, int]:
+    """For an up-block, the deepest encoder stage before f_e4 whose map has its input's size."""
+    found = {}
+    for block in range(n_blocks):
+        stages = [s for s in range(3) if encoder.strides[s] << block == encoder.strides[3]]
+        if stages:
+            found[block] = max(stages)
+    return found
+
+
+def _doublings(rows: int, recipe: Recipe) -> int:
+    """How often `rows` doubles until it is the texture's side."""
+    n = 0
+    while rows << n < recipe.texture_size:
+        n += 1
+    if n == 0 or rows << n != recipe.texture_size:
+        raise ValueError(
+            f"texture_size {recipe.texture_size} cannot be reached from the {rows} rows of f_e4 "
+            f"(image_height {recipe.image_height}): choose {rows} times a power of two, "
+            f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
+        )
+    return n

@@ -1,0 +1,70 @@
+"""SAN: encoder, decoder and classifier as one module (paper, Figure 2).
+
+The same module is the baseline (no decoder), SAN, and the texture generator SAN-PG (no
+classifier); the recipe's losses decide. Inference uses `encoder` alone.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from san_core.model.decoder import Decoder
+from san_core.model.encoder import Encoder
+from san_core.recipe import Recipe
+
+
+class SANOutput(NamedTuple):
+    """What training needs of a batch; None where the recipe's losses need no such thing."""
+
+    embedding: Tensor  # (B, D)
+    logits: Tensor | None  # (B, identities)
+    texture: Tensor | None  # (B, 3, T, T)
+    maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
+
+
+class SAN(nn.Module):
+    """The network of a recipe.
+
+    Args:
+        recipe: decides the architecture.
+        num_classes: training identities; 0 for SAN-PG, which has no classifier.
+
+    Raises ValueError if sizes do not fit each other, or the identities are too few.
+    """
+
+    def __init__(self, recipe: Recipe, *, num_classes: int) -> None:
+        super().__init__()
+        if recipe.identities and num_classes < 2:
+            raise ValueError(f"{num_classes} training identities: a ReID recipe needs at least 2")
+        if not recipe.identities and num_classes:
+            raise ValueError(
+                f"a recipe without identity losses has no classifier, but num_classes is "
+                f"{num_classes}: must be 0"
+            )
+        self.num_classes = num_classes
+        self.encoder = Encoder(recipe)
+        self.classifier = nn.Linear(self.encoder.dim, num_classes) if num_classes else None
+        if self.classifier is not None:
+            nn.init.normal_(self.classifier.weight, std=0.01)
+            nn.init.zeros_(self.classifier.bias)
+        self.decoder = Decoder(recipe, self.encoder) if recipe.decoder else None
+
+    def forward(self, images: Tensor) -> SANOutput:
+        """Everything the losses need, from normalised images (B, 3, H, W)."""
+        embedding, maps = self.encoder(images)
+        logits = None if self.classifier is None else self.classifier(embedding)
+        if self.decoder is None:
+            return SANOutput(embedding, logits, None, ())
+        texture, decoded = self.decoder(maps)
+        return SANOutput(embedding, logits, texture, decoded)
+
+
+def build(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
+    """A network whose first weights follow from `seed` alone; torch's own generator is untouched.
+
+    The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SAN(recipe, num_classes=num_classes)

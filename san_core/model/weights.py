@@ -1,0 +1,157 @@
+"""Networks saved and loaded, and where first weights come from.
+
+A saved network is a directory of weights.safetensors and recipe.json; `saved` describes it.
+The bytes depend on weights, recipe and facts alone: equal training gives equal files.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor
+
+from san_core import recipe as recipes
+from san_core.model.encoder import Encoder
+from san_core.model.san import SAN, build
+from san_core.model.saved import FORMAT, RECIPE, WEIGHTS, describe
+from san_core.model.saved import fingerprint as fingerprint
+from san_core.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `load` found."""
+
+    model: SAN
+    recipe: Recipe
+    facts: dict[str, Any]  # "num_classes" and whatever was given to `save`
+
+
+def save(path: Path, model: SAN, recipe: Recipe, *, facts: Mapping[str, Any]) -> None:
+    """Write weights, recipe and facts into the directory `path`, which is made if need be.
+
+    Args:
+        path: the directory.
+        model: the network of `recipe`.
+        recipe: what `load` builds the network from.
+        facts: JSON-able, such as atlas and seed; no time, host or path, or the bytes would differ
+            between equal runs. "num_classes" is added.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, path / WEIGHTS)
+    document = {
+        "format": FORMAT,
+        "recipe": json.loads(recipes.to_json(recipe)),
+        "facts": {**facts, "num_classes": model.num_classes},
+    }
+    (path / RECIPE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def load(path: Path) -> Loaded:
+    """The network saved in directory `path`, in evaluation mode on the CPU.
+
+    Raises:
+        FileNotFoundError: the directory lacks one of the two files.
+        ValueError: recipe.json is damaged, or weights and recipe do not fit each other.
+    """
+    recipe, facts = describe(path)
+    model = build(recipe, num_classes=facts["num_classes"], seed=0)
+    _fill(model, _read_safetensors(path / WEIGHTS), where=str(path / WEIGHTS))
+    return Loaded(model.eval(), recipe, facts)
+
+
+def load_pretrained(model: SAN, source: str) -> None:
+    """Fill the encoder's trunk with ImageNet weights; head, decoder, classifier are untouched.
+
+    Args:
+        model: whose architecture the weights must be of.
+        source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
+            path of a torchvision state dict, .pth or .safetensors. The classifier fc is left out.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: the file is of another kind or architecture.
+    """
+    tensors = _imagenet(model.encoder.arch) if source == "imagenet" else _read_tensors(Path(source))
+    trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
+    head = {f"head.{name}": t for name, t in model.encoder.head.state_dict().items()}
+    _fill(model.encoder, {**trunk, **head}, where=f"pretrained weights {source}")
+
+
+def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> list[str]:
+    """Copy a trained SAN-PG's encoder trunk and decoder into a SAN of `recipe`.
+
+    Returns:
+        The names of the tensors that keep their own first weights: embedding head and classifier,
+        which SAN-PG does not train.
+
+    Raises:
+        ValueError: the two architectures differ, naming each field that does, or the generator has
+            no decoder.
+    """
+    fields = ("arch", "last_stride", "skips", "decoder_width", "texture_size", "image_height")
+    differing = [
+        f"{name} {getattr(generator.recipe, name)!r} there, {getattr(recipe, name)!r} here"
+        for name in fields
+        if getattr(generator.recipe, name) != getattr(recipe, name)
+    ]
+    if differing:
+        raise ValueError(f"the generator is of another architecture: {'; '.join(differing)}")
+    if generator.model.decoder is None:
+        raise ValueError("the generator has no decoder: it was not trained to make textures")
+    mine, theirs = model.state_dict(), generator.model.state_dict()
+    own = [n for n in mine if n.startswith(("encoder.head.", "classifier."))]
+    copied = {name: theirs[name] for name in mine if name not in own}
+    model.load_state_dict({**mine, **copied})
+    return own
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained weights {path} do not exist")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix != ".pth":
+        raise ValueError(f"pretrained weights {path}: must be a .pth or .safetensors file")
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
+        raise ValueError(f"pretrained weights {path} cannot be read: {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ValueError(f"pretrained weights {path}: must be a state dict, names to tensors")
+    return tensors
+
+
+def _imagenet(arch: str) -> dict[str, Tensor]:
+    """Published weights of torchvision: its default set for the architecture."""
+    default = torchvision.models.get_model_weights(arch).DEFAULT
+    return default.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+
+
+def _fill(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Load every tensor by name, or raise ValueError listing all that do not fit."""
+    own = module.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name} is not of this network" for name in tensors if name not in own]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, must be {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
+        raise ValueError(f"{where}: {len(problems)} tensors do not fit: {shown}")
+    module.load_state_dict(dict(tensors))

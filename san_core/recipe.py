@@ -1,0 +1,343 @@
+"""The science of a training run as one frozen value: sizes, losses, schedule, augmentation.
+
+A recipe says what is learned and how; paths, seeds and machines are somebody else's. It is built
+from Python (`RECIPES`), changed by words (`with_overrides`), and saved beside the weights.
+Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+Arch = Literal["resnet10_quarter", "resnet18", "resnet34", "resnet50", "resnet101"]
+Embedding = Literal["fc512", "pool"]
+Optimizer = Literal["amsgrad", "adamw", "adam"]
+Schedule = Literal["multistep", "cosine"]
+Crop = Literal["none", "pad", "translate"]
+Init = Literal["none", "generator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run. Every field is checked on construction (ValueError naming the field)."""
+
+    # Network
+    arch: Arch  # SA-Enc; the paper's is resnet50
+    last_stride: int = 1  # stride of the last stage, 1 or 2; official resnet50_fc512: 1
+    embedding: Embedding = "fc512"  # official: pooled -> Linear + BN + ReLU; paper: "pool", f_e4
+    embedding_dim: int = 512  # length of the fc512 embedding (official 512); unused with "pool"
+    skips: bool = (
+        True  # add encoder maps into the decoder: official code yes, the paper's figure no
+    )
+    decoder_width: float = 1.0  # multiplies every decoder channel count; 0.5 is the light plan
+    pretrained: str = "none"  # "none", "imagenet", or the path of a .pth or .safetensors file
+    init: Init = "none"  # "generator": start from SAN-PG's encoder and decoder
+
+    # Sizes
+    image_height: int = 256  # pixels
+    image_width: int = 128  # pixels
+    texture_size: int = 256  # texels a side of the square texture; official 256
+
+    # Losses: L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR
+    w_id: float = 1.0  # weight of the identity loss; official 1
+    w_tri: float = 1.0  # weight of the batch-hard triplet; official 1
+    w_rec: float = 1.0  # weight of the texture reconstruction; official 1
+    w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
+    label_smoothing: float = 0.1  # share of probability spread over all identities; official 0.1
+    margin: float = 0.3  # of the triplet, in embedding distance; official 0.3
+    tr_margin: float = 0.3  # of the triplet ReID constraint, in mean squared difference; official
+    normalize_triplet: bool = False  # L2-normalise embeddings for the triplet; official no
+    triplet_ramp_epochs: float = 0.0  # epochs over which w_tri grows linearly from 0
+
+    # Batches and length
+    identities_per_batch: int = 16  # P; official 64 / 4
+    images_per_identity: int = 4  # K; official --num-instances 4
+    batch_size: int = 64  # images a batch where no triplet is formed (SAN-PG): plain shuffling
+    epochs: int = 60  # passes over the training set, warm-up included
+    checkpoint_every: int = 1  # epochs between two states handed out for saving
+
+    # Optimisation
+    optimizer: Optimizer = "adam"
+    lr: float = 3.5e-4  # of encoder and classifier, at its highest
+    decoder_lr: float = 3.5e-4  # of the decoder, on the same schedule
+    weight_decay: float = 5e-4  # L2 on every weight (decoupled with adamw); official 5e-4
+    schedule: Schedule = "cosine"
+    milestones: tuple[int, ...] = ()  # epochs, warm-up included, at which multistep multiplies lr
+    gamma: float = 0.1  # the factor of a milestone
+    warmup_epochs: float = 0.0  # epochs of linear growth of lr from 0
+
+    # Augmentation, drawn for every image by itself
+    flip: float = 0.5  # probability of a horizontal mirror; official 0.5
+    crop: Crop = "translate"  # official: enlarge by 1.125 and crop, for half of the images
+    crop_pad: int = 10  # pixels of padding on each side with crop="pad"; unused otherwise
+    erasing: float = 0.5  # probability of random erasing; official 0.5
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"recipe {name} is {value}: must be between {low:g} and {high:g}")
+        for problem, wrong in self._contradictions().items():
+            if wrong:
+                raise ValueError(f"recipe: {problem}")
+
+    def _contradictions(self) -> dict[str, bool]:
+        steps = self.milestones
+        return {
+            "all four loss weights are 0, nothing would be learned": self.losses == (),
+            "lr is 0, nothing would be learned": self.lr == 0,
+            f"milestones {steps} must be increasing": any(
+                b <= a for a, b in itertools.pairwise(steps)
+            ),
+            "schedule 'multistep' needs milestones": self.schedule == "multistep" and not steps,
+            "milestones have no effect with schedule 'cosine'": self.schedule == "cosine"
+            and steps != (),
+            f"warmup_epochs {self.warmup_epochs:g} must be fewer than epochs {self.epochs}": (
+                self.warmup_epochs >= self.epochs
+            ),
+            "init 'generator' starts a decoder, but w_rec and w_tr are 0": (
+                self.init == "generator" and not self.decoder
+            ),
+            "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'": (
+                self.pretrained == "imagenet" and self.arch == "resnet10_quarter"
+            ),
+            "pretrained is empty: 'none', 'imagenet' or a path": not self.pretrained,
+            "w_tr needs identities: it is taken with w_id or w_tri": (
+                self.w_tr > 0 and not self.identities
+            ),
+        }
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The terms that count, of "id", "tri", "rec" and "tr"."""
+        return tuple(t for t in ("id", "tri", "rec", "tr") if getattr(self, f"w_{t}") > 0)
+
+    @property
+    def decoder(self) -> bool:
+        """Whether a loss needs the decoder: SAN and SAN-PG yes, a baseline no."""
+        return self.w_rec > 0 or self.w_tr > 0
+
+    @property
+    def identities(self) -> bool:
+        """Whether a loss needs identity labels: SAN and a baseline yes, SAN-PG no."""
+        return self.w_id > 0 or self.w_tri > 0
+
+    @property
+    def triplets(self) -> bool:
+        """Whether batches are P identities of K images, which triplets need."""
+        return self.w_tri > 0 or self.w_tr > 0
+
+    @property
+    def images_per_batch(self) -> int:
+        """P * K where triplets are formed, else `batch_size`."""
+        return (
+            self.identities_per_batch * self.images_per_identity
+            if self.triplets
+            else self.batch_size
+        )
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(rows, columns) in pixels."""
+        return self.image_height, self.image_width
+
+
+_KINDS: dict[str, Any] = get_type_hints(Recipe)
+
+_INFINITY = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    "last_stride": (1, 2),
+    "embedding_dim": (1, _INFINITY),
+    "decoder_width": (0.05, 4),
+    "image_height": (8, 4096),
+    "image_width": (8, 4096),
+    "texture_size": (2, 4096),
+    "w_id": (0, 1e6),
+    "w_tri": (0, 1e6),
+    "w_rec": (0, 1e6),
+    "w_tr": (0, 1e6),
+    "label_smoothing": (0, 0.99),
+    "margin": (0, 1e6),
+    "tr_margin": (0, 1e6),
+    "triplet_ramp_epochs": (0, 1e6),
+    "identities_per_batch": (2, 4096),
+    "images_per_identity": (2, 4096),
+    "batch_size": (2, 65536),
+    "epochs": (1, 100_000),
+    "checkpoint_every": (1, 100_000),
+    "lr": (0, 10),
+    "decoder_lr": (0, 10),
+    "weight_decay": (0, 10),
+    "gamma": (0, 1),
+    "warmup_epochs": (0, 100_000),
+    "flip": (0, 1),
+    "crop_pad": (0, 512),
+    "erasing": (0, 1),
+}
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """`value` in the field's own type; whole numbers are accepted where a float is meant."""
+    choices = get_args(kind) if get_origin(kind) is Literal else None
+    if choices is not None:
+        if value not in choices:
+            raise ValueError(f"recipe {name} is {value!r}: must be one of {', '.join(choices)}")
+        return value
+    if get_origin(kind) is tuple:
+        if isinstance(value, tuple | list) and all(type(item) is int for item in value):
+            return tuple(value)
+        raise ValueError(f"recipe {name} is {value!r}: must be whole numbers")
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"recipe {name} is {value!r}: must be of type {kind.__name__}")
+    return value
+
+
+# The README command of the official repository: `-a resnet50_fc512 --height 256 --width 128
+# --optim amsgrad --lr 8e-4 --max-epoch 300 --stepsize 40 80 120 160 200 240 280 --gamma 0.5
+# --train-batch-size 64 --num-instances 4 --label-smooth`, after its 20 warm-up epochs.
+_CUHK03 = Recipe(
+    arch="resnet50",
+    pretrained="imagenet",
+    w_tr=1.0,  # official weight 1, of a sum over 15 anchors; here a mean (san_core/README.md)
+    epochs=320,  # 20 (--warm-up-epoch) + 300 (--max-epoch)
+    checkpoint_every=5,
+    optimizer="amsgrad",
+    lr=8e-4,
+    decoder_lr=8e-4,  # official 1e-5, constant and outside the schedule (san_core/README.md)
+    schedule="multistep",
+    milestones=(60, 100, 140, 180, 220, 260, 300),  # --stepsize, counted from the first epoch
+    gamma=0.5,
+    warmup_epochs=20.0,
+)
+
+# Small images from scratch on a CPU. Normalised embeddings and the ramp keep the triplet from
+# collapsing before anything is trained; measured on rendered people at 64x32.
+_DEMO = Recipe(
+    arch="resnet10_quarter",
+    embedding_dim=128,
+    image_height=64,
+    image_width=32,
+    texture_size=32,
+    w_rec=5.0,
+    normalize_triplet=True,
+    triplet_ramp_epochs=4.0,
+    identities_per_batch=8,
+    epochs=12,
+    optimizer="adam",
+    lr=3e-3,
+    decoder_lr=3e-3,
+    warmup_epochs=2.0,
+    crop="pad",
+    crop_pad=3,
+)
+
+# SAN-PG is the same network with the reconstruction loss alone (official README). How it was
+# trained is not published: sizes are the published ones, the schedule is ours.
+_GENERATOR: dict[str, Any] = {
+    "embedding": "pool",
+    "w_id": 0.0,
+    "w_tri": 0.0,
+    "w_rec": 1.0,
+    "w_tr": 0.0,
+    "triplet_ramp_epochs": 0.0,
+    "erasing": 0.0,
+    "crop": "none",
+}
+
+RECIPES: dict[str, Recipe] = {
+    "demo": _DEMO,
+    "demo-baseline": dataclasses.replace(_DEMO, w_rec=0.0),
+    "demo-pg": dataclasses.replace(
+        _DEMO, **_GENERATOR, batch_size=32, epochs=8, warmup_epochs=0.5, weight_decay=0.0
+    ),
+    "cuhk03": _CUHK03,
+    "cuhk03-baseline": dataclasses.replace(_CUHK03, w_rec=0.0, w_tr=0.0),
+    "pit": Recipe(
+        arch="resnet50",
+        pretrained="imagenet",
+        **_GENERATOR,
+        epochs=40,
+        lr=5e-4,
+        decoder_lr=5e-4,
+        weight_decay=0.0,
+        warmup_epochs=2.0,
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`. Raises ValueError listing what exists."""
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]
+
+
+def with_overrides(base: Recipe, words: str) -> Recipe:
+    """`base` with the fields of `words` replaced, as in "lr=1e-4 epochs=3 milestones=40,80".
+
+    Values are read as the field's type; booleans are spelt true and false. The new recipe is
+    checked as a whole, so the order of the words does not matter.
+
+    Raises:
+        ValueError: a word is not `field=value`, names no field or a field twice, or its value
+            does not parse.
+    """
+    changes: dict[str, Any] = {}
+    for word in words.split():
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"recipe override {word!r} is not of the form field=value")
+        if name not in _KINDS:
+            close = difflib.get_close_matches(name, _KINDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; fields: {', '.join(_KINDS)}"
+            raise ValueError(f"no recipe field {name!r}{hint}")
+        if name in changes:
+            raise ValueError(f"recipe field {name!r} is overridden twice")
+        changes[name] = _parsed(name, text)
+    return dataclasses.replace(base, **changes)
+
+
+def _parsed(name: str, text: str) -> Any:
+    kind = _KINDS[name]
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"recipe {name}={text!r}: must be true or false")
+        return text == "true"
+    try:
+        if get_origin(kind) is tuple:
+            return tuple(int(part) for part in text.split(",") if part)
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        wanted = {int: "a whole number", float: "a number"}.get(kind, "whole numbers like 40,80")
+        raise ValueError(f"recipe {name}={text!r}: must be {wanted}") from None
+
+
+def to_json(value: Recipe) -> str:
+    """The recipe as JSON, one field a line, in the order of the class."""
+    return json.dumps(dataclasses.asdict(value), indent=2) + "\n"
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe `to_json` wrote.
+
+    Raises:
+        ValueError: the text is no JSON object, a field is unknown or missing, or a value is wrong.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"a recipe must be JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"a recipe must be a JSON object, found {type(fields).__name__}")
+    if unknown := sorted(set(fields) - set(_KINDS)):
+        raise ValueError(f"recipe has unknown fields {', '.join(unknown)}")
+    if missing := sorted(set(_KINDS) - set(fields)):
+        raise ValueError(f"recipe lacks the fields {', '.join(missing)}")
+    return Recipe(**fields)

@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import yaml
+from kfp import compiler, dsl
+
+from components.__main__ import STEPS
+from components.kubeflow import component, image_of
+from components.readme import reference, renewed, table
+from components.step import Input, Output, Step, command_line, parameters
+
+
+def mix(
+    data: Annotated[Path, Input("Dataset")],
+    result: Annotated[Path, Output("Model")],
+    rate: float,
+    extra: Annotated[Path | None, Input("Dataset")] = None,
+    count: int = 3,
+    folder: Path = Path("here"),
+    fast: bool = True,
+) -> None:
+    """Mix things.
+
+    Args:
+        data: what to mix
+        result: the mixture
+        rate: how fast
+        extra: more of it
+        count: how often
+        folder: where to look
+        fast: whether to hurry
+    """
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> dict:
+    @dsl.pipeline(name="mixing")
+    def mixing(uri: str):
+        data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset).output
+        component(mix, "mixer:1")(data=data, rate=0.5)
+
+    path = tmp_path_factory.mktemp("kfp") / "mixing.yaml"
+    compiler.Compiler().compile(mixing, str(path))
+    return yaml.safe_load(path.read_text())
+
+
+def test_container_runs_the_shell_command(compiled):
+    container = compiled["deploymentSpec"]["executors"]["exec-mix"]["container"]
+    assert container["image"] == "mixer:1"
+    assert container["command"] == ["python", "-m", "components", "mix"]
+
+
+def test_arguments_are_flags_and_values_without_optional_artifacts(compiled):
+    container = compiled["deploymentSpec"]["executors"]["exec-mix"]["container"]
+    words = container["args"]
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--executor-input": "{{$}}",
+        "--data": "{{$.inputs.artifacts['data'].path}}",
+        "--result": "{{$.outputs.artifacts['result'].path}}",
+        "--rate": "{{$.inputs.parameters['rate']}}",
+        "--count": "{{$.inputs.parameters['count']}}",
+        "--folder": "{{$.inputs.parameters['folder']}}",
+        "--fast": "{{$.inputs.parameters['fast']}}",
+    }
+
+
+def test_types_and_defaults_are_the_declared_ones(compiled):
+    definitions = compiled["components"]["comp-mix"]["inputDefinitions"]
+    assert {
+        name: (one["parameterType"], one.get("defaultValue"))
+        for name, one in definitions["parameters"].items()
+    } == {
+        "rate": ("NUMBER_DOUBLE", None),
+        "count": ("NUMBER_INTEGER", 3),
+        "folder": ("STRING", "here"),
+        "fast": ("BOOLEAN", True),
+    }
+    assert "isOptional" not in definitions["artifacts"]["data"]
+    assert definitions["artifacts"]["extra"]["isOptional"] is True
+    outputs = compiled["components"]["comp-mix"]["outputDefinitions"]["artifacts"]
+    assert outputs["result"]["artifactType"]["schemaTitle"] == "system.Model"
+
+
+def renamed(step: Step, old: str, new: str) -> Step:
+    """The same declaration with one parameter renamed, as an editor would do it."""
+    source = "\n".join(
+        [
+            "def mix(data: Annotated[Path, Input('Dataset')], result: Annotated[Path, "
+            f"Output('Model')], {new}: int = 3) -> None:",
+            '    """Mix things.\n\n    Args:\n        data: d\n        result: r',
+            f"        {new}: how often",
+            '    """',
+        ]
+    )
+    scope = {"Annotated": Annotated, "Path": Path, "Input": Input, "Output": Output}
+    exec(source, scope)
+    return scope["mix"]
+
+
+@pytest.mark.parametrize("name", ["count", "times"])
+def test_renaming_a_parameter_once_renames_it_everywhere(monkeypatch, name):
+    step = renamed(mix, "count", name)
+    monkeypatch.setattr("components.readme.STEPS", {"mix": step})
+    spec = component(step, "mixer:1").component_spec
+    flags = command_line(step).format_help()
+    for candidate in ("count", "times"):
+        is_there = candidate == name
+        assert (f"--{candidate} INT" in flags) is is_there
+        assert (candidate in spec.inputs) is is_there
+        assert (f"--{candidate}" in spec.implementation.container.args) is is_there
+        assert (f"| `--{candidate}` | int | `3` | how often |" in reference()) is is_there
+
+
+def test_table_shows_artifacts_and_image(monkeypatch):
+    monkeypatch.setattr("components.readme.STEPS", {"mix": mix})
+    monkeypatch.setattr("components.readme.GPU_STEPS", {"mix"})
+    assert table().splitlines() == [
+        "| step | what it does | in | out | image |",
+        "|---|---|---|---|---|",
+        "| `mix` | Mix things. | data, [extra] | result | gpu |",
+        "",
+        "[ ] may be left out.",
+    ]
+
+
+def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
+    monkeypatch.setattr("components.readme.PARTS", {"steps": lambda: r"a \1 table"})
+    text = "before\n<!-- steps -->\nold\n<!-- /steps -->\nafter"
+    made = "before\n<!-- steps -->\na \\1 table\n<!-- /steps -->\nafter"
+    assert renewed(text) == made
+    assert renewed(made) == made
+
+
+@pytest.mark.parametrize("file", ["README.md", "components/README.md"])
+def test_readme_is_up_to_date(file):
+    text = (Path(__file__).parents[2] / file).read_text("utf-8")
+    assert text == renewed(text), "run `python -m components.readme`"
+
+
+def test_readme_of_the_components_has_both_tables():
+    text = (Path(__file__).parents[2] / "components" / "README.md").read_text("utf-8")
+    assert table() in text
+    assert reference() in text
+
+
+@pytest.mark.parametrize(
+    ("step", "target"), [("evaluate", "cpu"), ("make_pit", "cpu"), ("train_san", "gpu")]
+)
+def test_image_follows_the_step(step, target):
+    assert image_of(STEPS[step], "registry/san-{target}:abc") == f"registry/san-{target}:abc"
+    assert image_of(STEPS[step], "registry/san@sha256:1") == "registry/san@sha256:1"
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_arguments_parse_back_to_the_steps_own_defaults(name):
+    step = STEPS[name]
+    spec = component(step, "image").component_spec
+    words = spec.implementation.container.args
+    declared = {p.flag: p for p in parameters(step)}
+    line = []
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        p = declared.get(flag)
+        if p is None or p.artifact or p.is_required:
+            line += [flag, "x"]
+        else:
+            default = spec.inputs[p.name].default
+            line += [flag, default if isinstance(default, str) else json.dumps(default)]
+            assert "inputs.parameters" in str(value)
+    parsed = vars(command_line(step).parse_args(line))
+    for p in declared.values():
+        if not p.artifact and not p.is_required:
+            assert parsed[p.name] == p.default
+            assert type(parsed[p.name]) is type(p.default)

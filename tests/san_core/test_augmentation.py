@@ -1,0 +1,154 @@
+import dataclasses
+
+import pytest
+import torch
+
+from san_core.data.augmentation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MEAN_COLOUR,
+    augment,
+    normalise,
+    texture_targets,
+)
+from san_core.recipe import recipe
+
+PLAIN = dataclasses.replace(recipe("demo"), flip=0.0, crop="none", erasing=0.0)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+MEAN = normalise(torch.tensor(MEAN_COLOUR, dtype=torch.uint8).reshape(1, 1, 1, 3))
+
+
+def noise(batch=64, height=16, width=8):
+    shape = (batch, height, width, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(9))
+
+
+def views(images, seed=0, **changes):
+    return augment(images, dataclasses.replace(PLAIN, **changes), generator=generator(seed))
+
+
+def test_normalisation_by_hand():
+    image = torch.tensor([255, 0, 51], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    expected = [
+        (v - m) / s for v, m, s in zip((1, 0, 0.2), IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    ]
+    torch.testing.assert_close(normalise(image).flatten(), torch.tensor(expected))
+
+
+def test_normalised_images_are_channels_last():
+    assert normalise(noise()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_with_everything_off_an_image_is_only_normalised():
+    torch.testing.assert_close(views(noise()).images, normalise(noise()))
+
+
+def test_equal_generators_give_equal_views():
+    full = {"flip": 0.5, "crop": "translate", "erasing": 0.5}
+    assert torch.equal(views(noise(), **full).images, views(noise(), **full).images)
+    assert not torch.equal(views(noise(), **full).images, views(noise(), seed=1, **full).images)
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "translate"])
+def test_flipped_images_are_mirrored_and_the_others_are_not(crop):
+    images = torch.full((64, 16, 8, 3), 50, dtype=torch.uint8)
+    images[:, :, :4] = 200  # the left half is bright
+    made = views(images, flip=0.5, crop=crop, crop_pad=1)
+    left, right = made.images[..., 1:4].mean((1, 2, 3)), made.images[..., 4:7].mean((1, 2, 3))
+    assert torch.equal(made.flipped, left < right)
+    assert 10 < made.flipped.sum() < 54
+
+
+def test_flip_probabilities_zero_and_one():
+    assert not views(noise(), flip=0.0).flipped.any()
+    flipped = views(noise(), flip=1.0)
+    assert flipped.flipped.all()
+    torch.testing.assert_close(flipped.images, normalise(noise()).flip(3))
+
+
+def test_images_draw_by_themselves():
+    same = noise(1).expand(64, -1, -1, -1)
+    made = views(same, crop="pad", crop_pad=3).images
+    assert len(torch.unique(made.flatten(1), dim=0)) > 20  # of 7 x 7 windows
+
+
+def test_a_padded_crop_is_a_shifted_window_with_the_mean_outside():
+    images = noise()
+    made = views(images, crop="pad", crop_pad=2).images
+    padded = MEAN.expand(64, 3, 20, 12).clone()
+    padded[:, :, 2:-2, 2:-2] = normalise(images)
+    shifts = set()
+    for i in range(64):
+        windows = {(y, x): padded[i, :, y : y + 16, x : x + 8] for y in range(5) for x in range(5)}
+        shifts.update(s for s, w in windows.items() if torch.allclose(w, made[i], atol=1e-6))
+        assert any(torch.allclose(w, made[i], atol=1e-6) for w in windows.values())
+    assert {y for y, _ in shifts} == {x for _, x in shifts} == {0, 1, 2, 3, 4}
+
+
+def test_half_of_the_images_are_translated():
+    images = noise()
+    made = views(images, crop="translate").images
+    untouched = (made - normalise(images)).abs().amax((1, 2, 3)) < 1e-5
+    assert 16 < untouched.sum() < 48
+    large = torch.nn.functional.interpolate(
+        images.float().permute(0, 3, 1, 2), size=(18, 9), mode="bilinear"
+    )
+    large = normalise(large.round().to(torch.uint8).permute(0, 2, 3, 1))
+    i = int((~untouched).nonzero()[0])
+    windows = [large[i, :, y : y + 16, x : x + 8] for y in range(3) for x in range(2)]
+    # one level of 255 is 0.018 after normalisation; libraries may round a half either way
+    assert any(torch.allclose(w, made[i], atol=0.02) for w in windows)
+
+
+def test_the_mean_colour_is_the_imagenet_mean():
+    assert MEAN.abs().max() < 0.5 / 255 / min(IMAGENET_STD)
+
+
+def test_erasing_sets_one_box_of_the_right_size_to_the_mean():
+    images = torch.zeros(400, 64, 32, 3, dtype=torch.uint8)  # black is never the mean
+    made = views(images, erasing=0.5).images
+    erased = (made == MEAN).all(dim=1)
+    count = erased.sum((1, 2))
+    assert 160 < (count > 0).sum() < 240
+    for box in erased[count > 0]:
+        rows, columns = box.any(dim=1).sum(), box.any(dim=0).sum()
+        assert box.sum() == rows * columns  # one whole rectangle
+        assert rows * columns <= 0.42 * 64 * 32
+    hit = erased.any(dim=0)
+    assert hit.any(dim=0).all()  # every column and every row is hit by some box
+    assert hit.any(dim=1).all()
+
+
+def test_switching_one_augmentation_off_leaves_the_others_draws():
+    images = noise()
+    first = views(images, flip=0.5, erasing=0.0, crop="pad")
+    second = views(images, flip=0.5, erasing=1.0, crop="none")
+    assert torch.equal(first.flipped, second.flipped)
+
+
+def test_mirrored_people_have_mirrored_textures():
+    textures = noise(3, 4, 4)
+    index = torch.arange(16).reshape(4, 4).flip(1).reshape(-1)
+    flipped = torch.tensor([True, False, True])
+    made = texture_targets(textures, flipped, mirror_index=index)
+    expected = (textures.float() / 127.5 - 1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(made.textures[1], expected[1])
+    torch.testing.assert_close(made.textures[[0, 2]], expected[[0, 2]].flip(3))
+    assert made.keep.all()
+
+
+def test_without_a_mirror_flipped_images_are_left_out():
+    flipped = torch.tensor([True, False])
+    made = texture_targets(noise(2, 4, 4), flipped, mirror_index=None)
+    assert made.keep.tolist() == [False, True]
+
+
+def test_texture_targets_span_minus_one_to_one():
+    textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
+    made = texture_targets(textures, torch.zeros(2).bool(), mirror_index=None).textures
+    assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]

@@ -1,0 +1,120 @@
+import dataclasses
+
+import pytest
+import torch
+
+from san_core.model.decoder import Decoder
+from san_core.model.encoder import Encoder, count_parameters
+from san_core.model.san import SAN, build
+from san_core.recipe import Recipe, recipe, with_overrides
+
+
+def decode(settings, batch=1):
+    encoder = Encoder(settings).eval()
+    decoder = Decoder(settings, encoder).eval()
+    with torch.inference_mode():
+        return decoder, decoder(encoder(torch.zeros(batch, 3, *settings.image_size)).maps)
+
+
+def map_shapes(output):
+    return [tuple(m.shape[1:]) for m in output.maps]
+
+
+def test_resnet50_has_the_published_decoder():
+    decoder, output = decode(Recipe(arch="resnet50"))
+    assert decoder.channels == (512, 256, 64, 32, 16)
+    assert output.texture.shape == (1, 3, 256, 256)
+    assert map_shapes(output) == [(256, 32, 16), (64, 64, 32), (32, 128, 64), (16, 256, 128)]
+    assert decoder.skip_stages == {0: 2, 1: 1, 2: 0}  # f_e3, f_e2, f_e1
+    assert round(count_parameters(decoder) / 1e6, 2) == 9.07
+
+
+def test_without_skips_the_decoder_sees_the_last_map_alone():
+    settings = with_overrides(recipe("demo"), "skips=false")
+    encoder = Encoder(settings).eval()
+    decoder = Decoder(settings, encoder).eval()
+    maps = encoder(torch.zeros(2, 3, 64, 32)).maps
+    others = tuple(torch.full_like(m, 7.0) for m in maps[:3])
+    assert torch.equal(decoder(maps).texture, decoder((*others, maps[3])).texture)
+    with_skips = Decoder(recipe("demo"), encoder).eval()
+    assert not torch.equal(with_skips(maps).texture, with_skips((*others, maps[3])).texture)
+
+
+def test_up_blocks_follow_the_texture():
+    small = dataclasses.replace(Recipe(arch="resnet18"), texture_size=64, decoder_width=0.5)
+    decoder, output = decode(small)
+    assert decoder.channels == (256, 128, 32)
+    assert map_shapes(output) == [(128, 32, 16), (32, 64, 32)]
+    assert output.texture.shape == (1, 3, 64, 64)
+
+
+def test_more_up_blocks_than_published_keep_the_last_width():
+    decoder, output = decode(with_overrides(recipe("demo"), "texture_size=256"))
+    assert decoder.channels == (128, 64, 16, 8, 4, 4)
+    assert output.texture.shape == (1, 3, 256, 256)
+
+
+def test_skips_match_maps_of_their_size_when_the_last_stride_is_two():
+    decoder, _ = decode(with_overrides(recipe("demo"), "last_stride=2"))
+    assert decoder.skip_stages == {1: 2, 2: 1}  # f_e3 and f_e2 into the second and third block
+
+
+def test_the_width_is_stretched_and_the_height_is_not():
+    settings = recipe("demo")
+    encoder = Encoder(settings).eval()
+    decoder = Decoder(settings, encoder).eval()
+    seen = []
+
+    def keep(module, inputs, output):
+        seen.append(output)
+
+    decoder.head.register_forward_hook(keep)
+    texture = decoder(encoder(torch.zeros(1, 3, 64, 32)).maps).texture
+    assert seen[0].shape == (1, 3, 32, 16)
+    # align_corners: first and last columns are kept as they are
+    torch.testing.assert_close(texture[..., 0], seen[0][..., 0])
+    torch.testing.assert_close(texture[..., -1], seen[0][..., -1])
+
+
+@pytest.mark.parametrize("size", [24, 8, 4])
+def test_unreachable_textures_are_refused(size):
+    message = f"texture_size {size} cannot be reached from the 8 rows .* for instance 16, 32, 64"
+    with pytest.raises(ValueError, match=message):
+        decode(with_overrides(recipe("demo"), f"texture_size={size}"))
+
+
+def test_the_recipe_decides_which_parts_exist():
+    san = SAN(recipe("demo"), num_classes=5)
+    baseline = SAN(recipe("demo-baseline"), num_classes=5)
+    generator = SAN(recipe("demo-pg"), num_classes=0)
+    images = torch.zeros(2, 3, 64, 32)
+    assert san(images).logits.shape == (2, 5)
+    assert san(images).texture.shape == (2, 3, 32, 32)
+    assert baseline(images).texture is None
+    assert baseline(images).maps == ()
+    assert generator(images).logits is None
+    assert len(generator(images).maps) == 2
+
+
+def test_one_seed_gives_san_and_its_baseline_the_same_encoder_and_classifier():
+    san = build(recipe("demo"), num_classes=5, seed=3).state_dict()
+    baseline = build(recipe("demo-baseline"), num_classes=5, seed=3).state_dict()
+    assert all(torch.equal(san[name], value) for name, value in baseline.items())
+    other = build(recipe("demo"), num_classes=5, seed=4).state_dict()
+    assert not torch.equal(san["encoder.conv1.weight"], other["encoder.conv1.weight"])
+
+
+def test_building_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    build(recipe("demo"), num_classes=5, seed=3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_reid_network_needs_identities():
+    with pytest.raises(ValueError, match="1 training identities: a ReID recipe needs at least 2"):
+        SAN(recipe("demo"), num_classes=1)
+
+
+def test_a_generator_has_no_classifier():
+    with pytest.raises(ValueError, match="no classifier, but num_classes is 4: must be 0"):
+        SAN(recipe("demo-pg"), num_classes=4)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+
+from san_core.data.augmentation import normalise
+from san_core.features import embed
+from tests.san_core.tiny_run import tiny_data, tiny_model, tiny_recipe
+
+
+def batches(size):
+    images = tiny_data().images
+    return [images[i : i + size] for i in range(0, len(images), size)]
+
+
+def test_features_are_the_encoders_embeddings_in_order():
+    model = tiny_model(tiny_recipe()).eval()
+    found = embed(model, batches(20), device="cpu")
+    with torch.inference_mode():
+        expected = model.encoder(normalise(torch.from_numpy(tiny_data().images))).embedding
+    assert found.shape == (48, 16)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_features_come_out_the_same_twice_and_whatever_the_mode():
+    model = tiny_model(tiny_recipe())
+    first = embed(model.train(), iter(batches(16)), device="cpu")
+    assert first.tobytes() == embed(model, batches(16), device="cpu").tobytes()
+
+
+def test_the_decoder_is_never_run():
+    model = tiny_model(tiny_recipe())
+
+    def fail(*args):
+        raise AssertionError("the decoder ran")
+
+    model.decoder.register_forward_pre_hook(fail)
+    assert embed(model, batches(24), device="cpu").shape == (48, 16)
+
+
+def test_no_batches_give_no_features():
+    assert embed(tiny_model(tiny_recipe()), [], device="cpu").shape == (0, 16)
+
+
+def test_an_embedding_that_is_not_finite_is_named():
+    model = tiny_model(tiny_recipe())
+    broken = batches(16)
+    with torch.no_grad():
+        model.encoder.head[0].bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="the embedding of image 0 is not finite"):
+        embed(model, broken, device="cpu")

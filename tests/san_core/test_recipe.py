@@ -1,0 +1,123 @@
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+
+from san_core.recipe import RECIPES, Recipe, from_json, recipe, to_json, with_overrides
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_survives_json(name):
+    assert from_json(to_json(recipe(name))) == recipe(name)
+
+
+def test_an_unknown_recipe_lists_what_exists():
+    with pytest.raises(ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, de"):
+        recipe("cuhk")
+
+
+def test_importing_recipes_does_not_import_torch():
+    code = "import sys, san_core.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_overrides_take_the_type_of_their_field():
+    base = recipe("cuhk03")
+    changed = with_overrides(base, "lr=1e-4  epochs=330 skips=false arch=resnet18 milestones=40,80")
+    assert changed == dataclasses.replace(
+        base, lr=0.0001, epochs=330, skips=False, arch="resnet18", milestones=(40, 80)
+    )
+    assert type(changed.epochs) is int
+    assert type(changed.lr) is float
+
+
+def test_no_words_change_nothing():
+    assert with_overrides(recipe("demo"), " ") == recipe("demo")
+
+
+def test_the_order_of_overrides_does_not_matter():
+    words = "schedule=multistep milestones=6,9"
+    backwards = " ".join(reversed(words.split()))
+    assert with_overrides(recipe("demo"), words) == with_overrides(recipe("demo"), backwards)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("lrr=1", "no recipe field 'lrr'; did you mean 'lr'?"),
+        ("zzzzzz=1", "no recipe field 'zzzzzz'; fields: arch, last_stride"),
+        ("lr", "recipe override 'lr' is not of the form field=value"),
+        ("lr=1 lr=2", "recipe field 'lr' is overridden twice"),
+        ("lr=fast", "recipe lr='fast': must be a number"),
+        ("epochs=3.5", "recipe epochs='3.5': must be a whole number"),
+        ("skips=1", "recipe skips='1': must be true or false"),
+        ("milestones=4,x", "recipe milestones='4,x': must be whole numbers like 40,80"),
+        ("arch=vgg", "recipe arch is 'vgg': must be one of resnet10_quarter, resnet18"),
+        ("flip=1.5", "recipe flip is 1.5: must be between 0 and 1"),
+        ("lr=nan", "recipe lr is nan: must be between 0 and 10"),
+        ("images_per_identity=1", "recipe images_per_identity is 1: must be between 2 and 4096"),
+        ("w_id=0 w_tri=0 w_rec=0", "all four loss weights are 0"),
+        ("lr=0", "lr is 0, nothing would be learned"),
+        ("schedule=multistep milestones=9,6", "milestones (9, 6) must be increasing"),
+        ("schedule=multistep", "schedule 'multistep' needs milestones"),
+        ("milestones=4", "milestones have no effect with schedule 'cosine'"),
+        ("epochs=2", "warmup_epochs 2 must be fewer than epochs 2"),
+        ("init=generator w_rec=0", "init 'generator' starts a decoder, but w_rec and w_tr are 0"),
+        ("pretrained=imagenet", "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'"),
+        ("pretrained=", "pretrained is empty"),
+        ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
+    ],
+)
+def test_a_wrong_override_is_named(words, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_overrides(recipe("demo"), words)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3.0}, "recipe epochs is 3.0: must be of type int"),
+        ({"epochs": True}, "recipe epochs is True: must be of type int"),
+        ({"skips": 1}, "recipe skips is 1: must be of type bool"),
+        ({"milestones": (1.5,)}, "recipe milestones is (1.5,): must be whole numbers"),
+    ],
+)
+def test_construction_checks_types(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dataclasses.replace(recipe("demo"), **change)
+
+
+def test_a_whole_number_serves_as_a_float():
+    assert Recipe(arch="resnet18", lr=1) == Recipe(arch="resnet18", lr=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "a recipe must be JSON"),
+        ("[]", "a recipe must be a JSON object, found list"),
+        ('{"lrr": 1}', "recipe has unknown fields lrr"),
+        ('{"arch": "resnet18"}', "recipe lacks the fields batch_size, checkpoint_every"),
+    ],
+)
+def test_damaged_json_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(text)
+
+
+def test_losses_decide_what_a_recipe_needs():
+    san, baseline, generator = recipe("demo"), recipe("demo-baseline"), recipe("demo-pg")
+    assert san.losses == ("id", "tri", "rec")
+    assert [r.decoder for r in (san, baseline, generator)] == [True, False, True]
+    assert [r.identities for r in (san, baseline, generator)] == [True, True, False]
+    assert [r.triplets for r in (san, baseline, generator)] == [True, True, False]
+    assert [r.images_per_batch for r in (san, baseline, generator)] == [8 * 4, 8 * 4, 32]
+
+
+def test_a_demo_generator_can_start_the_demo():
+    fields = ("arch", "last_stride", "skips", "decoder_width", "texture_size", "image_size")
+    for field in fields:
+        assert getattr(recipe("demo"), field) == getattr(recipe("demo-pg"), field)
+        assert getattr(recipe("cuhk03"), field) == getattr(recipe("pit"), field)

@@ -1,0 +1,41 @@
+"""A training run small enough for tests: 8 people, 6 images each, the demo's network."""
+
+import numpy as np
+
+from san_core.model import san
+from san_core.recipe import recipe, with_overrides
+from san_core.training import TrainingData
+
+TINY = (
+    "epochs=3 warmup_epochs=1 identities_per_batch=4 images_per_identity=2 image_height=32 "
+    "image_width=16 texture_size=16 batch_size=8 embedding_dim=16"
+)
+
+
+def tiny_recipe(name="demo", words=""):
+    base = recipe(name)
+    return with_overrides(with_overrides(base, TINY), words)
+
+
+def tiny_data(*, labels=True, textures=True, mirror=True):
+    """Arrays are read-only, as memory maps are."""
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(8), 6)
+    colours = rng.integers(0, 256, (8, 4, 4, 3), np.uint8)
+    painted = colours.repeat(4, axis=1).repeat(4, axis=2)  # (8, 16, 16, 3)
+    shown = painted[people][:, :, :8].repeat(2, axis=1).repeat(2, axis=2)
+    noisy = shown // 2 + rng.integers(0, 128, shown.shape, np.uint8)
+    mirrored = np.arange(256).reshape(16, 16)[:, ::-1].ravel()
+    for array in (noisy, people, painted, mirrored):
+        array.setflags(write=False)
+    return TrainingData(
+        images=noisy,
+        labels=people if labels else None,
+        textures=painted if textures else None,
+        texture_index=people if textures else None,
+        mirror_index=mirrored if mirror else None,
+    )
+
+
+def tiny_model(settings, seed=0):
+    return san.build(settings, num_classes=8 if settings.identities else 0, seed=seed)

@@ -1,0 +1,294 @@
+"""The compiled graphs, and the commands that compile and run them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components import local
+from components.__main__ import GPU_STEPS, STEPS
+from components.ir import Task, pipeline_inputs, tasks
+from components.running import Terminated
+from components.step import command_line, parameters
+from pipeline import GRAPHS, PARAMETERS, PRESETS, compile_graph, main
+from san_core.recipe import RECIPES
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+REQUIRED = {"destination": "/d", "checkpoint": "/c", "texture_source": "/t"}
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Every graph as its compiled document."""
+    folder = tmp_path_factory.mktemp("compiled")
+    return {graph: compile_graph(graph, folder / f"{graph}.yaml") for graph in GRAPHS}
+
+
+def plan(document: dict[str, Any], **arguments: Any) -> dict[str, Task]:
+    required = {name: REQUIRED[name] for name in pipeline_inputs(document) if name in REQUIRED}
+    return {task.name: task for task in tasks(document, {**required, **arguments})}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_compiled_graph_is_the_golden_one(compiled, graph):
+    """Renew it by `python pipeline.py compile --graph GRAPH --output tests/golden/GRAPH.yaml`."""
+    golden = yaml.safe_load((GOLDEN / f"{graph}.yaml").read_text("utf-8"))
+    assert {**compiled[graph], "sdkVersion": ""} == {**golden, "sdkVersion": ""}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graph_has_its_name(compiled, graph):
+    assert compiled[graph]["pipelineInfo"]["name"] == f"san-{graph}"
+
+
+@pytest.mark.parametrize(
+    ("graph", "names"),
+    [
+        (
+            "full",
+            "make_pit prepare_reid train_san_pg generate_textures-0 seal_textures train_san "
+            "extract_features evaluate",
+        ),
+        ("textures", "prepare_reid seal_textures train_san extract_features evaluate"),
+        ("baseline", "prepare_reid train_san extract_features evaluate"),
+    ],
+)
+def test_graph_has_its_steps_in_data_flow_order(compiled, graph, names):
+    assert list(plan(compiled[graph])) == names.split()
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_command_parses_by_the_steps_own_command_line(compiled, graph):
+    for task in plan(compiled[graph]).values():
+        assert task.words[:3] == ("python", "-m", "components")
+        step = STEPS[task.words[3]]
+        given = vars(command_line(step).parse_args(task.words[4:]))
+        assert given.pop("executor_input") == "{{$}}"
+        for p in parameters(step):
+            if p.artifact is None:
+                assert given[p.name] == task.parameters[p.name]
+                assert type(given[p.name]) is p.type
+            elif p.is_output:
+                assert given[p.name] == Path(f"{{{{$.outputs.artifacts['{p.name}'].path}}}}")
+            elif p.is_required:
+                assert p.name in task.inputs
+            else:
+                assert given[p.name] is None
+
+
+def test_workers_share_the_work_and_seal_waits_for_all_of_them(compiled):
+    found = plan(compiled["full"], workers=["0/3", "1/3", "2/3"])
+    workers = [found[f"generate_textures-{number}"] for number in range(3)]
+    assert [task.parameters["worker"] for task in workers] == ["0/3", "1/3", "2/3"]
+    assert {task.name for task in workers} <= set(found["seal_textures"].after)
+    assert {task.parameters["destination"] for task in workers} == {"/d"}
+    assert found["seal_textures"].parameters["destination"] == "/d"
+
+
+def test_each_graph_passes_the_artifacts_it_has(compiled):
+    assert set(plan(compiled["full"])["train_san"].inputs) == {"dataset", "textures", "generator"}
+    assert set(plan(compiled["full"])["seal_textures"].inputs) == {"dataset", "generator"}
+    assert set(plan(compiled["textures"])["train_san"].inputs) == {"dataset", "textures"}
+    assert set(plan(compiled["textures"])["seal_textures"].inputs) == {"dataset"}
+    assert plan(compiled["textures"])["seal_textures"].parameters["source"] == "/t"
+    assert set(plan(compiled["baseline"])["train_san"].inputs) == {"dataset"}
+
+
+def every_task(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    dags = [document["root"], *document["components"].values()]
+    return {
+        name: spec for one in dags for name, spec in one.get("dag", {}).get("tasks", {}).items()
+    }
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_only_the_steps_that_look_into_the_store_are_never_cached(compiled, graph):
+    found = every_task(compiled[graph])
+    uncached = {
+        name
+        for name, spec in found.items()
+        if "parameterIterator" not in spec and not spec["cachingOptions"].get("enableCache")
+    }
+    assert uncached == {"generate-textures", "seal-textures"} & set(found)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_parameter_is_described_and_used(compiled, graph):
+    declared = pipeline_inputs(compiled[graph])
+    text = json.dumps(compiled[graph]["root"]["dag"])
+    for name, spec in declared.items():
+        assert spec["description"] == PARAMETERS[name]
+        assert f'{{"componentInputParameter": "{name}"}}' in text
+    assert list(declared) == sorted(declared)
+
+
+def test_no_parameter_is_described_in_vain(compiled):
+    assert set(PARAMETERS) == {name for one in compiled.values() for name in pipeline_inputs(one)}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graph_repeats_no_default_of_a_step_differently(compiled, graph):
+    document = compiled[graph]
+    declared = pipeline_inputs(document)
+    for spec in document["root"]["dag"]["tasks"].values():
+        component = document["components"][spec["componentRef"]["name"]]
+        own = component.get("inputDefinitions", {}).get("parameters", {})
+        for name, source in spec.get("inputs", {}).get("parameters", {}).items():
+            outer = source["componentInputParameter"]
+            is_another_recipe = graph == "baseline" and outer == "san_recipe"
+            if "defaultValue" in declared[outer] and "defaultValue" in own[name]:
+                same = declared[outer]["defaultValue"] == own[name]["defaultValue"]
+                assert same is not is_another_recipe, outer
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_steps_run_in_the_image_of_their_target(tmp_path, graph):
+    document = compile_graph(graph, tmp_path / "p.yaml", image="registry/san-{target}:abc")
+    for executor in document["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        target = "gpu" if container["command"][3] in GPU_STEPS else "cpu"
+        assert container["image"] == f"registry/san-{target}:abc"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_fits_its_graph(compiled, name):
+    preset = PRESETS[name]
+    declared = pipeline_inputs(compiled[preset.graph])
+    assert set(preset.values) <= set(declared)
+    for recipe in ("san_recipe", "pg_recipe"):
+        assert (recipe in preset.values) is (recipe in declared)
+        if recipe in declared:
+            assert preset.values[recipe] in RECIPES
+    for task in plan(compiled[preset.graph], **preset.values).values():
+        command_line(STEPS[task.step]).parse_args(task.words[4:])
+
+
+def test_defaults_name_recipes_that_exist(compiled):
+    for document in compiled.values():
+        for name, spec in pipeline_inputs(document).items():
+            if name.endswith("_recipe"):
+                assert spec["defaultValue"] in RECIPES
+
+
+def test_compile_writes_where_it_is_told(tmp_path):
+    output = tmp_path / "deep" / "p.yaml"
+    assert main(["compile", "--graph", "baseline", "--output", str(output)]) == 0
+    assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "san-baseline"
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[dict[str, Any]]:
+    """What `run` hands to the local runner."""
+    calls: list[dict[str, Any]] = []
+
+    def run(document: dict[str, Any], arguments: dict[str, Any], **options: Any) -> None:
+        name = document["pipelineInfo"]["name"]
+        calls.append({"pipeline": name, "arguments": arguments, **options})
+
+    monkeypatch.setattr(local, "run", run)
+    return calls
+
+
+def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
+    assert main(["run", "--preset", "demo", "--runs", str(tmp_path)]) == 0
+    (call,) = ran
+    assert call["pipeline"] == "san-full"
+    assert call["folder"] == tmp_path / "demo"
+    assert (call["start"], call["only"], call["verbose"]) == (None, None, False)
+    assert call["arguments"] == {
+        "destination": str(tmp_path / "demo" / "textures"),
+        "checkpoint": str(tmp_path / "demo" / "checkpoints"),
+        "dataset": "synthetic",
+        "difficulty": "normal",
+        "identities": 192,
+        "image_height": 128,
+        "pit_textures": 160,
+        "pg_recipe": "demo-pg",
+        "san_recipe": "demo",
+        "workers": ["0/2", "1/2"],
+        "references": True,
+        "seed": 0,
+    }
+    assert (tmp_path / "demo" / "pipeline.yaml").is_file()
+
+
+def test_parameters_go_before_the_preset(ran, tmp_path):
+    words = ["--param", "seed=7", "--param", "san_overrides=lr=1e-4 epochs=3"]
+    words += ["--param", "checkpoint=", "--name", "other", "--only", "train_san"]
+    assert main(["run", "--preset", "demo", "--runs", str(tmp_path), *words]) == 0
+    (call,) = ran
+    assert call["arguments"]["seed"] == 7
+    assert call["arguments"]["san_overrides"] == "lr=1e-4 epochs=3"
+    assert call["arguments"]["checkpoint"] == ""
+    assert call["folder"] == tmp_path / "other"
+    assert call["only"] == "train_san"
+
+
+def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
+    words = ["--graph", "baseline", "--from", "evaluate", "--verbose", "--runs", str(tmp_path)]
+    assert main(["run", "--preset", "demo", *words]) == 0
+    (call,) = ran
+    assert call["pipeline"] == "san-baseline"
+    assert "pg_recipe" not in call["arguments"]
+    assert "destination" not in call["arguments"]
+    assert (call["start"], call["verbose"]) == ("evaluate", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "dem"], "no preset 'dem'; did you mean 'demo'. there are demo, demo-base"),
+        (["--preset", "demo", "--param", "sed=1"], "no parameter 'sed'; did you mean 'seed'"),
+        (["--preset", "demo", "--param", "seed=x"], "parameter seed: 'x' is not a whole number"),
+        (["--preset", "demo", "--param", "seed"], "'seed' is not of the form name=value"),
+        (["--preset", "demo", "--name", "a/b"], "--name a/b is not the name of a folder in"),
+        (["--preset", "demo", "--name", ".."], "--name .. is not the name of a folder in"),
+        (["--preset", "demo", "--from", "bake"], "no step 'bake'; there are make_pit"),
+        (["--preset", "demo", "--graph", "textures"], "needs a value for its parameter texture_s"),
+        (["--preset", "demo", "--from", "evaluate", "--only", "evaluate"], "not allowed with"),
+        ([], "required: --preset"),
+    ],
+)
+def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
+    monkeypatch.setattr("components.local._Run.all", lambda *_, **__: None)  # should it get there
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--runs", str(tmp_path), *words])
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (local.RunError("train_san failed"), 1, "pipeline.py: train_san failed"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
+        (Terminated(), 143, "stopped; the same command goes on from here"),
+    ],
+)
+def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error, status, line):
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(local, "run", run)
+    assert main(["run", "--preset", "demo-baseline", "--runs", str(tmp_path)]) == status
+    assert line in capsys.readouterr().err
+
+
+def test_failing_run_ends_with_one_clear_message(tmp_path):
+    words = ["run", "--preset", "market1501-baseline", "--runs", str(tmp_path)]
+    words += ["--param", f"source={tmp_path / 'nowhere'}"]
+    done = subprocess.run(
+        [sys.executable, "pipeline.py", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("pipeline.py: prepare_reid failed with exit code 1: ")
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "market1501-baseline" / "prepare_reid" / "log.txt") in done.stderr

@@ -1,0 +1,329 @@
+"""Every step, run as `python -m components STEP ...` would run it, on a tiny data set."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.__main__ import main
+from san_core.imageset import ImageSet, read_manifest
+from san_core.pixels import decode, encode_png
+from tests.tiny import STEPS, files, words
+
+
+def _with(command, flag, value):
+    """A command line with the value of one flag replaced, or the flag added."""
+    if flag in command:
+        at = command.index(flag) + 1
+        return [*command[:at], value, *command[at + 1 :]]
+    return [*command, flag, value]
+
+
+def test_pit_pairs_every_picture_with_a_texture(tiny):
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    assert len(images.records) == 6 * 3
+    assert {r.fields["texture"] for r in images.records} == {r.name for r in textures.records}
+    assert decode(textures.read(textures.records[0])).shape == (32, 32, 3)
+    of_split = {
+        s: {r.pid for r in images.records if r.split == s} for s in images.manifest["splits"]
+    }
+    assert not of_split["train"] & of_split["val"]
+
+
+def test_reid_set_keeps_test_people_apart(tiny):
+    images = ImageSet.open(Path(tiny.reid))
+    people = {s: {r.pid for r in images.of_split(s)} for s in ("train", "query", "gallery")}
+    assert (len(people["train"]), len(people["query"]), len(people["gallery"])) == (6, 3, 3)
+    assert people["query"] == people["gallery"]
+    assert not people["train"] & people["query"]
+    assert min(people["train"]) >= 1  # 0 and -1 are distractors and junk
+
+
+def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
+    report = json.loads(Path(tiny.generator, "report.json").read_bytes())
+    assert report["held_out_images"] == 3  # one of six identities, three pictures
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    stack = {r.name: decode(textures.read(r)).astype(float) for r in textures.records}
+    train = [stack[r.name] for r in textures.of_split("train")]
+    true = [stack[r.fields["texture"]] for r in images.of_split("val")]
+    mse = np.mean([(np.rint(np.mean(train, axis=0)) - t) ** 2 for t in true])
+    assert report["psnr_of_mean_texture"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
+    assert 5 < report["psnr"] < 40
+
+
+def test_every_training_image_has_its_texture(tiny):
+    sealed = read_manifest(Path(tiny.textures))
+    textures = ImageSet.open(Path(sealed["uri"].removeprefix("file://")))
+    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
+    assert [r.pid for r in textures.records] == [r.pid for r in people]
+    assert decode(textures.read(textures.records[0])).shape == (32, 32, 3)
+    assert sealed["count"] == len(people) == 24
+    assert len(sealed["shards"]) == 3
+
+
+def test_features_are_those_of_query_and_gallery(tiny):
+    features = np.load(Path(tiny.features, "features.npy"))
+    people = ImageSet.open(Path(tiny.reid)).of_split("query", "gallery")
+    lines = Path(tiny.features, "index.csv").read_text().splitlines()
+    assert features.shape == (len(people), 128)
+    assert features.dtype == np.float32
+    assert [line.split(",")[0] for line in lines[1:]] == [r.name for r in people]
+
+
+def test_report_holds_scores_and_references_as_fractions(tiny):
+    report = json.loads(Path(tiny.report, "report.json").read_bytes())
+    assert set(report["references"]) == {"untrained encoder", "colour histogram"}
+    for scores in (report, *report["references"].values()):
+        assert all(0 <= scores[name] <= 1 for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))
+    assert (report["num_query"], report["num_gallery"], report["num_identities"]) == (6, 6, 3)
+    assert json.loads(Path(tiny.root, "evaluate.json").read_bytes())["mAP"] == report["mAP"]
+
+
+@pytest.mark.parametrize("step", ["train_san_pg", "train_san", "evaluate"])
+def test_page_fetches_nothing(tiny, step):
+    page = Path(tiny.root, f"{step}.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert "<script" not in page
+
+
+def test_training_again_gives_the_same_bytes(tiny, tmp_path):
+    again = _with(words("train_san", tiny), "--model", str(tmp_path / "model"))
+    again = _with(again, "--html", str(tmp_path / "page.html"))
+    assert main(_with(again, "--metrics", str(tmp_path / "metrics.json"))) == 0
+    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert (tmp_path / "page.html").read_bytes() == Path(tiny.root, "train_san.html").read_bytes()
+
+
+def test_two_workers_make_what_one_makes(tiny, tmp_path):
+    command = _with(words("generate_textures", tiny), "--destination", str(tmp_path / "two"))
+    for worker in ("1/2", "0/2"):
+        command = _with(command, "--written", str(tmp_path / worker[0]))
+        assert main(_with(command, "--worker", worker)) == 0
+    seal = _with(words("seal_textures", tiny), "--destination", str(tmp_path / "two"))
+    assert main(_with(seal, "--textures", str(tmp_path / "textures"))) == 0
+    assert files(tmp_path / "two") == files(Path(tiny.destination))
+
+
+def test_shards_that_are_there_are_kept(tiny, tmp_path):
+    command = _with(words("generate_textures", tiny), "--destination", str(tmp_path / "d"))
+    command = _with(command, "--written", str(tmp_path / "written"))
+    assert main(command) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*") if p.is_file()}
+    gone = next(p for p in before if p.name.startswith("00001-of") and p.suffix == ".tar")
+    gone.unlink()
+    assert main(command) == 0
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*") if p.is_file()}
+    assert set(after) == set(before)
+    changed = {p.name[:5] for p in before if before[p] != after[p]}
+    assert changed == {"00001"}
+
+
+def test_retrained_generator_never_meets_old_textures(tiny, tmp_path, capsys):
+    other = str(tmp_path / "generator")
+    command = _with(words("train_san_pg", tiny), "--generator", other)
+    command = _with(_with(command, "--html", str(tmp_path / "a")), "--metrics", str(tmp_path / "b"))
+    assert main(_with(command, "--seed", "1")) == 0
+    seal = _with(words("seal_textures", tiny), "--generator", other)
+    assert main(_with(seal, "--textures", str(tmp_path / "textures"))) == 1
+    assert "3 of 3 shards of textures are missing (0, 1, 2)" in capsys.readouterr().err
+
+
+def test_damaged_texture_never_reaches_training(tiny, tmp_path, capsys):
+    destination = str(tmp_path / "d")
+    generate = _with(words("generate_textures", tiny), "--destination", destination)
+    assert main(_with(generate, "--written", str(tmp_path / "written"))) == 0
+    seal = _with(words("seal_textures", tiny), "--destination", destination)
+    assert main(_with(seal, "--textures", str(tmp_path / "textures"))) == 0
+    tar = next((tmp_path / "d").rglob("00002*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    train = _with(words("train_san", tiny), "--textures", str(tmp_path / "textures"))
+    assert main(_with(train, "--model", str(tmp_path / "model"))) == 1
+    assert re.search(rf"^train_san: .*{tar.name} is damaged.*image ", capsys.readouterr().err, re.M)
+    assert not (tmp_path / "model").exists()
+
+
+def test_baseline_needs_no_textures(tiny, tmp_path):
+    command = words("train_san", tiny)
+    at = command.index("--textures")
+    command = _with(command[:at] + command[at + 2 :], "--recipe", "demo-baseline")
+    for name in ("model", "html", "metrics"):
+        command = _with(command, f"--{name}", str(tmp_path / name))
+    assert main(command) == 0
+    record = json.loads((tmp_path / "model" / "history.jsonl").read_text().splitlines()[-1])
+    assert set(record) == {"epoch", "loss", "id", "tri", "lr"}
+
+
+def test_training_can_start_from_the_generator(tiny, tmp_path):
+    command = _with(words("train_san", tiny), "--generator", tiny.generator)
+    still = "init=generator lr=1e-12 decoder_lr=1e-12 weight_decay=0 epochs=1 warmup_epochs=0"
+    still += " identities_per_batch=4 images_per_identity=2"
+    for name in ("model", "html", "metrics"):
+        command = _with(command, f"--{name}", str(tmp_path / name))
+    assert main(_with(command, "--overrides", still)) == 0
+    trained = load_file(tmp_path / "model" / "weights.safetensors")
+    started = load_file(Path(tiny.generator, "weights.safetensors"))
+    compared = [n for n in trained if n.startswith("decoder.") and n.endswith("weight")]
+    assert len(compared) > 10
+    for name in compared:
+        assert torch.allclose(trained[name], started[name], atol=1e-9), name
+
+
+# Ready-made textures
+
+
+@pytest.fixture
+def folder_of_textures(tiny, texture, tmp_path):
+    """A texture for every training image, in a folder as somebody else might have it."""
+    folder = tmp_path / "ready"
+    folder.mkdir()
+    for i, record in enumerate(ImageSet.open(Path(tiny.reid)).of_split("train")):
+        (folder / f"{Path(record.name).stem}.png").write_bytes(texture(i))
+    return folder
+
+
+def _seal_folder(tiny, folder, tmp_path):
+    return [
+        *("seal_textures", "--dataset", tiny.reid, "--source", str(folder)),
+        *("--textures", str(tmp_path / "textures"), "--destination", str(tmp_path / "d")),
+    ]
+
+
+def test_folder_of_textures_is_matched_by_name(tiny, folder_of_textures, texture, tmp_path):
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
+    (place,) = (tmp_path / "d").iterdir()
+    textures = ImageSet.open(place)
+    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
+    for i, record in enumerate(textures.records):
+        assert np.array_equal(decode(textures.read(record)), decode(texture(i)))
+
+
+def test_missing_textures_are_counted_and_named(tiny, folder_of_textures, tmp_path, capsys):
+    first = min(folder_of_textures.iterdir())
+    first.unlink()
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    assert f"1 of 24 images have no texture there, such as {first.stem}" in capsys.readouterr().err
+
+
+def test_textures_of_two_sizes_are_refused(tiny, folder_of_textures, picture, tmp_path, capsys):
+    first = min(folder_of_textures.iterdir())
+    first.write_bytes(encode_png(picture(1, 32, 32)))
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    assert "textures must be squares of one size; found 16x16 " in capsys.readouterr().err
+
+
+def test_flipped_images_learn_no_texture_where_the_atlas_is_unknown(
+    tiny, folder_of_textures, tmp_path
+):
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
+    command = _with(words("train_san", tiny), "--textures", str(tmp_path / "textures"))
+    overrides = command[command.index("--overrides") + 1] + " texture_size=16 flip=1 epochs=1"
+    overrides = overrides.replace("epochs=3 ", "").replace("warmup_epochs=1", "warmup_epochs=0")
+    for name in ("model", "html", "metrics"):
+        command = _with(command, f"--{name}", str(tmp_path / name))
+    assert main(_with(command, "--overrides", overrides)) == 0
+    record = json.loads((tmp_path / "model" / "history.jsonl").read_text())
+    assert record["rec"] == 0  # every image is flipped, none has a texture to be compared with
+
+
+# Wrong input: one clear line, and the exit status that belongs to it
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_missing_required_argument_is_a_usage_error(step, capsys):
+    assert main([step]) == 2
+    assert "the following arguments are required: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "flag", "value", "message"),
+    [
+        ("make_pit", "--textures", "0", "identities is 0: at least 1 is wanted"),
+        ("make_pit", "--texture-size", "48", "texture size 48 does not divide 256"),
+        ("make_pit", "--image-height", "8", "image size 8x4 is too small"),
+        (
+            "prepare_reid",
+            "--dataset",
+            "nope",
+            "no data set 'nope'; there are synthetic, market1501",
+        ),
+        ("prepare_reid", "--dataset", "market1501", "dataset market1501 needs --source"),
+        ("prepare_reid", "--difficulty", "absurd", "no difficulty 'absurd'; there are: easy"),
+        ("train_san_pg", "--pit", "/nowhere", "/nowhere/images has no manifest.json"),
+        ("train_san_pg", "--recipe", "nope", "no recipe 'nope'; there are"),
+        (
+            "train_san_pg",
+            "--recipe",
+            "cuhk03",
+            "recipe 'cuhk03' does not train a texture generator",
+        ),
+        ("train_san_pg", "--overrides", "lrr=1", "no recipe field 'lrr'; did you mean 'lr'?"),
+        ("generate_textures", "--worker", "2/2", "worker '2/2' is not i/n"),
+        ("generate_textures", "--generator", "/nowhere", "/nowhere holds no model"),
+        ("generate_textures", "--destination", "ftp://x/y", "is neither a folder nor a file:///"),
+        ("generate_textures", "--split", "val", "has no images in split val; it has gallery,"),
+        ("generate_textures", "--shard-size", "1001", "a shard holds 1 to 1000 images, not 1001"),
+        ("generate_textures", "--precision", "bfloat16", "needs a GPU"),
+        ("seal_textures", "--source", "/nowhere", "either a generator or a source folder"),
+        ("seal_textures", "--destination", "/nowhere", "3 of 3 shards of textures are missing"),
+        ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
+        ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
+        ("train_san", "--overrides", "epochs=3 init=generator", "starts from a generator"),
+        ("train_san", "--overrides", "epochs=3 texture_size=24", "cannot be averaged to 24x24"),
+        ("train_san", "--overrides", "epochs=3 identities_per_batch=7", "there are 6 identities"),
+        ("extract_features", "--model", "/nowhere", "/nowhere holds no model"),
+        ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),
+        ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
+    ],
+)
+def test_wrong_input_ends_in_one_clear_line(
+    tiny, tmp_path, capsys, caplog, step, flag, value, message
+):
+    command = words(step, tiny)
+    for output in ("--pit", "--reid", "--generator", "--written", "--textures", "--model"):
+        if output in command and step != "train_san" and _is_output(step, output):
+            command = _with(command, output, str(tmp_path / "output"))
+    before = files(tiny.root)
+    assert main(_with(command, flag, value.format(pit=tiny.pit))) == 1
+    err = capsys.readouterr().err
+    said = [line for line in err.splitlines() if line.startswith(f"{step}: ")]
+    assert len(said) == 1
+    assert message in said[0]
+    assert "Traceback" not in err
+    assert files(tiny.root) == before  # and nothing is lost
+
+
+def _is_output(step, flag):
+    return flag in {
+        "make_pit": "--pit",
+        "prepare_reid": "--reid",
+        "train_san_pg": "--generator",
+        "generate_textures": "--written",
+        "seal_textures": "--textures",
+    }.get(step, "")
+
+
+def test_train_san_without_textures_says_what_is_missing(tiny, tmp_path, capsys):
+    command = words("train_san", tiny)
+    at = command.index("--textures")
+    command = _with(command[:at] + command[at + 2 :], "--model", str(tmp_path / "model"))
+    assert main(command) == 1
+    assert "recipe 'demo' needs textures (--textures), none were given" in capsys.readouterr().err
+
+
+def test_textures_of_another_data_set_are_refused(tiny, tmp_path, capsys):
+    other = str(tmp_path / "reid")
+    assert main([*_with(words("prepare_reid", tiny), "--reid", other), "--identities", "12"]) == 0
+    command = _with(words("train_san", tiny), "--dataset", other)
+    assert main(_with(command, "--model", str(tmp_path / "model"))) == 1
+    assert "training images have no texture" in capsys.readouterr().err

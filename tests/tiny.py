@@ -1,0 +1,89 @@
+"""The whole pipeline at the smallest size that still does everything, for tests to look at."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from components.__main__ import main
+
+PG = ("--recipe", "demo-pg", "--overrides", "epochs=2 batch_size=8 warmup_epochs=0")
+SAN_RECIPE = "demo"
+SAN_OVERRIDES = "epochs=3 identities_per_batch=4 images_per_identity=2 warmup_epochs=1"
+
+
+class Tiny(NamedTuple):
+    """Where the artifacts of a tiny run lie: `pit`, `reid`, `generator` and so on."""
+
+    root: Path
+
+    def __getattr__(self, name: str) -> str:
+        return str(self.root / name)
+
+
+def words(step: str, tiny: Tiny) -> list[str]:
+    """The command line of a step in the tiny run."""
+    return [step, *_words(step, tiny)]
+
+
+def _words(step: str, t: Tiny) -> list[str]:
+    page = ["--html", f"{t.root}/{step}.html", "--metrics", f"{t.root}/{step}.json"]
+    return {
+        "make_pit": [
+            *("--pit", t.pit, "--textures", "6", "--meshes", "3"),
+            *("--image-height", "64", "--texture-size", "32"),
+        ],
+        "prepare_reid": [
+            *("--reid", t.reid, "--identities", "9", "--cameras", "2", "--shots", "2"),
+            *("--image-height", "64"),
+        ],
+        "train_san_pg": ["--pit", t.pit, "--generator", t.generator, *PG, *page],
+        "generate_textures": [
+            *("--dataset", t.reid, "--generator", t.generator, "--written", t.written),
+            *("--destination", t.destination, "--shard-size", "10"),
+        ],
+        "seal_textures": [
+            *("--dataset", t.reid, "--generator", t.generator, "--textures", t.textures),
+            *("--destination", t.destination, "--shard-size", "10"),
+        ],
+        "train_san": [
+            *("--dataset", t.reid, "--textures", t.textures, "--model", t.model, *page),
+            *("--recipe", SAN_RECIPE, "--overrides", SAN_OVERRIDES),
+        ],
+        "extract_features": [
+            *("--dataset", t.reid, "--model", t.model, "--features", t.features),
+            *("--references", "true"),
+        ],
+        "evaluate": [
+            *("--features", t.features, "--dataset", t.reid, "--report", t.report),
+            *("--references", "true", *page),
+        ],
+    }[step]
+
+
+STEPS = (
+    "make_pit",
+    "prepare_reid",
+    "train_san_pg",
+    "generate_textures",
+    "seal_textures",
+    "train_san",
+    "extract_features",
+    "evaluate",
+)
+
+
+def run_all(root: Path) -> Tiny:
+    """Run every step in this process; the artifacts lie under `root`."""
+    tiny = Tiny(root)
+    for step in STEPS:
+        assert main(words(step, tiny)) == 0, step
+    return tiny
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file under a folder, by its relative name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

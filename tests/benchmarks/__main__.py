@@ -1,0 +1,65 @@
+"""`python -m tests.benchmarks [GROUP ...]`: measure, print and keep figures.
+
+Every figure is printed as `figure NAME VALUE UNIT`. A group is a module here with a function
+`figures` that yields them.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+GROUPS = ("pipeline",)
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def measure(group: str) -> None:
+    """Measure one group, print its figures and write its results file."""
+    module = importlib.import_module(f"tests.benchmarks.{group}")
+    found = {}
+    for figure in module.figures():
+        found[figure.name] = {"value": figure.value, "unit": figure.unit}
+        print(f"figure {figure.name} {figure.value:.6g} {figure.unit}", flush=True)
+    document = {"group": group, **circumstances(), "figures": found}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{group}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def circumstances() -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "machine": {
+            "cpu": cpu,
+            "cores": len(os.sched_getaffinity(0)),
+            "python": platform.python_version(),
+        },
+        "commit": commit,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    chosen = parser.parse_args().groups or GROUPS
+    if unknown := set(chosen) - set(GROUPS):
+        sys.exit(f"no group {min(unknown)!r}; there are {', '.join(GROUPS)}")
+    for name in chosen:
+        measure(name)

@@ -39,6 +39,7 @@ PARAMETERS = {
     "identities": "number of synthetic people",
     "image_height": "rows of a synthetic picture; it is half as wide",
     "pit_textures": "number of identities in the paired image-texture data",
+    "pit_meshes": "pictures of each of them",
     "texture_source": "folder of ready-made textures, matched to the images by file name",
     "san_recipe": "recipe of the ReID training, a name in san_core/recipe.py",
     "pg_recipe": "recipe of the texture generator, a name in san_core/recipe.py",
@@ -67,7 +68,8 @@ PRESETS = {
         "full",
         {
             **_DEMO,
-            "pit_textures": 160,
+            "pit_textures": 400,
+            "pit_meshes": 6,
             "pg_recipe": "demo-pg",
             "san_recipe": "demo",
             "workers": _TWO_WORKERS,
@@ -114,6 +116,7 @@ def full(image: str = IMAGE) -> GraphComponent:
         identities: int = 300,
         image_height: int = 256,
         pit_textures: int = 929,
+        pit_meshes: int = 10,
         san_recipe: str = "cuhk03",
         pg_recipe: str = "pit",
         san_overrides: str = "",
@@ -122,7 +125,9 @@ def full(image: str = IMAGE) -> GraphComponent:
         workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
         references: bool = False,
     ) -> None:
-        pit = step["make_pit"](textures=pit_textures, image_height=image_height, seed=seed)
+        pit = step["make_pit"](
+            textures=pit_textures, meshes=pit_meshes, image_height=image_height, seed=seed
+        )
         reid = step["prepare_reid"](
             dataset=dataset,
             source=source,

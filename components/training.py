@@ -127,11 +127,11 @@ def history_lines(history: History) -> str:
 
 def curves(history: History) -> Section:
     """A plot of the loss terms over the epochs, and one of the learning rate."""
-    terms = [name for name in history[0] if name not in ("epoch", "lr")]
+    terms = [name for name in history[0] if name not in ("epoch", "loss", "lr")]
     last = ", ".join(f"{name} {history[-1][name]:.3f}" for name in terms)
     drawn = [
         page.figure_svg(
-            page.curves(history, terms, label="loss, unweighted"),
+            page.curves(history, terms, label="loss terms"),
             alt=f"Losses over {len(history)} epochs; last: {last}",
         ),
         page.figure_svg(
@@ -142,7 +142,7 @@ def curves(history: History) -> Section:
     return Section(
         "Training",
         Markup("").join(drawn),
-        "Means over each epoch. loss is the weighted sum that was minimised.",
+        "Means over each epoch of the terms of the loss, before they are weighted.",
     )
 
 

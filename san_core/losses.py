@@ -1,4 +1,4 @@
-"""The four losses of SAN, as functions of tensors (paper, section 3.4).
+"""The four losses of SAN, as functions of tensors (paper, Figure 2).
 
 Legend: B batch, D embedding, C channels, T texels a side. Labels are identities, (B,) int64;
 positives and negatives come from them alone, never from positions in the batch.

@@ -218,10 +218,14 @@ _CUHK03 = Recipe(
 )
 
 # Small images from scratch on a CPU. Normalised embeddings and the ramp keep the triplet from
-# collapsing before anything is trained; measured on rendered people at 64x32.
+# collapsing before anything is trained; measured on rendered people at 64x32. Without skips, as in
+# the paper's figure, the texture can only come from the features the embedding is pooled from. Half
+# the decoder's channels make textures no worse at this size, in half the time.
 _DEMO = Recipe(
     arch="resnet10_quarter",
     embedding_dim=128,
+    skips=False,
+    decoder_width=0.5,
     image_height=64,
     image_width=32,
     texture_size=32,
@@ -229,7 +233,7 @@ _DEMO = Recipe(
     normalize_triplet=True,
     triplet_ramp_epochs=4.0,
     identities_per_batch=8,
-    epochs=12,
+    epochs=10,
     optimizer="adam",
     lr=3e-3,
     decoder_lr=3e-3,
@@ -255,7 +259,12 @@ RECIPES: dict[str, Recipe] = {
     "demo": _DEMO,
     "demo-baseline": dataclasses.replace(_DEMO, w_rec=0.0),
     "demo-pg": dataclasses.replace(
-        _DEMO, **_GENERATOR, batch_size=32, epochs=8, warmup_epochs=0.5, weight_decay=0.0
+        _DEMO,
+        **{**_GENERATOR, "erasing": 0.3},  # a few thousand pictures are soon learned by heart
+        batch_size=32,
+        epochs=20,
+        warmup_epochs=0.5,
+        weight_decay=0.0,
     ),
     "cuhk03": _CUHK03,
     "cuhk03-baseline": dataclasses.replace(_CUHK03, w_rec=0.0, w_tr=0.0),

@@ -1,4 +1,4 @@
-"""SAN-PG at work: pseudo ground-truth textures of person images (paper, section 3.1), and PSNR.
+"""SAN-PG at work: pseudo ground-truth textures of person images (paper: SAN-PG), and PSNR.
 
 Legend: N images, H W rows and columns, T texels a side.
 """

@@ -10,7 +10,7 @@ The protocol is Market-1501's, single query (Zheng et al. 2015):
 
 With the right answers of a query at ranks r_1 < ... < r_P among what is left, its average precision
 is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021, "Deep Learning for
-Person Re-identification", eq. 15). Ranks are counted as integers, means taken in float64.
+Person Re-identification"). Ranks are counted as integers, means taken in float64.
 
 Shapes: Q queries, G gallery images, K top places.
 """

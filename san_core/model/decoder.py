@@ -1,4 +1,4 @@
-"""SA-Dec: regresses the person's full UV texture from the encoder's maps (paper, section 3.3).
+"""SA-Dec: regresses the person's full UV texture from the encoder's maps (paper, Figure 2).
 
 Architecture of the official code (main.py, ConvResDecoder), with the number of up-blocks and the
 channels following the encoder and the texture instead of being written out for ResNet-50.

@@ -1,4 +1,4 @@
-"""SA-Enc: a residual network that turns person images into ReID embeddings (paper, section 3.2).
+"""SA-Enc: a residual network that turns person images into ReID embeddings (paper, Figure 2).
 
 Legend: B batch, D embedding, C channels, H W rows and columns of the image.
 """

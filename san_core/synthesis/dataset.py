@@ -1,6 +1,6 @@
 """Synthetic data sets: image-texture pairs (PIT) and people on several cameras (ReID).
 
-PIT follows SAN (Jin et al., AAAI 2020, section 4): a texture is put on ten meshes, each seen from
+PIT follows SAN (Jin et al., AAAI 2020): a texture is put on ten meshes, each seen from
 a random side in a random place, and the generator learns to tell the texture from the image. The
 ReID set has the structure of Market-1501. Every sample derives from (seed, identity, index) alone:
 the same bytes in any order and in any number of processes.

@@ -23,7 +23,7 @@ def images():
 
 def test_textures_are_the_decoders_clipped_and_rounded(generator):
     found = generate(generator, images(), device="cpu", batch_size=48)
-    pixels = torch.from_numpy(images()).permute(0, 3, 1, 2) / 255
+    pixels = torch.tensor(images()).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.inference_mode():
         raw = generator((pixels - mean[:, None, None]) / std[:, None, None]).texture.numpy()

@@ -142,8 +142,8 @@ def test_one_step_agrees_with_the_obvious_one():
     data = tiny_data()
     model, twin = tiny_model(settings), tiny_model(settings)
     run(settings, data, model=model, epochs=1)
-    images = augmentation.normalise(torch.from_numpy(data.images))
-    targets = torch.from_numpy(data.textures[data.texture_index]).permute(0, 3, 1, 2) / 127.5 - 1
+    images = augmentation.normalise(torch.tensor(data.images))
+    targets = torch.tensor(data.textures[data.texture_index]).permute(0, 3, 1, 2) / 127.5 - 1
     optimizer = torch.optim.Adam(
         [
             {"params": twin.encoder.parameters(), "lr": settings.lr},

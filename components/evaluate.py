@@ -37,7 +37,7 @@ def evaluate(
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
         html: page with scores, the CMC curve and ranked pictures
-        metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions
+        metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions, and the mAP of the references
         references: whether to score an untrained encoder and a colour histogram beside the model
     """
     from components.staging import identity, open_set
@@ -82,7 +82,11 @@ def evaluate(
     with finished(report) as folder:
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_file(html, document)
-    write_metrics(metrics, {name: content[name] for name in SHOWN})
+    references_scored = {
+        f"mAP_of_{name.replace(' ', '_')}": scores["mAP"]
+        for name, scores in content["references"].items()
+    }
+    write_metrics(metrics, {**{name: content[name] for name in SHOWN}, **references_scored})
     for name, scores in {"this model": content, **content["references"]}.items():
         log.info("%s: %s", name, "  ".join(f"{key} {scores[key]:.1%}" for key in SHOWN))
 

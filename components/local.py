@@ -268,18 +268,24 @@ class _Run:
         }
 
     def show_results(self) -> None:
-        """Say where the pages are, and the figures of the last step that has some."""
-        metrics = None
+        """Say where the page of each step is, and under it the step's figures."""
         for task in self.plan.values():
-            for name, path in self._outputs(task).items():
-                kind = task.outputs[name]
-                if kind == "system.HTML" and path.is_file():
-                    self.screen.line(f"{task.name}: {path}")
-                elif kind == "system.Metrics" and path.is_file():
-                    metrics = json.loads(path.read_bytes())
-        for name, value in (metrics or {}).items():
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            self.screen.line(f"  {name} {shown}")
+            files = {
+                task.outputs[name]: path
+                for name, path in self._outputs(task).items()
+                if path.is_file()
+            }
+            if "system.HTML" in files:
+                self.screen.line(f"{task.name}: {files['system.HTML']}")
+            if "system.Metrics" in files:
+                figures = json.loads(files["system.Metrics"].read_bytes())
+                self.screen.line("  " + "  ".join(map(_figure, figures.items())))
+
+
+def _figure(named: tuple[str, float | int | str | bool]) -> str:
+    """A figure as a person reads it."""
+    name, value = named
+    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -235,9 +235,9 @@ def test_run_does_every_step_and_shows_pages_and_figures(go, project):
         "grow ... done in T s",
         "grow_2 ... done in T s",
         "grow: /runs/small/grow/report.html",
+        "  number 11  half 5.5",
         "grow_2: /runs/small/grow_2/report.html",
-        "  number 111",
-        "  half 55.5",
+        "  number 111  half 55.5",
     ]
     folder = project / "runs" / "small" / "grow"
     assert (folder / "result" / "number").read_text() == "11"
@@ -258,7 +258,7 @@ def test_changed_parameter_reruns_its_step_and_what_follows(go):
     go()
     lines = go(arguments={"by": 20})
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
-    assert "  number 121" in lines
+    assert "  number 121  half 60.5" in lines
 
 
 def test_edited_code_reruns_what_uses_it(go, project):
@@ -365,7 +365,7 @@ def test_only_keeps_what_has_changed_and_says_so(go, project):
     lines = go(only="grow_2", arguments={"by": 20})
     assert lines[0] == "grow ... kept, though its settings or code have changed"
     assert done(lines) == ["grow_2"]
-    assert "  number 111" in lines
+    assert "  number 111  half 55.5" in lines
 
 
 def test_only_needs_finished_inputs(go):
@@ -390,8 +390,8 @@ def test_missing_argument_is_refused(go):
 
 def test_optional_input_arrives_when_it_is_passed(go, project):
     lines = go("extra")
-    assert "  number 6" in lines  # 1 + 5
-    assert "  number 8" in go("extra", arguments={"other": 7})
+    assert "  number 6  half 3" in lines  # 1 + 5
+    assert "  number 8  half 4" in go("extra", arguments={"other": 7})
 
 
 def test_optional_input_that_was_not_there_before_counts_as_a_change(go, project):
@@ -464,10 +464,10 @@ def test_imported_folder_is_read_again_when_it_changes(go, tmp_path):
     data = tmp_path / "mine"
     data.mkdir()
     (data / "number").write_text("41")
-    assert "  number 42" in go("importing", arguments={"uri": data.as_uri()})
+    assert "  number 42  half 21" in go("importing", arguments={"uri": data.as_uri()})
     assert skipped(go("importing", arguments={"uri": data.as_uri()})) == ["grow"]
     (data / "number").write_text("5")
-    assert "  number 6" in go("importing", arguments={"uri": data.as_uri()})
+    assert "  number 6  half 3" in go("importing", arguments={"uri": data.as_uri()})
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/data", "data"])
@@ -581,7 +581,7 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     (project / "flag").unlink()
     lines = go(arguments={"flag": str(project / "flag")})
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
-    assert "  number 111" in lines
+    assert "  number 111  half 55.5" in lines
 
 
 def test_killed_step_is_named_with_its_signal(go, project, hanging):

@@ -9,6 +9,10 @@ from san_core.model.san import SAN, build
 from san_core.recipe import Recipe, recipe, with_overrides
 
 
+# The demo's small encoder with the published plan of the decoder.
+PUBLISHED = with_overrides(recipe("demo"), "skips=true decoder_width=1")
+
+
 def decode(settings, batch=1):
     encoder = Encoder(settings).eval()
     decoder = Decoder(settings, encoder).eval()
@@ -30,13 +34,13 @@ def test_resnet50_has_the_published_decoder():
 
 
 def test_without_skips_the_decoder_sees_the_last_map_alone():
-    settings = with_overrides(recipe("demo"), "skips=false")
+    settings = with_overrides(PUBLISHED, "skips=false")
     encoder = Encoder(settings).eval()
     decoder = Decoder(settings, encoder).eval()
     maps = encoder(torch.zeros(2, 3, 64, 32)).maps
     others = tuple(torch.full_like(m, 7.0) for m in maps[:3])
     assert torch.equal(decoder(maps).texture, decoder((*others, maps[3])).texture)
-    with_skips = Decoder(recipe("demo"), encoder).eval()
+    with_skips = Decoder(PUBLISHED, encoder).eval()
     assert not torch.equal(with_skips(maps).texture, with_skips((*others, maps[3])).texture)
 
 
@@ -49,13 +53,13 @@ def test_up_blocks_follow_the_texture():
 
 
 def test_more_up_blocks_than_published_keep_the_last_width():
-    decoder, output = decode(with_overrides(recipe("demo"), "texture_size=256"))
+    decoder, output = decode(with_overrides(PUBLISHED, "texture_size=256"))
     assert decoder.channels == (128, 64, 16, 8, 4, 4)
     assert output.texture.shape == (1, 3, 256, 256)
 
 
 def test_skips_match_maps_of_their_size_when_the_last_stride_is_two():
-    decoder, _ = decode(with_overrides(recipe("demo"), "last_stride=2"))
+    decoder, _ = decode(with_overrides(PUBLISHED, "last_stride=2"))
     assert decoder.skip_stages == {1: 2, 2: 1}  # f_e3 and f_e2 into the second and third block
 
 

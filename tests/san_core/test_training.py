@@ -137,7 +137,7 @@ def test_the_triplet_ramp_starts_at_nothing():
 
 def test_one_step_agrees_with_the_obvious_one():
     settings = tiny_recipe(
-        "demo-pg", "epochs=2 warmup_epochs=0 flip=0 decoder_lr=1e-3 batch_size=48"
+        "demo-pg", "epochs=2 warmup_epochs=0 flip=0 erasing=0 decoder_lr=1e-3 batch_size=48"
     )
     data = tiny_data()
     model, twin = tiny_model(settings), tiny_model(settings)

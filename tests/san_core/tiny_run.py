@@ -8,7 +8,7 @@ from san_core.training import TrainingData
 
 TINY = (
     "epochs=3 warmup_epochs=1 identities_per_batch=4 images_per_identity=2 image_height=32 "
-    "image_width=16 texture_size=16 batch_size=8 embedding_dim=16"
+    "image_width=16 texture_size=16 batch_size=8 embedding_dim=16 skips=true decoder_width=1"
 )
 
 

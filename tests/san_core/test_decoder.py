@@ -8,7 +8,6 @@ from san_core.model.encoder import Encoder, count_parameters
 from san_core.model.san import SAN, build
 from san_core.recipe import Recipe, recipe, with_overrides
 
-
 # The demo's small encoder with the published plan of the decoder.
 PUBLISHED = with_overrides(recipe("demo"), "skips=true decoder_width=1")
 

@@ -1,0 +1,87 @@
+"""The demo's whole path as a person runs it, tiny, on a folder in Market-1501's layout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from san_core.pixels import encode_jpeg
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "pit_textures": "6",
+    "pit_meshes": "3",
+    "image_height": "64",
+    "pg_overrides": "epochs=2 batch_size=8",
+    "san_overrides": "epochs=2 warmup_epochs=1 identities_per_batch=4 images_per_identity=2",
+}
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    """Six people to train on, four to test on, two cameras; a distractor and a piece of junk."""
+    root = tmp_path_factory.mktemp("Market-1501-v15.09.15")
+    for folder, people, frames in (
+        ("bounding_box_train", range(2, 14, 2), (1, 2)),
+        ("query", range(1, 9, 2), (1,)),
+        ("bounding_box_test", (-1, 0, *range(1, 9, 2)), (2, 3)),
+    ):
+        (root / folder).mkdir()
+        (root / folder / "Thumbs.db").write_bytes(b"litter, as in the published archive")
+        for pid in people:
+            for camera in (1, 2):
+                for frame in frames:
+                    person = f"{pid:04d}" if pid >= 0 else "-1"
+                    name = f"{person}_c{camera}s1_{frame:06d}_01.jpg"
+                    (root / folder / name).write_bytes(_picture(pid, camera, frame))
+    return root
+
+
+def _picture(pid, camera, frame):
+    rng = np.random.default_rng([pid + 1, 7])
+    image = np.full((128, 64, 3), 40 * camera, np.uint8)
+    image[20:70, 16:48], image[70:120, 20:44] = rng.integers(0, 256, (2, 3), np.uint8)
+    noise = np.random.default_rng([pid + 1, camera, frame]).integers(0, 30, image.shape, np.uint8)
+    return encode_jpeg(image // 2 + noise, quality=90)
+
+
+def _run(market, runs, *words):
+    values = {"dataset": "market1501", "source": str(market), **SMALL}
+    params = [word for name, value in values.items() for word in ("--param", f"{name}={value}")]
+    command = ["pipeline.py", "run", "--preset", "demo", "--runs", str(runs), *params, *words]
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path):
+    first = _run(market, tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    page = tmp_path / "demo" / "evaluate" / "report.html"
+    assert f"evaluate: {page}" in first.stdout
+    report = json.loads((tmp_path / "demo/evaluate/report/report.json").read_bytes())
+    assert (report["num_query"], report["num_gallery"], report["num_skipped"]) == (8, 24, 0)
+    assert (report["num_distractors"], report["num_junk"], report["num_cameras"]) == (4, 4, 2)
+    assert f"mAP {report['mAP']:.4g}" in first.stdout
+    assert set(report["references"]) == {"untrained encoder", "colour histogram"}
+
+    again = _run(market, tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.count("skipped (unchanged)") == 9  # eight steps, one in two workers
+    assert "done in" not in again.stdout
+
+    judged = _run(market, tmp_path, "--only", "evaluate")
+    assert judged.returncode == 0
+    steps = [line.split(" ... ")[0] for line in judged.stdout.splitlines() if " ... done" in line]
+    assert steps == ["evaluate"]
+
+
+def test_a_step_that_fails_says_why_and_where_its_log_is(market, tmp_path):
+    done = _run(market, tmp_path, "--param", "source=/nowhere")
+    assert done.returncode == 1
+    why, log, _ = done.stderr.splitlines()
+    assert why.startswith("pipeline.py: prepare_reid failed with exit code 1: there is no folder /")
+    assert log == f"  log: {tmp_path / 'demo' / 'prepare_reid' / 'log.txt'}"

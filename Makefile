@@ -43,8 +43,10 @@ GROUP ?=
 bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
 
-golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, step tables
-	@$(BIN)/python -m tests.golden
+golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files
+	@for graph in full textures baseline; do \
+	    $(BIN)/python pipeline.py compile --graph $$graph --output tests/golden/$$graph.yaml || exit 1; done
+	@$(BIN)/python -m components.readme
 
 clean:  ## remove runs and everything built
 	rm -rf runs build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -50,6 +50,9 @@ PARAMETERS = {
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
 
+# The parameters that may name a folder.
+PLACES = ("destination", "checkpoint", "source", "texture_source")
+
 
 class Preset(NamedTuple):
     """A graph and the parameters to run it with."""
@@ -301,10 +304,16 @@ def arguments_of(
         **preset.values,
     }
     declared = pipeline_inputs(document)
-    return {
+    chosen = {
         **{name: value for name, value in values.items() if name in declared},
         **dict(parse_argument(word, document) for word in words),
     }
+    return {name: _absolute(value) if name in PLACES else value for name, value in chosen.items()}
+
+
+def _absolute(place: str) -> str:
+    """A relative folder is meant from where the command is given; the steps run elsewhere."""
+    return str(Path(place).resolve()) if place and "://" not in place else place
 
 
 def _command_line() -> argparse.ArgumentParser:

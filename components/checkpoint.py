@@ -2,6 +2,8 @@
 
 A checkpoint belongs to one training run and no other: it lies in a folder named by everything that
 decides the result (recipe, seed, inputs, code), so that no run revives another's.
+The last state stays when training is done: if what was trained is lost on its way to storage, the
+step that is run again has it within seconds. Delete the folder when it is not needed any more.
 """
 
 import io
@@ -58,8 +60,3 @@ class Checkpoint:
         state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
         log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)
         return state
-
-    def discard(self) -> None:
-        """Forget the state, once the finished result is safe."""
-        if self._storage is not None:
-            self._storage.delete(_NAME)

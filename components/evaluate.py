@@ -110,7 +110,12 @@ def _provenance(features: Path) -> dict[str, Any]:
     file = features / "features.json"
     if not file.is_file():
         raise FileNotFoundError(f"{features} holds no features: features.json is missing")
-    content: dict[str, Any] = json.loads(file.read_bytes())
+    try:
+        content: dict[str, Any] = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if missing := {"dataset", "metric"} - content.keys():
+        raise ValueError(f"{file} is damaged: it has no {min(missing)}")
     return content
 
 
@@ -118,9 +123,9 @@ def _records(features: Path, images: "ImageSet") -> "list[Record]":
     """The image of every row, by index.csv."""
     known = {record.name: record for record in images.records}
     with (features / "index.csv").open(newline="") as file:
-        names = [row["name"] for row in csv.DictReader(file)]
+        names = [row.get("name") or "" for row in csv.DictReader(file)]
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{features}/index.csv names {unknown[0]}, which the data set has not")
+        raise ValueError(f"{features}/index.csv names {unknown[0]}, which is not in the data set")
     return [known[name] for name in names]
 
 
@@ -135,7 +140,10 @@ def _load(file: Path, rows: int) -> "NDArray[np.float32]":
 
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; extract_features makes it")
-    matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+    try:
+        matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
     if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != rows:
         raise ValueError(
             f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {rows} rows"

@@ -5,10 +5,9 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from components.outputs import finished, write_file
+from components.outputs import finished, scratch, write_file
 from components.step import Input, Output
 
 log = logging.getLogger(__name__)
@@ -41,9 +40,11 @@ def extract_features(
     from san_core.pixels import Pixels
 
     loaded = weights.load(model)
-    with TemporaryDirectory(prefix="san-") as scratch, open_set(dataset) as images:
+    if not loaded.recipe.identities:
+        raise ValueError(f"{model} has learned no identities: it is a texture generator")
+    with scratch(features) as room, open_set(dataset) as images:
         records = images.of_split("query", "gallery")
-        pictures = read_images(Path(scratch), "images", images, records, loaded.recipe)
+        pictures = read_images(room, "images", images, records, loaded.recipe)
 
         def batches(what: str) -> Iterator[Pixels]:
             starts = range(0, len(pictures), BATCH)

@@ -1,6 +1,7 @@
 """Generate the pseudo ground-truth texture of every image of a data set."""
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +44,6 @@ def generate_textures(
         precision: float32, or on a GPU float16 or bfloat16
     """
     from components.machine import device
-    from components.progress import progress
     from components.staging import identity, open_set
     from components.storage import open_storage
     from components.texture_store import finished_units, put_shard
@@ -67,11 +67,14 @@ def generate_textures(
         todo = [unit for unit in mine if unit.number not in done]
         log.info("worker %s: %d of its %d shards to make", worker, len(todo), len(mine))
         log.info("textures go to %s", storage.uri)
-        for unit in progress(todo, total=len(todo), unit="shards"):
+        for unit in todo:
+            started = time.monotonic()
             items = _textures(loaded, images, unit.records, precision, device())
             sheet = preview_sheet([item.data for item in items], cell=(64, 64))
             storage.put(preview_name(unit.number), sheet)
             done[unit.number] = put_shard(storage, pack(items, unit.number, total=unit.total))
+            rate = len(items) / (time.monotonic() - started)
+            log.info("shard %d of %d: %.0f images/s", unit.number, unit.total, rate)
     receipt = {
         "format": "san-receipt",
         "uri": storage.uri,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from components.outputs import path_of
+
 PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _ARTIFACT = re.compile(r"\{\{\$\.(inputs|outputs)\.artifacts\['([^']+)'\]\.(?:path|uri)\}\}")
@@ -22,6 +24,8 @@ _TASK_KEYS = {
     "cachingOptions", "componentRef", "dependentTasks", "inputs", "iteratorPolicy",
     "parameterIterator", "retryPolicy", "taskInfo",
 }  # fmt: skip
+_CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
+
 # How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "NUMBER_INTEGER": ((int,), "a whole number"),
@@ -29,8 +33,6 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "BOOLEAN": ((bool,), "true or false"),
     "LIST": ((list,), 'a list, such as ["0/2", "1/2"]'),
 }
-
-_CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def _importer(
     """An importer of a folder or file on this machine."""
     source = importer["artifactUri"]
     uri = str(source["constant"] if "constant" in source else values[source["runtimeParameter"]])
-    path = Path(uri.removeprefix("file://"))
+    path = path_of(uri)
     if not path.is_absolute():
         raise ValueError(
             f"task {name} imports {uri!r}; here it can be an absolute path or file:// URI only"

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -151,10 +151,11 @@ class _Run:
         )
 
     def _key(self, task: Task) -> str:
-        """What decides the result of a task, as a digest; where it is done does not."""
+        """What decides the result of a task, as a digest; where its checkpoints are does not."""
         content = {
-            "words": task.words,
-            "parameters": task.parameters,
+            "words": _without(task.words, "--checkpoint"),
+            "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
+            "source": _listing(task.parameters.get("source")),
             "env": task.env,
             "code": fingerprint(_module(task), self.root),
             "inputs": {
@@ -172,8 +173,9 @@ class _Run:
                 while waiting and len(running) < cores():
                     running.append(self._launch(waiting.pop(), threads))
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                self.screen.show(running)
-                for process in [one for one in running if one.has_ended()]:
+                ended = [one for one in running if one.has_ended()]
+                self.screen.show(running)  # after that look, or its last lines would be lost
+                for process in ended:
                     running.remove(process)
                     self._finish(process, keys[process.task.name])
         finally:
@@ -280,6 +282,24 @@ class _Run:
             if "system.Metrics" in files:
                 figures = json.loads(files["system.Metrics"].read_bytes())
                 self.screen.line("  " + "  ".join(map(_figure, figures.items())))
+
+
+def _without(words: Sequence[str], flag: str) -> list[str]:
+    """A command line without one flag and its value."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if flag not in (before, word)
+    ]
+
+
+def _listing(source: str | None) -> list[tuple[str, int, int]]:
+    """Name, size and mtime of the files in a person's own folder, which may change between runs."""
+    if not source or not Path(source).is_dir():
+        return []
+    files = sorted(path for path in Path(source).rglob("*") if path.is_file())
+    stats = [(str(path.relative_to(source)), path.stat()) for path in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _figure(named: tuple[str, float | int | str | bool]) -> str:

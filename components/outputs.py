@@ -14,17 +14,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 # Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
+
+
+# What the folders that steps write have in them; others are not replaced.
+_OURS = ("manifest.json", "images/manifest.json", "recipe.json", "features.json", "report.json")
+
+
+def check_replaceable(path: Path) -> None:
+    """An output folder takes the place of an older one, but of nothing else.
+
+    Raises:
+        ValueError: `path` is a folder with something in it that no step has written, or no name.
+    """
+    if path.name in ("", ".."):
+        raise ValueError(f"{str(path)!r} is no name for an output")
+    if path.is_dir() and any(path.iterdir()) and not any((path / n).is_file() for n in _OURS):
+        raise ValueError(f"{path} is a folder that no step has written; name another, or empty it")
 
 
 @contextmanager
 def finished(path: Path) -> Iterator[Path]:
     """A new directory to fill, which becomes `path` when the block ends without an exception.
 
-    An older `path` is replaced. What a killed predecessor left behind is removed. Two processes
-    must not write the same `path` at once.
+    An older `path` is replaced (`check_replaceable` says which). What a killed predecessor left
+    behind is removed. Two processes must not write the same `path` at once.
     """
     unfinished = _beside(path, "unfinished")
     replaced = _beside(path, "replaced")
@@ -40,8 +57,23 @@ def finished(path: Path) -> Iterator[Path]:
     if path.exists():  # a directory that is not empty cannot be renamed over
         path.rename(replaced)
     unfinished.rename(path)
-    _flush_entry(path.parent)
+    flush_entry(path.parent)
     _remove(replaced)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A directory beside `path` for what is needed only until `path` is written.
+
+    It is removed in the end; what a killed predecessor left in its place is removed first.
+    """
+    folder = _beside(path, "scratch")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 def write_file(path: Path, data: bytes | str) -> None:
@@ -53,7 +85,7 @@ def write_file(path: Path, data: bytes | str) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-    _flush_entry(path.parent)
+    flush_entry(path.parent)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -> None:
@@ -100,7 +132,12 @@ def local_path(artifact: Mapping[str, Any]) -> Path:
     for scheme, mount in _MOUNTS.items():
         if uri.startswith(scheme):
             return Path(mount + uri.removeprefix(scheme))
-    return Path(uri.removeprefix("file://"))
+    return path_of(uri)
+
+
+def path_of(uri: str) -> Path:
+    """The path that a file:// URI or a plain path names; other URIs come back as they are."""
+    return Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -129,11 +166,12 @@ def _flush(folder: Path) -> None:
     """Bring every file and directory under `folder`, and itself, to disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            _flush_entry(Path(parent, name))
-        _flush_entry(Path(parent))
+            flush_entry(Path(parent, name))
+        flush_entry(Path(parent))
 
 
-def _flush_entry(path: Path) -> None:
+def flush_entry(path: Path) -> None:
+    """Bring a file, or the names in a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -50,6 +50,10 @@ def prepare_reid(
         raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501")
     provenance: dict[str, object] = {"made_by": "prepare_reid", "dataset": dataset}
     if dataset == "synthetic":
+        if source:
+            log.warning("the source %s is not used: the data set is synthetic", source)
+        if identities < 3:
+            raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
         spec = ReidSpec(
             seed=seed,
             train_identities=identities - identities // 3,

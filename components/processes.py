@@ -1,6 +1,7 @@
 """The processes of a run on this machine, and what a terminal shows of them."""
 
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -39,7 +40,7 @@ class Process:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a process group of its own: Ctrl-C is ours to pass on
-                preexec_fn=_die_with_parent,
+                preexec_fn=functools.partial(_die_with, os.getpid()),
             )
 
     @property
@@ -127,10 +128,12 @@ def stop(running: list[Process]) -> None:
         process.signal(signal.SIGKILL)  # what the leader of a group may have left behind
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In a new process: be killed when this runner is, so that no orphan writes on beside a rerun.
 
     prctl(PR_SET_PDEATHSIG) is Linux; elsewhere an orphan goes on to its end.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before it could be watched
+            os._exit(1)

@@ -1,9 +1,10 @@
 """`python -m components.readme`: bring the generated tables of the README files up to date.
 
 A generated part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it with what
-the declarations of the steps give.
+the declarations of the steps and the measured figures in tests/results give.
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,13 +44,36 @@ def reference() -> str:
     return "\n\n".join(sections)
 
 
-PARTS: dict[str, Callable[[], str]] = {"steps": table, "parameters": reference}
+def demo() -> str:
+    """What the demo was measured to reach and to take: Markdown, from tests/results."""
+    measured = json.loads((ROOT / "tests" / "results" / "pipeline.json").read_bytes())
+    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    seen = {
+        "rank-1": f"{value['pipeline.demo_rank1']:.1%}",
+        "mAP": f"{value['pipeline.demo_map']:.1%}",
+        "mAP of a colour histogram": f"{value['pipeline.demo_map_colour_histogram']:.1%}",
+        "mAP of the untrained encoder": f"{value['pipeline.demo_map_untrained_encoder']:.1%}",
+        "SAN-PG on held-out people": (
+            f"{value['pipeline.demo_psnr_gain_over_mean_db']:.1f} dB PSNR above the mean texture"
+        ),
+        "first run, installation aside": f"{value['pipeline.demo_seconds']:.0f} s",
+        "second run, nothing changed": f"{value['pipeline.demo_skip_seconds']:.1f} s",
+    }
+    machine = measured["machine"]
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    where = f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
+    return "\n".join([f"| demo ({where}) | |", "|---|---|", *rows])
+
+
+PARTS: dict[str, Callable[[], str]] = {"steps": table, "parameters": reference, "demo": demo}
 
 
 def renewed(text: str) -> str:
     """A README with its generated parts made anew."""
     for name, make in PARTS.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if begin not in text:
+            continue
         part = f"{begin}\n{make()}\n{end}".replace("\\", r"\\")  # sub reads backslashes
         text = re.sub(f"{begin}.*?{end}", part, text, flags=re.DOTALL)
     return text

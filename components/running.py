@@ -21,9 +21,9 @@ from types import FrameType
 from typing import Any
 
 from components import outputs
+from components.code import ROOT
 from components.step import Step, command_line, parameters
 
-ROOT = Path(__file__).resolve().parents[1]
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
 
@@ -73,11 +73,27 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
             if p.is_input and values[p.name] is None:
                 values[p.name] = _passed_artifact(executor_input, p.name)
     written = {p.name: values[p.name] for p in declared if p.is_output}
+    read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
+    read += [Path(values[p.name]) for p in declared if p.name == "source" and values[p.name]]
     for path in written.values():
+        _check_apart(path, read)
+        outputs.check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     step(**values)
     if executor_input is not None:
         outputs.executor_output(executor_input, written)
+
+
+def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
+    """Writing an output must not destroy what is read, nor write into it.
+
+    Raises:
+        ValueError: the output is an input, or one lies in the other.
+    """
+    for path in inputs:
+        wrote, reads = output.resolve(), path.resolve()
+        if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
+            raise ValueError(f"output {output} and input {path} must not lie in one another")
 
 
 def _read_executor_input(
@@ -90,7 +106,7 @@ def _read_executor_input(
         found = json.loads(text)
     except json.JSONDecodeError as error:
         parser.error(f"argument --executor-input: not JSON ({error})")
-    if not isinstance(found, dict) or "outputFile" not in found.get("outputs", {}):
+    if not isinstance(found, dict) or "outputFile" not in (found.get("outputs") or {}):
         parser.error("argument --executor-input: has no outputs.outputFile; KFP writes one")
     return found
 
@@ -122,10 +138,14 @@ def _describe(error: OSError) -> str:
 
 
 def _is_ours(error: ValueError) -> bool:
-    """Whether our own code raised it, so that its message is meant for the user."""
-    frames = traceback.extract_tb(error.__traceback__)
-    source = Path(frames[-1].filename).resolve()
-    return any(source.is_relative_to(folder) for folder in OWN_CODE)
+    """Whether a raise statement of ours made it, so that its message is meant for the user.
+
+    What zip, int or an unpacking raises in our code is a defect: such an error has no raise.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    source = Path(frame.filename).resolve()
+    is_raised = (frame.line or "").startswith("raise")
+    return is_raised and any(source.is_relative_to(folder) for folder in OWN_CODE)
 
 
 @contextmanager

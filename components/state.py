@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from components.outputs import write_file
+from components.outputs import path_of, write_file
 
 NAME = "state.json"
 
@@ -119,7 +118,7 @@ def _manifests(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]
 
 def _folder_of(uri: str) -> Path | None:
     """The folder on this machine that a URI names, or None if it names a store."""
-    path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
+    path = path_of(uri)
     return path if path.is_absolute() else None
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from components.outputs import flush_entry, path_of
 
 
 class Stat(NamedTuple):
@@ -66,6 +68,7 @@ class LocalStorage:
                 os.fsync(file.fileno())
             Path(partial).chmod(0o644)
             Path(partial).replace(target)
+            flush_entry(target.parent)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
@@ -115,7 +118,7 @@ def local_path(uri: str) -> Path:
         raise ValueError("a storage location is needed, such as /data/textures or file:///data/x")
     parts = urlsplit(uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
-        return Path(unquote(parts.path))
+        return path_of(f"file://{parts.path}")
     if "://" in uri or parts.scheme == "file":
         raise ValueError(f"storage {uri!r} is neither a folder nor a file:///... URI")
     return Path(uri)

@@ -5,12 +5,15 @@ workers on one unit leave two complete pairs with different names; the lowest na
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from components.storage import Storage
-from san_core.imageset import Shard
+from san_core.imageset import Shard, sha256
 from san_core.texture_set import unit_number
+
+log = logging.getLogger(__name__)
 
 
 class Finished(NamedTuple):
@@ -28,18 +31,33 @@ class Finished(NamedTuple):
 
 
 def finished_units(storage: Storage) -> dict[int, Finished]:
-    """The finished units by their number; a sidecar whose tar is absent or cut short is none."""
+    """The finished units by their number; one with a damaged file is not finished.
+
+    Every tar is read and compared with its sidecar, so that a damaged one is made again instead of
+    being refused much later, in training.
+    """
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
     found: dict[int, Finished] = {}
     for name in sorted(name for name in sizes if name.endswith(".json")):
         number, _ = unit_number(name)
-        if number in found:
-            continue
-        data = storage.get(name)
-        sidecar = json.loads(data)
-        if sizes.get(sidecar["tar"]) == sidecar["size"]:
-            found[number] = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
+        if number not in found and (unit := _read(storage, name, sizes)):
+            found[number] = unit
     return found
+
+
+def _read(storage: Storage, name: str, sizes: Mapping[str, int]) -> Finished | None:
+    """The unit of a sidecar; None if the sidecar or its tar is not whole."""
+    data = storage.get(name)
+    try:
+        sidecar = json.loads(data)
+        unit = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
+        return None
+    if sizes.get(unit.tar) != unit.size or sha256(storage.get(unit.tar)) != unit.sha256:
+        log.warning("%s/%s is missing or damaged; it counts as unfinished", storage.uri, unit.tar)
+        return None
+    return unit
 
 
 def put_shard(storage: Storage, shard: Shard) -> Finished:

@@ -3,10 +3,9 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
-from components.outputs import finished, write_file, write_metrics
+from components.outputs import finished, scratch, write_file, write_metrics
 from components.step import Input, Output
 
 if TYPE_CHECKING:
@@ -56,9 +55,9 @@ def train_san(
 
     chosen = recipes.with_overrides(recipes.recipe(recipe), overrides)
     _check_inputs(chosen, recipe, textures=textures, generator=generator)
-    with TemporaryDirectory(prefix="san-") as scratch:
+    with scratch(model) as room:
         with open_set(dataset) as images:
-            data = _read(Path(scratch), images, textures, chosen)
+            data = _read(room, images, textures, chosen)
         state = Checkpoint(
             checkpoint,
             {
@@ -81,7 +80,6 @@ def train_san(
         write_file(folder / "history.jsonl", training.history_lines(history))
     write_file(html, page.page("SAN", sections, subtitle=recipe))
     write_metrics(metrics, history[-1])
-    state.discard()
 
 
 def _check_inputs(
@@ -134,7 +132,7 @@ def _read(
             labels=labels,
             textures=training.read_textures(folder, "textures", painted, used, recipe),
             texture_index=np.arange(len(records)),
-            mirror_index=training.mirror_of(atlas, recipe.texture_size),
+            mirror=training.mirror_of(atlas, recipe.texture_size),
         )
 
 

@@ -4,10 +4,9 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from components.outputs import finished, write_file, write_metrics
+from components.outputs import finished, scratch, write_file, write_metrics
 from components.step import Input, Output
 
 if TYPE_CHECKING:
@@ -58,16 +57,16 @@ def train_san_pg(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
-    with TemporaryDirectory(prefix="san-") as scratch:
+    with scratch(generator) as room:
         with open_set(pit / "images") as images, open_set(pit / "textures") as textures:
             atlas = textures.manifest["provenance"].get("atlas")
-            seen = _pairs(Path(scratch), "train", images, textures, chosen)
-            unseen = _pairs(Path(scratch), "val", images, textures, chosen)
+            seen = _pairs(room, "train", images, textures, chosen)
+            unseen = _pairs(room, "val", images, textures, chosen)
         data = TrainingData(
             images=seen.images,
             textures=seen.textures,
             texture_index=seen.texture_index,
-            mirror_index=training.mirror_of(atlas, chosen.texture_size),
+            mirror=training.mirror_of(atlas, chosen.texture_size),
         )
         state = Checkpoint(
             checkpoint,
@@ -97,7 +96,6 @@ def train_san_pg(
         write_file(folder / "history.jsonl", training.history_lines(history))
     write_file(html, page.page("SAN-PG, the texture generator", sections, subtitle=recipe))
     write_metrics(metrics, scores._asdict())
-    state.discard()
     log.info(
         "held-out textures: PSNR %.2f dB, %.2f dB above the mean training texture",
         scores.psnr,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from components.checkpoint import Checkpoint
 from components.machine import device
@@ -63,11 +64,11 @@ def texture_rows(keys: Sequence[str], among: Sequence[str]) -> NDArray[np.int64]
     return rows_of(keys, among, what="texture")
 
 
-def mirror_of(atlas: object, size: int) -> NDArray[np.int64] | None:
+def mirror_of(atlas: object, size: int) -> csr_array | None:
     """How a texture of that atlas looks in the mirror; None where the atlas is not known."""
-    from san_core.synthesis.atlas import ATLAS, mirror_index
+    from san_core.synthesis.atlas import ATLAS, mirror_matrix
 
-    return mirror_index(size).astype(np.int64) if atlas == ATLAS else None
+    return mirror_matrix(size) if atlas == ATLAS else None
 
 
 def new_model(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:

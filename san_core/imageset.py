@@ -33,6 +33,7 @@ VERSION = 1
 MAX_SHARD = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
+_MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 
 
@@ -405,6 +406,8 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
         raise ValueError(
             f"{where} has format version {content.get('version')!r}; this software reads {VERSION}"
         )
+    if missing := _MANIFEST_KEYS - content.keys():
+        raise ValueError(f"{where} is damaged: it has no {min(missing)}")
     return content
 
 

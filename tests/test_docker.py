@@ -12,6 +12,7 @@ from san_core.imageset import ImageSet
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[1]
+PYTHON = ("python", "-m", "components")
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
 
 
@@ -21,7 +22,7 @@ def cpu_image():
     arguments = {"BASE_IMAGE": os.environ.get("BASE_IMAGE", "python:3.11-slim-bookworm")}
     arguments |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     options = [word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")]
-    tag = "san:test-cpu"
+    tag = "san-pipeline:test-cpu"
     command = ["docker", "build", "-q", "-f", "docker/Dockerfile", "--target", "cpu", "-t", tag]
     subprocess.run([*command, *options, "."], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return tag
@@ -30,19 +31,7 @@ def cpu_image():
 def _run(image, folder, *words):
     folder.chmod(0o777)
     return subprocess.run(
-        [
-            "docker",
-            "run",
-            "--rm",
-            "-v",
-            f"{folder}:/data",
-            image,
-            "python",
-            "-m",
-            "components",
-            *words,
-        ],
-        +list(words),
+        [*["docker", "run", "--rm", "-v"], f"{folder}:/data", image, *PYTHON, *words],
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from components.__main__ import GPU_STEPS, STEPS
 from components.ir import Task, pipeline_inputs, tasks
 from components.running import Terminated
 from components.step import command_line, parameters
-from pipeline import GRAPHS, PARAMETERS, PRESETS, compile_graph, main
+from pipeline import GRAPHS, PARAMETERS, PRESETS, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,16 @@ def compiled(tmp_path_factory) -> dict[str, dict[str, Any]]:
 def plan(document: dict[str, Any], **arguments: Any) -> dict[str, Task]:
     required = {name: REQUIRED[name] for name in pipeline_inputs(document) if name in REQUIRED}
     return {task.name: task for task in tasks(document, {**required, **arguments})}
+
+
+def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["source=my data", "destination=s3://bucket/textures"]
+    chosen = arguments_of(PRESETS["demo"], compiled["full"], words, folder=Path("runs/demo"))
+    assert chosen["source"] == str(tmp_path / "my data")
+    assert chosen["destination"] == "s3://bucket/textures"
+    assert chosen["checkpoint"] == str(tmp_path / "runs/demo/checkpoints")
+    assert chosen["dataset"] == "synthetic"
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

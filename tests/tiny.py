@@ -1,10 +1,12 @@
 """The whole pipeline at the smallest size that still does everything, for tests to look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from components.__main__ import STEPS as COMMANDS
 from components.__main__ import main
+from components.step import parameters
 
 PG = ("--recipe", "demo-pg", "--overrides", "epochs=2 batch_size=8 warmup_epochs=0")
 SAN_RECIPE = "demo"
@@ -58,6 +60,24 @@ def _words(step: str, t: Tiny) -> list[str]:
             *("--references", "true", *page),
         ],
     }[step]
+
+
+def changed(command: Sequence[str], **flags: str) -> list[str]:
+    """A command line with the values of some flags replaced, or the flags added."""
+    result = list(command)
+    for name, value in flags.items():
+        flag = "--" + name.replace("_", "-")
+        if flag in result:
+            result[result.index(flag) + 1] = value
+        else:
+            result += [flag, value]
+    return result
+
+
+def elsewhere(command: Sequence[str], folder: Path) -> list[str]:
+    """A command line with every output in another folder, under its own name."""
+    outputs = [p.name for p in parameters(COMMANDS[command[0]]) if p.is_output]
+    return changed(command, **{name: str(folder / name) for name in outputs})
 
 
 STEPS = (

@@ -25,18 +25,10 @@ def test_the_newest_state_counts(tmp_path):
     assert checkpoint.load() == {"epoch": 4}
 
 
-def test_discarded_state_is_gone(tmp_path):
-    checkpoint = Checkpoint(str(tmp_path), {})
-    checkpoint.save(STATE)
-    checkpoint.discard()
-    assert checkpoint.load() is None
-
-
 def test_without_a_place_nothing_is_kept():
     checkpoint = Checkpoint("", {})
     checkpoint.save(STATE)
     assert checkpoint.load() is None
-    checkpoint.discard()
 
 
 def test_damaged_state_is_refused(tmp_path):

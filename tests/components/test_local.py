@@ -29,16 +29,20 @@ SHARED = ("__init__", "code", "ir", "local", "machine", "outputs", "processes", 
 # A step for each thing the runner has to do: nothing in, optional input, a loop, pages, figures.
 STEPS = {
     "make": '''
-        def make(data: Annotated[Path, Output("Dataset")], number: int = 1) -> None:
+        def make(
+            data: Annotated[Path, Output("Dataset")], number: int = 1, source: str = ""
+        ) -> None:
             """Make a number.
 
             Args:
                 data: the number
                 number: which
+                source: a folder whose files are counted into it
             """
             from san_core.numbers import text
             data.mkdir()
-            (data / "number").write_text(text(number))
+            more = len(list(Path(source).iterdir())) if source else 0
+            (data / "number").write_text(text(number + more))
     ''',
     "grow": '''
         import logging
@@ -150,8 +154,8 @@ def pipelines(root: Path) -> dict[str, Any]:
     make, grow, part = (load(root, name) for name in STEPS)
 
     @dsl.pipeline(name="chain")
-    def chain(number: int = 1, by: int = 10, flag: str = ""):
-        made = make(number=number)
+    def chain(number: int = 1, by: int = 10, flag: str = "", source: str = ""):
+        made = make(number=number, source=source)
         grown = grow(data=made.output, by=by, flag=flag)
         grow(data=grown.outputs["result"], by=100).set_display_name("again")
 
@@ -252,6 +256,19 @@ def test_second_run_skips_everything_and_shows_the_same_figures(go):
     second = go()
     assert skipped(second) == ALL
     assert second[3:] == first[3:]
+
+
+def test_source_folder_is_read_again_when_a_file_in_it_changes(go, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a").write_text("1")
+    options = {"arguments": {"source": str(mine)}}
+    assert done(go(**options)) == ALL
+    assert skipped(go(**options)) == ALL
+    (mine / "b").write_text("2")
+    lines = go(**options)
+    assert done(lines) == ALL
+    assert "  number 113  half 56.5" in lines
 
 
 def test_changed_parameter_reruns_its_step_and_what_follows(go):

@@ -90,8 +90,8 @@ def test_defect_shows_its_traceback(tmp_path):
         run(act, words(tmp_path, "no module"))
 
 
-def test_value_error_of_other_peoples_code_is_a_defect(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "OWN_CODE", (tmp_path,))
+def test_value_error_that_no_statement_of_ours_raises_is_a_defect(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "OWN_CODE", (Path(__file__).parent,))
     with pytest.raises(ValueError, match="invalid literal for int"):
         run(act, words(tmp_path, "defect"))
 
@@ -161,7 +161,7 @@ def test_kfp_is_told_nothing_of_a_failure(tmp_path):
     [
         ({"extra": {"artifacts": [{"name": "e", "uri": "minio://b/e"}]}}, "/minio/b/e"),
         ({"extra": {"artifacts": [{"name": "e", "uri": "/data/e"}]}}, "/data/e"),
-        ({"extra": {"artifacts": [{"uri": "s3://b/e", "customPath": "/work/e"}]}}, "/work/e"),
+        ({"extra": {"artifacts": [{"uri": "s3://b/e", "customPath": "/mnt/e"}]}}, "/mnt/e"),
         ({"extra": {"artifacts": []}}, "None"),
         ({"extra": None}, "None"),
         ({}, "None"),

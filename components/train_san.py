@@ -48,6 +48,7 @@ def train_san(
     """
     from components import code, training
     from components.checkpoint import Checkpoint
+    from components.machine import device
     from components.staging import identity, open_set
     from san_core import page
     from san_core import recipe as recipes
@@ -64,6 +65,7 @@ def train_san(
                 "step": "train_san",
                 "recipe": asdict(chosen),
                 "seed": seed,
+                "device": device().type,
                 "dataset": identity(dataset),
                 "textures": identity(textures) if textures else None,
                 "generator": weights.fingerprint(generator) if generator else None,

@@ -74,6 +74,7 @@ def train_san_pg(
                 "step": "train_san_pg",
                 "recipe": asdict(chosen),
                 "seed": seed,
+                "device": device().type,
                 "images": identity(pit / "images"),
                 "textures": identity(pit / "textures"),
                 "code": code.fingerprint("components.train_san_pg"),

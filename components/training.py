@@ -132,7 +132,9 @@ def curves(history: History) -> Section:
     last = ", ".join(f"{name} {history[-1][name]:.3f}" for name in terms)
     drawn = [
         page.figure_svg(
-            page.curves(history, terms, label="loss terms"),
+            page.curves(
+                history, terms, label="loss terms" if len(terms) > 1 else f"loss, {terms[0]}"
+            ),
             alt=f"Losses over {len(history)} epochs; last: {last}",
         ),
         page.figure_svg(

@@ -18,8 +18,9 @@ def embed(
 ) -> NDArray[np.float32]:
     """Embeddings of uint8 images in batches (B, H, W, 3): float32 (N, D), not normalised.
 
-    As the official test: one view, no mirrored second, compared by Euclidean distance. The decoder
-    is neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
+    As the official test: one view, no mirrored second. They are meant for the distance the triplet
+    was trained with: Euclidean, or cosine where the recipe says `normalize_triplet`. The decoder is
+    neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
 
     Args:
         model: any SAN or baseline; its encoder is moved to `device` and put into evaluation mode.

@@ -1,7 +1,8 @@
 """The science of a training run as one frozen value: sizes, losses, schedule, augmentation.
 
-A recipe says what is learned and how; paths, seeds and machines are somebody else's. It is built
-from Python (`RECIPES`), changed by words (`with_overrides`), and saved beside the weights.
+A recipe says what is learned and how; seeds, machines and paths are somebody else's, with one
+exception: `pretrained` may be a path, and is saved as it was given. It is built from Python
+(`RECIPES`), changed by words (`with_overrides`), and saved beside the weights.
 Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
 """
 
@@ -107,6 +108,10 @@ class Recipe:
                 self.pretrained == "imagenet" and self.arch == "resnet10_quarter"
             ),
             "pretrained is empty: 'none', 'imagenet' or a path": not self.pretrained,
+            f"crop_pad {self.crop_pad} must be below image_height and image_width "
+            f"({self.image_height}x{self.image_width}), or a crop may show nothing of the image": (
+                self.crop == "pad" and self.crop_pad >= min(self.image_size)
+            ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.identities
             ),
@@ -220,7 +225,7 @@ _CUHK03 = Recipe(
 # Small images from scratch on a CPU. Normalised embeddings and the ramp keep the triplet from
 # collapsing before anything is trained; measured on rendered people at 64x32. Without skips, as in
 # the paper's figure, the texture can only come from the features the embedding is pooled from. Half
-# the decoder's channels make textures no worse at this size, in half the time.
+# the decoder's channels are enough for textures of this size, and cost less time.
 _DEMO = Recipe(
     arch="resnet10_quarter",
     embedding_dim=128,
@@ -260,7 +265,7 @@ RECIPES: dict[str, Recipe] = {
     "demo-baseline": dataclasses.replace(_DEMO, w_rec=0.0),
     "demo-pg": dataclasses.replace(
         _DEMO,
-        **{**_GENERATOR, "erasing": 0.3},  # a few thousand pictures are soon learned by heart
+        **{**_GENERATOR, "erasing": 0.3},  # the demo's few pictures are soon learned by heart
         batch_size=32,
         epochs=20,
         warmup_epochs=0.5,

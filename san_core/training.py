@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from san_core import losses
@@ -38,7 +39,7 @@ class TrainingData:
     labels: NDArray[np.int64] | None = None  # (N,), classes 0 ... C-1; None: no identities known
     textures: Pixels | None = None  # (M, T, T, 3) RGB, each distinct texture once
     texture_index: NDArray[np.int64] | None = None  # (N,), the row of an image's texture
-    mirror_index: NDArray[np.int64] | None = None  # (T * T,), as of san_core.synthesis.atlas
+    mirror: csr_array | None = None  # (T * T, T * T), mirror_matrix of the textures' atlas
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -61,9 +62,9 @@ class TrainingData:
                     f"but there are {len(self.textures)} textures"
                 )
             texels = self.textures.shape[1] * self.textures.shape[2]
-            if self.mirror_index is not None and len(self.mirror_index) != texels:
+            if self.mirror is not None and self.mirror.shape != (texels, texels):
                 raise ValueError(
-                    f"mirror_index has {len(self.mirror_index)} texels, textures have {texels}"
+                    f"the mirror is of {self.mirror.shape[0]} texels, textures have {texels}"
                 )
 
     @property
@@ -109,8 +110,9 @@ def fit(
         recipe: what to learn and how.
         seed: of batches and augmentation; torch's own generators are never used.
         device: mixed precision is used on CUDA alone.
-        state: what `on_state` was given by an earlier run of the same recipe, seed and number of
-            images; training goes on after its epoch. Readable by torch.load(weights_only=True).
+        state: what `on_state` was given by an earlier run of the same recipe, seed, number of
+            images and precision; training goes on after its epoch. Readable by
+            torch.load(weights_only=True).
         on_state: called every `checkpoint_every` epochs and at the end, before the epoch's report.
             The state refers to the live weights: save or copy it before returning.
 
@@ -150,11 +152,7 @@ class _Run:
         self.optimizer = _optimizer(model, recipe)
         self.precision = _precision(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        self.mirror = (
-            None
-            if data.mirror_index is None
-            else torch.from_numpy(np.array(data.mirror_index, np.int64)).to(device)
-        )
+        self.mirror = None if data.mirror is None else augmentation.Mirror.of(data.mirror, device)
         self.finished = 0
 
     def epochs(self, on_state: Callable[[State], None] | None) -> Iterator[EpochReport]:
@@ -179,7 +177,12 @@ class _Run:
     def _identity(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
         recipe["milestones"] = list(self.recipe.milestones)
-        return {"recipe": recipe, "seed": self.seed, "images": len(self.data.images)}
+        return {
+            "recipe": recipe,
+            "seed": self.seed,
+            "images": len(self.data.images),
+            "precision": str(self.precision or torch.float32),
+        }
 
     def _state(self) -> State:
         return {
@@ -265,7 +268,7 @@ class _Run:
         if not self.recipe.decoder or data.textures is None or data.texture_index is None:
             return _Batch(views.images, labels, None)
         textures = self._on_device(data.textures[data.texture_index[rows]])
-        targets = augmentation.texture_targets(textures, views.flipped, mirror_index=self.mirror)
+        targets = augmentation.texture_targets(textures, views.flipped, mirror=self.mirror)
         return _Batch(views.images, labels, targets)
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
@@ -337,7 +340,8 @@ def _precision(device: torch.device) -> torch.dtype | None:
     """
     if device.type != "cuda":
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
 
 
 def _check(model: SAN, data: TrainingData, recipe: Recipe) -> None:

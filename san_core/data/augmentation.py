@@ -3,12 +3,14 @@
 Legend: B batch, H W rows and columns, T texels a side. Images enter as uint8 (B, H, W, 3) RGB and
 leave as float32 (B, 3, H, W), ImageNet-normalised, in channels-last layout. Everything but the
 normalisation works on bytes, which is several times faster on a CPU. Random numbers are drawn on
-the CPU, so every device sees the same augmentation.
+the CPU, so every device sees the same augmentation, up to the rounding of enlarged images.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,6 +38,32 @@ class Targets(NamedTuple):
 
     textures: Tensor  # (B, 3, T, T) float32 in [-1, 1]
     keep: Tensor  # (B,) bool: the texture is that of the (possibly mirrored) image
+
+
+class Mirror(NamedTuple):
+    """How textures look in the mirror: every texel an average of others, in CSR form."""
+
+    texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
+    shares: Tensor  # (n,) float32, what each counts; a texel's add up to 1
+    starts: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
+
+    @classmethod
+    def of(cls, matrix: csr_array, device: torch.device | str) -> "Mirror":
+        """A matrix (T * T, T * T), as of `san_core.synthesis.atlas.mirror_matrix`, on a device."""
+        return cls(
+            torch.from_numpy(matrix.indices.astype(np.int64)).to(device),
+            torch.from_numpy(matrix.data.astype(np.float32)).to(device),
+            torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device),
+        )
+
+    def __call__(self, textures: Tensor) -> Tensor:
+        """Mirrored textures; float32 (B, T * T, C), in and out."""
+        table = textures.transpose(0, 1).flatten(1)  # (T * T, B * C)
+        # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
+        mirrored = functional.embedding_bag(
+            self.texels, table, self.starts, mode="sum", per_sample_weights=self.shares
+        )
+        return mirrored.reshape(len(table), *textures.shape[::2]).transpose(0, 1)
 
 
 class _Draw(NamedTuple):
@@ -87,20 +115,17 @@ def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Vi
     return Views(normalise(views), flipped)
 
 
-def texture_targets(textures: Tensor, flipped: Tensor, *, mirror_index: Tensor | None) -> Targets:
+def texture_targets(textures: Tensor, flipped: Tensor, *, mirror: Mirror | None) -> Targets:
     """Targets for a batch: a mirrored person has the mirrored texture.
 
-    textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror_index: (T * T,) int64, the texel each
-    texel of the mirrored texture is taken from; where it is unknown (None), flipped samples are
-    marked as not to be kept.
+    textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror: of the textures' atlas and size; where
+    it is unknown (None), flipped samples are marked as not to be kept.
     """
-    texels = textures.flatten(1, 2)  # (B, T * T, 3)
-    targets = texels.float()
-    if mirror_index is not None:
-        for row in flipped.nonzero().flatten().tolist():
-            targets[row] = texels[row].index_select(0, mirror_index)
+    targets = textures.flatten(1, 2).float()  # (B, T * T, 3)
+    if mirror is not None and flipped.any():
+        targets[flipped] = mirror(targets[flipped])
     targets.mul_(1 / 127.5).sub_(1)
-    keep = ~flipped if mirror_index is None else torch.ones_like(flipped)
+    keep = ~flipped if mirror is None else torch.ones_like(flipped)
     return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)
 
 

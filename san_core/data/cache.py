@@ -1,10 +1,11 @@
 """Image files decoded once into a memory-mapped uint8 array, so that an epoch decodes nothing.
 
-Decoding and resizing a file costs ten times what reading its row does, and training reads every row
-once an epoch. Memory stays flat while the array is made and while it is read.
+Decoding and resizing a file costs many times what reading its row does, and training reads every
+row once an epoch. Memory stays flat while the array is made and while it is read.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -98,8 +99,7 @@ def rows_of(keys: Sequence[Hashable], among: Sequence[Hashable], *, what: str) -
     """
     rows = {key: row for row, key in enumerate(among)}
     if len(rows) != len(among):
-        seen: set[Hashable] = set()
-        twice = next(key for key in among if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = Counter(among).most_common(1)[0][0]
         raise ValueError(f"{what} {twice!r} appears twice")
     absent = [key for key in keys if key not in rows]
     if absent:

@@ -45,7 +45,8 @@ def identity_batches(
 
     An identity's images are shuffled and cut into groups of K; leftovers wait for another epoch's
     shuffle, and an identity of fewer than K images repeats some. Each batch takes the identities
-    with most groups left, ties by lot, which fills the most batches (see `identity_steps`).
+    with most groups left, ties by lot, which fills the most batches (see `identity_steps`); the
+    batches are then shuffled, or people with many images would all come early in the epoch.
 
     Raises:
         ValueError: fewer than P identities.
@@ -67,7 +68,7 @@ def identity_batches(
         draw.shuffle(order)
         left[order] -= 1
         batches[step] = np.concatenate([groups[i][left[i]] for i in order])
-    return batches
+    return draw.permutation(batches)
 
 
 def _groups(rows: Indices, images: int, draw: np.random.Generator) -> Indices:

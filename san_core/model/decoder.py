@@ -17,6 +17,7 @@ from san_core.recipe import Recipe
 # Channels at the decoder's input and after each up-block, in units of the encoder's base width:
 # 512-256-64-32-16 for the base of 64 that every torchvision ResNet has.
 _PLAN = (8.0, 4.0, 1.0, 0.5, 0.25)
+_HEAD = 7  # rows and columns of the last convolution
 
 
 class DecoderOutput(NamedTuple):
@@ -32,13 +33,15 @@ class Decoder(nn.Module):
     Attributes:
         channels: of the decoder's input and of every up-block's output.
 
-    Raises ValueError if the texture is not the height of f_e4 times a power of two.
+    Raises ValueError if the texture is not the height of f_e4 times a power of two, or the map
+    before the head is too small for its reflection padding.
     """
 
     def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
         super().__init__()
         rows = recipe.image_height // encoder.strides[3]
         n_blocks = _doublings(rows, recipe)
+        _check_head((rows << n_blocks, recipe.image_width // encoder.strides[3] << n_blocks))
         base = 16 if recipe.arch == "resnet10_quarter" else 64
         plan = [_PLAN[min(i, len(_PLAN) - 1)] for i in range(n_blocks + 1)]
         self.channels = tuple(max(1, round(c * base * recipe.decoder_width)) for c in plan)
@@ -54,7 +57,9 @@ class Decoder(nn.Module):
                 for block, stage in self.skip_stages.items()
             }
         )
-        self.head = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(self.channels[-1], 3, 7))
+        self.head = nn.Sequential(
+            nn.ReflectionPad2d(_HEAD // 2), nn.Conv2d(self.channels[-1], 3, _HEAD)
+        )
 
     def forward(self, maps: Maps) -> DecoderOutput:
         """Textures from the encoder maps f_e1 ... f_e4."""
@@ -127,3 +132,14 @@ def _doublings(rows: int, recipe: Recipe) -> int:
             f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
         )
     return n
+
+
+def _check_head(size: tuple[int, int]) -> None:
+    """Reflection padding takes other rows and columns than the outermost, so it needs enough."""
+    least = _HEAD // 2 + 1
+    if min(size) < least:
+        raise ValueError(
+            f"the decoder's last map has {size[0]}x{size[1]} rows and columns, too few for its "
+            f"{_HEAD}x{_HEAD} head: choose texture_size and the image's size so that both are at "
+            f"least {least}"
+        )

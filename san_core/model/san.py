@@ -61,10 +61,10 @@ class SAN(nn.Module):
 
 
 def build(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
-    """A network whose first weights follow from `seed` alone; torch's own generator is untouched.
+    """A network whose first weights follow from `seed` alone; torch's own generators are untouched.
 
     The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs as well
         return SAN(recipe, num_classes=num_classes)

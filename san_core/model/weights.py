@@ -41,6 +41,8 @@ def save(path: Path, model: SAN, recipe: Recipe, *, facts: Mapping[str, Any]) ->
         recipe: what `load` builds the network from.
         facts: JSON-able, such as atlas and seed; no time, host or path, or the bytes would differ
             between equal runs. "num_classes" is added.
+
+    The recipe's `pretrained` may be a path, the one path that is written.
     """
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
@@ -72,7 +74,8 @@ def load_pretrained(model: SAN, source: str) -> None:
     Args:
         model: whose architecture the weights must be of.
         source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
-            path of a torchvision state dict, .pth or .safetensors. The classifier fc is left out.
+            path of a torchvision state dict, .pth or .safetensors. The classifier fc is left out;
+            files from before torch 0.4.1 lack num_batches_tracked, and the model's own stay.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -80,8 +83,10 @@ def load_pretrained(model: SAN, source: str) -> None:
     """
     tensors = _imagenet(model.encoder.arch) if source == "imagenet" else _read_tensors(Path(source))
     trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
-    head = {f"head.{name}": t for name, t in model.encoder.head.state_dict().items()}
-    _fill(model.encoder, {**trunk, **head}, where=f"pretrained weights {source}")
+    own = model.encoder.state_dict()
+    head = {name: t for name, t in own.items() if name.startswith("head.")}
+    counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}
+    _fill(model.encoder, {**counters, **trunk, **head}, where=f"pretrained weights {source}")
 
 
 def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> list[str]:
@@ -136,9 +141,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _imagenet(arch: str) -> dict[str, Tensor]:
-    """Published weights of torchvision: its default set for the architecture."""
-    default = torchvision.models.get_model_weights(arch).DEFAULT
-    return default.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+    """The first weights torchvision published for the architecture, those of the official code."""
+    first = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
+    return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
 
 
 def _fill(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 
 from san_core.synthesis import _raster
@@ -66,29 +67,25 @@ def check_texture_size(size: int) -> None:
     """Raise ValueError unless a painted texture can be averaged to `size` texels on a side."""
     if size < 1 or SIZE % size:
         raise ValueError(
-            f"texture size {size} does not divide {SIZE}: "
-            "textures are averaged over whole blocks, so use 32, 64, 128 or 256"
+            f"texture size {size} does not divide {SIZE}: textures are averaged over whole "
+            f"blocks, so use a divisor of {SIZE}, such as 32, 64, 128 or 256"
         )
 
 
-@functools.lru_cache(maxsize=8)
-def mirror_index(size: int) -> NDArray[np.intp]:
-    """For every texel, the texel that shows the mirrored point of the body.
+@functools.cache
+def mirror_index() -> NDArray[np.intp]:
+    """For every texel of the 256x256 texture, the texel that shows the mirrored point of the body.
 
-    `texture.reshape(-1, 3)[mirror_index(size)].reshape(size, size, 3)` is the texture of the person
-    in the mirror. Found as the nearest texel, within the mirrored chart, to the point reflected in
-    the body's plane of symmetry.
+    `texture.reshape(-1, 3)[mirror_index()].reshape(SIZE, SIZE, 3)` is the texture of the person in
+    the mirror. Found as the nearest texel, within the mirrored chart, to the point reflected in the
+    body's plane of symmetry.
 
     Returns:
-        (size * size,), read-only.
-
-    Raises:
-        ValueError: size does not divide 256.
+        (SIZE * SIZE,), read-only.
     """
-    check_texture_size(size)
-    chart, points = _blocks(SIZE // size)
-    layout = np.stack(np.divmod(np.arange(size * size), size), axis=1)  # rows and columns
-    index = np.empty(size * size, np.intp)
+    chart, points = texel_map().chart, texel_map().points
+    layout = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1)  # rows and columns
+    index = np.empty(SIZE * SIZE, np.intp)
     for source, target in enumerate(_mirrored_charts()):
         texels, candidates = np.flatnonzero(chart == source), np.flatnonzero(chart == target)
         reflected = points[texels] * np.array([-1, 1, 1], np.float32)
@@ -96,11 +93,33 @@ def mirror_index(size: int) -> NDArray[np.intp]:
         # Both edges of a chart cut along a seam show one line of the body, and the nearest point
         # alone may jump from one to the other; a small pull towards the mirrored layout decides.
         expected = _flipped(layout[texels], layout[candidates][nearest])
-        pull = SEAM_PULL * SIZE / size
-        tree = cKDTree(np.hstack([points[candidates], layout[candidates] * pull]))
-        index[texels] = candidates[tree.query(np.hstack([reflected, expected * pull]))[1]]
+        tree = cKDTree(np.hstack([points[candidates], layout[candidates] * SEAM_PULL]))
+        index[texels] = candidates[tree.query(np.hstack([reflected, expected * SEAM_PULL]))[1]]
     index.setflags(write=False)
     return index
+
+
+def mirror_matrix(size: int) -> csr_array:
+    """The mirror of textures averaged to `size` texels on a side: `mirror_index` in block averages.
+
+    `mirror_matrix(size) @ texture.reshape(-1, 3)` is the texture of the person in the mirror. The
+    edges of charts do not lie on the grid of a small texture, so a texel's mirror image falls into
+    several texels, and each counts by its share; picking one of them would be far off at 32x32.
+
+    Returns:
+        (size * size, size * size) float32 in CSR form, rows add up to 1. At 256 every row has a
+        single 1, in column `mirror_index()`.
+
+    Raises:
+        ValueError: size does not divide 256.
+    """
+    check_texture_size(size)
+    k = SIZE // size
+    rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    block = rows // k * size + columns // k  # of every texel
+    shares = np.full(SIZE * SIZE, 1 / k**2, np.float32)
+    texels = (block, block[mirror_index()])
+    return coo_array((shares, texels), shape=(size * size, size * size)).tocsr()
 
 
 def _mirrored_charts() -> list[int]:
@@ -122,18 +141,3 @@ def _flipped(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.
         turned = np.cov(texels[:, axis], matches[:, axis])[0, 1] < 0
         expected[:, axis] = matches[:, axis].min() + (place.max() - place if turned else place)
     return expected
-
-
-def _blocks(k: int) -> tuple[NDArray[np.intp], Floats]:
-    """Chart (n,) and mean point (n, 3) of every k x k block of texels.
-
-    A block on the border of two charts counts for the one at its centre, and so do its points.
-    """
-    texels, size = texel_map(), SIZE // k
-    tiles = (size, k, size, k)
-    chart = texels.chart.reshape(tiles).swapaxes(1, 2).reshape(size * size, k * k)
-    points = texels.points.reshape(*tiles, 3).swapaxes(1, 2).reshape(size * size, k * k, 3)
-    centre = chart[:, (k // 2) * k + k // 2]
-    own = (chart == centre[:, None])[..., None]
-    mean: Floats = (points * own).sum(axis=1) / own.sum(axis=1)
-    return centre, mean

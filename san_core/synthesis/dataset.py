@@ -8,6 +8,8 @@ the same bytes in any order and in any number of processes.
 
 import functools
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -344,7 +346,7 @@ def over_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> 
 def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Iterator[T]:
     # Started afresh, not forked: a fork of a process with threads (BLAS, torch) may deadlock.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_pin_threads)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_worker)
     waiting: deque[Future[T]] = deque()
     try:
         for identity in range(spec.identities):
@@ -357,6 +359,18 @@ def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
-def _pin_threads() -> None:
-    """One BLAS thread a process: the matrices are small and the processes fill the machine."""
+def _prepare_worker() -> None:
+    """One BLAS thread a process: the matrices are small and the processes fill the machine.
+
+    A worker waits for work on a pipe that it holds open itself, so it would never learn that its
+    parent was killed; a thread watches for that.
+    """
     threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # from a thread, and with nobody left to clean up for

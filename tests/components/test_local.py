@@ -82,7 +82,7 @@ STEPS = {
                 raise RuntimeError("out of luck")
             if how == "hang":
                 (result / "hanging").write_text(str(os.getpid()))
-                time.sleep(60)
+                time.sleep(600)
             if how != "forget":
                 html.write_text("<p>")
             write_metrics(metrics, {"number": number, "half": number / 2})
@@ -571,7 +571,7 @@ def pid_of_hanging(project: Path) -> int:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -592,7 +592,7 @@ def is_running(pid: int) -> bool:
 def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging, number, status):
     step = pid_of_hanging(project)
     os.kill(hanging.pid, number)
-    assert hanging.wait(timeout=20) == status
+    assert hanging.wait(timeout=120) == status
     wait_for(lambda: not is_running(step))
     assert state.read(project / "runs" / "small" / "grow") is None
     (project / "flag").unlink()
@@ -603,6 +603,6 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
 
 def test_killed_step_is_named_with_its_signal(go, project, hanging):
     os.kill(pid_of_hanging(project), signal.SIGKILL)
-    _, said = hanging.communicate(timeout=20)
+    _, said = hanging.communicate(timeout=120)
     assert hanging.returncode == 1
     assert "RunError: grow was killed by SIGKILL:" in said

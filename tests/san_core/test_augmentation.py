@@ -1,17 +1,21 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from san_core.data.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MEAN_COLOUR,
+    Mirror,
     augment,
     normalise,
     texture_targets,
 )
 from san_core.recipe import recipe
+from tests.san_core.tiny_run import left_for_right
 
 PLAIN = dataclasses.replace(recipe("demo"), flip=0.0, crop="none", erasing=0.0)
 
@@ -133,22 +137,31 @@ def test_switching_one_augmentation_off_leaves_the_others_draws():
 
 def test_mirrored_people_have_mirrored_textures():
     textures = noise(3, 4, 4)
-    index = torch.arange(16).reshape(4, 4).flip(1).reshape(-1)
     flipped = torch.tensor([True, False, True])
-    made = texture_targets(textures, flipped, mirror_index=index)
+    made = texture_targets(textures, flipped, mirror=Mirror.of(left_for_right(4), "cpu"))
     expected = (textures.float() / 127.5 - 1).permute(0, 3, 1, 2)
     torch.testing.assert_close(made.textures[1], expected[1])
     torch.testing.assert_close(made.textures[[0, 2]], expected[[0, 2]].flip(3))
     assert made.keep.all()
 
 
+def test_a_mirror_may_average_texels():
+    # 2x2 texels: the first becomes a quarter of itself and three quarters of the last; the
+    # second and third change places; the last is taken from the first.
+    matrix = np.array([[0.25, 0, 0, 0.75], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
+    textures = noise(3, 2, 2)
+    made = Mirror.of(csr_array(matrix), "cpu")(textures.flatten(1, 2).float())
+    a, b, c, d = textures.flatten(1, 2).float().unbind(1)
+    torch.testing.assert_close(made, torch.stack([(a + 3 * d) / 4, c, b, a], dim=1))
+
+
 def test_without_a_mirror_flipped_images_are_left_out():
     flipped = torch.tensor([True, False])
-    made = texture_targets(noise(2, 4, 4), flipped, mirror_index=None)
+    made = texture_targets(noise(2, 4, 4), flipped, mirror=None)
     assert made.keep.tolist() == [False, True]
 
 
 def test_texture_targets_span_minus_one_to_one():
     textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
-    made = texture_targets(textures, torch.zeros(2).bool(), mirror_index=None).textures
+    made = texture_targets(textures, torch.zeros(2).bool(), mirror=None).textures
     assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]

@@ -86,6 +86,15 @@ def test_unreachable_textures_are_refused(size):
         decode(with_overrides(recipe("demo"), f"texture_size={size}"))
 
 
+def test_maps_too_small_for_the_head_are_refused():
+    tiny = with_overrides(recipe("demo"), "image_height=16 image_width=8 texture_size=4")
+    message = "last map has 4x2 rows and columns, too few for its 7x7 head: .* at least 4"
+    with pytest.raises(ValueError, match=message):
+        decode(tiny)
+    _, output = decode(with_overrides(tiny, "image_width=16"))
+    assert output.texture.shape == (1, 3, 4, 4)
+
+
 def test_the_recipe_decides_which_parts_exist():
     san = SAN(recipe("demo"), num_classes=5)
     baseline = SAN(recipe("demo-baseline"), num_classes=5)
@@ -107,10 +116,13 @@ def test_one_seed_gives_san_and_its_baseline_the_same_encoder_and_classifier():
     assert not torch.equal(san["encoder.conv1.weight"], other["encoder.conv1.weight"])
 
 
-def test_building_leaves_the_global_generator_alone():
+def test_building_leaves_the_global_generators_alone(monkeypatch):
+    reseeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     before = torch.get_rng_state()
     build(recipe("demo"), num_classes=5, seed=3)
     assert torch.equal(before, torch.get_rng_state())
+    assert reseeded == []
 
 
 def test_a_reid_network_needs_identities():

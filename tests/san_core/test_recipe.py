@@ -67,6 +67,7 @@ def test_the_order_of_overrides_does_not_matter():
         ("init=generator w_rec=0", "init 'generator' starts a decoder, but w_rec and w_tr are 0"),
         ("pretrained=imagenet", "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'"),
         ("pretrained=", "pretrained is empty"),
+        ("crop_pad=32", "crop_pad 32 must be below image_height and image_width (64x32)"),
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
     ],
 )
@@ -87,6 +88,11 @@ def test_a_wrong_override_is_named(words, message):
 def test_construction_checks_types(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(recipe("demo"), **change)
+
+
+def test_padding_that_is_not_used_may_be_anything():
+    assert with_overrides(recipe("demo"), "crop=none crop_pad=32").crop_pad == 32
+    assert with_overrides(recipe("demo"), "crop_pad=31").crop_pad == 31
 
 
 def test_a_whole_number_serves_as_a_float():

@@ -67,6 +67,15 @@ def test_an_epoch_follows_from_seed_and_epoch_alone():
     assert not np.array_equal(first, batches([9, 8, 7, 6], 2, 3, seed=2, epoch=2))
 
 
+def test_people_with_many_images_come_throughout_the_epoch():
+    counts = [40] * 6 + [4] * 34
+    labels = labels_of(counts)
+    made = np.concatenate([batches(counts, 4, 4, epoch=epoch) for epoch in range(20)], axis=1)
+    mean = np.array(counts)[labels[made]].mean(axis=1)  # of a batch's people, by place in the epoch
+    third = len(mean) // 3
+    assert mean[:third].mean() == pytest.approx(mean[-third:].mean(), rel=0.1)
+
+
 def test_leftover_images_come_in_other_epochs():
     seen = {int(i) for epoch in range(12) for i in batches([5, 5], 2, 4, epoch=epoch).ravel()}
     assert seen == set(range(10))

@@ -10,7 +10,7 @@ from torch import nn
 
 from san_core import training
 from san_core.data import augmentation
-from tests.san_core.tiny_run import tiny_data, tiny_model, tiny_recipe
+from tests.san_core.tiny_run import SHIPPED, left_for_right, tiny_data, tiny_model, tiny_recipe
 
 
 def run(settings, data=None, *, seed=5, model=None, state=None, states=None, epochs=None):
@@ -64,10 +64,17 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "stopped_after"), [("adam", 1), ("adam", 2), ("amsgrad", 1), ("adamw", 2)]
+    ("words", "stopped_after"),
+    [
+        ("optimizer=adam", 1),
+        ("optimizer=adam", 2),
+        (f"optimizer=adam {SHIPPED}", 2),
+        ("optimizer=amsgrad", 1),
+        ("optimizer=adamw", 2),
+    ],
 )
-def test_a_resumed_run_ends_with_the_same_bytes(optimizer, stopped_after):
-    settings = tiny_recipe("demo", f"optimizer={optimizer} w_tr=0.1")
+def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):
+    settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
     undisturbed, reports = run(settings)
     states = []
     run(settings, states=states, epochs=stopped_after)
@@ -100,8 +107,9 @@ def test_training_leaves_the_global_generators_alone():
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-def test_every_parameter_learns():
-    settings = tiny_recipe("demo", "w_tr=0.1 epochs=2")
+@pytest.mark.parametrize("plan", ["", SHIPPED])
+def test_every_parameter_learns(plan):
+    settings = tiny_recipe("demo", f"w_tr=0.1 epochs=2 {plan}")
     model = tiny_model(settings)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     run(settings, model=model)
@@ -275,6 +283,57 @@ def test_a_state_of_another_run_is_refused(words, seed, message):
         run(changed, seed=seed, state=read(states[0]))
 
 
+def test_a_state_of_another_precision_is_refused(monkeypatch):
+    settings, states = tiny_recipe("demo-baseline"), []
+    run(settings, states=states, epochs=1)
+    monkeypatch.setattr(training, "_precision", lambda _: torch.bfloat16)
+    message = "another run: precision 'torch.float32' there, 'torch.bfloat16' here"
+    with pytest.raises(ValueError, match=message):
+        run(settings, state=read(states[0]))
+
+
+# float16 on the smallest network alone: processors are very slow with it
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [*((name, torch.bfloat16) for name in NAMES), ("demo-baseline", torch.float16)],
+)
+def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
+    settings = tiny_recipe(name, "epochs=2 triplet_ramp_epochs=0" + " w_tr=0.1" * (name == "demo"))
+    data = tiny_data()
+    rows = slice(None, None, 3)  # two images a person
+    data = dataclasses.replace(
+        data,
+        images=data.images[rows],
+        labels=data.labels[rows],
+        texture_index=data.texture_index[rows],
+    )
+    _, full = run(settings, data)
+    monkeypatch.setattr(training, "_precision", lambda _: half)
+    states = []
+    model, reports = run(settings, data, states=states)
+    resumed, _ = run(settings, data, model=tiny_model(settings, seed=77), state=read(states[0]))
+    assert [r.loss for r in reports] == pytest.approx([r.loss for r in full], rel=0.2)
+    assert [r.loss for r in reports] != [r.loss for r in full]
+    assert weights(resumed) == weights(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert read(states[1])["optimizer"]["state"][0]["step"] > 1  # float16 skips some at first
+    assert bool(read(states[0])["scaler"]) == (half is torch.float16)
+
+
+def test_gpus_compute_in_bfloat16_only_where_it_is_not_emulated(monkeypatch):
+    def old_gpu(including_emulation=True):
+        return including_emulation
+
+    def new_gpu(including_emulation=True):
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", old_gpu)
+    assert training._precision(torch.device("cuda")) is torch.float16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", new_gpu)
+    assert training._precision(torch.device("cuda")) is torch.bfloat16
+    assert training._precision(torch.device("cpu")) is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -283,7 +342,7 @@ def test_a_state_of_another_run_is_refused(words, seed, message):
         ({"labels": np.full(48, 4)}, r"labels must be 0 ... C-1, found \[4\]"),
         ({"texture_index": np.zeros(3, np.int64)}, "3 texture rows for 48 images"),
         ({"texture_index": np.full(48, 8)}, "image 0 has texture row 8, but there are 8 textures"),
-        ({"mirror_index": np.arange(9)}, "mirror_index has 9 texels, textures have 256"),
+        ({"mirror": left_for_right(3)}, "the mirror is of 9 texels, textures have 256"),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(change, message):

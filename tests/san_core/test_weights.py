@@ -98,14 +98,18 @@ def test_a_damaged_recipe_file_is_named(saved, change, message):
 RESNET18 = Recipe(arch="resnet18", texture_size=64, image_height=64, image_width=32)
 
 
-def imagenet_like():
-    torch.manual_seed(1)
-    return torchvision.models.resnet18(weights=None).state_dict()
+def imagenet_like(arch="resnet18"):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return torchvision.models.get_model(arch, weights=None).state_dict()
 
 
+# torchvision's first files, such as resnet50-19c8e357.pth, count no batches.
+@pytest.mark.parametrize("without", ["nothing", "num_batches_tracked"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix):
-    path, tensors = tmp_path / f"resnet18{suffix}", imagenet_like()
+def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix, without):
+    path = tmp_path / f"resnet18{suffix}"
+    tensors = {n: t for n, t in imagenet_like().items() if not n.endswith(without)}
     if suffix == ".pth":
         torch.save(tensors, path)
     else:
@@ -119,19 +123,31 @@ def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix):
     assert all(torch.equal(after[n], before[n]) for n in after if n not in trunk)
 
 
-def test_imagenet_means_torchvisions_default_weights_with_their_hash_checked(monkeypatch):
-    asked = []
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_imagenet_means_torchvisions_first_weights_with_their_hash_checked(monkeypatch, arch):
+    asked, published = [], torchvision.models.get_model_weights(arch)
 
     def fake(self, *args, **kwargs):
         asked.append((self, kwargs))
-        return imagenet_like()
+        return imagenet_like(arch)
 
-    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", fake)
-    model = build(RESNET18, num_classes=3, seed=0)
+    monkeypatch.setattr(published, "get_state_dict", fake)
+    settings = with_overrides(RESNET18, f"arch={arch} w_rec=0")
+    model = build(settings, num_classes=3, seed=0)
     weights.load_pretrained(model, "imagenet")
-    assert asked[0][0] == torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    assert [weight for weight, _ in asked] == [published.IMAGENET1K_V1]
     assert asked[0][1]["check_hash"] is True
-    assert torch.equal(model.state_dict()["encoder.conv1.weight"], imagenet_like()["conv1.weight"])
+    expected = imagenet_like(arch)["conv1.weight"]
+    assert torch.equal(model.state_dict()["encoder.conv1.weight"], expected)
+
+
+def test_a_file_that_lacks_weights_is_refused(tmp_path):
+    tensors = imagenet_like()
+    del tensors["bn1.running_mean"]
+    torch.save(tensors, tmp_path / "r18.pth")
+    model = build(RESNET18, num_classes=3, seed=0)
+    with pytest.raises(ValueError, match=r"1 tensors do not fit: bn1.running_mean is missing"):
+        weights.load_pretrained(model, str(tmp_path / "r18.pth"))
 
 
 def test_pretrained_weights_of_another_architecture_are_refused(tmp_path):

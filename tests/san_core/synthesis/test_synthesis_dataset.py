@@ -1,6 +1,11 @@
 """Synthetic data sets: the same bytes in any order, apart in identities, named as Market-1501."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +69,56 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     assert first == [1] * 10
     assert 10 <= len(made) <= 10 + 2 * 2  # two a process
     results.close()
+
+
+ENDLESS = """
+import os
+from tests.san_core.synthesis.test_synthesis_dataset import Ledger, note_threads
+from san_core.synthesis.dataset import over_identities
+
+if __name__ == "__main__":
+    for made in over_identities(note_threads, Ledger(__PATH__, 10**9), processes=2):
+        pass
+"""
+
+
+def group(leader):
+    """The processes of a process group that are still running."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = status.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has just ended
+            continue
+        if int(pgrp) == leader and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process groups are read from /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    ledger, script = tmp_path / "made", tmp_path / "endless.py"
+    script.write_text(ENDLESS.replace("__PATH__", f"__import__('pathlib').Path({str(ledger)!r})"))
+    root = str(Path(__file__).parents[3])
+    process = subprocess.Popen(
+        [sys.executable, script], env={**os.environ, "PYTHONPATH": root}, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while not (ledger.exists() and ledger.stat().st_size > 100):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the workers made nothing in a minute"
+            time.sleep(0.05)
+        assert len(group(process.pid)) >= 3  # the parent and two workers
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 60
+        while left := group(process.pid):
+            assert time.monotonic() < deadline, f"{left} outlive their parent"
+            time.sleep(0.05)
+    finally:
+        if group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_samples_do_not_depend_on_what_was_made_before(pit, reid):

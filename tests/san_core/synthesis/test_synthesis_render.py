@@ -128,7 +128,7 @@ def test_a_mirrored_texture_draws_the_mirrored_person():
     surface = texels()
     texture = np.stack([128 + 400 * surface.x, 128 + 110 * surface.z, 128 + 500 * surface.y], 1)
     texture = np.clip(texture, 0, 255).astype(np.uint8)
-    mirrored = texture[mirror_index(SIZE)]
+    mirrored = texture[mirror_index()]
     size = (128, 96)
     light = Light(direction=(0.0, 0.0, 1.0), lamp=(0.3,) * 3, sky=(0.6,) * 3, exposure=1.0)
     framed = frame(rest_mesh(), FRONT, size)

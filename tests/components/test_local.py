@@ -532,10 +532,12 @@ def test_second_run_in_one_folder_is_refused(go, project):
 
 
 RUNNER = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from components import local
 from components.running import Terminated
+# As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 document, arguments, folder = json.loads(sys.argv[1])
 try:
     local.run(document, arguments, folder=Path(folder), root=Path.cwd())

@@ -20,7 +20,7 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components import local
+from components import local, recipes
 from components.__main__ import STEPS
 from components.ir import parse_argument, pipeline_inputs, suggestion
 from components.kubeflow import component, image_of
@@ -354,7 +354,11 @@ def _command_line() -> argparse.ArgumentParser:
     )
     rerun = running.add_mutually_exclusive_group()
     rerun.add_argument(
-        "--from", dest="start", metavar="STEP", help="run this step again and all that follow it"
+        "--from",
+        dest="start",
+        metavar="STEP",
+        help="run this step again and all that follow it; finished training is taken from "
+        "its checkpoint",
     )
     rerun.add_argument("--only", metavar="STEP", help="run this step again and nothing else")
     running.add_argument("--verbose", action="store_true", help="show what the steps log")
@@ -371,14 +375,31 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"--name {name} is not the name of a folder in {options.runs}")
     folder = options.runs / name
     document = compile_graph(options.graph or preset.graph, folder / "pipeline.yaml")
+    arguments = arguments_of(preset, document, options.param, folder=folder)
+    _check(arguments, document)
     local.run(
         document,
-        arguments_of(preset, document, options.param, folder=folder),
+        arguments,
         folder=folder,
         start=options.start,
         only=options.only,
         verbose=options.verbose,
     )
+
+
+def _check(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Find mistakes that the last step would find only after all others have run.
+
+    Raises:
+        ValueError: there is no such recipe or recipe field, or a data set has no folder.
+    """
+    defaults = {n: d.get("defaultValue") for n, d in pipeline_inputs(document).items()}
+    value = {**defaults, **arguments}
+    for which in ("pg", "san"):
+        if f"{which}_recipe" in value:
+            recipes.chosen(value[f"{which}_recipe"], value[f"{which}_overrides"])
+    if value["dataset"] != "synthetic" and not value["source"]:
+        raise ValueError(f"dataset {value['dataset']} needs --param source=FOLDER, where it is")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ class Checkpoint:
     """
 
     def __init__(self, uri: str, identity: Mapping[str, Any]) -> None:
-        folder = sha256(canonical_json(identity))[:16]
+        folder = sha256(canonical_json({**identity, "torch": torch.__version__}))[:16]
         self._storage: Storage | None = open_storage(uri, folder) if uri else None
 
     def save(self, state: dict[str, Any]) -> None:

@@ -114,6 +114,8 @@ def _provenance(features: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it is not a JSON object")
     if missing := {"dataset", "metric"} - content.keys():
         raise ValueError(f"{file} is damaged: it has no {min(missing)}")
     return content
@@ -122,8 +124,11 @@ def _provenance(features: Path) -> dict[str, Any]:
 def _records(features: Path, images: "ImageSet") -> "list[Record]":
     """The image of every row, by index.csv."""
     known = {record.name: record for record in images.records}
-    with (features / "index.csv").open(newline="") as file:
-        names = [row.get("name") or "" for row in csv.DictReader(file)]
+    try:
+        lines = (features / "index.csv").read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{features}/index.csv is damaged: {error}") from error
+    names = [row.get("name") or "" for row in csv.DictReader(lines)]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{features}/index.csv names {unknown[0]}, which is not in the data set")
     return [known[name] for name in names]
@@ -142,7 +147,7 @@ def _load(file: Path, rows: int) -> "NDArray[np.float32]":
         raise FileNotFoundError(f"{file} is missing; extract_features makes it")
     try:
         matrix = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != rows:
         raise ValueError(

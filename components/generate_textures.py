@@ -63,7 +63,7 @@ def generate_textures(
     storage = open_storage(destination, settings.folder)
     with open_set(dataset) as images:
         mine = share(worker, units(images.of_split(split), shard_size))
-        done = finished_units(storage)
+        done = finished_units(storage, {unit.number for unit in mine})
         todo = [unit for unit in mine if unit.number not in done]
         log.info("worker %s: %d of its %d shards to make", worker, len(todo), len(mine))
         log.info("textures go to %s", storage.uri)

@@ -22,8 +22,15 @@ from components.step import Parameter, Step, parameters, read_docstring
 
 
 def image_of(step: Step, image: str) -> str:
-    """The image a step runs in: `{target}` in `image` stands for cpu or gpu."""
-    return image.replace("{target}", "gpu" if step.__name__ in GPU_STEPS else "cpu")
+    """The image a step runs in: `{target}` in `image` stands for cpu or gpu.
+
+    Raises:
+        ValueError: something else stands in braces.
+    """
+    name = image.replace("{target}", "gpu" if step.__name__ in GPU_STEPS else "cpu")
+    if "{" in name or "}" in name:
+        raise ValueError(f"image {image!r}: only {{target}} can stand in braces")
+    return name
 
 
 def component(step: Step, image: str) -> BaseComponent:

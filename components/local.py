@@ -78,7 +78,7 @@ def run(
             current.only(chosen)
         else:
             current.all(forced=_downstream(plan, chosen))
-        current.show_results()
+        current.show_results(chosen if only else set(current.plan))
 
 
 class _Run:
@@ -269,9 +269,9 @@ class _Run:
             },
         }
 
-    def show_results(self) -> None:
-        """Say where the page of each step is, and under it the step's figures."""
-        for task in self.plan.values():
+    def show_results(self, names: set[str]) -> None:
+        """Say where the pages of these tasks are, and under each its figures."""
+        for task in (task for task in self.plan.values() if task.name in names):
             files = {
                 task.outputs[name]: path
                 for name, path in self._outputs(task).items()
@@ -297,8 +297,9 @@ def _listing(source: str | None) -> list[tuple[str, int, int]]:
     """Name, size and mtime of the files in a person's own folder, which may change between runs."""
     if not source or not Path(source).is_dir():
         return []
-    files = sorted(path for path in Path(source).rglob("*") if path.is_file())
-    stats = [(str(path.relative_to(source)), path.stat()) for path in files]
+    walk = os.walk(source, followlinks=True)
+    files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
+    stats = [(str(path.relative_to(source)), path.stat()) for path in files if path.is_file()]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 

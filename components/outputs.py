@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,20 +20,38 @@ from urllib.parse import unquote
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
 
-# What the folders that steps write have in them; others are not replaced.
-_OURS = ("manifest.json", "images/manifest.json", "recipe.json", "features.json", "report.json")
+def check_replaceable(path: Path, *, is_file: bool = False) -> None:
+    """An output takes the place of an older one, but of nothing else.
 
-
-def check_replaceable(path: Path) -> None:
-    """An output folder takes the place of an older one, but of nothing else.
+    Args:
+        path: where the output goes.
+        is_file: whether it is a file, not a folder.
 
     Raises:
-        ValueError: `path` is a folder with something in it that no step has written, or no name.
+        ValueError: `path` is no name, is a file where a folder is written or the other way round,
+            or is a folder with something in it that no step has written.
     """
     if path.name in ("", ".."):
         raise ValueError(f"{str(path)!r} is no name for an output")
-    if path.is_dir() and any(path.iterdir()) and not any((path / n).is_file() for n in _OURS):
+    if is_file and path.is_dir():
+        raise ValueError(f"{path} is a folder, but the output is a file; name another")
+    if not is_file and path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file, but the output is a folder; name another")
+    if path.is_dir() and any(path.iterdir()) and not _is_ours(path):
         raise ValueError(f"{path} is a folder that no step has written; name another, or empty it")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a step has written a folder: it has files that say so, or that only go together."""
+    for pair in (("recipe.json", "weights.safetensors"), ("features.json", "features.npy")):
+        if all((folder / name).is_file() for name in pair):
+            return True
+    for name in ("manifest.json", "images/manifest.json", "report.json"):
+        with suppress(OSError, ValueError):
+            content = json.loads((folder / name).read_bytes())
+            if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
+                return True
+    return False
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Process:
         )
         return (
             f"{self.task.name} {how}:{said}\n  log: {self.log}\n"
-            "  the same command goes on from here"
+            "  what is done is kept; the next run goes on from there"
         )
 
 

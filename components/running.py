@@ -26,6 +26,9 @@ from components.step import Step, command_line, parameters
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
+# The outputs that are files, by their KFP type, and the settings that name a place to keep things.
+FILES = ("HTML", "Metrics")
+STORES = ("destination", "checkpoint")
 
 
 class Terminated(BaseException):
@@ -75,9 +78,14 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
     written = {p.name: values[p.name] for p in declared if p.is_output}
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
     read += [Path(values[p.name]) for p in declared if p.name == "source" and values[p.name]]
+    for p in declared:
+        if p.is_output:
+            _check_apart(values[p.name], read)
+            is_file = p.artifact is not None and p.artifact.kind in FILES
+            outputs.check_replaceable(values[p.name], is_file=is_file)
+        elif p.name in STORES:
+            _check_outside(values[p.name], [*read, *written.values()], flag=p.flag)
     for path in written.values():
-        _check_apart(path, read)
-        outputs.check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     step(**values)
     if executor_input is not None:
@@ -94,6 +102,20 @@ def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
         wrote, reads = output.resolve(), path.resolve()
         if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
             raise ValueError(f"output {output} and input {path} must not lie in one another")
+
+
+def _check_outside(store: str, folders: Sequence[Path], *, flag: str) -> None:
+    """A store must not lie in what is read, nor in what is replaced when it is written.
+
+    Raises:
+        ValueError: it does.
+    """
+    place = outputs.path_of(store)
+    if not store or "://" in str(place):
+        return
+    for folder in folders:
+        if place.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{flag} {store} must not lie in {folder}")
 
 
 def _read_executor_input(

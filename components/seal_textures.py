@@ -72,7 +72,7 @@ def seal_textures(
     work = units(records, shard_size)
     if made.files:
         _pack(work, made.files, storage)
-    done = finished_units(storage)
+    done = finished_units(storage, range(len(work)))
     _check_complete(work, done, where=storage.uri)
     content = manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
@@ -150,7 +150,7 @@ def _pack(work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage")
     from san_core.pixels import decode, encode_png
     from san_core.texture_set import texture_item
 
-    done = finished_units(storage)
+    done = finished_units(storage, range(len(work)))
     for unit in work:
         if unit.number in done:
             continue

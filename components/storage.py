@@ -7,7 +7,6 @@ sees the whole object or none, whenever the writer dies.
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -92,11 +91,8 @@ class LocalStorage:
                 yield Stat(f"{folder}/{path.name}", path.stat().st_size)
 
     def delete(self, name: str) -> None:
-        """Remove an object, and its folder if nothing else is in it, as in an object store."""
-        path = self.root / name
-        path.unlink(missing_ok=True)
-        with suppress(OSError):
-            path.parent.rmdir()
+        """Remove an object; nothing happens if there is none."""
+        (self.root / name).unlink(missing_ok=True)
 
 
 def open_storage(uri: str, *folders: str) -> Storage:

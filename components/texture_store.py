@@ -6,7 +6,7 @@ workers on one unit leave two complete pairs with different names; the lowest na
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from components.storage import Storage
@@ -30,8 +30,8 @@ class Finished(NamedTuple):
         return {"sidecar": self.name, "tar": self.tar, "size": self.size, "sha256": self.sha256}
 
 
-def finished_units(storage: Storage) -> dict[int, Finished]:
-    """The finished units by their number; one with a damaged file is not finished.
+def finished_units(storage: Storage, among: Collection[int]) -> dict[int, Finished]:
+    """The finished units with a number `among` these; one with a damaged file is not finished.
 
     Every tar is read and compared with its sidecar, so that a damaged one is made again instead of
     being refused much later, in training.
@@ -40,7 +40,7 @@ def finished_units(storage: Storage) -> dict[int, Finished]:
     found: dict[int, Finished] = {}
     for name in sorted(name for name in sizes if name.endswith(".json")):
         number, _ = unit_number(name)
-        if number not in found and (unit := _read(storage, name, sizes)):
+        if number in among and number not in found and (unit := _read(storage, name, sizes)):
             found[number] = unit
     return found
 

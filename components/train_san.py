@@ -46,15 +46,14 @@ def train_san(
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; empty keeps none
     """
-    from components import code, training
+    from components import code, recipes, training
     from components.checkpoint import Checkpoint
     from components.machine import device
     from components.staging import identity, open_set
     from san_core import page
-    from san_core import recipe as recipes
     from san_core.model import weights
 
-    chosen = recipes.with_overrides(recipes.recipe(recipe), overrides)
+    chosen = recipes.chosen(recipe, overrides)
     _check_inputs(chosen, recipe, textures=textures, generator=generator)
     with scratch(model) as room:
         with open_set(dataset) as images:

@@ -41,17 +41,16 @@ def train_san_pg(
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; empty keeps none
     """
-    from components import code, training
+    from components import code, recipes, training
     from components.checkpoint import Checkpoint
     from components.machine import device
     from components.staging import identity, open_set
     from san_core import page
-    from san_core import recipe as recipes
     from san_core.model import weights
     from san_core.textures import generate
     from san_core.training import TrainingData
 
-    chosen = recipes.with_overrides(recipes.recipe(recipe), overrides)
+    chosen = recipes.chosen(recipe, overrides)
     if chosen.identities or not chosen.decoder:
         raise ValueError(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"

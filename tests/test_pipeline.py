@@ -45,6 +45,23 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     assert chosen["dataset"] == "synthetic"
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("san_overrides=epoch=3", "no recipe field 'epoch'; did you mean 'epochs'?"),
+        ("pg_recipe=nope", "no recipe 'nope'"),
+        ("dataset=market1501", "dataset market1501 needs --param source=FOLDER"),
+    ],
+)
+def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):
+    command = ["run", "--preset", "demo", "--runs", str(tmp_path), "--param", word]
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "demo" / "make_pit").exists()
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_compiled_graph_is_the_golden_one(compiled, graph):
     """Renew it by `python pipeline.py compile --graph GRAPH --output tests/golden/GRAPH.yaml`."""

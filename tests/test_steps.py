@@ -317,7 +317,10 @@ def _check_one_line(step, message, err):
         ("evaluate", "features/features.json", b"{", "features.json is damaged"),
         ("evaluate", "features/features.json", b"{}", "is damaged: it has no dataset"),
         ("evaluate", "features/features.npy", b"junk", "features.npy is damaged"),
+        ("evaluate", "features/features.json", b"[]", "it is not a JSON object"),
+        ("evaluate", "features/features.npy", b"", "features.npy is damaged"),
         ("evaluate", "features/index.csv", b"a,b\n1,2\n", "which is not in the data set"),
+        ("evaluate", "features/index.csv", b"\xff\xfe", "index.csv is damaged"),
     ],
 )
 def test_damaged_input_ends_in_one_clear_line(
@@ -339,6 +342,35 @@ def test_output_never_replaces_what_no_step_has_written(tiny, tmp_path, capsys):
     assert main(elsewhere(words("prepare_reid", tiny), tmp_path)) == 1
     _check_one_line("prepare_reid", "is a folder that no step has written", capsys.readouterr().err)
     assert (tmp_path / "reid" / "thesis.txt").read_text() == "years of work"
+
+
+def test_output_never_replaces_a_file_or_a_foreign_manifest(tiny, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "an app"}')
+    before = files(tmp_path)
+    for name, message in (
+        ("thesis.txt", "is a file, but the output is a folder"),
+        ("app", "is a folder that no step has written"),
+    ):
+        command = changed(words("prepare_reid", tiny), reid=str(tmp_path / name))
+        assert main(command) == 1
+        _check_one_line("prepare_reid", message, capsys.readouterr().err)
+    assert files(tmp_path) == before
+
+
+def test_page_is_not_written_over_a_folder(tiny, tmp_path, capsys):
+    command = elsewhere(words("evaluate", tiny), tmp_path)
+    assert main(changed(command, html=str(tmp_path))) == 1
+    _check_one_line("evaluate", "is a folder, but the output is a file", capsys.readouterr().err)
+    assert not (tmp_path / "report").exists()
+
+
+def test_textures_are_not_kept_in_the_data_set_they_are_made_from(tiny, tmp_path, capsys):
+    command = elsewhere(words("generate_textures", tiny), tmp_path)
+    assert main(changed(command, destination=f"{tiny.reid}/textures")) == 1
+    _check_one_line("generate_textures", "--destination", capsys.readouterr().err)
+    assert not Path(tiny.reid, "textures").exists()
 
 
 @pytest.mark.parametrize("place", ["", "/shards", "/.."])

@@ -173,3 +173,9 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
         if not p.artifact and not p.is_required:
             assert parsed[p.name] == p.default
             assert type(parsed[p.name]) is type(p.default)
+
+
+@pytest.mark.parametrize("image", ["san:{tag}", "san:{target", "{}"])
+def test_image_with_another_placeholder_is_refused(image):
+    with pytest.raises(ValueError, match="only {target} can stand in braces"):
+        image_of(STEPS["evaluate"], image)

@@ -265,7 +265,10 @@ def test_source_folder_is_read_again_when_a_file_in_it_changes(go, tmp_path):
     options = {"arguments": {"source": str(mine)}}
     assert done(go(**options)) == ALL
     assert skipped(go(**options)) == ALL
-    (mine / "b").write_text("2")
+    (tmp_path / "disk").mkdir()
+    (mine / "b").symlink_to(tmp_path / "disk")
+    assert skipped(go(**options)) == ALL  # there is nothing in it yet
+    (tmp_path / "disk" / "c").write_text("2")
     lines = go(**options)
     assert done(lines) == ALL
     assert "  number 113  half 56.5" in lines
@@ -333,7 +336,7 @@ def test_failure_stops_the_run_and_says_where_to_read(go, project):
     log = project / "runs" / "small" / "grow" / "log.txt"
     assert str(error.value) == (
         f"grow failed with exit code 1: the number is too small\n  log: {log}\n"
-        "  the same command goes on from here"
+        "  what is done is kept; the next run goes on from there"
     )
     assert "grow: the number is too small" in log.read_text()
     assert not (project / "runs" / "small" / "grow_2").exists()

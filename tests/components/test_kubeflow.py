@@ -177,5 +177,5 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
 
 @pytest.mark.parametrize("image", ["san:{tag}", "san:{target", "{}"])
 def test_image_with_another_placeholder_is_refused(image):
-    with pytest.raises(ValueError, match="only {target} can stand in braces"):
+    with pytest.raises(ValueError, match=r"only \{target\} can stand in braces"):
         image_of(STEPS["evaluate"], image)

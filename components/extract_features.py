@@ -49,7 +49,7 @@ def extract_features(
         def batches(what: str) -> Iterator[Pixels]:
             starts = range(0, len(pictures), BATCH)
             for start in progress(starts, total=len(starts), unit=f"batches, {what}"):
-                yield np.array(pictures[start : start + BATCH])
+                yield pictures[start : start + BATCH]
 
         embedded = {"features": embed(loaded.model, batches("trained"), device=device())}
         if references:

@@ -154,7 +154,7 @@ def local_path(artifact: Mapping[str, Any]) -> Path:
 
 
 def path_of(uri: str) -> Path:
-    """The path that a file:// URI or a plain path names; other URIs come back as they are."""
+    """The path that a file:// URI or a plain path names; other URIs name none and are relative."""
     return Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 

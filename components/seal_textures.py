@@ -70,9 +70,9 @@ def seal_textures(
     )
     storage = open_storage(destination, settings.folder)
     work = units(records, shard_size)
-    if made.files:
-        _pack(work, made.files, storage)
     done = finished_units(storage, range(len(work)))
+    if made.files:
+        done |= _pack([unit for unit in work if unit.number not in done], made.files, storage)
     _check_complete(work, done, where=storage.uri)
     content = manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
@@ -143,22 +143,23 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
     return _Made(sha256(canonical_json(digests)), side, None, files)
 
 
-def _pack(work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage") -> None:
-    """Pack ready-made textures into shards, leaving those that are there already."""
-    from components.texture_store import finished_units, put_shard
+def _pack(
+    work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage"
+) -> "dict[int, Finished]":
+    """Pack ready-made textures into the shards of some units; returns these, finished."""
+    from components.texture_store import put_shard
     from san_core.imageset import pack
     from san_core.pixels import decode, encode_png
     from san_core.texture_set import texture_item
 
-    done = finished_units(storage, range(len(work)))
+    done = {}
     for unit in work:
-        if unit.number in done:
-            continue
         items = [
             texture_item(record, encode_png(decode(files[record.name].read_bytes())))
             for record in unit.records
         ]
-        put_shard(storage, pack(items, unit.number, total=unit.total))
+        done[unit.number] = put_shard(storage, pack(items, unit.number, total=unit.total))
+    return done
 
 
 def _check_complete(work: "Sequence[Unit]", done: "Mapping[int, Finished]", *, where: str) -> None:

@@ -34,18 +34,19 @@ PARAMETERS = {
     "destination": "folder or URI under which textures are kept, shared by all workers",
     "checkpoint": "folder or URI for the state of unfinished training; empty keeps none",
     "dataset": "the ReID data set to prepare: synthetic or market1501",
-    "source": "folder of the data set; not used for synthetic",
+    "source": "folder or URI of the data set; not used for synthetic",
     "difficulty": "how hard synthetic people are to tell apart: easy, normal or hard",
     "identities": "number of synthetic people",
     "image_height": "rows of a synthetic picture; it is half as wide",
     "pit_textures": "number of identities in the paired image-texture data",
     "pit_meshes": "pictures of each of them",
-    "texture_source": "folder of ready-made textures, matched to the images by file name",
+    "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "san_recipe": "recipe of the ReID training, a name in san_core/recipe.py",
     "pg_recipe": "recipe of the texture generator, a name in san_core/recipe.py",
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
     "pg_overrides": "fields of pg_recipe to replace",
     "seed": "seed of every random choice",
+    "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
@@ -126,6 +127,7 @@ def full(image: str = IMAGE) -> GraphComponent:
         pg_overrides: str = "",
         seed: int = 0,
         workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
+        verify: str = "size",
         references: bool = False,
     ) -> None:
         pit = step["make_pit"](
@@ -148,11 +150,17 @@ def full(image: str = IMAGE) -> GraphComponent:
         ).outputs["generator"]
         with dsl.ParallelFor(items=workers, name="workers") as worker:
             generated = step["generate_textures"](
-                dataset=reid, generator=generator, destination=destination, worker=worker
+                dataset=reid,
+                generator=generator,
+                destination=destination,
+                worker=worker,
+                verify=verify,
             ).set_caching_options(False)
         # Both look into the store themselves, where finished work is found again; a cached
         # manifest would be believed even if its shards are gone.
-        sealed = step["seal_textures"](dataset=reid, generator=generator, destination=destination)
+        sealed = step["seal_textures"](
+            dataset=reid, generator=generator, destination=destination, verify=verify
+        )
         sealed.set_caching_options(False).after(generated)
         trained = step["train_san"](
             dataset=reid,

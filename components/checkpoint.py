@@ -41,7 +41,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-        self._storage.put(_NAME, sha256(data).encode() + data)
+        self._storage.put_bytes(_NAME, sha256(data).encode() + data)
 
     def load(self) -> dict[str, Any] | None:
         """The state kept last; None if there is none.

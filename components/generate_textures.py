@@ -1,8 +1,7 @@
 """Generate the pseudo ground-truth texture of every image of a data set."""
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +9,20 @@ from components.outputs import finished
 from components.step import Input, Output
 
 if TYPE_CHECKING:
-    import torch
+    from concurrent.futures import ThreadPoolExecutor
 
-    from san_core.imageset import ImageSet, Item, Record
+    from components.progress import Progress
+    from components.storage import Storage
+    from components.texture_store import Finished
+    from san_core.imageset import ImageSet, Item, Record, Shard
     from san_core.model.weights import Loaded
+    from san_core.pixels import Pixels
+    from san_core.texture_set import Unit
 
 log = logging.getLogger(__name__)
+
+BATCH = 32
+CELL = (64, 64)  # rows and columns of a texture on the contact sheet
 
 
 def generate_textures(
@@ -27,6 +34,10 @@ def generate_textures(
     worker: str = "0/1",
     shard_size: int = 1000,
     precision: str = "float32",
+    overwrite: bool = False,
+    limit: int = 0,
+    dry_run: bool = False,
+    verify: str = "size",
 ) -> None:
     """Generate the pseudo ground-truth texture of every image of one split, shard by shard.
 
@@ -39,18 +50,25 @@ def generate_textures(
         written: receipt naming the shards of this worker and where they are
         destination: folder or URI under which textures are kept, in a folder of their own
         split: which images get a texture
-        worker: "i/n": this is worker i of n, counted from 0; it makes every n-th shard
+        worker: "i/n": this is worker i of n, counted from 0; it makes every n-th shard. "/n" takes
+            i from JOB_COMPLETION_INDEX, as an indexed Kubernetes job sets it
         shard_size: images per shard, at most 1,000
         precision: float32, or on a GPU float16 or bfloat16
+        overwrite: whether to make finished shards again and delete their former files
+        limit: most shards to make in this run; 0 makes all
+        dry_run: whether only to say what is there and what would be made
+        verify: how finished shards are checked before they are kept: none, size or sha256
     """
-    from components.machine import device
-    from components.staging import identity, open_set
+    from components import machine
+    from components.staging import identity, open_index, open_set
     from components.storage import open_storage
-    from components.texture_store import finished_units, put_shard
-    from san_core.imageset import manifest_bytes, pack, preview_name, preview_sheet
+    from components.texture_store import delete_others, finished_units
+    from san_core.imageset import manifest_bytes
     from san_core.model import weights
-    from san_core.texture_set import TextureSettings, share, units
+    from san_core.texture_set import TextureSettings, receipt, share, units
 
+    if limit < 0:
+        raise ValueError(f"limit {limit} is negative; 0 makes all shards")
     loaded = weights.load(generator)
     settings = TextureSettings(
         source=weights.fingerprint(generator),
@@ -61,29 +79,85 @@ def generate_textures(
         precision=precision,
     )
     storage = open_storage(destination, settings.folder)
-    with open_set(dataset) as images:
-        mine = share(worker, units(images.of_split(split), shard_size))
-        done = finished_units(storage, {unit.number for unit in mine})
-        todo = [unit for unit in mine if unit.number not in done]
-        log.info("worker %s: %d of its %d shards to make", worker, len(todo), len(mine))
-        log.info("textures go to %s", storage.uri)
-        for unit in todo:
-            started = time.monotonic()
-            items = _textures(loaded, images, unit.records, precision, device())
-            sheet = preview_sheet([item.data for item in items], cell=(64, 64))
-            storage.put(preview_name(unit.number), sheet)
-            done[unit.number] = put_shard(storage, pack(items, unit.number, total=unit.total))
-            rate = len(items) / (time.monotonic() - started)
-            log.info("shard %d of %d: %.0f images/s", unit.number, unit.total, rate)
-    receipt = {
-        "format": "san-receipt",
-        "uri": storage.uri,
-        "worker": worker,
-        "count": sum(len(unit.records) for unit in mine),
-        "shards": [done[unit.number].described() for unit in mine],
-    }
+    with open_index(dataset) as index:
+        mine = share(machine.worker(worker), units(index.of_split(split), shard_size))
+    done = finished_units(storage, {unit.number for unit in mine}, verify=verify)
+    todo = [unit for unit in mine if overwrite or unit.number not in done]
+    todo = todo[: limit or None]
+    _announce(storage, mine, done, todo, worker=worker)
+    if dry_run:
+        return
+    if todo:
+        with open_set(dataset) as images:
+            for number, made in _made(loaded, images, todo, precision, storage):
+                done[number] = made
+                if overwrite:
+                    delete_others(storage, made)
+    kept = [unit for unit in mine if unit.number in done]
+    entries = [done[unit.number].described() for unit in kept]
+    content = receipt(entries, uri=storage.uri, worker=worker, split=split)
     with finished(written) as folder:
-        (folder / "manifest.json").write_bytes(manifest_bytes(receipt))
+        (folder / "manifest.json").write_bytes(manifest_bytes(content))
+    log.info("worker %s: %d of its %d shards are done", worker, len(kept), len(mine))
+
+
+def _announce(
+    storage: "Storage",
+    mine: "Sequence[Unit]",
+    done: "Mapping[int, Finished]",
+    todo: "Sequence[Unit]",
+    *,
+    worker: str,
+) -> None:
+    """Say what is there and what is to be made."""
+    size = sum(unit.size for unit in done.values()) / 1e6
+    log.info("textures go to %s", storage.uri)
+    found = len(done), len(mine), size
+    log.info("worker %s: %d of its %d shards are there (%.1f MB)", worker, *found)
+    numbers = [unit.number for unit in todo]
+    shown = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+    if todo:
+        images = sum(len(unit.records) for unit in todo)
+        log.info("to make: %d shards (%s), %d images", len(todo), shown, images)
+
+
+def _made(
+    generator: "Loaded",
+    images: "ImageSet",
+    todo: "Sequence[Unit]",
+    precision: str,
+    storage: "Storage",
+) -> "Iterator[tuple[int, Finished]]":
+    """Make units and store them; gives each one's number and what was stored.
+
+    While a unit is computed, its images are decoded and its textures encoded by other threads, and
+    the unit before it is on its way to the store. A unit waits for that in a file: memory holds
+    some batches, however many images there are.
+    """
+    from concurrent.futures import Future
+    from tempfile import TemporaryDirectory
+
+    from components.machine import cores
+    from components.overlap import threads
+    from components.progress import Progress
+
+    total = sum(len(unit.records) for unit in todo)
+    sending: list[tuple[int, Future[Finished]]] = []
+    with (
+        TemporaryDirectory() as room,
+        threads(max(2, cores())) as pool,
+        threads(1) as sender,
+        Progress(total, "images") as bar,
+    ):
+        for unit in todo:
+            textures = _textures(generator, images, unit.records, precision, pool)
+            shard, sheet = _packed(unit, textures, Path(room, f"{unit.number}.tar"), bar)
+            if sending:
+                number, sent = sending.pop()
+                yield number, sent.result()
+            sending.append((unit.number, sender.submit(_store, storage, shard, unit.number, sheet)))
+        for number, sent in sending:
+            yield number, sent.result()
 
 
 def _textures(
@@ -91,19 +165,55 @@ def _textures(
     images: "ImageSet",
     records: "Sequence[Record]",
     precision: str,
-    device: "torch.device",
-) -> "list[Item]":
-    """What the generator makes of some images, encoded and named after them."""
-    import numpy as np
-
+    pool: "ThreadPoolExecutor",
+) -> "Iterator[bytes]":
+    """What the generator makes of images, as PNG, in order."""
+    from components.machine import device
+    from components.overlap import mapped
     from san_core.pixels import decode, encode_png, resize
-    from san_core.texture_set import texture_item
-    from san_core.textures import generate
+    from san_core.textures import stream
 
-    size = generator.recipe.image_size
-    pictures = [resize(decode(images.read(r), name=r.name), size) for r in records]
-    made = generate(generator.model, np.stack(pictures), device=device, precision=precision)
-    return [
-        texture_item(record, encode_png(texture))
-        for record, texture in zip(records, made, strict=True)
-    ]
+    def prepared(record: "Record") -> "Pixels":
+        picture = decode(images.read(record), name=record.name)
+        return resize(picture, generator.recipe.image_size)
+
+    made = stream(
+        generator.model,
+        mapped(pool, prepared, records, ahead=2 * BATCH),
+        device=device(),
+        batch_size=BATCH,
+        precision=precision,
+    )
+    return mapped(pool, encode_png, made, ahead=2 * BATCH)
+
+
+def _packed(
+    unit: "Unit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
+) -> "tuple[Shard, bytes]":
+    """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
+    from san_core.imageset import pack, preview_sheet, previewed
+    from san_core.texture_set import texture_item
+
+    shown = previewed(len(unit.records))
+    pictures: list[bytes] = []
+
+    def items() -> "Iterator[Item]":
+        for i, (record, png) in enumerate(zip(unit.records, textures, strict=True)):
+            if i in shown:
+                pictures.append(png)
+            bar.add()
+            yield texture_item(record, png)
+
+    shard = pack(items(), path, unit.number, total=unit.total)
+    return shard, preview_sheet(pictures, cell=CELL)
+
+
+def _store(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "Finished":
+    """Keep a shard and its contact sheet; its file here is not needed any more."""
+    from components.texture_store import put_shard
+    from san_core.imageset import preview_name
+
+    storage.put_bytes(preview_name(number), sheet)
+    stored = put_shard(storage, shard)
+    shard.tar.unlink()
+    return stored

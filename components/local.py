@@ -27,6 +27,7 @@ from components.ir import PLACEHOLDER, Task, suggestion, tasks
 from components.machine import cores
 from components.processes import SECONDS_BETWEEN_LOOKS, Process, Screen, stop
 from components.running import Terminated
+from components.storage import is_remote, open_storage
 
 # Beside its own name, what an artifact of these types is called, so that a browser opens it.
 FILE_NAMES = {"system.HTML": "report.html", "system.Metrics": "metrics.json"}
@@ -293,8 +294,10 @@ def _without(words: Sequence[str], flag: str) -> list[str]:
     ]
 
 
-def _listing(source: str | None) -> list[tuple[str, int, int]]:
-    """Name, size and mtime of the files in a person's own folder, which may change between runs."""
+def _listing(source: str | None) -> list[tuple[str, int, int | str]]:
+    """Name, size and version of what is in a person's own folder or bucket, which may change."""
+    if source and is_remote(source):
+        return [(s.name, s.size, s.version) for s in open_storage(source).list()]
     if not source or not Path(source).is_dir():
         return []
     walk = os.walk(source, followlinks=True)

@@ -30,9 +30,10 @@ def prepare_reid(
     """Bring a person re-identification data set into the one image format.
 
     Args:
-        reid: the data set, as an image set with splits train, query and gallery
-        dataset: what to prepare: synthetic, or market1501 for a folder in that layout
-        source: folder of the data set; not used for synthetic
+        reid: the data set, as an image set with splits train, query and gallery, or images alone
+        dataset: what to prepare: synthetic, market1501 for a folder in that layout, or images for
+            a folder of photographs without identities, to generate textures of
+        source: folder or URI of the data set; not used for synthetic
         difficulty: how hard synthetic people are to tell apart: easy, normal or hard
         identities: number of synthetic people; a third of them is held out for testing
         cameras: number of synthetic cameras
@@ -42,12 +43,13 @@ def prepare_reid(
     """
     from dataclasses import asdict
 
+    from components.artifacts import local_source
     from san_core.data.records import summary, summary_text
     from san_core.imageset import ImageSet, write
     from san_core.synthesis.dataset import ReidSpec
 
-    if dataset not in ("synthetic", "market1501"):
-        raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501")
+    if dataset not in ("synthetic", "market1501", "images"):
+        raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501, images")
     provenance: dict[str, object] = {"made_by": "prepare_reid", "dataset": dataset}
     if dataset == "synthetic":
         if source:
@@ -65,13 +67,14 @@ def prepare_reid(
         )
         provenance["spec"] = asdict(spec)
         total = identities * cameras * shots
-        images = _synthetic(spec)
+        with finished(reid) as folder:
+            write(folder, _synthetic(spec), total=total, provenance=provenance)
     else:
-        listed = _listed(source)
-        total = len(listed)
-        images = _read(listed)
-    with finished(reid) as folder:
-        write(folder, images, total=total, provenance=provenance)
+        if not source:
+            raise ValueError(f"dataset {dataset} needs --source, the folder it is in")
+        with local_source(source) as place, finished(reid) as folder:
+            listed = _listed(dataset, place)
+            write(folder, _read(listed), total=len(listed), provenance=provenance)
     for line in summary_text(summary(ImageSet.open(reid).records)).splitlines():
         log.info("%s", line)
 
@@ -90,13 +93,13 @@ def _synthetic(spec: "ReidSpec") -> "Iterator[Item]":
             yield Item(shot.name, shot.data, shot.pid, shot.camid, shot.split, shot.fields)
 
 
-def _listed(source: str) -> "list[Listed]":
-    """What the data set in the folder `source` consists of."""
-    from san_core.data import market1501
+def _listed(dataset: str, folder: Path) -> "list[Listed]":
+    """What the data set in a folder consists of."""
+    from san_core.data import images, market1501
 
-    if not source:
-        raise ValueError("dataset market1501 needs --source, the folder it is in")
-    return market1501.listing(Path(source))
+    if dataset == "market1501":
+        return market1501.listing(folder)
+    return images.listing(folder)
 
 
 def _read(listed: "Sequence[Listed]") -> "Iterator[Item]":

@@ -4,7 +4,8 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
@@ -14,17 +15,49 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def progress(items: Iterable[T], *, total: int, unit: str) -> Iterator[T]:
-    """Pass `items` through, telling how many of `total` are done, how fast, and what is left."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, unit=f" {unit}", leave=False)
-        return
-    start = said = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
+class Progress:
+    """Tells how many of `total` are done, how fast, and how long the rest will take."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self._bar = (
+            tqdm(total=total, unit=f" {unit}", unit_scale=total > 10**6, leave=False)
+            if sys.stderr.isatty()
+            else None
+        )
+        self._started = self._said = time.monotonic()
+
+    def add(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            return
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES and done < total:
-            said = now
-            rate = done / (now - start)
-            left = (total - done) / rate
-            log.info("%d/%d %s  %.1f/s  eta %.0f s", done, total, unit, rate, left)
+        if now - self._said >= SECONDS_BETWEEN_LINES and self.done < self.total:
+            self._said = now
+            rate = self.done / (now - self._started)
+            eta = (self.total - self.done) / rate
+            log.info("%d/%d %s  %.1f/s  eta %.0f s", self.done, self.total, self.unit, rate, eta)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def progress(items: Iterable[T], *, total: int, unit: str) -> Iterator[T]:
+    """Pass `items` through, telling how far they are."""
+    with Progress(total, unit) as bar:
+        for item in items:
+            yield item
+            bar.add()

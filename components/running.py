@@ -17,12 +17,14 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
-from components import outputs
+from components import artifacts, outputs
 from components.code import ROOT
-from components.step import Step, command_line, parameters
+from components.step import Parameter, Step, command_line, parameters
+from components.storage import is_remote
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
@@ -75,21 +77,62 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
         for p in declared:
             if p.is_input and values[p.name] is None:
                 values[p.name] = _passed_artifact(executor_input, p.name)
-    written = {p.name: values[p.name] for p in declared if p.is_output}
+    outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
-    read += [Path(values[p.name]) for p in declared if p.name == "source" and values[p.name]]
+    read += [values[p.name] for p in declared if p.name == "source" and values[p.name]]
+    for p in outgoing:
+        _check_output(values[p.name], read, is_file=_is_file(p))
     for p in declared:
-        if p.is_output:
-            _check_apart(values[p.name], read)
-            is_file = p.artifact is not None and p.artifact.kind in FILES
-            outputs.check_replaceable(values[p.name], is_file=is_file)
-        elif p.name in STORES:
-            _check_outside(values[p.name], [*read, *written.values()], flag=p.flag)
-    for path in written.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    step(**values)
+        if p.name in STORES:
+            _check_outside(values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag)
+    with TemporaryDirectory() as room:
+        remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
+        values |= _here(declared, values, Path(room))
+        written = {p.name: values[p.name] for p in outgoing}
+        for path in written.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        step(**values)
+        for p, uri in remote.items():
+            if written[p.name].exists():
+                artifacts.send(written[p.name], uri)
     if executor_input is not None:
         outputs.executor_output(executor_input, written)
+
+
+def _is_file(p: Parameter) -> bool:
+    return p.artifact is not None and p.artifact.kind in FILES
+
+
+def _here(declared: Sequence[Parameter], values: Mapping[str, Any], room: Path) -> dict[str, Path]:
+    """Paths here for the artifacts in buckets: inputs are fetched, outputs get a place."""
+    found = {}
+    for p in declared:
+        if p.artifact and isinstance(values[p.name], str):
+            found[p.name] = room / p.name
+            if p.is_input:
+                artifacts.fetch(values[p.name], room / p.name)
+    return found
+
+
+def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: bool) -> None:
+    """An output replaces an older one and nothing else, and destroys nothing that is read.
+
+    Raises:
+        ValueError: it would.
+    """
+    if isinstance(output, str):
+        _check_apart_in_buckets(output, [str(place) for place in inputs])
+        artifacts.check_replaceable(output, is_file=is_file)
+    else:
+        _check_apart(output, [Path(place) for place in inputs if not is_remote(str(place))])
+        outputs.check_replaceable(output, is_file=is_file)
+
+
+def _check_apart_in_buckets(output: str, inputs: Sequence[str]) -> None:
+    for uri in filter(is_remote, inputs):
+        one, other = (f"{place.rstrip('/')}/" for place in (output, uri))
+        if one.startswith(other) or other.startswith(one):
+            raise ValueError(f"output {output} and input {uri} must not lie in one another")
 
 
 def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
@@ -104,18 +147,22 @@ def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
             raise ValueError(f"output {output} and input {path} must not lie in one another")
 
 
-def _check_outside(store: str, folders: Sequence[Path], *, flag: str) -> None:
+def _check_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
     """A store must not lie in what is read, nor in what is replaced when it is written.
 
     Raises:
         ValueError: it does.
     """
-    if not store or ("://" in store and not store.startswith("file://")):
-        return  # nothing is kept, or not in a folder
-    place = outputs.path_of(store)
-    for folder in folders:
-        if place.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{flag} {store} must not lie in {folder}")
+    for place in map(str, places):
+        if is_remote(store) and is_remote(place):
+            is_inside = f"{store.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
+        elif store and not is_remote(store) and not is_remote(place):
+            folder = outputs.path_of(store).resolve()
+            is_inside = folder.is_relative_to(Path(place).resolve())
+        else:
+            is_inside = False  # one of them is in a bucket, or nothing is kept
+        if is_inside:
+            raise ValueError(f"{flag} {store} must not lie in {place}")
 
 
 def _read_executor_input(

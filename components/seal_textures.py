@@ -29,11 +29,12 @@ def seal_textures(
     precision: str = "float32",
     source: str = "",
     prune: bool = False,
+    verify: str = "size",
 ) -> None:
     """Seal generated textures: check that every shard is there and whole, then write a manifest.
 
     With a source instead of a generator, pack a folder of ready-made textures, matched to the
-    images by file name.
+    images by file name. Nothing is deleted unless prune is set.
 
     Args:
         dataset: the person images the textures belong to
@@ -43,10 +44,12 @@ def seal_textures(
         split: which images have a texture, as given to generate_textures
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
-        source: folder of ready-made textures to pack instead of generated ones
+        source: folder or URI of ready-made textures to pack instead of generated ones
         prune: whether to delete shards that the manifest does not name
+        verify: how shards are checked before they are believed: none, size or sha256
     """
-    from components.staging import identity, open_set
+    from components.artifacts import local_source
+    from components.staging import identity, open_index
     from components.storage import open_storage
     from components.texture_store import finished_units
     from components.texture_store import prune as prune_shards
@@ -57,32 +60,33 @@ def seal_textures(
         raise ValueError(
             "either a generator or a source folder of textures is needed, and not both"
         )
-    with open_set(dataset, verify=False) as images:
+    with open_index(dataset) as images:
         records = images.of_split(split)
-    made = _described_by(generator) if generator else _found_in(Path(source), records)
-    settings = TextureSettings(
-        source=made.sha256,
-        dataset=identity(dataset),
-        split=split,
-        texture_size=made.texture_size,
-        shard_size=shard_size,
-        precision=precision,
-    )
-    storage = open_storage(destination, settings.folder)
-    work = units(records, shard_size)
-    done = finished_units(storage, range(len(work)))
-    if made.files:
-        done |= _pack([unit for unit in work if unit.number not in done], made.files, storage)
+    with local_source(source) as folder:
+        made = _described_by(generator) if generator else _found_in(folder, records)
+        settings = TextureSettings(
+            source=made.sha256,
+            dataset=identity(dataset),
+            split=split,
+            texture_size=made.texture_size,
+            shard_size=shard_size,
+            precision=precision,
+        )
+        storage = open_storage(destination, settings.folder)
+        work = units(records, shard_size)
+        done = finished_units(storage, range(len(work)), verify=verify)
+        if made.files:
+            done |= _pack([unit for unit in work if unit.number not in done], made.files, storage)
     _check_complete(work, done, where=storage.uri)
     content = manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
         provenance={"settings": asdict(settings), "atlas": made.atlas},
         fingerprint=settings.fingerprint,
     )
-    storage.put("manifest.json", manifest_bytes(content))
-    with finished(textures) as folder:
+    storage.put_bytes("manifest.json", manifest_bytes(content))
+    with finished(textures) as artifact:
         travelling = manifest_bytes({**content, "uri": storage.uri})
-        (folder / "manifest.json").write_bytes(travelling)
+        (artifact / "manifest.json").write_bytes(travelling)
     log.info("sealed %d textures in %d shards at %s", len(records), len(work), storage.uri)
     if prune:
         log.info("deleted %d files the manifest does not name", prune_shards(storage, done))
@@ -115,6 +119,39 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
     from san_core.imageset import canonical_json, sha256
     from san_core.pixels import decode
 
+    by_stem = _by_stem(folder)
+    missing = [r.name for r in records if Path(r.name).stem not in by_stem]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(records)} images have no texture there:"
+            f" {_some(missing)}"
+        )
+    files = {record.name: by_stem[Path(record.name).stem] for record in records}
+    digests: dict[str, str] = {}
+    shapes: dict[tuple[int, int], list[str]] = {}
+    for name, path in files.items():
+        data = path.read_bytes()
+        digests[name] = sha256(data)
+        rows, columns = decode(data, name=str(path)).shape[:2]
+        shapes.setdefault((rows, columns), []).append(path.name)
+    (rows, columns), *others = sorted(shapes, key=lambda shape: -len(shapes[shape]))
+    if others:
+        odd = "; ".join(f"{w}x{h}: {_some(shapes[h, w])}" for h, w in others)
+        raise ValueError(
+            f"{folder}: textures must be of one size; most are {columns}x{rows}, but {odd}"
+        )
+    if rows != columns:
+        raise ValueError(f"{folder}: textures must be square, these are {columns}x{rows}")
+    return _Made(sha256(canonical_json(digests)), rows, None, files)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder and its folders by their names without suffix.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: two have one name.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of textures")
     by_stem: dict[str, Path] = {}
@@ -123,42 +160,38 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
             if path.stem in by_stem:
                 raise ValueError(f"{by_stem[path.stem]} and {path} are textures of one name")
             by_stem[path.stem] = path
-    missing = [r.name for r in records if Path(r.name).stem not in by_stem]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(records)} images have no texture there,"
-            f" such as {missing[0]}"
-        )
-    files = {record.name: by_stem[Path(record.name).stem] for record in records}
-    digests: dict[str, str] = {}
-    shapes: dict[tuple[int, ...], Path] = {}
-    for name, path in files.items():
-        data = path.read_bytes()
-        digests[name] = sha256(data)
-        shapes.setdefault(decode(data, name=str(path)).shape[:2], path)
-    if len(shapes) > 1 or any(s[0] != s[1] for s in shapes):
-        found = ", ".join(f"{s[1]}x{s[0]} ({path.name})" for s, path in shapes.items())
-        raise ValueError(f"{folder}: textures must be squares of one size; found {found}")
-    side = next(iter(shapes))[0]
-    return _Made(sha256(canonical_json(digests)), side, None, files)
+    return by_stem
+
+
+def _some(names: "Sequence[str]") -> str:
+    """Up to ten names for a message of one line; all of them go to the log."""
+    if len(names) <= 10:
+        return ", ".join(names)
+    for name in names:
+        log.warning("%s", name)
+    return ", ".join(names[:10]) + f" and {len(names) - 10} more, listed above"
 
 
 def _pack(
     work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage"
 ) -> "dict[int, Finished]":
     """Pack ready-made textures into the shards of some units; returns these, finished."""
+    from tempfile import TemporaryDirectory
+
     from components.texture_store import put_shard
     from san_core.imageset import pack
     from san_core.pixels import decode, encode_png
     from san_core.texture_set import texture_item
 
     done = {}
-    for unit in work:
-        items = [
-            texture_item(record, encode_png(decode(files[record.name].read_bytes())))
-            for record in unit.records
-        ]
-        done[unit.number] = put_shard(storage, pack(items, unit.number, total=unit.total))
+    with TemporaryDirectory() as room:
+        for unit in work:
+            items = (
+                texture_item(record, encode_png(decode(files[record.name].read_bytes())))
+                for record in unit.records
+            )
+            shard = pack(items, Path(room, "shard.tar"), unit.number, total=unit.total)
+            done[unit.number] = put_shard(storage, shard)
     return done
 
 

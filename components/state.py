@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.outputs import path_of, write_file
+from components.storage import is_remote
 
 NAME = "state.json"
 
@@ -118,8 +119,7 @@ def _manifests(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]
 
 def _folder_of(uri: str) -> Path | None:
     """The folder on this machine that a URI names, or None if it names a store."""
-    path = path_of(uri)
-    return path if path.is_absolute() else None
+    return None if is_remote(uri) else path_of(uri)
 
 
 def _shard_files(manifest: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ signature and docstring are the only place where its parameters are written down
 reads them; the command line (`command_line`, here), the KFP component (`components.kubeflow`) and
 the table in components/README.md (`components.readme`) are made from that.
 
-Standard library only, so that declaring a step costs nothing and needs nothing.
+The standard library is all it needs, so that declaring a step costs nothing and needs nothing.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from components.storage import place
 
 Step = Callable[..., None]
 
@@ -223,11 +225,12 @@ def command_line(step: Step) -> argparse.ArgumentParser:
 
 def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
     """Add one parameter; its help ends with its default, or says that it is required."""
-    options: dict[str, Any] = {"type": READERS[p.type], "required": p.is_required}
+    reader = _artifact if p.artifact else READERS[p.type]
+    options: dict[str, Any] = {"type": reader, "required": p.is_required}
     if p.type is bool:
         options |= {"nargs": "?", "const": True, "metavar": "true|false"}
     else:
-        options["metavar"] = p.type.__name__.upper()
+        options["metavar"] = "PATH|URI" if p.artifact else p.type.__name__.upper()
     if p.is_required:
         note = "required"
     elif p.artifact:
@@ -237,6 +240,14 @@ def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
     if not p.is_required:
         options["default"] = p.default
     group.add_argument(p.flag, help=f"{p.help} ({note})".replace("%", "%%"), **options)
+
+
+def _artifact(text: str) -> Path | str:
+    """Read where an artifact is, for argparse, whose message for a ValueError would say nothing."""
+    try:
+        return place(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def as_word(value: Any) -> str:

@@ -1,51 +1,71 @@
 """Where bulk data lives: one small protocol for folders and object stores.
 
 Names are relative POSIX paths under the root that a URI names. A put is all or nothing: a reader
-sees the whole object or none, whenever the writer dies.
+sees the whole object or none, whenever the writer dies. `open_storage` takes a folder or a
+file:///, s3:// or minio:// URI; what a bucket needs is in `components.object_store`.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple, Protocol
 
 from components.outputs import flush_entry, path_of
 
+BUCKETS = ("s3", "minio")
+
 
 class Stat(NamedTuple):
-    """An object in a store: its name under the root, and its size in bytes."""
+    """An object in a store.
+
+    name is its path under the root; size is in bytes; version changes whenever it is rewritten.
+    """
 
     name: str
     size: int
+    version: str
 
 
 class Storage(Protocol):
-    """A root under which named objects are kept."""
+    """A root under which named objects are kept; may be used by several threads at once.
+
+    Whatever goes wrong is an OSError that says in one line what and where: FileNotFoundError for an
+    object or bucket that is not there, PermissionError for credentials that are missing or refused,
+    ConnectionError for a server that does not answer. What may pass (a server restarting, a broken
+    connection) is tried again before that.
+    """
 
     @property
     def uri(self) -> str:
         """The absolute URI of the root."""
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_bytes(self, name: str, data: bytes) -> None:
         """Keep an object, replacing one of that name; all or nothing."""
 
+    def put_file(self, name: str, path: Path) -> None:
+        """Keep the content of a file as an object, replacing one of that name; all or nothing."""
+
     def get(self, name: str) -> bytes:
-        """The bytes of an object; FileNotFoundError if there is none."""
+        """The bytes of an object."""
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
 
     def stat(self, name: str) -> Stat | None:
-        """Name and size of an object; None if there is none."""
+        """Name, size and version of an object; None if there is none."""
 
-    def list(self, folder: str) -> Iterator[Stat]:
-        """The objects in a folder, in the order of their names; none if there is no folder."""
+    def list(self, folder: str = "") -> list[Stat]:
+        """The objects in a folder and in its folders, in the order of their names."""
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
 
 
 class LocalStorage:
-    """Objects as files under a folder."""
+    """Objects as files under a folder; files whose names begin with a dot are not objects."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -55,40 +75,67 @@ class LocalStorage:
         """The absolute URI of the root."""
         return self.root.as_uri()
 
-    def put(self, name: str, data: bytes) -> None:
+    def put_bytes(self, name: str, data: bytes) -> None:
         """Keep an object: written beside its place, flushed to disk, then renamed into it."""
+        with self._replacing(name) as file:
+            file.write(data)
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Keep the content of a file, as `put_bytes` does."""
+        with path.open("rb") as source, self._replacing(name) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to be written, which becomes the object when the block ends well."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        partial = Path(temporary)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(target)
+            partial.chmod(0o644)
+            partial.replace(target)
             flush_entry(target.parent)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
 
     def get(self, name: str) -> bytes:
-        """The bytes of an object; FileNotFoundError if there is none."""
+        """The bytes of an object."""
         return (self.root / name).read_bytes()
 
-    def stat(self, name: str) -> Stat | None:
-        """Name and size of an object; None if there is none."""
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
         path = self.root / name
-        return Stat(name, path.stat().st_size) if path.is_file() else None
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        if len(data) < length:
+            raise OSError(f"{path} ends at {offset + len(data)}, before byte {offset + length}")
+        return data
 
-    def list(self, folder: str) -> Iterator[Stat]:
-        """The objects in a folder, in the order of their names; none if there is no folder."""
-        place = self.root / folder
-        if not place.is_dir():
-            return
-        for path in sorted(place.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                yield Stat(f"{folder}/{path.name}", path.stat().st_size)
+    def stat(self, name: str) -> Stat | None:
+        """Name, size and version of an object; None if there is none."""
+        path = self.root / name
+        return self._stat(path) if path.is_file() else None
+
+    def list(self, folder: str = "") -> list[Stat]:
+        """The objects in a folder and in its folders, in the order of their names."""
+        found = []
+        for parent, folders, names in os.walk(self.root / folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths = (Path(parent, name) for name in names if not name.startswith("."))
+            found += [self._stat(path) for path in paths if path.is_file()]
+        return sorted(found)
+
+    def _stat(self, path: Path) -> Stat:
+        facts = path.stat()
+        name = path.relative_to(self.root).as_posix()
+        return Stat(name, facts.st_size, str(facts.st_mtime_ns))
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
@@ -96,12 +143,35 @@ class LocalStorage:
 
 
 def open_storage(uri: str, *folders: str) -> Storage:
-    """The storage a URI names, or a folder under it: file:///folder, or a plain path.
+    """The storage that a URI names, or a folder under it.
+
+    Args:
+        uri: a folder, file:///folder, s3://bucket/prefix or minio://bucket/prefix.
+        folders: names to be appended.
 
     Raises:
-        ValueError: the URI is empty or of another kind.
+        ValueError: the URI is empty or of another kind, or names an impossible bucket.
+        PermissionError: it names a bucket, and there are no credentials.
     """
+    if is_remote(uri):
+        from components.object_store import ObjectStorage
+
+        return ObjectStorage.open(uri, *folders)
     return LocalStorage(local_path(uri).joinpath(*folders))
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a URI names a bucket, not a place on this machine."""
+    return uri.partition("://")[0] in BUCKETS and "://" in uri
+
+
+def place(text: str) -> Path | str:
+    """How artifacts are named: a path or file:// URI, as a path; the URI of a bucket as it is.
+
+    Raises:
+        ValueError: it is empty or a URI of another kind.
+    """
+    return text if is_remote(text) else local_path(text)
 
 
 def local_path(uri: str) -> Path:
@@ -111,10 +181,21 @@ def local_path(uri: str) -> Path:
         ValueError: it is empty or a URI of another kind.
     """
     if not uri:
-        raise ValueError("a storage location is needed, such as /data/textures or file:///data/x")
-    parts = urlsplit(uri)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
-        return path_of(f"file://{parts.path}")
-    if "://" in uri or parts.scheme == "file":
-        raise ValueError(f"storage {uri!r} is neither a folder nor a file:///... URI")
+        raise ValueError("a place is needed, such as /data/textures or s3://bucket/textures")
+    scheme, found, rest = uri.partition("://")
+    if found and scheme == "file" and rest.removeprefix("localhost").startswith("/"):
+        return path_of(f"file://{rest.removeprefix('localhost')}")
+    if found or uri.startswith("file:"):
+        raise ValueError(f"{uri!r} is neither a folder nor a file:///, s3:// or minio:// URI")
     return Path(uri)
+
+
+def check_name(name: str) -> None:
+    """Names of objects stay below their root.
+
+    Raises:
+        ValueError: it is absolute, climbs up, or is not in its plain form.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise ValueError(f"object name {name!r} is not a plain relative path")

@@ -4,16 +4,23 @@ A tar goes before its sidecar, and a put is all or nothing, so a sidecar means a
 workers on one unit leave two complete pairs with different names; the lowest name counts.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from components.storage import Storage
-from san_core.imageset import Shard, sha256
+from san_core.imageset import Shard, shard_entry
 from san_core.texture_set import unit_number
 
 log = logging.getLogger(__name__)
+
+# How a shard that is found is looked at before it is believed.
+VERIFY = ("none", "size", "sha256")
+THREADS = 8
+CHUNK = 16 << 20
 
 
 class Finished(NamedTuple):
@@ -27,25 +34,41 @@ class Finished(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """The shard as manifests speak of it."""
-        return {"sidecar": self.name, "tar": self.tar, "size": self.size, "sha256": self.sha256}
+        return shard_entry(self.name, self.data)
 
 
-def finished_units(storage: Storage, among: Collection[int]) -> dict[int, Finished]:
-    """The finished units with a number `among` these; one with a damaged file is not finished.
+def finished_units(
+    storage: Storage, among: Collection[int], *, verify: str = "size"
+) -> dict[int, Finished]:
+    """The finished units with a number `among` these.
 
-    Every tar is read and compared with its sidecar, so that a damaged one is made again instead of
-    being refused much later, in training.
+    Args:
+        storage: where the shards are.
+        among: the numbers that are asked for; nothing of others is read.
+        verify: "none" believes a readable sidecar; "size" compares the size of its tar as well;
+            "sha256" reads every tar, so that a damaged one counts as unfinished and is made again
+            instead of being refused much later, in training.
+
+    Raises:
+        ValueError: `verify` is none of these.
     """
+    if verify not in VERIFY:
+        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
+    names = [n for n in sizes if n.endswith(".json") and unit_number(n)[0] in among]
+
+    def read(name: str) -> Finished | None:
+        return _read(storage, name, sizes, verify)
+
     found: dict[int, Finished] = {}
-    for name in sorted(name for name in sizes if name.endswith(".json")):
-        number, _ = unit_number(name)
-        if number in among and number not in found and (unit := _read(storage, name, sizes)):
-            found[number] = unit
+    with ThreadPoolExecutor(THREADS) as pool:
+        for name, unit in zip(names, pool.map(read, names), strict=True):
+            if unit:
+                found.setdefault(unit_number(name)[0], unit)
     return found
 
 
-def _read(storage: Storage, name: str, sizes: Mapping[str, int]) -> Finished | None:
+def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) -> Finished | None:
     """The unit of a sidecar; None if the sidecar or its tar is not whole."""
     data = storage.get(name)
     try:
@@ -54,26 +77,47 @@ def _read(storage: Storage, name: str, sizes: Mapping[str, int]) -> Finished | N
     except (ValueError, KeyError, TypeError):
         log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
         return None
-    if sizes.get(unit.tar) != unit.size or sha256(storage.get(unit.tar)) != unit.sha256:
+    is_whole = verify == "none" or sizes.get(unit.tar) == unit.size
+    if is_whole and verify == "sha256":
+        is_whole = tar_digest(storage, unit.tar, unit.size) == unit.sha256
+    if not is_whole:
         log.warning("%s/%s is missing or damaged; it counts as unfinished", storage.uri, unit.tar)
-        return None
-    return unit
+    return unit if is_whole else None
+
+
+def tar_digest(storage: Storage, name: str, size: int) -> str:
+    """The sha256 of a tar of `size` bytes as it lies in the store, read piece by piece."""
+    digest = hashlib.sha256()
+    for start in range(0, size, CHUNK):
+        digest.update(storage.get_range(name, start, min(CHUNK, size - start)))
+    return digest.hexdigest()
 
 
 def put_shard(storage: Storage, shard: Shard) -> Finished:
     """Store a shard, its tar first."""
-    storage.put(shard.tar_name, shard.tar)
-    storage.put(shard.sidecar_name, shard.sidecar)
-    sidecar = json.loads(shard.sidecar)
-    return Finished(
-        shard.sidecar_name, shard.sidecar, shard.tar_name, sidecar["size"], sidecar["sha256"]
-    )
+    storage.put_file(shard.tar_name, shard.tar)
+    storage.put_bytes(shard.sidecar_name, shard.sidecar)
+    return Finished(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
+
+
+def delete_others(storage: Storage, keep: Finished) -> int:
+    """Delete what other runs have left of the unit of `keep`; returns how many files went."""
+    number = unit_number(keep.name)[0]
+    listed = [stat.name for stat in storage.list("shards")]
+    names = [n for n in listed if unit_number(n.replace(".tar", ".json"))[0] == number]
+    return _delete(storage, names, keep={keep.name, keep.tar})
 
 
 def prune(storage: Storage, keep: Mapping[int, Finished]) -> int:
     """Delete the shards that are not among `keep`; returns how many files went."""
-    named = {name for unit in keep.values() for name in (unit.name, unit.tar)}
-    extra = [stat.name for stat in storage.list("shards") if stat.name not in named]
+    names = [stat.name for stat in storage.list("shards")]
+    kept = {name for unit in keep.values() for name in (unit.name, unit.tar)}
+    return _delete(storage, names, keep=kept)
+
+
+def _delete(storage: Storage, names: Collection[str], *, keep: Collection[str]) -> int:
+    """Delete names, sidecars first: at no moment does one name a tar that has gone."""
+    extra = sorted(set(names).difference(keep), key=lambda name: (name.endswith(".tar"), name))
     for name in extra:
         storage.delete(name)
     return len(extra)

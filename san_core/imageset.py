@@ -18,13 +18,14 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from san_core.pixels import contact_sheet, decode, encode_png
 
@@ -69,10 +70,12 @@ class Record:
 
 
 class Shard(NamedTuple):
-    """A packed shard: two files that belong together, the tar to be written first."""
+    """A packed shard: a tar, which lies in a file, and its sidecar, to be written after it."""
 
     tar_name: str
-    tar: bytes
+    tar: Path
+    size: int
+    sha256: str
     sidecar_name: str
     sidecar: bytes
 
@@ -88,44 +91,69 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def pack(items: Sequence[Item], number: int, *, total: int) -> Shard:
-    """Pack images into shard `number` (from 0) of `total`.
+def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard:
+    """Pack images into shard `number` (from 0) of `total`, its tar in the file `path`.
+
+    The images are taken one by one, as they are made; memory holds none but the last.
 
     Raises:
         ValueError: there are no images or more than MAX_SHARD, or one has an impossible name or
             an unknown split.
     """
-    if not 1 <= len(items) <= MAX_SHARD:
-        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {len(items)}")
-    buffer = io.BytesIO()
     images = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for item in items:
-            _check_item(item)
-            info = tarfile.TarInfo(item.name)
-            info.size = len(item.data)
-            offset = buffer.tell() + _TAR_BLOCK
-            try:
-                tar.addfile(info, io.BytesIO(item.data))
-            except ValueError as error:
-                raise ValueError(f"image {item.name!r}: {error}") from error
-            images.append(
-                {
-                    **item.fields,
-                    "name": item.name,
-                    "pid": item.pid,
-                    "camid": item.camid,
-                    "split": item.split,
-                    "offset": offset,
-                    "size": len(item.data),
-                    "sha256": sha256(item.data),
-                }
-            )
-    data = buffer.getvalue()
-    digest = sha256(data)
+    with path.open("wb") as file:
+        content = _Hashed(file)
+        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for item in items:
+                _check_item(item)
+                images.append(_described(item, content.tell() + _TAR_BLOCK))
+                info = tarfile.TarInfo(item.name)
+                info.size = len(item.data)
+                try:
+                    tar.addfile(info, io.BytesIO(item.data))
+                except ValueError as error:
+                    raise ValueError(f"image {item.name!r}: {error}") from error
+        size, digest = content.tell(), content.hexdigest()
+    if not 1 <= len(images) <= MAX_SHARD:
+        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {len(images)}")
     stem = f"shards/{number:05d}-of-{total:05d}.{digest[:12]}"
-    sidecar = {"tar": f"{stem}.tar", "size": len(data), "sha256": digest, "images": images}
-    return Shard(f"{stem}.tar", data, f"{stem}.json", canonical_json(sidecar))
+    sidecar = {"tar": f"{stem}.tar", "size": size, "sha256": digest, "images": images}
+    return Shard(f"{stem}.tar", path, size, digest, f"{stem}.json", canonical_json(sidecar))
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is written from its beginning to its end, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        written = self._file.write(data)
+        self._size += written
+        return written
+
+    def tell(self) -> int:
+        return self._size
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _described(item: Item, offset: int) -> dict[str, Any]:
+    """What a sidecar says of an image whose bytes begin at `offset` of the tar."""
+    return {
+        **item.fields,
+        "name": item.name,
+        "pid": item.pid,
+        "camid": item.camid,
+        "split": item.split,
+        "offset": offset,
+        "size": len(item.data),
+        "sha256": sha256(item.data),
+    }
 
 
 def _check_item(item: Item) -> None:
@@ -158,19 +186,8 @@ def manifest(
     names: Counter[str] = Counter()
     splits: dict[str, list[Mapping[str, Any]]] = {}
     for name, data in sidecars.items():
-        sidecar = json.loads(data)
-        shards.append(
-            {
-                "tar": sidecar["tar"],
-                "size": sidecar["size"],
-                "sha256": sidecar["sha256"],
-                "sidecar": name,
-                "sidecar_size": len(data),
-                "sidecar_sha256": sha256(data),
-                "images": len(sidecar["images"]),
-            }
-        )
-        for image in sidecar["images"]:
+        shards.append(shard_entry(name, data))
+        for image in json.loads(data)["images"]:
             names[image["name"]] += 1
             splits.setdefault(image["split"], []).append(image)
     if repeated := [name for name, n in names.items() if n > 1]:
@@ -192,6 +209,20 @@ def manifest(
         "splits": counts,
         "provenance": dict(provenance),
         "shards": shards,
+    }
+
+
+def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
+    """What a manifest says of a shard, from the name and the bytes of its sidecar."""
+    content = json.loads(sidecar)
+    return {
+        "tar": content["tar"],
+        "size": content["size"],
+        "sha256": content["sha256"],
+        "sidecar": name,
+        "sidecar_size": len(sidecar),
+        "sidecar_sha256": sha256(sidecar),
+        "images": len(content["images"]),
     }
 
 
@@ -233,13 +264,14 @@ def write(
         if len(chunk) != expected:
             got = number * shard_size + len(chunk)
             raise ValueError(f"{total} images were announced, but there are only {got}")
-        shard = pack(chunk, number, total=n_shards)
-        (path / shard.tar_name).write_bytes(shard.tar)
+        shard = pack(chunk, path / "shards" / "unfinished.tar", number, total=n_shards)
+        shard.tar.rename(path / shard.tar_name)
         (path / shard.sidecar_name).write_bytes(shard.sidecar)
         sidecars[shard.sidecar_name] = shard.sidecar
         if preview:
             (path / "preview").mkdir(exist_ok=True)
-            sheet = preview_sheet([item.data for item in chunk], cell=preview)
+            shown = [chunk[i].data for i in previewed(len(chunk))]
+            sheet = preview_sheet(shown, cell=preview)
             (path / preview_name(number)).write_bytes(sheet)
     if next(stream, None) is not None:
         raise ValueError(f"{total} images were announced, but there are more")
@@ -266,10 +298,14 @@ def preview_name(number: int) -> str:
     return f"preview/{number:05d}.png"
 
 
-def preview_sheet(images: Sequence[bytes], *, cell: tuple[int, int], most: int = 60) -> bytes:
-    """A contact sheet (PNG) of at most `most` of the encoded images, evenly picked."""
-    step = max(1, -(-len(images) // most))
-    pictures = [decode(data) for data in images[::step]]
+def previewed(count: int, *, most: int = 60) -> range:
+    """Which of `count` images a contact sheet shows: at most `most`, evenly picked."""
+    return range(0, count, max(1, -(-count // most)))
+
+
+def preview_sheet(images: Sequence[bytes], *, cell: tuple[int, int]) -> bytes:
+    """A contact sheet (PNG) of encoded images, each in a cell of `cell` = (rows, columns)."""
+    pictures = [decode(data) for data in images]
     return encode_png(contact_sheet(pictures, columns=15, cell=cell))
 
 
@@ -285,6 +321,7 @@ class ImageSet:
         self.manifest = manifest
         self.records = records
         self._files: dict[int, int] = {}
+        self._opening = threading.Lock()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -298,29 +335,22 @@ class ImageSet:
         records: list[Record] = []
         for number, shard in enumerate(content["shards"]):
             sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
-            if sha256(sidecar) != shard["sidecar_sha256"]:
-                raise ValueError(
-                    f"{path}: shard {shard['sidecar']} is damaged: its sha256 is not the recorded"
-                )
+            records += records_of(sidecar, number, content, where=str(path))
             tar_size = _expect_file(path, shard["tar"]).stat().st_size
             if tar_size != shard["size"]:
                 raise ValueError(
                     f"{path}: shard {shard['tar']} is damaged: it has {tar_size} bytes"
                     f" where {shard['size']} are recorded"
                 )
-            records += _records_of(sidecar, number)
         return cls(path, content, tuple(records))
 
     def read(self, record: Record) -> bytes:
-        """The bytes of one image.
+        """The bytes of one image; several threads may read at once.
 
         Raises:
             ValueError: they are not the bytes that were packed.
         """
-        if record.shard not in self._files:
-            tar = self.path / self.manifest["shards"][record.shard]["tar"]
-            self._files[record.shard] = os.open(tar, os.O_RDONLY)
-        data = os.pread(self._files[record.shard], record.size, record.offset)
+        data = os.pread(self._file(record.shard), record.size, record.offset)
         if sha256(data) != record.sha256:
             tar_name = self.manifest["shards"][record.shard]["tar"]
             raise ValueError(
@@ -328,6 +358,14 @@ class ImageSet:
                 f" {record.name} is not the recorded one"
             )
         return data
+
+    def _file(self, shard: int) -> int:
+        """The descriptor of a shard's tar, opened once."""
+        with self._opening:
+            if shard not in self._files:
+                tar = self.path / self.manifest["shards"][shard]["tar"]
+                self._files[shard] = os.open(tar, os.O_RDONLY)
+            return self._files[shard]
 
     def of_split(self, *splits: str) -> list[Record]:
         """The records of one or more splits, in the order of the set.
@@ -418,7 +456,21 @@ def _expect_file(path: Path, name: str) -> Path:
     return file
 
 
-def _records_of(sidecar: bytes, shard: int) -> Iterator[Record]:
+def records_of(
+    sidecar: bytes, shard: int, content: Mapping[str, Any], *, where: str
+) -> list[Record]:
+    """The images of shard number `shard` of a manifest, from the bytes of its sidecar.
+
+    Raises:
+        ValueError: they are not the bytes that the manifest speaks of.
+    """
+    recorded = content["shards"][shard]
+    if sha256(sidecar) != recorded["sidecar_sha256"]:
+        raise ValueError(
+            f"{where}: shard {recorded['sidecar']} is damaged: its sha256 is not the recorded"
+        )
+    records = []
     for image in json.loads(sidecar)["images"]:
         known = {key: image.pop(key) for key in _RECORD_KEYS}
-        yield Record(**known, shard=shard, fields=image)
+        records.append(Record(**known, shard=shard, fields=image))
+    return records

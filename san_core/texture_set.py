@@ -5,14 +5,16 @@ another step. All of them must agree on where the textures lie and on which imag
 the functions here are what they agree by.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from san_core.imageset import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
 
+RECEIPT = "san-receipt"
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -72,7 +74,7 @@ def units(records: Sequence[Record], shard_size: int) -> list[Unit]:
 
 
 def share(worker: str, work: Sequence[Unit]) -> list[Unit]:
-    """The units that worker "i/n" makes: every n-th, beginning with the i-th.
+    """The units that worker "i/n" makes: every n-th, beginning with the i-th (from 0).
 
     Raises:
         ValueError: `worker` is not of that form, or i is not below n.
@@ -110,3 +112,27 @@ def unit_number(sidecar_name: str) -> tuple[int, int]:
     if not match:
         raise ValueError(f"{sidecar_name!r} is not the name of a shard's sidecar")
     return int(match[1]), int(match[2])
+
+
+def receipt(
+    shards: Sequence[Mapping[str, Any]], *, uri: str, worker: str, split: str
+) -> dict[str, Any]:
+    """What one worker says it has made: the entries of its shards, and where they are."""
+    return {
+        "format": RECEIPT,
+        "uri": uri,
+        "worker": worker,
+        "split": split,
+        "count": sum(shard["images"] for shard in shards),
+        "shards": list(shards),
+    }
+
+
+def parse_receipt(data: bytes) -> dict[str, Any] | None:
+    """The receipt in a manifest.json; None if it holds something else."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return None
+    is_receipt = isinstance(content, dict) and content.get("format") == RECEIPT
+    return content if is_receipt else None

@@ -1,13 +1,16 @@
-"""What several test files share: small pictures and image sets made from a seed."""
+"""What several test files share: small pictures and image sets made from a seed, servers."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from san_core.imageset import ImageSet, Item, write
+from san_core.imageset import ImageSet, Item, sha256, write
 from san_core.pixels import Pixels, encode_jpeg, encode_png
+from tests.liar import Liar
+from tests.seaweedfs import BUCKET, Server, running
 from tests.tiny import Tiny, run_all
 
 
@@ -60,3 +63,41 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The artifacts of a tiny run of all eight steps; not to be changed by a test."""
     return run_all(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server; tests keep apart by their own prefixes."""
+    with running(tmp_path_factory.mktemp("s3") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without credentials and endpoints, with a cache folder of its own."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "S3_", "MINIO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def s3(
+    s3_server: Server,
+    at_home: None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> str:
+    """The URI of an empty prefix on the server, which the environment leads to."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{sha256(request.node.nodeid.encode())[:12]}"
+
+
+@pytest.fixture
+def liar(s3: str, s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
+    """A proxy between the code under test and the server; honest until told to lie."""
+    with Liar(s3_server.port).running() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy

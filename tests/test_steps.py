@@ -141,10 +141,10 @@ def test_damaged_texture_never_reaches_training_and_is_made_again(tiny, tmp_path
     assert main(train) == 1
     assert re.search(rf"^train_san: .*{tar.name} is damaged.*image ", capsys.readouterr().err, re.M)
     assert not (tmp_path / "model").exists()
-    assert main(seal) == 1
+    assert main(changed(seal, verify="sha256")) == 1
     assert "1 of 3 shards of textures are missing (2)" in capsys.readouterr().err
-    assert main(generate) == 0
-    assert main(seal) == 0
+    assert main(changed(generate, verify="sha256")) == 0
+    assert main(changed(seal, verify="sha256")) == 0
     assert main(train) == 0
     assert files(tmp_path / "model") == files(Path(tiny.model))
 
@@ -208,14 +208,35 @@ def test_missing_textures_are_counted_and_named(tiny, folder_of_textures, tmp_pa
     first = min(folder_of_textures.iterdir())
     first.unlink()
     assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
-    assert f"1 of 24 images have no texture there, such as {first.stem}" in capsys.readouterr().err
+    assert f"1 of 24 images have no texture there: {first.stem}." in capsys.readouterr().err
 
 
 def test_textures_of_two_sizes_are_refused(tiny, folder_of_textures, picture, tmp_path, capsys):
     first = min(folder_of_textures.iterdir())
     first.write_bytes(encode_png(picture(1, 32, 32)))
     assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
-    assert "textures must be squares of one size; found " in capsys.readouterr().err
+    message = f"must be of one size; most are 16x16, but 32x32: {first.name}\n"
+    assert message in capsys.readouterr().err
+
+
+def test_textures_that_are_not_square_are_refused(
+    tiny, folder_of_textures, picture, tmp_path, capsys
+):
+    for path in folder_of_textures.iterdir():
+        path.write_bytes(encode_png(picture(1, 16, 32)))
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    assert "textures must be square, these are 32x16" in capsys.readouterr().err
+
+
+def test_many_missing_textures_are_all_listed(tiny, folder_of_textures, tmp_path, capsys):
+    gone = sorted(folder_of_textures.iterdir())[:12]
+    for path in gone:
+        path.unlink()
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert "12 of 24 images have no texture there: " in err
+    assert "and 2 more, listed above" in err
+    assert all(f"{path.stem}.jpg" in err for path in gone)
 
 
 def test_flipped_images_learn_no_texture_where_the_atlas_is_unknown(
@@ -238,6 +259,18 @@ def test_flipped_images_learn_no_texture_where_the_atlas_is_unknown(
 def test_missing_required_argument_is_a_usage_error(step, capsys):
     assert main([step]) == 2
     assert "the following arguments are required: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "argument --pit: a place is needed"),
+        ("ftp://x/y", "argument --pit: 'ftp://x/y' is neither a folder nor"),
+    ],
+)
+def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys):
+    assert main(["make_pit", "--pit", place]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -281,7 +314,12 @@ def test_missing_required_argument_is_a_usage_error(step, capsys):
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
         ("prepare_reid", "--identities", "2", "identities is 2: at least 3, of which 1 is for tes"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
-        ("make_pit", "--pit", "", "is no name for an output"),
+        ("make_pit", "--pit", "/", "is no name for an output"),
+        ("prepare_reid", "--dataset", "images", "dataset images needs --source"),
+        ("generate_textures", "--limit", "-1", "limit -1 is negative; 0 makes all shards"),
+        ("generate_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
+        ("generate_textures", "--worker", "/2", "takes its number from JOB_COMPLETION_INDEX"),
+        ("seal_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
     ],
 )
 def test_wrong_input_ends_in_one_clear_line(tiny, tmp_path, capsys, step, flag, value, message):

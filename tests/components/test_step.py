@@ -120,9 +120,9 @@ def test_help_groups_flags_and_shows_defaults():
     assert "python -m components mix" in text
     assert "Mix things. It does so twice." in text
     _, inputs, outputs, settings = re.split(r"inputs: |outputs: |settings: ", text)
-    assert "--data PATH what to mix (required)" in inputs
-    assert "--extra PATH more of it (optional)" in inputs
-    assert "--result PATH the mixture (required)" in outputs
+    assert "--data PATH|URI what to mix (required)" in inputs
+    assert "--extra PATH|URI more of it (optional)" in inputs
+    assert "--result PATH|URI the mixture (required)" in outputs
     assert "told in a second line (default: 3)" in settings
     assert "100% is 1 (default: 1)" in settings
     assert "what to call it (default: empty)" in settings

@@ -3,61 +3,86 @@ import json
 import pytest
 
 from components.storage import LocalStorage
-from components.texture_store import finished_units, prune, put_shard
-from san_core.imageset import Item, pack
+from components.texture_store import delete_others, finished_units, prune, put_shard
+from san_core.imageset import Item, pack, sha256
 
 
 @pytest.fixture
 def storage(tmp_path):
-    return LocalStorage(tmp_path)
+    return LocalStorage(tmp_path / "store")
 
 
-def _shard(number, data):
-    return pack([Item(f"{number}.png", data, 1, 0, "train")], number, total=2)
+@pytest.fixture
+def shard(tmp_path):
+    """A shard of one image with these bytes."""
+
+    def make(number, data):
+        items = [Item(f"{number}.png", data, 1, 0, "train")]
+        return pack(items, tmp_path / f"{sha256(data)}.tar", number, total=2)
+
+    return make
 
 
-def test_finished_units_are_found_with_what_their_sidecars_say(storage):
-    put = put_shard(storage, _shard(1, b"one"))
+def test_finished_units_are_found_with_what_their_sidecars_say(storage, shard):
+    put = put_shard(storage, shard(1, b"one"))
     assert finished_units(storage, range(2)) == {1: put}
     assert put.sha256 == json.loads(put.data)["sha256"]
     assert put.described()["tar"] == put.tar
 
 
-def test_units_that_were_not_asked_for_are_not_read(storage):
-    put_shard(storage, _shard(0, b"zero"))
+def test_units_that_were_not_asked_for_are_not_read(storage, shard):
+    put_shard(storage, shard(0, b"zero"))
     assert finished_units(storage, {1}) == {}
 
 
-def test_tar_without_sidecar_is_not_finished(storage):
-    shard = _shard(0, b"zero")
-    storage.put(shard.tar_name, shard.tar)
+def test_tar_without_sidecar_is_not_finished(storage, shard):
+    made = shard(0, b"zero")
+    storage.put_file(made.tar_name, made.tar)
     assert finished_units(storage, range(2)) == {}
 
 
-def test_of_two_complete_pairs_the_lowest_name_counts(storage):
-    pairs = [put_shard(storage, _shard(0, data)) for data in (b"from a", b"from b")]
+def test_of_two_complete_pairs_the_lowest_name_counts(storage, shard):
+    pairs = [put_shard(storage, shard(0, data)) for data in (b"from a", b"from b")]
     assert pairs[0].name != pairs[1].name
     assert finished_units(storage, range(2)) == {0: min(pairs, key=lambda unit: unit.name)}
 
 
-def test_damaged_pair_gives_way_to_a_whole_one(storage):
-    pairs = sorted(put_shard(storage, _shard(0, data)) for data in (b"from a", b"from b"))
+def test_damaged_pair_gives_way_to_a_whole_one(storage, shard):
+    pairs = sorted(put_shard(storage, shard(0, data)) for data in (b"from a", b"from b"))
     tar = bytearray(storage.get(pairs[0].tar))
     tar[600] ^= 1
-    storage.put(pairs[0].tar, bytes(tar))
-    assert finished_units(storage, range(2)) == {0: pairs[1]}
+    storage.put_bytes(pairs[0].tar, bytes(tar))
+    assert finished_units(storage, range(2), verify="sha256") == {0: pairs[1]}
+    assert finished_units(storage, range(2), verify="size") == {0: pairs[0]}
+    storage.put_bytes(pairs[0].tar, bytes(tar[:-1]))
+    assert finished_units(storage, range(2), verify="size") == {0: pairs[1]}
+    assert finished_units(storage, range(2), verify="none") == {0: pairs[0]}
+
+
+def test_unknown_way_to_verify_is_refused(storage):
+    with pytest.raises(ValueError, match="verify 'md5' is none of none, size, sha256"):
+        finished_units(storage, range(2), verify="md5")
+
+
+def test_what_others_left_of_a_unit_is_deleted_and_nothing_else(storage, shard):
+    put_shard(storage, shard(0, b"from a"))
+    kept = put_shard(storage, shard(0, b"from b"))
+    other = put_shard(storage, shard(1, b"another unit"))
+    assert delete_others(storage, kept) == 2
+    assert finished_units(storage, range(2), verify="sha256") == {0: kept, 1: other}
+    assert len(storage.list("shards")) == 4
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"[]"])
-def test_unreadable_sidecar_is_not_finished(storage, content):
-    put = put_shard(storage, _shard(0, b"zero"))
-    storage.put(put.name, content)
+def test_unreadable_sidecar_is_not_finished(storage, shard, content):
+    put = put_shard(storage, shard(0, b"zero"))
+    storage.put_bytes(put.name, content)
     assert finished_units(storage, range(2)) == {}
 
 
-def test_prune_deletes_what_no_unit_names(storage):
-    keep = put_shard(storage, _shard(0, b"zero"))
-    put_shard(storage, _shard(1, b"one"))
+def test_prune_deletes_what_no_unit_names(storage, shard):
+    keep = put_shard(storage, shard(0, b"zero"))
+    put_shard(storage, shard(1, b"one"))
     assert prune(storage, {0: keep}) == 2
     assert finished_units(storage, range(2)) == {0: keep}
-    assert len(list(storage.list("shards"))) == 2
+    assert len(storage.list("shards")) == 2

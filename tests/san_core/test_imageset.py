@@ -140,24 +140,24 @@ def test_wrong_number_of_images_is_refused_and_nothing_is_finished(tmp_path, ite
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../up.jpg", "a//b.jpg", "./a.jpg"])
-def test_name_that_could_leave_the_folder_is_refused(name):
+def test_name_that_could_leave_the_folder_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="is not a plain relative path"):
-        pack([Item(name, b"", None, None, "train")], 0, total=1)
+        pack([Item(name, b"", None, None, "train")], tmp_path / "x.tar", 0, total=1)
 
 
-def test_name_too_long_for_a_tar_is_refused():
+def test_name_too_long_for_a_tar_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"image 'x{300}': name is too long"):
-        pack([Item("x" * 300, b"", None, None, "train")], 0, total=1)
+        pack([Item("x" * 300, b"", None, None, "train")], tmp_path / "x.tar", 0, total=1)
 
 
-def test_unknown_split_is_refused():
+def test_unknown_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg: split 'test' is none of train, val, query"):
-        pack([Item("a.jpg", b"", None, None, "test")], 0, total=1)
+        pack([Item("a.jpg", b"", None, None, "test")], tmp_path / "x.tar", 0, total=1)
 
 
-def test_field_that_hides_a_fixed_one_is_refused():
+def test_field_that_hides_a_fixed_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match="field 'size' is the format's own"):
-        pack([Item("a.jpg", b"", None, None, "train", {"size": 3})], 0, total=1)
+        pack([Item("a.jpg", b"", None, None, "train", {"size": 3})], tmp_path / "x.tar", 0, total=1)
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, items):
@@ -175,7 +175,7 @@ def test_empty_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         write(tmp_path, [], total=0, provenance={})
     with pytest.raises(ValueError, match="a shard holds 1 to 1000 images, not 0"):
-        pack([], 0, total=1)
+        pack([], tmp_path / "x.tar", 0, total=1)
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys():

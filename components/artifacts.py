@@ -1,0 +1,146 @@
+"""Artifacts in buckets: a step run by hand takes and gives URIs wherever it takes and gives paths.
+
+    python -m components train_san --dataset s3://san/reid --model s3://san/model ...
+
+What comes in is fetched before the step begins, but for the shards of image sets: their manifests
+are told where they are, and `components.staging` copies them when they are read. What goes out is
+sent when the step has ended: the file that says "finished" is removed first and sent last, so that
+nothing half-written is believed.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from components.outputs import write_file
+from components.overlap import threads
+from components.progress import Progress
+from components.storage import Stat, Storage, is_remote, open_storage
+
+log = logging.getLogger(__name__)
+
+THREADS = 16
+CHUNK = 16 << 20
+AT_ONCE = 512 << 20  # bytes of an object that is held in memory, so that its sha256 is compared
+# Files by which readers tell that an artifact is there.
+MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
+OF_SETS = ("shards", "preview")
+
+
+def fetch(uri: str, folder: Path) -> Path:
+    """Bring an artifact from a bucket into a folder, without the shards of image sets.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError: it cannot be fetched.
+    """
+    storage = open_storage(uri)
+    listed = _listed(storage)
+    sets = {PurePosixPath(s.name).parent for s in listed if s.name.endswith("manifest.json")}
+    left_out = {place / name for place in sets for name in OF_SETS}
+    wanted = [s for s in listed if not left_out.intersection(PurePosixPath(s.name).parents)]
+    _download(storage, wanted, folder)
+    for place in sets:
+        _tell_place(folder / place / "manifest.json", "/".join([uri.rstrip("/"), *place.parts]))
+    return folder
+
+
+def _listed(storage: Storage) -> list[Stat]:
+    listed = storage.list()
+    if not listed:
+        raise FileNotFoundError(f"{storage.uri}: there is nothing there")
+    return listed
+
+
+def _download(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
+    """Fetch whole objects into a folder, side by side."""
+
+    def one(stat: Stat) -> None:
+        path = folder / stat.name
+        if stat.size <= AT_ONCE:
+            write_file(path, storage.get(stat.name))
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for start in range(0, stat.size, CHUNK):
+                length = min(CHUNK, stat.size - start)
+                file.write(storage.get_range(stat.name, start, length))
+
+    with threads(THREADS) as pool, Progress(len(wanted), "files") as bar:
+        for _ in pool.map(one, wanted):
+            bar.add()
+
+
+def _tell_place(file: Path, uri: str) -> None:
+    """Add its place to the manifest of an image set that does not tell one."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return  # its reader says what is wrong
+    if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
+        write_file(file, json.dumps({"uri": uri, **content}, indent=1, ensure_ascii=False))
+
+
+def check_replaceable(uri: str, *, is_file: bool) -> None:
+    """An output in a bucket takes the place of an older one, but of nothing else.
+
+    Raises:
+        ValueError: there are objects that no step has written, or a folder where a file goes.
+        OSError: the bucket cannot be looked into.
+    """
+    found = open_storage(uri).list()
+    if found and is_file:
+        raise ValueError(f"{uri} is a folder, but the output is a file; name another")
+    if found and not _marks(stat.name for stat in found):
+        raise ValueError(f"{uri} holds objects that no step has written; name another")
+
+
+def _marks(names: "Iterator[str] | Sequence[str]") -> list[str]:
+    return [name for name in names if PurePosixPath(name).name in MARKS]
+
+
+def send(path: Path, uri: str) -> None:
+    """Put an artifact, a folder or a file, into a bucket, in the place of an older one.
+
+    Raises:
+        OSError: it cannot be sent.
+    """
+    if path.is_file():
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        open_storage(parent).put_bytes(name, path.read_bytes())
+        return
+    storage = open_storage(uri)
+    former = [stat.name for stat in storage.list()]
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    marks = _marks(names)
+    for name in _marks(former):
+        storage.delete(name)
+    with threads(THREADS // 4) as pool, Progress(len(names), "files") as bar:
+        for part in ([name for name in names if name not in marks], marks):
+            for _ in pool.map(lambda name: storage.put_file(name, path / name), part):
+                bar.add()
+    for name in set(former).difference(names):
+        storage.delete(name)
+    log.info("sent to %s", storage.uri)
+
+
+@contextmanager
+def local_source(source: str) -> Iterator[Path]:
+    """The folder of a source that may be in a bucket; then a copy, until the block ends.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError: it cannot be fetched.
+    """
+    if not is_remote(source):
+        yield Path(source)
+        return
+    with TemporaryDirectory() as folder:
+        storage = open_storage(source)
+        listed = _listed(storage)
+        log.info("fetching %d files from %s", len(listed), storage.uri)
+        _download(storage, listed, Path(folder))
+        yield Path(folder)

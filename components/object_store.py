@@ -1,0 +1,341 @@
+"""Buckets behind the storage protocol, through the minio client: AWS S3, SeaweedFS, MinIO, Ceph.
+
+Where and who: the endpoint is AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL or AWS_ENDPOINT_URL, else for
+minio:// the service that Kubeflow runs, else AWS. Credentials are looked for in AWS_ACCESS_KEY_ID
+and AWS_SECRET_ACCESS_KEY, in MINIO_ACCESS_KEY and MINIO_SECRET_KEY, in ~/.aws, and where the
+platform lends a role: IRSA on EKS (AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE), ECS, EC2.
+The region is AWS_REGION or AWS_DEFAULT_REGION. No message ever holds a key.
+
+Objects carry the sha256 of their content, and `get` compares it: a body that arrives whole but
+wrong raises nothing in the client, and an ETag is no content hash after a multipart upload or with
+server-side encryption.
+"""
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.credentials.providers import (
+    AWSConfigProvider,
+    ChainedProvider,
+    EnvAWSProvider,
+    EnvMinioProvider,
+    IamAwsProvider,
+    Provider,
+)
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from components import retry
+from components.storage import Stat, check_name
+from san_core.imageset import sha256
+
+T = TypeVar("T")
+
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+KUBEFLOW = "http://minio-service.kubeflow:9000"
+AWS = "https://s3.amazonaws.com"
+CONNECTIONS = 32
+SECONDS_TO_CONNECT = 5
+SECONDS_OF_SILENCE = 60
+# One request up to here, so that a killed upload leaves no parts behind; a shard fits.
+PART = 128 << 20
+DIGEST = "sha256"
+MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
+PASSING = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy")
+UNREACHABLE = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+# Error codes of S3, and what a person should look at.
+REFUSALS = {
+    "SignatureDoesNotMatch": "refuses the secret key; is AWS_SECRET_ACCESS_KEY right?",
+    "InvalidAccessKeyId": "does not know the access key; is AWS_ACCESS_KEY_ID right?",
+    "ExpiredToken": "says that the credentials have expired",
+    "InvalidToken": "refuses the session token; is AWS_SESSION_TOKEN right?",
+    "RequestTimeTooSkewed": "says that the clock of this machine is wrong",
+    "AccessDenied": "denies access; are the credentials right, and do they allow it?",
+}
+
+
+class Endpoint(NamedTuple):
+    """Where a store answers, and where that was said."""
+
+    url: str
+    origin: str
+
+
+class ObjectStorage:
+    """Objects in a bucket, under a prefix."""
+
+    def __init__(
+        self, scheme: str, bucket: str, prefix: str, *, client: Minio, endpoint: Endpoint
+    ) -> None:
+        self.scheme = scheme
+        self.bucket = bucket
+        self.prefix = prefix
+        self._client = client
+        self._endpoint = endpoint
+        self._worked = False
+
+    @classmethod
+    def open(cls, uri: str, *folders: str) -> Self:
+        """The store of an s3://bucket/prefix or minio://bucket/prefix URI; nothing is asked yet.
+
+        Raises:
+            ValueError: the bucket's name, the prefix or the endpoint is impossible.
+            PermissionError: there are no credentials.
+        """
+        scheme, _, rest = uri.partition("://")
+        bucket, _, prefix = rest.partition("/")
+        if "@" in bucket or ":" in bucket:
+            raise ValueError(
+                f"a {scheme}:// URI is {scheme}://bucket/prefix, without credentials or host;"
+                f" these belong into the environment ({ENDPOINTS[-1]}, AWS_ACCESS_KEY_ID, ...)"
+            )
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+            raise ValueError(
+                f"{uri}: {bucket!r} is not a bucket's name: 3 to 63 lower-case letters, digits,"
+                " dots and hyphens"
+            )
+        path = "/".join(part for part in (prefix.strip("/"), *folders) if part)
+        if path:
+            check_name(path)
+        endpoint = endpoint_of(scheme)
+        client = _client(endpoint, f"{scheme}://{bucket}")
+        return cls(scheme, bucket, path, client=client, endpoint=endpoint)
+
+    @property
+    def uri(self) -> str:
+        """The absolute URI of the root."""
+        return "/".join(filter(None, (f"{self.scheme}://{self.bucket}", self.prefix)))
+
+    def put_bytes(self, name: str, data: bytes) -> None:
+        """Keep an object, replacing one of that name; all or nothing."""
+        key = self._key(name)
+        self._try(name, lambda: self._put(key, io.BytesIO(data), len(data), sha256(data)))
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Keep the content of a file, and see that the store has all of it."""
+        key, size = self._key(name), path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+            def put() -> None:
+                file.seek(0)
+                self._put(key, file, size, digest)
+                kept = self._client.stat_object(self.bucket, key).size
+                if kept != size:
+                    raise DamagedError(f"{kept} bytes were kept where {size} were sent")
+
+            self._try(name, put)
+
+    def _put(self, key: str, content: BinaryIO | io.BytesIO, size: int, digest: str) -> None:
+        self._client.put_object(
+            self.bucket, key, content, size, metadata={DIGEST: digest}, part_size=PART
+        )
+
+    def get(self, name: str) -> bytes:
+        """The bytes of an object."""
+
+        def get() -> bytes:
+            with self._opened(self._key(name)) as response:
+                data: bytes = response.read()
+                digest = response.headers.get(f"x-amz-meta-{DIGEST}")
+            if digest and sha256(data) != digest:
+                raise DamagedError("its sha256 is not the one it was stored with")
+            return data
+
+        return self._try(name, get)
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
+
+        def get() -> bytes:
+            with self._opened(self._key(name), offset=offset, length=length) as response:
+                data: bytes = response.read()
+            if len(data) != length:
+                raise DamagedError(
+                    f"{len(data)} bytes came where {length} from {offset} were asked"
+                )
+            return data
+
+        return self._try(name, get) if length else b""
+
+    @contextmanager
+    def _opened(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
+        response = self._client.get_object(self.bucket, key, offset=offset, length=length)
+        try:
+            yield response
+        finally:
+            response.close()
+            response.release_conn()
+
+    def stat(self, name: str) -> Stat | None:
+        """Name, size and version of an object; None if there is none."""
+        try:
+            found = self._try(name, lambda: self._client.stat_object(self.bucket, self._key(name)))
+        except FileNotFoundError:
+            return None
+        return Stat(name, found.size or 0, found.etag or "")
+
+    def list(self, folder: str = "") -> list[Stat]:
+        """The objects in a folder and in its folders, in the order of their names."""
+        parts = [part for part in (self.prefix, folder) if part]
+        start = "/".join([*parts, ""]) if parts else ""
+        above = f"{self.prefix}/" if self.prefix else ""
+
+        def listed() -> list[Any]:
+            return list(self._client.list_objects(self.bucket, prefix=start, recursive=True))
+
+        found = self._try(folder, listed)
+        return [
+            Stat(o.object_name.removeprefix(above), o.size or 0, o.etag or "")
+            for o in found
+            if not o.object_name.endswith("/")
+        ]
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        key = self._key(name)
+        self._try(name, lambda: self._client.remove_object(self.bucket, key))
+
+    def _key(self, name: str) -> str:
+        check_name(name)
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    def _try(self, name: str, action: Callable[[], T]) -> T:
+        """Do it, again if what went wrong may pass; in the end an OSError of one line.
+
+        A store that has never done anything is given up sooner: its address is more likely wrong.
+        """
+        where = f"{self.uri}/{name}" if name else self.uri
+        patience = retry.LONG if self._worked else retry.SHORT
+        try:
+            done = retry.retried(action, passes=self._may_pass, what=where, patience=patience)
+        except (MinioException, urllib3.exceptions.HTTPError, DamagedError) as error:
+            raise self._explained(error, where) from error
+        self._worked = True
+        return done
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether trying again may help."""
+        if isinstance(error, urllib3.exceptions.SSLError):
+            return False
+        if isinstance(error, S3Error):
+            # A bucket that was there is not gone: its server is starting.
+            is_starting = error.code == "NoSuchBucket" and self._worked
+            return error.code in PASSING or _is_passing(error.response.status) or is_starting
+        if isinstance(error, InvalidResponseError):
+            return _is_passing(error._code)
+        if isinstance(error, ServerError):
+            return _is_passing(error.status_code)
+        return isinstance(error, urllib3.exceptions.HTTPError | DamagedError)
+
+    def _explained(self, error: Exception, where: str) -> OSError:
+        """What a person should read instead of the client's error."""
+        server = self._endpoint.url
+        if isinstance(error, DamagedError):
+            return OSError(f"{where} arrives damaged every time: {error}")
+        if isinstance(error, S3Error):
+            if error.code in MISSING:
+                return FileNotFoundError(f"{where}: there is no such object at {server}")
+            if error.code == "NoSuchBucket":
+                return FileNotFoundError(
+                    f"{self.scheme}://{self.bucket}: there is no such bucket at {server};"
+                    " make it, or correct the name"
+                )
+            if error.code in REFUSALS or error.response.status in (401, 403):
+                words = REFUSALS.get(error.code or "", REFUSALS["AccessDenied"])
+                return PermissionError(f"{where}: {server} {words}")
+            return OSError(f"{where}: {server} answers {error.code}: {error.message}")
+        if isinstance(error, MinioException):
+            return OSError(f"{where}: {server} does not answer as an S3 server does: {error}")
+        is_unreachable = isinstance(error, UNREACHABLE)
+        return ConnectionError(
+            f"{where}: {server} (from {self._endpoint.origin})"
+            f" {'cannot be reached' if is_unreachable else 'breaks off'}: {retry.reason_of(error)}"
+        )
+
+
+class DamagedError(Exception):
+    """What arrived is not what was stored."""
+
+
+def _is_passing(status: int) -> bool:
+    return status >= 500 or status == 429
+
+
+def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """Where the stores of a URI scheme answer.
+
+    Raises:
+        ValueError: the environment names something that is no http:// or https:// URL of a host.
+    """
+    for name in ENDPOINTS:
+        if url := environment.get(name):
+            parts = urlsplit(url)
+            is_plain = not parts.username and not parts.password and parts.path in ("", "/")
+            if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+                raise ValueError(f"{name} must be http://HOST:PORT or https://HOST:PORT")
+            return Endpoint(f"{parts.scheme}://{parts.netloc}", name)
+    if scheme == "s3":
+        return Endpoint(AWS, "the scheme s3")
+    host = environment.get("MINIO_SERVICE_SERVICE_HOST")
+    if host:
+        port = environment.get("MINIO_SERVICE_SERVICE_PORT", "9000")
+        return Endpoint(f"http://{host}:{port}", "MINIO_SERVICE_SERVICE_HOST")
+    return Endpoint(KUBEFLOW, "the scheme minio")
+
+
+def _client(endpoint: Endpoint, bucket: str) -> Minio:
+    """A client with credentials; retrying is left to us, so that there is one place that does."""
+    parts = urlsplit(endpoint.url)
+    is_aws = (parts.hostname or "").endswith("amazonaws.com")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return Minio(
+        parts.netloc,
+        secure=parts.scheme == "https",
+        region=region or (None if is_aws else "us-east-1"),  # else every bucket's is asked for
+        credentials=_credentials(bucket, is_aws=is_aws),
+        http_client=_pool(),
+    )
+
+
+def _pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        maxsize=CONNECTIONS,
+        block=True,
+        timeout=urllib3.Timeout(connect=SECONDS_TO_CONNECT, read=SECONDS_OF_SILENCE),
+        retries=False,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+    )
+
+
+def _credentials(bucket: str, *, is_aws: bool) -> Provider:
+    """The first of the usual places that has credentials.
+
+    Raises:
+        PermissionError: none has.
+    """
+    places: list[Provider] = [EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]
+    lent = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI")  # fmt: skip
+    # Asked only where it can answer: elsewhere its address leads nowhere, and slowly.
+    if is_aws or any(os.environ.get(name) for name in lent):
+        sts = os.environ.get("AWS_ENDPOINT_URL_STS")
+        places.append(IamAwsProvider(custom_endpoint=sts, http_client=_pool()))
+    provider = ChainedProvider(places)
+    try:
+        provider.retrieve()
+    except (ValueError, OSError, urllib3.exceptions.HTTPError) as error:
+        raise PermissionError(
+            f"{bucket}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    return provider

@@ -1,0 +1,73 @@
+"""Trying again what may succeed a moment later, with growing and scattered pauses."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Patience(NamedTuple):
+    """How long to go on trying: no further try begins after `total` seconds.
+
+    Pauses double from `first` up to `longest` seconds, and each is shortened by up to a half at
+    random, so that many workers do not return at one instant.
+    """
+
+    total: float
+    first: float = 0.5
+    longest: float = 15.0
+
+
+SHORT = Patience(total=15)
+LONG = Patience(total=150)
+
+
+def retried(
+    action: Callable[[], T],
+    *,
+    passes: Callable[[Exception], bool],
+    what: str,
+    patience: Patience,
+) -> T:
+    """What `action` returns, after as many tries as `patience` allows.
+
+    Args:
+        action: may be done again after it failed.
+        passes: whether an error may pass; any other is raised at once.
+        what: how the log calls it.
+        patience: when to give up.
+
+    Raises:
+        Exception: what the last try raised.
+    """
+    started = time.monotonic()
+    pause = patience.first
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            wait = pause * random.uniform(0.5, 1)
+            if not passes(error) or time.monotonic() - started + wait > patience.total:
+                raise
+            log.warning("%s: %s; trying again in %.1f s", what, reason_of(error), wait)
+        time.sleep(wait)
+        pause = min(2 * pause, patience.longest)
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost cause of a network error, in one line: `Connection refused`."""
+    while True:
+        reason = getattr(error, "reason", None)
+        inner = error.__cause__ or error.__context__
+        if isinstance(reason, BaseException):
+            error = reason
+        elif isinstance(inner, BaseException):
+            error = inner
+        else:
+            break
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

@@ -1,0 +1,93 @@
+"""A proxy on loopback that hands on requests to a server, and lies about the answers when told."""
+
+import contextlib
+import http.client
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """What the server said to one request."""
+
+    method: str
+    path: str
+    status: int
+    body: bytes
+
+
+# Given an answer, the bytes to send in place of its body; fewer than announced break off.
+Lie = Callable[[Answer], bytes]
+
+
+def honest(answer: Answer) -> bytes:
+    """The body as it is."""
+    return answer.body
+
+
+class Liar:
+    """The proxy; `lie` may be set at any time, and `told` counts the answers that were changed."""
+
+    def __init__(self, server_port: int) -> None:
+        self.server_port = server_port
+        self.lie: Lie = honest
+        self.told = 0
+        self.port = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Liar"]:
+        """Listen until the block ends."""
+        liar = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    super().handle_one_request()
+
+            def hand_on(self) -> None:
+                liar._hand_on(self)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = hand_on  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        proxy.daemon_threads = True
+        self.port = proxy.server_address[1]
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            proxy.shutdown()
+            proxy.server_close()
+
+    def _hand_on(self, asked: http.server.BaseHTTPRequestHandler) -> None:
+        sent = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
+        connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
+        try:
+            connection.request(asked.command, asked.path, sent, dict(asked.headers.items()))
+            response = connection.getresponse()
+            answer = Answer(asked.command, asked.path, response.status, response.read())
+        finally:
+            connection.close()
+        body = self.lie(answer)
+        self.told += body != answer.body
+        asked.send_response_only(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                asked.send_header(name, value)
+        length = response.getheader("Content-Length") or str(len(answer.body))
+        asked.send_header("Content-Length", length)
+        asked.end_headers()
+        if asked.command != "HEAD":
+            asked.wfile.write(body)
+            asked.close_connection = len(body) < len(answer.body)

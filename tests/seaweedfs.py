@@ -1,0 +1,178 @@
+"""A real S3 server on this machine: SeaweedFS, from its pip package, for tests and for `make s3`.
+
+It listens on 127.0.0.1 only and ends with the process that started it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+
+KEY, SECRET = "testaccess", "testsecret123"
+BUCKET = "san"
+SECONDS_TO_START = 60
+PORTS = ("s3", "master", "volume", "filer", "admin", "webdav")
+
+
+@dataclass
+class Server:
+    """A SeaweedFS server, its data in `folder`; start and stop it as often as you like."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    ports: list[int] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that clients are given."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client's environment holds to be let in."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+
+    def client(self) -> Minio:
+        """A plain client, to look at the server past the code under test."""
+        pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=20), retries=False)
+        return Minio(f"127.0.0.1:{self.port}", KEY, SECRET, secure=False, http_client=pool)
+
+    def start(self) -> None:
+        """Start the server and wait until it takes and gives an object."""
+        if not self.ports:
+            self.ports = _free_ports(len(PORTS), first=self.port)
+            self.port = self.ports[0]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                _command(self.folder, dict(zip(PORTS, self.ports, strict=True))),
+                env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET},
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while True:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise RuntimeError(f"SeaweedFS ended with {self.process.returncode}: see its log")
+            try:
+                client = self.client()
+                if not client.bucket_exists(BUCKET):
+                    client.make_bucket(BUCKET)
+                client.put_object(BUCKET, ".ready", _Empty(), 0)
+                client.remove_object(BUCKET, ".ready")
+                return
+            except Exception as error:  # whatever a half-started server answers
+                if time.monotonic() > deadline:
+                    raise RuntimeError("SeaweedFS did not start in time: see its log") from error
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in an orderly way."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, how)
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process = None
+
+
+class _Empty:
+    """A stream of nothing."""
+
+    def read(self, _size: int = -1) -> bytes:
+        return b""
+
+
+def _command(folder: Path, ports: Mapping[str, int]) -> list[str]:
+    """`weed mini` on loopback alone, without telemetry; a missing bucket stays missing."""
+    weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
+    return [
+        *(weed, "-logtostderr=true", "mini", f"-dir={folder}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.autoCreateBucket=false"),
+        *(f"-{name}.port={port}" for name, port in ports.items()),
+        *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+    ]
+
+
+def _free_ports(count: int, *, first: int) -> list[int]:
+    """Ports nobody listens on, whose gRPC twins (10,000 above) are free too."""
+    found = [first] if first else []
+    candidate = 20000 + os.getpid() % 9000
+    while len(found) < count:
+        candidate += 1
+        if candidate not in found and all(map(_is_free, (candidate, candidate + 10000))):
+            found.append(candidate)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, port: int = 0) -> Iterator[Server]:
+    """A server that ends with the block; port 0 takes a free one."""
+    server = Server(folder, port)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def main() -> None:
+    """`make s3`: a server to try things with, until Ctrl-C or for eight hours."""
+    port = int(os.environ.get("S3_PORT", "8333"))
+    if not _is_free(port):
+        sys.exit(f"make s3: port {port} is taken; choose another: make s3 S3_PORT=8444")
+    with (
+        tempfile.TemporaryDirectory(prefix="san-s3-") as folder,
+        running(Path(folder, "data"), port=port) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        print(f"SeaweedFS on {server.endpoint} with an empty bucket {BUCKET}; Ctrl-C ends it and")
+        print("deletes what it was given. In another shell:\n")
+        for name, value in server.environment.items():
+            print(f"    export {name}={value}")
+        run = ".venv/bin/python pipeline.py run --preset demo --name demo-s3"
+        print(f"    {run} --param destination=s3://{BUCKET}/textures", flush=True)
+        time.sleep(8 * 3600)
+
+
+if __name__ == "__main__":
+    main()

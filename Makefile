@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 COMPILED := $(shell find san_core -name '*.pyx')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-docker lint format bench golden clean
+.PHONY: help install demo test test-slow test-docker s3 lint format bench golden clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt $(COMPILED)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test-slow: $(INSTALLED)  ## tests of restarts and of scale
 
 test-docker: $(INSTALLED)  ## tests in containers, where a docker engine answers
 	@BIN=$(BIN) docker/test.sh
+
+S3_PORT ?= 8333
+s3: $(INSTALLED)  ## an S3 server on 127.0.0.1 to try things with, until Ctrl-C
+	@S3_PORT=$(S3_PORT) $(BIN)/python -m tests.seaweedfs
 
 lint: $(INSTALLED)  ## style and types
 	@$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from components.outputs import finished
+from components.outputs import finished, named
 from components.step import Input, Output
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def _packed(
             bar.add()
             yield texture_item(record, png)
 
-    shard = pack(items(), path, unit.number, total=unit.total)
+    with named(path):
+        shard = pack(items(), path, unit.number, total=unit.total)
     return shard, preview_sheet(pictures, cell=CELL)
 
 

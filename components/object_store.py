@@ -48,6 +48,7 @@ SECONDS_TO_CONNECT = 5
 SECONDS_OF_SILENCE = 60
 # One request up to here, so that a killed upload leaves no parts behind; a shard fits.
 PART = 128 << 20
+PIECE = 1 << 20
 DIGEST = "sha256"
 MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
 PASSING = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy")
@@ -120,15 +121,15 @@ class ObjectStorage:
         key = self._key(name)
         self._try(name, lambda: self._put(key, io.BytesIO(data), len(data), sha256(data)))
 
-    def put_file(self, name: str, path: Path) -> None:
+    def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
         """Keep the content of a file, and see that the store has all of it."""
         key, size = self._key(name), path.stat().st_size
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            known = digest or hashlib.file_digest(file, "sha256").hexdigest()
 
             def put() -> None:
                 file.seek(0)
-                self._put(key, file, size, digest)
+                self._put(key, file, size, known)
                 kept = self._client.stat_object(self.bucket, key).size
                 if kept != size:
                     raise DamagedError(f"{kept} bytes were kept where {size} were sent")
@@ -308,7 +309,7 @@ def _client(endpoint: Endpoint, bucket: str) -> Minio:
 
 
 def _pool() -> urllib3.PoolManager:
-    return urllib3.PoolManager(
+    pool = urllib3.PoolManager(
         maxsize=CONNECTIONS,
         block=True,
         timeout=urllib3.Timeout(connect=SECONDS_TO_CONNECT, read=SECONDS_OF_SILENCE),
@@ -316,6 +317,39 @@ def _pool() -> urllib3.PoolManager:
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
     )
+    pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return pool
+
+
+class _InPieces:
+    """Sends a body piece by piece.
+
+    urllib3 sends it in one call, which must then end within the time to connect: 128 MB in five
+    seconds. Now each piece must.
+    """
+
+    def send(self, data: Any) -> None:
+        if not isinstance(data, bytes) or len(data) <= PIECE:
+            super().send(data)  # type: ignore[misc]
+            return
+        for start in range(0, len(data), PIECE):
+            super().send(memoryview(data)[start : start + PIECE])  # type: ignore[misc]
+
+
+class _Connection(_InPieces, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _SecureConnection(_InPieces, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 def _credentials(bucket: str, *, is_aws: bool) -> Provider:

@@ -188,6 +188,17 @@ def _flush(folder: Path) -> None:
         flush_entry(Path(parent))
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let errors of writing say which file: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 def flush_entry(path: Path) -> None:
     """Bring a file, or the names in a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)

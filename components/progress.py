@@ -1,6 +1,7 @@
 """How far a step is: a bar on a terminal, a line now and then in a pod's log."""
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ class Progress:
         if now - self._said >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self._said = now
             rate = self.done / (now - self._started)
-            eta = (self.total - self.done) / rate
+            eta = (self.total - self.done) / rate if rate else math.inf
             log.info("%d/%d %s  %.1f/s  eta %.0f s", self.done, self.total, self.unit, rate, eta)
 
     def __enter__(self) -> Self:

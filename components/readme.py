@@ -6,8 +6,9 @@ the declarations of the steps and the measured figures in tests/results give.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.code import ROOT
@@ -59,13 +60,49 @@ def demo() -> str:
         "first run, installation aside": f"{value['pipeline.demo_seconds']:.0f} s",
         "second run, nothing changed": f"{value['pipeline.demo_skip_seconds']:.1f} s",
     }
-    machine = measured["machine"]
     rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
-    where = f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
-    return "\n".join([f"| demo ({where}) | |", "|---|---|", *rows])
+    return "\n".join([f"| demo ({_where(measured)}) | |", "|---|---|", *rows])
 
 
-PARTS: dict[str, Callable[[], str]] = {"steps": table, "parameters": reference, "demo": demo}
+def textures() -> str:
+    """How fast textures are kept and fetched, and what that needs: Markdown, from tests/results."""
+    measured = json.loads((ROOT / "tests" / "results" / "textures.json").read_bytes())
+    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    seen = {
+        "write shards of 1,000": f"{value['textures.shard_images_per_second']:,.0f} images/s",
+        "write one object per image, 16 threads": (
+            f"{value['textures.object_images_per_second']:,.0f} images/s"
+        ),
+        "fetch to the cache, every byte checked": (
+            f"{value['textures.stage_images_per_second']:,.0f} images/s"
+        ),
+        "check what is in the cache": (
+            f"{value['textures.restage_images_per_second']:,.0f} images/s"
+        ),
+        "memory of generate_textures for 1,000 images": (
+            f"{value['textures.memory_1000_mib']:.0f} MiB"
+        ),
+        "memory of generate_textures for 10,000 images": (
+            f"{value['textures.memory_10000_mib']:.0f} MiB"
+        ),
+    }
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    what = "10,000 textures of 256x256, SeaweedFS on the same machine"
+    return "\n".join([f"| {what} ({_where(measured)}) | |", "|---|---|", *rows])
+
+
+def _where(measured: Mapping[str, Any]) -> str:
+    """What figures were measured on, and when."""
+    machine = measured["machine"]
+    return f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "steps": table,
+    "parameters": reference,
+    "demo": demo,
+    "textures": textures,
+}
 
 
 def renewed(text: str) -> str:

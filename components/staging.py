@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.machine import cores
-from components.outputs import flush_entry, write_file
+from components.outputs import flush_entry, named, write_file
 from components.overlap import threads
 from components.progress import Progress
 from components.storage import Storage, is_remote, local_path, open_storage
@@ -121,8 +121,7 @@ def _staged(content: dict[str, Any], storage: Storage, *, verify: bool) -> Path:
     ]
     tars = [_File(s["tar"], s["size"], s["sha256"]) for s in content["shards"]]
     with _held(folder):
-        for wanted in (sidecars, tars):  # the former tell which image is hit if a tar is damaged
-            _bring(wanted, storage, folder, verify=verify)
+        _bring(sidecars, tars, storage, folder, verify=verify)
         write_file(folder / "manifest.json", manifest_bytes(content))
     return folder
 
@@ -148,19 +147,32 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _bring(files: Sequence[_File], storage: Storage, folder: Path, *, verify: bool) -> None:
-    """Fetch those of the files that are not whole in the folder."""
+def _bring(
+    sidecars: Sequence[_File],
+    tars: Sequence[_File],
+    storage: Storage,
+    folder: Path,
+    *,
+    verify: bool,
+) -> None:
+    """Fetch those of the files that are not whole in the folder.
+
+    Sidecars go first: they tell which image is hit if a tar is damaged.
+    """
+    files = [*sidecars, *tars]
     with threads(max(THREADS, cores())) as pool:
         whole = list(pool.map(lambda file: _is_whole(folder / file.name, file, verify), files))
-        absent = [file for file, is_whole in zip(files, whole, strict=True) if not is_whole]
+        absent = {file for file, is_whole in zip(files, whole, strict=True) if not is_whole}
         if not absent:
             return
         size = sum(file.size for file in absent)
         _check_room(folder, absent)
         log.info("fetching %d files, %.1f MB, from %s", len(absent), size / 1e6, storage.uri)
-        with Progress(-(-size // 1_000_000), "MB") as bar:
-            for file in pool.map(lambda file: _fetch(file, storage, folder), absent):
-                bar.add(file.size // 1_000_000)
+        with Progress(size // 1_000_000, "MB") as bar:
+            for part in (sidecars, tars):
+                wanted = [file for file in part if file in absent]
+                for file in pool.map(lambda file: _fetch(file, storage, folder), wanted):
+                    bar.add(file.size // 1_000_000)
 
 
 def _is_whole(path: Path, file: _File, verify: bool) -> bool:
@@ -173,7 +185,7 @@ def _is_whole(path: Path, file: _File, verify: bool) -> bool:
     return True
 
 
-def _check_room(folder: Path, absent: Sequence[_File]) -> None:
+def _check_room(folder: Path, absent: Collection[_File]) -> None:
     """There must be room for everything before the first byte is fetched.
 
     Raises:
@@ -219,7 +231,7 @@ def _part(folder: Path, file: _File) -> Path:
 def _fetched(file: _File, storage: Storage, part: Path) -> str:
     """Bring a file to its full size, piece by piece; gives the sha256 of the whole."""
     digest = _digest(part) if part.exists() else hashlib.sha256()
-    with part.open("ab") as content:
+    with named(part), part.open("ab") as content:
         while (start := content.tell()) < file.size:
             data = storage.get_range(file.name, start, min(CHUNK, file.size - start))
             content.write(data)

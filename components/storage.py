@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, Protocol
 
-from components.outputs import flush_entry, path_of
+from components.outputs import flush_entry, named, path_of
 
 BUCKETS = ("s3", "minio")
 
@@ -45,8 +45,11 @@ class Storage(Protocol):
     def put_bytes(self, name: str, data: bytes) -> None:
         """Keep an object, replacing one of that name; all or nothing."""
 
-    def put_file(self, name: str, path: Path) -> None:
-        """Keep the content of a file as an object, replacing one of that name; all or nothing."""
+    def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
+        """Keep the content of a file as an object, replacing one of that name; all or nothing.
+
+        digest is the file's sha256 where it is known, so that it need not be made once more.
+        """
 
     def get(self, name: str) -> bytes:
         """The bytes of an object."""
@@ -80,8 +83,8 @@ class LocalStorage:
         with self._replacing(name) as file:
             file.write(data)
 
-    def put_file(self, name: str, path: Path) -> None:
-        """Keep the content of a file, as `put_bytes` does."""
+    def put_file(self, name: str, path: Path, *, digest: str = "") -> None:  # noqa: ARG002
+        """Keep the content of a file, as `put_bytes` does; a folder keeps no digests."""
         with path.open("rb") as source, self._replacing(name) as file:
             shutil.copyfileobj(source, file, 1 << 20)
 
@@ -93,7 +96,7 @@ class LocalStorage:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         partial = Path(temporary)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with named(target), os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -70,10 +70,12 @@ def finished_units(
 
 def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) -> Finished | None:
     """The unit of a sidecar; None if the sidecar or its tar is not whole."""
-    data = storage.get(name)
     try:
+        data = storage.get(name)
         sidecar = json.loads(data)
         unit = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
+    except FileNotFoundError:  # another process has just deleted it
+        return None
     except (ValueError, KeyError, TypeError):
         log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
         return None
@@ -95,7 +97,7 @@ def tar_digest(storage: Storage, name: str, size: int) -> str:
 
 def put_shard(storage: Storage, shard: Shard) -> Finished:
     """Store a shard, its tar first."""
-    storage.put_file(shard.tar_name, shard.tar)
+    storage.put_file(shard.tar_name, shard.tar, digest=shard.sha256)
     storage.put_bytes(shard.sidecar_name, shard.sidecar)
     return Finished(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
 

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -27,12 +28,16 @@ def honest(answer: Answer) -> bytes:
 
 
 class Liar:
-    """The proxy; `lie` may be set at any time, and `told` counts the answers that were changed."""
+    """The proxy; `lie` may be set at any time, and `told` counts the answers that were changed.
+
+    Bodies are taken at `seconds_per_mib`.
+    """
 
     def __init__(self, server_port: int) -> None:
         self.server_port = server_port
         self.lie: Lie = honest
         self.told = 0
+        self.seconds_per_mib = 0.0
         self.port = 0
 
     @property
@@ -71,7 +76,7 @@ class Liar:
             proxy.server_close()
 
     def _hand_on(self, asked: http.server.BaseHTTPRequestHandler) -> None:
-        sent = asked.rfile.read(int(asked.headers.get("Content-Length") or 0))
+        sent = self._read(asked, int(asked.headers.get("Content-Length") or 0))
         connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
         try:
             connection.request(asked.command, asked.path, sent, dict(asked.headers.items()))
@@ -91,3 +96,12 @@ class Liar:
         if asked.command != "HEAD":
             asked.wfile.write(body)
             asked.close_connection = len(body) < len(answer.body)
+
+    def _read(self, asked: http.server.BaseHTTPRequestHandler, length: int) -> bytes:
+        """What the client sends, taken as slowly as the server is said to be."""
+        pieces = []
+        while length > 0:
+            pieces.append(asked.rfile.read(min(length, 1 << 20)))
+            length -= len(pieces[-1])
+            time.sleep(self.seconds_per_mib)
+        return b"".join(pieces)

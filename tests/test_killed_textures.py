@@ -52,18 +52,26 @@ def seal(tiny, tmp_path):
 
 @pytest.fixture
 def undisturbed(tiny, tmp_path, generate, seal):
-    """What one worker makes that nobody disturbs: every object by its name, and how long it took.
+    """What one worker makes that nobody disturbs, object by object, and how long it took.
 
-    Made by a process of its own, in a folder: what a folder and a bucket hold is compared elsewhere.
+    It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
     """
     folder = str(tmp_path / "undisturbed")
-    started = time.monotonic()
     process = _start(changed(elsewhere(generate, tmp_path / "u"), destination=folder))
+    _wait_for_work(process)
+    started = time.monotonic()
     _, err = process.communicate(timeout=300)
     took = time.monotonic() - started
     assert process.returncode == 0, err
     assert main(changed(elsewhere(seal, tmp_path / "u"), destination=folder)) == 0
     return objects(folder), took
+
+
+def _wait_for_work(process):
+    """Until the worker says what it will make, or ends since there is nothing left."""
+    for line in process.stderr:
+        if "to make: " in line:
+            return
 
 
 def _check(uri, expected):
@@ -77,22 +85,25 @@ def _check(uri, expected):
         assert len(found[shard["sidecar"]]) == shard["sidecar_size"]
 
 
-def test_worker_killed_at_20_random_moments_loses_nothing(
-    generate, seal, undisturbed, s3, tmp_path
-):
+def test_worker_killed_at_20_random_moments_loses_nothing(generate, seal, undisturbed, s3):
+    """Up to five lives for each bucket folder, then one to the end, until 20 have been killed."""
     expected, took = undisturbed
     moments = random.Random(0)
-    killed = 0
-    for _ in range(20):
-        process = _start(changed(generate, destination=s3, worker="0/1"))
-        time.sleep(moments.uniform(0.4, 1.0) * took)
-        killed += _kill(process)
-    process = _start(changed(generate, destination=s3))
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert main(changed(seal, destination=s3, verify="sha256", prune="true")) == 0
-    _check(s3, expected)
-    assert killed >= 10  # or this test has shown nothing
+    killed = rounds = 0
+    while killed < 20:
+        rounds += 1
+        assert rounds <= 20, "workers end before they are killed"
+        uri = f"{s3}/{rounds}"
+        for _ in range(min(5, 20 - killed)):
+            process = _start(changed(generate, destination=uri))
+            _wait_for_work(process)
+            time.sleep(moments.uniform(0, took))
+            killed += _kill(process)
+        process = _start(changed(generate, destination=uri))
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
+        _check(uri, expected)
 
 
 def test_many_short_lives_add_up_to_the_whole(generate, seal, undisturbed, s3):
@@ -173,6 +184,7 @@ def test_server_killed_and_restarted_is_waited_for(
             time.sleep(0.5)
         assert process.wait(timeout=300) == 0, "".join(lines)
         reader.join(timeout=10)
+        process.stderr.close()
         assert "trying again" in "".join(lines)
         assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
         _check(uri, expected)

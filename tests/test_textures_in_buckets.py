@@ -256,6 +256,41 @@ def test_full_disk_of_the_cache_is_said_and_leaves_nothing_that_is_believed(
     assert files(tmp_path / "model") == files(Path(tiny.model))
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 12 KiB; only root may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("what", ["temporary files", "destination", "cache"])
+def test_full_disk_ends_in_one_clear_line(
+    generate, small_disk, monkeypatch, capsys, what, s3, tiny, tmp_path
+):
+    command = generate
+    if what == "temporary files":
+        monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    elif what == "destination":
+        command = changed(generate, destination=str(small_disk))
+    else:
+        monkeypatch.setenv("SAN_CACHE", str(small_disk))
+        assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
+        command = changed(generate, dataset=f"{s3}/reid", destination=f"{s3}/kept")
+    assert main(command) == 1
+    said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("generate_textures: ")]
+    assert len(said) == 1
+    assert re.search(
+        rf"{small_disk}.*(No space left on device|MB are free; set SAN_CACHE)", said[0]
+    )
+    assert not [*small_disk.rglob("*.json"), *small_disk.rglob("*.tar")]
+    assert not (tmp_path / "written").exists()
+
+
 # Every artifact may be in a bucket
 
 

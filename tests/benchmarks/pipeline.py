@@ -7,17 +7,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.benchmarks.figure import Figure
 
 ROOT = Path(__file__).parents[2]
-
-
-class Figure(NamedTuple):
-    """A measured figure under its name."""
-
-    name: str
-    value: float
-    unit: str
 
 
 def figures() -> Iterator[Figure]:

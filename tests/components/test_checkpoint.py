@@ -39,3 +39,11 @@ def test_damaged_state_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it to train anew"):
         Checkpoint(str(tmp_path), {}).load()
+
+
+@pytest.mark.s3
+def test_state_is_kept_in_a_bucket(s3):
+    Checkpoint(s3, {"seed": 0}).save(STATE)
+    state = Checkpoint(s3, {"seed": 0}).load()
+    assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
+    assert Checkpoint(s3, {"seed": 1}).load() is None

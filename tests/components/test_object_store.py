@@ -368,6 +368,18 @@ def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypa
         storage.put_file("x", tmp_path / "file")
 
 
+@pytest.mark.s3
+def test_slow_store_has_the_time_it_needs_for_a_long_body(s3, liar, monkeypatch):
+    """Each piece must be taken in time, not the whole."""
+    monkeypatch.setattr("components.object_store.SECONDS_TO_CONNECT", 0.5)
+    liar.seconds_per_mib = 0.1
+    storage = open_storage(s3)
+    data = bytes(24 << 20)
+    storage.put_bytes("x", data)
+    liar.seconds_per_mib = 0
+    assert storage.get("x") == data
+
+
 # Patience
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from components.storage import Storage, open_storage
-from san_core.imageset import canonical_json, sha256
+from san_core.shard import canonical_json, sha256
 
 log = logging.getLogger(__name__)
 

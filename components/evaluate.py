@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from san_core.evaluation.ranking import Ranking
-    from san_core.imageset import ImageSet, Record
+    from san_core.imageset import ImageSet
+    from san_core.shard import Record
 
 log = logging.getLogger(__name__)
 

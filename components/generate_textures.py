@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from components.progress import Progress
     from components.storage import Storage
     from components.texture_store import Finished
-    from san_core.imageset import ImageSet, Item, Record, Shard
+    from san_core.imageset import ImageSet
     from san_core.model.weights import Loaded
     from san_core.pixels import Pixels
+    from san_core.shard import Item, Record, Shard
     from san_core.texture_set import Unit
 
 log = logging.getLogger(__name__)
@@ -191,7 +192,8 @@ def _packed(
     unit: "Unit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
 ) -> "tuple[Shard, bytes]":
     """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
-    from san_core.imageset import pack, preview_sheet, previewed
+    from san_core.imageset import preview_sheet, previewed
+    from san_core.shard import pack
     from san_core.texture_set import texture_item
 
     shown = previewed(len(unit.records))

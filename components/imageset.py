@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from components.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    from san_core.imageset import Record
+    from san_core.shard import Record
 
 THREADS = 16
 
@@ -80,7 +80,7 @@ def opened(place: str) -> Shelf:
         ValueError: it is none of an image set, or a sidecar is damaged.
     """
     from components.overlap import threads
-    from san_core.imageset import records_of
+    from san_core.shard import records_of
 
     at = open_storage(place)
     content = _content(at)
@@ -184,7 +184,7 @@ def _damage(shelf: Shelf, number: int) -> str:
 
 
 def _is_whole(shelf: Shelf, record: "Record") -> bool:
-    from san_core.imageset import sha256
+    from san_core.shard import sha256
 
     return sha256(_read(shelf, record)) == record.sha256
 
@@ -213,7 +213,7 @@ def _extract(shelf: Shelf, chosen: "Sequence[Record]", folder: Path) -> None:
 def _write(shelf: Shelf, record: "Record", folder: Path) -> None:
     from components.outputs import write_file
     from components.storage import check_name
-    from san_core.imageset import sha256
+    from san_core.shard import sha256
 
     check_name(record.name)
     file = folder / record.name

@@ -32,7 +32,8 @@ def make_pit(
     """
     from components.machine import cores
     from components.progress import progress
-    from san_core.imageset import Item, write
+    from san_core.imageset import write
+    from san_core.shard import Item
     from san_core.synthesis.atlas import ATLAS
     from san_core.synthesis.dataset import PitSpec, over_identities, pit_identity
 

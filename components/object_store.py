@@ -36,7 +36,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from components import retry
 from components.storage import Stat, check_name
-from san_core.imageset import sha256
+from san_core.shard import sha256
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from components.step import Output
 
 if TYPE_CHECKING:
     from san_core.data.records import Listed
-    from san_core.imageset import Item
+    from san_core.shard import Item
     from san_core.synthesis.dataset import ReidSpec
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _synthetic(spec: "ReidSpec") -> "Iterator[Item]":
     """Pictures of people who do not exist, by cameras that do not either."""
     from components.machine import cores
     from components.progress import progress
-    from san_core.imageset import Item
+    from san_core.shard import Item
     from san_core.synthesis.dataset import over_identities, reid_identity
 
     people = over_identities(reid_identity, spec, processes=cores())
@@ -105,8 +105,8 @@ def _listed(dataset: str, folder: Path) -> "list[Listed]":
 def _read(listed: "Sequence[Listed]") -> "Iterator[Item]":
     """The images of a listing, each decoded once so that no damaged one goes further."""
     from components.progress import progress
-    from san_core.imageset import Item
     from san_core.pixels import decode
+    from san_core.shard import Item
 
     for image in progress(listed, total=len(listed), unit="images"):
         data = image.read()

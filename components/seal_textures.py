@@ -13,7 +13,7 @@ from components.step import Input, Output
 if TYPE_CHECKING:
     from components.storage import Storage
     from components.texture_store import Finished
-    from san_core.imageset import Record
+    from san_core.shard import Record
     from san_core.texture_set import Unit
 
 log = logging.getLogger(__name__)
@@ -116,8 +116,8 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
         FileNotFoundError: there is no such folder, or images have no texture in it.
         ValueError: two files match one image, or they are not all squares of one size.
     """
-    from san_core.imageset import canonical_json, sha256
     from san_core.pixels import decode
+    from san_core.shard import canonical_json, sha256
 
     by_stem = _by_stem(folder)
     missing = [r.name for r in records if Path(r.name).stem not in by_stem]
@@ -179,8 +179,8 @@ def _pack(
     from tempfile import TemporaryDirectory
 
     from components.texture_store import put_shard
-    from san_core.imageset import pack
     from san_core.pixels import decode, encode_png
+    from san_core.shard import pack
     from san_core.texture_set import texture_item
 
     done = {}

@@ -23,7 +23,8 @@ from components.outputs import flush_entry, named, write_file
 from components.overlap import threads
 from components.progress import Progress
 from components.storage import Storage, is_remote, local_path, open_storage
-from san_core.imageset import ImageSet, manifest_bytes, read_manifest, records_of, sha256
+from san_core.imageset import ImageSet, manifest_bytes, read_manifest
+from san_core.shard import records_of, sha256
 
 log = logging.getLogger(__name__)
 

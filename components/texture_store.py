@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from components.storage import Storage
-from san_core.imageset import Shard, shard_entry
+from san_core.shard import Shard, shard_entry
 from san_core.texture_set import unit_number
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,11 @@ from components.step import Input, Output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from san_core.imageset import ImageSet, Record
+    from san_core.imageset import ImageSet
     from san_core.model.san import SAN
     from san_core.page import Section
     from san_core.recipe import Recipe
+    from san_core.shard import Record
     from san_core.training import TrainingData
 
 log = logging.getLogger(__name__)

@@ -16,12 +16,13 @@ from components.checkpoint import Checkpoint
 from components.machine import device
 from san_core import page
 from san_core.data.cache import File, cache_images, cache_textures, rows_of
-from san_core.imageset import ImageSet, Record
+from san_core.imageset import ImageSet
 from san_core.model import weights
 from san_core.model.san import SAN, build
 from san_core.page import Section
 from san_core.pixels import Pixels, resize
 from san_core.recipe import Recipe
+from san_core.shard import Record
 from san_core.training import EpochReport, TrainingData, fit
 
 log = logging.getLogger(__name__)

@@ -14,156 +14,32 @@ complaint; a set that is unfinished or damaged is refused by a line naming the s
 """
 
 import hashlib
-import io
 import json
 import os
-import tarfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, Self
 
 from san_core.pixels import contact_sheet, decode, encode_png
+from san_core.shard import (
+    MAX_SHARD,
+    Item,
+    Record,
+    canonical_json,
+    number_of_shards,
+    pack,
+    records_of,
+    sha256,
+    shard_entry,
+)
 
 FORMAT = "san-imageset"
 VERSION = 1
-MAX_SHARD = 1000
-SPLITS = ("train", "val", "query", "gallery", "multi", "images")
-_TAR_BLOCK = 512
 _MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
-_RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
-
-
-class Item(NamedTuple):
-    """An image on its way into a set.
-
-    name is a relative POSIX path, unique in the set; data the bytes of a JPEG or PNG file; pid and
-    camid are None where unknown, camid counts from 0; fields is whatever else is known of the
-    image, as JSON.
-    """
-
-    name: str
-    data: bytes
-    pid: int | None
-    camid: int | None
-    split: str
-    fields: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True)
-class Record:
-    """An image in a set: what is known of it, and where its bytes lie (shard, offset, size)."""
-
-    name: str
-    pid: int | None
-    camid: int | None
-    split: str
-    shard: int
-    offset: int
-    size: int
-    sha256: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Shard(NamedTuple):
-    """A packed shard: a tar, which lies in a file, and its sidecar, to be written after it."""
-
-    tar_name: str
-    tar: Path
-    size: int
-    sha256: str
-    sidecar_name: str
-    sidecar: bytes
-
-
-def canonical_json(value: Any) -> bytes:
-    """The one spelling of a JSON value, for hashing and for files that must not vary."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
-
-
-def sha256(data: bytes) -> str:
-    """The sha256 of some bytes, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard:
-    """Pack images into shard `number` (from 0) of `total`, its tar in the file `path`.
-
-    The images are taken one by one, as they are made; memory holds none but the last.
-
-    Raises:
-        ValueError: there are no images or more than MAX_SHARD, or one has an impossible name or
-            an unknown split.
-    """
-    images = []
-    with path.open("wb") as file:
-        content = _Hashed(file)
-        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for item in items:
-                _check_item(item)
-                images.append(_described(item, content.tell() + _TAR_BLOCK))
-                info = tarfile.TarInfo(item.name)
-                info.size = len(item.data)
-                try:
-                    tar.addfile(info, io.BytesIO(item.data))
-                except ValueError as error:
-                    raise ValueError(f"image {item.name!r}: {error}") from error
-        size, digest = content.tell(), content.hexdigest()
-    if not 1 <= len(images) <= MAX_SHARD:
-        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {len(images)}")
-    stem = f"shards/{number:05d}-of-{total:05d}.{digest[:12]}"
-    sidecar = {"tar": f"{stem}.tar", "size": size, "sha256": digest, "images": images}
-    return Shard(f"{stem}.tar", path, size, digest, f"{stem}.json", canonical_json(sidecar))
-
-
-class _Hashed(io.RawIOBase):
-    """A file that is written from its beginning to its end, and hashed on the way."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def write(self, data: Any) -> int:
-        self._hash.update(data)
-        written = self._file.write(data)
-        self._size += written
-        return written
-
-    def tell(self) -> int:
-        return self._size
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
-def _described(item: Item, offset: int) -> dict[str, Any]:
-    """What a sidecar says of an image whose bytes begin at `offset` of the tar."""
-    return {
-        **item.fields,
-        "name": item.name,
-        "pid": item.pid,
-        "camid": item.camid,
-        "split": item.split,
-        "offset": offset,
-        "size": len(item.data),
-        "sha256": sha256(item.data),
-    }
-
-
-def _check_item(item: Item) -> None:
-    path = PurePosixPath(item.name)
-    if not item.name or path.is_absolute() or ".." in path.parts or str(path) != item.name:
-        raise ValueError(f"image name {item.name!r} is not a plain relative path")
-    if item.split not in SPLITS:
-        raise ValueError(f"image {item.name}: split {item.split!r} is none of {', '.join(SPLITS)}")
-    if clash := set(item.fields) & set(_RECORD_KEYS):
-        raise ValueError(f"image {item.name}: field {min(clash)!r} is the format's own")
 
 
 def manifest(
@@ -209,20 +85,6 @@ def manifest(
         "splits": counts,
         "provenance": dict(provenance),
         "shards": shards,
-    }
-
-
-def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
-    """What a manifest says of a shard, from the name and the bytes of its sidecar."""
-    content = json.loads(sidecar)
-    return {
-        "tar": content["tar"],
-        "size": content["size"],
-        "sha256": content["sha256"],
-        "sidecar": name,
-        "sidecar_size": len(sidecar),
-        "sidecar_sha256": sha256(sidecar),
-        "images": len(content["images"]),
     }
 
 
@@ -278,19 +140,6 @@ def write(
     content = manifest(sidecars, provenance=provenance)
     (path / "manifest.json").write_bytes(manifest_bytes(content))
     return content
-
-
-def number_of_shards(total: int, shard_size: int) -> int:
-    """How many shards `total` images take.
-
-    Raises:
-        ValueError: there are no images, or the shard size is not within 1 to MAX_SHARD.
-    """
-    if not 1 <= shard_size <= MAX_SHARD:
-        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {shard_size}")
-    if total < 1:
-        raise ValueError("an image set needs at least one image")
-    return -(-total // shard_size)
 
 
 def preview_name(number: int) -> str:
@@ -454,23 +303,3 @@ def _expect_file(path: Path, name: str) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"{path}: shard file {name} is missing")
     return file
-
-
-def records_of(
-    sidecar: bytes, shard: int, content: Mapping[str, Any], *, where: str
-) -> list[Record]:
-    """The images of shard number `shard` of a manifest, from the bytes of its sidecar.
-
-    Raises:
-        ValueError: they are not the bytes that the manifest speaks of.
-    """
-    recorded = content["shards"][shard]
-    if sha256(sidecar) != recorded["sidecar_sha256"]:
-        raise ValueError(
-            f"{where}: shard {recorded['sidecar']} is damaged: its sha256 is not the recorded"
-        )
-    records = []
-    for image in json.loads(sidecar)["images"]:
-        known = {key: image.pop(key) for key in _RECORD_KEYS}
-        records.append(Record(**known, shard=shard, fields=image))
-    return records

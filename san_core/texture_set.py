@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from san_core.imageset import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
+from san_core.shard import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
 
 RECEIPT = "san-receipt"
 PRECISIONS = ("float32", "float16", "bfloat16")

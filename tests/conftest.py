@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from san_core.imageset import ImageSet, Item, sha256, write
+from san_core.imageset import ImageSet, write
 from san_core.pixels import Pixels, encode_jpeg, encode_png
+from san_core.shard import Item, sha256
 from tests.liar import Liar
 from tests.seaweedfs import BUCKET, Server, running
 from tests.tiny import Tiny, run_all

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from san_core.imageset import SPLITS
+from san_core.shard import SPLITS
 
 JUNK = -1
 DISTRACTOR = 0
@@ -32,7 +32,7 @@ class Labelled(Protocol):
 
     @property
     def split(self) -> str:
-        """One of `imageset.SPLITS`."""
+        """One of `shard.SPLITS`."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Listed:
     """One image of a data set, not read yet.
 
     `name` is its path inside the data set, `pid` the person (from 1; None where unknown), `camid`
-    the camera (0-based; None where unknown) and `split` one of `imageset.SPLITS`. `read()` gives
+    the camera (0-based; None where unknown) and `split` one of `shard.SPLITS`. `read()` gives
     the bytes of its file unchanged: `path.read_bytes` for a file, a function for an archive.
 
     Raises:
@@ -78,7 +78,7 @@ class Subset(NamedTuple):
 
 
 def summary(records: Iterable[Labelled]) -> dict[str, Subset]:
-    """The counts of every split that occurs, in the order of `imageset.SPLITS`."""
+    """The counts of every split that occurs, in the order of `shard.SPLITS`."""
     of_split: dict[str, list[Labelled]] = {}
     for record in records:
         of_split.setdefault(record.split, []).append(record)

@@ -19,9 +19,10 @@ import numpy as np
 from components.staging import open_set
 from components.storage import open_storage
 from components.texture_store import Finished, put_shard
-from san_core.imageset import Item, manifest, manifest_bytes, pack, write
+from san_core.imageset import manifest, manifest_bytes, write
 from san_core.model import weights
 from san_core.pixels import encode_jpeg, encode_png
+from san_core.shard import Item, pack
 from tests.benchmarks.figure import Figure
 from tests.san_core.tiny_run import tiny_model, tiny_recipe
 from tests.seaweedfs import BUCKET, running

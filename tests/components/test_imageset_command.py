@@ -84,7 +84,7 @@ def test_damaged_image_is_not_extracted(place, small_set, tmp_path, capsys):
 
 def test_sidecar_that_leads_out_of_the_folder_is_refused(small_set, tmp_path, capsys):
     """A set may come from anybody."""
-    from san_core.imageset import canonical_json, sha256
+    from san_core.shard import canonical_json, sha256
 
     shard = small_set.manifest["shards"][0]
     path = small_set.path / shard["sidecar"]

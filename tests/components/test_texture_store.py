@@ -4,7 +4,7 @@ import pytest
 
 from components.storage import LocalStorage
 from components.texture_store import delete_others, finished_units, prune, put_shard
-from san_core.imageset import Item, pack, sha256
+from san_core.shard import Item, pack, sha256
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from san_core.imageset import Record
+from san_core.shard import Record
 from san_core.texture_set import TextureSettings, share, texture_name, unit_number, units
 
 SETTINGS = TextureSettings(source="aa", dataset="bb", split="train", texture_size=64)

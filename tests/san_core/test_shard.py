@@ -1,0 +1,57 @@
+import hashlib
+import json
+import tracemalloc
+
+import pytest
+
+from san_core.shard import Item, canonical_json, pack
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../up.jpg", "a//b.jpg", "./a.jpg"])
+def test_name_that_could_leave_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="is not a plain relative path"):
+        pack([Item(name, b"", None, None, "train")], tmp_path / "x.tar", 0, total=1)
+
+
+def test_name_too_long_for_a_tar_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"image 'x{300}': name is too long"):
+        pack([Item("x" * 300, b"", None, None, "train")], tmp_path / "x.tar", 0, total=1)
+
+
+def test_unknown_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jpg: split 'test' is none of train, val, query"):
+        pack([Item("a.jpg", b"", None, None, "test")], tmp_path / "x.tar", 0, total=1)
+
+
+def test_field_that_hides_a_fixed_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="field 'size' is the format's own"):
+        pack([Item("a.jpg", b"", None, None, "train", {"size": 3})], tmp_path / "x.tar", 0, total=1)
+
+
+def test_canonical_json_does_not_depend_on_the_order_of_keys():
+    assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
+
+
+def test_shard_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a shard holds 1 to 1000 images, not 0"):
+        pack([], tmp_path / "x.tar", 0, total=1)
+
+
+def test_shard_is_described_by_what_is_in_its_file(tmp_path):
+    made = pack([Item("a.jpg", b"abc", 1, 0, "train")], tmp_path / "x.tar", 7, total=130)
+    data = (tmp_path / "x.tar").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    assert (made.tar, made.size, made.sha256) == (tmp_path / "x.tar", len(data), digest)
+    assert made.tar_name == f"shards/00007-of-00130.{digest[:12]}.tar"
+    assert made.sidecar_name == f"shards/00007-of-00130.{digest[:12]}.json"
+    (image,) = json.loads(made.sidecar)["images"]
+    assert data[image["offset"] : image["offset"] + image["size"]] == b"abc"
+
+
+def test_memory_holds_one_image_at_a_time(tmp_path):
+    items = (Item(f"{i}.jpg", bytes(200_000), 1, 0, "train") for i in range(50))
+    tracemalloc.start()
+    pack(items, tmp_path / "x.tar", 0, total=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000

@@ -51,9 +51,22 @@ def test_a_step_runs_alone_as_an_ordinary_user(cpu_image, tmp_path):
 def test_wrong_input_ends_in_one_line(cpu_image, tmp_path):
     done = _run(cpu_image, tmp_path, "prepare_reid", "--reid", "/data/reid", "--dataset", "nope")
     assert done.returncode == 1
-    assert (
-        done.stderr.strip() == "prepare_reid: no data set 'nope'; there are synthetic, market1501"
-    )
+    assert "prepare_reid: no data set 'nope'; there are synthetic, market1501" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.s3
+def test_a_step_in_a_container_gives_its_artifact_to_a_bucket(cpu_image, s3, s3_server):
+    """As docker/compose.yaml runs it; here the server is on the host's loopback."""
+    keys = [f"--env={name}={value}" for name, value in s3_server.environment.items()]
+    run = ["docker", "run", "--rm", "--network=host", *keys, cpu_image, *PYTHON]
+    made = [*("make_pit", "--pit", f"{s3}/pit", "--textures", "3", "--meshes", "2")]
+    made += ["--image-height", "64", "--texture-size", "32"]
+    done = subprocess.run([*run, *made], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    looked = [*run, "imageset", "verify", f"{s3}/pit/images"]
+    done = subprocess.run(looked, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("whole: 6 images in 1 shards"), done.stderr
 
 
 def test_image_has_no_entrypoint_and_no_torch(cpu_image):

@@ -160,10 +160,11 @@ def main() -> None:
     port = int(os.environ.get("S3_PORT", "8333"))
     if not _is_free(port):
         sys.exit(f"make s3: port {port} is taken; choose another: make s3 S3_PORT=8444")
+    for name in (signal.SIGINT, signal.SIGTERM):  # also where a shell's job ignores them
+        signal.signal(name, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory(prefix="san-s3-") as folder,
         running(Path(folder, "data"), port=port) as server,
-        contextlib.suppress(KeyboardInterrupt),
     ):
         print(f"SeaweedFS on {server.endpoint} with an empty bucket {BUCKET}; Ctrl-C ends it and")
         print("deletes what it was given. In another shell:\n")

@@ -87,7 +87,9 @@ def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard
     images = []
     with path.open("wb") as file:
         content = _Hashed(file)
-        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(
+            fileobj=content, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=1 << 20
+        ) as tar:
             for item in items:
                 _check_item(item)
                 images.append(_described(item, content.tell() + _TAR_BLOCK))

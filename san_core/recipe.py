@@ -19,6 +19,7 @@ Optimizer = Literal["amsgrad", "adamw", "adam"]
 Schedule = Literal["multistep", "cosine"]
 Crop = Literal["none", "pad", "translate"]
 Init = Literal["none", "generator"]
+Plan = Literal["published", "light"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,10 @@ class Recipe:
     skips: bool = (
         True  # add encoder maps into the decoder: official code yes, the paper's figure no
     )
-    decoder_width: float = 1.0  # multiplies every decoder channel count; 0.5 is the light plan
+    # "published": 512-256-64-32-16 channels for ResNet-50; "light": 256-128-64-32-16, since most of
+    # the decoder's arithmetic lies in its widest maps
+    decoder_plan: Plan = "published"
+    decoder_width: float = 1.0  # multiplies every channel count of the plan
     pretrained: str = "none"  # "none", "imagenet", or the path of a .pth or .safetensors file
     init: Init = "none"  # "generator": start from SAN-PG's encoder and decoder
 

@@ -63,6 +63,10 @@ class Recipe:
     batch_size: int = 64  # images a batch where no triplet is formed (SAN-PG): plain shuffling
     epochs: int = 60  # passes over the training set, warm-up included
     checkpoint_every: int = 1  # epochs between two states handed out for saving
+    eval_every: int = 0  # epochs between two scores of a validation split; 0: none
+    # a batch of PIT (L_Rec alone, batch_size pictures) after so many others; 0: none. The paper
+    # mixes such batches in, the official code does not
+    pit_every: int = 0
 
     # Optimisation
     optimizer: Optimizer = "adam"
@@ -73,6 +77,13 @@ class Recipe:
     milestones: tuple[int, ...] = ()  # epochs, warm-up included, at which multistep multiplies lr
     gamma: float = 0.1  # the factor of a milestone
     warmup_epochs: float = 0.0  # epochs of linear growth of lr from 0
+    clip_norm: float = 0.0  # longest gradient, in its L2 norm over all weights; 0: not clipped
+    # As the official code steps: L_ID and L_Triplet by `optimizer`, L_Rec and L_TR by an Adam of
+    # their own on encoder and decoder. An ablation; `decoder_lr` is not used with it
+    two_step: bool = False
+    texture_lr: float = 1e-5  # of that Adam, constant; official 1e-5
+    # Over the batch of all processes that train together; without it each normalises its own share
+    sync_batchnorm: bool = True
 
     # Augmentation, drawn for every image by itself
     flip: float = 0.5  # probability of a horizontal mirror; official 0.5
@@ -115,6 +126,12 @@ class Recipe:
             f"crop_pad {self.crop_pad} must be below image_height and image_width "
             f"({self.image_height}x{self.image_width}), or a crop may show nothing of the image": (
                 self.crop == "pad" and self.crop_pad >= min(self.image_size)
+            ),
+            "two_step parts ReID from texture losses: it needs w_id or w_tri, and w_rec or w_tr": (
+                self.two_step and not (self.identities and self.decoder)
+            ),
+            "pit_every is for batches of L_Rec beside others: it needs w_rec, and w_id or w_tri": (
+                self.pit_every > 0 and not (self.identities and self.w_rec > 0)
             ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.identities
@@ -179,11 +196,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (2, 65536),
     "epochs": (1, 100_000),
     "checkpoint_every": (1, 100_000),
+    "eval_every": (0, 100_000),
+    "pit_every": (0, 1_000_000),
     "lr": (0, 10),
     "decoder_lr": (0, 10),
     "weight_decay": (0, 10),
     "gamma": (0, 1),
     "warmup_epochs": (0, 100_000),
+    "clip_norm": (0, 1e6),
+    "texture_lr": (0, 10),
     "flip": (0, 1),
     "crop_pad": (0, 512),
     "erasing": (0, 1),

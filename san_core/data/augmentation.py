@@ -91,7 +91,7 @@ def normalise(images: Tensor) -> Tensor:
     return normalised.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Views:
+def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip: int = 0) -> Views:
     """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
 
     What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
@@ -101,9 +101,10 @@ def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Vi
         images: uint8, on any device.
         recipe: its flip, crop, crop_pad and erasing.
         generator: a CPU generator.
+        skip: images of the batch that come before these and are another process's.
     """
-    table = torch.rand(len(images), len(_Draw._fields), generator=generator)
-    draws = [_Draw(*row) for row in table.tolist()]
+    table = torch.rand(skip + len(images), len(_Draw._fields), generator=generator)
+    draws = [_Draw(*row) for row in table[skip:].tolist()]
     mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8, device=images.device)
     views = _cropped(images, draws, recipe, mean)
     for view, draw in zip(views, draws, strict=True):

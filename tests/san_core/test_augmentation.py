@@ -52,6 +52,15 @@ def test_with_everything_off_an_image_is_only_normalised():
     torch.testing.assert_close(views(noise()).images, normalise(noise()))
 
 
+@pytest.mark.parametrize("crop", ["translate", "pad"])
+def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
+    whole = augment(noise(), settings, generator=generator())
+    share = augment(noise()[40:], settings, generator=generator(), skip=40)
+    assert torch.equal(share.images, whole.images[40:])
+    assert torch.equal(share.flipped, whole.flipped[40:])
+
+
 def test_equal_generators_give_equal_views():
     full = {"flip": 0.5, "crop": "translate", "erasing": 0.5}
     assert torch.equal(views(noise(), **full).images, views(noise(), **full).images)

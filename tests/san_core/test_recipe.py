@@ -69,6 +69,11 @@ def test_the_order_of_overrides_does_not_matter():
         ("pretrained=", "pretrained is empty"),
         ("crop_pad=32", "crop_pad 32 must be below image_height and image_width (64x32)"),
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
+        ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),
+        ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
+        ("pit_every=1 w_rec=0 w_tr=1", "pit_every is for batches of L_Rec beside others: it nee"),
+        ("pit_every=1 w_id=0 w_tri=0", "pit_every is for batches of L_Rec beside others"),
+        ("decoder_plan=dark", "recipe decoder_plan is 'dark': must be one of published, light"),
     ],
 )
 def test_a_wrong_override_is_named(words, message):

@@ -138,23 +138,20 @@ class _WholeBatchNorm(_BatchNorm):
         made.num_batches_tracked = norm.num_batches_tracked
         return made.train(norm.training)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, maps: Tensor) -> Tensor:
         if not self.training:
             return functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+                maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        dims = [0, *range(2, input.dim())]
-        one = [1, -1] + [1] * (input.dim() - 2)
-        n = input.numel() // input.shape[1] * distributed.get_world_size()
-        mean: Tensor = _Summed.apply(input.sum(dims)) / n  # (C,)
-        centred = input - mean.view(one)
+        x = maps.to(self.weight.dtype)  # half precision would lose the sums
+        dims, one = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
+        n = x.numel() // x.shape[1] * distributed.get_world_size()
+        mean: Tensor = _Summed.apply(x.sum(dims)) / n  # (C,)
+        centred = x - mean.view(one)
         variance: Tensor = _Summed.apply((centred * centred).sum(dims)) / n  # (C,)
         self._track(mean.detach(), variance.detach() * n / (n - 1))
         scale: Tensor = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale.view(one) + self.bias.view(one)
-
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
-        pass  # 1-d and 2-d maps alike
+        return (centred * scale.view(one) + self.bias.view(one)).to(maps.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None

@@ -46,6 +46,7 @@ class Mirror(NamedTuple):
     texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
     shares: Tensor  # (n,) float32, what each counts; a texel's add up to 1
     starts: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
+    moves: bool  # whether every texel is one other as it is, so that nothing is averaged
 
     @classmethod
     def of(cls, matrix: csr_array, device: torch.device | str) -> "Mirror":
@@ -54,11 +55,14 @@ class Mirror(NamedTuple):
             torch.from_numpy(matrix.indices.astype(np.int64)).to(device),
             torch.from_numpy(matrix.data.astype(np.float32)).to(device),
             torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device),
+            bool((np.diff(matrix.indptr) == 1).all() and (matrix.data == 1).all()),
         )
 
     def __call__(self, textures: Tensor) -> Tensor:
-        """Mirrored textures; float32 (B, T * T, C), in and out."""
-        table = textures.transpose(0, 1).flatten(1)  # (T * T, B * C)
+        """Mirrored textures, uint8 (B, T * T, C): float32, or bytes if nothing is averaged."""
+        if self.moves:
+            return textures.index_select(1, self.texels)
+        table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
         # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
         mirrored = functional.embedding_bag(
             self.texels, table, self.starts, mode="sum", per_sample_weights=self.shares
@@ -86,9 +90,9 @@ def normalise(images: Tensor) -> Tensor:
     # A row of pixels is one long vector: broadcasting over three colours would be slow.
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
     std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
-    rows = images.reshape(batch, height, width * 3).float()
-    normalised = torch.addcmul(-mean / std, rows, 1 / (255 * std))
-    return normalised.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+    rows = images.reshape(batch, height, width * 3).to(mean.dtype, copy=True)
+    torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows)
+    return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
 def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip: int = 0) -> Views:
@@ -122,9 +126,10 @@ def texture_targets(textures: Tensor, flipped: Tensor, *, mirror: Mirror | None)
     textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror: of the textures' atlas and size; where
     it is unknown (None), flipped samples are marked as not to be kept.
     """
-    targets = textures.flatten(1, 2).float()  # (B, T * T, 3)
+    texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    targets = texels.float()
     if mirror is not None and flipped.any():
-        targets[flipped] = mirror(targets[flipped])
+        targets[flipped] = mirror(texels[flipped]).float()
     targets.mul_(1 / 127.5).sub_(1)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
     return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)

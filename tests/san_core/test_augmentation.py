@@ -174,3 +174,19 @@ def test_texture_targets_span_minus_one_to_one():
     textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
     made = texture_targets(textures, torch.zeros(2).bool(), mirror=None).textures
     assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]
+
+
+def test_texels_that_only_move_are_mirrored_as_averages_are():
+    moved = Mirror.of(left_for_right(4), "cpu")
+    textures = noise(3, 4, 4).flatten(1, 2)
+    assert moved.moves
+    assert torch.equal(moved(textures).float(), moved._replace(moves=False)(textures))
+    halves = csr_array(np.full((16, 16), 1 / 16, np.float32))
+    assert not Mirror.of(halves, "cpu").moves
+
+
+def test_normalising_leaves_the_pixels_alone():
+    images = noise()
+    before = images.clone()
+    normalise(images)
+    assert torch.equal(images, before)

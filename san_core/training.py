@@ -343,6 +343,8 @@ def _check(
         raise ValueError(
             f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
         )
+    if recipe.two_step and world().size > 1:
+        raise ValueError("two_step trains in one process: its two gradients are not averaged")
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")

@@ -56,6 +56,7 @@ def figures() -> Iterator[Figure]:
         seconds = _seconds({name: make(folder) for name, make in PATHS.items()})
         yield _ratio("data_path_vs_official", seconds["official_data"], seconds["data"])
         yield _ratio("data_path_light_vs_official", seconds["official_data"], seconds["light_data"])
+        yield _ratio("data_path_host_vs_official", seconds["official_data"], seconds["host_data"])
         yield from (
             Figure(f"training.{n}_images_per_cpu_second", READ / s, "1/s")
             for n, s in seconds.items()
@@ -145,8 +146,11 @@ def _official_data(_: Path) -> Work:
     return work
 
 
-def _data(folder: Path, words: str) -> Work:
-    """The epoch's share of our path: files have been decoded once into the memory map."""
+def _data(folder: Path, words: str, *, device: bool = False) -> Work:
+    """The epoch's share of our path: files have been decoded once into the memory map.
+
+    With a `device` that augments, the processor does no more than pick the rows.
+    """
     settings = with_overrides(recipe("cuhk03"), words)
     size, texels = settings.image_size, settings.texture_size
     files = [File(f"{i}", data) for i, data in enumerate(_jpegs(260, 100))]
@@ -156,6 +160,9 @@ def _data(folder: Path, words: str) -> Work:
     mirror = Mirror.of(mirror_matrix(texels), "cpu")
     rows = np.random.default_rng(0).permutation(READ)
     generator = torch.Generator().manual_seed(0)
+
+    if device:
+        return lambda: (images[rows], textures[rows])
 
     def work() -> None:
         views = augment(torch.from_numpy(images[rows]), settings, generator=generator)
@@ -235,6 +242,7 @@ PATHS: dict[str, Callable[[Path], Work]] = {
     "official_data": _official_data,
     "data": lambda folder: _data(folder, ""),
     "light_data": lambda folder: _data(folder, LIGHT),
+    "host_data": lambda folder: _data(folder, "", device=True),
 }
 INFERENCE = {
     "official_inference": _official_inference,

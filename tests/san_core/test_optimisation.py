@@ -15,11 +15,11 @@ WEIGHTS = {"id": 1.0, "tri": 0.5, "rec": 2.0, "tr": 0.1}
 CANCELLED = ("encoder.head.0.bias", "decoder.reduce.0.bias", "decoder.skips")
 
 
-def made(words):
-    """Model and optimisation, with the learning rates at their peak."""
+def made(words, *, scale=None):
+    """Model and optimisation, with the learning rates at their peak; losses scaled if asked."""
     settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
     model = tiny_model(settings).train()
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     steps = optimisation.optimisation(model, settings, scaler)
     steps.set_learning_rate(1.0)
     return settings, model, steps
@@ -144,6 +144,27 @@ def test_gradients_shorter_than_that_are_left_alone():
     others.step(terms_of(plain), WEIGHTS)
     for one, other in zip(clipped.parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("words", ["", "two_step=true"])
+@pytest.mark.parametrize("clip", ["clip_norm=0", "clip_norm=0.01"])
+def test_losses_scaled_for_float16_give_the_same_steps(words, clip):
+    _, model, steps = made(f"{words} {clip}", scale=1024.0)
+    _, twin, plain = made(f"{words} {clip}")
+    for _ in range(2):
+        loss = steps.step(terms_of(model), WEIGHTS)
+        assert loss.item() == pytest.approx(plain.step(terms_of(twin), WEIGHTS).item(), rel=1e-4)
+    assert_same(model, twin)
+
+
+@pytest.mark.parametrize("words", ["", "two_step=true", "clip_norm=1"])
+def test_gradients_that_overflow_float16_are_skipped_and_the_scale_is_halved(words):
+    _, model, steps = made(words, scale=1024.0)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    huge = {name: term * 1e38 for name, term in terms_of(model).items()}
+    steps.step(huge, WEIGHTS)
+    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+    assert steps.state_dict()["scaler"]["scale"] == 512.0
 
 
 @pytest.mark.parametrize("words", ["", "two_step=true"])

@@ -17,7 +17,9 @@ def test_every_recipe_survives_json(name):
 
 
 def test_an_unknown_recipe_lists_what_exists():
-    with pytest.raises(ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, cuhk03-rec, c"):
+    with pytest.raises(
+        ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, cuhk03-rec, c"
+    ):
         recipe("cuhk")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from san_core import training
 from san_core.data import augmentation
+from san_core.distributed import World
 from tests.san_core.tiny_run import SHIPPED, left_for_right, tiny_data, tiny_model, tiny_recipe
 
 
@@ -230,6 +231,19 @@ def test_a_score_that_is_not_finite_stops_the_run():
 def test_a_validation_and_its_interval_come_together(words, evaluate, message):
     with pytest.raises(ValueError, match=message):
         run(tiny_recipe("demo-baseline", words), evaluate=evaluate)
+
+
+def test_two_steps_are_not_for_several_processes(monkeypatch):
+    monkeypatch.setattr(training, "world", lambda: World(rank=0, size=2))
+    with pytest.raises(ValueError, match="two_step trains in one process: its two gradients"):
+        run(tiny_recipe("demo", "two_step=true"))
+
+
+def test_batches_without_equal_shares_are_refused(monkeypatch):
+    monkeypatch.setattr(training, "world", lambda: World(rank=0, size=3))
+    monkeypatch.setattr(training, "parallel", lambda model, *_: model)
+    with pytest.raises(ValueError, match="a batch of 4 identities of 2 images has no equal shares"):
+        run(tiny_recipe("demo-baseline"))
 
 
 def test_pit_batches_come_in_between_and_bring_their_own_term():

@@ -309,6 +309,14 @@ def test_a_compiled_network_trains_as_it_is(monkeypatch):
     assert set(model.state_dict()) == set(tiny_model(settings).state_dict())
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_it_is_with_a_real_compiler():
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0.9 pit_every=3")
+    plain, compiled = run(settings)[1], run(settings, compiled=True)[1]
+    assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert compiled[0].terms == pytest.approx(plain[0].terms, rel=1e-3)
+
+
 def test_a_gradient_that_is_not_finite_stops_a_clipped_run():
     settings = tiny_recipe("demo-pg", "clip_norm=1")
     model = tiny_model(settings)

@@ -127,9 +127,11 @@ def texture_targets(textures: Tensor, flipped: Tensor, *, mirror: Mirror | None)
     it is unknown (None), flipped samples are marked as not to be kept.
     """
     texels = textures.flatten(1, 2)  # (B, T * T, 3)
-    targets = texels.float()
-    if mirror is not None and flipped.any():
-        targets[flipped] = mirror(texels[flipped]).float()
+    chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
+    if mirror is not None and len(chosen):
+        mirrored = mirror(texels.index_select(0, chosen))
+        texels = texels.to(mirrored.dtype).index_copy(0, chosen, mirrored)
+    targets = texels.to(torch.float32, copy=True)
     targets.mul_(1 / 127.5).sub_(1)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
     return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)
@@ -165,7 +167,8 @@ def _translated(images: Tensor, draws: list[_Draw]) -> Tensor:
     if not chosen:
         return views
     tall, wide = round(height * _ENLARGE), round(width * _ENLARGE)
-    for i, large in zip(chosen, _resized(images[chosen], (tall, wide)), strict=True):
+    enlarged = _resized(torch.stack([images[i] for i in chosen]), (tall, wide))
+    for i, large in zip(chosen, enlarged, strict=True):
         top = _whole(draws[i].crop_row, tall - height)
         left = _whole(draws[i].crop_column, wide - width)
         views[i] = large[top : top + height, left : left + width]

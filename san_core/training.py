@@ -343,11 +343,23 @@ def _check(
         raise ValueError(
             f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
         )
+    _check_shares(data, recipe, world().size)
     if recipe.two_step and world().size > 1:
         raise ValueError("two_step trains in one process: its two gradients are not averaged")
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
+
+
+def _check_shares(data: TrainingData, recipe: Recipe, size: int) -> None:
+    """Raise ValueError unless every batch has equal shares for `size` processes."""
+    images = [len(data.images)] if data.pit is None else [len(data.images), len(data.pit.images)]
+    if recipe.triplets:
+        batch, together = np.arange(recipe.images_per_batch), recipe.images_per_identity
+        sampler.shard(batch, rank=0, size=size, together=together)
+        images = images[1:]
+    for count in images:
+        sampler.shard(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
 
 
 def _mismatch(name: str, found: Any, expected: Any) -> str:

@@ -239,11 +239,20 @@ def test_two_steps_are_not_for_several_processes(monkeypatch):
         run(tiny_recipe("demo", "two_step=true"))
 
 
-def test_batches_without_equal_shares_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("demo-baseline", "", "a batch of 4 identities of 2 images has no equal shares for 3 proc"),
+        ("demo-pg", "", "a batch of 8 images has no equal shares for 3 processes"),
+        ("demo", "identities_per_batch=6 pit_every=1", "a batch of 8 images has no equal shares"),
+    ],
+)
+def test_batches_without_equal_shares_are_refused_by_the_call(monkeypatch, name, words, message):
+    settings = tiny_recipe(name, words)
+    data, model = tiny_data(pit=settings.pit_every > 0), tiny_model(settings)
     monkeypatch.setattr(training, "world", lambda: World(rank=0, size=3))
-    monkeypatch.setattr(training, "parallel", lambda model, *_: model)
-    with pytest.raises(ValueError, match="a batch of 4 identities of 2 images has no equal shares"):
-        run(tiny_recipe("demo-baseline"))
+    with pytest.raises(ValueError, match=message):
+        training.fit(model, data, settings, seed=0, device="cpu")
 
 
 def test_pit_batches_come_in_between_and_bring_their_own_term():

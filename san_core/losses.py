@@ -20,7 +20,11 @@ def identity_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor
 
     The target is (1 - smoothing) on the person plus smoothing / identities on everyone, as in the
     official code (cross_entropy_loss.py:21). logits: (B, identities).
+
+    Raises:
+        ValueError: there is not one label a sample.
     """
+    _check_labels("L_ID", logits, labels)
     return _finite(
         "L_ID", functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
     )
@@ -35,8 +39,10 @@ def batch_hard_triplet(
     (Hermans et al. 2017, eq. 5). embeddings: (B, D), L2-normalised first if `normalize`.
 
     Raises:
-        ValueError: a person appears once in the batch, or there is only one person.
+        ValueError: a person appears once in the batch, there is only one person, or there is not
+            one label a sample.
     """
+    _check_labels("L_Triplet", embeddings, labels)
     same = _same_person("L_Triplet", labels)
     x = functional.normalize(embeddings.float()) if normalize else embeddings.float()
     # The floor keeps the gradient of the root finite for identical images (official: 1e-12).
@@ -56,12 +62,21 @@ def reconstruction_loss(textures: Tensor, targets: Tensor, *, keep: Tensor | Non
     Raises:
         ValueError: the shapes differ.
     """
+    return mean_reconstruction(reconstruction_errors(textures, targets), keep=keep)
+
+
+def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
+    """Each sample's mean absolute difference, (B,): what `reconstruction_loss` averages."""
     if textures.shape != targets.shape:
         raise ValueError(
             f"L_Rec: textures are {tuple(textures.shape)} but targets {tuple(targets.shape)}"
         )
-    per_sample = (textures.float() - targets).abs().mean(dim=(1, 2, 3))  # (B,)
-    return _finite("L_Rec", _mean_of_kept(per_sample, keep))
+    return (textures.float() - targets).abs().mean(dim=(1, 2, 3))
+
+
+def mean_reconstruction(errors: Tensor, *, keep: Tensor | None) -> Tensor:
+    """L_Rec from the errors (B,) of its samples, which several processes may have computed."""
+    return _finite("L_Rec", _mean_of_kept(errors, keep))
 
 
 def triplet_reid_constraint(
@@ -75,10 +90,12 @@ def triplet_reid_constraint(
     the samples that take part; anchors left without a pair do not count.
 
     Raises:
-        ValueError: no maps, a person appears once in the batch, or there is only one person.
+        ValueError: no maps, a person appears once in the batch, there is only one person, or there
+            is not one label a sample.
     """
     if not maps:
         raise ValueError("L_TR: no decoder maps; the network has no decoder")
+    _check_labels("L_TR", maps[0], labels)
     same = _same_person("L_TR", labels)
     kept = torch.ones_like(labels, dtype=torch.bool) if keep is None else keep
     both = kept[:, None] & kept[None, :]
@@ -111,6 +128,14 @@ def _squared_distances(x: Tensor) -> Tensor:
         x = x - x.mean(dim=0, keepdim=True).detach()
         squares = (x * x).sum(dim=1)
         return (squares[:, None] + squares[None, :] - 2 * (x @ x.T)).clamp(min=0)
+
+
+def _check_labels(loss: str, samples: Tensor, labels: Tensor) -> None:
+    if labels.shape != samples.shape[:1]:
+        raise ValueError(
+            f"{loss}: labels of shape {tuple(labels.shape)} for {len(samples)} samples, "
+            "must be one identity a sample"
+        )
 
 
 def _same_person(loss: str, labels: Tensor) -> Tensor:

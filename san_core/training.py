@@ -1,93 +1,49 @@
 """One training loop for SAN, its baseline and SAN-PG: the recipe's losses tell them apart.
 
-`L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR`, one backward and one optimiser step per
-batch. On one CPU machine with one number of threads, equal seeds give equal bytes, undisturbed or
-resumed. Legend: N images, B batch, H W rows and columns, M textures, T texels a side.
+On one CPU machine with one number of threads, equal seeds give equal bytes, undisturbed or resumed:
+batches and augmentation follow from (seed, epoch, batch), so a position is all there is to resume.
+Legend: B batch.
 """
 
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 
-from san_core import losses
+from san_core import losses, objective, schedule
 from san_core.data import augmentation, sampler
+from san_core.data.training_data import TrainingData as TrainingData
+from san_core.data.training_data import check_data
+from san_core.distributed import any_of, of_the_first, parallel, world
 from san_core.model.encoder import channels_last
 from san_core.model.san import SAN, SANOutput
-from san_core.pixels import Pixels
+from san_core.optimisation import optimisation
+from san_core.precision import Precision, autocast_type
 from san_core.recipe import Recipe
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """What training reads. Arrays may be memory maps; nothing is copied but the batch at hand.
-
-    Raises ValueError if the arrays do not belong together.
-    """
-
-    images: Pixels  # (N, H, W, 3) RGB
-    labels: NDArray[np.int64] | None = None  # (N,), classes 0 ... C-1; None: no identities known
-    textures: Pixels | None = None  # (M, T, T, 3) RGB, each distinct texture once
-    texture_index: NDArray[np.int64] | None = None  # (N,), the row of an image's texture
-    mirror: csr_array | None = None  # (T * T, T * T), mirror_matrix of the textures' atlas
-
-    def __post_init__(self) -> None:
-        n = len(self.images)
-        if (self.textures is None) != (self.texture_index is None):
-            raise ValueError("textures and texture_index come together: one of them is missing")
-        if self.labels is not None:
-            if len(self.labels) != n:
-                raise ValueError(f"{len(self.labels)} labels for {n} images")
-            classes = np.unique(self.labels)
-            if not np.array_equal(classes, np.arange(len(classes))):
-                raise ValueError(f"labels must be 0 ... C-1, found {classes[:10].tolist()}")
-        if self.textures is not None and self.texture_index is not None:
-            if len(self.texture_index) != n:
-                raise ValueError(f"{len(self.texture_index)} texture rows for {n} images")
-            wrong = (self.texture_index < 0) | (self.texture_index >= len(self.textures))
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                raise ValueError(
-                    f"image {row} has texture row {self.texture_index[row]}, "
-                    f"but there are {len(self.textures)} textures"
-                )
-            texels = self.textures.shape[1] * self.textures.shape[2]
-            if self.mirror is not None and self.mirror.shape != (texels, texels):
-                raise ValueError(
-                    f"the mirror is of {self.mirror.shape[0]} texels, textures have {texels}"
-                )
-
-    @property
-    def num_classes(self) -> int:
-        """Distinct identities; 0 where none are known."""
-        return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
 class EpochReport(NamedTuple):
     """Means over one epoch."""
 
     epoch: int  # epochs finished, 1 ... recipe.epochs
-    loss: float  # the weighted sum that was minimised
-    terms: dict[str, float]  # unweighted: "id", "tri", "rec", "tr", those that count
+    loss: float  # the weighted sum that was minimised, PIT batches aside
+    terms: dict[str, float]  # unweighted: "id", "tri", "rec", "tr", "pit", those that count
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
     seconds: float  # wall time
+    score: float | None = None  # of the validation split, where one was due
 
 
-class _Batch(NamedTuple):
-    images: Tensor  # (B, 3, H, W)
-    labels: Tensor | None  # (B,)
-    targets: augmentation.Targets | None
+class Stopped(Exception):  # noqa: N818 - nothing is wrong: training was asked to stop, and did
+    """Training stopped because `stop` said so, after its state was handed to `on_state`."""
 
 
 def fit(
@@ -99,68 +55,97 @@ def fit(
     device: torch.device | str,
     state: State | None = None,
     on_state: Callable[[State], None] | None = None,
+    evaluate: Callable[[SAN], float] | None = None,
+    stop: Callable[[], bool] | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> Iterator[EpochReport]:
     """Train `model` in place, yielding a report after every epoch.
 
-    Everything is checked by the call itself; training happens as the reports are drawn.
+    Everything is checked by the call itself; training happens as the reports are drawn. Where
+    torch.distributed has been initialised, each process calls this alike, with a network of equal
+    weights, and trains on its share of every batch (see `san_core.distributed`).
 
     Args:
         model: the network of `recipe`; moved to `device`, left in training mode.
-        data: labels where the recipe has identity losses, textures where it has a decoder.
+        data: labels where the recipe has identity losses, textures where it has a decoder, PIT
+            where it mixes such batches in.
         recipe: what to learn and how.
         seed: of batches and augmentation; torch's own generators are never used.
-        device: mixed precision is used on CUDA alone.
+        device: where to train.
         state: what `on_state` was given by an earlier run of the same recipe, seed, number of
-            images and precision; training goes on after its epoch. Readable by
+            images and precision; training goes on where it was. Readable by
             torch.load(weights_only=True).
-        on_state: called every `checkpoint_every` epochs and at the end, before the epoch's report.
-            The state refers to the live weights: save or copy it before returning.
+        on_state: called every `checkpoint_every` epochs, at the end and before `Stopped`, ahead of
+            the epoch's report, in every process (one copy is enough). The state refers to the live
+            weights: save or copy it before returning. Its "best" holds the epoch, score and weights
+            of the best validation so far, None where there was none.
+        evaluate: scores the network on a validation split, higher is better, every `eval_every`
+            epochs and at the end; may leave it in evaluation mode.
+        stop: asked after every batch; once it says yes, training raises `Stopped`. Several
+            processes stop together, as soon as one says yes.
+        precision: full or mixed; "auto" is mixed on CUDA alone.
+        compiled: whether torch.compile makes the network faster, after minutes of preparation.
 
     Raises:
-        ValueError: data, model, recipe or state do not belong together; while training, a loss
-            is not finite (naming epoch, batch and term).
+        ValueError: data, model, recipe, precision or state do not belong together; while training,
+            a loss, gradient or score is not finite (naming epoch, batch and term).
+        Stopped: see `stop`.
     """
-    _check(model, data, recipe)
-    run = _Run(model, data, recipe, seed, torch.device(device))
+    _check(model, data, recipe, evaluate)
+    run = _Run(model, data, recipe, seed, torch.device(device), precision)
     if state is not None:
         run.restore(state)
-    return run.epochs(on_state)
-
-
-def learning_rate(recipe: Recipe, progress: float) -> float:
-    """The share of `lr` in force after `progress` epochs (a fraction within an epoch).
-
-    Linear warm-up from 0; then gamma at every milestone passed, or half a cosine down to 0.
-    """
-    if progress < recipe.warmup_epochs:
-        return progress / recipe.warmup_epochs
-    if recipe.schedule == "multistep":
-        return float(recipe.gamma ** sum(progress >= m for m in recipe.milestones))
-    done = (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-    return (1 + math.cos(math.pi * min(1.0, done))) / 2
+    run.prepare(compiled=compiled)
+    return run.epochs(on_state, evaluate, stop)
 
 
 class _Run:
-    """Model, optimiser and their position in the schedule: what a checkpoint holds."""
+    """Model, optimisers and their position in the schedule: what a checkpoint holds."""
 
     def __init__(
-        self, model: SAN, data: TrainingData, recipe: Recipe, seed: int, device: torch.device
+        self,
+        model: SAN,
+        data: TrainingData,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
     ) -> None:
+        self.half = autocast_type(precision, device)
         channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
-        self.seed, self.device = seed, device
-        self.optimizer = _optimizer(model, recipe)
-        self.precision = _precision(device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
-        self.mirror = None if data.mirror is None else augmentation.Mirror.of(data.mirror, device)
-        self.finished = 0
+        self.seed, self.device, self.world = seed, device, world()
+        scaler = torch.amp.GradScaler(device.type, enabled=self.half is torch.float16)
+        self.optimisation = optimisation(model, recipe, scaler)
+        self.network: Callable[..., SANOutput] = model
+        self.mirror = _mirror(data, device)
+        self.pit_mirror = None if data.pit is None else _mirror(data.pit, device)
+        self.finished = self.step = 0  # epochs, and batches of the one at hand
+        self.sums = _Sums()
+        self.best: State | None = None
 
-    def epochs(self, on_state: Callable[[State], None] | None) -> Iterator[EpochReport]:
+    def prepare(self, *, compiled: bool) -> None:
+        """Make the callable that trains: several processes' and compiled, as asked."""
+        network = parallel(self.model, self.recipe, self.world, self.device)
+        self.network = torch.compile(network) if compiled else network
+
+    def epochs(
+        self,
+        on_state: Callable[[State], None] | None,
+        evaluate: Callable[[SAN], float] | None,
+        stop: Callable[[], bool] | None,
+    ) -> Iterator[EpochReport]:
         while self.finished < self.recipe.epochs:
-            report = self._epoch()
-            self.finished = report.epoch
-            due = report.epoch % self.recipe.checkpoint_every == 0
-            if on_state is not None and (due or report.epoch == self.recipe.epochs):
+            try:
+                report = self._epoch(stop)
+            except Stopped:
+                if on_state is not None:
+                    on_state(self._state())
+                raise
+            if evaluate is not None and self._due(self.recipe.eval_every):
+                report = report._replace(score=self._score(evaluate))
+            if on_state is not None and self._due(self.recipe.checkpoint_every):
                 on_state(self._state())
             yield report
 
@@ -170,9 +155,9 @@ class _Run:
             if state.get(name) != value:
                 raise ValueError(_mismatch(name, state.get(name), value))
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.finished = state["epoch"]
+        self.optimisation.load_state_dict(state["optimisation"])
+        self.finished, self.step = state["epoch"], state["step"]
+        self.sums, self.best = _Sums(**state["sums"]), state["best"]
 
     def _identity(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
@@ -181,36 +166,44 @@ class _Run:
             "recipe": recipe,
             "seed": self.seed,
             "images": len(self.data.images),
-            "precision": str(self.precision or torch.float32),
+            "pit_images": 0 if self.data.pit is None else len(self.data.pit.images),
+            "precision": str(self.half or torch.float32),
         }
 
     def _state(self) -> State:
         return {
             **self._identity(),
             "epoch": self.finished,
+            "step": self.step,
+            "sums": dataclasses.asdict(self.sums),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "optimisation": self.optimisation.state_dict(),
+            "best": self.best,
         }
 
-    def _epoch(self) -> EpochReport:
-        started = time.perf_counter()
+    def _due(self, interval: int) -> bool:
+        return self.finished % interval == 0 or self.finished == self.recipe.epochs
+
+    def _epoch(self, stop: Callable[[], bool] | None) -> EpochReport:
+        started, first = time.perf_counter(), self.step
         self.model.train()
         batches = self._batches()
-        totals = np.zeros(len(self.recipe.losses) + 1)
-        lr = 0.0
-        for step, rows in enumerate(batches):
-            progress = self.finished + step / len(batches)
-            lr = self._set_learning_rate(progress)
-            totals += self._step(rows, step, progress)
+        while self.step < len(batches):
+            self._train(batches)
+            self.step += 1
+            if stop is not None and any_of(stop(), self.world, self.device):
+                raise Stopped(f"in epoch {self.finished + 1} after batch {self.step}")
         seconds = time.perf_counter() - started
-        means = (totals / len(batches)).tolist()
+        means = self.sums.means()
+        last = self.finished + (len(batches) - 1) / len(batches)
+        done = (len(batches) - first) * batches.shape[1]
+        self.finished, self.step, self.sums = self.finished + 1, 0, _Sums()
         return EpochReport(
-            epoch=self.finished + 1,
-            loss=means[0],
-            terms=dict(zip(self.recipe.losses, means[1:], strict=True)),
-            lr=lr,
-            images_per_second=batches.size / seconds,
+            epoch=self.finished,
+            loss=means.pop("loss"),
+            terms=means,
+            lr=self.recipe.lr * schedule.learning_rate(self.recipe, last),
+            images_per_second=done / seconds,
             seconds=seconds,
         )
 
@@ -231,150 +224,142 @@ class _Run:
             epoch=self.finished,
         )
 
-    def _set_learning_rate(self, progress: float) -> float:
-        share = learning_rate(self.recipe, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * share
-        return self.recipe.lr * share
-
-    def _step(self, rows: NDArray[np.int64], step: int, progress: float) -> NDArray[np.float64]:
-        """One optimiser step; the loss and its unweighted terms."""
-        batch = self._load(rows, step)
-        with torch.autocast(
-            self.device.type, dtype=self.precision, enabled=self.precision is not None
-        ):
-            output = self.model(batch.images)
+    def _train(self, batches: NDArray[np.int64]) -> None:
+        """One step on the batch at hand, and on a PIT batch where one is due."""
+        progress = self.finished + self.step / len(batches)
+        self.optimisation.set_learning_rate(schedule.learning_rate(self.recipe, progress))
+        weights = schedule.loss_weights(self.recipe, progress)
         try:
-            terms = _terms(output, batch, self.recipe)
+            self._step(batches[self.step], weights)
+            done = self.finished * len(batches) + self.step + 1
+            if self.recipe.pit_every and done % self.recipe.pit_every == 0:
+                self._pit_step(done // self.recipe.pit_every - 1, weights)
         except losses.NonFiniteError as error:
-            raise ValueError(f"epoch {self.finished + 1} batch {step + 1}: {error}") from error
-        weights = _weights(self.recipe, progress)
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        values = torch.stack([loss, *terms.values()]).detach().double().cpu()
-        return np.asarray(values.numpy())
+            raise ValueError(f"epoch {self.finished + 1} batch {self.step + 1}: {error}") from error
 
-    def _load(self, rows: NDArray[np.int64], step: int) -> _Batch:
-        data = self.data
+    def _step(self, rows: NDArray[np.int64], weights: dict[str, float]) -> None:
+        together = self.recipe.images_per_identity if self.recipe.triplets else 1
+        batch = self._load(self.data, self.mirror, rows, together, "augmentation")
+        terms = objective.loss_terms(self._output(batch), batch, self.recipe, self.world)
+        loss = self.optimisation.step(terms, weights)
+        self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]))
+
+    def _pit_step(self, number: int, weights: dict[str, float]) -> None:
+        """A step on L_Rec of the PIT batch of that number, counted from the start of training."""
+        pit = self.data.pit
+        assert pit is not None  # checked with the recipe
+        size = min(self.recipe.batch_size, len(pit.images))
+        epoch, place = divmod(number, len(pit.images) // size)
+        seed = sampler.derived_seed(self.seed, "PIT")
+        rows = sampler.shuffled_batches(len(pit.images), batch_size=size, seed=seed, epoch=epoch)
+        batch = self._load(pit, self.pit_mirror, rows[place], 1, "PIT augmentation")
+        assert batch.targets is not None  # checked with the recipe
+        try:
+            output = self._output(batch, identities=False)
+            term = objective.reconstruction(output, batch.targets, self.world)
+            self.optimisation.step({"rec": term}, weights)
+        except losses.NonFiniteError as error:
+            raise losses.NonFiniteError(f"PIT batch: {error}") from error
+        self.sums.add(("pit",), term[None])
+
+    def _output(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+            return self.network(batch.images, identities=identities)
+
+    def _load(
+        self,
+        data: TrainingData,
+        mirror: augmentation.Mirror | None,
+        rows: NDArray[np.int64],
+        together: int,
+        purpose: str,
+    ) -> objective.Batch:
+        """This process's share of the batch of `rows`, augmented as the whole batch would be."""
+        rank, size = self.world
+        mine = sampler.shard(rows, rank=rank, size=size, together=together)
         views = augmentation.augment(
-            self._on_device(data.images[rows]),
+            self._on_device(data.images[mine]),
             self.recipe,
-            generator=_generator(self.seed, self.finished, step),
+            generator=_generator(self.seed, self.finished, self.step, purpose),
+            skip=rank * len(mine),
         )
         labels = None if data.labels is None else self._on_device(data.labels[rows])
         if not self.recipe.decoder or data.textures is None or data.texture_index is None:
-            return _Batch(views.images, labels, None)
-        textures = self._on_device(data.textures[data.texture_index[rows]])
-        targets = augmentation.texture_targets(textures, views.flipped, mirror=self.mirror)
-        return _Batch(views.images, labels, targets)
+            return objective.Batch(views.images, labels, None)
+        textures = self._on_device(data.textures[data.texture_index[mine]])
+        targets = augmentation.texture_targets(textures, views.flipped, mirror=mirror)
+        return objective.Batch(views.images, labels, targets)
+
+    def _score(self, evaluate: Callable[[SAN], float]) -> float:
+        """The validation score, alike in all processes; the weights are kept if it is the best."""
+        score = of_the_first(evaluate(self.model), self.world, self.device)
+        if not math.isfinite(score):
+            raise ValueError(f"epoch {self.finished}: the validation score is {score}")
+        if self.best is None or score > self.best["score"]:
+            weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
+            self.best = {"epoch": self.finished, "score": score, "weights": weights}
+        return score
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
 
-def _terms(output: SANOutput, batch: _Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """The loss terms that count, unweighted, in the order of `recipe.losses`."""
-    terms = {}
-    labels, targets = batch.labels, batch.targets
-    if recipe.w_id and output.logits is not None and labels is not None:
-        terms["id"] = losses.identity_loss(output.logits, labels, smoothing=recipe.label_smoothing)
-    if recipe.w_tri and labels is not None:
-        terms["tri"] = losses.batch_hard_triplet(
-            output.embedding, labels, margin=recipe.margin, normalize=recipe.normalize_triplet
-        )
-    if recipe.w_rec and output.texture is not None and targets is not None:
-        terms["rec"] = losses.reconstruction_loss(
-            output.texture, targets.textures, keep=targets.keep
-        )
-    if recipe.w_tr and labels is not None and targets is not None:
-        terms["tr"] = losses.triplet_reid_constraint(
-            output.maps, labels, margin=recipe.tr_margin, keep=targets.keep
-        )
-    return terms
+@dataclasses.dataclass
+class _Sums:
+    """Sums over the batches of an epoch, and how many each is of."""
+
+    totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def add(self, names: tuple[str, ...], values: Tensor) -> None:
+        for name, value in zip(names, values.detach().double().tolist(), strict=True):
+            self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.counts[name] for name, total in self.totals.items()}
 
 
-def _weights(recipe: Recipe, progress: float) -> dict[str, float]:
-    ramp = recipe.triplet_ramp_epochs
-    share = min(1.0, progress / ramp) if ramp else 1.0
-    return {
-        "id": recipe.w_id,
-        "tri": recipe.w_tri * share,
-        "rec": recipe.w_rec,
-        "tr": recipe.w_tr,
-    }
+def _mirror(data: TrainingData, device: torch.device) -> augmentation.Mirror | None:
+    return None if data.mirror is None else augmentation.Mirror.of(data.mirror, device)
 
 
-def _generator(seed: int, epoch: int, step: int) -> torch.Generator:
+def _generator(*parts: int | str) -> torch.Generator:
     made = torch.Generator()
-    made.manual_seed(sampler.derived_seed(seed, epoch, step, "augmentation"))
+    made.manual_seed(sampler.derived_seed(*parts))
     return made
 
 
-def _optimizer(model: SAN, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam, AMSGrad or AdamW in one fused pass: encoder with classifier, and the decoder."""
-    decoder = [] if model.decoder is None else list(model.decoder.parameters())
-    theirs = {id(parameter) for parameter in decoder}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in theirs]
-    groups = [
-        {"params": parameters, "peak_lr": lr}
-        for parameters, lr in ((rest, recipe.lr), (decoder, recipe.decoder_lr))
-        if parameters
-    ]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.Adam(
-        groups,
-        weight_decay=recipe.weight_decay,
-        amsgrad=recipe.optimizer == "amsgrad",
-        fused=True,
-    )
-
-
-def _precision(device: torch.device) -> torch.dtype | None:
-    """Mixed precision on CUDA (bfloat16 where it is native), none elsewhere.
-
-    NOTE not tested on a GPU. CPUs without native bfloat16 are several times slower with it.
-    """
-    if device.type != "cuda":
-        return None
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16
-
-
-def _check(model: SAN, data: TrainingData, recipe: Recipe) -> None:
-    if data.images.shape[1:3] != recipe.image_size:
-        found, wanted = data.images.shape[1:3], recipe.image_size
-        raise ValueError(
-            f"images are {found[0]}x{found[1]}, the recipe says {wanted[0]}x{wanted[1]}"
-        )
-    if recipe.decoder:
-        if data.textures is None:
-            raise ValueError(
-                f"the recipe's losses {', '.join(recipe.losses)} need textures, there are none"
-            )
-        size = recipe.texture_size
-        if data.textures.shape[1:3] != (size, size):
-            rows, columns = data.textures.shape[1:3]
-            raise ValueError(f"textures are {rows}x{columns}, the recipe says texture_size {size}")
+def _check(
+    model: SAN,
+    data: TrainingData,
+    recipe: Recipe,
+    evaluate: Callable[[SAN], float] | None,
+) -> None:
+    check_data(data, recipe)
     if (model.decoder is None) == recipe.decoder:
         raise ValueError("the model is not of this recipe: only one of them has a decoder")
-    if recipe.identities:
-        if data.labels is None:
-            raise ValueError(
-                f"the recipe's losses {', '.join(recipe.losses)} need labels, there are none"
-            )
-        if model.num_classes != data.num_classes:
-            raise ValueError(
-                f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
-            )
-        if recipe.triplets and data.num_classes < recipe.identities_per_batch:
-            raise ValueError(
-                f"identities_per_batch is {recipe.identities_per_batch}, "
-                f"but there are {data.num_classes} identities"
-            )
+    if recipe.identities and model.num_classes != data.num_classes:
+        raise ValueError(
+            f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
+        )
+    _check_shares(data, recipe, world().size)
+    if recipe.two_step and world().size > 1:
+        raise ValueError("two_step trains in one process: its two gradients are not averaged")
+    if (evaluate is None) == (recipe.eval_every > 0):
+        found = "there is no" if evaluate is None else "there is a"
+        raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
+
+
+def _check_shares(data: TrainingData, recipe: Recipe, size: int) -> None:
+    """Raise ValueError unless every batch has equal shares for `size` processes."""
+    images = [len(data.images)] if data.pit is None else [len(data.images), len(data.pit.images)]
+    if recipe.triplets:
+        batch, together = np.arange(recipe.images_per_batch), recipe.images_per_identity
+        sampler.shard(batch, rank=0, size=size, together=together)
+        images = images[1:]
+    for count in images:
+        sampler.shard(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
 
 
 def _mismatch(name: str, found: Any, expected: Any) -> str:

@@ -46,6 +46,7 @@ class Mirror(NamedTuple):
     texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
     shares: Tensor  # (n,) float32, what each counts; a texel's add up to 1
     starts: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
+    moves: bool  # whether every texel is one other as it is, so that nothing is averaged
 
     @classmethod
     def of(cls, matrix: csr_array, device: torch.device | str) -> "Mirror":
@@ -54,11 +55,14 @@ class Mirror(NamedTuple):
             torch.from_numpy(matrix.indices.astype(np.int64)).to(device),
             torch.from_numpy(matrix.data.astype(np.float32)).to(device),
             torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device),
+            bool((np.diff(matrix.indptr) == 1).all() and (matrix.data == 1).all()),
         )
 
     def __call__(self, textures: Tensor) -> Tensor:
-        """Mirrored textures; float32 (B, T * T, C), in and out."""
-        table = textures.transpose(0, 1).flatten(1)  # (T * T, B * C)
+        """Mirrored textures, uint8 (B, T * T, C): float32, or bytes if nothing is averaged."""
+        if self.moves:
+            return textures.index_select(1, self.texels)
+        table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
         # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
         mirrored = functional.embedding_bag(
             self.texels, table, self.starts, mode="sum", per_sample_weights=self.shares
@@ -86,12 +90,12 @@ def normalise(images: Tensor) -> Tensor:
     # A row of pixels is one long vector: broadcasting over three colours would be slow.
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
     std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
-    rows = images.reshape(batch, height, width * 3).float()
-    normalised = torch.addcmul(-mean / std, rows, 1 / (255 * std))
-    return normalised.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+    rows = images.reshape(batch, height, width * 3).to(mean.dtype, copy=True)
+    torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows)
+    return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Views:
+def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip: int = 0) -> Views:
     """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
 
     What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
@@ -101,9 +105,10 @@ def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Vi
         images: uint8, on any device.
         recipe: its flip, crop, crop_pad and erasing.
         generator: a CPU generator.
+        skip: images of the batch that come before these and are another process's.
     """
-    table = torch.rand(len(images), len(_Draw._fields), generator=generator)
-    draws = [_Draw(*row) for row in table.tolist()]
+    table = torch.rand(skip + len(images), len(_Draw._fields), generator=generator)
+    draws = [_Draw(*row) for row in table[skip:].tolist()]
     mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8, device=images.device)
     views = _cropped(images, draws, recipe, mean)
     for view, draw in zip(views, draws, strict=True):
@@ -121,9 +126,12 @@ def texture_targets(textures: Tensor, flipped: Tensor, *, mirror: Mirror | None)
     textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror: of the textures' atlas and size; where
     it is unknown (None), flipped samples are marked as not to be kept.
     """
-    targets = textures.flatten(1, 2).float()  # (B, T * T, 3)
-    if mirror is not None and flipped.any():
-        targets[flipped] = mirror(targets[flipped])
+    texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
+    if mirror is not None and len(chosen):
+        mirrored = mirror(texels.index_select(0, chosen))
+        texels = texels.to(mirrored.dtype).index_copy(0, chosen, mirrored)
+    targets = texels.to(torch.float32, copy=True)
     targets.mul_(1 / 127.5).sub_(1)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
     return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)
@@ -159,7 +167,8 @@ def _translated(images: Tensor, draws: list[_Draw]) -> Tensor:
     if not chosen:
         return views
     tall, wide = round(height * _ENLARGE), round(width * _ENLARGE)
-    for i, large in zip(chosen, _resized(images[chosen], (tall, wide)), strict=True):
+    enlarged = _resized(torch.stack([images[i] for i in chosen]), (tall, wide))
+    for i, large in zip(chosen, enlarged, strict=True):
         top = _whole(draws[i].crop_row, tall - height)
         left = _whole(draws[i].crop_column, wide - width)
         views[i] = large[top : top + height, left : left + width]

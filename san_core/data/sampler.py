@@ -94,3 +94,23 @@ def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> I
     size = min(batch_size, count)
     order = np.random.default_rng(derived_seed(seed, epoch, "shuffle")).permutation(count)
     return order[: count // size * size].reshape(-1, size)
+
+
+def shard(batch: Indices, *, rank: int, size: int, together: int = 1) -> Indices:
+    """The rows of a batch (B,) that process `rank` of `size` takes: (B / size,), in their order.
+
+    Images that stand `together`, K of one identity, are not parted: every process gets P / size
+    identities of K images.
+
+    Raises:
+        ValueError: the processes would not get equal shares.
+    """
+    groups = batch.reshape(-1, together)
+    if len(groups) % size:
+        what = f"identities of {together} images" if together > 1 else "images"
+        raise ValueError(
+            f"a batch of {len(groups)} {what} has no equal shares for {size} processes: "
+            "choose a multiple"
+        )
+    share = len(groups) // size
+    return groups[rank * share : (rank + 1) * share].ravel()

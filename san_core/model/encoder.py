@@ -66,13 +66,17 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """Embeddings and stage maps of normalised images (B, 3, H, W)."""
+        maps = self.maps(images)
+        pooled = maps[3].mean(dim=(2, 3))  # (B, C_4)
+        return EncoderOutput(self.head(pooled), maps)
+
+    def maps(self, images: Tensor) -> Maps:
+        """The stage maps alone, all that the decoder sees."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         f_e1 = self.layer1(x)
         f_e2 = self.layer2(f_e1)
         f_e3 = self.layer3(f_e2)
-        f_e4 = self.layer4(f_e3)
-        pooled = f_e4.mean(dim=(2, 3))  # (B, C_4)
-        return EncoderOutput(self.head(pooled), (f_e1, f_e2, f_e3, f_e4))
+        return f_e1, f_e2, f_e3, self.layer4(f_e3)
 
 
 def _without_last_stride(stage: nn.Sequential) -> None:

@@ -17,7 +17,7 @@ from san_core.recipe import Recipe
 class SANOutput(NamedTuple):
     """What training needs of a batch; None where the recipe's losses need no such thing."""
 
-    embedding: Tensor  # (B, D)
+    embedding: Tensor | None  # (B, D)
     logits: Tensor | None  # (B, identities)
     texture: Tensor | None  # (B, 3, T, T)
     maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
@@ -50,10 +50,18 @@ class SAN(nn.Module):
             nn.init.zeros_(self.classifier.bias)
         self.decoder = Decoder(recipe, self.encoder) if recipe.decoder else None
 
-    def forward(self, images: Tensor) -> SANOutput:
-        """Everything the losses need, from normalised images (B, 3, H, W)."""
-        embedding, maps = self.encoder(images)
-        logits = None if self.classifier is None else self.classifier(embedding)
+    def forward(self, images: Tensor, *, identities: bool = True) -> SANOutput:
+        """Everything the losses need, from normalised images (B, 3, H, W).
+
+        Without `identities`, as for pictures of PIT, embedding and logits are left out, and the
+        statistics of the embedding head stay those of ReID images.
+        """
+        embedding = logits = None
+        if identities:
+            embedding, maps = self.encoder(images)
+            logits = None if self.classifier is None else self.classifier(embedding)
+        else:
+            maps = self.encoder.maps(images)
         if self.decoder is None:
             return SANOutput(embedding, logits, None, ())
         texture, decoded = self.decoder(maps)

@@ -22,6 +22,17 @@ from san_core.model.saved import FORMAT, RECIPE, WEIGHTS, describe
 from san_core.model.saved import fingerprint as fingerprint
 from san_core.recipe import Recipe
 
+# The fields that decide whether one network's trunk and decoder fit another.
+_ARCHITECTURE = (
+    "arch",
+    "last_stride",
+    "skips",
+    "decoder_plan",
+    "decoder_width",
+    "texture_size",
+    "image_height",
+)
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -100,10 +111,9 @@ def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> li
         ValueError: the two architectures differ, naming each field that does, or the generator has
             no decoder.
     """
-    fields = ("arch", "last_stride", "skips", "decoder_width", "texture_size", "image_height")
     differing = [
         f"{name} {getattr(generator.recipe, name)!r} there, {getattr(recipe, name)!r} here"
-        for name in fields
+        for name in _ARCHITECTURE
         if getattr(generator.recipe, name) != getattr(recipe, name)
     ]
     if differing:

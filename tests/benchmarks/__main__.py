@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("textures", "pipeline")
+GROUPS = ("training", "textures", "pipeline")
 RESULTS = Path(__file__).parents[1] / "results"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
+from torchvision.transforms.v2 import functional as v2
 
 from san_core.data.augmentation import (
     IMAGENET_MEAN,
@@ -50,6 +51,57 @@ def test_normalised_images_are_channels_last():
 
 def test_with_everything_off_an_image_is_only_normalised():
     torch.testing.assert_close(views(noise()).images, normalise(noise()))
+
+
+def one_by_one(images, settings, seed):
+    """The same augmentation, a sample at a time by torchvision, from the same numbers."""
+    numbers = torch.rand(len(images), 9, generator=generator(seed)).tolist()
+    made = []
+    for image, drawn in zip(images.permute(0, 3, 1, 2), numbers, strict=True):
+        flip, enlarge, row, column, erase, area, ratio, erase_row, erase_column = drawn
+        height, width = image.shape[1:]
+        tall, wide, pad = height, width, settings.crop_pad
+        if settings.crop == "pad":
+            image = v2.pad(image, [pad] * 4, fill=list(MEAN_COLOUR))
+            tall, wide = height + 2 * pad, width + 2 * pad
+        elif settings.crop == "translate" and enlarge < 0.5:
+            tall, wide = round(height * 1.125), round(width * 1.125)
+            image = v2.resize(image, [tall, wide], antialias=False)
+        top, left = int(row * (tall - height + 1)), int(column * (wide - width + 1))
+        if settings.crop == "pad":  # the draw moves the image, not the window
+            top, left = tall - height - top, wide - width - left
+        image = v2.crop(image, top, left, height, width)
+        if flip < settings.flip:
+            image = v2.horizontal_flip(image)
+        if erase < settings.erasing:
+            size = (0.02 + 0.38 * area) * height * width
+            shape = 0.3 + (1 / 0.3 - 0.3) * ratio
+            rows = min(height, max(1, round((size * shape) ** 0.5)))
+            columns = min(width, max(1, round((size / shape) ** 0.5)))
+            y, x = int(erase_row * (height - rows + 1)), int(erase_column * (width - columns + 1))
+            mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8)[:, None, None]
+            image = v2.erase(image, y, x, rows, columns, mean)
+        scaled = v2.to_dtype(image, torch.float32, scale=True)
+        made.append(v2.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD)))
+    return torch.stack(made)
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "translate"])
+def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
+    images = noise(48, 32, 16)
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, crop_pad=3, erasing=0.5)
+    made = augment(images, settings, generator=generator(4)).images
+    # one level of 255 is 0.018 after normalisation; libraries may round a half either way
+    torch.testing.assert_close(made, one_by_one(images, settings, 4), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("crop", ["translate", "pad"])
+def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
+    whole = augment(noise(), settings, generator=generator())
+    share = augment(noise()[40:], settings, generator=generator(), skip=40)
+    assert torch.equal(share.images, whole.images[40:])
+    assert torch.equal(share.flipped, whole.flipped[40:])
 
 
 def test_equal_generators_give_equal_views():
@@ -165,3 +217,19 @@ def test_texture_targets_span_minus_one_to_one():
     textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
     made = texture_targets(textures, torch.zeros(2).bool(), mirror=None).textures
     assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]
+
+
+def test_texels_that_only_move_are_mirrored_as_averages_are():
+    moved = Mirror.of(left_for_right(4), "cpu")
+    textures = noise(3, 4, 4).flatten(1, 2)
+    assert moved.moves
+    assert torch.equal(moved(textures).float(), moved._replace(moves=False)(textures))
+    halves = csr_array(np.full((16, 16), 1 / 16, np.float32))
+    assert not Mirror.of(halves, "cpu").moves
+
+
+def test_normalising_leaves_the_pixels_alone():
+    images = noise()
+    before = images.clone()
+    normalise(images)
+    assert torch.equal(images, before)

@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder, count_parameters
@@ -29,7 +31,43 @@ def test_resnet50_has_the_published_decoder():
     assert output.texture.shape == (1, 3, 256, 256)
     assert map_shapes(output) == [(256, 32, 16), (64, 64, 32), (32, 128, 64), (16, 256, 128)]
     assert decoder.skip_stages == {0: 2, 1: 1, 2: 0}  # f_e3, f_e2, f_e1
-    assert round(count_parameters(decoder) / 1e6, 2) == 9.07
+    assert count_parameters(decoder) == 9_071_075  # 9.07 M, measured on the official decoder
+
+
+def up_block(inputs, outputs):
+    """Two 3x3 convolutions with batch norm, and a 3x3 convolution with bias."""
+    return 2 * (9 * inputs**2 + 2 * inputs) + 9 * inputs * outputs + outputs
+
+
+def embedding(inputs, outputs):
+    """A 1x1 convolution with bias, and batch norm."""
+    return inputs * outputs + outputs + 2 * outputs
+
+
+@pytest.mark.parametrize(
+    ("plan", "size", "channels", "gmac"),
+    [
+        ("published", 256, (512, 256, 64, 32, 16), 3.10),
+        ("published", 64, (512, 256, 64), 2.40),
+        ("light", 64, (256, 128, 64), 0.76),
+        ("light", 256, (256, 128, 64, 32, 16), 1.45),
+    ],
+)
+def test_plans_have_their_channels_parameters_and_cost(plan, size, channels, gmac):
+    settings = Recipe(arch="resnet50", decoder_plan=plan, texture_size=size)
+    with torch.device("meta"):  # shapes without arithmetic
+        encoder = Encoder(settings).eval()
+        decoder = Decoder(settings, encoder).eval()
+        maps = encoder(torch.zeros(1, 3, 256, 128)).maps
+        with FlopCounterMode(display=False) as counter:
+            decoder(maps)
+    assert decoder.channels == channels
+    skips = list(zip((1024, 512, 256), channels[:-1], strict=False))
+    expected = embedding(2048, channels[0]) + sum(embedding(*pair) for pair in skips)
+    expected += sum(up_block(*pair) for pair in itertools.pairwise(channels))
+    expected += 49 * channels[-1] * 3 + 3
+    assert count_parameters(decoder) == expected
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.005)
 
 
 def test_without_skips_the_decoder_sees_the_last_map_alone():
@@ -49,6 +87,13 @@ def test_up_blocks_follow_the_texture():
     assert decoder.channels == (256, 128, 32)
     assert map_shapes(output) == [(128, 32, 16), (32, 64, 32)]
     assert output.texture.shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 3, 4, 5])
+def test_a_doubled_texture_takes_one_more_up_block(n_blocks):
+    decoder, output = decode(with_overrides(PUBLISHED, f"texture_size={8 << n_blocks}"))
+    assert len(decoder.blocks) == len(output.maps) == n_blocks
+    assert output.texture.shape[-1] == 8 << n_blocks
 
 
 def test_more_up_blocks_than_published_keep_the_last_width():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from san_core.model.encoder import Encoder, count_parameters
+from san_core.model.san import SAN
 from san_core.recipe import Recipe, recipe, with_overrides
 
 
@@ -20,7 +21,14 @@ def test_resnet50_has_the_published_maps_and_parameters():
     assert maps == [(256, 64, 32), (512, 32, 16), (1024, 16, 8), (2048, 16, 8)]
     head = count_parameters(encoder.head)
     assert head == 2048 * 512 + 512 + 2 * 512  # 1.05 M: linear, bias, batch norm
-    assert round((count_parameters(encoder) - head) / 1e6, 2) == 23.51
+    assert count_parameters(encoder) - head == 23_508_032  # 23.51 M, torchvision's less its fc
+
+
+def test_resnet50_with_the_classes_of_cuhk03_has_the_published_size():
+    with torch.device("meta"):
+        model = SAN(recipe("cuhk03-baseline"), num_classes=767)
+    classifier = 512 * 767 + 767
+    assert count_parameters(model) == 23_508_032 + 2048 * 512 + 3 * 512 + classifier  # 24.95 M
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet10_quarter"])

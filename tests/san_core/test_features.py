@@ -28,6 +28,26 @@ def test_features_come_out_the_same_twice_and_whatever_the_mode():
     assert first.tobytes() == embed(model, batches(16), device="cpu").tobytes()
 
 
+def test_one_array_is_embedded_in_batches():
+    model, images = tiny_model(tiny_recipe()), tiny_data().images
+    found = embed(model, images, batch_size=20)
+    assert found.tobytes() == embed(model, batches(20), device="cpu").tobytes()
+    assert embed(model, images[:0]).shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 32, 16, 3)), r"images are float64 of shape \(2, 32, 16, 3\), must be uint8"),
+        (np.zeros((32, 16, 3), np.uint8), r"images are uint8 of shape \(32, 16, 3\), must be"),
+        ([np.zeros((1, 3, 32, 16), np.uint8)], r"of shape \(1, 3, 32, 16\), must be uint8 \(B, H"),
+    ],
+)
+def test_what_are_no_images_is_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        embed(tiny_model(tiny_recipe()), images)
+
+
 def test_the_decoder_is_never_run():
     model = tiny_model(tiny_recipe())
 

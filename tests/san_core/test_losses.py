@@ -51,6 +51,37 @@ def test_identity_loss_by_hand():
     assert found.item() == pytest.approx(expected)
 
 
+def slow_identity(logits, labels, smoothing):
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        normaliser = math.log(sum(math.exp(value) for value in row))
+        for i, value in enumerate(row):
+            target = (1 - smoothing) * (i == label) + smoothing / len(row)
+            total -= target * (value - normaliser)
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_identity_loss_agrees_with_its_slow_twin(smoothing):
+    logits = randn(7, 5)
+    found = losses.identity_loss(logits, LABELS, smoothing=smoothing)
+    assert found.item() == pytest.approx(slow_identity(logits, LABELS, smoothing), rel=1e-5)
+
+
+def test_identity_loss_ignores_what_all_logits_share():
+    logits = randn(7, 5)
+    first = losses.identity_loss(logits, LABELS, smoothing=0.1)
+    second = losses.identity_loss(logits + 3, LABELS, smoothing=0.1)
+    torch.testing.assert_close(first, second)
+
+
+def test_smoothed_identities_are_learned_when_the_person_is_as_likely_as_its_target():
+    # 3 identities, smoothing 0.3: the target is 0.8, 0.1, 0.1, where the gradient vanishes
+    logits = torch.tensor([0.8, 0.1, 0.1]).log()[None].requires_grad_()
+    losses.identity_loss(logits, torch.tensor([0]), smoothing=0.3).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 3))
+
+
 def test_triplet_by_hand():
     # On a line: person 0 at 0 and 3, person 1 at 5 and 9.
     embeddings = torch.tensor([[0.0], [3.0], [5.0], [9.0]])
@@ -77,6 +108,28 @@ def test_normalised_triplet_ignores_lengths():
     assert first.item() == pytest.approx(slow_triplet(unit, LABELS, 0.3), rel=1e-5)
 
 
+def test_triplet_sees_distances_alone():
+    embeddings = randn(7, 5)
+    rotation, _ = torch.linalg.qr(randn(5, 5, seed=1))
+    first = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3)
+    moved = losses.batch_hard_triplet(embeddings @ rotation + 2, LABELS, margin=0.3)
+    torch.testing.assert_close(first, moved)
+
+
+def test_triplet_gradients_agree_with_its_slow_twin():
+    embeddings = randn(7, 5).double().requires_grad_()
+    anchors = []
+    for a, label in enumerate(LABELS):
+        distances = [(embeddings[a] - e).norm() for e in embeddings]
+        positive = max(d for i, d in enumerate(distances) if i != a and LABELS[i] == label)
+        negative = min(d for i, d in enumerate(distances) if LABELS[i] != label)
+        anchors.append((positive - negative + 0.3).relu())
+    (expected,) = torch.autograd.grad(torch.stack(anchors).mean(), embeddings)
+    found = embeddings.detach().float().requires_grad_()
+    losses.batch_hard_triplet(found, LABELS, margin=0.3).backward()
+    torch.testing.assert_close(found.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_identical_images_have_finite_triplet_gradients():
     embeddings = torch.ones(4, 3, requires_grad=True)
     losses.batch_hard_triplet(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.3).backward()
@@ -98,6 +151,15 @@ def test_reconstruction_of_nothing_is_zero_with_zero_gradients():
     loss.backward()
     assert loss == 0
     assert torch.equal(textures.grad, torch.zeros(2, 3, 2, 2))
+
+
+def test_reconstruction_agrees_with_its_slow_twin():
+    textures, targets = randn(3, 3, 4, 4), randn(3, 3, 4, 4, seed=1)
+    pairs = list(zip(textures.flatten().tolist(), targets.flatten().tolist(), strict=True))
+    expected = sum(abs(a - b) for a, b in pairs) / len(pairs)
+    assert losses.reconstruction_loss(textures, targets).item() == pytest.approx(expected, rel=1e-5)
+    swapped = losses.reconstruction_loss(targets, textures)
+    assert torch.equal(swapped, losses.reconstruction_loss(textures, targets))
 
 
 def test_left_out_samples_have_no_reconstruction_gradient():
@@ -197,6 +259,24 @@ def test_triplet_losses_refuse_batches_without_triplets(loss, name):
         loss([7, 7, 8])
     with pytest.raises(ValueError, match=f"{name}: the batch shows 1 person"):
         loss([7, 7, 7])
+
+
+def test_the_constraint_sees_differences_alone():
+    decoded, offset = randn(7, 2, 4, 2), randn(2, 4, 2, seed=1)
+    first = losses.triplet_reid_constraint([decoded], LABELS, margin=0.3)
+    shifted = losses.triplet_reid_constraint([decoded + offset], LABELS, margin=0.3)
+    torch.testing.assert_close(first, shifted)
+
+
+@pytest.mark.parametrize("name", ["L_ID", "L_Triplet", "L_TR"])
+def test_losses_want_one_label_a_sample(name):
+    loss = {
+        "L_ID": lambda: losses.identity_loss(randn(4, 3), LABELS, smoothing=0.1),
+        "L_Triplet": lambda: losses.batch_hard_triplet(randn(4, 3), LABELS, margin=0.3),
+        "L_TR": lambda: losses.triplet_reid_constraint([randn(4, 1, 2, 2)], LABELS, margin=0.3),
+    }[name]
+    with pytest.raises(ValueError, match=rf"{name}: labels of shape \(7,\) for 4 samples"):
+        loss()
 
 
 def test_the_constraint_needs_maps():

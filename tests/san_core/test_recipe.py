@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from san_core.model.san import SAN
+from san_core.model.weights import _ARCHITECTURE
 from san_core.recipe import RECIPES, Recipe, from_json, recipe, to_json, with_overrides
 
 
@@ -14,7 +17,9 @@ def test_every_recipe_survives_json(name):
 
 
 def test_an_unknown_recipe_lists_what_exists():
-    with pytest.raises(ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, de"):
+    with pytest.raises(
+        ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, cuhk03-rec, c"
+    ):
         recipe("cuhk")
 
 
@@ -69,6 +74,11 @@ def test_the_order_of_overrides_does_not_matter():
         ("pretrained=", "pretrained is empty"),
         ("crop_pad=32", "crop_pad 32 must be below image_height and image_width (64x32)"),
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
+        ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),
+        ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
+        ("pit_every=1 w_rec=0 w_tr=1", "pit_every is for batches of L_Rec beside others: it nee"),
+        ("pit_every=1 w_id=0 w_tri=0", "pit_every is for batches of L_Rec beside others"),
+        ("decoder_plan=dark", "recipe decoder_plan is 'dark': must be one of published, light"),
     ],
 )
 def test_a_wrong_override_is_named(words, message):
@@ -123,7 +133,50 @@ def test_losses_decide_what_a_recipe_needs():
 
 
 def test_a_demo_generator_can_start_the_demo():
-    fields = ("arch", "last_stride", "skips", "decoder_width", "texture_size", "image_size")
-    for field in fields:
+    for field in (*_ARCHITECTURE, "image_width"):
         assert getattr(recipe("demo"), field) == getattr(recipe("demo-pg"), field)
-        assert getattr(recipe("cuhk03"), field) == getattr(recipe("pit"), field)
+        assert getattr(recipe("synthetic"), field) == getattr(recipe("demo-pg"), field)
+        for name in ("cuhk03", "market1501", "msmt17"):
+            assert getattr(recipe(name), field) == getattr(recipe("pit"), field)
+
+
+@pytest.mark.parametrize("name", ["cuhk03", "market1501", "msmt17"])
+def test_ablations_differ_in_their_losses_alone(name):
+    full, without_tr, baseline = recipe(name), recipe(f"{name}-rec"), recipe(f"{name}-baseline")
+    assert full.losses == ("id", "tri", "rec", "tr")
+    assert without_tr == dataclasses.replace(full, w_tr=0.0)
+    assert baseline == dataclasses.replace(full, w_rec=0.0, w_tr=0.0)
+
+
+def test_the_official_steps_are_an_ablation_of_cuhk03():
+    assert recipe("cuhk03-two-step") == dataclasses.replace(recipe("cuhk03"), two_step=True)
+
+
+# The demo's recorded results stand for these values.
+DEMO = {
+    "arch": "resnet10_quarter",
+    "embedding_dim": 128,
+    "decoder_plan": "published",
+    "decoder_width": 0.5,
+    "w_rec": 5.0,
+    "w_tr": 0.0,
+    "epochs": 10,
+    "optimizer": "adam",
+    "lr": 3e-3,
+    "clip_norm": 0.0,
+    "two_step": False,
+    "pit_every": 0,
+    "eval_every": 0,
+}
+
+
+def test_the_demo_is_what_its_recorded_results_are_of():
+    assert {name: getattr(recipe("demo"), name) for name in DEMO} == DEMO
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_makes_a_network(name):
+    settings = recipe(name)
+    with torch.device("meta"):  # sizes without arithmetic
+        model = SAN(settings, num_classes=3 if settings.identities else 0)
+    assert (model.decoder is not None) == settings.decoder

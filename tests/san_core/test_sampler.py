@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from san_core.data.sampler import derived_seed, identity_batches, identity_steps, shuffled_batches
+from san_core.data.sampler import (
+    derived_seed,
+    identity_batches,
+    identity_steps,
+    shard,
+    shuffled_batches,
+)
 
 
 def labels_of(counts):
@@ -129,3 +135,28 @@ def test_derived_seeds_do_not_collide():
 def test_derived_seeds_never_change():
     # Golden: a change here would change every training run.
     assert derived_seed(0, 1, 2, "augmentation") == 6573394415979232182
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 4), st.integers(0, 99))
+def test_shares_are_whole_identities_and_together_the_batch(size, each, k, seed):
+    p = size * each + (size * each == 1)  # a batch has two identities at least
+    size = size if p % size == 0 else 1
+    labels = labels_of([5] * (p + 1))
+    batch = identity_batches(labels, identities=p, images=k, seed=seed, epoch=0)[0]
+    shares = [shard(batch, rank=r, size=size, together=k) for r in range(size)]
+    assert np.array_equal(np.concatenate(shares), batch)
+    for share in shares:
+        assert (labels[share].reshape(p // size, k) == labels[share][::k, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("together", "message"),
+    [
+        (4, "a batch of 3 identities of 4 images has no equal shares for 2 processes"),
+        (1, "a batch of 12 images has no equal shares for 5 processes: choose a multiple"),
+    ],
+)
+def test_unequal_shares_are_refused(together, message):
+    with pytest.raises(ValueError, match=message):
+        shard(np.arange(12), rank=0, size=2 if together == 4 else 5, together=together)

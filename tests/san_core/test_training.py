@@ -10,10 +10,13 @@ from torch import nn
 
 from san_core import training
 from san_core.data import augmentation
+from san_core.distributed import World
 from tests.san_core.tiny_run import SHIPPED, left_for_right, tiny_data, tiny_model, tiny_recipe
 
 
-def run(settings, data=None, *, seed=5, model=None, state=None, states=None, epochs=None):
+def run(
+    settings, data=None, *, seed=5, model=None, state=None, states=None, epochs=None, **options
+):
     """Trains, keeps every state as saved bytes, and returns model and reports."""
     model = model or tiny_model(settings)
 
@@ -24,7 +27,14 @@ def run(settings, data=None, *, seed=5, model=None, state=None, states=None, epo
             states.append(buffer.getvalue())
 
     made = training.fit(
-        model, data or tiny_data(), settings, seed=seed, device="cpu", state=state, on_state=keep
+        model,
+        data or tiny_data(pit=settings.pit_every > 0),
+        settings,
+        seed=seed,
+        device="cpu",
+        state=state,
+        on_state=keep,
+        **options,
     )
     reports = list(itertools.islice(made, epochs))
     return model, reports
@@ -37,6 +47,8 @@ def weights(model):
 def read(state):
     return torch.load(io.BytesIO(state), weights_only=True)
 
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ["demo", "demo-baseline", "demo-pg"]
 
@@ -86,6 +98,46 @@ def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):
     assert rest[0].epoch == stopped_after + 1
 
 
+def after(batches):
+    """A `stop` that says yes after so many batches."""
+    asked = itertools.count(1)
+    return lambda: next(asked) == batches
+
+
+# 6 batches an epoch: after its first, after one with a PIT batch, after its last, after the last
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [
+        ("pit_every=4", 1),
+        ("pit_every=4", 8),
+        ("pit_every=4 optimizer=amsgrad", 6),
+        ("two_step=true", 7),
+        ("", 18),
+    ],
+)
+def test_a_run_stopped_after_any_batch_ends_with_the_same_bytes(words, batches):
+    settings = tiny_recipe("demo", f"w_tr=0.1 checkpoint_every=9 {words}")
+    undisturbed, reports = run(settings)
+    states = []
+    epoch, batch = divmod(batches - 1, 6)
+    message = f"in epoch {epoch + 1} after batch {batch + 1}"
+    with pytest.raises(training.Stopped, match=message):
+        run(settings, states=states, stop=after(batches))
+    assert len(states) == 1
+    resumed, rest = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
+    assert weights(resumed) == weights(undisturbed)
+    expected = [(r.epoch, r.loss, r.terms, r.lr) for r in reports[epoch:]]
+    assert [(r.epoch, r.loss, r.terms, r.lr) for r in rest] == expected
+
+
+def test_a_run_that_is_not_told_to_stop_goes_on():
+    settings = tiny_recipe("demo-baseline")
+    plain, _ = run(settings)
+    asked, reports = run(settings, stop=lambda: False)
+    assert len(reports) == 3
+    assert weights(asked) == weights(plain)
+
+
 def test_a_finished_run_has_nothing_left_to_do():
     settings, states = tiny_recipe("demo-baseline"), []
     model, _ = run(settings, states=states)
@@ -124,6 +176,162 @@ def test_the_decoder_has_its_own_learning_rate():
     run(settings, model=model)
     unmoved = {n for n, p in model.named_parameters() if torch.equal(before[n], p)}
     assert unmoved == {n for n in before if n.startswith("decoder.")}
+
+
+def test_scores_come_at_their_interval_and_the_best_weights_are_kept():
+    settings = tiny_recipe("demo-baseline", "epochs=5 eval_every=2")
+    scores, seen, states = iter([0.4, 0.6, 0.5]), [], []
+
+    def evaluate(model):
+        model.eval()
+        seen.append(weights(model))
+        return next(scores)
+
+    model, reports = run(settings, evaluate=evaluate, states=states)
+    assert [r.score for r in reports] == [None, 0.4, None, 0.6, 0.5]
+    assert weights(model) == seen[2]
+    bests = [read(state)["best"] for state in states]
+    assert [best and best["epoch"] for best in bests] == [None, 2, 2, 4, 4]
+    assert bests[-1]["score"] == 0.6
+    kept = {name: value.numpy().tobytes() for name, value in bests[-1]["weights"].items()}
+    assert kept == seen[1]
+
+
+def test_scoring_changes_nothing_of_training():
+    plain, _ = run(tiny_recipe("demo-baseline"))
+    scored, _ = run(
+        tiny_recipe("demo-baseline", "eval_every=1"), evaluate=lambda m: float(m.eval().training)
+    )
+    assert weights(scored) == weights(plain)
+
+
+def test_the_best_survives_a_stop():
+    settings = tiny_recipe("demo-baseline", "eval_every=1")
+    states = []
+    with pytest.raises(training.Stopped):
+        run(settings, states=states, evaluate=lambda _: 0.9, stop=after(8))
+    last = []
+    run(settings, state=read(states[-1]), states=last, evaluate=lambda _: 0.1)
+    assert read(last[-1])["best"]["epoch"] == 1
+
+
+def test_a_score_that_is_not_finite_stops_the_run():
+    settings = tiny_recipe("demo-baseline", "eval_every=1")
+    with pytest.raises(ValueError, match="epoch 1: the validation score is nan"):
+        run(settings, evaluate=lambda _: float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("words", "evaluate", "message"),
+    [
+        ("eval_every=2", None, "recipe eval_every is 2, but there is no validation"),
+        ("", lambda _: 0.0, "recipe eval_every is 0, but there is a validation"),
+    ],
+)
+def test_a_validation_and_its_interval_come_together(words, evaluate, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe("demo-baseline", words), evaluate=evaluate)
+
+
+def test_two_steps_are_not_for_several_processes(monkeypatch):
+    monkeypatch.setattr(training, "world", lambda: World(rank=0, size=2))
+    with pytest.raises(ValueError, match="two_step trains in one process: its two gradients"):
+        run(tiny_recipe("demo", "two_step=true"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("demo-baseline", "", "a batch of 4 identities of 2 images has no equal shares for 3 proc"),
+        ("demo-pg", "", "a batch of 8 images has no equal shares for 3 processes"),
+        ("demo", "identities_per_batch=6 pit_every=1", "a batch of 8 images has no equal shares"),
+    ],
+)
+def test_batches_without_equal_shares_are_refused_by_the_call(monkeypatch, name, words, message):
+    settings = tiny_recipe(name, words)
+    data, model = tiny_data(pit=settings.pit_every > 0), tiny_model(settings)
+    monkeypatch.setattr(training, "world", lambda: World(rank=0, size=3))
+    with pytest.raises(ValueError, match=message):
+        training.fit(model, data, settings, seed=0, device="cpu")
+
+
+def test_pit_batches_come_in_between_and_bring_their_own_term():
+    settings = tiny_recipe("demo", "pit_every=4 epochs=2")
+    plain, before = run(tiny_recipe("demo", "epochs=2"))
+    mixed, reports = run(settings)
+    assert "pit" not in before[0].terms
+    assert all(0 < r.terms["pit"] < 2 for r in reports)
+    # 6 batches an epoch: the first epoch has one PIT batch, the second two
+    assert weights(mixed) != weights(plain)
+    assert mixed.encoder.bn1.num_batches_tracked == 12 + 3
+    assert mixed.encoder.head[1].num_batches_tracked == 12  # the embedding sees ReID images alone
+
+
+def test_a_pit_batch_that_is_not_finite_is_named():
+    settings = tiny_recipe("demo", "pit_every=1")
+    model, data = tiny_model(settings), tiny_data(pit=True)
+    step = training._Run._pit_step
+
+    def poisoned(run, number, weights):
+        with torch.no_grad():
+            model.decoder.head[1].weight.fill_(float("nan"))
+        step(run, number, weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training._Run, "_pit_step", poisoned)
+        with pytest.raises(ValueError, match="epoch 1 batch 1: PIT batch: L_Rec is not finite"):
+            run(settings, data, model=model)
+
+
+@pytest.mark.parametrize(
+    ("words", "pit", "message"),
+    [
+        ("pit_every=2", None, "recipe pit_every is 2, but there are none"),
+        ("", tiny_data(), "recipe pit_every is 0, but PIT data were given"),
+        ("pit_every=2", tiny_data(textures=False, mirror=False), "PIT data: .* need textures"),
+        (
+            "pit_every=2",
+            dataclasses.replace(tiny_data(), images=np.zeros((48, 8, 8, 3), np.uint8)),
+            "PIT data: images are 8x8, the recipe says 32x16",
+        ),
+    ],
+)
+def test_pit_data_and_their_interval_come_together(words, pit, message):
+    data = dataclasses.replace(tiny_data(), pit=pit)
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe("demo", words), data)
+
+
+def test_a_compiled_network_trains_as_it_is(monkeypatch):
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0.9")
+    asked, plain = [], run(settings)[1]
+    compiler = torch.compile
+
+    def quick(network):  # the same graphs, without a compiler's minutes
+        asked.append(network)
+        return compiler(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", quick)
+    model, reports = run(settings, compiled=True)
+    assert asked == [model]
+    assert reports[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert set(model.state_dict()) == set(tiny_model(settings).state_dict())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_it_is_with_a_real_compiler():
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0.9 pit_every=3")
+    plain, compiled = run(settings)[1], run(settings, compiled=True)[1]
+    assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert compiled[0].terms == pytest.approx(plain[0].terms, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_a_clipped_run():
+    settings = tiny_recipe("demo-pg", "clip_norm=1")
+    model = tiny_model(settings)
+    model.decoder.head[1].weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(ValueError, match="epoch 1 batch 1: the gradient is not finite"):
+        run(settings, model=model)
 
 
 def test_weights_scale_the_terms():
@@ -195,15 +403,6 @@ def test_memory_maps_train_as_arrays_do(tmp_path):
     from_maps, _ = run(settings, dataclasses.replace(data, **mapped), epochs=1)
     from_arrays, _ = run(settings, data, epochs=1)
     assert weights(from_maps) == weights(from_arrays)
-
-
-def test_learning_rates_by_hand():
-    cosine = tiny_recipe("demo", "epochs=10 warmup_epochs=2")
-    shares = [training.learning_rate(cosine, p) for p in (0, 1, 2, 6, 10)]
-    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
-    steps = tiny_recipe("demo", "epochs=10 schedule=multistep milestones=4,6 gamma=0.5")
-    shares = [training.learning_rate(steps, p) for p in (0.5, 3.9, 4, 5.5, 6, 9)]
-    assert shares == pytest.approx([0.5, 1, 0.5, 0.5, 0.25, 0.25])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +485,7 @@ def test_a_state_of_another_run_is_refused(words, seed, message):
 def test_a_state_of_another_precision_is_refused(monkeypatch):
     settings, states = tiny_recipe("demo-baseline"), []
     run(settings, states=states, epochs=1)
-    monkeypatch.setattr(training, "_precision", lambda _: torch.bfloat16)
+    monkeypatch.setattr(training, "autocast_type", lambda *_: torch.bfloat16)
     message = "another run: precision 'torch.float32' there, 'torch.bfloat16' here"
     with pytest.raises(ValueError, match=message):
         run(settings, state=read(states[0]))
@@ -308,7 +507,7 @@ def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
         texture_index=data.texture_index[rows],
     )
     _, full = run(settings, data)
-    monkeypatch.setattr(training, "_precision", lambda _: half)
+    monkeypatch.setattr(training, "autocast_type", lambda *_: half)
     states = []
     model, reports = run(settings, data, states=states)
     resumed, _ = run(settings, data, model=tiny_model(settings, seed=77), state=read(states[0]))
@@ -316,22 +515,9 @@ def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
     assert [r.loss for r in reports] != [r.loss for r in full]
     assert weights(resumed) == weights(model)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert read(states[1])["optimizer"]["state"][0]["step"] > 1  # float16 skips some at first
-    assert bool(read(states[0])["scaler"]) == (half is torch.float16)
-
-
-def test_gpus_compute_in_bfloat16_only_where_it_is_not_emulated(monkeypatch):
-    def old_gpu(including_emulation=True):
-        return including_emulation
-
-    def new_gpu(including_emulation=True):
-        return True
-
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", old_gpu)
-    assert training._precision(torch.device("cuda")) is torch.float16
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", new_gpu)
-    assert training._precision(torch.device("cuda")) is torch.bfloat16
-    assert training._precision(torch.device("cpu")) is None
+    kept = read(states[1])["optimisation"]
+    assert kept["optimizer"]["state"][0]["step"] > 1  # float16 skips some at first
+    assert bool(kept["scaler"]) == (half is torch.float16)
 
 
 @pytest.mark.parametrize(

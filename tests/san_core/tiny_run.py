@@ -19,8 +19,8 @@ def tiny_recipe(name="demo", words=""):
     return with_overrides(with_overrides(base, TINY), words)
 
 
-def tiny_data(*, labels=True, textures=True, mirror=True):
-    """Arrays are read-only, as memory maps are."""
+def tiny_data(*, labels=True, textures=True, mirror=True, pit=False):
+    """Arrays are read-only, as memory maps are; PIT data are the same pictures without labels."""
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(8), 6)
     colours = rng.integers(0, 256, (8, 4, 4, 3), np.uint8)
@@ -35,6 +35,7 @@ def tiny_data(*, labels=True, textures=True, mirror=True):
         textures=painted if textures else None,
         texture_index=people if textures else None,
         mirror=left_for_right(16) if mirror else None,
+        pit=tiny_data(labels=False, mirror=mirror) if pit else None,
     )
 
 

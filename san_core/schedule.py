@@ -1,0 +1,30 @@
+"""How learning rates and loss weights move as training goes on."""
+
+import math
+
+from san_core.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The share of `lr` in force after `progress` epochs (a fraction within an epoch).
+
+    Linear warm-up from 0; then gamma at every milestone passed, or half a cosine down to 0.
+    """
+    if progress < recipe.warmup_epochs:
+        return progress / recipe.warmup_epochs
+    if recipe.schedule == "multistep":
+        return float(recipe.gamma ** sum(progress >= m for m in recipe.milestones))
+    done = (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
+    return (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:
+    """What each term counts after `progress` epochs; the triplet's weight is ramped."""
+    ramp = recipe.triplet_ramp_epochs
+    share = min(1.0, progress / ramp) if ramp else 1.0
+    return {
+        "id": recipe.w_id,
+        "tri": recipe.w_tri * share,
+        "rec": recipe.w_rec,
+        "tr": recipe.w_tr,
+    }

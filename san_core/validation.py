@@ -1,0 +1,66 @@
+"""A score for a network in training: how well it finds people it does not train on.
+
+Legend: N images, H W rows and columns.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from san_core.evaluation.ranking import Labels, rank
+from san_core.features import embed
+from san_core.model.san import SAN
+from san_core.pixels import Pixels
+from san_core.recipe import Recipe
+
+Ids = NDArray[np.int64]
+
+
+def mean_average_precision(
+    images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
+) -> Callable[[SAN], float]:
+    """What `fit` may take as `evaluate`: the mAP of validation images searched among themselves.
+
+    The first image of every person and camera is a query, all others are the gallery; the protocol
+    is that of `evaluation.ranking`, the distance the one the triplet is trained with.
+
+    Args:
+        images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
+        labels: of the images; people from 1.
+        recipe: of the network; its `normalize_triplet` decides the distance.
+        device: where to embed.
+
+    Raises:
+        ValueError: the labels are not one an image, or every person was seen once in every camera.
+    """
+    if len(labels.pids) != len(images):
+        raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
+    asked, searched = _parted(labels)
+    if not len(searched):
+        raise ValueError(
+            f"{len(images)} validation images show nobody twice in one camera: none are left to "
+            "search among"
+        )
+    query, gallery = _rows(labels, asked), _rows(labels, searched)
+    metric = "cosine" if recipe.normalize_triplet else "euclidean"
+
+    def evaluate(model: SAN) -> float:
+        found = embed(model, images, device=device)
+        ranking = rank(found[asked], found[searched], query=query, gallery=gallery, metric=metric)
+        return ranking.mAP
+
+    return evaluate
+
+
+def _parted(labels: Labels) -> tuple[Ids, Ids]:
+    """Rows of the queries and of the gallery."""
+    cameras = np.zeros_like(labels.pids) if labels.camids is None else labels.camids
+    seen = np.stack([labels.pids, cameras], axis=1)
+    asked = np.sort(np.unique(seen, axis=0, return_index=True)[1])
+    return asked, np.setdiff1d(np.arange(len(seen)), asked)
+
+
+def _rows(labels: Labels, rows: Ids) -> Labels:
+    return Labels(labels.pids[rows], None if labels.camids is None else labels.camids[rows])

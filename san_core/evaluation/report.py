@@ -79,7 +79,7 @@ def figures(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "protocol": "market1501" if ranking.camera_rule else "camera-free",
+        "protocol": ranking.protocol,
         "metric": metric,
         **ranking.scores(),
         "cmc": ranking.cmc.tolist(),
@@ -260,7 +260,9 @@ def _ranked_galleries(
         for heading, indices in choose(ranking, shown=SHOWN).items()
         if indices
     ]
-    return page.render("evaluation/ranked.html.jinja", groups=groups, cameras=ranking.camera_rule)
+    return page.render(
+        "evaluation/ranked.html.jinja", groups=groups, cameras=ranking.protocol != "camera-free"
+    )
 
 
 def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-COMPILED := $(shell find san_core -name '*.pyx')
+COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-docker lint format bench golden clean

@@ -26,20 +26,10 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-# The hot functions are compiled for several instruction sets and the loader takes the best one the
-# machine has. Declared before Cython's own prototypes, which then inherit the attribute.
+include "_clones.pxi"
+
 cdef extern from *:
     """
-    #include <stdint.h>
-    #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-    #define SAN_CLONES __attribute__((flatten, \\
-        target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-    #define SAN_LEVEL (__builtin_cpu_supports("x86-64-v4") ? "x86-64-v4" : \\
-        __builtin_cpu_supports("x86-64-v3") ? "x86-64-v3" : "x86-64")
-    #else
-    #define SAN_CLONES
-    #define SAN_LEVEL "the compiler's target"
-    #endif
     /* In any order, which only a pragma allows: as vectors. NaN is never the least. */
     static inline float san_least(const float *values, int32_t n) {
         float least = __builtin_inff();

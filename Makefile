@@ -41,6 +41,7 @@ format: $(INSTALLED)  ## put the code into the project's format
 
 GROUP ?=
 bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
 
 golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files

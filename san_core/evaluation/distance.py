@@ -21,6 +21,8 @@ METRICS = ("euclidean", "cosine")
 
 # One tile of distances has at most so many entries, 64 MiB; a gallery longer than that, one row.
 _TILE_ENTRIES = 2**24
+# Gallery images multiplied at once.
+_GALLERY_BLOCK = 4096
 
 
 # The largest |x|^2: with more, |q|^2 + |g|^2 + 2 |q| |g| might not fit into float32.
@@ -128,13 +130,17 @@ class Tile(NamedTuple):
 
 
 def tiles(
-    query: Features, gallery: Features, *, metric: str = "euclidean", entries: int = _TILE_ENTRIES
+    query: Features | Rows,
+    gallery: Features | Rows,
+    *,
+    metric: str = "euclidean",
+    entries: int = _TILE_ENTRIES,
 ) -> Iterator[Tile]:
     """Distances of every query to the whole gallery, tile by tile in query order.
 
     Args:
-        query: (Q, D) float32.
-        gallery: (G, D) float32.
+        query: (Q, D) float32, or some rows of a matrix.
+        gallery: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
         metric: "euclidean", squared, |q|^2 + |g|^2 - 2 q.g: it orders as the distance does, and
             rounding may leave a distance of 0 slightly below it. "cosine": 1 - q.g / (|q| |g|).
         entries: at most so many distances at once, though at least one query's.
@@ -142,43 +148,49 @@ def tiles(
     Raises:
         ValueError: at once, not at the first tile: `rows` or `checked` finds fault.
     """
-    checked(rows(query, role="query"), rows(gallery, role="gallery"), metric)
-    if metric == "cosine":
-        query, gallery = _directions(query), _directions(gallery)
-    between = {"euclidean": _euclidean, "cosine": _cosine}[metric]
-    return _tiles(query, gallery, between, max(1, entries // len(gallery)))
+    asked, searched = as_rows("query", query), as_rows("gallery", gallery)
+    squares = checked(asked, searched, metric)
+    return _tiles(asked, searched, squares, metric, step=max(1, entries // len(searched)))
 
 
-def _tiles(query: Features, gallery: Features, between: "Metric", step: int) -> Iterator[Tile]:
-    squared = _squared_norms(gallery)  # (G,)
+def as_rows(role: str, features: Features | Rows) -> Rows:
+    """Features, or rows of them, as rows; `role` names them in what `rows` raises."""
+    return features if isinstance(features, Rows) else rows(features, role=role)
+
+
+def _tiles(
+    query: Rows, gallery: Rows, squares: Squares, metric: str, *, step: int
+) -> Iterator[Tile]:
     for start in range(0, len(query), step):
-        part = slice(start, min(start + step, len(query)))
-        yield Tile(part, between(query[part], gallery, squared))
+        stop = min(start + step, len(query))
+        asked = query.take(start, stop)  # (rows, D)
+        distances = np.empty((len(asked), len(gallery)), np.float32)
+        for first in range(0, len(gallery), _GALLERY_BLOCK):
+            part = slice(first, min(first + _GALLERY_BLOCK, len(gallery)))
+            searched = gallery.take(part.start, part.stop)
+            between = _BETWEEN[metric]
+            of = Squares(squares.query[start:stop, None], squares.gallery[part])
+            distances[:, part] = between(asked, searched, of)
+        yield Tile(slice(start, stop), distances)
 
 
-def _euclidean(query: Features, gallery: Features, squared: Features) -> Features:
-    distances: Features = query @ gallery.T  # (rows, G)
+def _euclidean(query: Features, gallery: Features, squares: Squares) -> Features:
+    distances: Features = query @ gallery.T  # (rows, n)
     distances *= -2
-    distances += squared
-    distances += _squared_norms(query)[:, None]
+    distances += squares.gallery.astype(np.float32)
+    distances += squares.query.astype(np.float32)
     return distances
 
 
-def _cosine(query: Features, gallery: Features, _squared: Features) -> Features:
-    distances: Features = query @ gallery.T  # (rows, G), of unit vectors
+def _cosine(query: Features, gallery: Features, squares: Squares) -> Features:
+    asked = (query / np.sqrt(squares.query)).astype(np.float32)
+    searched = (gallery / np.sqrt(squares.gallery)[:, None]).astype(np.float32)
+    distances: Features = asked @ searched.T  # (rows, n)
     np.subtract(1, distances, out=distances)
     return distances
 
 
-Metric = Callable[[Features, Features, Features], Features]
-
-
-def _squared_norms(features: Features) -> Features:
-    squared: Features = rows(features).squared_norms().astype(np.float32)
-    return squared
-
-
-def _directions(features: Features) -> Features:
-    norms = np.sqrt(rows(features).squared_norms())
-    directions: Features = (features / norms[:, None]).astype(np.float32)
-    return directions
+_BETWEEN: dict[str, Callable[[Features, Features, Squares], Features]] = {
+    "euclidean": _euclidean,
+    "cosine": _cosine,
+}

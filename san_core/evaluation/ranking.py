@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.evaluation import distance, roc, streaming
+from san_core.evaluation import roc, streaming
 from san_core.evaluation.compiled import _ranking
-from san_core.evaluation.distance import Features, Rows, Tile
+from san_core.evaluation.distance import Features, Rows, Tile, as_rows
 from san_core.evaluation.labels import Ids, Labels, labels_of
 from san_core.evaluation.protocol import Problem, Protocol, problem, usual
 from san_core.evaluation.roc import Roc
@@ -112,23 +112,42 @@ def rank(
             gallery or the query is empty, a query shows no person, the protocol needs cameras that
             are unknown, or no query can be judged.
     """
-    asked, searched = _rows("query", query_features), _rows("gallery", gallery_features)
-    operands = streaming.operands(asked, searched, metric)
-    for role, features, labels in (("query", asked, query), ("gallery", searched, gallery)):
-        if len(features) != len(labels.pids):
-            raise ValueError(f"{len(features)} {role} features but {len(labels.pids)} {role} pids")
     counting = _Counting(
         query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
     )
-    streaming.count(
-        operands,
-        counting.start,
-        shape=streaming.tile_shape(
-            len(asked), len(searched), widest=counting.problem.widest, threads=counting.threads
-        ),
-        threads=counting.threads,
-    )
+    counting.count_features(query_features, gallery_features, metric)
     return counting.ranking()
+
+
+def per_query(
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
+    *,
+    query: Labels,
+    gallery: Labels,
+    metric: str = "euclidean",
+    protocol: Protocol | None = None,
+    threads: int | None = None,
+) -> "Results":
+    """What `rank` finds for each query, without means; it may be that none can be judged.
+
+    Args:
+        query_features: as in `rank`.
+        gallery_features: as in `rank`.
+        query: as in `rank`.
+        gallery: as in `rank`.
+        metric: as in `rank`.
+        protocol: as in `rank`.
+        threads: as in `rank`.
+
+    Raises:
+        ValueError: as `rank`, except where no query can be judged.
+    """
+    counting = _Counting(
+        query, gallery, protocol, max_rank=10, top_k=0, with_roc=False, threads=threads
+    )
+    counting.count_features(query_features, gallery_features, metric)
+    return counting.results
 
 
 def rank_distances(
@@ -205,12 +224,26 @@ class _Counting:
         # By thread: those of wrong answers, those of right ones.
         shape = (self.threads, 2, _ranking.BINS) if with_roc else (self.threads, 2, 0)
         self.bins = np.zeros(shape, np.int64)
-        make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
-        self._make = make
+        self._make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
 
     def start(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
         wrong, right = self.bins[worker] if self.bins.size else (None, None)
         return self._make(first=first, size=size, bins=wrong, right_bins=right)
+
+    def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
+        asked, searched = as_rows("query", query), as_rows("gallery", gallery)
+        operands = streaming.operands(asked, searched, metric)
+        for role, features, labels in (
+            ("query", asked, self.query),
+            ("gallery", searched, self.gallery),
+        ):
+            n = len(labels.pids)
+            if len(features) != n:
+                raise ValueError(f"{len(features)} {role} features but {n} {role} pids")
+        shape = streaming.tile_shape(
+            len(asked), len(searched), widest=self.problem.widest, threads=self.threads
+        )
+        streaming.count(operands, self.start, shape=shape, threads=self.threads)
 
     def ranking(self) -> Ranking:
         wrong, right = self.bins.sum(axis=0)
@@ -304,10 +337,6 @@ def check_tile(rows: slice, distances: NDArray[np.float32], *, start: int, galle
         )
     if distances.dtype != np.float32:
         raise ValueError(f"distances are {distances.dtype}; expected float32")
-
-
-def _rows(role: str, features: Features | Rows) -> Rows:
-    return features if isinstance(features, Rows) else distance.rows(features, role=role)
 
 
 def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:

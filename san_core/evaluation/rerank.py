@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from san_core.evaluation.compiled import _rerank
-from san_core.evaluation.distance import Features, Rows, Tile, checked, rows
+from san_core.evaluation.distance import Features, Rows, Tile, as_rows, checked
 from san_core.evaluation.labels import Ids
 from san_core.evaluation.protocol import Codes
 from san_core.evaluation.ranking import usable_threads
@@ -180,8 +180,7 @@ class Images:
 
 
 def _images(query: Features | Rows, gallery: Features | Rows, metric: str) -> Images:
-    asked = query if isinstance(query, Rows) else rows(query, role="query")
-    searched = gallery if isinstance(gallery, Rows) else rows(gallery, role="gallery")
+    asked, searched = as_rows("query", query), as_rows("gallery", gallery)
     squares = np.concatenate(checked(asked, searched, metric))
     scales = np.ones(len(squares)) if metric == "euclidean" else 1 / np.sqrt(squares)
     return Images(asked, searched, scales, (squares * scales**2).astype(np.float32))

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("pipeline",)
+GROUPS = ("pipeline", "ranking")
 RESULTS = Path(__file__).parents[1] / "results"
 
 

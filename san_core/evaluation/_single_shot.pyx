@@ -49,6 +49,8 @@ cdef double draw_precision "san_draw_precision"(
     """E[1 / (1 + X)] of the same X: the integral over z from 0 to 1 of E[z^X], by quadrature."""
     cdef int32_t j, k
     cdef double added = 0
+    if n == 0:
+        return 1.0 / (1 + certain)
     for k in range(N):
         product[k] = weights[k]
     for j in range(n):
@@ -116,7 +118,10 @@ cdef class Draws:
                         self.active[t, active] = j
                         active += 1
                     self.count[t, j] += 1
-            self.expect(q, t, active, P)
+            self.expect(q, t, active)
+        self.precision[q] /= P
+        for i in range(<int32_t>self.cmc.shape[1]):
+            self.cmc[q, i] /= P
         for i in range(active):
             self.count[t, self.active[t, i]] = 0
 
@@ -160,8 +165,8 @@ cdef class Draws:
                 n += 1
         return n
 
-    cdef void expect(self, int32_t q, int t, int32_t active, int32_t P) noexcept nogil:
-        """Add the expectation over draws in which one of the P right answers was drawn."""
+    cdef void expect(self, int32_t q, int t, int32_t active) noexcept nogil:
+        """Add the expectation over draws in which one certain right answer was drawn."""
         cdef int32_t i, j, n = 0, certain = 0, k, K = <int32_t>self.cmc.shape[1]
         cdef double added = 0
         for i in range(active):
@@ -174,8 +179,8 @@ cdef class Draws:
         draw_ranks(&self.share[t, 0], n, certain, &self.chance[t, 0], K)
         for k in range(K):
             added = added + self.chance[t, k]
-            self.cmc[q, k] += added / P
+            self.cmc[q, k] += added
         self.precision[q] += draw_precision(
             &self.share[t, 0], n, certain, &self.nodes[0], &self.weights[0], &self.product[t, 0],
             <int32_t>self.nodes.shape[0],
-        ) / P
+        )

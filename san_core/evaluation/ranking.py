@@ -52,7 +52,8 @@ class Ranking:
         top: (Q, K) int64, gallery indices of the nearest images that are not left out; -1 where
             fewer than K are.
         right: (Q, K) bool, whether they show the query's person.
-        roc: the curve of all pairs of judged queries, if it was asked for.
+        roc: the curve of all pairs of judged queries; None if it was not asked for, or no wrong
+            answer is left to any of them.
         num_query: all queries, skipped ones included.
         num_gallery: all gallery images, junk included.
         num_skipped: queries with no right answer left.
@@ -253,7 +254,7 @@ class _Counting:
             self.gallery,
             protocol=self.protocol,
             max_rank=self.max_rank,
-            curve=roc.from_bins(right, wrong) if self.bins.size else None,
+            curve=roc.from_bins(right, wrong) if right.any() and wrong.any() else None,
         )
 
 

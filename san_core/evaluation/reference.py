@@ -101,7 +101,7 @@ def _ranked(
         if with_roc and matches.any():
             for right in (False, True):
                 np.add.at(bins[int(right)], bins_of(row[order[matches == right]]), 1)
-    curve = roc.from_bins(bins[1], bins[0]) if with_roc else None
+    curve = roc.from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
     return judged(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
 
 

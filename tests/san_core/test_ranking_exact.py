@@ -47,11 +47,11 @@ def by_distances(ranker, rows, who, **kwargs) -> Ranking:
 
 
 def if_judged(rows, who, **kwargs) -> Ranking | None:
-    """The twin's ranking, or None where no query can be judged or no wrong answer is left."""
+    """The twin's ranking, or None where no query can be judged."""
     try:
         return by_distances(reference, rows, who, **kwargs)
     except ValueError as error:
-        if not re.search("none of the .* has a right answer|needs some of each", str(error)):
+        if not re.search("none of the .* has a right answer", str(error)):
             raise
         return None
 
@@ -95,7 +95,8 @@ def test_the_roc_curve_is_that_of_the_twin(problem):
     expected = if_judged(rows, who, with_roc=True)
     for top_k in (0, 5) if expected else ():
         found = by_distances(ranking, rows, who, with_roc=True, top_k=top_k)
-        for a, b in zip(found.roc, expected.roc, strict=True):
+        assert (found.roc is None) == (expected.roc is None)
+        for a, b in zip(found.roc or (), expected.roc or (), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

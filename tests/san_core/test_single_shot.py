@@ -130,3 +130,12 @@ def test_nan_and_no_draws_are_refused():
             score(tile([[1, np.nan]]), **who)
     with pytest.raises(ValueError, match="draws is 0; there must be at least 1"):
         single_shot.sampled(tile([[1, 2]]), **who, draws=0)
+
+
+def test_a_perfect_ranking_scores_exactly_one():
+    rng = np.random.default_rng(0)
+    gallery = labels(np.repeat(np.arange(1, 8), 3))
+    rows = rng.uniform(1, 2, (7, 21))
+    rows[np.arange(7)[:, None] == gallery.pids - 1] *= 0.1
+    found = single_shot.exact(tile(rows), query=labels(np.arange(1, 8)), gallery=gallery)
+    assert set(found.scores().values()) == {1.0}

@@ -37,6 +37,17 @@ cdef extern from *:
         for (int32_t i = 0; i < n; i++) least = values[i] < least ? values[i] : least;
         return least;
     }
+    /* The same of values that are made of dot products: of kind 1, else of kind 2. */
+    static inline float san_least_made(
+        const float *dots, const float *norms, int32_t n, int kind) {
+        float least = __builtin_inff();
+        #pragma omp simd reduction(min : least)
+        for (int32_t i = 0; i < n; i++) {
+            float value = kind == 1 ? norms[i] - 2 * dots[i] : -(dots[i] * norms[i]);
+            least = value < least ? value : least;
+        }
+        return least;
+    }
     typedef struct {
         int32_t group, right, widest, top_k, found;
         double *distance;
@@ -95,6 +106,9 @@ cdef extern from *:
         const float* norms      # (G,) |g|^2, or 1 / |g| for cosine
         int64_t* bins           # (2^19,) numbers of wrong answers by distance, or NULL
     float least "san_least"(const float* values, int32_t n) noexcept nogil
+    float least_made "san_least_made"(
+        const float* dots, const float* norms, int32_t n, int kind
+    ) noexcept nogil
     const char* SAN_LEVEL
 
 cdef enum:
@@ -238,6 +252,8 @@ cdef inline void count(
         v = values + c
         if kind != GIVEN:
             norms = to.norms + first + c
+            if m == STRIDE and least_made(v, norms, STRIDE, kind) > row.limit:
+                continue
             for j in range(m):
                 if kind == EUCLIDEAN:
                     buffer[j] = norms[j] - 2 * v[j]
@@ -285,11 +301,14 @@ cdef inline void count_block(
         limit = <float>(row.distance[p] - row.shift + row.slack)
         if kind == GIVEN:
             found = before(v, limit, row.at[p] - first)
+            if found == 0 and up_to(v, limit) == 0:
+                break  # none is as near as this one, so none is as near as the next
         else:
-            found = before_settled(row, to, v, p, first, kind)
+            found = up_to(v, limit)
+            if found == 0:
+                break
+            found = before_settled(row, to, v, p, first, found, kind)
         row.nearer[p] += found
-        if found == 0 and up_to(v, limit) == 0:
-            break  # none is as near as this one, so none is as near as the next
 
 
 cdef inline uint64_t leave_out(
@@ -355,14 +374,15 @@ cdef inline int32_t before_nan(const float* v, uint64_t absent, int64_t place) n
 
 
 cdef inline int32_t before_settled(
-    const Row* row, const Gallery* to, const float* v, int32_t p, int32_t first, int kind
+    const Row* row, const Gallery* to, const float* v, int32_t p, int32_t first, int32_t most,
+    int kind,
 ) noexcept nogil:
-    """As `before`, where a value is known up to `row.slack`."""
+    """As `before`, where a value is known up to `row.slack`; `most` may be nearer."""
     cdef float low = <float>(row.distance[p] - row.shift - row.slack)
     cdef float high = <float>(row.distance[p] - row.shift + row.slack)
     cdef int32_t found = below(v, low), j
     cdef double distance
-    if up_to(v, high) > found:
+    if most > found:
         for j in range(BLOCK):
             if low <= v[j] <= high:
                 distance = settled(row, to, first + j, kind)

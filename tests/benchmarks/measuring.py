@@ -34,7 +34,7 @@ def _cpu(run: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def least_wall_seconds(*rivals: Callable[[], object], times: int = 7) -> list[float]:
+def least_wall_seconds(*rivals: Callable[[], object], times: int = 25) -> list[float]:
     """The least wall-clock time of each, since other work on the machine only adds to it."""
     return np.min([[_wall(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
 

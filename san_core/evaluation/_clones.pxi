@@ -5,9 +5,9 @@ cdef extern from *:
     #include <stdint.h>
     #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
     #define SAN_CLONES __attribute__((flatten, \\
-        target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-    #define SAN_LEVEL (__builtin_cpu_supports("x86-64-v4") ? "x86-64-v4" : \\
-        __builtin_cpu_supports("x86-64-v3") ? "x86-64-v3" : "x86-64")
+        target_clones("avx512f", "avx2", "default")))
+    #define SAN_LEVEL (__builtin_cpu_supports("avx512f") ? "AVX-512" : \\
+        __builtin_cpu_supports("avx2") ? "AVX2" : "SSE2")
     #else
     #define SAN_CLONES
     #define SAN_LEVEL "the compiler's target"

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from san_core.evaluation.distance import Features, Rows, checked
 
 # Float32 entries that all tiles may have together: 8 MiB, less 8 bytes a gallery image (which are
-# held beside them), but never less than 1 MiB.
+# held beside them), but never less than 1 MiB each.
 _TILE_ENTRIES = 2**21
 _LEAST_ENTRIES = 2**18
 _MOST_QUERIES = 1024
@@ -38,7 +38,7 @@ def tile_shape(num_query: int, num_gallery: int, *, widest: int, threads: int) -
 
     widest: the most right answers a query may have.
     """
-    entries = max(_LEAST_ENTRIES, _TILE_ENTRIES - 2 * num_gallery) // threads
+    entries = max(_LEAST_ENTRIES, (_TILE_ENTRIES - 2 * num_gallery) // threads)
     most = min(_MOST_QUERIES, max(1, _BLOCK_BYTES // (16 * max(1, widest))), entries // 256)
     blocks = -(-num_query // most)
     blocks = -(-blocks // threads) * threads  # every thread has as many

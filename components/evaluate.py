@@ -58,13 +58,13 @@ def evaluate(
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
     with open_set(dataset) as images:
         test = _test(_records(features, images), protocol)
-        model = test.embedded(_load(features / "features.npy", len(test.records)), metric)
+        model = _embedded(test, _load(features / "features.npy", len(test.records)), metric)
         ranking = _ranked(model, test.headline)
         others = {}
         if references:
             untrained = _load(features / "untrained.npy", len(test.records))
-            others["untrained encoder"] = _ranked(test.embedded(untrained, metric), test.headline)
-            colours = test.embedded(_histograms(images, test.records), "euclidean")
+            others["untrained encoder"] = _ranked(_embedded(test, untrained, metric), test.headline)
+            colours = _embedded(test, _histograms(images, test.records), "euclidean")
             others["colour histogram"] = _ranked(colours, test.headline)
         content = reports.figures(
             ranking,
@@ -112,20 +112,22 @@ class _Test(NamedTuple):
     def gallery(self) -> "list[Record]":
         return [self.records[row] for row in self.searched]
 
-    def embedded(self, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
-        from san_core.evaluation.distance import rows
-        from san_core.evaluation.labels import labels_of
-        from san_core.evaluation.scoring import Embedded
 
-        return Embedded(
-            query_features=rows(matrix, self.asked),
-            gallery_features=rows(matrix, self.searched),
-            pooled_features=rows(matrix, self.pooled),
-            query=labels_of(self.query),
-            gallery=labels_of(self.gallery),
-            pooled=labels_of(self.records[row] for row in self.pooled),
-            metric=metric,
-        )
+def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
+    """The images by the rows of a matrix, which are read when they are needed."""
+    from san_core.evaluation.distance import rows
+    from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.scoring import Embedded
+
+    return Embedded(
+        query_features=rows(matrix, test.asked),
+        gallery_features=rows(matrix, test.searched),
+        pooled_features=rows(matrix, test.pooled),
+        query=labels_of(test.query),
+        gallery=labels_of(test.gallery),
+        pooled=labels_of(test.records[row] for row in test.pooled),
+        metric=metric,
+    )
 
 
 def _test(records: "Sequence[Record]", protocol: str) -> _Test:

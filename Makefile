@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-COMPILED := $(shell find san_core -name '*.pyx')
+COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-docker s3 lint format bench golden clean
@@ -45,6 +45,7 @@ format: $(INSTALLED)  ## put the code into the project's format
 
 GROUP ?=
 bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
 
 golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files

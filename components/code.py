@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "san_core")
 COMPILED = (".pyx", ".pxd")
-DATA = (".npz", ".npy", ".jinja", ".json", ".css")
+DATA = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
 
 
 def fingerprint(module: str, root: Path = ROOT) -> str:
@@ -29,7 +29,8 @@ def closure(module: str, root: Path = ROOT) -> list[Path]:
     """The files of our own that a module needs, itself included, in order of their names.
 
     These are the modules it imports, directly or through others, with the packages they lie in;
-    the Cython source of compiled ones; and the data files (.npz, .jinja ...) beside any of them.
+    the Cython source of compiled ones; and the data files (.npz, .jinja, .pxi ...) beside any of
+    them.
 
     Args:
         module: dotted name, such as components.train_san

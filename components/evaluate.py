@@ -3,9 +3,9 @@
 import csv
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.outputs import finished, write_file, write_metrics
 from components.step import Input, Output
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from san_core.evaluation.camera_pairs import CameraPair
     from san_core.evaluation.ranking import Ranking
+    from san_core.evaluation.scoring import Embedded, Scored
     from san_core.imageset import ImageSet
     from san_core.shard import Record
 
 log = logging.getLogger(__name__)
 
 SHOWN = ("rank1", "rank5", "rank10", "mAP", "mINP")
+SHOWN_TOP = 10
 
 
 def evaluate(
@@ -30,6 +33,8 @@ def evaluate(
     html: Annotated[Path, Output("HTML")],
     metrics: Annotated[Path, Output("Metrics")],
     references: bool = False,
+    protocol: str = "auto",
+    rerank: bool = False,
 ) -> None:
     """Score query embeddings against the gallery (CMC, mAP, mINP) and write a report.
 
@@ -37,65 +42,156 @@ def evaluate(
         features: embeddings of the query and gallery images, made by extract_features
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
-        html: page with scores, the CMC curve and ranked pictures
-        metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions, and the mAP of the references
+        html: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
+        metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions, and the mAP of all else
         references: whether to score an untrained encoder and a colour histogram beside the model
+        protocol: one or more of market1501, camera-free, sysu-mm01, multi-query and
+            single-gallery-shot, in one word with commas; auto is market1501, or camera-free where
+            no camera is known
+        rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.staging import identity, open_set
     from san_core.evaluation import report as reports
-    from san_core.evaluation.ranking import labels_of, rank
 
     provenance = _provenance(features)
     metric = provenance.pop("metric")
     if provenance["dataset"] != identity(dataset):
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
     with open_set(dataset) as images:
-        records = _records(features, images)
-        asked, query = _part(records, "query")
-        searched, gallery = _part(records, "gallery")
-
-        def ranked(rows: "NDArray[np.float32]", *, metric: str) -> "Ranking":
-            return rank(
-                rows[asked],
-                rows[searched],
-                query=labels_of(query),
-                gallery=labels_of(gallery),
-                metric=metric,
-            )
-
-        ranking = ranked(_load(features / "features.npy", len(records)), metric=metric)
+        test = _test(_records(features, images), protocol)
+        model = _embedded(test, _load(features / "features.npy", len(test.records)), metric)
+        ranking = _ranked(model, test.headline)
         others = {}
         if references:
-            untrained = _load(features / "untrained.npy", len(records))
-            others["untrained encoder"] = ranked(untrained, metric=metric)
-            others["colour histogram"] = ranked(_histograms(images, records), metric="euclidean")
+            untrained = _load(features / "untrained.npy", len(test.records))
+            others["untrained encoder"] = _ranked(_embedded(test, untrained, metric), test.headline)
+            colours = _embedded(test, _histograms(images, test.records), "euclidean")
+            others["colour histogram"] = _ranked(colours, test.headline)
         content = reports.figures(
             ranking,
             others,
-            query=query,
-            gallery=gallery,
+            query=test.query,
+            gallery=test.gallery,
             metric=metric,
+            scored=_scored(model, test, rerank=rerank),
+            pairs=_pairs(model, test.headline),
             provenance=provenance,
         )
         document = reports.html(
-            content, ranking, others, query=query, gallery=gallery, read=images.read
+            content, ranking, others, query=test.query, gallery=test.gallery, read=images.read
         )
     with finished(report) as folder:
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_file(html, document)
-    references_scored = {
-        f"mAP_of_{name.replace(' ', '_')}": scores["mAP"]
-        for name, scores in content["references"].items()
-    }
-    write_metrics(metrics, {**{name: content[name] for name in SHOWN}, **references_scored})
+    write_metrics(metrics, _metrics(content))
     for name, scores in {"this model": content, **content["references"]}.items():
         log.info("%s: %s", name, "  ".join(f"{key} {scores[key]:.1%}" for key in SHOWN))
+    for name, value in _metrics(content).items():
+        if name not in SHOWN:
+            log.info("%s %.1f%%", name, 100 * value)
 
 
-def _part(records: "Sequence[Record]", split: str) -> "tuple[list[int], list[Record]]":
-    """The rows of a split, and their records."""
-    rows = [row for row, record in enumerate(records) if record.split == split]
-    return rows, [records[row] for row in rows]
+class _Test(NamedTuple):
+    """The images that are scored, and by which protocols.
+
+    `asked`, `searched` and `pooled` are the rows of the features, (Q,), (G,) and (M,) int64, of
+    queries, gallery, and all that multi-query pools.
+    """
+
+    records: "Sequence[Record]"
+    asked: "NDArray[np.int64]"
+    searched: "NDArray[np.int64]"
+    pooled: "NDArray[np.int64]"
+    protocols: list[str]
+    headline: str
+
+    @property
+    def query(self) -> "list[Record]":
+        return [self.records[row] for row in self.asked]
+
+    @property
+    def gallery(self) -> "list[Record]":
+        return [self.records[row] for row in self.searched]
+
+
+def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
+    """The images by the rows of a matrix, which are read when they are needed."""
+    from san_core.evaluation.distance import rows
+    from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.scoring import Embedded
+
+    return Embedded(
+        query_features=rows(matrix, test.asked),
+        gallery_features=rows(matrix, test.searched),
+        pooled_features=rows(matrix, test.pooled),
+        query=labels_of(test.query),
+        gallery=labels_of(test.gallery),
+        pooled=labels_of(test.records[row] for row in test.pooled),
+        metric=metric,
+    )
+
+
+def _test(records: "Sequence[Record]", protocol: str) -> _Test:
+    """What is scored, checked before anything is computed."""
+    import numpy as np
+
+    from san_core.evaluation import scoring
+    from san_core.evaluation.labels import labels_of
+
+    def part(*splits: str) -> "NDArray[np.int64]":
+        return np.array([i for i, r in enumerate(records) if r.split in splits], np.int64)
+
+    asked = part("query")
+    labels = labels_of(records[row] for row in asked)
+    names = scoring.protocols(protocol, labels)
+    headline = scoring.headline(names, labels)
+    return _Test(records, asked, part("gallery"), part("query", "multi"), names, headline)
+
+
+def _ranked(images: "Embedded", protocol: str) -> "Ranking":
+    """The ranking whose pictures and curves are shown."""
+    from san_core.evaluation.scoring import score
+
+    return score(images, protocol, top_k=SHOWN_TOP, with_roc=True).ranking
+
+
+def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
+    """Every protocol but the headline's, and if wanted all of them re-ranked."""
+    from san_core.evaluation.scoring import score
+
+    names = list(dict.fromkeys([test.headline, *test.protocols]))
+    plain = [score(images, name) for name in names if name != test.headline]
+    return plain + ([score(images, name, reranked=True) for name in names] if rerank else [])
+
+
+def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
+    """The table by cameras, where they are known."""
+    from san_core.evaluation.camera_pairs import camera_pairs
+    from san_core.evaluation.protocol import PROTOCOLS
+
+    if images.query.camids is None:
+        return []
+    return camera_pairs(
+        images.query_features,
+        images.gallery_features,
+        query=images.query,
+        gallery=images.gallery,
+        metric=images.metric,
+        protocol=PROTOCOLS[protocol],
+    )
+
+
+def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
+    """The scores that KFP shows; keys are words without blanks or hyphens."""
+    shown = {name: content[name] for name in SHOWN}
+    for name, scores in content["references"].items():
+        shown[f"mAP_of_{name}"] = scores["mAP"]
+    for each in content["protocols"]:
+        suffix = each["protocol"] + ("_reranked" if each["reranked"] else "")
+        for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):
+            if score in each:
+                shown[f"{score}_{suffix}"] = each[score]
+    return {name.replace(" ", "_").replace("-", "_"): value for name, value in shown.items()}
 
 
 def _histograms(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":

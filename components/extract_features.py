@@ -43,7 +43,7 @@ def extract_features(
     if not loaded.recipe.identities:
         raise ValueError(f"{model} has learned no identities: it is a texture generator")
     with scratch(features) as room, open_set(dataset) as images:
-        records = images.of_split("query", "gallery")
+        records = images.of_split("query", "gallery", "multi")
         pictures = read_images(room, "images", images, records, loaded.recipe)
 
         def batches(what: str) -> Iterator[Pixels]:

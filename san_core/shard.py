@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 MAX_SHARD = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
+_AT_ONCE = 1 << 20  # bytes: an image is written in one call
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 
 
@@ -87,8 +88,8 @@ def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard
     images = []
     with path.open("wb") as file:
         content = _Hashed(file)
-        with tarfile.open(
-            fileobj=content, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=1 << 20
+        with tarfile.TarFile(
+            fileobj=content, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=_AT_ONCE
         ) as tar:
             for item in items:
                 _check_item(item)

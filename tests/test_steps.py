@@ -79,6 +79,49 @@ def test_report_holds_scores_and_references_as_fractions(tiny):
     assert json.loads(Path(tiny.root, "evaluate.json").read_bytes())["mAP"] == report["mAP"]
 
 
+def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path):
+    command = elsewhere(words("evaluate", tiny), tmp_path)
+    protocols = "camera-free,multi-query,single-gallery-shot,market1501"
+    assert main(changed(command, protocol=protocols, rerank="true")) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_bytes())
+    assert report["protocol"] == "camera-free"
+    others = ["multi-query", "single-gallery-shot", "market1501"]
+    assert [(p["protocol"], p["reranked"]) for p in report["protocols"]] == [
+        *((name, False) for name in others),
+        *((name, True) for name in ["camera-free", *others]),
+    ]
+    usual = json.loads(Path(tiny.report, "report.json").read_bytes())
+    market = report["protocols"][2]
+    assert (market["rank1"], market["mAP"]) == (usual["rank1"], usual["mAP"])
+    assert report["camera_pairs"]
+    assert set(report["roc"]["tpr_at_fpr"]) == {"0.0001", "0.001", "0.01", "0.1"}
+    metrics = json.loads((tmp_path / "metrics").read_bytes())
+    assert metrics["mAP_multi_query"] == report["protocols"][0]["mAP"]
+    assert (
+        metrics["mAP_of_draw_single_gallery_shot_reranked"]
+        == (report["protocols"][5]["mAP_of_draw"])
+    )
+    assert "Pairs of cameras" in (tmp_path / "html").read_text()
+
+
+def test_evaluation_reads_features_from_their_file_as_it_goes(tiny, tmp_path):
+    # Rows of queries and gallery lie mixed in the file, and are found by the index.
+    copy = tmp_path / "features"
+    shutil.copytree(tiny.features, copy)
+    head, *lines = (copy / "index.csv").read_text().splitlines()
+    shuffled = np.random.default_rng(0).permutation(len(lines))
+    (copy / "index.csv").write_text("\n".join([head, *(lines[i] for i in shuffled)]))
+    for name in ("features.npy", "untrained.npy"):
+        np.save(copy / name, np.load(copy / name)[shuffled])
+    command = elsewhere(words("evaluate", tiny), tmp_path / "out")
+    assert main(changed(command, features=str(copy))) == 0
+    found, usual = (
+        json.loads(Path(folder, "report.json").read_bytes())
+        for folder in (tmp_path / "out" / "report", tiny.report)
+    )
+    assert found == {**usual, "provenance": found["provenance"]}
+
+
 @pytest.mark.parametrize("step", ["train_san_pg", "train_san", "evaluate"])
 def test_page_fetches_nothing(tiny, step):
     page = Path(tiny.root, f"{step}.html").read_text()
@@ -311,6 +354,8 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("train_san", "--overrides", "epochs=3 identities_per_batch=7", "there are 6 identities"),
         ("extract_features", "--model", "/nowhere", "/nowhere holds no model"),
         ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),
+        ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
+        ("evaluate", "--protocol", "auto,auto", "protocol market1501 is named twice"),
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
         ("prepare_reid", "--identities", "2", "identities is 2: at least 3, of which 1 is for tes"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),

@@ -1,65 +1,40 @@
 """Ranking a gallery for each query, and the figures ReID papers give: CMC, mAP and mINP.
 
-The protocol is Market-1501's, single query (Zheng et al. 2015):
+Nothing is sorted. The rank of a right answer is one more than the number of wrong answers that are
+nearer, plus the right ones that are; so it is enough to count, which `_ranking` does while the
+distances stream by. `reference` says the same in NumPy, by sorting.
 
-- gallery images of the query's person from the query's camera are left out;
-- junk (pid -1) is left out; distractors (pid 0) stay, as wrong answers;
-- tied distances rank in gallery order;
-- queries with no right answer left are excluded and counted in `num_skipped`;
-- where no camera is known (camids None) nothing is left out but junk.
+- The protocol says what is left out of the gallery (`protocol`);
+- tied distances rank in gallery order, and NaN, which only given distances may hold, ranks last;
+- queries with no right answer left are excluded and counted in `num_skipped`.
 
 With the right answers of a query at ranks r_1 < ... < r_P among what is left, its average precision
 is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021, "Deep Learning for
 Person Re-identification"). Ranks are counted as integers, means taken in float64.
 
-Shapes: Q queries, G gallery images, K top places.
+Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
+which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine.
+
+Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.data.records import JUNK, Labelled
-from san_core.evaluation import distance
-from san_core.evaluation.distance import Features, Tile
+from san_core.evaluation import roc, streaming
+from san_core.evaluation.compiled import _ranking
+from san_core.evaluation.distance import Features, Rows, Tile, as_rows
+from san_core.evaluation.labels import Ids, Labels, labels_of
+from san_core.evaluation.protocol import Problem, Protocol, problem, usual
+from san_core.evaluation.roc import Roc
 
-Ids = NDArray[np.int64]
-
-
-class Labels(NamedTuple):
-    """Whom images show and which camera took them.
-
-    `pids` is (N,): people from 1, in a gallery also 0 (distractor) and -1 (junk). `camids` is (N,),
-    0-based, or None where cameras are unknown.
-    """
-
-    pids: Ids
-    camids: Ids | None
-
-
-def labels_of(records: Iterable[Labelled]) -> Labels:
-    """The labels of records, in their order; `camids` is None if no record knows its camera.
-
-    Raises:
-        ValueError: a person is unknown, or a camera while others are known.
-    """
-    records = list(records)
-    for record in records:
-        if record.pid is None:
-            raise ValueError(f"{record.name}: no pid, so a ranking cannot be judged by it")
-    pids = np.array([record.pid for record in records], np.int64)
-    without = [record.name for record in records if record.camid is None]
-    if len(without) == len(records):
-        return Labels(pids, None)
-    if without:
-        raise ValueError(
-            f"{without[0]}: no camid, as {len(without)} of {len(records)} images; "
-            "either every image has one or none"
-        )
-    return Labels(pids, np.array([record.camid for record in records], np.int64))
+__all__ = ["Labels", "Ranking", "labels_of", "rank", "rank_distances"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,27 +46,34 @@ class Ranking:
         mAP: mean average precision over the judged queries.
         mINP: mean inverse negative penalty over the judged queries.
         first_rank: (Q,) int64, rank of the first right answer, from 1; 0 where skipped.
+        num_right: (Q,) int64, right answers left to each query.
         average_precision: (Q,) float64; NaN where skipped.
+        inverse_penalty: (Q,) float64; NaN where skipped.
         top: (Q, K) int64, gallery indices of the nearest images that are not left out; -1 where
             fewer than K are.
         right: (Q, K) bool, whether they show the query's person.
+        roc: the curve of all pairs of judged queries; None if it was not asked for, or no wrong
+            answer is left to any of them.
         num_query: all queries, skipped ones included.
         num_gallery: all gallery images, junk included.
         num_skipped: queries with no right answer left.
-        camera_rule: whether cameras were known, and so same-camera images left out.
+        protocol: name of the protocol.
     """
 
     cmc: NDArray[np.float64]
     mAP: float  # noqa: N815 - the field's own word
     mINP: float  # noqa: N815
     first_rank: Ids
+    num_right: Ids
     average_precision: NDArray[np.float64]
+    inverse_penalty: NDArray[np.float64]
     top: Ids
     right: NDArray[np.bool_]
+    roc: Roc | None
     num_query: int
     num_gallery: int
     num_skipped: int
-    camera_rule: bool
+    protocol: str
 
     def scores(self) -> dict[str, float]:
         """The five headline figures as fractions: rank1, rank5, rank10, mAP, mINP."""
@@ -100,42 +82,85 @@ class Ranking:
 
 
 def rank(
-    query_features: Features,
-    gallery_features: Features,
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
     *,
     query: Labels,
     gallery: Labels,
     metric: str = "euclidean",
+    protocol: Protocol | None = None,
     max_rank: int = 50,
     top_k: int = 10,
+    with_roc: bool = False,
+    threads: int | None = None,
 ) -> Ranking:
     """Ranks the gallery for each query by the distance of features, and judges it by the labels.
 
     Args:
-        query_features: (Q, D) float32.
-        gallery_features: (G, D) float32.
+        query_features: (Q, D) float32, or some rows of a matrix.
+        gallery_features: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
         query: labels of the queries; every pid from 1.
         gallery: labels of the gallery.
-        metric: "euclidean" or "cosine", see `distance.tiles`.
+        metric: "euclidean" or "cosine".
+        protocol: what is left out; `protocol.usual` by default.
         max_rank: length of the CMC curve, at least 10. It stays 1 beyond the end of a gallery.
-        top_k: how many of the nearest images are kept for each query.
+        top_k: how many of the nearest images are kept for each query; 0 is quickest.
+        with_roc: whether to draw the ROC curve too, which takes longer.
+        threads: cores to use, by default all this process may; the result is the same.
 
     Raises:
         ValueError: the features or labels do not fit each other, features are not finite, the
-            gallery or the query is empty, a query shows no person, or no query can be judged.
+            gallery or the query is empty, a query shows no person, the protocol needs cameras that
+            are unknown, or no query can be judged.
     """
-    tiles = distance.tiles(query_features, gallery_features, metric=metric)
-    for role, features, labels in (
-        ("query", query_features, query),
-        ("gallery", gallery_features, gallery),
-    ):
-        if len(features) != len(labels.pids):
-            raise ValueError(f"{len(features)} {role} features but {len(labels.pids)} {role} pids")
-    return rank_distances(tiles, query=query, gallery=gallery, max_rank=max_rank, top_k=top_k)
+    counting = _Counting(
+        query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
+    )
+    counting.count_features(query_features, gallery_features, metric)
+    return counting.ranking()
+
+
+def per_query(
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
+    *,
+    query: Labels,
+    gallery: Labels,
+    metric: str = "euclidean",
+    protocol: Protocol | None = None,
+    threads: int | None = None,
+) -> "Results":
+    """What `rank` finds for each query, without means; it may be that none can be judged.
+
+    Args:
+        query_features: as in `rank`.
+        gallery_features: as in `rank`.
+        query: as in `rank`.
+        gallery: as in `rank`.
+        metric: as in `rank`.
+        protocol: as in `rank`.
+        threads: as in `rank`.
+
+    Raises:
+        ValueError: as `rank`, except where no query can be judged.
+    """
+    counting = _Counting(
+        query, gallery, protocol, max_rank=10, top_k=0, with_roc=False, threads=threads
+    )
+    counting.count_features(query_features, gallery_features, metric)
+    return counting.results
 
 
 def rank_distances(
-    tiles: Iterable[Tile], *, query: Labels, gallery: Labels, max_rank: int = 50, top_k: int = 10
+    tiles: Iterable[Tile],
+    *,
+    query: Labels,
+    gallery: Labels,
+    protocol: Protocol | None = None,
+    max_rank: int = 50,
+    top_k: int = 10,
+    with_roc: bool = False,
+    threads: int | None = None,
 ) -> Ranking:
     """Ranks the gallery by given distances, whatever they come from; as `rank` otherwise.
 
@@ -143,108 +168,181 @@ def rank_distances(
         tiles: distances of all queries in order; (rows, G) each, smaller is nearer.
         query: as in `rank`.
         gallery: as in `rank`.
+        protocol: as in `rank`.
         max_rank: as in `rank`.
         top_k: as in `rank`.
+        with_roc: as in `rank`.
+        threads: as in `rank`.
 
     Raises:
-        ValueError: as `rank`, or a tile has a wrong shape, is out of order, or holds NaN.
+        ValueError: as `rank`, or a tile has a wrong shape or type, or is out of order.
     """
-    _check_labels(query, gallery)
-    if max_rank < 10:
-        raise ValueError(f"max_rank is {max_rank}; rank 10 is reported, so it must be at least 10")
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1")
-    Q, G = len(query.pids), len(gallery.pids)
-    first_rank = np.zeros(Q, np.int64)
-    average_precision = np.full(Q, np.nan)
-    inverse_penalty = np.full(Q, np.nan)
-    top = np.full((Q, top_k), -1, np.int64)
-    right = np.zeros((Q, top_k), np.bool_)
-
+    counting = _Counting(
+        query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
+    )
     done = 0
     for rows, distances in tiles:
-        _check_tile(rows, distances, start=done, gallery=G)
+        check_tile(rows, distances, start=done, gallery=len(gallery.pids))
+        counter = counting.start(first=done, size=len(distances), worker=0)
+        counter.count_distances(np.ascontiguousarray(distances), threads=counting.threads)
         done = rows.stop
-        for i, row in enumerate(distances, start=rows.start):
-            order = _order(row, _left_out(query, i, gallery))
-            matches = gallery.pids[order] == query.pids[i]
-            nearest = order[:top_k]
-            top[i, : len(nearest)] = nearest
-            right[i, : len(nearest)] = matches[:top_k]
-            ranks = np.flatnonzero(matches) + 1  # (P,), ascending
-            if len(ranks):
-                first_rank[i] = ranks[0]
-                average_precision[i] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-                inverse_penalty[i] = len(ranks) / ranks[-1]
-    if done != Q:
-        raise ValueError(f"distances were given for {done} of {Q} queries")
+    if done != len(query.pids):
+        raise ValueError(f"distances were given for {done} of {len(query.pids)} queries")
+    return counting.ranking()
 
-    judged = first_rank > 0
+
+class Results(NamedTuple):
+    """What is found for each query; attributes as in `Ranking`, `right` as uint8."""
+
+    first_rank: Ids
+    num_right: Ids
+    average_precision: NDArray[np.float64]
+    inverse_penalty: NDArray[np.float64]
+    top: Ids
+    right: NDArray[np.uint8]
+
+
+class _Counting:
+    """A problem and its results while they are counted."""
+
+    def __init__(
+        self,
+        query: Labels,
+        gallery: Labels,
+        protocol: Protocol | None,
+        *,
+        max_rank: int,
+        top_k: int,
+        with_roc: bool,
+        threads: int | None,
+    ) -> None:
+        check_lengths(max_rank=max_rank, top_k=top_k)
+        self.query, self.gallery, self.max_rank = query, gallery, max_rank
+        self.protocol = protocol or usual(query)
+        self.threads = usable_threads(threads)
+        self.problem: Problem = problem(query, gallery, self.protocol)
+        self.results = empty_results(len(query.pids), top_k)
+        # By thread: those of wrong answers, those of right ones.
+        shape = (self.threads, 2, _ranking.BINS) if with_roc else (self.threads, 2, 0)
+        self.bins = np.zeros(shape, np.int64)
+        self._make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
+
+    def start(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
+        wrong, right = self.bins[worker] if self.bins.size else (None, None)
+        return self._make(first=first, size=size, bins=wrong, right_bins=right)
+
+    def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
+        asked, searched = as_rows("query", query), as_rows("gallery", gallery)
+        operands = streaming.operands(asked, searched, metric)
+        for role, features, labels in (
+            ("query", asked, self.query),
+            ("gallery", searched, self.gallery),
+        ):
+            n = len(labels.pids)
+            if len(features) != n:
+                raise ValueError(f"{len(features)} {role} features but {n} {role} pids")
+        shape = streaming.tile_shape(
+            len(asked), len(searched), widest=self.problem.widest, threads=self.threads
+        )
+        streaming.count(operands, self.start, shape=shape, threads=self.threads)
+
+    def ranking(self) -> Ranking:
+        wrong, right = self.bins.sum(axis=0)
+        return judged(
+            self.results,
+            self.query,
+            self.gallery,
+            protocol=self.protocol,
+            max_rank=self.max_rank,
+            curve=roc.from_bins(right, wrong) if right.any() and wrong.any() else None,
+        )
+
+
+def judged(
+    results: Results,
+    query: Labels,
+    gallery: Labels,
+    *,
+    protocol: Protocol,
+    max_rank: int,
+    curve: Roc | None,
+) -> Ranking:
+    """The ranking that the results of all queries make.
+
+    Raises:
+        ValueError: no query can be judged.
+    """
+    judged = results.first_rank > 0
     if not judged.any():
         raise ValueError(_why_none(query, gallery))
     return Ranking(
-        cmc=_cmc(first_rank[judged], max_rank),
-        mAP=float(average_precision[judged].mean()),
-        mINP=float(inverse_penalty[judged].mean()),
-        first_rank=first_rank,
-        average_precision=average_precision,
-        top=top,
-        right=right,
-        num_query=Q,
-        num_gallery=G,
-        num_skipped=int(Q - judged.sum()),
-        camera_rule=query.camids is not None,
+        cmc=_cmc(results.first_rank[judged], max_rank),
+        mAP=float(results.average_precision[judged].mean()),
+        mINP=float(results.inverse_penalty[judged].mean()),
+        **{**results._asdict(), "right": results.right.view(np.bool_)},
+        roc=curve,
+        num_query=len(query.pids),
+        num_gallery=len(gallery.pids),
+        num_skipped=int(len(query.pids) - judged.sum()),
+        protocol=protocol.name,
     )
 
 
-def _left_out(query: Labels, i: int, gallery: Labels) -> NDArray[np.bool_]:
-    left_out: NDArray[np.bool_] = gallery.pids == JUNK
-    if query.camids is not None and gallery.camids is not None:
-        left_out |= (gallery.pids == query.pids[i]) & (gallery.camids == query.camids[i])
-    return left_out
+def empty_results(num_query: int, top_k: int) -> Results:
+    """Results of queries none of which is judged yet."""
+    return Results(
+        first_rank=np.zeros(num_query, np.int64),
+        num_right=np.zeros(num_query, np.int64),
+        average_precision=np.full(num_query, np.nan),
+        inverse_penalty=np.full(num_query, np.nan),
+        top=np.full((num_query, top_k), -1, np.int64),
+        right=np.zeros((num_query, top_k), np.uint8),
+    )
 
 
-def _order(distances: NDArray[np.float32], left_out: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Gallery indices that are not left out, nearest first, tied ones in gallery order."""
-    order = np.argsort(distances, kind="stable")
-    return order[~left_out[order]]
+def usable_threads(threads: int | None) -> int:
+    """The number asked for, or as many as this process may use.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    return threads
 
 
-def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
-    counts = np.bincount(np.minimum(first_rank, max_rank + 1), minlength=max_rank + 2)
-    return np.cumsum(counts[1 : max_rank + 1]) / len(first_rank)
+def check_lengths(*, max_rank: int, top_k: int) -> None:
+    """Check the lengths of a CMC curve and of the top.
+
+    Raises:
+        ValueError: the curve is too short for the figures, or the top is negative.
+    """
+    if max_rank < 10:
+        raise ValueError(f"max_rank is {max_rank}; rank 10 is reported, so it must be at least 10")
+    if top_k < 0:
+        raise ValueError(f"top_k is {top_k}; it must be at least 0")
 
 
-def _check_labels(query: Labels, gallery: Labels) -> None:
-    for role, labels in (("query", query), ("gallery", gallery)):
-        if len(labels.pids) == 0:
-            raise ValueError(f"the {role} is empty: there is nothing to rank")
-        if labels.camids is not None and len(labels.camids) != len(labels.pids):
-            raise ValueError(f"{len(labels.pids)} {role} pids but {len(labels.camids)} camids")
-    if (query.camids is None) != (gallery.camids is None):
-        known, unknown = ("gallery", "query") if query.camids is None else ("query", "gallery")
-        raise ValueError(
-            f"the {known} has camids and the {unknown} has none: give both, or neither to rank "
-            "without the camera rule"
-        )
-    for role, labels, lowest in (("query", query, 1), ("gallery", gallery, JUNK)):
-        if labels.pids.min() < lowest:
-            i = int(np.argmax(labels.pids < lowest))
-            raise ValueError(
-                f"{role} {i} has pid {labels.pids[i]}; people are numbered from 1, and only a "
-                f"gallery may hold distractors (0) and junk ({JUNK})"
-            )
+def check_tile(rows: slice, distances: NDArray[np.float32], *, start: int, gallery: int) -> None:
+    """Check that a tile holds the distances from query `start` on.
 
-
-def _check_tile(rows: slice, distances: NDArray[np.float32], *, start: int, gallery: int) -> None:
+    Raises:
+        ValueError: it does not, or they are not float32.
+    """
     if rows.start != start or distances.shape != (rows.stop - rows.start, gallery):
         raise ValueError(
             f"distances of shape {distances.shape} for queries {rows.start} to {rows.stop}; "
             f"expected those from query {start} on, {gallery} each"
         )
-    nan = np.isnan(distances).any(axis=1)
-    if nan.any():
-        raise ValueError(f"the distances of query {rows.start + int(np.argmax(nan))} hold NaN")
+    if distances.dtype != np.float32:
+        raise ValueError(f"distances are {distances.dtype}; expected float32")
+
+
+def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
+    counts = np.bincount(np.minimum(first_rank, max_rank + 1), minlength=max_rank + 2)
+    return np.cumsum(counts[1 : max_rank + 1]) / len(first_rank)
 
 
 def _why_none(query: Labels, gallery: Labels) -> str:

@@ -1,34 +1,56 @@
 """What an evaluation hands on: its figures as a plain dict, and a page to look at.
 
 The dict (report.json) is for programs: fractions, never per cent, and nothing that tells when or
-where it was made. The page (HTML) is for people: the figures beside those of references, the CMC
-curves, and the worst, median and best queries with what was ranked first for each.
+where it was made. The page (HTML) is for people: the figures beside those of references, those of
+other protocols, the CMC and ROC curves, a table by pair of cameras, and the worst, median and best
+queries with what was ranked first for each.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from san_core import page, pixels
+from san_core import page
 from san_core.data.records import Labelled, summary
+from san_core.evaluation import curves
+from san_core.evaluation.camera_pairs import CameraPair
+from san_core.evaluation.ranked_gallery import ranked_galleries
 from san_core.evaluation.ranking import Ranking
+from san_core.evaluation.roc import USUAL_FPR, Roc
+from san_core.evaluation.scoring import MULTI_QUERY, SINGLE_SHOT, Scored
 from san_core.page import Section
 
 FORMAT = "san-evaluation"
 VERSION = 1
 MODEL = "this model"
-# Queries shown of each kind, and the (rows, columns) their thumbnails are stored at.
-SHOWN = 6
-THUMBNAIL = (160, 80)
 
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
+_MAPS_OF_SHOT = {" (mAP of the draw)": "mAP_of_draw", " (mAP of the gallery)": "mAP_of_gallery"}
 _DISTANCES = {"euclidean": "squared Euclidean distance", "cosine": "cosine distance"}
 
+_OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
+_LEFT_OUT = {  # without junk, with junk
+    "market1501": (f"{_OWN_CAMERA}.", f"{_OWN_CAMERA}, and so is junk."),
+    "sysu-mm01": (
+        f"{_OWN_CAMERA}, and all images by the other camera of the query's room.",
+        f"{_OWN_CAMERA}, and so are junk and all images by the other camera of the query's room.",
+    ),
+    "camera-free": (
+        "Cameras are not looked at, so no gallery image is left out for its camera.",
+        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is.",
+    ),
+}
+
+_ROC_LEAD = (
+    "All pairs of a query and a gallery image that the protocol leaves: the share of right ones "
+    "within a distance, against the share of wrong ones within it."
+)
+_PAIRS_LEAD = (
+    "mAP, and rank-1 in brackets, in per cent: queries by the camera of the row, in the gallery "
+    "images by the camera of the column alone."
+)
 _RANKED_LEAD = (
     "The query is on the left and the nearest gallery images follow; "
     "images the protocol leaves out are not shown."
@@ -44,6 +66,8 @@ def figures(
     query: Sequence[Labelled],
     gallery: Sequence[Labelled],
     metric: str,
+    scored: Sequence[Scored] = (),
+    pairs: Sequence[CameraPair] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of report.json: the same for the same input, on any machine, at any time.
@@ -55,6 +79,8 @@ def figures(
         query: the queries' records, in the order they were ranked.
         gallery: the gallery's records, in the order they were ranked.
         metric: the distance the model was ranked by, "euclidean" or "cosine".
+        scored: the model under further protocols, or re-ranked.
+        pairs: the model by pair of cameras.
         provenance: where the features come from, as JSON; kept as it is.
 
     Returns:
@@ -62,6 +88,8 @@ def figures(
         each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
         `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
         (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
+        `protocols` has the scores and counts of `scored`, `camera_pairs` those of `pairs`, `roc`,
+        if the ranking has one, the true positive rates at the usual false positive rates.
 
     Raises:
         ValueError: a ranking is not one of these records, a reference has the model's name, or
@@ -79,7 +107,7 @@ def figures(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "protocol": "market1501" if ranking.camera_rule else "camera-free",
+        "protocol": ranking.protocol,
         "metric": metric,
         **ranking.scores(),
         "cmc": ranking.cmc.tolist(),
@@ -91,7 +119,30 @@ def figures(
         "num_distractors": sum(subset.distractors for subset in searched.values()),
         "num_junk": sum(subset.junk for subset in searched.values()),
         "references": {name: each.scores() for name, each in references.items()},
+        "protocols": [_under(each) for each in scored],
+        "roc": _rates(ranking.roc) if ranking.roc else None,
+        "camera_pairs": [pair._asdict() for pair in pairs],
         "provenance": dict(provenance or {}),
+    }
+
+
+def _under(scored: Scored) -> dict[str, Any]:
+    ranking = scored.ranking
+    return {
+        "protocol": scored.protocol,
+        "reranked": scored.reranked,
+        **scored.scores,
+        "num_query": ranking.num_query,
+        "num_gallery": ranking.num_gallery,
+        "num_skipped": ranking.num_skipped,
+    }
+
+
+def _rates(roc: Roc) -> dict[str, Any]:
+    return {
+        "tpr_at_fpr": {f"{fpr:g}": roc.tpr_at(fpr) for fpr in USUAL_FPR},
+        "num_right": roc.num_right,
+        "num_wrong": roc.num_wrong,
     }
 
 
@@ -126,40 +177,33 @@ def html(
         read: the bytes of a record's image file, such as `ImageSet.read`.
         title: the heading.
     """
-    curves = {MODEL: ranking, **(references or {})}
-    alt = "CMC curves. " + "; ".join(f"{k}: {v.cmc[0]:.1%} at rank 1" for k, v in curves.items())
+    rankings = {MODEL: ranking, **(references or {})}
     sections = [
         Section("Figures", _scores(report), protocol_in_words(report)),
-        Section(
-            "Cumulative matching characteristic",
-            page.figure_svg(_cmc_figure(curves), alt=alt),
-            "The share of queries with a right answer by each rank.",
-        ),
-        Section("Ranked galleries", _ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
+        Section("Other protocols", _protocols(report), _protocols_in_words(report)),
+        _cmc(rankings),
+        _roc(rankings),
+        Section("Pairs of cameras", _camera_pairs(report), _PAIRS_LEAD),
+        Section("Ranked galleries", ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
         Section("Data", _counts(report)),
+        Section("Provenance", _provenance(report["provenance"])),
     ]
-    if report["provenance"]:
-        sections.append(Section("Provenance", _provenance(report["provenance"])))
     return page.render(
         "evaluation/report.html.jinja",
         title=title,
         subtitle=_subtitle(report),
-        sections=sections,
+        sections=[section for section in sections if section.body],
         top_k=ranking.top.shape[1],
     )
 
 
 def protocol_in_words(report: Mapping[str, Any]) -> str:
     """A paragraph saying how the figures came about, from what `figures` returned."""
-    left_out = (
-        "Gallery images of the same person taken by the query's own camera are left out"
-        if report["protocol"] == "market1501"
-        else "Cameras are unknown, so no gallery image is left out for its camera"
-    )
-    junk = ", and so is junk" if report["protocol"] == "market1501" else ", only junk is"
+    junk = report["num_junk"]
+    left_out = _LEFT_OUT[report["protocol"]][bool(junk)]
     parts = [
         f"Each query is compared with every gallery image by {_DISTANCES[report['metric']]}.",
-        left_out + (junk if report["num_junk"] else "") + ".",
+        left_out,
         "Tied distances rank in gallery order.",
     ]
     if report["num_distractors"]:
@@ -188,6 +232,77 @@ def _scores(report: Mapping[str, Any]) -> Markup:
     return page.table(["", *_SCORES.values()], rows, caption="Per cent.", strong=0)
 
 
+def _protocols_in_words(report: Mapping[str, Any]) -> str:
+    """What the rows of the table of other protocols are."""
+    parts = ["The same features under other rules."]
+    names = {each["protocol"] for each in report["protocols"]}
+    if MULTI_QUERY in names:
+        parts.append("Multi-query asks by the mean of a person's images by one camera.")
+    if SINGLE_SHOT in names:
+        parts.append(
+            "A single gallery shot is the expectation over all draws of one image per person; its "
+            "mAP is that of the drawn gallery or, as some papers have it, of the whole."
+        )
+    if any(each["reranked"] for each in report["protocols"]):
+        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
+    return " ".join(parts)
+
+
+def _protocols(report: Mapping[str, Any]) -> Markup:
+    """The table of other protocols; empty without any."""
+    rows = []
+    for each in report["protocols"]:
+        name = each["protocol"] + (", re-ranked" if each["reranked"] else "")
+        for which, key in ({"": "mAP"} if "mAP" in each else _MAPS_OF_SHOT).items():
+            figures = {**each, "mAP": each[key]}
+            cells = [f"{100 * figures[k]:.1f}" if k in figures else "–" for k in _SCORES]
+            rows.append([name + which, *cells, f"{each['num_query'] - each['num_skipped']:,}"])
+    if not rows:
+        return Markup()
+    return page.table(["", *_SCORES.values(), "Queries"], rows, caption="Per cent.")
+
+
+def _cmc(rankings: Mapping[str, Ranking]) -> Section:
+    firsts = "; ".join(f"{name}: {each.cmc[0]:.1%} at rank 1" for name, each in rankings.items())
+    return Section(
+        "Cumulative matching characteristic",
+        page.figure_svg(curves.cmc_figure(rankings), alt=f"CMC curves. {firsts}"),
+        "The share of queries with a right answer by each rank.",
+    )
+
+
+def _roc(rankings: Mapping[str, Ranking]) -> Section:
+    """Curves and rates; without a body if no ranking has a curve."""
+    rocs = {name: each.roc for name, each in rankings.items() if each.roc}
+    if not rocs:
+        return Section("", Markup())
+    rates = "; ".join(f"{name}: TPR {each.tpr_at(1e-3):.1%}" for name, each in rocs.items())
+    rows = [[name, *(f"{100 * r.tpr_at(f):.1f}" for f in USUAL_FPR)] for name, r in rocs.items()]
+    header = ["", *(f"TPR at {fpr:g}" for fpr in USUAL_FPR)]
+    figure = page.figure_svg(
+        curves.roc_figure(rocs), alt=f"ROC curves. At a false positive rate of 0.001, {rates}"
+    )
+    table = page.table(header, rows, caption="Per cent, at false positive rates.", strong=0)
+    return Section("Receiver operating characteristic", figure + table, _ROC_LEAD)
+
+
+def _camera_pairs(report: Mapping[str, Any]) -> Markup:
+    """The table by cameras; empty if there are none."""
+    pairs = {(p["query_camera"], p["gallery_camera"]): p for p in report["camera_pairs"]}
+    if not pairs:
+        return Markup()
+    columns = sorted({gallery for _, gallery in pairs})
+    rows = [
+        [f"from cam {asking}", *(_pair(pairs.get((asking, camera))) for camera in columns)]
+        for asking in sorted({query for query, _ in pairs})
+    ]
+    return page.table(["", *(f"in cam {camera}" for camera in columns)], rows)
+
+
+def _pair(pair: Mapping[str, Any] | None) -> str:
+    return f"{100 * pair['mAP']:.1f} ({100 * pair['rank1']:.1f})" if pair else "–"
+
+
 def _counts(report: Mapping[str, Any]) -> Markup:
     names = {
         "num_query": "Queries",
@@ -203,113 +318,11 @@ def _counts(report: Mapping[str, Any]) -> Markup:
 
 
 def _provenance(provenance: Mapping[str, Any]) -> Markup:
+    """The table of what the features come from; empty if nothing is known."""
+    if not provenance:
+        return Markup()
     rows = [
         (key, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
         for key, value in provenance.items()
     ]
     return page.table(["", "Value"], rows, text=True)
-
-
-def _cmc_figure(rankings: Mapping[str, Ranking]) -> Figure:
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = page.axes(figure)
-    for colour, (name, ranking) in zip(page.cycle(len(rankings)), rankings.items(), strict=True):
-        ranks = np.arange(1, len(ranking.cmc) + 1)
-        width = 2.4 if name == MODEL else 1.6
-        axes.plot(ranks, ranking.cmc, color=colour, linewidth=width, label=name)
-    axes.set_xlim(1, max(len(ranking.cmc) for ranking in rankings.values()))
-    axes.set_xticks([1, *range(5, int(axes.get_xlim()[1]) + 1, 5)])
-    axes.set_ylim(0, 1.01)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("rank")
-    axes.set_ylabel("queries matched")
-    page.legend(axes, loc="lower right")
-    return figure
-
-
-class _Place(NamedTuple):
-    """One of the nearest gallery images; `camera` is empty where unknown."""
-
-    image: Markup
-    right: bool
-    camera: str
-
-
-class _Ranked(NamedTuple):
-    """A query and what was ranked first for it."""
-
-    name: str
-    image: Markup
-    person: str
-    camera: str
-    precision: str
-    first_rank: int
-    places: list[_Place]
-
-
-class _Group(NamedTuple):
-    heading: str
-    queries: list[_Ranked]
-
-
-def _ranked_galleries(
-    ranking: Ranking, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
-) -> Markup:
-    groups = [
-        _Group(heading, [_ranked(ranking, i, query, gallery, read) for i in indices])
-        for heading, indices in choose(ranking, shown=SHOWN).items()
-        if indices
-    ]
-    return page.render("evaluation/ranked.html.jinja", groups=groups, cameras=ranking.camera_rule)
-
-
-def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
-    """Indices of up to `shown` worst, median and best queries by average precision, no query twice.
-
-    Equal ones are taken in query order. With few queries the worst come first, then the best.
-    """
-    judged = np.flatnonzero(ranking.first_rank)
-    ordered = judged[np.argsort(ranking.average_precision[judged], kind="stable")].tolist()
-    worst, rest = ordered[:shown], ordered[shown:]
-    best, rest = rest[-shown:], rest[:-shown]
-    start = max(0, (len(rest) - shown) // 2)
-    return {
-        "Worst queries": worst,
-        "Median queries": rest[start : start + shown],
-        "Best queries": best[::-1],
-    }
-
-
-def _ranked(
-    ranking: Ranking, i: int, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
-) -> _Ranked:
-    record = query[i]
-    places = [
-        _place(gallery[g], rank, right=bool(right), read=read)
-        for rank, (g, right) in enumerate(zip(ranking.top[i], ranking.right[i], strict=True), 1)
-        if g >= 0
-    ]
-    return _Ranked(
-        name=record.name,
-        image=_thumbnail(record, read, alt=f"query {record.name}"),
-        person=f"person {record.pid}",
-        camera=_camera(record),
-        precision=f"{100 * ranking.average_precision[i]:.1f}",
-        first_rank=int(ranking.first_rank[i]),
-        places=places,
-    )
-
-
-def _place(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _Place:
-    verdict = "right" if right else "wrong"
-    alt = f"rank {rank}, {verdict}: {record.name}"
-    return _Place(_thumbnail(record, read, alt=alt), right, _camera(record))
-
-
-def _camera(record: Labelled) -> str:
-    return "" if record.camid is None else f"cam {record.camid}"
-
-
-def _thumbnail(record: R, read: Callable[[R], bytes], *, alt: str) -> Markup:
-    image = pixels.decode(read(record), name=record.name)
-    return page.image_tag(pixels.resize(image, THUMBNAIL), alt=alt)

@@ -32,7 +32,7 @@ from san_core.schedule import loss_weights
 from san_core.synthesis.atlas import mirror_matrix
 from san_core.textures import generate
 from tests.benchmarks import official
-from tests.benchmarks.pipeline import Figure
+from tests.benchmarks.figure import Figure
 
 ROUNDS = 5  # of steps and of inference, which take seconds
 DATA_ROUNDS = 25

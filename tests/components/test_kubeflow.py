@@ -133,7 +133,7 @@ def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
     assert renewed(made) == made
 
 
-@pytest.mark.parametrize("file", ["README.md", "components/README.md"])
+@pytest.mark.parametrize("file", ["README.md", "components/README.md", "san_core/README.md"])
 def test_readme_is_up_to_date(file):
     text = (Path(__file__).parents[2] / file).read_text("utf-8")
     assert text == renewed(text), "run `python -m components.readme`"

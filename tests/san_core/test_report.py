@@ -9,8 +9,11 @@ import pytest
 
 from san_core import pixels
 from san_core.data.records import Listed
-from san_core.evaluation import ranking, report
+from san_core.evaluation import ranked_gallery, ranking, report
+from san_core.evaluation.camera_pairs import CameraPair
 from san_core.evaluation.distance import Tile
+from san_core.evaluation.protocol import SYSU_MM01
+from san_core.evaluation.scoring import Scored
 
 
 def image(pid: int, camid: int) -> bytes:
@@ -113,7 +116,11 @@ def test_every_shown_query_has_its_ranked_images_framed_by_their_verdict():
     query, gallery = problem()
     model, _ = made(query, gallery)
     text = page_of(query, gallery)
-    chosen = [i for group in report.choose(model, shown=report.SHOWN).values() for i in group]
+    chosen = [
+        i
+        for group in ranked_gallery.choose(model, shown=ranked_gallery.SHOWN).values()
+        for i in group
+    ]
     assert text.count('<figure class="query">') == len(chosen) == 18
     assert text.count('<figure class="right">') == model.right[chosen].sum()
     assert text.count('<figure class="wrong">') == (~model.right[chosen]).sum()
@@ -138,13 +145,13 @@ def test_worst_median_and_best_are_chosen_by_average_precision():
     query, gallery = problem(people=8)
     model = ranked(query, gallery)
     model.average_precision[:7] = [0.5, 0.1, 0.9, 0.3, 0.7, 0.3, 0.2]
-    assert report.choose(model, shown=2) == {
+    assert ranked_gallery.choose(model, shown=2) == {
         "Worst queries": [1, 6],
         "Median queries": [3, 5],
         "Best queries": [2, 4],
     }
     # Query 7 shows a person who is absent; no query is shown twice.
-    assert report.choose(model, shown=5) == {
+    assert ranked_gallery.choose(model, shown=5) == {
         "Worst queries": [1, 6, 3, 5, 0],
         "Median queries": [],
         "Best queries": [2, 4],
@@ -167,8 +174,9 @@ def test_without_cameras_the_page_says_so():
     _, content = made(query, gallery)
     assert (content["protocol"], content["num_cameras"]) == ("camera-free", 0)
     text = page_of(query, gallery)
-    assert "Cameras are unknown, so no gallery image is left out for its camera, only junk is." in (
-        text
+    assert (
+        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is."
+        in (text)
     )
     assert "cam 1" not in text
 
@@ -179,6 +187,87 @@ def test_provenance_is_shown_and_escaped():
     assert "sha256:ab" in text
     assert "&lt;b&gt;demo" in text
     assert "Provenance" not in page_of(*problem())
+
+
+def scored(query, gallery, protocol, *, reranked=False, **scores) -> Scored:
+    return Scored(protocol, reranked, scores, ranked(query, gallery))
+
+
+def test_other_protocols_are_listed_with_their_scores():
+    query, gallery = problem()
+    scores = {"rank1": 0.25, "rank5": 0.5, "rank10": 0.75}
+    others = [
+        scored(query, gallery, "multi-query", **scores, mAP=0.125, mINP=0.0625),
+        scored(query, gallery, "multi-query", reranked=True, **scores, mAP=0.4, mINP=0.1),
+        scored(
+            *(query, gallery, "single-gallery-shot"), **scores, mAP_of_draw=0.3, mAP_of_gallery=0.2
+        ),
+    ]
+    _, content = made(query, gallery, scored=others)
+    counts = {"num_query": 30, "num_gallery": 31, "num_skipped": 1}
+    assert content["protocols"][0] == {
+        "protocol": "multi-query",
+        "reranked": False,
+        **scores,
+        "mAP": 0.125,
+        "mINP": 0.0625,
+        **counts,
+    }
+    assert content["protocols"][2]["mAP_of_draw"] == 0.3
+    text = page_of(query, gallery, scored=others)
+    for row in (
+        ("multi-query", "25.0", "12.5", "50.0", "75.0", "6.2", "29"),
+        ("multi-query, re-ranked", "25.0", "40.0", "50.0", "75.0", "10.0", "29"),
+        ("single-gallery-shot (mAP of the draw)", "25.0", "30.0", "50.0", "75.0", "–", "29"),
+        ("single-gallery-shot (mAP of the gallery)", "25.0", "20.0", "50.0", "75.0", "–", "29"),
+    ):
+        head, *cells = row
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
+        assert f'<th scope="row">{head}</th>{cells}' in text
+    for words in ("by the mean of a person", "over all draws", "k-reciprocal neighbours"):
+        assert words in text
+    assert "Other protocols" not in page_of(query, gallery)
+
+
+def test_pairs_of_cameras_make_a_table():
+    query, gallery = problem()
+    pairs = [CameraPair(0, 1, 29, 0.5, 0.25), CameraPair(2, 0, 4, 1.0, 0.75)]
+    _, content = made(query, gallery, pairs=pairs)
+    assert content["camera_pairs"][0] == {
+        "query_camera": 0,
+        "gallery_camera": 1,
+        "num_query": 29,
+        "rank1": 0.5,
+        "mAP": 0.25,
+    }
+    text = page_of(query, gallery, pairs=pairs)
+    assert '<th scope="row">from cam 0</th><td>–</td><td>25.0 (50.0)</td>' in text
+    assert '<th scope="row">from cam 2</th><td>75.0 (100.0)</td><td>–</td>' in text
+    assert "Pairs of cameras" not in page_of(query, gallery)
+
+
+def test_a_roc_curve_is_drawn_where_there_is_one():
+    query, gallery = problem()
+    model = ranked(query, gallery, with_roc=True)
+    who = {"query": query, "gallery": gallery}
+    content = report.figures(model, **who, metric="cosine")
+    rates = content["roc"]["tpr_at_fpr"]
+    assert rates == {f"{fpr:g}": model.roc.tpr_at(fpr) for fpr in (1e-4, 1e-3, 1e-2, 1e-1)}
+    text = report.html(content, model, **who, read=lambda record: record.read())
+    assert (
+        f"ROC curves. At a false positive rate of 0.001, this model: TPR {rates['0.001']:.1%}"
+        in (text)
+    )
+    assert f"<td>{100 * rates['0.1']:.1f}</td></tr>" in text
+    assert "ROC" not in page_of(query, gallery)
+
+
+def test_sysu_leaves_out_the_room():
+    query, gallery = problem()
+    model = ranked(query, gallery, protocol=SYSU_MM01)
+    content = report.figures(model, query=query, gallery=gallery, metric="cosine")
+    assert content["protocol"] == "sysu-mm01"
+    assert "all images by the other camera of the query's room" in report.protocol_in_words(content)
 
 
 def test_a_ranking_of_other_records_is_refused():

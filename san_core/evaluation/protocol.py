@@ -1,0 +1,160 @@
+"""Which gallery images a query is judged by, as the data sets' authors laid down.
+
+In every protocol junk (pid -1) is left out, distractors (pid 0) stay as wrong answers, and what
+else is left out depends on the camera:
+
+- `market1501` (Zheng et al. 2015): the query's person in the query's own camera. So do CUHK03's new
+  protocol, DukeMTMC-reID and MSMT17;
+- `camera-free`: nothing more;
+- `sysu-mm01` (Wu et al. 2017): as `market1501`, and all of camera 2 for queries from camera 3: they
+  hang in the same room (cameras numbered from 1 as in the paper; 1 and 2 here).
+
+Shapes: Q queries, G gallery images.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.data.records import JUNK
+from san_core.evaluation.compiled import _ranking
+from san_core.evaluation.labels import Ids, Labels, check_labels
+
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is left out of the gallery beside junk.
+
+    Attributes:
+        name: as in `PROTOCOLS`.
+        own_camera: whether the query's person in the query's camera is left out.
+        barred: pairs (query's camera, gallery camera), 0-based: everybody there is left out. A
+            camera of queries occurs once at most.
+    """
+
+    name: str
+    own_camera: bool
+    barred: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether it can be followed only where cameras are known."""
+        return self.own_camera or bool(self.barred)
+
+
+MARKET1501 = Protocol("market1501", own_camera=True)
+CAMERA_FREE = Protocol("camera-free", own_camera=False)
+SYSU_MM01 = Protocol("sysu-mm01", own_camera=True, barred=((2, 1),))
+PROTOCOLS = {each.name: each for each in (MARKET1501, CAMERA_FREE, SYSU_MM01)}
+
+
+def usual(labels: Labels) -> Protocol:
+    """`market1501` where cameras are known, `camera-free` elsewhere."""
+    return CAMERA_FREE if labels.camids is None else MARKET1501
+
+
+class Problem(NamedTuple):
+    """Queries, a gallery and a protocol as the counting loops want them.
+
+    People are groups of the gallery: group p is `members[start[p]:start[p + 1]]`. Gallery images
+    left out whoever they show are in lists: list o is `out[out_start[o]:out_start[o + 1]]`.
+
+    Attributes:
+        start: int64, one more than there are groups.
+        members: (G,) gallery indices, ascending in each group.
+        group: (Q,) the group of each query's person; -1 where the gallery shows them nowhere.
+        widest: size of the largest group a query asks for.
+        query_camera: (Q,) camera whose images of the person are left out; -1 none.
+        barred: (Q,) camera left out whole; -1 none.
+        gallery_camera: (G,)
+        out_start: int64, one more than there are lists.
+        out: gallery indices, ascending in each list.
+        out_list: (Q,) which list each query leaves out.
+    """
+
+    start: Ids
+    members: Codes
+    group: Codes
+    widest: int
+    query_camera: Codes
+    barred: Codes
+    gallery_camera: Codes
+    out_start: Ids
+    out: Codes
+    out_list: Codes
+
+
+def problem(query: Labels, gallery: Labels, protocol: Protocol) -> Problem:
+    """Lay out queries and gallery for counting.
+
+    Raises:
+        ValueError: `labels.check_labels` finds fault with the labels, or the protocol goes by
+            cameras and there are none.
+    """
+    check_labels(query, gallery)
+    if protocol.needs_cameras and query.camids is None:
+        raise ValueError(
+            f"protocol {protocol.name} leaves images out by their camera, but camids are unknown; "
+            f"{CAMERA_FREE.name} does without"
+        )
+    start, members, group = _groups(query.pids, gallery.pids)
+    wanted = group[group >= 0]
+    query_camera, gallery_camera = _cameras(query, gallery, protocol)
+    barred, out_list, lists = _left_out(query, gallery, protocol)
+    return Problem(
+        start=start,
+        members=members,
+        group=group,
+        widest=int((start[wanted + 1] - start[wanted]).max(initial=0)),
+        query_camera=query_camera,
+        barred=barred,
+        gallery_camera=gallery_camera,
+        out_start=np.cumsum([0, *map(len, lists)]),
+        out=np.concatenate(lists),
+        out_list=out_list,
+    )
+
+
+def _groups(query: Ids, gallery: Ids) -> tuple[Ids, Codes, Codes]:
+    """`start`, `members` and `group` of a problem."""
+    asked, searched = query, gallery
+    if gallery.max() > 8 * len(gallery) + 1024:  # a table by pid would be mostly empty
+        people = np.unique(gallery[gallery != JUNK])
+        searched = np.where(gallery == JUNK, JUNK, np.searchsorted(people, gallery))
+        found = np.minimum(np.searchsorted(people, query), len(people) - 1)
+        asked = np.where(people[found] == query, found, len(people))
+    start = np.zeros(int(searched.max()) + 2, np.int64)
+    members = np.empty(int(np.count_nonzero(searched != JUNK)), np.int32)
+    _ranking.group(searched.astype(np.int32), start, members)
+    known = np.minimum(asked, len(start) - 2)
+    is_there = (asked == known) & (start[known + 1] > start[known]) if len(start) > 1 else False
+    return start, members, np.where(is_there, known, -1).astype(np.int32)
+
+
+def _cameras(query: Labels, gallery: Labels, protocol: Protocol) -> tuple[Codes, Codes]:
+    gallery_camera = np.zeros(len(gallery.pids), np.int32)
+    if gallery.camids is not None:
+        gallery_camera = gallery.camids.astype(np.int32)
+    if protocol.own_camera and query.camids is not None:
+        return query.camids.astype(np.int32), gallery_camera
+    return np.full(len(query.pids), -1, np.int32), gallery_camera
+
+
+def _left_out(
+    query: Labels, gallery: Labels, protocol: Protocol
+) -> tuple[Codes, Codes, list[Codes]]:
+    """`barred` and `out_list` of a problem, and the lists: junk, then junk and a barred camera."""
+    barred = np.full(len(query.pids), -1, np.int32)
+    out_list = np.zeros(len(query.pids), np.int32)
+    junk = gallery.pids == JUNK
+    lists = [np.flatnonzero(junk).astype(np.int32)]
+    for of_query, of_gallery in protocol.barred:
+        asking = query.camids == of_query
+        barred[asking] = of_gallery
+        out_list[asking] = len(lists)
+        lists.append(np.flatnonzero(junk | (gallery.camids == of_gallery)).astype(np.int32))
+    return barred, out_list, lists

@@ -1,0 +1,163 @@
+"""The ranking again, in NumPy and by sorting: slow, short, and what the compiled loops must equal.
+
+`rank` and `rank_distances` take and return what their namesakes in `ranking` do. They are for
+tests, for `check`, and for whoever wants to read what is computed.
+
+Shapes: Q queries, G gallery images, K top places, P right answers.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.data.records import JUNK
+from san_core.evaluation import distance, roc
+from san_core.evaluation.distance import Features, Rows, Tile
+from san_core.evaluation.labels import Labels, check_labels
+from san_core.evaluation.protocol import Protocol, usual
+from san_core.evaluation.ranking import (
+    Ranking,
+    Results,
+    check_lengths,
+    check_tile,
+    empty_results,
+    judged,
+)
+
+_BINS = 2**19
+
+
+def rank(
+    query_features: Features,
+    gallery_features: Features,
+    *,
+    query: Labels,
+    gallery: Labels,
+    metric: str = "euclidean",
+    protocol: Protocol | None = None,
+    max_rank: int = 50,
+    top_k: int = 10,
+    with_roc: bool = False,
+) -> Ranking:
+    """As `ranking.rank`, by distances in float64.
+
+    Raises:
+        ValueError: as `ranking.rank`.
+    """
+    tiles = _float64(query_features, gallery_features, metric)
+    return _ranked(
+        tiles, query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc
+    )
+
+
+def rank_distances(
+    tiles: Iterable[Tile],
+    *,
+    query: Labels,
+    gallery: Labels,
+    protocol: Protocol | None = None,
+    max_rank: int = 50,
+    top_k: int = 10,
+    with_roc: bool = False,
+) -> Ranking:
+    """As `ranking.rank_distances`.
+
+    Raises:
+        ValueError: as `ranking.rank_distances`.
+    """
+    return _ranked(
+        _checked(tiles, len(query.pids), len(gallery.pids)),
+        query,
+        gallery,
+        protocol,
+        max_rank=max_rank,
+        top_k=top_k,
+        with_roc=with_roc,
+    )
+
+
+def _ranked(
+    rows: Iterable[NDArray[np.floating]],
+    query: Labels,
+    gallery: Labels,
+    protocol: Protocol | None,
+    *,
+    max_rank: int,
+    top_k: int,
+    with_roc: bool,
+) -> Ranking:
+    """The ranking by a row of distances (G,) for every query."""
+    check_labels(query, gallery)
+    check_lengths(max_rank=max_rank, top_k=top_k)
+    protocol = protocol or usual(query)
+    results = empty_results(len(query.pids), top_k)
+    bins = np.zeros((2, _BINS), np.int64)  # of wrong and of right answers
+    for i, row in enumerate(rows):
+        left = np.flatnonzero(~_left_out(query, i, gallery, protocol))
+        order = left[np.argsort(row[left], kind="stable")]  # nearest first, tied in gallery order
+        matches = gallery.pids[order] == query.pids[i]
+        _note(results, i, order, matches)
+        if with_roc and matches.any():
+            for right in (False, True):
+                np.add.at(bins[int(right)], bins_of(row[order[matches == right]]), 1)
+    curve = roc.from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
+    return judged(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
+
+
+def _left_out(query: Labels, i: int, gallery: Labels, protocol: Protocol) -> NDArray[np.bool_]:
+    left_out: NDArray[np.bool_] = gallery.pids == JUNK
+    if query.camids is None or gallery.camids is None:
+        if protocol.needs_cameras:
+            raise ValueError(f"protocol {protocol.name} leaves images out by their camera")
+        return left_out
+    if protocol.own_camera:
+        left_out |= (gallery.pids == query.pids[i]) & (gallery.camids == query.camids[i])
+    for of_query, of_gallery in protocol.barred:
+        if query.camids[i] == of_query:
+            left_out |= gallery.camids == of_gallery
+    return left_out
+
+
+def _note(results: Results, i: int, order: NDArray[np.intp], matches: NDArray[np.bool_]) -> None:
+    """Note what the ranked gallery of query i says."""
+    nearest = order[: results.top.shape[1]]
+    results.top[i, : len(nearest)] = nearest
+    results.right[i, : len(nearest)] = matches[: len(nearest)]
+    ranks = np.flatnonzero(matches) + 1  # (P,), ascending
+    results.num_right[i] = len(ranks)
+    if len(ranks):
+        results.first_rank[i] = ranks[0]
+        results.average_precision[i] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+        results.inverse_penalty[i] = len(ranks) / ranks[-1]
+
+
+def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
+    """The bin of each distance for a ROC curve: in order, 1,024 to every power of two."""
+    single = distances.astype(np.float32) + np.float32(0)  # -0 becomes 0
+    bits = single.view(np.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return np.where(np.isnan(single), _BINS - 1, (ordered >> 13) + _BINS // 2)
+
+
+def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
+    distance.checked(Rows(query, None), Rows(gallery, None), metric)
+    searched = gallery.astype(np.float64)
+    for asked in query.astype(np.float64):
+        if metric == "euclidean":
+            yield ((asked - searched) ** 2).sum(axis=1)
+        else:
+            lengths = np.sqrt((asked**2).sum() * (searched**2).sum(axis=1))
+            yield 1 - (asked * searched).sum(axis=1) / lengths
+
+
+def _checked(
+    tiles: Iterable[Tile], num_query: int, num_gallery: int
+) -> Iterator[NDArray[np.float32]]:
+    done = 0
+    for rows, distances in tiles:
+        check_tile(rows, distances, start=done, gallery=num_gallery)
+        yield from distances
+        done = rows.stop
+    if done != num_query:
+        raise ValueError(f"distances were given for {done} of {num_query} queries")

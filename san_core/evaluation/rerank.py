@@ -1,0 +1,294 @@
+"""Re-ranking by k-reciprocal neighbours, without a matrix of all against all.
+
+Zhong, Zheng, Cao and Li (CVPR 2017), "Re-ranking Person Re-identification with k-reciprocal
+Encoding", section 3. Queries and gallery together are N images. The distance of two is the squared
+Euclidean one (of unit vectors for the metric cosine), divided by the largest of the first image.
+Two images are reciprocal neighbours if each is among the k1 nearest of the other; such a set is
+joined by those half sets (of k1 / 2) of its members that lie in it by more than two thirds. Members
+weigh exp(-d), normalised, and averaged over the k2 nearest. The Jaccard distance of two rows of
+weights is mixed with the distance, lambda of which stays.
+
+Of every image only the k1 + 1 nearest and the farthest are kept. A tile of dot products serves its
+rows and its columns, so each pair is multiplied once; then the queries' distances are made again,
+tile by tile, mixed, and handed to whoever ranks them.
+
+Shapes: Q queries, G gallery images, N both, D dimensions, K neighbours.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from san_core.evaluation.compiled import _rerank
+from san_core.evaluation.distance import Features, Rows, Tile, as_rows, checked
+from san_core.evaluation.labels import Ids
+from san_core.evaluation.protocol import Codes
+from san_core.evaluation.ranking import usable_threads
+
+# Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
+_SIDE = 1024
+_TILE_ENTRIES = 2**21
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The paper's parameters; its values for Market-1501 by default.
+
+    Attributes:
+        k1: neighbours of which reciprocal ones are taken.
+        k2: neighbours over which weights are averaged, the image itself the first of them.
+        kept: lambda, how much of the original distance stays, 0 to 1.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    kept: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.k1 < 1 or self.k2 < 1:
+            raise ValueError(f"k1 is {self.k1} and k2 is {self.k2}; both must be at least 1")
+        if not 0 <= self.kept <= 1:
+            raise ValueError(f"lambda is {self.kept}; it must be between 0 and 1")
+
+
+class Neighbours(NamedTuple):
+    """The K nearest images of each, itself among them, and its farthest.
+
+    Attributes:
+        who: (N, K) int32, nearest first, tied ones in order; queries come before the gallery.
+        farthest: (N,) float32, squared distance of the farthest image.
+    """
+
+    who: Codes
+    farthest: Features
+
+
+class Sparse(NamedTuple):
+    """A sparse matrix: row i has the entries start[i] to start[i + 1], columns ascending."""
+
+    start: Ids
+    column: Codes
+    value: Features
+
+
+def rerank(
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
+    *,
+    metric: str = "euclidean",
+    settings: Settings | None = None,
+    threads: int | None = None,
+    entries: int = _TILE_ENTRIES,
+) -> Iterator[Tile]:
+    """Re-ranked distances of every query to the whole gallery, for `ranking.rank_distances`.
+
+    Args:
+        query_features: (Q, D) float32, or some rows of a matrix.
+        gallery_features: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
+        metric: "euclidean" or "cosine".
+        settings: the paper's parameters.
+        threads: cores to use, by default all this process may.
+        entries: at most so many distances at once, though at least one query's.
+
+    Raises:
+        ValueError: the features do not fit each other or are not finite.
+    """
+    settings = settings or Settings()
+    images = _images(query_features, gallery_features, metric)
+    cores = usable_threads(threads)
+    near = neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
+    weights = _weights(images, near, settings, threads=cores)
+    return _tiles(images, near, weights, settings, threads=cores, entries=entries)
+
+
+def rerank_distances(
+    distances: Features, *, num_query: int, settings: Settings | None = None
+) -> Features:
+    """Re-ranked distances (Q, G) from given ones of all images to all.
+
+    Args:
+        distances: (N, N) float32, queries before the gallery; of the published algorithm, squared.
+        num_query: Q, the first of the images.
+        settings: the paper's parameters.
+
+    Raises:
+        ValueError: the matrix is not square or not float32, or no query or no gallery is in it.
+    """
+    settings = settings or Settings()
+    n = len(distances)
+    if distances.shape != (n, n) or distances.dtype != np.float32:
+        raise ValueError(
+            f"distances are {distances.dtype} of shape {distances.shape}; expected float32, square"
+        )
+    if not 0 < num_query < n:
+        raise ValueError(f"{num_query} of {n} images are queries; expected 1 to {n - 1}")
+    scaled = distances / distances.max(axis=1, keepdims=True)
+    near = _empty(n, min(settings.k1 + 1, n))
+    _rerank.scan(
+        scaled * np.float32(-0.5), np.zeros(n, np.float32), 0, 0, *near, both=False, threads=1
+    )
+    start, column = _sets(near.who, settings.k1, threads=1)
+    value = scaled[np.repeat(np.arange(n), np.diff(start)), column]
+    weights = _weigh(Sparse(start, column, value), near.who, settings, threads=1)
+    out = np.ascontiguousarray(scaled[:num_query, num_query:])
+    _rerank.jaccard(
+        *weights, *_rerank.transpose(*weights, num_query), 0, out, settings.kept, threads=1
+    )
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Queries, then the gallery, as one list of N images.
+
+    Attributes:
+        query: (Q, D).
+        gallery: (G, D).
+        scales: (N,) float64 by which features are multiplied: 1, or 1 / |x| for cosine.
+        norms: (N,) float32, |x|^2 after that.
+    """
+
+    query: Rows
+    gallery: Rows
+    scales: NDArray[np.float64]
+    norms: Features
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def take(self, start: int, stop: int) -> Features:
+        """Images start to stop, all queries or all gallery images, scaled: (stop - start, D)."""
+        Q = len(self.query)
+        part = self.query.take(start, stop)
+        if start >= Q:
+            part = self.gallery.take(start - Q, stop - Q)
+        scales = self.scales[start:stop, None]
+        return part if (scales == 1).all() else (part * scales).astype(np.float32)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Starts and ends of blocks of queries or gallery images, in order."""
+        Q, n = len(self.query), len(self)
+        starts = [*range(0, Q, _SIDE), *range(Q, n, _SIDE)]
+        return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+def _images(query: Features | Rows, gallery: Features | Rows, metric: str) -> Images:
+    asked, searched = as_rows("query", query), as_rows("gallery", gallery)
+    squares = np.concatenate(checked(asked, searched, metric))
+    scales = np.ones(len(squares)) if metric == "euclidean" else 1 / np.sqrt(squares)
+    return Images(asked, searched, scales, (squares * scales**2).astype(np.float32))
+
+
+def neighbours(images: Images, k: int, *, threads: int) -> Neighbours:
+    """The k nearest images of each, by distances in float32."""
+    near = _empty(len(images), k)
+    room = np.empty(_SIDE * _SIDE, np.float32)
+    blocks = images.blocks()
+    with threadpool_limits(threads, user_api="blas"):
+        for i, (first, end) in enumerate(blocks):
+            asked = images.take(first, end)
+            for start, stop in blocks[i:]:
+                shape = (end - first, stop - start)
+                dots = room[: shape[0] * shape[1]].reshape(shape)
+                np.matmul(asked, images.take(start, stop).T, out=dots)
+                both = start > first
+                _rerank.scan(dots, images.norms, first, start, *near, both=both, threads=threads)
+    return Neighbours(near.who, near.farthest)
+
+
+class _Found(NamedTuple):
+    """Neighbours while they are found: `near` (N, K) are the distances of `who`."""
+
+    near: Features
+    who: Codes
+    farthest: Features
+
+
+def _empty(n: int, k: int) -> _Found:
+    return _Found(
+        np.full((n, k), np.inf, np.float32),
+        np.full((n, k), -1, np.int32),
+        np.full(n, -np.inf, np.float32),
+    )
+
+
+def _sets(who: Codes, k1: int, *, threads: int) -> tuple[Ids, Codes]:
+    """`start` and `column` of the expanded sets of k-reciprocal neighbours."""
+    half = min(round(k1 / 2) + 1, who.shape[1])
+    reciprocal = _rerank.reciprocal(who, who.shape[1], threads=threads)
+    return _rerank.expand(
+        *reciprocal, *_rerank.reciprocal(who, half, threads=threads), threads=threads
+    )
+
+
+def _weights(images: Images, near: Neighbours, settings: Settings, *, threads: int) -> Sparse:
+    start, column = _sets(near.who, settings.k1, threads=threads)
+    value = np.empty(len(column), np.float32)
+    _rerank.pair_distances(
+        images.query.matrix,
+        _index(images.query),
+        images.gallery.matrix,
+        _index(images.gallery),
+        images.scales,
+        start,
+        column,
+        value,
+        threads=threads,
+    )
+    value /= np.repeat(near.farthest, np.diff(start))
+    return _weigh(Sparse(start, column, value), near.who, settings, threads=threads)
+
+
+def _weigh(distances: Sparse, who: Codes, settings: Settings, *, threads: int) -> Sparse:
+    _rerank.weigh(distances.start, distances.value)
+    k2 = min(settings.k2, who.shape[1])
+    return distances if k2 == 1 else Sparse(*_rerank.average(who, k2, *distances, threads=threads))
+
+
+def _index(features: Rows) -> Ids:
+    return np.arange(len(features)) if features.index is None else features.index
+
+
+def _tiles(
+    images: Images,
+    near: Neighbours,
+    weights: Sparse,
+    settings: Settings,
+    *,
+    threads: int,
+    entries: int,
+) -> Iterator[Tile]:
+    Q, n = len(images.query), len(images)
+    by_column = _rerank.transpose(*weights, Q)
+    step = max(1, entries // (n - Q))
+    for first in range(0, Q, step):
+        end = min(first + step, Q)
+        distances = _scaled_distances(images, near.farthest, first, end, threads=threads)
+        _rerank.jaccard(*weights, *by_column, first, distances, settings.kept, threads=threads)
+        yield Tile(slice(first, end), distances)
+
+
+def _scaled_distances(
+    images: Images, farthest: Features, first: int, end: int, *, threads: int
+) -> Features:
+    """Distances (end - first, G) of queries first to end, by the farthest of each."""
+    Q, n = len(images.query), len(images)
+    asked = images.take(first, end)
+    distances = np.empty((end - first, n - Q), np.float32)
+    with threadpool_limits(threads, user_api="blas"):
+        for start in range(Q, n, _SIDE):
+            stop = min(start + _SIDE, n)
+            part = asked @ images.take(start, stop).T
+            part *= -2
+            part += images.norms[start:stop]
+            part += images.norms[first:end, None]
+            part /= farthest[first:end, None]
+            distances[:, start - Q : stop - Q] = part
+    return distances

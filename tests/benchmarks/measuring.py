@@ -1,0 +1,75 @@
+"""How figures are measured: CPU time, threads pinned, rivals in turns, medians; and memory."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS and OpenMP on one thread."""
+    with threadpool_limits(1):
+        yield
+
+
+def cpu_seconds(*rivals: Callable[[], object], times: int = 9) -> list[float]:
+    """The median CPU time of each; after a warm-up they take turns."""
+    for rival in rivals:
+        rival()
+    measured = [[_cpu(rival) for rival in rivals] for _ in range(times)]
+    return np.median(measured, axis=0).tolist()
+
+
+def _cpu(run: Callable[[], object]) -> float:
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def least_wall_seconds(*rivals: Callable[[], object], times: int = 25) -> list[float]:
+    """The least wall-clock time of each, since other work on the machine only adds to it."""
+    return np.min([[_wall(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
+
+
+def _wall(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def peak_mib(code: str) -> float:
+    """How far memory rises in a process of its own while `run()` runs, which `code` defines.
+
+    `code` also makes what is there before, and calls `run` once on something small, so that
+    libraries have their buffers.
+    """
+    measure = """
+import ctypes, gc
+
+def resident(field):
+    text = open("/proc/self/status").read()
+    return int(text.split(field + ":")[1].split()[0]) / 1024
+
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, or its reuse would hide the rise
+open("/proc/self/clear_refs", "w").write("5")  # the peak is counted from here
+before = resident("VmRSS")
+run()
+print(resident("VmHWM") - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code + measure],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])

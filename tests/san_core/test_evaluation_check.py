@@ -1,0 +1,57 @@
+"""The check of the compiled loops, and what is said where they are missing."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+
+from san_core.evaluation import check, ranking
+from san_core.evaluation.distance import Tile
+from san_core.evaluation.labels import Labels
+
+
+def test_check_passes_and_names_the_instruction_set():
+    done = subprocess.run(
+        [sys.executable, "-m", "san_core.evaluation.check"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("compiled loops run on ")
+    for name in ("market1501", "camera-free", "sysu-mm01"):
+        assert f"{name}: every rank as by sorting in float64" in done.stdout
+
+
+def test_check_fails_where_a_rank_is_wrong(monkeypatch, capsys):
+    honest = ranking.rank_distances
+
+    def off_by_one(*args, **kwargs):
+        found = honest(*args, **kwargs)
+        return dataclasses.replace(found, first_rank=found.first_rank + 1)
+
+    monkeypatch.setattr(ranking, "rank_distances", off_by_one)
+    assert check.main() == 1
+    assert "tied distances, market1501: first_rank differs" in capsys.readouterr().err
+
+
+def test_a_missing_extension_is_an_error_that_names_the_remedy():
+    code = (
+        "import sys; sys.modules['san_core.evaluation._ranking'] = None\n"
+        "import san_core.evaluation.ranking"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: san_core.evaluation is not compiled for this Python")
+    assert "run `make install`, or `pip install .`" in last
+
+
+def test_ranks_do_not_depend_on_how_often_they_are_counted():
+    # Counting again starts anew: nothing is left over from an earlier call.
+    rng = np.random.default_rng(0)
+    who = {
+        "query": Labels(rng.integers(1, 9, 20), None),
+        "gallery": Labels(rng.integers(0, 9, 500), None),
+    }
+    tile = Tile(slice(0, 20), rng.random((20, 500), dtype=np.float32))
+    one, two = (ranking.rank_distances([tile], **who) for _ in range(2))
+    assert one.scores() == two.scores()

@@ -1,0 +1,74 @@
+"""The ROC curve by hand, and where there is none."""
+
+import numpy as np
+import pytest
+
+from san_core.evaluation import ranking, reference, roc
+from san_core.evaluation.distance import Tile
+from san_core.evaluation.labels import Labels
+
+RANKERS = [ranking, reference]
+
+
+def ranked(ranker, rows, pids) -> ranking.Ranking:
+    tile = Tile(slice(0, len(rows)), np.array(rows, np.float32))
+    query = Labels(np.array([1] * len(rows)), None)
+    return ranker.rank_distances(
+        [tile], query=query, gallery=Labels(np.array(pids), None), with_roc=True
+    )
+
+
+@pytest.mark.parametrize("ranker", RANKERS)
+def test_rates_are_shares_of_all_pairs_by_hand(ranker):
+    # Right at 1 and 3 and, of the second query, 2 and 2; wrong at 2, 4, 8 and at 1, 16, 32.
+    curve = ranked(ranker, [[1, 3, 2, 4, 8], [2, 2, 1, 16, 32]], [1, 1, 2, 2, 2]).roc
+    # Thresholds 1, 2, 3, 4, 8, 16, 32.
+    assert curve.tpr.tolist() == [1 / 4, 3 / 4, 1, 1, 1, 1, 1]
+    assert curve.fpr.tolist() == [1 / 6, 2 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
+    assert (curve.num_right, curve.num_wrong) == (4, 6)
+    assert curve.tpr_at(0.1) == 0
+    assert curve.tpr_at(1 / 6) == 1 / 4
+    assert curve.tpr_at(0.4) == curve.tpr_at(1) == 1
+
+
+@pytest.mark.parametrize("ranker", RANKERS)
+def test_signs_zeros_and_infinities_keep_their_order(ranker):
+    rows = [[-np.inf, -2, -1e-30, -0.0, 0.0, 1e-30, 2, np.inf, np.nan]]
+    pids = [1, 2, 1, 2, 1, 2, 1, 2, 1]
+    curve = ranked(ranker, rows, pids).roc
+    # -0 and 0 are one threshold.
+    assert curve.tpr.tolist() == [1 / 5, 1 / 5, 2 / 5, 3 / 5, 3 / 5, 4 / 5, 4 / 5, 1]
+    assert curve.fpr.tolist() == [0, 1 / 4, 1 / 4, 2 / 4, 3 / 4, 3 / 4, 1, 1]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_features_give_the_curve_of_their_distances(metric):
+    rng = np.random.default_rng(0)
+    # Powers of two apart: no distance lies at the edge of a bin, where rounding would decide.
+    query = np.array([[1, 0], [0, 1]], np.float32)
+    gallery = rng.choice([1, 2, 4], (60, 2)).astype(np.float32)
+    who = {
+        "query": Labels(np.array([1, 2]), None),
+        "gallery": Labels(rng.integers(1, 4, 60), None),
+    }
+    found, expected = (
+        each.rank(query, gallery, **who, metric=metric, with_roc=True).roc for each in RANKERS
+    )
+    np.testing.assert_allclose(found.fpr[-1], 1)
+    for rate in (0.05, 0.2, 0.5, 0.9):
+        assert found.tpr_at(rate) == pytest.approx(expected.tpr_at(rate), abs=0.05)
+
+
+@pytest.mark.parametrize("ranker", RANKERS)
+def test_without_wrong_answers_there_is_no_curve(ranker):
+    assert ranked(ranker, [[1, 2]], [1, 1]).roc is None
+
+
+def test_numbers_that_make_no_curve_are_refused():
+    some, none = np.array([0, 2]), np.array([0, 0])
+    with pytest.raises(ValueError, match="2 right and 0 wrong answers: a ROC curve needs some"):
+        roc.from_bins(some, none)
+    with pytest.raises(ValueError, match="0 right and 2 wrong answers"):
+        roc.from_bins(none, some)
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
+        roc.from_bins(some, some).tpr_at(1.5)

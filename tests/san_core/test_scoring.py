@@ -1,0 +1,126 @@
+"""Several protocols on one set of features."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from san_core.evaluation import distance, ranking, scoring, single_shot
+from san_core.evaluation.distance import rows
+from san_core.evaluation.labels import Labels
+from san_core.evaluation.multi_query import pool
+from san_core.evaluation.protocol import CAMERA_FREE, SYSU_MM01
+from san_core.evaluation.rerank import rerank
+from san_core.evaluation.scoring import Embedded
+
+
+@pytest.fixture(scope="module")
+def images() -> Embedded:
+    """Queries, two more images of each in its camera, and a gallery with junk."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(32, 12))
+    query = Labels(np.arange(1, 31), np.arange(30) % 4)
+    pooled = Labels(np.tile(query.pids, 3), np.tile(query.camids, 3))
+    gallery = Labels(rng.integers(-1, 31, 400), rng.integers(0, 4, 400))
+    of = [
+        (centres[labels.pids] + 0.8 * rng.normal(size=(len(labels.pids), 12))).astype(np.float32)
+        for labels in (pooled, gallery)
+    ]
+    return Embedded(
+        rows(of[0][:30]), rows(of[1]), rows(of[0]), query, gallery, pooled, metric="cosine"
+    )
+
+
+def plain(images: Embedded) -> dict:
+    return {"query": images.query, "gallery": images.gallery}
+
+
+@pytest.mark.parametrize("protocol", [CAMERA_FREE, SYSU_MM01], ids=lambda p: p.name)
+def test_a_protocol_is_ranked_as_it_says(images, protocol):
+    expected = ranking.rank(
+        images.query_features,
+        images.gallery_features,
+        **plain(images),
+        metric="cosine",
+        protocol=protocol,
+    )
+    found = scoring.score(images, protocol.name, top_k=10, with_roc=True)
+    assert found.scores == expected.scores()
+    assert found.ranking.roc is not None
+    np.testing.assert_array_equal(found.ranking.top, expected.top)
+
+
+def test_multi_query_asks_with_the_mean(images):
+    features, query = pool(images.pooled_features, images.pooled, metric="cosine")
+    expected = ranking.rank(
+        features, images.gallery_features, query=query, gallery=images.gallery, metric="cosine"
+    )
+    found = scoring.score(images, "multi-query")
+    assert found.scores == expected.scores()
+    assert found.scores["mAP"] > scoring.score(images, "market1501").scores["mAP"]
+
+
+def test_single_gallery_shot_is_the_exact_one(images):
+    tiles = distance.tiles(images.query_features, images.gallery_features, metric="cosine")
+    expected = single_shot.exact(tiles, **plain(images))
+    assert scoring.score(images, "single-gallery-shot").scores == expected.scores()
+
+
+@pytest.mark.parametrize("name", ["market1501", "camera-free", "multi-query"])
+def test_reranked_scores_leave_junk_out_before(images, name):
+    found = scoring.score(images, name, reranked=True)
+    left = np.flatnonzero(images.gallery.pids != -1)
+    assert found.reranked
+    assert found.ranking.num_gallery == len(left) < 400
+    if name == "market1501":
+        gallery = rows(images.gallery_features.matrix, left)
+        tiles = rerank(images.query_features, gallery, metric="cosine")
+        expected = ranking.rank_distances(
+            tiles, query=images.query, gallery=images.gallery.take(left)
+        )
+        assert found.scores == expected.scores()
+
+
+def test_without_cameras_a_single_shot_leaves_nothing_out(images):
+    free = dataclasses.replace(
+        images,
+        query=Labels(images.query.pids, None),
+        gallery=Labels(images.gallery.pids, None),
+    )
+    assert scoring.score(free, "single-gallery-shot").ranking.protocol == "camera-free"
+
+
+KNOWN = Labels(np.array([1]), np.array([0]))
+UNKNOWN = Labels(np.array([1]), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "names"),
+    [
+        ("auto", KNOWN, ["market1501"]),
+        ("auto", UNKNOWN, ["camera-free"]),
+        ("camera-free, multi-query", KNOWN, ["camera-free", "multi-query"]),
+        ("single-gallery-shot auto", UNKNOWN, ["single-gallery-shot", "camera-free"]),
+    ],
+)
+def test_protocols_are_named_in_their_order(text, labels, names):
+    assert scoring.protocols(text, labels) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("market", "no protocol 'market'; there are auto, market1501, camera-free, sysu-mm01, mul"),
+        (" ", "no protocol is named; there are auto"),
+        ("auto,market1501", "protocol market1501 is named twice"),
+    ],
+)
+def test_protocols_that_are_none_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        scoring.protocols(text, KNOWN)
+
+
+def test_the_headline_ranks_images_one_by_one():
+    assert scoring.headline(["single-gallery-shot", "camera-free"], KNOWN) == "camera-free"
+    assert scoring.headline(["multi-query"], KNOWN) == "market1501"
+    assert scoring.headline(["multi-query"], UNKNOWN) == "camera-free"

@@ -22,9 +22,9 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components import local, recipes
 from components.__main__ import STEPS
+from components.interruption import Terminated
 from components.ir import parse_argument, pipeline_inputs, suggestion
 from components.kubeflow import component, image_of
-from components.running import Terminated
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"

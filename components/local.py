@@ -23,10 +23,10 @@ from typing import Any, TextIO
 
 from components import state
 from components.code import ROOT, fingerprint
+from components.interruption import Terminated
 from components.ir import PLACEHOLDER, Task, suggestion, tasks
 from components.machine import cores
 from components.processes import SECONDS_BETWEEN_LOOKS, Process, Screen, stop
-from components.running import Terminated
 from components.storage import is_remote, open_storage
 
 # Beside its own name, what an artifact of these types is called, so that a browser opens it.

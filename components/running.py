@@ -23,6 +23,7 @@ from typing import Any
 
 from components import artifacts, outputs
 from components.code import ROOT
+from components.interruption import Terminated
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote
 
@@ -31,10 +32,6 @@ SECONDS_TO_CLEAN_UP = 5.0
 # The outputs that are files, by their KFP type, and the settings that name a place to keep things.
 FILES = ("HTML", "Metrics")
 STORES = ("destination", "checkpoint")
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; not an Exception, so that no step swallows it."""
 
 
 def run(step: Step, argv: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from components.checkpoint import Checkpoint
+from components.interruption import Terminated, asked_to_stop
 from components.machine import device
 from san_core import page
 from san_core.data.cache import File, cache_images, cache_textures, rows_of
@@ -23,7 +24,7 @@ from san_core.page import Section
 from san_core.pixels import Pixels, resize
 from san_core.recipe import Recipe
 from san_core.shard import Record
-from san_core.training import EpochReport, TrainingData, fit
+from san_core.training import EpochReport, Stopped, TrainingData, fit
 
 log = logging.getLogger(__name__)
 
@@ -88,27 +89,42 @@ def train(
     Returns:
         A record per epoch: epoch, loss, the terms and lr. Nothing in it tells how fast it went, so
         equal training gives equal histories.
+
+    Raises:
+        Terminated: SIGTERM came; the state after the batch at hand is kept.
     """
     log.info("recipe: %s", json.dumps(asdict(recipe)))
     kept = checkpoint.load()
     history: History = list(kept["history"]) if kept else []
     unsaved: list[dict[str, Any]] = []
-    reports = fit(
-        model,
-        data,
-        recipe,
-        seed=seed,
-        device=device(),
-        state=kept["fit"] if kept else None,
-        on_state=unsaved.append,
-    )
-    for report in reports:
-        log.info("%s", _line(report, recipe))
-        history.append(
-            {"epoch": report.epoch, "loss": report.loss, **report.terms, "lr": report.lr}
+
+    def save() -> None:
+        state = unsaved.pop()  # of the weights as they are now: nothing moves them meanwhile
+        checkpoint.save({"epoch": state["epoch"], "fit": state, "history": history})
+
+    with asked_to_stop() as stop:
+        reports = fit(
+            model,
+            data,
+            recipe,
+            seed=seed,
+            device=device(),
+            state=kept["fit"] if kept else None,
+            on_state=unsaved.append,
+            stop=stop,
         )
-        if unsaved:  # given out just before this report; the weights have not moved since
-            checkpoint.save({"epoch": report.epoch, "fit": unsaved.pop(), "history": history})
+        try:
+            for report in reports:
+                log.info("%s", _line(report, recipe))
+                history.append(
+                    {"epoch": report.epoch, "loss": report.loss, **report.terms, "lr": report.lr}
+                )
+                if unsaved:
+                    save()
+        except Stopped as stopped:
+            save()
+            log.info("stopped %s", stopped)
+            raise Terminated from stopped
     return history
 
 

@@ -1,6 +1,7 @@
 """kill -9 of a step, at any moment: nothing half-written is believed, and a rerun ends the same."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,31 @@ def test_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tiny, t
     assert process.returncode == 0, log
     assert "going on after epoch" in log
     assert files(tmp_path / "killed" / "model") == files(tmp_path / "undisturbed" / "model")
+
+
+@pytest.mark.slow
+def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, tmp_path):
+    def command(folder):
+        line = elsewhere(words("train_san", tiny), tmp_path / folder)
+        overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40 checkpoint_every=40")
+        return changed(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
+
+    assert main(command("undisturbed")) == 0
+    process = _start(command("stopped"))
+    for line in process.stderr:
+        if "epoch 2/40" in line:
+            break
+    process.terminate()
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 143, log
+    assert re.search(r"stopped in epoch \d+ after batch \d", log)
+    assert not (tmp_path / "stopped" / "model").exists()
+
+    process = _start(command("stopped"))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    assert "going on after epoch" in log
+    assert files(tmp_path / "stopped" / "model") == files(tmp_path / "undisturbed" / "model")
 
 
 @pytest.fixture(scope="module")

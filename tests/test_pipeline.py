@@ -12,8 +12,8 @@ import yaml
 
 from components import local
 from components.__main__ import GPU_STEPS, STEPS
+from components.interruption import Terminated
 from components.ir import Task, pipeline_inputs, tasks
-from components.running import Terminated
 from components.step import command_line, parameters
 from pipeline import GRAPHS, PARAMETERS, PRESETS, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES

@@ -538,7 +538,7 @@ RUNNER = """
 import json, signal, sys
 from pathlib import Path
 from components import local
-from components.running import Terminated
+from components.interruption import Terminated
 # As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 document, arguments, folder = json.loads(sys.argv[1])

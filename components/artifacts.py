@@ -10,15 +10,16 @@ nothing half-written is believed.
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from components.outputs import write_file
+from components.outputs import PAIRS, SAYING, write_file
 from components.overlap import threads
 from components.progress import Progress
-from components.storage import Stat, Storage, is_remote, open_storage
+from components.storage import Stat, Storage, check_name, is_remote, local_path, open_storage
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ AT_ONCE = 512 << 20  # bytes of an object that is held in memory, so that its sh
 # Files by which readers tell that an artifact is there.
 MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
 OF_SETS = ("shards", "preview")
+OF_ARTIFACTS = re.compile(
+    r"(?:(?:images|textures)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
+    r"|(?:recipe|features|report)\.json|history\.jsonl|index\.csv|[\w-]+\.(?:safetensors|npy|onnx)"
+)
 
 
 def fetch(uri: str, folder: Path) -> Path:
@@ -39,7 +44,8 @@ def fetch(uri: str, folder: Path) -> Path:
     """
     storage = open_storage(uri)
     listed = _listed(storage)
-    sets = {PurePosixPath(s.name).parent for s in listed if s.name.endswith("manifest.json")}
+    named = [PurePosixPath(stat.name) for stat in listed]
+    sets = {name.parent for name in named if name.name == "manifest.json"}
     left_out = {place / name for place in sets for name in OF_SETS}
     wanted = [s for s in listed if not left_out.intersection(PurePosixPath(s.name).parents)]
     _download(storage, wanted, folder)
@@ -59,6 +65,7 @@ def _download(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
     """Fetch whole objects into a folder, side by side."""
 
     def one(stat: Stat) -> None:
+        check_name(stat.name)  # what lies in a bucket may be anybody's
         path = folder / stat.name
         if stat.size <= AT_ONCE:
             write_file(path, storage.get(stat.name))
@@ -91,19 +98,30 @@ def check_replaceable(uri: str, *, is_file: bool) -> None:
         ValueError: there are objects that no step has written, or a folder where a file goes.
         OSError: the bucket cannot be looked into.
     """
-    found = open_storage(uri).list()
+    storage = open_storage(uri)
+    found = [stat.name for stat in storage.list()]
     if found and is_file:
         raise ValueError(f"{uri} is a folder, but the output is a file; name another")
-    if found and not _marks(stat.name for stat in found):
+    if found and not _is_ours(storage, found):
         raise ValueError(f"{uri} holds objects that no step has written; name another")
 
 
-def _marks(names: "Iterator[str] | Sequence[str]") -> list[str]:
-    return [name for name in names if PurePosixPath(name).name in MARKS]
+def _is_ours(storage: Storage, names: Sequence[str]) -> bool:
+    """Whether a step has written what is there, as `components.outputs` tells of folders."""
+    if any(set(pair) <= set(names) for pair in PAIRS):
+        return True
+    for name in set(SAYING).intersection(names):
+        with suppress(ValueError):
+            content = json.loads(storage.get(name))
+            if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
+                return True
+    return False
 
 
 def send(path: Path, uri: str) -> None:
     """Put an artifact, a folder or a file, into a bucket, in the place of an older one.
+
+    Of what was there before, only names that artifacts have are deleted.
 
     Raises:
         OSError: it cannot be sent.
@@ -113,10 +131,10 @@ def send(path: Path, uri: str) -> None:
         open_storage(parent).put_bytes(name, path.read_bytes())
         return
     storage = open_storage(uri)
-    former = [stat.name for stat in storage.list()]
+    former = [stat.name for stat in storage.list() if OF_ARTIFACTS.fullmatch(stat.name)]
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-    marks = _marks(names)
-    for name in _marks(former):
+    marks = [name for name in names if _is_mark(name)]
+    for name in filter(_is_mark, former):
         storage.delete(name)
     with threads(THREADS // 4) as pool, Progress(len(names), "files") as bar:
         for part in ([name for name in names if name not in marks], marks):
@@ -125,6 +143,10 @@ def send(path: Path, uri: str) -> None:
     for name in set(former).difference(names):
         storage.delete(name)
     log.info("sent to %s", storage.uri)
+
+
+def _is_mark(name: str) -> bool:
+    return PurePosixPath(name).name in MARKS
 
 
 @contextmanager
@@ -136,7 +158,7 @@ def local_source(source: str) -> Iterator[Path]:
         OSError: it cannot be fetched.
     """
     if not is_remote(source):
-        yield Path(source)
+        yield local_path(source) if source else Path()
         return
     with TemporaryDirectory() as folder:
         storage = open_storage(source)

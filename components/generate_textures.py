@@ -63,7 +63,7 @@ def generate_textures(
     from components import machine
     from components.staging import identity, open_index, open_set
     from components.storage import open_storage
-    from components.texture_store import delete_others, finished_units
+    from components.texture_store import delete_former, finished_units, sidecars
     from san_core.imageset import manifest_bytes
     from san_core.model import weights
     from san_core.texture_set import TextureSettings, receipt, share, units
@@ -88,12 +88,14 @@ def generate_textures(
     _announce(storage, mine, done, todo, worker=worker)
     if dry_run:
         return
+    former = sidecars(storage) if overwrite else []
+    if former and todo:
+        storage.delete("manifest.json")  # it names shards that will go; seal writes another
     if todo:
         with open_set(dataset) as images:
             for number, made in _made(loaded, images, todo, precision, storage):
                 done[number] = made
-                if overwrite:
-                    delete_others(storage, made)
+                delete_former(storage, made, former)
     kept = [unit for unit in mine if unit.number in done]
     entries = [done[unit.number].described() for unit in kept]
     content = receipt(entries, uri=storage.uri, worker=worker, split=split)

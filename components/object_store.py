@@ -1,10 +1,4 @@
-"""Buckets behind the storage protocol, through the minio client: AWS S3, SeaweedFS, MinIO, Ceph.
-
-Where and who: the endpoint is AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL or AWS_ENDPOINT_URL, else for
-minio:// the service that Kubeflow runs, else AWS. Credentials are looked for in AWS_ACCESS_KEY_ID
-and AWS_SECRET_ACCESS_KEY, in MINIO_ACCESS_KEY and MINIO_SECRET_KEY, in ~/.aws, and where the
-platform lends a role: IRSA on EKS (AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE), ECS, EC2.
-The region is AWS_REGION or AWS_DEFAULT_REGION. No message ever holds a key.
+"""Buckets behind the storage protocol: AWS S3, SeaweedFS, MinIO, Ceph.
 
 Objects carry the sha256 of their content, and `get` compares it: a body that arrives whole but
 wrong raises nothing in the client, and an ETag is no content hash after a multipart upload or with
@@ -13,43 +7,40 @@ server-side encryption.
 
 import hashlib
 import io
-import os
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO, Self, TypeVar
+from xml.etree import ElementTree
 
-import certifi
 import urllib3
 from minio import Minio
-from minio.credentials.providers import (
-    AWSConfigProvider,
-    ChainedProvider,
-    EnvAWSProvider,
-    EnvMinioProvider,
-    IamAwsProvider,
-    Provider,
-)
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components import retry
-from components.storage import Stat, check_name
+from components.s3_client import (
+    ENDPOINTS,
+    CredentialsError,
+    Endpoint,
+    client_of,
+    endpoint_of,
+    is_aws,
+    region,
+)
+from components.storage import DamagedError, Stat, check_name
 from san_core.shard import sha256
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
-KUBEFLOW = "http://minio-service.kubeflow:9000"
-AWS = "https://s3.amazonaws.com"
-CONNECTIONS = 32
-SECONDS_TO_CONNECT = 5
-SECONDS_OF_SILENCE = 60
 # One request up to here, so that a killed upload leaves no parts behind; a shard fits.
 PART = 128 << 20
-PIECE = 1 << 20
+READS = 3  # of an object that arrives damaged
 DIGEST = "sha256"
+NO_SERVER = "does not answer as an S3 server does"
 MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
 PASSING = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy")
 UNREACHABLE = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
@@ -62,13 +53,6 @@ REFUSALS = {
     "RequestTimeTooSkewed": "says that the clock of this machine is wrong",
     "AccessDenied": "denies access; are the credentials right, and do they allow it?",
 }
-
-
-class Endpoint(NamedTuple):
-    """Where a store answers, and where that was said."""
-
-    url: str
-    origin: str
 
 
 class ObjectStorage:
@@ -99,7 +83,8 @@ class ObjectStorage:
                 f"a {scheme}:// URI is {scheme}://bucket/prefix, without credentials or host;"
                 f" these belong into the environment ({ENDPOINTS[-1]}, AWS_ACCESS_KEY_ID, ...)"
             )
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        is_name = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket)
+        if not is_name or ".." in bucket or re.fullmatch(r"[0-9.]+", bucket):
             raise ValueError(
                 f"{uri}: {bucket!r} is not a bucket's name: 3 to 63 lower-case letters, digits,"
                 " dots and hyphens"
@@ -108,7 +93,7 @@ class ObjectStorage:
         if path:
             check_name(path)
         endpoint = endpoint_of(scheme)
-        client = _client(endpoint, f"{scheme}://{bucket}")
+        client = client_of(endpoint, f"{scheme}://{bucket}")
         return cls(scheme, bucket, path, client=client, endpoint=endpoint)
 
     @property
@@ -152,7 +137,7 @@ class ObjectStorage:
                 raise DamagedError("its sha256 is not the one it was stored with")
             return data
 
-        return self._try(name, get)
+        return self._try(name, _read_again(get))
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -166,7 +151,7 @@ class ObjectStorage:
                 )
             return data
 
-        return self._try(name, get) if length else b""
+        return self._try(name, _read_again(get)) if length else b""
 
     @contextmanager
     def _opened(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
@@ -219,15 +204,23 @@ class ObjectStorage:
         patience = retry.LONG if self._worked else retry.SHORT
         try:
             done = retry.retried(action, passes=self._may_pass, what=where, patience=patience)
-        except (MinioException, urllib3.exceptions.HTTPError, DamagedError) as error:
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:
+            raise OSError(f"{where}: {self._endpoint.url} {NO_SERVER}") from error
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._explained(error, where) from error
+        except DamagedError as error:
+            raise DamagedError(f"{where} arrives damaged every time: {error}") from error
+        except CredentialsError as error:
+            raise PermissionError(f"{where}: {error}") from None  # what is below may quote keys
         self._worked = True
         return done
 
     def _may_pass(self, error: Exception) -> bool:
         """Whether trying again may help."""
+        if isinstance(error, CredentialsError):
+            return self._worked  # a role's lender that does not answer just now
         if isinstance(error, urllib3.exceptions.SSLError):
-            return False
+            return not _is_distrust(error)
         if isinstance(error, S3Error):
             # A bucket that was there is not gone: its server is starting.
             is_starting = error.code == "NoSuchBucket" and self._worked
@@ -236,13 +229,11 @@ class ObjectStorage:
             return _is_passing(error._code)
         if isinstance(error, ServerError):
             return _is_passing(error.status_code)
-        return isinstance(error, urllib3.exceptions.HTTPError | DamagedError)
+        return isinstance(error, urllib3.exceptions.HTTPError)
 
     def _explained(self, error: Exception, where: str) -> OSError:
         """What a person should read instead of the client's error."""
         server = self._endpoint.url
-        if isinstance(error, DamagedError):
-            return OSError(f"{where} arrives damaged every time: {error}")
         if isinstance(error, S3Error):
             if error.code in MISSING:
                 return FileNotFoundError(f"{where}: there is no such object at {server}")
@@ -253,10 +244,17 @@ class ObjectStorage:
                 )
             if error.code in REFUSALS or error.response.status in (401, 403):
                 words = REFUSALS.get(error.code or "", REFUSALS["AccessDenied"])
+                if is_aws(server) and not region():
+                    words += " (without AWS_REGION they must allow s3:GetBucketLocation too)"
                 return PermissionError(f"{where}: {server} {words}")
             return OSError(f"{where}: {server} answers {error.code}: {error.message}")
         if isinstance(error, MinioException):
             return OSError(f"{where}: {server} does not answer as an S3 server does: {error}")
+        if _is_distrust(error):
+            return ConnectionError(
+                f"{where}: the certificate of {server} is not trusted"
+                f" ({retry.reason_of(error)}); SSL_CERT_FILE names those that are"
+            )
         is_unreachable = isinstance(error, UNREACHABLE)
         return ConnectionError(
             f"{where}: {server} (from {self._endpoint.origin})"
@@ -264,112 +262,34 @@ class ObjectStorage:
         )
 
 
-class DamagedError(Exception):
-    """What arrived is not what was stored."""
+def _read_again(read: Callable[[], bytes]) -> Callable[[], bytes]:
+    """A reading that is done again at once, a few times, if what arrives is damaged."""
+
+    def reading() -> bytes:
+        for left in reversed(range(READS)):
+            try:
+                return read()
+            except DamagedError as error:
+                if not left:
+                    raise
+                log.warning("%s; trying again", error)
+        raise AssertionError  # the last reading returned or raised
+
+    return reading
 
 
 def _is_passing(status: int) -> bool:
     return status >= 500 or status == 429
 
 
-def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """Where the stores of a URI scheme answer.
-
-    Raises:
-        ValueError: the environment names something that is no http:// or https:// URL of a host.
-    """
-    for name in ENDPOINTS:
-        if url := environment.get(name):
-            parts = urlsplit(url)
-            is_plain = not parts.username and not parts.password and parts.path in ("", "/")
-            if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
-                raise ValueError(f"{name} must be http://HOST:PORT or https://HOST:PORT")
-            return Endpoint(f"{parts.scheme}://{parts.netloc}", name)
-    if scheme == "s3":
-        return Endpoint(AWS, "the scheme s3")
-    host = environment.get("MINIO_SERVICE_SERVICE_HOST")
-    if host:
-        port = environment.get("MINIO_SERVICE_SERVICE_PORT", "9000")
-        return Endpoint(f"http://{host}:{port}", "MINIO_SERVICE_SERVICE_HOST")
-    return Endpoint(KUBEFLOW, "the scheme minio")
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether a certificate was refused; anything else that goes wrong in TLS may pass."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__ or next(iter(_inner(error)), None)
+    return False
 
 
-def _client(endpoint: Endpoint, bucket: str) -> Minio:
-    """A client with credentials; retrying is left to us, so that there is one place that does."""
-    parts = urlsplit(endpoint.url)
-    is_aws = (parts.hostname or "").endswith("amazonaws.com")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return Minio(
-        parts.netloc,
-        secure=parts.scheme == "https",
-        region=region or (None if is_aws else "us-east-1"),  # else every bucket's is asked for
-        credentials=_credentials(bucket, is_aws=is_aws),
-        http_client=_pool(),
-    )
-
-
-def _pool() -> urllib3.PoolManager:
-    pool = urllib3.PoolManager(
-        maxsize=CONNECTIONS,
-        block=True,
-        timeout=urllib3.Timeout(connect=SECONDS_TO_CONNECT, read=SECONDS_OF_SILENCE),
-        retries=False,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-    )
-    pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-    return pool
-
-
-class _InPieces:
-    """Sends a body piece by piece.
-
-    urllib3 sends it in one call, which must then end within the time to connect: 128 MB in five
-    seconds. Now each piece must.
-    """
-
-    def send(self, data: Any) -> None:
-        if not isinstance(data, bytes) or len(data) <= PIECE:
-            super().send(data)  # type: ignore[misc]
-            return
-        for start in range(0, len(data), PIECE):
-            super().send(memoryview(data)[start : start + PIECE])  # type: ignore[misc]
-
-
-class _Connection(_InPieces, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _SecureConnection(_InPieces, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-def _credentials(bucket: str, *, is_aws: bool) -> Provider:
-    """The first of the usual places that has credentials.
-
-    Raises:
-        PermissionError: none has.
-    """
-    places: list[Provider] = [EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]
-    lent = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI")  # fmt: skip
-    # Asked only where it can answer: elsewhere its address leads nowhere, and slowly.
-    if is_aws or any(os.environ.get(name) for name in lent):
-        sts = os.environ.get("AWS_ENDPOINT_URL_STS")
-        places.append(IamAwsProvider(custom_endpoint=sts, http_client=_pool()))
-    provider = ChainedProvider(places)
-    try:
-        provider.retrieve()
-    except (ValueError, OSError, urllib3.exceptions.HTTPError) as error:
-        raise PermissionError(
-            f"{bucket}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
-    return provider
+def _inner(error: BaseException) -> list[BaseException]:
+    return [one for one in error.args if isinstance(one, BaseException)]

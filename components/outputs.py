@@ -19,6 +19,10 @@ from urllib.parse import unquote
 # Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
+# By what an artifact is known: files that only go together, and those whose content says so.
+PAIRS = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
+SAYING = ("manifest.json", "images/manifest.json", "report.json")
+
 
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
     """An output takes the place of an older one, but of nothing else.
@@ -43,10 +47,10 @@ def check_replaceable(path: Path, *, is_file: bool = False) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """Whether a step has written a folder: it has files that say so, or that only go together."""
-    for pair in (("recipe.json", "weights.safetensors"), ("features.json", "features.npy")):
+    for pair in PAIRS:
         if all((folder / name).is_file() for name in pair):
             return True
-    for name in ("manifest.json", "images/manifest.json", "report.json"):
+    for name in SAYING:
         with suppress(OSError, ValueError):
             content = json.loads((folder / name).read_bytes())
             if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):

@@ -29,11 +29,14 @@ def mapped(
 
 @contextmanager
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that do nothing more once the block is left by an exception."""
+    """Threads of which none is at work any more when the block is left, however it is left.
+
+    What has not begun by then is not begun if the block is left by an exception.
+    """
     pool = ThreadPoolExecutor(count)
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()

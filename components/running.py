@@ -127,9 +127,14 @@ def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: 
 
 def _check_apart_in_buckets(output: str, inputs: Sequence[str]) -> None:
     for uri in filter(is_remote, inputs):
-        one, other = (f"{place.rstrip('/')}/" for place in (output, uri))
+        one, other = _key(output), _key(uri)
         if one.startswith(other) or other.startswith(one):
             raise ValueError(f"output {output} and input {uri} must not lie in one another")
+
+
+def _key(uri: str) -> str:
+    """Where a URI leads in its server; s3:// and minio:// may be the same one."""
+    return uri.partition("://")[2].strip("/") + "/"
 
 
 def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
@@ -152,7 +157,7 @@ def _check_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
     """
     for place in map(str, places):
         if is_remote(store) and is_remote(place):
-            is_inside = f"{store.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
+            is_inside = _key(store).startswith(_key(place))
         elif store and not is_remote(store) and not is_remote(place):
             folder = outputs.path_of(store).resolve()
             is_inside = folder.is_relative_to(Path(place).resolve())

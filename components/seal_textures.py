@@ -178,6 +178,7 @@ def _pack(
     """Pack ready-made textures into the shards of some units; returns these, finished."""
     from tempfile import TemporaryDirectory
 
+    from components.progress import progress
     from components.texture_store import put_shard
     from san_core.pixels import decode, encode_png
     from san_core.shard import pack
@@ -185,7 +186,7 @@ def _pack(
 
     done = {}
     with TemporaryDirectory() as room:
-        for unit in work:
+        for unit in progress(work, total=len(work), unit="shards"):
             items = (
                 texture_item(record, encode_png(decode(files[record.name].read_bytes())))
                 for record in unit.records

@@ -53,8 +53,8 @@ def open_set(artifact: Path, *, verify: bool = True) -> ImageSet:
     if images.manifest != content and uri is not None:
         raise ValueError(
             f"{place} holds another image set than {artifact / 'manifest.json'} speaks of:"
-            f" fingerprint {images.manifest['fingerprint'][:12]} where"
-            f" {content['fingerprint'][:12]} was expected"
+            f" manifest {_identity(images.manifest)[:12]} where"
+            f" {_identity(content)[:12]} was expected"
         )
     if verify:
         images.verify()
@@ -169,11 +169,11 @@ def _bring(
         size = sum(file.size for file in absent)
         _check_room(folder, absent)
         log.info("fetching %d files, %.1f MB, from %s", len(absent), size / 1e6, storage.uri)
-        with Progress(size // 1_000_000, "MB") as bar:
+        with Progress(len(absent), "files") as bar:
             for part in (sidecars, tars):
                 wanted = [file for file in part if file in absent]
-                for file in pool.map(lambda file: _fetch(file, storage, folder), wanted):
-                    bar.add(file.size // 1_000_000)
+                for _ in pool.map(lambda file: _fetch(file, storage, folder), wanted):
+                    bar.add()
 
 
 def _is_whole(path: Path, file: _File, verify: bool) -> bool:
@@ -202,7 +202,7 @@ def _check_room(folder: Path, absent: Collection[_File]) -> None:
         )
 
 
-def _fetch(file: _File, storage: Storage, folder: Path) -> _File:
+def _fetch(file: _File, storage: Storage, folder: Path) -> None:
     """Fetch a file, going on where a former process stopped; it appears when it is whole.
 
     Raises:
@@ -215,7 +215,7 @@ def _fetch(file: _File, storage: Storage, folder: Path) -> _File:
             flush_entry(part)
             part.replace(folder / file.name)
             flush_entry(part.parent)
-            return file
+            return
         hit = _damaged_image(part, folder, file)
         part.unlink()
         log.warning("%s/%s arrived damaged%s", storage.uri, file.name, hit)

@@ -7,6 +7,7 @@ file:///, s3:// or minio:// URI; what a bucket needs is in `components.object_st
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from typing import BinaryIO, NamedTuple, Protocol
 from components.outputs import flush_entry, named, path_of
 
 BUCKETS = ("s3", "minio")
+
+
+class DamagedError(OSError):
+    """What arrives is not what was stored, however often it is read."""
 
 
 class Stat(NamedTuple):
@@ -123,26 +128,36 @@ class LocalStorage:
 
     def stat(self, name: str) -> Stat | None:
         """Name, size and version of an object; None if there is none."""
-        path = self.root / name
-        return self._stat(path) if path.is_file() else None
+        return self._stat(self.root / name)
 
     def list(self, folder: str = "") -> list[Stat]:
         """The objects in a folder and in its folders, in the order of their names."""
         found = []
-        for parent, folders, names in os.walk(self.root / folder):
+        for parent, folders, names in os.walk(self.root / folder, onerror=_unless_missing):
             folders[:] = [name for name in folders if not name.startswith(".")]
             paths = (Path(parent, name) for name in names if not name.startswith("."))
-            found += [self._stat(path) for path in paths if path.is_file()]
+            found += [one for path in paths if (one := self._stat(path))]
         return sorted(found)
 
-    def _stat(self, path: Path) -> Stat:
-        facts = path.stat()
+    def _stat(self, path: Path) -> Stat | None:
+        """What is known of a file; None if it is none, or has just been deleted."""
+        try:
+            facts = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         name = path.relative_to(self.root).as_posix()
-        return Stat(name, facts.st_size, str(facts.st_mtime_ns))
+        is_file = stat.S_ISREG(facts.st_mode)
+        return Stat(name, facts.st_size, str(facts.st_mtime_ns)) if is_file else None
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
         (self.root / name).unlink(missing_ok=True)
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read is an error."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def open_storage(uri: str, *folders: str) -> Storage:

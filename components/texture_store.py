@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from components.storage import Storage
+from components.storage import DamagedError, Storage
 from san_core.shard import Shard, shard_entry
 from san_core.texture_set import unit_number
 
@@ -55,7 +55,7 @@ def finished_units(
     if verify not in VERIFY:
         raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
-    names = [n for n in sizes if n.endswith(".json") and unit_number(n)[0] in among]
+    names = [name for name in sizes if _number(name) in among]
 
     def read(name: str) -> Finished | None:
         return _read(storage, name, sizes, verify)
@@ -68,6 +68,14 @@ def finished_units(
     return found
 
 
+def _number(name: str) -> int:
+    """The unit of a sidecar; -1 for whatever else lies among the shards."""
+    try:
+        return unit_number(name)[0]
+    except ValueError:
+        return -1
+
+
 def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) -> Finished | None:
     """The unit of a sidecar; None if the sidecar or its tar is not whole."""
     try:
@@ -76,7 +84,7 @@ def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) ->
         unit = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
     except FileNotFoundError:  # another process has just deleted it
         return None
-    except (ValueError, KeyError, TypeError):
+    except (DamagedError, ValueError, KeyError, TypeError):
         log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
         return None
     is_whole = verify == "none" or sizes.get(unit.tar) == unit.size
@@ -102,12 +110,22 @@ def put_shard(storage: Storage, shard: Shard) -> Finished:
     return Finished(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
 
 
-def delete_others(storage: Storage, keep: Finished) -> int:
-    """Delete what other runs have left of the unit of `keep`; returns how many files went."""
-    number = unit_number(keep.name)[0]
-    listed = [stat.name for stat in storage.list("shards")]
-    names = [n for n in listed if unit_number(n.replace(".tar", ".json"))[0] == number]
-    return _delete(storage, names, keep={keep.name, keep.tar})
+def sidecars(storage: Storage) -> list[str]:
+    """The names of all sidecars that are there."""
+    return [stat.name for stat in storage.list("shards") if _number(stat.name) >= 0]
+
+
+def delete_former(storage: Storage, made: Finished, former: Collection[str]) -> None:
+    """Delete the pairs of the unit of `made` that were there before, as `former` sidecars tell.
+
+    A pair that another worker has put since then stays, and so does a tar without a sidecar: it may
+    be one that is just being put.
+    """
+    number = unit_number(made.name)[0]
+    for name in former:
+        if _number(name) == number and name != made.name:
+            storage.delete(name)
+            storage.delete(name.removesuffix(".json") + ".tar")
 
 
 def prune(storage: Storage, keep: Mapping[int, Finished]) -> int:

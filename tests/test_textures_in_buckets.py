@@ -326,6 +326,8 @@ def test_output_and_input_in_one_another_are_refused_in_buckets_too(tiny, s3, ca
     command = changed(words("train_san", tiny), dataset=f"{s3}/reid", model=output)
     assert main(command) == 1
     assert "must not lie in one another" in capsys.readouterr().err
+    assert main(changed(command, model=output.replace("s3://", "minio://"))) == 1
+    assert "must not lie in one another" in capsys.readouterr().err
 
 
 def test_store_inside_an_input_is_refused_in_buckets_too(tiny, generate, s3, capsys):

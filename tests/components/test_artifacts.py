@@ -66,11 +66,18 @@ def test_manifest_that_points_elsewhere_keeps_pointing_there(s3, tmp_path):
     assert json.loads((fetched / "manifest.json").read_bytes()) == content
 
 
-def test_new_artifact_leaves_nothing_of_the_old(s3, model):
+def test_new_artifact_leaves_nothing_of_the_old_and_everything_else(s3, model, small_set):
+    artifacts.send(small_set.path, s3)
+    storage = open_storage(s3)
+    storage.put_bytes("notes/thesis.tex", b"years of work")
+    storage.put_bytes("other/manifest.json", b"of an app")
     artifacts.send(model, s3)
-    (model / "weights.safetensors").rename(model / "other.safetensors")
-    artifacts.send(model, s3)
-    assert [stat.name for stat in open_storage(s3).list()] == ["other.safetensors", "recipe.json"]
+    assert [stat.name for stat in storage.list()] == [
+        "notes/thesis.tex",
+        "other/manifest.json",
+        "recipe.json",
+        "weights.safetensors",
+    ]
 
 
 def test_artifact_that_was_half_sent_is_not_there(s3, model, monkeypatch):
@@ -99,6 +106,10 @@ def test_what_no_step_has_written_is_not_replaced(s3):
         artifacts.check_replaceable(f"{s3}/thesis", is_file=False)
     with pytest.raises(ValueError, match="is a folder, but the output is a file"):
         artifacts.check_replaceable(f"{s3}/thesis", is_file=True)
+    open_storage(s3).put_bytes("thesis/app/manifest.json", b'{"format": "san-imageset"}')
+    with pytest.raises(ValueError, match="holds objects that no step has written"):
+        artifacts.check_replaceable(f"{s3}/thesis", is_file=False)  # what lies deeper says nothing
+    artifacts.check_replaceable(f"{s3}/thesis/app", is_file=False)
     artifacts.check_replaceable(f"{s3}/other", is_file=False)
 
 
@@ -113,6 +124,7 @@ def test_source_in_a_bucket_is_a_folder_for_a_while(s3, monkeypatch):
 
 
 def test_source_on_this_machine_is_used_where_it_is(tmp_path):
-    with artifacts.local_source(str(tmp_path)) as folder:
-        assert folder == tmp_path
+    for source in (str(tmp_path), tmp_path.as_uri()):
+        with artifacts.local_source(source) as folder:
+            assert folder == tmp_path
     assert tmp_path.exists()

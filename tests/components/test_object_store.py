@@ -4,13 +4,17 @@ import base64
 import http.server
 import json
 import logging
+import re
+import ssl
 import threading
+import traceback
 
 import pytest
+import urllib3
 
 from components import retry
-from components.object_store import endpoint_of
 from components.retry import Patience
+from components.s3_client import endpoint_of
 from components.storage import open_storage
 from tests.seaweedfs import SECRET
 
@@ -182,10 +186,66 @@ def test_missing_credentials_are_asked_for():
         open_storage("minio://san/x")
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://UPPER/x", "s3://a", "minio://a_b/x"])
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://", "s3:///x", "s3://UPPER/x", "s3://a", "minio://a_b/x", "s3://a..b", "s3://10.0.0.1"],
+)
 def test_impossible_buckets_are_refused(uri):
     with pytest.raises(ValueError, match="is not a bucket's name: 3 to 63 lower-case letters"):
         open_storage(uri)
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("content", ["hunter2\n", "[default]\naws_access_key_id = %hunter2\n"])
+def test_malformed_file_of_credentials_is_named_and_not_quoted(tmp_path, content):
+    (tmp_path / "home" / ".aws").mkdir(parents=True)
+    (tmp_path / "home" / ".aws" / "credentials").write_text(content)
+    with pytest.raises(PermissionError, match="the file of AWS credentials is malformed") as raised:
+        open_storage("s3://san/x")
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("name", ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"])
+def test_credentials_with_a_line_break_are_refused_and_not_shown(monkeypatch, name):
+    for one in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{one}", "hunter2\n" if one == name else "fine")
+    with pytest.raises(PermissionError, match="holds white space") as raised:
+        open_storage("s3://san/x")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("at_home")
+def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/san")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
+    with pytest.raises(PermissionError, match="role that AWS_WEB_IDENTITY_TOKEN_FILE speaks of is"):
+        open_storage("s3://san/x")
+
+
+@pytest.mark.s3
+def test_server_that_is_no_store_is_told_from_one(s3, liar):
+    liar.lie = lambda answer: b"<!doctype html>".ljust(len(answer.body))
+    with pytest.raises(OSError, match="does not answer as an S3 server does"):
+        open_storage(s3).list()
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("cause", "passes"),
+    [
+        (ssl.SSLEOFError(8, "broken off"), True),
+        (ssl.SSLCertVerificationError(1, "self-signed"), False),
+    ],
+)
+def test_broken_tls_may_pass_but_a_refused_certificate_does_not(monkeypatch, cause, passes):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    storage = open_storage("s3://san/x")
+    error = urllib3.exceptions.SSLError(cause)
+    assert storage._may_pass(error) == passes
+    words = "breaks off: broken off" if passes else r"is not trusted \(self-signed\); SSL_CERT_FILE"
+    assert re.search(words, str(storage._explained(error, "s3://san/x")))
 
 
 def test_credentials_in_a_uri_are_refused_and_not_shown():
@@ -371,7 +431,7 @@ def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypa
 @pytest.mark.s3
 def test_slow_store_has_the_time_it_needs_for_a_long_body(s3, liar, monkeypatch):
     """Each piece must be taken in time, not the whole."""
-    monkeypatch.setattr("components.object_store.SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr("components.s3_client.SECONDS_TO_CONNECT", 0.5)
     liar.seconds_per_mib = 0.1
     storage = open_storage(s3)
     data = bytes(24 << 20)

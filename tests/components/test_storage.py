@@ -67,3 +67,16 @@ def test_other_uris_are_refused(uri):
 def test_empty_location_is_refused():
     with pytest.raises(ValueError, match="a place is needed"):
         open_storage("")
+
+
+def test_folder_that_cannot_be_read_is_not_empty(tmp_path):
+    (tmp_path / "shards").write_text("a file")
+    assert LocalStorage(tmp_path).list("shards") == []  # as a bucket has no folders
+
+    def denied(_path):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", denied)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            LocalStorage(tmp_path).list()

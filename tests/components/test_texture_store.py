@@ -1,9 +1,16 @@
+import io
 import json
 
 import pytest
 
-from components.storage import LocalStorage
-from components.texture_store import delete_others, finished_units, prune, put_shard
+from components.storage import LocalStorage, open_storage
+from components.texture_store import (
+    delete_former,
+    finished_units,
+    prune,
+    put_shard,
+    sidecars,
+)
 from san_core.shard import Item, pack, sha256
 
 
@@ -64,13 +71,37 @@ def test_unknown_way_to_verify_is_refused(storage):
         finished_units(storage, range(2), verify="md5")
 
 
-def test_what_others_left_of_a_unit_is_deleted_and_nothing_else(storage, shard):
-    put_shard(storage, shard(0, b"from a"))
-    kept = put_shard(storage, shard(0, b"from b"))
+def test_former_pairs_of_a_unit_are_deleted_and_nothing_newer(storage, shard):
+    put_shard(storage, shard(0, b"before"))
     other = put_shard(storage, shard(1, b"another unit"))
-    assert delete_others(storage, kept) == 2
-    assert finished_units(storage, range(2), verify="sha256") == {0: kept, 1: other}
-    assert len(storage.list("shards")) == 4
+    former = sidecars(storage)
+    meanwhile = put_shard(storage, shard(0, b"by another worker"))
+    made = put_shard(storage, shard(0, b"by this one"))
+    half = shard(0, b"being put")
+    storage.put_file(half.tar_name, half.tar)
+    delete_former(storage, made, former)
+    assert sorted(sidecars(storage)) == sorted([meanwhile.name, made.name, other.name])
+    assert storage.stat(half.tar_name)
+    assert len(storage.list("shards")) == 7
+
+
+def test_foreign_files_among_the_shards_are_passed_over(storage, shard):
+    put = put_shard(storage, shard(0, b"zero"))
+    for name in ("shards/notes.txt", "shards/notes.json"):
+        storage.put_bytes(name, b"mine")
+    assert finished_units(storage, range(2)) == {0: put}
+    assert sidecars(storage) == [put.name]
+
+
+@pytest.mark.s3
+def test_sidecar_that_is_damaged_in_the_bucket_is_not_finished(s3, s3_server, shard):
+    storage = open_storage(s3)
+    put = put_shard(storage, shard(0, b"zero"))
+    client, key = s3_server.client(), f"{storage.prefix}/{put.name}"
+    told = {"sha256": sha256(put.data)}  # of what was put, not of what lies there now
+    changed = put.data.replace(b'"size":', b'"sizf":')
+    client.put_object(storage.bucket, key, io.BytesIO(changed), len(changed), metadata=told)
+    assert finished_units(storage, range(2)) == {}
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"[]"])

@@ -1,5 +1,6 @@
 """Generating textures into a bucket while workers and the server are killed at any moment."""
 
+import contextlib
 import os
 import random
 import signal
@@ -35,7 +36,8 @@ def _start(command):
 
 
 def _kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL
 

@@ -100,6 +100,8 @@ def check_replaceable(uri: str, *, is_file: bool) -> None:
     """
     storage = open_storage(uri)
     found = [stat.name for stat in storage.list()]
+    if is_file and not uri.partition("://")[2].rstrip("/").partition("/")[2]:
+        raise ValueError(f"{uri} names no file in its bucket")
     if found and is_file:
         raise ValueError(f"{uri} is a folder, but the output is a file; name another")
     if found and not _is_ours(storage, found):

@@ -55,7 +55,8 @@ def generate_textures(
             i from JOB_COMPLETION_INDEX, as an indexed Kubernetes job sets it
         shard_size: images per shard, at most 1,000
         precision: float32, or on a GPU float16 or bfloat16
-        overwrite: whether to make finished shards again and delete their former files
+        overwrite: whether to make finished shards again; their former files are deleted, and the
+            manifest that seal_textures wrote of them
         limit: most shards to make in this run; 0 makes all
         dry_run: whether only to say what is there and what would be made
         verify: how finished shards are checked before they are kept: none, size or sha256
@@ -67,6 +68,7 @@ def generate_textures(
     from san_core.imageset import manifest_bytes
     from san_core.model import weights
     from san_core.texture_set import TextureSettings, receipt, share, units
+    from san_core.textures import half_precision
 
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
@@ -80,8 +82,10 @@ def generate_textures(
         precision=precision,
     )
     storage = open_storage(destination, settings.folder)
+    half_precision(precision, machine.device())
+    worker = machine.worker(worker)
     with open_index(dataset) as index:
-        mine = share(machine.worker(worker), units(index.of_split(split), shard_size))
+        mine = share(worker, units(index.of_split(split), shard_size))
     done = finished_units(storage, {unit.number for unit in mine}, verify=verify)
     todo = [unit for unit in mine if overwrite or unit.number not in done]
     todo = todo[: limit or None]

@@ -98,7 +98,7 @@ def opened(place: str) -> Shelf:
 
 def _content(at: Storage) -> dict[str, Any]:
     """The manifest or receipt at a place."""
-    from san_core.imageset import parse_manifest
+    from san_core.imageset import check_shards, parse_manifest
     from san_core.texture_set import parse_receipt
 
     try:
@@ -108,7 +108,9 @@ def _content(at: Storage) -> dict[str, Any]:
             f"{at.uri} has no manifest.json: it is not a finished image set"
         ) from error
     where = f"{at.uri}/manifest.json"
-    return parse_receipt(data) or parse_manifest(data, where=where)
+    content = parse_receipt(data) or parse_manifest(data, where=where)
+    check_shards(content["shards"], where=where)
+    return content
 
 
 def _chosen(shelf: Shelf, options: argparse.Namespace) -> "list[Record]":
@@ -123,6 +125,8 @@ def _chosen(shelf: Shelf, options: argparse.Namespace) -> "list[Record]":
         if options.split in (None, record.split)
         and (options.name is None or fnmatch(record.name, options.name))
     ]
+    if not shelf.records:
+        raise ValueError(f"{shelf.storage.uri} holds no images")
     if not chosen:
         asked = [f"--{k} {v}" for k in ("split", "name") if (v := getattr(options, k)) is not None]
         raise ValueError(
@@ -163,6 +167,8 @@ def _verify(shelf: Shelf) -> int:
                 _say(said)
     size = sum(shard["size"] for shard in shards) / 1e6
     count = f"{len(shelf.records)} images in {len(shards)} shards, {size:.1f} MB"
+    if "worker" in shelf.content:
+        count += f", those of worker {shelf.content['worker']}"
     _say(f"damaged: {damaged} of {len(shards)} shards" if damaged else f"whole: {count}")
     return 1 if damaged else 0
 

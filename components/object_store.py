@@ -5,6 +5,7 @@ wrong raises nothing in the client, and an ETag is no content hash after a multi
 server-side encryption.
 """
 
+import base64
 import hashlib
 import io
 import logging
@@ -38,11 +39,15 @@ log = logging.getLogger(__name__)
 
 # One request up to here, so that a killed upload leaves no parts behind; a shard fits.
 PART = 128 << 20
-READS = 3  # of an object that arrives damaged
+TIMES = 3  # that an object is read or put if it arrives damaged
 DIGEST = "sha256"
 NO_SERVER = "does not answer as an S3 server does"
 MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
-PASSING = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy")
+PASSING = (
+    *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy"),
+    # What was sent arrived damaged.
+    *("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "OperationAborted"),
+)
 UNREACHABLE = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 # Error codes of S3, and what a person should look at.
 REFUSALS = {
@@ -119,12 +124,13 @@ class ObjectStorage:
                 if kept != size:
                     raise DamagedError(f"{kept} bytes were kept where {size} were sent")
 
-            self._try(name, put)
+            self._try(name, _again(put))
 
     def _put(self, key: str, content: BinaryIO | io.BytesIO, size: int, digest: str) -> None:
-        self._client.put_object(
-            self.bucket, key, content, size, metadata={DIGEST: digest}, part_size=PART
-        )
+        told: dict[str, Any] = {DIGEST: digest}
+        if size <= PART:  # then the server compares it too, and refuses what was damaged on the way
+            told["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(digest)).decode()
+        self._client.put_object(self.bucket, key, content, size, metadata=told, part_size=PART)
 
     def get(self, name: str) -> bytes:
         """The bytes of an object."""
@@ -137,7 +143,7 @@ class ObjectStorage:
                 raise DamagedError("its sha256 is not the one it was stored with")
             return data
 
-        return self._try(name, _read_again(get))
+        return self._try(name, _again(get))
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -151,7 +157,7 @@ class ObjectStorage:
                 )
             return data
 
-        return self._try(name, _read_again(get)) if length else b""
+        return self._try(name, _again(get)) if length else b""
 
     @contextmanager
     def _opened(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
@@ -167,6 +173,10 @@ class ObjectStorage:
         try:
             found = self._try(name, lambda: self._client.stat_object(self.bucket, self._key(name)))
         except FileNotFoundError:
+            if not self._worked:
+                self.list(
+                    name
+                )  # this answer does not tell whether the bucket is missing; that does
             return None
         return Stat(name, found.size or 0, found.etag or "")
 
@@ -262,20 +272,20 @@ class ObjectStorage:
         )
 
 
-def _read_again(read: Callable[[], bytes]) -> Callable[[], bytes]:
-    """A reading that is done again at once, a few times, if what arrives is damaged."""
+def _again(action: Callable[[], T]) -> Callable[[], T]:
+    """An action that is done again at once, a few times, if what arrives is damaged."""
 
-    def reading() -> bytes:
-        for left in reversed(range(READS)):
+    def acting() -> T:
+        for left in reversed(range(TIMES)):
             try:
-                return read()
+                return action()
             except DamagedError as error:
                 if not left:
                     raise
                 log.warning("%s; trying again", error)
-        raise AssertionError  # the last reading returned or raised
+        raise AssertionError  # the last time returned or raised
 
-    return reading
+    return acting
 
 
 def _is_passing(status: int) -> bool:

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from types import FrameType
 from typing import Any
 
@@ -84,16 +85,48 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
             _check_outside(values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag)
     with TemporaryDirectory() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
+        told = {p.name: values[p.name] for p in declared if p.artifact}
         values |= _here(declared, values, Path(room))
         written = {p.name: values[p.name] for p in outgoing}
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        step(**values)
+        with _speaking_of({str(values[n]): u for n, u in told.items() if isinstance(u, str)}):
+            step(**values)
         for p, uri in remote.items():
             if written[p.name].exists():
-                artifacts.send(written[p.name], uri)
+                _send(written[p.name], uri)
     if executor_input is not None:
         outputs.executor_output(executor_input, written)
+
+
+def _send(path: Path, uri: str) -> None:
+    """Send an artifact to its bucket; if that fails, it is kept here.
+
+    Raises:
+        OSError: it cannot be sent; the message says where it is.
+    """
+    try:
+        artifacts.send(path, uri)
+    except OSError as error:
+        kept = Path(mkdtemp(prefix="san-unsent-"), path.name)
+        shutil.move(path, kept)
+        raise OSError(f"{_describe(error)}; what was to be sent is kept as {kept}") from error
+
+
+@contextmanager
+def _speaking_of(uris: Mapping[str, str]) -> Iterator[None]:
+    """Let messages name the URIs a person gave, not the copies that are read here."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        said = _describe(error) if isinstance(error, OSError) else str(error)
+        meant = said
+        for path, uri in uris.items():
+            meant = meant.replace(path, uri)
+        if meant == said or (isinstance(error, ValueError) and not _is_ours(error)):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(meant) from error
 
 
 def _is_file(p: Parameter) -> bool:

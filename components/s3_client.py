@@ -121,13 +121,14 @@ class _InPieces:
     """Sends a body piece by piece.
 
     urllib3 sends it in one call, which must then end within the time to connect: 128 MB in five
-    seconds. Now each piece must.
+    seconds. Now each piece has the time that an answer has.
     """
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes) or len(data) <= PIECE:
             super().send(data)  # type: ignore[misc]
             return
+        self.sock.settimeout(SECONDS_OF_SILENCE)  # type: ignore[attr-defined]
         for start in range(0, len(data), PIECE):
             super().send(memoryview(data)[start : start + PIECE])  # type: ignore[misc]
 

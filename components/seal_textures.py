@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
 
 def seal_textures(
     dataset: Annotated[Path, Input("Dataset")],
@@ -45,7 +47,7 @@ def seal_textures(
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
         source: folder or URI of ready-made textures to pack instead of generated ones
-        prune: whether to delete shards that the manifest does not name
+        prune: whether to delete shards that the manifest does not name; not while workers run
         verify: how shards are checked before they are believed: none, size or sha256
     """
     from components.artifacts import local_source
@@ -119,14 +121,7 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
     from san_core.pixels import decode
     from san_core.shard import canonical_json, sha256
 
-    by_stem = _by_stem(folder)
-    missing = [r.name for r in records if Path(r.name).stem not in by_stem]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(records)} images have no texture there:"
-            f" {_some(missing)}"
-        )
-    files = {record.name: by_stem[Path(record.name).stem] for record in records}
+    files = _matched(folder, records)
     digests: dict[str, str] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
     for name, path in files.items():
@@ -145,22 +140,51 @@ def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
     return _Made(sha256(canonical_json(digests)), rows, None, files)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder and its folders by their names without suffix.
+def _matched(folder: Path, records: "Sequence[Record]") -> dict[str, Path]:
+    """The picture of each image: that of its path without suffix, else that of its bare name.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: two have one name.
+        FileNotFoundError: there is no such folder, or images have no texture in it.
+        ValueError: pictures have one name, or images one picture.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of textures")
-    by_stem: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            if path.stem in by_stem:
-                raise ValueError(f"{by_stem[path.stem]} and {path} are textures of one name")
-            by_stem[path.stem] = path
-    return by_stem
+    pictures = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+    by_path = {path.relative_to(folder).with_suffix(""): path for path in pictures}
+    by_stem: dict[str, list[Path]] = {}
+    for path in pictures:
+        by_stem.setdefault(path.stem, []).append(path)
+    files: dict[str, Path] = {}
+    missing = []
+    for record in records:
+        name = Path(record.name)
+        exact = by_path.get(name.with_suffix(""))
+        found = [exact] if exact else by_stem.get(name.stem, [])
+        if len(found) > 1:
+            raise ValueError(f"{found[0]} and {found[1]} are textures of one name")
+        if found:
+            files[record.name] = found[0]
+        else:
+            missing.append(record.name)
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(records)} images have no texture there:"
+            f" {_some(missing)}"
+        )
+    _check_apart(files)
+    return files
+
+
+def _check_apart(files: Mapping[str, Path]) -> None:
+    """Each picture belongs to one image.
+
+    Raises:
+        ValueError: two images of one bare name share a picture.
+    """
+    owner: dict[Path, str] = {}
+    for name, path in files.items():
+        if (other := owner.setdefault(path, name)) != name:
+            raise ValueError(f"{path} would be the texture of both {other} and {name}")
 
 
 def _some(names: "Sequence[str]") -> str:

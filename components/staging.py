@@ -211,7 +211,8 @@ def _fetch(file: _File, storage: Storage, folder: Path) -> None:
     part = _part(folder, file)
     part.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES):
-        if _fetched(file, storage, part) == file.sha256:
+        is_right = _fetched(file, storage, part) == file.sha256
+        if is_right and part.stat().st_size == file.size:
             flush_entry(part)
             part.replace(folder / file.name)
             flush_entry(part.parent)

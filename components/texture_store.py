@@ -55,7 +55,7 @@ def finished_units(
     if verify not in VERIFY:
         raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
-    names = [name for name in sizes if _number(name) in among]
+    names = sorted(name for name in sizes if _number(name) in among)
 
     def read(name: str) -> Finished | None:
         return _read(storage, name, sizes, verify)
@@ -89,7 +89,10 @@ def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) ->
         return None
     is_whole = verify == "none" or sizes.get(unit.tar) == unit.size
     if is_whole and verify == "sha256":
-        is_whole = tar_digest(storage, unit.tar, unit.size) == unit.sha256
+        try:
+            is_whole = tar_digest(storage, unit.tar, unit.size) == unit.sha256
+        except (FileNotFoundError, DamagedError):
+            is_whole = False
     if not is_whole:
         log.warning("%s/%s is missing or damaged; it counts as unfinished", storage.uri, unit.tar)
     return unit if is_whole else None

@@ -16,6 +16,7 @@ complaint; a set that is unfinished or damaged is refused by a line naming the s
 import hashlib
 import json
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,10 @@ from san_core.shard import (
 
 FORMAT = "san-imageset"
 VERSION = 1
+_ENTRY = {
+    **dict.fromkeys(("tar", "sha256", "sidecar", "sidecar_sha256"), str),
+    **dict.fromkeys(("size", "sidecar_size", "images"), int),
+}
 _MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
 
 
@@ -295,7 +300,23 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
         )
     if missing := _MANIFEST_KEYS - content.keys():
         raise ValueError(f"{where} is damaged: it has no {min(missing)}")
+    check_shards(content["shards"], where=where)
     return content
+
+
+def check_shards(shards: Any, *, where: str) -> None:
+    """The entries of shards, as `shard_entry` makes them; a set may come from anybody.
+
+    Raises:
+        ValueError: one lacks something, or names a file that is no shard's.
+    """
+    for number, shard in enumerate(shards):
+        for key, kind in _ENTRY.items():
+            if not isinstance(shard, dict) or not isinstance(shard.get(key), kind):
+                raise ValueError(f"{where} is damaged: shard {number} has no {key}")
+        for key, suffix in (("tar", "tar"), ("sidecar", "json")):
+            if not re.fullmatch(rf"shards/[\w.-]+\.{suffix}", shard[key]):
+                raise ValueError(f"{where}: {shard[key]!r} is not the name of a shard's {key}")
 
 
 def _expect_file(path: Path, name: str) -> Path:

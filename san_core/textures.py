@@ -60,7 +60,7 @@ def stream(
         ValueError: the model has no decoder, or the precision is not one for the device.
     """
     device = torch.device(device)
-    half = _half(precision, device)
+    half = half_precision(precision, device)
     _decoder_of(model)
     channels_last(model.to(device).eval())
     computing: tuple[torch.Tensor, int] | None = None
@@ -102,8 +102,12 @@ def _decoder_of(model: SAN) -> Decoder:
     return model.decoder
 
 
-def _half(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type to compute in, None for float32."""
+def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that a precision means on a device; None for float32.
+
+    Raises:
+        ValueError: the precision is not a known one, or not one for the device.
+    """
     known = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if precision not in known:
         raise ValueError(f"precision {precision!r} is none of {', '.join(known)}")

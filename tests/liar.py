@@ -30,7 +30,7 @@ def honest(answer: Answer) -> bytes:
 class Liar:
     """The proxy; `lie` may be set at any time, and `told` counts the answers that were changed.
 
-    Bodies are taken at `seconds_per_mib`.
+    Bodies are taken at `seconds_per_mib` and handed on as `garble` makes them.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -38,6 +38,7 @@ class Liar:
         self.lie: Lie = honest
         self.told = 0
         self.seconds_per_mib = 0.0
+        self.garble: Callable[[str, bytes], bytes] = lambda _method, body: body
         self.port = 0
 
     @property
@@ -77,6 +78,7 @@ class Liar:
 
     def _hand_on(self, asked: http.server.BaseHTTPRequestHandler) -> None:
         sent = self._read(asked, int(asked.headers.get("Content-Length") or 0))
+        sent = self.garble(asked.command, sent)
         connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
         try:
             connection.request(asked.command, asked.path, sent, dict(asked.headers.items()))

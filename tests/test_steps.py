@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from components.__main__ import main
-from san_core.imageset import ImageSet, read_manifest
+from san_core.imageset import ImageSet, read_manifest, write
 from san_core.pixels import decode, encode_png
 from tests.tiny import STEPS, changed, elsewhere, files, words
 
@@ -269,6 +269,26 @@ def test_textures_that_are_not_square_are_refused(
         path.write_bytes(encode_png(picture(1, 16, 32)))
     assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
     assert "textures must be square, these are 32x16" in capsys.readouterr().err
+
+
+def test_two_images_do_not_share_a_texture(tmp_path, items, texture, capsys):
+    pictures = [item._replace(name=f"day{i}/x.jpg") for i, item in enumerate(items(2))]
+    write(tmp_path / "reid", pictures, total=2, provenance={})
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "x.png").write_bytes(texture(0))
+    seal = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--source", f"{tmp_path}/ready"]
+    seal += ["--textures", f"{tmp_path}/textures", "--destination", f"{tmp_path}/d"]
+    assert main(seal) == 1
+    message = "x.png would be the texture of both day0/x.jpg and day1/x.jpg"
+    assert message in capsys.readouterr().err
+    (tmp_path / "ready" / "x.png").unlink()
+    for i in range(2):
+        (tmp_path / "ready" / f"day{i}").mkdir()
+        (tmp_path / "ready" / f"day{i}" / "x.png").write_bytes(texture(i))
+    assert main(seal) == 0  # matched by their paths
+    with ImageSet.open(next((tmp_path / "d").iterdir())) as made:
+        for i, record in enumerate(made.records):
+            assert np.array_equal(decode(made.read(record)), decode(texture(i)))
 
 
 def test_many_missing_textures_are_all_listed(tiny, folder_of_textures, tmp_path, capsys):

@@ -83,6 +83,7 @@ def test_indexed_job_takes_its_number_from_kubernetes(generate, monkeypatch, tmp
     assert main(changed(generate, worker="/2")) == 0
     receipt = json.loads((tmp_path / "written" / "manifest.json").read_bytes())
     assert [shard["tar"][:12] for shard in receipt["shards"]] == ["shards/00001"]
+    assert receipt["worker"] == "1/2"
 
 
 def test_finished_shards_are_kept_and_others_made(generate, s3, caplog):
@@ -312,6 +313,34 @@ def test_steps_take_and_give_uris(tiny, s3, tmp_path):
     for name in ("model/weights.safetensors", "model/history.jsonl"):
         assert storage.get(name) == Path(tiny.root, name).read_bytes()
     assert storage.get("san.html") == Path(tiny.root, "train_san.html").read_bytes()
+
+
+def test_output_that_cannot_be_sent_is_kept_here(tiny, s3, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def broken(*_):
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr("components.artifacts.send", broken)
+    assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
+    err = capsys.readouterr().err
+    (kept,) = re.findall(r"the line is dead; what was to be sent is kept as (\S+)", err)
+    assert files(Path(kept)) == files(Path(tiny.reid))
+
+
+def test_messages_speak_of_the_uris_that_were_given(tiny, generate, s3, capsys):
+    assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
+    assert main(changed(generate, dataset=f"{s3}/reid", split="val")) == 1
+    assert f"{s3}/reid has no images in split val" in capsys.readouterr().err
+    open_storage(s3).put_bytes("nothing/readme.txt", b"")
+    assert main(changed(generate, dataset=f"{s3}/nothing", destination=f"{s3}/kept")) == 1
+    assert f"{s3}/nothing has no manifest.json" in capsys.readouterr().err
+
+
+def test_page_needs_a_name_in_its_bucket(tiny, capsys, s3):
+    command = changed(words("evaluate", tiny), html="s3://san")
+    assert main(command) == 1
+    assert "s3://san names no file in its bucket" in capsys.readouterr().err
 
 
 def test_output_in_a_bucket_replaces_only_what_a_step_has_written(tiny, s3, capsys):

@@ -8,6 +8,7 @@ import re
 import ssl
 import threading
 import traceback
+import types
 
 import pytest
 import urllib3
@@ -159,6 +160,7 @@ def test_missing_bucket_is_named_and_not_made(s3, s3_server, caplog):
     for action in (
         lambda: storage.list(),
         lambda: storage.get("x"),
+        lambda: storage.stat("x"),
         lambda: storage.put_bytes("x", b""),
     ):
         with pytest.raises(FileNotFoundError, match=r"no-such-bucket: there is no such bucket at"):
@@ -417,13 +419,41 @@ def test_body_that_always_arrives_wrong_is_never_believed(s3, liar):
 
 
 @pytest.mark.s3
+def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(s3, liar, tmp_path, caplog):
+    told = []
+
+    def garble(method, body):
+        if method != "PUT" or len(told) > 1:
+            return body
+        told.append(method)
+        return flipped(body)
+
+    storage = open_storage(s3)
+    storage.list()
+    liar.garble = garble
+    (tmp_path / "file").write_bytes(b"0123456789")
+    storage.put_file("x", tmp_path / "file")
+    assert len(told) == 2
+    assert caplog.text.count("trying again") == 2
+    assert storage.get("x") == b"0123456789"
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("impatient")
+def test_body_that_is_always_damaged_on_its_way_is_not_kept(s3, liar):
+    storage = open_storage(s3)
+    liar.garble = lambda method, body: flipped(body) if method == "PUT" else body
+    with pytest.raises(OSError, match="x: http"):
+        storage.put_bytes("x", b"0123456789")
+    assert storage.stat("x") is None
+
+
+@pytest.mark.s3
 def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypatch, impatient):
     storage = open_storage(s3)
     (tmp_path / "file").write_bytes(b"0123456789")
-    put = storage._put
-    monkeypatch.setattr(
-        storage, "_put", lambda key, file, size, digest: put(key, file, size - 1, digest)
-    )
+    short = types.SimpleNamespace(size=9)  # what a store says that has lost a byte
+    monkeypatch.setattr(storage._client, "stat_object", lambda *_: short)
     with pytest.raises(OSError, match="9 bytes were kept where 10 were sent"):
         storage.put_file("x", tmp_path / "file")
 

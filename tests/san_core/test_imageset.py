@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from san_core.imageset import ImageSet, write
+from san_core.imageset import ImageSet, manifest_bytes, write
 from san_core.shard import Item
 
 
@@ -130,6 +130,24 @@ def test_foreign_manifest_is_refused(tmp_path, text, message):
 def test_asking_for_an_absent_split_names_those_there_are(small_set):
     with pytest.raises(ValueError, match="no images in split query or gallery; it has train"):
         small_set.of_split("query", "gallery")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tar", "../escaped.tar", "'../escaped.tar' is not the name of a shard's tar"),
+        ("sidecar", "shards/../../x.json", "is not the name of a shard's sidecar"),
+        ("size", "12", "is damaged: shard 1 has no size"),
+        ("sidecar_sha256", None, "is damaged: shard 1 has no sidecar_sha256"),
+    ],
+)
+def test_manifest_that_leads_elsewhere_or_lacks_something_is_refused(
+    small_set, key, value, message
+):
+    small_set.manifest["shards"][1][key] = value
+    (small_set.path / "manifest.json").write_bytes(manifest_bytes(small_set.manifest))
+    with pytest.raises(ValueError, match=message):
+        ImageSet.open(small_set.path)
 
 
 @pytest.mark.parametrize("n", [6, 8])

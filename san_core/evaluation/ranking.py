@@ -182,7 +182,7 @@ def rank_distances(
     )
     done = 0
     for rows, distances in tiles:
-        check_tile(rows, distances, start=done, gallery=len(gallery.pids))
+        check_tile(rows, distances, start=done, shape=(len(query.pids), len(gallery.pids)))
         counter = counting.start(first=done, size=len(distances), worker=0)
         counter.count_distances(np.ascontiguousarray(distances), threads=counting.threads)
         done = rows.stop
@@ -325,16 +325,23 @@ def check_lengths(*, max_rank: int, top_k: int) -> None:
         raise ValueError(f"top_k is {top_k}; it must be at least 0")
 
 
-def check_tile(rows: slice, distances: NDArray[np.float32], *, start: int, gallery: int) -> None:
-    """Check that a tile holds the distances from query `start` on.
+def check_tile(
+    rows: slice, distances: NDArray[np.float32], *, start: int, shape: tuple[int, int]
+) -> None:
+    """Check that a tile holds the distances from query `start` on; shape: (Q, G) of all of them.
 
     Raises:
-        ValueError: it does not, or they are not float32.
+        ValueError: it does not, it goes beyond the queries, or distances are not float32.
     """
+    num_query, gallery = shape
     if rows.start != start or distances.shape != (rows.stop - rows.start, gallery):
         raise ValueError(
             f"distances of shape {distances.shape} for queries {rows.start} to {rows.stop}; "
             f"expected those from query {start} on, {gallery} each"
+        )
+    if rows.stop > num_query:
+        raise ValueError(
+            f"distances for queries {rows.start} to {rows.stop}, but there are {num_query}"
         )
     if distances.dtype != np.float32:
         raise ValueError(f"distances are {distances.dtype}; expected float32")

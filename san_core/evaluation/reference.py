@@ -156,7 +156,7 @@ def _checked(
 ) -> Iterator[NDArray[np.float32]]:
     done = 0
     for rows, distances in tiles:
-        check_tile(rows, distances, start=done, gallery=num_gallery)
+        check_tile(rows, distances, start=done, shape=(num_query, num_gallery))
         yield from distances
         done = rows.stop
     if done != num_query:

@@ -184,7 +184,11 @@ def rank_distances(
     for rows, distances in tiles:
         check_tile(rows, distances, start=done, shape=(len(query.pids), len(gallery.pids)))
         counter = counting.start(first=done, size=len(distances), worker=0)
-        counter.count_distances(np.ascontiguousarray(distances), threads=counting.threads)
+        counter.count_distances(
+            np.ascontiguousarray(distances),
+            bins=counting.bins[:, 0] if with_roc else None,
+            threads=counting.threads,
+        )
         done = rows.stop
     if done != len(query.pids):
         raise ValueError(f"distances were given for {done} of {len(query.pids)} queries")

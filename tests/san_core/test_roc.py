@@ -59,6 +59,19 @@ def test_features_give_the_curve_of_their_distances(metric):
         assert found.tpr_at(rate) == pytest.approx(expected.tpr_at(rate), abs=0.05)
 
 
+def test_threads_count_every_pair_once():
+    # All in one bin: threads that shared it would lose some.
+    queries, wrong = 600, 3000
+    tile = Tile(slice(0, queries), np.ones((queries, wrong + 1), np.float32))
+    who = {
+        "query": Labels(np.ones(queries, np.int64), None),
+        "gallery": Labels(np.array([1] + [2] * wrong), None),
+    }
+    for threads in (1, 4):
+        curve = ranking.rank_distances([tile], **who, with_roc=True, threads=threads).roc
+        assert (curve.num_right, curve.num_wrong) == (queries, queries * wrong)
+
+
 @pytest.mark.parametrize("ranker", RANKERS)
 def test_without_wrong_answers_there_is_no_curve(ranker):
     assert ranked(ranker, [[1, 2]], [1, 1]).roc is None

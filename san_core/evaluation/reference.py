@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from san_core.data.records import JUNK
 from san_core.evaluation import distance, roc
-from san_core.evaluation.distance import Features, Rows, Tile
+from san_core.evaluation.distance import Features, Tile, as_rows
 from san_core.evaluation.labels import Labels, check_labels
 from san_core.evaluation.protocol import Protocol, usual
 from san_core.evaluation.ranking import (
@@ -141,7 +141,7 @@ def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
 
 
 def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
-    distance.checked(Rows(query, None), Rows(gallery, None), metric)
+    distance.checked(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):
         if metric == "euclidean":

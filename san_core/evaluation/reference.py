@@ -45,9 +45,15 @@ def rank(
     Raises:
         ValueError: as `ranking.rank`.
     """
-    tiles = _float64(query_features, gallery_features, metric)
     return _ranked(
-        tiles, query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc
+        _float64(query_features, gallery_features, metric),
+        query,
+        gallery,
+        protocol,
+        max_rank=max_rank,
+        top_k=top_k,
+        with_roc=with_roc,
+        lacking=1 if metric == "cosine" else 0,
     )
 
 
@@ -86,8 +92,9 @@ def _ranked(
     max_rank: int,
     top_k: int,
     with_roc: bool,
+    lacking: int = 0,
 ) -> Ranking:
-    """The ranking by a row of distances (G,) for every query."""
+    """The ranking by a row of values (G,) for every query; distances are `lacking` above them."""
     check_labels(query, gallery)
     check_lengths(max_rank=max_rank, top_k=top_k)
     protocol = protocol or usual(query)
@@ -100,7 +107,7 @@ def _ranked(
         _note(results, i, order, matches)
         if with_roc and matches.any():
             for right in (False, True):
-                np.add.at(bins[int(right)], bins_of(row[order[matches == right]]), 1)
+                np.add.at(bins[int(right)], bins_of(row[order[matches == right]] + lacking), 1)
     curve = roc.from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
     return judged(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
 
@@ -141,6 +148,7 @@ def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
 
 
 def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
+    """Squared distances; for cosine -cos, which tells apart what 1 - cos rounds together."""
     distance.checked(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):
@@ -148,7 +156,7 @@ def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArra
             yield ((asked - searched) ** 2).sum(axis=1)
         else:
             lengths = np.sqrt((asked**2).sum() * (searched**2).sum(axis=1))
-            yield 1 - (asked * searched).sum(axis=1) / lengths
+            yield -(asked * searched).sum(axis=1) / lengths
 
 
 def _checked(

@@ -173,6 +173,15 @@ def test_near_ties_that_float32_confuses_are_ranked_rightly():
     assert found.num_right[0] == 2
 
 
+@pytest.mark.parametrize("ranker", [ranking, reference])
+def test_cosines_that_one_less_them_would_tie_are_told_apart(ranker):
+    # cos is -1e-18 of the wrong answer and 1e-18 of the right one; 1 - cos is 1 of both.
+    query = np.array([[1, 0]], np.float32)
+    gallery = np.array([[-1e-18, 1], [1e-18, 1]], np.float32)
+    who = {"query": Labels(np.array([7]), None), "gallery": Labels(np.array([8, 7]), None)}
+    assert ranker.rank(query, gallery, **who, metric="cosine").first_rank[0] == 1
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_rows_of_a_memory_mapped_file_are_ranked_as_they_are_in_memory(tmp_path, metric):
     rng = np.random.default_rng(7)

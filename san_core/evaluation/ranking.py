@@ -13,7 +13,8 @@ is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021
 Person Re-identification"). Ranks are counted as integers, means taken in float64.
 
 Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
-which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine.
+which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of the
+ROC curve that is true up to the rounding which `roc` describes.
 
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
@@ -106,7 +107,8 @@ def rank(
         max_rank: length of the CMC curve, at least 10. It stays 1 beyond the end of a gallery.
         top_k: how many of the nearest images are kept for each query; 0 is quickest.
         with_roc: whether to draw the ROC curve too, which takes longer.
-        threads: cores to use, by default all this process may; the result is the same.
+        threads: cores to use, by default all this process may; the result is the same, but for
+            the rounding of the ROC curve.
 
     Raises:
         ValueError: the features or labels do not fit each other, features are not finite, the

@@ -280,7 +280,7 @@ def judged(
     """
     judged = results.first_rank > 0
     if not judged.any():
-        raise ValueError(_why_none(query, gallery))
+        raise ValueError(_why_none(query, gallery, protocol))
     return Ranking(
         cmc=_cmc(results.first_rank[judged], max_rank),
         mAP=float(results.average_precision[judged].mean()),
@@ -358,11 +358,14 @@ def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
     return np.cumsum(counts[1 : max_rank + 1]) / len(first_rank)
 
 
-def _why_none(query: Labels, gallery: Labels) -> str:
+def _why_none(query: Labels, gallery: Labels, protocol: Protocol) -> str:
     absent = int(np.isin(query.pids, gallery.pids, invert=True).sum())
-    one_camera = len(query.pids) - absent
+    why = f"{absent} show a person who is not in it"
+    if protocol.needs_cameras:
+        cameras = "the query's own camera" + (" or one barred for it" if protocol.barred else "")
+        why += f", and {len(query.pids) - absent} one whom only {cameras} saw"
+    remedy = ", or rank by protocol camera-free" if protocol.needs_cameras else ""
     return (
-        f"none of the {len(query.pids)} queries has a right answer left in the gallery: "
-        f"{absent} show a person who is not in it, and {one_camera} one whom only the query's own "
-        "camera saw; check the labels, or leave cameras out to rank without the camera rule"
+        f"none of the {len(query.pids)} queries has a right answer left in the gallery by protocol "
+        f"{protocol.name}: {why}; check the labels{remedy}"
     )

@@ -256,6 +256,24 @@ def test_a_protocol_that_goes_by_cameras_needs_them(ranker):
         by_distances(ranker, [[1]], who, protocol=MARKET1501)
 
 
+@pytest.mark.parametrize("ranker", [ranking, reference])
+@pytest.mark.parametrize(
+    ("protocol", "pids", "message"),
+    [
+        (CAMERA_FREE, [8], "camera-free: 1 show a person who is not in it; check the labels$"),
+        (MARKET1501, [7], "0 show .*, and 1 one whom only the query's own camera saw; check"),
+        (SYSU_MM01, [7], "only the query's own camera or one barred for it saw; .* camera-free$"),
+    ],
+)
+def test_why_no_query_can_be_judged_is_said_by_protocol(ranker, protocol, pids, message):
+    who = {
+        "query": Labels(np.array([7]), np.array([2])),
+        "gallery": Labels(np.array(pids), np.array([2])),
+    }
+    with pytest.raises(ValueError, match=message):
+        by_distances(ranker, [[1]], who, protocol=protocol)
+
+
 def test_threads_must_be_at_least_one():
     who = {"query": Labels(np.array([7]), None), "gallery": Labels(np.array([7]), None)}
     with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):

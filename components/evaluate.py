@@ -150,22 +150,28 @@ def _test(records: "Sequence[Record]", protocol: str) -> _Test:
 
 def _ranked(images: "Embedded", protocol: str) -> "Ranking":
     """The ranking whose pictures and curves are shown."""
+    from components.machine import cores
     from san_core.evaluation.scoring import score
 
-    return score(images, protocol, top_k=SHOWN_TOP, with_roc=True).ranking
+    return score(images, protocol, top_k=SHOWN_TOP, with_roc=True, threads=cores()).ranking
 
 
 def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
     """Every protocol but the headline's, and if wanted all of them re-ranked."""
+    from components.machine import cores
     from san_core.evaluation.scoring import score
 
+    threads = cores()
     names = list(dict.fromkeys([test.headline, *test.protocols]))
-    plain = [score(images, name) for name in names if name != test.headline]
-    return plain + ([score(images, name, reranked=True) for name in names] if rerank else [])
+    asked = [(name, False) for name in names if name != test.headline]
+    if rerank:
+        asked += [(name, True) for name in names]
+    return [score(images, name, reranked=again, threads=threads) for name, again in asked]
 
 
 def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
     """The table by cameras, where they are known."""
+    from components.machine import cores
     from san_core.evaluation.camera_pairs import camera_pairs
     from san_core.evaluation.protocol import PROTOCOLS
 
@@ -178,6 +184,7 @@ def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
         gallery=images.gallery,
         metric=images.metric,
         protocol=PROTOCOLS[protocol],
+        threads=cores(),
     )
 
 

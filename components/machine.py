@@ -1,15 +1,24 @@
 """What this machine offers: detected, never configured."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+# What a container may use of the processor, in microseconds: "QUOTA PERIOD", or "max PERIOD".
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
+
+def cores(cpu_max: Path = CPU_MAX) -> int:
+    """How many processor cores this process may use: those it may run on, within its quota.
+
+    cpu_max: the file of cgroup v2 that holds the quota; without it there is none.
+    """
+    most = len(os.sched_getaffinity(0))
+    quota, _, period = cpu_max.read_text().partition(" ") if cpu_max.is_file() else ("max", "", "")
+    return most if quota == "max" else max(1, min(most, int(quota) // int(period)))
 
 
 def device() -> "torch.device":

@@ -18,7 +18,7 @@ that this leaves undecided are settled by their distance in float64, added in on
 Shapes: Q queries, G gallery images, D dimensions, K top places, R most right answers of a query.
 """
 
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -620,18 +620,35 @@ cdef class Counter:
     def __dealloc__(self):
         free(self.rows)
 
-    def count_distances(self, const float[:, ::1] distances, *, int threads):
-        """Count a whole matrix of distances (size, G), and finish."""
+    def count_distances(self, const float[:, ::1] distances, *, bins, int threads):
+        """Count a whole matrix of distances (size, G), and finish.
+
+        bins: (threads, 2^19) int64, to which each thread adds its wrong answers; or None.
+        """
         cdef int32_t i, n = <int32_t>distances.shape[1]
         cdef const int32_t* cameras = &self.cameras[0]
+        cdef int64_t[:, :] counts
+        cdef Gallery* to = <Gallery*>calloc(threads, sizeof(Gallery))
+        if to == NULL:
+            raise MemoryError
+        if bins is not None:
+            counts = bins
+        for i in range(threads):
+            to[i] = self.to
+            to[i].bins = &counts[i, 0] if bins is not None else NULL
         self.kind = GIVEN
         for i in prange(self.size, nogil=True, num_threads=threads, schedule="dynamic", chunksize=8):
-            open_row(&self.rows[i], &self.to, &distances[i, 0], self.camera[self.first + i],
-                     self.barred[self.first + i], cameras, GIVEN)
-            if self.must_count(i):
-                set_limit(&self.rows[i], &self.to)
-                count_given(&self.rows[i], &self.to, &distances[i, 0], n, 0)
+            self.count_row(i, &to[threadid()], &distances[i, 0], n, cameras)
+        free(to)
         self.finish()
+
+    cdef inline void count_row(self, int32_t i, const Gallery* to, const float* distances,
+                               int32_t n, const int32_t* cameras) noexcept nogil:
+        open_row(&self.rows[i], to, distances, self.camera[self.first + i],
+                 self.barred[self.first + i], cameras, GIVEN)
+        if self.must_count(i):
+            set_limit(&self.rows[i], to)
+            count_given(&self.rows[i], to, distances, n, 0)
 
     def open(
         self, const float[:, ::1] query, const double[::1] squares,

@@ -36,10 +36,20 @@ class Rows:
     """Some rows of a matrix, such as a memory-mapped file, read when they are needed.
 
     `matrix` is (N, D) float32; `index` (G,) int64 names the rows, or is None for all in order.
+
+    Raises:
+        ValueError: they are not, not contiguous, or an index is not a row of the matrix.
     """
 
     matrix: Features
     index: NDArray[np.int64] | None
+
+    def __post_init__(self) -> None:
+        # NOTE the compiled loops follow these addresses unchecked.
+        _check_array("the features", self.matrix, np.float32, ndim=2)
+        if self.index is not None:
+            _check_array("the indices of features", self.index, np.int64, ndim=1)
+            _check_index("the", self.index, self.matrix)
 
     def __len__(self) -> int:
         return len(self.matrix if self.index is None else self.index)
@@ -72,12 +82,26 @@ def rows(matrix: Features, index: NDArray[np.int64] | None = None, *, role: str 
         )
     if index is None or len(index) == 0:
         return Rows(np.ascontiguousarray(matrix if index is None else matrix[:0]), None)
-    if index.min() < 0 or index.max() >= len(matrix):
-        outside = index[(index < 0) | (index >= len(matrix))][0]
-        raise ValueError(f"{role} features have {len(matrix)} rows, and none is row {outside}")
+    _check_index(role, index, matrix)
     if (np.diff(index) == 1).all():
         return Rows(np.ascontiguousarray(matrix[index[0] : index[-1] + 1]), None)
-    return Rows(np.ascontiguousarray(matrix), index)
+    return Rows(np.ascontiguousarray(matrix), np.ascontiguousarray(index))
+
+
+def _check_index(role: str, index: NDArray[np.int64], matrix: Features) -> None:
+    outside = index[(index < 0) | (index >= len(matrix))]
+    if len(outside):
+        raise ValueError(f"{role} features have {len(matrix)} rows, and none is row {outside[0]}")
+
+
+def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int) -> None:
+    wanted = f"expected a contiguous array of {np.dtype(dtype)} with {ndim} dimensions"
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{what} are {type(array).__name__}; {wanted}")
+    if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{what} are {array.dtype} of shape {array.shape}, strides {array.strides}; {wanted}"
+        )
 
 
 class Squares(NamedTuple):

@@ -74,12 +74,13 @@ def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
     judged = np.flatnonzero(ranking.first_rank)
     ordered = judged[np.argsort(ranking.average_precision[judged], kind="stable")].tolist()
     worst, rest = ordered[:shown], ordered[shown:]
-    best, rest = rest[-shown:], rest[:-shown]
+    best = sorted(rest, key=lambda i: (-ranking.average_precision[i], i))[:shown]
+    rest = [i for i in rest if i not in best]
     start = max(0, (len(rest) - shown) // 2)
     return {
         "Worst queries": worst,
         "Median queries": rest[start : start + shown],
-        "Best queries": best[::-1],
+        "Best queries": best,
     }
 
 

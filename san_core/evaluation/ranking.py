@@ -13,7 +13,8 @@ is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021
 Person Re-identification"). Ranks are counted as integers, means taken in float64.
 
 Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
-which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine.
+which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of the
+ROC curve that is true up to the rounding which `roc` describes.
 
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
@@ -106,7 +107,8 @@ def rank(
         max_rank: length of the CMC curve, at least 10. It stays 1 beyond the end of a gallery.
         top_k: how many of the nearest images are kept for each query; 0 is quickest.
         with_roc: whether to draw the ROC curve too, which takes longer.
-        threads: cores to use, by default all this process may; the result is the same.
+        threads: cores to use, by default all this process may; the result is the same, but for
+            the rounding of the ROC curve.
 
     Raises:
         ValueError: the features or labels do not fit each other, features are not finite, the
@@ -182,9 +184,13 @@ def rank_distances(
     )
     done = 0
     for rows, distances in tiles:
-        check_tile(rows, distances, start=done, gallery=len(gallery.pids))
+        check_tile(rows, distances, start=done, shape=(len(query.pids), len(gallery.pids)))
         counter = counting.start(first=done, size=len(distances), worker=0)
-        counter.count_distances(np.ascontiguousarray(distances), threads=counting.threads)
+        counter.count_distances(
+            np.ascontiguousarray(distances),
+            bins=counting.bins[:, 0] if with_roc else None,
+            threads=counting.threads,
+        )
         done = rows.stop
     if done != len(query.pids):
         raise ValueError(f"distances were given for {done} of {len(query.pids)} queries")
@@ -274,7 +280,7 @@ def judged(
     """
     judged = results.first_rank > 0
     if not judged.any():
-        raise ValueError(_why_none(query, gallery))
+        raise ValueError(_why_none(query, gallery, protocol))
     return Ranking(
         cmc=_cmc(results.first_rank[judged], max_rank),
         mAP=float(results.average_precision[judged].mean()),
@@ -325,16 +331,23 @@ def check_lengths(*, max_rank: int, top_k: int) -> None:
         raise ValueError(f"top_k is {top_k}; it must be at least 0")
 
 
-def check_tile(rows: slice, distances: NDArray[np.float32], *, start: int, gallery: int) -> None:
-    """Check that a tile holds the distances from query `start` on.
+def check_tile(
+    rows: slice, distances: NDArray[np.float32], *, start: int, shape: tuple[int, int]
+) -> None:
+    """Check that a tile holds the distances from query `start` on; shape: (Q, G) of all of them.
 
     Raises:
-        ValueError: it does not, or they are not float32.
+        ValueError: it does not, it goes beyond the queries, or distances are not float32.
     """
+    num_query, gallery = shape
     if rows.start != start or distances.shape != (rows.stop - rows.start, gallery):
         raise ValueError(
             f"distances of shape {distances.shape} for queries {rows.start} to {rows.stop}; "
             f"expected those from query {start} on, {gallery} each"
+        )
+    if rows.stop > num_query:
+        raise ValueError(
+            f"distances for queries {rows.start} to {rows.stop}, but there are {num_query}"
         )
     if distances.dtype != np.float32:
         raise ValueError(f"distances are {distances.dtype}; expected float32")
@@ -345,11 +358,14 @@ def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
     return np.cumsum(counts[1 : max_rank + 1]) / len(first_rank)
 
 
-def _why_none(query: Labels, gallery: Labels) -> str:
+def _why_none(query: Labels, gallery: Labels, protocol: Protocol) -> str:
     absent = int(np.isin(query.pids, gallery.pids, invert=True).sum())
-    one_camera = len(query.pids) - absent
+    why = f"{absent} show a person who is not in it"
+    if protocol.needs_cameras:
+        cameras = "the query's own camera" + (" or one barred for it" if protocol.barred else "")
+        why += f", and {len(query.pids) - absent} one whom only {cameras} saw"
+    remedy = ", or rank by protocol camera-free" if protocol.needs_cameras else ""
     return (
-        f"none of the {len(query.pids)} queries has a right answer left in the gallery: "
-        f"{absent} show a person who is not in it, and {one_camera} one whom only the query's own "
-        "camera saw; check the labels, or leave cameras out to rank without the camera rule"
+        f"none of the {len(query.pids)} queries has a right answer left in the gallery by protocol "
+        f"{protocol.name}: {why}; check the labels{remedy}"
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from san_core.data.records import JUNK
 from san_core.evaluation import distance, roc
-from san_core.evaluation.distance import Features, Rows, Tile
+from san_core.evaluation.distance import Features, Tile, as_rows
 from san_core.evaluation.labels import Labels, check_labels
 from san_core.evaluation.protocol import Protocol, usual
 from san_core.evaluation.ranking import (
@@ -45,9 +45,15 @@ def rank(
     Raises:
         ValueError: as `ranking.rank`.
     """
-    tiles = _float64(query_features, gallery_features, metric)
     return _ranked(
-        tiles, query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc
+        _float64(query_features, gallery_features, metric),
+        query,
+        gallery,
+        protocol,
+        max_rank=max_rank,
+        top_k=top_k,
+        with_roc=with_roc,
+        lacking=1 if metric == "cosine" else 0,
     )
 
 
@@ -86,8 +92,9 @@ def _ranked(
     max_rank: int,
     top_k: int,
     with_roc: bool,
+    lacking: int = 0,
 ) -> Ranking:
-    """The ranking by a row of distances (G,) for every query."""
+    """The ranking by a row of values (G,) for every query; distances are `lacking` above them."""
     check_labels(query, gallery)
     check_lengths(max_rank=max_rank, top_k=top_k)
     protocol = protocol or usual(query)
@@ -100,7 +107,7 @@ def _ranked(
         _note(results, i, order, matches)
         if with_roc and matches.any():
             for right in (False, True):
-                np.add.at(bins[int(right)], bins_of(row[order[matches == right]]), 1)
+                np.add.at(bins[int(right)], bins_of(row[order[matches == right]] + lacking), 1)
     curve = roc.from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
     return judged(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
 
@@ -141,14 +148,15 @@ def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
 
 
 def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
-    distance.checked(Rows(query, None), Rows(gallery, None), metric)
+    """Squared distances; for cosine -cos, which tells apart what 1 - cos rounds together."""
+    distance.checked(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):
         if metric == "euclidean":
             yield ((asked - searched) ** 2).sum(axis=1)
         else:
             lengths = np.sqrt((asked**2).sum() * (searched**2).sum(axis=1))
-            yield 1 - (asked * searched).sum(axis=1) / lengths
+            yield -(asked * searched).sum(axis=1) / lengths
 
 
 def _checked(
@@ -156,7 +164,7 @@ def _checked(
 ) -> Iterator[NDArray[np.float32]]:
     done = 0
     for rows, distances in tiles:
-        check_tile(rows, distances, start=done, gallery=num_gallery)
+        check_tile(rows, distances, start=done, shape=(num_query, num_gallery))
         yield from distances
         done = rows.stop
     if done != num_query:

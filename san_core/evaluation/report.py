@@ -72,6 +72,8 @@ def figures(
 ) -> dict[str, Any]:
     """The content of report.json: the same for the same input, on any machine, at any time.
 
+    The exception is `roc`, whose false positive rates follow the rounding of float32 (see `roc`).
+
     Args:
         ranking: the trained model's.
         references: rankings of the same queries and gallery by something else, by name, such as

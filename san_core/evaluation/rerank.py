@@ -32,6 +32,8 @@ from san_core.evaluation.ranking import usable_threads
 # Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
 _SIDE = 1024
 _TILE_ENTRIES = 2**21
+# The distance of equal features, as a share of |x|^2, that rounding in float32 may leave.
+_ROUNDING = 2.0**-18
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ def rerank(
         entries: at most so many distances at once, though at least one query's.
 
     Raises:
-        ValueError: the features do not fit each other or are not finite.
+        ValueError: the features do not fit each other or are not finite, or all are the same.
     """
     settings = settings or Settings()
     images = _images(query_features, gallery_features, metric)
     cores = usable_threads(threads)
     near = neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
+    _check_farthest(near, images)
     weights = _weights(images, near, settings, threads=cores)
     return _tiles(images, near, weights, settings, threads=cores, entries=entries)
 
@@ -119,7 +122,8 @@ def rerank_distances(
         settings: the paper's parameters.
 
     Raises:
-        ValueError: the matrix is not square or not float32, or no query or no gallery is in it.
+        ValueError: the matrix is not square or not float32, no query or no gallery is in it, or a
+            row is not finite or has nothing above 0.
     """
     settings = settings or Settings()
     n = len(distances)
@@ -129,7 +133,7 @@ def rerank_distances(
         )
     if not 0 < num_query < n:
         raise ValueError(f"{num_query} of {n} images are queries; expected 1 to {n - 1}")
-    scaled = distances / distances.max(axis=1, keepdims=True)
+    scaled = _scaled(distances)
     near = _empty(n, min(settings.k1 + 1, n))
     _rerank.scan(
         scaled * np.float32(-0.5), np.zeros(n, np.float32), 0, 0, *near, both=False, threads=1
@@ -142,6 +146,30 @@ def rerank_distances(
         *weights, *_rerank.transpose(*weights, num_query), 0, out, settings.kept, threads=1
     )
     return out
+
+
+def _scaled(distances: Features) -> Features:
+    """Each row by its maximum; a distance that is not finite would be nobody's neighbour."""
+    least, farthest = distances.min(axis=1), distances.max(axis=1)
+    with np.errstate(all="ignore"):
+        sound = np.isfinite(least / farthest) & np.isfinite(farthest) & (farthest > 0)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise ValueError(
+            f"distances of image {row} go from {least[row]} to {farthest[row]}; expected finite "
+            "ones that can be divided by the largest, which is above 0"
+        )
+    scaled: Features = distances / farthest[:, None]
+    return scaled
+
+
+def _check_farthest(near: Neighbours, images: "Images") -> None:
+    apart = near.farthest > _ROUNDING * images.norms
+    if not apart.all():
+        raise ValueError(
+            f"all images have the same feature as image {int(np.argmin(apart))}, as far as float32 "
+            "tells: there is nothing to re-rank by"
+        )
 
 
 @dataclass(frozen=True, eq=False)

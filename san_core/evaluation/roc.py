@@ -2,8 +2,14 @@
 
 All pairs that the protocol leaves are pooled. At a threshold, the true positive rate (TPR) is the
 share of right answers whose distance is within it, the false positive rate (FPR) that of wrong
-answers. Counts are exact; thresholds are steps of distance in float32 cut to 10 bits of mantissa,
-1 part in 1,024, so that counting needs no sort and little memory.
+answers. Thresholds are steps of distance in float32 cut to 10 bits of mantissa, 1 part in 1,024, so
+that counting needs no sort and little memory.
+
+Of given distances every count is exact. By features, right answers are placed by their distance in
+float64, wrong ones by the matrix product in float32 that ranking only takes as a bound: each wrong
+answer is counted once, but one that lies within its rounding of a threshold may fall on either
+side. There the false positive rate depends on the order in which the product adds, so on tiles,
+threads and machine, as no rank does.
 """
 
 from typing import NamedTuple

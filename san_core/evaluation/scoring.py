@@ -83,6 +83,7 @@ def score(
     reranked: bool = False,
     top_k: int = 0,
     with_roc: bool = False,
+    threads: int | None = None,
 ) -> Scored:
     """The figures of a protocol.
 
@@ -93,6 +94,7 @@ def score(
             of the gallery before.
         top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked.
         with_roc: as in `ranking.rank`.
+        threads: as in `ranking.rank`.
 
     Raises:
         ValueError: the protocol cannot be followed with these images.
@@ -103,24 +105,38 @@ def score(
         images = _without_junk(images)
     follow = PROTOCOLS.get(name) or usual(images.query)
     if name == SINGLE_SHOT:
-        tiles = _distances(images, reranked=reranked)
-        shot = single_shot.exact(tiles, query=images.query, gallery=images.gallery, protocol=follow)
+        shot = single_shot.exact(
+            _distances(images, reranked=reranked, threads=threads),
+            query=images.query,
+            gallery=images.gallery,
+            protocol=follow,
+            threads=threads,
+        )
         return Scored(name, reranked, shot.scores(), shot.ranking)
-    ranking = _rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
+    ranking = _rank(
+        images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc, threads=threads
+    )
     return Scored(name, reranked, ranking.scores(), ranking)
 
 
 def _rank(
-    images: Embedded, protocol: Protocol, *, reranked: bool, top_k: int, with_roc: bool
+    images: Embedded,
+    protocol: Protocol,
+    *,
+    reranked: bool,
+    top_k: int,
+    with_roc: bool,
+    threads: int | None,
 ) -> Ranking:
     if reranked:
         return rank_distances(
-            _distances(images, reranked=True),
+            _distances(images, reranked=True, threads=threads),
             query=images.query,
             gallery=images.gallery,
             protocol=protocol,
             top_k=top_k,
             with_roc=with_roc,
+            threads=threads,
         )
     return rank(
         images.query_features,
@@ -131,12 +147,15 @@ def _rank(
         protocol=protocol,
         top_k=top_k,
         with_roc=with_roc,
+        threads=threads,
     )
 
 
-def _distances(images: Embedded, *, reranked: bool) -> Iterator[Tile]:
-    make = rerank if reranked else distance.tiles
-    return make(images.query_features, images.gallery_features, metric=images.metric)
+def _distances(images: Embedded, *, reranked: bool, threads: int | None) -> Iterator[Tile]:
+    features = images.query_features, images.gallery_features
+    if reranked:
+        return rerank(*features, metric=images.metric, threads=threads)
+    return distance.tiles(*features, metric=images.metric)
 
 
 def _pooled(images: Embedded) -> Embedded:

@@ -81,3 +81,27 @@ def test_features_that_have_no_distance_are_refused_before_the_first_tile(
 ):
     with pytest.raises(ValueError, match=message):
         distance.tiles(query, gallery, metric=metric)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "index", "message"),
+    [
+        (ONE, np.array([0, 10**9]), f"the features have 1 rows, and none is row {10**9}"),
+        (ONE, np.array([-1]), "the features have 1 rows, and none is row -1"),
+        (ONE, [0, 10**9], "the indices of features are list; expected a contiguous array of int64"),
+        (ONE, np.array([0], np.int32), r"the indices of features are int32 of shape \(1,\)"),
+        (ONE, np.array([[0]]), r"the indices of features are int64 of shape \(1, 1\)"),
+        (features([[1], [2]]), np.array([0, 1, 1])[::2], r"strides \(16,\); expected a contiguous"),
+        (ONE.astype(float), None, "the features are float64 of shape"),
+        (features([[1, 2], [3, 4]]).T, None, "the features are float32 .* a contiguous array of"),
+        (ONE[0], None, "with 2 dimensions"),
+    ],
+)
+def test_rows_that_the_loops_could_not_follow_are_refused(matrix, index, message):
+    with pytest.raises(ValueError, match=message):
+        distance.Rows(matrix, index)
+
+
+def test_every_other_index_makes_rows():
+    some = distance.rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
+    np.testing.assert_array_equal(some.squared_norms(), [1, 16])

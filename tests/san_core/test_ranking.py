@@ -283,6 +283,7 @@ ROWS = [[1, 2, 3], [1, 2, 3]]
         (ROWS, Q, labels([7, -2, 9], [0] * 3), "gallery 1 has pid -2"),
         ([[1, 2], [1, 2]], Q, G, r"distances of shape \(2, 2\) for queries 0 to 2"),
         ([[1, 2, 3]], Q, G, "distances were given for 1 of 2 queries"),
+        ([[1, 2, 3]] * 20000, Q, G, "distances for queries 0 to 20000, but there are 2"),
         (ROWS, labels([7, 2**31], [0, 0]), G, f"query 1 has pid {2**31}; the largest"),
         (ROWS, labels([7, 8], [0, -1]), G, "query 1 has camid -1; cameras are numbered from 0"),
         (

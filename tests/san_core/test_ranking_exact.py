@@ -173,6 +173,15 @@ def test_near_ties_that_float32_confuses_are_ranked_rightly():
     assert found.num_right[0] == 2
 
 
+@pytest.mark.parametrize("ranker", [ranking, reference])
+def test_cosines_that_one_less_them_would_tie_are_told_apart(ranker):
+    # cos is -1e-18 of the wrong answer and 1e-18 of the right one; 1 - cos is 1 of both.
+    query = np.array([[1, 0]], np.float32)
+    gallery = np.array([[-1e-18, 1], [1e-18, 1]], np.float32)
+    who = {"query": Labels(np.array([7]), None), "gallery": Labels(np.array([8, 7]), None)}
+    assert ranker.rank(query, gallery, **who, metric="cosine").first_rank[0] == 1
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_rows_of_a_memory_mapped_file_are_ranked_as_they_are_in_memory(tmp_path, metric):
     rng = np.random.default_rng(7)
@@ -245,6 +254,24 @@ def test_a_protocol_that_goes_by_cameras_needs_them(ranker):
     who = {"query": Labels(np.array([7]), None), "gallery": Labels(np.array([7]), None)}
     with pytest.raises(ValueError, match="protocol market1501 leaves images out by their camera"):
         by_distances(ranker, [[1]], who, protocol=MARKET1501)
+
+
+@pytest.mark.parametrize("ranker", [ranking, reference])
+@pytest.mark.parametrize(
+    ("protocol", "pids", "message"),
+    [
+        (CAMERA_FREE, [8], "camera-free: 1 show a person who is not in it; check the labels$"),
+        (MARKET1501, [7], "0 show .*, and 1 one whom only the query's own camera saw; check"),
+        (SYSU_MM01, [7], "only the query's own camera or one barred for it saw; .* camera-free$"),
+    ],
+)
+def test_why_no_query_can_be_judged_is_said_by_protocol(ranker, protocol, pids, message):
+    who = {
+        "query": Labels(np.array([7]), np.array([2])),
+        "gallery": Labels(np.array(pids), np.array([2])),
+    }
+    with pytest.raises(ValueError, match=message):
+        by_distances(ranker, [[1]], who, protocol=protocol)
 
 
 def test_threads_must_be_at_least_one():

@@ -158,6 +158,17 @@ def test_worst_median_and_best_are_chosen_by_average_precision():
     }
 
 
+def test_equal_queries_are_chosen_in_query_order():
+    query, gallery = problem(people=8)
+    model = ranked(query, gallery)
+    model.average_precision[:7] = 0.5
+    assert ranked_gallery.choose(model, shown=2) == {
+        "Worst queries": [0, 1],
+        "Median queries": [4, 5],
+        "Best queries": [2, 3],
+    }
+
+
 def test_the_protocol_is_put_into_words():
     text = page_of(*problem())
     for words in (

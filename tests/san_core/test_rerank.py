@@ -135,12 +135,24 @@ def test_settings_out_of_range_are_refused(settings, message):
         Settings(**settings)
 
 
+def with_row_1(*values) -> np.ndarray:
+    distances = np.ones((3, 3), np.float32)
+    distances[1, : len(values)] = values
+    return distances
+
+
 @pytest.mark.parametrize(
     ("distances", "num_query", "message"),
     [
         (np.ones((3, 4), np.float32), 1, r"float32 of shape \(3, 4\); expected float32, square"),
         (np.ones((3, 3)), 1, r"float64 of shape \(3, 3\)"),
         (np.ones((3, 3), np.float32), 3, "3 of 3 images are queries; expected 1 to 2"),
+        (np.zeros((2000, 2000), np.float32), 9, "image 0 go from 0.0 to 0.0; expected finite ones"),
+        (with_row_1(np.nan), 1, "distances of image 1 go from nan to nan"),
+        (with_row_1(np.inf), 1, "distances of image 1 go from 1.0 to inf"),
+        (with_row_1(-np.inf), 1, "distances of image 1 go from -inf to 1.0"),
+        (with_row_1(-1, 0, -2), 1, "distances of image 1 go from -2.0 to 0.0"),
+        (with_row_1(-1e38, 1e-30, 0), 1, "divided by the largest, which is above 0"),
     ],
 )
 def test_distances_that_cannot_be_reranked_are_refused(distances, num_query, message):
@@ -151,3 +163,14 @@ def test_distances_that_cannot_be_reranked_are_refused(distances, num_query, mes
 def test_features_that_do_not_fit_are_refused_at_once():
     with pytest.raises(ValueError, match="must come from one model"):
         rerank.rerank(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_features_that_are_all_the_same_are_refused(metric):
+    one = np.random.default_rng(8).normal(size=(1, 300)).astype(np.float32)
+    for feature in (one, np.ones_like(one)):
+        features = [np.repeat(feature, n, axis=0) for n in (7, 90)]
+        if metric == "cosine":
+            features[1] *= np.float32(3)
+        with pytest.raises(ValueError, match="the same feature as image 0, as far as float32"):
+            rerank.rerank(*features, metric=metric)

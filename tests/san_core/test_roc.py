@@ -59,6 +59,59 @@ def test_features_give_the_curve_of_their_distances(metric):
         assert found.tpr_at(rate) == pytest.approx(expected.tpr_at(rate), abs=0.05)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dim", [3, 64])
+def test_curves_of_features_are_the_twins_up_to_rounding(monkeypatch, metric, dim):
+    rng = np.random.default_rng(dim)
+    query, gallery = (rng.normal(size=(n, dim)).astype(np.float32) for n in (40, 700))
+    gallery[::7], gallery[1::7] = query[rng.integers(0, 40, 100)], gallery[2::7]  # at 0, and tied
+    pids = rng.integers(1, 4, 40), rng.integers(1, 4, 700)
+    who = {"query": Labels(pids[0], None), "gallery": Labels(pids[1], None)}
+    bins = []
+    monkeypatch.setattr(roc, "from_bins", lambda right, wrong: bins.append((right, wrong)))
+    for threads in (1, 2):
+        ranking.rank(query, gallery, **who, metric=metric, with_roc=True, threads=threads)
+    reference.rank(query, gallery, **who, metric=metric, with_roc=True)
+    (right, wrong), (right_of_two, wrong_of_two), (right_of_twin, _) = bins
+
+    asked, searched = query.astype(float), gallery.astype(float)
+    lengths = [np.linalg.norm(rows, axis=1) for rows in (asked, searched)]
+    longest = lengths[1].max()
+    # As of the compiled loops: D products and the roundings around them, 2^-24 each.
+    if metric == "euclidean":
+        distances = ((asked[:, None] - searched) ** 2).sum(axis=2)
+        slack = (2 * dim + 16) * lengths[0] * longest + 8 * longest**2
+    else:
+        distances = 1 - asked @ searched.T / np.outer(*lengths)
+        slack = np.full(40, dim + 16)
+    slack = 2.0**-24 * slack[:, None]
+    is_wrong = pids[0][:, None] != pids[1]
+
+    def at_or_below(values):
+        return np.cumsum(np.bincount(reference.bins_of(values[is_wrong]), minlength=2**19))
+
+    fewest, most = at_or_below(distances + slack), at_or_below(distances - slack)
+    for counted in (wrong, wrong_of_two):
+        assert (fewest <= np.cumsum(counted)).all()
+        assert (np.cumsum(counted) <= most).all()
+        assert counted.sum() == is_wrong.sum()
+    np.testing.assert_array_equal(right, right_of_twin)
+    np.testing.assert_array_equal(right, right_of_two)
+
+
+def test_threads_count_every_pair_once():
+    # All in one bin: threads that shared it would lose some.
+    queries, wrong = 600, 3000
+    tile = Tile(slice(0, queries), np.ones((queries, wrong + 1), np.float32))
+    who = {
+        "query": Labels(np.ones(queries, np.int64), None),
+        "gallery": Labels(np.array([1] + [2] * wrong), None),
+    }
+    for threads in (1, 4):
+        curve = ranking.rank_distances([tile], **who, with_roc=True, threads=threads).roc
+        assert (curve.num_right, curve.num_wrong) == (queries, queries * wrong)
+
+
 @pytest.mark.parametrize("ranker", RANKERS)
 def test_without_wrong_answers_there_is_no_curve(ranker):
     assert ranked(ranker, [[1, 2]], [1, 1]).roc is None

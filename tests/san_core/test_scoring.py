@@ -1,6 +1,7 @@
 """Several protocols on one set of features."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -124,3 +125,13 @@ def test_the_headline_ranks_images_one_by_one():
     assert scoring.headline(["single-gallery-shot", "camera-free"], KNOWN) == "camera-free"
     assert scoring.headline(["multi-query"], KNOWN) == "market1501"
     assert scoring.headline(["multi-query"], UNKNOWN) == "camera-free"
+
+
+@pytest.mark.parametrize("reranked", [False, True])
+@pytest.mark.parametrize("name", ["market1501", "single-gallery-shot"])
+def test_as_many_threads_are_used_as_are_given(monkeypatch, images, name, reranked):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: pytest.fail("asked how many there are"))
+    one, two = (
+        scoring.score(images, name, reranked=reranked, threads=threads) for threads in (1, 2)
+    )
+    assert one.scores == two.scores

@@ -123,11 +123,13 @@ def test_the_whole_gallery_is_ranked_as_ever():
     assert single_shot.exact(tiles, **who).mAP_of_gallery == expected.mAP
 
 
-def test_nan_and_no_draws_are_refused():
+def test_nan_too_many_rows_and_no_draws_are_refused():
     who = {"query": labels([7]), "gallery": labels([7, 8])}
     for score in (single_shot.exact, single_shot.sampled):
         with pytest.raises(ValueError, match="the distances of query 0 hold NaN"):
             score(tile([[1, np.nan]]), **who)
+        with pytest.raises(ValueError, match="distances for queries 0 to 900, but there are 1"):
+            score(tile([[1, 2]] * 900), **who)
     with pytest.raises(ValueError, match="draws is 0; there must be at least 1"):
         single_shot.sampled(tile([[1, 2]]), **who, draws=0)
 

@@ -25,7 +25,9 @@ class Counter:
         bins: Ids | None,
         right_bins: Ids | None,
     ) -> None: ...
-    def count_distances(self, distances: Floats, *, threads: int) -> None: ...
+    def count_distances(
+        self, distances: Floats, *, bins: NDArray[np.int64] | None, threads: int
+    ) -> None: ...
     def open(
         self,
         query: Floats,

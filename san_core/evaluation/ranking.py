@@ -13,8 +13,8 @@ is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021
 Person Re-identification"). Ranks are counted as integers, means taken in float64.
 
 Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
-which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of the
-ROC curve that is true up to the rounding which `roc` describes.
+which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of
+the ROC curve that is true up to the rounding which `roc` describes.
 
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """

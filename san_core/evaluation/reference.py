@@ -1,12 +1,15 @@
 """The ranking again, in NumPy and by sorting: slow, short, and what the compiled loops must equal.
 
-`rank` and `rank_distances` take and return what their namesakes in `ranking` do. They are for
-tests, for `check`, and for whoever wants to read what is computed.
+`rank` and `rank_distances` take and return what their namesakes in `ranking` do;
+`rerank_distances` and `single_shot` are the twins of those in `rerank` and of
+`single_shot.exact`. They are for tests, for `soundness`, and for whoever wants to read what is
+computed.
 
-Shapes: Q queries, G gallery images, K top places, P right answers.
+Shapes: Q queries, G gallery images, N both, K top places, P right answers.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,7 @@ from san_core.evaluation.ranking import (
     empty_results,
     judged,
 )
+from san_core.evaluation.rerank import Settings
 
 _BINS = 2**19
 
@@ -81,6 +85,72 @@ def rank_distances(
         top_k=top_k,
         with_roc=with_roc,
     )
+
+
+def rerank_distances(
+    distances: NDArray[np.float64], *, num_query: int, settings: Settings
+) -> NDArray[np.float64]:
+    """As `rerank.rerank_distances`: the paper's equations on whole matrices, sets as sets."""
+    n = len(distances)
+    d = distances / distances.max(axis=1, keepdims=True)
+    order = np.argsort(d, axis=1, kind="stable")
+
+    def reciprocal(i: int, k: int) -> set[int]:
+        return {int(j) for j in order[i, : k + 1] if i in order[j, : k + 1]}
+
+    weights = np.zeros((n, n))
+    for i in range(n):
+        own = reciprocal(i, settings.k1)
+        members = set(own)
+        for j in own:
+            half = reciprocal(j, round(settings.k1 / 2))
+            if len(half & own) > 2 / 3 * len(half):
+                members |= half
+        listed = sorted(members)
+        weights[i, listed] = np.exp(-d[i, listed]) / np.exp(-d[i, listed]).sum()
+    if settings.k2 > 1:
+        weights = np.array([weights[order[i, : settings.k2]].mean(axis=0) for i in range(n)])
+    asked, searched = weights[:num_query], weights[num_query:]
+    shared = np.array([np.minimum(row, searched).sum(axis=1) for row in asked])
+    jaccard = 1 - shared / (2 - shared)
+    kept = d[:num_query, num_query:] * settings.kept
+    mixed: NDArray[np.float64] = jaccard * (1 - settings.kept) + kept
+    return mixed
+
+
+class Drawn(NamedTuple):
+    """CMC (K,) and mean average precision over all draws of one image for each person."""
+
+    cmc: NDArray[np.float64]
+    precision: float
+
+
+def single_shot(
+    distances: NDArray[np.float32], *, query: Labels, gallery: Labels, max_rank: int = 50
+) -> Drawn:
+    """As `single_shot.exact`, by the chance of each number of nearer people.
+
+    distances: (Q, G), without NaN.
+    """
+    protocol = usual(query)
+    chances = []  # (G,) each: of 0, 1, 2, ... nearer people
+    for i, row in enumerate(distances):
+        left = np.flatnonzero(~_left_out(query, i, gallery, protocol))
+        order = left[np.argsort(row[left], kind="stable")]
+        pids = gallery.pids[order]
+        places = np.flatnonzero(pids == query.pids[i])
+        others = np.unique(pids[pids != query.pids[i]])
+        of_query = np.zeros(len(gallery.pids))
+        for place in places:
+            chance = np.ones(1)
+            for nearer in ((pids[:place] == pid).sum() / (pids == pid).sum() for pid in others):
+                chance = np.convolve(chance, [1 - nearer, nearer])
+            of_query[: len(chance)] += chance / len(places)
+        if len(places):
+            chances.append(of_query)
+    mean = np.mean(chances, axis=0)
+    cmc = np.cumsum(mean)[np.minimum(np.arange(max_rank), len(mean) - 1)]
+    return Drawn(cmc, float((mean / np.arange(1, len(mean) + 1)).sum()))
 
 
 def _ranked(

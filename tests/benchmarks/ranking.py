@@ -1,7 +1,7 @@
 """Ranking beside np.argsort, a bare matrix product, faiss, and reading once; memory; re-ranking.
 
 Features are generated, `people`: mAP 0.86 at CUHK03's size, 0.93 at Market-1501's, 0.80 at
-MSMT17's, and 0.08 where a figure says hard. Ratios to np.argsort vary with the machine: NumPy sorts
+MSMT17's, and 0.10 where a figure says hard. Ratios to np.argsort vary with the machine: NumPy sorts
 by AVX-512 where it finds it. Only the stable sort gives the same ranks where distances are tied.
 """
 
@@ -16,7 +16,7 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.measuring import cpu_seconds, least_wall_seconds, one_thread, peak_mib
 from tests.benchmarks.people import CUHK03, MARKET1501, MSMT17, People, people
 
-HARD = 5.0
+HARD = 4.75
 PLACES = {"cuhk03": (CUHK03, 1.81), "market": (MARKET1501, 1.55), "msmt17": (MSMT17, 1.9)}
 
 

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from san_core.evaluation import check, ranking
+from san_core.evaluation import check, ranking, single_shot
+from san_core.evaluation.compiled import _rerank
 from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
 
@@ -19,6 +21,8 @@ def test_check_passes_and_names_the_instruction_set():
     assert done.stdout.startswith("compiled loops run on ")
     for name in ("market1501", "camera-free", "sysu-mm01"):
         assert f"{name}: every rank as by sorting in float64" in done.stdout
+    assert "re-ranking: every distance as by whole matrices" in done.stdout
+    assert "single gallery shot: every expectation as by sums over draws" in done.stdout
 
 
 def test_check_fails_where_a_rank_is_wrong(monkeypatch, capsys):
@@ -31,6 +35,43 @@ def test_check_fails_where_a_rank_is_wrong(monkeypatch, capsys):
     monkeypatch.setattr(ranking, "rank_distances", off_by_one)
     assert check.main() == 1
     assert "tied distances, market1501: first_rank differs" in capsys.readouterr().err
+
+
+def test_check_fails_where_a_reranked_distance_is_wrong(monkeypatch, capsys):
+    honest = _rerank.jaccard
+
+    def without_one(*args, **kwargs):
+        honest(*args, **kwargs)
+        args[7][0, 0] += 1e-3
+
+    monkeypatch.setattr(_rerank, "jaccard", without_one)
+    assert check.main() == 1
+    assert "the compiled re-ranking is wrong: features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("figure", ["cmc", "mAP_of_draw"])
+def test_check_fails_where_an_expectation_is_wrong(monkeypatch, capsys, figure):
+    honest = single_shot.exact
+
+    def off(*args, **kwargs):
+        found = honest(*args, **kwargs)
+        return found._replace(**{figure: getattr(found, figure) + 1e-9})
+
+    monkeypatch.setattr(single_shot, "exact", off)
+    assert check.main() == 1
+    assert f"single gallery shot is wrong: {figure} differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extension", ["_ranking", "_rerank", "_single_shot"])
+def test_check_says_in_one_line_that_nothing_is_compiled(extension):
+    code = (
+        f"import sys; sys.modules['san_core.evaluation.{extension}'] = None\n"
+        "from san_core.evaluation import check; sys.exit(check.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("san_core.evaluation is not compiled for this Python")
 
 
 def test_a_missing_extension_is_an_error_that_names_the_remedy():

@@ -3,35 +3,14 @@
 import numpy as np
 import pytest
 
-from san_core.evaluation import distance, ranking, rerank
+from san_core.evaluation import distance, ranking, reference, rerank
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.rerank import Settings
 
 
 def dense(distances, num_query, k1, k2, kept):
-    """The paper's equations on whole matrices, in float64: sets as Python sets."""
-    n = len(distances)
-    d = distances / distances.max(axis=1, keepdims=True)
-    order = np.argsort(d, axis=1, kind="stable")
-
-    def reciprocal(i, k):
-        return {int(j) for j in order[i, : k + 1] if i in order[j, : k + 1]}
-
-    weights = np.zeros((n, n))
-    for i in range(n):
-        own = reciprocal(i, k1)
-        members = set(own)
-        for j in own:
-            half = reciprocal(j, round(k1 / 2))
-            if len(half & own) > 2 / 3 * len(half):
-                members |= half
-        members = sorted(members)
-        weights[i, members] = np.exp(-d[i, members]) / np.exp(-d[i, members]).sum()
-    if k2 > 1:
-        weights = np.array([weights[order[i, :k2]].mean(axis=0) for i in range(n)])
-    shared = np.array([np.minimum(row, weights[num_query:]).sum(axis=1) for row in weights])
-    jaccard = 1 - shared / (2 - shared)
-    return (jaccard * (1 - kept) + d[:, num_query:] * kept)[:num_query]
+    settings = Settings(k1, k2, kept)
+    return reference.rerank_distances(distances, num_query=num_query, settings=settings)
 
 
 def some_features(seed=0, *, people=12, n_query=15, n_gallery=90, dim=16, noise=0.9):

@@ -259,7 +259,7 @@ class ObjectStorage:
                 return PermissionError(f"{where}: {server} {words}")
             return OSError(f"{where}: {server} answers {error.code}: {error.message}")
         if isinstance(error, MinioException):
-            return OSError(f"{where}: {server} does not answer as an S3 server does: {error}")
+            return OSError(f"{where}: {server} {NO_SERVER}: {str(error)[:200]}")
         if _is_distrust(error):
             return ConnectionError(
                 f"{where}: the certificate of {server} is not trusted"

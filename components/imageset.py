@@ -79,21 +79,12 @@ def opened(place: str) -> Shelf:
         FileNotFoundError: there is no manifest, or a sidecar is missing.
         ValueError: it is none of an image set, or a sidecar is damaged.
     """
-    from components.overlap import threads
-    from san_core.shard import records_of
+    from components.staging import records_in
 
     at = open_storage(place)
     content = _content(at)
     storage = open_storage(content.get("uri", place))
-    names = [shard["sidecar"] for shard in content["shards"]]
-    with threads(THREADS) as pool:
-        sidecars = list(pool.map(storage.get, names))
-    records = [
-        record
-        for number, data in enumerate(sidecars)
-        for record in records_of(data, number, content, where=storage.uri)
-    ]
-    return Shelf(storage, content, records)
+    return Shelf(storage, content, records_in(storage, content))
 
 
 def _content(at: Storage) -> dict[str, Any]:

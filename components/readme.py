@@ -6,9 +6,8 @@ the declarations of the steps and the measured figures in tests/results give.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.code import ROOT
@@ -47,8 +46,7 @@ def reference() -> str:
 
 def demo() -> str:
     """What the demo was measured to reach and to take: Markdown, from tests/results."""
-    measured = json.loads((ROOT / "tests" / "results" / "pipeline.json").read_bytes())
-    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    value, where = _measured("pipeline")
     seen = {
         "rank-1": f"{value['pipeline.demo_rank1']:.1%}",
         "mAP": f"{value['pipeline.demo_map']:.1%}",
@@ -61,13 +59,12 @@ def demo() -> str:
         "second run, nothing changed": f"{value['pipeline.demo_skip_seconds']:.1f} s",
     }
     rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
-    return "\n".join([f"| demo ({_where(measured)}) | |", "|---|---|", *rows])
+    return "\n".join([f"| demo ({where}) | |", "|---|---|", *rows])
 
 
 def textures() -> str:
     """How fast textures are kept and fetched, and what that needs: Markdown, from tests/results."""
-    measured = json.loads((ROOT / "tests" / "results" / "textures.json").read_bytes())
-    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    value, where = _measured("textures")
     seen = {
         "write shards of 1,000": f"{value['textures.shard_images_per_second']:,.0f} images/s",
         "write one object per image, 16 threads": (
@@ -88,21 +85,22 @@ def textures() -> str:
     }
     rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
     what = "10,000 textures of 256x256, SeaweedFS on the same machine"
-    return "\n".join([f"| {what} ({_where(measured)}) | |", "|---|---|", *rows])
+    return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
-def _where(measured: Mapping[str, Any]) -> str:
-    """What figures were measured on, and when."""
+def _measured(group: str) -> tuple[dict[str, float], str]:
+    """The figures of a group by name, and what they were measured on and when."""
+    measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
+    value = {name: figure["value"] for name, figure in measured["figures"].items()}
     machine = measured["machine"]
-    return f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
+    return value, f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
 
 
 def ranking() -> str:
     """What scoring was measured to take: Markdown, from tests/results."""
-    measured = json.loads((ROOT / "tests" / "results" / "ranking.json").read_bytes())
-    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    value, where = _measured("ranking")
     rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _RANKING]
-    header = f"| CPU time, one thread ({_where(measured)}) | measured | bar |"
+    header = f"| CPU time, one thread ({where}) | measured | bar |"
     return "\n".join([header, "|---|---|---|", *rows])
 
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from components.overlap import threads
 from components.progress import Progress
 from components.storage import Storage, is_remote, local_path, open_storage
 from san_core.imageset import ImageSet, manifest_bytes, read_manifest
-from san_core.shard import records_of, sha256
+from san_core.shard import Record, records_of, sha256
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +71,23 @@ def open_index(artifact: Path) -> ImageSet:
     content, uri = _content(artifact)
     if uri is None or not is_remote(uri):
         return open_set(artifact, verify=False)
-    storage = open_storage(uri)
+    return ImageSet(artifact, content, tuple(records_in(open_storage(uri), content)))
+
+
+def records_in(storage: Storage, content: Mapping[str, Any]) -> list[Record]:
+    """The images of the shards that a manifest or receipt names, from their sidecars in a store.
+
+    Raises:
+        FileNotFoundError: a sidecar is missing.
+        ValueError: a sidecar is damaged.
+    """
     with threads(THREADS) as pool:
         sidecars = list(pool.map(storage.get, [shard["sidecar"] for shard in content["shards"]]))
-    records = [
+    return [
         record
         for number, data in enumerate(sidecars)
-        for record in records_of(data, number, content, where=uri)
+        for record in records_of(data, number, content, where=storage.uri)
     ]
-    return ImageSet(artifact, content, tuple(records))
 
 
 def identity(artifact: Path) -> str:

@@ -11,10 +11,11 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from components.outputs import flush_entry, named, path_of
+from san_core.shard import is_plain
 
 BUCKETS = ("s3", "minio")
 
@@ -214,6 +215,5 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: it is absolute, climbs up, or is not in its plain form.
     """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+    if not is_plain(name):
         raise ValueError(f"object name {name!r} is not a plain relative path")

@@ -143,9 +143,14 @@ def _described(item: Item, offset: int) -> dict[str, Any]:
     }
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name is a relative POSIX path in its plain form, which leads below its root."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and str(path) == name
+
+
 def _check_item(item: Item) -> None:
-    path = PurePosixPath(item.name)
-    if not item.name or path.is_absolute() or ".." in path.parts or str(path) != item.name:
+    if not is_plain(item.name):
         raise ValueError(f"image name {item.name!r} is not a plain relative path")
     if item.split not in SPLITS:
         raise ValueError(f"image {item.name}: split {item.split!r} is none of {', '.join(SPLITS)}")

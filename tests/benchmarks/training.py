@@ -33,6 +33,8 @@ from san_core.synthesis.atlas import mirror_matrix
 from san_core.textures import generate
 from tests.benchmarks import official
 from tests.benchmarks.figure import Figure
+from tests.benchmarks.resume import killed_thrice
+from tests.tiny import run_all
 
 ROUNDS = 5  # of steps and of inference, which take seconds
 DATA_ROUNDS = 25
@@ -71,6 +73,9 @@ def figures() -> Iterator[Figure]:
         yield Figure("training.infer_largest_difference", _difference(folder), "levels of 255")
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak(name), "MiB")
+    with tempfile.TemporaryDirectory() as name:
+        equal = killed_thrice(run_all(Path(name, "tiny")), Path(name))
+        yield Figure("training.resume_bit_identical", float(equal), "1 if so")
 
 
 def _ratio(name: str, above: float, below: float) -> Figure:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from components import imageset
+from components import imageset, recipes
 from components.evaluate import evaluate
 from components.extract_features import extract_features
 from components.generate_textures import generate_textures
@@ -45,19 +45,22 @@ def usage() -> str:
             *(f"  {name:{width}}  {read_docstring(step).summary}" for name, step in STEPS.items()),
             "",
             "python -m components STEP --help explains one step;",
+            "python -m components recipes [NAME] shows how networks are trained;",
             "python -m components imageset ls|verify|extract PLACE looks into what steps write.",
         ]
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the step (or imageset) named first with the words that follow; return the status."""
+    """Run the step (or other command) named first with the words that follow; return the status."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
     name, *words = argv
     if name == "imageset":
         return imageset.run(words)
+    if name == "recipes":
+        return recipes.run(words)
     if name not in STEPS:
         print(f"components: no step {name!r}; there are {', '.join(STEPS)}", file=sys.stderr)
         return 2

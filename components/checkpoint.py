@@ -57,6 +57,6 @@ class Checkpoint:
             raise ValueError(
                 f"checkpoint {self._storage.uri}/{_NAME} is damaged; delete it to train anew"
             )
-        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)
         return state

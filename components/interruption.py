@@ -10,6 +10,10 @@ class Terminated(BaseException):
     """SIGTERM arrived; not an Exception, so that no step swallows it."""
 
 
+class FirstFailed(BaseException):
+    """The first of several processes has failed, and says why itself."""
+
+
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Within the block SIGTERM interrupts nothing; the given function says whether it has come.

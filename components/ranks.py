@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from components.interruption import FirstFailed
 from components.outputs import scratch
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ def is_first() -> bool:
     return local_rank() == 0
 
 
+class _Failed:
+    """Told to the others instead of what could not be made."""
+
+
+def check_alone(step: str) -> None:
+    """Raise ValueError if torchrun started several processes for a step that cannot share work."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            f"torchrun started {os.environ['WORLD_SIZE']} processes, but {step} is the work of one:"
+            " start it by python -m components"
+        )
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The processes of this step, joined by `together`; `waiting` is a process group, or None."""
@@ -45,14 +59,27 @@ class Ranks:
         """What the first process makes, told to all; the others wait and make nothing.
 
         It must be small and picklable: a path, a fingerprint.
+
+        Raises:
+            Exception: what `make` raised, in the first process; FirstFailed in the others.
         """
         if self.waiting is None:
             return make()
         from torch import distributed
 
-        told = [make() if is_first() else None]
-        distributed.broadcast_object_list(told, src=0, group=self.waiting)
-        return told[0]  # type: ignore[return-value]  # None is told only if `make` made it
+        if not is_first():
+            told: list[Any] = [None]
+            distributed.broadcast_object_list(told, src=0, group=self.waiting)
+            if isinstance(told[0], _Failed):
+                raise FirstFailed
+            return told[0]  # type: ignore[no-any-return]
+        try:
+            made = make()
+        except Exception:
+            distributed.broadcast_object_list([_Failed()], src=0, group=self.waiting)
+            raise
+        distributed.broadcast_object_list([made], src=0, group=self.waiting)
+        return made
 
     def share_weights(self, network: "nn.Module") -> None:
         """Give the first process's weights to all others' networks; those are on the CPU."""

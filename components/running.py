@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,13 +25,16 @@ from typing import Any
 
 from components import artifacts, outputs
 from components.code import ROOT
-from components.interruption import Terminated
-from components.ranks import is_first, local_rank
+from components.interruption import FirstFailed, Terminated
+from components.ranks import check_alone, is_first, local_rank
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
+SECONDS_FOR_THE_FIRST = 15.0
+# The steps that torchrun may start several processes of.
+SHARED = ("train_san", "train_san_pg")
 # The outputs that are files, by their KFP type, and the settings that name a place to keep things.
 FILES = ("HTML", "Metrics")
 STORES = ("destination", "checkpoint")
@@ -52,7 +56,9 @@ def run(step: Step, argv: Sequence[str]) -> int:
         with _logging_to_stderr(), _terminated_by_sigterm():
             _run(step, values, executor_input)
     except Terminated:
-        return _fail(step, "stopped by SIGTERM", status=143)
+        return _fail(step, "stopped by SIGTERM", status=143) if is_first() else 143
+    except FirstFailed:
+        return 1
     except KeyboardInterrupt:
         return _fail(step, "stopped by Ctrl-C", status=130)
     except OSError as error:
@@ -71,6 +77,8 @@ def run(step: Step, argv: Sequence[str]) -> int:
 
 def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None) -> None:
     """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
+    if step.__name__ not in SHARED:
+        check_alone(step.__name__)
     declared = parameters(step)
     if executor_input is not None:
         for p in declared:
@@ -228,7 +236,13 @@ def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | Non
 
 
 def _fail(step: Step, message: str, *, status: int = 1) -> int:
-    """Say in one line on stderr why the step ends."""
+    """Say in one line on stderr why the step ends.
+
+    What one process finds wrong, most often all do: the others give torchrun the time to end them
+    when the first has spoken.
+    """
+    if not is_first():
+        time.sleep(SECONDS_FOR_THE_FIRST)
     who = step.__name__ if is_first() else f"{step.__name__}, process {local_rank() + 1}"
     sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
     sys.stderr.flush()

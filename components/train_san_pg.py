@@ -39,12 +39,13 @@ def train_san_pg(
     Args:
         pit: paired image-texture data, made by make_pit
         generator: weights, recipe and report.json with the PSNR on held-out textures; where the
-            recipe validates (eval_every), the weights are the best ones and last.safetensors the
-            last
+            recipe validates (eval_every), the weights are the best on half of those textures, the
+            report is of the other half, and last.safetensors has the last
         html: page with loss curves and held-out pictures, their true and generated textures
         metrics: PSNR on held-out textures, of the generator and of the mean training texture
-        recipe: name of a recipe in san_core/recipe.py
-        overrides: recipe fields to replace, such as "lr=1e-4 epochs=3"
+        recipe: how to train; `python -m components recipes` lists them
+        overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
+            components recipes NAME` shows them all
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; empty keeps none
         precision: auto, float32, bfloat16 or float16; auto is mixed precision on a GPU alone
@@ -55,10 +56,10 @@ def train_san_pg(
     from components.machine import device
     from components.ranks import is_first, together
     from components.staging import identity
-    from components.training_inputs import Reader, first_weights, new_model
+    from components.training_inputs import Reader, check_atlases, first_weights, new_model
     from san_core import page
     from san_core.model import weights
-    from san_core.precision import precision_named
+    from san_core.precision import native
     from san_core.textures import generate
 
     chosen = recipes.chosen(recipe, overrides)
@@ -67,10 +68,15 @@ def train_san_pg(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
-    arithmetic = precision_named(precision)
+    arithmetic = native(precision, device())
+    check_atlases(pit=pit / "textures")
     with together() as ranks, ranks.scratch(generator) as room:
+        model = new_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
         reader = Reader(room, chosen, ranks)
         seen, unseen = reader.pairs(pit, "train"), reader.pairs(pit, "val")
+        watched = unseen
+        if chosen.eval_every:
+            watched, unseen = unseen.halves()
         state = Checkpoint(
             checkpoint,
             {
@@ -85,14 +91,13 @@ def train_san_pg(
                 "code": code.fingerprint("components.train_san_pg"),
             },
         )
-        model = new_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
         trained = training.train(
             model,
             seen.as_data(),
             chosen,
             seed=seed,
             checkpoint=state,
-            validation=_validation(unseen) if chosen.eval_every else None,
+            validation=_validation(watched) if chosen.eval_every else None,
             precision=arithmetic,
             compiled=compiled,
         )
@@ -123,15 +128,15 @@ def train_san_pg(
     )
 
 
-def _validation(unseen: "Pairs") -> "Validation":
-    """The PSNR on held-out textures, in dB."""
+def _validation(watched: "Pairs") -> "Validation":
+    """The PSNR on textures that are not trained on, in dB."""
     from components.machine import device
     from components.training import Validation
     from san_core.textures import generate, psnr
 
     def score(model: "SAN") -> float:
-        generated = generate(model, unseen.images, device=device())
-        return psnr(generated, unseen.textures[unseen.texture_index])
+        generated = generate(model, watched.images, device=device())
+        return psnr(generated, watched.textures[watched.texture_index])
 
     return Validation("psnr", score)
 

@@ -45,7 +45,7 @@ class Trained(NamedTuple):
     """What training left behind, beside the network with its last weights."""
 
     history: History
-    best: Best | None  # None where nothing was validated, and in all processes but the first
+    best: Best | None  # None where nothing was validated
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -53,6 +53,11 @@ class Trained(NamedTuple):
         if self.best is None:
             return {}
         return {"best_epoch": self.best.epoch, "best_score": self.best.score}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The history's record of the epoch whose weights are the model's."""
+        return self.history[-1 if self.best is None else self.best.epoch - 1]
 
 
 def train(

@@ -1,6 +1,7 @@
 """What the training steps read: images and textures decoded once, first weights, PIT pairs."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +15,17 @@ from components.ranks import ALONE, Ranks
 from components.staging import open_set
 from components.storage import is_remote, local_path
 from san_core.data.cache import File, cache_images, cache_textures, rows_of
-from san_core.imageset import ImageSet
+from san_core.imageset import ImageSet, read_manifest
 from san_core.model import weights
 from san_core.model.san import SAN, build
+from san_core.model.saved import RECIPE, describe
 from san_core.pixels import Pixels
 from san_core.recipe import Recipe
 from san_core.shard import Record
+from san_core.synthesis.atlas import ATLAS, mirror_matrix
 from san_core.training import TrainingData
+
+log = logging.getLogger(__name__)
 
 
 class Pairs(NamedTuple):
@@ -32,6 +37,26 @@ class Pairs(NamedTuple):
     atlas: str | None  # of the textures
     mirror: csr_array | None  # of that atlas
 
+    def halves(self) -> "tuple[Pairs, Pairs]":
+        """The pairs of every other texture, and those of the rest.
+
+        Raises:
+            ValueError: there is one texture alone.
+        """
+        if len(self.textures) < 2:
+            raise ValueError(
+                "there is 1 held-out texture: validation (eval_every) and the report need one each"
+            )
+        return self._part(0), self._part(1)
+
+    def _part(self, which: int) -> "Pairs":
+        is_in = self.texture_index % 2 == which
+        return self._replace(
+            images=self.images[is_in],
+            textures=self.textures[which::2],
+            texture_index=self.texture_index[is_in] // 2,
+        )
+
     def as_data(self) -> TrainingData:
         """The pairs as training data without identities."""
         return TrainingData(
@@ -42,15 +67,48 @@ class Pairs(NamedTuple):
         )
 
 
+def check_atlases(**artifacts: Path | None) -> None:
+    """Textures that one decoder learns from must be laid out alike.
+
+    Args:
+        artifacts: sets of textures, and generators, by name; None for those that are not used.
+
+    Raises:
+        ValueError: two of them are of different atlases.
+    """
+    atlases = {name: _atlas(place) for name, place in artifacts.items() if place is not None}
+    known = {name: atlas for name, atlas in atlases.items() if atlas is not None}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{name} {atlas!r}" for name, atlas in known.items())
+        raise ValueError(f"textures of different atlases cannot be learned together: {told}")
+    for name, atlas in atlases.items():
+        if atlas != ATLAS and name != "generator":
+            log.warning(
+                "the atlas of the %s is %s, so how they look in the mirror is not known: mirrored"
+                " images learn no texture",
+                name,
+                "not told" if atlas is None else repr(atlas),
+            )
+
+
+def _atlas(place: Path) -> str | None:
+    """The atlas that a set of textures or a generator says it is of."""
+    if (place / RECIPE).exists():
+        told = describe(place).facts.get("atlas")
+    else:
+        told = read_manifest(place)["provenance"].get("atlas")
+    return None if told is None else str(told)
+
+
 class Reader:
     """Decodes into memory-mapped files in `folder`, once for all processes of the step."""
 
     def __init__(self, folder: Path, recipe: Recipe, ranks: Ranks) -> None:
-        self._folder, self._recipe, self._ranks = folder, recipe, ranks
+        self._folder, self.recipe, self._ranks = folder, recipe, ranks
 
     def images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
         """The images of `records` at the recipe's size, decoded into a file of that name."""
-        size = self._recipe.image_size
+        size = self.recipe.image_size
         return self._mapped(
             name,
             lambda path: cache_images(path, _files(images, records), count=len(records), size=size),
@@ -58,7 +116,7 @@ class Reader:
 
     def textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:
         """The textures of `records`, averaged to the recipe's size; otherwise as `images`."""
-        size = self._recipe.texture_size
+        size = self.recipe.texture_size
         return self._mapped(
             name,
             lambda path: cache_textures(
@@ -80,7 +138,7 @@ class Reader:
                     what="texture",
                 ),
                 atlas,
-                mirror_of(atlas, self._recipe.texture_size),
+                mirror_of(atlas, self.recipe.texture_size),
             )
 
     def _mapped(self, name: str, make: Callable[[Path], Pixels]) -> Pixels:
@@ -95,8 +153,6 @@ def _files(images: ImageSet, records: Sequence[Record]) -> Iterator[File]:
 
 def mirror_of(atlas: object, size: int) -> csr_array | None:
     """How a texture of that atlas looks in the mirror; None where the atlas is not known."""
-    from san_core.synthesis.atlas import ATLAS, mirror_matrix
-
     return mirror_matrix(size) if atlas == ATLAS else None
 
 

@@ -36,7 +36,7 @@ def curves(history: History) -> Section:
         scores = [record[name] for record in history if name in record]
         drawn.append(
             page.figure_svg(
-                page.curves(history, [name], label=name.replace("_", " ")),
+                page.curves(history, [name], label=name.replace("val_", "validation ")),
                 alt=f"{name} of {len(scores)} validations; best {max(scores):.3f}",
             )
         )

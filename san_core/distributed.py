@@ -60,7 +60,7 @@ def of_the_first(value: float, among: World, device: torch.device) -> float:
     """The value of process 0, in every process."""
     if among.size == 1:
         return value
-    told = torch.tensor(value, dtype=torch.float32, device=device)
+    told = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.broadcast(told, src=0)
     return float(told.item())
 

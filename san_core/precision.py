@@ -9,16 +9,15 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def precision_named(name: str) -> Precision:
-    """The precision of that name.
+def native(name: str, device: torch.device) -> Precision:
+    """The precision of that name, once it is known that the device computes it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: as `autocast_type`.
     """
-    for precision in get_args(Precision):
-        if precision == name:
-            return precision  # type: ignore[no-any-return]
-    raise ValueError(f"precision {name!r} is none of {', '.join(get_args(Precision))}")
+    precision: Precision = name  # type: ignore[assignment]  # checked by the next line
+    autocast_type(precision, device)
+    return precision
 
 
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
@@ -31,7 +30,8 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
         ValueError: no such precision, or the device only emulates it: processors without bfloat16
             instructions are 4 to 7 times slower with it.
     """
-    precision_named(precision)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
     native = _native(device)
     if precision == "auto":
         chosen = native[0] if device.type == "cuda" else "float32"

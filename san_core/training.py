@@ -193,7 +193,9 @@ class _Run:
             self._train(batches)
             self.step += 1
             if stop is not None and any_of(stop(), self.world, self.device):
+                self._check_weights()
                 raise Stopped(f"in epoch {self.finished + 1} after batch {self.step}")
+        self._check_weights()
         seconds = time.perf_counter() - started
         means = self.sums.means()
         last = self.finished + (len(batches) - 1) / len(batches)
@@ -207,6 +209,14 @@ class _Run:
             images_per_second=done / seconds,
             seconds=seconds,
         )
+
+    def _check_weights(self) -> None:
+        """Raise ValueError if a weight is not finite: the last batch's loss cannot tell."""
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise ValueError(
+                    f"epoch {self.finished + 1} batch {self.step}: {name} is not finite any more"
+                )
 
     def _batches(self) -> NDArray[np.int64]:
         recipe = self.recipe
@@ -279,7 +289,7 @@ class _Run:
         rank, size = self.world
         mine = sampler.shard(rows, rank=rank, size=size, together=together)
         views = augmentation.augment(
-            self.room.rows("pixels", data.images, mine).to(self.device),
+            self._rows("pixels", data.images, mine),
             self.recipe,
             generator=_generator(self.seed, self.finished, self.step, purpose),
             skip=rank * len(mine),
@@ -288,7 +298,7 @@ class _Run:
         labels = None if data.labels is None else self._on_device(data.labels[rows])
         if not self.recipe.decoder or data.textures is None or data.texture_index is None:
             return objective.Batch(views.images, labels, None)
-        textures = self.room.rows("texels", data.textures, data.texture_index[mine])
+        textures = self._rows("texels", data.textures, data.texture_index[mine])
         targets = augmentation.texture_targets(
             textures, views.flipped, mirror=mirror, room=self.room
         )
@@ -303,6 +313,9 @@ class _Run:
             weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
             self.best = {"epoch": self.finished, "score": score, "weights": weights}
         return score
+
+    def _rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
+        return self.room.rows(name, array, rows).to(self.device)
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -347,22 +360,31 @@ def _check(
         raise ValueError(
             f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
         )
-    _check_shares(data, recipe, world().size)
-    if recipe.two_step and world().size > 1:
-        raise ValueError("two_step trains in one process: its two gradients are not averaged")
+    pit = None if data.pit is None else len(data.pit.images)
+    check_processes(recipe, images=len(data.images), pit_images=pit)
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
 
 
-def _check_shares(data: TrainingData, recipe: Recipe, size: int) -> None:
-    """Raise ValueError unless every batch has equal shares for `size` processes."""
-    images = [len(data.images)] if data.pit is None else [len(data.images), len(data.pit.images)]
+def check_processes(recipe: Recipe, *, images: int, pit_images: int | None = None) -> None:
+    """Raise ValueError unless the processes there are can train together.
+
+    Args:
+        recipe: what they are to train; every batch must have equal shares for them.
+        images: to train on.
+        pit_images: those of paired data, where such batches are mixed in.
+    """
+    size = world().size
+    if recipe.two_step and size > 1:
+        raise ValueError("two_step trains in one process: its two gradients are not averaged")
+    shuffled = [] if pit_images is None else [pit_images]
     if recipe.triplets:
         batch, together = np.arange(recipe.images_per_batch), recipe.images_per_identity
         sampler.shard(batch, rank=0, size=size, together=together)
-        images = images[1:]
-    for count in images:
+    else:
+        shuffled.append(images)
+    for count in shuffled:
         sampler.shard(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
 
 

@@ -35,15 +35,16 @@ def mean_average_precision(
         device: where to embed.
 
     Raises:
-        ValueError: the labels are not one an image, or every person was seen once in every camera.
+        ValueError: the labels are not one an image, or no query has a right answer by the protocol.
     """
     if len(labels.pids) != len(images):
         raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
     asked, searched = _parted(labels)
-    if not len(searched):
+    if not _is_answered(labels, asked, searched):
+        where = "" if labels.camids is None else " by another camera"
         raise ValueError(
-            f"{len(images)} validation images show nobody twice in one camera: none are left to "
-            "search among"
+            f"{len(images)} validation images show nobody twice{where}, so there is no mAP of them:"
+            " train with eval_every=0, or on a set with a split val that does"
         )
     query, gallery = _rows(labels, asked), _rows(labels, searched)
     metric = "cosine" if recipe.normalize_triplet else "euclidean"
@@ -83,6 +84,19 @@ def _parted(labels: Labels) -> tuple[Ids, Ids]:
     seen = np.stack([labels.pids, cameras], axis=1)
     asked = np.sort(np.unique(seen, axis=0, return_index=True)[1])
     return asked, np.setdiff1d(np.arange(len(seen)), asked)
+
+
+def _is_answered(labels: Labels, asked: Ids, searched: Ids) -> bool:
+    """Whether a query of a known person has somebody right in the gallery, as `rank` judges it."""
+    pids = labels.pids
+    if labels.camids is None:
+        return bool(np.isin(pids[asked], pids[searched][pids[searched] > 0]).any())
+    cameras = labels.camids
+    for query in asked[pids[asked] > 0]:
+        same = searched[pids[searched] == pids[query]]
+        if (cameras[same] != cameras[query]).any():
+            return True
+    return False
 
 
 def _rows(labels: Labels, rows: Ids) -> Labels:

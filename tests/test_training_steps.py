@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -58,14 +59,25 @@ def test_model_without_validation_holds_one_set_of_weights(tiny):
 
 
 def test_generator_is_validated_by_psnr(tiny, tmp_path):
+    pit = str(tmp_path / "pit")
+    assert main(changed(words("make_pit", tiny), pit=pit, textures="20")) == 0  # 2 are held out
     command = elsewhere(words("train_san_pg", tiny), tmp_path)
     overrides = "epochs=3 batch_size=8 warmup_epochs=0 eval_every=2"
-    assert main(changed(command, overrides=overrides)) == 0
+    assert main(changed(command, pit=pit, overrides=overrides)) == 0
     history = _history(tmp_path / "generator")
     assert ["val_psnr" in record for record in history] == [False, True, True]
-    best = max(record.get("val_psnr", 0) for record in history)
+    assert weights.load(tmp_path / "generator").facts["best_score"] == max(
+        record.get("val_psnr", 0) for record in history
+    )
     report = json.loads((tmp_path / "generator" / "report.json").read_text())
-    assert report["psnr"] == pytest.approx(best)
+    assert report["held_out_images"] == 3  # of one texture; the other chose the epoch
+
+
+def test_one_held_out_texture_cannot_choose_and_report(tiny, tmp_path, capsys):
+    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    overrides = "epochs=1 batch_size=8 warmup_epochs=0 eval_every=1"
+    assert main(changed(command, overrides=overrides)) == 1
+    assert "there is 1 held-out texture" in capsys.readouterr().err
 
 
 def test_people_held_out_must_leave_enough_to_train_on(tiny, tmp_path, capsys):
@@ -175,3 +187,72 @@ def test_encoder_is_written_as_onnx_on_request(tiny, tmp_path):
 def test_wrong_precision_is_told_before_anything_is_read(tiny, tmp_path, capsys):
     assert main(_trained(tiny, tmp_path, precision="float8")) == 1
     assert "precision 'float8' is none of auto, float32" in capsys.readouterr().err
+
+
+# What belongs together
+
+
+def _with_atlas(folder, atlas):
+    """Let an image set say that it is of another atlas."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["atlas"] = atlas
+    path.write_text(json.dumps(manifest))
+
+
+def test_textures_of_two_atlases_are_never_learned_together(tiny, tmp_path, capsys):
+    shutil.copytree(tiny.pit, tmp_path / "pit")
+    _with_atlas(tmp_path / "pit" / "textures", "smpl")
+    command = _trained(tiny, tmp_path, "pit_every=1 batch_size=8", pit=str(tmp_path / "pit"))
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "textures of different atlases cannot be learned together" in err
+    assert "pit 'smpl'" in err
+
+
+def test_unknown_atlas_is_told_of(tiny, tmp_path, capsys):
+    shutil.copytree(tiny.pit, tmp_path / "pit")
+    _with_atlas(tmp_path / "pit" / "textures", "smpl")
+    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    command = changed(
+        command, pit=str(tmp_path / "pit"), overrides="epochs=1 batch_size=8 warmup_epochs=0"
+    )
+    assert main(command) == 0
+    err = capsys.readouterr().err
+    assert "the atlas of the pit is 'smpl', so how they look in the mirror is not known" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("pretrained=/nowhere/resnet.pth", "pretrained weights /nowhere/resnet.pth do not exist"),
+        ("identities_per_batch=50", "identities_per_batch is 50, but there are 6 identities"),
+        ("texture_size=24", "texture"),
+    ],
+)
+def test_mistake_in_a_recipe_is_told_before_anything_is_decoded(
+    tiny, tmp_path, capsys, monkeypatch, extra, message
+):
+    monkeypatch.setattr("components.training_inputs.cache_images", None)  # a call would be an error
+    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", "") if "ties_per" in extra else ""
+    overrides = f"{overrides or SAN_OVERRIDES} {extra}"
+    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    assert main(command) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_metrics_are_those_of_the_weights_that_are_kept(tiny, tmp_path):
+    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
+    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
+    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    assert main(command) == 0
+    metrics = json.loads((tmp_path / "metrics").read_text())
+    facts = weights.load(tmp_path / "model").facts
+    assert (metrics["epoch"], metrics["val_mAP"]) == (facts["best_epoch"], facts["best_score"])
+
+
+def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsys):
+    for name, value in (("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert main(elsewhere(words("extract_features", tiny), tmp_path)) == 1
+    assert "extract_features is the work of one" in capsys.readouterr().err

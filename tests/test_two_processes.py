@@ -67,7 +67,7 @@ def test_two_processes_train_what_one_trains(tiny, tmp_path):
 
 
 def test_two_processes_train_a_generator(tiny, tmp_path):
-    overrides = "epochs=2 batch_size=8 warmup_epochs=0 eval_every=1 lr=1e-4 decoder_lr=1e-4"
+    overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
     command = words("train_san_pg", tiny)
     one, two = (
         changed(elsewhere(command, tmp_path / name), overrides=overrides) for name in ("one", "two")
@@ -75,8 +75,6 @@ def test_two_processes_train_a_generator(tiny, tmp_path):
     assert main(one) == 0
     _run(two)
     _check_near(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
-    history = (tmp_path / "two" / "generator" / "history.jsonl").read_text().splitlines()
-    assert all("val_psnr" in json.loads(line) for line in history)
 
 
 def test_kubeflow_is_told_once_what_two_processes_made(tiny, tmp_path):
@@ -90,12 +88,23 @@ def test_kubeflow_is_told_once_what_two_processes_made(tiny, tmp_path):
     assert "id" in artifacts["metrics"]["artifacts"][0]["metadata"]
 
 
-def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path):
-    command = _trained(tiny, tmp_path, textures=str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("where", ["seen by both", "seen by the first", "seen in training"])
+def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
+    command = _trained(tiny, tmp_path)
+    if where == "seen by both":
+        command = changed(command, textures=str(tmp_path / "nowhere"))
+    elif where == "seen by the first":
+        command = changed(command, overrides=f"{MOVING} pretrained=/nowhere/weights.pth")
+    else:  # weights that soon are not finite any more
+        overrides = f"{SAN_OVERRIDES} lr=10 decoder_lr=10 optimizer=adamw weight_decay=10"
+        command = changed(command, overrides=overrides.replace("epochs=3", "epochs=60"))
     log = _run(command, status=1)
-    said = [line for line in log.splitlines() if line.startswith("train_san: ")]
-    assert len(said) == 1
-    assert "nowhere" in said[0]
+    ours, _, _ = log.partition("torch.distributed.elastic")  # which then shows its own traceback
+    said = [line for line in log.splitlines() if line.startswith("train_san")]
+    assert len(said) == 1, log
+    assert said[0].startswith("train_san: ")
+    assert ("nowhere" in said[0]) == ("training" not in where)
+    assert "Traceback" not in ours.partition("train_san: ")[0]
     assert not (tmp_path / "model").exists()
 
 

@@ -65,7 +65,9 @@ class Mirror(NamedTuple):
 
     def __call__(self, textures: Tensor) -> Tensor:
         """Mirrored textures, uint8 (B, T * T, 3): float32, or bytes if nothing is averaged."""
-        if self.moves:  # byte by byte and row by row: several times as fast as by texels at once
+        if self.moves and textures.is_cuda:
+            return textures.index_select(1, self.texels)
+        if self.moves:  # byte by byte and row by row: several times as fast on a processor
             rows = [row.index_select(0, self.bytes) for row in textures.flatten(1)]
             return torch.stack(rows).reshape(textures.shape)
         table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
@@ -183,18 +185,28 @@ def texture_targets(
             marked as not to be kept.
         room: where to put the targets; fresh memory if there is none.
     """
-    texels = textures.flatten(1, 2)  # (B, T * T, 3)
-    sources = list(texels)
-    chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
-    if mirror is not None and len(chosen):
-        mirrored = mirror(texels.index_select(0, chosen))
-        for i, source in zip(chosen.tolist(), mirrored, strict=True):
-            sources[i] = source
     targets = (room or Room()).take("textures", textures.shape, textures.device)
-    for target, source in zip(targets, sources, strict=True):  # one by one they stay in the cache
-        torch.sub(source.reshape(target.shape), 127.5, out=target).mul_(1 / 127.5)
+    texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    if mirror is None or not flipped.any():
+        _to_unit_range(texels, targets)
+    else:
+        chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
+        mirrored = mirror(texels.index_select(0, chosen))
+        if textures.is_cuda:
+            _to_unit_range(texels.to(mirrored.dtype).index_copy(0, chosen, mirrored), targets)
+        else:
+            sources = list(texels)
+            for i, source in zip(chosen.tolist(), mirrored, strict=True):
+                sources[i] = source
+            for source, target in zip(sources, targets, strict=True):  # stays in the cache
+                _to_unit_range(source, target)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
     return Targets(targets.permute(0, 3, 1, 2), keep)
+
+
+def _to_unit_range(levels: Tensor, out: Tensor) -> None:
+    """Bytes 0 ... 255, or averages of them, to -1 ... 1, in the shape of `out`."""
+    torch.sub(levels.reshape(out.shape), 127.5, out=out).mul_(1 / 127.5)
 
 
 def _cropped(images: Tensor, draws: list[_Draw], recipe: Recipe, mean: Tensor) -> Tensor:

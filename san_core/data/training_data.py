@@ -57,12 +57,17 @@ def check_data(data: TrainingData, recipe: Recipe) -> None:
             raise ValueError(
                 f"the recipe's losses {', '.join(recipe.losses)} need labels, there are none"
             )
-        if recipe.triplets and data.num_classes < recipe.identities_per_batch:
-            raise ValueError(
-                f"identities_per_batch is {recipe.identities_per_batch}, "
-                f"but there are {data.num_classes} identities"
-            )
+        check_identities(recipe, data.num_classes)
     _check_pit(data.pit, recipe)
+
+
+def check_identities(recipe: Recipe, count: int) -> None:
+    """Raise ValueError unless `count` identities are enough for a batch of `recipe`."""
+    if recipe.triplets and count < recipe.identities_per_batch:
+        raise ValueError(
+            f"identities_per_batch is {recipe.identities_per_batch}, "
+            f"but there are {count} identities"
+        )
 
 
 def _check_images(data: TrainingData, recipe: Recipe) -> None:

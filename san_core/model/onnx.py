@@ -5,7 +5,10 @@ normalises twice or not at all. N is free, H and W are the recipe's. Writing nee
 """
 
 import importlib
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -74,9 +77,23 @@ class _Painting(nn.Module):
         return texture
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter's optimiser tells of every pass."""
+    talkers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)
+
+
 def _export(path: Path, network: nn.Module, recipe: Recipe, *, output: str) -> None:
     pixels = torch.zeros(2, *recipe.image_size, 3, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _quiet():
         # torch's exporter calls functions that torch itself deprecates
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from san_core import training
-from san_core.data import augmentation
+from san_core.data import augmentation, sampler
 from san_core.distributed import World
 from tests.san_core.tiny_run import SHIPPED, left_for_right, tiny_data, tiny_model, tiny_recipe
 
@@ -534,3 +534,33 @@ def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
 def test_arrays_that_do_not_belong_together_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(tiny_data(), **change)
+
+
+def test_everything_of_a_batch_is_where_the_network_is():
+    settings = tiny_recipe("demo", "pit_every=1")
+    data = tiny_data(mirror=False, pit=True)
+    made = training._Run(tiny_model(settings), data, settings, 5, torch.device("cpu"), "float32")
+    made.device = torch.device("meta")  # a GPU's stand-in: tensors of two devices do not mix
+    rows = np.arange(8)
+    for source in (data, data.pit):
+        batch = made._load(source, None, rows, 1, "augmentation")
+        parts = [batch.images, batch.targets.textures, batch.targets.keep]
+        parts += [] if batch.labels is None else [batch.labels]
+        assert {part.device.type for part in parts} == {"meta"}
+
+
+def test_gradient_that_destroys_the_weights_is_not_kept():
+    settings = tiny_recipe("demo-baseline", "epochs=1 warmup_epochs=0")
+    model = tiny_model(settings)
+    weight = next(model.encoder.parameters())
+    calls = iter(range(1000))
+    last = len(
+        sampler.identity_batches(tiny_data().labels, identities=4, images=2, seed=5, epoch=0)
+    )
+    weight.register_hook(lambda g: g * float("nan") if next(calls) == last - 1 else g)
+    states = []
+    with pytest.raises(
+        ValueError, match=rf"epoch 1 batch {last}: encoder.* is not finite any more"
+    ):
+        run(settings, model=model, states=states)
+    assert states == []

@@ -9,7 +9,7 @@ from torch import nn
 from san_core.evaluation.ranking import Labels
 from san_core.model.encoder import EncoderOutput
 from san_core.training import fit
-from san_core.validation import mean_average_precision
+from san_core.validation import held_out, mean_average_precision
 from tests.san_core.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe("demo-baseline")
@@ -65,7 +65,8 @@ def test_training_takes_it_as_its_score():
     ("pids", "message"),
     [
         ([1, 1], "2 validation labels for 3 images"),
-        ([1, 2, 3], "3 validation images show nobody twice in one camera: none are left"),
+        ([1, 2, 3], "3 validation images show nobody twice, so there is no mAP"),
+        ([0, 0, 3], "3 validation images show nobody twice, so there is no mAP"),
     ],
 )
 def test_images_that_cannot_be_searched_are_refused(pids, message):
@@ -73,3 +74,23 @@ def test_images_that_cannot_be_searched_are_refused(pids, message):
         mean_average_precision(
             shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu"
         )
+
+
+@pytest.mark.parametrize("camids", [[0, 0, 0, 0], [0, 1, 0, 2]])
+def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
+    # of people 1 and 2, images 0, 1 and 3 at most are queries; what is left is of a query's camera
+    labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
+    with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
+        mean_average_precision(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+
+
+def test_share_of_the_people_is_held_out_with_all_their_images():
+    pids = np.repeat(np.arange(1, 31), 3)
+    is_out = held_out(pids, 0.2)
+    people = set(pids[is_out])
+    assert len(people) == 6
+    np.testing.assert_array_equal(is_out, np.isin(pids, list(people)))
+    np.testing.assert_array_equal(held_out(pids[::-1], 0.2), is_out[::-1])
+    assert len(set(pids[held_out(pids, 0.01)])) == 2
+    with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
+        held_out(np.array([1, 2, 3]), 0.1)

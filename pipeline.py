@@ -23,7 +23,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from components import cluster, local, recipes, submission
 from components.cluster import DEFAULTS, Cluster
 from components.interruption import Terminated
-from components.ir import parse_argument, pipeline_inputs, suggestion, tasks
+from components.ir import check_arguments, parse_argument, pipeline_inputs, suggestion
 from components.kubeflow import (
     check_pinned,
     compiled,
@@ -431,7 +431,7 @@ def _submit(options: argparse.Namespace) -> None:
     declared = pipeline_inputs(documents[0])
     arguments = {name: value for name, value in preset.values.items() if name in declared}
     arguments |= dict(parse_argument(word, documents[0]) for word in options.param)
-    tasks(documents[0], arguments)  # names a parameter that is missing
+    check_arguments(documents[0], arguments)
     submission.check_places({n: arguments.get(n, "") for n in PLACES}, asked.volumes.values())
     if not options.only:
         _check(arguments, documents[0])

@@ -226,7 +226,9 @@ class Submission:
             ),
             service_account=service_account or None,
         )
-        made = self._ask(lambda: self._runs.run_service_create_run(run, _request_timeout=TIMEOUT))
+        made = self._ask(
+            lambda: self._runs.run_service_create_run(run, _request_timeout=TIMEOUT), needs="run_id"
+        )
         self._say(f"run {name}: {self.server.link(made.run_id)}")
         return str(made.run_id)
 
@@ -240,7 +242,8 @@ class Submission:
         while True:
             found = retried(
                 lambda: self._ask(
-                    lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT)
+                    lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT),
+                    needs="run_id",
                 ),
                 passes=lambda error: isinstance(error, _AwayError),
                 what=f"run {run}",
@@ -274,12 +277,16 @@ class Submission:
         made = self._ask(
             lambda: self._experiments.experiment_service_create_experiment(
                 wanted, _request_timeout=TIMEOUT
-            )
+            ),
+            needs="experiment_id",
         )
         return str(made.experiment_id)
 
-    def _ask(self, request: Callable[[], T]) -> T:
-        """The answer to a request, or one line that says why there is none."""
+    def _ask(self, request: Callable[[], T], *, needs: str = "") -> T:
+        """The answer to a request, or one line that says why there is none.
+
+        needs: what every true answer to this request has.
+        """
         host = self.server.host
         try:
             answer = request()
@@ -289,7 +296,7 @@ class Submission:
             raise self._refusal(error) from error
         except (ValueError, TypeError, AttributeError) as error:  # made of a web page by the client
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}") from error
-        if not hasattr(answer, "to_dict"):
+        if needs and not getattr(answer, needs):  # of a web page it makes an empty answer
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}")
         return answer
 
@@ -301,7 +308,7 @@ class Submission:
             wants = f"does not accept the token in {file}" if file else "wants --token-file"
             return SubmissionError(f"{host} {wants} (401{said})")
         if error.status == 403:
-            where = f"namespace {self.server.namespace}" if self.server.namespace else "there"
+            where = f"in namespace {self.server.namespace}" if self.server.namespace else "there"
             hint = "" if self.server.namespace else "; perhaps it wants --namespace"
             return SubmissionError(
                 f"{host} does not let you run pipelines {where} (403{said}){hint}"

@@ -32,6 +32,7 @@ from components.kubeflow import (
     with_commit,
     write_components,
 )
+from components.kubeflow_api import SubmissionError
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
@@ -513,7 +514,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {"compile": _compile, "submit": _submit, "run": _run}[options.command](options)
     except ValueError as error:
         parser.error(str(error))
-    except (local.RunError, submission.SubmissionError, OSError) as error:
+    except (local.RunError, SubmissionError, OSError) as error:
         print(f"pipeline.py: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,7 @@ from components.interruption import Terminated
 from components.ir import Task, tasks
 from components.local import RunError, locked
 from components.machine import cores
+from components.processes import Screen
 from components.storage import is_remote
 
 # Environment that steps in containers get too: servers and credentials of object storage.
@@ -100,8 +101,7 @@ class _Containers:
     ) -> None:
         self.client = client
         self.folder = folder
-        self.terminal = terminal
-        self.verbose = verbose
+        self.screen = Screen(terminal, verbose=verbose)
         self.failure = ""
         self.done: list[dict[str, str]] = []
         self.tasks_of = Counter(task.step for task in plan)
@@ -131,10 +131,12 @@ class _Containers:
         lines: list[str] = []
         try:
             container.start()
-            for line in container.logs(stream=True, follow=True):
-                lines.append(line.decode("utf-8", "replace").rstrip())
-                if self.verbose:
-                    self._say(f"{step} | {lines[-1]}")
+            for line in _lines(container.logs(stream=True, follow=True)):
+                lines.append(line)
+                if self.screen.verbose:
+                    self.screen.line(f"{step} | {line}")
+                else:
+                    self.screen.now(f"{step} ... {line}")
             status = int(container.wait()["StatusCode"])
             container.reload()
             is_out_of_memory = container.attrs["State"]["OOMKilled"]
@@ -148,7 +150,7 @@ class _Containers:
         if status:
             self.failure = _failure(step, status, lines, log, is_out_of_memory=is_out_of_memory)
         else:
-            self._say(f"{step} ... done in {time.monotonic() - started:.1f} s")
+            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
             self.done.append({"step": step, **flags})
         return status
 
@@ -158,14 +160,14 @@ class _Containers:
             if "--html" in flags:
                 page = self.folder / f"{flags['step']}.html"  # a name that a browser opens
                 shutil.copyfile(flags["--html"], page)
-                self._say(f"{flags['step']}: {page}")
+                self.screen.line(f"{flags['step']}: {page}")
             if "--metrics" in flags:
                 figures = json.loads(Path(flags["--metrics"]).read_bytes())
                 shown = (
                     f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
                     for k, v in figures.items()
                 )
-                self._say("  " + "  ".join(shown))
+                self.screen.line("  " + "  ".join(shown))
 
     def remove_leftovers(self) -> None:
         """Remove what a killed runner of the same folder left running."""
@@ -212,10 +214,6 @@ class _Containers:
             else:
                 return path
 
-    def _say(self, line: str) -> None:
-        self.terminal.write(line + "\n")
-        self.terminal.flush()
-
 
 def _executors(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     executors = document["deploymentSpec"]["executors"].values()
@@ -226,6 +224,16 @@ def _read(command: list[str]) -> tuple[str, dict[str, str]]:
     """The step that a command runs, and the words that follow its flags."""
     words = command[command.index("components") + 1 :]
     return words[0], dict(pairwise(words[1:]))
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a log that comes in pieces of any size."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _failure(step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool) -> str:

@@ -14,9 +14,9 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
 import pipeline
-from components import submission
+from components import kubeflow_api
+from components.kubeflow_api import Server, Submission, SubmissionError
 from components.retry import Patience
-from components.submission import Server, Submission, SubmissionError
 from tests.kubeflow_stub import API, Stub
 from tests.write_golden import IMAGE
 
@@ -31,9 +31,9 @@ def stub():
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(submission.time, "sleep", lambda _: None)
-    monkeypatch.setattr(submission, "PATIENCE", Patience(total=2, first=0.01, longest=0.01))
+    monkeypatch.setattr(kubeflow_api, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(kubeflow_api.time, "sleep", lambda _: None)
+    monkeypatch.setattr(kubeflow_api, "PATIENCE", Patience(total=2, first=0.01, longest=0.01))
 
 
 def submit(stub: Stub, *words: str) -> int:
@@ -166,7 +166,7 @@ def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, capsys):
 
 
 def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
-    monkeypatch.setattr(submission, "PATIENCE", Patience(total=0))
+    monkeypatch.setattr(kubeflow_api, "PATIENCE", Patience(total=0))
     stub.away = 1000
     with pytest.raises(SubmissionError, match=r"refuses \(503\)"):
         Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1", seconds=0)

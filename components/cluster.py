@@ -199,7 +199,7 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
     if options.retries < 0:
         raise ValueError(f"--retries {options.retries} is not a number of tries")
     cluster = Cluster(
-        gpus=_gpus(options.gpus or ["1"]),
+        gpus=_gpus(["1", *options.gpus]),
         gpu_type=options.gpu_type,
         cpu=_by_step("--cpu", options.cpu, STEPS, _cores),
         memory=_by_step("--memory", options.memory, STEPS, _size),

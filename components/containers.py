@@ -34,6 +34,7 @@ from components.interruption import Terminated
 from components.ir import Task, tasks
 from components.local import RunError, locked
 from components.machine import cores
+from components.outputs import path_of
 from components.processes import Screen
 from components.storage import is_remote
 
@@ -304,12 +305,12 @@ def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
         and not is_remote(value)
     }
     for name in ("destination", "checkpoint"):
-        if name in here and not Path(here[name]).resolve().is_relative_to(folder):
+        if name in here and not path_of(here[name]).resolve().is_relative_to(folder):
             raise ValueError(
                 f"{name} {here[name]} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
-    read = {name: Path(here[name]) for name in ("source", "texture_source") if name in here}
+    read = {name: path_of(here[name]) for name in ("source", "texture_source") if name in here}
     for name, path in read.items():
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")

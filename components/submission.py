@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.kubeflow_api import Server, Submission
+from components.outputs import path_of
 from components.storage import is_remote
 
 
@@ -70,7 +71,7 @@ def check_places(places: Mapping[str, str], volumes: Collection[str]) -> None:
         ValueError: a place is neither a URI nor in the folder of a volume.
     """
     for name, value in places.items():
-        inside = any(Path(value).is_relative_to(volume) for volume in volumes)
+        inside = any(path_of(value).is_relative_to(volume) for volume in volumes)
         if value and not is_remote(value) and not inside:
             raise ValueError(
                 f"{name}={value} is a folder that ends with its pod; give a URI such as "

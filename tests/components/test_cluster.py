@@ -180,6 +180,8 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         "extract_features": 1,
     }
     assert not any(asked("--gpus", "0").gpus.values())
+    one = dict.fromkeys(GPU_STEPS, 1)
+    assert asked("--gpus", "train_san=2").gpus == {**one, "train_san": 2}
     assert asked().gpus == dict.fromkeys(GPU_STEPS, 1)
 
 

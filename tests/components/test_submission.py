@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
 import pipeline
 from components import kubeflow_api
+from components.cluster import cluster_of
+from components.code import ROOT
+from components.kubeflow import check_pinned, with_commit
 from components.kubeflow_api import Server, Submission, SubmissionError
 from components.retry import Patience
 from tests.kubeflow_stub import API, Stub
@@ -295,3 +299,23 @@ def test_what_is_submitted_is_what_compile_writes(stub, tmp_path):
     assert submit(stub, *PLACES) == 0
     (written,) = yaml.safe_load_all(Path(file).read_text())
     assert posted(stub, "runs")["pipeline_spec"] == written
+
+
+def written_commands(file: str) -> list[list[str]]:
+    """The words of every `pipeline.py` command in a README."""
+    text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")
+    lines = [
+        line for line in text.splitlines() if line.startswith("    .venv/bin/python pipeline.py")
+    ]
+    return [shlex.split(line)[2:] for line in lines]
+
+
+@pytest.mark.parametrize("file", ["README.md", "docker/README.md"])
+def test_commands_of_the_readme_parse(file):
+    commands = written_commands(file)
+    assert {"run", "submit"} <= {words[0] for words in commands}
+    for words in commands:
+        options = pipeline._command_line().parse_args(words)
+        if options.command == "submit":
+            cluster_of(options)
+            check_pinned(with_commit(options.image.replace("...", "r.example/san:1")))

@@ -111,6 +111,8 @@ class Stub:
             return 200, {**body, "experiment_id": self.experiments[body["display_name"]]}
         if (method, path) == ("POST", f"{API}/runs"):
             return 200, {**body, "run_id": "run-1", "state": "PENDING"}
+        if (method, path) == ("GET", f"{API}/healthz"):
+            return 200, {"multi_user": False}
         if method == "GET" and re.fullmatch(f"{API}/runs/run-1", path):
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
             tasks = self.tasks.pop(0) if len(self.tasks) > 1 else self.tasks[0]

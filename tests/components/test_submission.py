@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import kfp
 import kfp_server_api
 import pytest
 import yaml
@@ -82,6 +83,30 @@ def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
         "pipeline_root": "s3://b/root",
     }
     assert f"run first: {stub.host}/#/runs/details/run-1" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:This client only works:FutureWarning")
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_bodies_are_those_that_kfps_own_client_sends(stub, tmp_path, gpus):
+    file = str(tmp_path / "p.yaml")
+    words = ["--gpus", gpus, "--graph", "baseline", "--image", IMAGE]
+    assert pipeline.main(["compile", *words, "--output", file]) == 0
+    assert submit(stub, *words, "--name", "r", "--param", "checkpoint=", "--param", "seed=3") == 0
+    ours = [request for request in stub.requests if request.method == "POST"]
+    stub.requests.clear()
+    stub.experiments.clear()
+    kfp.Client(stub.host).create_run_from_pipeline_package(
+        file, {"checkpoint": "", "seed": 3}, run_name="r", experiment_name="san"
+    )
+    theirs = [request for request in stub.requests if request.method == "POST"]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.path == other.path
+        assert without_empty(one.body) == without_empty(other.body)
+
+
+def without_empty(body: dict[str, Any]) -> dict[str, Any]:
+    """A body without the fields that say nothing."""
+    return {key: value for key, value in body.items() if value not in ("", None)}
 
 
 def test_pipeline_that_is_posted_is_of_kfps_schema(stub):

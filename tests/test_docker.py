@@ -298,11 +298,10 @@ def test_two_processes_of_one_container_train_one_model(gpu_image, tiny, tmp_pat
     done = _docker("run", "--rm", *mounts, *one_thread, gpu_image, *command, *arguments)
     assert done.returncode == 0, done.stderr
     assert set(files(tmp_path / "model")) == set(files(tiny.root / "model"))
-    alone, together = (
-        json.loads(folder.joinpath("train_san.json").read_bytes())
-        for folder in (tiny.root, tmp_path)
-    )
-    assert together["loss"] == pytest.approx(alone["loss"], rel=0.05)
+    alone = json.loads((tiny.root / "train_san.json").read_bytes())
+    together = json.loads((tmp_path / "metrics").read_bytes())
+    assert together["epoch"] == alone["epoch"]
+    assert together["loss"] == pytest.approx(alone["loss"], rel=0.1)
 
 
 def test_presets_of_the_container_tests_exist():

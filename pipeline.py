@@ -443,6 +443,8 @@ def _run(options: argparse.Namespace) -> None:
     name = options.name or options.preset
     if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"--name {name} is not the name of a folder in {options.runs}")
+    if options.runner == "process" and options.image != IMAGE:
+        raise ValueError("--image is for --runner docker")
     folder = options.runs / name
     graph, image = options.graph or preset.graph, with_commit(options.image)
     document = compile_graph(graph, folder / "pipeline.yaml", image=image)

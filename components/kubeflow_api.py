@@ -227,7 +227,10 @@ class Submission:
     def _renew(self, configuration: "kfp.Configuration") -> None:
         """Put the token as the file has it now into the next request."""
         assert self.server.token_file is not None
-        configuration.api_key["authorization"] = read_token(self.server.token_file)
+        try:
+            configuration.api_key["authorization"] = read_token(self.server.token_file)
+        except ValueError as error:  # it was read well before
+            raise SubmissionError(str(error)) from error
 
     def _say(self, line: str) -> None:
         self.terminal.write(line + "\n")

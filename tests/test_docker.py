@@ -45,6 +45,7 @@ def _build(target):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    _docker("rmi", done.stdout.strip())  # the name with the commit; else every commit leaves one
     return f"{NAME}:{target}"
 
 

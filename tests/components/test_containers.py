@@ -205,6 +205,13 @@ def test_steps_are_not_chosen_with_docker(tmp_path, capsys):
     assert "--from and --only are for the process runner" in capsys.readouterr().err
 
 
+def test_image_without_docker_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        pipeline.main(["run", "--preset", "demo", "--runs", str(tmp_path), "--image", "san:1"])
+    assert stop.value.code == 2
+    assert "--image is for --runner docker" in capsys.readouterr().err
+
+
 def test_engine_that_does_not_answer_is_one_line(tmp_path):
     """In a process of its own: the package docker leaves its socket to the garbage collector."""
     words = ["run", "--preset", "demo", "--runs", str(tmp_path), "--runner", "docker"]

@@ -152,6 +152,15 @@ def test_token_is_read_anew_for_every_request(stub, tmp_path):
     assert [r.token for r in stub.requests] == [*["Bearer one"] * 2, *["Bearer two"] * 2]
 
 
+def test_token_that_goes_away_while_waiting_is_told(stub, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("one")
+    client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
+    file.unlink()
+    with pytest.raises(SubmissionError, match=f"--token-file {file}: No such file or directory"):
+        client.follow("run-1", seconds=0)
+
+
 def task(name: str, state: str, **more: Any) -> dict[str, Any]:
     return {"display_name": name, "task_id": f"id-{name}", "state": state, **more}
 

@@ -34,7 +34,7 @@ images:  ## build the images of this commit
 	@docker/images.sh build
 
 REGISTRY ?=
-push: images  ## push them: make push REGISTRY=registry.example/project
+push:  ## build and push them: make push REGISTRY=registry.example/project
 	@docker/images.sh push "$(REGISTRY)"
 
 S3_PORT ?= 8333

@@ -2,7 +2,7 @@
 # make images, make push: build both targets with their labels; push them under a tag for each commit.
 #
 #   docker/images.sh build [TARGET...]   san-pipeline:TARGET and san-pipeline:TARGET-COMMIT
-#   docker/images.sh push REGISTRY       REGISTRY/san-pipeline:TARGET-COMMIT, and their digests
+#   docker/images.sh push REGISTRY       the same, then REGISTRY/san-pipeline:TARGET-COMMIT
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${NAME:-san-pipeline}
@@ -21,7 +21,7 @@ build() {
     for variable in BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; do
         [ -z "${!variable+set}" ] || passed+=(--build-arg "$variable")
     done
-    for target in "${@:-cpu}"; do
+    for target in "$@"; do
         docker build --quiet -f docker/Dockerfile --target "$target" "${passed[@]}" \
             --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
             -t "$name:$target" -t "$name:$target-$commit" . >/dev/null || fail "$target was not built"
@@ -37,9 +37,10 @@ push() {
     unknown) fail "this is no git checkout, so the images have no commit to be named by" ;;
     *-dirty) fail "commit first: an image that is pushed is named by the commit it was built from" ;;
     esac
+    build cpu gpu >/dev/null
     for target in cpu gpu; do
         local there="$registry/$name:$target-$commit"
-        docker tag "$name:$target-$commit" "$there" || fail "there is no $target image of $commit; make images"
+        docker tag "$name:$target-$commit" "$there"
         docker push --quiet "$there" >/dev/null || fail "$there was not pushed"
         pinned+=("$target=$(docker image inspect "$there" --format '{{range .RepoDigests}}{{println .}}{{end}}' |
             grep -F "$registry/$name@")")
@@ -50,7 +51,10 @@ push() {
 }
 
 case $command in
-build) [ $# -gt 0 ] && build "$@" || build cpu gpu ;;
+build)
+    [ $# -gt 0 ] || set -- cpu gpu
+    build "$@"
+    ;;
 push) push "$@" ;;
 *) fail "usage: docker/images.sh build [TARGET...] | push REGISTRY" 2 ;;
 esac

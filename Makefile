@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-docker s3 lint format bench golden clean
+.PHONY: help install demo test test-slow test-docker images push s3 lint format bench golden clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,13 @@ test-slow: $(INSTALLED)  ## tests of restarts and of scale
 test-docker: $(INSTALLED)  ## tests in containers, where a docker engine answers
 	@BIN=$(BIN) docker/test.sh
 
+images:  ## build the images of this commit
+	@docker/images.sh build
+
+REGISTRY ?=
+push:  ## build and push them: make push REGISTRY=registry.example/project
+	@docker/images.sh push "$(REGISTRY)"
+
 S3_PORT ?= 8333
 s3: $(INSTALLED)  ## an S3 server on 127.0.0.1 to try things with, until Ctrl-C
 	@S3_PORT=$(S3_PORT) $(BIN)/python -m tests.seaweedfs
@@ -49,8 +56,7 @@ bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
 
 golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files
-	@for graph in full textures baseline; do \
-	    $(BIN)/python pipeline.py compile --graph $$graph --output tests/golden/$$graph.yaml || exit 1; done
+	@$(BIN)/python -m tests.write_golden
 	@$(BIN)/python -m components.readme
 
 clean:  ## remove runs and everything built

@@ -1,7 +1,8 @@
-"""The SAN pipeline: which step feeds which, and the commands that compile and run it.
+"""The SAN pipeline: which step feeds which, and the commands that compile, run and submit it.
 
     python pipeline.py compile --graph full --output pipeline.yaml
     python pipeline.py run --preset demo
+    python pipeline.py submit --graph full --host URL --param destination=s3://BUCKET/textures ...
 
 Three graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
 texture generator SAN-PG on it and generates a texture for every training image; `textures` takes
@@ -12,22 +13,31 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import yaml
-from kfp import compiler, dsl
-from kfp.dsl.base_component import BaseComponent
+from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components import local, recipes
-from components.__main__ import STEPS
+from components import cluster, local, recipes, submission
+from components.cluster import DEFAULTS, Cluster
 from components.interruption import Terminated
-from components.ir import parse_argument, pipeline_inputs, suggestion
-from components.kubeflow import component, image_of
+from components.ir import check_arguments, parse_argument, pipeline_inputs, suggestion
+from components.kubeflow import (
+    check_pinned,
+    compiled,
+    single,
+    steps,
+    with_commit,
+    write_components,
+)
+from components.kubeflow_api import SubmissionError
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
+# On a cluster the name of an image stands for one content for ever; `make images` makes these.
+PINNED_IMAGE = "san-pipeline:{target}-{commit}"
 
 # What each parameter of a graph means; Kubeflow shows it beside the field.
 PARAMETERS = {
@@ -50,6 +60,13 @@ PARAMETERS = {
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
     "references": "whether to score an untrained encoder and a colour histogram too",
+}
+
+# What a person who stops a command should know.
+STOPPED = {
+    "compile": "nothing was compiled",
+    "run": "the same command goes on from here",
+    "submit": "a run that was started goes on at the server",
 }
 
 # The parameters that may name a folder.
@@ -92,9 +109,9 @@ PRESETS = {
 }
 
 
-def full(image: str = IMAGE) -> GraphComponent:
+def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `full`: PIT, SAN-PG, textures by several workers, SAN, evaluation."""
-    step = _steps(image)
+    step = steps(image, cluster)
 
     def graph(
         destination: str,
@@ -166,9 +183,9 @@ def full(image: str = IMAGE) -> GraphComponent:
     )
 
 
-def textures(image: str = IMAGE) -> GraphComponent:
+def textures(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `textures`: ready-made textures, SAN, evaluation."""
-    step = _steps(image)
+    step = steps(image, cluster)
 
     def graph(
         destination: str,
@@ -210,9 +227,9 @@ def textures(image: str = IMAGE) -> GraphComponent:
     return _pipeline("textures", "Train SAN with ready-made textures, and score it.", graph)
 
 
-def baseline(image: str = IMAGE) -> GraphComponent:
+def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `baseline`: the encoder alone, evaluation."""
-    step = _steps(image)
+    step = steps(image, cluster)
 
     def graph(
         checkpoint: str,
@@ -248,20 +265,15 @@ def baseline(image: str = IMAGE) -> GraphComponent:
     return _pipeline("baseline", "Train the ReID encoder without textures, and score it.", graph)
 
 
-GRAPHS: dict[str, Callable[[str], GraphComponent]] = {
+GRAPHS: dict[str, Callable[[str, Cluster], GraphComponent]] = {
     "full": full,
     "textures": textures,
     "baseline": baseline,
 }
 
 
-def _steps(image: str) -> dict[str, BaseComponent]:
-    """Every step as a KFP component, in its image."""
-    return {name: component(step, image_of(step, image)) for name, step in STEPS.items()}
-
-
 def _judge(
-    step: Mapping[str, BaseComponent],
+    step: Mapping[str, Callable[..., dsl.PipelineTask]],
     reid: PipelineChannel,
     model: PipelineChannel,
     references: PipelineChannel | bool,
@@ -279,12 +291,11 @@ def _pipeline(name: str, description: str, graph: Callable[..., None]) -> GraphC
     return dsl.pipeline(name=f"san-{name}")(graph)
 
 
-def compile_graph(graph: str, output: Path, *, image: str = IMAGE) -> dict[str, Any]:
-    """Compile a graph into a YAML file, and return its content."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(GRAPHS[graph](image), str(output))
-    document: dict[str, Any] = yaml.safe_load(output.read_text("utf-8"))
-    return document
+def compile_graph(
+    graph: str, output: Path, *, image: str = IMAGE, asked: Cluster = DEFAULTS
+) -> dict[str, Any]:
+    """Compile a graph into a YAML file, and return its definition."""
+    return compiled(GRAPHS[graph](image, asked), output)[0]
 
 
 def arguments_of(
@@ -318,7 +329,8 @@ def _absolute(place: str) -> str:
 
 def _command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python pipeline.py", description="Compile the SAN pipeline, or run it here."
+        prog="python pipeline.py",
+        description="Compile the SAN pipeline, run it here, or submit it to Kubeflow.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -328,17 +340,30 @@ def _command_line() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml"
     )
     compiling.add_argument(
-        "--image",
-        default=IMAGE,
-        help="image of the steps; {target} in it stands for cpu or gpu (default: %(default)s)",
+        "--components",
+        type=Path,
+        metavar="DIR",
+        help="write DIR/STEP/component.yaml of every step instead, to compose pipelines of",
     )
+    submitting = commands.add_parser("submit", help="run it on Kubeflow Pipelines")
+    submission.add_options(submitting, graphs=GRAPHS, presets=PRESETS)
+    for one in (compiling, submitting):
+        _add_image(one, PINNED_IMAGE)
+        cluster.add_options(one)
 
     running = commands.add_parser(
         "run",
-        help="run it on this machine, a process per step",
+        help="run it on this machine, a process or a container per step",
         description="Run the pipeline on this machine; what is unchanged since the last run of "
-        "the same name is skipped.",
+        "the same name is skipped, by the process runner.",
     )
+    running.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="what runs each step (default: %(default)s)",
+    )
+    _add_image(running, IMAGE)
     running.add_argument("--preset", required=True, help=f"one of {', '.join(PRESETS)}")
     running.add_argument("--graph", choices=GRAPHS, help="default: the graph of the preset")
     running.add_argument(
@@ -365,24 +390,97 @@ def _command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_image(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--image",
+        default=default,
+        help="image of the steps; {target} in it stands for cpu or gpu, {commit} for this "
+        "checkout; or cpu=NAME,gpu=NAME (default: %(default)s)",
+    )
+
+
+def _compile(options: argparse.Namespace) -> None:
+    """The command `compile`."""
+    image, asked = with_commit(options.image), cluster.cluster_of(options)
+    check_pinned(image)
+    if options.components:
+        write_components(options.components, image, asked)
+    else:
+        compile_graph(options.graph, options.output, image=image, asked=asked)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    """The command `submit`."""
+    server = submission.server_of(options)
+    image, asked = with_commit(options.image), cluster.cluster_of(options)
+    check_pinned(image)
+    preset = _preset(options.preset) if options.preset else Preset(options.graph or "full", {})
+    if options.only:
+        pipeline = single(options.only, submission.inputs_of(options), image, asked)
+    else:
+        pipeline = GRAPHS[options.graph or preset.graph](image, asked)
+    with TemporaryDirectory() as folder:
+        documents = compiled(pipeline, Path(folder, "pipeline.yaml"))
+    declared = pipeline_inputs(documents[0])
+    arguments = {name: value for name, value in preset.values.items() if name in declared}
+    arguments |= dict(parse_argument(word, documents[0]) for word in options.param)
+    check_arguments(documents[0], arguments)
+    submission.check_places({n: arguments.get(n, "") for n in PLACES}, asked.volumes.values())
+    if not options.only:
+        _check(arguments, documents[0])
+    submission.submit(server, documents, arguments, options)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}{suggestion(name, PRESETS)}")
+    return PRESETS[name]
+
+
 def _run(options: argparse.Namespace) -> None:
     """The command `run`."""
-    if options.preset not in PRESETS:
-        raise ValueError(f"no preset {options.preset!r}{suggestion(options.preset, PRESETS)}")
-    preset = PRESETS[options.preset]
+    preset = _preset(options.preset)
     name = options.name or options.preset
     if Path(name).name != name or name in ("", ".."):
         raise ValueError(f"--name {name} is not the name of a folder in {options.runs}")
+    if options.runner == "process" and options.image != IMAGE:
+        raise ValueError("--image is for --runner docker")
     folder = options.runs / name
-    document = compile_graph(options.graph or preset.graph, folder / "pipeline.yaml")
+    graph, image = options.graph or preset.graph, with_commit(options.image)
+    document = compile_graph(graph, folder / "pipeline.yaml", image=image)
     arguments = arguments_of(preset, document, options.param, folder=folder)
     _check(arguments, document)
+    if options.runner == "docker":
+        _run_in_containers(options, GRAPHS[graph](image, DEFAULTS), document, arguments, folder)
+        return
     local.run(
         document,
         arguments,
         folder=folder,
         start=options.start,
         only=options.only,
+        verbose=options.verbose,
+    )
+
+
+def _run_in_containers(
+    options: argparse.Namespace,
+    pipeline: GraphComponent,
+    document: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    """The command `run --runner docker`, which runs every step."""
+    from components import containers  # needs the package docker, and nothing else does
+
+    if options.start or options.only:
+        raise ValueError("--from and --only are for the process runner; docker runs every step")
+    containers.run(
+        pipeline,
+        document,
+        arguments,
+        folder=folder,
+        terminal=sys.stdout,
         verbose=options.verbose,
     )
 
@@ -403,21 +501,18 @@ def _check(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compile or run; return the exit status: 1 for a failed run, 2 for wrong usage."""
+    """Do as told; return the exit status: 1 for a failed run, 2 for wrong usage."""
     parser = _command_line()
     options = parser.parse_args(argv)
     try:
-        if options.command == "compile":
-            compile_graph(options.graph, options.output, image=options.image)
-        else:
-            _run(options)
+        {"compile": _compile, "submit": _submit, "run": _run}[options.command](options)
     except ValueError as error:
         parser.error(str(error))
-    except (local.RunError, OSError) as error:
+    except (local.RunError, SubmissionError, OSError) as error:
         print(f"pipeline.py: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
-        print("pipeline.py: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"pipeline.py: stopped; {STOPPED[options.command]}", file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     return 0
 

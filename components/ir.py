@@ -103,6 +103,15 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
     return name, value
 
 
+def check_arguments(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Find a parameter of the pipeline that has neither a value nor a default.
+
+    Raises:
+        ValueError: there is one.
+    """
+    _with_defaults("the pipeline", document["root"], arguments)
+
+
 def tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
     """All tasks of a compiled pipeline in an order they can run in, loops unrolled.
 

@@ -73,7 +73,7 @@ def run(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with _locked(folder), _terminated_by_sigterm():
+    with locked(folder), _terminated_by_sigterm():
         current = _Run(plan, folder, root, screen)
         if only:
             current.only(chosen)
@@ -369,7 +369,7 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder; the lock ends with the process, however it ends."""
     with (folder / ".lock").open("a+") as file:
         try:

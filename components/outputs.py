@@ -5,6 +5,7 @@ and renamed. `executor_output` tells KFP what was written: it shows the metadata
 of a Metrics artifact nothing but its metadata.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -71,8 +72,9 @@ def finished(path: Path) -> Iterator[Path]:
     _remove(replaced)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        _flush(unfinished)
+        with _named_if_full(path):
+            yield unfinished
+            _flush(unfinished)
     except BaseException:
         _remove(unfinished)
         raise
@@ -93,7 +95,8 @@ def scratch(path: Path) -> Iterator[Path]:
     _remove(folder)
     folder.mkdir(parents=True)
     try:
-        yield folder
+        with _named_if_full(path):
+            yield folder
     finally:
         _remove(folder)
 
@@ -190,6 +193,17 @@ def _flush(folder: Path) -> None:
         for name in names:
             flush_entry(Path(parent, name))
         flush_entry(Path(parent))
+
+
+@contextmanager
+def _named_if_full(path: Path) -> Iterator[None]:
+    """Let the error of a full disk say what was being written; others may be of other things."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager

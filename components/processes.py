@@ -105,8 +105,13 @@ class Screen:
             if self.verbose:
                 for line in lines:
                     self.line(f"{process.task.name} | {line}")
-            elif lines and self.stream.isatty():
-                self._write_transient(f"{process.task.name} ... {lines[-1]}")
+            elif lines:
+                self.now(f"{process.task.name} ... {lines[-1]}")
+
+    def now(self, text: str) -> None:
+        """Show what goes on now, on a terminal."""
+        if self.stream.isatty():
+            self._write_transient(text)
 
     def _write_transient(self, text: str) -> None:
         """Replace the line that the next one will replace; it is cut to the terminal's width."""

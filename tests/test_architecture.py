@@ -111,9 +111,13 @@ def test_step_imports_heavy_things_in_its_body_only(file):
     assert at_once <= allowed
 
 
-def test_kfp_is_imported_in_two_files_only():
-    allowed = {ROOT / "pipeline.py", ROOT / "components" / "kubeflow.py"}
+def test_kfp_is_imported_where_pipelines_are_made_and_run_only():
+    names = ("cluster.py", "containers.py", "kubeflow.py")
+    allowed = {ROOT / "pipeline.py", *(ROOT / "components" / name for name in names)}
     assert importers(set(EVERYTHING) - allowed, "kfp") == []
+    elsewhere = set(EVERYTHING) - {ROOT / "components" / "kubeflow_api.py"}
+    assert importers(elsewhere, "kfp_server_api") == []
+    assert importers(set(EVERYTHING) - allowed, "docker") == []
 
 
 def test_minio_is_imported_in_two_files_only():

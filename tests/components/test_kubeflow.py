@@ -1,13 +1,25 @@
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 import yaml
 from kfp import compiler, dsl
+from kfp.components import load_component_from_file
 
 from components.__main__ import STEPS
-from components.kubeflow import component, image_of
+from components.cluster import Cluster
+from components.kubeflow import (
+    check_pinned,
+    compiled,
+    component,
+    image_of,
+    single,
+    with_commit,
+    write_components,
+)
 from components.readme import reference, renewed, table
 from components.step import Input, Output, Step, command_line, parameters
 
@@ -35,25 +47,25 @@ def mix(
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory) -> dict:
+def mixing(tmp_path_factory) -> dict:
     @dsl.pipeline(name="mixing")
-    def mixing(uri: str):
+    def pipeline(uri: str):
         data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset).output
         component(mix, "mixer:1")(data=data, rate=0.5)
 
     path = tmp_path_factory.mktemp("kfp") / "mixing.yaml"
-    compiler.Compiler().compile(mixing, str(path))
+    compiler.Compiler().compile(pipeline, str(path))
     return yaml.safe_load(path.read_text())
 
 
-def test_container_runs_the_shell_command(compiled):
-    container = compiled["deploymentSpec"]["executors"]["exec-mix"]["container"]
+def test_container_runs_the_shell_command(mixing):
+    container = mixing["deploymentSpec"]["executors"]["exec-mix"]["container"]
     assert container["image"] == "mixer:1"
     assert container["command"] == ["python", "-m", "components", "mix"]
 
 
-def test_arguments_are_flags_and_values_without_optional_artifacts(compiled):
-    container = compiled["deploymentSpec"]["executors"]["exec-mix"]["container"]
+def test_arguments_are_flags_and_values_without_optional_artifacts(mixing):
+    container = mixing["deploymentSpec"]["executors"]["exec-mix"]["container"]
     words = container["args"]
     assert dict(zip(words[::2], words[1::2], strict=True)) == {
         "--executor-input": "{{$}}",
@@ -66,8 +78,8 @@ def test_arguments_are_flags_and_values_without_optional_artifacts(compiled):
     }
 
 
-def test_types_and_defaults_are_the_declared_ones(compiled):
-    definitions = compiled["components"]["comp-mix"]["inputDefinitions"]
+def test_types_and_defaults_are_the_declared_ones(mixing):
+    definitions = mixing["components"]["comp-mix"]["inputDefinitions"]
     assert {
         name: (one["parameterType"], one.get("defaultValue"))
         for name, one in definitions["parameters"].items()
@@ -79,7 +91,7 @@ def test_types_and_defaults_are_the_declared_ones(compiled):
     }
     assert "isOptional" not in definitions["artifacts"]["data"]
     assert definitions["artifacts"]["extra"]["isOptional"] is True
-    outputs = compiled["components"]["comp-mix"]["outputDefinitions"]["artifacts"]
+    outputs = mixing["components"]["comp-mix"]["outputDefinitions"]["artifacts"]
     assert outputs["result"]["artifactType"]["schemaTitle"] == "system.Model"
 
 
@@ -179,3 +191,103 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
 def test_image_with_another_placeholder_is_refused(image):
     with pytest.raises(ValueError, match=r"only \{target\} can stand in braces"):
         image_of(STEPS["evaluate"], image)
+
+
+def test_two_images_by_digest_are_told_apart():
+    both = "cpu=r/san@sha256:1,gpu=r/san@sha256:2"
+    assert image_of(STEPS["evaluate"], both) == "r/san@sha256:1"
+    assert image_of(STEPS["train_san"], both) == "r/san@sha256:2"
+    with pytest.raises(ValueError, match="not of the form cpu=NAME,gpu=NAME"):
+        image_of(STEPS["train_san"], "cpu=r/san@sha256:1")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry:5000/san-pipeline",
+        "san-pipeline:latest",
+        "san-pipeline:{target}",
+        "cpu=r/san:a,gpu=r/san",
+    ],
+)
+def test_image_that_may_change_is_refused(image):
+    with pytest.raises(ValueError, match="is not pinned; name a tag that is never moved"):
+        check_pinned(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry:5000/san-pipeline:{target}-0123456789ab",
+        "san-pipeline:1.2",
+        "cpu=r/san@sha256:1,gpu=r/san@sha256:2",
+    ],
+)
+def test_image_that_stays_what_it_is_is_taken(image):
+    check_pinned(image)
+
+
+def test_commit_is_that_of_the_checkout():
+    described = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert (
+        with_commit("san:{target}-{commit}").removesuffix("-dirty") == f"san:{{target}}-{described}"
+    )
+    assert with_commit("san:{target}-1") == "san:{target}-1"
+
+
+def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("components.kubeflow.ROOT", tmp_path)
+    with pytest.raises(ValueError, match="is no git checkout, so there is no commit to name"):
+        with_commit("san:{commit}")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_component_file_of_a_step_loads_and_runs_its_command(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("components")
+    write_components(folder, "san:{target}-1", Cluster(gpus={"train_san": 2}))
+    loaded = load_component_from_file(str(folder / name / "component.yaml"))
+    spec = loaded.component_spec
+    assert set(spec.inputs or {}) == {p.name for p in parameters(STEPS[name]) if not p.is_output}
+    assert set(spec.outputs) == {p.name for p in parameters(STEPS[name]) if p.is_output}
+    assert spec.implementation.container.command[-2:] == ["components", name]
+    assert ("torch.distributed.run" in spec.implementation.container.command) is (
+        name == "train_san"
+    )
+
+
+def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
+    inputs = {"dataset": "s3://b/reid", "textures": "s3://b/textures"}
+    pipeline = single("train_san", inputs, "san:{target}-1")
+    (document,) = compiled(pipeline, tmp_path / "one.yaml")
+    steps = document["root"]["dag"]["tasks"]
+    assert document["pipelineInfo"]["name"] == "san-train-san"
+    assert "enableCache" not in steps["train-san"]["cachingOptions"]
+    found = {
+        steps[artifact["taskOutputArtifact"]["producerTask"]]["inputs"]["parameters"]["uri"][
+            "runtimeValue"
+        ]["constant"]
+        for artifact in steps["train-san"]["inputs"]["artifacts"].values()
+    }
+    assert found == set(inputs.values())
+    declared = document["root"]["inputDefinitions"]["parameters"]
+    assert set(declared) == {p.name for p in parameters(STEPS["train_san"]) if p.artifact is None}
+    assert declared["recipe"]["description"] == "name of a recipe in san_core/recipe.py"
+
+
+@pytest.mark.parametrize(
+    ("step", "inputs", "message"),
+    [
+        ("train_sam", {}, "no step 'train_sam'; did you mean 'train_san'?"),
+        (
+            "train_san",
+            {"data": "s3://b/d"},
+            "train_san has no input 'data'; did you mean 'dataset'",
+        ),
+        ("evaluate", {"dataset": "s3://b/d"}, "evaluate needs --input features=URI, embeddings of"),
+    ],
+)
+def test_one_step_needs_its_inputs(step, inputs, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        single(step, inputs, "san:1")

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import signal
@@ -7,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from components.outputs import executor_output, finished, local_path, write_file, write_metrics
+from components.outputs import (
+    executor_output,
+    finished,
+    local_path,
+    scratch,
+    write_file,
+    write_metrics,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,3 +163,11 @@ def test_kfp_gets_no_artifacts_of_a_step_without_any(tmp_path):
 )
 def test_artifacts_lie_where_kfp_mounts_them(uri, path):
     assert local_path({"uri": uri}) == Path(path)
+
+
+@pytest.mark.parametrize("within", [finished, scratch])
+def test_full_disk_says_what_was_being_written(tmp_path, within):
+    with pytest.raises(OSError) as found, within(tmp_path / "model"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert found.value.filename == str(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,106 @@
+"""The command that submits a compiled pipeline to Kubeflow: its options, checks and course."""
+
+import argparse
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.kubeflow_api import Server, Submission
+from components.outputs import path_of
+from components.storage import is_remote
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, graphs: Iterable[str], presets: Iterable[str]
+) -> None:
+    """Add what says where to submit and what to run there to a command line."""
+
+    def add(flag: str, text: str, **options: Any) -> None:
+        parser.add_argument(flag, help=text, **options)
+
+    add("--host", "URL of Kubeflow Pipelines, such as http://localhost:8080", required=True)
+    add("--namespace", "profile, on an installation for several users", default="")
+    add("--token-file", "file with a bearer token, read for every request", type=Path)
+    add("--graph", "default: that of the preset, or full", choices=list(graphs))
+    add("--preset", f"parameters to start from: {', '.join(presets)}")
+    add("--param", "set one parameter; may be repeated", action="append", default=[])
+    add("--only", "run this step alone, whatever is cached; its settings are the parameters")
+    add(
+        "--input",
+        "with --only, where an input artifact is; may be repeated",
+        action="append",
+        default=[],
+        metavar="NAME=URI",
+    )
+    add("--experiment", "default: %(default)s", default="san")
+    add("--name", "of the run (default: graph or step, and the time)")
+    add("--pipeline-root", "URI under which artifacts are kept", default="")
+    add("--service-account", "of the pods (default: the server's choice)", default="")
+    add("--wait", "follow the run to its end; exit status 1 if it fails", action="store_true")
+
+
+def server_of(options: argparse.Namespace) -> Server:
+    """The server of a command line.
+
+    Raises:
+        ValueError: the host is no URL, or the token's file holds none.
+    """
+    return Server(options.host, options.namespace, options.token_file)
+
+
+def inputs_of(options: argparse.Namespace) -> dict[str, str]:
+    """The URI of each input artifact that is given.
+
+    Raises:
+        ValueError: a word is not NAME=URI, or names what no pod can reach.
+    """
+    found = {}
+    for word in options.input:
+        name, _, uri = word.partition("=")
+        if "://" not in uri:
+            raise ValueError(f"--input {word} is not of the form NAME=URI, such as data=s3://a/b")
+        found[name] = uri
+    return found
+
+
+def check_places(places: Mapping[str, str], volumes: Collection[str]) -> None:
+    """Refuse folders that a pod loses as it ends.
+
+    Raises:
+        ValueError: a place is neither a URI nor in the folder of a volume.
+    """
+    for name, value in places.items():
+        inside = any(path_of(value).is_relative_to(volume) for volume in volumes)
+        if value and not is_remote(value) and not inside:
+            raise ValueError(
+                f"{name}={value} is a folder that ends with its pod; give a URI such as "
+                "s3://BUCKET/PREFIX, or a folder in a --volume"
+            )
+
+
+def submit(
+    server: Server,
+    documents: list[dict[str, Any]],
+    arguments: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> None:
+    """Submit a compiled pipeline as a command line says, and follow the run if it asks to.
+
+    Raises:
+        SubmissionError: the server cannot be reached or refuses, or the run fails.
+    """
+    if options.input and not options.only:
+        raise ValueError("--input is for --only")
+    kind = documents[0]["pipelineInfo"]["name"]
+    client = Submission(server)
+    run = client.submit(
+        documents,
+        arguments,
+        experiment=options.experiment,
+        name=options.name or f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+        pipeline_root=options.pipeline_root,
+        service_account=options.service_account,
+    )
+    if options.wait:
+        client.follow(run)

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# make images, make push: build both targets with their labels; push them under a tag for each commit.
+#
+#   docker/images.sh build [TARGET...]   san-pipeline:TARGET and san-pipeline:TARGET-COMMIT
+#   docker/images.sh push REGISTRY       the same, then REGISTRY/san-pipeline:TARGET-COMMIT
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=${NAME:-san-pipeline}
+commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+command=${1:-}
+shift || true
+
+fail() {
+    echo "images.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+build() {
+    local passed=()
+    for variable in BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; do
+        [ -z "${!variable+set}" ] || passed+=(--build-arg "$variable")
+    done
+    for target in "$@"; do
+        docker build --quiet -f docker/Dockerfile --target "$target" "${passed[@]}" \
+            --build-arg VERSION="$version" --build-arg COMMIT="$commit" \
+            -t "$name:$target" -t "$name:$target-$commit" . >/dev/null || fail "$target was not built"
+        echo "$name:$target-$commit"
+    done
+}
+
+push() {
+    local registry=${1:-}
+    local pinned=()
+    [ -n "$registry" ] || fail "say where to: make push REGISTRY=registry.example/project" 2
+    case $commit in
+    unknown) fail "this is no git checkout, so the images have no commit to be named by" ;;
+    *-dirty) fail "commit first: an image that is pushed is named by the commit it was built from" ;;
+    esac
+    build cpu gpu >/dev/null
+    for target in cpu gpu; do
+        local there="$registry/$name:$target-$commit"
+        docker tag "$name:$target-$commit" "$there"
+        docker push --quiet "$there" >/dev/null || fail "$there was not pushed"
+        pinned+=("$target=$(docker image inspect "$there" --format '{{range .RepoDigests}}{{println .}}{{end}}' |
+            grep -F "$registry/$name@")")
+    done
+    echo "--image '$registry/$name:{target}-$commit'"
+    echo "or by digest:"
+    echo "--image '${pinned[0]},${pinned[1]}'"
+}
+
+case $command in
+build)
+    [ $# -gt 0 ] || set -- cpu gpu
+    build "$@"
+    ;;
+push) push "$@" ;;
+*) fail "usage: docker/images.sh build [TARGET...] | push REGISTRY" 2 ;;
+esac

@@ -1,0 +1,40 @@
+"""Compiles the pipelines that tests compare with: `make golden`."""
+
+import argparse
+from pathlib import Path
+
+from components import cluster
+from components.cluster import Cluster
+from pipeline import GRAPHS, compile_graph
+
+GOLDEN = Path(__file__).parent / "golden"
+# Every option of a cluster at once, as somebody would give them.
+ON_A_CLUSTER = (
+    *("--gpus", "1", "--gpus", "train_san=4", "--cpu", "2", "--cpu", "train_san=16"),
+    *("--memory", "8Gi", "--memory", "train_san=64Gi", "--shm", "train_san=8Gi"),
+    *("--timeout", "6h", "--timeout", "train_san=2d", "--retries", "3", "--backoff", "30s"),
+    *("--node-selector", "cloud.google.com/gke-accelerator=nvidia-tesla-a100"),
+    *("--toleration", "nvidia.com/gpu:NoSchedule", "--toleration", "team=vision:NoExecute"),
+    *("--secret", "san-storage", "--secret", "mlpipeline-minio-artifact:accesskey=MINIO_ACCESS"),
+    *("--env", "AWS_ENDPOINT_URL=http://seaweedfs.kubeflow:8333", "--volume", "reid-data:/data"),
+    *("--image-pull-secret", "registry"),
+)
+IMAGE = "registry.example/san-pipeline:{target}-0123456789ab"
+
+
+def on_a_cluster() -> Cluster:
+    """What the words above ask for."""
+    parser = argparse.ArgumentParser()
+    cluster.add_options(parser)
+    return cluster.cluster_of(parser.parse_args(ON_A_CLUSTER))
+
+
+def main() -> None:
+    """Write every golden file."""
+    for graph in GRAPHS:
+        compile_graph(graph, GOLDEN / f"{graph}.yaml")
+    compile_graph("full", GOLDEN / "cluster.yaml", image=IMAGE, asked=on_a_cluster())
+
+
+if __name__ == "__main__":
+    main()

@@ -153,7 +153,7 @@ def _is_mark(name: str) -> bool:
 
 @contextmanager
 def local_source(source: str) -> Iterator[Path]:
-    """The folder of a source that may be in a bucket; then a copy, until the block ends.
+    """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -163,8 +163,17 @@ def local_source(source: str) -> Iterator[Path]:
         yield local_path(source) if source else Path()
         return
     with TemporaryDirectory() as folder:
-        storage = open_storage(source)
-        listed = _listed(storage)
-        log.info("fetching %d files from %s", len(listed), storage.uri)
+        parent, _, name = source.rstrip("/").rpartition("/")
+        single = _single(parent, name)
+        storage = open_storage(parent if single else source)
+        listed = [single] if single else _listed(storage)
+        log.info("fetching %d files from %s", len(listed), source)
         _download(storage, listed, Path(folder))
-        yield Path(folder)
+        yield Path(folder, name) if single else Path(folder)
+
+
+def _single(parent: str, name: str) -> Stat | None:
+    """The object of a URI that names one, such as an archive, and not a folder of objects."""
+    if not PurePosixPath(name).suffix or parent.endswith("/"):
+        return None  # the suffix saves a look into the bucket for what is surely a folder
+    return open_storage(parent).stat(name)

@@ -105,7 +105,8 @@ def _images(
                 split = row["split"].strip() if "split" in columns else ""
                 yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
     except csv.Error as error:
-        raise ValueError(f"{tree.place}/{table} line {rows.line_num}: {error}") from error
+        place = f"{tree.place}/{table} line {rows.reader.line_num}"
+        raise ValueError(f"{place}: {error}") from error
 
 
 def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:

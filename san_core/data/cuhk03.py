@@ -13,6 +13,7 @@ As published: 1,467 people; by the new protocol 7,368 labeled (7,365 detected) i
 for training, 1,400 queries, and a gallery of 5,328 (5,332) images of 700 people.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from san_core.data.records import Listed, Listing, Problem, Published
 from san_core.data.tree import Tree
@@ -42,6 +44,8 @@ PUBLISHED = {
         "gallery": Published(700, 5_332),
     },
 }
+# What scipy raises where a file is not MATLAB's, or not whole.
+_NO_CONFIG = (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error)
 OPTIONS = {
     "labeled": "boxes drawn by hand; so it is unless detected is given",
     "detected": "boxes found by a detector",
@@ -116,13 +120,24 @@ class _Boxes:
         cell = self.cells[place.pair]
         if not (0 <= place.number < cell.shape[0] and 0 <= place.person < cell.shape[1]):
             return False
-        image = self.file[cell[place.number, place.person]]
+        image = self._image(place)
         return bool(image.ndim == 3 and image.shape[0] == 3)
 
     def png(self, place: Place) -> bytes:
         """An image as PNG."""
-        pixels = self.file[self.cells[place.pair][place.number, place.person]][:]  # (3, W, H)
+        pixels = self._image(place)[:]  # (3, W, H)
         return encode_png(np.ascontiguousarray(pixels.transpose(2, 1, 0)))
+
+    def _image(self, place: Place) -> "h5py.Dataset":
+        """What the file has in the place of an image.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        try:
+            return self.file[self.cells[place.pair][place.number, place.person]]
+        except (KeyError, OSError, TypeError) as error:
+            raise ValueError(f"{FILE} is damaged at {place.name}: {error}") from error
 
     def listed(self, place: Place, pid: int, split: str) -> Listed:
         """An image on its way into a split."""
@@ -166,7 +181,7 @@ def _new(boxes: _Boxes, tree: Tree, problems: list[Problem]) -> Iterator[Listed]
             min(r) < 0 or max(r) >= len(files) for r in rows.values()
         ):
             raise ValueError("its lists do not go together")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except (*_NO_CONFIG, KeyError, IndexError) as error:
         raise ValueError(
             f"{tree.place}: {name} is not the file of the new protocol, with filelist, labels and "
             f"train_idx, query_idx, gallery_idx: {error}"

@@ -62,27 +62,24 @@ def listed(images: Sequence[Named]) -> list[Listed]:
 def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     """The number of every person, from (name, split) of every image.
 
-    Whole numbers stay as they are if those below 1 are distractors (0) or junk (-1) of a gallery
-    and nothing else, and no two names are one number. Otherwise people count from 1 in the order of
-    their names; junk stays junk.
+    Names 0 and -1 that only a gallery has are distractors and junk. All others keep their numbers
+    if they are whole numbers from 1, no two the same; else they count from 1 in their order: whole
+    numbers by value, then words.
     """
     splits: dict[str, set[str]] = defaultdict(set)
     for name, split in people:
         splits[name].add(split)
     numbers = {name: int(name) for name in splits if _WHOLE.fullmatch(name)}
-    nobody = {name: n for name, n in numbers.items() if n < 1}
-    is_kept = (
-        len(numbers) == len(splits)
-        and len(set(numbers.values())) == len(numbers)
-        and all(
-            n in (DISTRACTOR, JUNK) and splits[name] == {"gallery"} for name, n in nobody.items()
-        )
-    )
-    if is_kept:
-        return numbers
-    junk = {name for name, n in nobody.items() if n == JUNK and splits[name] == {"gallery"}}
-    named = sorted(splits.keys() - junk, key=_natural)
-    return dict.fromkeys(junk, JUNK) | {name: i for i, name in enumerate(named, 1)}
+    nobody = {
+        name: number
+        for name, number in numbers.items()
+        if number in (DISTRACTOR, JUNK) and splits[name] == {"gallery"}
+    }
+    named = sorted(splits.keys() - nobody.keys(), key=_natural)
+    kept = [numbers[name] for name in named if name in numbers]
+    if len(set(kept)) == len(named) and min(kept, default=1) >= 1:
+        return nobody | dict(zip(named, kept, strict=True))
+    return nobody | {name: number for number, name in enumerate(named, 1)}
 
 
 def camera_numbers(cameras: Iterable[str]) -> dict[str, int]:

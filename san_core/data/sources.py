@@ -75,6 +75,8 @@ def parsed(dataset: str) -> Named:
         if wants_value != bool(equals and value):
             how = known[name].partition(":")[0] if wants_value else f"{name}, without a value"
             raise ValueError(f"option {word!r} of data set {key}: write {how}")
+        if name in options:
+            raise ValueError(f"option {name!r} of data set {key} is named twice")
         options[name] = value
     return Named(key, options)
 

@@ -163,8 +163,8 @@ def local_source(source: str) -> Iterator[Path]:
         yield local_path(source) if source else Path()
         return
     with TemporaryDirectory() as folder:
+        single = single_object(source)
         parent, _, name = source.rstrip("/").rpartition("/")
-        single = _single(parent, name)
         storage = open_storage(parent if single else source)
         listed = [single] if single else _listed(storage)
         log.info("fetching %d files from %s", len(listed), source)
@@ -172,8 +172,13 @@ def local_source(source: str) -> Iterator[Path]:
         yield Path(folder, name) if single else Path(folder)
 
 
-def _single(parent: str, name: str) -> Stat | None:
-    """The object of a URI that names one, such as an archive, and not a folder of objects."""
+def single_object(uri: str) -> Stat | None:
+    """The object of a URI that names one, such as an archive; None for a folder of objects.
+
+    Raises:
+        OSError: the bucket cannot be looked into.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
     if not PurePosixPath(name).suffix or parent.endswith("/"):
         return None  # the suffix saves a look into the bucket for what is surely a folder
     return open_storage(parent).stat(name)

@@ -9,6 +9,8 @@ from san_core.data.records import Listed, Listing, Problem, ProblemsError, Publi
 from san_core.imageset import ImageSet
 from san_core.pixels import decode, encode_jpeg, encode_png
 from san_core.shard import Item
+from tests.benchmarks.datasets import MEMORY
+from tests.benchmarks.measuring import peak_mib
 
 
 @pytest.fixture
@@ -188,43 +190,8 @@ def test_shards_are_numbered_when_their_number_is_known(tmp_path, jpeg):
         images.verify()
 
 
-MEMORY = """
-from pathlib import Path
-from functools import partial
-from tempfile import TemporaryDirectory
-
-from san_core.data.prepare import checked, write_set
-from san_core.data.records import Listed
-from san_core.pixels import encode_jpeg
-import numpy as np
-
-noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
-base = encode_jpeg(noise, quality=95)
-
-def read(i):
-    return base + i.to_bytes(4, "big")  # decoders ignore what follows the image; no two are equal
-
-def prepare(count):
-    problems = []
-    images = [
-        Listed(f"{{i // 100:04d}}/{{i:06d}}.jpg", 1 + i // 100, i % 6, "train", partial(read, i))
-        for i in range(count)
-    ]
-    with TemporaryDirectory() as folder:
-        write_set(Path(folder), checked(images, problems, seen={{}}), problems, provenance={{}})
-
-prepare(2000)
-
-def run():
-    prepare({count})
-"""
-
-
 @pytest.mark.slow
 def test_memory_stays_flat_over_130000_images():
-    from tests.benchmarks.measuring import peak_mib
-
     few, many = (peak_mib(MEMORY.format(count=count)) for count in (13_000, 130_000))
-    # An image of 3.5 KB takes 1 KB: its name, labels and digest, in the listing and the index.
-    assert (many - few) * 1024 / 117_000 < 1.5
-    assert many < 250
+    # An image takes less than 1 KiB: its name, labels and digest, in the listing and the index.
+    assert (many - few) * 1024 / (130_000 - 13_000) < 1

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 MAX_SHARD = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
+_SHORT, _DIGITS = 100, 11  # bytes of a name, and digits of a size, in the header of a tar
 _AT_ONCE = 1 << 18  # bytes that are gathered before they are written
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 
@@ -134,8 +135,21 @@ class _Hashed:
         return self._hash.hexdigest()
 
 
+_BLANK = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)  # of a file without name and content
+_BLANK_SUM = int(_BLANK[148:154], 8) - sum(_BLANK[124:135])
+
+
 def _header(item: Item) -> bytes:
-    """The header of an image in a tar."""
+    """The header of an image in a tar, byte by byte that of `tarfile`, which takes longer.
+
+    Raises:
+        ValueError: the name is too long.
+    """
+    name, size = item.name.encode(), b"%011o" % len(item.data)
+    if len(name) <= _SHORT and len(size) == _DIGITS:
+        total = b"%06o\0 " % (_BLANK_SUM + sum(name) + sum(size))
+        start = name.ljust(_SHORT, b"\0") + _BLANK[100:124]
+        return start + size + _BLANK[135:148] + total + _BLANK[156:]
     info = tarfile.TarInfo(item.name)
     info.size = len(item.data)
     try:

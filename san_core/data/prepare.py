@@ -29,6 +29,9 @@ def checked(
         seen: names of former images by the sha256 of their bytes; grows too.
     """
     for image in images:
+        if not _is_utf8(image.name):
+            problems.append(Problem("unknown name", image.name, "not in UTF-8"))
+            continue
         try:
             data = image.read()
             check_whole(data, name=image.name)
@@ -41,6 +44,15 @@ def checked(
             problems.append(Problem("duplicate image", image.name, f"the same as {first}"))
             continue
         yield Item(image.name, data, image.pid, image.camid, image.split, image.fields)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name can be written; those of a file system may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def only(
@@ -121,7 +133,7 @@ def write_set(
             "subsets": {split: subset._asdict() for split, subset in counts.items()},
         }
         if problems:
-            more["skipped"] = [problem._asdict() for problem in problems]
+            more["skipped"] = [_writable(problem) for problem in problems]
         return {**provenance, **more}
 
     content = write(folder, passing(), provenance=known, preview=None)
@@ -137,6 +149,14 @@ def _protocol(counts: Mapping[str, Subset]) -> str:
     if "query" not in counts:
         return ""
     return "market1501" if counts["query"].cameras else "camera-free"
+
+
+def _writable(problem: Problem) -> dict[str, str]:
+    """A problem as JSON, whatever bytes its names have."""
+    return {
+        key: text.encode("utf-8", "backslashreplace").decode()
+        for key, text in problem._asdict().items()
+    }
 
 
 class _Sample:

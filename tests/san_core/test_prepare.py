@@ -1,11 +1,14 @@
 """Images on their way from a listing into a set."""
 
 import json
+import os
 
 import pytest
 
+from san_core.data import images
 from san_core.data.prepare import checked, moved, only, write_set
 from san_core.data.records import Listed, Listing, Problem, ProblemsError, Published, Subset
+from san_core.data.tree import open_tree
 from san_core.imageset import ImageSet
 from san_core.pixels import decode, encode_jpeg, encode_png
 from san_core.shard import Item
@@ -60,6 +63,22 @@ def test_damaged_images_are_problems_by_name(jpeg):
     assert problems[0].detail.startswith(f"{len(cut)} bytes are not a whole image (image file is t")
     assert problems[1].detail == "8 bytes that are no JPEG and no PNG"
     assert problems[2].detail == "b.jpg is gone"
+
+
+def test_a_name_of_any_bytes_is_a_problem_that_can_be_told(tmp_path, jpeg):
+    (tmp_path / "own").mkdir()
+    for i, name in enumerate([b"a\xff.jpg", b"good.jpg"]):
+        (tmp_path / "own" / os.fsdecode(name)).write_bytes(jpeg(i))
+    with open_tree(tmp_path / "own") as tree:
+        found = images.listing(tree, {}).images
+        problems = []
+        items = checked(found, problems, seen={})
+        write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    with ImageSet.open(tmp_path / "set") as kept:
+        assert [record.name for record in kept.records] == ["good.jpg"]
+        assert kept.manifest["provenance"]["skipped"] == [
+            {"kind": "unknown name", "name": r"a\udcff.jpg", "detail": "not in UTF-8"}
+        ]
 
 
 def test_of_equal_images_the_first_is_taken_also_between_sets(jpeg):

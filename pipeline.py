@@ -46,6 +46,7 @@ PARAMETERS = {
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
     "pg_overrides": "fields of pg_recipe to replace",
     "seed": "seed of every random choice",
+    "onnx": "whether to write the trained encoder as ONNX too",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
     "references": "whether to score an untrained encoder and a colour histogram too",
@@ -66,44 +67,28 @@ _SYNTHETIC = {"dataset": "synthetic", "difficulty": "normal", "seed": 0, "refere
 _DEMO = {**_SYNTHETIC, "identities": 192, "image_height": 128}
 _TWO_WORKERS = ["0/2", "1/2"]
 
+
+def _with_baseline(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
+    """SAN and its baseline on one data set, each with the recipe of its name."""
+    baseline = f"{name}-baseline"
+    return {
+        name: Preset("full", {**data, **full, "san_recipe": name, "workers": _TWO_WORKERS}),
+        baseline: Preset("baseline", {**data, "san_recipe": baseline}),
+    }
+
+
 PRESETS = {
     # Small people, networks and epochs: the whole pipeline on a laptop's processor.
-    "demo": Preset(
-        "full",
-        {
-            **_DEMO,
-            "pit_textures": 400,
-            "pit_meshes": 6,
-            "pg_recipe": "demo-pg",
-            "san_recipe": "demo",
-            "workers": _TWO_WORKERS,
-        },
+    **_with_baseline("demo", _DEMO, pit_textures=400, pit_meshes=6, pg_recipe="demo-pg"),
+    # Rendered people in hundreds and small networks: an hour or so on a processor.
+    **_with_baseline(
+        "synthetic",
+        {**_SYNTHETIC, "identities": 900, "image_height": 128},
+        pg_recipe="demo-pg",
+        pg_overrides="epochs=40",
     ),
-    "demo-baseline": Preset("baseline", {**_DEMO, "san_recipe": "demo-baseline"}),
-    # The paper's networks and schedule on synthetic people: for a GPU.
-    "synthetic": Preset(
-        "full",
-        {
-            **_SYNTHETIC,
-            "identities": 900,
-            "pg_recipe": "pit",
-            "san_recipe": "cuhk03",
-            "workers": _TWO_WORKERS,
-        },
-    ),
-    # The same on Market-1501; add --param source=FOLDER.
-    "market1501": Preset(
-        "full",
-        {
-            "dataset": "market1501",
-            "pg_recipe": "pit",
-            "san_recipe": "cuhk03",
-            "workers": _TWO_WORKERS,
-        },
-    ),
-    "market1501-baseline": Preset(
-        "baseline", {"dataset": "market1501", "san_recipe": "cuhk03-baseline"}
-    ),
+    # The paper's networks; add --param source=FOLDER, the data set in its published layout.
+    **_with_baseline("market1501", {"dataset": "market1501"}, pg_recipe="pit"),
 }
 
 
@@ -128,6 +113,7 @@ def full(image: str = IMAGE) -> GraphComponent:
         seed: int = 0,
         workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
         verify: str = "size",
+        onnx: bool = False,
         references: bool = False,
     ) -> None:
         pit = step["make_pit"](
@@ -166,10 +152,12 @@ def full(image: str = IMAGE) -> GraphComponent:
             dataset=reid,
             textures=sealed.outputs["textures"],
             generator=generator,
+            pit=pit.outputs["pit"],
             recipe=san_recipe,
             overrides=san_overrides,
             seed=seed,
             checkpoint=checkpoint,
+            onnx=onnx,
         )
         _judge(step, reid, trained.outputs["model"], references)
 
@@ -194,6 +182,7 @@ def textures(image: str = IMAGE) -> GraphComponent:
         san_recipe: str = "cuhk03",
         san_overrides: str = "",
         seed: int = 0,
+        onnx: bool = False,
         references: bool = False,
     ) -> None:
         reid = step["prepare_reid"](
@@ -214,6 +203,7 @@ def textures(image: str = IMAGE) -> GraphComponent:
             overrides=san_overrides,
             seed=seed,
             checkpoint=checkpoint,
+            onnx=onnx,
         )
         _judge(step, reid, trained.outputs["model"], references)
 
@@ -234,6 +224,7 @@ def baseline(image: str = IMAGE) -> GraphComponent:
         san_recipe: str = "cuhk03-baseline",
         san_overrides: str = "",
         seed: int = 0,
+        onnx: bool = False,
         references: bool = False,
     ) -> None:
         reid = step["prepare_reid"](
@@ -250,6 +241,7 @@ def baseline(image: str = IMAGE) -> GraphComponent:
             overrides=san_overrides,
             seed=seed,
             checkpoint=checkpoint,
+            onnx=onnx,
         )
         _judge(step, reid, trained.outputs["model"], references)
 

@@ -54,6 +54,21 @@ def fetch(uri: str, folder: Path) -> Path:
     return folder
 
 
+def fetch_file(uri: str, path: Path) -> None:
+    """Bring one object from a bucket.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be fetched.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    storage = open_storage(parent)
+    stat = storage.stat(name)
+    if stat is None:
+        raise FileNotFoundError(f"{uri} does not exist")
+    _download_one(storage, stat, path)
+
+
 def _listed(storage: Storage) -> list[Stat]:
     listed = storage.list()
     if not listed:
@@ -66,19 +81,22 @@ def _download(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
 
     def one(stat: Stat) -> None:
         check_name(stat.name)  # what lies in a bucket may be anybody's
-        path = folder / stat.name
-        if stat.size <= AT_ONCE:
-            write_file(path, storage.get(stat.name))
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            for start in range(0, stat.size, CHUNK):
-                length = min(CHUNK, stat.size - start)
-                file.write(storage.get_range(stat.name, start, length))
+        _download_one(storage, stat, folder / stat.name)
 
     with threads(THREADS) as pool, Progress(len(wanted), "files") as bar:
         for _ in pool.map(one, wanted):
             bar.add()
+
+
+def _download_one(storage: Storage, stat: Stat, path: Path) -> None:
+    if stat.size <= AT_ONCE:
+        write_file(path, storage.get(stat.name))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, stat.size, CHUNK):
+            length = min(CHUNK, stat.size - start)
+            file.write(storage.get_range(stat.name, start, length))
 
 
 def _tell_place(file: Path, uri: str) -> None:

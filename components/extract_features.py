@@ -33,8 +33,9 @@ def extract_features(
 
     from components.machine import device
     from components.progress import progress
+    from components.ranks import ALONE
     from components.staging import identity, open_set
-    from components.training import new_model, read_images
+    from components.training_inputs import Reader, new_model
     from san_core.features import embed
     from san_core.model import weights
     from san_core.pixels import Pixels
@@ -44,7 +45,7 @@ def extract_features(
         raise ValueError(f"{model} has learned no identities: it is a texture generator")
     with scratch(features) as room, open_set(dataset) as images:
         records = images.of_split("query", "gallery", "multi")
-        pictures = read_images(room, "images", images, records, loaded.recipe)
+        pictures = Reader(room, loaded.recipe, ALONE).images("images", images, records)
 
         def batches(what: str) -> Iterator[Pixels]:
             starts = range(0, len(pictures), BATCH)
@@ -54,7 +55,10 @@ def extract_features(
         embedded = {"features": embed(loaded.model, batches("trained"), device=device())}
         if references:
             untrained = new_model(
-                loaded.recipe, num_classes=loaded.model.num_classes, seed=loaded.facts["seed"]
+                loaded.recipe,
+                num_classes=loaded.model.num_classes,
+                seed=loaded.facts["seed"],
+                folder=room,
             )
             embedded["untrained"] = embed(untrained, batches("untrained"), device=device())
     provenance = {

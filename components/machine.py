@@ -22,10 +22,21 @@ def cores(cpu_max: Path = CPU_MAX) -> int:
 
 
 def device() -> "torch.device":
-    """Where networks run: the GPU if there is one, else the processor."""
+    """Where networks run: the GPU if there is one, else the processor.
+
+    Processes that torchrun started take a GPU each.
+
+    Raises:
+        ValueError: torchrun started more processes than there are GPUs.
+    """
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, there_are = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= there_are:
+        raise ValueError(f"process {number + 1} has no GPU: this machine has {there_are}")
+    return torch.device("cuda", number)
 
 
 def worker(text: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 from components import artifacts, outputs
 from components.code import ROOT
 from components.interruption import Terminated
+from components.ranks import is_first, local_rank
 from components.sources import SOURCES
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote
@@ -96,7 +97,7 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
         for p, uri in remote.items():
             if written[p.name].exists():
                 _send(written[p.name], uri)
-    if executor_input is not None:
+    if executor_input is not None and is_first():
         outputs.executor_output(executor_input, written)
 
 
@@ -229,7 +230,8 @@ def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | Non
 
 def _fail(step: Step, message: str, *, status: int = 1) -> int:
     """Say in one line on stderr why the step ends."""
-    sys.stderr.write(f"{step.__name__}: {' '.join(message.split())}\n")
+    who = step.__name__ if is_first() else f"{step.__name__}, process {local_rank() + 1}"
+    sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
     sys.stderr.flush()
     return status
 
@@ -255,7 +257,10 @@ def _is_ours(error: ValueError) -> bool:
 
 @contextmanager
 def _logging_to_stderr() -> Iterator[None]:
-    """One line a message, with the time, in UTF-8; the process is left as it was found."""
+    """One line a message, with the time, in UTF-8; the process is left as it was found.
+
+    Of torchrun's processes the first alone tells how it goes.
+    """
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
@@ -263,7 +268,7 @@ def _logging_to_stderr() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if is_first() else logging.WARNING)
     try:
         yield
     finally:

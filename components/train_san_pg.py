@@ -6,15 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from components.outputs import finished, scratch, write_file, write_metrics
+from components.outputs import finished, write_file, write_metrics
 from components.step import Input, Output
 
 if TYPE_CHECKING:
-    from components.training import Pairs
-    from san_core.imageset import ImageSet
+    from components.training import Validation
+    from components.training_inputs import Pairs
+    from san_core.model.san import SAN
     from san_core.page import Section
     from san_core.pixels import Pixels
-    from san_core.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -28,27 +28,38 @@ def train_san_pg(
     overrides: str = "",
     seed: int = 0,
     checkpoint: str = "",
+    precision: str = "auto",
+    compiled: bool = False,
 ) -> None:
     """Train SAN-PG, the texture generator, to regress a person's whole texture from one picture.
 
+    Several GPUs of one machine train together where torchrun starts a process for each:
+    `torchrun --nproc-per-node 4 -m components train_san_pg ...`. A recipe's batch is that of all.
+
     Args:
         pit: paired image-texture data, made by make_pit
-        generator: weights, recipe and report.json with the PSNR on held-out textures
+        generator: weights, recipe and report.json with the PSNR on held-out textures; where the
+            recipe validates (eval_every), the weights are the best ones and last.safetensors the
+            last
         html: page with loss curves and held-out pictures, their true and generated textures
         metrics: PSNR on held-out textures, of the generator and of the mean training texture
         recipe: name of a recipe in san_core/recipe.py
         overrides: recipe fields to replace, such as "lr=1e-4 epochs=3"
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; empty keeps none
+        precision: auto, float32, bfloat16 or float16; auto is mixed precision on a GPU alone
+        compiled: whether to train through torch.compile, faster on a GPU after some minutes
     """
-    from components import code, recipes, training
+    from components import code, recipes, training, training_page
     from components.checkpoint import Checkpoint
     from components.machine import device
-    from components.staging import identity, open_set
+    from components.ranks import is_first, together
+    from components.staging import identity
+    from components.training_inputs import Reader, first_weights, new_model
     from san_core import page
     from san_core.model import weights
+    from san_core.precision import precision_named
     from san_core.textures import generate
-    from san_core.training import TrainingData
 
     chosen = recipes.chosen(recipe, overrides)
     if chosen.identities or not chosen.decoder:
@@ -56,17 +67,10 @@ def train_san_pg(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
-    with scratch(generator) as room:
-        with open_set(pit / "images") as images, open_set(pit / "textures") as textures:
-            atlas = textures.manifest["provenance"].get("atlas")
-            seen = _pairs(room, "train", images, textures, chosen)
-            unseen = _pairs(room, "val", images, textures, chosen)
-        data = TrainingData(
-            images=seen.images,
-            textures=seen.textures,
-            texture_index=seen.texture_index,
-            mirror=training.mirror_of(atlas, chosen.texture_size),
-        )
+    arithmetic = precision_named(precision)
+    with together() as ranks, ranks.scratch(generator) as room:
+        reader = Reader(room, chosen, ranks)
+        seen, unseen = reader.pairs(pit, "train"), reader.pairs(pit, "val")
         state = Checkpoint(
             checkpoint,
             {
@@ -74,26 +78,42 @@ def train_san_pg(
                 "recipe": asdict(chosen),
                 "seed": seed,
                 "device": device().type,
+                "precision": precision,
                 "images": identity(pit / "images"),
                 "textures": identity(pit / "textures"),
+                **ranks.of_first(lambda: first_weights(room, chosen, None)),
                 "code": code.fingerprint("components.train_san_pg"),
             },
         )
-        model = training.new_model(chosen, num_classes=0, seed=seed)
-        history = training.train(model, data, chosen, seed=seed, checkpoint=state)
-        generated = generate(model, unseen.images, device=device())
-        scores = _score(generated, seen, unseen)
+        model = new_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
+        trained = training.train(
+            model,
+            seen.as_data(),
+            chosen,
+            seed=seed,
+            checkpoint=state,
+            validation=_validation(unseen) if chosen.eval_every else None,
+            precision=arithmetic,
+            compiled=compiled,
+        )
+        if not is_first():
+            return
+        best = trained.best.weights if trained.best else None
+        facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe, **trained.facts}
+        with finished(generator) as folder:
+            weights.save(folder, model, chosen, facts=facts, chosen=best)
+            if best:
+                model.load_state_dict(best)
+            generated = generate(model, unseen.images, device=device())
+            scores = _score(generated, seen, unseen)
+            report = {**scores._asdict(), "held_out_images": len(generated)}
+            write_file(folder / "report.json", json.dumps(report, indent=2) + "\n")
+            write_file(folder / "history.jsonl", training.history_lines(trained.history))
         sections = [
             _table(scores),
-            training.curves(history),
+            training_page.curves(trained.history),
             _examples(unseen, generated),
         ]
-    facts = {"atlas": atlas, "seed": seed, "recipe": recipe}
-    report = {**scores._asdict(), "held_out_images": len(generated)}
-    with finished(generator) as folder:
-        weights.save(folder, model, chosen, facts=facts)
-        write_file(folder / "report.json", json.dumps(report, indent=2) + "\n")
-        write_file(folder / "history.jsonl", training.history_lines(history))
     write_file(html, page.page("SAN-PG, the texture generator", sections, subtitle=recipe))
     write_metrics(metrics, scores._asdict())
     log.info(
@@ -103,20 +123,17 @@ def train_san_pg(
     )
 
 
-def _pairs(
-    folder: Path, split: str, images: "ImageSet", textures: "ImageSet", recipe: "Recipe"
-) -> "Pairs":
-    """The images of a split with their textures; textures of other splits are not read."""
-    from components import training
+def _validation(unseen: "Pairs") -> "Validation":
+    """The PSNR on held-out textures, in dB."""
+    from components.machine import device
+    from components.training import Validation
+    from san_core.textures import generate, psnr
 
-    shown, painted = images.of_split(split), textures.of_split(split)
-    return training.Pairs(
-        training.read_images(folder, f"{split}-images", images, shown, recipe),
-        training.read_textures(folder, f"{split}-textures", textures, painted, recipe),
-        training.texture_rows(
-            [record.fields["texture"] for record in shown], [record.name for record in painted]
-        ),
-    )
+    def score(model: "SAN") -> float:
+        generated = generate(model, unseen.images, device=device())
+        return psnr(generated, unseen.textures[unseen.texture_index])
+
+    return Validation("psnr", score)
 
 
 class _Scores(NamedTuple):
@@ -152,10 +169,10 @@ def _table(scores: _Scores) -> "Section":
 
 
 def _examples(unseen: "Pairs", generated: "Pixels") -> "Section":
-    from components import training
+    from components import training_page
 
-    rows = training.spread(len(generated))
-    return training.examples(
+    rows = training_page.spread(len(generated))
+    return training_page.examples(
         {
             "picture": unseen.images[rows],
             "true texture": unseen.textures[unseen.texture_index[rows]],

@@ -9,6 +9,18 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def precision_named(name: str) -> Precision:
+    """The precision of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for precision in get_args(Precision):
+        if precision == name:
+            return precision  # type: ignore[no-any-return]
+    raise ValueError(f"precision {name!r} is none of {', '.join(get_args(Precision))}")
+
+
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The type for autocast, None for full precision.
 
@@ -19,8 +31,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
         ValueError: no such precision, or the device only emulates it: processors without bfloat16
             instructions are 4 to 7 times slower with it.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+    precision_named(precision)
     native = _native(device)
     if precision == "auto":
         chosen = native[0] if device.type == "cuda" else "float32"

@@ -1,7 +1,7 @@
 """The science of a training run as one frozen value: sizes, losses, schedule, augmentation.
 
 A recipe says what is learned and how; seeds, machines and paths are somebody else's, with one
-exception: `pretrained` may be a path, and is saved as it was given. It is built from Python
+exception: `pretrained` may be a path or URI, and is saved as it was given. It is built from Python
 (`RECIPES`), changed by words (`with_overrides`), and saved beside the weights.
 Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
 """
@@ -38,7 +38,7 @@ class Recipe:
     # the decoder's arithmetic lies in its widest maps
     decoder_plan: Plan = "published"
     decoder_width: float = 1.0  # multiplies every channel count of the plan
-    pretrained: str = "none"  # "none", "imagenet", or the path of a .pth or .safetensors file
+    pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
     init: Init = "none"  # "generator": start from SAN-PG's encoder and decoder
 
     # Sizes
@@ -64,6 +64,8 @@ class Recipe:
     epochs: int = 60  # passes over the training set, warm-up included
     checkpoint_every: int = 1  # epochs between two states handed out for saving
     eval_every: int = 0  # epochs between two scores of a validation split; 0: none
+    # of the training identities, held out for that score where the data have no split "val"
+    validation_share: float = 0.1
     # a batch of PIT (L_Rec alone, batch_size pictures) after so many others; 0: none. The paper
     # mixes such batches in, the official code does not
     pit_every: int = 0
@@ -122,7 +124,7 @@ class Recipe:
             "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'": (
                 self.pretrained == "imagenet" and self.arch == "resnet10_quarter"
             ),
-            "pretrained is empty: 'none', 'imagenet' or a path": not self.pretrained,
+            "pretrained is empty: 'none', 'imagenet', a path or a URI": not self.pretrained,
             f"crop_pad {self.crop_pad} must be below image_height and image_width "
             f"({self.image_height}x{self.image_width}), or a crop may show nothing of the image": (
                 self.crop == "pad" and self.crop_pad >= min(self.image_size)
@@ -197,6 +199,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "checkpoint_every": (1, 100_000),
     "eval_every": (0, 100_000),
+    "validation_share": (0.01, 0.9),
     "pit_every": (0, 1_000_000),
     "lr": (0, 10),
     "decoder_lr": (0, 10),

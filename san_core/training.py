@@ -121,6 +121,7 @@ class _Run:
         self.network: Callable[..., SANOutput] = model
         self.mirror = _mirror(data, device)
         self.pit_mirror = None if data.pit is None else _mirror(data.pit, device)
+        self.room = augmentation.Room()
         self.finished = self.step = 0  # epochs, and batches of the one at hand
         self.sums = _Sums()
         self.best: State | None = None
@@ -278,16 +279,19 @@ class _Run:
         rank, size = self.world
         mine = sampler.shard(rows, rank=rank, size=size, together=together)
         views = augmentation.augment(
-            self._on_device(data.images[mine]),
+            self.room.rows("pixels", data.images, mine).to(self.device),
             self.recipe,
             generator=_generator(self.seed, self.finished, self.step, purpose),
             skip=rank * len(mine),
+            room=self.room,
         )
         labels = None if data.labels is None else self._on_device(data.labels[rows])
         if not self.recipe.decoder or data.textures is None or data.texture_index is None:
             return objective.Batch(views.images, labels, None)
-        textures = self._on_device(data.textures[data.texture_index[mine]])
-        targets = augmentation.texture_targets(textures, views.flipped, mirror=mirror)
+        textures = self.room.rows("texels", data.textures, data.texture_index[mine])
+        targets = augmentation.texture_targets(
+            textures, views.flipped, mirror=mirror, room=self.room
+        )
         return objective.Batch(views.images, labels, targets)
 
     def _score(self, evaluate: Callable[[SAN], float]) -> float:

@@ -17,6 +17,8 @@ from san_core.recipe import Recipe
 
 Ids = NDArray[np.int64]
 
+_HELD_OUT = 4  # seed of the draw; none of a run's own, so that runs can be compared
+
 
 def mean_average_precision(
     images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
@@ -52,6 +54,27 @@ def mean_average_precision(
         return ranking.mAP
 
     return evaluate
+
+
+def held_out(pids: Ids, share: float) -> NDArray[np.bool_]:
+    """Which images to validate on, (N,): those of a share of the people, the same in every run.
+
+    Args:
+        pids: (N,), whom the training images show.
+        share: of the people, in 0 ... 1; rounded, but at least 2 are held out.
+
+    Raises:
+        ValueError: fewer than 2 people would be left to train on.
+    """
+    people = np.unique(pids)
+    count = max(2, round(share * len(people)))
+    if len(people) - count < 2:
+        raise ValueError(
+            f"{len(people)} training identities: holding out {count} of them for validation leaves"
+            " fewer than 2 to train on"
+        )
+    drawn = np.random.default_rng(_HELD_OUT).permutation(people)[:count]
+    return np.isin(pids, drawn)
 
 
 def _parted(labels: Labels) -> tuple[Ids, Ids]:

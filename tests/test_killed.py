@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.__main__ import main
+from tests.benchmarks.resume import killed_thrice
 from tests.tiny import SAN_OVERRIDES, STEPS, changed, elsewhere, files, run_all, words
 
 ROOT = Path(__file__).parents[1]
@@ -43,27 +44,8 @@ def _kill(process):
     return process.returncode
 
 
-def test_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tiny, tmp_path):
-    def command(folder):
-        line = elsewhere(words("train_san", tiny), tmp_path / folder)
-        overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40")
-        return changed(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
-
-    assert main(command("undisturbed")) == 0
-    process = _start(command("killed"))
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed-state").rglob("state.pt")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no checkpoint in two minutes"
-        time.sleep(0.01)
-    assert _kill(process) == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "model").exists()
-
-    process = _start(command("killed"))
-    _, log = process.communicate(timeout=120)
-    assert process.returncode == 0, log
-    assert "going on after epoch" in log
-    assert files(tmp_path / "killed" / "model") == files(tmp_path / "undisturbed" / "model")
+def test_training_killed_three_times_ends_with_the_same_weights(tiny, tmp_path):
+    assert killed_thrice(tiny, tmp_path)
 
 
 @pytest.mark.slow

@@ -119,7 +119,8 @@ def test_workers_share_the_work_and_seal_waits_for_all_of_them(compiled):
 
 
 def test_each_graph_passes_the_artifacts_it_has(compiled):
-    assert set(plan(compiled["full"])["train_san"].inputs) == {"dataset", "textures", "generator"}
+    made = {"dataset", "textures", "generator", "pit"}
+    assert set(plan(compiled["full"])["train_san"].inputs) == made
     assert set(plan(compiled["full"])["seal_textures"].inputs) == {"dataset", "generator"}
     assert set(plan(compiled["textures"])["train_san"].inputs) == {"dataset", "textures"}
     assert set(plan(compiled["textures"])["seal_textures"].inputs) == {"dataset"}

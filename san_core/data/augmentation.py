@@ -6,10 +6,12 @@ normalisation works on bytes, which is several times faster on a CPU. Random num
 the CPU, so every device sees the same augmentation, up to the rounding of enlarged images.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
@@ -44,6 +46,7 @@ class Mirror(NamedTuple):
     """How textures look in the mirror: every texel an average of others, in CSR form."""
 
     texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
+    bytes: Tensor  # (3 * n,) int64, where their three colours are in a texture laid out as a row
     shares: Tensor  # (n,) float32, what each counts; a texel's add up to 1
     starts: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
     moves: bool  # whether every texel is one other as it is, so that nothing is averaged
@@ -51,17 +54,20 @@ class Mirror(NamedTuple):
     @classmethod
     def of(cls, matrix: csr_array, device: torch.device | str) -> "Mirror":
         """A matrix (T * T, T * T), as of `san_core.synthesis.atlas.mirror_matrix`, on a device."""
+        texels = matrix.indices.astype(np.int64)
         return cls(
-            torch.from_numpy(matrix.indices.astype(np.int64)).to(device),
+            torch.from_numpy(texels).to(device),
+            torch.from_numpy(np.add.outer(3 * texels, np.arange(3)).ravel()).to(device),
             torch.from_numpy(matrix.data.astype(np.float32)).to(device),
             torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device),
             bool((np.diff(matrix.indptr) == 1).all() and (matrix.data == 1).all()),
         )
 
     def __call__(self, textures: Tensor) -> Tensor:
-        """Mirrored textures, uint8 (B, T * T, C): float32, or bytes if nothing is averaged."""
-        if self.moves:
-            return textures.index_select(1, self.texels)
+        """Mirrored textures, uint8 (B, T * T, 3): float32, or bytes if nothing is averaged."""
+        if self.moves:  # byte by byte and row by row: several times as fast as by texels at once
+            rows = [row.index_select(0, self.bytes) for row in textures.flatten(1)]
+            return torch.stack(rows).reshape(textures.shape)
         table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
         # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
         mirrored = functional.embedding_bag(
@@ -84,18 +90,62 @@ class _Draw(NamedTuple):
     erase_column: float
 
 
-def normalise(images: Tensor) -> Tensor:
+class Room:
+    """Memory that one batch after another is written into.
+
+    Fresh memory costs a page fault every 4 KiB, which takes longer than writing it. On GPUs torch
+    keeps memory itself, and this does nothing. A tensor is good until the next one of its name.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(
+        self,
+        name: str,
+        shape: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """A tensor of that type, torch's default if it is None, with anything in it."""
+        wanted = torch.empty(shape, device=device, dtype=dtype)  # not touched, so it costs nothing
+        if wanted.device.type != "cpu":
+            return wanted
+        kept = self._kept.get(name)
+        if kept is None or (kept.shape, kept.dtype) != (wanted.shape, wanted.dtype):
+            self._kept[name] = kept = wanted
+        return kept
+
+    def rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
+        """The rows of these numbers of an array, which may be a memory map."""
+        if rows.min() < 0 or rows.max() >= len(array):
+            raise IndexError(f"rows {rows.min()} ... {rows.max()} of an array of {len(array)}")
+        picked = self.take(name, (len(rows), *array.shape[1:]), dtype=torch.uint8)
+        # checked above, for NumPy's own mode "raise" copies twice
+        np.take(array, rows, axis=0, out=picked.numpy(), mode="clip")
+        return picked
+
+
+def normalise(images: Tensor, *, room: Room | None = None) -> Tensor:
     """ImageNet-normalised float32 (B, 3, H, W) of RGB pixels uint8 (B, H, W, 3)."""
     batch, height, width = images.shape[:3]
     # A row of pixels is one long vector: broadcasting over three colours would be slow.
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
     std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
-    rows = images.reshape(batch, height, width * 3).to(mean.dtype, copy=True)
+    rows = (room or Room()).take("images", images.shape, images.device).reshape(batch, height, -1)
+    rows.copy_(images.reshape(rows.shape))
     torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows)
     return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip: int = 0) -> Views:
+def augment(
+    images: Tensor,
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    skip: int = 0,
+    room: Room | None = None,
+) -> Views:
     """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
 
     What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
@@ -106,6 +156,7 @@ def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip:
         recipe: its flip, crop, crop_pad and erasing.
         generator: a CPU generator.
         skip: images of the batch that come before these and are another process's.
+        room: where to put the views; fresh memory if there is none.
     """
     table = torch.rand(skip + len(images), len(_Draw._fields), generator=generator)
     draws = [_Draw(*row) for row in table[skip:].tolist()]
@@ -117,24 +168,33 @@ def augment(images: Tensor, recipe: Recipe, *, generator: torch.Generator, skip:
         if draw.erase < recipe.erasing:
             _erase(view, draw, mean)
     flipped = torch.tensor([draw.flip < recipe.flip for draw in draws], device=images.device)
-    return Views(normalise(views), flipped)
+    return Views(normalise(views, room=room), flipped)
 
 
-def texture_targets(textures: Tensor, flipped: Tensor, *, mirror: Mirror | None) -> Targets:
+def texture_targets(
+    textures: Tensor, flipped: Tensor, *, mirror: Mirror | None, room: Room | None = None
+) -> Targets:
     """Targets for a batch: a mirrored person has the mirrored texture.
 
-    textures: uint8 (B, T, T, 3). flipped: (B,) bool. mirror: of the textures' atlas and size; where
-    it is unknown (None), flipped samples are marked as not to be kept.
+    Args:
+        textures: uint8 (B, T, T, 3).
+        flipped: (B,) bool.
+        mirror: of the textures' atlas and size; where it is unknown (None), flipped samples are
+            marked as not to be kept.
+        room: where to put the targets; fresh memory if there is none.
     """
     texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    sources = list(texels)
     chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
     if mirror is not None and len(chosen):
         mirrored = mirror(texels.index_select(0, chosen))
-        texels = texels.to(mirrored.dtype).index_copy(0, chosen, mirrored)
-    targets = texels.to(torch.float32, copy=True)
-    targets.mul_(1 / 127.5).sub_(1)
+        for i, source in zip(chosen.tolist(), mirrored, strict=True):
+            sources[i] = source
+    targets = (room or Room()).take("textures", textures.shape, textures.device)
+    for target, source in zip(targets, sources, strict=True):  # one by one they stay in the cache
+        torch.sub(source.reshape(target.shape), 127.5, out=target).mul_(1 / 127.5)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
-    return Targets(targets.reshape(textures.shape).permute(0, 3, 1, 2), keep)
+    return Targets(targets.permute(0, 3, 1, 2), keep)
 
 
 def _cropped(images: Tensor, draws: list[_Draw], recipe: Recipe, mean: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ What a file computes begins with pixels: uint8 RGB (N, H, W, 3), normalised insi
 normalises twice or not at all. N is free, H and W are the recipe's. Writing needs the `onnx` extra.
 """
 
+import importlib
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,12 @@ PIXELS = "pixels"  # input: uint8 (N, H, W, 3) RGB
 EMBEDDING = "embedding"  # output of an encoder: float32 (N, D), not normalised
 TEXTURE = "texture"  # output of a generator: float32 (N, 3, T, T) RGB, meant in [-1, 1]
 _OPSET = 18
+
+
+def check_installed() -> None:
+    """Raise ModuleNotFoundError unless what writing needs is installed: the `onnx` extra."""
+    for package in ("onnx", "onnxscript"):
+        importlib.import_module(package)
 
 
 def export_encoder(path: Path, model: SAN, recipe: Recipe) -> None:

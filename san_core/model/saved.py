@@ -9,6 +9,7 @@ from san_core import recipe as recipes
 from san_core.recipe import Recipe
 
 WEIGHTS = "weights.safetensors"
+LAST = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
 RECIPE = "recipe.json"
 FORMAT = 1
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from san_core import recipe as recipes
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build
-from san_core.model.saved import FORMAT, RECIPE, WEIGHTS, describe
+from san_core.model.saved import FORMAT, LAST, RECIPE, WEIGHTS, describe
 from san_core.model.saved import fingerprint as fingerprint
 from san_core.recipe import Recipe
 
@@ -43,7 +43,14 @@ class Loaded:
     facts: dict[str, Any]  # "num_classes" and whatever was given to `save`
 
 
-def save(path: Path, model: SAN, recipe: Recipe, *, facts: Mapping[str, Any]) -> None:
+def save(
+    path: Path,
+    model: SAN,
+    recipe: Recipe,
+    *,
+    facts: Mapping[str, Any],
+    chosen: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write weights, recipe and facts into the directory `path`, which is made if need be.
 
     Args:
@@ -52,12 +59,15 @@ def save(path: Path, model: SAN, recipe: Recipe, *, facts: Mapping[str, Any]) ->
         recipe: what `load` builds the network from.
         facts: JSON-able, such as atlas and seed; no time, host or path, or the bytes would differ
             between equal runs. "num_classes" is added.
+        chosen: the weights that `load` is to find, in the place of the model's, such as the best
+            of a training; the model's are kept beside them, as last.safetensors.
 
-    The recipe's `pretrained` may be a path, the one path that is written.
+    The recipe's `pretrained` may be a path or URI, the one that is written.
     """
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(tensors, path / WEIGHTS)
+    _write_safetensors(model.state_dict(), path / (WEIGHTS if chosen is None else LAST))
+    if chosen is not None:
+        _write_safetensors(chosen, path / WEIGHTS)
     document = {
         "format": FORMAT,
         "recipe": json.loads(recipes.to_json(recipe)),
@@ -75,11 +85,12 @@ def load(path: Path) -> Loaded:
     """
     recipe, facts = describe(path)
     model = build(recipe, num_classes=facts["num_classes"], seed=0)
-    _fill(model, _read_safetensors(path / WEIGHTS), where=str(path / WEIGHTS))
+    where = str(path / WEIGHTS)
+    _fill(model, _read_safetensors(path / WEIGHTS, where=where), where=where)
     return Loaded(model.eval(), recipe, facts)
 
 
-def load_pretrained(model: SAN, source: str) -> None:
+def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
     """Fill the encoder's trunk with ImageNet weights; head, decoder, classifier are untouched.
 
     Args:
@@ -87,17 +98,22 @@ def load_pretrained(model: SAN, source: str) -> None:
         source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
             path of a torchvision state dict, .pth or .safetensors. The classifier fc is left out;
             files from before torch 0.4.1 lack num_batches_tracked, and the model's own stay.
+        name: how errors call the weights, where `source` is a copy of them.
 
     Raises:
         FileNotFoundError: the path does not exist.
         ValueError: the file is of another kind or architecture.
     """
-    tensors = _imagenet(model.encoder.arch) if source == "imagenet" else _read_tensors(Path(source))
+    where = f"pretrained weights {name or source}"
+    if source == "imagenet":
+        tensors = _imagenet(model.encoder.arch)
+    else:
+        tensors = _read_tensors(Path(source), where=where)
     trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
     own = model.encoder.state_dict()
     head = {name: t for name, t in own.items() if name.startswith("head.")}
     counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}
-    _fill(model.encoder, {**counters, **trunk, **head}, where=f"pretrained weights {source}")
+    _fill(model.encoder, {**counters, **trunk, **head}, where=where)
 
 
 def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> list[str]:
@@ -127,26 +143,31 @@ def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> li
     return own
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    safetensors.torch.save_file(whole, path)
+
+
+def _read_safetensors(path: Path, *, where: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise ValueError(f"{where}: not a whole safetensors file: {error}") from error
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, *, where: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(f"pretrained weights {path} do not exist")
+        raise FileNotFoundError(f"{where} do not exist")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, where=where)
     if path.suffix != ".pth":
-        raise ValueError(f"pretrained weights {path}: must be a .pth or .safetensors file")
+        raise ValueError(f"{where}: must be a .pth or .safetensors file")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise ValueError(f"pretrained weights {path} cannot be read: {error}") from error
+        raise ValueError(f"{where} cannot be read: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ValueError(f"pretrained weights {path}: must be a state dict, names to tensors")
+        raise ValueError(f"{where}: must be a state dict, names to tensors")
     return tensors
 
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from san_core import objective
-from san_core.data.augmentation import Mirror, Targets, augment, normalise, texture_targets
+from san_core.data.augmentation import Mirror, Room, Targets, augment, normalise, texture_targets
 from san_core.data.cache import File, cache_images, cache_textures
 from san_core.distributed import ALONE
 from san_core.model.encoder import channels_last
@@ -33,6 +33,8 @@ from san_core.synthesis.atlas import mirror_matrix
 from san_core.textures import generate
 from tests.benchmarks import official
 from tests.benchmarks.figure import Figure
+from tests.benchmarks.resume import killed_thrice
+from tests.tiny import run_all
 
 ROUNDS = 5  # of steps and of inference, which take seconds
 DATA_ROUNDS = 25
@@ -71,6 +73,9 @@ def figures() -> Iterator[Figure]:
         yield Figure("training.infer_largest_difference", _difference(folder), "levels of 255")
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak(name), "MiB")
+    with tempfile.TemporaryDirectory() as name:
+        equal = killed_thrice(run_all(Path(name, "tiny")), Path(name))
+        yield Figure("training.resume_bit_identical", float(equal), "1 if so")
 
 
 def _ratio(name: str, above: float, below: float) -> Figure:
@@ -161,14 +166,15 @@ def _data(folder: Path, words: str, *, device: bool = False) -> Work:
     textures = cache_textures(folder / f"textures-{texels}.npy", files, count=READ, size=texels)
     mirror = Mirror.of(mirror_matrix(texels), "cpu")
     rows = np.random.default_rng(0).permutation(READ)
-    generator = torch.Generator().manual_seed(0)
+    generator, room = torch.Generator().manual_seed(0), Room()
 
     if device:
         return lambda: (images[rows], textures[rows])
 
     def work() -> None:
-        views = augment(torch.from_numpy(images[rows]), settings, generator=generator)
-        texture_targets(torch.from_numpy(textures[rows]), views.flipped, mirror=mirror)
+        views = augment(room.rows("pixels", images, rows), settings, generator=generator, room=room)
+        texels = room.rows("texels", textures, rows)
+        texture_targets(texels, views.flipped, mirror=mirror, room=room)
 
     return work
 

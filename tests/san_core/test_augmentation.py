@@ -11,6 +11,7 @@ from san_core.data.augmentation import (
     IMAGENET_STD,
     MEAN_COLOUR,
     Mirror,
+    Room,
     augment,
     normalise,
     texture_targets,
@@ -233,3 +234,38 @@ def test_normalising_leaves_the_pixels_alone():
     before = images.clone()
     normalise(images)
     assert torch.equal(images, before)
+
+
+def test_room_gives_the_same_memory_for_the_same_shape():
+    room = Room()
+    first = room.take("images", (2, 3))
+    assert room.take("images", (2, 3)).data_ptr() == first.data_ptr()
+    assert room.take("textures", (2, 3)).data_ptr() != first.data_ptr()
+    assert room.take("images", (2, 3), dtype=torch.uint8).dtype == torch.uint8
+
+
+def test_room_picks_rows_and_refuses_those_that_are_none():
+    array = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    rows = np.array([3, 0, 3])
+    picked = Room().rows("pixels", array, rows)
+    np.testing.assert_array_equal(picked.numpy(), array[rows])
+    with pytest.raises(IndexError, match=r"rows 0 \.\.\. 4 of an array of 4"):
+        Room().rows("pixels", array, np.array([0, 4]))
+
+
+def test_batches_written_into_one_room_are_those_of_fresh_memory():
+    settings = recipe("demo")
+    draw = np.random.default_rng(0)
+    room = Room()
+    for seed in range(3):
+        images = torch.from_numpy(draw.integers(0, 256, (4, 64, 32, 3), np.uint8))
+        made = [
+            augment(images, settings, generator=torch.Generator().manual_seed(seed), room=where)
+            for where in (room, None)
+        ]
+        assert torch.equal(made[0].images, made[1].images)
+        targets = [
+            texture_targets(images[:, :32], made[0].flipped, mirror=None, room=where)
+            for where in (room, None)
+        ]
+        assert torch.equal(targets[0].textures, targets[1].textures)

@@ -60,7 +60,7 @@ def test_a_directory_without_weights_has_no_fingerprint(tmp_path):
 def test_truncated_weights_are_refused(saved):
     path = saved / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"weights.safetensors: not a whole safetensors file"):
         weights.load(saved)
 
 

@@ -1,0 +1,67 @@
+"""Whether training killed three times ends with the bytes of a training nobody disturbed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from components.__main__ import main
+from components.code import ROOT
+from tests.tiny import Tiny, changed, elsewhere, files, words
+
+EPOCHS = 30
+KILLED_AFTER = (3, 14, 27)  # epochs: early, in the middle, nearly done
+OVERRIDES = f"epochs={EPOCHS} identities_per_batch=4 images_per_identity=2 checkpoint_every=2"
+
+
+def killed_thrice(tiny: Tiny, folder: Path) -> bool:
+    """Train undisturbed, and killed after each of KILLED_AFTER; whether the models are equal.
+
+    Raises:
+        RuntimeError: a training was not killed when it was to be, or did not go on.
+    """
+
+    def command(name: str) -> list[str]:
+        line = elsewhere(words("train_san", tiny), folder / name)
+        return changed(line, overrides=OVERRIDES, checkpoint=str(folder / f"{name}-state"))
+
+    if main(command("undisturbed")) != 0:
+        raise RuntimeError("the undisturbed training failed")
+    for epoch in KILLED_AFTER:
+        _killed(command("killed"), lambda line, n=epoch: f"epoch {n}/{EPOCHS}" in line)
+    ended = _start(command("killed"))
+    _, log = ended.communicate(timeout=300)
+    if ended.returncode != 0 or "going on after epoch" not in log:
+        raise RuntimeError(f"the killed training did not go on: {log}")
+    return files(folder / "killed" / "model") == files(folder / "undisturbed" / "model")
+
+
+def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "components", *command],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def _killed(command: Sequence[str], is_time: Callable[[str], bool]) -> None:
+    process = _start(command)
+    assert process.stderr is not None
+    _wait(process.stderr, is_time)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    if process.returncode != -signal.SIGKILL:
+        raise RuntimeError(f"training ended with {process.returncode} before it was killed")
+
+
+def _wait(lines: Iterator[str], is_time: Callable[[str], bool]) -> None:
+    for line in lines:
+        if is_time(line):
+            return
+        if re.match(r"train_san: ", line):
+            raise RuntimeError(line)

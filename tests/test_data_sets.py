@@ -284,7 +284,8 @@ def test_the_authors_folder_is_taken_as_it_is(tmp_path):
         (root / "texture_cuhk03_labeled" / name).write_bytes(encode_png(texture))
     assert prepare(tmp_path, "cuhk03", root) == 0
     command = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--textures", f"{tmp_path}/sealed"]
-    for source in (root, root / "texture_cuhk03_labeled"):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", root, "texture_cuhk03_labeled")
+    for source in (root, root / "texture_cuhk03_labeled", packed):
         destination = ["--destination", f"{tmp_path}/kept", "--source", str(source)]
         assert main([*command, *destination]) == 0
         sealed = read_manifest(tmp_path / "sealed")

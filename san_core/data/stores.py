@@ -38,6 +38,9 @@ class Store(Protocol):
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
 
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+
     def path(self, name: str) -> Path | None:
         """Where a file lies on this machine by itself; None inside an archive."""
 
@@ -70,6 +73,10 @@ class Folder:
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
         return os.path.isfile(self._at(name))  # noqa: PTH113 - no Path for every image
+
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+        return Path(self._at(name)).is_dir()
 
     def path(self, name: str) -> Path | None:
         """Where the file lies by itself."""
@@ -156,6 +163,10 @@ class Zip:
         """Whether there is a file of that name."""
         return name in self._infos
 
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+        return self._index.entries(name) is not None
+
     def path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""
         return None
@@ -211,6 +222,10 @@ class Tar:
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
         return name in self._ranges
+
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+        return self._index.entries(name) is not None
 
     def path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""

@@ -77,7 +77,7 @@ class Tree:
 
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
-        return self._store.entries(self._inside(name)) is not None
+        return self._store.is_folder(self._inside(name))
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -171,7 +171,7 @@ def _is_mark(name: str) -> bool:
 
 @contextmanager
 def local_source(source: str) -> Iterator[Path]:
-    """The folder of a source that may be in a bucket; then a copy, until the block ends.
+    """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -181,8 +181,22 @@ def local_source(source: str) -> Iterator[Path]:
         yield local_path(source) if source else Path()
         return
     with TemporaryDirectory() as folder:
-        storage = open_storage(source)
-        listed = _listed(storage)
-        log.info("fetching %d files from %s", len(listed), storage.uri)
+        single = single_object(source)
+        parent, _, name = source.rstrip("/").rpartition("/")
+        storage = open_storage(parent if single else source)
+        listed = [single] if single else _listed(storage)
+        log.info("fetching %d files from %s", len(listed), source)
         _download(storage, listed, Path(folder))
-        yield Path(folder)
+        yield Path(folder, name) if single else Path(folder)
+
+
+def single_object(uri: str) -> Stat | None:
+    """The object of a URI that names one, such as an archive; None for a folder of objects.
+
+    Raises:
+        OSError: the bucket cannot be looked into.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    if not PurePosixPath(name).suffix or parent.endswith("/"):
+        return None  # the suffix saves a look into the bucket for what is surely a folder
+    return open_storage(parent).stat(name)

@@ -27,7 +27,7 @@ from components.interruption import Terminated
 from components.ir import PLACEHOLDER, Task, suggestion, tasks
 from components.machine import cores
 from components.processes import SECONDS_BETWEEN_LOOKS, Process, Screen, stop
-from components.storage import is_remote, open_storage
+from components.sources import SOURCES, versions
 
 # Beside its own name, what an artifact of these types is called, so that a browser opens it.
 FILE_NAMES = {"system.HTML": "report.html", "system.Metrics": "metrics.json"}
@@ -156,7 +156,7 @@ class _Run:
         content = {
             "words": _without(task.words, "--checkpoint"),
             "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
-            "source": _listing(task.parameters.get("source")),
+            "sources": [versions(task.parameters.get(name)) for name in SOURCES],
             "env": task.env,
             "code": fingerprint(_module(task), self.root),
             "inputs": {
@@ -292,18 +292,6 @@ def _without(words: Sequence[str], flag: str) -> list[str]:
         for before, word in zip(["", *words], words, strict=False)
         if flag not in (before, word)
     ]
-
-
-def _listing(source: str | None) -> list[tuple[str, int, int | str]]:
-    """Name, size and version of what is in a person's own folder or bucket, which may change."""
-    if source and is_remote(source):
-        return [(s.name, s.size, s.version) for s in open_storage(source).list()]
-    if not source or not Path(source).is_dir():
-        return []
-    walk = os.walk(source, followlinks=True)
-    files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
-    stats = [(str(path.relative_to(source)), path.stat()) for path in files if path.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _figure(named: tuple[str, float | int | str | bool]) -> str:

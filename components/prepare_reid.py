@@ -1,17 +1,16 @@
 """Bring a person re-identification data set into the one image format."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from components.outputs import finished
 from components.step import Output
 
 if TYPE_CHECKING:
-    from san_core.data.records import Listed
-    from san_core.shard import Item
-    from san_core.synthesis.dataset import ReidSpec
+    from san_core.data.prepare import Written
+    from san_core.data.records import Problem, Published
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +19,9 @@ def prepare_reid(
     reid: Annotated[Path, Output("Dataset")],
     dataset: str = "synthetic",
     source: str = "",
+    target: str = "",
+    target_source: str = "",
+    skip_bad: bool = False,
     difficulty: str = "normal",
     identities: int = 300,
     cameras: int = 6,
@@ -29,11 +31,17 @@ def prepare_reid(
 ) -> None:
     """Bring a person re-identification data set into the one image format.
 
+    With a target, the set holds the training images of one data set and the test images of another.
+
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone
-        dataset: what to prepare: synthetic, market1501 for a folder in that layout, or images for
-            a folder of photographs without identities, to generate textures of
-        source: folder or URI of the data set; not used for synthetic
+        dataset: what to prepare: synthetic, market1501, cuhk03, msmt17, partial, csv, folders or
+            images; options follow a colon, such as cuhk03:detected,classic=7
+        source: folder, .zip, .tar or URI of the data set; not used for synthetic
+        target: the data set to test on, named as dataset is; empty for dataset itself
+        target_source: folder, .zip, .tar or URI of the target
+        skip_bad: whether to leave out damaged images, duplicates and the like, and list them in the
+            manifest, instead of refusing the data set
         difficulty: how hard synthetic people are to tell apart: easy, normal or hard
         identities: number of synthetic people; a third of them is held out for testing
         cameras: number of synthetic cameras
@@ -43,72 +51,72 @@ def prepare_reid(
     """
     from dataclasses import asdict
 
-    from components.artifacts import local_source
-    from san_core.data.records import summary, summary_text
-    from san_core.imageset import ImageSet, write
+    from components.data_sets import Reader, named
+    from san_core.data.prepare import write_set
+    from san_core.data.records import ProblemsError
+    from san_core.data.sources import SYNTHETIC
     from san_core.synthesis.dataset import ReidSpec
 
-    if dataset not in ("synthetic", "market1501", "images"):
-        raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501, images")
-    provenance: dict[str, object] = {"made_by": "prepare_reid", "dataset": dataset}
-    if dataset == "synthetic":
-        if source:
-            log.warning("the source %s is not used: the data set is synthetic", source)
+    learned, tested = named(dataset, source, target, target_source)
+    provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
+    spec = None
+    if SYNTHETIC in (learned.key, tested.key):
         if identities < 3:
             raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
         spec = ReidSpec(
             seed=seed,
-            train_identities=identities - identities // 3,
-            test_identities=identities // 3,
+            train_identities=identities - identities // 3 if learned.key == SYNTHETIC else 0,
+            test_identities=identities // 3 if tested.key == SYNTHETIC else 0,
             cameras=cameras,
             shots=shots,
             image_size=(image_height, image_height // 2),
             difficulty=difficulty,
         )
         provenance["spec"] = asdict(spec)
-        total = identities * cameras * shots
-        with finished(reid) as folder:
-            write(folder, _synthetic(spec), total=total, provenance=provenance)
-    else:
-        if not source:
-            raise ValueError(f"dataset {dataset} needs --source, the folder it is in")
-        with local_source(source) as place, finished(reid) as folder:
-            listed = _listed(dataset, place)
-            write(folder, _read(listed), total=len(listed), provenance=provenance)
-    for line in summary_text(summary(ImageSet.open(reid).records)).splitlines():
+    with Reader(spec) as reader:
+        if target:
+            made = reader.between(learned, source, tested, target_source)
+            provenance |= {"target": target, "target_pids_follow": made.highest}
+        else:
+            made = reader.part(learned, source)
+        try:
+            with finished(reid) as folder:
+                written = write_set(
+                    folder,
+                    made.items,
+                    reader.problems,
+                    provenance=provenance,
+                    protocol=made.protocol,
+                    skip_bad=skip_bad,
+                )
+        except ProblemsError as error:
+            _list(error.problems)
+            raise ValueError(f"{error}; repair them, or leave them out with --skip-bad") from error
+    if reader.problems:
+        log.warning("left out: %s", ProblemsError(reader.problems))
+        _list(reader.problems)
+    _tell(written, made.published)
+
+
+def _list(problems: "list[Problem]") -> None:
+    """Name every problem, where one line could not name them all."""
+    if len(problems) > 1:
+        for problem in problems:
+            log.warning("%s: %s", problem.kind, problem)
+
+
+def _tell(written: "Written", published: "Mapping[str, Published]") -> None:
+    """Print the familiar table, and how it differs from the published one."""
+    from san_core.data.records import differences, summary_text
+
+    for line in summary_text(written.counts).splitlines():
         log.info("%s", line)
-
-
-def _synthetic(spec: "ReidSpec") -> "Iterator[Item]":
-    """Pictures of people who do not exist, by cameras that do not either."""
-    from components.machine import cores
-    from components.progress import progress
-    from san_core.shard import Item
-    from san_core.synthesis.dataset import over_identities, reid_identity
-
-    people = over_identities(reid_identity, spec, processes=cores())
-    total = spec.train_identities + spec.test_identities
-    for person in progress(people, total=total, unit="identities"):
-        for shot in person.shots:
-            yield Item(shot.name, shot.data, shot.pid, shot.camid, shot.split, shot.fields)
-
-
-def _listed(dataset: str, folder: Path) -> "list[Listed]":
-    """What the data set in a folder consists of."""
-    from san_core.data import images, market1501
-
-    if dataset == "market1501":
-        return market1501.listing(folder)
-    return images.listing(folder)
-
-
-def _read(listed: "Sequence[Listed]") -> "Iterator[Item]":
-    """The images of a listing, each decoded once so that no damaged one goes further."""
-    from components.progress import progress
-    from san_core.pixels import decode
-    from san_core.shard import Item
-
-    for image in progress(listed, total=len(listed), unit="images"):
-        data = image.read()
-        decode(data, name=image.name)
-        yield Item(image.name, data, image.pid, image.camid, image.split)
+    lines = differences(written.counts, published)
+    for line in lines:
+        log.warning("not as published: %s", line)
+    if published and not lines:
+        log.info("all counts are those that were published")
+    if written.protocol == "camera-free":
+        log.info("no cameras are known: queries are judged camera-free, against the whole gallery")
+    elif written.protocol == "single-gallery-shot":
+        log.info("its protocol is --protocol single-gallery-shot of evaluate")

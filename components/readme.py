@@ -88,6 +88,41 @@ def textures() -> str:
     return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
+def datasets() -> str:
+    """What data sets can be read, and how: Markdown."""
+    from san_core.data.sources import SOURCES
+
+    rows = ["| `--dataset` | what it is | options |", "|---|---|---|"]
+    rows.append("| `synthetic` | people who do not exist, rendered; needs no source | – |")
+    for key, source in SOURCES.items():
+        options = [
+            f"`{name}`: {text}" if not text.startswith(f"{name}=") else _code_until_colon(text)
+            for name, text in source.options.items()
+        ]
+        rows.append(f"| `{key}` | {source.text} | {'<br>'.join(options) or '–'} |")
+    return "\n".join(rows)
+
+
+def _code_until_colon(text: str) -> str:
+    words, _, rest = text.partition(":")
+    return f"`{words}`:{rest}"
+
+
+def preparing() -> str:
+    """What preparing a data set was measured to take: Markdown, from tests/results."""
+    value, where = _measured("datasets")
+    seen = {
+        "CPU time": f"{value['datasets.prepare_cpu_seconds']:.2f} s",
+        "CPU time over that of copying the files (`shutil.copytree`)": (
+            f"{value['datasets.prepare_vs_copy']:.1f}"
+        ),
+        "memory for 130,000 images": f"{value['datasets.memory_130000_mib']:.0f} MiB",
+    }
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    what = "prepare 10,000 JPEGs of 64x128, every image decoded"
+    return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
+
+
 def _measured(group: str) -> tuple[dict[str, float], str]:
     """The figures of a group by name, and what they were measured on and when."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
@@ -153,6 +188,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "textures": textures,
     "ranking": ranking,
+    "datasets": datasets,
+    "preparing": preparing,
 }
 
 

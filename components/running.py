@@ -27,6 +27,7 @@ from components import artifacts, outputs
 from components.code import ROOT
 from components.interruption import FirstFailed, Terminated
 from components.ranks import check_alone, is_first, local_rank
+from components.sources import SOURCES
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote
 
@@ -86,7 +87,7 @@ def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | No
                 values[p.name] = _passed_artifact(executor_input, p.name)
     outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
-    read += [values[p.name] for p in declared if p.name == "source" and values[p.name]]
+    read += [values[p.name] for p in declared if p.name in SOURCES and values[p.name]]
     for p in outgoing:
         _check_output(values[p.name], read, is_file=_is_file(p))
     for p in declared:

@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.outputs import finished
@@ -13,6 +14,7 @@ from components.step import Input, Output
 if TYPE_CHECKING:
     from components.storage import Storage
     from components.texture_store import Finished
+    from san_core.data.tree import Tree
     from san_core.shard import Record
     from san_core.texture_set import Unit
 
@@ -46,7 +48,7 @@ def seal_textures(
         split: which images have a texture, as given to generate_textures
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
-        source: folder or URI of ready-made textures to pack instead of generated ones
+        source: folder, .zip, .tar or URI of ready-made textures to pack instead of generated ones
         prune: whether to delete shards that the manifest does not name; not while workers run
         verify: how shards are checked before they are believed: none, size or sha256
     """
@@ -55,6 +57,7 @@ def seal_textures(
     from components.storage import open_storage
     from components.texture_store import finished_units
     from components.texture_store import prune as prune_shards
+    from san_core.data.tree import open_tree
     from san_core.imageset import manifest, manifest_bytes
     from san_core.texture_set import TextureSettings, units
 
@@ -64,8 +67,12 @@ def seal_textures(
         )
     with open_index(dataset) as images:
         records = images.of_split(split)
-    with local_source(source) as folder:
-        made = _described_by(generator) if generator else _found_in(folder, records)
+    with ExitStack() as opened:
+        if generator:
+            made = _described_by(generator)
+        else:
+            place = opened.enter_context(local_source(source))
+            made = _found_in(opened.enter_context(open_tree(place)), records)
         settings = TextureSettings(
             source=made.sha256,
             dataset=identity(dataset),
@@ -77,8 +84,8 @@ def seal_textures(
         storage = open_storage(destination, settings.folder)
         work = units(records, shard_size)
         done = finished_units(storage, range(len(work)), verify=verify)
-        if made.files:
-            done |= _pack([unit for unit in work if unit.number not in done], made.files, storage)
+        if made.ready:
+            done |= _pack([unit for unit in work if unit.number not in done], made.ready, storage)
     _check_complete(work, done, where=storage.uri)
     content = manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
@@ -94,13 +101,20 @@ def seal_textures(
         log.info("deleted %d files the manifest does not name", prune_shards(storage, done))
 
 
+class _Ready(NamedTuple):
+    """Ready-made textures: the file of each image, by its name, and what gives a file's bytes."""
+
+    files: Mapping[str, str]
+    read: Callable[[str], bytes]
+
+
 class _Made(NamedTuple):
-    """What textures come from: a generator's weights, or ready-made files by image name."""
+    """What textures come from: a generator's weights, or ready-made files."""
 
     sha256: str
     texture_size: int
     atlas: str | None
-    files: Mapping[str, Path]
+    ready: _Ready | None
 
 
 def _described_by(generator: Path) -> _Made:
@@ -108,83 +122,81 @@ def _described_by(generator: Path) -> _Made:
     from san_core.model.saved import describe, fingerprint
 
     recipe, facts = describe(generator)
-    return _Made(fingerprint(generator), recipe.texture_size, facts.get("atlas"), {})
+    return _Made(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
 
 
-def _found_in(folder: Path, records: "Sequence[Record]") -> _Made:
+def _found_in(tree: "Tree", records: "Sequence[Record]") -> _Made:
     """Ready-made textures, matched to the images by file name without its suffix.
 
     Raises:
-        FileNotFoundError: there is no such folder, or images have no texture in it.
+        FileNotFoundError: images have no texture there.
         ValueError: two files match one image, or they are not all squares of one size.
     """
     from san_core.pixels import decode
     from san_core.shard import canonical_json, sha256
 
-    files = _matched(folder, records)
+    files = _matched(tree, records)
     digests: dict[str, str] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
-    for name, path in files.items():
-        data = path.read_bytes()
+    for name, file in files.items():
+        data = tree.read(file)
         digests[name] = sha256(data)
-        rows, columns = decode(data, name=str(path)).shape[:2]
-        shapes.setdefault((rows, columns), []).append(path.name)
+        rows, columns = decode(data, name=f"{tree.place}/{file}").shape[:2]
+        shapes.setdefault((rows, columns), []).append(PurePosixPath(file).name)
     (rows, columns), *others = sorted(shapes, key=lambda shape: -len(shapes[shape]))
     if others:
         odd = "; ".join(f"{w}x{h}: {_some(shapes[h, w])}" for h, w in others)
         raise ValueError(
-            f"{folder}: textures must be of one size; most are {columns}x{rows}, but {odd}"
+            f"{tree.place}: textures must be of one size; most are {columns}x{rows}, but {odd}"
         )
     if rows != columns:
-        raise ValueError(f"{folder}: textures must be square, these are {columns}x{rows}")
-    return _Made(sha256(canonical_json(digests)), rows, None, files)
+        raise ValueError(f"{tree.place}: textures must be square, these are {columns}x{rows}")
+    return _Made(sha256(canonical_json(digests)), rows, None, _Ready(files, tree.read))
 
 
-def _matched(folder: Path, records: "Sequence[Record]") -> dict[str, Path]:
+def _matched(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
     """The picture of each image: that of its path without suffix, else that of its bare name.
 
     Raises:
-        FileNotFoundError: there is no such folder, or images have no texture in it.
+        FileNotFoundError: images have no texture there.
         ValueError: pictures have one name, or images one picture.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of textures")
-    pictures = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
-    by_path = {path.relative_to(folder).with_suffix(""): path for path in pictures}
-    by_stem: dict[str, list[Path]] = {}
-    for path in pictures:
-        by_stem.setdefault(path.stem, []).append(path)
-    files: dict[str, Path] = {}
+    pictures = [name for name in tree.walk() if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    by_path = {PurePosixPath(name).with_suffix(""): name for name in pictures}
+    by_stem: dict[str, list[str]] = {}
+    for name in pictures:
+        by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
+    files: dict[str, str] = {}
     missing = []
     for record in records:
-        name = Path(record.name)
-        exact = by_path.get(name.with_suffix(""))
-        found = [exact] if exact else by_stem.get(name.stem, [])
+        image = PurePosixPath(record.name)
+        exact = by_path.get(image.with_suffix(""))
+        found = [exact] if exact else by_stem.get(image.stem, [])
         if len(found) > 1:
-            raise ValueError(f"{found[0]} and {found[1]} are textures of one name")
+            raise ValueError(f"{tree.place}: {found[0]} and {found[1]} are textures of one name")
         if found:
             files[record.name] = found[0]
         else:
             missing.append(record.name)
     if missing:
         raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(records)} images have no texture there:"
+            f"{tree.place}: {len(missing)} of {len(records)} images have no texture there:"
             f" {_some(missing)}"
         )
     _check_apart(files)
     return files
 
 
-def _check_apart(files: Mapping[str, Path]) -> None:
+def _check_apart(files: Mapping[str, str]) -> None:
     """Each picture belongs to one image.
 
     Raises:
         ValueError: two images of one bare name share a picture.
     """
-    owner: dict[Path, str] = {}
-    for name, path in files.items():
-        if (other := owner.setdefault(path, name)) != name:
-            raise ValueError(f"{path} would be the texture of both {other} and {name}")
+    owner: dict[str, str] = {}
+    for name, file in files.items():
+        if (other := owner.setdefault(file, name)) != name:
+            raise ValueError(f"{file} would be the texture of both {other} and {name}")
 
 
 def _some(names: "Sequence[str]") -> str:
@@ -196,9 +208,7 @@ def _some(names: "Sequence[str]") -> str:
     return ", ".join(names[:10]) + f" and {len(names) - 10} more, listed above"
 
 
-def _pack(
-    work: "Sequence[Unit]", files: Mapping[str, Path], storage: "Storage"
-) -> "dict[int, Finished]":
+def _pack(work: "Sequence[Unit]", ready: _Ready, storage: "Storage") -> "dict[int, Finished]":
     """Pack ready-made textures into the shards of some units; returns these, finished."""
     from tempfile import TemporaryDirectory
 
@@ -212,7 +222,7 @@ def _pack(
     with TemporaryDirectory() as room:
         for unit in progress(work, total=len(work), unit="shards"):
             items = (
-                texture_item(record, encode_png(decode(files[record.name].read_bytes())))
+                texture_item(record, encode_png(decode(ready.read(ready.files[record.name]))))
                 for record in unit.records
             )
             shard = pack(items, Path(room, "shard.tar"), unit.number, total=unit.total)

@@ -19,19 +19,21 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from san_core.pixels import contact_sheet, decode, encode_png
 from san_core.shard import (
     MAX_SHARD,
     Item,
     Record,
+    Shard,
     canonical_json,
     number_of_shards,
+    numbered,
     pack,
     records_of,
     sha256,
@@ -65,21 +67,24 @@ def manifest(
     """
     shards = []
     names: Counter[str] = Counter()
-    splits: dict[str, list[Mapping[str, Any]]] = {}
+    splits: dict[str, _Split] = {}
     for name, data in sidecars.items():
         shards.append(shard_entry(name, data))
         for image in json.loads(data)["images"]:
             names[image["name"]] += 1
-            splits.setdefault(image["split"], []).append(image)
+            split = splits.setdefault(image["split"], _Split(0, {None}, {None}))
+            splits[image["split"]] = split._replace(images=split.images + 1)
+            split.people.add(image["pid"])
+            split.cameras.add(image["camid"])
     if repeated := [name for name, n in names.items() if n > 1]:
         raise ValueError(f"{len(repeated)} image names occur twice, such as {min(repeated)!r}")
     counts = {
-        split: {
-            "images": len(images),
-            "identities": len({i["pid"] for i in images if i["pid"] is not None}),
-            "cameras": len({i["camid"] for i in images if i["camid"] is not None}),
+        name: {
+            "images": split.images,
+            "identities": len(split.people) - 1,  # None is among them
+            "cameras": len(split.cameras) - 1,
         }
-        for split, images in sorted(splits.items())
+        for name, split in sorted(splits.items())
     }
     content = sha256(canonical_json([shard["sidecar_sha256"] for shard in shards]))
     return {
@@ -93,6 +98,14 @@ def manifest(
     }
 
 
+class _Split(NamedTuple):
+    """What is counted of a split."""
+
+    images: int
+    people: set[int | None]
+    cameras: set[int | None]
+
+
 def manifest_bytes(content: Mapping[str, Any]) -> bytes:
     """The bytes of manifest.json, indented for people; equal content gives equal bytes."""
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -103,8 +116,8 @@ def write(
     path: Path,
     items: Iterable[Item],
     *,
-    total: int,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    total: int | None = None,
     shard_size: int = MAX_SHARD,
     preview: tuple[int, int] | None = (128, 64),
 ) -> dict[str, Any]:
@@ -113,38 +126,54 @@ def write(
     Args:
         path: the folder, made if need be.
         items: the images, in the order they are kept.
-        total: how many there will be, since shard names carry the number of shards.
-        provenance: as in `manifest`.
+        provenance: as in `manifest`; or a function that makes it when all images have been taken.
+        total: how many there will be, if that is known and to be checked.
         shard_size: images per shard, at most MAX_SHARD.
         preview: rows and columns of a picture in the contact sheets; None makes no sheets.
 
     Raises:
-        ValueError: there are not `total` images, or one cannot be packed.
+        ValueError: there are no images or not `total`, or one cannot be packed.
     """
-    n_shards = number_of_shards(total, shard_size)
+    number_of_shards(1 if total is None else total, shard_size)
     (path / "shards").mkdir(parents=True, exist_ok=True)
-    sidecars = {}
-    stream = iter(items)
-    for number in range(n_shards):
-        chunk = list(islice(stream, shard_size))
-        expected = min(shard_size, total - number * shard_size)
-        if len(chunk) != expected:
-            got = number * shard_size + len(chunk)
-            raise ValueError(f"{total} images were announced, but there are only {got}")
-        shard = pack(chunk, path / "shards" / "unfinished.tar", number, total=n_shards)
-        shard.tar.rename(path / shard.tar_name)
-        (path / shard.sidecar_name).write_bytes(shard.sidecar)
-        sidecars[shard.sidecar_name] = shard.sidecar
+    packed: list[Shard] = []
+    for number, chunk in enumerate(_chunks(items, shard_size, total=total)):
+        place = path / "shards" / f"{number}.unfinished"
+        packed.append(pack(chunk, place, number, total=0))
         if preview:
             (path / "preview").mkdir(exist_ok=True)
             shown = [chunk[i].data for i in previewed(len(chunk))]
             sheet = preview_sheet(shown, cell=preview)
             (path / preview_name(number)).write_bytes(sheet)
-    if next(stream, None) is not None:
-        raise ValueError(f"{total} images were announced, but there are more")
-    content = manifest(sidecars, provenance=provenance)
+    if not packed:
+        raise ValueError("an image set needs at least one image")
+    sidecars = {}
+    for number in range(len(packed)):
+        shard = packed[number] = numbered(packed[number], number, total=len(packed))
+        shard.tar.rename(path / shard.tar_name)
+        (path / shard.sidecar_name).write_bytes(shard.sidecar)
+        sidecars[shard.sidecar_name] = shard.sidecar
+    made = provenance() if callable(provenance) else provenance
+    content = manifest(sidecars, provenance=made)
     (path / "manifest.json").write_bytes(manifest_bytes(content))
     return content
+
+
+def _chunks(items: Iterable[Item], size: int, *, total: int | None) -> Iterator[list[Item]]:
+    """The images of each shard.
+
+    Raises:
+        ValueError: there are not as many as announced.
+    """
+    stream = iter(items)
+    count = 0
+    while chunk := list(islice(stream, size)):
+        count += len(chunk)
+        if total is not None and count > total:
+            raise ValueError(f"{total} images were announced, but there are more")
+        yield chunk
+    if total is not None and count < total:
+        raise ValueError(f"{total} images were announced, but there are only {count}")
 
 
 def preview_name(number: int) -> str:

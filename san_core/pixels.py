@@ -6,6 +6,8 @@ and training, texture generation, feature extraction and reports all use it.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +27,30 @@ def decode(data: bytes, *, name: str = "image") -> Pixels:
     Raises:
         ValueError: the bytes are not a whole image.
     """
+    with _opened(data, name) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def check_whole(data: bytes, *, name: str = "image") -> None:
+    """Decode a JPEG or PNG file to its last pixel, and keep nothing; arguments as of `decode`.
+
+    Raises:
+        ValueError: the bytes are not a whole image.
+    """
+    with _opened(data, name) as image:
+        image.load()
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """An image to be decoded in the block, whose errors are those of its file.
+
+    Raises:
+        ValueError: the bytes are not a whole image.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            yield image
     except UnidentifiedImageError as error:
         raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG") from error
     except (OSError, SyntaxError) as error:

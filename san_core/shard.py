@@ -8,7 +8,6 @@ name is that of its content.
 """
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 MAX_SHARD = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
-_AT_ONCE = 1 << 20  # bytes: an image is written in one call
+_SHORT, _DIGITS = 100, 11  # bytes of a name, and digits of a size, in the header of a tar
+_AT_ONCE = 1 << 18  # bytes that are gathered before they are written
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 
 
@@ -86,47 +86,76 @@ def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard
             an unknown split.
     """
     images = []
-    with path.open("wb") as file:
+    with path.open("wb", buffering=_AT_ONCE) as file:
         content = _Hashed(file)
-        with tarfile.TarFile(
-            fileobj=content, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=_AT_ONCE
-        ) as tar:
-            for item in items:
-                _check_item(item)
-                images.append(_described(item, content.tell() + _TAR_BLOCK))
-                info = tarfile.TarInfo(item.name)
-                info.size = len(item.data)
-                try:
-                    tar.addfile(info, io.BytesIO(item.data))
-                except ValueError as error:
-                    raise ValueError(f"image {item.name!r}: {error}") from error
-        size, digest = content.tell(), content.hexdigest()
+        for item in items:
+            _check_item(item)
+            images.append(_described(item, content.size + _TAR_BLOCK))
+            content.write(_header(item))
+            content.write(item.data)
+            content.write(bytes(-len(item.data) % _TAR_BLOCK))
+        content.write(bytes(2 * _TAR_BLOCK))  # the end of an archive, filled up as tar does it
+        content.write(bytes(-content.size % tarfile.RECORDSIZE))
+        size, digest = content.size, content.hexdigest()
     if not 1 <= len(images) <= MAX_SHARD:
         raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {len(images)}")
-    stem = f"shards/{number:05d}-of-{total:05d}.{digest[:12]}"
+    stem = _stem(digest, number, total)
     sidecar = {"tar": f"{stem}.tar", "size": size, "sha256": digest, "images": images}
     return Shard(f"{stem}.tar", path, size, digest, f"{stem}.json", canonical_json(sidecar))
 
 
-class _Hashed(io.RawIOBase):
+def _stem(digest: str, number: int, total: int) -> str:
+    return f"shards/{number:05d}-of-{total:05d}.{digest[:12]}"
+
+
+def numbered(shard: Shard, number: int, *, total: int) -> Shard:
+    """A packed shard under the name it has as `number` of `total`; its tar stays where it is."""
+    stem = _stem(shard.sha256, number, total)
+    # In canonical JSON, "tar" is the last of a sidecar's keys.
+    images, found, _ = shard.sidecar.rpartition(f'"tar":"{shard.tar_name}"'.encode())
+    assert found
+    sidecar = images + f'"tar":"{stem}.tar"}}'.encode()
+    return shard._replace(tar_name=f"{stem}.tar", sidecar_name=f"{stem}.json", sidecar=sidecar)
+
+
+class _Hashed:
     """A file that is written from its beginning to its end, and hashed on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
-        self._size = 0
+        self.size = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> None:
         self._hash.update(data)
-        written = self._file.write(data)
-        self._size += written
-        return written
-
-    def tell(self) -> int:
-        return self._size
+        self._file.write(data)
+        self.size += len(data)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+_BLANK = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)  # of a file without name and content
+_BLANK_SUM = int(_BLANK[148:154], 8) - sum(_BLANK[124:135])
+
+
+def _header(item: Item) -> bytes:
+    """The header of an image in a tar, byte by byte that of `tarfile`, which takes longer.
+
+    Raises:
+        ValueError: the name is too long.
+    """
+    name, size = item.name.encode(), b"%011o" % len(item.data)
+    if len(name) <= _SHORT and len(size) == _DIGITS:
+        total = b"%06o\0 " % (_BLANK_SUM + sum(name) + sum(size))
+        start = name.ljust(_SHORT, b"\0") + _BLANK[100:124]
+        return start + size + _BLANK[135:148] + total + _BLANK[156:]
+    info = tarfile.TarInfo(item.name)
+    info.size = len(item.data)
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    except ValueError as error:
+        raise ValueError(f"image {item.name!r}: {error}") from error
 
 
 def _described(item: Item, offset: int) -> dict[str, Any]:

@@ -1,30 +1,29 @@
 """Photographs nobody has labelled: a folder of person images, for textures and nothing else."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
+from pathlib import PurePosixPath
 
-from san_core.data.records import Listed
+from san_core.data.records import Listed, Listing
+from san_core.data.tree import SUFFIXES, Tree
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
-
-def listing(folder: Path) -> list[Listed]:
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
     """Every JPEG and PNG in a folder and its folders, by name; split `images`, no pid, no camid.
 
+    Files with other endings are passed over.
+
     Raises:
-        FileNotFoundError: there is no such folder.
         ValueError: it holds no image, or two whose textures would have one name.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} of images")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise ValueError(f"{folder} holds no image; they end in {', '.join(SUFFIXES)}")
-    named: dict[Path, Path] = {}
-    for path in paths:
-        twin = named.setdefault(path.with_suffix(""), path)
-        if twin != path:
-            raise ValueError(f"{twin} and {path} differ in nothing but their endings")
-    return [
-        Listed(path.relative_to(folder).as_posix(), None, None, "images", path.read_bytes)
-        for path in paths
-    ]
+    names = [name for name in tree.walk() if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise ValueError(f"{tree.place} holds no image; they end in {', '.join(SUFFIXES)}")
+    named: dict[PurePosixPath, str] = {}
+    for name in names:
+        twin = named.setdefault(PurePosixPath(name).with_suffix(""), name)
+        if twin != name:
+            raise ValueError(
+                f"{tree.place}/{twin} and {tree.place}/{name} differ in nothing but their endings"
+            )
+    return Listing([Listed(n, None, None, "images", partial(tree.read, n)) for n in names], [])

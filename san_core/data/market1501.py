@@ -3,6 +3,8 @@
     Market-1501-v15.09.15/bounding_box_train/0002_c1s1_000451_03.jpg
                           query/0001_c1s1_001051_00.jpg
                           bounding_box_test/0000_c1s1_000151_01.jpg and -1_c1s1_000401_03.jpg
+                          gt_bbox/0001_c1s1_001051_00.jpg      only with option multi
+                          images/0000_c1s1_000001_00.jpg       only with option 500k
 
 A name holds the person (0000: distractor, -1: junk), the camera 1-6, the sequence, the frame and
 the number of the box. As published: 12,936 training images of 751 people, 3,368 queries of 750
@@ -10,88 +12,149 @@ people, and a gallery of 19,732 images, 2,793 distractors and 3,819 junk boxes a
 """
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
 
-from san_core.data.records import JUNK, Listed
+from san_core.data.records import DISTRACTOR, JUNK, Listed, Listing, Problem, Published
+from san_core.data.tree import Tree
 
 RELEASE = "Market-1501-v15.09.15"
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+BOXES = "gt_bbox"
+DISTRACTORS = ("images", "distractors_500k/images", "distractors_500k")  # what the .zip unpacks to
 CAMERAS = 6
+PUBLISHED = {
+    "train": Published(751, 12_936),
+    "query": Published(750, 3_368),
+    "gallery": Published(750, 19_732),
+}
+OPTIONS = {
+    "multi": "the hand-drawn boxes of gt_bbox that multi-query pools with the queries",
+    "500k": "the 500,000 distractors of distractors_500k.zip, unpacked in the release or beside it",
+}
 
-# What the release and people's desktops leave among the images.
-_LITTER = frozenset({"thumbs.db", "readme.txt", "desktop.ini", ".ds_store"})
+_LITTER = "readme.txt"
 _NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camera>\d+)s\d+_\d+_\d+\.jpg")
+_DISTRACTOR = re.compile(r"(?P<pid>-1|0000)_c(?P<camera>\d+)\w*\.jpg")
 
 
-def listing(folder: Path) -> list[Listed]:
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     """Every image of Market-1501, train, query, then gallery, each sorted by file name.
 
     The gallery keeps distractors (pid 0) and junk (pid -1): the ranking knows what to do with
     them. Neither is a person to learn, so boxes numbered so in the training folder are left out.
-    Only *.jpg files are images. Thumbs.db, readme.txt and their like are passed over.
+    Option `multi` adds, as split multi, the boxes of gt_bbox that show a query's person by its
+    camera, but for the queries themselves. Option `500k` adds to the gallery.
 
     Args:
-        folder: the release's folder, or the one that holds Market-1501-v15.09.15.
+        tree: the release's folder, or the one that holds it.
+        options: keys of OPTIONS.
 
     Raises:
-        FileNotFoundError: the folder, or one of its three, is not there.
-        ValueError: a file's name is not Market's, its camera is not 1-6, a query shows no person,
-            or a folder has no image.
+        FileNotFoundError: one of the folders is not there.
+        ValueError: a folder has no image.
     """
-    root = _root(folder)
-    return [image for split in FOLDERS for image in _split(root, split)]
+    root = _root(tree)
+    problems: list[Problem] = []
+    images = [image for split in FOLDERS for image in _split(root, split, problems)]
+    if "multi" in options:
+        images += _boxes(root, images, problems)
+    published = dict(PUBLISHED)
+    if "500k" in options:
+        images += _distractors(root, tree, problems)
+        del published["gallery"]
+    return Listing(images, problems, published, "market1501")
 
 
-def _root(folder: Path) -> Path:
-    if folder.is_file():
-        raise FileNotFoundError(
-            f"{folder} is a file; Market-1501 is read from the folder it unpacks to, {RELEASE}"
-        )
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no folder {folder}; give that of {RELEASE}")
-    for root in (folder, folder / RELEASE):
-        if all((root / name).is_dir() for name in FOLDERS.values()):
-            return root
-    inner = folder / RELEASE
-    looked = inner if inner.is_dir() else folder
-    found = sorted(entry.name for entry in looked.iterdir())
-    shown = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
-    missing = [name for name in FOLDERS.values() if not (looked / name).is_dir()]
+def _root(tree: Tree) -> Tree:
+    """The folder of the release: that of the tree, else the one folder in it that is one."""
+    inner = [tree.at(name) for name in tree.entries().folders]
+    found = [root for root in (tree, *inner) if not _missing(root)]
+    if found:
+        return found[0]
+    looked = next((root for root in inner if root.place.endswith(f"/{RELEASE}")), tree)
+    held = sorted([*looked.entries().files, *looked.entries().folders])
+    shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
     raise FileNotFoundError(
-        f"{looked} is not Market-1501: no {', '.join(missing)} in it; it holds "
+        f"{looked.place} is not Market-1501: no {', '.join(_missing(looked))} in it; it holds "
         f"{shown or 'nothing'}. Give the folder {RELEASE} or the one around it"
     )
 
 
-def _split(root: Path, split: str) -> Iterator[Listed]:
-    folder = root / FOLDERS[split]
-    paths = [path for path in sorted(folder.iterdir()) if not _is_litter(path)]
-    if not paths:
-        raise ValueError(f"{folder} has no image; names look like 0002_c1s1_000451_03.jpg")
-    for path in paths:
-        pid, camid = _labels(path)
-        if split == "query" and pid < 1:
-            raise ValueError(f"{path}: a query must show a person, and pid {pid} is none")
-        if split == "train" and pid < 1:
-            continue
-        yield Listed(f"{folder.name}/{path.name}", pid, camid, split, path.read_bytes)
+def _missing(root: Tree) -> list[str]:
+    return [name for name in FOLDERS.values() if not root.is_folder(name)]
 
 
-def _is_litter(path: Path) -> bool:
-    # "._name" is what macOS writes beside every file on a foreign disk.
-    return path.name.lower() in _LITTER or path.name.startswith("._")
+def _files(root: Tree, folder: str) -> list[str]:
+    """The names of what a folder holds beside its readme.
 
-
-def _labels(path: Path) -> tuple[int, int]:
-    name = _NAME.fullmatch(path.name)
-    if name is None:
+    Raises:
+        ValueError: that is nothing.
+    """
+    files, folders = root.entries(folder)
+    names = [name for name in sorted([*files, *folders]) if name.lower() != _LITTER]
+    if not names:
         raise ValueError(
-            f"{path} is not named as Market-1501's images are: expected PERSON_cCAMERAsSEQUENCE_"
-            "FRAME_BOX.jpg, such as 0002_c1s1_000451_03.jpg"
+            f"{root.place}/{folder} has no image; names look like 0002_c1s1_000451_03.jpg"
         )
-    camera = int(name["camera"])
+    return names
+
+
+def _split(root: Tree, split: str, problems: list[Problem]) -> Iterator[Listed]:
+    folder = FOLDERS[split]
+    for bare in _files(root, folder):
+        name = f"{folder}/{bare}"
+        found = _labels(name, _NAME, problems)
+        if found is None:
+            continue
+        pid, camid = found
+        if split == "query" and pid < 1:
+            problems.append(Problem("unknown name", name, f"a query shows a person, {pid} is none"))
+        elif split != "train" or pid >= 1:
+            yield Listed(name, pid, camid, split, partial(root.read, name))
+
+
+def _boxes(root: Tree, images: list[Listed], problems: list[Problem]) -> Iterator[Listed]:
+    """The boxes that multi-query pools with the queries."""
+    if not root.is_folder(BOXES):
+        raise FileNotFoundError(f"{root.place} has no {BOXES}, which option multi needs")
+    queries = [image for image in images if image.split == "query"]
+    asked = {(image.pid, image.camid) for image in queries}
+    known = {image.name.rpartition("/")[2] for image in queries}
+    for bare in _files(root, BOXES):
+        name = f"{BOXES}/{bare}"
+        found = _labels(name, _NAME, problems)
+        if found in asked and bare not in known:
+            yield Listed(name, *found, "multi", partial(root.read, name))
+
+
+def _distractors(root: Tree, tree: Tree, problems: list[Problem]) -> Iterator[Listed]:
+    """The large set of distractors, wherever it was unpacked."""
+    places = [(place, folder) for place in (root, tree) for folder in DISTRACTORS]
+    held = [(place, folder) for place, folder in places if place.is_folder(folder)]
+    if not held:
+        raise FileNotFoundError(
+            f"{root.place} has no distractors, which option 500k needs: none of "
+            f"{', '.join(DISTRACTORS)} is there"
+        )
+    place, folder = held[0]
+    for bare in _files(place, folder):
+        found = _labels(f"{folder}/{bare}", _DISTRACTOR, problems)
+        if found is not None:
+            read = partial(place.read, f"{folder}/{bare}")
+            yield Listed(f"images/{bare}", *found, "gallery", read)
+
+
+def _labels(name: str, pattern: re.Pattern[str], problems: list[Problem]) -> tuple[int, int] | None:
+    """Person and camera that a name tells; None, and a problem, if it tells none."""
+    found = pattern.fullmatch(name.rpartition("/")[2])
+    if found is None:
+        problems.append(Problem("unknown name", name, "not as 0002_c1s1_000451_03.jpg"))
+        return None
+    camera = int(found["camera"])
     if not 1 <= camera <= CAMERAS:
-        raise ValueError(f"{path}: camera {camera}; Market-1501 has cameras 1 to {CAMERAS}")
-    pid = JUNK if name["pid"] == "-1" else int(name["pid"])
-    return pid, camera - 1
+        detail = f"camera {camera}; there are 1 to {CAMERAS}"
+        problems.append(Problem("unknown name", name, detail))
+        return None
+    pid = int(found["pid"])
+    return JUNK if pid < DISTRACTOR else pid, camera - 1

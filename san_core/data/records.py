@@ -5,12 +5,13 @@ shows too little of anybody; neither right nor wrong) and 0 is a distractor (a b
 nobody who is looked for; always wrong). Both belong in a gallery and nowhere else.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from san_core.shard import SPLITS
 
+_SHOWN = 10
 JUNK = -1
 DISTRACTOR = 0
 
@@ -35,13 +36,14 @@ class Labelled(Protocol):
         """One of `shard.SPLITS`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One image of a data set, not read yet.
 
     `name` is its path inside the data set, `pid` the person (from 1; None where unknown), `camid`
     the camera (0-based; None where unknown) and `split` one of `shard.SPLITS`. `read()` gives
-    the bytes of its file unchanged: `path.read_bytes` for a file, a function for an archive.
+    the bytes of its file unchanged, from a folder or an archive. `fields` is what else is known of
+    it, as JSON, such as the name that the data set gives to its person.
 
     Raises:
         ValueError: the split is unknown, the camera is negative, or a person's number below 1
@@ -53,6 +55,7 @@ class Listed:
     camid: int | None
     split: str
     read: Callable[[], bytes]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -67,6 +70,49 @@ class Listed:
             )
 
 
+class Problem(NamedTuple):
+    """Something in a data set that cannot be taken: its kind, a key of PROBLEMS, and its name."""
+
+    kind: str
+    name: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+
+# What may be wrong with a data set, each with its plural.
+PROBLEMS = {
+    "unknown name": "unknown names",
+    "wrong row": "wrong rows",
+    "missing image": "missing images",
+    "empty identity": "empty identities",
+    "damaged image": "damaged images",
+    "duplicate image": "duplicate images",
+}
+
+
+class Published(NamedTuple):
+    """What the authors of a data set say is in one of its splits."""
+
+    ids: int
+    images: int
+
+
+class Listing(NamedTuple):
+    """A data set before its images are read.
+
+    `problems` is what was found that cannot be taken, `published` the counts of the release, by
+    split, and `protocol` the one of `san_core.evaluation` that its authors score by; empty where
+    that follows from whether cameras are known.
+    """
+
+    images: list[Listed]
+    problems: list[Problem]
+    published: Mapping[str, Published] = {}
+    protocol: str = ""
+
+
 class Subset(NamedTuple):
     """Counts of a split; `ids` are people, neither distractors nor junk, `images` all of it."""
 
@@ -77,23 +123,49 @@ class Subset(NamedTuple):
     junk: int
 
 
+class Tally:
+    """Counts the images that pass, by split; memory grows with people, not with images."""
+
+    def __init__(self) -> None:
+        self._splits: dict[str, _Counts] = {}
+
+    def add(self, record: Labelled) -> None:
+        """Count an image."""
+        counts = self._splits.setdefault(record.split, _Counts())
+        counts.images += 1
+        if record.pid == DISTRACTOR:
+            counts.distractors += 1
+        elif record.pid == JUNK:
+            counts.junk += 1
+        elif record.pid is not None:
+            counts.people.add(record.pid)
+        if record.camid is not None:
+            counts.cameras.add(record.camid)
+
+    def subsets(self) -> dict[str, Subset]:
+        """The counts of every split that occurred, in the order of `shard.SPLITS`."""
+        return {
+            split: Subset(len(n.people), n.images, len(n.cameras), n.distractors, n.junk)
+            for split in SPLITS
+            if (n := self._splits.get(split))
+        }
+
+
+@dataclass
+class _Counts:
+    images: int = 0
+    distractors: int = 0
+    junk: int = 0
+    people: set[int] = field(default_factory=set)
+    cameras: set[int] = field(default_factory=set)
+
+
 def summary(records: Iterable[Labelled]) -> dict[str, Subset]:
     """The counts of every split that occurs, in the order of `shard.SPLITS`."""
-    of_split: dict[str, list[Labelled]] = {}
+    tally = Tally()
     for record in records:
-        of_split.setdefault(record.split, []).append(record)
-    return {split: _count(of_split[split]) for split in SPLITS if split in of_split}
-
-
-def _count(records: list[Labelled]) -> Subset:
-    pids = [record.pid for record in records]
-    return Subset(
-        ids=len({pid for pid in pids if pid is not None and pid > 0}),
-        images=len(records),
-        cameras=len({record.camid for record in records if record.camid is not None}),
-        distractors=pids.count(DISTRACTOR),
-        junk=pids.count(JUNK),
-    )
+        tally.add(record)
+    return tally.subsets()
 
 
 def summary_text(counts: dict[str, Subset]) -> str:
@@ -107,3 +179,33 @@ def summary_text(counts: dict[str, Subset]) -> str:
         if n.distractors or n.junk
     ]
     return "\n".join(lines)
+
+
+def differences(counts: Mapping[str, Subset], published: Mapping[str, Published]) -> list[str]:
+    """How a data set differs from what its authors published, a line a split; none if nowhere."""
+    lines = []
+    for split, there in published.items():
+        here = counts.get(split, Subset(0, 0, 0, 0, 0))
+        if (here.ids, here.images) != there:
+            lines.append(
+                f"{split}: {here.images:,} images of {here.ids:,} people, where "
+                f"{there.images:,} of {there.ids:,} were published"
+            )
+    return lines
+
+
+class ProblemsError(ValueError):
+    """A data set is refused; the message is one line with the number of each kind of problem.
+
+    Of each kind, up to ten names are in the line; `problems` is all of them.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        parts = []
+        for kind, plural in PROBLEMS.items():
+            names = [str(problem) for problem in problems if problem.kind == kind]
+            if names:
+                shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+                parts.append(f"{len(names):,} {kind if len(names) == 1 else plural}: {shown}")
+        super().__init__("; ".join(parts))

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("training", "textures", "ranking", "pipeline")
+GROUPS = ("training", "textures", "ranking", "datasets", "pipeline")
 RESULTS = Path(__file__).parents[1] / "results"
 
 

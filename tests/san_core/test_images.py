@@ -1,6 +1,12 @@
 import pytest
 
-from san_core.data.images import listing
+from san_core.data import images
+from san_core.data.tree import open_tree
+
+
+def listing(folder):
+    with open_tree(folder) as tree:
+        return images.listing(tree, {}).images
 
 
 @pytest.fixture
@@ -20,7 +26,7 @@ def test_photographs_are_listed_by_name_without_identities(folder):
 
 
 def test_missing_or_empty_folder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere of images"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere, and no"):
         listing(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"holds no image; they end in \.jpg, \.jpeg, \.png"):
         listing(tmp_path)

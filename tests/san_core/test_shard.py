@@ -1,10 +1,15 @@
 import hashlib
+import io
 import json
+import re
+import tarfile
 import tracemalloc
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from san_core.shard import Item, canonical_json, pack
+from san_core.shard import Item, canonical_json, is_plain, pack
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../up.jpg", "a//b.jpg", "./a.jpg"])
@@ -55,3 +60,28 @@ def test_memory_holds_one_image_at_a_time(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0/")
+
+
+@given(
+    st.lists(st.text(CHARACTERS, min_size=1, max_size=60)),
+    st.binary(max_size=2000),
+)
+def test_a_shard_is_byte_by_byte_what_tarfile_writes(tmp_path_factory, parts, data):
+    name = "/".join(parts)
+    assume(is_plain(name))
+    folder = tmp_path_factory.getbasetemp()
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    expected = folder / "expected.tar"
+    with tarfile.open(expected, "w", format=tarfile.USTAR_FORMAT, encoding="utf-8") as tar:
+        try:
+            tar.addfile(info, io.BytesIO(data))
+        except ValueError as error:
+            with pytest.raises(ValueError, match=re.escape(str(error))):
+                pack([Item(name, data, 1, 0, "train")], folder / "x.tar", 0, total=1)
+            return
+    pack([Item(name, data, 1, 0, "train")], folder / "x.tar", 0, total=1)
+    assert (folder / "x.tar").read_bytes() == expected.read_bytes()

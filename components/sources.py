@@ -1,0 +1,36 @@
+"""What people have and keep: the folders, archives and tables that a step is pointed to."""
+
+import os
+from pathlib import Path
+
+from components.artifacts import single_object
+from components.storage import is_remote, open_storage
+from san_core.data.tree import is_archive
+
+# The parameters that name such a place.
+SOURCES = ("source", "target_source")
+
+
+def versions(source: str | None) -> list[tuple[str, int, int | str]]:
+    """Name, size and version of every file in a place, which may change at any time.
+
+    An archive counts by itself; of any other file, such as a table of images, its folder does.
+    """
+    if not source:
+        return []
+    if is_remote(source):
+        single = single_object(source)
+        found = [single] if single else open_storage(source).list()
+        return [(s.name, s.size, s.version) for s in found]
+    place = Path(source)
+    if place.is_file() and is_archive(place.name):
+        return [_version(place, place.parent)]
+    folder = place.parent if place.is_file() else place
+    walk = os.walk(folder, followlinks=True)
+    files = sorted(Path(parent, name) for parent, _, names in walk for name in names)
+    return [_version(path, folder) for path in files if path.is_file()]
+
+
+def _version(path: Path, folder: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns

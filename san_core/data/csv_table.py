@@ -1,0 +1,126 @@
+"""Your own images in a table: a .csv with a row for every image.
+
+    path,pid,camid,split
+    images/0001.jpg,alice,entrance,train
+
+`path` is relative to the table's folder. People and cameras may be numbers or names. Column `camid`
+may be left out: cameras are unknown then. So may `split` (train, val, query, gallery or multi):
+people are held out for testing then. In a gallery, pid 0 is a distractor and -1 junk, as in
+Market-1501.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from san_core.data.people import TEST, Named, hold_out, listed, share_of
+from san_core.data.records import Listing, Problem
+from san_core.data.tree import Tree
+from san_core.shard import is_plain
+
+COLUMNS = ("path", "pid", "camid", "split")
+SPLITS = ("train", "val", "query", "gallery", "multi")
+OPTIONS = {"test": TEST}
+
+
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
+    """Every row of the table in the tree, in its order.
+
+    Args:
+        tree: the table's folder; the table is the file that was given, else its only .csv.
+        options: keys of OPTIONS.
+
+    Raises:
+        FileNotFoundError: there is no .csv.
+        ValueError: there are several, the table has no such columns or no row that can be taken, or
+            it has splits and people are to be held out.
+    """
+    name = tree.given or _table(tree)
+    rows, columns = _rows(tree, name)
+    has_splits = "split" in columns
+    if has_splits and options:
+        raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
+    problems: list[Problem] = []
+    images = listed(list(_images(tree, name, rows, columns, problems)))
+    if not images:
+        raise ValueError(
+            f"{tree.place}/{name} has no row that can be taken"
+            + (f"; the first is {problems[0]}" if problems else "")
+        )
+    return Listing(images if has_splits else hold_out(images, share=share_of(options)), problems)
+
+
+def _table(tree: Tree) -> str:
+    """The only .csv of a folder."""
+    found = [name for name in tree.entries().files if name.lower().endswith(".csv")]
+    if not found:
+        raise FileNotFoundError(f"{tree.place} has no .csv with the columns {', '.join(COLUMNS)}")
+    if len(found) > 1:
+        raise ValueError(f"{tree.place} has several .csv: {', '.join(found)}; give one of them")
+    return found[0]
+
+
+def _rows(tree: Tree, name: str) -> tuple["csv.DictReader[str]", list[str]]:
+    """The rows of a table, and the columns it has."""
+    place = f"{tree.place}/{name}"
+    try:
+        text = tree.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is not in UTF-8: {error}") from error
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
+    columns = list(reader.fieldnames or [])
+    wrong = [column for column in columns if column not in COLUMNS]
+    lacking = [column for column in ("path", "pid") if column not in columns]
+    if wrong or lacking:
+        what = f"no column {lacking[0]}" if lacking else f"a column {wrong[0]!r}"
+        raise ValueError(
+            f"{place} has {what}; its first row must name the columns path and pid, and may name "
+            "camid and split"
+        )
+    return reader, columns
+
+
+def _images(
+    tree: Tree,
+    table: str,
+    rows: "csv.DictReader[str]",
+    columns: list[str],
+    problems: list[Problem],
+) -> Iterator[Named]:
+    known: dict[str, int] = {}
+    try:
+        for row in rows:
+            place = f"{table} line {rows.line_num}"
+            path = (row["path"] or "").removeprefix("./")
+            if wrong := _wrong(row, columns, path):
+                problems.append(Problem("wrong row", place, wrong))
+            elif path in known:
+                problems.append(Problem("wrong row", place, f"{path} is in line {known[path]} too"))
+            elif not tree.is_file(path):
+                problems.append(Problem("missing image", path, place))
+            else:
+                known[path] = rows.line_num
+                camera = row["camid"].strip() if "camid" in columns else None
+                split = row["split"].strip() if "split" in columns else ""
+                yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
+    except csv.Error as error:
+        place = f"{tree.place}/{table} line {rows.reader.line_num}"
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    if None in row or None in row.values():
+        return f"not {len(columns)} columns"
+    if empty := [column for column in columns if not row[column].strip()]:
+        return f"no {empty[0]}"
+    if not is_plain(path):
+        return f"path {path!r} does not lead below the folder of the table"
+    split = row.get("split", SPLITS[0]).strip()
+    if split not in SPLITS:
+        return f"split {split!r} is none of {', '.join(SPLITS)}"
+    pid = row["pid"].strip()
+    if pid == "-1" and split != "gallery":
+        return "pid -1 is junk, which only a gallery may hold"
+    return ""

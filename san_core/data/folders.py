@@ -1,0 +1,78 @@
+"""Your own images in folders, one for every identity.
+
+    alice/0001.jpg                  people are held out for testing
+    alice/entrance/0001.jpg         the same, with cameras
+    train/alice/0001.jpg            splits are yours: train, val, query, gallery, multi
+    query/bob/entrance/0001.jpg     the same, with cameras
+
+Either every image has a camera or none. In a gallery, folders named 0 and -1 hold distractors and
+junk, as in Market-1501.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from san_core.data.people import TEST, Named, hold_out, listed, share_of
+from san_core.data.records import Listing, Problem
+from san_core.data.tree import SUFFIXES, Tree
+
+SPLITS = ("train", "val", "query", "gallery", "multi")
+OPTIONS = {"test": TEST}
+
+
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
+    """Every image, person by person; where there are no folders of splits, people are held out.
+
+    Args:
+        tree: the folder that holds people or splits.
+        options: keys of OPTIONS.
+
+    Raises:
+        ValueError: there is no image, or some images have a camera and some do not, or there are
+            folders of splits and people are to be held out.
+    """
+    files, folders = tree.entries()
+    splits = [split for split in SPLITS if split in folders]
+    problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
+    if splits:
+        if options:
+            raise ValueError(f"{tree.place} has splits of its own; option test has no use for it")
+        others = [name for name in folders if name not in splits]
+        problems += [Problem("unknown name", name, "a folder beside the splits") for name in others]
+    found = [image for split in splits or [""] for image in _people(tree, split, problems)]
+    if not found:
+        raise ValueError(
+            f"{tree.place} has no image in folders of people; they look like alice/0001.jpg"
+        )
+    images = listed(found)
+    return Listing(images if splits else hold_out(images, share=share_of(options)), problems)
+
+
+def _people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[Named]:
+    """The images of the people in a folder."""
+    files, people = tree.entries(split)
+    start = f"{split}/" if split else ""
+    if split:
+        problems += [Problem("unknown name", start + n, "in no folder of a person") for n in files]
+    for person in people:
+        home = start + person
+        shown, cameras = tree.entries(home)
+        images = list(_images(tree, home, shown, problems))
+        found = [Named(n, person, None, split, partial(tree.read, n)) for n in images]
+        for camera in cameras:
+            names, deeper = tree.entries(f"{home}/{camera}")
+            images = list(_images(tree, f"{home}/{camera}", names + deeper, problems))
+            found += [Named(n, person, camera, split, partial(tree.read, n)) for n in images]
+        if not found:
+            problems.append(Problem("empty identity", home, "no image in it"))
+        yield from found
+
+
+def _images(tree: Tree, folder: str, names: list[str], problems: list[Problem]) -> Iterator[str]:
+    """The names of the images among what lies in a folder."""
+    for name in (f"{folder}/{bare}" for bare in names):
+        if name.lower().endswith(SUFFIXES) and tree.is_file(name):
+            yield name
+        else:
+            detail = f"images end in {', '.join(SUFFIXES)}"
+            problems.append(Problem("unknown name", name, detail))

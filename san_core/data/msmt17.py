@@ -1,0 +1,116 @@
+"""MSMT17 in its published layouts (Wei et al., "Person Transfer GAN", CVPR 2018).
+
+    MSMT17_V1/train/0000/0000_000_01_0303morning_0015_0.jpg, test/...
+    MSMT17_V2/mask_train_v2/..., mask_test_v2/...              the same, with faces blurred
+              list_train.txt, list_val.txt, list_query.txt, list_gallery.txt
+
+A line of a list holds the path of an image, below the folder of its part, and the number of its
+person, from 0 in either part; they are other people. The third number of a name is the camera, 1
+to 15. As published: 32,621 training images of 1,041 people (list_train and list_val), 11,659
+queries and a gallery of 82,161 images of 3,060 people.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from san_core.data.records import Listed, Listing, Problem, Published
+from san_core.data.tree import Tree
+
+VERSIONS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
+CAMERAS = 15
+LISTS = {"train": ("train", "val"), "query": ("query",), "gallery": ("gallery",)}
+WITH_VAL = {"train": ("train",), "val": ("val",), "query": ("query",), "gallery": ("gallery",)}
+PUBLISHED = {
+    "train": Published(1_041, 32_621),
+    "query": Published(3_060, 11_659),
+    "gallery": Published(3_060, 82_161),
+}
+OPTIONS = {"val": "list_val.txt as a split of its own, val, and not a part of train"}
+
+_LINE = re.compile(r"(?P<path>\S+)\s+(?P<pid>\d+)")
+_NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_\w+\.jpg")
+
+
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
+    """Every image of MSMT17 in the order of its lists; people of the test part follow the others.
+
+    Args:
+        tree: the release's folder, or the one that holds it.
+        options: keys of OPTIONS.
+
+    Raises:
+        FileNotFoundError: the folders or a list are not there.
+        ValueError: a list is no text, or holds no image.
+    """
+    root, train, test = _root(tree)
+    lists = WITH_VAL if "val" in options else LISTS
+    rows = {split: [r for n in names for r in _rows(root, n)] for split, names in lists.items()}
+    problems: list[Problem] = []
+    learned = [
+        image
+        for split in lists
+        if split in ("train", "val")
+        for image in _images(root, train, split, rows[split], problems, first=1)
+    ]
+    first = 1 + max((image.pid or 0 for image in learned), default=0)
+    tested = [
+        image
+        for split in ("query", "gallery")
+        for image in _images(root, test, split, rows[split], problems, first=first)
+    ]
+    published = {} if "val" in options else PUBLISHED
+    return Listing([*learned, *tested], problems, published, "market1501")
+
+
+def _root(tree: Tree) -> tuple[Tree, str, str]:
+    """The folder of the release, and those of its two parts."""
+    for root in (tree, *(tree.at(name) for name in tree.entries().folders)):
+        for train, test in VERSIONS:
+            if root.is_folder(train) and root.is_folder(test) and root.is_file("list_train.txt"):
+                return root, train, test
+    raise FileNotFoundError(
+        f"{tree.place} is not MSMT17: neither it nor a folder in it holds list_train.txt beside "
+        "train and test (V1) or mask_train_v2 and mask_test_v2 (V2)"
+    )
+
+
+def _rows(root: Tree, part: str) -> list[tuple[str, str]]:
+    """The lines of a list, each with its place for errors."""
+    name = f"list_{part}.txt"
+    if not root.is_file(name):
+        raise FileNotFoundError(f"{root.place} is not whole: it has no {name}")
+    try:
+        lines = root.read(name).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{root.place}/{name} is no text: {error}") from error
+    rows = [(f"{name} line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ValueError(f"{root.place}/{name} lists no image")
+    return rows
+
+
+def _images(
+    root: Tree,
+    folder: str,
+    split: str,
+    rows: list[tuple[str, str]],
+    problems: list[Problem],
+    *,
+    first: int,
+) -> Iterator[Listed]:
+    """The images of a split; `first` is the number that its person 0 has in the whole set."""
+    for place, line in rows:
+        found = _LINE.fullmatch(line.strip())
+        if found is None:
+            problems.append(Problem("wrong row", place, "not a path and a number"))
+            continue
+        name = f"{folder}/{found['path']}"
+        labels = _NAME.fullmatch(name.rpartition("/")[2])
+        if labels is None or not 1 <= int(labels["camera"]) <= CAMERAS:
+            problems.append(Problem("unknown name", name, f"{place}; no camera 1 to {CAMERAS}"))
+        elif not root.is_file(name):
+            problems.append(Problem("missing image", name, place))
+        else:
+            pid, camid = int(found["pid"]) + first, int(labels["camera"]) - 1
+            yield Listed(name, pid, camid, split, partial(root.read, name))

@@ -1,0 +1,86 @@
+"""Partial-REID and Partial-iLIDS: parts of people, searched among whole people.
+
+    Partial_REID/partial_body_images/001_001.jpg      query (occluded_body_images: other queries)
+                 whole_body_images/001_001.jpg        gallery       (Zheng et al., ICCV 2015)
+    Partial_iLIDS/Probe/1.jpg                         query
+                  Gallery/1.jpg                       gallery       (Zheng et al., CVPR 2011)
+
+A name begins with the number of the person. There are no cameras and nothing to train on: it is
+a target for a network trained on another set. As published: 300 partial and 300 whole images of
+60 people, and one of each of 119 people.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from san_core.data.people import Named, listed
+from san_core.data.records import Listing, Problem, Published
+from san_core.data.tree import SUFFIXES, Tree
+
+
+class _Layout(NamedTuple):
+    query: str
+    gallery: str
+    published: Mapping[str, Published]
+
+
+_REID = {"query": Published(60, 300), "gallery": Published(60, 300)}
+_ILIDS = {"query": Published(119, 119), "gallery": Published(119, 119)}
+LAYOUTS = (
+    _Layout("partial_body_images", "whole_body_images", _REID),
+    _Layout("Probe", "Gallery", _ILIDS),
+    _Layout("query", "gallery", _ILIDS),
+)
+OCCLUDED = _Layout("occluded_body_images", "whole_body_images", _REID)
+OPTIONS = {"occluded": "occluded_body_images as the queries, instead of partial_body_images"}
+
+_NAME = re.compile(r"(?P<pid>\d+)(?:_\w*)?\.\w+")
+_LITTER = "readme.txt"
+
+
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
+    """Every partial image as query, every whole one as gallery; no camids.
+
+    Args:
+        tree: the folder of either set, or the one that holds it.
+        options: keys of OPTIONS.
+
+    Raises:
+        FileNotFoundError: its two folders are not there.
+        ValueError: one of them has no image.
+    """
+    layouts = (OCCLUDED,) if "occluded" in options else LAYOUTS
+    root, layout = _root(tree, layouts)
+    problems: list[Problem] = []
+    found = [
+        image
+        for split, folder in (("query", layout.query), ("gallery", layout.gallery))
+        for image in _split(root, folder, split, problems)
+    ]
+    return Listing(listed(found), problems, layout.published, "camera-free")
+
+
+def _root(tree: Tree, layouts: tuple[_Layout, ...]) -> tuple[Tree, _Layout]:
+    for root in (tree, *(tree.at(name) for name in tree.entries().folders)):
+        for layout in layouts:
+            if root.is_folder(layout.query) and root.is_folder(layout.gallery):
+                return root, layout
+    wanted = " or ".join(f"{layout.query} and {layout.gallery}" for layout in layouts)
+    raise FileNotFoundError(
+        f"{tree.place} is no set of partial images: neither it nor a folder in it holds {wanted}"
+    )
+
+
+def _split(root: Tree, folder: str, split: str, problems: list[Problem]) -> Iterator[Named]:
+    files, folders = root.entries(folder)
+    names = [name for name in sorted([*files, *folders]) if name.lower() != _LITTER]
+    if not names:
+        raise ValueError(f"{root.place}/{folder} has no image; names look like 001_001.jpg")
+    for bare in names:
+        name, found = f"{folder}/{bare}", _NAME.fullmatch(bare)
+        if found is None or not bare.lower().endswith(SUFFIXES):
+            problems.append(Problem("unknown name", name, "not as 001_001.jpg"))
+        else:
+            yield Named(name, str(int(found["pid"])), None, split, partial(root.read, name))

@@ -1,0 +1,173 @@
+"""People and cameras by any name, numbered; and people held out to be searched for.
+
+Numbers are kept where a data set numbers its people from 1 in the way of `records`. All else
+(names, numbers from 0) is numbered anew, from 1, in sorted order.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from san_core.data.records import DISTRACTOR, JUNK, Listed
+
+TEST = "test=SHARE: the share of people that is held out for testing, 0.33 unless given"
+
+_SHARE = 1 / 3
+_WHOLE = re.compile(r"-?\d{1,9}")
+
+
+class Named(NamedTuple):
+    """An image whose person and camera are names yet; split "" is yet to be decided."""
+
+    name: str
+    person: str
+    camera: str | None
+    split: str
+    read: Callable[[], bytes]
+
+
+def listed(images: Sequence[Named]) -> list[Listed]:
+    """The images with numbers for their people and cameras, in the order given.
+
+    Where people are numbered anew, the field `person` keeps their names.
+
+    Raises:
+        ValueError: some images tell their camera and some do not.
+    """
+    nameless = [image.name for image in images if image.camera is None]
+    if nameless and len(nameless) < len(images):
+        raise ValueError(
+            f"{nameless[0]} has no camera, as {len(nameless):,} of {len(images):,} images; "
+            "either every image has one or none"
+        )
+    pids = person_numbers((image.person, image.split) for image in images)
+    cameras = camera_numbers(image.camera for image in images if image.camera is not None)
+    is_same = all(_WHOLE.fullmatch(person) and int(person) == n for person, n in pids.items())
+    return [
+        Listed(
+            image.name,
+            pids[image.person],
+            None if image.camera is None else cameras[image.camera],
+            image.split or "images",
+            image.read,
+            {} if is_same else {"person": image.person},
+        )
+        for image in images
+    ]
+
+
+def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """The number of every person, from (name, split) of every image.
+
+    Names 0 and -1 that only a gallery has are distractors and junk. All others keep their numbers
+    if they are whole numbers from 1, no two the same; else they count from 1 in their order: whole
+    numbers by value, then words.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for name, split in people:
+        splits[name].add(split)
+    numbers = {name: int(name) for name in splits if _WHOLE.fullmatch(name)}
+    nobody = {
+        name: number
+        for name, number in numbers.items()
+        if number in (DISTRACTOR, JUNK) and splits[name] == {"gallery"}
+    }
+    named = sorted(splits.keys() - nobody.keys(), key=_natural)
+    kept = [numbers[name] for name in named if name in numbers]
+    if len(set(kept)) == len(named) and min(kept, default=1) >= 1:
+        return nobody | dict(zip(named, kept, strict=True))
+    return nobody | {name: number for number, name in enumerate(named, 1)}
+
+
+def camera_numbers(cameras: Iterable[str]) -> dict[str, int]:
+    """The number of every camera, from 0; whole numbers stay as they are, names are sorted."""
+    names = set(cameras)
+    numbers = {name: int(name) for name in names if _WHOLE.fullmatch(name)}
+    is_kept = len(numbers) == len(names) == len(set(numbers.values()))
+    if is_kept and min(numbers.values(), default=0) >= 0:
+        return numbers
+    return {name: i for i, name in enumerate(sorted(names, key=_natural))}
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """The order of names: whole numbers by value, then words."""
+    is_number = bool(_WHOLE.fullmatch(name))
+    return not is_number, int(name) if is_number else 0, name
+
+
+def share_of(options: Mapping[str, str]) -> float:
+    """The share of people to be held out, from the option `test`.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if "test" not in options:
+        return _SHARE
+    try:
+        return float(options["test"])
+    except ValueError as error:
+        raise ValueError(f"option test={options['test']!r} is no share, such as 0.5") from error
+
+
+def hold_out(images: Sequence[Listed], *, share: float) -> list[Listed]:
+    """The images with splits: a share of the people is for testing, all others for training.
+
+    Who is held out depends on the names of the images alone and looks random. A person can be held
+    out who has images from two cameras, or two images where cameras are unknown. Of these, from
+    every camera with several images the first by name is a query, all others are gallery; if no
+    camera has several, the first image of all is the query. So every query can be found.
+
+    Args:
+        images: with people from 1; their splits are not looked at.
+        share: of the people, within 0 to 1; at least one is held out and one is not. 0 holds out
+            nobody.
+
+    Raises:
+        ValueError: the share is not within 0 to 1, or nobody can be held out.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"a share of {share} cannot be held out for testing; 0 to below 1 can")
+    people: dict[int, list[Listed]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.name):
+        people[image.pid or 0].append(image)
+    held = _chosen(people, share) if share else set()
+    queries = {image.name for pid in held for image in _queries(people[pid])}
+    return [
+        replace(image, split=_split(image, queries) if image.pid in held else "train")
+        for image in images
+    ]
+
+
+def _split(image: Listed, queries: set[str]) -> str:
+    return "query" if image.name in queries else "gallery"
+
+
+def _chosen(people: Mapping[int, Sequence[Listed]], share: float) -> set[int]:
+    """The people to be held out: those whose first image has the lowest hash."""
+    able = [pid for pid, images in people.items() if _is_findable(images)]
+    if not able or len(people) < 2:
+        raise ValueError(
+            f"nobody of {len(people)} people can be held out for testing: that takes a second "
+            "person, and two images of the first, from two cameras where cameras are known"
+        )
+    wanted = min(max(1, round(share * len(people))), len(people) - 1)
+    able.sort(key=lambda pid: hashlib.sha256(people[pid][0].name.encode()).digest())
+    return set(able[:wanted])
+
+
+def _is_findable(images: Sequence[Listed]) -> bool:
+    return len({image.name if image.camid is None else image.camid for image in images}) > 1
+
+
+def _queries(images: Sequence[Listed]) -> list[Listed]:
+    """Which images of a person ask; they are sorted by name."""
+    if images[0].camid is None:
+        return [images[0]]
+    cameras: dict[int | None, list[Listed]] = defaultdict(list)
+    for image in images:
+        cameras[image.camid].append(image)
+    several = [found[0] for found in cameras.values() if len(found) > 1]
+    return several or [images[0]]

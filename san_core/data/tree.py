@@ -1,0 +1,141 @@
+"""Where a data set lies: a folder, a .zip or a .tar, read in one way and never unpacked by hand.
+
+A tree holds folders and files under POSIX names. What desktops and archivers leave behind
+(Thumbs.db, __MACOSX and their like) is not in it.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from san_core.data.stores import Entries, Folder, Store, Tar, Zip
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+_LITTER = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "__macosx"})
+
+T = TypeVar("T")
+
+
+class Tree:
+    """A folder of a data set, in the file system or in an archive; to be closed.
+
+    Attributes:
+        place: how errors call it.
+        given: the name of the file that the user pointed to, if it was a file and no archive.
+    """
+
+    def __init__(
+        self, store: Store, place: str, *, folder: str = "", given: str = "", kept: ExitStack
+    ) -> None:
+        self.place = place
+        self.given = given
+        self._store = store
+        self._folder = folder
+        self._kept = kept
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kept.close()
+
+    def keep(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that is left when the tree is closed."""
+        return self._kept.enter_context(context)
+
+    def at(self, folder: str) -> "Tree":
+        """The folder of that name inside this one; closed with it."""
+        place = f"{self.place}/{folder}"
+        return Tree(self._store, place, folder=self._inside(folder), kept=self._kept)
+
+    def entries(self, folder: str = "") -> Entries:
+        """What lies in a folder; nothing where there is no such folder."""
+        found = self._store.entries(self._inside(folder)) or Entries([], [])
+        return Entries(*([name for name in names if not _is_litter(name)] for names in found))
+
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """The names of all files in a folder and in its folders, sorted folder by folder."""
+        files, folders = self.entries(folder)
+        start = f"{folder}/" if folder else ""
+        for name, is_folder in sorted(
+            [*((f, False) for f in files), *((f, True) for f in folders)]
+        ):
+            if is_folder:
+                yield from self.walk(start + name)
+            else:
+                yield start + name
+
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+        return self._store.is_folder(self._inside(name))
+
+    def is_file(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return self._store.is_file(self._inside(name))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        return self._store.read(self._inside(name))
+
+    def path(self, name: str) -> Path:
+        """A file of this machine with the content of a file; a copy, if the tree is an archive."""
+        inside = self._inside(name)
+        if (path := self._store.path(inside)) is not None:
+            return path
+        file = self.keep(tempfile.NamedTemporaryFile())  # noqa: SIM115
+        self._store.copy(inside, file)  # type: ignore[arg-type]  # it has the methods of a file
+        file.flush()
+        return Path(file.name)
+
+    def find(self, name: str, *, depth: int) -> str | None:
+        """The file of a name in this folder or up to `depth` folders below; the first of them."""
+        level = [""]
+        for _ in range(depth + 1):
+            for folder in level:
+                if self.is_file(folder + name):
+                    return folder + name
+            level = [f"{f}{inner}/" for f in level for inner in self.entries(f).folders]
+        return None
+
+    def _inside(self, name: str) -> str:
+        name = name.rstrip("/")
+        return f"{self._folder}/{name}" if self._folder and name else self._folder or name
+
+
+def open_tree(path: Path) -> Tree:
+    """The tree in a folder or an archive; of any other file, the folder it is in.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: the archive is damaged, or has a file that would lie outside of it.
+    """
+    if path.is_dir():
+        return Tree(Folder(path), str(path), kept=ExitStack())
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no folder {path}, and no archive of that name")
+    if not is_archive(path.name):
+        return Tree(Folder(path.parent), str(path.parent), given=path.name, kept=ExitStack())
+    with ExitStack() as kept:
+        kind = Zip if path.suffix.lower() == ".zip" else Tar
+        store = kind(path, kept)
+        return Tree(store, str(path), kept=kept.pop_all())
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of that name is read as a tree of its own."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def _is_litter(name: str) -> bool:
+    # "._name" is what macOS writes beside every file on a foreign disk.
+    return name.lower() in _LITTER or name.startswith("._")

@@ -1,0 +1,130 @@
+"""Numbers for people and cameras, and people held out: what holds for any data."""
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from san_core.data.people import (
+    Named,
+    camera_numbers,
+    hold_out,
+    listed,
+    person_numbers,
+)
+from san_core.data.records import Listed
+
+SPLITS = st.sampled_from(["train", "query", "gallery"])
+NAMES = st.one_of(st.text(min_size=1, max_size=4), st.integers(-1, 30).map(str))
+
+
+def nothing() -> bytes:
+    return b""
+
+
+@given(st.lists(st.tuples(NAMES, SPLITS), min_size=1))
+def test_two_people_are_two_numbers_from_1(people):
+    numbers = person_numbers(people)
+    where = defaultdict(set)
+    for name, split in people:
+        where[name].add(split)
+    assert numbers.keys() == where.keys()
+    somebody = {name: n for name, n in numbers.items() if n >= 1}
+    assert len(set(somebody.values())) == len(somebody)
+    for name, n in numbers.items():
+        if n < 1:
+            assert (int(name), where[name]) == (n, {"gallery"})
+
+
+@given(st.lists(st.tuples(NAMES, SPLITS), min_size=1), st.randoms())
+def test_numbers_do_not_depend_on_the_order_of_images(people, random):
+    shuffled = random.sample(people, len(people))
+    assert person_numbers(shuffled) == person_numbers(people)
+
+
+@given(st.sets(st.integers(1, 10**6), min_size=1))
+def test_numbers_from_1_are_kept(pids):
+    assert person_numbers((f"{pid:04d}", "train") for pid in pids) == {f"{p:04d}": p for p in pids}
+
+
+@given(st.sets(NAMES, min_size=1))
+def test_two_cameras_are_two_numbers_from_0(cameras):
+    numbers = camera_numbers(cameras)
+    assert numbers.keys() == cameras
+    assert len(set(numbers.values())) == len(cameras)
+    assert min(numbers.values()) >= 0
+
+
+def test_names_that_are_one_number_are_two_people():
+    assert person_numbers([("7", "train"), ("007", "train")]) == {"007": 1, "7": 2}
+    assert camera_numbers(["1", "01"]) == {"01": 0, "1": 1}
+
+
+def test_cameras_that_are_numbers_keep_them_and_names_are_sorted_by_value():
+    assert camera_numbers(["3", "10"]) == {"3": 3, "10": 10}
+    assert camera_numbers(["-1", "10", "9"]) == {"-1": 0, "9": 1, "10": 2}
+    assert camera_numbers(["hall", "10", "9"]) == {"9": 0, "10": 1, "hall": 2}
+
+
+def test_a_set_where_some_images_have_no_camera_is_refused():
+    images = [
+        Named("a.jpg", "x", "1", "train", nothing),
+        Named("b.jpg", "x", None, "train", nothing),
+    ]
+    with pytest.raises(ValueError, match=r"b\.jpg has no camera, as 1 of 2 images"):
+        listed(images)
+
+
+@st.composite
+def collections(draw):
+    """Images of a few people, with cameras or without."""
+    has_cameras = draw(st.booleans())
+    images = []
+    for pid in range(1, draw(st.integers(2, 12)) + 1):
+        for shot in range(draw(st.integers(1, 6))):
+            camid = draw(st.integers(0, 3)) if has_cameras else None
+            images.append(Listed(f"{pid}/{shot}.jpg", pid, camid, "images", nothing))
+    return draw(st.permutations(images))
+
+
+def findable(images):
+    """The people who can be held out."""
+    seen = defaultdict(set)
+    for image in images:
+        seen[image.pid].add(image.name if image.camid is None else image.camid)
+    return {pid for pid, found in seen.items() if len(found) > 1}
+
+
+@given(collections(), st.floats(0.01, 0.99))
+def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
+    if not findable(images):
+        with pytest.raises(ValueError, match="can be held out for testing"):
+            hold_out(images, share=share)
+        return
+    parted = hold_out(images, share=share)
+    assert [image.name for image in parted] == [image.name for image in images]
+    assert all(a.pid == b.pid and a.camid == b.camid for a, b in zip(parted, images, strict=True))
+    of = {s: [i for i in parted if i.split == s] for s in ("train", "query", "gallery")}
+    assert sum(map(len, of.values())) == len(images)
+    people = {split: {image.pid for image in found} for split, found in of.items()}
+    assert people["train"]
+    assert not people["train"] & (people["query"] | people["gallery"])
+    assert people["query"] == people["gallery"]
+    everybody = {image.pid for image in images}
+    wanted = min(max(1, round(share * len(everybody))), len(everybody) - 1)
+    assert len(people["query"]) == min(wanted, len(findable(images)))
+    for query in of["query"]:
+        matches = [g for g in of["gallery"] if g.pid == query.pid]
+        assert any(query.camid is None or g.camid != query.camid for g in matches)
+    asked = Counter((query.pid, query.camid) for query in of["query"])
+    assert set(asked.values()) == {1}
+
+
+@given(collections(), st.randoms())
+def test_who_is_held_out_does_not_depend_on_the_order_of_images(images, random):
+    if not findable(images):
+        return
+    splits = {image.name: image.split for image in hold_out(images, share=0.3)}
+    shuffled = random.sample(images, len(images))
+    assert {image.name: image.split for image in hold_out(shuffled, share=0.3)} == splits

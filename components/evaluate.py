@@ -116,8 +116,8 @@ class _Test(NamedTuple):
 
 def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
     """The images by the rows of a matrix, which are read when they are needed."""
-    from san_core.evaluation.distance import rows
     from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.rows import rows
     from san_core.evaluation.scoring import Embedded
 
     return Embedded(

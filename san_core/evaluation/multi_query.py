@@ -7,8 +7,8 @@ Shapes: N images, Q queries made of them, D dimensions.
 
 import numpy as np
 
-from san_core.evaluation.distance import Features, Rows
 from san_core.evaluation.labels import Labels
+from san_core.evaluation.rows import Features, Rows
 
 
 def pool(images: Rows, labels: Labels, *, metric: str) -> tuple[Features, Labels]:

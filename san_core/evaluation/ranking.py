@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 
 from san_core.evaluation import roc, streaming
 from san_core.evaluation.compiled import _ranking
-from san_core.evaluation.distance import Features, Rows, Tile, as_rows
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Ids, Labels, labels_of
+from san_core.evaluation.operands import operands
 from san_core.evaluation.protocol import Problem, Protocol, problem, usual
 from san_core.evaluation.roc import Roc
+from san_core.evaluation.rows import Features, Rows, as_rows
 
 __all__ = ["Labels", "Ranking", "labels_of", "rank", "rank_distances"]
 
@@ -239,7 +241,7 @@ class _Counting:
 
     def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
         asked, searched = as_rows("query", query), as_rows("gallery", gallery)
-        operands = streaming.operands(asked, searched, metric)
+        moved = operands(asked, searched, metric)
         for role, features, labels in (
             ("query", asked, self.query),
             ("gallery", searched, self.gallery),
@@ -248,9 +250,13 @@ class _Counting:
             if len(features) != n:
                 raise ValueError(f"{len(features)} {role} features but {n} {role} pids")
         shape = streaming.tile_shape(
-            len(asked), len(searched), widest=self.problem.widest, threads=self.threads
+            len(asked),
+            len(searched),
+            dim=asked.matrix.shape[1],
+            widest=self.problem.widest,
+            threads=self.threads,
         )
-        streaming.count(operands, self.start, shape=shape, threads=self.threads)
+        streaming.count(moved, metric, self.start, shape=shape, threads=self.threads)
 
     def ranking(self) -> Ranking:
         wrong, right = self.bins.sum(axis=0)

@@ -14,12 +14,13 @@ import numpy as np
 
 from san_core.data.records import JUNK
 from san_core.evaluation import distance, single_shot
-from san_core.evaluation.distance import Rows, Tile, rows
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import PROTOCOLS, Protocol, usual
 from san_core.evaluation.ranking import Ranking, rank, rank_distances
 from san_core.evaluation.rerank import rerank
+from san_core.evaluation.rows import Rows, rows
 
 MULTI_QUERY = "multi-query"
 SINGLE_SHOT = "single-gallery-shot"
@@ -165,10 +166,8 @@ def _pooled(images: Embedded) -> Embedded:
 
 def _without_junk(images: Embedded) -> Embedded:
     left = np.flatnonzero(images.gallery.pids != JUNK)
-    index = _index(images.gallery_features)
-    features = Rows(images.gallery_features.matrix, index[left])
-    return replace(images, gallery_features=features, gallery=images.gallery.take(left))
-
-
-def _index(features: Rows) -> np.ndarray:
-    return np.arange(len(features)) if features.index is None else features.index
+    return replace(
+        images,
+        gallery_features=images.gallery_features.some(left),
+        gallery=images.gallery.take(left),
+    )

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from san_core.evaluation.distance import Features
 from san_core.evaluation.labels import Labels
+from san_core.evaluation.rows import Features
 
 
 class Size(NamedTuple):

@@ -5,10 +5,10 @@ import pytest
 
 from san_core.evaluation import ranking
 from san_core.evaluation.camera_pairs import camera_pairs
-from san_core.evaluation.distance import rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501
+from san_core.evaluation.rows import rows
 
 
 def line(*positions) -> np.ndarray:

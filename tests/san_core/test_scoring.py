@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from san_core.evaluation import distance, ranking, scoring, single_shot
-from san_core.evaluation.distance import rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import CAMERA_FREE, SYSU_MM01
 from san_core.evaluation.rerank import rerank
+from san_core.evaluation.rows import rows
 from san_core.evaluation.scoring import Embedded
 
 

@@ -127,7 +127,7 @@ cdef class Counter:
         """
         cdef int32_t i, n = <int32_t>distances.shape[1]
         cdef const int32_t* cameras = &self.cameras[0]
-        cdef int64_t[:, :] counts
+        cdef int64_t[:, ::1] counts
         cdef Gallery* to = <Gallery*>calloc(threads, sizeof(Gallery))
         if to == NULL:
             raise MemoryError

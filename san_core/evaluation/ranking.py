@@ -190,7 +190,7 @@ def rank_distances(
         counter = counting.start(first=done, size=len(distances), worker=0)
         counter.count_distances(
             np.ascontiguousarray(distances),
-            bins=counting.bins[:, 0] if with_roc else None,
+            bins=counting.wrong,
             threads=counting.threads,
         )
         done = rows.stop
@@ -230,14 +230,14 @@ class _Counting:
         self.threads = usable_threads(threads)
         self.problem: Problem = problem(query, gallery, self.protocol)
         self.results = empty_results(len(query.pids), top_k)
-        # By thread: those of wrong answers, those of right ones.
-        shape = (self.threads, 2, _ranking.BINS) if with_roc else (self.threads, 2, 0)
-        self.bins = np.zeros(shape, np.int64)
+        # Of wrong answers by thread; of right ones, which are counted one thread at a time.
+        self.wrong = np.zeros((self.threads, _ranking.BINS), np.int64) if with_roc else None
+        self.right = np.zeros(_ranking.BINS, np.int64) if with_roc else None
         self._make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
 
     def start(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
-        wrong, right = self.bins[worker] if self.bins.size else (None, None)
-        return self._make(first=first, size=size, bins=wrong, right_bins=right)
+        wrong = None if self.wrong is None else self.wrong[worker]
+        return self._make(first=first, size=size, bins=wrong, right_bins=self.right)
 
     def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
         asked, searched = as_rows("query", query), as_rows("gallery", gallery)
@@ -259,14 +259,17 @@ class _Counting:
         streaming.count(moved, metric, self.start, shape=shape, threads=self.threads)
 
     def ranking(self) -> Ranking:
-        wrong, right = self.bins.sum(axis=0)
+        curve = None
+        if self.wrong is not None and self.right is not None:
+            right, wrong = self.right, self.wrong.sum(axis=0)
+            curve = roc.from_bins(right, wrong) if right.any() and wrong.any() else None
         return judged(
             self.results,
             self.query,
             self.gallery,
             protocol=self.protocol,
             max_rank=self.max_rank,
-            curve=roc.from_bins(right, wrong) if right.any() and wrong.any() else None,
+            curve=curve,
         )
 
 

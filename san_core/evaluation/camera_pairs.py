@@ -9,7 +9,7 @@ import numpy as np
 
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import Protocol
-from san_core.evaluation.ranking import per_query
+from san_core.evaluation.ranking import mean, per_query
 from san_core.evaluation.rows import Rows
 
 
@@ -75,7 +75,7 @@ def camera_pairs(
                         int(camera),
                         int(judged.sum()),
                         float((results.first_rank[judged] == 1).mean()),
-                        float(results.average_precision[judged].mean()),
+                        mean(results.average_precision[judged]),
                     )
                 )
     return sorted(found)

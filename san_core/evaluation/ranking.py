@@ -10,7 +10,7 @@ distances stream by. `reference` says the same in NumPy, by sorting.
 
 With the right answers of a query at ranks r_1 < ... < r_P among what is left, its average precision
 is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021, "Deep Learning for
-Person Re-identification"). Ranks are counted as integers, means taken in float64.
+Person Re-identification"). Ranks are counted as integers, means taken of exact sums.
 
 Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
 which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of
@@ -19,6 +19,7 @@ the ROC curve that is true up to the rounding which `roc` describes.
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -292,8 +293,8 @@ def judged(
         raise ValueError(_why_none(query, gallery, protocol))
     return Ranking(
         cmc=_cmc(results.first_rank[judged], max_rank),
-        mAP=float(results.average_precision[judged].mean()),
-        mINP=float(results.inverse_penalty[judged].mean()),
+        mAP=mean(results.average_precision[judged]),
+        mINP=mean(results.inverse_penalty[judged]),
         **{**results._asdict(), "right": results.right.view(np.bool_)},
         roc=curve,
         num_query=len(query.pids),
@@ -301,6 +302,11 @@ def judged(
         num_skipped=int(len(query.pids) - judged.sum()),
         protocol=protocol.name,
     )
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """The mean, of a sum that is rounded once: the same in whatever order queries are."""
+    return math.fsum(values) / len(values)
 
 
 def empty_results(num_query: int, top_k: int) -> Results:

@@ -95,12 +95,38 @@ def rerank(
     """Re-ranked distances of every query to the whole gallery, for `ranking.rank_distances`.
 
     Args:
+        query_features: as in `encode`.
+        gallery_features: as in `encode`.
+        metric: as in `encode`.
+        settings: as in `encode`.
+        threads: as in `encode`.
+        entries: at most so many distances at once, though at least one query's.
+
+    Raises:
+        ValueError: at once, not at the first tile: as `encode`.
+    """
+    encoded = encode(
+        query_features, gallery_features, metric=metric, settings=settings, threads=threads
+    )
+    return encoded.tiles(entries=entries)
+
+
+def encode(
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
+    *,
+    metric: str = "euclidean",
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> "Encoded":
+    """The neighbours and weights of all images, from which re-ranked distances are quickly made.
+
+    Args:
         query_features: (Q, D) float32, or some rows of a matrix.
         gallery_features: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
         metric: "euclidean" or "cosine".
         settings: the paper's parameters.
         threads: cores to use, by default all this process may.
-        entries: at most so many distances at once, though at least one query's.
 
     Raises:
         ValueError: the features do not fit each other or are not finite, or all are the same.
@@ -111,7 +137,54 @@ def rerank(
     near = neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
     _check_farthest(near, images)
     weights = _weights(images, near, settings, threads=cores)
-    return _tiles(images, near, weights, settings, threads=cores, entries=entries)
+    return Encoded(images, near.farthest, weights, settings.kept, cores)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What takes a pass over all pairs, made once.
+
+    Attributes:
+        images: queries and gallery.
+        farthest: (N,) float32, squared distance of each image's farthest.
+        weights: (N, N).
+        kept: lambda.
+        threads: cores to use.
+    """
+
+    images: "Images"
+    farthest: Features
+    weights: "Sparse"
+    kept: float
+    threads: int
+
+    def tiles(self, *, entries: int = _TILE_ENTRIES) -> Iterator[Tile]:
+        """Re-ranked distances, as of `rerank`; they may be had again and again."""
+        Q, n = len(self.images.of.query), len(self.images)
+        by_column = _rerank.transpose(*self.weights, Q)
+        step = max(1, entries // (n - Q))
+        for first in range(0, Q, step):
+            distances = self._scaled(first, min(first + step, Q))
+            _rerank.jaccard(
+                *self.weights, *by_column, first, distances, self.kept, threads=self.threads
+            )
+            yield Tile(slice(first, first + len(distances)), distances)
+
+    def _scaled(self, first: int, end: int) -> Features:
+        """Distances (end - first, G) of queries first to end, by the farthest of each."""
+        Q, n = len(self.images.of.query), len(self.images)
+        asked = self.images.take(first, end)
+        distances = np.empty((end - first, n - Q), np.float32)
+        with threadpool_limits(self.threads, user_api="blas"):
+            for start in range(Q, n, _SIDE):
+                stop = min(start + _SIDE, n)
+                part = asked @ self.images.take(start, stop).T
+                part *= -2
+                part += self.images.norms[start:stop]
+                part += self.images.norms[first:end, None]
+                part /= self.farthest[first:end, None]
+                distances[:, start - Q : stop - Q] = part
+        return distances
 
 
 def rerank_distances(
@@ -290,41 +363,3 @@ def _weigh(distances: Sparse, who: Codes, settings: Settings, *, threads: int) -
 
 def _index(features: Rows) -> Ids:
     return np.arange(len(features)) if features.index is None else features.index
-
-
-def _tiles(
-    images: Images,
-    near: Neighbours,
-    weights: Sparse,
-    settings: Settings,
-    *,
-    threads: int,
-    entries: int,
-) -> Iterator[Tile]:
-    Q, n = len(images.of.query), len(images)
-    by_column = _rerank.transpose(*weights, Q)
-    step = max(1, entries // (n - Q))
-    for first in range(0, Q, step):
-        end = min(first + step, Q)
-        distances = _scaled_distances(images, near.farthest, first, end, threads=threads)
-        _rerank.jaccard(*weights, *by_column, first, distances, settings.kept, threads=threads)
-        yield Tile(slice(first, end), distances)
-
-
-def _scaled_distances(
-    images: Images, farthest: Features, first: int, end: int, *, threads: int
-) -> Features:
-    """Distances (end - first, G) of queries first to end, by the farthest of each."""
-    Q, n = len(images.of.query), len(images)
-    asked = images.take(first, end)
-    distances = np.empty((end - first, n - Q), np.float32)
-    with threadpool_limits(threads, user_api="blas"):
-        for start in range(Q, n, _SIDE):
-            stop = min(start + _SIDE, n)
-            part = asked @ images.take(start, stop).T
-            part *= -2
-            part += images.norms[start:stop]
-            part += images.norms[first:end, None]
-            part /= farthest[first:end, None]
-            distances[:, start - Q : stop - Q] = part
-    return distances

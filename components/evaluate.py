@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -45,9 +46,10 @@ def evaluate(
         html: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
         metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions, and the mAP of all else
         references: whether to score an untrained encoder and a colour histogram beside the model
-        protocol: one or more of market1501, camera-free, sysu-mm01, multi-query and
-            single-gallery-shot, in one word with commas; auto is market1501, or camera-free where
-            no camera is known
+        protocol: one or more of market1501, camera-free, sysu-mm01, multi-query,
+            single-gallery-shot (exact) and sampled-gallery-shot, in one word with commas; auto is
+            market1501, or camera-free where no camera is known, and so is what the last three
+            leave out unless it follows a colon (single-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.staging import identity, open_set
@@ -116,8 +118,8 @@ class _Test(NamedTuple):
 
 def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
     """The images by the rows of a matrix, which are read when they are needed."""
-    from san_core.evaluation.distance import rows
     from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.rows import rows
     from san_core.evaluation.scoring import Embedded
 
     return Embedded(
@@ -144,6 +146,13 @@ def _test(records: "Sequence[Record]", protocol: str) -> _Test:
     asked = part("query")
     labels = labels_of(records[row] for row in asked)
     names = scoring.protocols(protocol, labels)
+    asks_by_many = any(scoring.named(name, labels).word == scoring.MULTI_QUERY for name in names)
+    if asks_by_many and not len(part("multi")):
+        log.warning(
+            "%s: the data set has no images of split multi, so only queries of the same person by "
+            "the same camera are pooled",
+            scoring.MULTI_QUERY,
+        )
     headline = scoring.headline(names, labels)
     return _Test(records, asked, part("gallery"), part("query", "multi"), names, headline)
 
@@ -151,22 +160,23 @@ def _test(records: "Sequence[Record]", protocol: str) -> _Test:
 def _ranked(images: "Embedded", protocol: str) -> "Ranking":
     """The ranking whose pictures and curves are shown."""
     from components.machine import cores
-    from san_core.evaluation.scoring import score
+    from san_core.evaluation.scoring import Scorer
 
-    return score(images, protocol, top_k=SHOWN_TOP, with_roc=True, threads=cores()).ranking
+    scorer = Scorer(images, threads=cores())
+    return scorer.score(protocol, top_k=SHOWN_TOP, with_roc=True).ranking
 
 
 def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
     """Every protocol but the headline's, and if wanted all of them re-ranked."""
     from components.machine import cores
-    from san_core.evaluation.scoring import score
+    from san_core.evaluation.scoring import Scorer
 
-    threads = cores()
+    scorer = Scorer(images, threads=cores())
     names = list(dict.fromkeys([test.headline, *test.protocols]))
     asked = [(name, False) for name in names if name != test.headline]
     if rerank:
         asked += [(name, True) for name in names]
-    return [score(images, name, reranked=again, threads=threads) for name, again in asked]
+    return [scorer.score(name, reranked=again) for name, again in asked]
 
 
 def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
@@ -198,7 +208,7 @@ def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
         for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):
             if score in each:
                 shown[f"{score}_{suffix}"] = each[score]
-    return {name.replace(" ", "_").replace("-", "_"): value for name, value in shown.items()}
+    return {re.sub("[ :-]", "_", name): value for name, value in shown.items()}
 
 
 def _histograms(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":
@@ -243,7 +253,7 @@ def _load(file: Path, rows: int) -> "NDArray[np.float32]":
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is not float32, or has another number of rows.
+        ValueError: it is not float32 row by row, or has another number of rows.
     """
     import numpy as np
 
@@ -256,6 +266,11 @@ def _load(file: Path, rows: int) -> "NDArray[np.float32]":
     if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != rows:
         raise ValueError(
             f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {rows} rows"
+        )
+    if not matrix.flags.c_contiguous:
+        raise ValueError(
+            f"{file} holds its columns one after another (Fortran order): it would have to be "
+            "copied whole; save np.ascontiguousarray of it"
         )
     loaded: NDArray[np.float32] = matrix
     return loaded

@@ -1,5 +1,6 @@
 """Every step, run as `python -m components STEP ...` would run it, on a tiny data set."""
 
+import io
 import json
 import re
 import shutil
@@ -79,10 +80,11 @@ def test_report_holds_scores_and_references_as_fractions(tiny):
     assert json.loads(Path(tiny.root, "evaluate.json").read_bytes())["mAP"] == report["mAP"]
 
 
-def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path):
+def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path, capsys):
     command = elsewhere(words("evaluate", tiny), tmp_path)
     protocols = "camera-free,multi-query,single-gallery-shot,market1501"
     assert main(changed(command, protocol=protocols, rerank="true")) == 0
+    assert "multi-query: the data set has no images of split multi" in capsys.readouterr().err
     report = json.loads((tmp_path / "report" / "report.json").read_bytes())
     assert report["protocol"] == "camera-free"
     others = ["multi-query", "single-gallery-shot", "market1501"]
@@ -90,6 +92,7 @@ def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path):
         *((name, False) for name in others),
         *((name, True) for name in ["camera-free", *others]),
     ]
+    assert report["protocols"][1]["leaves_out_as"] == "market1501"
     usual = json.loads(Path(tiny.report, "report.json").read_bytes())
     market = report["protocols"][2]
     assert (market["rank1"], market["mAP"]) == (usual["rank1"], usual["mAP"])
@@ -405,6 +408,15 @@ def _check_one_line(step, message, err):
     assert "Traceback" not in err
 
 
+def saved(matrix) -> bytes:
+    file = io.BytesIO()
+    np.save(file, matrix)
+    return file.getvalue()
+
+
+BY_COLUMN = saved(np.ones((12, 128), np.float32, order="F"))
+
+
 @pytest.mark.parametrize(
     ("step", "damaged", "content", "message"),
     [
@@ -424,6 +436,12 @@ def _check_one_line(step, message, err):
         ("evaluate", "features/features.npy", b"junk", "features.npy is damaged"),
         ("evaluate", "features/features.json", b"[]", "it is not a JSON object"),
         ("evaluate", "features/features.npy", b"", "features.npy is damaged"),
+        (
+            "evaluate",
+            "features/features.npy",
+            BY_COLUMN,
+            "one after another (Fortran order)",
+        ),
         ("evaluate", "features/index.csv", b"a,b\n1,2\n", "which is not in the data set"),
         ("evaluate", "features/index.csv", b"\xff\xfe", "index.csv is damaged"),
     ],

@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from san_core.evaluation.operands import Operand
+
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int32]
 Ids = NDArray[np.int64]
@@ -10,7 +12,6 @@ Ids = NDArray[np.int64]
 BINS: int
 
 def instruction_set() -> str: ...
-def squared_norms(features: Floats, index: Ids | None, out: NDArray[np.float64]) -> None: ...
 def group(codes: Codes, start: Ids, members: Codes) -> None: ...
 
 class Counter:
@@ -29,12 +30,7 @@ class Counter:
         self, distances: Floats, *, bins: NDArray[np.int64] | None, threads: int
     ) -> None: ...
     def open(
-        self,
-        query: Floats,
-        squares: NDArray[np.float64],
-        gallery: Floats,
-        index: Ids | None,
-        metric: str,
+        self, query: Operand, gallery: Operand, centred: NDArray[np.float64], metric: str
     ) -> None: ...
-    def count(self, dots: Floats, norms: Floats, first: int, longest: float) -> None: ...
+    def count(self, products: Floats, norms: Floats, first: int) -> None: ...
     def finish(self) -> None: ...

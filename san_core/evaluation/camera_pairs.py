@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from san_core.evaluation.distance import Rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import Protocol
-from san_core.evaluation.ranking import per_query
+from san_core.evaluation.ranking import mean, per_query
+from san_core.evaluation.rows import Rows
 
 
 class CameraPair(NamedTuple):
@@ -59,7 +59,7 @@ def camera_pairs(
         there = np.flatnonzero(gallery.camids == camera)
         results = per_query(
             query_features,
-            _some(gallery_features, there),
+            gallery_features.some(there),
             query=query,
             gallery=gallery.take(there),
             metric=metric,
@@ -75,12 +75,7 @@ def camera_pairs(
                         int(camera),
                         int(judged.sum()),
                         float((results.first_rank[judged] == 1).mean()),
-                        float(results.average_precision[judged].mean()),
+                        mean(results.average_precision[judged]),
                     )
                 )
     return sorted(found)
-
-
-def _some(features: Rows, which: np.ndarray) -> Rows:
-    index = which if features.index is None else features.index[which]
-    return Rows(features.matrix, index)

@@ -5,7 +5,7 @@ tests and for readers, and whoever wants it imports it by name.
 """
 
 try:
-    from san_core.evaluation import _ranking, _rerank, _single_shot
+    from san_core.evaluation import _features, _ranking, _rerank, _single_shot
 except ImportError as error:
     raise ImportError(
         f"san_core.evaluation is not compiled for this Python ({error}): run `make install`, or "
@@ -13,4 +13,4 @@ except ImportError as error:
         "`python -m san_core.evaluation.check` then proves it"
     ) from error
 
-__all__ = ["_ranking", "_rerank", "_single_shot"]
+__all__ = ["_features", "_ranking", "_rerank", "_single_shot"]

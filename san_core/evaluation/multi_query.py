@@ -1,37 +1,76 @@
-"""Multi-query (Zheng et al. 2015): all images of a person by one camera ask as one query.
+"""Multi-query (Zheng et al. 2015): all images of a query's person by its camera ask as one query.
 
 Their features are averaged; for the cosine metric their directions are.
 
 Shapes: N images, Q queries made of them, D dimensions.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
-from san_core.evaluation.distance import Features, Rows
-from san_core.evaluation.labels import Labels
+from san_core.evaluation.labels import Ids, Labels
+from san_core.evaluation.rows import Features, Rows
+
+# Images read at once.
+_BLOCK = 1024
 
 
-def pool(images: Rows, labels: Labels, *, metric: str) -> tuple[Features, Labels]:
-    """The features (Q, D) and labels of queries made of images, in order of person and camera.
+class Pooled(NamedTuple):
+    """Queries made of images: features (Q, D) and labels."""
+
+    features: Features
+    query: Labels
+
+
+def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
+    """One query for each person and camera that occur together in `query`, in their order.
 
     Args:
-        images: (N, D), those of the query split and more of the same people in the same cameras.
+        images: (N, D), those of the query split and more. Images of other people, or by a camera
+            from which nobody asks for that person, are left aside.
         labels: whom they show and which camera took them.
+        query: labels of the query split.
         metric: "euclidean" or "cosine", by which the queries will be compared.
 
     Raises:
-        ValueError: cameras are unknown, or there are not as many labels as images.
+        ValueError: cameras are unknown, there are not as many labels as images, none of a query,
+            or, for cosine, an image that has no direction.
     """
-    if labels.camids is None:
+    if labels.camids is None or query.camids is None:
         raise ValueError("multi-query pools a person's images by camera, but camids are unknown")
     if len(images) != len(labels.pids):
         raise ValueError(f"{len(images)} query features but {len(labels.pids)} query pids")
-    pairs = np.stack([labels.pids, labels.camids], axis=1)
-    asked, query = np.unique(pairs, axis=0, return_inverse=True)
-    added = np.zeros((len(asked), images.matrix.shape[1]))
-    features = images.take(0, len(images)).astype(np.float64)
-    if metric == "cosine":
-        features /= np.sqrt(images.squared_norms())[:, None]
-    np.add.at(added, query.ravel(), features)
-    mean = added / np.bincount(query.ravel())[:, None]
-    return mean.astype(np.float32), Labels(asked[:, 0], asked[:, 1])
+    asked = np.unique(np.stack([query.pids, query.camids], axis=1), axis=0)  # (Q, 2)
+    places = {(pid, camid): place for place, (pid, camid) in enumerate(asked.tolist())}
+    of = zip(labels.pids.tolist(), labels.camids.tolist(), strict=True)
+    place = np.array([places.get(pair, -1) for pair in of], np.int64)  # (N,)
+    wanted = np.flatnonzero(place >= 0)
+    if absent := set(range(len(asked))) - set(place[wanted].tolist()):
+        pid, camid = asked[min(absent)]
+        raise ValueError(f"no image to be pooled shows person {pid} in camera {camid}, as a query")
+    means = _means(images.some(wanted), place[wanted], len(asked), metric)
+    return Pooled(means, Labels(asked[:, 0], asked[:, 1]))
+
+
+def _means(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
+    """The mean (num_query, D) of the images of each place, read some at a time."""
+    added = np.zeros((num_query, images.matrix.shape[1]))
+    for start in range(0, len(images), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        features = images.take(part.start, part.stop).astype(np.float64)
+        if metric == "cosine":
+            features /= _lengths(features, images, start)[:, None]
+        np.add.at(added, place[part], features)
+    mean: Features = (added / np.bincount(place)[:, None]).astype(np.float32)
+    return mean
+
+
+def _lengths(features: NDArray[np.float64], images: Rows, start: int) -> NDArray[np.float64]:
+    lengths: NDArray[np.float64] = np.linalg.norm(features, axis=1)
+    if not (lengths > 0).all():
+        place = start + int(np.argmin(lengths > 0))
+        row = place if images.index is None else images.index[place]
+        raise ValueError(f"row {row} of the features is all zeros, or NaN: it has no direction")
+    return lengths

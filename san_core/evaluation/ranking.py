@@ -10,7 +10,7 @@ distances stream by. `reference` says the same in NumPy, by sorting.
 
 With the right answers of a query at ranks r_1 < ... < r_P among what is left, its average precision
 is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021, "Deep Learning for
-Person Re-identification"). Ranks are counted as integers, means taken in float64.
+Person Re-identification"). Ranks are counted as integers, means taken of exact sums.
 
 Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
 which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of
@@ -19,6 +19,7 @@ the ROC curve that is true up to the rounding which `roc` describes.
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ from numpy.typing import NDArray
 
 from san_core.evaluation import roc, streaming
 from san_core.evaluation.compiled import _ranking
-from san_core.evaluation.distance import Features, Rows, Tile, as_rows
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Ids, Labels, labels_of
+from san_core.evaluation.operands import operands
 from san_core.evaluation.protocol import Problem, Protocol, problem, usual
 from san_core.evaluation.roc import Roc
+from san_core.evaluation.rows import Features, Rows, as_rows
 
 __all__ = ["Labels", "Ranking", "labels_of", "rank", "rank_distances"]
 
@@ -188,7 +191,7 @@ def rank_distances(
         counter = counting.start(first=done, size=len(distances), worker=0)
         counter.count_distances(
             np.ascontiguousarray(distances),
-            bins=counting.bins[:, 0] if with_roc else None,
+            bins=counting.wrong,
             threads=counting.threads,
         )
         done = rows.stop
@@ -228,18 +231,18 @@ class _Counting:
         self.threads = usable_threads(threads)
         self.problem: Problem = problem(query, gallery, self.protocol)
         self.results = empty_results(len(query.pids), top_k)
-        # By thread: those of wrong answers, those of right ones.
-        shape = (self.threads, 2, _ranking.BINS) if with_roc else (self.threads, 2, 0)
-        self.bins = np.zeros(shape, np.int64)
+        # Of wrong answers by thread; of right ones, which are counted one thread at a time.
+        self.wrong = np.zeros((self.threads, _ranking.BINS), np.int64) if with_roc else None
+        self.right = np.zeros(_ranking.BINS, np.int64) if with_roc else None
         self._make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
 
     def start(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
-        wrong, right = self.bins[worker] if self.bins.size else (None, None)
-        return self._make(first=first, size=size, bins=wrong, right_bins=right)
+        wrong = None if self.wrong is None else self.wrong[worker]
+        return self._make(first=first, size=size, bins=wrong, right_bins=self.right)
 
     def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
         asked, searched = as_rows("query", query), as_rows("gallery", gallery)
-        operands = streaming.operands(asked, searched, metric)
+        moved = operands(asked, searched, metric)
         for role, features, labels in (
             ("query", asked, self.query),
             ("gallery", searched, self.gallery),
@@ -248,19 +251,26 @@ class _Counting:
             if len(features) != n:
                 raise ValueError(f"{len(features)} {role} features but {n} {role} pids")
         shape = streaming.tile_shape(
-            len(asked), len(searched), widest=self.problem.widest, threads=self.threads
+            len(asked),
+            len(searched),
+            dim=asked.matrix.shape[1],
+            widest=self.problem.widest,
+            threads=self.threads,
         )
-        streaming.count(operands, self.start, shape=shape, threads=self.threads)
+        streaming.count(moved, metric, self.start, shape=shape, threads=self.threads)
 
     def ranking(self) -> Ranking:
-        wrong, right = self.bins.sum(axis=0)
+        curve = None
+        if self.wrong is not None and self.right is not None:
+            right, wrong = self.right, self.wrong.sum(axis=0)
+            curve = roc.from_bins(right, wrong) if right.any() and wrong.any() else None
         return judged(
             self.results,
             self.query,
             self.gallery,
             protocol=self.protocol,
             max_rank=self.max_rank,
-            curve=roc.from_bins(right, wrong) if right.any() and wrong.any() else None,
+            curve=curve,
         )
 
 
@@ -283,8 +293,8 @@ def judged(
         raise ValueError(_why_none(query, gallery, protocol))
     return Ranking(
         cmc=_cmc(results.first_rank[judged], max_rank),
-        mAP=float(results.average_precision[judged].mean()),
-        mINP=float(results.inverse_penalty[judged].mean()),
+        mAP=mean(results.average_precision[judged]),
+        mINP=mean(results.inverse_penalty[judged]),
         **{**results._asdict(), "right": results.right.view(np.bool_)},
         roc=curve,
         num_query=len(query.pids),
@@ -292,6 +302,11 @@ def judged(
         num_skipped=int(len(query.pids) - judged.sum()),
         protocol=protocol.name,
     )
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """The mean, of a sum that is rounded once: the same in whatever order queries are."""
+    return math.fsum(values) / len(values)
 
 
 def empty_results(num_query: int, top_k: int) -> Results:

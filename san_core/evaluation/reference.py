@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.data.records import JUNK
-from san_core.evaluation import distance, roc
-from san_core.evaluation.distance import Features, Tile, as_rows
+from san_core.evaluation import roc
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels, check_labels
 from san_core.evaluation.protocol import Protocol, usual
 from san_core.evaluation.ranking import (
@@ -28,6 +28,7 @@ from san_core.evaluation.ranking import (
     judged,
 )
 from san_core.evaluation.rerank import Settings
+from san_core.evaluation.rows import Features, as_rows, checked
 
 _BINS = 2**19
 
@@ -219,7 +220,7 @@ def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
 
 def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
     """Squared distances; for cosine -cos, which tells apart what 1 - cos rounds together."""
-    distance.checked(as_rows("query", query), as_rows("gallery", gallery), metric)
+    checked(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):
         if metric == "euclidean":

@@ -19,7 +19,7 @@ from san_core.evaluation.camera_pairs import CameraPair
 from san_core.evaluation.ranked_gallery import ranked_galleries
 from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.roc import USUAL_FPR, Roc
-from san_core.evaluation.scoring import MULTI_QUERY, SINGLE_SHOT, Scored
+from san_core.evaluation.scoring import DRAWS, MULTI_QUERY, SAMPLED_SHOT, SINGLE_SHOT, Scored
 from san_core.page import Section
 
 FORMAT = "san-evaluation"
@@ -90,7 +90,8 @@ def figures(
         each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
         `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
         (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
-        `protocols` has the scores and counts of `scored`, `camera_pairs` those of `pairs`, `roc`,
+        `protocols` has the scores and counts of `scored`, and in `leaves_out_as` the protocol whose
+        rule for the gallery they follow; `camera_pairs` has the figures of `pairs`; `roc`,
         if the ranking has one, the true positive rates at the usual false positive rates.
 
     Raises:
@@ -132,6 +133,7 @@ def _under(scored: Scored) -> dict[str, Any]:
     ranking = scored.ranking
     return {
         "protocol": scored.protocol,
+        "leaves_out_as": ranking.protocol,
         "reranked": scored.reranked,
         **scored.scores,
         "num_query": ranking.num_query,
@@ -237,13 +239,18 @@ def _scores(report: Mapping[str, Any]) -> Markup:
 def _protocols_in_words(report: Mapping[str, Any]) -> str:
     """What the rows of the table of other protocols are."""
     parts = ["The same features under other rules."]
-    names = {each["protocol"] for each in report["protocols"]}
-    if MULTI_QUERY in names:
+    words = {each["protocol"].partition(":")[0] for each in report["protocols"]}
+    if MULTI_QUERY in words:
         parts.append("Multi-query asks by the mean of a person's images by one camera.")
-    if SINGLE_SHOT in names:
+    if SINGLE_SHOT in words:
         parts.append(
-            "A single gallery shot is the expectation over all draws of one image per person; its "
-            "mAP is that of the drawn gallery or, as some papers have it, of the whole."
+            "A single gallery shot is the expectation over all draws of one image per person."
+        )
+    if SAMPLED_SHOT in words:
+        parts.append(f"A sampled one is the mean over {DRAWS} such draws, from a fixed seed.")
+    if words & {SINGLE_SHOT, SAMPLED_SHOT}:
+        parts.append(
+            "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
         )
     if any(each["reranked"] for each in report["protocols"]):
         parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
@@ -258,10 +265,12 @@ def _protocols(report: Mapping[str, Any]) -> Markup:
         for which, key in ({"": "mAP"} if "mAP" in each else _MAPS_OF_SHOT).items():
             figures = {**each, "mAP": each[key]}
             cells = [f"{100 * figures[k]:.1f}" if k in figures else "–" for k in _SCORES]
-            rows.append([name + which, *cells, f"{each['num_query'] - each['num_skipped']:,}"])
+            judged = each["num_query"] - each["num_skipped"]
+            rows.append([name + which, each["leaves_out_as"], *cells, f"{judged:,}"])
     if not rows:
         return Markup()
-    return page.table(["", *_SCORES.values(), "Queries"], rows, caption="Per cent.")
+    header = ["", "Leaves out as", *_SCORES.values(), "Queries"]
+    return page.table(header, rows, caption="Per cent.")
 
 
 def _cmc(rankings: Mapping[str, Ranking]) -> Section:

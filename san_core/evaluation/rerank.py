@@ -24,16 +24,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from san_core.evaluation.compiled import _rerank
-from san_core.evaluation.distance import Features, Rows, Tile, as_rows, checked
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Ids
+from san_core.evaluation.operands import Operands, operands
 from san_core.evaluation.protocol import Codes
 from san_core.evaluation.ranking import usable_threads
+from san_core.evaluation.rows import Features, Rows, as_rows
 
 # Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
 _SIDE = 1024
 _TILE_ENTRIES = 2**21
-# The distance of equal features, as a share of |x|^2, that rounding in float32 may leave.
-_ROUNDING = 2.0**-18
+# The distance of equal features that rounding in float32 may leave: by the product, as a share of
+# |.|^2 as they are taken; and by whoever made the features, as a share of |x|^2.
+_ROUNDING = 2.0**-18, 2.0**-45
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,38 @@ def rerank(
     """Re-ranked distances of every query to the whole gallery, for `ranking.rank_distances`.
 
     Args:
+        query_features: as in `encode`.
+        gallery_features: as in `encode`.
+        metric: as in `encode`.
+        settings: as in `encode`.
+        threads: as in `encode`.
+        entries: at most so many distances at once, though at least one query's.
+
+    Raises:
+        ValueError: at once, not at the first tile: as `encode`.
+    """
+    encoded = encode(
+        query_features, gallery_features, metric=metric, settings=settings, threads=threads
+    )
+    return encoded.tiles(entries=entries)
+
+
+def encode(
+    query_features: Features | Rows,
+    gallery_features: Features | Rows,
+    *,
+    metric: str = "euclidean",
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> "Encoded":
+    """The neighbours and weights of all images, from which re-ranked distances are quickly made.
+
+    Args:
         query_features: (Q, D) float32, or some rows of a matrix.
         gallery_features: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
         metric: "euclidean" or "cosine".
         settings: the paper's parameters.
         threads: cores to use, by default all this process may.
-        entries: at most so many distances at once, though at least one query's.
 
     Raises:
         ValueError: the features do not fit each other or are not finite, or all are the same.
@@ -108,7 +137,54 @@ def rerank(
     near = neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
     _check_farthest(near, images)
     weights = _weights(images, near, settings, threads=cores)
-    return _tiles(images, near, weights, settings, threads=cores, entries=entries)
+    return Encoded(images, near.farthest, weights, settings.kept, cores)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What takes a pass over all pairs, made once.
+
+    Attributes:
+        images: queries and gallery.
+        farthest: (N,) float32, squared distance of each image's farthest.
+        weights: (N, N).
+        kept: lambda.
+        threads: cores to use.
+    """
+
+    images: "Images"
+    farthest: Features
+    weights: "Sparse"
+    kept: float
+    threads: int
+
+    def tiles(self, *, entries: int = _TILE_ENTRIES) -> Iterator[Tile]:
+        """Re-ranked distances, as of `rerank`; they may be had again and again."""
+        Q, n = len(self.images.of.query), len(self.images)
+        by_column = _rerank.transpose(*self.weights, Q)
+        step = max(1, entries // (n - Q))
+        for first in range(0, Q, step):
+            distances = self._scaled(first, min(first + step, Q))
+            _rerank.jaccard(
+                *self.weights, *by_column, first, distances, self.kept, threads=self.threads
+            )
+            yield Tile(slice(first, first + len(distances)), distances)
+
+    def _scaled(self, first: int, end: int) -> Features:
+        """Distances (end - first, G) of queries first to end, by the farthest of each."""
+        Q, n = len(self.images.of.query), len(self.images)
+        asked = self.images.take(first, end)
+        distances = np.empty((end - first, n - Q), np.float32)
+        with threadpool_limits(self.threads, user_api="blas"):
+            for start in range(Q, n, _SIDE):
+                stop = min(start + _SIDE, n)
+                part = asked @ self.images.take(start, stop).T
+                part *= -2
+                part += self.images.norms[start:stop]
+                part += self.images.norms[first:end, None]
+                part /= self.farthest[first:end, None]
+                distances[:, start - Q : stop - Q] = part
+        return distances
 
 
 def rerank_distances(
@@ -164,7 +240,8 @@ def _scaled(distances: Features) -> Features:
 
 
 def _check_farthest(near: Neighbours, images: "Images") -> None:
-    apart = near.farthest > _ROUNDING * images.norms
+    lengths = np.concatenate([each.squares for each in images.of]) * images.scales**2
+    apart = near.farthest > _ROUNDING[0] * images.norms + _ROUNDING[1] * lengths
     if not apart.all():
         raise ValueError(
             f"all images have the same feature as image {int(np.argmin(apart))}, as far as float32 "
@@ -177,55 +254,59 @@ class Images:
     """Queries, then the gallery, as one list of N images.
 
     Attributes:
-        query: (Q, D).
-        gallery: (G, D).
+        of: queries and gallery.
         scales: (N,) float64 by which features are multiplied: 1, or 1 / |x| for cosine.
-        norms: (N,) float32, |x|^2 after that.
+        norms: (N,) float32, |.|^2 of them as they are taken.
     """
 
-    query: Rows
-    gallery: Rows
+    of: Operands
     scales: NDArray[np.float64]
     norms: Features
 
     def __len__(self) -> int:
-        return len(self.norms)
+        return len(self.scales)
 
-    def take(self, start: int, stop: int) -> Features:
-        """Images start to stop, all queries or all gallery images, scaled: (stop - start, D)."""
-        Q = len(self.query)
-        part = self.query.take(start, stop)
-        if start >= Q:
-            part = self.gallery.take(start - Q, stop - Q)
-        scales = self.scales[start:stop, None]
-        return part if (scales == 1).all() else (part * scales).astype(np.float32)
+    def take(self, start: int, stop: int, room: Features | None = None) -> Features:
+        """Images start to stop, all queries or all gallery images: (stop - start, D).
+
+        They lie in the first entries of `room`, if it is given; `norms` of them are set.
+        """
+        Q = len(self.of.query)
+        if start < Q:
+            taken = self.of.query.take(start, stop, room)
+        else:
+            taken = self.of.gallery.take(start - Q, stop - Q, room)
+        self.norms[start:stop] = taken.squares
+        return taken.features
 
     def blocks(self) -> list[tuple[int, int]]:
         """Starts and ends of blocks of queries or gallery images, in order."""
-        Q, n = len(self.query), len(self)
+        Q, n = len(self.of.query), len(self)
         starts = [*range(0, Q, _SIDE), *range(Q, n, _SIDE)]
         return list(zip(starts, [*starts[1:], n], strict=True))
 
 
 def _images(query: Features | Rows, gallery: Features | Rows, metric: str) -> Images:
-    asked, searched = as_rows("query", query), as_rows("gallery", gallery)
-    squares = np.concatenate(checked(asked, searched, metric))
-    scales = np.ones(len(squares)) if metric == "euclidean" else 1 / np.sqrt(squares)
-    return Images(asked, searched, scales, (squares * scales**2).astype(np.float32))
+    of = operands(as_rows("query", query), as_rows("gallery", gallery), metric)
+    scales = [np.ones(len(each)) if each.scales is None else each.scales for each in of]
+    n = len(of.query) + len(of.gallery)
+    return Images(of, np.concatenate(scales), np.empty(n, np.float32))
 
 
 def neighbours(images: Images, k: int, *, threads: int) -> Neighbours:
     """The k nearest images of each, by distances in float32."""
     near = _empty(len(images), k)
-    room = np.empty(_SIDE * _SIDE, np.float32)
+    dim = len(images.of.query.centre)
+    asked_room, searched_room, room = (np.empty(_SIDE * n, np.float32) for n in (dim, dim, _SIDE))
     blocks = images.blocks()
     with threadpool_limits(threads, user_api="blas"):
         for i, (first, end) in enumerate(blocks):
-            asked = images.take(first, end)
+            asked = images.take(first, end, asked_room)
             for start, stop in blocks[i:]:
+                searched = images.take(start, stop, searched_room)
                 shape = (end - first, stop - start)
                 dots = room[: shape[0] * shape[1]].reshape(shape)
-                np.matmul(asked, images.take(start, stop).T, out=dots)
+                np.matmul(asked, searched.T, out=dots)
                 both = start > first
                 _rerank.scan(dots, images.norms, first, start, *near, both=both, threads=threads)
     return Neighbours(near.who, near.farthest)
@@ -260,10 +341,10 @@ def _weights(images: Images, near: Neighbours, settings: Settings, *, threads: i
     start, column = _sets(near.who, settings.k1, threads=threads)
     value = np.empty(len(column), np.float32)
     _rerank.pair_distances(
-        images.query.matrix,
-        _index(images.query),
-        images.gallery.matrix,
-        _index(images.gallery),
+        images.of.query.rows.matrix,
+        _index(images.of.query.rows),
+        images.of.gallery.rows.matrix,
+        _index(images.of.gallery.rows),
         images.scales,
         start,
         column,
@@ -282,41 +363,3 @@ def _weigh(distances: Sparse, who: Codes, settings: Settings, *, threads: int) -
 
 def _index(features: Rows) -> Ids:
     return np.arange(len(features)) if features.index is None else features.index
-
-
-def _tiles(
-    images: Images,
-    near: Neighbours,
-    weights: Sparse,
-    settings: Settings,
-    *,
-    threads: int,
-    entries: int,
-) -> Iterator[Tile]:
-    Q, n = len(images.query), len(images)
-    by_column = _rerank.transpose(*weights, Q)
-    step = max(1, entries // (n - Q))
-    for first in range(0, Q, step):
-        end = min(first + step, Q)
-        distances = _scaled_distances(images, near.farthest, first, end, threads=threads)
-        _rerank.jaccard(*weights, *by_column, first, distances, settings.kept, threads=threads)
-        yield Tile(slice(first, end), distances)
-
-
-def _scaled_distances(
-    images: Images, farthest: Features, first: int, end: int, *, threads: int
-) -> Features:
-    """Distances (end - first, G) of queries first to end, by the farthest of each."""
-    Q, n = len(images.query), len(images)
-    asked = images.take(first, end)
-    distances = np.empty((end - first, n - Q), np.float32)
-    with threadpool_limits(threads, user_api="blas"):
-        for start in range(Q, n, _SIDE):
-            stop = min(start + _SIDE, n)
-            part = asked @ images.take(start, stop).T
-            part *= -2
-            part += images.norms[start:stop]
-            part += images.norms[first:end, None]
-            part /= farthest[first:end, None]
-            distances[:, start - Q : stop - Q] = part
-    return distances

@@ -52,7 +52,7 @@ def from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
         raise ValueError(
             f"{num_right} right and {num_wrong} wrong answers: a ROC curve needs some of each"
         )
-    filled = np.flatnonzero(right + wrong)
+    filled = np.flatnonzero((right != 0) | (wrong != 0))
     return Roc(
         fpr=np.cumsum(wrong[filled]) / num_wrong,
         tpr=np.cumsum(right[filled]) / num_right,

@@ -1,30 +1,41 @@
 """One set of features under several protocols, with and without re-ranking.
 
-Beside those of `protocol.PROTOCOLS` there are `multi-query` and `single-gallery-shot`, which leave
-out of the gallery what `protocol.usual` does.
+Beside those of `protocol.PROTOCOLS` there are some that ask or search otherwise and leave out of
+the gallery what one of those does, `protocol.usual` unless it is named after a colon, such as
+"single-gallery-shot:sysu-mm01":
+
+- `multi-query`: by the mean of a person's images by one camera;
+- `single-gallery-shot`: in one gallery image of each person, the expectation over all draws;
+- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as older papers did.
 
 Shapes: Q queries, G gallery images, M images that multi-query pools.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from san_core.data.records import JUNK
 from san_core.evaluation import distance, single_shot
-from san_core.evaluation.distance import Rows, Tile, rows
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import PROTOCOLS, Protocol, usual
 from san_core.evaluation.ranking import Ranking, rank, rank_distances
-from san_core.evaluation.rerank import rerank
+from san_core.evaluation.rerank import Encoded, encode
+from san_core.evaluation.rows import Rows, rows
 
 MULTI_QUERY = "multi-query"
 SINGLE_SHOT = "single-gallery-shot"
-NAMES = (*PROTOCOLS, MULTI_QUERY, SINGLE_SHOT)
+SAMPLED_SHOT = "sampled-gallery-shot"
+FOLLOWING = (MULTI_QUERY, SINGLE_SHOT, SAMPLED_SHOT)
+NAMES = (*PROTOCOLS, *FOLLOWING)
 AUTO = "auto"
+# Draws of `sampled-gallery-shot`, and their seed.
+DRAWS, SEED = 10, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +51,18 @@ class Embedded:
     metric: str
 
 
+class Named(NamedTuple):
+    """What the name of a protocol says: its first word, and what is left out of the gallery."""
+
+    word: str
+    follow: Protocol
+
+
 class Scored(NamedTuple):
     """The figures of one protocol as fractions; `ranking` holds the counts, and all else but CMC.
 
-    `scores` has `mAP` or, for single-gallery-shot, `mAP_of_draw` and `mAP_of_gallery`.
+    `protocol` is the name that was asked for, `ranking.protocol` the one it follows. `scores` has
+    `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`.
     """
 
     protocol: str
@@ -62,8 +81,8 @@ def protocols(text: str, query: Labels) -> list[str]:
     """
     words = text.replace(",", " ").split()
     names = [usual(query).name if word == AUTO else word for word in words]
-    if unknown := [name for name in names if name not in NAMES]:
-        raise ValueError(f"no protocol '{unknown[0]}'; there are {', '.join((AUTO, *NAMES))}")
+    for name in names:
+        named(name, query)
     if not names:
         raise ValueError(f"no protocol is named; there are {', '.join((AUTO, *NAMES))}")
     if len(set(names)) < len(names):
@@ -71,104 +90,146 @@ def protocols(text: str, query: Labels) -> list[str]:
     return names
 
 
+def named(name: str, query: Labels) -> Named:
+    """What a name says.
+
+    Raises:
+        ValueError: there is no such protocol.
+    """
+    word, colon, follow = name.partition(":")
+    if word not in NAMES:
+        raise ValueError(f"no protocol '{word}'; there are {', '.join((AUTO, *NAMES))}")
+    if not colon:
+        return Named(word, PROTOCOLS.get(word) or usual(query))
+    if word in PROTOCOLS or follow not in PROTOCOLS:
+        raise ValueError(
+            f"no protocol '{name}'; one of {', '.join(FOLLOWING)} may be followed by a colon and "
+            f"one of {', '.join(PROTOCOLS)}"
+        )
+    return Named(word, PROTOCOLS[follow])
+
+
 def headline(names: Sequence[str], query: Labels) -> str:
     """The protocol whose ranked galleries are shown: the first that ranks images one by one."""
     return next((name for name in names if name in PROTOCOLS), usual(query).name)
 
 
-def score(
-    images: Embedded,
-    name: str,
-    *,
-    reranked: bool = False,
-    top_k: int = 0,
-    with_roc: bool = False,
-    threads: int | None = None,
-) -> Scored:
-    """The figures of a protocol.
+class Scorer:
+    """Scores images by one protocol after the other; what several of them need is made once.
 
-    Args:
-        images: what was embedded.
-        name: one of `NAMES`.
-        reranked: whether by re-ranked distances; junk, which no protocol ranks, is then left out
-            of the gallery before.
-        top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked.
-        with_roc: as in `ranking.rank`.
-        threads: as in `ranking.rank`.
-
-    Raises:
-        ValueError: the protocol cannot be followed with these images.
+    images: what was embedded. threads: as in `ranking.rank`.
     """
-    if name == MULTI_QUERY:
-        images = _pooled(images)
-    if reranked:
-        images = _without_junk(images)
-    follow = PROTOCOLS.get(name) or usual(images.query)
-    if name == SINGLE_SHOT:
-        shot = single_shot.exact(
-            _distances(images, reranked=reranked, threads=threads),
+
+    def __init__(self, images: Embedded, *, threads: int | None = None) -> None:
+        self.images, self.threads = images, threads
+
+    def score(
+        self, name: str, *, reranked: bool = False, top_k: int = 0, with_roc: bool = False
+    ) -> Scored:
+        """The figures of a protocol.
+
+        Args:
+            name: one of `NAMES`, as in `protocols`.
+            reranked: whether by re-ranked distances; junk, which no protocol ranks, is then left
+                out of the gallery before.
+            top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked. 0 for
+                a gallery shot.
+            with_roc: as in `ranking.rank`; not for a gallery shot.
+
+        Raises:
+            ValueError: the protocol cannot be followed with these images.
+        """
+        word, follow = named(name, self.images.query)
+        if word == MULTI_QUERY:
+            scored = self._of_pooled.score(
+                follow.name, reranked=reranked, top_k=top_k, with_roc=with_roc
+            )
+            return scored._replace(protocol=name)
+        images = self._without_junk if reranked else self.images
+        if word in (SINGLE_SHOT, SAMPLED_SHOT):
+            shot = self._shot(word, images, follow, reranked=reranked)
+            return Scored(name, reranked, shot.scores(), shot.ranking)
+        ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
+        return Scored(name, reranked, ranking.scores(), ranking)
+
+    @cached_property
+    def _of_pooled(self) -> "Scorer":
+        images = self.images
+        features, query = pool(
+            images.pooled_features, images.pooled, query=images.query, metric=images.metric
+        )
+        pooled = replace(images, query_features=rows(features), query=query)
+        return Scorer(pooled, threads=self.threads)
+
+    @cached_property
+    def _without_junk(self) -> Embedded:
+        images = self.images
+        left = np.flatnonzero(images.gallery.pids != JUNK)
+        return replace(
+            images,
+            gallery_features=images.gallery_features.some(left),
+            gallery=images.gallery.take(left),
+        )
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        images = self._without_junk
+        return encode(
+            images.query_features,
+            images.gallery_features,
+            metric=images.metric,
+            threads=self.threads,
+        )
+
+    def _distances(self, *, reranked: bool) -> Iterator[Tile]:
+        if reranked:
+            return self._encoded.tiles()
+        images = self.images
+        return distance.tiles(images.query_features, images.gallery_features, metric=images.metric)
+
+    def _shot(
+        self, word: str, images: Embedded, follow: Protocol, *, reranked: bool
+    ) -> single_shot.SingleShot:
+        tiles = self._distances(reranked=reranked)
+        if word == SAMPLED_SHOT:
+            return single_shot.sampled(
+                tiles,
+                query=images.query,
+                gallery=images.gallery,
+                protocol=follow,
+                draws=DRAWS,
+                seed=SEED,
+                threads=self.threads,
+            )
+        return single_shot.exact(
+            tiles,
             query=images.query,
             gallery=images.gallery,
             protocol=follow,
-            threads=threads,
+            threads=self.threads,
         )
-        return Scored(name, reranked, shot.scores(), shot.ranking)
-    ranking = _rank(
-        images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc, threads=threads
-    )
-    return Scored(name, reranked, ranking.scores(), ranking)
 
-
-def _rank(
-    images: Embedded,
-    protocol: Protocol,
-    *,
-    reranked: bool,
-    top_k: int,
-    with_roc: bool,
-    threads: int | None,
-) -> Ranking:
-    if reranked:
-        return rank_distances(
-            _distances(images, reranked=True, threads=threads),
+    def _rank(
+        self, images: Embedded, follow: Protocol, *, reranked: bool, top_k: int, with_roc: bool
+    ) -> Ranking:
+        if reranked:
+            return rank_distances(
+                self._distances(reranked=True),
+                query=images.query,
+                gallery=images.gallery,
+                protocol=follow,
+                top_k=top_k,
+                with_roc=with_roc,
+                threads=self.threads,
+            )
+        return rank(
+            images.query_features,
+            images.gallery_features,
             query=images.query,
             gallery=images.gallery,
-            protocol=protocol,
+            metric=images.metric,
+            protocol=follow,
             top_k=top_k,
             with_roc=with_roc,
-            threads=threads,
+            threads=self.threads,
         )
-    return rank(
-        images.query_features,
-        images.gallery_features,
-        query=images.query,
-        gallery=images.gallery,
-        metric=images.metric,
-        protocol=protocol,
-        top_k=top_k,
-        with_roc=with_roc,
-        threads=threads,
-    )
-
-
-def _distances(images: Embedded, *, reranked: bool, threads: int | None) -> Iterator[Tile]:
-    features = images.query_features, images.gallery_features
-    if reranked:
-        return rerank(*features, metric=images.metric, threads=threads)
-    return distance.tiles(*features, metric=images.metric)
-
-
-def _pooled(images: Embedded) -> Embedded:
-    features, labels = pool(images.pooled_features, images.pooled, metric=images.metric)
-    return replace(images, query_features=rows(features), query=labels)
-
-
-def _without_junk(images: Embedded) -> Embedded:
-    left = np.flatnonzero(images.gallery.pids != JUNK)
-    index = _index(images.gallery_features)
-    features = Rows(images.gallery_features.matrix, index[left])
-    return replace(images, gallery_features=features, gallery=images.gallery.take(left))
-
-
-def _index(features: Rows) -> np.ndarray:
-    return np.arange(len(features)) if features.index is None else features.index

@@ -13,8 +13,9 @@ Two conventions of mAP are in use and differ by points: `mAP_of_draw`, of the dr
 one right answer (the official SAN code), and `mAP_of_gallery`, of the whole gallery, as if nothing
 were drawn (torchreid and fast-reid print it beside the drawn CMC). Say which you report.
 
-Distractors (pid 0) count as one person, as they do in those. Distances are taken as given, in
-float32; tied ones rank in gallery order.
+Distractors (pid 0) count as one person, as they do in those. SYSU-MM01 draws an image of each
+person and camera, which is not done here: with the rule of `sysu-mm01` figures are those of one
+image of each person. Distances are taken as given, in float32; tied ones rank in gallery order.
 
 Shapes: Q queries, G gallery images, J people, K ranks.
 """
@@ -29,7 +30,7 @@ from san_core.evaluation.compiled import _single_shot
 from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import Codes, Problem, Protocol, problem, usual
-from san_core.evaluation.ranking import Ranking, check_lengths, rank_distances, usable_threads
+from san_core.evaluation.ranking import Ranking, check_lengths, mean, rank_distances, usable_threads
 
 
 class SingleShot(NamedTuple):
@@ -107,9 +108,7 @@ def exact(
         threads=threads,
     )
     judged = ranking.first_rank > 0
-    return SingleShot(
-        cmc[judged].mean(axis=0), float(precision[judged].mean()), ranking.mAP, ranking
-    )
+    return SingleShot(cmc[judged].mean(axis=0), mean(precision[judged]), ranking.mAP, ranking)
 
 
 def sampled(
@@ -121,6 +120,7 @@ def sampled(
     max_rank: int = 50,
     draws: int = 10,
     seed: int = 0,
+    threads: int | None = None,
 ) -> SingleShot:
     """The mean over some draws, which each query makes for itself, from its own seed.
 
@@ -132,6 +132,7 @@ def sampled(
         max_rank: as in `exact`.
         draws: how many; papers took 10 or 20.
         seed: of the draws.
+        threads: cores to rank the whole gallery with; draws are made on one.
 
     Raises:
         ValueError: as `exact`, or there are no draws.
@@ -151,11 +152,17 @@ def sampled(
                 ranks[i] = _drawn_ranks(rng, row, person, kept, laid_out.group[i], draws)
 
     ranking = rank_distances(
-        watched(), query=query, gallery=gallery, protocol=protocol, max_rank=max_rank, top_k=0
+        watched(),
+        query=query,
+        gallery=gallery,
+        protocol=protocol,
+        max_rank=max_rank,
+        top_k=0,
+        threads=threads,
     )
     drawn = ranks[ranking.first_rank > 0]
     cmc = np.array([(drawn <= k).mean() for k in range(1, max_rank + 1)])
-    return SingleShot(cmc, float((1 / drawn).mean()), ranking.mAP, ranking)
+    return SingleShot(cmc, mean((1 / drawn).ravel()), ranking.mAP, ranking)
 
 
 def _people(laid_out: Problem, num_gallery: int) -> tuple[Codes, Codes]:

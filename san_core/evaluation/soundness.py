@@ -13,10 +13,11 @@ import numpy as np
 
 from san_core.evaluation import ranking, reference, rerank, single_shot
 from san_core.evaluation.compiled import _ranking
-from san_core.evaluation.distance import Features, Tile
+from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import PROTOCOLS
 from san_core.evaluation.ranking import Ranking
+from san_core.evaluation.rows import Features
 
 _EQUAL = ("first_rank", "num_right", "top", "right", "cmc")
 _CLOSE = ("average_precision", "inverse_penalty", "mAP", "mINP")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from san_core.evaluation import ranking
+from san_core.evaluation import multi_query, ranking
 from san_core.evaluation.camera_pairs import camera_pairs
-from san_core.evaluation.distance import rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501
+from san_core.evaluation.rows import rows
 
 
 def line(*positions) -> np.ndarray:
@@ -64,15 +64,37 @@ def test_without_cameras_there_are_no_pairs():
 def test_images_of_a_person_by_one_camera_are_averaged():
     labels = Labels(np.array([7, 5, 7, 7]), np.array([1, 0, 1, 2]))
     images = np.array([[1, 0], [3, 3], [0, 4], [5, 5]], np.float32)
-    features, query = pool(rows(images), labels, metric="euclidean")
+    features, query = pool(rows(images), labels, query=labels, metric="euclidean")
     assert (query.pids.tolist(), query.camids.tolist()) == ([5, 7, 7], [0, 1, 2])
     assert features.tolist() == [[3, 3], [0.5, 2], [5, 5]]
 
 
 def test_for_cosine_directions_are_averaged():
     images = np.array([[2, 0], [0, 8]], np.float32)
-    features, _ = pool(rows(images), Labels(np.array([1, 1]), np.array([0, 0])), metric="cosine")
+    labels = Labels(np.array([1, 1]), np.array([0, 0]))
+    features, _ = pool(rows(images), labels, query=labels, metric="cosine")
     assert features.tolist() == [[0.5, 0.5]]
+
+
+def test_only_people_and_cameras_among_the_queries_ask():
+    # Image 1 shows somebody else, image 2 the person by another camera.
+    labels = Labels(np.array([7, 8, 7, 7]), np.array([1, 1, 2, 1]))
+    images = np.array([[1, 0], [3, 3], [5, 5], [0, 4]], np.float32)
+    asked = Labels(np.array([7, 7]), np.array([1, 1]))
+    features, query = pool(rows(images), labels, query=asked, metric="euclidean")
+    assert (query.pids.tolist(), query.camids.tolist()) == ([7], [1])
+    assert features.tolist() == [[0.5, 2]]
+
+
+def test_many_images_are_averaged_as_at_once(monkeypatch):
+    monkeypatch.setattr(multi_query, "_BLOCK", 7)
+    rng = np.random.default_rng(3)
+    labels = Labels(rng.integers(1, 4, 100), rng.integers(0, 2, 100))
+    images = rng.normal(size=(100, 5)).astype(np.float32)
+    features, query = pool(rows(images), labels, query=labels, metric="euclidean")
+    for feature, pid, camid in zip(features, query.pids, query.camids, strict=True):
+        of = (labels.pids == pid) & (labels.camids == camid)
+        np.testing.assert_allclose(feature, images[of].mean(axis=0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +106,18 @@ def test_for_cosine_directions_are_averaged():
 )
 def test_images_that_cannot_be_pooled_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        pool(rows(line(0, 1)), labels, metric="euclidean")
+        pool(rows(line(0, 1)), labels, query=labels, metric="euclidean")
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "message"),
+    [
+        ([[1, 0], [0, 0]], [1, 1], "row 1 of the features is all zeros, or NaN"),
+        ([[1, 0], [0, 1]], [1, 2], "no image to be pooled shows person 2 in camera 0"),
+    ],
+)
+def test_pooled_images_that_make_no_query_are_refused(images, asked, message):
+    labels = Labels(np.array([1, 1]), np.array([0, 0]))
+    query = Labels(np.array(asked), np.array([0, 0]))
+    with pytest.raises(ValueError, match=message):
+        pool(rows(np.array(images, np.float32)), labels, query=query, metric="cosine")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from san_core.evaluation import distance
+from san_core.evaluation import distance, rows
 
 
 def features(rows: list[list[float]]) -> NDArray[np.float32]:
@@ -99,9 +99,9 @@ def test_features_that_have_no_distance_are_refused_before_the_first_tile(
 )
 def test_rows_that_the_loops_could_not_follow_are_refused(matrix, index, message):
     with pytest.raises(ValueError, match=message):
-        distance.Rows(matrix, index)
+        rows.Rows(matrix, index)
 
 
 def test_every_other_index_makes_rows():
-    some = distance.rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
+    some = rows.rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
     np.testing.assert_array_equal(some.squared_norms(), [1, 16])

@@ -62,7 +62,7 @@ def test_check_fails_where_an_expectation_is_wrong(monkeypatch, capsys, figure):
     assert f"single gallery shot is wrong: {figure} differs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("extension", ["_ranking", "_rerank", "_single_shot"])
+@pytest.mark.parametrize("extension", ["_features", "_ranking", "_rerank", "_single_shot"])
 def test_check_says_in_one_line_that_nothing_is_compiled(extension):
     code = (
         f"import sys; sys.modules['san_core.evaluation.{extension}'] = None\n"

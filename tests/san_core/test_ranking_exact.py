@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from san_core.evaluation import distance, ranking, reference, streaming
+from san_core.evaluation import ranking, reference, rows, streaming
 from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
+from san_core.evaluation.operands import operands
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501, SYSU_MM01
 from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.streaming import Shape
@@ -154,6 +155,22 @@ def test_tiles_of_any_shape_give_the_same_ranking(monkeypatch, metric, shape):
         assert_same(ranking.rank(query, gallery, **who, metric=metric, threads=threads), expected)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("offset", [30.0, 1000.0])
+def test_what_features_have_in_common_costs_neither_ranks_nor_time(monkeypatch, metric, offset):
+    # A ReLU leaves features that are alike but for a little. Unless that is taken off before the
+    # product, it bounds hardly any distance, and nearly all must be had again in float64.
+    rng = np.random.default_rng(10)
+    who = some_labels(rng, 40, 700, people=30)
+    query, gallery = (rows + np.float32(offset) for rows in features(rng, who, dim=64, noise=1.5))
+    same = {"metric": metric, "top_k": 30}
+    expected = reference.rank(query, gallery, **who, **same)
+    assert_same(ranking.rank(query, gallery, **who, **same), expected)
+    for of in operands(rows.rows(query), rows.rows(gallery), metric):
+        before = of.squares * (1 if of.scales is None else of.scales**2)
+        assert of.take(0, len(of)).squares.mean() < before.mean() / 50
+
+
 def test_near_ties_that_float32_confuses_are_ranked_rightly():
     # All at a distance of nearly 1 from the query, 1e-9 apart: below what float32 can tell.
     rng = np.random.default_rng(6)
@@ -193,22 +210,20 @@ def test_rows_of_a_memory_mapped_file_are_ranked_as_they_are_in_memory(tmp_path,
     np.save(tmp_path / "features.npy", matrix)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     found = ranking.rank(
-        distance.rows(mapped, place[:20]), distance.rows(mapped, place[20:]), **who, metric=metric
+        rows.rows(mapped, place[:20]), rows.rows(mapped, place[20:]), **who, metric=metric
     )
     assert_same(found, ranking.rank(query, gallery, **who, metric=metric))
 
 
 def test_rows_that_lie_together_are_not_copied():
     matrix = np.arange(40, dtype=np.float32).reshape(10, 4)
-    assert np.shares_memory(distance.rows(matrix, np.arange(3, 8)).take(0, 5), matrix)
-    np.testing.assert_array_equal(
-        distance.rows(matrix, np.array([5, 2])).take(0, 2), matrix[[5, 2]]
-    )
+    assert np.shares_memory(rows.rows(matrix, np.arange(3, 8)).take(0, 5), matrix)
+    np.testing.assert_array_equal(rows.rows(matrix, np.array([5, 2])).take(0, 2), matrix[[5, 2]])
 
 
 def test_rows_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="query features have 3 rows, and none is row 7"):
-        distance.rows(np.ones((3, 2), np.float32), np.array([0, 7]), role="query")
+        rows.rows(np.ones((3, 2), np.float32), np.array([0, 7]), role="query")
 
 
 def test_features_of_any_length_are_ranked_by_cosine():
@@ -289,9 +304,18 @@ def test_distances_must_be_float32():
 
 
 def test_tiles_shrink_as_the_gallery_grows():
-    shapes = [streaming.tile_shape(3368, n, widest=50, threads=1) for n in (1e3, 1e4, 1e5, 1e6)]
-    sizes = [shape.queries * shape.gallery for shape in shapes]
-    assert max(sizes[1:]) == sizes[1]
-    assert sizes[-1] < sizes[1] / 4
-    many = streaming.tile_shape(3368, 10**4, widest=10**6, threads=1)
-    assert many.queries <= 4  # 16 bytes a right answer, 4 MiB at most
+    sizes = [tile_shape(gallery=n).entries(512) for n in (10**4, 10**5, 10**6, 10**7)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] / 4
+    assert tile_shape(widest=10**6).queries <= 4  # 16 bytes a right answer, 4 MiB at most
+
+
+@pytest.mark.parametrize("dim", [1, 64, 512, 2048, 10**5])
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_tiles_shrink_as_features_grow_and_threads_do(dim, threads):
+    entries = tile_shape(dim=dim, threads=threads).entries(dim)
+    assert entries <= max(3 * 2**20 / threads, 2**19, 2 * dim + 1)  # at the least 1 x 1
+
+
+def tile_shape(*, gallery=10**4, dim=512, widest=50, threads=1) -> Shape:
+    return streaming.tile_shape(3368, gallery, dim=dim, widest=widest, threads=threads)

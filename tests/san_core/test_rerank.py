@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from san_core.evaluation import distance, ranking, reference, rerank
+from san_core.evaluation import ranking, reference, rerank, rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.rerank import Settings
 
@@ -65,7 +65,8 @@ def test_features_are_reranked_as_published(monkeypatch, metric, k1, k2, kept):
 def test_neighbours_are_the_nearest_with_ties_in_order(monkeypatch):
     monkeypatch.setattr(rerank, "_SIDE", 16)
     rng = np.random.default_rng(4)
-    features = [rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (20, 70)]  # exact, tied
+    query, half = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (20, 35))
+    features = query, np.concatenate([half, -half])  # integers around 0: exact, and tied
     images = rerank._images(*features, "euclidean")
     for threads in (1, 2):
         near = rerank.neighbours(images, 9, threads=threads)
@@ -81,7 +82,7 @@ def test_reranking_a_memory_mapped_file_is_reranking_what_it_holds(tmp_path):
     matrix[place] = np.concatenate(features)
     np.save(tmp_path / "features.npy", matrix)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    parts = distance.rows(mapped, place[:15]), distance.rows(mapped, place[15:])
+    parts = rows.rows(mapped, place[:15]), rows.rows(mapped, place[15:])
     for one, two in zip(rerank.rerank(*parts), rerank.rerank(*features), strict=True):
         np.testing.assert_array_equal(one.distances, two.distances)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from san_core.evaluation import distance, ranking, scoring, single_shot
-from san_core.evaluation.distance import rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.multi_query import pool
 from san_core.evaluation.protocol import CAMERA_FREE, SYSU_MM01
 from san_core.evaluation.rerank import rerank
-from san_core.evaluation.scoring import Embedded
+from san_core.evaluation.rows import rows
+from san_core.evaluation.scoring import Embedded, Scorer
 
 
 @pytest.fixture(scope="module")
@@ -45,31 +45,63 @@ def test_a_protocol_is_ranked_as_it_says(images, protocol):
         metric="cosine",
         protocol=protocol,
     )
-    found = scoring.score(images, protocol.name, top_k=10, with_roc=True)
+    found = Scorer(images).score(protocol.name, top_k=10, with_roc=True)
     assert found.scores == expected.scores()
     assert found.ranking.roc is not None
     np.testing.assert_array_equal(found.ranking.top, expected.top)
 
 
 def test_multi_query_asks_with_the_mean(images):
-    features, query = pool(images.pooled_features, images.pooled, metric="cosine")
+    features, query = pool(
+        images.pooled_features, images.pooled, query=images.query, metric="cosine"
+    )
     expected = ranking.rank(
         features, images.gallery_features, query=query, gallery=images.gallery, metric="cosine"
     )
-    found = scoring.score(images, "multi-query")
+    found = Scorer(images).score("multi-query")
     assert found.scores == expected.scores()
-    assert found.scores["mAP"] > scoring.score(images, "market1501").scores["mAP"]
+    assert found.scores["mAP"] > Scorer(images).score("market1501").scores["mAP"]
 
 
 def test_single_gallery_shot_is_the_exact_one(images):
     tiles = distance.tiles(images.query_features, images.gallery_features, metric="cosine")
     expected = single_shot.exact(tiles, **plain(images))
-    assert scoring.score(images, "single-gallery-shot").scores == expected.scores()
+    assert Scorer(images).score("single-gallery-shot").scores == expected.scores()
+
+
+def test_a_sampled_gallery_shot_is_drawn_from_its_seed(images):
+    tiles = distance.tiles(images.query_features, images.gallery_features, metric="cosine")
+    expected = single_shot.sampled(tiles, **plain(images), draws=10, seed=0)
+    assert Scorer(images).score("sampled-gallery-shot").scores == expected.scores()
+
+
+@pytest.mark.parametrize("word", ["multi-query", "single-gallery-shot", "sampled-gallery-shot"])
+def test_a_protocol_may_leave_out_what_another_does(images, word):
+    scorer = Scorer(images)
+    usual, sysu = scorer.score(word), scorer.score(f"{word}:sysu-mm01")
+    assert (usual.protocol, usual.ranking.protocol) == (word, "market1501")
+    assert (sysu.protocol, sysu.ranking.protocol) == (f"{word}:sysu-mm01", "sysu-mm01")
+    assert sysu.scores != usual.scores
+
+
+def test_all_pairs_are_passed_over_once_for_all_reranked_protocols(monkeypatch, images):
+    honest, calls = scoring.encode, []
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(scoring, "encode", counted)
+    names = ["market1501", "camera-free", "single-gallery-shot", "single-gallery-shot:sysu-mm01"]
+    scorer = Scorer(images)
+    shared = [scorer.score(name, reranked=True).scores for name in names]
+    assert len(calls) == 1
+    assert shared == [Scorer(images).score(name, reranked=True).scores for name in names]
 
 
 @pytest.mark.parametrize("name", ["market1501", "camera-free", "multi-query"])
 def test_reranked_scores_leave_junk_out_before(images, name):
-    found = scoring.score(images, name, reranked=True)
+    found = Scorer(images).score(name, reranked=True)
     left = np.flatnonzero(images.gallery.pids != -1)
     assert found.reranked
     assert found.ranking.num_gallery == len(left) < 400
@@ -88,7 +120,7 @@ def test_without_cameras_a_single_shot_leaves_nothing_out(images):
         query=Labels(images.query.pids, None),
         gallery=Labels(images.gallery.pids, None),
     )
-    assert scoring.score(free, "single-gallery-shot").ranking.protocol == "camera-free"
+    assert Scorer(free).score("single-gallery-shot").ranking.protocol == "camera-free"
 
 
 KNOWN = Labels(np.array([1]), np.array([0]))
@@ -114,6 +146,11 @@ def test_protocols_are_named_in_their_order(text, labels, names):
         ("market", "no protocol 'market'; there are auto, market1501, camera-free, sysu-mm01, mul"),
         (" ", "no protocol is named; there are auto"),
         ("auto,market1501", "protocol market1501 is named twice"),
+        (
+            "market1501:sysu-mm01",
+            "one of multi-query, .* may be followed by a colon",
+        ),
+        ("multi-query:msmt17", "no protocol 'multi-query:msmt17'"),
     ],
 )
 def test_protocols_that_are_none_are_refused(text, message):
@@ -132,6 +169,6 @@ def test_the_headline_ranks_images_one_by_one():
 def test_as_many_threads_are_used_as_are_given(monkeypatch, images, name, reranked):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: pytest.fail("asked how many there are"))
     one, two = (
-        scoring.score(images, name, reranked=reranked, threads=threads) for threads in (1, 2)
+        Scorer(images, threads=threads).score(name, reranked=reranked) for threads in (1, 2)
     )
     assert one.scores == two.scores

@@ -1,0 +1,17 @@
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+def squared_norms(matrix: Floats, index: Ids | None, out: Doubles) -> None: ...
+def centred(
+    matrix: Floats,
+    index: Ids | None,
+    first: int,
+    scales: Doubles | None,
+    centre: Doubles,
+    out: Floats,
+    squares: Doubles,
+) -> None: ...

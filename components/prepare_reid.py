@@ -11,7 +11,7 @@ from components.step import Output
 if TYPE_CHECKING:
     from san_core.data.records import Listed
     from san_core.shard import Item
-    from san_core.synthesis.dataset import ReidSpec
+    from san_core.synthesis.spec import ReidSpec
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ def prepare_reid(
     cameras: int = 6,
     shots: int = 3,
     image_height: int = 256,
+    backgrounds: str = "",
     seed: int = 0,
 ) -> None:
     """Bring a person re-identification data set into the one image format.
@@ -39,14 +40,15 @@ def prepare_reid(
         cameras: number of synthetic cameras
         shots: pictures of a synthetic person by each camera
         image_height: rows of a synthetic picture; it is half as wide
+        backgrounds: folder or URI of photographs without people to put synthetic people before;
+            without it places are painted
         seed: seed of every random choice in synthetic pictures
     """
-    from dataclasses import asdict
-
     from components.artifacts import local_source
     from san_core.data.records import summary, summary_text
     from san_core.imageset import ImageSet, write
-    from san_core.synthesis.dataset import ReidSpec
+    from san_core.synthesis.photographs import photographs
+    from san_core.synthesis.spec import ReidSpec
 
     if dataset not in ("synthetic", "market1501", "images"):
         raise ValueError(f"no data set {dataset!r}; there are synthetic, market1501, images")
@@ -56,19 +58,21 @@ def prepare_reid(
             log.warning("the source %s is not used: the data set is synthetic", source)
         if identities < 3:
             raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
-        spec = ReidSpec(
-            seed=seed,
-            train_identities=identities - identities // 3,
-            test_identities=identities // 3,
-            cameras=cameras,
-            shots=shots,
-            image_size=(image_height, image_height // 2),
-            difficulty=difficulty,
-        )
-        provenance["spec"] = asdict(spec)
-        total = identities * cameras * shots
-        with finished(reid) as folder:
-            write(folder, _synthetic(spec), total=total, provenance=provenance)
+        with local_source(backgrounds) as place:
+            spec = ReidSpec(
+                seed=seed,
+                train_identities=identities - identities // 3,
+                test_identities=identities // 3,
+                cameras=cameras,
+                shots=shots,
+                image_size=(image_height, image_height // 2),
+                difficulty=difficulty,
+                backgrounds=photographs(place) if backgrounds else None,
+            )
+            provenance |= spec.provenance()
+            total = identities * cameras * shots
+            with finished(reid) as folder:
+                write(folder, _synthetic(spec), total=total, provenance=provenance)
     else:
         if not source:
             raise ValueError(f"dataset {dataset} needs --source, the folder it is in")
@@ -84,7 +88,8 @@ def _synthetic(spec: "ReidSpec") -> "Iterator[Item]":
     from components.machine import cores
     from components.progress import progress
     from san_core.shard import Item
-    from san_core.synthesis.dataset import over_identities, reid_identity
+    from san_core.synthesis.dataset import reid_identity
+    from san_core.synthesis.workers import over_identities
 
     people = over_identities(reid_identity, spec, processes=cores())
     total = spec.train_identities + spec.test_identities

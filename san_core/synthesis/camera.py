@@ -15,6 +15,7 @@ from san_core.synthesis.background import Scene, sample_scene
 from san_core.synthesis.body import Floats
 from san_core.synthesis.difficulty import Difficulty
 from san_core.synthesis.light import Light, sample_light
+from san_core.synthesis.photographs import Photographs
 from san_core.synthesis.render import View
 
 SCENES = 8  # places that a camera looks at
@@ -103,12 +104,16 @@ def camera(seed: int, index: int, level: Difficulty) -> Camera:
 
 
 @functools.lru_cache(maxsize=256)
-def scene(seed: int, place: int, number: int) -> Scene:
-    """Scene `number` of a place, which is a camera's index or -1 for photographs without one."""
-    return sample_scene(np.random.default_rng([seed, _SCENE, place + 1, number]))
+def scene(seed: int, place: int, number: int, photographs: Photographs | None = None) -> Scene:
+    """Scene `number` of a place, which is a camera's index or -1 for pictures without one.
+
+    It is painted, or one of the photographs if there are any.
+    """
+    rng = np.random.default_rng([seed, _SCENE, place + 1, number])
+    return photographs.scene(rng) if photographs else sample_scene(rng)
 
 
-PIT_SCENES = 84  # places that photographs of textured people are taken in
+PIT_SCENES = 160  # painted places that textured people are pictured in
 
 
 def photograph_view(rng: np.random.Generator) -> View:

@@ -22,6 +22,9 @@ from san_core.synthesis.body_file import Floats as Floats
 from san_core.synthesis.body_file import Ints as Ints
 from san_core.synthesis.body_file import read_body
 
+SPAN_ROUNDS = 28  # of smoothing, some ten centimetres wide
+FLATTENED = 0.3  # share of what stands out of the body that cloth presses flat
+SOLE = 0.024  # metres above the ground to which the edge of a sole reaches
 _in_use: list[Body] = []  # at most one
 
 
@@ -75,21 +78,40 @@ def joints_of(shape: Floats) -> Floats:
     return moved
 
 
-def posed(shape: Floats, rotations: Floats, *, thickness: Floats) -> Floats:
+def posed(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) -> Floats:
     """Vertices (V, 3) of a dressed person in a pose.
 
     Args:
         shape: (K,) coefficients.
         rotations: (B, 3, 3) orientation of every bone in the body's frame, identity at rest.
         thickness: (V,) metres that clothes and hair stand off the skin, along the normal.
+        hang: (V,) from 0, where cloth follows the skin, to 1, where it spans the skin's hollows.
     """
     people = body()
     rest = people.mean + np.einsum("k,kvi->vi", shape, people.components)
-    rest = rest + vertex_normals(rest, people.faces) * thickness[:, None] + _shoes()
+    normals = vertex_normals(rest, people.faces)
+    spanned, spanned_components = _spanned()
+    span = spanned + np.einsum("k,kvi->vi", shape, spanned_components) - rest
+    inwards = np.minimum(np.einsum("vi,vi->v", span, normals), 0)
+    # What stands out is pressed flat a little, but cloth does not cut into the body.
+    span -= normals * (np.float32(1 - FLATTENED) * inwards)[:, None]
+    rest = rest + span * hang[:, None] + normals * thickness[:, None] + shoes()
     out: Floats = np.empty_like(rest)
     transforms = _transforms(joints_of(shape), rotations)
     _raster.skin(rest, people.weight_bones, people.weights, transforms, out)
     return out
+
+
+@functools.cache
+def _spanned() -> tuple[Floats, Floats]:
+    """The mean (V, 3) and the components (K, V, 3) of people whose hollows and bumps are spanned.
+
+    Smoothing is linear, so a person is smoothed as a sum of what was smoothed once.
+    """
+    people = body()
+    mean = smoothed(people.mean, rounds=SPAN_ROUNDS)
+    components = [smoothed(component, rounds=SPAN_ROUNDS) for component in people.components]
+    return mean.astype(np.float32), np.stack(components).astype(np.float32)
 
 
 def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
@@ -145,16 +167,20 @@ def vertex_chart() -> NDArray[np.intp]:
 
 
 @functools.cache
-def _shoes() -> Floats:
-    """Displacements (V, 3) that smooth the toes into a shoe and keep its sole on the ground."""
+def shoes() -> Floats:
+    """Displacements (V, 3) that make a shoe of the mean person's foot: toes in one, a flat sole."""
     people = body()
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     smooth = np.array(people.mean)
-    for _ in range(14):
+    for _ in range(22):
         smooth[feet] = smoothed(smooth, rounds=1, share=0.65)[feet]
     shrunk = np.linalg.norm(smooth - people.mean, axis=1, keepdims=True)
-    outwards = vertex_normals(smooth, people.faces) * np.clip(0.5 * shrunk, 0, 0.02)
-    moved = np.where(feet[:, None], smooth + outwards - people.mean, 0).astype(np.float32)
+    normals = vertex_normals(smooth, people.faces)
+    shod = smooth + normals * np.clip(0.75 * shrunk, 0.002, 0.03)
     floor = people.mean[:, 2].min()
+    low = np.clip((floor + SOLE - shod[:, 2]) / SOLE, 0, 1)[:, None]
+    shod += 0.007 * np.sqrt(low) * normals * np.array([1, 1, 0], np.float32)
+    shod[:, 2] = np.where(low[:, 0] > 0.55, floor, shod[:, 2])
+    moved = np.where(feet[:, None], shod - people.mean, 0).astype(np.float32)
     moved[:, 2] = np.maximum(moved[:, 2], floor - people.mean[:, 2])
     return moved

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from san_core.pixels import Pixels
+from san_core.synthesis import _raster
 from san_core.synthesis.background import Scene, sample_scene
 from san_core.synthesis.body import Floats
 from san_core.synthesis.difficulty import Difficulty
@@ -35,7 +36,8 @@ class Sensor:
     def develop(self, rng: np.random.Generator, image: Floats) -> Pixels:
         """The picture (H, W, 3) that the sensor makes of an image (H, W, 3), RGB, 0-255."""
         rows, columns = image.shape[:2]
-        exposed = np.clip(image * np.array(self.gains, np.float32), 0, 255).astype(np.uint8)
+        exposed = np.empty(image.shape, np.uint8)
+        _raster.expose(np.ascontiguousarray(image, np.float32), *self.gains, exposed)
         picture = Image.fromarray(exposed)
         if self.blur * rows > 0.2:
             picture = picture.filter(ImageFilter.GaussianBlur(self.blur * rows))
@@ -46,11 +48,20 @@ class Sensor:
             )
             picture = picture.resize(coarse, Image.Resampling.BOX)
             picture = picture.resize((columns, rows), Image.Resampling.BICUBIC)
-        grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(self.noise)
-        noisy = np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
         curve = np.rint(255 * (np.arange(256) / 255) ** self.gamma).astype(np.uint8)
-        developed: Pixels = curve[noisy]
+        developed: Pixels = np.empty(image.shape, np.uint8)
+        start, grain = int(rng.integers(GRAINS)), _grain()
+        _raster.develop(np.asarray(picture), grain, start, self.noise, curve, developed)
         return developed
+
+
+GRAINS = 1 << 20
+
+
+@functools.cache
+def _grain() -> Floats:
+    """Normal noise of deviation 1, drawn once: every picture takes it from another place."""
+    return np.random.default_rng(GRAINS).standard_normal(GRAINS, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def _picture(
 ) -> _Picture:
     """A dressed person of a shape, in a random pose, seen in a place."""
     pose = sample_pose(rng, joints_of(shape))
-    vertices = posed(shape, pose.rotations, thickness=outfit.thickness)
+    vertices = posed(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
     framed = frame(clothed_mesh(vertices, outfit.skirt), view, size)
     background = crop(place, rng, size=size, horizon=framed.horizon)
     background *= np.float32(rng.uniform(0.75, 1.25))

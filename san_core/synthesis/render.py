@@ -20,6 +20,7 @@ from san_core.synthesis.skirt import Mesh
 
 SAMPLES = 2  # on a side of every pixel; _raster.composite averages 2 x 2
 SKIRT_OPENNESS = 0.95
+CONTACT = 0.09  # metres above the ground at which a foot hardly darkens it any more
 NO_UV = np.zeros((0, 0, 2), np.float32)
 
 
@@ -181,9 +182,9 @@ def _shade(framed: Framed, light: Light) -> Floats:
     x, y, z = light.direction
     cast = framed.points - height[:, None] * np.array([x / z, y / z, 1], np.float32)
     strength = light.lamp[1] / (light.lamp[1] + light.sky[1])
-    contact = _splat(framed, below, np.exp(-height / 0.15), spread=0.010)
+    contact = _splat(framed, below, np.exp(-height / CONTACT), spread=0.007)
     shadow = _splat(framed, cast, np.ones_like(height), spread=0.006)
-    shade: Floats = (1 - 0.55 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
+    shade: Floats = (1 - 0.75 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
     return shade
 
 

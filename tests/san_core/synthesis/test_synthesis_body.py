@@ -62,7 +62,7 @@ def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
     people = body()
     shape = people.shapes[0]
     expected = people.mean + np.tensordot(shape, people.components, 1)
-    vertices = posed(shape, rest_rotations(), thickness=bare())
+    vertices = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     moved = np.linalg.norm(vertices - expected, axis=1) > 1e-4
     assert not (moved & ~feet).any()
@@ -72,8 +72,10 @@ def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
 def test_one_rotation_of_all_bones_turns_the_body_rigidly():
     people, rotation = body(), turn([1, 2, 3], 50).astype(np.float32)
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    still = posed(shape, rest_rotations(), thickness=bare())
-    turned = posed(shape, np.tile(rotation, (len(people.bones), 1, 1)), thickness=bare())
+    still = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    turned = posed(
+        shape, np.tile(rotation, (len(people.bones), 1, 1)), thickness=bare(), hang=bare()
+    )
     root = people.joints[0]
     np.testing.assert_allclose(turned, (still - root) @ rotation.T + root, atol=1e-5)
 
@@ -81,8 +83,8 @@ def test_one_rotation_of_all_bones_turns_the_body_rigidly():
 def test_thickness_moves_vertices_along_their_normals():
     people = body()
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    thin = posed(shape, rest_rotations(), thickness=bare())
-    thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02))
+    thin = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02), hang=bare())
     np.testing.assert_allclose(np.linalg.norm(thick - thin, axis=1), 0.02, atol=1e-5)
 
 

@@ -21,7 +21,7 @@ def rest_mesh(skirt=0.0):
     still = np.tile(np.eye(3, dtype=np.float32), (len(people.bones), 1, 1))
     shape = np.zeros(people.shapes.shape[1], np.float32)
     bare = np.zeros(len(people.mean), np.float32)
-    return clothed_mesh(posed(shape, still, thickness=bare), skirt)
+    return clothed_mesh(posed(shape, still, thickness=bare, hang=bare), skirt)
 
 
 def white(size):

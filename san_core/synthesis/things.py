@@ -133,7 +133,8 @@ def _car_from_end(colour: Floats, *, red: bool) -> Callable[[Floats, Floats], Pa
         body = soft(np.minimum((half - np.abs(u)) * 4, np.minimum(v - 0.14, 0.99 - v) * 6))
         glass = soft(np.minimum((half - 0.14 - np.abs(u)) * 4, np.minimum(v - 0.6, 0.93 - v) * 6))
         lamps = soft(np.minimum((0.15 - np.abs(np.abs(u) - 0.74)) * 4, 0.07 - np.abs(v - 0.5)))
-        wheels = soft(np.minimum((0.16 - np.abs(np.abs(u) - 0.76)) * 4, (0.22 - v) * 4))
+        tread = np.minimum((0.22 - v) * 4, (v + 0.02) * 8)
+        wheels = soft(np.minimum((0.16 - np.abs(np.abs(u) - 0.76)) * 4, tread))
         plate = soft(np.minimum(0.22 - np.abs(u), (0.05 - np.abs(v - 0.34)) * 4))
         sheen = (0.6 + 0.45 * v)[..., None]
         pale = np.array([190, 190, 185], np.float32)
@@ -166,7 +167,8 @@ def draw_person(
     def paint(u: Floats, v: Floats) -> Parts:
         u = u - lean * v
         apart = stride * np.clip(1 - v / 0.5, 0, 1)
-        leg = soft(0.2 - np.abs(np.abs(u) - 0.17 - apart) - np.maximum(v - 0.5, 0) * 8)
+        leg = 0.2 - np.abs(np.abs(u) - 0.17 - apart) - np.maximum(v - 0.5, 0) * 8
+        leg = soft(np.minimum(leg, (v + 0.01) * 8))
         half = np.interp(v, [0.4, 0.46, 0.62, 0.78, 0.83, 0.86], [0.4, 0.42, 0.4, 0.52, 0.45, 0.1])
         trunk = soft(np.minimum((half - np.abs(u)) * 3, (v - 0.43) * 8))
         arms = soft(

@@ -8,6 +8,7 @@ from san_core.synthesis.body import (
     joints_of,
     posed,
     sample_shape,
+    shoes,
     smoothed,
     vertex_chart,
     vertex_normals,
@@ -86,6 +87,29 @@ def test_thickness_moves_vertices_along_their_normals():
     thin = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
     thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02), hang=bare())
     np.testing.assert_allclose(np.linalg.norm(thick - thin, axis=1), 0.02, atol=1e-5)
+
+
+def test_hanging_cloth_spans_hollows_and_hardly_cuts_into_the_body():
+    people = body()
+    shape = people.shapes[0]
+    tight = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    loose = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(1))
+    half = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(0.5))
+    np.testing.assert_allclose(half, 0.5 * (tight + loose), atol=1e-5)
+    rest = (people.mean + np.tensordot(shape, people.components, 1)).astype(np.float32)
+    outwards = ((loose - tight) * vertex_normals(rest, people.faces)).sum(axis=1)
+    trunk = np.isin(vertex_chart(), [people.charts.index(f"torso_{s}") for s in ("front", "back")])
+    assert outwards[trunk].max() > 0.01  # the small of the back, between the breasts
+    assert outwards[trunk].min() > -0.015
+
+
+def test_shoes_have_flat_soles_and_only_feet_wear_them():
+    people, moved = body(), shoes()
+    feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
+    assert not moved[~feet].any()
+    height = (people.mean + moved)[feet, 2] - people.mean[:, 2].min()
+    assert height.min() == pytest.approx(0, abs=1e-6)
+    assert (height < 1e-4).mean() > 0.2
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_spike():

@@ -70,7 +70,7 @@ def skirt(posed: Floats, hem: float) -> Tube:
         near = legs[np.abs(vertices().along_leg[legs] - station) < band]
         points, on_left = posed[near], vertices().x[near] > 0
         centre = 0.5 * (points[:, :2].max(axis=0) + points[:, :2].min(axis=0))
-        reach = ((points[:, :2] - centre) @ directions.T).max(axis=0) + 0.006 + 0.012 * row / RINGS
+        reach = ((points[:, :2] - centre) @ directions.T).max(axis=0) + 0.010 + 0.014 * row / RINGS
         radius = np.maximum(reach, 0.985 * radius).astype(np.float32)
         height = points[on_left, 2].mean() * lefts + points[~on_left, 2].mean() * (1 - lefts)
         rings[row, :, :2] = centre + radius[:, None] * directions

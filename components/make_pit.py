@@ -1,5 +1,6 @@
 """Synthesize paired image-texture data (PIT), or take pairs that somebody has."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,9 +58,21 @@ def make_pit(
     from san_core.synthesis.spec import PitSpec
 
     if source:
+        _refuse_unless_default(
+            "with --source pairs are taken as they are",
+            textures=textures,
+            meshes=meshes,
+            image_height=image_height,
+            image_width=image_width,
+            texture_size=texture_size,
+            dense=dense,
+            backgrounds=backgrounds,
+            body=body,
+        )
         with local_source(source) as place:
             _take(pit, place, atlas=atlas, seed=seed)
         return
+    _refuse_unless_default("without --source the layout is the body's own", atlas=atlas)
     with local_source(backgrounds) as place:
         spec = PitSpec(
             seed=seed,
@@ -72,6 +85,14 @@ def make_pit(
             body_file=local_path(body) if body else None,
         )
         _synthesize(pit, spec)
+
+
+def _refuse_unless_default(why: str, **given: object) -> None:
+    """Raise ValueError for a flag that would have no effect."""
+    declared = inspect.signature(make_pit).parameters
+    for name, value in given.items():
+        if value != declared[name].default:
+            raise ValueError(f"{why}, so --{name.replace('_', '-')} {value} has no effect")
 
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:

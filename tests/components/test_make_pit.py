@@ -142,3 +142,18 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
     words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL, flag, str(tmp_path / "nowhere")]
     assert main(words) != 0
     assert re.fullmatch(f"make_pit: {message}\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "x", "--meshes", "5"], "pairs are taken as they are, so --meshes 5 has no"),
+        (["--source", "x", "--image-height", "64"], "so --image-height 64 has no effect"),
+        (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
+        (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
+    ],
+)
+def test_flags_without_effect_are_refused(tmp_path, capsys, words, message):
+    assert main(["make_pit", "--pit", str(tmp_path / "pit"), *words]) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "pit").exists()

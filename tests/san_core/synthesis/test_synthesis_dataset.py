@@ -123,8 +123,9 @@ def test_samples_do_not_depend_on_what_was_made_before(pit, reid):
     assert reid_identity(REID, 2) == reid[2]
 
 
-def test_two_processes_make_the_same_bytes_in_order(reid):
+def test_two_processes_make_the_same_bytes_in_order(pit, reid):
     assert list(over_identities(reid_identity, REID, processes=2)) == reid
+    assert list(over_identities(pit_identity, PIT, processes=2)) == pit
 
 
 def test_one_process_makes_identities_in_order(pit):

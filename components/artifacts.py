@@ -30,7 +30,7 @@ AT_ONCE = 512 << 20  # bytes of an object that is held in memory, so that its sh
 MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
 OF_SETS = ("shards", "preview")
 OF_ARTIFACTS = re.compile(
-    r"(?:(?:images|textures)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
+    r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
     r"|(?:recipe|features|report)\.json|history\.jsonl|index\.csv|[\w-]+\.(?:safetensors|npy|onnx)"
 )
 

@@ -14,7 +14,9 @@ from san_core.data.records import Problem, Published
 from san_core.data.sources import SYNTHETIC, Named, listing, parsed
 from san_core.data.tree import open_tree
 from san_core.shard import Item
-from san_core.synthesis.dataset import ReidSpec, over_identities, reid_identity
+from san_core.synthesis.dataset import reid_identity
+from san_core.synthesis.spec import ReidSpec
+from san_core.synthesis.workers import over_identities
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ def prepare_reid(
     cameras: int = 6,
     shots: int = 3,
     image_height: int = 256,
+    backgrounds: str = "",
     seed: int = 0,
 ) -> None:
     """Bring a person re-identification data set into the one image format.
@@ -47,33 +49,41 @@ def prepare_reid(
         cameras: number of synthetic cameras
         shots: pictures of a synthetic person by each camera
         image_height: rows of a synthetic picture; it is half as wide
+        backgrounds: folder or URI of photographs without people to put synthetic people before;
+            without it places are painted
         seed: seed of every random choice in synthetic pictures
     """
-    from dataclasses import asdict
-
+    from components.artifacts import local_source
     from components.data_sets import Reader, named
     from san_core.data.prepare import write_set
     from san_core.data.records import ProblemsError
     from san_core.data.sources import SYNTHETIC
-    from san_core.synthesis.dataset import ReidSpec
+    from san_core.synthesis.photographs import photographs
+    from san_core.synthesis.spec import ReidSpec
 
     learned, tested = named(dataset, source, target, target_source)
     provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
-    spec = None
-    if SYNTHETIC in (learned.key, tested.key):
-        if identities < 3:
-            raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
-        spec = ReidSpec(
-            seed=seed,
-            train_identities=identities - identities // 3 if learned.key == SYNTHETIC else 0,
-            test_identities=identities // 3 if tested.key == SYNTHETIC else 0,
-            cameras=cameras,
-            shots=shots,
-            image_size=(image_height, image_height // 2),
-            difficulty=difficulty,
-        )
-        provenance["spec"] = asdict(spec)
-    with Reader(spec) as reader:
+    is_rendered = SYNTHETIC in (learned.key, tested.key)
+    if is_rendered and identities < 3:
+        raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
+    if backgrounds and not is_rendered:
+        log.warning("the backgrounds %s are not used: nothing is synthetic", backgrounds)
+    with ExitStack() as places:
+        spec = None
+        if is_rendered:
+            behind = places.enter_context(local_source(backgrounds))
+            spec = ReidSpec(
+                seed=seed,
+                train_identities=identities - identities // 3 if learned.key == SYNTHETIC else 0,
+                test_identities=identities // 3 if tested.key == SYNTHETIC else 0,
+                cameras=cameras,
+                shots=shots,
+                image_size=(image_height, image_height // 2),
+                difficulty=difficulty,
+                backgrounds=photographs(behind) if backgrounds else None,
+            )
+            provenance |= spec.provenance()
+        reader = places.enter_context(Reader(spec))
         if target:
             made = reader.between(learned, source, tested, target_source)
             provenance |= {"target": target, "target_pids_follow": made.highest}

@@ -182,6 +182,43 @@ _RANKING = (
 )
 
 
+def synthesis() -> str:
+    """What synthetic sets were measured to cost and how hard they are: Markdown, from results."""
+    value, where = _measured("synthesis")
+    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _SYNTHESIS]
+    header = f"| synthetic people ({where}) | measured | bar |"
+    return "\n".join([header, "|---|---|---|", *rows])
+
+
+_SYNTHESIS = (
+    ("all 9,290 pairs of PIT, wall-clock (s)", "synthesis.pit_set_seconds", ".0f", "≤ 120"),
+    (
+        "pairs a second and core, encoded and written",
+        "synthesis.pit_pairs_per_core_second",
+        ".0f",
+        "≥ 50",
+    ),
+    (
+        "ReID shots a second and core, `hard`",
+        "synthesis.reid_shots_per_core_second",
+        ".0f",
+        "≥ 50",
+    ),
+    ("rasterising a body, 512x256 samples (ms)", "synthesis.raster_ms", ".1f", "≤ 4"),
+    ("texels that a face covers", "synthesis.atlas_coverage", ".1%", "100%"),
+    ("faces flat or turned over in the atlas", "synthesis.atlas_flipped_faces", ".2%", "< 0.5%"),
+    ("mAP of a colour histogram, `easy`", "synthesis.histogram_map_easy", ".1%", "–"),
+    ("the same, `normal`", "synthesis.histogram_map_normal", ".1%", "–"),
+    ("the same, `hard`", "synthesis.histogram_map_hard", ".1%", "< 15%"),
+    (
+        "the same, `hard` without blur, low resolution and occlusion",
+        "synthesis.histogram_map_hard_sharp",
+        ".1%",
+        "< 15%",
+    ),
+)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "steps": table,
     "parameters": reference,
@@ -190,6 +227,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ranking": ranking,
     "datasets": datasets,
     "preparing": preparing,
+    "synthesis": synthesis,
 }
 
 

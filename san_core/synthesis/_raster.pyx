@@ -1,11 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Inner loops of the synthesiser: rasteriser, skinning, normals, noise, compositing, baking.
+"""Inner loops of the synthesiser: rasteriser, sensor, skinning, normals, noise, baking.
 
 Nothing is checked here: callers in this package pass contiguous arrays of the sizes stated, with
 indices in range. All loops run without the GIL and touch no Python object.
 """
 
 from libc.math cimport ceilf, floorf, sqrtf
+
+cdef float EDGE = 1e-5  # share of a face: no sample between two faces is lost by rounding
 
 
 def rasterise(
@@ -22,9 +24,18 @@ def rasterise(
     cdef int n_faces = faces.shape[0], H = rgba.shape[0], W = rgba.shape[1]
     cdef int last_row = texture.shape[0] - 1, last_column = texture.shape[1] - 1
     cdef bint keep_uv = uv_pass.shape[0] > 0
-    cdef int i, a, b, c, ta, tb, tc, x, y, x0, x1, y0, y1, k, iu, iv, iu1, iv1
+    cdef int i, j, a, b, c, x, y, x0, x1, y0, y1, k, iu, iv
     cdef float ax, ay, bx, by, cx, cy, area, inverse, w0, w1, w2, p0, p1, p2, px, py
-    cdef float z, u, v, fu, fv, colour, low, high
+    cdef float az, bz, cz, z, u, v, fu, fv, colour, low, high, q00, q01, q10, q11
+    cdef float dw0, dw1
+    # Copies of a face's corners: writing bytes makes the compiler read everything else anew.
+    cdef float[3] fu_, fv_
+    cdef float[9] lit
+    cdef const unsigned char *upper
+    cdef const unsigned char *lower
+    cdef unsigned char *pixel
+    cdef float *depth
+    cdef int right
     with nogil:
         for i in range(n_faces):
             a = faces[i, 0]; b = faces[i, 1]; c = faces[i, 2]
@@ -34,48 +45,56 @@ def rasterise(
             area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
             if area >= 0:
                 continue
-            inverse = 1 / area
             low = min(ax, bx, cx); high = max(ax, bx, cx)
             x0 = max(<int>ceilf(low - 0.5), 0); x1 = min(<int>floorf(high - 0.5), W - 1)
             low = min(ay, by, cy); high = max(ay, by, cy)
             y0 = max(<int>ceilf(low - 0.5), 0); y1 = min(<int>floorf(high - 0.5), H - 1)
             if x0 > x1 or y0 > y1:
                 continue
-            ta = uv_faces[i, 0]; tb = uv_faces[i, 1]; tc = uv_faces[i, 2]
+            inverse = 1 / area
+            az = points[a, 2]; bz = points[b, 2]; cz = points[c, 2]
+            for j in range(3):
+                fu_[j] = uv[uv_faces[i, j], 0]; fv_[j] = uv[uv_faces[i, j], 1]
+                for k in range(3):
+                    lit[3 * j + k] = light[faces[i, j], k]
+            dw0 = (by - cy) * inverse; dw1 = (cy - ay) * inverse  # from one pixel to the next
             for y in range(y0, y1 + 1):
                 py = y + 0.5
+                px = x0 + 0.5
+                w0 = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse - dw0
+                w1 = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * inverse - dw1
+                depth = &nearest[y, 0]
+                pixel = &rgba[y, x0, 0] - 4
                 for x in range(x0, x1 + 1):
-                    px = x + 0.5
-                    w0 = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse
-                    if w0 < 0:
-                        continue
-                    w1 = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * inverse
-                    if w1 < 0:
-                        continue
+                    w0 += dw0; w1 += dw1; pixel += 4
                     w2 = 1 - w0 - w1
-                    if w2 < 0:
+                    if w0 < -EDGE or w1 < -EDGE or w2 < -EDGE:
                         continue
-                    z = w0 * points[a, 2] + w1 * points[b, 2] + w2 * points[c, 2]
-                    if z <= nearest[y, x]:
+                    z = w0 * az + w1 * bz + w2 * cz
+                    if z <= depth[x]:
                         continue
-                    nearest[y, x] = z
+                    depth[x] = z
                     # Texel coordinates are linear in the scene, not on the screen.
-                    p0 = w0 * points[a, 2] / z; p1 = w1 * points[b, 2] / z; p2 = 1 - p0 - p1
-                    u = p0 * uv[ta, 0] + p1 * uv[tb, 0] + p2 * uv[tc, 0]
-                    v = p0 * uv[ta, 1] + p1 * uv[tb, 1] + p2 * uv[tc, 1]
+                    p0 = w0 * az / z; p1 = w1 * bz / z; p2 = 1 - p0 - p1
+                    u = p0 * fu_[0] + p1 * fu_[1] + p2 * fu_[2]
+                    v = p0 * fv_[0] + p1 * fv_[1] + p2 * fv_[2]
                     u = min(max(u, 0.0), <float>last_column); v = min(max(v, 0.0), <float>last_row)
                     if keep_uv:
                         uv_pass[y, x, 0] = u; uv_pass[y, x, 1] = v
                     iu = <int>u; iv = <int>v
                     fu = u - iu; fv = v - iv
-                    iu1 = min(iu + 1, last_column); iv1 = min(iv + 1, last_row)
+                    upper = &texture[iv, iu, 0]
+                    lower = &texture[min(iv + 1, last_row), iu, 0]
+                    right = 3 if iu < last_column else 0
+                    q00 = (1 - fu) * (1 - fv); q01 = fu * (1 - fv)
+                    q10 = (1 - fu) * fv; q11 = fu * fv
                     for k in range(3):
                         colour = (
-                            (texture[iv, iu, k] * (1 - fu) + texture[iv, iu1, k] * fu) * (1 - fv)
-                            + (texture[iv1, iu, k] * (1 - fu) + texture[iv1, iu1, k] * fu) * fv
-                        ) * (w0 * light[a, k] + w1 * light[b, k] + w2 * light[c, k])
-                        rgba[y, x, k] = <unsigned char>min(colour, 255.0)
-                    rgba[y, x, 3] = 255
+                            upper[k] * q00 + upper[right + k] * q01
+                            + lower[k] * q10 + lower[right + k] * q11
+                        ) * (w0 * lit[k] + w1 * lit[3 + k] + w2 * lit[6 + k])
+                        pixel[k] = <unsigned char>min(colour, 255.0)
+                    pixel[3] = 255
 
 
 def composite(
@@ -103,6 +122,39 @@ def composite(
                         <int>rgba[r, c, k] + rgba[r, c + 1, k]
                         + rgba[r + 1, c, k] + rgba[r + 1, c + 1, k]
                     ) * <float>0.25 + background[y, x, k] * rest
+
+
+def expose(
+    const float[:, :, ::1] image, float red, float green, float blue, unsigned char[:, :, ::1] out,
+):
+    """Light times a gain per channel, cut off at 0 and 255. image, out: (H, W, 3)."""
+    cdef int H = image.shape[0], W = image.shape[1], y, x, k
+    cdef float[3] gain
+    gain[0] = red; gain[1] = green; gain[2] = blue
+    with nogil:
+        for y in range(H):
+            for x in range(W):
+                for k in range(3):
+                    out[y, x, k] = <unsigned char>min(max(image[y, x, k] * gain[k], 0.0), 255.0)
+
+
+def develop(
+    const unsigned char[:, :, ::1] picture, const float[::1] grain, int start, float amplitude,
+    const unsigned char[::1] curve, unsigned char[:, :, ::1] out,
+):
+    """Add grain and bend tones. picture, out: (H, W, 3). curve: (256,).
+
+    grain: (n,) values, n a power of two, taken in turn from `start` and again from the beginning.
+    """
+    cdef int size = picture.shape[0] * picture.shape[1] * picture.shape[2], mask = grain.shape[0] - 1
+    cdef int i
+    cdef const unsigned char *source = &picture[0, 0, 0]
+    cdef unsigned char *target = &out[0, 0, 0]
+    cdef float value
+    with nogil:
+        for i in range(size):
+            value = source[i] + grain[(start + i) & mask] * amplitude
+            target[i] = curve[<int>min(max(value, 0.0), 255.0)]
 
 
 def vertex_normals(const float[:, ::1] vertices, const int[:, ::1] faces, float[:, ::1] out):

@@ -3,6 +3,7 @@
 A texture is a square tiled without gaps by 12 rectangular charts (front and back of torso and
 head, arms, hands, legs, feet). It is painted at 256x256 and averaged down where smaller ones are
 wanted. This is not the layout of SMPL or SURREAL: textures of another atlas cannot be mixed in.
+The layout is data of the body's file; `body_file` tells how to bring another.
 """
 
 import functools
@@ -11,14 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 
 from san_core.synthesis import _raster
 from san_core.synthesis.body import Floats, Ints, body
+from san_core.synthesis.body_file import SIZE as SIZE
 
-ATLAS = "san-atlas-1"  # the name manifests carry; changes whenever a texel changes its meaning
-SIZE = 256  # texels on a side of the painted texture
+ATLAS = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
 SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
 
 
@@ -43,11 +45,17 @@ class TexelMap:
 
 @functools.cache
 def texel_map() -> TexelMap:
-    """The surface point of every texel, baked once a process from the asset's UV coordinates."""
+    """The surface point of every texel, baked once a process from the asset's UV coordinates.
+
+    A texel that no face covers, as other layouts have, shows what the nearest covered one does.
+    """
     people = body()
     face = np.full((SIZE, SIZE), -1, np.int32)
     barycentric = np.zeros((SIZE, SIZE, 3), np.float32)
     _raster.bake(people.uv, people.uv_faces, face, barycentric)
+    if (gaps := face < 0).any():
+        rows, columns = distance_transform_edt(gaps, return_distances=False, return_indices=True)
+        face, barycentric = face[rows, columns], barycentric[rows, columns]
     flat, share = face.ravel(), barycentric.reshape(-1, 3)
     corners = people.mean[people.faces[flat]]  # (N, 3 corners, 3)
     points = np.einsum("nc,nci->ni", share, corners)

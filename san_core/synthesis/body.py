@@ -1,89 +1,64 @@
-"""The body: a parametric mesh with a skeleton, its shape space, and linear blend skinning.
+"""The body in use: how it is shaped, posed by linear blend skinning, and smoothed.
 
-The asset `body.npz` was distilled from the MakeHuman base mesh, targets and rig (CC0): 4,457
-vertices, 12 principal shape components, 20 joints, four bone weights a vertex, and an atlas of 12
-rectangular charts. Metres; x to the person's left, y to the back, z up; the rest pose faces -y.
+The package's own was distilled from the MakeHuman base mesh, targets and rig (CC0): 4,457 vertices,
+12 principal shape components, 20 joints, four bone weights a vertex, and an atlas of 12 rectangular
+charts. `use_body` puts another in its place. Metres; x to the person's left, y to the back, z up;
+the rest pose faces -y.
 
 Legend: V vertices, F faces, B bones, K shape components, S sampled shapes.
 """
 
 import functools
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from san_core.synthesis import _raster
+from san_core.synthesis.body_file import Body as Body
+from san_core.synthesis.body_file import Floats as Floats
+from san_core.synthesis.body_file import Ints as Ints
+from san_core.synthesis.body_file import read_body
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class Body:
-    """The asset's arrays, read-only; `body()` gives the one instance."""
-
-    mean: Floats  # (V, 3) rest positions of the mean person
-    components: Floats  # (K, V, 3), scaled so that coefficients have unit variance
-    joints: Floats  # (B, 3)
-    joint_components: Floats  # (K, B, 3)
-    bones: tuple[str, ...]  # B names, a parent before its children
-    parents: tuple[int, ...]  # -1 for the root
-    weight_bones: Ints  # (V, 4)
-    weights: Floats  # (V, 4), rows sum to 1
-    faces: Ints  # (F, 3), wound so that normals point outwards
-    uv: Floats  # (U, 2) column and row in texel centres of a 256x256 texture
-    uv_faces: Ints  # (F, 3)
-    face_chart: NDArray[np.intp]  # (F,) index into charts
-    charts: tuple[str, ...]
-    shapes: Floats  # (S, K) coefficients of sampled people
-    female: NDArray[np.bool_]  # (S,)
-    adult: NDArray[np.bool_]  # (S,)
-
-    def bone(self, name: str) -> int:
-        """The index of a bone."""
-        return self.bones.index(name)
-
-    def joint(self, name: str) -> Floats:
-        """Where a bone of the mean person begins: (3,)."""
-        joint: Floats = self.joints[self.bone(name)]
-        return joint
+SPAN_ROUNDS = 28  # of smoothing, some ten centimetres wide
+FLATTENED = 0.3  # share of what stands out of the body that cloth presses flat
+SOLE = 0.024  # metres above the ground to which the edge of a sole reaches
+_in_use: list[Body] = []  # at most one
 
 
 @functools.cache
-def body() -> Body:
-    """The body of the package's asset, read once a process."""
+def _shipped() -> Body:
     with resources.files("san_core.synthesis").joinpath("body.npz").open("rb") as file:
-        arrays = dict(np.load(file, allow_pickle=False))
-    weights = arrays["ww"].astype(np.float32)
-    return Body(
-        mean=_fixed(arrays["mean"], np.float32),
-        components=_fixed(arrays["comp"], np.float32),
-        joints=_fixed(arrays["jmean"], np.float32),
-        joint_components=_fixed(arrays["jcomp"], np.float32),
-        bones=tuple(str(name) for name in arrays["names"]),
-        parents=tuple(int(parent) for parent in arrays["parents"]),
-        weight_bones=_fixed(arrays["wi"], np.int32),
-        weights=_fixed(weights / weights.sum(axis=1, keepdims=True), np.float32),
-        faces=_fixed(arrays["F"], np.int32),
-        uv=_fixed(arrays["UV"], np.float32),
-        uv_faces=_fixed(arrays["FU"], np.int32),
-        face_chart=_fixed(arrays["chart"], np.intp),
-        charts=tuple(str(name) for name in arrays["charts"]),
-        shapes=_fixed(arrays["coefs"], np.float32),
-        female=_fixed(arrays["ph"][:, 0] > 0.5, np.bool_),
-        adult=_fixed(arrays["ph"][:, 1] > 0.6, np.bool_),
-    )
+        return read_body(file, name="body.npz")
 
 
-def _fixed(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """A contiguous, read-only copy: cached arrays are shared by every caller."""
-    fixed = np.ascontiguousarray(array, dtype)
-    fixed.setflags(write=False)
-    return fixed
+def body() -> Body:
+    """The body of this process: that of `use_body`, else the package's; read once."""
+    if not _in_use:
+        _in_use.append(_shipped())
+    return _in_use[0]
+
+
+def use_body(file: Path) -> None:
+    """Draw people with the body and the atlas of a file from now on, in all of this process.
+
+    Much is worked out from the body and kept, so a process has one body from its first use on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no body that can be dressed and posed.
+        RuntimeError: this process has used another body already.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file} with a body")
+    with file.open("rb") as data:
+        wanted = read_body(data, name=str(file))
+    if _in_use and _in_use[0].sha256 != wanted.sha256:
+        raise RuntimeError(f"this process uses a body already, so it cannot turn to {file}")
+    if not _in_use:
+        _in_use.append(wanted)
 
 
 def sample_shape(rng: np.random.Generator, *, female: bool) -> Floats:
@@ -103,21 +78,40 @@ def joints_of(shape: Floats) -> Floats:
     return moved
 
 
-def posed(shape: Floats, rotations: Floats, *, thickness: Floats) -> Floats:
+def posed(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) -> Floats:
     """Vertices (V, 3) of a dressed person in a pose.
 
     Args:
         shape: (K,) coefficients.
         rotations: (B, 3, 3) orientation of every bone in the body's frame, identity at rest.
         thickness: (V,) metres that clothes and hair stand off the skin, along the normal.
+        hang: (V,) from 0, where cloth follows the skin, to 1, where it spans the skin's hollows.
     """
     people = body()
     rest = people.mean + np.einsum("k,kvi->vi", shape, people.components)
-    rest = rest + vertex_normals(rest, people.faces) * thickness[:, None] + _shoes()
+    normals = vertex_normals(rest, people.faces)
+    spanned, spanned_components = _spanned()
+    span = spanned + np.einsum("k,kvi->vi", shape, spanned_components) - rest
+    inwards = np.minimum(np.einsum("vi,vi->v", span, normals), 0)
+    # What stands out is pressed flat a little, but cloth does not cut into the body.
+    span -= normals * (np.float32(1 - FLATTENED) * inwards)[:, None]
+    rest = rest + span * hang[:, None] + normals * thickness[:, None] + shoes()
     out: Floats = np.empty_like(rest)
     transforms = _transforms(joints_of(shape), rotations)
     _raster.skin(rest, people.weight_bones, people.weights, transforms, out)
     return out
+
+
+@functools.cache
+def _spanned() -> tuple[Floats, Floats]:
+    """The mean (V, 3) and the components (K, V, 3) of people whose hollows and bumps are spanned.
+
+    Smoothing is linear, so a person is smoothed as a sum of what was smoothed once.
+    """
+    people = body()
+    mean = smoothed(people.mean, rounds=SPAN_ROUNDS)
+    components = [smoothed(component, rounds=SPAN_ROUNDS) for component in people.components]
+    return mean.astype(np.float32), np.stack(components).astype(np.float32)
 
 
 def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
@@ -173,16 +167,20 @@ def vertex_chart() -> NDArray[np.intp]:
 
 
 @functools.cache
-def _shoes() -> Floats:
-    """Displacements (V, 3) that smooth the toes into a shoe and keep its sole on the ground."""
+def shoes() -> Floats:
+    """Displacements (V, 3) that make a shoe of the mean person's foot: toes in one, a flat sole."""
     people = body()
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     smooth = np.array(people.mean)
-    for _ in range(14):
+    for _ in range(22):
         smooth[feet] = smoothed(smooth, rounds=1, share=0.65)[feet]
     shrunk = np.linalg.norm(smooth - people.mean, axis=1, keepdims=True)
-    outwards = vertex_normals(smooth, people.faces) * np.clip(0.5 * shrunk, 0, 0.02)
-    moved = np.where(feet[:, None], smooth + outwards - people.mean, 0).astype(np.float32)
+    normals = vertex_normals(smooth, people.faces)
+    shod = smooth + normals * np.clip(0.75 * shrunk, 0.002, 0.03)
     floor = people.mean[:, 2].min()
+    low = np.clip((floor + SOLE - shod[:, 2]) / SOLE, 0, 1)[:, None]
+    shod += 0.007 * np.sqrt(low) * normals * np.array([1, 1, 0], np.float32)
+    shod[:, 2] = np.where(low[:, 0] > 0.55, floor, shod[:, 2])
+    moved = np.where(feet[:, None], shod - people.mean, 0).astype(np.float32)
     moved[:, 2] = np.maximum(moved[:, 2], floor - people.mean[:, 2])
     return moved

@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from san_core.pixels import Pixels
+from san_core.synthesis import _raster
 from san_core.synthesis.background import Scene, sample_scene
 from san_core.synthesis.body import Floats
 from san_core.synthesis.difficulty import Difficulty
 from san_core.synthesis.light import Light, sample_light
+from san_core.synthesis.photographs import Photographs
 from san_core.synthesis.render import View
 
 SCENES = 8  # places that a camera looks at
@@ -34,7 +36,8 @@ class Sensor:
     def develop(self, rng: np.random.Generator, image: Floats) -> Pixels:
         """The picture (H, W, 3) that the sensor makes of an image (H, W, 3), RGB, 0-255."""
         rows, columns = image.shape[:2]
-        exposed = np.clip(image * np.array(self.gains, np.float32), 0, 255).astype(np.uint8)
+        exposed = np.empty(image.shape, np.uint8)
+        _raster.expose(np.ascontiguousarray(image, np.float32), *self.gains, exposed)
         picture = Image.fromarray(exposed)
         if self.blur * rows > 0.2:
             picture = picture.filter(ImageFilter.GaussianBlur(self.blur * rows))
@@ -45,11 +48,20 @@ class Sensor:
             )
             picture = picture.resize(coarse, Image.Resampling.BOX)
             picture = picture.resize((columns, rows), Image.Resampling.BICUBIC)
-        grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(self.noise)
-        noisy = np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
         curve = np.rint(255 * (np.arange(256) / 255) ** self.gamma).astype(np.uint8)
-        developed: Pixels = curve[noisy]
+        developed: Pixels = np.empty(image.shape, np.uint8)
+        start, grain = int(rng.integers(GRAINS)), _grain()
+        _raster.develop(np.asarray(picture), grain, start, self.noise, curve, developed)
         return developed
+
+
+GRAINS = 1 << 20
+
+
+@functools.cache
+def _grain() -> Floats:
+    """Normal noise of deviation 1, drawn once: every picture takes it from another place."""
+    return np.random.default_rng(GRAINS).standard_normal(GRAINS, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,12 +115,16 @@ def camera(seed: int, index: int, level: Difficulty) -> Camera:
 
 
 @functools.lru_cache(maxsize=256)
-def scene(seed: int, place: int, number: int) -> Scene:
-    """Scene `number` of a place, which is a camera's index or -1 for photographs without one."""
-    return sample_scene(np.random.default_rng([seed, _SCENE, place + 1, number]))
+def scene(seed: int, place: int, number: int, photographs: Photographs | None = None) -> Scene:
+    """Scene `number` of a place, which is a camera's index or -1 for pictures without one.
+
+    It is painted, or one of the photographs if there are any.
+    """
+    rng = np.random.default_rng([seed, _SCENE, place + 1, number])
+    return photographs.scene(rng) if photographs else sample_scene(rng)
 
 
-PIT_SCENES = 84  # places that photographs of textured people are taken in
+PIT_SCENES = 160  # painted places that textured people are pictured in
 
 
 def photograph_view(rng: np.random.Generator) -> View:

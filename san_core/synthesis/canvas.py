@@ -14,7 +14,14 @@ Region = Callable[[Surface], Mask]
 
 
 class Canvas:
-    """Colours of all N texels and thickness at all V vertices, painted layer over layer.
+    """Colours of all N texels and shape at all V vertices, painted layer over layer.
+
+    Attributes:
+        colour: (N, 3) RGB, 0-255.
+        folds: (N,) how deep the folds of the cloth at each texel are, 0 to 1; 0 off cloth.
+        thickness: (V,) metres off the skin, softened in the end.
+        jut: (V,) metres added after that, for what has an edge.
+        hang: (V,) how far cloth spans the skin's hollows, 0 to 1.
 
     A region is a function of a surface, so that the same words say which texels a garment colours
     and which vertices it lifts off the skin.
@@ -26,6 +33,9 @@ class Canvas:
         self.colour = np.empty((len(self.texels.points), 3), np.float32)
         self.colour[:] = ground
         self.thickness = np.zeros(len(body().mean), np.float32)
+        self.jut = np.zeros_like(self.thickness)
+        self.hang = np.zeros_like(self.thickness)
+        self.folds = np.zeros(len(self.texels.points), np.float32)
         self._lattice = rng.standard_normal((LATTICE,) * 3, dtype=np.float32)
 
     def noise(
@@ -43,6 +53,12 @@ class Canvas:
             where: only these texels; the others cost nothing.
         """
         points = self.texels.points if where is None else self.texels.points[where]
+        return self.noise_at(points, cell, stretch=stretch)
+
+    def noise_at(
+        self, points: Floats, cell: float, *, stretch: tuple[float, float, float] = (1, 1, 1)
+    ) -> Floats:
+        """The same at any points (n, 3)."""
         out = np.empty(len(points), np.float32)
         sx, sy, sz = (1 / (cell * factor) for factor in stretch)
         # An offset that is no multiple of the cell keeps layers of one canvas apart.
@@ -66,11 +82,22 @@ class Canvas:
         mixed = self.colour[touched] * (1 - share) + np.asarray(colour, np.float32) * share
         self.colour[touched] = mixed
 
-    def wear(self, region: Region, colour: ArrayLike, *, thickness: float) -> Mask:
-        """Paint a region and lift it at least `thickness` metres; returns its texels."""
+    def wear(
+        self,
+        region: Region,
+        colour: ArrayLike,
+        *,
+        thickness: float,
+        hang: float = 0.0,
+        folds: float = 0.0,
+    ) -> Mask:
+        """Dress a region: paint it, lift it at least `thickness` metres; returns its texels."""
         where = region(self.texels)
         self.fill(where, colour)
+        self.folds[where] = folds
         self.lift(region, thickness)
+        inside = region(surface.vertices())
+        self.hang[inside] = np.maximum(self.hang[inside], np.float32(hang))
         return where
 
     def lift(self, region: Region, thickness: float) -> None:
@@ -84,6 +111,13 @@ class Canvas:
         where = region(points)
         extra = np.broadcast_to(np.asarray(slack(points), np.float32), where.shape)
         self.thickness[where] += extra[where]
+
+    def protrude(self, region: Region, metres: Callable[[Surface], ArrayLike]) -> None:
+        """Make what lies in a region jut out by metres, (V,) or one value, with a sharp edge."""
+        points = surface.vertices()
+        where = region(points)
+        out = np.broadcast_to(np.asarray(metres(points), np.float32), where.shape)
+        self.jut[where] = np.maximum(self.jut[where], out[where])
 
 
 def smoothstep(low: float, high: float, values: ArrayLike) -> Floats:

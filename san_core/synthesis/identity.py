@@ -68,11 +68,14 @@ HAIR = [
 # Weights of every choice, for women and for men.
 Choice = Mapping[str, tuple[float, float]]
 HAIRSTYLES: Choice = {
-    "short": (0.17, 0.52),
-    "buzz": (0.04, 0.16),
+    "short": (0.13, 0.44),
+    "buzz": (0.03, 0.15),
     "bald": (0.0, 0.08),
-    "medium": (0.27, 0.08),
-    "long": (0.40, 0.03),
+    "curly": (0.06, 0.08),
+    "medium": (0.21, 0.08),
+    "ponytail": (0.13, 0.02),
+    "bun": (0.10, 0.01),
+    "long": (0.22, 0.01),
     "cap": (0.06, 0.10),
     "beanie": (0.05, 0.02),
     "hood": (0.01, 0.01),

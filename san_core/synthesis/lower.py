@@ -17,17 +17,19 @@ class LowerCut:
 
     hem: tuple[float, float]  # along the leg, drawn between these
     thickness: float  # metres
+    hang: float  # how far it spans the hollows of the body, 0 to 1
+    folds: float  # how deep its folds are, 0 to 1
     flare: float = 0.0  # metres added at the hem
     waist: float = 0.30  # torso height of the waistband
 
 
 LOWER_CUTS = {
-    "trousers": LowerCut((1.02, 1.02), 0.010, flare=0.014),
-    "jeans": LowerCut((1.0, 1.0), 0.009, flare=0.010),
-    "track": LowerCut((1.0, 1.0), 0.014, flare=0.014),
-    "leggings": LowerCut((1.0, 1.0), 0.003, waist=0.34),
-    "shorts": LowerCut((0.3, 0.52), 0.014, flare=0.018),
-    "skirt": LowerCut((0.3, 0.6), 0.014, flare=0.018),
+    "trousers": LowerCut((1.02, 1.02), 0.011, 0.9, 0.7, flare=0.018),
+    "jeans": LowerCut((1.0, 1.0), 0.009, 0.7, 0.9, flare=0.010),
+    "track": LowerCut((1.0, 1.0), 0.016, 1.0, 0.9, flare=0.014),
+    "leggings": LowerCut((1.0, 1.0), 0.003, 0.1, 0.15, waist=0.34),
+    "shorts": LowerCut((0.3, 0.52), 0.015, 0.9, 0.7, flare=0.022),
+    "skirt": LowerCut((0.3, 0.6), 0.014, 0.7, 0.6, flare=0.018),
 }
 
 
@@ -40,7 +42,9 @@ def paint_lower(canvas: Canvas, identity: Identity) -> float:
         hips = surface.torso & (surface.torso_height < cut.waist)
         return hips | (surface.leg & (surface.along_leg < hem))
 
-    where = canvas.wear(covered, _fabric(canvas, identity), thickness=cut.thickness)
+    where = canvas.wear(
+        covered, _fabric(canvas, identity), thickness=cut.thickness, hang=cut.hang, folds=cut.folds
+    )
     flare = cut.flare * canvas.rng.uniform(0.4, 1.4)
     canvas.loosen(
         lambda surface: covered(surface) & surface.leg,

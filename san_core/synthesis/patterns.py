@@ -8,6 +8,9 @@ from san_core.synthesis.body import Floats
 from san_core.synthesis.canvas import Canvas, smoothstep
 from san_core.synthesis.identity import Colour
 
+# Metres on the mean person.
+TRUNK_RADIUS, TRUNK_MIDDLE, ARM_RADIUS, ARM_LENGTH, LEG_RADIUS = 0.14, -0.01, 0.045, 0.5, 0.07
+
 Colours = tuple[Colour, Colour, Colour]
 
 
@@ -36,22 +39,38 @@ def _wave(values: Floats, period: float, duty: float) -> Floats:
     return wave
 
 
+def _around(canvas: Canvas) -> Floats:
+    """Metres around trunk and limbs, as cloth is cut, so that patterns are as wide at the sides."""
+    body = canvas.texels
+    trunk = TRUNK_RADIUS * np.arctan2(body.x, TRUNK_MIDDLE - body.y)
+    limb = np.where(body.arm, ARM_RADIUS * body.around_arm, LEG_RADIUS * body.around_leg)
+    around: Floats = np.where(body.torso, trunk, limb).astype(np.float32)
+    return around
+
+
+def _up(canvas: Canvas) -> Floats:
+    """Metres up the trunk and the legs, and along the arms."""
+    body = canvas.texels
+    up: Floats = np.where(body.arm, -ARM_LENGTH * body.along_arm, body.z).astype(np.float32)
+    return up
+
+
 def _horizontal_stripes(canvas: Canvas) -> Floats:
-    return _wave(canvas.texels.z, canvas.rng.uniform(0.025, 0.08), canvas.rng.uniform(0.3, 0.6))
+    return _wave(_up(canvas), canvas.rng.uniform(0.025, 0.08), canvas.rng.uniform(0.3, 0.6))
 
 
 def _vertical_stripes(canvas: Canvas) -> Floats:
-    return _wave(canvas.texels.x, canvas.rng.uniform(0.015, 0.04), canvas.rng.uniform(0.25, 0.5))
+    return _wave(_around(canvas), canvas.rng.uniform(0.015, 0.04), canvas.rng.uniform(0.25, 0.5))
 
 
 def _plaid(canvas: Canvas) -> Floats:
     period = canvas.rng.uniform(0.04, 0.09)
-    return 0.5 * (_wave(canvas.texels.z, period, 0.5) + _wave(canvas.texels.x, period, 0.5))
+    return 0.5 * (_wave(_up(canvas), period, 0.5) + _wave(_around(canvas), period, 0.5))
 
 
 def _dots(canvas: Canvas) -> Floats:
     period = canvas.rng.uniform(0.03, 0.06)
-    across, up = ((axis / period) % 1 - 0.5 for axis in (canvas.texels.x, canvas.texels.z))
+    across, up = ((axis / period) % 1 - 0.5 for axis in (_around(canvas), _up(canvas)))
     dots: Floats = (across**2 + up**2 < 0.06).astype(np.float32)
     return dots
 

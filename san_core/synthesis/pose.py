@@ -187,7 +187,7 @@ def align(rest: ArrayLike, target: ArrayLike) -> Rotation:
     """The smallest rotation that turns one direction (3,) into another, not its opposite."""
     a, b = np.asarray(rest, np.float64), np.asarray(target, np.float64)
     a, b = a / np.sqrt(a @ a), b / np.sqrt(b @ b)
-    cross = _cross_matrix(np.cross(a, b))
+    cross = _cross_matrix(_cross_matrix(a) @ b)  # np.cross takes ten times as long
     rotation: Rotation = np.eye(3) + cross + cross @ cross / (1 + a @ b + 1e-9)
     return rotation
 

@@ -20,6 +20,7 @@ from san_core.synthesis.skirt import Mesh
 
 SAMPLES = 2  # on a side of every pixel; _raster.composite averages 2 x 2
 SKIRT_OPENNESS = 0.95
+CONTACT = 0.09  # metres above the ground at which a foot hardly darkens it any more
 NO_UV = np.zeros((0, 0, 2), np.float32)
 
 
@@ -94,20 +95,60 @@ def _perspective(points: Floats, tilt: Floats, distance: float) -> tuple[Floats,
     return seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse
 
 
-def draw(framed: Framed, texture: Pixels, *, light: Light, background: Floats) -> Drawing:
-    """The framed mesh, lit and textured, over a background (H, W, 3) that takes its shadow."""
+def draw(
+    framed: Framed,
+    texture: Pixels,
+    *,
+    light: Light,
+    background: Floats,
+    uv: Floats = NO_UV,
+) -> Drawing:
+    """The framed mesh, lit and textured, over a background (H, W, 3) that takes its shadow.
+
+    uv: where to write the texel that each sample shows, as `uv_pass` gives it; left out, nothing.
+    """
     rows, columns = framed.size
     normals = framed.mesh.normals @ framed.heading.T
-    rgba = _samples(framed, texture, light.on(normals, _openness(framed.mesh)), NO_UV)
+    rgba = _samples(framed, texture, light.on(normals, _openness(framed.mesh)), uv)
     image, alpha = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
     _raster.composite(rgba, background, _shade(framed, light), image, alpha)
     return Drawing(image, alpha)
 
 
+def no_texels(size: tuple[int, int]) -> Floats:
+    """Room for the texel that each sample of an image of that size shows: (2H, 2W, 2), all -1."""
+    rows, columns = size
+    return np.full((rows * SAMPLES, columns * SAMPLES, 2), -1, np.float32)
+
+
+def dense_map(uv: Floats, alpha: Floats) -> Pixels:
+    """Which texel each pixel shows, as an image: red its column, green its row, blue the mask.
+
+    The texel is that of one of the pixel's samples, never a mean of several, for neighbours on the
+    image may lie on different charts.
+
+    Args:
+        uv: (2H, 2W, 2), as `draw` writes it.
+        alpha: (H, W) share of each pixel that the mesh covers.
+
+    Returns:
+        (H, W, 3): column and row 0-255 of a 256x256 texture, 0 where no sample is on the mesh;
+        blue 0-255 the share of the pixel that is.
+    """
+    rows, columns = alpha.shape
+    samples = uv.reshape(rows, SAMPLES, columns, SAMPLES, 2)
+    texel = samples[:, 0, :, 0]
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        texel = np.where(texel < 0, samples[:, row, :, column], texel)
+    image = np.empty((rows, columns, 3), np.uint8)
+    image[..., :2] = np.rint(np.maximum(texel, 0))
+    image[..., 2] = np.rint(255 * alpha)
+    return image
+
+
 def uv_pass(framed: Framed) -> Floats:
     """Which texel each sample shows: (2H, 2W, 2) column and row, -1 off the mesh."""
-    rows, columns = framed.size
-    out = np.full((rows * SAMPLES, columns * SAMPLES, 2), -1, np.float32)
+    out = no_texels(framed.size)
     dark = np.zeros_like(framed.mesh.vertices)
     _samples(framed, np.zeros((SIZE, SIZE, 3), np.uint8), dark, out)
     return out
@@ -141,9 +182,9 @@ def _shade(framed: Framed, light: Light) -> Floats:
     x, y, z = light.direction
     cast = framed.points - height[:, None] * np.array([x / z, y / z, 1], np.float32)
     strength = light.lamp[1] / (light.lamp[1] + light.sky[1])
-    contact = _splat(framed, below, np.exp(-height / 0.15), spread=0.010)
+    contact = _splat(framed, below, np.exp(-height / CONTACT), spread=0.007)
     shadow = _splat(framed, cast, np.ones_like(height), spread=0.006)
-    shade: Floats = (1 - 0.55 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
+    shade: Floats = (1 - 0.75 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
     return shade
 
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.synthesis.atlas import SIZE, chart_rectangle
+from san_core.synthesis.atlas import SIZE, chart_rectangle, texel_map
 from san_core.synthesis.body import Floats, Ints, body, vertex_normals
 from san_core.synthesis.surface import texels, vertices
 
 RINGS, SPOKES = 8, 32
+UPRIGHT = 0.9  # share of steps down a leg's chart that must lead down the leg
 
 
 class Tube(NamedTuple):
@@ -69,13 +70,32 @@ def skirt(posed: Floats, hem: float) -> Tube:
         near = legs[np.abs(vertices().along_leg[legs] - station) < band]
         points, on_left = posed[near], vertices().x[near] > 0
         centre = 0.5 * (points[:, :2].max(axis=0) + points[:, :2].min(axis=0))
-        reach = ((points[:, :2] - centre) @ directions.T).max(axis=0) + 0.006 + 0.012 * row / RINGS
+        reach = ((points[:, :2] - centre) @ directions.T).max(axis=0) + 0.010 + 0.014 * row / RINGS
         radius = np.maximum(reach, 0.985 * radius).astype(np.float32)
         height = points[on_left, 2].mean() * lefts + points[~on_left, 2].mean() * (1 - lefts)
         rings[row, :, :2] = centre + radius[:, None] * directions
         rings[row, :, 2] = height
     flat, (faces, uv_faces) = rings.reshape(-1, 3), _tube_faces()
     return Tube(flat, vertex_normals(flat, faces), _tube_uv(stations, hem), faces, uv_faces)
+
+
+def check_legs() -> None:
+    """Raise ValueError unless the legs' charts are upright rectangles, as `body_file` asks."""
+    left, right = chart_rectangle("leg.L"), chart_rectangle("leg.R")
+    if (left.top, left.bottom) != (right.top, right.bottom):
+        raise ValueError(
+            f"the body's atlas has leg.L in rows {left.top} to {left.bottom - 1}, leg.R in"
+            f" {right.top} to {right.bottom - 1}; they must be the same"
+        )
+    charts, along = (
+        values.reshape(SIZE, SIZE) for values in (texel_map().chart, texels().along_leg)
+    )
+    for name, box in (("leg.L", left), ("leg.R", right)):
+        inside = (slice(box.top, box.bottom), slice(box.left, box.right))
+        if (charts[inside] != body().charts.index(name)).any():
+            raise ValueError(f"the body's atlas shows other charts inside the rectangle of {name}")
+        if np.mean(np.diff(along[inside], axis=0) > 0) < UPRIGHT:
+            raise ValueError(f"the body's atlas has {name} not upright, the hip above")
 
 
 @functools.cache

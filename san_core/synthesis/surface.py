@@ -1,8 +1,8 @@
 """Body coordinates: what a tailor would call a point of the surface.
 
-Clothes are painted in these coordinates on the mean person at rest, so a pattern runs across the
-seams of the atlas, and one description of a garment serves its colour (on texels) and its
-thickness (on vertices).
+Clothes are painted in these coordinates on the mean person at rest, in shoes, so a pattern runs
+across the seams of the atlas, and one description of a garment serves its colour (on texels) and
+its thickness (on vertices).
 """
 
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.synthesis.atlas import texel_map
-from san_core.synthesis.body import Floats, body, vertex_chart
+from san_core.synthesis.body import Floats, body, shoes, vertex_chart
 
 Mask = NDArray[np.bool_]
 
@@ -21,7 +21,7 @@ CROTCH = -0.045  # height of the crotch on the mean person, metres
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """N points of the mean person at rest, with the part of the body each lies on."""
+    """N points of the mean person at rest, shod, with the part of the body each lies on."""
 
     points: Floats  # (N, 3)
     x: Floats  # metres to the person's left
@@ -66,14 +66,15 @@ def landmarks() -> Landmarks:
 @functools.cache
 def texels() -> Surface:
     """The surface points of the 256 * 256 texels, row by row."""
-    mapped = texel_map()
-    return _surface(mapped.points, mapped.chart)
+    mapped, people = texel_map(), body()
+    shod = np.einsum("nc,nci->ni", mapped.barycentric, shoes()[people.faces[mapped.face]])
+    return _surface(mapped.points + shod, mapped.chart)
 
 
 @functools.cache
 def vertices() -> Surface:
     """The surface points of the body's vertices."""
-    return _surface(body().mean, vertex_chart())
+    return _surface(body().mean + shoes(), vertex_chart())
 
 
 def _surface(points: Floats, chart: NDArray[np.intp]) -> Surface:

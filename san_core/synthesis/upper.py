@@ -21,6 +21,8 @@ class UpperCut:
     sleeve: tuple[float, float]  # along the arm; below 0 there is none
     thickness: float  # metres
     neckline: float  # radius in metres
+    hang: float  # how far it spans the hollows of the body, 0 to 1
+    folds: float  # how deep its folds are, 0 to 1
     hem: tuple[float, float] = (0.15, 0.28)  # torso height
     skirt: tuple[float, float] = (-0.08, 0.02)  # along the leg
     v_neck: float = 0.25  # share with a V-neck
@@ -30,16 +32,38 @@ class UpperCut:
 
 
 UPPER_CUTS = {
-    "tee": UpperCut((0.22, 0.42), 0.007, 0.075, loose_sleeve=0.010),
-    "long": UpperCut((1.02, 1.02), 0.006, 0.070),
-    "tank": UpperCut((-1, -1), 0.004, 0.110),
-    "shirt": UpperCut((0.4, 1.0), 0.009, 0.060, v_neck=1, buttoned=True, loose_sleeve=0.010),
-    "jacket": UpperCut((1.03, 1.03), 0.020, 0.055, (0.11, 0.24), open_front=0.65, buttoned=True),
-    "hoodie": UpperCut((1.02, 1.02), 0.018, 0.055, (0.10, 0.23)),
-    "coat": UpperCut(
-        (1.03, 1.03), 0.024, 0.055, (-0.3, -0.3), (0.25, 0.55), 1, open_front=0.65, buttoned=True
+    "tee": UpperCut((0.22, 0.42), 0.007, 0.075, 0.85, 0.6, loose_sleeve=0.012),
+    "long": UpperCut((1.02, 1.02), 0.006, 0.070, 0.7, 0.6, loose_sleeve=0.004),
+    "tank": UpperCut((-1, -1), 0.004, 0.110, 0.5, 0.4),
+    "shirt": UpperCut(
+        (0.4, 1.0), 0.010, 0.060, 0.95, 0.8, v_neck=1, buttoned=True, loose_sleeve=0.014
     ),
-    "dress": UpperCut((-0.4, 1.0), 0.006, 0.100, skirt=(0.25, 0.6), loose_sleeve=0.006),
+    "jacket": UpperCut(
+        (1.03, 1.03),
+        0.022,
+        0.055,
+        1,
+        0.9,
+        (0.11, 0.24),
+        open_front=0.65,
+        buttoned=True,
+        loose_sleeve=0.006,
+    ),
+    "hoodie": UpperCut((1.02, 1.02), 0.020, 0.055, 1, 0.9, (0.10, 0.23), loose_sleeve=0.008),
+    "coat": UpperCut(
+        (1.03, 1.03),
+        0.026,
+        0.055,
+        1,
+        0.7,
+        (-0.3, -0.3),
+        (0.25, 0.55),
+        1,
+        open_front=0.65,
+        buttoned=True,
+        loose_sleeve=0.006,
+    ),
+    "dress": UpperCut((-0.4, 1.0), 0.006, 0.100, 0.6, 0.5, skirt=(0.25, 0.6), loose_sleeve=0.006),
 }
 
 
@@ -59,7 +83,7 @@ def paint_upper(canvas: Canvas, identity: Identity) -> float:
         return torso | sleeves | (surface.leg & (surface.along_leg < skirt))
 
     fabric = _fabric(canvas, identity)
-    where = canvas.wear(covered, fabric, thickness=cut.thickness)
+    where = canvas.wear(covered, fabric, thickness=cut.thickness, hang=cut.hang, folds=cut.folds)
     _drape(canvas, cut, covered)
     _paint_edges(canvas, where, hem=hem, sleeve=sleeve)
     if canvas.rng.random() < cut.open_front:
@@ -224,12 +248,12 @@ def _paint_backpack(canvas: Canvas, colour: Floats) -> None:
     straps = body.torso & (np.abs(np.abs(body.x) - 0.105) < 0.02)
     canvas.fill(straps & ((body.y < 0) | (body.z > 0.5)) & (body.z > 0.2), colour * 0.75)
     depth = canvas.rng.uniform(0.07, 0.14)
-    canvas.loosen(bag, lambda surface: depth * _padding(surface))
+    canvas.protrude(bag, lambda surface: depth * _padding(surface))
 
 
 def _padding(surface: Surface) -> Floats:
     """How full a backpack is: 1 in the middle, 0 at its edges."""
-    across = smoothstep(0.125, 0.08, np.abs(surface.x))
-    upwards = np.minimum(smoothstep(0.14, 0.2, surface.z), smoothstep(0.53, 0.47, surface.z))
+    across = smoothstep(0.135, 0.09, np.abs(surface.x))
+    upwards = np.minimum(smoothstep(0.13, 0.17, surface.z), smoothstep(0.54, 0.48, surface.z))
     padding: Floats = np.minimum(across, upwards)
     return padding

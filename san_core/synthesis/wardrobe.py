@@ -7,11 +7,11 @@ import numpy as np
 from san_core.pixels import Pixels
 from san_core.synthesis.atlas import SIZE
 from san_core.synthesis.body import Floats, smoothed
-from san_core.synthesis.canvas import Canvas
-from san_core.synthesis.head import paint_face, paint_falling_hair, paint_hair
+from san_core.synthesis.canvas import Canvas, smoothstep
+from san_core.synthesis.hair import paint_falling_hair, paint_hair
+from san_core.synthesis.head import paint_face
 from san_core.synthesis.identity import Identity
 from san_core.synthesis.lower import paint_lower, paint_shoes
-from san_core.synthesis.surface import Mask
 from san_core.synthesis.upper import paint_carried, paint_logo, paint_upper
 
 SHORTEST_SKIRT = 0.1  # along the leg; what hangs lower is drawn as a tube around both legs
@@ -22,6 +22,7 @@ class Outfit(NamedTuple):
 
     texture: Pixels  # (256, 256, 3) RGB, in the layout of the atlas
     thickness: Floats  # (V,) metres that clothes and hair stand off the skin
+    hang: Floats  # (V,) how far clothes span the hollows of the body, 0 to 1
     skirt: float  # how far a skirt hangs along the legs, 0 hip to 1 ankle; 0 for none
 
 
@@ -31,20 +32,21 @@ def dress(identity: Identity) -> Outfit:
     _mottle(canvas)
     paint_face(canvas, identity)
     fallen = paint_hair(canvas, identity)
-    bare = canvas.colour.copy()
     lower_hem = paint_lower(canvas, identity)
     paint_shoes(canvas, identity, lower_hem)
     upper_hem = paint_upper(canvas, identity)
     if identity.logo != "none":
         paint_logo(canvas, identity)
-    _weave(canvas, (canvas.colour != bare).any(axis=1))
+    _weave(canvas)
+    _fold(canvas)
     paint_carried(canvas, identity)
     if fallen is not None:
         paint_falling_hair(canvas, identity, fallen)
     texture = np.clip(canvas.colour, 3, 252).astype(np.uint8).reshape(SIZE, SIZE, 3)
     hem = max(upper_hem, lower_hem if identity.lower == "skirt" else 0.0)
     skirt = hem if hem > SHORTEST_SKIRT else 0.0
-    return Outfit(texture, smoothed(canvas.thickness, rounds=2), skirt)
+    thickness = smoothed(canvas.thickness, rounds=2) + canvas.jut
+    return Outfit(texture, thickness, smoothed(canvas.hang, rounds=3), skirt)
 
 
 def _mottle(canvas: Canvas) -> None:
@@ -53,14 +55,50 @@ def _mottle(canvas: Canvas) -> None:
     canvas.colour[canvas.texels.hand, 0] *= np.float32(1.03)
 
 
-def _weave(canvas: Canvas, clothed: Mask) -> None:
-    """Threads, wrinkles and the creases of elbows and knees, on cloth alone."""
+def _weave(canvas: Canvas) -> None:
+    """Threads and wear, on cloth alone."""
+    clothed = canvas.folds > 0
+    worn = 0.03 * canvas.noise(0.006, where=clothed) + 0.025 * canvas.noise(0.05, where=clothed)
+    canvas.colour[clothed] *= (1 + worn)[:, None]
+
+
+def _fold(canvas: Canvas) -> None:
+    """Folds, lit from above: cloth sags between shoulder and hip, and gathers where limbs bend.
+
+    A fold's upper side is light and its lower side dark, so the shade is the slope of a rough
+    surface, whose wrinkles run around the limbs and slantwise over the trunk.
+    """
     body = canvas.texels
-    amplitude = canvas.rng.uniform(0.05, 0.1)
-    wrinkles = 0.5 * canvas.noise(0.045, stretch=(1, 1, 1.8), where=clothed)
-    wrinkles += 0.3 * canvas.noise(0.022, where=clothed)
-    factor = 1 + amplitude * wrinkles + 0.03 * canvas.noise(0.006, where=clothed)
-    elbow = np.exp(-(((body.along_arm[clothed] - 0.5) / 0.08) ** 2)) * body.arm[clothed]
-    knee = np.exp(-(((body.along_leg[clothed] - 0.5) / 0.06) ** 2)) * body.leg[clothed]
-    creases = np.abs(canvas.noise(0.012, stretch=(3, 3, 1), where=clothed))
-    canvas.colour[clothed] *= (factor - 0.07 * (elbow + knee) * creases)[:, None]
+    clothed = np.flatnonzero(canvas.folds > 0)
+    points = body.points[clothed].copy()
+    trunk = (body.torso | body.hand)[clothed]
+    slant = canvas.rng.uniform(0.3, 0.8) * np.abs(points[:, 0])
+    points[:, 2] += np.where(trunk, slant, np.float32(0.4) * points[:, 1])
+    rough, depth = np.zeros(len(clothed), np.float32), _gathered(canvas)[clothed]
+    for cell, share in ((0.05, 0.6), (0.022, 0.4)):
+        above = points + np.array([0, 0, 0.3 * cell], np.float32)
+        stretch = (3.0, 3.0, 1.0)
+        slope = canvas.noise_at(above, cell, stretch=stretch)
+        slope -= canvas.noise_at(points, cell, stretch=stretch)
+        rough += np.float32(share) * slope
+    # Cloth lies flat in most places: small slopes are none.
+    crease = np.sign(rough) * np.maximum(np.abs(rough) - 0.1, 0)
+    factor = np.clip(1 + 1.1 * canvas.folds[clothed] * depth * crease, 0.55, 1.4)
+    canvas.colour[clothed] *= factor[:, None]
+
+
+def _gathered(canvas: Canvas) -> Floats:
+    """How much cloth gathers at every texel: at elbows, knees, ankles, wrists, waist, armpits."""
+    body = canvas.texels
+    gathered = np.full(len(body.x), 0.35, np.float32)
+    for along, limb, places in (
+        (body.along_arm, body.arm, ((0.0, 0.1, 0.7), (0.48, 0.14, 1.0), (0.95, 0.1, 0.7))),
+        (body.along_leg, body.leg, ((0.0, 0.1, 0.7), (0.5, 0.09, 0.9), (0.97, 0.12, 1.2))),
+    ):
+        for centre, width, depth in places:
+            gathered += limb * depth * np.exp(-(((along - centre) / width) ** 2))
+    height = body.torso_height
+    gathered += body.torso * 0.7 * np.exp(-(((height - 0.3) / 0.14) ** 2))
+    beside = smoothstep(0.06, 0.15, np.abs(body.x))
+    gathered += body.torso * 0.6 * beside * np.exp(-(((height - 0.78) / 0.12) ** 2))
+    return gathered

@@ -8,6 +8,7 @@ from san_core.synthesis.body import (
     joints_of,
     posed,
     sample_shape,
+    shoes,
     smoothed,
     vertex_chart,
     vertex_normals,
@@ -62,7 +63,7 @@ def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
     people = body()
     shape = people.shapes[0]
     expected = people.mean + np.tensordot(shape, people.components, 1)
-    vertices = posed(shape, rest_rotations(), thickness=bare())
+    vertices = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     moved = np.linalg.norm(vertices - expected, axis=1) > 1e-4
     assert not (moved & ~feet).any()
@@ -72,8 +73,10 @@ def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
 def test_one_rotation_of_all_bones_turns_the_body_rigidly():
     people, rotation = body(), turn([1, 2, 3], 50).astype(np.float32)
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    still = posed(shape, rest_rotations(), thickness=bare())
-    turned = posed(shape, np.tile(rotation, (len(people.bones), 1, 1)), thickness=bare())
+    still = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    turned = posed(
+        shape, np.tile(rotation, (len(people.bones), 1, 1)), thickness=bare(), hang=bare()
+    )
     root = people.joints[0]
     np.testing.assert_allclose(turned, (still - root) @ rotation.T + root, atol=1e-5)
 
@@ -81,9 +84,32 @@ def test_one_rotation_of_all_bones_turns_the_body_rigidly():
 def test_thickness_moves_vertices_along_their_normals():
     people = body()
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    thin = posed(shape, rest_rotations(), thickness=bare())
-    thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02))
+    thin = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02), hang=bare())
     np.testing.assert_allclose(np.linalg.norm(thick - thin, axis=1), 0.02, atol=1e-5)
+
+
+def test_hanging_cloth_spans_hollows_and_hardly_cuts_into_the_body():
+    people = body()
+    shape = people.shapes[0]
+    tight = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    loose = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(1))
+    half = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(0.5))
+    np.testing.assert_allclose(half, 0.5 * (tight + loose), atol=1e-5)
+    rest = (people.mean + np.tensordot(shape, people.components, 1)).astype(np.float32)
+    outwards = ((loose - tight) * vertex_normals(rest, people.faces)).sum(axis=1)
+    trunk = np.isin(vertex_chart(), [people.charts.index(f"torso_{s}") for s in ("front", "back")])
+    assert outwards[trunk].max() > 0.01  # the small of the back, between the breasts
+    assert outwards[trunk].min() > -0.015
+
+
+def test_shoes_have_flat_soles_and_only_feet_wear_them():
+    people, moved = body(), shoes()
+    feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
+    assert not moved[~feet].any()
+    height = (people.mean + moved)[feet, 2] - people.mean[:, 2].min()
+    assert height.min() == pytest.approx(0, abs=1e-6)
+    assert (height < 1e-4).mean() > 0.2
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_spike():

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from san_core.synthesis.background import COLUMNS, ROWS, Scene, crop, sample_scene, unevenness
+from san_core.synthesis.background import COLUMNS, ROWS, Scene, crop, sample_scene
 from san_core.synthesis.camera import SCENES, Sensor, camera, photograph_sensor, scene
 from san_core.synthesis.difficulty import DIFFICULTIES
-from san_core.synthesis.occluder import OCCLUDERS
+from san_core.synthesis.materials import unevenness
+from san_core.synthesis.occluder import OCCLUDERS, occlude
 
 NORMAL = DIFFICULTIES["normal"]
 PERFECT = Sensor(gains=(1.0, 1.0, 1.0), gamma=1.0, resolution=1.0, blur=0.0, noise=0.0)
@@ -110,6 +111,22 @@ def test_occluders_hide_a_part_and_leave_a_part(occluder):
     for seed in range(5):
         image = np.full((128, 64, 3), -1, np.float32)
         occluder(np.random.default_rng(seed), image)
-        hidden = (image >= 0).all(axis=-1).mean()
-        assert 0.01 < hidden < 0.6
+        hidden = (image != -1).all(axis=-1).mean()
+        assert 0.01 < hidden < 0.75
         assert image.max() <= 255
+
+
+def test_occlusion_leaves_what_it_does_not_hide_as_it_is():
+    for seed in range(12):
+        before = np.random.default_rng(99).uniform(0, 255, (128, 64, 3)).astype(np.float32)
+        after = before.copy()
+        occlude(np.random.default_rng(seed), after)
+        untouched = (after == before).all(axis=2).mean()
+        assert 0.1 < untouched < 0.99
+
+
+def test_grain_differs_from_picture_to_picture():
+    sensor = Sensor((1.0, 1.0, 1.0), 1.0, resolution=1.0, blur=0.0, noise=4.0)
+    grey, rng = np.full((64, 32, 3), 128, np.float32), np.random.default_rng(0)
+    first, second = sensor.develop(rng, grey), sensor.develop(rng, grey)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1

@@ -14,15 +14,12 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from san_core.pixels import decode
-from san_core.synthesis.dataset import (
-    PitSpec,
-    ReidSpec,
-    over_identities,
-    pit_identity,
-    reid_identity,
-)
+from san_core.synthesis.body import body
+from san_core.synthesis.dataset import pit_identity, reid_identity
 from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
+from san_core.synthesis.spec import PitSpec, ReidSpec
 from san_core.synthesis.wardrobe import dress
+from san_core.synthesis.workers import over_identities
 
 SMALL = (64, 32)
 PIT = PitSpec(seed=5, identities=5, meshes=2, image_size=SMALL, texture_size=64, held_out=0.4)
@@ -74,7 +71,7 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
 ENDLESS = """
 import os
 from tests.san_core.synthesis.test_synthesis_dataset import Ledger, note_threads
-from san_core.synthesis.dataset import over_identities
+from san_core.synthesis.workers import over_identities
 
 if __name__ == "__main__":
     for made in over_identities(note_threads, Ledger(__PATH__, 10**9), processes=2):
@@ -126,8 +123,9 @@ def test_samples_do_not_depend_on_what_was_made_before(pit, reid):
     assert reid_identity(REID, 2) == reid[2]
 
 
-def test_two_processes_make_the_same_bytes_in_order(reid):
+def test_two_processes_make_the_same_bytes_in_order(pit, reid):
     assert list(over_identities(reid_identity, REID, processes=2)) == reid
+    assert list(over_identities(pit_identity, PIT, processes=2)) == pit
 
 
 def test_one_process_makes_identities_in_order(pit):
@@ -181,7 +179,10 @@ def test_pit_images_name_their_texture_and_share_its_split(pit):
         assert {shot.fields["texture"] for shot in made.images} == {made.texture.name}
         assert {shot.split for shot in made.images} == {made.texture.split}
         for shot in made.images:
-            assert set(shot.fields) == {"texture", "azimuth", "elevation", "pose", "background"}
+            assert set(shot.fields) == {
+                *("texture", "azimuth", "elevation", "pose", "shape", "background"),
+            }
+            assert len(shot.fields["shape"]) == len(body().components)
             assert 0 <= shot.fields["azimuth"] < 360
 
 

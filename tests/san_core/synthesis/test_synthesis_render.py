@@ -7,7 +7,7 @@ from san_core.synthesis import _raster
 from san_core.synthesis.atlas import SIZE, mirror_index, texel_map
 from san_core.synthesis.body import body, posed
 from san_core.synthesis.light import Light, sample_light
-from san_core.synthesis.render import View, draw, frame, uv_pass
+from san_core.synthesis.render import View, dense_map, draw, frame, no_texels, uv_pass
 from san_core.synthesis.skirt import RINGS, SPOKES, clothed_mesh
 from san_core.synthesis.surface import texels
 
@@ -21,7 +21,7 @@ def rest_mesh(skirt=0.0):
     still = np.tile(np.eye(3, dtype=np.float32), (len(people.bones), 1, 1))
     shape = np.zeros(people.shapes.shape[1], np.float32)
     bare = np.zeros(len(people.mean), np.float32)
-    return clothed_mesh(posed(shape, still, thickness=bare), skirt)
+    return clothed_mesh(posed(shape, still, thickness=bare, hang=bare), skirt)
 
 
 def white(size):
@@ -190,3 +190,28 @@ def test_feet_darken_the_ground_they_stand_on():
     far = drawing.image[:10, :, 0][drawing.alpha[:10] == 0]
     assert ground.min() < 200
     assert far.min() > 250
+
+
+def test_a_dense_map_shows_the_texel_of_one_sample_and_the_share_covered():
+    uv = np.full((2, 6, 2), -1, np.float32)
+    uv[1, 0] = (12.4, 200.6)  # one sample of the first pixel
+    uv[:, 2:4] = [[(0, 7), (255, 7)], [(255, 7), (255, 7)]]  # a pixel across two charts
+    dense = dense_map(uv, np.float32([[0.25, 1, 0]]))
+    assert dense.tolist() == [[[12, 201, 64], [0, 7, 255], [0, 0, 0]]]
+
+
+def test_a_dense_map_and_the_image_show_the_same_texels():
+    size, colours = (128, 64), texels()
+    texture = np.stack([colours.x * 200 + 128, colours.z * 100 + 100, colours.y * 400 + 128], 1)
+    texture = np.clip(texture, 0, 255).astype(np.uint8).reshape(SIZE, SIZE, 3)
+    light = Light(direction=(0.0, 0.0, 1.0), lamp=(0.0,) * 3, sky=(1.0,) * 3, exposure=1.0)
+    uv, framed = no_texels(size), frame(rest_mesh(), FRONT, size)
+    drawing = draw(framed, texture, light=light, background=white(size), uv=uv)
+    dense = dense_map(uv, drawing.alpha)
+    inside = dense[..., 2] == 255
+    looked_up = texture[dense[..., 1], dense[..., 0]][inside].astype(float)
+    shown = drawing.image[inside]
+    ratio = shown.sum(axis=1) / looked_up.sum(axis=1)  # the light
+    assert inside.sum() > 1000
+    assert np.median(np.abs(shown - looked_up * ratio[:, None]).max(axis=1)) < 4
+    assert (drawing.alpha == draw(framed, texture, light=light, background=white(size)).alpha).all()

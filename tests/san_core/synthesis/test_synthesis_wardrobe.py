@@ -187,6 +187,48 @@ def test_painting_touches_only_its_texels():
     assert (canvas.colour[part] == [30, 40, 50]).all()
 
 
+def test_wearing_something_marks_where_it_hangs_and_folds():
+    canvas = Canvas(np.random.default_rng(0), (0, 0, 0))
+    where = canvas.wear(lambda s: s.torso_front, RED, thickness=0.01, hang=0.7, folds=0.4)
+    assert (where == texels().torso_front).all()
+    assert set(canvas.folds[where]) == {np.float32(0.4)}
+    assert not canvas.folds[~where].any()
+    assert canvas.hang[vertices().torso_front] == pytest.approx(0.7)
+    assert not canvas.hang[~vertices().torso_front].any()
+
+
+def test_what_juts_out_keeps_its_edge():
+    cap, plain = (dress(replace(PLAIN, hair=hair)).thickness for hair in ("cap", "beanie"))
+    forehead = vertices().head_front & (vertices().y < -0.09)
+    assert (cap - plain)[forehead].max() > 0.04
+    bun = dress(replace(PLAIN, hair="bun")).thickness
+    short = dress(replace(PLAIN, hair="short")).thickness
+    assert (bun - short)[vertices().head & (vertices().y > 0)].max() > 0.015
+
+
+def test_folds_darken_and_brighten_cloth_but_not_skin():
+    creased = replace(PLAIN, upper="jacket", lower="jeans")
+    smooth = replace(PLAIN, upper="tank", lower="leggings")
+
+    def unevenness(identity, where):
+        return dress(identity).texture.reshape(-1, 3)[where].mean(axis=1).std()
+
+    shin = texels().leg & (texels().along_leg > 0.6) & (texels().along_leg < 0.9)
+    assert unevenness(creased, shin) > 2 * unevenness(smooth, shin)
+    assert unevenness(creased, texels().hand) == pytest.approx(
+        unevenness(smooth, texels().hand), rel=0.5
+    )
+
+
+def test_two_faces_differ_in_their_features():
+    face = texels().head_front & (texels().y < -0.08)
+    first, second = (
+        dress(replace(PLAIN, hair="bald", details=d)).texture.reshape(-1, 3)[face].astype(int)
+        for d in (1, 2)
+    )
+    assert np.abs(first - second).max() > 60
+
+
 def test_smoothstep_rises_or_falls():
     np.testing.assert_allclose(smoothstep(0, 2, [-1, 0, 1, 2, 3]), [0, 0, 0.5, 1, 1])
     np.testing.assert_allclose(smoothstep(2, 0, [-1, 0, 1, 2, 3]), [1, 1, 0.5, 0, 0])

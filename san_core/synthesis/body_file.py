@@ -1,0 +1,199 @@
+"""A body as data: the arrays that a person is made of, in one npz file.
+
+Another body and another layout of its texture (SMPL's, say, for those who have a licence) can be
+used without a change of code: write these arrays. The pose and the wardrobe speak of bones and
+charts by name, so all of BONES and CHARTS must be there, and of metres, so the person must be of
+human size, stand at rest with arms held out and down, and have its origin near the pelvis.
+
+    key     shape        meaning
+    atlas   ()           name of the layout; textures of two layouts cannot be mixed
+    mean    (V, 3)       rest positions of the mean person
+    comp    (K, V, 3)    principal components of shape, for coefficients of unit variance
+    jmean   (B, 3)       where the mean person's bones begin
+    jcomp   (K, B, 3)    the components for these
+    names   (B,)         names of the bones, a parent before its children
+    parents (B,)         index of each bone's parent, -1 for the root
+    wi, ww  (V, 4)       the bones that move a vertex, and by what weight
+    F       (F, 3)       faces, wound so that normals point outwards
+    UV      (U, 2)       column and row in texel centres of a 256x256 texture
+    FU      (F, 3)       the faces again, of UV vertices
+    chart   (F,)         the chart of a face
+    charts  (12,)        names of the charts
+    coefs   (S, K)       shapes of people to sample from
+    ph      (S, 2..)     their sex (above 0.5: female) and age (above 0.6: adult)
+
+The charts of the legs must fill upright rectangles, the hip above: skirts are drawn from them.
+Other charts may have any outline, and texels that no face covers take the nearest that one does.
+
+Legend: V vertices, U UV vertices, F faces, B bones, K shape components, S sampled shapes.
+"""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+SIZE = 256  # texels on a side of the painted texture
+_SPINE = ("root", "spine04", "spine02", "spine01", "neck01", "head")
+_LIMBS = ("clavicle", "upperarm01", "lowerarm01", "wrist", "upperleg01", "lowerleg01", "foot")
+BONES = frozenset(_SPINE) | {f"{bone}.{side}" for bone in _LIMBS for side in "LR"}
+_TRUNK_CHARTS = ("torso_front", "torso_back", "head_front", "head_back")
+_LIMB_CHARTS = ("arm", "hand", "leg", "foot")
+CHARTS = frozenset(_TRUNK_CHARTS) | {f"{chart}.{side}" for chart in _LIMB_CHARTS for side in "LR"}
+_SHAPES = {
+    "mean": "V 3",
+    "comp": "K V 3",
+    "jmean": "B 3",
+    "jcomp": "K B 3",
+    "names": "B",
+    "parents": "B",
+    "wi": "V 4",
+    "ww": "V 4",
+    "F": "F 3",
+    "UV": "U 2",
+    "FU": "F 3",
+    "chart": "F",
+    "charts": "C",
+    "coefs": "S K",
+    "ph": "S *",
+    "atlas": "",
+}
+_Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The arrays of a body, read-only."""
+
+    atlas: str  # the name of the layout
+    sha256: str  # of the file
+    mean: Floats  # (V, 3) rest positions of the mean person
+    components: Floats  # (K, V, 3), scaled so that coefficients have unit variance
+    joints: Floats  # (B, 3)
+    joint_components: Floats  # (K, B, 3)
+    bones: tuple[str, ...]  # B names, a parent before its children
+    parents: tuple[int, ...]  # -1 for the root
+    weight_bones: Ints  # (V, 4)
+    weights: Floats  # (V, 4), rows sum to 1
+    faces: Ints  # (F, 3), wound so that normals point outwards
+    uv: Floats  # (U, 2) column and row in texel centres of a 256x256 texture
+    uv_faces: Ints  # (F, 3)
+    face_chart: NDArray[np.intp]  # (F,) index into charts
+    charts: tuple[str, ...]
+    shapes: Floats  # (S, K) coefficients of sampled people
+    female: NDArray[np.bool_]  # (S,)
+    adult: NDArray[np.bool_]  # (S,)
+
+    def bone(self, name: str) -> int:
+        """The index of a bone."""
+        return self.bones.index(name)
+
+    def joint(self, name: str) -> Floats:
+        """Where a bone of the mean person begins: (3,)."""
+        joint: Floats = self.joints[self.bone(name)]
+        return joint
+
+
+def read_body(file: IO[bytes], *, name: str) -> Body:
+    """The body of an npz file.
+
+    Args:
+        file: the file, open for reading bytes.
+        name: how an error calls it.
+
+    Raises:
+        ValueError: it is no npz file, or holds no body that can be dressed and posed.
+    """
+    data = file.read()
+    arrays = _arrays(data, name)
+    _check_shapes(arrays, name)
+    _check_content(arrays, name)
+    weights = arrays["ww"].astype(np.float32)
+    return Body(
+        atlas=str(arrays["atlas"]),
+        sha256=hashlib.sha256(data).hexdigest(),
+        mean=_fixed(arrays["mean"], np.float32),
+        components=_fixed(arrays["comp"], np.float32),
+        joints=_fixed(arrays["jmean"], np.float32),
+        joint_components=_fixed(arrays["jcomp"], np.float32),
+        bones=tuple(str(bone) for bone in arrays["names"]),
+        parents=tuple(int(parent) for parent in arrays["parents"]),
+        weight_bones=_fixed(arrays["wi"], np.int32),
+        weights=_fixed(weights / weights.sum(axis=1, keepdims=True), np.float32),
+        faces=_fixed(arrays["F"], np.int32),
+        uv=_fixed(arrays["UV"], np.float32),
+        uv_faces=_fixed(arrays["FU"], np.int32),
+        face_chart=_fixed(arrays["chart"], np.intp),
+        charts=tuple(str(chart) for chart in arrays["charts"]),
+        shapes=_fixed(arrays["coefs"], np.float32),
+        female=_fixed(arrays["ph"][:, 0] > 0.5, np.bool_),
+        adult=_fixed(arrays["ph"][:, 1] > 0.6, np.bool_),
+    )
+
+
+def _arrays(data: bytes, name: str) -> _Arrays:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ValueError(f"{name} is no npz file with a body: {error}") from error
+    if missing := sorted(set(_SHAPES) - set(arrays)):
+        raise ValueError(f"{name}: a body has an array {missing[0]!r}, which is not there")
+    return arrays
+
+
+def _check_shapes(arrays: _Arrays, name: str) -> None:
+    """Every letter of _SHAPES must mean one number, and every number itself."""
+    sizes: dict[str, int] = {"C": len(CHARTS)}
+    for key, text in _SHAPES.items():
+        shape, letters = arrays[key].shape, text.split()
+        expected = [
+            int(letter) if letter.isdecimal() else sizes.setdefault(letter, size)
+            for letter, size in zip(letters, shape, strict=False)
+        ]
+        free = [letter == "*" for letter in letters]
+        agrees = len(shape) == len(letters) and all(
+            any_ or size == want for any_, size, want in zip(free, shape, expected, strict=True)
+        )
+        if not agrees:
+            raise ValueError(
+                f"{name}: array {key!r} has the shape {shape}; expected ({', '.join(letters)})"
+                + "".join(f", {x} = {sizes[x]}" for x in letters if x in sizes)
+            )
+
+
+def _check_content(arrays: _Arrays, name: str) -> None:
+    for key, wanted in (("names", BONES), ("charts", CHARTS)):
+        found = {str(word) for word in arrays[key]}
+        if missing := sorted(wanted - found):
+            raise ValueError(f"{name}: {key!r} lacks {', '.join(missing)}")
+        if unknown := sorted(found - wanted):
+            raise ValueError(f"{name}: {key!r} has {', '.join(unknown)}, which nobody knows")
+    parents = arrays["parents"].astype(int)
+    if (parents >= np.arange(len(parents))).any() or (parents[1:] < 0).any():
+        raise ValueError(f"{name}: in 'parents' a bone comes before the one it hangs from")
+    limits = {"F": len(arrays["mean"]), "FU": len(arrays["UV"]), "wi": len(parents), "chart": 12}
+    for key, limit in limits.items():
+        if arrays[key].min() < 0 or arrays[key].max() >= limit:
+            raise ValueError(f"{name}: {key!r} has indices outside 0 to {limit - 1}")
+    if arrays["UV"].min() < -0.5 or arrays["UV"].max() > SIZE - 0.5:
+        raise ValueError(f"{name}: 'UV' lies outside the {SIZE}x{SIZE} texels of a texture")
+    if (arrays["ww"].astype(np.float32).sum(axis=1) <= 0).any():
+        raise ValueError(f"{name}: 'ww' leaves vertices without a bone")
+    adult, female = arrays["ph"][:, 1] > 0.6, arrays["ph"][:, 0] > 0.5
+    if not ((adult & female).any() and (adult & ~female).any()):
+        raise ValueError(f"{name}: 'ph' must have adults of both sexes")
+
+
+def _fixed(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """A contiguous, read-only copy: arrays are shared by every caller."""
+    fixed = np.ascontiguousarray(array, dtype)
+    fixed.setflags(write=False)
+    return fixed

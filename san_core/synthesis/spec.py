@@ -1,0 +1,158 @@
+"""What a synthetic data set is made from: sizes, seed, and what is brought along."""
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from san_core.synthesis.atlas import ATLAS, check_texture_size
+from san_core.synthesis.body_file import read_body
+from san_core.synthesis.difficulty import difficulty
+from san_core.synthesis.photographs import Photographs
+
+SMALLEST_IMAGE = (32, 16)
+PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see
+# Streams of random numbers of one seed. PIT and ReID have their own, or a generator trained on PIT
+# would have seen the very people that a ReID set of the same seed is tested on.
+PIT_LOOKS, PIT_SHOT, PIT_SPLIT, REID_LOOKS, REID_SHAPE, REID_SHOT = range(1, 7)
+MOST_CAMERAS = 9  # a Market-1501 name has one digit for the camera
+
+
+class Spec(Protocol):
+    """What a data set is made from."""
+
+    @property
+    def identities(self) -> int:
+        """How many people there are, numbered from 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class PitSpec:
+    """Paired images and textures. Raises ValueError where a field makes no sense.
+
+    FileNotFoundError if there is no `body_file`.
+
+    Attributes:
+        identities: textures; SAN uses 929 of SURREAL.
+        meshes: images a texture, each with its own body shape, pose and view.
+        image_size: rows and columns.
+        texture_size: texels on a side; divides 256.
+        held_out: share of identities in split val, at least one if above 0.
+        dense: whether to tell of every pixel which texel it shows.
+        backgrounds: photographs to put people before; None paints places.
+        body_file: another body and atlas than the package's.
+    """
+
+    seed: int
+    identities: int = 929
+    meshes: int = 10
+    image_size: tuple[int, int] = (256, 128)
+    texture_size: int = 256
+    held_out: float = PIT_HELD_OUT
+    dense: bool = False
+    backgrounds: Photographs | None = None
+    body_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("seed", self.seed, least=0)
+        _check_count("identities", self.identities, least=1)
+        _check_count("meshes", self.meshes, least=1)
+        _check_image_size(self.image_size)
+        check_texture_size(self.texture_size)
+        if self.body_file is not None and not self.body_file.is_file():
+            raise FileNotFoundError(f"there is no file {self.body_file} with a body")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}: a share from 0 to below 1 is wanted")
+        if self.held_out and self.identities < 2:
+            raise ValueError("identities is 1: holding some out for validation takes at least 2")
+
+    def provenance(self) -> dict[str, Any]:
+        """The fields as JSON, with what files hold in place of where they lie, and the atlas."""
+        told = _told(asdict(self), self.backgrounds)
+        if self.body_file is None:
+            return {"atlas": ATLAS, "spec": {**told, "body_file": None}}
+        with self.body_file.open("rb") as file:
+            other = read_body(file, name=str(self.body_file))
+        return {"atlas": other.atlas, "spec": {**told, "body_file": other.sha256}}
+
+
+@dataclass(frozen=True)
+class ReidSpec:
+    """People on several cameras. Raises ValueError where a field makes no sense.
+
+    Attributes:
+        train_identities: people in split train, numbered first.
+        test_identities: other people, in splits query and gallery.
+        cameras: 2 to 9.
+        shots: images of every person on every camera.
+        image_size: rows and columns.
+        difficulty: a key of DIFFICULTIES.
+        backgrounds: photographs to put people before; None paints places.
+    """
+
+    seed: int
+    train_identities: int
+    test_identities: int
+    cameras: int = 6
+    shots: int = 3
+    image_size: tuple[int, int] = (256, 128)
+    difficulty: str = "normal"
+    backgrounds: Photographs | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("seed", self.seed, least=0)
+        _check_count("train_identities", self.train_identities, least=0)
+        _check_count("test_identities", self.test_identities, least=0)
+        _check_count("train_identities + test_identities", self.identities, least=1)
+        _check_count("shots", self.shots, least=1)
+        _check_image_size(self.image_size)
+        if not 2 <= self.cameras <= MOST_CAMERAS:
+            raise ValueError(
+                f"cameras is {self.cameras}: people are found again on another camera, so at "
+                f"least 2, and file names have one digit for it, so at most {MOST_CAMERAS}"
+            )
+        difficulty(self.difficulty)
+
+    @property
+    def identities(self) -> int:
+        """How many people there are: those to train on come first."""
+        return self.train_identities + self.test_identities
+
+    def provenance(self) -> dict[str, Any]:
+        """The fields as JSON, with what photographs there are in place of where they lie."""
+        return {"spec": _told(asdict(self), self.backgrounds)}
+
+
+def _told(fields: dict[str, Any], backgrounds: Photographs | None) -> dict[str, Any]:
+    return {**fields, "backgrounds": backgrounds.fingerprint if backgrounds else None}
+
+
+def _check_count(name: str, value: int, *, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}: at least {least} is wanted")
+
+
+def _check_image_size(size: tuple[int, int]) -> None:
+    rows, columns = size
+    if rows < SMALLEST_IMAGE[0] or columns < SMALLEST_IMAGE[1]:
+        raise ValueError(
+            f"image size {rows}x{columns} is too small: at least "
+            f"{SMALLEST_IMAGE[0]}x{SMALLEST_IMAGE[1]} (rows x columns) is wanted"
+        )
+
+
+def check_identity(spec: Spec, identity: int) -> None:
+    """Raise ValueError unless the spec has such an identity."""
+    if not 0 <= identity < spec.identities:
+        raise ValueError(f"no identity {identity}: the set has 0 to {spec.identities - 1}")
+
+
+@functools.lru_cache(maxsize=4)
+def held_out(seed: int, identities: int, share: float) -> frozenset[int]:
+    """The identities of split val: at least one if the share is above 0, and never all."""
+    count = min(max(1, round(share * identities)), identities - 1) if share else 0
+    order = np.random.default_rng([seed, PIT_SPLIT]).permutation(identities)
+    return frozenset(order[:count].tolist())

@@ -1,0 +1,92 @@
+"""Making identities in several processes: in order, a little ahead, the same bytes as in one."""
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from san_core.synthesis.body import use_body
+from san_core.synthesis.skirt import check_legs
+from san_core.synthesis.spec import Spec
+
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T")
+
+
+def over_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> Iterator[T]:
+    """What `make(spec, identity)` returns for every identity, in order.
+
+    Args:
+        make: pit_identity or reid_identity; with several processes a module's function.
+        spec: what to make. If it has a `body_file`, that body is used, in every process.
+        processes: how many to work in; 1 works in this one. At most two results a process are
+            made ahead, so memory does not grow with the number of identities.
+
+    Raises:
+        ValueError: processes is below 1.
+        RuntimeError: one process is asked for, and this one has used another body.
+        Exception: whatever `make` raises, in any process.
+    """
+    if processes < 1:
+        raise ValueError(f"processes is {processes}: at least 1 is wanted")
+    if processes == 1:
+        _take_body(_body_file(spec))
+        return (make(spec, identity) for identity in range(spec.identities))
+    return _in_processes(make, spec, processes)
+
+
+def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Iterator[T]:
+    # Started afresh, not forked: a fork of a process with threads (BLAS, torch) may deadlock.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_worker)
+    waiting: deque[Future[T]] = deque()
+    try:
+        for identity in range(spec.identities):
+            waiting.append(pool.submit(_make, make, spec, identity))
+            if len(waiting) >= 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@functools.cache
+def _take_body(file: Path | None) -> None:
+    if file is not None:
+        use_body(file)
+        check_legs()
+
+
+def _make(make: Callable[[S, int], T], spec: S, identity: int) -> T:
+    # Not in the initializer: what that raises is lost, and the pool only says it is broken.
+    _take_body(_body_file(spec))
+    return make(spec, identity)
+
+
+def _body_file(spec: Spec) -> Path | None:
+    return getattr(spec, "body_file", None)  # only PIT's specs have one
+
+
+def _prepare_worker() -> None:
+    """One BLAS thread a process: the matrices are small and the processes fill the machine.
+
+    A worker waits for work on a pipe that it holds open itself, so it would never learn that its
+    parent was killed; a thread watches for that.
+    """
+    threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # from a thread, and with nobody left to clean up for

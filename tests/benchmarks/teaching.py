@@ -1,0 +1,137 @@
+"""Whether PIT teaches: SAN-PG on people it has never seen, beside two rivals that learn nothing.
+
+The rivals are the mean training texture, and the texture of the training image whose foreground is
+nearest by colour histogram. Errors are pooled over all held-out images, and told apart by whether
+the image shows the texel: what is seen can be copied, what is not must be known about people.
+Training takes a quarter of an hour on two cores; make bench GROUP=teaching.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from san_core.evaluation import histogram
+from san_core.imageset import ImageSet
+from san_core.model import weights
+from san_core.pixels import Pixels, area_average, decode, resize
+from san_core.textures import generate
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.measuring import ROOT
+
+PIT = ("--textures", "929", "--meshes", "10", "--image-height", "128", "--texture-size", "64")
+TRAINING = ("--recipe", "demo-pg", "--overrides", "epochs=12")
+SSIM_SIGMA, C1, C2 = 1.5, (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
+
+
+class Split(NamedTuple):
+    """Images (N, H, W, 3), masks of their people, their textures, and which texels they show."""
+
+    images: Pixels
+    masks: NDArray[np.bool_]  # (N, H, W)
+    textures: Pixels  # (N, T, T, 3)
+    shown: NDArray[np.bool_]  # (N, T, T)
+
+
+def figures() -> Iterator[Figure]:
+    """Make PIT, train SAN-PG on it, and compare."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _run("make_pit", "--pit", f"{folder}/pit", *PIT, "--dense", "true")
+        started = time.monotonic()
+        outputs = [f"--{kind}={folder}/{kind}" for kind in ("generator", "html", "metrics")]
+        _run("train_san_pg", "--pit", f"{folder}/pit", *outputs, *TRAINING)
+        yield Figure("teaching.training_seconds", time.monotonic() - started, "s")
+        loaded = weights.load(folder / "generator")
+        size = loaded.recipe.texture_size
+        seen, unseen = (_split(folder / "pit", split, size) for split in ("train", "val"))
+        images = np.stack([resize(image, loaded.recipe.image_size) for image in unseen.images])
+        guesses = {
+            "san_pg": generate(loaded.model, images, device="cpu"),
+            "mean": np.broadcast_to(_mean(seen.textures), unseen.textures.shape),
+            "nearest": seen.textures[_nearest(seen, unseen)],
+        }
+    for rival, guess in guesses.items():
+        yield from _scores(rival, guess, unseen)
+
+
+def _run(*words: str) -> None:
+    command = [sys.executable, "-m", "components", *words]
+    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+
+
+def _split(pit: Path, split: str, size: int) -> Split:
+    """The pairs of a split, their textures averaged to `size`."""
+    with (
+        ImageSet.open(pit / "images") as images,
+        ImageSet.open(pit / "textures") as textures,
+        ImageSet.open(pit / "dense") as dense,
+    ):
+        by_name = {
+            record.name: area_average(decode(textures.read(record)), size)
+            for record in textures.of_split(split)
+        }
+        shown = images.of_split(split)
+        maps = [decode(dense.read(record)) for record in dense.of_split(split)]
+        return Split(
+            np.stack([decode(images.read(record)) for record in shown]),
+            np.stack([each[..., 2] > 127 for each in maps]),
+            np.stack([by_name[record.fields["texture"]] for record in shown]),
+            np.stack([_shown(each, size) for each in maps]),
+        )
+
+
+def _shown(dense: Pixels, size: int) -> NDArray[np.bool_]:
+    """The texels (size, size) that an image's dense map speaks of."""
+    shown = np.zeros((size, size), bool)
+    column, row, cover = np.moveaxis(dense[dense[..., 2] > 0].astype(int), 1, 0)
+    shown[row[cover > 127] * size // 256, column[cover > 127] * size // 256] = True
+    return shown
+
+
+def _mean(textures: Pixels) -> Pixels:
+    mean: Pixels = np.rint(textures.mean(axis=0, dtype=np.float64)).astype(np.uint8)
+    return mean
+
+
+def _nearest(seen: Split, unseen: Split) -> NDArray[np.intp]:
+    """For every held-out image the training image whose person has the nearest colours."""
+    gallery, query = (
+        histogram.features(
+            np.where(mask[..., None], image, np.uint8(0))
+            for image, mask in zip(split.images, split.masks, strict=True)
+        )
+        for split in (seen, unseen)
+    )
+    return np.argmax(query @ gallery.T, axis=1)
+
+
+def _scores(rival: str, guess: Pixels, truth: Split) -> Iterator[Figure]:
+    squares = np.square(guess.astype(np.float32) - truth.textures).mean(axis=3)
+    for part, where in (("all", None), ("seen", truth.shown), ("unseen", ~truth.shown)):
+        error = squares.mean() if where is None else squares[where].mean()
+        yield Figure(f"teaching.psnr_{rival}_{part}", 10 * np.log10(255**2 / error), "dB")
+    pairs = zip(guess, truth.textures, strict=True)
+    yield Figure(f"teaching.ssim_{rival}", float(np.mean([ssim(a, b) for a, b in pairs])), "1")
+
+
+def ssim(first: Pixels, second: Pixels) -> float:
+    """Structural similarity of two images (H, W, 3) in grey, Gaussian window (Wang et al. 2004)."""
+    a, b = (image.mean(axis=2, dtype=np.float64) for image in (first, second))
+
+    def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return gaussian_filter(values, SSIM_SIGMA)
+
+    mean_a, mean_b = smooth(a), smooth(b)
+    var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
+    both = smooth(a * b) - mean_a * mean_b
+    top = (2 * mean_a * mean_b + C1) * (2 * both + C2)
+    bottom = (mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)
+    return float((top / bottom).mean())

@@ -1,0 +1,159 @@
+"""make_pit: synthesized pairs with dense maps and photographs, and pairs that somebody has."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from components.__main__ import main
+from san_core.imageset import ImageSet
+from san_core.pixels import decode, encode_jpeg, encode_png
+from san_core.synthesis.atlas import ATLAS
+from tests.tiny import files
+
+SMALL = ["--textures", "3", "--meshes", "2", "--image-height", "64", "--texture-size", "32"]
+
+
+def made(pit, *words):
+    assert main(["make_pit", "--pit", str(pit), *words]) == 0
+    return pit
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("plain") / "pit", *SMALL)
+
+
+def test_a_set_without_dense_maps_has_none(plain):
+    assert sorted(path.name for path in plain.iterdir()) == ["images", "textures"]
+    assert ImageSet.open(plain / "images").manifest["provenance"]["atlas"] == ATLAS
+
+
+def test_dense_maps_are_beside_the_very_same_images(plain, tmp_path):
+    pit = made(tmp_path / "pit", *SMALL, "--dense", "true")
+    with (
+        ImageSet.open(pit / "images") as images,
+        ImageSet.open(plain / "images") as before,
+        ImageSet.open(pit / "dense") as dense,
+    ):
+        assert [r.sha256 for r in images.records] == [r.sha256 for r in before.records]
+        assert [r.fields["image"] for r in dense.records] == [r.name for r in images.records]
+        assert [r.split for r in dense.records] == [r.split for r in images.records]
+        texels = decode(dense.read(dense.records[0]))
+    assert texels.shape == (64, 32, 3)
+    assert 0.1 < (texels[..., 2] == 255).mean() < 0.7
+
+
+def test_width_may_be_given(tmp_path):
+    pit = made(tmp_path / "pit", *SMALL, "--image-width", "48")
+    with ImageSet.open(pit / "images") as images:
+        assert decode(images.read(images.records[0])).shape == (64, 48, 3)
+
+
+def test_photographs_take_the_place_of_painted_places(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    blue = np.zeros((80, 120, 3), np.uint8) + np.uint8([20, 40, 220])
+    (folder / "blue.jpg").write_bytes(encode_jpeg(blue, quality=95))
+    pit = made(tmp_path / "pit", *SMALL, "--backgrounds", str(folder))
+    with ImageSet.open(pit / "images") as images:
+        for record in images.records:
+            assert record.fields["background"] == "blue.jpg"
+            corner = decode(images.read(record))[:4, :4].reshape(-1, 3).mean(axis=0)
+            assert corner[2] > 2 * corner[:2].max()
+        assert str(tmp_path) not in str(images.manifest)
+        assert len(images.manifest["provenance"]["spec"]["backgrounds"]) == 64
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Twelve textures on two images each, of other sizes than ours."""
+    root, rng = tmp_path / "theirs", np.random.default_rng(0)
+    for kind in ("images", "textures"):
+        (root / kind).mkdir(parents=True)
+    for pid in range(12):
+        texture = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
+        (root / "textures" / f"{pid:02d}.png").write_bytes(encode_png(texture))
+        for k in range(2):
+            image = rng.integers(0, 255, (48, 24, 3)).astype(np.uint8)
+            data = encode_jpeg(image, quality=90)
+            (root / "images" / f"{pid:02d}_{k}.jpg").write_bytes(data)
+    return root
+
+
+def test_pairs_of_others_enter_unchanged(source, tmp_path):
+    pit = made(tmp_path / "pit", "--source", str(source), "--atlas", "surreal")
+    with ImageSet.open(pit / "images") as images, ImageSet.open(pit / "textures") as textures:
+        assert (len(images.records), len(textures.records)) == (24, 12)
+        for record in images.records:
+            assert images.read(record) == (source / "images" / record.name).read_bytes()
+            assert record.fields["texture"] == f"{record.name[:2]}.png"
+        assert [r.pid for r in textures.records] == list(range(12))
+        splits = {r.name: r.split for r in textures.records}
+        assert sorted(splits.values()).count("val") == 1  # a tenth of 12
+        assert all(splits[r.fields["texture"]] == r.split for r in images.records)
+        assert images.manifest["provenance"]["atlas"] == "surreal"
+        assert str(source) not in str(images.manifest)
+    assert (pit / "images" / "preview" / "00000.png").is_file()
+
+
+def test_an_archive_gives_what_its_folder_gives(source, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", source)
+    folder = made(tmp_path / "a", "--source", str(source))
+    packed = made(tmp_path / "b", "--source", archive)
+    assert files(folder) == files(packed)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"theirs", "packed.tar.gz", "a", "b"}  # nothing unpacked stays behind
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda s: (s / "textures" / "03.png").unlink(), "2 images without a texture of their na"),
+        (lambda s: shutil.rmtree(s), "there is no folder or archive"),
+        (
+            lambda s: shutil.copy(s / "textures" / "01.png", s / "images" / "05_0.jpg"),
+            "image 05_0.jpg has 32x32 pixels and 00_0.jpg 48x24",
+        ),
+        (
+            lambda s: (s / "images" / "05_0.jpg").write_bytes(b"no image"),
+            "image 05_0.jpg: 8 bytes that are no JPEG",
+        ),
+    ],
+)
+def test_unpaired_and_missized_files_are_refused_and_nothing_is_left(
+    source, tmp_path, capsys, harm, message
+):
+    harm(source)
+    assert main(["make_pit", "--pit", str(tmp_path / "pit"), "--source", str(source)]) != 0
+    assert message in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} <= {"theirs"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--backgrounds", "there is no folder .* of backgrounds"),
+        ("--body", "there is no file .* with a body"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
+    words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL, flag, str(tmp_path / "nowhere")]
+    assert main(words) != 0
+    assert re.fullmatch(f"make_pit: {message}\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "x", "--meshes", "5"], "pairs are taken as they are, so --meshes 5 has no"),
+        (["--source", "x", "--image-height", "64"], "so --image-height 64 has no effect"),
+        (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
+        (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
+    ],
+)
+def test_flags_without_effect_are_refused(tmp_path, capsys, words, message):
+    assert main(["make_pit", "--pit", str(tmp_path / "pit"), *words]) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "pit").exists()

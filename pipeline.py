@@ -33,6 +33,7 @@ from components.kubeflow import (
     write_components,
 )
 from components.kubeflow_api import SubmissionError
+from san_core.data import sources
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
@@ -43,8 +44,11 @@ PINNED_IMAGE = "san-pipeline:{target}-{commit}"
 PARAMETERS = {
     "destination": "folder or URI under which textures are kept, shared by all workers",
     "checkpoint": "folder or URI for the state of unfinished training; empty keeps none",
-    "dataset": "the ReID data set to prepare: synthetic or market1501",
-    "source": "folder or URI of the data set; not used for synthetic",
+    "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv or folders",
+    "source": "folder, archive or URI of the data set; not used for synthetic",
+    "target": "the data set to test on, named as dataset is; empty for dataset itself",
+    "target_source": "folder, archive or URI of the target",
+    "skip_bad": "whether to leave out damaged images and duplicates instead of refusing the data",
     "difficulty": "how hard synthetic people are to tell apart: easy, normal or hard",
     "identities": "number of synthetic people",
     "image_height": "rows of a synthetic picture; it is half as wide",
@@ -59,6 +63,8 @@ PARAMETERS = {
     "onnx": "whether to write the trained encoder as ONNX too",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
+    "protocol": "how queries are judged; auto is Market-1501's, camera-free without cameras",
+    "rerank": "whether to score re-ranked distances too",
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
 
@@ -70,7 +76,7 @@ STOPPED = {
 }
 
 # The parameters that may name a folder.
-PLACES = ("destination", "checkpoint", "source", "texture_source")
+PLACES = ("destination", "checkpoint", "source", "target_source", "texture_source")
 
 
 class Preset(NamedTuple):
@@ -104,8 +110,10 @@ PRESETS = {
         pg_recipe="demo-pg",
         pg_overrides="epochs=40",
     ),
-    # The paper's networks; add --param source=FOLDER, the data set in its published layout.
+    # The paper's networks; add --param source=FOLDER, the data set as it was published.
+    **_with_baseline("cuhk03", {"dataset": "cuhk03"}, pg_recipe="pit"),
     **_with_baseline("market1501", {"dataset": "market1501"}, pg_recipe="pit"),
+    **_with_baseline("msmt17", {"dataset": "msmt17"}, pg_recipe="pit"),
 }
 
 
@@ -118,6 +126,9 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         checkpoint: str,
         dataset: str = "synthetic",
         source: str = "",
+        target: str = "",
+        target_source: str = "",
+        skip_bad: bool = False,
         difficulty: str = "normal",
         identities: int = 300,
         image_height: int = 256,
@@ -131,6 +142,8 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
         verify: str = "size",
         onnx: bool = False,
+        protocol: str = "auto",
+        rerank: bool = False,
         references: bool = False,
     ) -> None:
         pit = step["make_pit"](
@@ -139,6 +152,9 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         reid = step["prepare_reid"](
             dataset=dataset,
             source=source,
+            target=target,
+            target_source=target_source,
+            skip_bad=skip_bad,
             difficulty=difficulty,
             identities=identities,
             image_height=image_height,
@@ -176,7 +192,7 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
             checkpoint=checkpoint,
             onnx=onnx,
         )
-        _judge(step, reid, trained.outputs["model"], references)
+        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
 
     return _pipeline(
         "full", "Train SAN with textures made by its own generator, and score it.", graph
@@ -193,6 +209,9 @@ def textures(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         texture_source: str,
         dataset: str = "synthetic",
         source: str = "",
+        target: str = "",
+        target_source: str = "",
+        skip_bad: bool = False,
         difficulty: str = "normal",
         identities: int = 300,
         image_height: int = 256,
@@ -200,11 +219,16 @@ def textures(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         san_overrides: str = "",
         seed: int = 0,
         onnx: bool = False,
+        protocol: str = "auto",
+        rerank: bool = False,
         references: bool = False,
     ) -> None:
         reid = step["prepare_reid"](
             dataset=dataset,
             source=source,
+            target=target,
+            target_source=target_source,
+            skip_bad=skip_bad,
             difficulty=difficulty,
             identities=identities,
             image_height=image_height,
@@ -222,7 +246,7 @@ def textures(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
             checkpoint=checkpoint,
             onnx=onnx,
         )
-        _judge(step, reid, trained.outputs["model"], references)
+        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
 
     return _pipeline("textures", "Train SAN with ready-made textures, and score it.", graph)
 
@@ -235,6 +259,9 @@ def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         checkpoint: str,
         dataset: str = "synthetic",
         source: str = "",
+        target: str = "",
+        target_source: str = "",
+        skip_bad: bool = False,
         difficulty: str = "normal",
         identities: int = 300,
         image_height: int = 256,
@@ -242,11 +269,16 @@ def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         san_overrides: str = "",
         seed: int = 0,
         onnx: bool = False,
+        protocol: str = "auto",
+        rerank: bool = False,
         references: bool = False,
     ) -> None:
         reid = step["prepare_reid"](
             dataset=dataset,
             source=source,
+            target=target,
+            target_source=target_source,
+            skip_bad=skip_bad,
             difficulty=difficulty,
             identities=identities,
             image_height=image_height,
@@ -260,7 +292,7 @@ def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
             checkpoint=checkpoint,
             onnx=onnx,
         )
-        _judge(step, reid, trained.outputs["model"], references)
+        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
 
     return _pipeline("baseline", "Train the ReID encoder without textures, and score it.", graph)
 
@@ -277,10 +309,18 @@ def _judge(
     reid: PipelineChannel,
     model: PipelineChannel,
     references: PipelineChannel | bool,
+    protocol: PipelineChannel | str,
+    rerank: PipelineChannel | bool,
 ) -> None:
     """The end of every graph: embed the test images and score the embeddings."""
     extracted = step["extract_features"](dataset=reid, model=model, references=references)
-    step["evaluate"](features=extracted.outputs["features"], dataset=reid, references=references)
+    step["evaluate"](
+        features=extracted.outputs["features"],
+        dataset=reid,
+        protocol=protocol,
+        rerank=rerank,
+        references=references,
+    )
 
 
 def _pipeline(name: str, description: str, graph: Callable[..., None]) -> GraphComponent:
@@ -489,15 +529,17 @@ def _check(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """Find mistakes that the last step would find only after all others have run.
 
     Raises:
-        ValueError: there is no such recipe or recipe field, or a data set has no folder.
+        ValueError: there is no such recipe, field or data set, or a data set has no place.
     """
     defaults = {n: d.get("defaultValue") for n, d in pipeline_inputs(document).items()}
     value = {**defaults, **arguments}
     for which in ("pg", "san"):
         if f"{which}_recipe" in value:
             recipes.chosen(value[f"{which}_recipe"], value[f"{which}_overrides"])
-    if value["dataset"] != "synthetic" and not value["source"]:
-        raise ValueError(f"dataset {value['dataset']} needs --param source=FOLDER, where it is")
+    for name, place in (("dataset", "source"), ("target", "target_source")):
+        key = sources.parsed(value[name]).key if value[name] else sources.SYNTHETIC
+        if key != sources.SYNTHETIC and not value[place]:
+            raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     [
         ("san_overrides=epoch=3", "no recipe field 'epoch'; did you mean 'epochs'?"),
         ("pg_recipe=nope", "no recipe 'nope'"),
-        ("dataset=market1501", "dataset market1501 needs --param source=FOLDER"),
+        ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
     ],
 )
 def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):

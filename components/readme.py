@@ -219,12 +219,64 @@ _SYNTHESIS = (
 )
 
 
+def training() -> str:
+    """What training and inference were measured to take: Markdown, from tests/results."""
+    value, where = _measured("training")
+    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _TRAINING]
+    header = f"| ratios of CPU time, one thread ({where}) | measured | bar |"
+    return "\n".join([header, "|---|---|---|", *rows])
+
+
+_TRAINING = (
+    (
+        "official step over ours, ResNet-50 256x128, 8 images",
+        "training.joint_step_vs_official",
+        ".2f",
+        "≥ 1.35",
+    ),
+    (
+        "step with 64x64 textures and the light plan over a baseline step",
+        "training.light_decoder_vs_baseline",
+        ".2f",
+        "≤ 1.3",
+    ),
+    (
+        "images a second, augmented, with 256x256 textures, over the official transforms",
+        "training.data_path_vs_official",
+        ".1f",
+        "≥ 10",
+    ),
+    (
+        "the same with 64x64 textures",
+        "training.data_path_light_vs_official",
+        ".1f",
+        "–",
+    ),
+    (
+        "textures a second in batches over one by one",
+        "training.infer_vs_official",
+        ".1f",
+        "≥ 1.6",
+    ),
+    ("the same by onnxruntime", "training.infer_onnx_vs_official", ".1f", "≥ 2"),
+    (
+        "killed at three points, resumed: the same bytes (1: yes)",
+        "training.resume_bit_identical",
+        ".0f",
+        "1",
+    ),
+    ("peak memory of our step (MiB)", "training.joint_step_peak_mib", ".0f", "–"),
+    ("peak memory of the official step (MiB)", "training.official_step_peak_mib", ".0f", "–"),
+)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "steps": table,
     "parameters": reference,
     "demo": demo,
     "textures": textures,
     "ranking": ranking,
+    "training": training,
     "datasets": datasets,
     "preparing": preparing,
     "synthesis": synthesis,

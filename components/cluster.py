@@ -35,6 +35,10 @@ S3_KEYS = {
         "AWS_REGION",
     )
 }
+# KFP's backoff_max_duration is Argo's maxDuration: the time from the first attempt's start after
+# which nothing is tried again, and not a cap of pauses. Its default, an hour, is less than one
+# attempt at training takes; this is longer than any step with all of its attempts.
+RETRY_WINDOW = "30d"
 SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes talk through /dev/shm; docker's default is 64 MiB
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -74,7 +78,7 @@ class Cluster:
         shm: size of /dev/shm by step; it counts as memory
         timeout: most seconds of an attempt, by step
         retries: how often a failed step is tried again
-        backoff: seconds before the first new attempt; they double up to an hour
+        backoff: seconds before the first new attempt; they double with each
         node_selector: labels of the nodes that may run GPU steps, or any step if none has a GPU
         tolerations: taints that the same steps tolerate
         secrets: where environment variables of every step come from
@@ -106,7 +110,7 @@ class Cluster:
         """Let the pods of a step's task ask for what is theirs."""
         self._size(task, step)
         if self.retries:
-            task.set_retry(self.retries, f"{self.backoff}s", 2.0, "3600s")
+            task.set_retry(self.retries, f"{self.backoff}s", 2.0, RETRY_WINDOW)
         if step in self.timeout:
             kubernetes.set_timeout(task, self.timeout[step])
         if self.gpus.get(step) or not any(self.gpus.values()):

@@ -126,7 +126,7 @@ def test_tasks_are_tried_again_with_growing_pauses_and_end_in_time(documents):
             "maxRetryCount": 3,
             "backoffDuration": "30s",
             "backoffFactor": 2.0,
-            "backoffMaxDuration": "3600s",
+            "backoffMaxDuration": f"{30 * 24 * 3600}s",  # in which all attempts must begin
         }
     assert platform(documents, "train_san")["activeDeadlineSeconds"] == str(2 * 24 * 3600)
     assert platform(documents, "evaluate")["activeDeadlineSeconds"] == str(6 * 3600)

@@ -33,6 +33,7 @@ from components.kubeflow import (
     write_components,
 )
 from components.kubeflow_api import SubmissionError
+from components.sources import PLACES
 from san_core.data import sources
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
@@ -74,9 +75,6 @@ STOPPED = {
     "run": "the same command goes on from here",
     "submit": "a run that was started goes on at the server",
 }
-
-# The parameters that may name a folder.
-PLACES = ("destination", "checkpoint", "source", "target_source", "texture_source")
 
 
 class Preset(NamedTuple):

@@ -15,6 +15,7 @@ from kfp import dsl, kubernetes
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.ir import suggestion
+from components.sources import PLACES
 from components.step import parameters
 
 T = TypeVar("T")
@@ -22,8 +23,6 @@ T = TypeVar("T")
 # The steps that share their work among several GPUs of one node, by torchrun inside the pod.
 # The others use one; textures are spread over GPUs by more workers.
 MANY_GPU_STEPS = frozenset({"train_san_pg", "train_san"})
-# Settings by which a step reads or keeps things outside of its artifacts.
-PLACES = ("source", "destination", "checkpoint")
 # The keys of a secret without a list of its own; each may be missing.
 S3_KEYS = {
     name: name

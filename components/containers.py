@@ -36,7 +36,9 @@ from components.local import RunError, locked
 from components.machine import cores
 from components.outputs import path_of
 from components.processes import Screen
+from components.sources import PLACES, READ, STORES
 from components.storage import is_remote
+from san_core.data.tree import is_archive
 
 # Environment that steps in containers get too: servers and credentials of object storage.
 PASSED_ON = ("AWS_", "S3_", "MINIO_")
@@ -291,32 +293,33 @@ def _check_images(client: Any, images: set[str]) -> None:
 
 
 def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
-    """The folders of data that containers read, each under its own path.
+    """The folders and archives that containers read, each under its own path and once.
 
     Raises:
         ValueError: a place to keep things is not in the run's folder, which is all that containers
             write to.
     """
     here = {
-        name: value
-        for name, value in arguments.items()
-        if name in ("source", "texture_source", "destination", "checkpoint")
-        and value
-        and not is_remote(value)
+        name: arguments[name]
+        for name in PLACES
+        if arguments.get(name) and not is_remote(arguments[name])
     }
-    for name in ("destination", "checkpoint"):
+    for name in STORES:
         if name in here and not path_of(here[name]).resolve().is_relative_to(folder):
             raise ValueError(
                 f"{name} {here[name]} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
-    read = {name: path_of(here[name]) for name in ("source", "texture_source") if name in here}
-    for name, path in read.items():
+    read = set()
+    for name in filter(here.__contains__, READ):
+        path = path_of(here[name]).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
+        # Of a table the images lie in the same folder; an archive is all by itself.
+        read.add(path if path.is_dir() or is_archive(path.name) else path.parent)
     return [
-        Mount(str(path), str(path.resolve()), type="bind", read_only=True)
-        for path in read.values()
+        Mount(str(path), str(path), type="bind", read_only=True)
+        for path in sorted(read)
         if not path.resolve().is_relative_to(folder)
     ]
 

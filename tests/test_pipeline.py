@@ -14,6 +14,7 @@ from components import local
 from components.__main__ import GPU_STEPS, STEPS
 from components.interruption import Terminated
 from components.ir import Task, pipeline_inputs, tasks
+from components.sources import PLACES
 from components.step import command_line, parameters
 from pipeline import GRAPHS, PARAMETERS, PRESETS, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES
@@ -43,6 +44,26 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     assert chosen["destination"] == "s3://bucket/textures"
     assert chosen["checkpoint"] == str(tmp_path / "runs/demo/checkpoints")
     assert chosen["dataset"] == "synthetic"
+
+
+def test_every_place_of_a_graph_or_step_is_known_as_one(compiled):
+    """A place is what its description calls a folder, a file of data or a URI."""
+    described = {**PARAMETERS}
+    for step in STEPS.values():
+        described |= {p.name: p.help for p in parameters(step) if p.artifact is None}
+    assert set(PLACES) == {
+        name for name, text in described.items() if re.match("folder|npz file", text)
+    }
+
+
+@pytest.mark.parametrize("name", ["target_source", "texture_source", "source"])
+def test_every_source_is_meant_from_where_the_command_is_given(
+    compiled, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    words = [f"{name}=here"]
+    chosen = arguments_of(PRESETS["demo"], compiled["textures"], words, folder=Path("runs/demo"))
+    assert chosen[name] == str(tmp_path / "here")
 
 
 @pytest.mark.parametrize(

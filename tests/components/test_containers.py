@@ -20,6 +20,7 @@ from components.containers import RunError, _check_images, _Containers, _failure
 from components.interruption import Terminated
 from components.ir import Task
 from components.machine import cores
+from components.sources import READ
 
 COMMAND = ["python", "-m", "components", "evaluate", "--html", "/x", "--rerank", "false"]
 
@@ -153,18 +154,49 @@ def test_signal_removes_what_runs(tmp_path, number, error):
     assert signal.getsignal(number) != runner._stop
 
 
-def test_data_is_mounted_read_only_under_its_own_path(tmp_path):
+@pytest.mark.parametrize("name", READ)
+def test_data_is_mounted_read_only_under_its_own_path(tmp_path, name):
     data = tmp_path / "data"
     data.mkdir()
     run = tmp_path / "run"
-    arguments = {"source": str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
+    arguments = {name: str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
     (mount,) = _mounts(arguments, run)
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(data), str(data), True)
 
 
 @pytest.mark.parametrize(
+    ("name", "mounted"), [("people.csv", "."), ("people.zip", "people.zip"), (".", ".")]
+)
+def test_table_is_mounted_with_its_folder_and_an_archive_alone(tmp_path, name, mounted):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "people.csv").touch()
+    (data / "people.zip").touch()
+    (mount,) = _mounts({"source": str(data / name)}, tmp_path / "run")
+    assert mount["Source"] == mount["Target"] == str(data / mounted)
+
+
+def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").touch()
+    arguments = {
+        "source": str(tmp_path / "a.csv"),
+        "target_source": f"file://{tmp_path}/b.csv",
+        "texture_source": f"{tmp_path}/",
+    }
+    (mount,) = _mounts(arguments, tmp_path / "run")
+    assert mount["Source"] == str(tmp_path)
+
+
+def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
+    (tmp_path / "data").mkdir()
+    assert _mounts({"target_source": str(tmp_path / "data")}, tmp_path) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"target_source": "/no/such/folder"}, "target_source /no/such/folder does not exist"),
         ({"destination": "/elsewhere"}, "destination /elsewhere is not in"),
         ({"checkpoint": "/elsewhere"}, "checkpoint /elsewhere is not in"),
         ({"source": "/no/such/folder"}, "source /no/such/folder does not exist"),

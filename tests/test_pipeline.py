@@ -227,7 +227,8 @@ def test_defaults_name_recipes_that_exist(compiled):
 
 def test_compile_writes_where_it_is_told(tmp_path):
     output = tmp_path / "deep" / "p.yaml"
-    assert main(["compile", "--graph", "baseline", "--output", str(output)]) == 0
+    words = ["--graph", "baseline", "--image", "san:1", "--output", str(output)]
+    assert main(["compile", *words]) == 0
     assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "san-baseline"
 
 

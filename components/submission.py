@@ -49,6 +49,19 @@ def server_of(options: argparse.Namespace) -> Server:
     return Server(options.host, options.namespace, options.token_file)
 
 
+def check_only(options: argparse.Namespace) -> None:
+    """Refuse options that mean nothing with one step, or with a whole graph.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if options.input and not options.only:
+        raise ValueError("--input is for --only")
+    for given in ("graph", "preset"):
+        if options.only and getattr(options, given):
+            raise ValueError(f"--{given} is for a whole graph; with --only give --param NAME=VALUE")
+
+
 def inputs_of(options: argparse.Namespace) -> dict[str, str]:
     """The URI of each input artifact that is given.
 
@@ -90,8 +103,6 @@ def submit(
     Raises:
         SubmissionError: the server cannot be reached or refuses, or the run fails.
     """
-    if options.input and not options.only:
-        raise ValueError("--input is for --only")
     kind = documents[0]["pipelineInfo"]["name"]
     client = Submission(server)
     run = client.submit(

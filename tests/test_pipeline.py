@@ -72,6 +72,8 @@ def test_every_source_is_meant_from_where_the_command_is_given(
         ("san_overrides=epoch=3", "no recipe field 'epoch'; did you mean 'epochs'?"),
         ("pg_recipe=nope", "no recipe 'nope'"),
         ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
+        ('workers=["0/2", "0/2"]', "workers are 0/2, 0/2; 2 of them must be 0/2, 1/2"),
+        ("protocol=best", "no protocol 'best'"),
     ],
 )
 def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):

@@ -27,6 +27,9 @@ from tests.write_golden import IMAGE
 
 PLACES = ("--param", "destination=s3://b/textures", "--param", "checkpoint=s3://b/state")
 
+EVALUATED = ("--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
+PAIRS = ("--input", "pit=s3://b/pit", "--param", "checkpoint=")
+
 
 @pytest.fixture
 def stub():
@@ -275,6 +278,19 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--input", "reid=s3://b/r", *PLACES), "--input is for --only"),
         (("--token-file", "/nowhere/token", *PLACES), "--token-file /nowhere/token: No such file"),
         (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
+        (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
+        (("--only", "evaluate", "--preset", "demo", *EVALUATED), "--preset is for a whole graph"),
+        (("--only", "evaluate", *EVALUATED, "--param", "protocol=best"), "no protocol 'best'"),
+        (("--only", "train_san_pg", *PAIRS, "--param", "recipe=nope"), "no recipe 'nope'"),
+        (
+            ("--only", "train_san_pg", *PAIRS, "--param", "recipe=pit", "--param", "overrides=a=1"),
+            "no recipe field 'a'",
+        ),
+        (
+            ("--only", "prepare_reid", "--param", "dataset=msmt17"),
+            "dataset msmt17 needs --param source=PLACE",
+        ),
+        (("--only", "prepare_reid", "--param", "dataset=mars"), "no data set 'mars'"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message):

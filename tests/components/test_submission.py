@@ -199,9 +199,39 @@ def test_waiting_for_a_run_that_does_not_succeed_ends_with_1_and_one_line(stub, 
     assert line == f"pipeline.py: the run ended as {state}: train-san (exit code 1); see {link}"
 
 
-def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, capsys):
+INTERNAL = ("root", "root-driver", "executor", "executor(0)", "executor(12)", "train-san-driver")
+
+
+def test_nodes_of_kubeflows_own_are_no_tasks(stub, capsys):
+    stub.states = ["RUNNING", "FAILED"]
+    own = [task(name, "FAILED", error={"message": "inner"}) for name in INTERNAL]
+    stub.tasks = [[*own, task("executors", "RUNNING")], [*own, task("executors", "FAILED")]]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
+    said = capsys.readouterr()
+    lines = [line.split(" ", 1)[1] for line in said.out.splitlines()[1:]]
+    assert lines == [
+        *("executors running", "the run running", "executors failed", "the run failed"),
+    ]
+    assert "the run ended as FAILED: executors; see " in said.err
+
+
+def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, capsys):
+    stub.tasks = [
+        [
+            {"display_name": "generate-textures", "task_id": "id-aaaa", "state": "SUCCEEDED"},
+            {"display_name": "generate-textures", "state": "SUCCEEDED"},
+        ]
+    ]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
+    out = capsys.readouterr().out
+    assert "generate-textures (aaaa) succeeded" in out
+    assert "generate-textures () succeeded" in out
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
+def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
     client = Submission(Server(stub.host), terminal=io.StringIO())
-    stub.away = 3
+    stub.away, stub.away_status = 3, status
     client.follow("run-1", seconds=0)
     assert len(stub.requests) == 4
 
@@ -209,7 +239,9 @@ def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, capsys):
 def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
     monkeypatch.setattr(kubeflow_api, "PATIENCE", Patience(total=0))
     stub.away = 1000
-    with pytest.raises(SubmissionError, match=r"refuses \(503\)"):
+    link = re.escape(f"{stub.host}/#/runs/details/run-1")
+    goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
+    with pytest.raises(SubmissionError, match=goes_on):
         Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1", seconds=0)
 
 

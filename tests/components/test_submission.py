@@ -308,6 +308,10 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),
         (("--only", "evaluate", "--input", "features"), "--input features is not of the form"),
         (("--input", "reid=s3://b/r", *PLACES), "--input is for --only"),
+        (
+            ("--only", "evaluate", *EVALUATED, "--input", "dataset=s3://b/e"),
+            "--input dataset is given twice: s3://b/d and s3://b/e",
+        ),
         (("--token-file", "/nowhere/token", *PLACES), "--token-file /nowhere/token: No such file"),
         (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
         (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
@@ -330,6 +334,38 @@ def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message
         submit(stub, *words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(
+            "s3://b/f",
+            "minio://mlpipeline/v2/artifacts/a/1/f",
+            "gs://b.c/f/",
+            "oci://r.example/f:1",
+        ),
+    ],
+)
+def test_input_in_a_bucket_is_imported(stub, uri):
+    assert submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}") == 0
+    assert uri in json.dumps(posted(stub, "runs")["pipeline_spec"])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("features", "file:///f", "https://h/f", "s4://b/f", "s3://b", "s3://b/", "s3:///f"),
+        *("s3://key:word@b/f", "s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
+        *("s3://b/f g", "", "as3://b/f"),
+    ],
+)
+def test_input_that_kubeflow_cannot_import_is_refused(stub, capsys, uri):
+    with pytest.raises(SystemExit) as stop:
+        submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}")
+    assert stop.value.code == 2
+    assert f"--input features={uri} is not of the form NAME=URI" in capsys.readouterr().err
     assert stub.requests == []
 
 

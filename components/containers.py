@@ -21,7 +21,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import docker
@@ -29,6 +29,7 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
+from requests.exceptions import RequestException
 
 from components.interruption import Terminated
 from components.ir import Task, tasks
@@ -36,6 +37,7 @@ from components.local import RunError, locked
 from components.machine import cores
 from components.outputs import path_of
 from components.processes import Screen
+from components.retry import reason_of
 from components.sources import PLACES, READ, STORES
 from components.storage import is_remote
 from san_core.data.tree import is_archive
@@ -46,6 +48,8 @@ LABEL = "san-pipeline.run"
 USER = "1000:1000"  # of the images; for a run started by root, who may not be root in them
 KILLED = 137  # 128 + SIGKILL, as a shell counts
 LINES_OF_A_FAILURE = 5
+# An engine that refuses, or one that stops, restarts or stalls while it is spoken to.
+ENGINE_TROUBLE = (docker.errors.APIError, RequestException)
 
 
 def run(
@@ -96,6 +100,15 @@ def run(
         containers.show_results()
 
 
+class _End(NamedTuple):
+    """How a container ended; `trouble` is why the engine could not follow it so far."""
+
+    status: int
+    lines: list[str]
+    is_out_of_memory: bool = False
+    trouble: str = ""
+
+
 class _Containers:
     """The containers of one run."""
 
@@ -127,13 +140,31 @@ class _Containers:
         started = time.monotonic()
         try:
             container = client.containers.create(image, command, volumes=volumes, **options)
-        except docker.errors.APIError as error:
-            self.failure = f"{step} could not be started: {error.explanation or error}"
+        except ENGINE_TROUBLE as error:
+            self.failure = f"{step} could not be started: {_reason(error)}"
             return 1
+        end = self._followed(container, step)
+        status = end.status
+        log = self._log(step, end.lines)
+        if end.trouble:
+            self.failure = f"{step}: the docker engine failed: {end.trouble}\n  log: {log}"
+        elif status:
+            self.failure = _failure(
+                step, status, end.lines, log, is_out_of_memory=end.is_out_of_memory
+            )
+        else:
+            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
+            self.done.append({"step": step, **flags})
+        return status
+
+    def _followed(self, container: Any, step: str) -> "_End":
+        """Start a container, show what it says until it ends, and remove it."""
         self.running[container.id] = container
         lines: list[str] = []
+        has_started = False
         try:
             container.start()
+            has_started = True
             for line in _lines(container.logs(stream=True, follow=True)):
                 lines.append(line)
                 if self.screen.verbose:
@@ -142,20 +173,15 @@ class _Containers:
                     self.screen.now(f"{step} ... {line}")
             status = int(container.wait()["StatusCode"])
             container.reload()
-            is_out_of_memory = container.attrs["State"]["OOMKilled"]
-        except docker.errors.NotFound:  # someone removed it
-            status, is_out_of_memory = KILLED, False
+            return _End(status, lines, is_out_of_memory=container.attrs["State"]["OOMKilled"])
+        except ENGINE_TROUBLE as error:
+            if has_started and isinstance(error, docker.errors.NotFound):  # someone removed it
+                return _End(KILLED, lines)
+            return _End(1, lines, trouble=_reason(error))
         finally:
             self.running.pop(container.id, None)
-            with suppress(docker.errors.APIError):
+            with suppress(*ENGINE_TROUBLE):
                 container.remove(force=True)
-        log = self._log(step, lines)
-        if status:
-            self.failure = _failure(step, status, lines, log, is_out_of_memory=is_out_of_memory)
-        else:
-            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
-            self.done.append({"step": step, **flags})
-        return status
 
     def show_results(self) -> None:
         """Say where the pages of the steps are, and under each its figures."""
@@ -199,7 +225,7 @@ class _Containers:
     def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
         """Remove the containers first: kfp would wait for those that its threads follow."""
         for container in list(self.running.values()):
-            with suppress(docker.errors.APIError):
+            with suppress(*ENGINE_TROUBLE):
                 container.remove(force=True)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
@@ -237,6 +263,11 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
         yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
     if rest:
         yield rest.decode("utf-8", "replace")
+
+
+def _reason(error: Exception) -> str:
+    """What the engine says, or why it cannot be heard, in one line."""
+    return " ".join(str(getattr(error, "explanation", None) or reason_of(error)).split())
 
 
 def _failure(step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 import pytest
+import requests
 from kfp.local import docker_task_handler
 
 import pipeline
@@ -97,6 +98,63 @@ def test_container_that_cannot_be_made_is_told(run):
     status, runner, _ = run(docker.errors.APIError("500", explanation="no such device"))
     assert status == 1
     assert runner.failure == "evaluate could not be started: no such device"
+
+
+BROKEN = [
+    (docker.errors.APIError("500", explanation="driver\nfailed"), "driver failed"),
+    (requests.exceptions.ConnectionError("Connection aborted"), "Connection aborted"),
+    (requests.exceptions.ReadTimeout("Read timed out"), "Read timed out"),
+    (requests.exceptions.ChunkedEncodingError("Response ended early"), "Response ended early"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN)
+@pytest.mark.parametrize("where", ["start", "logs", "wait", "reload"])
+def test_engine_that_breaks_off_is_told_and_the_log_is_kept(run, error, why, where):
+    container = Container(said=b"12:00:00 looking\n")
+
+    def broken(**_: Any) -> Any:
+        raise error
+
+    setattr(container, where, broken)
+    status, runner, _ = run(container)
+    assert status == 1
+    first, second = runner.failure.splitlines()
+    assert first == f"evaluate: the docker engine failed: {why}"
+    said = b"" if where in ("start", "logs") else b"12:00:00 looking"
+    assert Path(second.removeprefix("  log: ")).read_bytes().strip() == said
+    assert container.is_removed
+    assert runner.running == {}
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN[1:])
+def test_engine_that_breaks_off_before_a_container_is_made_is_told(run, error, why):
+    status, runner, _ = run(error)
+    assert status == 1
+    assert runner.failure == f"evaluate could not be started: {why}"
+
+
+def test_engine_that_is_gone_at_the_end_takes_no_result_away(run):
+    container = Container()
+
+    def gone(*, force: bool) -> None:
+        raise requests.exceptions.ConnectionError("refused")
+
+    container.remove = gone
+    status, runner, _ = run(container)
+    assert (status, runner.failure) == (0, "")
+
+
+def test_command_that_is_not_in_the_image_is_told(run):
+    container = Container()
+
+    def missing() -> None:
+        raise docker.errors.NotFound("404", explanation="exec: python: executable file not found")
+
+    container.start = missing
+    _, runner, _ = run(container)
+    first = runner.failure.splitlines()[0]
+    assert first == "evaluate: the docker engine failed: exec: python: executable file not found"
 
 
 def test_last_line_of_the_step_is_why_it_failed(run):

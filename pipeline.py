@@ -372,10 +372,8 @@ def _command_line() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     compiling = commands.add_parser("compile", help="write the pipeline for Kubeflow")
-    compiling.add_argument("--graph", choices=GRAPHS, default="full", help="default: full")
-    compiling.add_argument(
-        "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml"
-    )
+    compiling.add_argument("--graph", choices=GRAPHS, help="default: full")
+    compiling.add_argument("--output", type=Path, help="default: pipeline.yaml")
     compiling.add_argument(
         "--components",
         type=Path,
@@ -441,9 +439,16 @@ def _compile(options: argparse.Namespace) -> None:
     image, asked = with_commit(options.image), cluster.cluster_of(options)
     check_pinned(image)
     if options.components:
+        for given in ("graph", "output"):
+            if getattr(options, given) is not None:
+                raise ValueError(
+                    f"--{given} has no effect with --components: all steps are written"
+                )
+        cluster.check_no_pods(options)
         write_components(options.components, image, asked)
     else:
-        compile_graph(options.graph, options.output, image=image, asked=asked)
+        output = options.output or Path("pipeline.yaml")
+        compile_graph(options.graph or "full", output, image=image, asked=asked)
 
 
 def _submit(options: argparse.Namespace) -> None:

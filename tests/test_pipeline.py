@@ -234,6 +234,31 @@ def test_compile_writes_where_it_is_told(tmp_path):
     assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "san-baseline"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--graph", "full"], "--graph has no effect with --components, which writes every step"),
+        (["--output", "p.yaml"], "--output has no effect with --components"),
+        (["--memory", "8Gi"], "--memory has no effect with --components; a pipeline asks for pods"),
+        (["--retries", "5"], "--retries has no effect with --components"),
+        (["--node-selector", "a=b"], "--node-selector has no effect with --components"),
+    ],
+)
+def test_settings_without_effect_on_components_are_refused(tmp_path, capsys, words, message):
+    folder = tmp_path / "components"
+    with pytest.raises(SystemExit) as stop:
+        main(["compile", "--image", "san:1", "--components", str(folder), *words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_processes_of_components_are_asked_for_by_gpus(tmp_path):
+    words = ["--image", "san:1", "--components", str(tmp_path), "--gpus", "train_san=2"]
+    assert main(["compile", *words]) == 0
+    assert "torch.distributed.run" in (tmp_path / "train_san" / "component.yaml").read_text()
+
+
 @pytest.fixture
 def ran(monkeypatch) -> list[dict[str, Any]]:
     """What `run` hands to the local runner."""

@@ -442,7 +442,7 @@ def _compile(options: argparse.Namespace) -> None:
         for given in ("graph", "output"):
             if getattr(options, given) is not None:
                 raise ValueError(
-                    f"--{given} has no effect with --components: all steps are written"
+                    f"--{given} has no effect with --components, which writes every step"
                 )
         cluster.check_no_pods(options)
         write_components(options.components, image, asked)

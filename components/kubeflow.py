@@ -89,7 +89,8 @@ def check_pinned(image: str) -> None:
                 f"image {name} is of uncommitted changes, which no name can pin; commit them, then "
                 f"`make push` makes {repository}:{target}-COMMIT"
             )
-        if not at and set(re.split(r"[-._]+", tag.lower())) - {"", "cpu", "gpu"} <= {"latest"}:
+        words = set(re.split(r"[-._]+", tag.lower()))
+        if not at and ("latest" in words or words <= {"", "cpu", "gpu"}):
             raise ValueError(
                 f"image {name} is not pinned; name a tag that is never moved, such as "
                 f"{repository}:{target}-COMMIT, or a digest @sha256:..."

@@ -210,6 +210,7 @@ def test_two_images_by_digest_are_told_apart():
         "san-pipeline:{target}-latest",
         "san-pipeline:latest-{target}",
         "san-pipeline:Latest",
+        "san-pipeline:latest-cuda12",
         "cpu=r/san:a,gpu=r/san",
         "cpu=r/san:latest-gpu,gpu=r/san:a",
     ],

@@ -20,7 +20,7 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components import cluster, local, recipes, submission
+from components import beforehand, cluster, local, submission
 from components.cluster import DEFAULTS, Cluster
 from components.interruption import Terminated
 from components.ir import check_arguments, parse_argument, pipeline_inputs, suggestion
@@ -33,7 +33,7 @@ from components.kubeflow import (
     write_components,
 )
 from components.kubeflow_api import SubmissionError
-from san_core.data import sources
+from components.sources import PLACES
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
@@ -74,9 +74,6 @@ STOPPED = {
     "run": "the same command goes on from here",
     "submit": "a run that was started goes on at the server",
 }
-
-# The parameters that may name a folder.
-PLACES = ("destination", "checkpoint", "source", "target_source", "texture_source")
 
 
 class Preset(NamedTuple):
@@ -375,10 +372,8 @@ def _command_line() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     compiling = commands.add_parser("compile", help="write the pipeline for Kubeflow")
-    compiling.add_argument("--graph", choices=GRAPHS, default="full", help="default: full")
-    compiling.add_argument(
-        "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml"
-    )
+    compiling.add_argument("--graph", choices=GRAPHS, help="default: full")
+    compiling.add_argument("--output", type=Path, help="default: pipeline.yaml")
     compiling.add_argument(
         "--components",
         type=Path,
@@ -444,9 +439,16 @@ def _compile(options: argparse.Namespace) -> None:
     image, asked = with_commit(options.image), cluster.cluster_of(options)
     check_pinned(image)
     if options.components:
+        for given in ("graph", "output"):
+            if getattr(options, given) is not None:
+                raise ValueError(
+                    f"--{given} has no effect with --components, which writes every step"
+                )
+        cluster.check_no_pods(options)
         write_components(options.components, image, asked)
     else:
-        compile_graph(options.graph, options.output, image=image, asked=asked)
+        output = options.output or Path("pipeline.yaml")
+        compile_graph(options.graph or "full", output, image=image, asked=asked)
 
 
 def _submit(options: argparse.Namespace) -> None:
@@ -455,6 +457,7 @@ def _submit(options: argparse.Namespace) -> None:
     image, asked = with_commit(options.image), cluster.cluster_of(options)
     check_pinned(image)
     preset = _preset(options.preset) if options.preset else Preset(options.graph or "full", {})
+    submission.check_only(options)
     if options.only:
         pipeline = single(options.only, submission.inputs_of(options), image, asked)
     else:
@@ -466,8 +469,7 @@ def _submit(options: argparse.Namespace) -> None:
     arguments |= dict(parse_argument(word, documents[0]) for word in options.param)
     check_arguments(documents[0], arguments)
     submission.check_places({n: arguments.get(n, "") for n in PLACES}, asked.volumes.values())
-    if not options.only:
-        _check(arguments, documents[0])
+    _check(arguments, documents[0])
     submission.submit(server, documents, arguments, options)
 
 
@@ -529,17 +531,10 @@ def _check(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """Find mistakes that the last step would find only after all others have run.
 
     Raises:
-        ValueError: there is no such recipe, field or data set, or a data set has no place.
+        ValueError: there is one.
     """
     defaults = {n: d.get("defaultValue") for n, d in pipeline_inputs(document).items()}
-    value = {**defaults, **arguments}
-    for which in ("pg", "san"):
-        if f"{which}_recipe" in value:
-            recipes.chosen(value[f"{which}_recipe"], value[f"{which}_overrides"])
-    for name, place in (("dataset", "source"), ("target", "target_source")):
-        key = sources.parsed(value[name]).key if value[name] else sources.SYNTHETIC
-        if key != sources.SYNTHETIC and not value[place]:
-            raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
+    beforehand.check({**defaults, **arguments})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,14 +7,18 @@ into a second document, the platform specification.
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Any, NamedTuple, TypeVar
 
 from kfp import dsl, kubernetes
 
+from components import quantities
 from components.__main__ import GPU_STEPS, STEPS
 from components.ir import suggestion
+from components.sources import PLACES
 from components.step import parameters
 
 T = TypeVar("T")
@@ -22,8 +26,6 @@ T = TypeVar("T")
 # The steps that share their work among several GPUs of one node, by torchrun inside the pod.
 # The others use one; textures are spread over GPUs by more workers.
 MANY_GPU_STEPS = frozenset({"train_san_pg", "train_san"})
-# Settings by which a step reads or keeps things outside of its artifacts.
-PLACES = ("source", "destination", "checkpoint")
 # The keys of a secret without a list of its own; each may be missing.
 S3_KEYS = {
     name: name
@@ -35,11 +37,15 @@ S3_KEYS = {
         "AWS_REGION",
     )
 }
+# KFP's backoff_max_duration is Argo's maxDuration: the time from the first attempt's start after
+# which nothing is tried again, and not a cap of pauses. Its default, an hour, is less than one
+# attempt at training takes; this is longer than any step with all of its attempts.
+RETRY_WINDOW = "30d"
 SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes talk through /dev/shm; docker's default is 64 MiB
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NAME = r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?"  # as Kubernetes names secrets and claims
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _LABEL = r"[A-Za-z0-9](?:[-A-Za-z0-9_./]*[A-Za-z0-9])?"
 
 
@@ -74,7 +80,7 @@ class Cluster:
         shm: size of /dev/shm by step; it counts as memory
         timeout: most seconds of an attempt, by step
         retries: how often a failed step is tried again
-        backoff: seconds before the first new attempt; they double up to an hour
+        backoff: seconds before the first new attempt; they double with each
         node_selector: labels of the nodes that may run GPU steps, or any step if none has a GPU
         tolerations: taints that the same steps tolerate
         secrets: where environment variables of every step come from
@@ -106,7 +112,7 @@ class Cluster:
         """Let the pods of a step's task ask for what is theirs."""
         self._size(task, step)
         if self.retries:
-            task.set_retry(self.retries, f"{self.backoff}s", 2.0, "3600s")
+            task.set_retry(self.retries, f"{self.backoff}s", 2.0, RETRY_WINDOW)
         if step in self.timeout:
             kubernetes.set_timeout(task, self.timeout[step])
         if self.gpus.get(step) or not any(self.gpus.values()):
@@ -190,6 +196,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--image-pull-secret", "NAME", "secret that lets the image be pulled", default="")
 
 
+def check_no_pods(options: argparse.Namespace) -> None:
+    """Refuse what has no effect on components: all but how many GPUs a step shares.
+
+    Raises:
+        ValueError: something else is asked for.
+    """
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if name != "gpus" and getattr(options, name) != default:
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} has no effect with --components; a pipeline asks for pods")
+
+
 def cluster_of(options: argparse.Namespace) -> Cluster:
     """What is asked for in the words of a command line.
 
@@ -198,19 +218,24 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
     """
     if options.retries < 0:
         raise ValueError(f"--retries {options.retries} is not a number of tries")
+    labels = [_read("--node-selector", word, _pair) for word in options.node_selector]
+    _check_once("--node-selector", [label for label, _ in labels])
+    secrets = [_read("--secret", word, _secret) for word in options.secret]
+    env = [_variable(word) for word in options.env]
+    _check_variables(secrets, [name for name, _ in env])
     cluster = Cluster(
-        gpus=_gpus(["1", *options.gpus]),
+        gpus=_gpus(options.gpus),
         gpu_type=options.gpu_type,
-        cpu=_by_step("--cpu", options.cpu, STEPS, _cores),
-        memory=_by_step("--memory", options.memory, STEPS, _size),
-        shm=_by_step("--shm", options.shm, STEPS, _size),
-        timeout=_by_step("--timeout", options.timeout, STEPS, _seconds),
+        cpu=_by_step("--cpu", options.cpu, STEPS, quantities.cores),
+        memory=_by_step("--memory", options.memory, STEPS, quantities.size),
+        shm=_by_step("--shm", options.shm, STEPS, quantities.size),
+        timeout=_by_step("--timeout", options.timeout, STEPS, quantities.seconds),
         retries=options.retries,
-        backoff=_read("--backoff", options.backoff, _seconds),
-        node_selector=dict(_read("--node-selector", word, _pair) for word in options.node_selector),
+        backoff=_read("--backoff", options.backoff, quantities.seconds),
+        node_selector=dict(labels),
         tolerations=[_read("--toleration", word, _toleration) for word in options.toleration],
-        secrets=[_read("--secret", word, _secret) for word in options.secret],
-        env=dict(map(_variable, options.env)),
+        secrets=secrets,
+        env=dict(env),
         volumes=dict(_read("--volume", word, _volume) for word in options.volume),
         pull_secret=options.image_pull_secret,
     )
@@ -221,7 +246,8 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
 
 def _gpus(words: Sequence[str]) -> dict[str, int]:
     """GPUs by step: a number for all means one for those steps that cannot use more."""
-    found = _by_step("--gpus", words, GPU_STEPS, _count)
+    of_all = [] if any("=" not in word for word in words) else ["1"]
+    found = _by_step("--gpus", [*of_all, *words], GPU_STEPS, quantities.count)
     named = {word.partition("=")[0] for word in words if "=" in word}
     for step in found.keys() - MANY_GPU_STEPS:
         if found[step] > 1 and step in named:
@@ -234,6 +260,7 @@ def _by_step(
     flag: str, words: Sequence[str], steps: Collection[str], read: Callable[[str], T]
 ) -> dict[str, T]:
     """A value for every step, or for the one that is named before it, which counts more."""
+    _check_once(f"{flag} of", [word.rpartition("=")[0] or "all steps" for word in words])
     found: dict[str, T] = {}
     for word in sorted(words, key=lambda word: "=" in word):
         step, equals, text = word.rpartition("=")
@@ -249,31 +276,6 @@ def _read(flag: str, text: str, read: Callable[[str], T]) -> T:
         return read(text)
     except ValueError as error:
         raise ValueError(f"{flag} {text}: {error}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError("not a whole number, such as 1")
-    return int(text)
-
-
-def _cores(text: str) -> str:
-    if not re.fullmatch(r"\d+m|\d+(\.\d+)?", text):
-        raise ValueError("not a number of cores, such as 4, 0.5 or 500m")
-    return text
-
-
-def _size(text: str) -> str:
-    if not re.fullmatch(r"\d+[KMGT]i?", text):
-        raise ValueError("not a size, such as 16Gi or 500Mi")
-    return text
-
-
-def _seconds(text: str) -> int:
-    amount, unit = text[:-1], text[-1:]
-    if not amount.isdecimal() or not int(amount) or unit not in _SECONDS:
-        raise ValueError("not a time, such as 90s, 30m, 12h or 2d")
-    return int(amount) * _SECONDS[unit]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -294,7 +296,7 @@ def _toleration(text: str) -> Toleration:
 def _variable(text: str) -> tuple[str, str]:
     """An environment variable; messages do not repeat its value."""
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+    if not equals or not re.fullmatch(_VARIABLE, name):
         raise ValueError(f"--env {name}: not of the form NAME=VALUE")
     if re.search("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", name.upper()):
         raise ValueError(
@@ -306,13 +308,31 @@ def _variable(text: str) -> tuple[str, str]:
 def _secret(text: str) -> Secret:
     name, colon, listed = text.partition(":")
     pairs = [word.partition("=")[::2] for word in listed.split(",")] if colon else []
-    if not re.fullmatch(_NAME, name) or not all(key and variable for key, variable in pairs):
+    if not re.fullmatch(_NAME, name) or not all(
+        re.fullmatch(r"[-.A-Za-z0-9_]+", key) and re.fullmatch(_VARIABLE, variable)
+        for key, variable in pairs
+    ):
         raise ValueError("not of the form NAME or NAME:KEY=VARIABLE,...")
+    _check_once("key", [key for key, _ in pairs])
     return Secret(name, dict(pairs) or S3_KEYS, may_lack=not pairs)
 
 
 def _volume(text: str) -> tuple[str, str]:
     claim, _, folder = text.partition(":")
-    if not re.fullmatch(_NAME, claim) or not re.fullmatch(r"(/[\w.-]+)+", folder):
-        raise ValueError("not of the form CLAIM:/FOLDER")
+    is_folder = re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", folder) and normpath(folder) == folder
+    if not re.fullmatch(_NAME, claim) or not is_folder:
+        raise ValueError("not of the form CLAIM:/FOLDER, without . and ..")
     return claim, folder
+
+
+def _check_variables(secrets: Sequence[Secret], env: Sequence[str]) -> None:
+    """No variable comes from two places, but for those that a secret may lack."""
+    _check_once("--secret", [secret.name for secret in secrets if secret.may_lack])
+    listed = [name for one in secrets if not one.may_lack for name in one.variables.values()]
+    _check_once("variable", [*listed, *env])
+
+
+def _check_once(what: str, names: Sequence[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{what} {name} is given {count} times; once is right")

@@ -21,7 +21,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import docker
@@ -29,6 +29,7 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
+from requests.exceptions import RequestException
 
 from components.interruption import Terminated
 from components.ir import Task, tasks
@@ -36,7 +37,10 @@ from components.local import RunError, locked
 from components.machine import cores
 from components.outputs import path_of
 from components.processes import Screen
+from components.retry import reason_of
+from components.sources import PLACES, READ, STORES
 from components.storage import is_remote
+from san_core.data.tree import is_archive
 
 # Environment that steps in containers get too: servers and credentials of object storage.
 PASSED_ON = ("AWS_", "S3_", "MINIO_")
@@ -44,6 +48,8 @@ LABEL = "san-pipeline.run"
 USER = "1000:1000"  # of the images; for a run started by root, who may not be root in them
 KILLED = 137  # 128 + SIGKILL, as a shell counts
 LINES_OF_A_FAILURE = 5
+# An engine that refuses, or one that stops, restarts or stalls while it is spoken to.
+ENGINE_TROUBLE = (docker.errors.APIError, RequestException)
 
 
 def run(
@@ -94,6 +100,15 @@ def run(
         containers.show_results()
 
 
+class _End(NamedTuple):
+    """How a container ended; `trouble` is why the engine could not follow it so far."""
+
+    status: int
+    lines: list[str]
+    is_out_of_memory: bool = False
+    trouble: str = ""
+
+
 class _Containers:
     """The containers of one run."""
 
@@ -125,13 +140,31 @@ class _Containers:
         started = time.monotonic()
         try:
             container = client.containers.create(image, command, volumes=volumes, **options)
-        except docker.errors.APIError as error:
-            self.failure = f"{step} could not be started: {error.explanation or error}"
+        except ENGINE_TROUBLE as error:
+            self.failure = f"{step} could not be started: {_reason(error)}"
             return 1
+        end = self._followed(container, step)
+        status = end.status
+        log = self._log(step, end.lines)
+        if end.trouble:
+            self.failure = f"{step}: the docker engine failed: {end.trouble}\n  log: {log}"
+        elif status:
+            self.failure = _failure(
+                step, status, end.lines, log, is_out_of_memory=end.is_out_of_memory
+            )
+        else:
+            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
+            self.done.append({"step": step, **flags})
+        return status
+
+    def _followed(self, container: Any, step: str) -> "_End":
+        """Start a container, show what it says until it ends, and remove it."""
         self.running[container.id] = container
         lines: list[str] = []
+        has_started = False
         try:
             container.start()
+            has_started = True
             for line in _lines(container.logs(stream=True, follow=True)):
                 lines.append(line)
                 if self.screen.verbose:
@@ -140,20 +173,15 @@ class _Containers:
                     self.screen.now(f"{step} ... {line}")
             status = int(container.wait()["StatusCode"])
             container.reload()
-            is_out_of_memory = container.attrs["State"]["OOMKilled"]
-        except docker.errors.NotFound:  # someone removed it
-            status, is_out_of_memory = KILLED, False
+            return _End(status, lines, is_out_of_memory=container.attrs["State"]["OOMKilled"])
+        except ENGINE_TROUBLE as error:
+            if has_started and isinstance(error, docker.errors.NotFound):  # someone removed it
+                return _End(KILLED, lines)
+            return _End(1, lines, trouble=_reason(error))
         finally:
             self.running.pop(container.id, None)
-            with suppress(docker.errors.APIError):
+            with suppress(*ENGINE_TROUBLE):
                 container.remove(force=True)
-        log = self._log(step, lines)
-        if status:
-            self.failure = _failure(step, status, lines, log, is_out_of_memory=is_out_of_memory)
-        else:
-            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
-            self.done.append({"step": step, **flags})
-        return status
 
     def show_results(self) -> None:
         """Say where the pages of the steps are, and under each its figures."""
@@ -197,7 +225,7 @@ class _Containers:
     def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
         """Remove the containers first: kfp would wait for those that its threads follow."""
         for container in list(self.running.values()):
-            with suppress(docker.errors.APIError):
+            with suppress(*ENGINE_TROUBLE):
                 container.remove(force=True)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
@@ -235,6 +263,11 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
         yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
     if rest:
         yield rest.decode("utf-8", "replace")
+
+
+def _reason(error: Exception) -> str:
+    """What the engine says, or why it cannot be heard, in one line."""
+    return " ".join(str(getattr(error, "explanation", None) or reason_of(error)).split())
 
 
 def _failure(step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool) -> str:
@@ -291,32 +324,33 @@ def _check_images(client: Any, images: set[str]) -> None:
 
 
 def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
-    """The folders of data that containers read, each under its own path.
+    """The folders and archives that containers read, each under its own path and once.
 
     Raises:
         ValueError: a place to keep things is not in the run's folder, which is all that containers
             write to.
     """
     here = {
-        name: value
-        for name, value in arguments.items()
-        if name in ("source", "texture_source", "destination", "checkpoint")
-        and value
-        and not is_remote(value)
+        name: arguments[name]
+        for name in PLACES
+        if arguments.get(name) and not is_remote(arguments[name])
     }
-    for name in ("destination", "checkpoint"):
+    for name in STORES:
         if name in here and not path_of(here[name]).resolve().is_relative_to(folder):
             raise ValueError(
                 f"{name} {here[name]} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
-    read = {name: path_of(here[name]) for name in ("source", "texture_source") if name in here}
-    for name, path in read.items():
+    read = set()
+    for name in filter(here.__contains__, READ):
+        path = path_of(here[name]).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
+        # Of a table the images lie in the same folder; an archive is all by itself.
+        read.add(path if path.is_dir() or is_archive(path.name) else path.parent)
     return [
-        Mount(str(path), str(path.resolve()), type="bind", read_only=True)
-        for path in read.values()
+        Mount(str(path), str(path), type="bind", read_only=True)
+        for path in sorted(read)
         if not path.resolve().is_relative_to(folder)
     ]
 

@@ -11,6 +11,7 @@ What a component may hold is narrowed by what KFP does with it (kfp 2.17):
 """
 
 import inspect
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ def image_of(step: Step, image: str) -> str:
     target = "gpu" if step.__name__ in GPU_STEPS else "cpu"
     if image.startswith(("cpu=", "gpu=")):
         both = dict(word.partition("=")[::2] for word in image.split(","))
-        if set(both) != {"cpu", "gpu"}:
+        if set(both) != {"cpu", "gpu"} or image.count(",") != 1:
             raise ValueError(f"image {image!r} is not of the form cpu=NAME,gpu=NAME")
         image = both[target]
     name = image.replace("{target}", target)
@@ -73,16 +74,26 @@ def check_pinned(image: str) -> None:
     The image's name, not its content, is part of KFP's cache key.
 
     Raises:
-        ValueError: it has no tag or digest, or a tag that does not name a version.
+        ValueError: it has no tag or digest, a digest that is none, or a tag that does not name a
+            version or a commit without changes.
     """
     for target, step in (("cpu", "evaluate"), ("gpu", "train_san")):
         name = image_of(STEPS[step], image)
-        last = name.rpartition("/")[2]
-        tag = last.partition(":")[2]
-        if "@sha256:" not in last and tag.strip("-._") in ("", "latest", target):
+        base, at, digest = name.partition("@")
+        if at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise ValueError(f"image {name}: a digest is @sha256: and 64 hexadecimal digits")
+        tag = base.rpartition("/")[2].partition(":")[2]
+        repository = base.removesuffix(f":{tag}")
+        if not at and tag.lower().endswith(("-dirty", "-unknown")):
+            raise ValueError(
+                f"image {name} is of uncommitted changes, which no name can pin; commit them, then "
+                f"`make push` makes {repository}:{target}-COMMIT"
+            )
+        words = set(re.split(r"[-._]+", tag.lower()))
+        if not at and ("latest" in words or words <= {"", "cpu", "gpu"}):
             raise ValueError(
                 f"image {name} is not pinned; name a tag that is never moved, such as "
-                f"{name.removesuffix(':' + tag)}:{target}-COMMIT, or a digest @sha256:..."
+                f"{repository}:{target}-COMMIT, or a digest @sha256:..."
             )
 
 

@@ -6,8 +6,10 @@ one line for the person who submits.
 
 import json
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,9 @@ PATIENCE = Patience(total=300)
 NOT_KUBEFLOW = (
     "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it wants --token-file"
 )
+
+# What KFP calls the nodes that are none of the pipeline's tasks.
+_INTERNAL = r"root|executor(\(\d+\))?|.*-driver"
 
 
 class SubmissionError(Exception):
@@ -140,19 +145,12 @@ class Submission:
         """Say how the states of a run and its tasks change, until it has succeeded.
 
         Raises:
-            SubmissionError: it ended otherwise, or the server has gone for minutes.
+            SubmissionError: it ended otherwise, or the server has gone for minutes, where the run
+                goes on.
         """
         known: dict[str, str] = {}
         while True:
-            found = retried(
-                lambda: self._ask(
-                    lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT),
-                    needs="run_id",
-                ),
-                passes=lambda error: isinstance(error, _AwayError),
-                what=f"run {run}",
-                patience=PATIENCE,
-            )
+            found = self._look(run)
             states = {**_task_states(found), "the run": found.state or "PENDING"}
             for who, state in states.items():
                 if known.get(who) != state:
@@ -165,6 +163,23 @@ class Submission:
             raise SubmissionError(
                 f"the run ended as {found.state}{_why(found)}; see {self.server.link(run)}"
             )
+
+    def _look(self, run: str) -> "kfp.V2beta1Run":
+        """A run as it is now; asked for again while the server is away."""
+        try:
+            return retried(
+                lambda: self._ask(
+                    lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT),
+                    needs="run_id",
+                ),
+                passes=lambda error: isinstance(error, _AwayError),
+                what=f"run {run}",
+                patience=PATIENCE,
+            )
+        except SubmissionError as error:
+            raise SubmissionError(
+                f"{error}; the run is no longer followed, but goes on: {self.server.link(run)}"
+            ) from error
 
     def _experiment(self, name: str) -> str:
         """The id of an experiment, which is made if there is none of that name."""
@@ -221,7 +236,8 @@ class Submission:
             return SubmissionError(f"{host} {NOT_KUBEFLOW} ({error.status})")
         if not error.status:  # the client's own word for what TLS finds wrong
             return SubmissionError(f"cannot reach {host}: {' '.join(str(error.reason).split())}")
-        kind = _AwayError if error.status in (429, 502, 503, 504) else SubmissionError
+        # 5xx is the server's own trouble, as of one that restarts or waits for its database.
+        kind = _AwayError if error.status == 429 or error.status >= 500 else SubmissionError
         return kind(f"{host} refuses ({error.status}{said})")
 
     def _renew(self, configuration: "kfp.Configuration") -> None:
@@ -252,32 +268,31 @@ def _said(error: "kfp.ApiException") -> str:
     return f": {line[:300]}" if line else ""
 
 
-def _task_states(run: "kfp.V2beta1Run") -> dict[str, str]:
-    """The state of every task of a run that has one; KFP's own drivers are none."""
+def _tasks(run: "kfp.V2beta1Run") -> list[Any]:
+    """The pipeline's own tasks of a run; KFP lists nodes of its own among them."""
     details = (run.run_details.task_details if run.run_details else None) or []
+    return [
+        one for one in details if one.display_name and not re.fullmatch(_INTERNAL, one.display_name)
+    ]
+
+
+def _task_states(run: "kfp.V2beta1Run") -> dict[str, str]:
+    """The state of every task of a run that has one, by its name, and an end that tells twins."""
+    tasks = _tasks(run)
+    names = Counter(one.display_name for one in tasks)
     return {
-        f"{one.display_name} ({one.task_id[-4:]})"
-        if _is_repeated(one, details)
-        else name: one.state
-        for one in details
-        if (name := one.display_name)
-        and one.state
-        and not name.endswith("-driver")
-        and name not in ("root", "executor")
+        f"{name} ({(one.task_id or '')[-4:]})" if names[name] > 1 else name: one.state
+        for one in tasks
+        if (name := one.display_name) and one.state
     }
-
-
-def _is_repeated(one: Any, details: list[Any]) -> bool:
-    return [other.display_name for other in details].count(one.display_name) > 1
 
 
 def _why(run: "kfp.V2beta1Run") -> str:
     """Which tasks failed, and what is said of it."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    failed = [one for one in details if one.state == "FAILED" and one.display_name != "root"]
     words = [
         one.display_name + (f" ({one.error.message})" if one.error and one.error.message else "")
-        for one in failed
+        for one in _tasks(run)
+        if one.state == "FAILED"
     ]
     general = f": {run.error.message}" if run.error and run.error.message else ""
     return f": {', '.join(dict.fromkeys(words))}" if words else general

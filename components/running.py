@@ -27,7 +27,7 @@ from components import artifacts, outputs
 from components.code import ROOT
 from components.interruption import FirstFailed, Terminated
 from components.ranks import check_alone, is_first, local_rank
-from components.sources import SOURCES
+from components.sources import SOURCES, STORES
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote
 
@@ -36,9 +36,8 @@ SECONDS_TO_CLEAN_UP = 5.0
 SECONDS_FOR_THE_FIRST = 15.0
 # The steps that torchrun may start several processes of.
 SHARED = ("train_san", "train_san_pg")
-# The outputs that are files, by their KFP type, and the settings that name a place to keep things.
+# The outputs that are files, by their KFP type.
 FILES = ("HTML", "Metrics")
-STORES = ("destination", "checkpoint")
 
 
 def run(step: Step, argv: Sequence[str]) -> int:

@@ -7,8 +7,12 @@ from components.artifacts import single_object
 from components.storage import is_remote, open_storage
 from san_core.data.tree import is_archive
 
-# The parameters that name such a place.
+# The parameters that name such a place, and those that name one to keep things.
 SOURCES = ("source", "target_source")
+STORES = ("destination", "checkpoint")
+# All parameters, of steps and of graphs, that may name a folder or file to read.
+READ = (*SOURCES, "texture_source", "backgrounds", "body")
+PLACES = (*STORES, *READ)
 
 
 def versions(source: str | None) -> list[tuple[str, int, int | str]]:

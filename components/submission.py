@@ -1,6 +1,7 @@
 """The command that submits a compiled pipeline to Kubeflow: its options, checks and course."""
 
 import argparse
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 from components.kubeflow_api import Server, Submission
 from components.outputs import path_of
 from components.storage import is_remote
+
+# What KFP's importer reads: a bucket and a key, without a query, credentials or empty parts.
+_IMPORTED_FROM = ("s3", "minio", "gs", "oci")
+_IMPORTED = rf"({'|'.join(_IMPORTED_FROM)})://[A-Za-z0-9][\w.-]*(/(?!\.\.?(/|$))[^/?#\s]+)+/?"
 
 
 def add_options(
@@ -49,17 +54,36 @@ def server_of(options: argparse.Namespace) -> Server:
     return Server(options.host, options.namespace, options.token_file)
 
 
+def check_only(options: argparse.Namespace) -> None:
+    """Refuse options that mean nothing with one step, or with a whole graph.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if options.input and not options.only:
+        raise ValueError("--input is for --only")
+    for given in ("graph", "preset"):
+        if options.only and getattr(options, given):
+            raise ValueError(f"--{given} is for a whole graph; with --only give --param NAME=VALUE")
+
+
 def inputs_of(options: argparse.Namespace) -> dict[str, str]:
     """The URI of each input artifact that is given.
 
     Raises:
-        ValueError: a word is not NAME=URI, or names what no pod can reach.
+        ValueError: a word is not NAME=URI, its URI is not of a bucket and a key in a kind of
+            storage that KFP imports from, or an input is given twice.
     """
-    found = {}
+    found: dict[str, str] = {}
     for word in options.input:
         name, _, uri = word.partition("=")
-        if "://" not in uri:
-            raise ValueError(f"--input {word} is not of the form NAME=URI, such as data=s3://a/b")
+        if not re.fullmatch(_IMPORTED, uri):
+            raise ValueError(
+                f"--input {word} is not of the form NAME=URI, such as data=s3://BUCKET/KEY; "
+                f"URIs may begin with {', '.join(f'{one}://' for one in _IMPORTED_FROM)}"
+            )
+        if name in found:
+            raise ValueError(f"--input {name} is given twice: {found[name]} and {uri}")
         found[name] = uri
     return found
 
@@ -90,8 +114,6 @@ def submit(
     Raises:
         SubmissionError: the server cannot be reached or refuses, or the run fails.
     """
-    if options.input and not options.only:
-        raise ValueError("--input is for --only")
     kind = documents[0]["pipelineInfo"]["name"]
     client = Submission(server)
     run = client.submit(

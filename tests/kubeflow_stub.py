@@ -31,7 +31,7 @@ class Stub:
         tasks: task_details of the run, likewise
         refusal: (status, body, content type) to answer everything with instead
         token: the bearer token that is asked for, if any
-        away: how many requests are answered with 503 before any is answered well
+        away: how many requests are answered with `away_status` before any is answered well
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class Stub:
         self.refusal: tuple[int, str, str] | None = None
         self.token: str | None = None
         self.away = 0
+        self.away_status = 503
         self.host = ""
 
     @contextlib.contextmanager
@@ -90,7 +91,7 @@ class Stub:
             return self.refusal
         if self.away:
             self.away -= 1
-            return 503, "upstream connect error", "text/plain"
+            return self.away_status, "upstream connect error", "text/plain"
         if self.token and token != f"Bearer {self.token}":
             return 401, json.dumps({"message": "Request header error"}), "application/json"
         status, content = self._content(method, url.path, body)

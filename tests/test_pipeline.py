@@ -14,6 +14,7 @@ from components import local
 from components.__main__ import GPU_STEPS, STEPS
 from components.interruption import Terminated
 from components.ir import Task, pipeline_inputs, tasks
+from components.sources import PLACES
 from components.step import command_line, parameters
 from pipeline import GRAPHS, PARAMETERS, PRESETS, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES
@@ -45,12 +46,34 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     assert chosen["dataset"] == "synthetic"
 
 
+def test_every_place_of_a_graph_or_step_is_known_as_one(compiled):
+    """A place is what its description calls a folder, a file of data or a URI."""
+    described = {**PARAMETERS}
+    for step in STEPS.values():
+        described |= {p.name: p.help for p in parameters(step) if p.artifact is None}
+    assert set(PLACES) == {
+        name for name, text in described.items() if re.match("folder|npz file", text)
+    }
+
+
+@pytest.mark.parametrize("name", ["target_source", "texture_source", "source"])
+def test_every_source_is_meant_from_where_the_command_is_given(
+    compiled, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    words = [f"{name}=here"]
+    chosen = arguments_of(PRESETS["demo"], compiled["textures"], words, folder=Path("runs/demo"))
+    assert chosen[name] == str(tmp_path / "here")
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
         ("san_overrides=epoch=3", "no recipe field 'epoch'; did you mean 'epochs'?"),
         ("pg_recipe=nope", "no recipe 'nope'"),
         ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
+        ('workers=["0/2", "0/2"]', "workers are 0/2, 0/2; 2 of them must be 0/2, 1/2"),
+        ("protocol=best", "no protocol 'best'"),
     ],
 )
 def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):
@@ -206,8 +229,34 @@ def test_defaults_name_recipes_that_exist(compiled):
 
 def test_compile_writes_where_it_is_told(tmp_path):
     output = tmp_path / "deep" / "p.yaml"
-    assert main(["compile", "--graph", "baseline", "--output", str(output)]) == 0
+    words = ["--graph", "baseline", "--image", "san:1", "--output", str(output)]
+    assert main(["compile", *words]) == 0
     assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "san-baseline"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--graph", "full"], "--graph has no effect with --components, which writes every step"),
+        (["--output", "p.yaml"], "--output has no effect with --components"),
+        (["--memory", "8Gi"], "--memory has no effect with --components; a pipeline asks for pods"),
+        (["--retries", "5"], "--retries has no effect with --components"),
+        (["--node-selector", "a=b"], "--node-selector has no effect with --components"),
+    ],
+)
+def test_settings_without_effect_on_components_are_refused(tmp_path, capsys, words, message):
+    folder = tmp_path / "components"
+    with pytest.raises(SystemExit) as stop:
+        main(["compile", "--image", "san:1", "--components", str(folder), *words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_processes_of_components_are_asked_for_by_gpus(tmp_path):
+    words = ["--image", "san:1", "--components", str(tmp_path), "--gpus", "train_san=2"]
+    assert main(["compile", *words]) == 0
+    assert "torch.distributed.run" in (tmp_path / "train_san" / "component.yaml").read_text()
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_tasks_are_tried_again_with_growing_pauses_and_end_in_time(documents):
             "maxRetryCount": 3,
             "backoffDuration": "30s",
             "backoffFactor": 2.0,
-            "backoffMaxDuration": "3600s",
+            "backoffMaxDuration": f"{30 * 24 * 3600}s",  # in which all attempts must begin
         }
     assert platform(documents, "train_san")["activeDeadlineSeconds"] == str(2 * 24 * 3600)
     assert platform(documents, "evaluate")["activeDeadlineSeconds"] == str(6 * 3600)
@@ -172,6 +172,26 @@ def test_a_step_named_counts_more_than_all_in_any_order():
     assert asked("--memory", "make_pit=1Gi").memory == {"make_pit": "1Gi"}
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("16Gi", "16Gi"), ("1.5Gi", "1536Mi"), ("2.0Gi", "2Gi"), ("0.25T", "250G"), ("1.5M", None)],
+)
+def test_parts_of_a_size_become_smaller_units(given, written):
+    if written is None:
+        with pytest.raises(ValueError, match="not a whole number of M"):
+            asked("--memory", given)
+    else:
+        chosen = asked("--memory", given, "--shm", given)
+        assert set(chosen.memory.values()) == set(chosen.shm.values()) == {written}
+        resources = container(compiled_twice("baseline", chosen), "evaluate")["resources"]
+        assert resources["resourceMemoryLimit"] == written
+
+
+def test_variable_that_a_secret_may_lack_may_be_given_otherwise():
+    words = ("--secret", "a", "--secret", "b:k=AWS_REGION", "--env", "AWS_ENDPOINT_URL=http://s")
+    assert len(asked(*words).secrets) == 2
+
+
 def test_many_gpus_are_for_the_steps_that_can_use_them():
     assert asked("--gpus", "4").gpus == {
         "train_san_pg": 4,
@@ -206,6 +226,27 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         (["--secret", "Bad_Name"], "--secret Bad_Name: not of the form NAME"),
         (["--env", "X"], "--env X: not of the form NAME=VALUE"),
         (["--volume", "claim:data"], "--volume claim:data: not of the form CLAIM:/FOLDER"),
+        (["--volume", "a:/../x"], "--volume a:/../x: not of the form CLAIM:/FOLDER"),
+        (["--volume", "a:/x/./y"], "--volume a:/x/./y: not of the form CLAIM:/FOLDER"),
+        (["--volume", "a:/x/.."], "--volume a:/x/..: not of the form CLAIM:/FOLDER"),
+        (["--secret", "a:k=1X"], "--secret a:k=1X: not of the form NAME"),
+        (["--secret", "a:k=X Y"], "--secret a:k=X Y: not of the form NAME"),
+        (["--secret", "a:k=X,k=Y"], "--secret a:k=X,k=Y: key k is given 2 times"),
+        (["--secret", "a:k=X,l=X"], "variable X is given 2 times"),
+        (["--secret", "a:k=X", "--secret", "b:k=X"], "variable X is given 2 times"),
+        (["--secret", "a:k=X", "--env", "X=1"], "variable X is given 2 times"),
+        (["--secret", "a", "--secret", "a"], "--secret a is given 2 times"),
+        (["--env", "\u00c4=1"], "--env \u00c4: not of the form NAME=VALUE"),
+        (["--env", "A=1", "--env", "A=2"], "variable A is given 2 times"),
+        (["--node-selector", "a=1", "--node-selector", "a=2"], "--node-selector a is given 2 t"),
+        (["--gpus", "2", "--gpus", "4"], "--gpus of all steps is given 2 times"),
+        (["--cpu", "evaluate=2", "--cpu", "evaluate=4"], "--cpu of evaluate is given 2 times"),
+        (["--cpu", "0"], "--cpu 0: not a number of cores"),
+        (["--cpu", "0.0"], "--cpu 0.0: not a number of cores"),
+        (["--cpu", "0m"], "--cpu 0m: not a number of cores"),
+        (["--memory", "0Gi"], "--memory 0Gi: not a size"),
+        (["--memory", "8K"], "--memory 8K: not a size"),
+        (["--memory", "0.0001Ki"], "--memory 0.0001Ki: not a whole number of Ki"),
         (["--volume", "a:/d", "--volume", "b:/d"], "two claims cannot share a folder"),
     ],
 )

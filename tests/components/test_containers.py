@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 import pytest
+import requests
 from kfp.local import docker_task_handler
 
 import pipeline
@@ -20,6 +21,7 @@ from components.containers import RunError, _check_images, _Containers, _failure
 from components.interruption import Terminated
 from components.ir import Task
 from components.machine import cores
+from components.sources import READ
 
 COMMAND = ["python", "-m", "components", "evaluate", "--html", "/x", "--rerank", "false"]
 
@@ -98,6 +100,63 @@ def test_container_that_cannot_be_made_is_told(run):
     assert runner.failure == "evaluate could not be started: no such device"
 
 
+BROKEN = [
+    (docker.errors.APIError("500", explanation="driver\nfailed"), "driver failed"),
+    (requests.exceptions.ConnectionError("Connection aborted"), "Connection aborted"),
+    (requests.exceptions.ReadTimeout("Read timed out"), "Read timed out"),
+    (requests.exceptions.ChunkedEncodingError("Response ended early"), "Response ended early"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN)
+@pytest.mark.parametrize("where", ["start", "logs", "wait", "reload"])
+def test_engine_that_breaks_off_is_told_and_the_log_is_kept(run, error, why, where):
+    container = Container(said=b"12:00:00 looking\n")
+
+    def broken(**_: Any) -> Any:
+        raise error
+
+    setattr(container, where, broken)
+    status, runner, _ = run(container)
+    assert status == 1
+    first, second = runner.failure.splitlines()
+    assert first == f"evaluate: the docker engine failed: {why}"
+    said = b"" if where in ("start", "logs") else b"12:00:00 looking"
+    assert Path(second.removeprefix("  log: ")).read_bytes().strip() == said
+    assert container.is_removed
+    assert runner.running == {}
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN[1:])
+def test_engine_that_breaks_off_before_a_container_is_made_is_told(run, error, why):
+    status, runner, _ = run(error)
+    assert status == 1
+    assert runner.failure == f"evaluate could not be started: {why}"
+
+
+def test_engine_that_is_gone_at_the_end_takes_no_result_away(run):
+    container = Container()
+
+    def gone(*, force: bool) -> None:
+        raise requests.exceptions.ConnectionError("refused")
+
+    container.remove = gone
+    status, runner, _ = run(container)
+    assert (status, runner.failure) == (0, "")
+
+
+def test_command_that_is_not_in_the_image_is_told(run):
+    container = Container()
+
+    def missing() -> None:
+        raise docker.errors.NotFound("404", explanation="exec: python: executable file not found")
+
+    container.start = missing
+    _, runner, _ = run(container)
+    first = runner.failure.splitlines()[0]
+    assert first == "evaluate: the docker engine failed: exec: python: executable file not found"
+
+
 def test_last_line_of_the_step_is_why_it_failed(run):
     said = b"12:00:00 looking\nevaluate: no image 7\n"
     _, runner, _ = run(Container(status=1, said=said))
@@ -153,18 +212,49 @@ def test_signal_removes_what_runs(tmp_path, number, error):
     assert signal.getsignal(number) != runner._stop
 
 
-def test_data_is_mounted_read_only_under_its_own_path(tmp_path):
+@pytest.mark.parametrize("name", READ)
+def test_data_is_mounted_read_only_under_its_own_path(tmp_path, name):
     data = tmp_path / "data"
     data.mkdir()
     run = tmp_path / "run"
-    arguments = {"source": str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
+    arguments = {name: str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
     (mount,) = _mounts(arguments, run)
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(data), str(data), True)
 
 
 @pytest.mark.parametrize(
+    ("name", "mounted"), [("people.csv", "."), ("people.zip", "people.zip"), (".", ".")]
+)
+def test_table_is_mounted_with_its_folder_and_an_archive_alone(tmp_path, name, mounted):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "people.csv").touch()
+    (data / "people.zip").touch()
+    (mount,) = _mounts({"source": str(data / name)}, tmp_path / "run")
+    assert mount["Source"] == mount["Target"] == str(data / mounted)
+
+
+def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").touch()
+    arguments = {
+        "source": str(tmp_path / "a.csv"),
+        "target_source": f"file://{tmp_path}/b.csv",
+        "texture_source": f"{tmp_path}/",
+    }
+    (mount,) = _mounts(arguments, tmp_path / "run")
+    assert mount["Source"] == str(tmp_path)
+
+
+def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
+    (tmp_path / "data").mkdir()
+    assert _mounts({"target_source": str(tmp_path / "data")}, tmp_path) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"target_source": "/no/such/folder"}, "target_source /no/such/folder does not exist"),
         ({"destination": "/elsewhere"}, "destination /elsewhere is not in"),
         ({"checkpoint": "/elsewhere"}, "checkpoint /elsewhere is not in"),
         ({"source": "/no/such/folder"}, "source /no/such/folder does not exist"),

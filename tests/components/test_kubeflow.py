@@ -207,7 +207,12 @@ def test_two_images_by_digest_are_told_apart():
         "registry:5000/san-pipeline",
         "san-pipeline:latest",
         "san-pipeline:{target}",
+        "san-pipeline:{target}-latest",
+        "san-pipeline:latest-{target}",
+        "san-pipeline:Latest",
+        "san-pipeline:latest-cuda12",
         "cpu=r/san:a,gpu=r/san",
+        "cpu=r/san:latest-gpu,gpu=r/san:a",
     ],
 )
 def test_image_that_may_change_is_refused(image):
@@ -215,12 +220,39 @@ def test_image_that_may_change_is_refused(image):
         check_pinned(image)
 
 
+@pytest.mark.parametrize("end", ["dirty", "unknown"])
+def test_image_of_uncommitted_changes_is_refused(end):
+    with pytest.raises(ValueError, match=f"r/san:cpu-0123-{end} is of uncommitted changes"):
+        check_pinned(f"r/san:{{target}}-0123-{end}")
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["sha256:1", "sha256:" + "g" * 64, "sha256:" + "0" * 65, "sha256:" + "A" * 64, "md5:1", ""],
+)
+def test_digest_that_is_none_is_refused(digest):
+    with pytest.raises(ValueError, match="a digest is @sha256: and 64 hexadecimal digits"):
+        check_pinned(f"r/san:1@{digest}")
+
+
+@pytest.mark.parametrize(
+    "image", ["cpu=r/a:1,gpu=r/a:2,cpu=r/b:1", "cpu=r/a:1,gpu=r/a:2,gpu=r/a:2"]
+)
+def test_image_given_twice_for_a_target_is_refused(image):
+    with pytest.raises(ValueError, match="is not of the form cpu=NAME,gpu=NAME"):
+        check_pinned(image)
+
+
+DIGEST = "sha256:" + "0a" * 32
+
+
 @pytest.mark.parametrize(
     "image",
     [
         "registry:5000/san-pipeline:{target}-0123456789ab",
         "san-pipeline:1.2",
-        "cpu=r/san@sha256:1,gpu=r/san@sha256:2",
+        f"cpu=r/san@{DIGEST},gpu=r/san@{DIGEST}",
+        f"r/san:latest@{DIGEST}",
     ],
 )
 def test_image_that_stays_what_it_is_is_taken(image):

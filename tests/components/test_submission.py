@@ -19,13 +19,16 @@ import pipeline
 from components import kubeflow_api
 from components.cluster import cluster_of
 from components.code import ROOT
-from components.kubeflow import check_pinned, with_commit
+from components.kubeflow import check_pinned
 from components.kubeflow_api import Server, Submission, SubmissionError
 from components.retry import Patience
 from tests.kubeflow_stub import API, Stub
 from tests.write_golden import IMAGE
 
 PLACES = ("--param", "destination=s3://b/textures", "--param", "checkpoint=s3://b/state")
+
+EVALUATED = ("--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
+PAIRS = ("--input", "pit=s3://b/pit", "--param", "checkpoint=")
 
 
 @pytest.fixture
@@ -196,9 +199,39 @@ def test_waiting_for_a_run_that_does_not_succeed_ends_with_1_and_one_line(stub, 
     assert line == f"pipeline.py: the run ended as {state}: train-san (exit code 1); see {link}"
 
 
-def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, capsys):
+INTERNAL = ("root", "root-driver", "executor", "executor(0)", "executor(12)", "train-san-driver")
+
+
+def test_nodes_of_kubeflows_own_are_no_tasks(stub, capsys):
+    stub.states = ["RUNNING", "FAILED"]
+    own = [task(name, "FAILED", error={"message": "inner"}) for name in INTERNAL]
+    stub.tasks = [[*own, task("executors", "RUNNING")], [*own, task("executors", "FAILED")]]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
+    said = capsys.readouterr()
+    lines = [line.split(" ", 1)[1] for line in said.out.splitlines()[1:]]
+    assert lines == [
+        *("executors running", "the run running", "executors failed", "the run failed"),
+    ]
+    assert "the run ended as FAILED: executors; see " in said.err
+
+
+def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, capsys):
+    stub.tasks = [
+        [
+            {"display_name": "generate-textures", "task_id": "id-aaaa", "state": "SUCCEEDED"},
+            {"display_name": "generate-textures", "state": "SUCCEEDED"},
+        ]
+    ]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
+    out = capsys.readouterr().out
+    assert "generate-textures (aaaa) succeeded" in out
+    assert "generate-textures () succeeded" in out
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
+def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
     client = Submission(Server(stub.host), terminal=io.StringIO())
-    stub.away = 3
+    stub.away, stub.away_status = 3, status
     client.follow("run-1", seconds=0)
     assert len(stub.requests) == 4
 
@@ -206,7 +239,9 @@ def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, capsys):
 def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
     monkeypatch.setattr(kubeflow_api, "PATIENCE", Patience(total=0))
     stub.away = 1000
-    with pytest.raises(SubmissionError, match=r"refuses \(503\)"):
+    link = re.escape(f"{stub.host}/#/runs/details/run-1")
+    goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
+    with pytest.raises(SubmissionError, match=goes_on):
         Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1", seconds=0)
 
 
@@ -273,8 +308,25 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),
         (("--only", "evaluate", "--input", "features"), "--input features is not of the form"),
         (("--input", "reid=s3://b/r", *PLACES), "--input is for --only"),
+        (
+            ("--only", "evaluate", *EVALUATED, "--input", "dataset=s3://b/e"),
+            "--input dataset is given twice: s3://b/d and s3://b/e",
+        ),
         (("--token-file", "/nowhere/token", *PLACES), "--token-file /nowhere/token: No such file"),
         (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
+        (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
+        (("--only", "evaluate", "--preset", "demo", *EVALUATED), "--preset is for a whole graph"),
+        (("--only", "evaluate", *EVALUATED, "--param", "protocol=best"), "no protocol 'best'"),
+        (("--only", "train_san_pg", *PAIRS, "--param", "recipe=nope"), "no recipe 'nope'"),
+        (
+            ("--only", "train_san_pg", *PAIRS, "--param", "recipe=pit", "--param", "overrides=a=1"),
+            "no recipe field 'a'",
+        ),
+        (
+            ("--only", "prepare_reid", "--param", "dataset=msmt17"),
+            "dataset msmt17 needs --param source=PLACE",
+        ),
+        (("--only", "prepare_reid", "--param", "dataset=mars"), "no data set 'mars'"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message):
@@ -282,6 +334,38 @@ def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message
         submit(stub, *words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(
+            "s3://b/f",
+            "minio://mlpipeline/v2/artifacts/a/1/f",
+            "gs://b.c/f/",
+            "oci://r.example/f:1",
+        ),
+    ],
+)
+def test_input_in_a_bucket_is_imported(stub, uri):
+    assert submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}") == 0
+    assert uri in json.dumps(posted(stub, "runs")["pipeline_spec"])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("features", "file:///f", "https://h/f", "s4://b/f", "s3://b", "s3://b/", "s3:///f"),
+        *("s3://key:word@b/f", "s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
+        *("s3://b/f g", "", "as3://b/f"),
+    ],
+)
+def test_input_that_kubeflow_cannot_import_is_refused(stub, capsys, uri):
+    with pytest.raises(SystemExit) as stop:
+        submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}")
+    assert stop.value.code == 2
+    assert f"--input features={uri} is not of the form NAME=URI" in capsys.readouterr().err
     assert stub.requests == []
 
 
@@ -352,4 +436,5 @@ def test_commands_of_the_readme_parse(file):
         options = pipeline._command_line().parse_args(words)
         if options.command == "submit":
             cluster_of(options)
-            check_pinned(with_commit(options.image.replace("...", "r.example/san:1")))
+            image = options.image.replace("...", "r.example/san:1")
+            check_pinned(image.replace("{commit}", "0123456789ab"))

@@ -1,0 +1,90 @@
+"""Mistakes in parameters that the last step would find only after all others have run.
+
+The parameters may be those of a graph or of one step; what is checked goes by their names.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components import recipes
+from components.texture_store import VERIFY
+from san_core.data import sources
+from san_core.data.sources import SYNTHETIC
+from san_core.synthesis.difficulty import difficulty
+from san_core.texture_set import share
+
+# What the name of a recipe begins with: in a step, and in a graph that trains two networks.
+_RECIPES = ("", "pg_", "san_")
+LEAST_IDENTITIES = 3  # one of three is for testing
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Find what no step can do with the values of the parameters, defaults included.
+
+    Raises:
+        ValueError: there is no such recipe, field, data set, difficulty, protocol or check; a data
+            set has no place or too few people; or the workers do not make every shard once.
+    """
+    for which in _RECIPES:
+        if f"{which}recipe" in values:
+            recipes.chosen(values[f"{which}recipe"], values[f"{which}overrides"])
+    if "dataset" in values:
+        _check_data(values)
+    if "difficulty" in values:
+        difficulty(values["difficulty"])
+    if "verify" in values and values["verify"] not in VERIFY:
+        raise ValueError(f"verify {values['verify']!r} is none of {', '.join(VERIFY)}")
+    if "protocol" in values:
+        _check_protocol(values["protocol"])
+    if "workers" in values:
+        check_workers(values["workers"])
+    if not values.get("worker", "/").startswith("/"):  # else its number is known in its pod alone
+        share(values["worker"], [])
+
+
+def _check_data(values: Mapping[str, Any]) -> None:
+    keys = set()
+    for name, place in (("dataset", "source"), ("target", "target_source")):
+        if not values[name]:
+            continue
+        key = sources.parsed(values[name]).key
+        if key != SYNTHETIC and not values[place]:
+            raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
+        keys.add(key)
+    if SYNTHETIC in keys and values["identities"] < LEAST_IDENTITIES:
+        raise ValueError(
+            f"identities is {values['identities']}: at least {LEAST_IDENTITIES}, of which 1 is for "
+            "testing"
+        )
+
+
+def _check_protocol(text: str) -> None:
+    """Whether every name is one; what `auto` stands for is known with the images only."""
+    import numpy as np
+
+    from san_core.evaluation import scoring
+    from san_core.evaluation.labels import Labels
+
+    words = text.replace(",", " ").split()
+    named = [word for word in words if word != scoring.AUTO]
+    scoring.protocols(" ".join(named or words), Labels(np.empty(0, np.int64), None))
+
+
+def check_workers(workers: Sequence[Any]) -> None:
+    """Every shard has one worker: they are 0/n to n-1/n, in any order.
+
+    Raises:
+        ValueError: they are not.
+    """
+    count = len(workers)
+    wanted = [f"{number}/{count}" for number in range(count)]
+    if not workers or sorted(map(str, workers), key=_number) != wanted:
+        example = ", ".join(wanted[:2] + ["..."] * (count > 2)) if count else "0/1"
+        found = ", ".join(map(str, workers)) or "none"
+        raise ValueError(f"workers are {found}; {count or 1} of them must be {example}")
+
+
+def _number(worker: str) -> int:
+    match = re.match(r"\d+", worker)
+    return int(match[0]) if match else -1

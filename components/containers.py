@@ -9,6 +9,7 @@ goes into a log.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -383,6 +384,10 @@ def _prepare(folder: Path) -> None:
 def _kfp_log(folder: Path) -> Iterator[None]:
     """Within the block kfp's own talk goes into a file."""
     log = (folder / "kfp.log").open("w", encoding="utf-8")
-    with log, redirect_stdout(log), warnings.catch_warnings():
+    # Between two of kfp's tasks no handler may be left, and then logging would make one for stderr.
+    silent, root = logging.NullHandler(), logging.getLogger()
+    with log, redirect_stdout(log), warnings.catch_warnings(), ExitStack() as after:
+        root.addHandler(silent)
+        after.callback(root.removeHandler, silent)
         warnings.simplefilter("ignore")  # kfp's, of settings that mean nothing here
         yield

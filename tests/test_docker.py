@@ -244,11 +244,12 @@ def test_pipeline_in_containers_gives_the_features_it_gives_in_processes(
 
 def test_failing_step_in_a_container_ends_the_run_in_one_line(cpu_image, gpu_image, tmp_path):
     image = ["--runner", "docker", "--image", f"{NAME}:{{target}}"]
-    done = _pipeline(tmp_path, *image, "--param", "verify=nope")
+    # a size that the network cannot reach: found by the step itself
+    done = _pipeline(tmp_path, *image, "--param", "pg_overrides=texture_size=24")
     assert done.returncode == 1
     first, *rest = done.stderr.splitlines()
-    assert first.startswith("pipeline.py: generate_textures failed with exit code 1: ")
-    assert "nope" in first
+    assert first.startswith("pipeline.py: train_san_pg failed with exit code 1: ")
+    assert "texture_size 24" in first
     assert [line.split(":")[0] for line in rest] == ["  log"]
     assert Path(rest[0].removeprefix("  log: ")).is_file()
 

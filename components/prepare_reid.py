@@ -129,4 +129,4 @@ def _tell(written: "Written", published: "Mapping[str, Published]") -> None:
     if written.protocol == "camera-free":
         log.info("no cameras are known: queries are judged camera-free, against the whole gallery")
     elif written.protocol == "single-gallery-shot":
-        log.info("its protocol is --protocol single-gallery-shot of evaluate")
+        log.info("queries are judged by single-gallery-shot")

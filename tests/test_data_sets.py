@@ -264,6 +264,16 @@ def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, ca
     assert report["rank1"] == 1  # nobody else is in the gallery
 
 
+def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):
+    write_release(tmp_path / "cuhk03")
+    assert prepare(tmp_path, "cuhk03:classic=2", tmp_path / "cuhk03") == 0
+    assert provenance(tmp_path)["protocol"] == "single-gallery-shot"
+    report = evaluated(tiny, tmp_path)
+    assert [each["protocol"] for each in report["protocols"]] == ["single-gallery-shot"]
+    report = evaluated(tiny, tmp_path, "--protocol", "market1501")
+    assert report["protocols"] == []
+
+
 def test_boxes_of_multi_query_are_pooled_with_the_queries(tiny, market, tmp_path):
     assert prepare(tmp_path, "market1501:multi", market) == 0
     report = evaluated(tiny, tmp_path, "--protocol", "market1501,multi-query")

@@ -105,6 +105,10 @@ def prepare_reid(
     if reader.problems:
         log.warning("left out: %s", ProblemsError(reader.problems))
         _list(reader.problems)
+    if reader.twins:
+        log.warning("kept as published: %s", ProblemsError(reader.twins))
+    for line in written.doubts:
+        log.warning("%s", line)
     _tell(written, made.published)
 
 

@@ -131,16 +131,33 @@ def test_what_is_wrong_is_refused_in_one_line_with_counts(market, tmp_path, caps
     broken = market / "bounding_box_train" / "0007_c1s1_000551_00.jpg"
     broken.write_bytes(broken.read_bytes()[:-40])
     gallery = market / "bounding_box_test"
-    twin = gallery / "0001_c3s1_000009_01.jpg"
-    shutil.copy(gallery / "0003_c2s1_000002_01.jpg", twin)
+    shutil.copy(market / "query" / "0003_c1s1_000001_00.jpg", gallery)
     assert prepare(tmp_path, "market1501", market) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("prepare_reid: 1 unknown name: query/holiday.jpg (not as 0002_c1s1_0004")
     assert "; 1 damaged image: bounding_box_train/0007_c1s1_000551_00.jpg (" in line
-    assert "; 1 duplicate image: bounding_box_test/0003_c2s1_000002_01.jpg (the same as " in line
+    assert (
+        "; 1 duplicate image: bounding_box_test/0003_c1s1_000001_00.jpg (the same as query" in line
+    )
     assert line.endswith("; repair them, or leave them out with --skip-bad")
     assert not (tmp_path / "reid").exists()
     assert caplog.text.count("duplicate image: ") == 1  # and each is named in the log
+
+
+def test_what_was_published_twice_in_a_split_is_kept_and_told(market, tmp_path, caplog):
+    gallery = market / "bounding_box_test"
+    twin = gallery / "0003_c3s1_000009_01.jpg"
+    shutil.copy(gallery / "0003_c2s1_000002_01.jpg", twin)
+    assert prepare(tmp_path, "market1501", market) == 0
+    assert f"kept as published: 1 duplicate image: bounding_box_test/{twin.name} (" in caplog.text
+    assert len(known(tmp_path)) == 11
+
+
+def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
+    rows = [f"ann/{i}.jpg,ann,{split}" for i, split in enumerate(("train", "query", "gallery"))]
+    (table / "own.csv").write_text("\n".join(["path,pid,split", *rows]) + "\n")
+    assert prepare(tmp_path, "csv", table) == 0
+    assert "1 of 1 people in query and gallery are in train or val too, such as 1" in caplog.text
 
 
 def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
@@ -209,6 +226,15 @@ def test_one_data_set_in_two_places_keeps_apart(table, tmp_path, make):
         ("gallery", "csv-target/ann/1.jpg", 4, None),
         ("gallery", "csv-target/zoe/1.jpg", 5, None),
     ]
+
+
+def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
+    other = shutil.copytree(table, tmp_path / "other")
+    flags = ["--target", "csv:test=0.5", "--target-source", str(other)]
+    assert prepare(tmp_path, "csv:test=0", table, *flags) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "duplicate images: csv-target/" in line
+    assert ".jpg (the same as csv/" in line
 
 
 @pytest.mark.parametrize(

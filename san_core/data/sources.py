@@ -15,11 +15,12 @@ SYNTHETIC = "synthetic"
 
 
 class Source(NamedTuple):
-    """How a data set is read, what it is, and what its options mean."""
+    """How a data set is read, what it is, what its options mean, and whether others have it too."""
 
     listing: Callable[[Tree, Mapping[str, str]], Listing]
     text: str
     options: Mapping[str, str]
+    is_published: bool = True
 
 
 SOURCES = {
@@ -36,12 +37,23 @@ SOURCES = {
         partial.listing, "Partial-REID or Partial-iLIDS; only to be tested on", partial.OPTIONS
     ),
     "csv": Source(
-        csv_table.listing, "a table of yours: path, pid, optional camid, split", csv_table.OPTIONS
+        csv_table.listing,
+        "a table of yours: path, pid, optional camid, split",
+        csv_table.OPTIONS,
+        is_published=False,
     ),
     "folders": Source(
-        folders.listing, "a folder for every identity, optional splits, cameras", folders.OPTIONS
+        folders.listing,
+        "a folder for every identity, optional splits, cameras",
+        folders.OPTIONS,
+        is_published=False,
     ),
-    "images": Source(images.listing, "photographs without identities, to make textures of", {}),
+    "images": Source(
+        images.listing,
+        "photographs without identities, to make textures of",
+        {},
+        is_published=False,
+    ),
 }
 
 

@@ -6,14 +6,20 @@ and training, texture generation, feature extraction and reports all use it.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 Pixels = NDArray[np.uint8]
+MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
+_KINDS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}  # by their beginning
 _Z_RLE = 3
 
 
@@ -46,15 +52,21 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
     """An image to be decoded in the block, whose errors are those of its file.
 
     Raises:
-        ValueError: the bytes are not a whole image.
+        ValueError: the bytes are not a whole image, or one of more than MAX_PIXELS.
     """
+    kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+    if kind is None:
+        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            yield image
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG") from error
-    except (OSError, SyntaxError) as error:
+        # Not Image.open, which reads forty formats and prints a warning of its own for big images.
+        with kind(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height <= MAX_PIXELS:
+                yield image
+                return
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
+    raise ValueError(f"{name}: {width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
 
 
 def encode_png(image: Pixels) -> bytes:

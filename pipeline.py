@@ -536,6 +536,8 @@ def _check(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     for which in ("pg", "san"):
         if f"{which}_recipe" in value:
             recipes.chosen(value[f"{which}_recipe"], value[f"{which}_overrides"])
+    learned, _ = sources.paired(value["dataset"], value["target"], value["target_source"])
+    sources.check_trainable(learned)  # as every graph does
     for name, place in (("dataset", "source"), ("target", "target_source")):
         key = sources.parsed(value[name]).key if value[name] else sources.SYNTHETIC
         if key != sources.SYNTHETIC and not value[place]:

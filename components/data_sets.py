@@ -11,7 +11,7 @@ from components.machine import cores
 from components.progress import progress
 from san_core.data.prepare import LEARNED, TESTED, First, checked, moved, only
 from san_core.data.records import Problem, Published
-from san_core.data.sources import SOURCES, SYNTHETIC, Named, listing, parsed
+from san_core.data.sources import SOURCES, SYNTHETIC, Named, listing, paired
 from san_core.data.tree import open_tree
 from san_core.shard import Item
 from san_core.synthesis.dataset import reid_identity
@@ -27,16 +27,10 @@ def named(dataset: str, source: str, target: str, target_source: str) -> tuple[N
     Raises:
         ValueError: a name is wrong, or a data set has no place.
     """
-    learned = parsed(dataset)
+    learned, tested = paired(dataset, target, target_source)
     _check_place("dataset", learned, "source", source)
-    if not target:
-        if target_source:
-            raise ValueError(f"target_source is {target_source}, but no target says what it is")
-        return learned, learned
-    tested = parsed(target)
-    if learned.key == tested.key == SYNTHETIC:
-        raise ValueError("dataset and target are both synthetic; leave the target out")
-    _check_place("target", tested, "target-source", target_source)
+    if target:
+        _check_place("target", tested, "target-source", target_source)
     return learned, tested
 
 

@@ -51,6 +51,12 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
         ("san_overrides=epoch=3", "no recipe field 'epoch'; did you mean 'epochs'?"),
         ("pg_recipe=nope", "no recipe 'nope'"),
         ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
+        ("dataset=partial", "dataset partial cannot be trained on: it has queries and a gallery"),
+        ("dataset=images", "dataset images cannot be trained on: it tells no people; generate"),
+        ("target=images", "target images tells no people, so nothing can be tested on it"),
+        ("target=synthetic", "dataset and target are both synthetic; leave the target out"),
+        ("target_source=x", "x, but no target says what it is"),
+        ("target=partial", "target partial needs --param target_source=PLACE"),
     ],
 )
 def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):

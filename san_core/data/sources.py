@@ -12,6 +12,11 @@ from san_core.data.records import Listing
 from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
+IMAGES = "images"
+UNTRAINED = {
+    IMAGES: "it tells no people; generate_textures makes textures of it",
+    "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
+}
 
 
 class Source(NamedTuple):
@@ -48,7 +53,7 @@ SOURCES = {
         folders.OPTIONS,
         is_published=False,
     ),
-    "images": Source(
+    IMAGES: Source(
         images.listing,
         "photographs without identities, to make textures of",
         {},
@@ -91,6 +96,35 @@ def parsed(dataset: str) -> Named:
             raise ValueError(f"option {name!r} of data set {key} is named twice")
         options[name] = value
     return Named(key, options)
+
+
+def paired(dataset: str, target: str, target_source: str) -> tuple[Named, Named]:
+    """The data set to learn and the one to test on; without a target, they are the same.
+
+    Raises:
+        ValueError: a name is wrong, the target cannot be tested on, or only its place is told.
+    """
+    learned = parsed(dataset)
+    if not target:
+        if target_source:
+            raise ValueError(f"target_source is {target_source}, but no target says what it is")
+        return learned, learned
+    tested = parsed(target)
+    if learned.key == tested.key == SYNTHETIC:
+        raise ValueError("dataset and target are both synthetic; leave the target out")
+    if tested.key == IMAGES:
+        raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
+    return learned, tested
+
+
+def check_trainable(learned: Named) -> None:
+    """A data set to learn must have people to train on.
+
+    Raises:
+        ValueError: it has none, whatever is in it.
+    """
+    if learned.key in UNTRAINED:
+        raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINED[learned.key]}")
 
 
 def _suggestion(word: str, among: list[str]) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -21,10 +21,20 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
 _KINDS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}  # by their beginning
 _Z_RLE = 3
+_NO_EXIF = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
+_TURNS = {  # by the orientation in EXIF; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes, *, name: str = "image") -> Pixels:
-    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255.
+    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
 
     Args:
         data: the whole file.
@@ -34,7 +44,8 @@ def decode(data: bytes, *, name: str = "image") -> Pixels:
         ValueError: the bytes are not a whole image.
     """
     with _opened(data, name) as image:
-        return np.asarray(image.convert("RGB"))
+        image.load()  # the EXIF data of a PNG may follow its pixels
+        return np.asarray(_upright(image).convert("RGB"))
 
 
 def check_whole(data: bytes, *, name: str = "image") -> None:
@@ -45,6 +56,18 @@ def check_whole(data: bytes, *, name: str = "image") -> None:
     """
     with _opened(data, name) as image:
         image.load()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image as it is to be seen; EXIF data that cannot be read tells nothing of it."""
+    if "exif" not in image.info:
+        return image
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _NO_EXIF:
+        return image
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from san_core.pixels import (
     area_average,
@@ -69,6 +69,35 @@ def test_damage_of_any_kind_is_an_error_of_the_image(picture, data):
         damaged[place] = value
     with suppress(ValueError):  # anything else would end a step by a traceback
         check_whole(bytes(damaged), name="a.png")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_of_a_turned_camera_is_upright(orientation, kind):
+    turned = np.zeros((20, 10, 3), np.uint8)
+    turned[:8, :4] = 255
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(turned).save(buffer, kind, exif=exif)
+    turns = {  # rows and columns as the standard says where row 0 and column 0 are
+        2: turned[:, ::-1],
+        3: turned[::-1, ::-1],
+        4: turned[::-1],
+        5: turned.transpose(1, 0, 2),
+        6: np.rot90(turned, -1),
+        7: np.rot90(turned, 2).transpose(1, 0, 2),
+        8: np.rot90(turned),
+    }
+    expected = turns.get(orientation, turned)
+    found = decode(buffer.getvalue())
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < 20
+
+
+def test_exif_that_cannot_be_read_turns_nothing(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, "PNG", exif=b"Exif\0\0no TIFF at all")
+    assert np.array_equal(decode(buffer.getvalue()), picture(1))
 
 
 def test_resize_takes_rows_then_columns(picture):

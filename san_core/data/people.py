@@ -102,19 +102,20 @@ def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     splits: dict[str, set[str]] = defaultdict(set)
     for name, split in people:
         splits[name].add(split)
-    numbers = _whole("people", splits)
-    for name, number in numbers.items():
-        others = splits[name] - {"query", "gallery"}
-        if number == DISTRACTOR and "gallery" in splits[name] and others:
-            raise ValueError(
-                f"pid {name} is in {min(others)} and in gallery: it would be a person there and "
-                "distractors here; name one of them otherwise"
-            )
+    numbers = {name: int(name) for name in splits if _WHOLE.fullmatch(name)}
+    zeros = set().union(*(splits[name] for name, n in numbers.items() if n == DISTRACTOR))
+    if "gallery" in zeros and (others := zeros - {"query", "gallery"}):
+        raise ValueError(
+            f"pid 0 is in {min(others)} and in gallery: it would be a person there and distractors "
+            "here; name one of them otherwise"
+        )
     nobody = {
         name: number
         for name, number in numbers.items()
-        if number in (DISTRACTOR, JUNK) and splits[name] == {"gallery"}
+        if (number == DISTRACTOR and zeros == {"gallery"})
+        or (number == JUNK and splits[name] == {"gallery"})
     }
+    numbers = _whole("people", splits.keys() - nobody.keys())
     named = sorted(splits.keys() - nobody.keys(), key=_natural)
     kept = [numbers[name] for name in named if name in numbers]
     if len(kept) == len(named) and min(kept, default=1) >= 1:

@@ -83,6 +83,16 @@ def test_0_that_is_a_person_and_a_distractor_is_refused(split):
         person_numbers(people)
 
 
+def test_nobody_may_be_written_in_several_ways():
+    names = ("-1", "-01", "0", "0000")
+    people = [("5", "train"), *((name, "gallery") for name in names)]
+    assert person_numbers(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}
+    with pytest.raises(ValueError, match="people '0' and '0000' are one number"):
+        person_numbers([("0", "query"), ("0000", "gallery")])
+    with pytest.raises(ValueError, match="pid 0 is in train and in gallery"):
+        person_numbers([("0", "train"), ("0000", "gallery")])
+
+
 def test_0_that_is_asked_for_is_a_person_in_the_gallery_too():
     people = [("1", "train"), ("0", "query"), ("0", "gallery")]
     assert person_numbers(people) == {"0": 1, "1": 2}

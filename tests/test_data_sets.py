@@ -310,6 +310,13 @@ def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):
     assert report["protocols"] == []
 
 
+def test_names_with_line_ends_of_unicode_are_scored(tiny, make, tmp_path):
+    names = [f"{person}/{shot}\u2028.jpg" for person in ("ann", "bob") for shot in range(2)]
+    assert prepare(tmp_path, "folders", make("odd", names)) == 0
+    report = evaluated(tiny, tmp_path)
+    assert (report["num_query"], report["num_gallery"]) == (1, 1)
+
+
 def test_boxes_of_multi_query_are_pooled_with_the_queries(tiny, market, tmp_path):
     assert prepare(tmp_path, "market1501:multi", market) == 0
     report = evaluated(tiny, tmp_path, "--protocol", "market1501,multi-query")

@@ -63,7 +63,7 @@ PARAMETERS = {
     "onnx": "whether to write the trained encoder as ONNX too",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
-    "protocol": "how queries are judged; auto is Market-1501's, camera-free without cameras",
+    "protocol": "how queries are judged; auto is as the data set asks, camera-free without cameras",
     "rerank": "whether to score re-ranked distances too",
     "references": "whether to score an untrained encoder and a colour histogram too",
 }

@@ -20,6 +20,7 @@ from components.outputs import PAIRS, SAYING, write_file
 from components.overlap import threads
 from components.progress import Progress
 from components.storage import Stat, Storage, check_name, is_remote, local_path, open_storage
+from san_core.data.tree import is_archive
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,8 @@ def _is_mark(name: str) -> bool:
 def local_source(source: str) -> Iterator[Path]:
     """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
 
+    With a file that is no archive, such as a table of images, comes all that is beside it.
+
     Raises:
         FileNotFoundError: nothing is there.
         OSError: it cannot be fetched.
@@ -184,7 +187,7 @@ def local_source(source: str) -> Iterator[Path]:
         single = single_object(source)
         parent, _, name = source.rstrip("/").rpartition("/")
         storage = open_storage(parent if single else source)
-        listed = [single] if single else _listed(storage)
+        listed = [single] if single and is_archive(name) else _listed(storage)
         log.info("fetching %d files from %s", len(listed), source)
         _download(storage, listed, Path(folder))
         yield Path(folder, name) if single else Path(folder)

@@ -44,6 +44,9 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def _check_data(values: Mapping[str, Any]) -> None:
+    learned, _ = sources.paired(values["dataset"], values["target"], values["target_source"])
+    if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
+        sources.check_trainable(learned)
     keys = set()
     for name, place in (("dataset", "source"), ("target", "target_source")):
         if not values[name]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from components.artifacts import local_source
 from components.machine import cores
 from components.progress import progress
-from san_core.data.prepare import LEARNED, TESTED, checked, moved, only
+from san_core.data.prepare import LEARNED, TESTED, First, checked, moved, only
 from san_core.data.records import Problem, Published
-from san_core.data.sources import SYNTHETIC, Named, listing, parsed
+from san_core.data.sources import SOURCES, SYNTHETIC, Named, listing, paired
 from san_core.data.tree import open_tree
 from san_core.shard import Item
 from san_core.synthesis.dataset import reid_identity
@@ -27,16 +27,10 @@ def named(dataset: str, source: str, target: str, target_source: str) -> tuple[N
     Raises:
         ValueError: a name is wrong, or a data set has no place.
     """
-    learned = parsed(dataset)
+    learned, tested = paired(dataset, target, target_source)
     _check_place("dataset", learned, "source", source)
-    if not target:
-        if target_source:
-            raise ValueError(f"target_source is {target_source}, but no target says what it is")
-        return learned, learned
-    tested = parsed(target)
-    if learned.key == tested.key == SYNTHETIC:
-        raise ValueError("dataset and target are both synthetic; leave the target out")
-    _check_place("target", tested, "target-source", target_source)
+    if target:
+        _check_place("target", tested, "target-source", target_source)
     return learned, tested
 
 
@@ -58,11 +52,15 @@ class Part(NamedTuple):
 
 
 class Reader:
-    """Reads data sets, and collects what is wrong with them; places stay open until it is left."""
+    """Reads data sets, and collects what is wrong with them; places stay open until it is left.
+
+    `twins` are images that a published data set has twice in a split; they are kept.
+    """
 
     def __init__(self, spec: ReidSpec | None) -> None:
         self.problems: list[Problem] = []
-        self._seen: dict[str, str] = {}
+        self.twins: list[Problem] = []
+        self._seen: dict[str, First] = {}
         self._spec = spec
         self._open = ExitStack()
 
@@ -72,18 +70,28 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def part(self, named: Named, source: str, splits: tuple[str, ...] = (), *needed: str) -> Part:
-        """A data set, or some of its splits, of which some are needed."""
+    def part(
+        self,
+        named: Named,
+        source: str,
+        splits: tuple[str, ...] = (),
+        *,
+        needed: tuple[str, ...] = (),
+        prefix: str = "",
+    ) -> Part:
+        """A data set, or some splits, of which some are needed; all names begin with `prefix`."""
         if named.key == SYNTHETIC:
             assert self._spec
-            return Part(_synthetic(self._spec), self._spec.train_identities, {}, "")
+            made = _synthetic(self._spec, prefix=prefix)
+            return Part(made, self._spec.train_identities, {}, "")
         place = self._open.enter_context(local_source(source))
         found = listing(named, self._open.enter_context(open_tree(place)))
         if splits:
             found = only(found, splits, needed=needed, name=named.key)
         self.problems += found.problems
         images = progress(found.images, total=len(found.images), unit="images")
-        items = checked(images, self.problems, seen=self._seen)
+        twins = self.twins if SOURCES[named.key].is_published else None
+        items = checked(images, self.problems, seen=self._seen, prefix=prefix, twins=twins)
         highest = max((image.pid or 0 for image in found.images), default=0)
         return Part(items, highest, found.published, found.protocol)
 
@@ -93,20 +101,19 @@ class Reader:
         Image names begin with those of their sets, and the target's people follow the source's, so
         that no name and no number stands for two.
         """
-        first = self.part(learned, source, LEARNED, "train")
-        second = self.part(tested, target, TESTED, "query", "gallery")
         other = tested.key if tested.key != learned.key else f"{tested.key}-target"
-        items = chain(
-            moved(first.items, prefix=learned.key),
-            moved(second.items, prefix=other, by=first.highest),
-        )
+        first = self.part(learned, source, LEARNED, needed=("train",), prefix=f"{learned.key}/")
+        asked = ("query", "gallery")
+        second = self.part(tested, target, TESTED, needed=asked, prefix=f"{other}/")
+        items = chain(first.items, moved(second.items, by=first.highest))
         published = {**first.published, **second.published}
         return Part(items, first.highest, published, second.protocol)
 
 
-def _synthetic(spec: ReidSpec) -> Iterator[Item]:
+def _synthetic(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:
     """Pictures of people who do not exist, by cameras that do not either."""
     people = over_identities(reid_identity, spec, processes=cores())
     for person in progress(people, total=spec.identities, unit="identities"):
         for shot in person.shots:
-            yield Item(shot.name, shot.data, shot.pid, shot.camid, shot.split, shot.fields)
+            name = prefix + shot.name
+            yield Item(name, shot.data, shot.pid, shot.camid, shot.split, shot.fields)

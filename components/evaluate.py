@@ -48,8 +48,9 @@ def evaluate(
         references: whether to score an untrained encoder and a colour histogram beside the model
         protocol: one or more of market1501, camera-free, sysu-mm01, multi-query,
             single-gallery-shot (exact) and sampled-gallery-shot, in one word with commas; auto is
-            market1501, or camera-free where no camera is known, and so is what the last three
-            leave out unless it follows a colon (single-gallery-shot:sysu-mm01)
+            the data set's own (market1501, or camera-free where no camera is known, but
+            single-gallery-shot for cuhk03:classic); the last three leave out what market1501 or
+            camera-free does unless another follows a colon (single-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.staging import identity, open_set
@@ -60,7 +61,7 @@ def evaluate(
     if provenance["dataset"] != identity(dataset):
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
     with open_set(dataset) as images:
-        test = _test(_records(features, images), protocol)
+        test = _test(_records(features, images), protocol, own=_protocol(images))
         model = _embedded(test, _load(features / "features.npy", len(test.records)), metric)
         ranking = _ranked(model, test.headline)
         others = {}
@@ -133,7 +134,7 @@ def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embed
     )
 
 
-def _test(records: "Sequence[Record]", protocol: str) -> _Test:
+def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
     """What is scored, checked before anything is computed."""
     import numpy as np
 
@@ -145,7 +146,7 @@ def _test(records: "Sequence[Record]", protocol: str) -> _Test:
 
     asked = part("query")
     labels = labels_of(records[row] for row in asked)
-    names = scoring.protocols(protocol, labels)
+    names = scoring.protocols(protocol, labels, own=own)
     asks_by_many = any(scoring.named(name, labels).word == scoring.MULTI_QUERY for name in names)
     if asks_by_many and not len(part("multi")):
         log.warning(
@@ -235,14 +236,19 @@ def _provenance(features: Path) -> dict[str, Any]:
     return content
 
 
+def _protocol(images: "ImageSet") -> str:
+    """The protocol that the data set is scored by, as prepare_reid wrote it; empty if none is."""
+    return str(images.manifest["provenance"].get("protocol", ""))
+
+
 def _records(features: Path, images: "ImageSet") -> "list[Record]":
     """The image of every row, by index.csv."""
     known = {record.name: record for record in images.records}
     try:
-        lines = (features / "index.csv").read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
+        with (features / "index.csv").open(encoding="utf-8", newline="") as file:
+            names = [row.get("name") or "" for row in csv.DictReader(file)]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{features}/index.csv is damaged: {error}") from error
-    names = [row.get("name") or "" for row in csv.DictReader(lines)]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{features}/index.csv names {unknown[0]}, which is not in the data set")
     return [known[name] for name in names]

@@ -105,6 +105,10 @@ def prepare_reid(
     if reader.problems:
         log.warning("left out: %s", ProblemsError(reader.problems))
         _list(reader.problems)
+    if reader.twins:
+        log.warning("kept as published: %s", ProblemsError(reader.twins))
+    for line in written.doubts:
+        log.warning("%s", line)
     _tell(written, made.published)
 
 
@@ -129,4 +133,4 @@ def _tell(written: "Written", published: "Mapping[str, Published]") -> None:
     if written.protocol == "camera-free":
         log.info("no cameras are known: queries are judged camera-free, against the whole gallery")
     elif written.protocol == "single-gallery-shot":
-        log.info("its protocol is --protocol single-gallery-shot of evaluate")
+        log.info("queries are judged by single-gallery-shot")

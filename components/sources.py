@@ -25,6 +25,8 @@ def versions(source: str | None) -> list[tuple[str, int, int | str]]:
     if is_remote(source):
         single = single_object(source)
         found = [single] if single else open_storage(source).list()
+        if single and not is_archive(single.name):
+            found = open_storage(source.rstrip("/").rpartition("/")[0]).list()
         return [(s.name, s.size, s.version) for s in found]
     place = Path(source)
     if place.is_file() and is_archive(place.name):

@@ -6,19 +6,35 @@ and training, texture generation, feature extraction and reports all use it.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 Pixels = NDArray[np.uint8]
+MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
+_KINDS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}  # by their beginning
 _Z_RLE = 3
+_NO_EXIF = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
+_TURNS = {  # by the orientation in EXIF; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes, *, name: str = "image") -> Pixels:
-    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255.
+    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
 
     Args:
         data: the whole file.
@@ -28,7 +44,8 @@ def decode(data: bytes, *, name: str = "image") -> Pixels:
         ValueError: the bytes are not a whole image.
     """
     with _opened(data, name) as image:
-        return np.asarray(image.convert("RGB"))
+        image.load()  # the EXIF data of a PNG may follow its pixels
+        return np.asarray(_upright(image).convert("RGB"))
 
 
 def check_whole(data: bytes, *, name: str = "image") -> None:
@@ -41,20 +58,38 @@ def check_whole(data: bytes, *, name: str = "image") -> None:
         image.load()
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """An image as it is to be seen; EXIF data that cannot be read tells nothing of it."""
+    if "exif" not in image.info:
+        return image
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _NO_EXIF:
+        return image
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
 @contextmanager
 def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
     """An image to be decoded in the block, whose errors are those of its file.
 
     Raises:
-        ValueError: the bytes are not a whole image.
+        ValueError: the bytes are not a whole image, or one of more than MAX_PIXELS.
     """
+    kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+    if kind is None:
+        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            yield image
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG") from error
-    except (OSError, SyntaxError) as error:
+        # Not Image.open, which reads forty formats and prints a warning of its own for big images.
+        with kind(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height <= MAX_PIXELS:
+                yield image
+                return
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
+    raise ValueError(f"{name}: {width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
 
 
 def encode_png(image: Pixels) -> bytes:

@@ -172,6 +172,20 @@ def _described(item: Item, offset: int) -> dict[str, Any]:
     }
 
 
+LIMIT = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
+
+
+def fits(name: str) -> bool:
+    """Whether a tar can hold an image of that name (POSIX ustar)."""
+    if len(name.encode()) <= _SHORT:
+        return True
+    try:
+        tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+    except ValueError:
+        return False
+    return True
+
+
 def is_plain(name: str) -> bool:
     """Whether a name is a relative POSIX path in its plain form, which leads below its root."""
     path = PurePosixPath(name)

@@ -126,21 +126,48 @@ def test_an_archive_in_a_bucket_is_read_as_it_is(market, tmp_path, s3):
     assert len(known(tmp_path / "a")) == 10
 
 
+@pytest.mark.s3
+def test_a_table_in_a_bucket_comes_with_its_images(table, tmp_path, s3):
+    for path in sorted(p for p in table.rglob("*") if p.is_file()):
+        open_storage(f"{s3}/own").put_file(path.relative_to(table).as_posix(), path)
+    assert prepare(tmp_path / "a", "csv", f"{s3}/own/own.csv") == 0
+    assert prepare(tmp_path / "b", "csv", table / "own.csv") == 0
+    assert known(tmp_path / "a") == known(tmp_path / "b")
+    assert len(known(tmp_path / "a")) == 9
+
+
 def test_what_is_wrong_is_refused_in_one_line_with_counts(market, tmp_path, capsys, caplog):
     (market / "query" / "holiday.jpg").write_bytes(b"")
     broken = market / "bounding_box_train" / "0007_c1s1_000551_00.jpg"
     broken.write_bytes(broken.read_bytes()[:-40])
     gallery = market / "bounding_box_test"
-    twin = gallery / "0001_c3s1_000009_01.jpg"
-    shutil.copy(gallery / "0003_c2s1_000002_01.jpg", twin)
+    shutil.copy(market / "query" / "0003_c1s1_000001_00.jpg", gallery)
     assert prepare(tmp_path, "market1501", market) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("prepare_reid: 1 unknown name: query/holiday.jpg (not as 0002_c1s1_0004")
     assert "; 1 damaged image: bounding_box_train/0007_c1s1_000551_00.jpg (" in line
-    assert "; 1 duplicate image: bounding_box_test/0003_c2s1_000002_01.jpg (the same as " in line
+    assert (
+        "; 1 duplicate image: bounding_box_test/0003_c1s1_000001_00.jpg (the same as query" in line
+    )
     assert line.endswith("; repair them, or leave them out with --skip-bad")
     assert not (tmp_path / "reid").exists()
     assert caplog.text.count("duplicate image: ") == 1  # and each is named in the log
+
+
+def test_what_was_published_twice_in_a_split_is_kept_and_told(market, tmp_path, caplog):
+    gallery = market / "bounding_box_test"
+    twin = gallery / "0003_c3s1_000009_01.jpg"
+    shutil.copy(gallery / "0003_c2s1_000002_01.jpg", twin)
+    assert prepare(tmp_path, "market1501", market) == 0
+    assert f"kept as published: 1 duplicate image: bounding_box_test/{twin.name} (" in caplog.text
+    assert len(known(tmp_path)) == 11
+
+
+def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
+    rows = [f"ann/{i}.jpg,ann,{split}" for i, split in enumerate(("train", "query", "gallery"))]
+    (table / "own.csv").write_text("\n".join(["path,pid,split", *rows]) + "\n")
+    assert prepare(tmp_path, "csv", table) == 0
+    assert "1 of 1 people in query and gallery are in train or val too, such as 1" in caplog.text
 
 
 def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
@@ -211,6 +238,15 @@ def test_one_data_set_in_two_places_keeps_apart(table, tmp_path, make):
     ]
 
 
+def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
+    other = shutil.copytree(table, tmp_path / "other")
+    flags = ["--target", "csv:test=0.5", "--target-source", str(other)]
+    assert prepare(tmp_path, "csv:test=0", table, *flags) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "duplicate images: csv-target/" in line
+    assert ".jpg (the same as csv/" in line
+
+
 @pytest.mark.parametrize(
     ("dataset", "flags", "message"),
     [
@@ -219,7 +255,7 @@ def test_one_data_set_in_two_places_keeps_apart(table, tmp_path, make):
         (
             "market1501",
             ["--target", "images", "--target-source", "{own}"],
-            "images has no images in",
+            "target images tells no people, so nothing can be tested on it",
         ),
         (
             "images",
@@ -262,6 +298,23 @@ def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, ca
     report = evaluated(tiny, tmp_path)
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 1, 2)
     assert report["rank1"] == 1  # nobody else is in the gallery
+
+
+def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):
+    write_release(tmp_path / "cuhk03")
+    assert prepare(tmp_path, "cuhk03:classic=2", tmp_path / "cuhk03") == 0
+    assert provenance(tmp_path)["protocol"] == "single-gallery-shot"
+    report = evaluated(tiny, tmp_path)
+    assert [each["protocol"] for each in report["protocols"]] == ["single-gallery-shot"]
+    report = evaluated(tiny, tmp_path, "--protocol", "market1501")
+    assert report["protocols"] == []
+
+
+def test_names_with_line_ends_of_unicode_are_scored(tiny, make, tmp_path):
+    names = [f"{person}/{shot}\u2028.jpg" for person in ("ann", "bob") for shot in range(2)]
+    assert prepare(tmp_path, "folders", make("odd", names)) == 0
+    report = evaluated(tiny, tmp_path)
+    assert (report["num_query"], report["num_gallery"]) == (1, 1)
 
 
 def test_boxes_of_multi_query_are_pooled_with_the_queries(tiny, market, tmp_path):

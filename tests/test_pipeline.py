@@ -74,6 +74,12 @@ def test_every_source_is_meant_from_where_the_command_is_given(
         ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
         ('workers=["0/2", "0/2"]', "workers are 0/2, 0/2; 2 of them must be 0/2, 1/2"),
         ("protocol=best", "no protocol 'best'"),
+        ("dataset=partial", "dataset partial cannot be trained on: it has queries and a gallery"),
+        ("dataset=images", "dataset images cannot be trained on: it tells no people; generate"),
+        ("target=images", "target images tells no people, so nothing can be tested on it"),
+        ("target=synthetic", "dataset and target are both synthetic; leave the target out"),
+        ("target_source=x", "x, but no target says what it is"),
+        ("target=partial", "target partial needs --param target_source=PLACE"),
     ],
 )
 def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word, message):

@@ -4,9 +4,9 @@
     images/0001.jpg,alice,entrance,train
 
 `path` is relative to the table's folder. People and cameras may be numbers or names. Column `camid`
-may be left out: cameras are unknown then. So may `split` (train, val, query, gallery or multi):
-people are held out for testing then. In a gallery, pid 0 is a distractor and -1 junk, as in
-Market-1501.
+may be left out or empty: cameras are unknown then. `split` (train, val, query, gallery or multi)
+may be left out: people are held out for testing then. In a gallery, pid 0 is a distractor and -1
+junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
 """
 
 import csv
@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import TEST, Named, hold_out, listed, share_of
+from san_core.data.people import TEST, Named, divided, is_junk, share_of
 from san_core.data.records import Listing, Problem
 from san_core.data.tree import Tree
 from san_core.shard import is_plain
@@ -34,21 +34,37 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     Raises:
         FileNotFoundError: there is no .csv.
         ValueError: there are several, the table has no such columns or no row that can be taken, or
-            it has splits and people are to be held out.
+            it has splits and people are to be held out, or names are ambiguous.
     """
+    tree = tree.unwrapped()
     name = tree.given or _table(tree)
     rows, columns = _rows(tree, name)
     has_splits = "split" in columns
     if has_splits and options:
         raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
     problems: list[Problem] = []
-    images = listed(list(_images(tree, name, rows, columns, problems)))
+    lines: dict[str, int] = {}
+    images = list(_images(tree, name, rows, columns, problems, lines))
+    if "camid" in columns:
+        images = _with_cameras(images, name, problems, lines)
     if not images:
         raise ValueError(
             f"{tree.place}/{name} has no row that can be taken"
             + (f"; the first is {problems[0]}" if problems else "")
         )
-    return Listing(images if has_splits else hold_out(images, share=share_of(options)), problems)
+    return divided(images, problems, share=None if has_splits else share_of(options))
+
+
+def _with_cameras(
+    images: list[Named], table: str, problems: list[Problem], lines: Mapping[str, int]
+) -> list[Named]:
+    """The images that have a camera, all others are problems; or all of them, if none has one."""
+    known = [image for image in images if image.camera]
+    if not known:
+        return [image._replace(camera=None) for image in images]
+    blank = [lines[image.name] for image in images if not image.camera]
+    problems += [Problem("wrong row", f"{table} line {line}", "no camid") for line in blank]
+    return known
 
 
 def _table(tree: Tree) -> str:
@@ -68,12 +84,19 @@ def _rows(tree: Tree, name: str) -> tuple["csv.DictReader[str]", list[str]]:
         text = tree.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is not in UTF-8: {error}") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
-    columns = list(reader.fieldnames or [])
+    # newline=None: a lone CR, as older spreadsheets write it, ends a line too.
+    reader = csv.DictReader(io.StringIO(text, newline=None), skipinitialspace=True, strict=True)
+    try:
+        columns = [column.strip() for column in reader.fieldnames or []]
+    except csv.Error as error:
+        raise ValueError(f"{place} line {reader.reader.line_num}: {error}") from error
+    reader.fieldnames = columns
     wrong = [column for column in columns if column not in COLUMNS]
     lacking = [column for column in ("path", "pid") if column not in columns]
-    if wrong or lacking:
-        what = f"no column {lacking[0]}" if lacking else f"a column {wrong[0]!r}"
+    twice = [column for column in columns if columns.count(column) > 1]
+    if wrong or lacking or twice:
+        what = f"no column {lacking[0]}" if lacking else f"a column {[*wrong, *twice][0]!r}"
+        what += " twice" if not (wrong or lacking) else ""
         raise ValueError(
             f"{place} has {what}; its first row must name the columns path and pid, and may name "
             "camid and split"
@@ -87,20 +110,21 @@ def _images(
     rows: "csv.DictReader[str]",
     columns: list[str],
     problems: list[Problem],
+    lines: dict[str, int],
 ) -> Iterator[Named]:
-    known: dict[str, int] = {}
+    """The images of the rows; `lines` learns where each of them is listed."""
     try:
         for row in rows:
             place = f"{table} line {rows.line_num}"
-            path = (row["path"] or "").removeprefix("./")
+            path = (row["path"] or "").strip().removeprefix("./")
             if wrong := _wrong(row, columns, path):
                 problems.append(Problem("wrong row", place, wrong))
-            elif path in known:
-                problems.append(Problem("wrong row", place, f"{path} is in line {known[path]} too"))
+            elif path in lines:
+                problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
             elif not tree.is_file(path):
                 problems.append(Problem("missing image", path, place))
             else:
-                known[path] = rows.line_num
+                lines[path] = rows.line_num
                 camera = row["camid"].strip() if "camid" in columns else None
                 split = row["split"].strip() if "split" in columns else ""
                 yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
@@ -113,7 +137,7 @@ def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:
     """What is wrong with a row; empty if nothing is."""
     if None in row or None in row.values():
         return f"not {len(columns)} columns"
-    if empty := [column for column in columns if not row[column].strip()]:
+    if empty := [c for c in columns if c != "camid" and not row[c].strip()]:
         return f"no {empty[0]}"
     if not is_plain(path):
         return f"path {path!r} does not lead below the folder of the table"
@@ -121,6 +145,6 @@ def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:
     if split not in SPLITS:
         return f"split {split!r} is none of {', '.join(SPLITS)}"
     pid = row["pid"].strip()
-    if pid == "-1" and split != "gallery":
-        return "pid -1 is junk, which only a gallery may hold"
+    if is_junk(pid) and ("split" not in row or split != "gallery"):
+        return f"pid {pid} is junk, which only a gallery may hold"
     return ""

@@ -186,6 +186,7 @@ def _new(boxes: _Boxes, tree: Tree, problems: list[Problem]) -> Iterator[Listed]
             f"{tree.place}: {name} is not the file of the new protocol, with filelist, labels and "
             f"train_idx, query_idx, gallery_idx: {error}"
         ) from error
+    known: dict[Place, int] = {}
     for split, chosen in rows.items():
         for row in chosen:
             place = _place(files[row])
@@ -193,7 +194,11 @@ def _new(boxes: _Boxes, tree: Tree, problems: list[Problem]) -> Iterator[Listed]
                 problems.append(Problem("unknown name", files[row], f"row {row + 1} of {name}"))
             elif not boxes.has(place):
                 problems.append(Problem("missing image", files[row], f"row {row + 1} of {name}"))
+            elif place in known:
+                detail = f"{place.name} is in row {known[place]} too"
+                problems.append(Problem("wrong row", f"{name} row {row + 1}", detail))
             else:
+                known[place] = row + 1
                 yield boxes.listed(place, pids[row], split)
 
 

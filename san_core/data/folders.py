@@ -6,13 +6,13 @@
     query/bob/entrance/0001.jpg     the same, with cameras
 
 Either every image has a camera or none. In a gallery, folders named 0 and -1 hold distractors and
-junk, as in Market-1501.
+junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import TEST, Named, hold_out, listed, share_of
+from san_core.data.people import TEST, Named, divided, is_junk, share_of
 from san_core.data.records import Listing, Problem
 from san_core.data.tree import SUFFIXES, Tree
 
@@ -29,10 +29,11 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
     Raises:
         ValueError: there is no image, or some images have a camera and some do not, or there are
-            folders of splits and people are to be held out.
+            folders of splits and people are to be held out, or names are ambiguous.
     """
+    tree = tree if _splits(tree) else tree.unwrapped()
     files, folders = tree.entries()
-    splits = [split for split in SPLITS if split in folders]
+    splits = _splits(tree)
     problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
     if splits:
         if options:
@@ -44,8 +45,12 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         raise ValueError(
             f"{tree.place} has no image in folders of people; they look like alice/0001.jpg"
         )
-    images = listed(found)
-    return Listing(images if splits else hold_out(images, share=share_of(options)), problems)
+    return divided(found, problems, share=None if splits else share_of(options))
+
+
+def _splits(tree: Tree) -> list[str]:
+    """The folders of splits."""
+    return [split for split in SPLITS if tree.is_folder(split)]
 
 
 def _people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[Named]:
@@ -56,6 +61,9 @@ def _people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[Named]:
         problems += [Problem("unknown name", start + n, "in no folder of a person") for n in files]
     for person in people:
         home = start + person
+        if is_junk(person) and split != "gallery":
+            problems.append(Problem("unknown name", home, "junk, which only a gallery may hold"))
+            continue
         shown, cameras = tree.entries(home)
         images = list(_images(tree, home, shown, problems))
         found = [Named(n, person, None, split, partial(tree.read, n)) for n in images]

@@ -30,7 +30,8 @@ PUBLISHED = {
 }
 OPTIONS = {
     "multi": "the hand-drawn boxes of gt_bbox that multi-query pools with the queries",
-    "500k": "the 500,000 distractors of distractors_500k.zip, unpacked in the release or beside it",
+    "500k": "the 500,000 distractors of distractors_500k.zip, unpacked in the release, or "
+    "beside it if the folder around both is given",
 }
 
 _LITTER = "readme.txt"

@@ -47,17 +47,18 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     lists = WITH_VAL if "val" in options else LISTS
     rows = {split: [r for n in names for r in _rows(root, n)] for split, names in lists.items()}
     problems: list[Problem] = []
+    known: dict[str, str] = {}
     learned = [
         image
         for split in lists
         if split in ("train", "val")
-        for image in _images(root, train, split, rows[split], problems, first=1)
+        for image in _images(root, train, split, rows[split], problems, known, first=1)
     ]
     first = 1 + max((image.pid or 0 for image in learned), default=0)
     tested = [
         image
         for split in ("query", "gallery")
-        for image in _images(root, test, split, rows[split], problems, first=first)
+        for image in _images(root, test, split, rows[split], problems, known, first=first)
     ]
     published = {} if "val" in options else PUBLISHED
     return Listing([*learned, *tested], problems, published, "market1501")
@@ -96,10 +97,14 @@ def _images(
     split: str,
     rows: list[tuple[str, str]],
     problems: list[Problem],
+    known: dict[str, str],
     *,
     first: int,
 ) -> Iterator[Listed]:
-    """The images of a split; `first` is the number that its person 0 has in the whole set."""
+    """The images of a split; `first` is the number that its person 0 has in the whole set.
+
+    `known` is the line of every image so far, and grows.
+    """
     for place, line in rows:
         found = _LINE.fullmatch(line.strip())
         if found is None:
@@ -111,6 +116,9 @@ def _images(
             problems.append(Problem("unknown name", name, f"{place}; no camera 1 to {CAMERAS}"))
         elif not root.is_file(name):
             problems.append(Problem("missing image", name, place))
+        elif name in known:
+            problems.append(Problem("wrong row", place, f"{name} is in {known[name]} too"))
         else:
+            known[name] = place
             pid, camid = int(found["pid"]) + first, int(labels["camera"]) - 1
             yield Listed(name, pid, camid, split, partial(root.read, name))

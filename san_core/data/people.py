@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from san_core.data.records import DISTRACTOR, JUNK, Listed
+from san_core.data.records import (
+    DISTRACTOR,
+    JUNK,
+    Listed,
+    Listing,
+    Problem,
+    ProblemsError,
+)
 
 TEST = "test=SHARE: the share of people that is held out for testing, 0.33 unless given"
 
@@ -29,13 +36,35 @@ class Named(NamedTuple):
     read: Callable[[], bytes]
 
 
+def is_junk(person: str) -> bool:
+    """Whether a name is that of junk: -1, however it is written."""
+    return bool(_WHOLE.fullmatch(person)) and int(person) == JUNK
+
+
+def divided(
+    images: Sequence[Named], problems: list[Problem], *, share: float | None = None
+) -> Listing:
+    """The listing of images and problems; with a share, that share of the people is held out.
+
+    Raises:
+        ValueError: as of `listed` and `hold_out`; the line tells the problems too.
+    """
+    try:
+        found = listed(images)
+        return Listing(found if share is None else hold_out(found, share=share), problems)
+    except ValueError as error:
+        if not problems:
+            raise
+        raise ValueError(f"{error}; and there are problems: {ProblemsError(problems)}") from error
+
+
 def listed(images: Sequence[Named]) -> list[Listed]:
     """The images with numbers for their people and cameras, in the order given.
 
     Where people are numbered anew, the field `person` keeps their names.
 
     Raises:
-        ValueError: some images tell their camera and some do not.
+        ValueError: some images tell their camera and some do not, or names are ambiguous.
     """
     nameless = [image.name for image in images if image.camera is None]
     if nameless and len(nameless) < len(images):
@@ -65,31 +94,60 @@ def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     Names 0 and -1 that only a gallery has are distractors and junk. All others keep their numbers
     if they are whole numbers from 1, no two the same; else they count from 1 in their order: whole
     numbers by value, then words.
+
+    Raises:
+        ValueError: two names are one number, or 0 is in a gallery and a person elsewhere; but where
+            there are queries of 0, it is a person in the gallery too.
     """
     splits: dict[str, set[str]] = defaultdict(set)
     for name, split in people:
         splits[name].add(split)
     numbers = {name: int(name) for name in splits if _WHOLE.fullmatch(name)}
+    zeros = set().union(*(splits[name] for name, n in numbers.items() if n == DISTRACTOR))
+    if "gallery" in zeros and (others := zeros - {"query", "gallery"}):
+        raise ValueError(
+            f"pid 0 is in {min(others)} and in gallery: it would be a person there and distractors "
+            "here; name one of them otherwise"
+        )
     nobody = {
         name: number
         for name, number in numbers.items()
-        if number in (DISTRACTOR, JUNK) and splits[name] == {"gallery"}
+        if (number == DISTRACTOR and zeros == {"gallery"})
+        or (number == JUNK and splits[name] == {"gallery"})
     }
+    numbers = _whole("people", splits.keys() - nobody.keys())
     named = sorted(splits.keys() - nobody.keys(), key=_natural)
     kept = [numbers[name] for name in named if name in numbers]
-    if len(set(kept)) == len(named) and min(kept, default=1) >= 1:
+    if len(kept) == len(named) and min(kept, default=1) >= 1:
         return nobody | dict(zip(named, kept, strict=True))
     return nobody | {name: number for number, name in enumerate(named, 1)}
 
 
 def camera_numbers(cameras: Iterable[str]) -> dict[str, int]:
-    """The number of every camera, from 0; whole numbers stay as they are, names are sorted."""
+    """The number of every camera, from 0; whole numbers stay as they are, names are sorted.
+
+    Raises:
+        ValueError: two names are one number.
+    """
     names = set(cameras)
-    numbers = {name: int(name) for name in names if _WHOLE.fullmatch(name)}
-    is_kept = len(numbers) == len(names) == len(set(numbers.values()))
-    if is_kept and min(numbers.values(), default=0) >= 0:
+    numbers = _whole("cameras", names)
+    if len(numbers) == len(names) and min(numbers.values(), default=0) >= 0:
         return numbers
     return {name: i for i, name in enumerate(sorted(names, key=_natural))}
+
+
+def _whole(what: str, names: Iterable[str]) -> dict[str, int]:
+    """The values of those names that are whole numbers.
+
+    Raises:
+        ValueError: two names have one value.
+    """
+    numbers = {name: int(name) for name in sorted(names) if _WHOLE.fullmatch(name)}
+    first: dict[int, str] = {}
+    for name, number in numbers.items():
+        if (other := first.setdefault(number, name)) != name:
+            raise ValueError(f"{what} '{other}' and '{name}' are one number; write it in one way")
+    return numbers
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

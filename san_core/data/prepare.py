@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from san_core.data.records import Listed, Listing, Problem, ProblemsError, Subset, Tally
 from san_core.imageset import preview_sheet, write
 from san_core.pixels import check_whole
-from san_core.shard import Item, sha256
+from san_core.shard import LIMIT, Item, fits, sha256
 
 LEARNED = ("train", "val")
 TESTED = ("query", "gallery", "multi")
@@ -15,35 +15,61 @@ SHOWN = 60  # pictures on a contact sheet
 CELL = (128, 64)  # rows and columns of each
 
 
+class First(NamedTuple):
+    """The first image of its bytes."""
+
+    name: str
+    split: str
+
+
 def checked(
-    images: Iterable[Listed], problems: list[Problem], *, seen: dict[str, str]
+    images: Iterable[Listed],
+    problems: list[Problem],
+    *,
+    seen: dict[str, First],
+    prefix: str = "",
+    twins: list[Problem] | None = None,
 ) -> Iterator[Item]:
     """The images that are whole and not there twice; all others are added to the problems.
 
     Every image is decoded, so that no damaged one goes further. Of images with equal bytes the
-    first is taken.
+    first is taken; with `twins`, all that are in the split of the first.
 
     Args:
         images: to be read, one by one.
         problems: grows while images are taken.
-        seen: names of former images by the sha256 of their bytes; grows too.
+        seen: former images by the sha256 of their bytes; grows too.
+        prefix: goes before every name, such as "csv/".
+        twins: grows by the images that are there twice and taken.
     """
     for image in images:
-        if not _is_utf8(image.name):
-            problems.append(Problem("unknown name", image.name, "not in UTF-8"))
+        name = prefix + image.name
+        if wrong := _wrong(name):
+            problems.append(Problem("unknown name", name, wrong))
             continue
         try:
             data = image.read()
-            check_whole(data, name=image.name)
+            check_whole(data, name=name)
         except (ValueError, OSError) as error:
-            detail = str(error).removeprefix(f"{image.name}: ")
-            problems.append(Problem("damaged image", image.name, detail))
+            problems.append(Problem("damaged image", name, str(error).removeprefix(f"{name}: ")))
             continue
-        first = seen.setdefault(sha256(data), image.name)
-        if first != image.name:
-            problems.append(Problem("duplicate image", image.name, f"the same as {first}"))
-            continue
-        yield Item(image.name, data, image.pid, image.camid, image.split, image.fields)
+        digest = sha256(data)
+        if first := seen.get(digest):
+            twin = Problem("duplicate image", name, f"the same as {first.name}")
+            is_taken = twins is not None and first.split == image.split
+            (twins if twins is not None and is_taken else problems).append(twin)
+            if not is_taken:
+                continue
+        else:
+            seen[digest] = First(name, image.split)
+        yield Item(name, data, image.pid, image.camid, image.split, image.fields)
+
+
+def _wrong(name: str) -> str:
+    """Why an image of that name cannot be packed; empty if it can."""
+    if not _is_utf8(name):
+        return "not in UTF-8"
+    return "" if fits(name) else f"{len(name.encode())} bytes long; {LIMIT}"
 
 
 def _is_utf8(name: str) -> bool:
@@ -72,21 +98,22 @@ def only(
     return Listing(images, listing.problems, published, listing.protocol)
 
 
-def moved(items: Iterable[Item], *, prefix: str, by: int = 0) -> Iterator[Item]:
-    """Items beside those of another set: names in a folder, and people numbered from `by` + 1.
+def moved(items: Iterable[Item], *, by: int) -> Iterator[Item]:
+    """Items beside those of another set, with people numbered from `by` + 1.
 
     Distractors and junk stay what they are.
     """
     for item in items:
         pid = item.pid + by if item.pid is not None and item.pid > 0 else item.pid
-        yield item._replace(name=f"{prefix}/{item.name}", pid=pid)
+        yield item._replace(pid=pid)
 
 
 class Written(NamedTuple):
-    """What went into a set: the counts of its splits, and the protocol it is scored by."""
+    """What went into a set: counts of its splits, protocol of its scores, doubts about them."""
 
     counts: dict[str, Subset]
     protocol: str
+    doubts: list[str]
 
 
 def write_set(
@@ -141,7 +168,7 @@ def write_set(
     for split, sample in sheets.items():
         sheet = preview_sheet(sample.pictures(), cell=CELL)
         (folder / "preview" / f"{split}.png").write_bytes(sheet)
-    return Written(tally.subsets(), content["provenance"]["protocol"])
+    return Written(tally.subsets(), content["provenance"]["protocol"], tally.doubts())
 
 
 def _protocol(counts: Mapping[str, Subset]) -> str:

@@ -150,6 +150,27 @@ class Tally:
             if (n := self._splits.get(split))
         }
 
+    def doubts(self) -> list[str]:
+        """What makes scores wrong or impossible, a line each; none if nothing does."""
+        learned, asked, held = (
+            set().union(*(n.people for split, n in self._splits.items() if split in splits))
+            for splits in (("train", "val"), ("query",), ("gallery",))
+        )
+        lines = []
+        if known := learned & (asked | held):
+            lines.append(
+                f"{len(known):,} of {len(asked | held):,} people in query and gallery are in train "
+                f"or val too, such as {min(known)}: scores will be too good"
+            )
+        if "query" in self._splits and "gallery" not in self._splits:
+            lines.append("there are queries and no gallery: they cannot be scored")
+        elif lost := asked - held:
+            lines.append(
+                f"{len(lost):,} of {len(asked):,} people in query are not in gallery, such as "
+                f"{min(lost)}: their queries cannot be scored"
+            )
+        return lines
+
 
 @dataclass
 class _Counts:

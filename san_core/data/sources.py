@@ -12,14 +12,20 @@ from san_core.data.records import Listing
 from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
+IMAGES = "images"
+UNTRAINED = {
+    IMAGES: "it tells no people; generate_textures makes textures of it",
+    "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
+}
 
 
 class Source(NamedTuple):
-    """How a data set is read, what it is, and what its options mean."""
+    """How a data set is read, what it is, what its options mean, and whether others have it too."""
 
     listing: Callable[[Tree, Mapping[str, str]], Listing]
     text: str
     options: Mapping[str, str]
+    is_published: bool = True
 
 
 SOURCES = {
@@ -36,12 +42,23 @@ SOURCES = {
         partial.listing, "Partial-REID or Partial-iLIDS; only to be tested on", partial.OPTIONS
     ),
     "csv": Source(
-        csv_table.listing, "a table of yours: path, pid, optional camid, split", csv_table.OPTIONS
+        csv_table.listing,
+        "a table of yours: path, pid, optional camid, split",
+        csv_table.OPTIONS,
+        is_published=False,
     ),
     "folders": Source(
-        folders.listing, "a folder for every identity, optional splits, cameras", folders.OPTIONS
+        folders.listing,
+        "a folder for every identity, optional splits, cameras",
+        folders.OPTIONS,
+        is_published=False,
     ),
-    "images": Source(images.listing, "photographs without identities, to make textures of", {}),
+    IMAGES: Source(
+        images.listing,
+        "photographs without identities, to make textures of",
+        {},
+        is_published=False,
+    ),
 }
 
 
@@ -79,6 +96,35 @@ def parsed(dataset: str) -> Named:
             raise ValueError(f"option {name!r} of data set {key} is named twice")
         options[name] = value
     return Named(key, options)
+
+
+def paired(dataset: str, target: str, target_source: str) -> tuple[Named, Named]:
+    """The data set to learn and the one to test on; without a target, they are the same.
+
+    Raises:
+        ValueError: a name is wrong, the target cannot be tested on, or only its place is told.
+    """
+    learned = parsed(dataset)
+    if not target:
+        if target_source:
+            raise ValueError(f"target_source is {target_source}, but no target says what it is")
+        return learned, learned
+    tested = parsed(target)
+    if learned.key == tested.key == SYNTHETIC:
+        raise ValueError("dataset and target are both synthetic; leave the target out")
+    if tested.key == IMAGES:
+        raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
+    return learned, tested
+
+
+def check_trainable(learned: Named) -> None:
+    """A data set to learn must have people to train on.
+
+    Raises:
+        ValueError: it has none, whatever is in it.
+    """
+    if learned.key in UNTRAINED:
+        raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINED[learned.key]}")
 
 
 def _suggestion(word: str, among: list[str]) -> str:

@@ -4,13 +4,14 @@ import bz2
 import gzip
 import lzma
 import os
+import posixpath
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -154,10 +155,8 @@ class Zip:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        try:
+        with _unpacking(f"{self._place}: {name}"):
             return self._zip.read(self._infos[name])
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
-            raise ValueError(f"{self._place}: {name} cannot be unpacked: {error}") from error
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -173,12 +172,15 @@ class Zip:
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
-        with self._zip.open(self._infos[name]) as file:
+        with (
+            _unpacking(f"{self._place}: {name}"),
+            self._zip.open(self._infos[name]) as file,
+        ):
             shutil.copyfileobj(file, target, _CHUNK)
 
 
 class Tar:
-    """A .tar, whose files are found by one pass over its headers.
+    """A .tar, whose files are found by one pass over its headers; links are what they lead to.
 
     A compressed one is unpacked into one temporary file first, since its files cannot be
     reached otherwise.
@@ -188,24 +190,66 @@ class Tar:
         self._file = _plain_tar(path, kept)
         index = _Index(str(path))
         self._ranges: dict[str, tuple[int, int]] = {}
+        links: dict[str, str] = {}
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
                 for member in tar:
-                    self._take(member, index)
+                    self._take(member, index, links, place=str(path))
         except tarfile.TarError as error:
             raise ValueError(f"{path} is not a whole .tar: {error}") from error
+        self._follow(links, index, place=str(path))
         self._index = index
         self._place = str(path)
 
-    def _take(self, member: tarfile.TarInfo, index: _Index) -> None:
+    def _take(
+        self, member: tarfile.TarInfo, index: _Index, links: dict[str, str], *, place: str
+    ) -> None:
+        """Take what a header tells of; `links` learns where links lead to, from the root."""
         if member.isdir():
             index.add(member.name, is_folder=True)
-        elif member.isreg():
+        elif member.isreg() and not member.issparse():
             name = index.add(member.name, is_folder=False)
             self._ranges[name] = member.offset_data, member.size
-        elif member.islnk() and member.linkname.removeprefix("./") in self._ranges:
-            name = index.add(member.name, is_folder=False)
-            self._ranges[name] = self._ranges[member.linkname.removeprefix("./")]
+        elif member.issym():  # leads from its own folder, and a hard link from the root
+            start = posixpath.dirname(member.name)
+            links[_plain(member.name)] = _plain(posixpath.join(start, member.linkname))
+        elif member.islnk():
+            links[_plain(member.name)] = _plain(member.linkname)
+        else:
+            what = "a sparse file" if member.issparse() else "neither file, folder nor link"
+            raise ValueError(f"{place} holds {member.name}, which is {what}; pack it without")
+
+    def _follow(self, links: dict[str, str], index: _Index, *, place: str) -> None:
+        """Take links as the files they lead to, or as folders with the files there.
+
+        Raises:
+            ValueError: one leads to nothing in the archive, or to a folder that it is in.
+        """
+        left = dict(links)
+        while found := [name for name, there in left.items() if self._leads(there, left, index)]:
+            for name in found:
+                there = left.pop(name)
+                if there in self._ranges:
+                    self._ranges[index.add(name, is_folder=False)] = self._ranges[there]
+                    continue
+                index.add(name, is_folder=True)
+                inner = [file for file in self._ranges if file.startswith(f"{there}/")]
+                for file in inner:
+                    same = index.add(name + file.removeprefix(there), is_folder=False)
+                    self._ranges[same] = self._ranges[file]
+        if left:
+            name, there = next(iter(left.items()))
+            raise ValueError(
+                f"{place} has links that lead to nothing in it ({len(left):,}, such as {name} to "
+                f"{links[name]}); pack what they lead to: tar --dereference --hard-dereference"
+            )
+
+    def _leads(self, there: str, left: dict[str, str], index: _Index) -> bool:
+        """Whether a link can be followed: to a file, or a folder that no link is left in."""
+        if there in self._ranges:
+            return True
+        is_folder = there not in ("", ".") and index.entries(there) is not None
+        return is_folder and not any(name.startswith(f"{there}/") for name in left)
 
     def entries(self, folder: str) -> Entries | None:
         """What lies in a folder; None if there is no such folder."""
@@ -235,7 +279,38 @@ class Tar:
         """Write the bytes of a file into another."""
         start, size = self._ranges[name]
         for offset in range(start, start + size, _CHUNK):
-            target.write(os.pread(self._file.fileno(), min(_CHUNK, start + size - offset), offset))
+            length = min(_CHUNK, start + size - offset)
+            data = os.pread(self._file.fileno(), length, offset)
+            if len(data) < length:
+                raise ValueError(f"{self._place} ends within {name}: it is not whole")
+            target.write(data)
+
+
+def _plain(name: str) -> str:
+    """A name in an archive in its plain form; it may lead out of the archive."""
+    return posixpath.normpath(name)
+
+
+@contextmanager
+def _unpacking(what: str) -> Iterator[None]:
+    """Errors of damaged data in the block are told as such, and those of this machine as they are.
+
+    Raises:
+        ValueError: the data is damaged, or packed in a way that is not known.
+    """
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        OSError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of this machine, such as a full disk, and not of the archive
+        raise ValueError(f"{what} cannot be unpacked: {error}") from error
 
 
 _UNPACKERS: dict[str, Callable[[Path], Any]] = {
@@ -252,12 +327,7 @@ def _plain_tar(path: Path, kept: ExitStack) -> BinaryIO:
     if kind not in _UNPACKERS:
         return kept.enter_context(path.open("rb"))
     plain = kept.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    try:
-        with _UNPACKERS[kind](path) as packed:
-            shutil.copyfileobj(packed, plain, _CHUNK)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of this machine, such as a full disk, and not of the archive
-        raise ValueError(f"{path} cannot be unpacked: {error}") from error
+    with _unpacking(str(path)), _UNPACKERS[kind](path) as packed:
+        shutil.copyfileobj(packed, plain, _CHUNK)
     plain.seek(0)
     return plain

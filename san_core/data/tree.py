@@ -58,6 +58,13 @@ class Tree:
         place = f"{self.place}/{folder}"
         return Tree(self._store, place, folder=self._inside(folder), kept=self._kept)
 
+    def unwrapped(self) -> "Tree":
+        """The only thing that an archive holds, if that is a folder; else this tree."""
+        files, folders = self.entries()
+        if isinstance(self._store, Folder) or files or len(folders) != 1:
+            return self
+        return self.at(folders[0])
+
     def entries(self, folder: str = "") -> Entries:
         """What lies in a folder; nothing where there is no such folder."""
         found = self._store.entries(self._inside(folder)) or Entries([], [])

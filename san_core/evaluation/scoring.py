@@ -71,16 +71,17 @@ class Scored(NamedTuple):
     ranking: Ranking
 
 
-def protocols(text: str, query: Labels) -> list[str]:
+def protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
     """The protocols that a text names, separated by blanks or commas, in their order.
 
-    "auto" is `market1501` where cameras are known, `camera-free` elsewhere.
+    "auto" is `own`, the protocol of the data set; where it has none, `market1501` if cameras are
+    known, and `camera-free` if not.
 
     Raises:
         ValueError: there is none, an unknown one, or one twice.
     """
     words = text.replace(",", " ").split()
-    names = [usual(query).name if word == AUTO else word for word in words]
+    names = [(own or usual(query).name) if word == AUTO else word for word in words]
     for name in names:
         named(name, query)
     if not names:

@@ -43,6 +43,9 @@ def test_objects_count_by_what_the_bucket_says(s3):
         storage.put_bytes(name, name.encode())
     assert names(f"{s3}/raw/all.zip") == ["all.zip"]
     assert names(f"{s3}/raw/set.v1") == ["a.jpg"]
+    for name in ("own/table.csv", "own/a/1.jpg"):
+        storage.put_bytes(name, name.encode())
+    assert names(f"{s3}/raw/own/table.csv") == ["a/1.jpg", "table.csv"]
     before = versions(f"{s3}/raw/all.zip")
     storage.put_bytes("all.zip", b"other")
     assert versions(f"{s3}/raw/all.zip") != before

@@ -16,7 +16,7 @@ a/2.jpg,alice,hall,train
 b/5.jpg,-1,hall,gallery
 b/6.jpg,0,hall,gallery
 """
-FILES = ("a/1.jpg", "a/2.jpg", "b, c/3.jpg", "b/4.jpg", "b/5.jpg", "b/6.jpg")
+FILES = ("a/1.jpg", "a/2.jpg", "b, c/3.jpg", "b/4.jpg", "b/5.jpg", "b/6.jpg", "b/7.jpg")
 
 
 @pytest.fixture
@@ -58,6 +58,39 @@ def test_people_and_cameras_may_have_names(folder):
 def test_tables_of_spreadsheets_are_read(folder):
     text = "\ufeff" + TABLE.replace("\n", "\r\n")
     assert known(read(folder, text).images) == EXPECTED
+
+
+@pytest.mark.parametrize("change", [("\n", "\r"), (",", " , "), ("camid", " camid ")])
+def test_line_ends_and_blanks_are_those_of_any_program(folder, change):
+    (folder / "a/3.jpg").write_bytes(b"")
+    plain = TABLE.replace('"b, c/3.jpg"', "a/3.jpg")
+    expected = known(read(folder, plain).images)
+    assert len(expected) == 6
+    assert known(read(folder, plain.replace(*change)).images) == expected
+
+
+def test_an_empty_column_of_cameras_is_none(folder):
+    found = read(folder, "path,pid,camid,split\na/1.jpg,5,,train\na/2.jpg,6, ,train\n")
+    assert known(found.images) == [
+        ("train", "a/1.jpg", 5, None, {}),
+        ("train", "a/2.jpg", 6, None, {}),
+    ]
+    assert found.problems == []
+
+
+def test_junk_of_a_table_without_splits_is_a_problem(folder):
+    rows = "a/1.jpg,1\na/2.jpg,1\nb/4.jpg,2\nb/5.jpg,-1\n"
+    assert read(folder, f"path,pid\n{rows}").problems == [
+        ("wrong row", "people.csv line 5", "pid -1 is junk, which only a gallery may hold")
+    ]
+
+
+def test_an_archive_may_hold_all_in_one_folder(folder, tmp_path_factory):
+    read(folder, TABLE)
+    place = str(tmp_path_factory.mktemp("packed") / "all")
+    packed = shutil.make_archive(place, "zip", folder.parent, folder.name)
+    with open_tree(Path(packed)) as tree:
+        assert known(listing(tree, {}).images) == EXPECTED
 
 
 def test_the_table_itself_or_an_archive_of_all_may_be_given(folder, tmp_path_factory):
@@ -108,7 +141,7 @@ def test_without_a_split_column_people_are_held_out(folder):
         ("a/9.jpg,alice,door,train", ("missing image", "a/9.jpg", "people.csv line 8")),
         ("a/1.jpg,bob,door,train", ("wrong row", "people.csv line 8", "a/1.jpg is in line 2 too")),
         ("a/1.jpg,,door,train", ("wrong row", "people.csv line 8", "no pid")),
-        ("a/1.jpg,x,,train", ("wrong row", "people.csv line 8", "no camid")),
+        ("b/7.jpg,x,,train", ("wrong row", "people.csv line 8", "no camid")),
         ("a/1.jpg,x,door", ("wrong row", "people.csv line 8", "not 4 columns")),
         ("a/1.jpg,x,door,train,y", ("wrong row", "people.csv line 8", "not 4 columns")),
         (
@@ -131,6 +164,10 @@ def test_without_a_split_column_people_are_held_out(folder):
             "a/1.jpg,-1,door,train",
             ("wrong row", "people.csv line 8", "pid -1 is junk, which only a gallery may hold"),
         ),
+        (
+            "a/1.jpg,-01,door,query",
+            ("wrong row", "people.csv line 8", "pid -01 is junk, which only a gallery may hold"),
+        ),
     ],
 )
 def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, problem):
@@ -146,6 +183,13 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ("path,person\n", "has no column pid"),
         ("path,pid,camera\n", "has a column 'camera'; its first row must name the columns path"),
         ("path,pid\n", "has no row that can be taken$"),
+        ("path,pid,pid\n", "has a column 'pid' twice"),
+        ('"path,pid\na/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
+        ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "people '05' and '5' are one"),
+        (
+            "path,pid\na/1.jpg,5\nx.jpg,5\n",
+            r"nobody of 1 people .* problems: 1 missing image: x.jpg \(people.csv line 3\)",
+        ),
         (
             "path,pid\nx.jpg,1\n",
             r"no row that can be taken; the first is x.jpg \(people.csv line 2",

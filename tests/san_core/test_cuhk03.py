@@ -81,6 +81,20 @@ def test_the_file_in_the_test_begins_as_matlab_writes_it(whole):
         scipy.io.loadmat(whole / "cuhk03_release" / "cuhk-03.mat")
 
 
+def test_an_image_that_is_listed_twice_is_a_problem_by_its_row(release):
+    write_protocol(release, "labeled", [*PROTOCOL, ("1_002_1_01.png", 2, "gallery")])
+    with open_tree(release) as tree:
+        found = listing(tree, {})
+        assert known(found.images) == new("labeled")
+    assert found.problems == [
+        (
+            "wrong row",
+            "cuhk03_new_protocol_config_labeled.mat row 9",
+            "1_002_1_01.png is in row 3 too",
+        )
+    ]
+
+
 def test_a_classic_split_asks_by_the_first_view_and_searches_the_second(whole):
     with open_tree(whole) as tree:
         found = listing(tree, {"classic": "2"})

@@ -1,5 +1,8 @@
 """A folder for every identity."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from san_core.data.folders import listing
@@ -108,6 +111,46 @@ def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
         ("unknown name", "train/a/notes.txt", "images end in .jpg, .jpeg, .png"),
         ("empty identity", "train/b", "no image in it"),
     ]
+
+
+def test_junk_outside_of_a_gallery_is_nobody(tmp_path):
+    files = ["train/-1/1.jpg", "train/a/2.jpg", "query/-01/3.jpg", "gallery/-01/4.jpg"]
+    found = read(tmp_path, files)
+    assert known(found.images) == [
+        ("train", "train/a/2.jpg", 1, None),
+        ("gallery", "gallery/-01/4.jpg", -1, None),
+    ]
+    assert found.problems == [
+        ("unknown name", "train/-1", "junk, which only a gallery may hold"),
+        ("unknown name", "query/-01", "junk, which only a gallery may hold"),
+    ]
+
+
+def test_nobody_to_be_held_out_hides_no_problem(tmp_path):
+    with pytest.raises(ValueError, match=r"nobody of 1 people .* problems: 1 unknown name: -1 \("):
+        read(tmp_path, ["a/1.jpg", "-1/2.jpg"])
+
+
+@pytest.mark.parametrize("start", ["train/", ""])
+def test_an_archive_may_hold_all_in_one_folder(tmp_path, start):
+    files = [f"set/{start}{person}/{shot}.jpg" for person in "ab" for shot in (1, 2)]
+    for name in files:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(b"")
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "root"))
+    with open_tree(packed) as tree:
+        found = listing(tree, {} if start else {"test": "0"}).images
+    assert known(found) == [
+        ("train", name.removeprefix("set/"), pid, None)
+        for name, pid in zip(files, (1, 1, 2, 2), strict=True)
+    ]
+
+
+def test_an_archive_of_one_split_is_no_wrapping(tmp_path):
+    read(tmp_path / "root", ["train/a/1.jpg"])
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "tar", tmp_path / "root"))
+    with open_tree(packed) as tree:
+        assert known(listing(tree, {}).images) == [("train", "train/a/1.jpg", 1, None)]
 
 
 def test_folders_deeper_than_cameras_are_problems(tmp_path):

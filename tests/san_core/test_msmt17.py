@@ -84,6 +84,21 @@ def test_lines_that_cannot_be_followed_are_problems_by_name(release):
     ]
 
 
+def test_an_image_that_is_listed_twice_is_a_problem_by_its_line(release):
+    root, train, test = release
+    for name, line in (("val", LISTS["train"][0]), ("gallery", LISTS["query"][0])):
+        with (root / f"list_{name}.txt").open("a") as file:
+            file.write(f"{line}\n")
+    with open_tree(root) as tree:
+        found = listing(tree, {})
+    assert known(found.images) == expected(train, test)
+    twice = [(f"{train}/{LISTS['train'][0][:-2]}", 1), (f"{test}/{LISTS['query'][0][:-2]}", 1)]
+    assert found.problems == [
+        ("wrong row", "list_val.txt line 2", f"{twice[0][0]} is in list_train.txt line 1 too"),
+        ("wrong row", "list_gallery.txt line 3", f"{twice[1][0]} is in list_query.txt line 1 too"),
+    ]
+
+
 def test_a_missing_or_empty_list_is_named(release):
     root, _, _ = release
     (root / "list_val.txt").write_text("\n")

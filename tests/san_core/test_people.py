@@ -3,13 +3,14 @@
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from san_core.data.people import (
     Named,
     camera_numbers,
     hold_out,
+    is_junk,
     listed,
     person_numbers,
 )
@@ -19,12 +20,22 @@ SPLITS = st.sampled_from(["train", "query", "gallery"])
 NAMES = st.one_of(st.text(min_size=1, max_size=4), st.integers(-1, 30).map(str))
 
 
+def assume_clear(people):
+    """No two names are one number, and 0 is not a person here and distractors there."""
+    names = {name for name, _ in people}
+    numbers = [int(name) for name in names if name.removeprefix("-").isdecimal()]
+    assume(len(set(numbers)) == len(numbers))
+    where = {split for name, split in people if name.isdecimal() and int(name) == 0}
+    assume(not {"train", "gallery"} <= where)
+
+
 def nothing() -> bytes:
     return b""
 
 
 @given(st.lists(st.tuples(NAMES, SPLITS), min_size=1))
 def test_two_people_are_two_numbers_from_1(people):
+    assume_clear(people)
     numbers = person_numbers(people)
     where = defaultdict(set)
     for name, split in people:
@@ -39,6 +50,7 @@ def test_two_people_are_two_numbers_from_1(people):
 
 @given(st.lists(st.tuples(NAMES, SPLITS), min_size=1), st.randoms())
 def test_numbers_do_not_depend_on_the_order_of_images(people, random):
+    assume_clear(people)
     shuffled = random.sample(people, len(people))
     assert person_numbers(shuffled) == person_numbers(people)
 
@@ -50,15 +62,47 @@ def test_numbers_from_1_are_kept(pids):
 
 @given(st.sets(NAMES, min_size=1))
 def test_two_cameras_are_two_numbers_from_0(cameras):
+    assume_clear([(name, "") for name in cameras])
     numbers = camera_numbers(cameras)
     assert numbers.keys() == cameras
     assert len(set(numbers.values())) == len(cameras)
     assert min(numbers.values()) >= 0
 
 
-def test_names_that_are_one_number_are_two_people():
-    assert person_numbers([("7", "train"), ("007", "train")]) == {"007": 1, "7": 2}
-    assert camera_numbers(["1", "01"]) == {"01": 0, "1": 1}
+def test_names_that_are_one_number_are_refused():
+    with pytest.raises(ValueError, match="people '007' and '7' are one number; write it in one"):
+        person_numbers([("7", "train"), ("007", "train")])
+    with pytest.raises(ValueError, match="cameras '01' and '1' are one number"):
+        camera_numbers(["1", "01"])
+
+
+@pytest.mark.parametrize("split", ["train", "val", "multi"])
+def test_0_that_is_a_person_and_a_distractor_is_refused(split):
+    people = [("1", "train"), ("0", split), ("2", "query"), ("0", "gallery")]
+    with pytest.raises(ValueError, match=f"pid 0 is in {split} and in gallery: it would be"):
+        person_numbers(people)
+
+
+def test_nobody_may_be_written_in_several_ways():
+    names = ("-1", "-01", "0", "0000")
+    people = [("5", "train"), *((name, "gallery") for name in names)]
+    assert person_numbers(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}
+    with pytest.raises(ValueError, match="people '0' and '0000' are one number"):
+        person_numbers([("0", "query"), ("0000", "gallery")])
+    with pytest.raises(ValueError, match="pid 0 is in train and in gallery"):
+        person_numbers([("0", "train"), ("0000", "gallery")])
+
+
+def test_0_that_is_asked_for_is_a_person_in_the_gallery_too():
+    people = [("1", "train"), ("0", "query"), ("0", "gallery")]
+    assert person_numbers(people) == {"0": 1, "1": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("-1", True), ("-01", True), ("1", False), ("-1a", False)]
+)
+def test_junk_is_known_by_its_number(name, expected):
+    assert is_junk(name) is expected
 
 
 def test_cameras_that_are_numbers_keep_them_and_names_are_sorted_by_value():

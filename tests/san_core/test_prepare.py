@@ -91,6 +91,71 @@ def test_of_equal_images_the_first_is_taken_also_between_sets(jpeg):
     assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
 
 
+def test_images_of_one_name_in_two_sets_are_compared_too(jpeg):
+    seen, problems = {}, []
+    first = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="one/")
+    second = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="two/")
+    assert [item.name for item in [*first, *second]] == ["one/a.jpg"]
+    assert problems == [("duplicate image", "two/a.jpg", "the same as one/a.jpg")]
+
+
+def test_images_that_a_published_split_has_twice_are_kept(jpeg):
+    problems, twins = [], []
+    images = [
+        listed("a.jpg", jpeg(1)),
+        listed("b.jpg", jpeg(1), 2),
+        listed("c.jpg", jpeg(1), split="query"),
+    ]
+    items = list(checked(images, problems, seen={}, twins=twins))
+    assert [item.name for item in items] == ["a.jpg", "b.jpg"]
+    assert twins == [("duplicate image", "b.jpg", "the same as a.jpg")]
+    assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
+
+
+def test_a_name_that_a_tar_cannot_hold_is_a_problem(tmp_path, jpeg):
+    fine = [f"{'d' * 155}/{'n' * 96}.jpg", f"{'n' * 96}.jpg", f"{'人' * 32}.jpg"]
+    long = [f"{'d' * 156}/n.jpg", f"{'n' * 97}.jpg", f"{'人' * 33}.jpg"]
+    problems = []
+    images = [listed(name, jpeg(i)) for i, name in enumerate([*fine, *long])]
+    items = checked(images, problems, seen={})
+    write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    with ImageSet.open(tmp_path / "set") as kept:
+        assert [record.name for record in kept.records] == fine
+    limit = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
+    assert problems == [
+        ("unknown name", name, f"{size} bytes long; {limit}")
+        for name, size in zip(long, (162, 101, 103), strict=True)
+    ]
+
+
+def doubts(tmp_path, jpeg, *people):
+    items = [
+        Item(f"{i}.jpg", jpeg(i), pid, 0, split)
+        for i, (split, pid) in enumerate((split, pid) for split, pids in people for pid in pids)
+    ]
+    return write_set(tmp_path, items, [], provenance={}).doubts
+
+
+def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
+    people = [("train", (1, 2)), ("val", (3,)), ("query", (2, 4)), ("gallery", (2, 4, 3, 0, -1))]
+    assert doubts(tmp_path, jpeg, *people) == [
+        "2 of 3 people in query and gallery are in train or val too, such as 2: scores will be "
+        "too good"
+    ]
+
+
+def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
+    people = [("train", (1,)), ("query", (2, 3, 4)), ("gallery", (3, 5))]
+    assert doubts(tmp_path / "some", jpeg, *people) == [
+        "2 of 3 people in query are not in gallery, such as 2: their queries cannot be scored"
+    ]
+    assert doubts(tmp_path / "all", jpeg, *people[:2]) == [
+        "there are queries and no gallery: they cannot be scored"
+    ]
+    people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 5))]
+    assert doubts(tmp_path / "none", jpeg, *people) == []
+
+
 def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
     images = [listed("a", b""), listed("b", b"", split="query"), listed("c", b"", split="val")]
     published = {"train": Published(1, 1), "query": Published(1, 1)}
@@ -105,13 +170,13 @@ def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
 
 def test_moved_people_keep_apart_and_nobody_stays_nobody():
     items = [Item("a.jpg", b"", pid, None, "gallery") for pid in (1, 7, 0, -1)]
-    found = list(moved([*items, Item("b.jpg", b"", None, None, "images")], prefix="x", by=10))
+    found = list(moved([*items, Item("b.jpg", b"", None, None, "images")], by=10))
     assert [(item.name, item.pid) for item in found] == [
-        ("x/a.jpg", 11),
-        ("x/a.jpg", 17),
-        ("x/a.jpg", 0),
-        ("x/a.jpg", -1),
-        ("x/b.jpg", None),
+        ("a.jpg", 11),
+        ("a.jpg", 17),
+        ("a.jpg", 0),
+        ("a.jpg", -1),
+        ("b.jpg", None),
     ]
 
 

@@ -140,6 +140,14 @@ def test_protocols_are_named_in_their_order(text, labels, names):
     assert scoring.protocols(text, labels) == names
 
 
+def test_auto_is_the_protocol_of_the_data_set():
+    own = "single-gallery-shot"
+    assert scoring.protocols("auto,camera-free", KNOWN, own=own) == [own, "camera-free"]
+    assert scoring.protocols("market1501", KNOWN, own=own) == ["market1501"]
+    with pytest.raises(ValueError, match="no protocol 'lost'"):
+        scoring.protocols("auto", KNOWN, own="lost")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

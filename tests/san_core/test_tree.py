@@ -105,6 +105,57 @@ def test_hard_links_of_a_tar_are_the_files_they_name(tmp_path):
         assert tree.read("x/b.jpg") == b"abc"
 
 
+def linked(path, *links):
+    """A .tar of x/a.jpg and links, each a name, where it leads, and its type."""
+    with tarfile.open(path, "w") as tar:
+        for name, there, kind in links[: len(links) // 2]:
+            add_link(tar, name, there, kind)
+        info = tarfile.TarInfo("x/a.jpg")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"abc"))
+        for name, there, kind in links[len(links) // 2 :]:
+            add_link(tar, name, there, kind)
+    return path
+
+
+def add_link(tar, name, there, kind):
+    link = tarfile.TarInfo(name)
+    link.type, link.linkname = kind, there
+    tar.addfile(link)
+
+
+SYMBOLIC, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+def test_links_of_a_tar_are_followed_wherever_they_stand(tmp_path):
+    links = [
+        ("y/b.jpg", "../x/a.jpg", SYMBOLIC),
+        ("./first.jpg", "./y/b.jpg", SYMBOLIC),
+        ("y/c.jpg", "first.jpg", HARD),
+        ("z", "y", SYMBOLIC),
+        ("x/d.jpg", "a.jpg", SYMBOLIC),
+    ]
+    with open_tree(linked(tmp_path / "a.tar", *links)) as tree:
+        names = ["first.jpg", "x/a.jpg", "x/d.jpg", "y/b.jpg", "y/c.jpg", "z/b.jpg", "z/c.jpg"]
+        assert list(tree.walk()) == names
+        assert {tree.read(name) for name in names} == {b"abc"}
+
+
+@pytest.mark.parametrize(
+    "there", ["nowhere.jpg", "/etc/passwd", "../../out.jpg", "b.jpg", ".", "..", "../x"]
+)
+def test_links_that_lead_to_nothing_in_a_tar_are_refused(tmp_path, there):
+    path = linked(tmp_path / "a.tar", ("x/b.jpg", there, SYMBOLIC))
+    with pytest.raises(ValueError, match=r"lead to nothing in it \(1, such as x/b\.jpg to "):
+        open_tree(path)
+
+
+def test_what_is_no_file_in_a_tar_is_refused(tmp_path):
+    path = linked(tmp_path / "a.tar", ("x/pipe.jpg", "", tarfile.FIFOTYPE))
+    with pytest.raises(ValueError, match=r"holds x/pipe\.jpg, which is neither file, folder nor"):
+        open_tree(path)
+
+
 @pytest.mark.parametrize("name", ["../out.jpg", "/etc/passwd", "a/../../b.jpg"])
 def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
@@ -144,8 +195,23 @@ def test_a_file_damaged_within_an_archive_is_refused_by_name(tmp_path):
         packed.writestr("x.jpg", b"abcdefgh")
     data = (tmp_path / "a.zip").read_bytes().replace(b"abcdefgh", b"abcdXfgh")
     (tmp_path / "a.zip").write_bytes(data)
-    with open_tree(tmp_path / "a.zip") as tree, pytest.raises(ValueError, match=r"x\.jpg cannot"):
-        tree.read("x.jpg")
+    with open_tree(tmp_path / "a.zip") as tree:
+        for get in (tree.read, tree.path):
+            with pytest.raises(ValueError, match=r"x\.jpg cannot"):
+                get("x.jpg")
+
+
+def test_damaged_lzma_in_an_archive_is_refused_by_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("x.jpg", bytes(range(256)))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    for place in range(40, 60):  # behind the header of the file
+        data[place] ^= 0x5A
+    (tmp_path / "a.zip").write_bytes(data)
+    with open_tree(tmp_path / "a.zip") as tree:
+        for get in (tree.read, tree.path):
+            with pytest.raises(ValueError, match=r"x\.jpg cannot be unpacked"):
+                get("x.jpg")
 
 
 def test_a_tar_that_was_cut_is_refused_where_it_ends(tmp_path):
@@ -155,8 +221,9 @@ def test_a_tar_that_was_cut_is_refused_where_it_ends(tmp_path):
         tar.addfile(info, io.BytesIO(bytes(3000)))
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(whole[:1024])
-    with pytest.raises(ValueError, match=r"a\.tar"), open_tree(tmp_path / "a.tar") as tree:
-        tree.read("x.jpg")
+    for how in ("read", "path"):
+        with pytest.raises(ValueError, match=r"a\.tar"), open_tree(tmp_path / "a.tar") as tree:
+            getattr(tree, how)("x.jpg")
 
 
 def test_nothing_at_a_place_is_told(tmp_path):

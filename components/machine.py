@@ -21,6 +21,11 @@ def cores(cpu_max: Path = CPU_MAX) -> int:
     return most if quota == "max" else max(1, min(most, int(quota) // int(period)))
 
 
+def local_rank() -> int:
+    """Which of torchrun's processes on this machine this is; 0 where there is one alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def device() -> "torch.device":
     """Where networks run: the GPU if there is one, else the processor.
 
@@ -33,7 +38,7 @@ def device() -> "torch.device":
 
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number, there_are = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    number, there_are = local_rank(), torch.cuda.device_count()
     if number >= there_are:
         raise ValueError(f"process {number + 1} has no GPU: this machine has {there_are}")
     return torch.device("cuda", number)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.interruption import FirstFailed
+from components.machine import device, local_rank
 from components.outputs import scratch
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ T = TypeVar("T")
 
 # How long the others wait while the first decodes: torch's own patience is 10 minutes on GPUs.
 PATIENCE = timedelta(days=1)
-
-
-def local_rank() -> int:
-    """Which of torchrun's processes on this machine this is; 0 where there is one alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def is_first() -> bool:
@@ -124,8 +120,6 @@ def together() -> Iterator[Ranks]:
         )
     import torch
     from torch import distributed
-
-    from components.machine import device
 
     place = device()
     if place.type == "cuda":

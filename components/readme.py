@@ -6,7 +6,7 @@ the declarations of the steps and the measured figures in tests/results give.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.__main__ import GPU_STEPS, STEPS
@@ -131,12 +131,16 @@ def _measured(group: str) -> tuple[dict[str, float], str]:
     return value, f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
 
 
+def _beside_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, str]]) -> str:
+    """A table of figures of a group: words, name, format and bar of each."""
+    value, where = _measured(group)
+    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in figures]
+    return "\n".join([f"| {what} ({where}) | measured | bar |", "|---|---|---|", *rows])
+
+
 def ranking() -> str:
     """What scoring was measured to take: Markdown, from tests/results."""
-    value, where = _measured("ranking")
-    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _RANKING]
-    header = f"| CPU time, one thread ({where}) | measured | bar |"
-    return "\n".join([header, "|---|---|---|", *rows])
+    return _beside_bars("ranking", "CPU time, one thread", _RANKING)
 
 
 _RANKING = (
@@ -184,10 +188,7 @@ _RANKING = (
 
 def synthesis() -> str:
     """What synthetic sets were measured to cost and how hard they are: Markdown, from results."""
-    value, where = _measured("synthesis")
-    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _SYNTHESIS]
-    header = f"| synthetic people ({where}) | measured | bar |"
-    return "\n".join([header, "|---|---|---|", *rows])
+    return _beside_bars("synthesis", "synthetic people", _SYNTHESIS)
 
 
 _SYNTHESIS = (
@@ -221,10 +222,7 @@ _SYNTHESIS = (
 
 def training() -> str:
     """What training and inference were measured to take: Markdown, from tests/results."""
-    value, where = _measured("training")
-    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in _TRAINING]
-    header = f"| ratios of CPU time, one thread ({where}) | measured | bar |"
-    return "\n".join([header, "|---|---|---|", *rows])
+    return _beside_bars("training", "ratios of CPU time, one thread", _TRAINING)
 
 
 _TRAINING = (

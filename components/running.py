@@ -26,7 +26,8 @@ from typing import Any
 from components import artifacts, outputs
 from components.code import ROOT
 from components.interruption import FirstFailed, Terminated
-from components.ranks import check_alone, is_first, local_rank
+from components.machine import local_rank
+from components.ranks import check_alone, is_first
 from components.sources import SOURCES, STORES
 from components.step import Parameter, Step, command_line, parameters
 from components.storage import is_remote

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from components.machine import device
 from components.staging import open_set
 from components.training import Validation
-from components.training_inputs import Reader as Reader
-from components.training_inputs import mirror_of
+from components.training_inputs import Reader, mirror_of
 from san_core.data.cache import label_map
 from san_core.evaluation.ranking import Labels
 from san_core.imageset import ImageSet

@@ -60,9 +60,9 @@ def train_san(
     from components.checkpoint import Checkpoint
     from components.machine import device
     from components.ranks import is_first, together
-    from components.san_inputs import Reader, divided, training_data, validation_of
+    from components.san_inputs import divided, training_data, validation_of
     from components.staging import identity, open_set
-    from components.training_inputs import check_atlases, first_weights, new_model
+    from components.training_inputs import Reader, check_atlases, first_weights, new_model
     from san_core import page
     from san_core.data.training_data import check_identities
     from san_core.model import weights

@@ -9,13 +9,12 @@ may be left out: people are held out for testing then. In a gallery, pid 0 is a 
 junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from functools import partial
 
 from san_core.data.people import TEST, Named, divided, is_junk, share_of
 from san_core.data.records import Listing, Problem
+from san_core.data.table import Table
 from san_core.data.tree import Tree
 from san_core.shard import is_plain
 
@@ -38,14 +37,15 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     """
     tree = tree.unwrapped()
     name = tree.given or _table(tree)
-    rows, columns = _rows(tree, name)
-    has_splits = "split" in columns
+    table = Table(tree, name)
+    _check_columns(table)
+    has_splits = "split" in table.columns
     if has_splits and options:
         raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    images = list(_images(tree, name, rows, columns, problems, lines))
-    if "camid" in columns:
+    images = list(_images(tree, name, table, problems, lines))
+    if "camid" in table.columns:
         images = _with_cameras(images, name, problems, lines)
     if not images:
         raise ValueError(
@@ -77,20 +77,9 @@ def _table(tree: Tree) -> str:
     return found[0]
 
 
-def _rows(tree: Tree, name: str) -> tuple["csv.DictReader[str]", list[str]]:
-    """The rows of a table, and the columns it has."""
-    place = f"{tree.place}/{name}"
-    try:
-        text = tree.read(name).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not in UTF-8: {error}") from error
-    # newline=None: a lone CR, as older spreadsheets write it, ends a line too.
-    reader = csv.DictReader(io.StringIO(text, newline=None), skipinitialspace=True, strict=True)
-    try:
-        columns = [column.strip() for column in reader.fieldnames or []]
-    except csv.Error as error:
-        raise ValueError(f"{place} line {reader.reader.line_num}: {error}") from error
-    reader.fieldnames = columns
+def _check_columns(table: Table) -> None:
+    """Raise ValueError unless a table has the columns that it must have, and no others."""
+    columns = table.columns
     wrong = [column for column in columns if column not in COLUMNS]
     lacking = [column for column in ("path", "pid") if column not in columns]
     twice = [column for column in columns if columns.count(column) > 1]
@@ -98,39 +87,30 @@ def _rows(tree: Tree, name: str) -> tuple["csv.DictReader[str]", list[str]]:
         what = f"no column {lacking[0]}" if lacking else f"a column {[*wrong, *twice][0]!r}"
         what += " twice" if not (wrong or lacking) else ""
         raise ValueError(
-            f"{place} has {what}; its first row must name the columns path and pid, and may name "
-            "camid and split"
+            f"{table.place} has {what}; its first row must name the columns path and pid, and may "
+            "name camid and split"
         )
-    return reader, columns
 
 
 def _images(
-    tree: Tree,
-    table: str,
-    rows: "csv.DictReader[str]",
-    columns: list[str],
-    problems: list[Problem],
-    lines: dict[str, int],
+    tree: Tree, name: str, table: Table, problems: list[Problem], lines: dict[str, int]
 ) -> Iterator[Named]:
     """The images of the rows; `lines` learns where each of them is listed."""
-    try:
-        for row in rows:
-            place = f"{table} line {rows.line_num}"
-            path = (row["path"] or "").strip().removeprefix("./")
-            if wrong := _wrong(row, columns, path):
-                problems.append(Problem("wrong row", place, wrong))
-            elif path in lines:
-                problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
-            elif not tree.is_file(path):
-                problems.append(Problem("missing image", path, place))
-            else:
-                lines[path] = rows.line_num
-                camera = row["camid"].strip() if "camid" in columns else None
-                split = row["split"].strip() if "split" in columns else ""
-                yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
-    except csv.Error as error:
-        place = f"{tree.place}/{table} line {rows.reader.line_num}"
-        raise ValueError(f"{place}: {error}") from error
+    columns = table.columns
+    for line, row in table.rows():
+        place = f"{name} line {line}"
+        path = (row["path"] or "").strip().removeprefix("./")
+        if wrong := _wrong(row, columns, path):
+            problems.append(Problem("wrong row", place, wrong))
+        elif path in lines:
+            problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
+        elif not tree.is_file(path):
+            problems.append(Problem("missing image", path, place))
+        else:
+            lines[path] = line
+            camera = row["camid"].strip() if "camid" in columns else None
+            split = row["split"].strip() if "split" in columns else ""
+            yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
 
 
 def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:

@@ -10,7 +10,7 @@ from components.outputs import finished, scratch
 from components.step import Output
 
 if TYPE_CHECKING:
-    from san_core.pairs import Pair
+    from san_core.pairs import Pairs
     from san_core.shard import Item
     from san_core.synthesis.spec import PitSpec
 
@@ -47,7 +47,7 @@ def make_pit(
         backgrounds: folder or URI of photographs without people to put people before; without it
             places are painted
         body: npz file of another body and atlas, as san_core/synthesis/body_file.py describes
-        source: folder, URI or archive (tar, zip) of pairs that exist, to be taken instead: with an
+        source: folder, URI, .zip, .tar or table of pairs that exist, to be taken instead: with an
             index.csv of columns image and texture, or images/0012_03.png beside textures/0012.png
         atlas: name of the layout of a source's textures; layouts cannot be mixed
         seed: seed of every random choice; the same seed gives the same bytes
@@ -73,6 +73,8 @@ def make_pit(
             _take(pit, place, atlas=atlas, seed=seed)
         return
     _refuse_unless_default("without --source the layout is the body's own", atlas=atlas)
+    if textures < 2:
+        raise ValueError(f"textures is {textures}: at least 2, of which 1 is held out")
     with local_source(backgrounds) as place:
         spec = PitSpec(
             seed=seed,
@@ -104,39 +106,53 @@ def _synthesize(pit: Path, spec: "PitSpec") -> None:
     from san_core.synthesis.dataset import pit_identity
     from san_core.synthesis.workers import over_identities
 
-    painted: list[Item] = []
-    maps: list[Item] = []  # without their bytes, which would fill the memory
-
-    def pictures(aside: Path) -> Iterator[Item]:
-        people = over_identities(pit_identity, spec, processes=cores())
-        for pid, person in enumerate(progress(people, total=spec.identities, unit="identities")):
-            texture = person.texture
-            painted.append(
-                Item(texture.name, texture.data, pid, None, texture.split, texture.fields)
-            )
-            for shot in person.dense:
-                (aside / shot.name).write_bytes(shot.data)
-                maps.append(Item(shot.name, b"", pid, None, shot.split, shot.fields))
-            for shot in person.images:
-                yield Item(shot.name, shot.data, pid, None, shot.split, shot.fields)
-
     total, provenance = spec.identities * spec.meshes, {"made_by": "make_pit", **spec.provenance()}
     with finished(pit) as folder, scratch(pit) as aside:
-        write(folder / "images", pictures(aside), total=total, provenance=provenance)
-        _write_textures(folder, painted, provenance)
-        if maps:
-            filled = (item._replace(data=(aside / item.name).read_bytes()) for item in maps)
-            write(folder / "dense", filled, total=total, provenance=provenance)
+        textures, maps = _Aside(aside / "textures"), _Aside(aside / "dense")
+
+        def pictures() -> Iterator[Item]:
+            made = over_identities(pit_identity, spec, processes=cores())
+            people = progress(made, total=spec.identities, unit="identities")
+            for pid, person in enumerate(people):
+                for kept, shots in ((textures, [person.texture]), (maps, person.dense)):
+                    for shot in shots:
+                        kept.add(Item(shot.name, shot.data, pid, None, shot.split, shot.fields))
+                for shot in person.images:
+                    yield Item(shot.name, shot.data, pid, None, shot.split, shot.fields)
+
+        write(folder / "images", pictures(), total=total, provenance=provenance)
+        _write_textures(folder, textures.items(), provenance, total=spec.identities)
+        if spec.dense:
+            write(folder / "dense", maps.items(), total=total, provenance=provenance)
     log.info("%d pictures of %d identities", total, spec.identities)
 
 
-def _write_textures(folder: Path, items: "list[Item]", provenance: dict[str, Any]) -> None:
+class _Aside:
+    """Items that are made before their turn: their bytes wait in files, not in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._items: list[Item] = []
+
+    def add(self, item: "Item") -> None:
+        (self._folder / item.name).write_bytes(item.data)
+        self._items.append(item._replace(data=b""))
+
+    def items(self) -> "Iterator[Item]":
+        for item in self._items:
+            yield item._replace(data=(self._folder / item.name).read_bytes())
+
+
+def _write_textures(
+    folder: Path, items: "Iterator[Item]", provenance: dict[str, Any], *, total: int
+) -> None:
     from san_core.imageset import write
 
     write(
         folder / "textures",
         items,
-        total=len(items),
+        total=total,
         provenance=provenance,
         preview=TEXTURE_PREVIEW,
     )
@@ -144,29 +160,34 @@ def _write_textures(folder: Path, items: "list[Item]", provenance: dict[str, Any
 
 def _take(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
     """Bring pairs that exist into the same format, their files unchanged."""
+    from san_core.data.tree import open_tree
     from san_core.imageset import write
-    from san_core.pairs import pairs, unpack
+    from san_core.pairs import pairs
 
-    if not place.exists():
-        raise FileNotFoundError(f"there is no folder or archive {place} of images and textures")
-    with scratch(pit) as aside:
-        if place.is_file():
-            unpack(place, aside)
-        listed = pairs(aside if place.is_file() else place)
-        provenance = {"made_by": "make_pit", "source": "pairs", "atlas": atlas, "seed": seed}
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: at least 0 is wanted")
+    with open_tree(place) as tree:
+        listed = pairs(tree)
         splits = _splits(listed, seed)
+        provenance = {"made_by": "make_pit", "source": "pairs", "atlas": atlas, "seed": seed}
         with finished(pit) as folder:
-            worn, pictures = _read(listed, splits)
-            write(folder / "images", pictures, total=len(listed), provenance=provenance)
-            _write_textures(folder, worn, provenance)
-    log.info("%d pictures of %d identities", len(listed), len(splits))
+            worn, total = _textures(listed, splits), len(splits)
+            _write_textures(folder, worn, provenance, total=total)
+            pictures = _pictures(listed, splits)
+            write(folder / "images", pictures, total=len(listed.found), provenance=provenance)
+    if listed.copies:
+        log.info("%d textures are copies of others: equal ones are one identity", listed.copies)
+    for split in ("train", "val"):
+        if split not in splits.values():
+            log.warning("no texture is in split %s, and train_san_pg needs some there", split)
+    log.info("%d pictures of %d identities", len(listed.found), total)
 
 
-def _splits(listed: "list[Pair]", seed: int) -> dict[str, str]:
-    """The split of every texture, in order: as the index says, else a tenth is held out."""
+def _splits(listed: "Pairs", seed: int) -> dict[str, str]:
+    """The split of every texture, in order: as the table says, else a tenth is held out."""
     from san_core.synthesis.spec import PIT_HELD_OUT, held_out
 
-    told = {pair.texture_name: pair.split for pair in listed}
+    told = {pair.texture_name: pair.split for pair in listed.found}
     unseen = held_out(seed, len(told), PIT_HELD_OUT) if len(told) > 1 else frozenset()
     return {
         name: split or ("val" if number in unseen else "train")
@@ -174,25 +195,27 @@ def _splits(listed: "list[Pair]", seed: int) -> dict[str, str]:
     }
 
 
-def _read(listed: "list[Pair]", splits: dict[str, str]) -> "tuple[list[Item], Iterator[Item]]":
-    """The textures, which fill as the images are read, and the images; both are checked."""
+def _textures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
+    """Every texture once, checked; identities are numbered in the order of the textures."""
+    from san_core.pairs import Sizes
+    from san_core.shard import Item
+
+    sizes, paths = Sizes(), {pair.texture_name: pair.texture for pair in listed.found}
+    for pid, (name, split) in enumerate(splits.items()):
+        data = listed.tree.read(paths[name])
+        sizes.check_texture(name, data)
+        yield Item(name, data, pid, None, split, {"identity": pid})
+
+
+def _pictures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
+    """Every image, checked."""
     from components.progress import progress
     from san_core.pairs import Sizes
     from san_core.shard import Item
 
-    sizes, textures = Sizes(), list[Item]()
-    pids = {name: pid for pid, name in enumerate(splits)}
-
-    def images() -> Iterator[Item]:
-        for pair in progress(listed, total=len(listed), unit="pairs"):
-            pid, split = pids[pair.texture_name], splits[pair.texture_name]
-            if pid == len(textures):  # the first of its images
-                data = pair.texture.read_bytes()
-                sizes.check_texture(pair.texture_name, data)
-                textures.append(Item(pair.texture_name, data, pid, None, split, {"identity": pid}))
-            data = pair.image.read_bytes()
-            sizes.check_image(pair.image_name, data)
-            fields = {**pair.fields, "texture": pair.texture_name}
-            yield Item(pair.image_name, data, pid, None, split, fields)
-
-    return textures, images()
+    sizes, pids = Sizes(), {name: pid for pid, name in enumerate(splits)}
+    for pair in progress(listed.found, total=len(listed.found), unit="pairs"):
+        data, texture = listed.tree.read(pair.image), pair.texture_name
+        sizes.check_image(pair.image_name, data)
+        fields = {**pair.fields, "texture": texture}
+        yield Item(pair.image_name, data, pids[texture], None, splits[texture], fields)

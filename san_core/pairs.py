@@ -1,6 +1,6 @@
-"""Paired images and textures that somebody has: found in a folder, checked, and split.
+"""Paired images and textures that somebody has: found in a folder or an archive, and checked.
 
-Two layouts are read. With an index:
+Two layouts are read. With a table:
 
     index.csv      columns image and texture, paths beside it; split (train or val) if wanted;
                    every other column becomes a field of the image
@@ -10,21 +10,24 @@ or by name:
     textures/0012.png
     images/0012.jpg, images/0012_03.png     the texture's name, or that and "_" before anything
 
-Images may be in folders of `images`, as textures in those of `textures`.
+Images may be in folders of `images`, as textures in those of `textures`, and all of it in one
+folder of any name. Textures of the same bytes are one person's, under whatever names: sets that
+keep a copy of the texture beside every image would else train on people who are held out.
 """
 
-import csv
-import tarfile
-import zipfile
+import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
+from san_core.data.table import Table
+from san_core.data.tree import ARCHIVES, SUFFIXES, Tree
 from san_core.pixels import decode
+from san_core.shard import LIMIT, fits, is_plain
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 INDEX = "index.csv"
 SPLITS = ("train", "val")
+_FOLDERS = ("images", "textures")
+_OURS = "images/manifest.json"  # of a set in the project's own format
 _SHOWN = 3  # names in a message
 _TAKEN = frozenset({"name", "pid", "camid", "offset", "size", "sha256"})  # words of a sidecar
 
@@ -32,165 +35,206 @@ _TAKEN = frozenset({"name", "pid", "camid", "offset", "size", "sha256"})  # word
 class Pair(NamedTuple):
     """An image and its texture.
 
-    split is None where nobody has said; texture and image are files, and names are what they are
-    called below the folders of images and of textures.
+    image and texture are paths in the tree; image_name and texture_name are what they are called
+    below the folders of images and of textures. split is None where nobody has said.
     """
 
-    image: Path
-    texture: Path
+    image: str
+    texture: str
     image_name: str
     texture_name: str
     split: str | None
     fields: Mapping[str, str]
 
 
-def pairs(folder: Path) -> list[Pair]:
-    """Every pair in a folder, or in the one folder inside it, by texture and image.
+class Pairs(NamedTuple):
+    """Every pair, by texture and image, and the tree their files are read from.
+
+    copies is how many texture files were found to be the same as others.
+    """
+
+    tree: Tree
+    found: list[Pair]
+    copies: int
+
+
+def pairs(tree: Tree) -> Pairs:
+    """Every pair in a tree, or in the one folder of it that has pairs; textures are read once.
 
     Raises:
-        FileNotFoundError: there is no such folder, or a file of the index is not there.
-        ValueError: there is neither layout, the index is wrong, or a file has no partner.
+        FileNotFoundError: a file of the table is not there.
+        ValueError: there is neither layout, the table is wrong, or a file has no partner.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} of images and textures")
-    root = _root(folder)
-    found = _indexed(root) if (root / INDEX).is_file() else _named(root)
-    for kind in ("image_name", "texture_name"):
-        files = {(getattr(pair, kind), getattr(pair, kind.partition("_")[0])) for pair in found}
-        names = [name for name, _ in files]
-        if len(set(names)) < len(names):
-            twin = max(sorted(names), key=names.count)
-            raise ValueError(f"{root} has two files that would both be called {twin}")
-    return sorted(found, key=lambda pair: (pair.texture_name, pair.image_name))
+    root, table = _place(tree)
+    listed = _listed(root, table) if table else _named(root)
+    for kind, paths in (
+        ("image", {(pair.image_name, pair.image) for pair in listed}),
+        ("texture", {(pair.texture_name, pair.texture) for pair in listed}),
+    ):
+        _check_names(root, kind, sorted(name for name, _ in paths))
+    found = _with_one_texture_each(root, listed)
+    copies = len({pair.texture for pair in listed}) - len({pair.texture for pair in found})
+    _check_splits(root, found)
+    return Pairs(root, sorted(found, key=lambda pair: (pair.texture_name, pair.image_name)), copies)
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar (plain, gzip, bzip2, xz) or a zip; nothing is written outside the folder.
-
-    Raises:
-        ValueError: it is neither, it is damaged, or it would write elsewhere.
-    """
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(folder)
-        else:
-            with tarfile.open(archive) as packed_tar:
-                packed_tar.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(f"{archive} is not a whole tar or zip archive: {error}") from error
-
-
-def _root(folder: Path) -> Path:
-    """The folder that has an index, or images and textures."""
-    inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    for root in (folder, *inside[: 1 if len(inside) == 1 else 0]):
-        if (root / INDEX).is_file() or all((root / n).is_dir() for n in ("images", "textures")):
-            return root
-    seen = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+def _place(tree: Tree) -> tuple[Tree, str]:
+    """The folder that has pairs, and the name of its table; empty where names tell."""
+    if tree.given:
+        if not tree.given.lower().endswith(".csv"):
+            raise ValueError(
+                f"{tree.place}/{tree.given} is no table of pairs (.csv) and no archive"
+                f" ({', '.join(ARCHIVES)})"
+            )
+        return tree, tree.given
+    if tree.is_file(_OURS):
+        raise ValueError(f"{tree.place} holds pairs as make_pit writes them; use them as they are")
+    files, folders = tree.entries()
+    roots = [tree] if _has_pairs(tree) else [*filter(_has_pairs, map(tree.at, folders))]
+    if len(roots) == 1:
+        return roots[0], INDEX if roots[0].is_file(INDEX) else ""
+    if roots:
+        places = ", ".join(root.place for root in roots[:_SHOWN])
+        raise ValueError(f"{tree.place} has pairs in {len(roots)} folders, {places}; give one")
+    seen = ", ".join(sorted([*files, *folders])[:8]) or "nothing"
     raise ValueError(
-        f"{folder} has neither {INDEX} nor the folders images and textures; it has {seen}"
+        f"{tree.place} has neither {INDEX} nor the folders images and textures; it has {seen}"
     )
 
 
-def _indexed(root: Path) -> list[Pair]:
-    """The pairs that an index lists."""
-    with (root / INDEX).open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        columns = table.fieldnames or []
-        if missing := [name for name in ("image", "texture") if name not in columns]:
+def _has_pairs(tree: Tree) -> bool:
+    return tree.is_file(INDEX) or all(map(tree.is_folder, _FOLDERS))
+
+
+def _listed(root: Tree, name: str) -> list[Pair]:
+    """The pairs that a table lists."""
+    table = Table(root, name)
+    _check_columns(table)
+    lines: dict[str, int] = {}
+    found = []
+    for line, row in table.rows():
+        pair = _row(root, row, where=f"{table.place} line {line}")
+        if pair.image in lines:
             raise ValueError(
-                f"{root / INDEX} has no column {missing[0]!r}; it has {', '.join(columns)}"
+                f"{table.place} line {line}: image {pair.image!r} is in line"
+                f" {lines[pair.image]} too"
             )
-        if taken := sorted(_TAKEN.intersection(columns)):
-            raise ValueError(f"{root / INDEX}: a column cannot be called {taken[0]!r} here; rename")
-        found = [_row(root, number, row) for number, row in enumerate(table, start=2)]
+        lines[pair.image] = line
+        found.append(pair)
     if not found:
-        raise ValueError(f"{root / INDEX} lists no pair")
-    splits: dict[str, str | None] = {}
-    for pair in found:
-        if splits.setdefault(pair.texture_name, pair.split) != pair.split:
-            raise ValueError(
-                f"{root / INDEX}: texture {pair.texture_name} is in several splits; whoever is"
-                " held out must not be trained on"
-            )
+        raise ValueError(f"{table.place} lists no pair")
     return found
 
 
-def _row(root: Path, number: int, row: Mapping[str, str | None]) -> Pair:
-    where = f"{root / INDEX} row {number}"
+def _check_columns(table: Table) -> None:
+    columns = table.columns
+    if missing := [name for name in ("image", "texture") if name not in columns]:
+        told = ", ".join(columns) or "none"
+        raise ValueError(f"{table.place} has no column {missing[0]!r}; it has {told}")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{table.place} has a column {twice[0]!r} twice")
+    if taken := sorted(_TAKEN.intersection(columns)):
+        raise ValueError(f"{table.place}: a column cannot be called {taken[0]!r} here; rename it")
+
+
+def _row(root: Tree, row: Mapping[str, str | None], *, where: str) -> Pair:
     if None in row or None in row.values():
         raise ValueError(f"{where}: it has more or fewer columns than the first row")
-    told = {name: str(value) for name, value in row.items()}
-    split = told.get("split") or None
+    told = {name: str(value).strip() for name, value in row.items()}
+    split = told.pop("split", "") or None
     if split is not None and split not in SPLITS:
         raise ValueError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
-    files = {}
-    for kind in ("image", "texture"):
-        files[kind] = root / told[kind]
-        if ".." in Path(told[kind]).parts or Path(told[kind]).is_absolute():
-            raise ValueError(f"{where}: {kind} {told[kind]!r} does not lie beside the index")
-        if not told[kind] or not files[kind].is_file():
-            raise FileNotFoundError(f"{where}: there is no {kind} {told[kind]!r}")
-    return Pair(
-        image=files["image"],
-        texture=files["texture"],
-        image_name=_below(told["image"], "images"),
-        texture_name=_below(told["texture"], "textures"),
-        split=split,
-        fields={k: v for k, v in told.items() if k not in ("image", "texture", "split")},
-    )
+    image, texture = (told.pop(kind).removeprefix("./") for kind in ("image", "texture"))
+    for kind, path in (("image", image), ("texture", texture)):
+        if path and not is_plain(path):
+            raise ValueError(f"{where}: {kind} {path!r} does not lead below the table's folder")
+        if not path or not root.is_file(path):
+            raise FileNotFoundError(f"{where}: there is no {kind} {path!r}")
+    names = image.removeprefix("images/"), texture.removeprefix("textures/")
+    return Pair(image, texture, *names, split=split, fields=told)
 
 
-def _below(path: str, folder: str) -> str:
-    """The name of a file without the folder that all of its kind are in."""
-    return Path(path).as_posix().removeprefix(f"{folder}/")
-
-
-def _named(root: Path) -> list[Pair]:
+def _named(root: Tree) -> list[Pair]:
     """The pairs that names tell."""
-    textures = {file.relative_to(root / "textures"): file for file in _files(root / "textures")}
-    by_stem: dict[str, Path] = {}
+    textures, by_stem = _files(root, "textures"), dict[str, str]()
     for name in textures:
-        stem = name.with_suffix("").as_posix()
+        stem = _stem(name)
         if stem in by_stem:
             raise ValueError(f"textures {by_stem[stem]} and {name} differ in their endings alone")
         by_stem[stem] = name
     found, alone = [], []
-    for file in _files(root / "images"):
-        name = file.relative_to(root / "images")
+    for name in _files(root, "images"):
         partner = next((by_stem[s] for s in _stems(name) if s in by_stem), None)
         if partner is None:
-            alone.append(name.as_posix())
+            alone.append(name)
         else:
-            names = name.as_posix(), partner.as_posix()
-            found.append(Pair(file, textures[partner], *names, split=None, fields={}))
+            paths = f"images/{name}", f"textures/{partner}"
+            found.append(Pair(*paths, name, partner, split=None, fields={}))
     _refuse(root, "images without a texture of their name", alone)
     worn = {pair.texture_name for pair in found}
-    spare = [name.as_posix() for name in textures if name.as_posix() not in worn]
-    _refuse(root, "textures without an image of their name", spare)
+    _refuse(root, "textures without an image of their name", [t for t in textures if t not in worn])
     return found
 
 
-def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def _files(root: Tree, folder: str) -> list[str]:
+    """The images in one of the two folders, named from there."""
+    names = (name.removeprefix(f"{folder}/") for name in root.walk(folder))
+    found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
     if not found:
-        raise ValueError(f"{folder} holds no image; they end in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{root.place}/{folder} holds no image; they end in {', '.join(SUFFIXES)}")
     return found
 
 
-def _stems(name: Path) -> Iterator[str]:
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _stems(name: str) -> Iterator[str]:
     """What an image's texture may be called, the longest first: a_b_c, a_b, a."""
-    stem = name.with_suffix("").as_posix()
+    stem = _stem(name)
     while stem:
         yield stem
         stem = stem.rpartition("_")[0]
 
 
-def _refuse(root: Path, what: str, names: list[str]) -> None:
+def _refuse(root: Tree, what: str, names: list[str]) -> None:
     if names:
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-        raise ValueError(f"{root} has {len(names)} {what}: {shown}")
+        raise ValueError(f"{root.place} has {len(names)} {what}: {shown}")
+
+
+def _check_names(root: Tree, kind: str, names: list[str]) -> None:
+    """Raise ValueError if files cannot be told apart or kept by their names, which are sorted."""
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        if name == following:
+            raise ValueError(f"{root.place} has two {kind}s that would both be called {name}")
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"{root.place}: the name of {kind} {name!r} is not in UTF-8")
+        if not fits(name):
+            raise ValueError(f"{root.place}: the name of {kind} {name} is too long; {LIMIT}")
+
+
+def _with_one_texture_each(root: Tree, found: list[Pair]) -> list[Pair]:
+    """The pairs, where the first of several textures of the same bytes stands for them all."""
+    first: dict[bytes, tuple[str, str]] = {}
+    worn: dict[str, tuple[str, str]] = {}
+    for name, path in sorted({(pair.texture_name, pair.texture) for pair in found}):
+        digest = hashlib.sha256(root.read(path)).digest()
+        worn[path] = first.setdefault(digest, (path, name))
+    return [
+        pair._replace(texture=worn[pair.texture][0], texture_name=worn[pair.texture][1])
+        for pair in found
+    ]
+
+
+def _check_splits(root: Tree, found: list[Pair]) -> None:
+    splits: dict[str, str | None] = {}
+    for pair in found:
+        if splits.setdefault(pair.texture_name, pair.split) != pair.split:
+            raise ValueError(
+                f"{root.place}: texture {pair.texture_name}, or one of the same bytes, is in"
+                " several splits; whoever is held out must not be trained on"
+            )
 
 
 class Sizes:

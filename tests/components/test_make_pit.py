@@ -107,11 +107,38 @@ def test_an_archive_gives_what_its_folder_gives(source, tmp_path):
     assert left == {"theirs", "packed.tar.gz", "a", "b"}  # nothing unpacked stays behind
 
 
+def test_a_texture_beside_every_image_is_one_identity_of_one_split(source, tmp_path, capsys):
+    for k in range(2):
+        for pid in range(12):
+            name = f"{pid:02d}_{k}.png"
+            shutil.copy(source / "textures" / f"{pid:02d}.png", source / "textures" / name)
+    for pid in range(12):
+        (source / "textures" / f"{pid:02d}.png").unlink()
+    pit = made(tmp_path / "pit", "--source", str(source))
+    assert "12 textures are copies of others" in capsys.readouterr().err
+    with ImageSet.open(pit / "images") as images, ImageSet.open(pit / "textures") as textures:
+        assert [r.name for r in textures.records] == [f"{pid:02d}_0.png" for pid in range(12)]
+        for record in images.records:
+            assert record.fields["texture"] == f"{record.name[:2]}_0.png"
+            assert record.pid == int(record.name[:2])
+        splits = {(r.pid, r.split) for r in images.records}
+        assert splits == {(r.pid, r.split) for r in textures.records}
+        assert len(splits) == 12
+
+
+def test_a_table_that_holds_nobody_out_is_warned_of(source, tmp_path, capsys):
+    rows = [f"images/{pid:02d}_0.jpg,textures/{pid:02d}.png,train" for pid in range(3)]
+    (source / "index.csv").write_text("\n".join(["image,texture,split", *rows]))
+    pit = made(tmp_path / "pit", "--source", str(source / "index.csv"))
+    assert "no texture is in split val" in capsys.readouterr().err
+    assert set(ImageSet.open(pit / "images").manifest["splits"]) == {"train"}
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (lambda s: (s / "textures" / "03.png").unlink(), "2 images without a texture of their na"),
-        (lambda s: shutil.rmtree(s), "there is no folder or archive"),
+        (lambda s: shutil.rmtree(s), "there is no folder"),
         (
             lambda s: shutil.copy(s / "textures" / "01.png", s / "images" / "05_0.jpg"),
             "image 05_0.jpg has 32x32 pixels and 00_0.jpg 48x24",
@@ -151,9 +178,11 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
         (["--source", "x", "--image-height", "64"], "so --image-height 64 has no effect"),
         (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
         (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
+        (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
+        (["--source", "x", "--seed", "-1"], "seed is -1: at least 0 is wanted"),
     ],
 )
-def test_flags_without_effect_are_refused(tmp_path, capsys, words, message):
+def test_flags_without_effect_or_sense_are_refused(tmp_path, capsys, words, message):
     assert main(["make_pit", "--pit", str(tmp_path / "pit"), *words]) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "pit").exists()

@@ -28,11 +28,11 @@ NO_UV = np.zeros((0, 0, 2), np.float32)
 class View:
     """From where a person is seen and how the crop is set. Angles in radians."""
 
-    azimuth: float  # 0 from the front, pi / 2 from the person's left
+    azimuth: float  # 0 from the front, pi / 2 from the person's right, pi from behind
     elevation: float  # of the camera above the person, 0 level
     distance: float  # metres
     fill: float  # share of the image's height that the person takes
-    shift: tuple[float, float] = (0.0, 0.0)  # of the person's middle, shares of width and height
+    shift: tuple[float, float] = (0.0, 0.0)  # to the right and down, shares of width and height
 
 
 @dataclass(frozen=True, eq=False)

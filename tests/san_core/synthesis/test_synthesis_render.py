@@ -101,6 +101,22 @@ def test_the_horizon_rises_in_the_crop_as_the_camera_does():
     assert horizon(0.1) < horizon(0.0) - 10
 
 
+@pytest.mark.parametrize(
+    ("azimuth", "seen", "hidden"),
+    [
+        (0.0, "head_front", "head_back"),
+        (0.5 * np.pi, "leg.R", "leg.L"),
+        (np.pi, "head_back", "head_front"),
+        (1.5 * np.pi, "leg.L", "leg.R"),
+    ],
+)
+def test_azimuth_says_from_which_side_a_person_is_seen(azimuth, seen, hidden):
+    uv = uv_pass(frame(rest_mesh(), View(azimuth, 0.0, 6.0, 0.9), (128, 64)))
+    column, row = np.rint(uv[uv[..., 0] >= 0]).astype(int).T
+    charts = np.array(body().charts)[texel_map().chart.reshape(SIZE, SIZE)[row, column]]
+    assert (charts == seen).sum() > 10 * (charts == hidden).sum()
+
+
 def test_the_drawn_colour_is_the_colour_of_the_texel_seen():
     colours = np.random.default_rng(0).integers(60, 200, (len(body().charts), 3)).astype(np.uint8)
     chart = texel_map().chart.reshape(SIZE, SIZE)

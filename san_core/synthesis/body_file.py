@@ -30,7 +30,9 @@ Legend: V vertices, U UV vertices, F faces, B bones, K shape components, S sampl
 
 import hashlib
 import io
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -65,7 +67,13 @@ _SHAPES = {
     "ph": "S *",
     "atlas": "",
 }
+_TEXT, _WHOLE = ("names", "charts", "atlas"), ("parents", "wi", "F", "FU", "chart")
+_HEIGHT = (1.2, 2.5)  # metres of the mean person, shortest and tallest
 _Arrays = dict[str, NDArray[Any]]
+_DAMAGED = (
+    *(ValueError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +122,9 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
     data = file.read()
     arrays = _arrays(data, name)
     _check_shapes(arrays, name)
+    _check_values(arrays, name)
     _check_content(arrays, name)
+    _check_person(arrays, name)
     weights = arrays["ww"].astype(np.float32)
     return Body(
         atlas=str(arrays["atlas"]),
@@ -142,7 +152,7 @@ def _arrays(data: bytes, name: str) -> _Arrays:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{name} is no npz file with a body: {error}") from error
     if missing := sorted(set(_SHAPES) - set(arrays)):
         raise ValueError(f"{name}: a body has an array {missing[0]!r}, which is not there")
@@ -169,6 +179,24 @@ def _check_shapes(arrays: _Arrays, name: str) -> None:
             )
 
 
+def _check_values(arrays: _Arrays, name: str) -> None:
+    """Text, whole numbers and numbers where they belong, and all of them finite."""
+    for key in _SHAPES:
+        array, wanted = arrays[key], "numbers"
+        if key in _TEXT:
+            agrees, wanted = array.dtype.kind == "U", "text"
+        elif key in _WHOLE:
+            agrees, wanted = array.dtype.kind in "iu", "whole numbers"
+        else:
+            agrees = array.dtype.kind in "fiu"
+        if not agrees:
+            raise ValueError(f"{name}: array {key!r} is {array.dtype}; it must hold {wanted}")
+        if not array.size:
+            raise ValueError(f"{name}: array {key!r} is empty")
+        if key not in _TEXT and not np.isfinite(array).all():
+            raise ValueError(f"{name}: array {key!r} has values that are not finite")
+
+
 def _check_content(arrays: _Arrays, name: str) -> None:
     for key, wanted in (("names", BONES), ("charts", CHARTS)):
         found = {str(word) for word in arrays[key]}
@@ -187,9 +215,30 @@ def _check_content(arrays: _Arrays, name: str) -> None:
         raise ValueError(f"{name}: 'UV' lies outside the {SIZE}x{SIZE} texels of a texture")
     if (arrays["ww"].astype(np.float32).sum(axis=1) <= 0).any():
         raise ValueError(f"{name}: 'ww' leaves vertices without a bone")
+    if arrays["ph"].shape[1] < 2:
+        raise ValueError(f"{name}: 'ph' must have two columns, sex and age")
     adult, female = arrays["ph"][:, 1] > 0.6, arrays["ph"][:, 0] > 0.5
     if not ((adult & female).any() and (adult & ~female).any()):
         raise ValueError(f"{name}: 'ph' must have adults of both sexes")
+
+
+def _check_person(arrays: _Arrays, name: str) -> None:
+    """The mean person stands upright in metres about the pelvis, the skin outside."""
+    mean = arrays["mean"].astype(np.float64)
+    low, high = mean[:, 2].min(), mean[:, 2].max()
+    if not _HEIGHT[0] <= high - low <= _HEIGHT[1]:
+        raise ValueError(
+            f"{name}: the mean person is {high - low:.3g} high along z, the third axis;"
+            f" {_HEIGHT[0]} to {_HEIGHT[1]} metres are wanted"
+        )
+    if not 0.3 <= -low / (high - low) <= 0.7:
+        raise ValueError(
+            f"{name}: the mean person's z runs from {low:.2f} to {high:.2f} metres; 0 must be near"
+            " the pelvis"
+        )
+    first, second, third = (mean[arrays["F"][:, k]] for k in range(3))
+    if np.einsum("fi,fi->", first, np.cross(second, third)) <= 0:  # six times the volume
+        raise ValueError(f"{name}: 'F' is wound so that normals point inwards; swap two columns")
 
 
 def _fixed(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:

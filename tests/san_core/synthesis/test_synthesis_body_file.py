@@ -58,6 +58,20 @@ def spoilt():
     yield "faces", {"F": faces}, "'F' has indices outside 0 to 4456"
     yield "uv", {"UV": uv}, "'UV' lies outside the 256x256 texels"
     yield "weights", {"ww": weights}, "'ww' leaves vertices without a bone"
+    infinite = good["comp"].copy()
+    infinite[3, 7] = np.inf
+    inwards = {"F": good["F"][:, ::-1], "FU": good["FU"][:, ::-1]}
+    none = {"F": good["F"][:0], "FU": good["FU"][:0], "chart": good["chart"][:0]}
+    yield "kind", {"FU": good["FU"] + 0.5}, "'FU' is float64; it must hold whole numbers"
+    yield "text", {"names": np.arange(20)}, "'names' is int64; it must hold text"
+    yield "number", {"mean": good["mean"].astype(str)}, "'mean' is <U32; it must hold numbers"
+    yield "none", none, "'F' is empty"
+    yield "infinite", {"comp": infinite}, "'comp' has values that are not finite"
+    yield "sex alone", {"ph": good["ph"][:, :1]}, "'ph' must have two columns, sex and age"
+    yield "cm", {"mean": 100 * good["mean"]}, "is 169 high along z, .* 1.2 to 2.5 metres"
+    yield "y up", {"mean": good["mean"][:, [0, 2, 1]]}, "is 0.414 high along z"
+    yield "floor", {"mean": good["mean"] + [0, 0, 0.8]}, "z runs from -0.02 to 1.67 metres; 0 must"
+    yield "inwards", inwards, "'F' is wound so that normals point inwards"
     yield "adults", {"ph": children}, "'ph' must have adults of both sexes"
 
 
@@ -66,6 +80,27 @@ def test_a_file_that_is_no_body_is_refused_by_its_array(tmp_path, changes, messa
     data = io.BytesIO(saved(tmp_path / "odd.npz", **changes).read_bytes())
     with pytest.raises(ValueError, match=rf"odd\.npz: .*{message}"):
         read_body(data, name="odd.npz")
+
+
+def refusal(data):
+    """What is said of a file; empty if it is read."""
+    try:
+        read_body(io.BytesIO(data), name="odd.npz")
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_a_file_with_flipped_bits_is_refused_by_name():
+    with resources.files("san_core.synthesis").joinpath("body.npz").open("rb") as file:
+        whole = file.read()
+    rng, said = np.random.default_rng(0), []
+    for place in rng.integers(len(whole), size=60):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.integers(8)
+        said.append(refusal(bytes(data)))
+    assert refusal(whole) == ""
+    assert sum(text.startswith("odd.npz is no npz file with a body: ") for text in said) > 55
 
 
 def test_a_file_that_is_no_npz_is_refused():

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import _RemoteTraceback
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -37,6 +39,7 @@ SECONDS_TO_CLEAN_UP = 5.0
 SECONDS_FOR_THE_FIRST = 15.0
 # The steps that torchrun may start several processes of.
 SHARED = ("train_san", "train_san_pg")
+_FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
 # The outputs that are files, by their KFP type.
 FILES = ("HTML", "Metrics")
 
@@ -263,10 +266,22 @@ def _is_ours(error: ValueError) -> bool:
 
     What zip, int or an unpacking raises in our code is a defect: such an error has no raise.
     """
+    file, line = _raised_at(error)
+    source = Path(file).resolve()
+    return line.startswith("raise") and any(source.is_relative_to(code) for code in OWN_CODE)
+
+
+def _raised_at(error: ValueError) -> tuple[str, str]:
+    """The file and the line of code that raised an error, in this process or in a worker of its.
+
+    What a worker of a process pool raises is raised again here, with the worker's traceback as
+    the text of its cause.
+    """
+    if isinstance(error.__cause__, _RemoteTraceback):
+        file, line = [("", ""), *_FRAME.findall(error.__cause__.tb)][-1]
+        return file, line
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    source = Path(frame.filename).resolve()
-    is_raised = (frame.line or "").startswith("raise")
-    return is_raised and any(source.is_relative_to(folder) for folder in OWN_CODE)
+    return frame.filename, frame.line or ""
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from san_core.synthesis.background import COLUMNS, ROWS, Scene
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 HORIZON = (0.3, 0.5)  # of a photograph's height; nobody tells where it is, so it is drawn between
+
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,11 @@ def photographs(folder: Path) -> Photographs:
 
     Raises:
         FileNotFoundError: there is no such folder.
+        NotADirectoryError: it is a file.
         ValueError: it holds no photograph.
     """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of backgrounds")
     paths = _listing(folder)
@@ -79,11 +89,14 @@ def _listing(folder: Path) -> tuple[Path, ...]:
 def _fitted(folder: Path, number: int) -> Pixels:
     """A photograph's middle, as large as can be, at the size of a scene: (ROWS, COLUMNS, 3)."""
     path = _listing(folder)[number]
+    data = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with Image.open(io.BytesIO(data)) as image:
             image.draft("RGB", (COLUMNS, ROWS))  # a JPEG is decoded no larger than need be
             upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # whose message tells an address in memory
+        raise ValueError(f"{path} is no JPEG or PNG image") from error
+    except _DAMAGED as error:
         raise ValueError(f"{path} is not a whole JPEG or PNG image: {error}") from error
     fitted = np.asarray(ImageOps.fit(upright, (COLUMNS, ROWS), Image.Resampling.BILINEAR))
     fitted.setflags(write=False)

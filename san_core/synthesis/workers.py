@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ def over_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> 
     Raises:
         ValueError: processes is below 1.
         RuntimeError: one process is asked for, and this one has used another body.
+        ChildProcessError: one of several processes was killed.
         Exception: whatever `make` raises, in any process.
     """
     if processes < 1:
@@ -54,6 +56,10 @@ def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Itera
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"one of {processes} processes was ended from outside, most often for want of memory"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -66,6 +66,18 @@ def test_photographs_take_the_place_of_painted_places(tmp_path):
         assert len(images.manifest["provenance"]["spec"]["backgrounds"]) == 64
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monkeypatch, cores):
+    monkeypatch.setattr("components.machine.cores", lambda: cores)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("hello")
+    words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL]
+    assert main([*words, "--backgrounds", str(tmp_path / "photos")]) == 1
+    said = capsys.readouterr().err
+    assert said == f"make_pit: {tmp_path}/photos/a.jpg is no JPEG or PNG image\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
 @pytest.fixture
 def source(tmp_path):
     """Twelve textures on two images each, of other sizes than ours."""

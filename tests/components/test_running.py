@@ -1,11 +1,13 @@
 import json
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +43,9 @@ def act(
         raise ValueError("index.csv row 17: camid 'c3' is not an integer")
     if how == "defect":
         int("three")
+    if how.startswith("worker: "):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(work, how.removeprefix("worker: ")).result()
     if how == "no package":
         import a_package_nobody_has  # noqa: F401
     if how == "no module":
@@ -48,6 +53,13 @@ def act(
     if how == "Ctrl-C":
         raise KeyboardInterrupt
     result.write_text('{"rank1": 0.5}')
+
+
+def work(how: str) -> None:
+    """What a worker process does, and how it fails."""
+    if how == "wrong value":
+        raise ValueError("a.jpg is no JPEG or PNG image")
+    int("three")
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +106,14 @@ def test_value_error_that_no_statement_of_ours_raises_is_a_defect(tmp_path, monk
     monkeypatch.setattr(running, "OWN_CODE", (Path(__file__).parent,))
     with pytest.raises(ValueError, match="invalid literal for int"):
         run(act, words(tmp_path, "defect"))
+
+
+def test_what_a_worker_raises_is_judged_by_what_raised_it_there(tmp_path, capsys):
+    assert run(act, words(tmp_path, "worker: wrong value")) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "act: a.jpg is no JPEG or PNG image"
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        run(act, words(tmp_path, "worker: defect"))
 
 
 @pytest.mark.parametrize(

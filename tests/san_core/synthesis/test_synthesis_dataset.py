@@ -266,6 +266,18 @@ def test_a_workers_error_reaches_the_caller():
         list(results)
 
 
+def killed_at_one(spec, identity):
+    if identity == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return identity
+
+
+def test_a_killed_worker_is_told_of():
+    results = over_identities(killed_at_one, PIT, processes=2)
+    with pytest.raises(ChildProcessError, match="one of 2 processes was ended from outside"):
+        list(results)
+
+
 def test_occlusion_grows_with_difficulty():
     shares = [level.occlusion for level in DIFFICULTIES.values()]
     assert shares == sorted(shares)

@@ -59,7 +59,17 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
         photographs(tmp_path)
 
 
+def test_a_file_is_no_folder_of_backgrounds(folder):
+    with pytest.raises(NotADirectoryError, match=r"notes.txt is a file; backgrounds are a folder"):
+        photographs(folder / "notes.txt")
+
+
 def test_a_damaged_photograph_is_named(folder):
-    (folder / "wide.JPG").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"wide.JPG is not a whole JPEG or PNG image"):
-        photographs(folder).at(1, horizon=0.4)
+    whole = encode_jpeg(picture((300, 900), (30, 200, 30)), quality=95)
+    for data, message in (
+        (b"nothing", r"wide.JPG is no JPEG or PNG image$"),
+        (whole[: len(whole) // 2], r"wide.JPG is not a whole JPEG or PNG image: image file is tru"),
+    ):
+        (folder / "wide.JPG").write_bytes(data)
+        with pytest.raises(ValueError, match=message):
+            photographs(folder).at(1, horizon=0.4)

@@ -1,5 +1,6 @@
 """Bring a person re-identification data set into the one image format."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -66,8 +67,15 @@ def prepare_reid(
     is_rendered = SYNTHETIC in (learned.key, tested.key)
     if is_rendered and identities < 3:
         raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
-    if backgrounds and not is_rendered:
-        log.warning("the backgrounds %s are not used: nothing is synthetic", backgrounds)
+    if not is_rendered:
+        _warn_of_unused(
+            difficulty=difficulty,
+            identities=identities,
+            cameras=cameras,
+            shots=shots,
+            image_height=image_height,
+            backgrounds=backgrounds,
+        )
     with ExitStack() as places:
         spec = None
         if is_rendered:
@@ -110,6 +118,14 @@ def prepare_reid(
     for line in written.doubts:
         log.warning("%s", line)
     _tell(written, made.published)
+
+
+def _warn_of_unused(**given: object) -> None:
+    """Warn of what describes synthetic people, where there are none."""
+    declared = inspect.signature(prepare_reid).parameters
+    for name, value in given.items():
+        if value != declared[name].default:
+            log.warning("%s %s is not used: nothing is synthetic", name.replace("_", "-"), value)
 
 
 def _list(problems: "list[Problem]") -> None:

@@ -214,6 +214,14 @@ def test_synthetic_people_train_for_real_ones(market, tmp_path):
     assert {name.partition("/")[0] for _, name, _, _ in found} == {"synthetic", "market1501"}
 
 
+def test_what_describes_synthetic_people_is_warned_of_where_there_are_none(
+    market, tmp_path, caplog
+):
+    assert prepare(tmp_path, "market1501", market, "--difficulty", "hard", "--shots", "3") == 0
+    said = [r.getMessage() for r in caplog.records if "nothing is synthetic" in r.getMessage()]
+    assert said == ["difficulty hard is not used: nothing is synthetic"]  # 3 shots are the default
+
+
 def test_real_people_train_for_synthetic_ones(market, tmp_path):
     flags = ["--identities", "6", "--cameras", "2", "--shots", "2", "--image-height", "64"]
     assert prepare(tmp_path, "market1501", market, *flags, "--target", "synthetic") == 0

@@ -3,7 +3,8 @@
 Another body and another layout of its texture (SMPL's, say, for those who have a licence) can be
 used without a change of code: write these arrays. The pose and the wardrobe speak of bones and
 charts by name, so all of BONES and CHARTS must be there, and of metres, so the person must be of
-human size, stand at rest with arms held out and down, and have its origin near the pelvis.
+human size, stand at rest with arms held out and down, and have its origin near the pelvis. The
+mean person is as good as symmetric about x = 0: `atlas.mirror_index` takes one side for the other.
 
     key     shape        meaning
     atlas   ()           name of the layout; textures of two layouts cannot be mixed

@@ -50,7 +50,7 @@ class Shot(NamedTuple):
 
     name: str
     data: bytes
-    fields: dict[str, Any]  # JSON values; angles in degrees
+    fields: dict[str, Any]  # JSON values; angles in degrees, as `View` counts them
     split: str
     pid: int | None = None
     camid: int | None = None  # from 0

@@ -72,6 +72,8 @@ def photographs(folder: Path) -> Photographs:
         raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of backgrounds")
+    _listing.cache_clear()  # what is there now, whatever was there before
+    _fitted.cache_clear()
     paths = _listing(folder)
     if not paths:
         raise ValueError(f"{folder} holds no photograph; they end in {', '.join(SUFFIXES)}")
@@ -82,7 +84,9 @@ def photographs(folder: Path) -> Photographs:
 @functools.lru_cache(maxsize=4)
 def _listing(folder: Path) -> tuple[Path, ...]:
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return tuple(sorted(path for path in found if path.is_file()))
+    # "._name" is what macOS writes beside every file on a foreign disk.
+    mine = (path for path in found if not path.name.startswith("._"))
+    return tuple(sorted(path for path in mine if path.is_file()))
 
 
 @functools.lru_cache(maxsize=96)

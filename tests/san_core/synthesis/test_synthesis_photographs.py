@@ -42,6 +42,17 @@ def test_the_fingerprint_follows_names_and_sizes(folder):
     assert photographs(folder).fingerprint != before
 
 
+def test_photographs_are_those_that_are_there_when_asked(folder):
+    before = photographs(folder)
+    before.at(0, horizon=0.4)
+    (folder / "._wide.JPG").write_text("of macOS")
+    assert photographs(folder) == before
+    (folder / "less.png").write_bytes(encode_png(picture((9, 9), (1, 2, 3))))
+    found = photographs(folder)
+    assert [found.name(k) for k in range(found.count)] == ["less.png", "more/tall.png", "wide.JPG"]
+    assert (found.at(0, horizon=0.4).image == [1, 2, 3]).all()
+
+
 def test_people_on_cameras_stand_before_photographs(folder):
     spec = ReidSpec(seed=1, train_identities=0, test_identities=1, image_size=(64, 32))
     painted, shown = (

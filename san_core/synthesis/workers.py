@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -85,8 +86,9 @@ def _prepare_worker() -> None:
     """One BLAS thread a process: the matrices are small and the processes fill the machine.
 
     A worker waits for work on a pipe that it holds open itself, so it would never learn that its
-    parent was killed; a thread watches for that.
+    parent was killed; a thread watches for that. Ctrl-C is the parent's affair, which ends them.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

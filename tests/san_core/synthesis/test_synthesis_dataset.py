@@ -266,6 +266,15 @@ def test_a_workers_error_reaches_the_caller():
         list(results)
 
 
+def interrupted(spec, identity):
+    os.kill(os.getpid(), signal.SIGINT)
+    return identity
+
+
+def test_workers_leave_ctrl_c_to_their_parent():
+    assert list(over_identities(interrupted, PIT, processes=2)) == [0, 1, 2, 3, 4]
+
+
 def killed_at_one(spec, identity):
     if identity == 1:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -88,11 +88,19 @@ def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
     )
 
 
-def _perspective(points: Floats, tilt: Floats, distance: float) -> tuple[Floats, Floats, Floats]:
-    """Slopes right and down of points (V, 3) in the camera's frame, and their inverse depth."""
+class _Seen(NamedTuple):
+    """Where points lie for a camera: slopes to the right and down, and inverse depth, (V,) each."""
+
+    x: Floats
+    y: Floats
+    inverse: Floats
+
+
+def _perspective(points: Floats, tilt: Floats, distance: float) -> _Seen:
+    """Points (V, 3), told in the camera's frame, as it sees them from a distance in metres."""
     seen = points @ tilt.T
     inverse: Floats = np.reciprocal(seen[:, 1] + np.float32(distance))
-    return seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse
+    return _Seen(seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse)
 
 
 def draw(
@@ -103,9 +111,15 @@ def draw(
     background: Floats,
     uv: Floats = NO_UV,
 ) -> Drawing:
-    """The framed mesh, lit and textured, over a background (H, W, 3) that takes its shadow.
+    """The framed mesh, lit and textured, over a background that takes its shadow.
 
-    uv: where to write the texel that each sample shows, as `uv_pass` gives it; left out, nothing.
+    Args:
+        framed: the mesh before its camera.
+        texture: (T, T, 3), of the size that the mesh's UV count in.
+        light: in the camera's frame.
+        background: (H, W, 3) RGB, 0-255.
+        uv: where to write the texel that each sample shows, as `uv_pass` gives it; left out,
+            nothing.
     """
     rows, columns = framed.size
     normals = framed.mesh.normals @ framed.heading.T

@@ -2,11 +2,13 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from components.__main__ import main
+from components.storage import open_storage
 from san_core.imageset import ImageSet
 from san_core.pixels import decode, encode_jpeg, encode_png
 from san_core.synthesis.atlas import ATLAS
@@ -144,6 +146,20 @@ def test_a_table_that_holds_nobody_out_is_warned_of(source, tmp_path, capsys):
     pit = made(tmp_path / "pit", "--source", str(source / "index.csv"))
     assert "no texture is in split val" in capsys.readouterr().err
     assert set(ImageSet.open(pit / "images").manifest["splits"]) == {"train"}
+
+
+@pytest.mark.s3
+def test_pairs_in_a_bucket_are_taken_as_those_of_this_machine(source, tmp_path, s3):
+    bucket = open_storage(s3)
+    rows = [f"images/{pid:02d}_{k}.jpg,textures/{pid:02d}.png" for pid in range(12) for k in (0, 1)]
+    (source / "index.csv").write_text("\n".join(["image,texture", *rows]))
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        bucket.put_file(f"pit/{path.relative_to(source).as_posix()}", path)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", source)
+    bucket.put_file("pit.zip", Path(packed))
+    here = files(made(tmp_path / "here", "--source", str(source)))
+    for number, place in enumerate(("pit", "pit/index.csv", "pit.zip")):
+        assert files(made(tmp_path / str(number), "--source", f"{s3}/{place}")) == here
 
 
 @pytest.mark.parametrize(

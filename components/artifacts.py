@@ -193,6 +193,23 @@ def local_source(source: str) -> Iterator[Path]:
         yield Path(folder, name) if single else Path(folder)
 
 
+@contextmanager
+def local_file(place: str) -> Iterator[Path]:
+    """The file of a path or a URI; of one in a bucket a copy, until the block ends.
+
+    Raises:
+        FileNotFoundError: it is not in the bucket.
+        OSError: it cannot be fetched.
+    """
+    if not is_remote(place):
+        yield local_path(place)
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, place.rstrip("/").rpartition("/")[2])
+        fetch_file(place, copy)
+        yield copy
+
+
 def single_object(uri: str) -> Stat | None:
     """The object of a URI that names one, such as an archive; None for a folder of objects.
 

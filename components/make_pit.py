@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,14 +47,14 @@ def make_pit(
             green the row) and the share of it that the person covers (blue)
         backgrounds: folder or URI of photographs without people to put people before; without it
             places are painted
-        body: npz file of another body and atlas, as san_core/synthesis/body_file.py describes
+        body: npz file, or its URI, of another body and atlas, as san_core/synthesis/body_file.py
+            describes
         source: folder, URI, .zip, .tar or table of pairs that exist, to be taken instead: with an
             index.csv of columns image and texture, or images/0012_03.png beside textures/0012.png
         atlas: name of the layout of a source's textures; layouts cannot be mixed
         seed: seed of every random choice; the same seed gives the same bytes
     """
-    from components.artifacts import local_source
-    from components.storage import local_path
+    from components.artifacts import local_file, local_source
     from san_core.synthesis.photographs import photographs
     from san_core.synthesis.spec import PitSpec
 
@@ -75,7 +76,9 @@ def make_pit(
     _refuse_unless_default("without --source the layout is the body's own", atlas=atlas)
     if textures < 2:
         raise ValueError(f"textures is {textures}: at least 2, of which 1 is held out")
-    with local_source(backgrounds) as place:
+    with ExitStack() as places:
+        behind = places.enter_context(local_source(backgrounds))
+        other = places.enter_context(local_file(body)) if body else None
         spec = PitSpec(
             seed=seed,
             identities=textures,
@@ -83,8 +86,8 @@ def make_pit(
             image_size=(image_height, image_width or image_height // 2),
             texture_size=texture_size,
             dense=dense,
-            backgrounds=photographs(place) if backgrounds else None,
-            body_file=local_path(body) if body else None,
+            backgrounds=photographs(behind) if backgrounds else None,
+            body_file=other,
         )
         _synthesize(pit, spec)
 

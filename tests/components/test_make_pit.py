@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,18 @@ def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monk
     said = capsys.readouterr().err
     assert said == f"make_pit: {tmp_path}/photos/a.jpg is no JPEG or PNG image\n"
     assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
+@pytest.mark.s3
+def test_a_body_may_be_in_a_bucket(plain, tmp_path, s3, capsys):
+    body = resources.files("san_core.synthesis").joinpath("body.npz").read_bytes()
+    open_storage(f"{s3}/bodies").put_bytes("ours.npz", body)
+    pit = made(tmp_path / "pit", *SMALL, "--body", f"{s3}/bodies/ours.npz")
+    with ImageSet.open(pit / "images") as images, ImageSet.open(plain / "images") as before:
+        assert [r.sha256 for r in images.records] == [r.sha256 for r in before.records]
+    words = ["make_pit", "--pit", str(tmp_path / "none"), *SMALL]
+    assert main([*words, "--body", f"{s3}/bodies/none.npz"]) == 1
+    assert "bodies/none.npz does not exist" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from san_core.shard import LIMIT, fits, is_plain
 INDEX = "index.csv"
 SPLITS = ("train", "val")
 _FOLDERS = ("images", "textures")
+_OTHER_KINDS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
 _OURS = "images/manifest.json"  # of a set in the project's own format
 _SHOWN = 3  # names in a message
 _TAKEN = frozenset({"name", "pid", "camid", "offset", "size", "sha256"})  # words of a sidecar
@@ -178,8 +179,10 @@ def _named(root: Tree) -> list[Pair]:
 
 def _files(root: Tree, folder: str) -> list[str]:
     """The images in one of the two folders, named from there."""
-    names = (name.removeprefix(f"{folder}/") for name in root.walk(folder))
-    found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    names = sorted(name.removeprefix(f"{folder}/") for name in root.walk(folder))
+    found = [name for name in names if name.lower().endswith(SUFFIXES)]
+    others = [f"{folder}/{name}" for name in names if name.lower().endswith(_OTHER_KINDS)]
+    _refuse(root, f"files that are no {', '.join(SUFFIXES)}", others)
     if not found:
         raise ValueError(f"{root.place}/{folder} holds no image; they end in {', '.join(SUFFIXES)}")
     return found

@@ -197,6 +197,15 @@ def test_files_without_a_partner_are_counted_and_named(named):
         found(named)
 
 
+def test_images_of_other_kinds_are_refused_and_notes_are_not(named):
+    put(named, "images/notes.txt")
+    assert len(found(named)) == 3
+    put(named, "images/a_3.webp", "images/a_4.BMP")
+    message = r"2 files that are no .jpg, .jpeg, .png: images/a_3.webp, images/a_4.BMP"
+    with pytest.raises(ValueError, match=message):
+        found(named)
+
+
 def test_textures_that_differ_in_their_endings_are_refused(named):
     put(named, "textures/a.jpg")
     with pytest.raises(ValueError, match=r"a.jpg and a.png differ in their endings alone"):

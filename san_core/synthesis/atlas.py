@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from san_core.synthesis import _raster
 from san_core.synthesis.body import Floats, Ints, body
 from san_core.synthesis.body_file import SIZE as SIZE
+from san_core.synthesis.body_file import Body
 
 ATLAS = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
 SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
@@ -41,6 +42,15 @@ class TexelMap:
     barycentric: Floats  # (N, 3)
     chart: NDArray[np.intp]  # (N,)
     points: Floats  # (N, 3) on the mean person in the rest pose
+
+
+def chart_map(people: Body) -> NDArray[np.str_]:
+    """The name of the chart at every texel (256, 256) of a body's atlas; empty on none."""
+    face = np.full((SIZE, SIZE), -1, np.int32)
+    _raster.bake(people.uv, people.uv_faces, face, np.zeros((SIZE, SIZE, 3), np.float32))
+    names = np.array([*people.charts, ""])
+    charts: NDArray[np.str_] = names[np.append(people.face_chart, len(people.charts))[face]]
+    return charts
 
 
 @functools.cache

@@ -29,7 +29,8 @@ _in_use: list[Body] = []  # at most one
 
 
 @functools.cache
-def _shipped() -> Body:
+def shipped() -> Body:
+    """The package's own body, whichever is in use."""
     with resources.files("san_core.synthesis").joinpath("body.npz").open("rb") as file:
         return read_body(file, name="body.npz")
 
@@ -37,7 +38,7 @@ def _shipped() -> Body:
 def body() -> Body:
     """The body of this process: that of `use_body`, else the package's; read once."""
     if not _in_use:
-        _in_use.append(_shipped())
+        _in_use.append(shipped())
     return _in_use[0]
 
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from san_core.synthesis.atlas import ATLAS, check_texture_size
+from san_core.synthesis.atlas import ATLAS, chart_map, check_texture_size
+from san_core.synthesis.body import shipped
 from san_core.synthesis.body_file import read_body
 from san_core.synthesis.difficulty import difficulty
 from san_core.synthesis.photographs import Photographs
@@ -70,12 +71,21 @@ class PitSpec:
             raise ValueError("identities is 1: holding some out for validation takes at least 2")
 
     def provenance(self) -> dict[str, Any]:
-        """The fields as JSON, with what files hold in place of where they lie, and the atlas."""
+        """The fields as JSON, with what files hold in place of where they lie, and the atlas.
+
+        Raises:
+            ValueError: the body file holds no body, or one that misnames its atlas.
+        """
         told = _told(asdict(self), self.backgrounds)
         if self.body_file is None:
             return {"atlas": ATLAS, "spec": {**told, "body_file": None}}
         with self.body_file.open("rb") as file:
             other = read_body(file, name=str(self.body_file))
+        if other.atlas == ATLAS and (chart_map(other) != chart_map(shipped())).any():
+            raise ValueError(
+                f"{self.body_file} calls its atlas {ATLAS!r}, as the package's is called, but the"
+                " charts lie otherwise; give it a name of its own"
+            )
         return {"atlas": other.atlas, "spec": {**told, "body_file": other.sha256}}
 
 

@@ -149,6 +149,15 @@ def test_the_provenance_tells_the_layout_and_the_file_s_content(tmp_path):
     assert PitSpec(seed=0).provenance()["atlas"] == "san-atlas-1"
 
 
+def test_another_layout_cannot_go_by_the_name_of_the_package_s(tmp_path):
+    same = saved(tmp_path / "same.npz", mean=arrays()["mean"] * np.float32(1.01))
+    assert PitSpec(seed=0, body_file=same).provenance()["atlas"] == "san-atlas-1"
+    mirrored = arrays()["UV"] * [-1, 1] + [SIZE - 1, 0]
+    file = saved(tmp_path / "odd.npz", UV=mirrored)
+    with pytest.raises(ValueError, match=r"odd.npz calls its atlas 'san-atlas-1', .* otherwise"):
+        PitSpec(seed=0, body_file=file).provenance()
+
+
 def test_texels_that_no_face_covers_take_their_neighbours(tmp_path, ours):
     # Both hands shrink inside their rectangles, as islands of other layouts do.
     uv, people = arrays()["UV"], arrays()

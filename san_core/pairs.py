@@ -124,6 +124,9 @@ def _listed(root: Tree, name: str) -> list[Pair]:
         found.append(pair)
     if not found:
         raise ValueError(f"{table.place} lists no pair")
+    unsaid = [lines[pair.image] for pair in found if pair.split is None]
+    if 0 < len(unsaid) < len(found):
+        raise ValueError(f"{table.place} line {unsaid[0]}: it has no split, and other lines have")
     return found
 
 

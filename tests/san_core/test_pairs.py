@@ -133,6 +133,10 @@ def test_blanks_and_blank_lines_in_an_index_mean_nothing(tmp_path):
             ["image,texture,split", "p/1.jpg,textures/t.png,test"],
             "split 'test' is none of train, v",
         ),
+        (
+            ["image,texture,split", "p/1.jpg,textures/t.png,val", "p/2.jpg,textures/u.png,"],
+            "line 3: it has no split, and other lines have",
+        ),
         (["image,texture,size", "p/1.jpg,textures/t.png,9"], "cannot be called 'size' here"),
         (
             [

@@ -66,7 +66,7 @@ def photographs(folder: Path) -> Photographs:
     Raises:
         FileNotFoundError: there is no such folder.
         NotADirectoryError: it is a file.
-        ValueError: it holds no photograph.
+        ValueError: it holds no photograph, or one whose name cannot be told.
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
@@ -77,6 +77,9 @@ def photographs(folder: Path) -> Photographs:
     paths = _listing(folder)
     if not paths:
         raise ValueError(f"{folder} holds no photograph; they end in {', '.join(SUFFIXES)}")
+    for name in map(str, paths):
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"the name of photograph {name!r} is not in UTF-8")
     told = [f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n" for path in paths]
     return Photographs(folder, hashlib.sha256("".join(told).encode()).hexdigest())
 

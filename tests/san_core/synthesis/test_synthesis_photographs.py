@@ -1,5 +1,7 @@
 """Photographs as places."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,12 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
 def test_a_file_is_no_folder_of_backgrounds(folder):
     with pytest.raises(NotADirectoryError, match=r"notes.txt is a file; backgrounds are a folder"):
         photographs(folder / "notes.txt")
+
+
+def test_a_photograph_whose_name_cannot_be_told_is_refused(folder):
+    (folder / os.fsdecode(b"h\xf6he.jpg")).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"the name of photograph '.*h\\udcf6he.jpg' is not in"):
+        photographs(folder)
 
 
 def test_a_damaged_photograph_is_named(folder):

@@ -12,12 +12,16 @@ from components.step import Output
 
 if TYPE_CHECKING:
     from san_core.pairs import Pairs
-    from san_core.shard import Item
+    from san_core.pixels import Pixels
+    from san_core.shard import Item, Record
     from san_core.synthesis.spec import PitSpec
 
 log = logging.getLogger(__name__)
 
-TEXTURE_PREVIEW = (128, 128)  # rows and columns of a texture in the contact sheets
+# Rows and columns in the contact sheets
+IMAGE_PREVIEW = (128, 64)
+TEXTURE_PREVIEW = (128, 128)
+PAIRS_SHOWN = 24
 
 
 def make_pit(
@@ -127,6 +131,7 @@ def _synthesize(pit: Path, spec: "PitSpec") -> None:
         _write_textures(folder, textures.items(), provenance, total=spec.identities)
         if spec.dense:
             write(folder / "dense", maps.items(), total=total, provenance=provenance)
+        _show_pairs(folder)
     log.info("%d pictures of %d identities", total, spec.identities)
 
 
@@ -161,6 +166,26 @@ def _write_textures(
     )
 
 
+def _show_pairs(folder: Path) -> None:
+    """Draw some images with their textures at their side: images/preview/pairs.png."""
+    import numpy as np
+
+    from san_core.imageset import ImageSet, previewed
+    from san_core.pixels import contact_sheet, decode, encode_png, resize
+
+    def beside(record: "Record") -> "Pixels":
+        texture = decode(textures.read(by_name[record.fields["texture"]]))
+        picture = resize(decode(images.read(record)), IMAGE_PREVIEW)
+        return np.hstack([picture, resize(texture, TEXTURE_PREVIEW)])
+
+    with ImageSet.open(folder / "images") as images, ImageSet.open(folder / "textures") as textures:
+        by_name = {record.name: record for record in textures.records}
+        shown = [images.records[i] for i in previewed(len(images.records), most=PAIRS_SHOWN)]
+        cell = IMAGE_PREVIEW[0], IMAGE_PREVIEW[1] + TEXTURE_PREVIEW[1]
+        sheet = contact_sheet([beside(record) for record in shown], columns=6, cell=cell)
+    (folder / "images" / "preview" / "pairs.png").write_bytes(encode_png(sheet))
+
+
 def _take(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
     """Bring pairs that exist into the same format, their files unchanged."""
     from san_core.data.tree import open_tree
@@ -178,6 +203,7 @@ def _take(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
             _write_textures(folder, worn, provenance, total=total)
             pictures = _pictures(listed, splits)
             write(folder / "images", pictures, total=len(listed.found), provenance=provenance)
+            _show_pairs(folder)
     if listed.copies:
         log.info("%d textures are copies of others: equal ones are one identity", listed.copies)
     for split in ("train", "val"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from components.__main__ import main
 from san_core.imageset import ImageSet, read_manifest, write
-from san_core.pixels import decode, encode_png
+from san_core.pixels import decode, encode_png, resize
 from tests.tiny import STEPS, changed, elsewhere, files, words
 
 
@@ -27,6 +27,18 @@ def test_pit_pairs_every_picture_with_a_texture(tiny):
         s: {r.pid for r in images.records if r.split == s} for s in images.manifest["splits"]
     }
     assert not of_split["train"] & of_split["val"]
+
+
+def test_pairs_are_drawn_side_by_side(tiny):
+    sheet = decode(Path(tiny.pit, "images", "preview", "pairs.png").read_bytes())
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    assert sheet.shape == (3 * 130 + 2, 6 * 194 + 2, 3)  # 18 pairs, six a row
+    texture = {r.name: r for r in textures.records}[images.records[7].fields["texture"]]
+    picture = resize(decode(images.read(images.records[7])), (128, 64))
+    painted = resize(decode(textures.read(texture)), (128, 128))
+    cell = sheet[132 : 132 + 128, 196 : 196 + 192]  # the second row's second
+    assert (cell == np.hstack([picture, painted])).all()
 
 
 def test_reid_set_keeps_test_people_apart(tiny):

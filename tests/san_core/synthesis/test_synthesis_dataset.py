@@ -15,9 +15,11 @@ from threadpoolctl import threadpool_info
 
 from san_core.pixels import decode
 from san_core.synthesis.body import body
+from san_core.synthesis.camera import SCENES, camera
 from san_core.synthesis.dataset import pit_identity, reid_identity
 from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
-from san_core.synthesis.spec import PitSpec, ReidSpec
+from san_core.synthesis.render import draw
+from san_core.synthesis.spec import PitSpec, ReidSpec, held_out
 from san_core.synthesis.wardrobe import dress
 from san_core.synthesis.workers import over_identities
 
@@ -62,6 +64,7 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     ledger = Ledger(tmp_path / "made", 40)
     results = over_identities(note_threads, ledger, processes=2)
     first = [next(results) for _ in range(10)]
+    time.sleep(0.5)  # for what is made too far ahead
     made = ledger.path.read_text().split()
     assert first == [1] * 10
     assert 10 <= len(made) <= 10 + 2 * 2  # two a process
@@ -184,12 +187,21 @@ def test_pit_images_name_their_texture_and_share_its_split(pit):
             }
             assert len(shot.fields["shape"]) == len(body().components)
             assert 0 <= shot.fields["azimuth"] < 360
+    tilts = [abs(shot.fields["elevation"]) for made in pit for shot in made.images]
+    assert 5 < max(tilts) < 40  # degrees: half a radian is 29
 
 
 def test_the_held_out_share_of_textures_is_for_validation(pit):
     splits = [made.texture.split for made in pit]
     assert splits.count("val") == 2  # 0.4 * 5
     assert splits.count("train") == 3
+
+
+def test_who_is_held_out_follows_from_the_seed():
+    splits = [held_out(seed, 50, 0.2) for seed in range(3)]
+    assert [len(split) for split in splits] == [10] * 3
+    assert len(set(splits)) == 3
+    assert held_out(0, 50, 0.2) == splits[0]
 
 
 def test_nothing_is_held_out_on_request_and_at_least_one_otherwise():
@@ -233,6 +245,44 @@ def test_cameras_are_numbered_from_0(reid):
 def test_reid_shots_tell_how_they_were_taken(reid):
     fields = {"azimuth", "elevation", "pose", "scene", "occluded"}
     assert all(set(shot.fields) == fields for made in reid for shot in made.shots)
+
+
+@pytest.fixture(scope="module")
+def hard():
+    spec = replace(REID, train_identities=6, test_identities=0, shots=6, difficulty="hard")
+    return spec, [shot for pid in range(6) for shot in reid_identity(spec, pid).shots]
+
+
+def test_a_camera_takes_people_in_several_places(hard):
+    for camid in range(REID.cameras):
+        scenes = [shot.fields["scene"] for shot in hard[1] if shot.camid == camid]
+        assert len(scenes) == 36
+        assert len(set(scenes)) > 5
+        assert set(scenes) <= set(range(SCENES))
+
+
+def test_every_place_of_a_camera_has_a_light_of_its_own(monkeypatch, hard):
+    spec, drawn = hard[0], []
+
+    def note(framed, texture, *, light, background, uv):
+        drawn.append(light)
+        return draw(framed, texture, light=light, background=background, uv=uv)
+
+    monkeypatch.setattr("san_core.synthesis.dataset.draw", note)
+    shots = reid_identity(spec, 0).shots
+    level = difficulty("hard")
+    expected = [camera(spec.seed, s.camid, level).lights[s.fields["scene"]] for s in shots]
+    assert drawn == expected
+    assert len(set(drawn)) > 6
+
+
+def test_shots_said_to_be_occluded_are(monkeypatch, hard):
+    spec, shots = hard
+    said = [shot.fields["occluded"] for shot in shots]
+    assert 0.1 < np.mean(said) < 0.6  # 0.3, more or less by camera
+    monkeypatch.setattr("san_core.synthesis.dataset.occlude", lambda *_: None)
+    bare = [shot for pid in range(6) for shot in reid_identity(spec, pid).shots]
+    assert [a.data != b.data for a, b in zip(shots, bare, strict=True)] == said
 
 
 def test_people_to_train_on_and_to_test_on_are_apart(reid):

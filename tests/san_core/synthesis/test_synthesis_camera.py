@@ -59,6 +59,27 @@ def test_cameras_differ_and_stay_themselves():
     assert len(first.lights) == SCENES
 
 
+@pytest.mark.parametrize("index", range(3))
+def test_a_camera_sees_people_from_its_own_side_height_and_distance(index):
+    one, rng = camera(3, index, NORMAL), np.random.default_rng(0)
+    views = [one.view(rng) for _ in range(400)]
+    assert np.mean([v.elevation for v in views]) == pytest.approx(one.elevation, abs=0.01)
+    assert np.mean([v.distance for v in views]) == pytest.approx(1.025 * one.distance, rel=0.02)
+    # Going or coming: a half turn, which doubling the angle leaves out. Of normal angles of
+    # deviation s the mean of exp(2i a) is exp(-2 s^2).
+    along = np.mean([np.exp(2j * (v.azimuth - one.azimuth)) for v in views])
+    assert along == pytest.approx(np.exp(-2 * one.spread**2), abs=0.12)
+    coming = np.mean([np.cos(v.azimuth - one.azimuth) > 0 for v in views])
+    assert 0.5 < coming < 0.8
+
+
+def test_cameras_resolve_less_where_it_is_harder():
+    for level in DIFFICULTIES.values():
+        resolved = [camera(2, index, level).sensor.resolution for index in range(9)]
+        assert level.low_resolution < min(resolved) < max(resolved) < 1
+        assert np.ptp(resolved) > 0.4 * (1 - level.low_resolution)
+
+
 def test_a_cameras_places_differ_from_each_other_and_from_other_cameras():
     images = [scene(1, place, number).image for place in (-1, 0, 1) for number in (0, 1)]
     for i, image in enumerate(images):

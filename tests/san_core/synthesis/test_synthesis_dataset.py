@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from san_core.pixels import decode
+from san_core.pixels import decode, encode_jpeg
 from san_core.synthesis.body import body
-from san_core.synthesis.camera import SCENES, camera
+from san_core.synthesis.camera import SCENES, Sensor, camera
 from san_core.synthesis.dataset import pit_identity, reid_identity
 from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
 from san_core.synthesis.render import draw
@@ -274,6 +274,25 @@ def test_every_place_of_a_camera_has_a_light_of_its_own(monkeypatch, hard):
     expected = [camera(spec.seed, s.camid, level).lights[s.fields["scene"]] for s in shots]
     assert drawn == expected
     assert len(set(drawn)) > 6
+
+
+def test_a_shot_is_taken_and_packed_by_its_own_camera(monkeypatch, hard):
+    spec, level, taken, develop = hard[0], difficulty("hard"), [], Sensor.develop
+
+    def note_sensor(sensor, rng, image):
+        taken.append(sensor)
+        return develop(sensor, rng, image)
+
+    def note_quality(image, *, quality):
+        taken.append(quality)
+        return encode_jpeg(image, quality=quality)
+
+    monkeypatch.setattr(Sensor, "develop", note_sensor)
+    monkeypatch.setattr("san_core.synthesis.dataset.encode_jpeg", note_quality)
+    shots = reid_identity(replace(spec, shots=1), 0).shots
+    cameras = [camera(spec.seed, shot.camid, level) for shot in shots]
+    assert taken == [part for one in cameras for part in (one.sensor, one.quality)]
+    assert len({one.quality for one in cameras}) == len(cameras) == 2
 
 
 def test_shots_said_to_be_occluded_are(monkeypatch, hard):

@@ -179,6 +179,13 @@ def test_a_skirt_shows_cloth_of_the_legs_down_to_its_hem(azimuth):
     assert (strip[..., 1] > strip[..., 0]).all()
 
 
+def test_a_skirt_hardly_narrows_downwards():
+    rings = rest_mesh(skirt=0.6).vertices[len(body().mean) :].reshape(RINGS, SPOKES, 3)
+    across = np.linalg.norm(rings[:, : SPOKES // 2, :2] - rings[:, SPOKES // 2 :, :2], axis=2)
+    assert (across[1:] > 0.984 * across[:-1]).all()
+    assert (np.diff(rings[:, :, 2], axis=0) < 0).all()
+
+
 def test_light_from_the_side_brightens_that_side():
     normals = np.float32([[1, 0, 0], [-1, 0, 0], [0, 0, 1]])
     light = Light(direction=(1.0, 0.0, 0.0), lamp=(0.5,) * 3, sky=(0.6,) * 3, exposure=1.0)

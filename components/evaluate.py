@@ -147,6 +147,7 @@ def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
 
     from san_core.evaluation import scoring
     from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.multi_query import check_cameras
     from san_core.evaluation.protocol import check_followed
 
     def part(*splits: str) -> "NDArray[np.int64]":
@@ -158,12 +159,14 @@ def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
     named = [scoring.named(name, query) for name in names]
     for each in named:
         check_followed(each.follow, query, gallery)
-    if not len(part("multi")) and any(each.word == scoring.MULTI_QUERY for each in named):
-        log.warning(
-            "%s: the data set has no images of split multi, so only queries of the same person by "
-            "the same camera are pooled",
-            scoring.MULTI_QUERY,
-        )
+    if any(each.word == scoring.MULTI_QUERY for each in named):
+        check_cameras(query)
+        if not len(part("multi")):
+            log.warning(
+                "%s: the data set has no images of split multi, so only queries of the same person "
+                "by the same camera are pooled",
+                scoring.MULTI_QUERY,
+            )
     headline = scoring.headline(names, query)
     return _Test(records, asked, searched, part("query", "multi"), names, headline)
 

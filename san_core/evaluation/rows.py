@@ -100,7 +100,7 @@ def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int
 
 
 class FeatureError(ValueError):
-    """A feature that no distance can be measured by: of the query or gallery image at a place."""
+    """A feature that no distance can be measured by; `role` has its image at `place`."""
 
     def __init__(self, role: str, place: int, what: str) -> None:
         super().__init__(f"{role} feature {place} is {what}")

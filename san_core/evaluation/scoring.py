@@ -189,7 +189,12 @@ class Scorer:
         if reranked:
             return self._encoded.tiles()
         images = self.images
-        return distance.tiles(images.query_features, images.gallery_features, metric=images.metric)
+        return distance.tiles(
+            images.query_features,
+            images.gallery_features,
+            metric=images.metric,
+            threads=self.threads,
+        )
 
     def _shot(
         self, word: str, images: Embedded, follow: Protocol, *, reranked: bool

@@ -116,6 +116,20 @@ def test_nan_ranks_last_in_gallery_order_after_infinity():
             assert found.top[0, :6].tolist() == [4, 2, 5, 1, 0, 3]
 
 
+@pytest.mark.parametrize("levels", [3, 50, 10**6])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_person_on_many_images_is_ranked_as_by_the_twin(levels, share):
+    # So many right answers that wrong ones are placed among them one by one, and so many wrong ones
+    # that they are counted by vectors; tied a lot, a little and hardly.
+    rng = np.random.default_rng(levels)
+    gallery = Labels(np.where(rng.random(2000) < share, 1, 2), None)
+    who = {"query": Labels(np.array([1, 2]), None), "gallery": gallery}
+    rows = rng.integers(0, levels, (2, 2000))
+    for top_k in (0, 20):
+        expected = by_distances(reference, rows, who, top_k=top_k)
+        assert_same(by_distances(ranking, rows, who, top_k=top_k), expected)
+
+
 def features(rng, who, *, dim, noise) -> tuple[np.ndarray, np.ndarray]:
     """A direction for each person, noise, and some images twice, so that distances are tied."""
     centres = rng.normal(size=(100, dim))

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SCORED = ("query", "gallery", "multi")
 SHOWN = ("rank1", "rank5", "rank10", "mAP", "mINP")
 SHOWN_TOP = 10
 
@@ -50,7 +52,7 @@ def evaluate(
             single-gallery-shot (exact) and sampled-gallery-shot, in one word with commas; auto is
             the data set's own (market1501, or camera-free where no camera is known, but
             single-gallery-shot for cuhk03:classic); the last three leave out what market1501 or
-            camera-free does unless another follows a colon (single-gallery-shot:sysu-mm01)
+            camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.staging import identity, open_set
@@ -63,13 +65,18 @@ def evaluate(
     with open_set(dataset) as images:
         test = _test(_records(features, images), protocol, own=_protocol(images))
         model = _embedded(test, _load(features / "features.npy", len(test.records)), metric)
-        ranking = _ranked(model, test.headline)
+        ranking = _ranked(model, test)
+        if ranking.roc and len(ranking.roc.fpr) == 1:
+            log.warning(
+                "all distances are equal to 1 part in 1,024: the model tells nobody apart, and "
+                "tied images rank in gallery order"
+            )
         others = {}
         if references:
             untrained = _load(features / "untrained.npy", len(test.records))
-            others["untrained encoder"] = _ranked(_embedded(test, untrained, metric), test.headline)
+            others["untrained encoder"] = _ranked(_embedded(test, untrained, metric), test)
             colours = _embedded(test, _histograms(images, test.records), "euclidean")
-            others["colour histogram"] = _ranked(colours, test.headline)
+            others["colour histogram"] = _ranked(colours, test)
         content = reports.figures(
             ranking,
             others,
@@ -140,31 +147,42 @@ def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
 
     from san_core.evaluation import scoring
     from san_core.evaluation.labels import labels_of
+    from san_core.evaluation.multi_query import check_cameras
+    from san_core.evaluation.protocol import check_followed
 
     def part(*splits: str) -> "NDArray[np.int64]":
         return np.array([i for i, r in enumerate(records) if r.split in splits], np.int64)
 
-    asked = part("query")
-    labels = labels_of(records[row] for row in asked)
-    names = scoring.protocols(protocol, labels, own=own)
-    asks_by_many = any(scoring.named(name, labels).word == scoring.MULTI_QUERY for name in names)
-    if asks_by_many and not len(part("multi")):
-        log.warning(
-            "%s: the data set has no images of split multi, so only queries of the same person by "
-            "the same camera are pooled",
-            scoring.MULTI_QUERY,
-        )
-    headline = scoring.headline(names, labels)
-    return _Test(records, asked, part("gallery"), part("query", "multi"), names, headline)
+    asked, searched = part("query"), part("gallery")
+    query, gallery = (labels_of(records[row] for row in rows) for rows in (asked, searched))
+    names = scoring.protocols(protocol, query, own=own)
+    named = [scoring.named(name, query) for name in names]
+    for each in named:
+        check_followed(each.follow, query, gallery)
+    if any(each.word == scoring.MULTI_QUERY for each in named):
+        check_cameras(query)
+        if not len(part("multi")):
+            log.warning(
+                "%s: the data set has no images of split multi, so only queries of the same person "
+                "by the same camera are pooled",
+                scoring.MULTI_QUERY,
+            )
+    headline = scoring.headline(names, query)
+    return _Test(records, asked, searched, part("query", "multi"), names, headline)
 
 
-def _ranked(images: "Embedded", protocol: str) -> "Ranking":
+def _ranked(images: "Embedded", test: _Test) -> "Ranking":
     """The ranking whose pictures and curves are shown."""
     from components.machine import cores
+    from san_core.evaluation.rows import FeatureError
     from san_core.evaluation.scoring import Scorer
 
     scorer = Scorer(images, threads=cores())
-    return scorer.score(protocol, top_k=SHOWN_TOP, with_roc=True).ranking
+    try:
+        return scorer.score(test.headline, top_k=SHOWN_TOP, with_roc=True).ranking
+    except FeatureError as error:
+        shown = {"query": test.query, "gallery": test.gallery}[error.role][error.place]
+        raise ValueError(f"{error}; it is that of {shown.name}") from error
 
 
 def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
@@ -242,7 +260,7 @@ def _protocol(images: "ImageSet") -> str:
 
 
 def _records(features: Path, images: "ImageSet") -> "list[Record]":
-    """The image of every row, by index.csv."""
+    """The image of every row, by index.csv, which names each that is scored once."""
     known = {record.name: record for record in images.records}
     try:
         with (features / "index.csv").open(encoding="utf-8", newline="") as file:
@@ -251,6 +269,15 @@ def _records(features: Path, images: "ImageSet") -> "list[Record]":
         raise ValueError(f"{features}/index.csv is damaged: {error}") from error
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{features}/index.csv names {unknown[0]}, which is not in the data set")
+    named = Counter(names)
+    if len(named) < len(names):
+        raise ValueError(f"{features}/index.csv names {named.most_common(1)[0][0]} more than once")
+    wanted = [record.name for record in images.records if record.split in SCORED]
+    if missing := [name for name in wanted if name not in named]:
+        raise ValueError(
+            f"{features}/index.csv lacks {len(missing)} of the {len(wanted)} images of splits "
+            f"{', '.join(SCORED)}, such as {missing[0]}: scores would be those of a part"
+        )
     return [known[name] for name in names]
 
 

@@ -139,6 +139,68 @@ def test_evaluation_reads_features_from_their_file_as_it_goes(tiny, tmp_path):
     assert found == {**usual, "provenance": found["provenance"]}
 
 
+@pytest.fixture
+def own_features(tiny, tmp_path):
+    """Makes a copy of the features, changed: their rows, and the lines of the index."""
+
+    def make(change):
+        copy = tmp_path / "features"
+        shutil.copytree(tiny.features, copy)
+        head, *lines = (copy / "index.csv").read_text().splitlines()
+        rows, lines = change(np.load(copy / "features.npy"), lines)
+        np.save(copy / "features.npy", rows)
+        (copy / "index.csv").write_text("\n".join([head, *lines]))
+        command = _without(elsewhere(words("evaluate", tiny), tmp_path / "out"), "--references")
+        return changed(command, features=str(copy))
+
+    return make
+
+
+def test_features_of_a_part_of_the_images_are_refused(own_features, capsys):
+    # With half of the gallery gone, every score would be better than it is.
+    assert main(own_features(lambda rows, lines: (rows[:-3], lines[:-3]))) == 1
+    message = "index.csv lacks 3 of the 12 images of splits query, gallery, multi, such as "
+    _check_one_line("evaluate", message, capsys.readouterr().err)
+
+
+def test_image_with_two_rows_of_features_is_refused(own_features, capsys):
+    assert main(own_features(lambda rows, lines: (rows[[0, *range(12)]], lines[:1] + lines))) == 1
+    err = capsys.readouterr().err
+    _check_one_line("evaluate", "index.csv names ", err)
+    assert " more than once" in err
+
+
+@pytest.mark.parametrize("split", ["query", "gallery"])
+def test_image_whose_feature_is_not_finite_is_named(own_features, capsys, split):
+    named = []
+
+    def spoil(rows, lines):
+        row = [i for i, line in enumerate(lines) if line.endswith(split)][2]
+        named.append(lines[row].split(",")[0])
+        rows[row, 5] = np.nan
+        return rows, lines
+
+    assert main(own_features(spoil)) == 1
+    message = f"{split} feature 2 is not finite (NaN, infinite, or beyond 1e18); it is that of "
+    _check_one_line("evaluate", message + named[0], capsys.readouterr().err)
+
+
+def test_model_that_tells_nobody_apart_is_warned_of(own_features, capsys):
+    assert main(own_features(lambda rows, lines: (np.ones_like(rows), lines))) == 0
+    assert "all distances are equal to 1 part in 1,024" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["sysu-mm01", "market1501,sampled-gallery-shot:sysu-mm01"])
+def test_protocol_of_other_cameras_is_refused_before_anything_is_scored(
+    tiny, tmp_path, capsys, protocol
+):
+    assert main(changed(elsewhere(words("evaluate", tiny), tmp_path), protocol=protocol)) == 1
+    err = capsys.readouterr().err
+    message = "query 0 is by camera 0, but by protocol sysu-mm01 the query is by cameras 2, 5"
+    _check_one_line("evaluate", message, err)
+    assert "this model" not in err
+
+
 @pytest.mark.parametrize("step", ["train_san_pg", "train_san", "evaluate"])
 def test_page_fetches_nothing(tiny, step):
     page = Path(tiny.root, f"{step}.html").read_text()

@@ -4,6 +4,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+    #define SAN_BY_CPU 1
     #define SAN_CLONES __attribute__((flatten, \\
         target_clones("avx512f", "avx2", "default")))
     #define SAN_LEVEL (__builtin_cpu_supports("avx512f") ? "AVX-512" : \\

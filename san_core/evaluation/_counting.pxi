@@ -1,23 +1,6 @@
 # One query against one stretch of the gallery: how many are nearer than each right answer.
 cdef extern from *:
     """
-    /* In any order, which only a pragma allows: as vectors. NaN is never the least. */
-    static inline float san_least(const float *values, int32_t n) {
-        float least = __builtin_inff();
-        #pragma omp simd reduction(min : least)
-        for (int32_t i = 0; i < n; i++) least = values[i] < least ? values[i] : least;
-        return least;
-    }
-    /* The same of sums of two values. */
-    static inline float san_least_sum(const float *a, const float *b, int32_t n) {
-        float least = __builtin_inff();
-        #pragma omp simd reduction(min : least)
-        for (int32_t i = 0; i < n; i++) {
-            float value = a[i] + b[i];
-            least = value < least ? value : least;
-        }
-        return least;
-    }
     SAN_CLONES static void san_count_given(
         SanRow *, const SanGallery *, const float *, const float *, int32_t, int32_t);
     SAN_CLONES static void san_count_euclidean(
@@ -25,25 +8,26 @@ cdef extern from *:
     SAN_CLONES static void san_count_cosine(
         SanRow *, const SanGallery *, const float *, const float *, int32_t, int32_t);
     """
-    float least "san_least"(const float* values, int32_t n) noexcept nogil
-    float least_sum "san_least_sum"(const float* a, const float* b, int32_t n) noexcept nogil
 
 cdef enum:
-    STRIDE = 256
-    BLOCK = 64
+    WORD = 64
+    STRETCH = 256  # values looked at before those near are counted, while more are on their way
+    FEW = 4  # of a word that are counted one by one; more where right answers are many
 
 cdef struct Block:
-    float[64] value       # BLOCK; NaN where left out, where the query's person is, beyond the end
-    double[64] distance   # of those in `settled`
-    uint64_t absent       # the places of that NaN, as bits
-    uint64_t settled
+    const float* values   # of WORD gallery images; `norms` are added to them unless NULL
+    const float* norms
     int32_t first         # gallery index of the first
+    uint64_t present      # bits of those that are neither left out nor of the query's person
+    uint64_t settled      # bits of those whose `distance` is known
+    double[64] distance   # WORD, spelt out here and below: Cython wants constants
+    float[64] padded      # where there are fewer: their values, and zeros
 
 
 cdef void count_given "san_count_given"(
     Row* row, const Gallery* to, const float* values, const float* norms, int32_t n, int32_t first
 ) noexcept nogil:
-    count(row, to, values, norms, n, first, GIVEN)
+    count(row, to, values, NULL, n, first, GIVEN)
 
 
 cdef void count_euclidean "san_count_euclidean"(
@@ -62,148 +46,198 @@ cdef inline void count(
     Row* row, const Gallery* to, const float* values, const float* norms, int32_t n, int32_t first,
     int kind,
 ) noexcept nogil:
-    """Count gallery images first to first + n by values, to which norms are added if not GIVEN."""
-    cdef float[STRIDE] sums
-    cdef const float* v
-    cdef int32_t c, m, j
-    for c in range(0, n, 256):  # STRIDE, spelt out: Cython wants a constant
-        m = min(STRIDE, n - c)
-        v = values + c
-        if kind == GIVEN:
-            if m == STRIDE and least(v, STRIDE) > row.limit:
-                continue
-        else:
-            if m == STRIDE and least_sum(v, norms + c, STRIDE) > row.limit:
-                continue
-            for j in range(m):
-                sums[j] = v[j] + norms[c + j]
-            v = sums
-        for j in range(0, m, 64):  # BLOCK
-            if j + BLOCK > m or not (least(v + j, BLOCK) > row.limit):
-                count_block(row, to, v + j, min(BLOCK, m - j), first + c + j, kind)
+    """Count gallery images first to first + n by values, to which norms are added unless NULL.
+
+    Most words say that nothing is near enough to matter. There is no limit while the top is not
+    full, so words are counted whole until it is.
+    """
+    cdef uint64_t[4] near  # STRETCH / WORD
+    cdef int32_t c = 0, words, w
+    while c + WORD <= n:
+        words = 1
+        near[0] = ~<uint64_t>0
+        if row.limit == row.limit:
+            words = min(STRETCH, n - c) // WORD
+            at_most(values + c, from_place(norms, c), words, row.limit, near)
+        for w in range(words):
+            if near[w]:
+                count_word(
+                    row, to, values + c, from_place(norms, c), WORD, first + c, near[w], kind
+                )
+            c += WORD
+    if c < n:
+        count_word(
+            row, to, values + c, from_place(norms, c), n - c, first + c, ~<uint64_t>0, kind
+        )
 
 
-cdef inline void count_block(
-    Row* row, const Gallery* to, const float* values, int32_t n, int32_t first, int kind
+cdef inline const float* from_place(const float* norms, int32_t place) noexcept nogil:
+    return norms + place if norms != NULL else norms
+
+
+cdef inline void count_word(
+    Row* row, const Gallery* to, const float* values, const float* norms, int32_t n, int32_t first,
+    uint64_t near, int kind,
 ) noexcept nogil:
+    """Count those of n gallery images whose bits are set in `near`, and all of them in bins."""
     cdef Block block
-    fill(&block, row, values, n, first)
+    open_block(&block, values, norms, n, first)
+    block.present &= ~members(&row.own, row.own_end, first, n)
+    block.present &= ~members(&row.out, row.out_end, first, n)
+    near &= block.present
     if to.bins != NULL and row.right > 0:
         count_bins(to.bins, &block, row, kind)
-    if least(block.value, BLOCK) > row.limit:
+    if near and row.top_k > 0:
+        count_top(&block, row, to, near, kind)
+    if near == 0 or row.right == 0:
         return
-    if row.top_k > 0:
-        count_top(&block, row, to, kind)
-    if kind == GIVEN:
-        count_right_given(&block, row)
+    # Infinity stands for NaN, see `coded`: no vector compares with that.
+    if popcount(near) <= FEW + row.right // 8 or row.distance[0] == INFINITY:
+        count_each(&block, row, to, near, kind)
+    elif kind == GIVEN:
+        count_many_given(&block, row)
     else:
-        count_right(&block, row, to, kind)
+        count_many(&block, row, to, kind)
 
 
-cdef inline void fill(
-    Block* block, Row* row, const float* values, int32_t n, int32_t first
+cdef inline void open_block(
+    Block* block, const float* values, const float* norms, int32_t n, int32_t first
 ) noexcept nogil:
-    """Copy values, and blot out what is left out and the query's own person."""
     cdef int32_t j
-    block.first = first
+    block.values, block.norms, block.first = values, norms, first
     block.settled = 0
-    block.absent = 0
-    if n == BLOCK:
-        memcpy(block.value, values, sizeof(block.value))
-    else:
-        block.absent = (~<uint64_t>0) << n
-        for j in range(BLOCK):
-            block.value[j] = values[j] if j < n else <float>NAN
-    row.own = blot_out(block, row.own, row.own_end, n)
-    row.out = blot_out(block, row.out, row.out_end, n)
+    block.present = ~<uint64_t>0
+    if n < WORD:  # what lies beyond must not be read
+        for j in range(64):
+            block.padded[j] = value_at(block, j) if j < n else 0
+        block.values, block.norms = block.padded, NULL
+        block.present = ((<uint64_t>1) << n) - 1
 
 
-cdef inline const int32_t* blot_out(
-    Block* block, const int32_t* at, const int32_t* end, int32_t n
+cdef inline uint64_t members(
+    const int32_t** at, const int32_t* end, int32_t first, int32_t n
 ) noexcept nogil:
-    while at < end and at[0] < block.first:
-        at += 1
-    while at < end and at[0] < block.first + n:
-        block.value[at[0] - block.first] = <float>NAN
-        block.absent |= (<uint64_t>1) << (at[0] - block.first)
-        at += 1
-    return at
+    """The bits of those of n images that are in an ascending list, which is followed to them."""
+    cdef uint64_t bits = 0
+    while at[0] < end and at[0][0] < first:
+        at[0] += 1
+    while at[0] < end and at[0][0] < first + n:
+        bits |= (<uint64_t>1) << (at[0][0] - first)
+        at[0] += 1
+    return bits
 
 
-# Right answers by given distances
+cdef inline float value_at(const Block* block, int32_t j) noexcept nogil:
+    return block.values[j] if block.norms == NULL else block.values[j] + block.norms[j]
 
 
-cdef inline void count_right_given(Block* block, Row* row) noexcept nogil:
-    cdef int32_t p, found
-    for p in range(row.right):
-        if row.distance[p] == INFINITY:  # stands for NaN, see `coded`
-            row.nearer[p] += before_nan(block, row.at[p] - block.first)
-            continue
-        found = before(block, <float>row.distance[p], row.at[p] - block.first)
-        if found == 0 and up_to(block, <float>row.distance[p]) == 0:
-            break  # none is as near as this one, so none is as near as the next
-        row.nearer[p] += found
+cdef inline uint64_t bits_at_most(const Block* block, float limit) noexcept nogil:
+    cdef uint64_t bits
+    at_most(block.values, block.norms, 1, limit, &bits)
+    return bits & block.present
 
 
-cdef inline int32_t below(const Block* block, float limit) noexcept nogil:
-    cdef int32_t found = 0, j
-    for j in range(BLOCK):
-        found += block.value[j] < limit
-    return found
+cdef inline uint64_t bits_below(const Block* block, float limit) noexcept nogil:
+    cdef uint64_t bits
+    below(block.values, block.norms, 1, limit, &bits)
+    return bits & block.present
 
 
-cdef inline int32_t up_to(const Block* block, float limit) noexcept nogil:
-    cdef int32_t found = 0, j
-    for j in range(BLOCK):
-        found += block.value[j] <= limit
-    return found
-
-
-cdef inline int32_t before(const Block* block, float limit, int64_t place) noexcept nogil:
-    """How many values come before the one at `place`, tied ones in gallery order."""
-    cdef int32_t found = 0, j
-    if place <= 0:
-        return below(block, limit)
-    if place >= BLOCK:
-        return up_to(block, limit)
-    for j in range(BLOCK):
-        found += block.value[j] <= limit if j < place else block.value[j] < limit
-    return found
-
-
-cdef inline int32_t before_nan(const Block* block, int64_t place) noexcept nogil:
-    """As `before`, for a right answer that is NaN: after all numbers, NaNs in gallery order."""
-    cdef int32_t found = 0, j
-    for j in range(BLOCK):
-        if not (block.absent >> j) & 1:
-            found += block.value[j] == block.value[j] or j < place
-    return found
-
-
-# Right answers by features, where a value is known up to `row.slack`
-
-
-cdef inline void count_right(
-    Block* block, Row* row, const Gallery* to, int kind
+cdef inline double settle(
+    Block* block, const Row* row, const Gallery* to, int32_t j, int kind
 ) noexcept nogil:
-    cdef int32_t p, j, found, within
-    cdef float low, high
+    """The distance of the j-th of a block in float64, computed once."""
+    if kind == GIVEN:
+        return coded(value_at(block, j))
+    if not (block.settled >> j) & 1:
+        block.distance[j] = settled(row, to, block.first + j, kind)
+        block.settled |= (<uint64_t>1) << j
+    return block.distance[j]
+
+
+# Few at a time: how many right answers is each nearer than?
+
+
+cdef inline void count_each(
+    Block* block, Row* row, const Gallery* to, uint64_t near, int kind
+) noexcept nogil:
+    cdef int32_t j, p
+    while near:
+        j = lowest(near)
+        near &= near - 1
+        p = right_after(block, row, to, j, kind)
+        if p > 0:
+            row.nearer[p - 1] += 1
+
+
+cdef inline int32_t right_after(
+    Block* block, const Row* row, const Gallery* to, int32_t j, int kind
+) noexcept nogil:
+    """How many right answers come after the j-th of a block: the first of them."""
     cdef double distance
+    cdef int32_t p
+    if kind != GIVEN:
+        distance = distance_of(row, value_at(block, j), row.slack, kind)
+        p = farther(row, distance, INT32_MAX)
+        distance = distance_of(row, value_at(block, j), -row.slack, kind)
+        if p == row.right or row.distance[p] < distance:
+            return p  # whatever the exact distance is
+    return farther(row, settle(block, row, to, j, kind), block.first + j)
+
+
+# Many at a time: how many are nearer than each right answer?
+
+
+cdef inline void count_many_given(Block* block, Row* row) noexcept nogil:
+    cdef int32_t p, found, before_last = 0
     for p in range(row.right):
-        low = value_of(row, row.distance[p], -row.slack, kind)
-        high = value_of(row, row.distance[p], row.slack, kind)
-        within = up_to(block, high)
-        if within == 0:
-            break
-        found = below(block, low)
-        if within > found:
-            for j in range(BLOCK):
-                if low <= block.value[j] <= high:
-                    distance = settle(block, row, to, j, kind)
-                    found += distance < row.distance[p] or (
-                        distance == row.distance[p] and block.first + j < row.at[p]
-                    )
-        row.nearer[p] += found
+        found = popcount(bits_before(block, <float>row.distance[p], row.at[p] - block.first))
+        note(row, p, found, before_last)
+        if found == 0:
+            return  # none is nearer than this one, so none is than the next
+        before_last = found
+    row.nearer[row.right - 1] += before_last
+
+
+cdef inline uint64_t bits_before(
+    const Block* block, float limit, int64_t place
+) noexcept nogil:
+    """Which come before a right answer at `place`: tied ones do in gallery order."""
+    cdef uint64_t earlier
+    if place <= 0:
+        return bits_below(block, limit)
+    if place >= WORD:
+        return bits_at_most(block, limit)
+    earlier = ((<uint64_t>1) << place) - 1
+    return (bits_at_most(block, limit) & earlier) | (bits_below(block, limit) & ~earlier)
+
+
+cdef inline void count_many(Block* block, Row* row, const Gallery* to, int kind) noexcept nogil:
+    """By features, where a value is known up to `row.slack`."""
+    cdef int32_t p, j, found, before_last = 0
+    cdef uint64_t nearer, unsure
+    for p in range(row.right):
+        nearer = bits_below(block, value_of(row, row.distance[p], -row.slack, kind))
+        unsure = bits_at_most(block, value_of(row, row.distance[p], row.slack, kind)) & ~nearer
+        found = popcount(nearer)
+        while unsure:
+            j = lowest(unsure)
+            unsure &= unsure - 1
+            found += comes_after(row, p, settle(block, row, to, j, kind), block.first + j)
+        note(row, p, found, before_last)
+        if found == 0:
+            return
+        before_last = found
+    row.nearer[row.right - 1] += before_last
+
+
+cdef inline void note(Row* row, int32_t p, int32_t found, int32_t before_last) noexcept nogil:
+    """`found` are before right answer p, so the rest of those before the last one are not."""
+    if p > 0:
+        row.nearer[p - 1] += before_last - found
+
+
+# Values and distances, the top, the limit, and bins
 
 
 cdef inline float value_of(
@@ -213,38 +247,37 @@ cdef inline float value_of(
     return <float>((2 if kind == COSINE else 1) * distance - row.shift + more)
 
 
-cdef inline double settle(
-    Block* block, const Row* row, const Gallery* to, int32_t j, int kind
+cdef inline double distance_of(
+    const Row* row, float value, double more, int kind
 ) noexcept nogil:
-    """The distance of the j-th of a block in float64, computed once for all right answers."""
-    if not (block.settled >> j) & 1:
-        block.distance[j] = settled(row, to, block.first + j, kind)
-        block.settled |= (<uint64_t>1) << j
-    return block.distance[j]
+    """The distance that a value, and some more, stands for."""
+    return (value + row.shift + more) * (0.5 if kind == COSINE else 1)
 
 
-# The top, the limit, and bins
-
-
-cdef inline void count_top(Block* block, Row* row, const Gallery* to, int kind) noexcept nogil:
+cdef inline void count_top(
+    Block* block, Row* row, const Gallery* to, uint64_t near, int kind
+) noexcept nogil:
     """Take those into the nearest wrong answers that belong there; indices come ascending."""
-    cdef double distance, most = top_bound(row)
-    cdef float limit = value_of(row, most, row.slack, kind)
+    cdef float limit = top_limit(row, kind)
+    cdef double distance
     cdef int32_t j
-    if most < INFINITY and up_to(block, limit) == 0:
-        return
-    for j in range(BLOCK):
-        if (block.absent >> j) & 1 or block.value[j] > limit:
+    if top_bound(row) < INFINITY:
+        near &= bits_at_most(block, limit)
+    while near:
+        j = lowest(near)
+        near &= near - 1
+        if value_at(block, j) > limit:
             continue
-        if kind == GIVEN:
-            distance = coded(block.value[j])
-        else:
-            distance = settle(block, row, to, j, kind)
-        if distance <= most:
+        distance = settle(block, row, to, j, kind)
+        if distance <= top_bound(row):
             insert_top(row, distance, block.first + j)
-            most = top_bound(row)
-            limit = value_of(row, most, row.slack, kind)
+            limit = top_limit(row, kind)
     set_limit(row, to, kind)
+
+
+cdef inline float top_limit(const Row* row, int kind) noexcept nogil:
+    """The value beyond which nothing belongs into the top."""
+    return value_of(row, top_bound(row), row.slack, kind)
 
 
 cdef inline void set_limit(Row* row, const Gallery* to, int kind) noexcept nogil:
@@ -264,7 +297,9 @@ cdef inline void count_bins(
     int64_t* bins, const Block* block, const Row* row, int kind
 ) noexcept nogil:
     """Count wrong answers by distance: |a - b|^2, half of it for cosine."""
+    cdef uint64_t left = block.present
     cdef int32_t j
-    for j in range(BLOCK):
-        if not (block.absent >> j) & 1:
-            bins[bin_of((block.value[j] + row.centred) * (0.5 if kind == COSINE else 1))] += 1
+    while left:
+        j = lowest(left)
+        left &= left - 1
+        bins[bin_of((value_at(block, j) + row.centred) * (0.5 if kind == COSINE else 1))] += 1

@@ -4,10 +4,10 @@
 Nothing is checked here: callers in this package pass contiguous arrays of the sizes stated, with
 indices in range. All loops run without the GIL and touch no Python object.
 
-A query is a `Row`. Its right answers stand farthest first, so that a block of the gallery which is
-farther than the first of them is passed over after one look, and any other is done with at the
-first right answer that is nearer than the whole block. Images that are left out, and the right
-answers themselves, become NaN in a copy of the block: NaN is nearer than nothing.
+A query is a `Row`. Its right answers stand farthest first, and the first of them is the limit: what
+lies beyond it changes nothing. So values are compared with the limit alone, 64 of them to a word of
+bits; to a good model most words are 0. What is within is counted one by one where there is little,
+and by vectors, against one right answer after the other, where there is much.
 
 Values come in three kinds. GIVEN values are distances as they are. EUCLIDEAN and COSINE ones are
 |b|^2 - 2 a.b, of a query a and a gallery image b as `operands` moves them, from a matrix product in
@@ -20,7 +20,7 @@ Shapes: Q queries, G gallery images, D dimensions, K top places, R most right an
 
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, sqrt
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -29,6 +29,7 @@ import numpy as np
 include "_clones.pxi"
 include "_float64.pxi"
 include "_row.pxi"
+include "_within.pxi"
 include "_counting.pxi"
 
 cdef extern from *:

@@ -30,7 +30,7 @@ cdef extern from *:
         int32_t found       # wrong answers in `top_distance`, at most K
         double* distance    # (R,) of the right answers, farthest first
         int32_t* at         # (R,) their gallery indices
-        int32_t* nearer     # (R,) wrong answers before each, so far
+        int32_t* nearer     # (R,) wrong answers before each but not before the next, so far
         double* top_distance  # (K,) of the nearest wrong answers, nearest first
         int32_t* top_at     # (K,) their gallery indices
         const int32_t* own  # the person's gallery indices, ascending, that are still to come
@@ -131,19 +131,42 @@ cdef inline void close_row(
 ) noexcept nogil:
     """From counts to the first rank, average precision and inverse negative penalty."""
     cdef int32_t p, place
-    cdef int64_t rank = 0
+    cdef int64_t wrong = 0, rank = 0
     cdef double added = 0
     counted[0] = row.right
     if row.right == 0:
         return
-    for p in range(row.right):
-        place = row.right - p  # this is the place-th nearest right answer
-        rank = <int64_t>row.nearer[p] + place
-        if p == 0:
-            penalty[0] = <double>row.right / <double>rank
+    for place in range(1, row.right + 1):
+        p = row.right - place  # the place-th nearest right answer
+        wrong += row.nearer[p]
+        rank = wrong + place
+        if place == 1:
+            ranks[0] = rank
         added = added + <double>place / <double>rank
-    ranks[0] = rank
     precision[0] = added / row.right
+    penalty[0] = <double>row.right / <double>rank
+
+
+cdef inline int32_t farther(const Row* row, double distance, int32_t at) noexcept nogil:
+    """How many right answers come after an image; those are the first, as the farthest are."""
+    cdef int32_t p = 0, end = row.right, middle
+    while p < end and comes_after(row, p, distance, at):
+        p += 1
+        if p == 16:  # unusual: most are farther than all right answers but a few
+            break
+    else:
+        return p
+    while p < end:
+        middle = (p + end) // 2
+        if comes_after(row, middle, distance, at):
+            p = middle + 1
+        else:
+            end = middle
+    return p
+
+
+cdef inline bint comes_after(const Row* row, int32_t p, double distance, int32_t at) noexcept nogil:
+    return row.distance[p] > distance or (row.distance[p] == distance and row.at[p] > at)
 
 
 # The top: the K nearest wrong answers, merged with the right ones in the end

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.evaluation.labels import Ids, Labels
-from san_core.evaluation.rows import Features, Rows
+from san_core.evaluation.rows import FeatureError, Features, Rows
 
 # Images read at once.
 _BLOCK = 1024
@@ -35,11 +35,13 @@ def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
         metric: "euclidean" or "cosine", by which the queries will be compared.
 
     Raises:
-        ValueError: cameras are unknown, there are not as many labels as images, none of a query,
-            or, for cosine, an image that has no direction.
+        ValueError: cameras are unknown, or there are not as many labels as images, or none of a
+            query.
+        FeatureError: one is not finite or, for cosine, all zeros.
     """
-    if labels.camids is None or query.camids is None:
-        raise ValueError("multi-query pools a person's images by camera, but camids are unknown")
+    check_cameras(labels, query)
+    assert labels.camids is not None
+    assert query.camids is not None
     if len(images) != len(labels.pids):
         raise ValueError(f"{len(images)} query features but {len(labels.pids)} query pids")
     asked = np.unique(np.stack([query.pids, query.camids], axis=1), axis=0)  # (Q, 2)
@@ -54,23 +56,36 @@ def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
     return Pooled(means, Labels(asked[:, 0], asked[:, 1]))
 
 
+def check_cameras(*of: Labels) -> None:
+    """Check that images can be pooled by camera.
+
+    Raises:
+        ValueError: cameras are unknown.
+    """
+    if any(labels.camids is None for labels in of):
+        raise ValueError("multi-query pools a person's images by camera, but camids are unknown")
+
+
 def _means(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
     """The mean (num_query, D) of the images of each place, read some at a time."""
     added = np.zeros((num_query, images.matrix.shape[1]))
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
         features = images.take(part.start, part.stop).astype(np.float64)
+        lengths = np.linalg.norm(features, axis=1)
+        _check_lengths(lengths, start, metric)
         if metric == "cosine":
-            features /= _lengths(features, images, start)[:, None]
+            features /= lengths[:, None]
         np.add.at(added, place[part], features)
     mean: Features = (added / np.bincount(place)[:, None]).astype(np.float32)
     return mean
 
 
-def _lengths(features: NDArray[np.float64], images: Rows, start: int) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.linalg.norm(features, axis=1)
-    if not (lengths > 0).all():
-        place = start + int(np.argmin(lengths > 0))
-        row = place if images.index is None else images.index[place]
-        raise ValueError(f"row {row} of the features is all zeros, or NaN: it has no direction")
-    return lengths
+def _check_lengths(lengths: NDArray[np.float64], start: int, metric: str) -> None:
+    """Check images from `start` on: one that has no mean with others is not hidden in it."""
+    sound = np.isfinite(lengths)
+    if metric == "cosine":
+        sound &= lengths > 0
+    if not sound.all():
+        what = "all zeros, so it has no direction, or not finite"
+        raise FeatureError("pooled", start + int(np.argmin(sound)), what)

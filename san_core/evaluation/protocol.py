@@ -7,7 +7,8 @@ else is left out depends on the camera:
   protocol, DukeMTMC-reID and MSMT17;
 - `camera-free`: nothing more;
 - `sysu-mm01` (Wu et al. 2017): as `market1501`, and all of camera 2 for queries from camera 3: they
-  hang in the same room (cameras numbered from 1 as in the paper; 1 and 2 here).
+  hang in the same room. Queries are by the infrared cameras 3 and 6, the gallery by the others. All
+  of these are numbered as in the paper, from 1, and one lower here.
 
 Shapes: Q queries, G gallery images.
 """
@@ -27,34 +28,78 @@ Codes = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is left out of the gallery beside junk.
+    """What is left out of the gallery beside junk, and what a gallery shot draws.
 
     Attributes:
         name: as in `PROTOCOLS`.
         own_camera: whether the query's person in the query's camera is left out.
         barred: pairs (query's camera, gallery camera), 0-based: everybody there is left out. A
             camera of queries occurs once at most.
+        asking: the cameras that queries are by, 0-based; empty for any.
+        searched: the cameras that the gallery is by, 0-based; empty for any.
+        shot_by_camera: whether a gallery shot draws an image of each person and camera, and ranks
+            people by the nearest of theirs; else it draws an image of each person.
     """
 
     name: str
     own_camera: bool
     barred: tuple[tuple[int, int], ...] = ()
+    asking: tuple[int, ...] = ()
+    searched: tuple[int, ...] = ()
+    shot_by_camera: bool = False
 
     @property
     def needs_cameras(self) -> bool:
         """Whether it can be followed only where cameras are known."""
-        return self.own_camera or bool(self.barred)
+        goes_by = self.barred, self.asking, self.searched
+        return self.own_camera or self.shot_by_camera or any(goes_by)
 
 
 MARKET1501 = Protocol("market1501", own_camera=True)
 CAMERA_FREE = Protocol("camera-free", own_camera=False)
-SYSU_MM01 = Protocol("sysu-mm01", own_camera=True, barred=((2, 1),))
+SYSU_MM01 = Protocol(
+    "sysu-mm01",
+    own_camera=True,
+    barred=((2, 1),),
+    asking=(2, 5),
+    searched=(0, 1, 3, 4),
+    shot_by_camera=True,
+)
 PROTOCOLS = {each.name: each for each in (MARKET1501, CAMERA_FREE, SYSU_MM01)}
 
 
 def usual(labels: Labels) -> Protocol:
     """`market1501` where cameras are known, `camera-free` elsewhere."""
     return CAMERA_FREE if labels.camids is None else MARKET1501
+
+
+def check_followed(protocol: Protocol, query: Labels, gallery: Labels) -> None:
+    """Check that a protocol can be followed with these queries and this gallery.
+
+    Raises:
+        ValueError: `labels.check_labels` finds fault with the labels, the protocol goes by cameras
+            and there are none, or by others than these.
+    """
+    check_labels(query, gallery)
+    if protocol.needs_cameras and query.camids is None:
+        raise ValueError(
+            f"protocol {protocol.name} goes by cameras, but camids are unknown; "
+            f"{CAMERA_FREE.name} does without"
+        )
+    _check_cameras("query", query, protocol.asking, protocol)
+    _check_cameras("gallery", gallery, protocol.searched, protocol)
+
+
+def _check_cameras(role: str, labels: Labels, cameras: tuple[int, ...], of: Protocol) -> None:
+    if labels.camids is None or not cameras:
+        return
+    wrong = ~np.isin(labels.camids, cameras)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"{role} {i} is by camera {labels.camids[i]}, but by protocol {of.name} the {role} is "
+            f"by cameras {', '.join(map(str, cameras))} (counted from 0)"
+        )
 
 
 class Problem(NamedTuple):
@@ -92,15 +137,9 @@ def problem(query: Labels, gallery: Labels, protocol: Protocol) -> Problem:
     """Lay out queries and gallery for counting.
 
     Raises:
-        ValueError: `labels.check_labels` finds fault with the labels, or the protocol goes by
-            cameras and there are none.
+        ValueError: `check_followed` finds fault.
     """
-    check_labels(query, gallery)
-    if protocol.needs_cameras and query.camids is None:
-        raise ValueError(
-            f"protocol {protocol.name} leaves images out by their camera, but camids are unknown; "
-            f"{CAMERA_FREE.name} does without"
-        )
+    check_followed(protocol, query, gallery)
     start, members, group = _groups(query.pids, gallery.pids)
     wanted = group[group >= 0]
     query_camera, gallery_camera = _cameras(query, gallery, protocol)

@@ -306,7 +306,7 @@ def judged(
 
 def mean(values: NDArray[np.float64]) -> float:
     """The mean, of a sum that is rounded once: the same in whatever order queries are."""
-    return math.fsum(values) / len(values)
+    return math.fsum(values.tolist()) / len(values)
 
 
 def empty_results(num_query: int, top_k: int) -> Results:

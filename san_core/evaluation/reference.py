@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from san_core.data.records import JUNK
 from san_core.evaluation import roc
 from san_core.evaluation.distance import Tile
-from san_core.evaluation.labels import Labels, check_labels
-from san_core.evaluation.protocol import Protocol, usual
+from san_core.evaluation.labels import Labels
+from san_core.evaluation.protocol import Protocol, check_followed, usual
 from san_core.evaluation.ranking import (
     Ranking,
     Results,
@@ -166,9 +166,9 @@ def _ranked(
     lacking: int = 0,
 ) -> Ranking:
     """The ranking by a row of values (G,) for every query; distances are `lacking` above them."""
-    check_labels(query, gallery)
-    check_lengths(max_rank=max_rank, top_k=top_k)
     protocol = protocol or usual(query)
+    check_followed(protocol, query, gallery)
+    check_lengths(max_rank=max_rank, top_k=top_k)
     results = empty_results(len(query.pids), top_k)
     bins = np.zeros((2, _BINS), np.int64)  # of wrong and of right answers
     for i, row in enumerate(rows):
@@ -186,8 +186,6 @@ def _ranked(
 def _left_out(query: Labels, i: int, gallery: Labels, protocol: Protocol) -> NDArray[np.bool_]:
     left_out: NDArray[np.bool_] = gallery.pids == JUNK
     if query.camids is None or gallery.camids is None:
-        if protocol.needs_cameras:
-            raise ValueError(f"protocol {protocol.name} leaves images out by their camera")
         return left_out
     if protocol.own_camera:
         left_out |= (gallery.pids == query.pids[i]) & (gallery.camids == query.camids[i])

@@ -16,6 +16,7 @@ from san_core import page
 from san_core.data.records import Labelled, summary
 from san_core.evaluation import curves
 from san_core.evaluation.camera_pairs import CameraPair
+from san_core.evaluation.protocol import PROTOCOLS
 from san_core.evaluation.ranked_gallery import ranked_galleries
 from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.roc import USUAL_FPR, Roc
@@ -42,6 +43,10 @@ _LEFT_OUT = {  # without junk, with junk
         "Cameras are not looked at, so no gallery image is left out for its camera, only junk is.",
     ),
 }
+
+_BY_CAMERA = (
+    "; by sysu-mm01, of one image per person and camera, where people rank by the nearest of theirs"
+)
 
 _ROC_LEAD = (
     "All pairs of a query and a gallery image that the protocol leaves: the share of right ones "
@@ -247,7 +252,10 @@ def _protocols_in_words(report: Mapping[str, Any]) -> str:
             "A single gallery shot is the expectation over all draws of one image per person."
         )
     if SAMPLED_SHOT in words:
-        parts.append(f"A sampled one is the mean over {DRAWS} such draws, from a fixed seed.")
+        parts.append(
+            f"A sampled gallery shot is the mean over {DRAWS} draws from a fixed seed, of one "
+            "image per person" + (_BY_CAMERA if _draws_by_camera(report) else "") + "."
+        )
     if words & {SINGLE_SHOT, SAMPLED_SHOT}:
         parts.append(
             "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
@@ -255,6 +263,14 @@ def _protocols_in_words(report: Mapping[str, Any]) -> str:
     if any(each["reranked"] for each in report["protocols"]):
         parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
     return " ".join(parts)
+
+
+def _draws_by_camera(report: Mapping[str, Any]) -> bool:
+    return any(
+        each["protocol"].startswith(SAMPLED_SHOT)
+        and PROTOCOLS[each["leaves_out_as"]].shot_by_camera
+        for each in report["protocols"]
+    )
 
 
 def _protocols(report: Mapping[str, Any]) -> Markup:

@@ -99,6 +99,14 @@ def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int
         )
 
 
+class FeatureError(ValueError):
+    """A feature that no distance can be measured by; `role` has its image at `place`."""
+
+    def __init__(self, role: str, place: int, what: str) -> None:
+        super().__init__(f"{role} feature {place} is {what}")
+        self.role, self.place = role, place
+
+
 class Squares(NamedTuple):
     """|x|^2 of queries (Q,) and gallery (G,)."""
 
@@ -110,8 +118,8 @@ def checked(query: Rows, gallery: Rows, metric: str) -> Squares:
     """The squared norms of two sets of features between which distances can be measured.
 
     Raises:
-        ValueError: the metric is unknown, there are no features, their dimensions differ, or one is
-            not finite or, for cosine, all zeros.
+        ValueError: the metric is unknown, there are no features, or their dimensions differ.
+        FeatureError: one is not finite or, for cosine, all zeros.
     """
     if metric not in METRICS:
         raise ValueError(f"no metric '{metric}'; there are {', '.join(METRICS)}")
@@ -132,13 +140,11 @@ def checked(query: Rows, gallery: Rows, metric: str) -> Squares:
 def _check_norms(role: str, squares: NDArray[np.float64], metric: str) -> None:
     finite = squares < _LARGEST_SQUARE
     if not finite.all():
-        row = int(np.argmin(finite))
-        raise ValueError(f"{role} feature {row} is not finite (NaN, infinite, or beyond 1e18)")
+        what = "not finite (NaN, infinite, or beyond 1e18)"
+        raise FeatureError(role, int(np.argmin(finite)), what)
     if metric == "cosine" and squares.min() < _SMALLEST_SQUARE:
-        raise ValueError(
-            f"{role} feature {int(np.argmin(squares))} is all zeros, or shorter than 1e-35: it has "
-            "no direction, so no cosine distance"
-        )
+        what = "all zeros, or shorter than 1e-35: it has no direction, so no cosine distance"
+        raise FeatureError(role, int(np.argmin(squares)), what)
 
 
 def as_rows(role: str, features: Features | Rows) -> Rows:

@@ -2,11 +2,12 @@
 
 Beside those of `protocol.PROTOCOLS` there are some that ask or search otherwise and leave out of
 the gallery what one of those does, `protocol.usual` unless it is named after a colon, such as
-"single-gallery-shot:sysu-mm01":
+"sampled-gallery-shot:sysu-mm01":
 
 - `multi-query`: by the mean of a person's images by one camera;
 - `single-gallery-shot`: in one gallery image of each person, the expectation over all draws;
-- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as older papers did.
+- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as older papers did; of each person
+  and camera where the protocol draws so.
 
 Shapes: Q queries, G gallery images, M images that multi-query pools.
 """
@@ -95,7 +96,7 @@ def named(name: str, query: Labels) -> Named:
     """What a name says.
 
     Raises:
-        ValueError: there is no such protocol.
+        ValueError: there is no such protocol, or no expectation over its draws.
     """
     word, colon, follow = name.partition(":")
     if word not in NAMES:
@@ -107,6 +108,8 @@ def named(name: str, query: Labels) -> Named:
             f"no protocol '{name}'; one of {', '.join(FOLLOWING)} may be followed by a colon and "
             f"one of {', '.join(PROTOCOLS)}"
         )
+    if word == SINGLE_SHOT:
+        single_shot.check_expected(PROTOCOLS[follow])
     return Named(word, PROTOCOLS[follow])
 
 
@@ -186,7 +189,12 @@ class Scorer:
         if reranked:
             return self._encoded.tiles()
         images = self.images
-        return distance.tiles(images.query_features, images.gallery_features, metric=images.metric)
+        return distance.tiles(
+            images.query_features,
+            images.gallery_features,
+            metric=images.metric,
+            threads=self.threads,
+        )
 
     def _shot(
         self, word: str, images: Embedded, follow: Protocol, *, reranked: bool

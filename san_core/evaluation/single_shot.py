@@ -1,23 +1,25 @@
 """CUHK03's first protocol (Li et al. 2014): of each person one gallery image, drawn at random.
 
-`exact` gives the expectation over all draws, so nothing is drawn. People are drawn independently:
+SYSU-MM01 (Wu et al. 2017) draws one of each person and camera, and ranks people by the nearest of
+theirs.
+
+`exact` gives the expectation over all draws of the former. People are drawn independently:
 of person j, with the share f_j of images nearer than the right answer p, the drawn one is nearer
 with chance f_j. The rank of p is then 1 + X, where X, the number of nearer people, has a
 Poisson-binomial distribution. CMC at k is the mean over right answers of P(X < k), and the average
 precision, with one right answer in a draw, that of E[1 / (1 + X)]: the integral over z from 0 to 1
 of E[z^X] = prod_j (1 - f_j + f_j z), which Gauss-Legendre quadrature gives to float64's precision.
 
-`sampled` draws, as papers did, from a seed.
+`sampled` draws either, as papers did, from a seed.
 
-Two conventions of mAP are in use and differ by points: `mAP_of_draw`, of the drawn gallery with its
-one right answer (the official SAN code), and `mAP_of_gallery`, of the whole gallery, as if nothing
-were drawn (torchreid and fast-reid print it beside the drawn CMC). Say which you report.
+Two conventions of mAP are in use and differ by points: `mAP_of_draw`, of the drawn gallery (the
+official SAN code, and papers on SYSU-MM01), and `mAP_of_gallery`, of the whole gallery, as if
+nothing were drawn (torchreid and fast-reid print it beside the drawn CMC). Say which you report.
 
-Distractors (pid 0) count as one person, as they do in those. SYSU-MM01 draws an image of each
-person and camera, which is not done here: with the rule of `sysu-mm01` figures are those of one
-image of each person. Distances are taken as given, in float32; tied ones rank in gallery order.
+Distractors (pid 0) count as one person, as they do in those. Distances are taken as given, in
+float32; tied ones rank in gallery order.
 
-Shapes: Q queries, G gallery images, J people, K ranks.
+Shapes: Q queries, G gallery images, J people, K ranks; U images in a draw, P of them right.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,13 +30,13 @@ from numpy.typing import NDArray
 
 from san_core.evaluation.compiled import _single_shot
 from san_core.evaluation.distance import Tile
-from san_core.evaluation.labels import Labels
+from san_core.evaluation.labels import Ids, Labels
 from san_core.evaluation.protocol import Codes, Problem, Protocol, problem, usual
 from san_core.evaluation.ranking import Ranking, check_lengths, mean, rank_distances, usable_threads
 
 
 class SingleShot(NamedTuple):
-    """Figures of draws of one image for each person; fractions are 0-1.
+    """Figures of a drawn gallery; fractions are 0-1.
 
     Attributes:
         cmc: (K,) float64, the share of judged queries with the right answer by rank 1, 2, ...
@@ -64,7 +66,7 @@ def exact(
     max_rank: int = 50,
     threads: int | None = None,
 ) -> SingleShot:
-    """The expectation over all draws.
+    """The expectation over all draws of an image of each person.
 
     Args:
         tiles: distances of all queries in order, as `ranking.rank_distances` takes them.
@@ -75,10 +77,13 @@ def exact(
         threads: cores to use, by default all this process may; the result is the same.
 
     Raises:
-        ValueError: as `ranking.rank_distances`, or a distance is NaN.
+        ValueError: as `ranking.rank_distances`, or a distance is NaN, or the protocol draws by
+            camera.
     """
+    protocol = protocol or usual(query)
+    check_expected(protocol)
     check_lengths(max_rank=max_rank, top_k=0)
-    laid_out = problem(query, gallery, protocol or usual(query))
+    laid_out = problem(query, gallery, protocol)
     person, kept = _people(laid_out, len(gallery.pids))
     cmc, precision = np.zeros((len(query.pids), max_rank)), np.zeros(len(query.pids))
     nodes, weights = _quadrature(int((kept.max(axis=0) > 0).sum()))
@@ -111,6 +116,19 @@ def exact(
     return SingleShot(cmc[judged].mean(axis=0), mean(precision[judged]), ranking.mAP, ranking)
 
 
+def check_expected(protocol: Protocol) -> None:
+    """Check that `exact` has the expectation over the draws of a protocol.
+
+    Raises:
+        ValueError: it draws an image of each person and camera.
+    """
+    if protocol.shot_by_camera:
+        raise ValueError(
+            f"by protocol {protocol.name} an image of each person and camera is drawn, over which "
+            "the exact expectation is not to be had here; sampled draws are"
+        )
+
+
 def sampled(
     tiles: Iterable[Tile],
     *,
@@ -139,17 +157,22 @@ def sampled(
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; there must be at least 1")
-    laid_out = problem(query, gallery, protocol or usual(query))
+    protocol = protocol or usual(query)
+    laid_out = problem(query, gallery, protocol)
     person, _ = _people(laid_out, len(gallery.pids))
-    ranks = np.zeros((len(query.pids), draws), np.int64)
+    drawn_of = _drawn_of(laid_out, person, by_camera=protocol.shot_by_camera)
+    ranks, precision = np.zeros((len(query.pids), draws), np.int64), np.zeros(len(query.pids))
 
     def watched() -> Iterator[Tile]:
         for tile in _without_nan(tiles):
             yield tile
             for i, row in enumerate(tile.distances, tile.rows.start):
-                kept = _kept(laid_out, person, i)
+                left = _left(laid_out, person, drawn_of, i)
                 rng = np.random.default_rng([seed, i])
-                ranks[i] = _drawn_ranks(rng, row, person, kept, laid_out.group[i], draws)
+                drawn = _drawn(rng, left, drawn_of[left], draws)
+                right = person[drawn[0]] == laid_out.group[i]
+                if right.any():
+                    ranks[i], precision[i] = _judged(row, drawn, person[drawn[0]], right)
 
     ranking = rank_distances(
         watched(),
@@ -160,9 +183,9 @@ def sampled(
         top_k=0,
         threads=threads,
     )
-    drawn = ranks[ranking.first_rank > 0]
-    cmc = np.array([(drawn <= k).mean() for k in range(1, max_rank + 1)])
-    return SingleShot(cmc, mean((1 / drawn).ravel()), ranking.mAP, ranking)
+    judged = ranking.first_rank > 0
+    cmc = np.array([(ranks[judged] <= k).mean() for k in range(1, max_rank + 1)])
+    return SingleShot(cmc, mean(precision[judged]), ranking.mAP, ranking)
 
 
 def _people(laid_out: Problem, num_gallery: int) -> tuple[Codes, Codes]:
@@ -198,30 +221,48 @@ def _without_nan(tiles: Iterable[Tile]) -> Iterator[Tile]:
         yield tile
 
 
-def _kept(laid_out: Problem, person: Codes, i: int) -> NDArray[np.intp]:
-    """Gallery images left to query i, ordered by person."""
+def _drawn_of(laid_out: Problem, person: Codes, *, by_camera: bool) -> Ids:
+    """What each gallery image is drawn for: its person, or person and camera, by person first."""
+    drawn_of = person.astype(np.int64)
+    if by_camera:
+        drawn_of *= int(laid_out.gallery_camera.max()) + 1
+        drawn_of += laid_out.gallery_camera
+    return drawn_of
+
+
+def _left(laid_out: Problem, person: Codes, drawn_of: Ids, i: int) -> NDArray[np.intp]:
+    """Gallery images left to query i, ordered by what they are drawn for."""
     camera, group = laid_out.gallery_camera, laid_out.group[i]
     left = (person >= 0) & (camera != laid_out.barred[i])
     left &= (person != group) | (camera != laid_out.query_camera[i])
     indices = np.flatnonzero(left)
-    return indices[np.argsort(person[indices], kind="stable")]
+    return indices[np.argsort(drawn_of[indices], kind="stable")]
 
 
-def _drawn_ranks(
-    rng: np.random.Generator,
-    row: NDArray[np.float32],
-    person: Codes,
-    kept: NDArray[np.intp],
-    group: int,
-    draws: int,
-) -> NDArray[np.int64]:
-    """The rank of the query's person in each draw; 0 where no image of them is left."""
-    _, start, sizes = np.unique(person[kept], return_index=True, return_counts=True)
-    drawn = kept[start + rng.integers(0, sizes, (draws, len(sizes)))]  # (draws, J)
-    right = person[drawn[0]] == group
-    if not right.any():
-        return np.zeros(draws, np.int64)
-    own = drawn[:, right]  # (draws, 1)
-    nearer = (row[drawn] < row[own]) | ((row[drawn] == row[own]) & (drawn < own))
-    ranks: NDArray[np.int64] = 1 + nearer.sum(axis=1)
-    return ranks
+def _drawn(
+    rng: np.random.Generator, left: NDArray[np.intp], drawn_of: Ids, draws: int
+) -> NDArray[np.intp]:
+    """One image of each run of equal `drawn_of`, in every draw: (draws, U)."""
+    start = np.flatnonzero(np.diff(drawn_of, prepend=-1))
+    sizes = np.diff(start, append=len(left))
+    drawn: NDArray[np.intp] = left[start + rng.integers(0, sizes, (draws, len(sizes)))]
+    return drawn
+
+
+class _Judged(NamedTuple):
+    """(draws,) the rank of the query's person among people, and the mean average precision."""
+
+    ranks: NDArray[np.int64]
+    precision: float
+
+
+def _judged(
+    row: NDArray[np.float32], drawn: NDArray[np.intp], shown: Codes, right: NDArray[np.bool_]
+) -> _Judged:
+    """Judge draws (draws, U) by a row of distances; shown: (U,) people, ascending."""
+    places = np.argsort(np.lexsort((drawn, row[drawn])), axis=1) + 1  # (draws, U), from 1
+    found = np.sort(places[:, right], axis=1)  # (draws, P)
+    precision = float((np.arange(1, found.shape[1] + 1) / found).mean())
+    start = np.flatnonzero(np.diff(shown, prepend=-1))
+    nearest = np.minimum.reduceat(places, start, axis=1)  # (draws, J)
+    return _Judged(1 + (nearest < found[:, :1]).sum(axis=1), precision)

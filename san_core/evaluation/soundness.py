@@ -15,7 +15,7 @@ from san_core.evaluation import ranking, reference, rerank, single_shot
 from san_core.evaluation.compiled import _ranking
 from san_core.evaluation.distance import Tile
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.protocol import PROTOCOLS
+from san_core.evaluation.protocol import PROTOCOLS, Protocol
 from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.rows import Features
 
@@ -31,27 +31,33 @@ def check(*, seed: int = 0) -> Iterator[str]:
     """
     yield f"compiled loops run on {_ranking.instruction_set()}"
     rng = np.random.default_rng(seed)
-    query, gallery = _labels(rng, 60, lowest=1), _labels(rng, 900, lowest=-1)
-    asked, searched = (_features(rng, labels) for labels in (query, gallery))
     tied = [Tile(slice(0, 60), rng.integers(0, 9, (60, 900)).astype(np.float32))]
     for protocol in PROTOCOLS.values():
-        same: dict[str, Any] = {"query": query, "gallery": gallery, "protocol": protocol}
-        compare(
-            f"tied distances, {protocol.name}",
-            ranking.rank_distances(tied, **same),
-            reference.rank_distances(tied, **same),
-        )
-        for metric in ("euclidean", "cosine"):
-            found, expected = (
-                each.rank(asked, searched, **same, metric=metric) for each in (ranking, reference)
-            )
-            compare(f"features, {metric}, {protocol.name}", found, expected)
+        _check_ranking(rng, tied, protocol)
         yield f"{protocol.name}: every rank as by sorting in float64"
-    _check_rerank(asked, searched)
+    query, gallery = _labels(rng, 60, lowest=1), _labels(rng, 900, lowest=-1)
+    _check_rerank(_features(rng, query), _features(rng, gallery))
     yield "re-ranking: every distance as by whole matrices"
     _check_single_shot(tied, query, gallery)
     yield "single gallery shot: every expectation as by sums over draws"
     yield _speed(rng)
+
+
+def _check_ranking(rng: np.random.Generator, tied: list[Tile], protocol: Protocol) -> None:
+    query = _labels(rng, 60, lowest=1, cameras=protocol.asking)
+    gallery = _labels(rng, 900, lowest=-1, cameras=protocol.searched)
+    same: dict[str, Any] = {"query": query, "gallery": gallery, "protocol": protocol}
+    compare(
+        f"tied distances, {protocol.name}",
+        ranking.rank_distances(tied, **same),
+        reference.rank_distances(tied, **same),
+    )
+    asked, searched = _features(rng, query), _features(rng, gallery)
+    for metric in ("euclidean", "cosine"):
+        found, expected = (
+            each.rank(asked, searched, **same, metric=metric) for each in (ranking, reference)
+        )
+        compare(f"features, {metric}, {protocol.name}", found, expected)
 
 
 def compare(problem: str, found: Ranking, expected: Ranking) -> None:
@@ -108,8 +114,10 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def _labels(rng: np.random.Generator, n: int, *, lowest: int) -> Labels:
-    return Labels(rng.integers(lowest, 40, n), rng.integers(0, 4, n))
+def _labels(
+    rng: np.random.Generator, n: int, *, lowest: int, cameras: tuple[int, ...] = ()
+) -> Labels:
+    return Labels(rng.integers(lowest, 40, n), rng.choice(cameras or range(4), n))
 
 
 def _features(rng: np.random.Generator, labels: Labels) -> Features:

@@ -188,8 +188,9 @@ import tempfile
 from pathlib import Path
 import numpy as np
 from components import evaluate
+from components.machine import cores
 from san_core.evaluation.rows import rows
-from san_core.evaluation.scoring import Embedded
+from san_core.evaluation.scoring import Embedded, Scorer
 from tests.benchmarks.people import Size, people
 
 size = Size(750, 3368, 516000, 6, 500000)
@@ -214,15 +215,14 @@ def embedded(matrix, asked, searched, query, gallery):
         query, gallery, query, "euclidean",
     )
 
+def ranked(images):
+    return Scorer(images, threads=cores()).score("market1501", top_k=10, with_roc=True)
+
 small = people(Size(75, 336, 5000, 6, 100), noise=1.55)
 both = np.concatenate(small[:2])
-evaluate._ranked(
-    embedded(both, np.arange(336), np.arange(336, 5336), small.query, small.gallery), "market1501"
-)
+ranked(embedded(both, np.arange(336), np.arange(336, 5336), small.query, small.gallery))
 mapped = evaluate._load(file, total)
 for start in range(0, total, 4096):
     mapped[start : start + 4096].sum()
-run = lambda: evaluate._ranked(
-    embedded(mapped, asked, searched, query, gallery), "market1501"
-)
+run = lambda: ranked(embedded(mapped, asked, searched, query, gallery))
 """

@@ -110,14 +110,15 @@ def test_images_that_cannot_be_pooled_are_refused(labels, message):
 
 
 @pytest.mark.parametrize(
-    ("images", "asked", "message"),
+    ("images", "asked", "metric", "message"),
     [
-        ([[1, 0], [0, 0]], [1, 1], "row 1 of the features is all zeros, or NaN"),
-        ([[1, 0], [0, 1]], [1, 2], "no image to be pooled shows person 2 in camera 0"),
+        ([[1, 0], [0, 0]], [1, 1], "cosine", "pooled feature 1 is all zeros, so it has no direct"),
+        ([[np.nan, 0], [0, 1]], [1, 1], "euclidean", "pooled feature 0 is .* or not finite"),
+        ([[1, 0], [0, 1]], [1, 2], "cosine", "no image to be pooled shows person 2 in camera 0"),
     ],
 )
-def test_pooled_images_that_make_no_query_are_refused(images, asked, message):
+def test_pooled_images_that_make_no_query_are_refused(images, asked, metric, message):
     labels = Labels(np.array([1, 1]), np.array([0, 0]))
     query = Labels(np.array(asked), np.array([0, 0]))
     with pytest.raises(ValueError, match=message):
-        pool(rows(np.array(images, np.float32)), labels, query=query, metric="cosine")
+        pool(rows(np.array(images, np.float32)), labels, query=query, metric=metric)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from san_core.evaluation import distance, rows
 
@@ -105,3 +106,19 @@ def test_rows_that_the_loops_could_not_follow_are_refused(matrix, index, message
 def test_every_other_index_makes_rows():
     some = rows.rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
     np.testing.assert_array_equal(some.squared_norms(), [1, 16])
+
+
+def test_products_are_made_by_as_many_threads_as_are_given(monkeypatch):
+    honest, used = distance._distances, []
+
+    def counted(*args):
+        blas = (lib for lib in threadpool_info() if lib["user_api"] == "blas")
+        used.extend(lib["num_threads"] for lib in blas)
+        return honest(*args)
+
+    monkeypatch.setattr(distance, "_distances", counted)
+    with threadpool_limits(2, user_api="blas"):
+        whole(features([[1, 2]]), features([[3, 4]]), threads=1)
+        assert {*used} == {1}
+        whole(features([[1, 2]]), features([[3, 4]]))
+    assert {*used} == {1, 2}

@@ -242,6 +242,17 @@ def test_other_protocols_are_listed_with_their_scores():
     assert "Other protocols" not in page_of(query, gallery)
 
 
+def test_what_a_sampled_shot_draws_is_put_into_words():
+    query, gallery = problem()
+    shot = scored(query, gallery, "sampled-gallery-shot", mAP_of_draw=0.5, mAP_of_gallery=0.5)
+    text = page_of(query, gallery, scored=[shot])
+    assert "the mean over 10 draws from a fixed seed, of one image per person." in text
+    ranking = dataclasses.replace(shot.ranking, protocol="sysu-mm01")
+    by_camera = shot._replace(protocol="sampled-gallery-shot:sysu-mm01", ranking=ranking)
+    text = page_of(query, gallery, scored=[by_camera])
+    assert "by sysu-mm01, of one image per person and camera, where people rank by" in text
+
+
 def test_pairs_of_cameras_make_a_table():
     query, gallery = problem()
     pairs = [CameraPair(0, 1, 29, 0.5, 0.25), CameraPair(2, 0, 4, 1.0, 0.75)]
@@ -277,6 +288,8 @@ def test_a_roc_curve_is_drawn_where_there_is_one():
 
 def test_sysu_leaves_out_the_room():
     query, gallery = problem()
+    query = [dataclasses.replace(record, camid=2) for record in query]
+    gallery = [dataclasses.replace(record, camid=0) for record in gallery]
     model = ranked(query, gallery, protocol=SYSU_MM01)
     content = report.figures(model, query=query, gallery=gallery, metric="cosine")
     assert content["protocol"] == "sysu-mm01"

@@ -32,12 +32,28 @@ def images() -> Embedded:
     )
 
 
+@pytest.fixture(scope="module")
+def infrared(images) -> Embedded:
+    """The same by the cameras of SYSU-MM01."""
+
+    def by(labels: Labels, cameras: tuple[int, ...]) -> Labels:
+        return Labels(labels.pids, np.array(cameras)[labels.camids % len(cameras)])
+
+    return dataclasses.replace(
+        images,
+        query=by(images.query, SYSU_MM01.asking),
+        gallery=by(images.gallery, SYSU_MM01.searched),
+        pooled=by(images.pooled, SYSU_MM01.asking),
+    )
+
+
 def plain(images: Embedded) -> dict:
     return {"query": images.query, "gallery": images.gallery}
 
 
 @pytest.mark.parametrize("protocol", [CAMERA_FREE, SYSU_MM01], ids=lambda p: p.name)
-def test_a_protocol_is_ranked_as_it_says(images, protocol):
+def test_a_protocol_is_ranked_as_it_says(infrared, protocol):
+    images = infrared
     expected = ranking.rank(
         images.query_features,
         images.gallery_features,
@@ -75,13 +91,20 @@ def test_a_sampled_gallery_shot_is_drawn_from_its_seed(images):
     assert Scorer(images).score("sampled-gallery-shot").scores == expected.scores()
 
 
-@pytest.mark.parametrize("word", ["multi-query", "single-gallery-shot", "sampled-gallery-shot"])
-def test_a_protocol_may_leave_out_what_another_does(images, word):
-    scorer = Scorer(images)
-    usual, sysu = scorer.score(word), scorer.score(f"{word}:sysu-mm01")
+@pytest.mark.parametrize(
+    ("word", "follow"),
+    [
+        ("multi-query", "sysu-mm01"),
+        ("single-gallery-shot", "camera-free"),
+        ("sampled-gallery-shot", "sysu-mm01"),
+    ],
+)
+def test_a_protocol_may_leave_out_what_another_does(images, infrared, word, follow):
+    scorer = Scorer(infrared if follow == "sysu-mm01" else images)
+    usual, other = scorer.score(word), scorer.score(f"{word}:{follow}")
     assert (usual.protocol, usual.ranking.protocol) == (word, "market1501")
-    assert (sysu.protocol, sysu.ranking.protocol) == (f"{word}:sysu-mm01", "sysu-mm01")
-    assert sysu.scores != usual.scores
+    assert (other.protocol, other.ranking.protocol) == (f"{word}:{follow}", follow)
+    assert other.scores != usual.scores
 
 
 def test_all_pairs_are_passed_over_once_for_all_reranked_protocols(monkeypatch, images):
@@ -92,7 +115,7 @@ def test_all_pairs_are_passed_over_once_for_all_reranked_protocols(monkeypatch, 
         return honest(*args, **kwargs)
 
     monkeypatch.setattr(scoring, "encode", counted)
-    names = ["market1501", "camera-free", "single-gallery-shot", "single-gallery-shot:sysu-mm01"]
+    names = ["market1501", "camera-free", "single-gallery-shot", "single-gallery-shot:camera-free"]
     scorer = Scorer(images)
     shared = [scorer.score(name, reranked=True).scores for name in names]
     assert len(calls) == 1
@@ -159,6 +182,10 @@ def test_auto_is_the_protocol_of_the_data_set():
             "one of multi-query, .* may be followed by a colon",
         ),
         ("multi-query:msmt17", "no protocol 'multi-query:msmt17'"),
+        (
+            "single-gallery-shot:sysu-mm01",
+            "an image of each person and camera is drawn, over which",
+        ),
     ],
 )
 def test_protocols_that_are_none_are_refused(text, message):

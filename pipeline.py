@@ -4,9 +4,10 @@
     python pipeline.py run --preset demo
     python pipeline.py submit --graph full --host URL --param destination=s3://BUCKET/textures ...
 
-Three graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
-texture generator SAN-PG on it and generates a texture for every training image; `textures` takes
-ready-made textures instead; `baseline` trains without any.
+Four graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
+texture generator SAN-PG on it and generates a texture for every training image; `ready` takes a
+generator that is there, such as the one that ships; `textures` takes ready-made textures;
+`baseline` trains without any.
 """
 
 import argparse
@@ -33,7 +34,8 @@ from components.kubeflow import (
     write_components,
 )
 from components.kubeflow_api import SubmissionError
-from components.sources import PLACES
+from components.sources import is_place
+from san_core.shipped.generator import SHIPPED
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
@@ -54,6 +56,7 @@ PARAMETERS = {
     "image_height": "rows of a synthetic picture; it is half as wide",
     "pit_textures": "number of identities in the paired image-texture data",
     "pit_meshes": "pictures of each of them",
+    "generator": "folder or URI of a trained texture generator; shipped is the package's own",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "san_recipe": "recipe of the ReID training; `python -m components recipes` lists them",
     "pg_recipe": "recipe of the texture generator, such as pit",
@@ -164,23 +167,10 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
             seed=seed,
             checkpoint=checkpoint,
         ).outputs["generator"]
-        with dsl.ParallelFor(items=workers, name="workers") as worker:
-            generated = step["generate_textures"](
-                dataset=reid,
-                generator=generator,
-                destination=destination,
-                worker=worker,
-                verify=verify,
-            ).set_caching_options(False)
-        # Both look into the store themselves, where finished work is found again; a cached
-        # manifest would be believed even if its shards are gone.
-        sealed = step["seal_textures"](
-            dataset=reid, generator=generator, destination=destination, verify=verify
-        )
-        sealed.set_caching_options(False).after(generated)
+        sealed = _painted(step, reid, generator, destination, workers, verify)
         trained = step["train_san"](
             dataset=reid,
-            textures=sealed.outputs["textures"],
+            textures=sealed,
             generator=generator,
             pit=pit.outputs["pit"],
             recipe=san_recipe,
@@ -193,6 +183,62 @@ def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
 
     return _pipeline(
         "full", "Train SAN with textures made by its own generator, and score it.", graph
+    )
+
+
+def ready(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
+    """The graph `ready`: a generator that is there, textures by workers, SAN, evaluation."""
+    step = steps(image, cluster)
+
+    def graph(
+        destination: str,
+        checkpoint: str,
+        generator: str = SHIPPED,
+        dataset: str = "synthetic",
+        source: str = "",
+        target: str = "",
+        target_source: str = "",
+        skip_bad: bool = False,
+        difficulty: str = "normal",
+        identities: int = 300,
+        image_height: int = 256,
+        san_recipe: str = "cuhk03",
+        san_overrides: str = "",
+        seed: int = 0,
+        workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
+        verify: str = "size",
+        onnx: bool = False,
+        protocol: str = "auto",
+        rerank: bool = False,
+        references: bool = False,
+    ) -> None:
+        reid = step["prepare_reid"](
+            dataset=dataset,
+            source=source,
+            target=target,
+            target_source=target_source,
+            skip_bad=skip_bad,
+            difficulty=difficulty,
+            identities=identities,
+            image_height=image_height,
+            seed=seed,
+        ).outputs["reid"]
+        taken = step["take_generator"](source=generator).outputs["generator"]
+        sealed = _painted(step, reid, taken, destination, workers, verify)
+        trained = step["train_san"](
+            dataset=reid,
+            textures=sealed,
+            generator=taken,
+            recipe=san_recipe,
+            overrides=san_overrides,
+            seed=seed,
+            checkpoint=checkpoint,
+            onnx=onnx,
+        )
+        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
+
+    return _pipeline(
+        "ready", "Train SAN with textures made by a generator that is there, and score it.", graph
     )
 
 
@@ -296,9 +342,36 @@ def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
 
 GRAPHS: dict[str, Callable[[str, Cluster], GraphComponent]] = {
     "full": full,
+    "ready": ready,
     "textures": textures,
     "baseline": baseline,
 }
+
+
+def _painted(
+    step: Mapping[str, Callable[..., dsl.PipelineTask]],
+    reid: PipelineChannel,
+    generator: PipelineChannel,
+    destination: PipelineChannel | str,
+    workers: PipelineChannel | list[str],
+    verify: PipelineChannel | str,
+) -> PipelineChannel:
+    """The sealed textures that a generator makes of a data set, by several workers."""
+    with dsl.ParallelFor(items=workers, name="workers") as worker:
+        generated = step["generate_textures"](
+            dataset=reid,
+            generator=generator,
+            destination=destination,
+            worker=worker,
+            verify=verify,
+        ).set_caching_options(False)
+    # Both look into the store themselves, where finished work is found again; a cached
+    # manifest would be believed even if its shards are gone.
+    sealed = step["seal_textures"](
+        dataset=reid, generator=generator, destination=destination, verify=verify
+    )
+    sealed.set_caching_options(False).after(generated)
+    return sealed.outputs["textures"]
 
 
 def _judge(
@@ -356,7 +429,7 @@ def arguments_of(
         **{name: value for name, value in values.items() if name in declared},
         **dict(parse_argument(word, document) for word in words),
     }
-    return {name: _absolute(value) if name in PLACES else value for name, value in chosen.items()}
+    return {n: _absolute(value) if is_place(n, value) else value for n, value in chosen.items()}
 
 
 def _absolute(place: str) -> str:
@@ -456,21 +529,28 @@ def _submit(options: argparse.Namespace) -> None:
     server = submission.server_of(options)
     image, asked = with_commit(options.image), cluster.cluster_of(options)
     check_pinned(image)
-    preset = _preset(options.preset) if options.preset else Preset(options.graph or "full", {})
+    preset = _preset(options.preset) if options.preset else Preset("full", {})
     submission.check_only(options)
     if options.only:
         pipeline = single(options.only, submission.inputs_of(options), image, asked)
     else:
-        pipeline = GRAPHS[options.graph or preset.graph](image, asked)
+        pipeline = GRAPHS[_graph(options, preset)](image, asked)
     with TemporaryDirectory() as folder:
         documents = compiled(pipeline, Path(folder, "pipeline.yaml"))
     declared = pipeline_inputs(documents[0])
     arguments = {name: value for name, value in preset.values.items() if name in declared}
     arguments |= dict(parse_argument(word, documents[0]) for word in options.param)
     check_arguments(documents[0], arguments)
-    submission.check_places({n: arguments.get(n, "") for n in PLACES}, asked.volumes.values())
+    places = {name: value for name, value in arguments.items() if is_place(name, value)}
+    submission.check_places(places, asked.volumes.values())
     _check(arguments, documents[0])
     submission.submit(server, documents, arguments, options)
+
+
+def _graph(options: argparse.Namespace, preset: Preset) -> str:
+    """The graph that is asked for; with a generator that is there, none is trained."""
+    has_generator = any(word.partition("=")[0] == "generator" for word in options.param)
+    return options.graph or ("ready" if preset.graph == "full" and has_generator else preset.graph)
 
 
 def _preset(name: str) -> Preset:
@@ -488,7 +568,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.runner == "process" and options.image != IMAGE:
         raise ValueError("--image is for --runner docker")
     folder = options.runs / name
-    graph, image = options.graph or preset.graph, with_commit(options.image)
+    graph, image = _graph(options, preset), with_commit(options.image)
     document = compile_graph(graph, folder / "pipeline.yaml", image=image)
     arguments = arguments_of(preset, document, options.param, folder=folder)
     _check(arguments, document)

@@ -12,6 +12,7 @@ from components.prepare_reid import prepare_reid
 from components.running import run
 from components.seal_textures import seal_textures
 from components.step import Step, read_docstring
+from components.take_generator import take_generator
 from components.train_san import train_san
 from components.train_san_pg import train_san_pg
 
@@ -22,6 +23,7 @@ STEPS: dict[str, Step] = {
         make_pit,
         prepare_reid,
         train_san_pg,
+        take_generator,
         generate_textures,
         seal_textures,
         train_san,

@@ -32,7 +32,8 @@ MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
 OF_SETS = ("shards", "preview")
 OF_ARTIFACTS = re.compile(
     r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
-    r"|(?:recipe|features|report)\.json|history\.jsonl|index\.csv|[\w-]+\.(?:safetensors|npy|onnx)"
+    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|index\.csv"
+    r"|[\w-]+\.(?:safetensors|npy|onnx)"
 )
 
 

@@ -11,6 +11,8 @@ from components import recipes
 from components.texture_store import VERIFY
 from san_core.data import sources
 from san_core.data.sources import SYNTHETIC
+from san_core.model.saved import describe
+from san_core.shipped.generator import FOLDER, SHIPPED
 from san_core.synthesis.difficulty import difficulty
 from san_core.texture_set import share
 
@@ -29,6 +31,8 @@ def check(values: Mapping[str, Any]) -> None:
     for which in _RECIPES:
         if f"{which}recipe" in values:
             recipes.chosen(values[f"{which}recipe"], values[f"{which}overrides"])
+    if "generator" in values or "texture_source" in values:
+        _check_textures(values)
     if "dataset" in values:
         _check_data(values)
     if "difficulty" in values:
@@ -60,6 +64,24 @@ def _check_data(values: Mapping[str, Any]) -> None:
             f"identities is {values['identities']}: at least {LEAST_IDENTITIES}, of which 1 is for "
             "testing"
         )
+
+
+def _check_textures(values: Mapping[str, Any]) -> None:
+    """A graph that trains no generator makes no PIT; the generator that ships has its size."""
+    recipe = recipes.chosen(values["san_recipe"], values["san_overrides"])
+    if recipe.pit_every:
+        raise ValueError(
+            f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and no PIT is made"
+            " where no generator is trained; set pit_every=0, or take the graph full"
+        )
+    if values.get("generator") == SHIPPED and recipe.decoder:
+        size = describe(FOLDER).recipe.texture_size
+        if size % recipe.texture_size:
+            raise ValueError(
+                f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, the"
+                f" generator that ships makes {size}x{size}; such as"
+                f' --param san_overrides="texture_size={size} decoder_plan=light"'
+            )
 
 
 def _check_protocol(text: str) -> None:

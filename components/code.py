@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("components", "san_core")
 COMPILED = (".pyx", ".pxd")
-DATA = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
+DATA = (".npz", ".npy", ".safetensors", ".jinja", ".json", ".css", ".pxi")
 
 
 def fingerprint(module: str, root: Path = ROOT) -> str:

@@ -39,7 +39,7 @@ from components.machine import cores
 from components.outputs import path_of
 from components.processes import Screen
 from components.retry import reason_of
-from components.sources import PLACES, READ, STORES
+from components.sources import PLACES, READ, STORES, is_place
 from components.storage import is_remote
 from san_core.data.tree import is_archive
 
@@ -334,7 +334,7 @@ def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
     here = {
         name: arguments[name]
         for name in PLACES
-        if arguments.get(name) and not is_remote(arguments[name])
+        if is_place(name, arguments.get(name)) and not is_remote(arguments[name])
     }
     for name in STORES:
         if name in here and not path_of(here[name]).resolve().is_relative_to(folder):

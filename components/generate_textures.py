@@ -47,7 +47,7 @@ def generate_textures(
 
     Args:
         dataset: the person images, an image set
-        generator: SAN-PG, made by train_san_pg
+        generator: SAN-PG, made by train_san_pg; the word shipped is the package's own
         written: receipt naming the shards of this worker and where they are
         destination: folder or URI under which textures are kept, in a folder of their own
         split: which images get a texture

@@ -6,13 +6,19 @@ from pathlib import Path
 from components.artifacts import single_object
 from components.storage import is_remote, open_storage
 from san_core.data.tree import is_archive
+from san_core.shipped.generator import SHIPPED
 
 # The parameters that name such a place, and those that name one to keep things.
 SOURCES = ("source", "target_source")
 STORES = ("destination", "checkpoint")
 # All parameters, of steps and of graphs, that may name a folder or file to read.
-READ = (*SOURCES, "texture_source", "backgrounds", "body")
+READ = (*SOURCES, "texture_source", "generator", "backgrounds", "body")
 PLACES = (*STORES, *READ)
+
+
+def is_place(name: str, value: object) -> bool:
+    """Whether a parameter's value names a place; generator=shipped is a word."""
+    return name in PLACES and bool(value) and (name, value) != ("generator", SHIPPED)
 
 
 def versions(source: str | None) -> list[tuple[str, int, int | str]]:

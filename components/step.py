@@ -18,6 +18,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from components.storage import place
+from san_core.shipped.generator import FOLDER, SHIPPED
 
 Step = Callable[..., None]
 
@@ -226,6 +227,8 @@ def command_line(step: Step) -> argparse.ArgumentParser:
 def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
     """Add one parameter; its help ends with its default, or says that it is required."""
     reader = _artifact if p.artifact else READERS[p.type]
+    if p.is_input and p.name == "generator":
+        reader = _generator
     options: dict[str, Any] = {"type": reader, "required": p.is_required}
     if p.type is bool:
         options |= {"nargs": "?", "const": True, "metavar": "true|false"}
@@ -248,6 +251,11 @@ def _artifact(text: str) -> Path | str:
         return place(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _generator(text: str) -> Path | str:
+    """As `_artifact`, or the generator that ships; a folder of that name is ./shipped."""
+    return FOLDER if text == SHIPPED else _artifact(text)
 
 
 def as_word(value: Any) -> str:

@@ -336,6 +336,24 @@ RECIPES: dict[str, Recipe] = {
     "cuhk03-two-step": dataclasses.replace(_CUHK03, two_step=True),
     **_with_ablations("market1501", _MARKET1501),
     **_with_ablations("msmt17", _MSMT17),
+    # A quarter of an hour on a processor. In equal time, the last stride of 2, with a third block
+    # in the decoder, teaches more than stride 1: after 40 s of CPU time the textures of held-out
+    # people were 1.4 dB above the mean texture instead of 0.7.
+    "pit-small": Recipe(
+        arch="resnet10_quarter",
+        last_stride=2,
+        skips=False,
+        **{**_GENERATOR, "erasing": 0.3},
+        image_height=128,
+        image_width=64,
+        texture_size=64,
+        batch_size=32,
+        epochs=12,
+        lr=3e-3,
+        decoder_lr=3e-3,
+        weight_decay=0.0,
+        warmup_epochs=0.5,
+    ),
     "pit": Recipe(
         arch="resnet50",
         pretrained="imagenet",
@@ -402,10 +420,13 @@ def to_json(value: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe `to_json` wrote.
+    """The recipe `to_json` wrote, now or before there were all of these fields.
+
+    A field that is absent takes its default, which means that nothing is done differently.
 
     Raises:
-        ValueError: the text is no JSON object, a field is unknown or missing, or a value is wrong.
+        ValueError: the text is no JSON object, a field is unknown, one without a default is
+            missing, or a value is wrong.
     """
     try:
         fields = json.loads(text)
@@ -415,6 +436,7 @@ def from_json(text: str) -> Recipe:
         raise ValueError(f"a recipe must be a JSON object, found {type(fields).__name__}")
     if unknown := sorted(set(fields) - set(_KINDS)):
         raise ValueError(f"recipe has unknown fields {', '.join(unknown)}")
-    if missing := sorted(set(_KINDS) - set(fields)):
+    required = {f.name for f in dataclasses.fields(Recipe) if f.default is dataclasses.MISSING}
+    if missing := sorted(required - set(fields)):
         raise ValueError(f"recipe lacks the fields {', '.join(missing)}")
     return Recipe(**fields)

@@ -15,6 +15,8 @@ from components.__main__ import STEPS
 from components.kubeflow import component
 from pipeline import PRESETS
 from san_core.imageset import ImageSet
+from san_core.model.saved import fingerprint
+from san_core.shipped.generator import FOLDER
 from tests.seaweedfs import KEY
 from tests.tiny import SAN_OVERRIDES, elsewhere, files, words
 
@@ -97,6 +99,12 @@ def test_a_step_runs_alone_as_an_ordinary_user(cpu_image, tmp_path):
     images.verify()
     assert len(images.records) == 6
     assert (tmp_path / "pit" / "images" / "manifest.json").stat().st_uid == 1000
+
+
+def test_the_cpu_image_has_the_generator_that_ships(cpu_image, tmp_path):
+    done = _run(cpu_image, tmp_path, "take_generator", "--generator", "/data/generator")
+    assert done.returncode == 0, done.stderr
+    assert fingerprint(tmp_path / "generator") == fingerprint(FOLDER)
 
 
 def test_line_of_the_readme_runs_one_step(cpu_image, tmp_path):

@@ -111,6 +111,11 @@ def test_graph_has_its_name(compiled, graph):
             "make_pit prepare_reid train_san_pg generate_textures-0 seal_textures train_san "
             "extract_features evaluate",
         ),
+        (
+            "ready",
+            "prepare_reid take_generator generate_textures-0 seal_textures train_san "
+            "extract_features evaluate",
+        ),
         ("textures", "prepare_reid seal_textures train_san extract_features evaluate"),
         ("baseline", "prepare_reid train_san extract_features evaluate"),
     ],
@@ -151,6 +156,9 @@ def test_each_graph_passes_the_artifacts_it_has(compiled):
     made = {"dataset", "textures", "generator", "pit"}
     assert set(plan(compiled["full"])["train_san"].inputs) == made
     assert set(plan(compiled["full"])["seal_textures"].inputs) == {"dataset", "generator"}
+    assert set(plan(compiled["ready"])["train_san"].inputs) == made - {"pit"}
+    assert set(plan(compiled["ready"])["seal_textures"].inputs) == {"dataset", "generator"}
+    assert plan(compiled["ready"])["take_generator"].parameters["source"] == "shipped"
     assert set(plan(compiled["textures"])["train_san"].inputs) == {"dataset", "textures"}
     assert set(plan(compiled["textures"])["seal_textures"].inputs) == {"dataset"}
     assert plan(compiled["textures"])["seal_textures"].parameters["source"] == "/t"
@@ -314,6 +322,16 @@ def test_parameters_go_before_the_preset(ran, tmp_path):
     assert call["only"] == "train_san"
 
 
+def test_a_generator_that_is_there_takes_the_place_of_training_one(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, meant in (("shipped", "shipped"), ("mine", str(tmp_path / "mine"))):
+        words = ["--preset", "demo", "--runs", str(tmp_path), "--param", f"generator={given}"]
+        assert main(["run", *words]) == 0
+        assert ran[-1]["pipeline"] == "san-ready"
+        assert ran[-1]["arguments"]["generator"] == meant
+        assert "pit_textures" not in ran[-1]["arguments"]
+
+
 def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
     words = ["--graph", "baseline", "--from", "evaluate", "--verbose", "--runs", str(tmp_path)]
     assert main(["run", "--preset", "demo", *words]) == 0
@@ -334,6 +352,14 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
         (["--preset", "demo", "--name", "a/b"], "--name a/b is not the name of a folder in"),
         (["--preset", "demo", "--name", ".."], "--name .. is not the name of a folder in"),
         (["--preset", "demo", "--from", "bake"], "no step 'bake'; there are make_pit"),
+        (
+            ["--preset", "demo", "--graph", "full", "--param", "generator=shipped"],
+            "no parameter 'generator'",
+        ),
+        (
+            ["--preset", "demo", "--param", "generator=shipped", "--param", "pit_textures=5"],
+            "no parameter 'pit_textures'",
+        ),
         (["--preset", "demo", "--graph", "textures"], "needs a value for its parameter texture_s"),
         (["--preset", "demo", "--from", "evaluate", "--only", "evaluate"], "not allowed with"),
         ([], "required: --preset"),

@@ -11,6 +11,8 @@ from san_core.recipe import Recipe
 WEIGHTS = "weights.safetensors"
 LAST = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
 RECIPE = "recipe.json"
+SUMS = "SHA256SUMS"  # as sha256sum writes it; files that it names are compared before they are used
+COMPANIONS = (SUMS, "report.json", "MODEL_CARD.md")  # what may lie beside a generator
 FORMAT = 1
 
 
@@ -26,11 +28,13 @@ def describe(path: Path) -> Description:
 
     Raises:
         FileNotFoundError: the directory lacks one of the two files.
-        ValueError: recipe.json is damaged.
+        ValueError: recipe.json is damaged, or a file is not what SHA256SUMS, if it is there, says.
     """
     for name in (RECIPE, WEIGHTS):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} holds no model: {name} is missing")
+    if (path / SUMS).exists():
+        _check_sums(path)
     try:
         document = json.loads((path / RECIPE).read_text())
         if document["format"] != FORMAT:
@@ -45,13 +49,22 @@ def describe(path: Path) -> Description:
         raise ValueError(f"{path / RECIPE}: {error}") from error
 
 
-def fingerprint(path: Path) -> str:
-    """sha256 (hexadecimal) of the weights file in directory `path`.
+def fingerprint(path: Path, name: str = WEIGHTS) -> str:
+    """sha256 (hexadecimal) of a file of the network saved in directory `path`.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    if not (path / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{path} holds no model: {WEIGHTS} is missing")
-    with (path / WEIGHTS).open("rb") as file:
+    if not (path / name).is_file():
+        raise FileNotFoundError(f"{path} holds no model: {name} is missing")
+    with (path / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sums(path: Path) -> None:
+    for line in (path / SUMS).read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        if name not in (RECIPE, WEIGHTS):
+            raise ValueError(f"{path / SUMS}: {line!r} is not the sha256 of a file of a model")
+        if fingerprint(path, name) != digest:
+            raise ValueError(f"{path / name} is damaged: its sha256 is not that of {SUMS}")

@@ -1,11 +1,13 @@
 """How figures are measured: CPU time, threads pinned, rivals in turns, medians; and memory."""
 
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -48,6 +50,23 @@ def _wall(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
+
+
+class Cost(NamedTuple):
+    """Seconds; CPU time is that of all processes."""
+
+    wall: float
+    cpu: float
+
+
+def run_step(*words: str) -> Cost:
+    """Run a step by its command, and take the time it takes."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    command = [sys.executable, "-m", "components", *words]
+    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(time.monotonic() - started, cpu)
 
 
 def peak_mib(code: str) -> float:

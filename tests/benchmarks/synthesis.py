@@ -5,9 +5,6 @@ matcher sees 100 people once on each of 6 cameras: every image is a query among 
 for those of the same person on the same camera.
 """
 
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,11 +14,12 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from san_core.evaluation import histogram
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank
-from san_core.pixels import decode
+from san_core.pixels import Pixels, decode
 from san_core.synthesis import _raster
 from san_core.synthesis.atlas import SIZE
 from san_core.synthesis.body import body, posed
@@ -34,9 +32,9 @@ from san_core.synthesis.skirt import clothed_mesh
 from san_core.synthesis.spec import ReidSpec
 from san_core.synthesis.wardrobe import dress
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.measuring import ROOT, one_thread
+from tests.benchmarks.measuring import Cost, one_thread, run_step
 
-PEOPLE, CAMERAS = 100, 6  # of the histogram matcher
+SEED, PEOPLE, CAMERAS = 0, 100, 6  # of the histogram matcher
 IMAGE = (256, 128)
 FRAMES = 60
 
@@ -98,8 +96,21 @@ def _hardness() -> Iterator[Figure]:
 
 
 def _histogram_map(level: str) -> float:
+    seen = people(level)
+    return mean_average_precision(histogram.features(seen.images), seen.labels)
+
+
+class People(NamedTuple):
+    """What every matcher is asked to tell apart."""
+
+    images: list[Pixels]  # (H, W, 3)
+    labels: Labels
+
+
+def people(level: str) -> People:
+    """The 100 people at a level of difficulty."""
     spec = ReidSpec(
-        seed=0,
+        seed=SEED,
         train_identities=0,
         test_identities=PEOPLE,
         cameras=CAMERAS,
@@ -108,26 +119,17 @@ def _histogram_map(level: str) -> float:
         difficulty=level,
     )
     shots = [shot for pid in range(PEOPLE) for shot in reid_identity(spec, pid).shots]
-    features = histogram.features(decode(shot.data) for shot in shots)
     labels = Labels(
         np.array([shot.pid for shot in shots]), np.array([shot.camid for shot in shots])
     )
-    return rank(features, features, query=labels, gallery=labels).scores()["mAP"]
+    return People([decode(shot.data) for shot in shots], labels)
 
 
-class _Cost(NamedTuple):
-    """Seconds."""
-
-    wall: float
-    cpu: float
+def mean_average_precision(features: NDArray[np.float32], labels: Labels) -> float:
+    """Of every image among all the others, by the cosine of their features (N, D)."""
+    return rank(features, features, query=labels, gallery=labels, metric="cosine").mAP
 
 
-def _run(step: str, output: str, *words: str) -> _Cost:
-    """Run a step by its command, and take the time of all its processes."""
+def _run(step: str, output: str, *words: str) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "components", step, output, str(Path(folder, "out"))]
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run([*command, *words], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return _Cost(time.monotonic() - started, cpu)
+        return run_step(step, output, str(Path(folder, "out")), *words)

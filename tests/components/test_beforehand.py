@@ -13,6 +13,8 @@ from san_core.synthesis.difficulty import DIFFICULTIES
 
 DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
 
+SHIPPED = {"generator": "shipped", "san_recipe": "demo", "san_overrides": ""}
+
 
 @pytest.mark.parametrize("step", STEPS)
 def test_defaults_of_every_step_are_no_mistake(step):
@@ -58,6 +60,14 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ({"difficulty": "nasty"}, "no difficulty 'nasty'; there are: easy, normal, hard"),
         ({"recipe": "nope", "overrides": ""}, "no recipe 'nope'"),
         ({"pg_recipe": "pit", "pg_overrides": "lrr=1"}, "no recipe field 'lrr'"),
+        (
+            {**SHIPPED, "san_overrides": "pit_every=2"},
+            "mixes in PIT batches (pit_every=2), and no PIT is made where no generator is trained",
+        ),
+        (
+            {**SHIPPED, "san_recipe": "cuhk03"},
+            "learns textures of 256x256, the generator that ships makes 64x64; such as --param",
+        ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
         ({**DATA, "identities": 2}, "identities is 2: at least 3"),
@@ -70,6 +80,14 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
 def test_value_that_no_step_takes_is_refused(values, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         check(values)
+
+
+def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():
+    check(SHIPPED)
+    small = "texture_size=64 decoder_plan=light"
+    check({**SHIPPED, "san_recipe": "cuhk03", "san_overrides": small})
+    check({**SHIPPED, "san_recipe": "cuhk03-baseline"})
+    check({**SHIPPED, "generator": "/somebodys", "san_recipe": "cuhk03"})
 
 
 def test_people_are_not_counted_where_none_are_rendered():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from components.sources import versions
+from components.sources import is_place, versions
 from components.storage import open_storage
 
 
@@ -49,3 +49,11 @@ def test_objects_count_by_what_the_bucket_says(s3):
     before = versions(f"{s3}/raw/all.zip")
     storage.put_bytes("all.zip", b"other")
     assert versions(f"{s3}/raw/all.zip") != before
+
+
+def test_a_word_is_no_place_but_for_the_parameter_it_belongs_to():
+    assert not is_place("generator", "shipped")
+    assert is_place("generator", "./shipped")
+    assert is_place("texture_source", "shipped")
+    assert not is_place("source", "")
+    assert not is_place("seed", 3)

@@ -303,6 +303,10 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--param", "sed=1", *PLACES), "no parameter 'sed'; did you mean 'seed'?"),
         (("--param", "destination=s3://b/t"), "needs a value for its parameter checkpoint"),
         (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),
+        (
+            ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
+            "generator=/tmp/g is a folder that ends with its pod",
+        ),
         (("--preset", "dem"), "no preset 'dem'; did you mean 'demo'?"),
         (("--host", "kubeflow.example", *PLACES), "--host kubeflow.example is not a URL"),
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),
@@ -403,6 +407,15 @@ def test_preset_gives_parameters_and_graph(stub):
     run = posted(stub, "runs")
     assert run["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
     assert run["runtime_config"]["parameters"]["san_recipe"] == "demo-baseline"
+
+
+def test_the_generator_that_ships_is_no_place(stub):
+    words = ("--preset", "demo", "--param", "generator=shipped", *PLACES)
+    assert submit(stub, *words) == 0
+    run = posted(stub, "runs")
+    name = run["pipeline_spec"]["pipelineInfo"]["name"]
+    assert name == "san-ready"
+    assert run["runtime_config"]["parameters"]["generator"] == "shipped"
 
 
 def test_credentials_are_in_nothing_that_is_sent(stub, monkeypatch):

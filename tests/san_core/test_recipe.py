@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -115,12 +116,18 @@ def test_a_whole_number_serves_as_a_float():
         ("{", "a recipe must be JSON"),
         ("[]", "a recipe must be a JSON object, found list"),
         ('{"lrr": 1}', "recipe has unknown fields lrr"),
-        ('{"arch": "resnet18"}', "recipe lacks the fields batch_size, checkpoint_every"),
+        ('{"lr": 0.1}', "recipe lacks the fields arch"),
     ],
 )
 def test_damaged_json_is_named(text, message):
     with pytest.raises(ValueError, match=message):
         from_json(text)
+
+
+def test_a_recipe_from_before_a_field_was_is_still_read():
+    saved = json.loads(to_json(recipe("pit-small")))
+    del saved["pit_every"]
+    assert from_json(json.dumps(saved)) == recipe("pit-small")
 
 
 def test_losses_decide_what_a_recipe_needs():

@@ -14,6 +14,7 @@ from san_core.recipe import Recipe, with_overrides
 from tests.san_core.tiny_run import tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe()
+NAMES = (files.WEIGHTS, files.RECIPE)
 
 
 @pytest.fixture
@@ -62,6 +63,22 @@ def test_truncated_weights_are_refused(saved):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"weights.safetensors: not a whole safetensors file"):
         weights.load(saved)
+
+
+def test_files_are_compared_with_the_sums_beside_them(saved):
+    lines = [f"{files.fingerprint(saved, name)}  {name}\n" for name in NAMES]
+    (saved / files.SUMS).write_text("".join(lines))
+    assert weights.load(saved).recipe == SETTINGS
+    recipe = (saved / files.RECIPE).read_text()
+    (saved / files.RECIPE).write_text(recipe.replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged: its sha256 is not that of SHA"):
+        weights.load(saved)
+
+
+def test_sums_of_other_files_are_refused(saved):
+    (saved / files.SUMS).write_text("0123  ../weights.safetensors\n")
+    with pytest.raises(ValueError, match=r"SHA256SUMS: '0123  \.\./weights.*' is not the sha256"):
+        files.describe(saved)
 
 
 def test_tensors_that_do_not_fit_are_listed(saved):

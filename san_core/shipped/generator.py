@@ -1,0 +1,10 @@
+"""The SAN-PG that ships with the package: where it is, and the word for it.
+
+MODEL_CARD.md beside this file says what it was trained on, what it reaches, and where it fails;
+`python -m tools.generator` makes it anew.
+"""
+
+from pathlib import Path
+
+SHIPPED = "shipped"  # as people name it in the place of a folder or URI
+FOLDER = Path(__file__).parent

@@ -1,0 +1,89 @@
+"""`python -m tools.generator`: train the SAN-PG that ships with the package, and write it there."""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from components.code import ROOT
+from san_core.model.saved import RECIPE, SUMS, WEIGHTS, describe, fingerprint
+from san_core.shipped.generator import FOLDER
+from tools.generator.card import card
+
+
+def main() -> None:
+    """Synthesize pairs, train on them, and write weights, recipe, sums and model card."""
+    parser = argparse.ArgumentParser(prog="python -m tools.generator", description=__doc__)
+    parser.add_argument("--textures", type=int, default=929, help="identities of PIT")
+    parser.add_argument("--meshes", type=int, default=10, help="pictures of each")
+    parser.add_argument("--recipe", default="pit-small")
+    parser.add_argument("--overrides", default="", help="fields of the recipe to replace")
+    parser.add_argument("--precision", default="auto", help="as train_san_pg takes it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=FOLDER, help="default: in the package")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pairs = ["make_pit", f"--textures={chosen.textures}", f"--meshes={chosen.meshes}"]
+        pairs += ["--image-height=128", "--texture-size=64", f"--seed={chosen.seed}"]
+        training = ["train_san_pg", f"--recipe={chosen.recipe}", f"--seed={chosen.seed}"]
+        training += [f"--overrides={chosen.overrides}"] if chosen.overrides else []
+        training += [f"--precision={chosen.precision}"]
+        outputs = [f"--{name}={folder}/{name}" for name in ("generator", "html", "metrics")]
+        _run(*pairs, f"--pit={folder}/pit")
+        _run(*training, f"--pit={folder}/pit", *outputs)
+        write(folder / "generator", chosen.output, how=[pairs, training])
+
+
+def _run(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "components", *words], cwd=ROOT, check=True)
+
+
+def write(made: Path, output: Path, *, how: list[list[str]]) -> None:
+    """What is kept of the generator that train_san_pg has `made`, in its place, with a card.
+
+    how: the words of the steps that made it.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made / RECIPE, output / RECIPE)
+    tensors = load_file(made / WEIGHTS)
+    save_file({name: _halved(tensor) for name, tensor in tensors.items()}, output / WEIGHTS)
+    (output / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read it
+    sums = {name: fingerprint(output, name) for name in (RECIPE, WEIGHTS)}
+    lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
+    (output / SUMS).write_text("".join(lines))
+    found = describe(output)
+    report = json.loads((made / "report.json").read_bytes())
+    commands = [shlex.join(["python", "-m", "components", *words]) for words in how]
+    text = card(
+        found,
+        report,
+        commands=commands,
+        commit=_commit(),
+        sums=sums,
+        weights=sum(tensor.numel() for tensor in tensors.values()),
+    )
+    (output / "MODEL_CARD.md").write_text(text)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """Convolutions in half the bytes, exact to three digits; statistics and biases as they are."""
+    return tensor.half() if tensor.ndim > 1 else tensor
+
+
+def _commit() -> str:
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

@@ -236,6 +236,37 @@ _SYNTHESIS = (
 )
 
 
+def teaching() -> str:
+    """What is learned from synthetic people: Markdown, from tests/results."""
+    value, where = _measured("teaching")
+    minutes = value["teaching.training_cpu_seconds"] / 60
+    what = f"held-out textures, {minutes:.0f} CPU minutes of training ({where})"
+    rows = [f"| {what} | PSNR (dB) | of seen texels | of unseen | SSIM |", "|---|---|---|---|---|"]
+    for name, words in (
+        ("san_pg", "SAN-PG, recipe `pit-small`"),
+        ("nearest", "the texture of the training image of the nearest colours"),
+        ("mean", "the mean training texture"),
+    ):
+        parts = [value[f"teaching.psnr_{name}_{part}"] for part in ("all", "seen", "unseen")]
+        shown = " | ".join(f"{part:.2f}" for part in parts)
+        rows.append(f"| {words} | {shown} | {value[f'teaching.ssim_{name}']:.3f} |")
+    return "\n".join([*rows, "", _beside_bars("teaching", "gain and `hard`", _TEACHING)])
+
+
+_TEACHING = (
+    ("PSNR of SAN-PG above the mean texture (dB)", "san_pg.psnr_gain_over_mean_db", ".2f", "≥ 3"),
+    ("above the nearest (dB)", "san_pg.psnr_gain_over_nearest_db", ".2f", "≥ 2"),
+    ("mAP of a colour histogram at `hard`", "synthesis.hard_histogram_map", ".1%", "–"),
+    (
+        "of the encoder alone, recipe `synthetic-baseline`, other people",
+        "synthesis.hard_baseline_map",
+        ".1%",
+        "≥ twice that",
+    ),
+    ("CPU time of training it (s)", "teaching.encoder_training_cpu_seconds", ".0f", "≤ 600"),
+)
+
+
 def training() -> str:
     """What training and inference were measured to take: Markdown, from tests/results."""
     return _beside_bars("training", "ratios of CPU time, one thread", _TRAINING)
@@ -294,6 +325,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "preparing": preparing,
     "synthesis": synthesis,
+    "teaching": teaching,
 }
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.__main__ import main
 from components.code import ROOT, closure
@@ -17,6 +18,7 @@ from san_core.pixels import decode
 from san_core.shipped.generator import FOLDER
 from san_core.synthesis.atlas import ATLAS
 from tests.tiny import changed, elsewhere, files, words
+from tools.generator.__main__ import write
 
 ARTIFACT = ("recipe.json", "weights.safetensors")
 
@@ -40,6 +42,19 @@ def test_the_generator_that_ships_is_small_and_says_what_it_is():
     card = (FOLDER / "MODEL_CARD.md").read_text("utf-8")
     for name in ARTIFACT:
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() in card
+
+
+def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
+    write(Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]])
+    assert set(files(tmp_path)) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
+    kept, trained = weights.load(tmp_path), weights.load(Path(tiny.generator))
+    assert kept.recipe == trained.recipe
+    for name, value in trained.model.state_dict().items():
+        torch.testing.assert_close(kept.model.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+    card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+    assert "python -m components make_pit --seed=0\n" in card
+    report = json.loads(Path(tiny.generator, "report.json").read_bytes())
+    assert f"| this generator | {report['psnr']:.2f} |" in card
 
 
 def test_an_installed_package_has_the_generator(tmp_path):

@@ -123,6 +123,11 @@ def preparing() -> str:
     return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
+def evidence() -> str:
+    """Whether texture supervision helps: the table that `make reproduce` wrote."""
+    return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
+
+
 def _measured(group: str) -> tuple[dict[str, float], str]:
     """The figures of a group by name, and what they were measured on and when."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
@@ -278,6 +283,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "preparing": preparing,
     "synthesis": synthesis,
+    "evidence": evidence,
 }
 
 

@@ -18,7 +18,7 @@ Embedding = Literal["fc512", "pool"]
 Optimizer = Literal["amsgrad", "adamw", "adam"]
 Schedule = Literal["multistep", "cosine"]
 Crop = Literal["none", "pad", "translate"]
-Init = Literal["none", "generator"]
+Init = Literal["none", "generator", "encoder"]
 Plan = Literal["published", "light"]
 
 
@@ -39,7 +39,9 @@ class Recipe:
     decoder_plan: Plan = "published"
     decoder_width: float = 1.0  # multiplies every channel count of the plan
     pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
-    init: Init = "none"  # "generator": start from SAN-PG's encoder and decoder
+    # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
+    # also fits a baseline and another decoder
+    init: Init = "none"
 
     # Sizes
     image_height: int = 256  # pixels

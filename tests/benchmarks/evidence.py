@@ -26,6 +26,8 @@ RESULTS = ROOT / "tests" / "results"
 ROWS = RESULTS / "evidence_rows.json"
 EQUAL_EPOCHS, DOUBLED, MATCHED = "equal epochs", "{} x the epochs", "CPU time of {}"
 SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
+# Arms whose CPU time the baseline is given too, each with all arms that take as long
+BESIDE = {"light": ("light",), "full": ("full", "full_pg")}
 ENOUGH = 0.5  # mAP points: a doubling that brings the baseline less is the last one
 
 
@@ -57,9 +59,8 @@ def check(kept: Kept, code: str) -> None:
         today = {
             **fields(recipe_of(arm, row["epochs"])),
             "targets": arm.targets,
-            "start": arm.start,
         }
-        then = {**kept.recipe(row), "targets": row["targets"], "start": row["start"]}
+        then = {**kept.recipe(row), "targets": row["targets"]}
         if differing := [name for name in today if then.get(name) != today[name]]:
             name = differing[0]
             raise ForeignRowsError(
@@ -105,7 +106,12 @@ def groups(kept: Kept) -> list[tuple[str, str, str]]:
 def _headlines(kept: Kept) -> Iterator[Figure]:
     yield from _figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
     yield from _figures("evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light"))
-    yield from _figures("evidence.equal_cpu_full_map_gain", equal_cpu_gain(kept, "hard", "full"))
+    for arm in ("full", "full_pg"):
+        yield from _figures(f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm))
+    yield from _figures("evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg"))
+    yield from _figures(
+        "evidence.hard_map_gain_from_san_pg_both", gain(kept, "hard", "full_pg", over="baseline_pg")
+    )
     if share := share_of_oracle(kept, "hard"):
         yield Figure("evidence.hard_share_of_oracle", share, "ratio")
 
@@ -161,16 +167,20 @@ def _of(seeds: set[int], rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["seed"] in seeds]
 
 
-def cpu_ratio(kept: Kept, difficulty: str, other: str) -> float | None:
-    """Median CPU seconds of an arm over the baseline's, at equal epochs; None before there are."""
-    rows = [
-        kept.find(arm=name, difficulty=difficulty, budget=EQUAL_EPOCHS)
-        for name in (other, "baseline")
-    ]
-    if not all(rows):
-        return None
-    own, baseline = (statistics.median(row["cpu_seconds"] for row in each) for each in rows)
-    return own / baseline
+def cpu_ratios(kept: Kept) -> dict[tuple[str, str], float]:
+    """Median CPU seconds of arms over the baseline's at equal epochs, by difficulty and arm."""
+    seconds = {
+        (difficulty, arm): statistics.median(
+            row["cpu_seconds"] for row in kept.find(difficulty=difficulty, budget=budget, arm=arm)
+        )
+        for difficulty, budget, arm in groups(kept)
+        if budget == EQUAL_EPOCHS
+    }
+    return {
+        (difficulty, arm): taken / seconds[difficulty, "baseline"]
+        for (difficulty, arm), taken in seconds.items()
+        if (difficulty, "baseline") in seconds
+    }
 
 
 def has_enough(kept: Kept, difficulty: str, doubling: int) -> bool:

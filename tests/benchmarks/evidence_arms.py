@@ -32,26 +32,36 @@ class Arm(NamedTuple):
     recipe: str
     overrides: str = ""
     targets: str = "none"  # one of evidence_data.TARGETS
-    start: str = "scratch"  # or "generator": SAN-PG's encoder, and its decoder if there is one
     seeds: int = 3
     cost: float = 1.8  # of a step, in steps of the baseline; roughly, for plans
 
 
+_FULL = "init=none w_tr=0.1"  # from first weights of chance, with both texture losses
 ARMS = {
     "baseline": Arm("baseline: L_ID + L_Triplet", "synthetic-baseline", seeds=5, cost=1),
-    "rec": Arm("+ L_Rec, textures of SAN-PG", "synthetic", "w_tr=0", "pseudo"),
-    "full": Arm("+ L_Rec + L_TR, textures of SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
+    "rec": Arm("+ L_Rec, textures of SAN-PG", "synthetic", "init=none", "pseudo"),
+    "full": Arm("+ L_Rec + L_TR, the same (full)", "synthetic", _FULL, "pseudo", seeds=5),
     "light": Arm(
-        "the same, light decoder",
+        "full, light decoder",
         "synthetic",
-        "w_tr=0.1 decoder_plan=light",
+        f"{_FULL} decoder_plan=light",
         "pseudo",
         seeds=5,
-        cost=1.3,
+        cost=1.4,
     ),
-    "oracle": Arm("oracle: true textures", "synthetic", "w_tr=0.1", "true"),
-    "shuffled": Arm("control: textures of other people", "synthetic", "w_tr=0.1", "shuffled"),
-    "input": Arm("control: the image as its own target", "synthetic", "w_tr=0.1", "input"),
+    "oracle": Arm("oracle: full, true textures", "synthetic", _FULL, "true"),
+    "shuffled": Arm("control: full, textures of other people", "synthetic", _FULL, "shuffled"),
+    "input": Arm("control: full, the image as its own target", "synthetic", _FULL, "input"),
+    "baseline_pg": Arm(
+        "baseline, starts as SAN-PG's encoder",
+        "synthetic-baseline",
+        "init=encoder",
+        seeds=5,
+        cost=1,
+    ),
+    "full_pg": Arm(
+        "full, starts as SAN-PG", "synthetic", "init=generator w_tr=0.1", "pseudo", seeds=5
+    ),
 }
 GENERATOR = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
 
@@ -91,12 +101,12 @@ def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str,
     settings = recipe_of(arm, job.epochs)
     them = people(cache, job.difficulty, job.seed)
     made_by = generator(cache, recipe_of_generator())
-    uses_textures = "pseudo" in arm.targets or arm.targets == "shuffled"
+    uses_generator = arm.targets in ("pseudo", "shuffled") or settings.init != "none"
     started = time.process_time()
     data = training_data(them, arm.targets, settings, made_by.path)
     prepared = time.process_time()
     model = build(settings, num_classes=data.num_classes, seed=job.seed)
-    if arm.start == "generator":
+    if settings.init != "none":
         weights.start_from_generator(model, weights.load(made_by.path), recipe=settings)
     reports = list(fit(model, data, settings, seed=job.seed, device="cpu"))
     trained = time.process_time()
@@ -110,8 +120,7 @@ def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str,
         "texture_cpu_seconds": round(prepared - started, 2),
         "losses": {name: round(value, 4) for name, value in reports[-1].terms.items()},
         "targets": arm.targets,
-        "start": arm.start,
-        "generator": _told(made_by) if uses_textures or arm.start == "generator" else None,
+        "generator": _told(made_by) if uses_generator else None,
         "recipe": fields(settings),
         "data": them.fingerprint,
         "code": code,

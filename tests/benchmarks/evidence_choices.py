@@ -26,7 +26,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train and score a variant, a row a seed; what is there already is left."""
     asked = _parser().parse_args(words)
     kept = Kept(asked.results)
-    arm = Arm(asked.name, asked.recipe, asked.overrides, asked.targets, asked.start)
+    arm = Arm(asked.name, asked.recipe, asked.overrides, asked.targets)
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
@@ -52,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", default="synthetic")
     parser.add_argument("--overrides", default="", help='fields to replace, as "w_rec=5 lr=1e-3"')
     parser.add_argument("--targets", default="none", choices=TARGETS)
-    parser.add_argument("--start", default="scratch", choices=("scratch", "generator"))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--cache", type=Path, default=default_cache())

@@ -30,7 +30,7 @@ TRAIN, VAL, TEST = 100, 60, 100  # people
 SHAPE: dict[str, Any] = {"cameras": 6, "shots": 3, "image_size": (64, 32)}
 PAINTED = 64  # texels a side of the true textures that are kept
 PIT = PitSpec(seed=0, identities=600, meshes=8, image_size=(64, 32), texture_size=PAINTED)
-TARGETS = ("none", "pseudo", "pseudo of the person", "true", "shuffled", "input")
+TARGETS = ("none", "pseudo", "true", "shuffled", "input")
 
 
 class People(NamedTuple):
@@ -192,8 +192,6 @@ def training_data(them: People, targets: str, recipe: Recipe, made_by: Path) -> 
     if targets not in TARGETS:
         raise ValueError(f"no targets {targets!r}; there are {', '.join(TARGETS)}")
     pseudo = averaged(generate(weights.load(made_by).model, images, device="cpu"), size)
-    if targets == "pseudo of the person":
-        return _with(data, means(pseudo, labels), labels, mirror)
     index = np.arange(len(images)) if targets == "pseudo" else of_another(labels)
     return _with(data, pseudo, index, mirror)
 
@@ -218,12 +216,6 @@ def left_for_right(size: int) -> csr_array:
     """How a square picture looks in the mirror, in the form of `mirror_matrix`."""
     columns = np.arange(size * size).reshape(size, size)[:, ::-1].ravel()
     return csr_array((np.ones(size * size, np.float32), columns, np.arange(size * size + 1)))
-
-
-def means(textures: Pixels, labels: NDArray[np.int64]) -> Pixels:
-    """The mean texture of every person (TRAIN, T, T, 3) over the textures of his images."""
-    of_each = [textures[labels == label].mean(axis=0) for label in range(labels.max() + 1)]
-    return np.rint(np.stack(of_each)).astype(np.uint8)
 
 
 def of_another(labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -66,23 +67,34 @@ def _longer(kept: Kept) -> Iterator[str]:
 
 
 def _longer_rows(kept: Kept) -> Iterator[str]:
-    budgets = dict.fromkeys((row["difficulty"], row["budget"]) for row in kept.rows)
-    for difficulty, budget in budgets:
-        if budget == evidence.EQUAL_EPOCHS:
-            continue
-        baseline = kept.find(arm="baseline", difficulty=difficulty, budget=budget)
-        matched = next((a for a in ARMS if budget == evidence.MATCHED.format(a)), None)
-        if matched:
-            gain = evidence.equal_cpu_gain(kept, difficulty, matched)
-            own = kept.find(arm=matched, difficulty=difficulty, budget=evidence.EQUAL_EPOCHS)
-            words = f"`{difficulty}`, equal CPU time, {matched}"
-        else:
-            gain = evidence.gain(kept, difficulty, "full", budget=budget)
-            own = kept.find(arm="full", difficulty=difficulty, budget=budget)
-            words = f"`{difficulty}`, {budget}, full"
-        if baseline and own and gain:
-            shown = (_told(each) for each in (baseline, own))
-            yield f"| {words} | {' | '.join(shown)} | {_points(gain)} |"
+    difficulties = dict.fromkeys(row["difficulty"] for row in kept.rows)
+    for difficulty, (given, arms) in itertools.product(difficulties, evidence.BESIDE.items()):
+        budget = evidence.MATCHED.format(given)
+        for arm in arms:
+            gain = evidence.equal_cpu_gain(kept, difficulty, arm)
+            own = kept.find(arm=arm, difficulty=difficulty, budget=evidence.EQUAL_EPOCHS)
+            words = f"`{difficulty}`, equal CPU time: {ARMS[arm].words}"
+            yield from _beside(kept, words, difficulty, budget, own, gain)
+    for difficulty, doubling in itertools.product(difficulties, range(1, 10)):
+        budget = evidence.times(doubling)
+        gain = evidence.gain(kept, difficulty, "full", budget=budget)
+        own = kept.find(arm="full", difficulty=difficulty, budget=budget)
+        yield from _beside(
+            kept, f"`{difficulty}`, {budget}: {ARMS['full'].words}", difficulty, budget, own, gain
+        )
+
+
+def _beside(
+    kept: Kept,
+    words: str,
+    difficulty: str,
+    budget: str,
+    own: Sequence[Row],
+    gain: Difference | None,
+) -> Iterator[str]:
+    baseline = kept.find(arm="baseline", difficulty=difficulty, budget=budget)
+    if gain is not None:
+        yield f"| {words} | {_told(baseline)} | {_told(own)} | {_points(gain)} |"
 
 
 def _told(rows: Sequence[Row]) -> str:

@@ -128,6 +128,11 @@ def evidence() -> str:
     return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
 
 
+def choices() -> str:
+    """What variants of `synthetic` were tried: the table that tests.benchmarks wrote."""
+    return (ROOT / "tests" / "results" / "evidence_choices.md").read_text("utf-8").rstrip()
+
+
 def _measured(group: str) -> tuple[dict[str, float], str]:
     """The figures of a group by name, and what they were measured on and when."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
@@ -284,6 +289,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "preparing": preparing,
     "synthesis": synthesis,
     "evidence": evidence,
+    "choices": choices,
 }
 
 

@@ -16,6 +16,7 @@ from san_core.evaluation.ranking import rank_distances
 from tests.benchmarks import (
     evidence,
     evidence_arms,
+    evidence_choices,
     evidence_data,
     evidence_score,
     evidence_table,
@@ -306,3 +307,22 @@ def test_targets_are_of_the_recipes_size(tiny):
         assert len(data.texture_index) == len(them.train) == 8 * 2 * 2
     with pytest.raises(ValueError, match="no targets 'none of these'; there are none, pseudo"):
         evidence_data.training_data(them, "none of these", settings, made_by.path)
+
+
+def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
+    kept = kept_of(
+        tmp_path,
+        row("baseline", 1, 0.40),
+        row("baseline", 2, 0.50),
+        row("full", 2, 0.56),
+        row("light", 3, 0.30),
+    )
+    lines = evidence_choices.table(kept).splitlines()[2:]
+    assert lines[0] == "| baseline | 30 | 2 | 45.0% | – | 50 s |"
+    assert lines[1] == "| full | 30 | 1 | 56.0% | +6.0 | 50 s |"
+    assert lines[2] == "| light | 30 | 1 | 30.0% | – | 50 s |"
+
+
+def test_recorded_choices_are_those_of_their_table():
+    table = evidence_choices.table(Kept(evidence_choices.CHOICES))
+    assert evidence_choices.TABLE.read_text("utf-8") == table + "\n"

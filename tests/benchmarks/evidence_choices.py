@@ -2,7 +2,8 @@
 reported on.
 
 `python -m tests.benchmarks.evidence_choices NAME --overrides "w_rec=5"` trains a variant at `hard`
-and scores it on the validation people; rows are kept in tests/results/evidence_choices.json.
+and scores it on the validation people; rows are kept in tests/results/evidence_choices.json, and
+the table that san_core/README.md shows is made from them.
 """
 
 import argparse
@@ -10,16 +11,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from components.code import ROOT
+from components.outputs import write_file
 from tests.benchmarks.evidence import RESULTS
 from tests.benchmarks.evidence_arms import Arm, Job, default_cache, run
 from tests.benchmarks.evidence_code import fingerprint
 from tests.benchmarks.evidence_data import TARGETS
-from tests.benchmarks.evidence_rows import Kept, told
+from tests.benchmarks.evidence_rows import Kept, difference, paired, told
 
 CHOICES = RESULTS / "evidence_choices.json"
+TABLE = RESULTS / "evidence_choices.md"
 DIFFICULTY = "hard"
+REFERENCE = "baseline"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,7 +47,23 @@ def main(words: Sequence[str] | None = None) -> int:
             f"{row['cpu_seconds']:.0f} CPU seconds, {row['losses']}",
             flush=True,
         )
+    if asked.results == CHOICES:
+        write_file(TABLE, table(kept) + "\n")
     return 0
+
+
+def table(kept: Kept) -> str:
+    """Markdown: every variant beside the baseline that was trained as long on the same people."""
+    lines = ["| variant | epochs | seeds | mAP | gain over the baseline | CPU |"]
+    lines.append("|---|---|---|---|---|---|")
+    for arm, epochs in dict.fromkeys((row["arm"], row["epochs"]) for row in kept.rows):
+        rows = kept.find(arm=arm, epochs=epochs)
+        gains = paired(rows, kept.find(arm=REFERENCE, epochs=epochs))
+        is_compared = gains and arm != REFERENCE
+        gain = f"{difference(gains).mean:+.1f}" if is_compared else "–"
+        mean, seconds = (fmean(row[name] for row in rows) for name in ("mAP", "cpu_seconds"))
+        lines.append(f"| {arm} | {epochs} | {len(rows)} | {mean:.1%} | {gain} | {seconds:.0f} s |")
+    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

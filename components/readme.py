@@ -123,6 +123,16 @@ def preparing() -> str:
     return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
+def evidence() -> str:
+    """Whether texture supervision helps: the table that `make reproduce` wrote."""
+    return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
+
+
+def choices() -> str:
+    """What variants of `synthetic` were tried: the table that tests.benchmarks wrote."""
+    return (ROOT / "tests" / "results" / "evidence_choices.md").read_text("utf-8").rstrip()
+
+
 def _measured(group: str) -> tuple[dict[str, float], str]:
     """The figures of a group by name, and what they were measured on and when."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
@@ -326,6 +336,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "preparing": preparing,
     "synthesis": synthesis,
     "teaching": teaching,
+    "evidence": evidence,
+    "choices": choices,
 }
 
 

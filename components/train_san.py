@@ -45,7 +45,7 @@ def train_san(
         html: page with loss curves and a grid of inputs, their textures and decoded textures
         metrics: the losses, and the score if there is one, of the epoch whose weights are kept
         textures: sealed textures of the training images; recipes without texture losses need none
-        generator: SAN-PG to start from, for recipes with init=generator
+        generator: SAN-PG to start from, for recipes with init=generator or init=encoder
         pit: paired image-texture data to mix in, for recipes with pit_every
         recipe: how to train; `python -m components recipes` lists them
         overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
@@ -75,7 +75,7 @@ def train_san(
     arithmetic = native(precision, device())
     if onnx:
         check_installed()
-    starting_from = generator if chosen.init == "generator" else None
+    starting_from = generator if chosen.init != "none" else None
     check_atlases(
         textures=textures if chosen.decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
@@ -158,7 +158,7 @@ def _check_inputs(
         raise ValueError(f"recipe {name!r} has no identity losses: it is one for train_san_pg")
     if recipe.decoder and textures is None:
         raise ValueError(f"recipe {name!r} needs textures (--textures), none were given")
-    if recipe.init == "generator" and generator is None:
+    if recipe.init != "none" and generator is None:
         raise ValueError(f"recipe {name!r} starts from a generator (--generator), none was given")
     if recipe.pit_every and pit is None:
         raise ValueError(

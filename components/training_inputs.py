@@ -209,7 +209,7 @@ def new_model(
         num_classes: identities of the classifier; 0 for none.
         seed: of all weights that come from nowhere else.
         folder: where a file from a bucket may be put.
-        generator: SAN-PG, for recipes with init=generator.
+        generator: SAN-PG, for recipes that start from it.
         ranks: the first process reads, all others are given its weights.
     """
     model = build(recipe, num_classes=num_classes, seed=seed)
@@ -218,7 +218,7 @@ def new_model(
         if recipe.pretrained != "none":
             file = pretrained_file(folder, recipe)
             weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
-        if recipe.init == "generator" and generator is not None:
+        if recipe.init != "none" and generator is not None:
             weights.start_from_generator(model, weights.load(generator), recipe=recipe)
 
     ranks.of_first(fill)

@@ -22,10 +22,10 @@ from san_core.model.saved import FORMAT, LAST, RECIPE, WEIGHTS, describe
 from san_core.model.saved import fingerprint as fingerprint
 from san_core.recipe import Recipe
 
-# The fields that decide whether one network's trunk and decoder fit another.
+# The fields that decide whether one network's trunk fits another, and its trunk and decoder.
+_TRUNK = ("arch", "last_stride")
 _ARCHITECTURE = (
-    "arch",
-    "last_stride",
+    *_TRUNK,
     "skips",
     "decoder_plan",
     "decoder_width",
@@ -117,19 +117,20 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
 
 
 def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> list[str]:
-    """Copy a trained SAN-PG's encoder trunk and decoder into a SAN of `recipe`.
+    """Copy a trained SAN-PG into a network of `recipe`: encoder trunk and, by its init, decoder.
 
     Returns:
         The names of the tensors that keep their own first weights: embedding head and classifier,
-        which SAN-PG does not train.
+        which SAN-PG does not train, and with init="encoder" the decoder.
 
     Raises:
         ValueError: the two architectures differ, naming each field that does, or the generator has
             no decoder.
     """
+    trunk_alone = recipe.init == "encoder"
     differing = [
         f"{name} {getattr(generator.recipe, name)!r} there, {getattr(recipe, name)!r} here"
-        for name in _ARCHITECTURE
+        for name in (_TRUNK if trunk_alone else _ARCHITECTURE)
         if getattr(generator.recipe, name) != getattr(recipe, name)
     ]
     if differing:
@@ -137,7 +138,8 @@ def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> li
     if generator.model.decoder is None:
         raise ValueError("the generator has no decoder: it was not trained to make textures")
     mine, theirs = model.state_dict(), generator.model.state_dict()
-    own = [n for n in mine if n.startswith(("encoder.head.", "classifier."))]
+    untaught = ("encoder.head.", "classifier.") + (("decoder.",) if trunk_alone else ())
+    own = [n for n in mine if n.startswith(untaught)]
     copied = {name: theirs[name] for name in mine if name not in own}
     model.load_state_dict({**mine, **copied})
     return own

@@ -153,6 +153,17 @@ def reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
     return ReidIdentity(identity + 1, shots)
 
 
+def reid_texture(spec: ReidSpec, identity: int) -> Pixels:
+    """What person number `identity` wears: the true texture (256, 256, 3), which no photograph has.
+
+    Raises:
+        ValueError: the spec has no such identity.
+    """
+    check_identity(spec, identity)
+    stream = [spec.seed, REID_LOOKS, identity]
+    return _person(stream, difficulty(spec.difficulty))[1].texture
+
+
 def _reid_shot(
     spec: ReidSpec,
     identity: int,

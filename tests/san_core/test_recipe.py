@@ -155,6 +155,12 @@ def test_ablations_differ_in_their_losses_alone(name):
     assert baseline == dataclasses.replace(full, w_rec=0.0, w_tr=0.0)
 
 
+def test_on_synthetic_people_san_starts_as_san_pg_and_the_baseline_from_nothing():
+    san, baseline = recipe("synthetic"), recipe("synthetic-baseline")
+    assert san.init == "generator"
+    assert baseline == dataclasses.replace(san, w_rec=0.0, init="none")
+
+
 def test_the_official_steps_are_an_ablation_of_cuhk03():
     assert recipe("cuhk03-two-step") == dataclasses.replace(recipe("cuhk03"), two_step=True)
 

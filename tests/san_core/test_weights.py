@@ -207,6 +207,28 @@ def test_san_starts_from_its_generator():
         assert torch.equal(value, first[name] if name in own else theirs[name])
 
 
+@pytest.mark.parametrize("name", ["demo", "demo-baseline"])
+def test_a_network_with_another_decoder_or_none_starts_from_the_generators_encoder(name):
+    settings = tiny_recipe(name, "init=encoder decoder_plan=light")
+    model, generator = tiny_model(settings), loaded(tiny_recipe("demo-pg"))
+    first = {n: t.clone() for n, t in model.state_dict().items()}
+    own = weights.start_from_generator(model, generator, recipe=settings)
+    assert {n.split(".")[0] for n in own} - {"decoder"} == {"encoder", "classifier"}
+    theirs = generator.model.state_dict()
+    for name, value in model.state_dict().items():
+        taken = name.startswith("encoder.") and not name.startswith("encoder.head.")
+        assert (name not in own) == taken
+        assert torch.equal(value, theirs[name] if taken else first[name])
+
+
+def test_an_encoder_of_another_architecture_is_refused():
+    settings = tiny_recipe("demo-baseline", "init=encoder last_stride=2 image_height=64")
+    with pytest.raises(ValueError, match="another architecture: last_stride 1 there, 2 here"):
+        weights.start_from_generator(
+            tiny_model(settings), loaded(tiny_recipe("demo-pg")), recipe=settings
+        )
+
+
 def test_a_generator_of_another_architecture_is_refused():
     generator = loaded(tiny_recipe("demo-pg", "decoder_width=0.5 skips=false"))
     message = "another architecture: skips False there, True here; decoder_width 0.5 there, 1.0 h"

@@ -14,9 +14,10 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from san_core.pixels import decode, encode_jpeg
+from san_core.synthesis import dataset
 from san_core.synthesis.body import body
 from san_core.synthesis.camera import SCENES, Sensor, camera
-from san_core.synthesis.dataset import pit_identity, reid_identity
+from san_core.synthesis.dataset import pit_identity, reid_identity, reid_texture
 from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
 from san_core.synthesis.render import draw
 from san_core.synthesis.spec import PitSpec, ReidSpec, held_out
@@ -320,6 +321,20 @@ def test_each_test_person_has_one_query_on_every_camera(reid):
             assert splits == ["gallery", "query"]
 
 
+def test_true_texture_of_a_person_is_what_every_shot_shows(monkeypatch):
+    worn, picture = [], dataset._picture
+
+    def note(rng, outfit, **rest):
+        worn.append(outfit.texture)
+        return picture(rng, outfit, **rest)
+
+    monkeypatch.setattr(dataset, "_picture", note)
+    reid_identity(REID, 3)
+    assert len(worn) == REID.cameras * REID.shots
+    assert all(np.array_equal(texture, reid_texture(REID, 3)) for texture in worn)
+    assert not np.array_equal(worn[0], reid_texture(REID, 2))
+
+
 def test_with_one_shot_everyone_is_query_on_some_cameras_and_gallery_on_others():
     spec = replace(REID, train_identities=0, test_identities=3, cameras=3, shots=1)
     for identity in range(3):
@@ -416,6 +431,8 @@ def test_an_identity_that_is_not_in_the_set_is_refused():
         pit_identity(PIT, 5)
     with pytest.raises(ValueError, match="no identity -1: the set has 0 to 3"):
         reid_identity(REID, -1)
+    with pytest.raises(ValueError, match="no identity 4: the set has 0 to 3"):
+        reid_texture(REID, 4)
 
 
 def test_fewer_than_one_process_is_refused():

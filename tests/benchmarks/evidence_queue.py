@@ -1,0 +1,113 @@
+"""Runs of arms side by side, a process a core; every finished one is kept at once."""
+
+import itertools
+import multiprocessing
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from components.code import ROOT
+from tests.benchmarks.evidence_arms import ARMS, Arm, Job, recipe_of_generator, run
+from tests.benchmarks.evidence_data import generator, people
+from tests.benchmarks.evidence_rows import Kept, told
+
+Task = Callable[[], object]
+
+
+class Queue:
+    """Works off jobs in several processes of one thread each; rows that are there count as done."""
+
+    def __init__(
+        self,
+        jobs_at_once: int,
+        kept: Kept,
+        cache: Path,
+        *,
+        code: str,
+        minutes: float,
+    ) -> None:
+        self.kept, self.cache, self.code = kept, cache, code
+        self.jobs_at_once = jobs_at_once
+        self._deadline = time.monotonic() + 60 * minutes
+        self._commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        os.environ["OMP_NUM_THREADS"] = "1"  # the processes are started afresh and inherit it
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(jobs_at_once, context, initializer=_end_with_parent)
+
+    def __enter__(self) -> "Queue":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs that have no row; of matched CPU time the epochs are those of the first rows."""
+        names = ("arm", "difficulty", "budget", "seed", "split")
+        return [j for j in jobs if not self.kept.find(**{n: getattr(j, n) for n in names})]
+
+    def prepare(self, sets: Sequence[tuple[str, int]]) -> None:
+        """Train SAN-PG and render sets, where the cache lacks them."""
+        trained = self._pool.submit(generator, self.cache, recipe_of_generator())
+        rendered = [self._pool.submit(people, self.cache, *each) for each in sets]
+        for future in (*rendered, trained):
+            future.result()
+        made = trained.result()
+        print(
+            f"SAN-PG: {made.psnr:.2f} dB on people it has not seen, the mean texture "
+            f"{made.psnr_of_mean:.2f} dB; {made.cpu_seconds:.0f} CPU seconds",
+            flush=True,
+        )
+
+    def run(self, jobs: Iterable[Job], arms: dict[str, Arm] = ARMS) -> None:
+        """Run what is missing of the jobs, in order; each row is kept as it is there."""
+        waiting = iter(self.missing(jobs))
+        running: set[Future[dict[str, Any]]] = set()
+        while True:
+            room = self.jobs_at_once - len(running)
+            for job in itertools.islice(waiting, room if self._in_time() else 0):
+                running.add(self._start(job, arms[job.arm]))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._keep(future.result())
+        left = len(list(waiting))
+        if left:
+            print(f"the time is up: {left} runs are left, the same command goes on", flush=True)
+
+    def _in_time(self) -> bool:
+        return time.monotonic() < self._deadline
+
+    def _start(self, job: Job, arm: Arm) -> Future[dict[str, Any]]:
+        return self._pool.submit(run, job, arm, self.cache, code=self.code, commit=self._commit)
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.kept.add(row)
+        print(
+            f"{told(row)}: mAP {row['mAP']:.1%}, rank-1 {row['rank1']:.1%}, "
+            f"{row['cpu_seconds']:.0f} CPU seconds",
+            flush=True,
+        )
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent was killed, which it would not learn otherwise."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # from a thread, and with nobody left to clean up for

@@ -1,0 +1,328 @@
+"""The machinery that measures whether textures help: pairs, intervals, subsets, rows, refusals."""
+
+import dataclasses
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from san_core.evaluation.distance import Tile
+from san_core.evaluation.labels import Labels
+from san_core.evaluation.ranking import rank_distances
+from tests.benchmarks import (
+    evidence,
+    evidence_arms,
+    evidence_choices,
+    evidence_data,
+    evidence_score,
+    evidence_table,
+    reproduce,
+)
+from tests.benchmarks.evidence_arms import ARMS, Arm, Job
+from tests.benchmarks.evidence_code import bare
+from tests.benchmarks.evidence_queue import Queue
+from tests.benchmarks.evidence_rows import ForeignRowsError, Kept, difference, paired
+
+CODE = "c" * 64
+
+
+def row(arm, seed, score=0.5, **fields):
+    epochs = fields.pop("epochs", 30)
+    return {
+        "arm": arm,
+        "difficulty": "hard",
+        "budget": evidence.EQUAL_EPOCHS,
+        "epochs": epochs,
+        "seed": seed,
+        "split": "test",
+        "mAP": score,
+        "rank1": score,
+        "front_to_back": score,
+        "occluded": None,
+        "cross_pose": score,
+        "cpu_seconds": 50.0,
+        "targets": ARMS[arm].targets,
+        "generator": None,
+        "recipe": evidence_arms.fields(evidence_arms.recipe_of(ARMS[arm], epochs)),
+        "data": "d" * 64,
+        "code": CODE,
+        "commit": "0123456",
+        "machine": {"cpu": "abacus", "cores": 2, "python": "3.11", "torch": "2"},
+        "date": "2020-02-02",
+        **fields,
+    }
+
+
+def kept_of(path, *rows):
+    kept = Kept(path / "rows.json")
+    for each in rows:
+        kept.add(each)
+    return kept
+
+
+def test_interval_of_paired_differences_is_that_of_the_t_test():
+    values = [3.5, 5.6, 5.6, 1.8]
+    found = difference(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx((3.5 + 5.6 + 5.6 + 1.8) / 4)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.pairs == 4
+
+
+def test_single_pair_has_no_interval():
+    assert difference([2.0]) == (2.0, None, None, 1)
+    with pytest.raises(ValueError, match="no pair of rows has a seed in common"):
+        difference([])
+
+
+def test_rows_are_paired_by_seed_and_lone_ones_left_out():
+    mine = [row("full", 2, 0.60), row("full", 1, 0.50), row("full", 3, 0.9)]
+    others = [row("baseline", 1, 0.45), row("baseline", 2, 0.58), row("baseline", 4, 0.1)]
+    assert paired(mine, others) == pytest.approx([100 * (0.50 - 0.45), 100 * (0.60 - 0.58)])
+    assert paired(mine, others, "occluded") == []
+
+
+def test_opposite_sides_are_front_and_back_in_either_order():
+    query, gallery = np.array([0.0, 350.0, 180.0, 90.0]), np.array([10.0, 190.0, 270.0])
+    found = evidence_score.opposite_sides(query, gallery)
+    assert found.tolist() == [
+        [False, True, False],
+        [False, True, False],
+        [True, False, False],
+        [False, False, False],
+    ]
+
+
+def test_matches_outside_of_a_subset_are_left_out_and_strangers_stay():
+    distances = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    same = np.array([[True, False, True, True]])
+    # left: stranger, right, right (the first of the person's is left out)
+    matches = np.array([[False, False, True, True]])
+    assert evidence_score.mean_ap(distances, same, matches) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert evidence_score.mean_ap(distances, same, np.zeros_like(same)) is None
+
+
+def test_without_a_subset_the_score_is_that_of_the_protocol():
+    draw = np.random.default_rng(1)
+    query = Labels(draw.integers(1, 6, 20), draw.integers(0, 3, 20))
+    gallery = Labels(draw.integers(1, 6, 50), draw.integers(0, 3, 50))
+    distances = draw.integers(0, 30, (20, 50)).astype(np.float32)  # with ties
+    same = query.pids[:, None] == gallery.pids[None]
+    matches = same & (query.camids[:, None] != gallery.camids[None])
+    expected = rank_distances([Tile(slice(0, 20), distances)], query=query, gallery=gallery)
+    assert evidence_score.mean_ap(distances, same, matches) == pytest.approx(expected.mAP)
+
+
+def test_shuffled_textures_are_always_those_of_one_other_person():
+    labels = np.repeat(np.arange(12), 5)
+    rows = evidence_data.of_another(labels)
+    assert (labels[rows] != labels).all()
+    assert sorted(rows) == list(range(60))
+    for person in range(12):
+        mine = rows[labels == person]
+        assert len(set(labels[mine])) == 1
+        assert (mine % 5).tolist() == [0, 1, 2, 3, 4]  # the same shots
+
+
+def test_left_for_right_mirrors_a_picture():
+    picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(16, 3)
+    mirrored = (evidence_data.left_for_right(4) @ picture).reshape(4, 4, 3)
+    assert np.array_equal(mirrored, picture.reshape(4, 4, 3)[:, ::-1])
+
+
+def test_rows_survive_in_the_file_and_share_their_recipe(tmp_path):
+    kept_of(tmp_path, row("full", 1), row("full", 2), row("baseline", 1))
+    again = Kept(tmp_path / "rows.json")
+    assert [each["seed"] for each in again.rows] == [1, 2, 1]
+    assert len(again.recipes) == 2
+    assert again.recipe(again.rows[0]) == json.loads(json.dumps(row("full", 1)["recipe"]))
+    assert len(again.find(arm="full", difficulty="hard")) == 2
+
+
+def test_what_has_a_row_is_not_run_again(tmp_path):
+    kept = kept_of(tmp_path, row("baseline", 1), row("full", 1))
+    scale = reproduce.FULL._replace(difficulties=("hard",), seeds=2, epochs=30)
+    jobs = list(reproduce.equal_epochs(scale, ["baseline", "full"]))
+    with Queue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
+        left = queue.missing(jobs)
+    assert [(job.arm, job.seed) for job in left] == [("baseline", 2), ("full", 2)]
+
+
+def test_nothing_is_started_when_the_time_is_up(tmp_path, capsys):
+    kept = kept_of(tmp_path)
+    with Queue(1, kept, tmp_path, code=CODE, minutes=0) as queue:
+        queue.run([Job("baseline", "hard", evidence.EQUAL_EPOCHS, 30, 1)])
+    assert capsys.readouterr().out == (
+        "the time is up: 1 runs are left, the same command goes on\n"
+    )
+    assert kept.rows == []
+
+
+def test_rows_of_other_code_are_refused(tmp_path):
+    kept = kept_of(tmp_path, row("full", 1), row("full", 2, code="e" * 64))
+    with pytest.raises(ForeignRowsError, match="full hard equal epochs 2 was measured with code e"):
+        evidence.check(kept, CODE)
+
+
+def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
+    changed = row("full", 1)
+    changed["recipe"] = {**changed["recipe"], "w_rec": 123.0}
+    with pytest.raises(ForeignRowsError, match=r"was measured with w_rec 123\.0, today's is"):
+        evidence.check(kept_of(tmp_path / "a", changed), CODE)
+    gone = {**row("full", 1), "arm": "gone"}
+    with pytest.raises(ForeignRowsError, match="there is no arm gone any more"):
+        evidence.check(kept_of(tmp_path / "b", gone), CODE)
+    evidence.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
+
+
+def test_reproduce_refuses_foreign_rows_before_it_starts(tmp_path, monkeypatch, capsys):
+    kept = kept_of(tmp_path, row("full", 1))
+    monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))
+    assert reproduce.main([]) == 1
+    assert "measure anew with make reproduce ARGS=--anew" in capsys.readouterr().err
+    assert reproduce.main(["--only", "full,none"]) == 2
+    assert "no arm 'none'; there are baseline, " in capsys.readouterr().err
+
+
+def test_code_is_the_same_whatever_is_said_about_it():
+    one = '"""Doc."""\nimport a  # why\n\ndef f(x):\n    """Doc\n    more."""\n    return "#"\n'
+    other = 'import a\ndef f(x):\n    return "#"\n'
+    assert bare(one) == bare(other) != bare(other.replace("#", "x"))
+
+
+def test_baseline_is_given_the_cpu_time_of_another_arm(tmp_path):
+    kept = kept_of(
+        tmp_path,
+        *(row("baseline", seed, cpu_seconds=40.0) for seed in (1, 2)),
+        *(row("light", seed, cpu_seconds=56.0) for seed in (1, 2)),
+    )
+    scale = reproduce.FULL._replace(difficulties=("hard",), seeds=2, epochs=30)
+    jobs = list(reproduce.equal_cpu(scale, list(ARMS), evidence.cpu_ratios(kept)))
+    assert {(job.arm, job.budget, job.epochs) for job in jobs} == {
+        ("baseline", "CPU time of light", 42)  # 30 * 56 / 40
+    }
+    assert [job.seed for job in jobs] == [1, 2]
+
+
+def test_doubling_ends_when_the_baseline_gains_less_than_half_a_point(tmp_path):
+    kept = kept_of(
+        tmp_path,
+        row("baseline", 1, 0.500),
+        row("baseline", 1, 0.550, budget=evidence.times(1), epochs=60),
+        row("baseline", 1, 0.554, budget=evidence.times(2), epochs=120),
+    )
+    assert not evidence.has_enough(kept, "hard", 1)
+    assert evidence.has_enough(kept, "hard", 2)
+
+
+def measured(path):
+    return kept_of(
+        path,
+        *(row("baseline", seed, 0.50) for seed in (1, 2, 3)),
+        *(row("full", seed, 0.53 + seed / 100) for seed in (1, 2, 3)),
+        *(row("oracle", seed, 0.60) for seed in (1, 2)),
+        *(row("light", seed, 0.53) for seed in (1, 2, 3)),
+        *(row("baseline", s, 0.52, budget="CPU time of light", epochs=40) for s in (1, 2, 3)),
+    )
+
+
+def test_figures_are_means_and_paired_gains(tmp_path):
+    found = {figure.name: figure.value for figure in evidence.of_rows(measured(tmp_path))}
+    assert found["evidence.hard.equal_epochs.full.mAP"] == pytest.approx(100 * (0.53 + 0.02))
+    assert found["evidence.hard_map_gain"] == pytest.approx((4 + 5 + 6) / 3)
+    half = stats.t.ppf(0.975, 2) / math.sqrt(3)  # the standard deviation of 4, 5, 6 is 1
+    assert found["evidence.hard_map_gain_low"] == pytest.approx(5 - half)
+    assert found["evidence.equal_cpu_map_gain"] == pytest.approx(53 - 52)
+    assert found["evidence.hard_share_of_oracle"] == pytest.approx((4 + 5) / (10 + 10))
+    assert "evidence.hard.equal_epochs.full.occluded" not in found
+
+
+def test_table_tells_every_arm_that_was_measured(tmp_path):
+    text = evidence_table.table(measured(tmp_path))
+    (full,) = (line for line in text.splitlines() if line.startswith(f"| {ARMS['full'].words} "))
+    assert "| 3 | 55.0% | 55.0% | +5.0 (+2.5 to +7.5) | +5.0 | – | +5.0 | 50 s |" in full
+    assert (
+        f"| `hard`, equal CPU time: {ARMS['light'].words} | 52.0% (50 s) | 53.0% (50 s) | +1.0"
+        in text
+    )
+    assert "They bring 45% of what true textures bring at `hard`." in text
+    assert ARMS["shuffled"].words not in text
+
+
+def test_plot_holds_the_hash_of_its_table(tmp_path):
+    kept = measured(tmp_path)
+    (tmp_path / "plot.png").write_bytes(evidence_table.plot(kept))
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.size == (1100, 420)
+        told = image.text["Description"]
+    assert told == hashlib.sha256(evidence_table.table(kept).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny(monkeypatch, cache):
+    """The cache of small sets."""
+    for name, value in {"TRAIN": 8, "VAL": 3, "TEST": 4}.items():
+        monkeypatch.setattr(evidence_data, name, value)
+    shape = {**evidence_data.SHAPE, "cameras": 2, "shots": 2}
+    monkeypatch.setattr(evidence_data, "SHAPE", shape)
+    pit = dataclasses.replace(evidence_data.PIT, identities=6, meshes=3)
+    monkeypatch.setattr(evidence_data, "PIT", pit)
+    monkeypatch.setattr(evidence_score, "SPLITS", {"val": (8, 3), "test": (11, 4)})
+    monkeypatch.setattr(evidence_arms, "GENERATOR", ("demo-pg", "epochs=1"))
+    return cache
+
+
+def test_run_trains_and_judges_on_people_apart(tiny):
+    them = evidence_data.people(tiny, "hard", 1)
+    query, gallery = evidence_score.parts(them, "test")
+    assert len(query) == 4 * 2
+    assert len(gallery) == 4 * 2
+    assert not set(them.identity[query]) & set(them.identity[them.train])
+    job = Job("full", "hard", evidence.EQUAL_EPOCHS, 3, 1)
+    made, again = (evidence_arms.run(job, ARMS["full"], tiny, code=CODE, commit="0") for _ in "12")
+    assert 0 < made["mAP"] <= 1
+    assert made["cpu_seconds"] > 0
+    assert made["generator"]["psnr"] > 0
+    assert made["data"] == them.fingerprint
+    took = {"cpu_seconds": 0, "texture_cpu_seconds": 0}
+    assert {**made, **took} == {**again, **took}
+
+
+def test_targets_are_of_the_recipes_size(tiny):
+    them = evidence_data.people(tiny, "hard", 1)
+    made_by = evidence_data.generator(tiny, evidence_arms.recipe_of_generator())
+    settings = evidence_arms.recipe_of(Arm("", "synthetic"), 3)
+    for targets in evidence_data.TARGETS[1:]:
+        data = evidence_data.training_data(them, targets, settings, made_by.path)
+        assert data.textures.shape[1:] == (settings.texture_size, settings.texture_size, 3)
+        assert len(data.texture_index) == len(them.train) == 8 * 2 * 2
+    with pytest.raises(ValueError, match="no targets 'none of these'; there are none, pseudo"):
+        evidence_data.training_data(them, "none of these", settings, made_by.path)
+
+
+def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
+    kept = kept_of(
+        tmp_path,
+        row("baseline", 1, 0.40),
+        row("baseline", 2, 0.50),
+        row("full", 2, 0.56),
+        row("light", 3, 0.30),
+    )
+    lines = evidence_choices.table(kept).splitlines()[2:]
+    assert lines[0] == "| baseline | 30 | 2 | 45.0% | – | 50 s |"
+    assert lines[1] == "| full | 30 | 1 | 56.0% | +6.0 | 50 s |"
+    assert lines[2] == "| light | 30 | 1 | 30.0% | – | 50 s |"
+
+
+def test_recorded_choices_are_those_of_their_table():
+    table = evidence_choices.table(Kept(evidence_choices.CHOICES))
+    assert evidence_choices.TABLE.read_text("utf-8") == table + "\n"

@@ -27,7 +27,7 @@ ROWS = RESULTS / "evidence_rows.json"
 EQUAL_EPOCHS, DOUBLED, MATCHED = "equal epochs", "{} x the epochs", "CPU time of {}"
 SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
 # Arms whose CPU time the baseline is given too, each with all arms that take as long
-BESIDE = {"light": ("light",), "full": ("full", "full_pg")}
+BESIDE = {"light": ("light", "light_pg"), "full": ("full", "full_pg")}
 ENOUGH = 0.5  # mAP points: a doubling that brings the baseline less is the last one
 
 
@@ -106,7 +106,7 @@ def groups(kept: Kept) -> list[tuple[str, str, str]]:
 def _headlines(kept: Kept) -> Iterator[Figure]:
     yield from _figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
     yield from _figures("evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light"))
-    for arm in ("full", "full_pg"):
+    for arm in ("light_pg", "full", "full_pg"):
         yield from _figures(f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm))
     yield from _figures("evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg"))
     yield from _figures(

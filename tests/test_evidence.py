@@ -179,6 +179,12 @@ def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
     evidence.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
 
 
+def test_figures_of_foreign_rows_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "ROWS", kept_of(tmp_path, row("full", 1)).path)
+    with pytest.raises(SystemExit, match="was measured with code cccc"):
+        next(evidence.figures())
+
+
 def test_reproduce_refuses_foreign_rows_before_it_starts(tmp_path, monkeypatch, capsys):
     kept = kept_of(tmp_path, row("full", 1))
     monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))

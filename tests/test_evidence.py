@@ -179,6 +179,12 @@ def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
     evidence.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
 
 
+def test_figures_of_foreign_rows_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "ROWS", kept_of(tmp_path, row("full", 1)).path)
+    with pytest.raises(SystemExit, match="was measured with code cccc"):
+        next(evidence.figures())
+
+
 def test_reproduce_refuses_foreign_rows_before_it_starts(tmp_path, monkeypatch, capsys):
     kept = kept_of(tmp_path, row("full", 1))
     monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))
@@ -250,6 +256,8 @@ def test_table_tells_every_arm_that_was_measured(tmp_path):
         in text
     )
     assert "They bring 45% of what true textures bring at `hard`." in text
+    verdict = "it is better than a baseline that is given as much; most in that time reaches "
+    assert f"*{ARMS['light'].words}*, {verdict}*{ARMS['full'].words}*, 55.0%." in text
     assert ARMS["shuffled"].words not in text
 
 
@@ -257,7 +265,7 @@ def test_plot_holds_the_hash_of_its_table(tmp_path):
     kept = measured(tmp_path)
     (tmp_path / "plot.png").write_bytes(evidence_table.plot(kept))
     with Image.open(tmp_path / "plot.png") as image:
-        assert image.size == (1100, 420)
+        assert image.size == (1200, 450)
         told = image.text["Description"]
     assert told == hashlib.sha256(evidence_table.table(kept).encode()).hexdigest()
 
@@ -326,3 +334,13 @@ def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
 def test_recorded_choices_are_those_of_their_table():
     table = evidence_choices.table(Kept(evidence_choices.CHOICES))
     assert evidence_choices.TABLE.read_text("utf-8") == table + "\n"
+
+
+def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
+    kept = Kept(evidence.ROWS)
+    assert evidence_table.TABLE.read_text("utf-8") == evidence_table.table(kept) + "\n"
+    with Image.open(evidence_table.PLOT) as image:
+        assert image.text["Description"] == evidence_table.stamp(kept), "make bench GROUP=evidence"
+    recorded = json.loads((evidence.RESULTS / "evidence.json").read_bytes())["figures"]
+    expected = {f.name: {"value": f.value, "unit": f.unit} for f in evidence.of_rows(kept)}
+    assert recorded == expected, "make bench GROUP=evidence"

@@ -40,14 +40,14 @@ _FULL = "init=none w_tr=0.1"  # from first weights of chance, with both texture 
 ARMS = {
     "baseline": Arm("baseline: L_ID + L_Triplet", "synthetic-baseline", seeds=5, cost=1),
     "rec": Arm("+ L_Rec, textures of SAN-PG", "synthetic", "init=none", "pseudo"),
-    "full": Arm("+ L_Rec + L_TR, the same (full)", "synthetic", _FULL, "pseudo", seeds=5),
+    "full": Arm("full: + L_Rec + L_TR, textures of SAN-PG", "synthetic", _FULL, "pseudo", seeds=5),
     "light": Arm(
         "full, light decoder",
         "synthetic",
         f"{_FULL} decoder_plan=light",
         "pseudo",
         seeds=5,
-        cost=1.4,
+        cost=1.5,
     ),
     "oracle": Arm("oracle: full, true textures", "synthetic", _FULL, "true"),
     "shuffled": Arm("control: full, textures of other people", "synthetic", _FULL, "shuffled"),
@@ -58,6 +58,13 @@ ARMS = {
         "init=encoder",
         seeds=5,
         cost=1,
+    ),
+    "light_pg": Arm(
+        "light decoder, starts as SAN-PG's encoder",
+        "synthetic",
+        "init=encoder w_tr=0.1 decoder_plan=light",
+        "pseudo",
+        cost=1.5,
     ),
     "full_pg": Arm(
         "full, starts as SAN-PG", "synthetic", "init=generator w_tr=0.1", "pseudo", seeds=5

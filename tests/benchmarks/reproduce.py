@@ -39,7 +39,7 @@ class Scale(NamedTuple):
     results: Path
 
 
-FULL = Scale(("hard", "normal"), 20, 5, 3, 100, evidence.ROWS)
+FULL = Scale(("hard", "normal"), 16, 5, 3, 100, evidence.ROWS)
 QUICK = Scale(("hard",), 10, 2, 0, 20, default_cache() / "quick.json")
 
 
@@ -71,12 +71,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(queue: Queue, scale: Scale, arms: Sequence[str]) -> None:
-    """Equal epochs, then equal CPU time, then twice the epochs until the baseline has enough."""
+    """By difficulty equal epochs, then equal CPU time; then doublings, until that brings little."""
     print(plan(queue.missing(expected(scale, arms)), at_once=queue.jobs_at_once), flush=True)
-    first = list(equal_epochs(scale, arms))
-    queue.prepare(sorted({(job.difficulty, job.seed) for job in first}))
-    queue.run(first)
-    queue.run(equal_cpu(scale, arms, evidence.cpu_ratios(queue.kept)))
+    for difficulty in scale.difficulties:
+        part = scale._replace(difficulties=(difficulty,))
+        first = list(equal_epochs(part, arms))
+        queue.prepare(sorted({(job.difficulty, job.seed) for job in first}))
+        queue.run(first)
+        queue.run(equal_cpu(part, arms, evidence.cpu_ratios(queue.kept)))
     for doubling in range(1, scale.doublings + 1):
         queue.run(doubled(scale, arms, doubling))
         if evidence.has_enough(queue.kept, scale.difficulties[0], doubling):

@@ -34,13 +34,7 @@ class Queue:
         self.kept, self.cache, self.code = kept, cache, code
         self.jobs_at_once = jobs_at_once
         self._deadline = time.monotonic() + 60 * minutes
-        self._commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
+        self._commit = _commit()
         os.environ["OMP_NUM_THREADS"] = "1"  # the processes are started afresh and inherit it
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(jobs_at_once, context, initializer=_end_with_parent)
@@ -99,6 +93,20 @@ class Queue:
             f"{row['cpu_seconds']:.0f} CPU seconds",
             flush=True,
         )
+
+
+def _commit() -> str:
+    """The commit at hand, marked if other files differ from it than those that rows end up in.
+
+    Empty where there is no git.
+    """
+    git = ("git", "-C", str(ROOT))
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    if found.returncode:
+        return ""
+    written = (":!tests/results", ":!*README.md")
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written])
+    return found.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def _end_with_parent() -> None:

@@ -100,14 +100,18 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(undisturbed, tmp
     for share in (0.4, 0.6, 0.75, 0.85, 0.93, 0.98):
         _empty(tmp_path)
         process = _start(command)
-        time.sleep(took * share)
-        killed += _kill(process) == -signal.SIGKILL
+        moment = took * share
+        time.sleep(moment)
+        if _kill(process) == -signal.SIGKILL:
+            killed += 1
+        else:  # it ended before: the machine has become quicker since it was timed
+            took = moment
         if output.exists():  # finished before the signal came
             assert files(output) == expected
         process = _start(command)
         _, log = process.communicate(timeout=300)
         assert process.returncode == 0, log
-        assert files(output) == expected, f"killed after {share:.0%} of {took:.1f} s"
+        assert files(output) == expected, f"killed after {moment:.1f} s"
     assert killed >= 3  # or this test has shown nothing
 
 

@@ -265,7 +265,7 @@ def test_plot_holds_the_hash_of_its_table(tmp_path):
     kept = measured(tmp_path)
     (tmp_path / "plot.png").write_bytes(evidence_table.plot(kept))
     with Image.open(tmp_path / "plot.png") as image:
-        assert image.size == (1200, 450)
+        assert image.size == (1400, 500)
         told = image.text["Description"]
     assert told == hashlib.sha256(evidence_table.table(kept).encode()).hexdigest()
 

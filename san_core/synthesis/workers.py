@@ -85,15 +85,23 @@ def _body_file(spec: Spec) -> Path | None:
 def _prepare_worker() -> None:
     """One BLAS thread a process: the matrices are small and the processes fill the machine.
 
-    A worker waits for work on a pipe that it holds open itself, so it would never learn that its
-    parent was killed; a thread watches for that. Ctrl-C is the parent's affair, which ends them.
+    Ctrl-C is the parent's affair, which ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this worker process end when its parent is killed.
+
+    It waits for work on a pipe that it holds open itself, so it would never learn of it; a thread
+    watches for that.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -8,12 +8,12 @@ import argparse
 import datetime
 import importlib
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks.measuring import machine
 
 GROUPS = ("training", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
@@ -36,23 +36,11 @@ def measure(group: str) -> None:
 
 def circumstances() -> dict[str, Any]:
     """What the figures were measured on and with."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
     return {
-        "machine": {
-            "cpu": cpu,
-            "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "commit": commit,
         "date": datetime.date.today().isoformat(),
     }

@@ -7,8 +7,6 @@ they differ in their losses and texture targets.
 import dataclasses
 import datetime
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +21,7 @@ from san_core.recipe import Recipe, recipe, to_json, with_overrides
 from san_core.training import fit
 from tests.benchmarks.evidence_data import Generator, generator, people, training_data
 from tests.benchmarks.evidence_score import parts, scores
+from tests.benchmarks.measuring import machine
 
 
 class Arm(NamedTuple):
@@ -132,25 +131,13 @@ def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str,
         "data": them.fingerprint,
         "code": code,
         "commit": commit,
-        "machine": machine(),
+        "machine": {**machine(), "torch": torch.__version__},
         "date": datetime.date.today().isoformat(),
     }
 
 
 def _told(made: Generator) -> dict[str, float]:
     return {name: round(getattr(made, name), 3) for name in Generator._fields[1:]}
-
-
-def machine() -> dict[str, Any]:
-    """What a row was measured on and with."""
-    names = (line for line in Path("/proc/cpuinfo").read_text().splitlines())
-    cpu = next((n.partition(":")[2].strip() for n in names if "model name" in n), "")
-    return {
-        "cpu": cpu or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 def default_cache() -> Path:

@@ -4,7 +4,6 @@ import itertools
 import multiprocessing
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.code import ROOT
+from san_core.synthesis.workers import end_with_parent
 from tests.benchmarks.evidence_arms import ARMS, Arm, Job, recipe_of_generator, run
 from tests.benchmarks.evidence_data import generator, people
 from tests.benchmarks.evidence_rows import Kept, told
@@ -37,7 +37,7 @@ class Queue:
         self._commit = _commit()
         os.environ["OMP_NUM_THREADS"] = "1"  # the processes are started afresh and inherit it
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(jobs_at_once, context, initializer=_end_with_parent)
+        self._pool = ProcessPoolExecutor(jobs_at_once, context, initializer=end_with_parent)
 
     def __enter__(self) -> "Queue":
         return self
@@ -107,15 +107,3 @@ def _commit() -> str:
     written = (":!tests/results", ":!*README.md")
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written])
     return found.stdout.strip() + ("-dirty" if changed.returncode else "")
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent was killed, which it would not learn otherwise."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # from a thread, and with nobody left to clean up for

@@ -1,5 +1,7 @@
 """How figures are measured: CPU time, threads pinned, rivals in turns, medians; and memory."""
 
+import os
+import platform
 import resource
 import subprocess
 import sys
@@ -7,12 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).parents[2]
+
+
+def machine() -> dict[str, Any]:
+    """What is measured on: processor, cores, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    return {
+        "cpu": cpu or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
 
 
 @contextmanager

@@ -8,12 +8,11 @@ import argparse
 import datetime
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measuring import machine
+from tests.benchmarks.measuring import commit, machine
 
 GROUPS = ("training", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
@@ -36,12 +35,9 @@ def measure(group: str) -> None:
 
 def circumstances() -> dict[str, Any]:
     """What the figures were measured on and with."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
         "machine": machine(),
-        "commit": commit,
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
 

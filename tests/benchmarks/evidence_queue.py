@@ -3,18 +3,17 @@
 import itertools
 import multiprocessing
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from components.code import ROOT
 from san_core.synthesis.workers import end_with_parent
 from tests.benchmarks.evidence_arms import ARMS, Arm, Job, recipe_of_generator, run
 from tests.benchmarks.evidence_data import generator, people
 from tests.benchmarks.evidence_rows import Kept, told
+from tests.benchmarks.measuring import commit
 
 Task = Callable[[], object]
 
@@ -34,7 +33,7 @@ class Queue:
         self.kept, self.cache, self.code = kept, cache, code
         self.jobs_at_once = jobs_at_once
         self._deadline = time.monotonic() + 60 * minutes
-        self._commit = _commit()
+        self._commit = commit()
         os.environ["OMP_NUM_THREADS"] = "1"  # the processes are started afresh and inherit it
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(jobs_at_once, context, initializer=end_with_parent)
@@ -93,17 +92,3 @@ class Queue:
             f"{row['cpu_seconds']:.0f} CPU seconds",
             flush=True,
         )
-
-
-def _commit() -> str:
-    """The commit at hand, marked if other files differ from it than those that rows end up in.
-
-    Empty where there is no git.
-    """
-    git = ("git", "-C", str(ROOT))
-    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    if found.returncode:
-        return ""
-    written = (":!tests/results", ":!*README.md")
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written])
-    return found.stdout.strip() + ("-dirty" if changed.returncode else "")

@@ -28,6 +28,20 @@ def machine() -> dict[str, Any]:
     }
 
 
+def commit() -> str:
+    """The commit at hand, marked if other files differ from it than those that figures end up in.
+
+    Empty where there is no git.
+    """
+    git = ("git", "-C", str(ROOT))
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    if found.returncode:
+        return ""
+    written = (":!tests/results", ":!*README.md")
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written])
+    return found.stdout.strip() + ("-dirty" if changed.returncode else "")
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """BLAS and OpenMP on one thread."""

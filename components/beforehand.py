@@ -33,6 +33,8 @@ def check(values: Mapping[str, Any]) -> None:
             recipes.chosen(values[f"{which}recipe"], values[f"{which}overrides"])
     if "generator" in values or "texture_source" in values:
         _check_textures(values)
+    if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
+        _check_start(values)
     if "dataset" in values:
         _check_data(values)
     if "difficulty" in values:
@@ -82,6 +84,16 @@ def _check_textures(values: Mapping[str, Any]) -> None:
                 f" generator that ships makes {size}x{size}; such as"
                 f' --param san_overrides="texture_size={size} decoder_plan=light"'
             )
+
+
+def _check_start(values: Mapping[str, Any]) -> None:
+    """A graph without a generator has nothing of SAN-PG to start from."""
+    start = recipes.chosen(values["san_recipe"], values["san_overrides"]).init
+    if start != "none":
+        raise ValueError(
+            f"the recipe starts from SAN-PG (init={start}), and this graph has no generator;"
+            ' such as --param san_overrides="init=none"'
+        )
 
 
 def _check_protocol(text: str) -> None:

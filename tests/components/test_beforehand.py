@@ -68,6 +68,10 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
             {**SHIPPED, "san_recipe": "cuhk03"},
             "learns textures of 256x256, the generator that ships makes 64x64; such as --param",
         ),
+        (
+            {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
+            "the recipe starts from SAN-PG (init=generator), and this graph has no generator",
+        ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
         ({**DATA, "identities": 2}, "identities is 2: at least 3"),

@@ -12,7 +12,7 @@ from san_core.pixels import Pixels, encode_jpeg, encode_png
 from san_core.shard import Item, sha256
 from tests.liar import Liar
 from tests.seaweedfs import BUCKET, Server, running
-from tests.tiny import Tiny, run_all
+from tests.tiny import Tiny, made_once
 
 
 def pytest_configure() -> None:
@@ -72,7 +72,8 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The artifacts of a tiny run of all eight steps; not to be changed by a test."""
-    return run_all(tmp_path_factory.mktemp("tiny"))
+    own = tmp_path_factory.getbasetemp()
+    return made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """The arms that are compared, and one run of an arm.
 
-All arms of a seed train on the same people with the same first weights, batches and augmentation;
-they differ in their losses and texture targets.
+All arms of a seed train on the same people with the same batches and augmentation. They differ in
+their losses, in their texture targets, and in whether they start from first weights of chance, the
+same in a seed, or from SAN-PG, which is the same in all seeds.
 """
 
 import dataclasses
@@ -65,9 +66,8 @@ ARMS = {
         "pseudo",
         cost=1.5,
     ),
-    "full_pg": Arm(
-        "full, starts as SAN-PG", "synthetic", "init=generator w_tr=0.1", "pseudo", seeds=5
-    ),
+    "rec_pg": Arm("+ L_Rec, starts as SAN-PG: the recipe `synthetic`", "synthetic", "", "pseudo"),
+    "full_pg": Arm("full, starts as SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
 }
 GENERATOR = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
 
@@ -126,18 +126,24 @@ def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str,
         "texture_cpu_seconds": round(prepared - started, 2),
         "losses": {name: round(value, 4) for name, value in reports[-1].terms.items()},
         "targets": arm.targets,
-        "generator": _told(made_by) if uses_generator else None,
+        "generator": _facts(made_by) if uses_generator else None,
         "recipe": fields(settings),
         "data": them.fingerprint,
         "code": code,
         "commit": commit,
-        "machine": {**machine(), "torch": torch.__version__},
+        "machine": measured_on(),
         "date": datetime.date.today().isoformat(),
     }
 
 
-def _told(made: Generator) -> dict[str, float]:
-    return {name: round(getattr(made, name), 3) for name in Generator._fields[1:]}
+def measured_on() -> dict[str, Any]:
+    """What an arm's CPU time is of."""
+    return {**machine(), "torch": torch.__version__}
+
+
+def _facts(made: Generator) -> dict[str, Any]:
+    measured = {name: round(getattr(made, name), 3) for name in Generator._fields[1:]}
+    return {**measured, "recipe": fields(recipe_of_generator())}
 
 
 def default_cache() -> Path:

@@ -1,84 +1,81 @@
 """How weights and variants of `synthetic` were chosen: by people who are neither trained on nor
 reported on.
 
-`python -m tests.benchmarks.evidence_choices NAME --overrides "w_rec=5"` trains a variant at `hard`
-and scores it on the validation people; rows are kept in tests/results/evidence_choices.json, and
-the table that san_core/README.md shows is made from them.
+`make reproduce ARGS=--choices` trains every variant at `hard` and scores it on the validation
+people; rows are kept in tests/results/evidence_choices.json, and the table that
+san_core/README.md shows is made from them.
 """
 
-import argparse
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import fmean
 
-from components.code import ROOT
 from components.outputs import write_file
-from tests.benchmarks.evidence import RESULTS
-from tests.benchmarks.evidence_arms import Arm, Job, default_cache, run
-from tests.benchmarks.evidence_code import fingerprint
-from tests.benchmarks.evidence_data import TARGETS
-from tests.benchmarks.evidence_rows import Kept, difference, paired, told
+from tests.benchmarks import evidence
+from tests.benchmarks.evidence_arms import ARMS, Arm, Job
+from tests.benchmarks.evidence_queue import Queue
+from tests.benchmarks.evidence_rows import Kept, difference, paired
 
-CHOICES = RESULTS / "evidence_choices.json"
-TABLE = RESULTS / "evidence_choices.md"
-DIFFICULTY = "hard"
-REFERENCE = "baseline"
+CHOICES = evidence.RESULTS / "evidence_choices.json"
+TABLE = evidence.RESULTS / "evidence_choices.md"
+EPOCHS, SEEDS = 16, 2
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Train and score a variant, a row a seed; what is there already is left."""
-    asked = _parser().parse_args(words)
-    kept = Kept(asked.results)
-    arm = Arm(asked.name, asked.recipe, asked.overrides, asked.targets)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    for seed in asked.seeds:
-        job = Job(asked.name, DIFFICULTY, f"{asked.epochs} epochs", asked.epochs, seed, "val")
-        if kept.find(arm=asked.name, budget=job.budget, seed=seed):
-            continue
-        row = run(job, arm, asked.cache, code=fingerprint(), commit=commit)
-        kept = Kept(asked.results)  # another process may have added rows
-        kept.add(row)
-        print(
-            f"{told(row)}: mAP {row['mAP']:.1%}, rank-1 {row['rank1']:.1%}, "
-            f"{row['cpu_seconds']:.0f} CPU seconds, {row['losses']}",
-            flush=True,
-        )
-    if asked.results == CHOICES:
-        write_file(TABLE, table(kept) + "\n")
-    return 0
+def _from_chance(words: str, overrides: str, targets: str = "pseudo") -> Arm:
+    return Arm(words, "synthetic", f"init=none {overrides}", targets)
+
+
+def _from_generator(words: str, overrides: str, targets: str = "pseudo") -> Arm:
+    return Arm(f"{words}, starts as SAN-PG", "synthetic", overrides, targets)
+
+
+VARIANTS = {
+    "baseline": ARMS["baseline"],
+    "baseline_pg": ARMS["baseline_pg"],
+    "rec": _from_chance("+ L_Rec (5)", ""),
+    "rec_pg": _from_generator("+ L_Rec (5)", ""),
+    "published": _from_chance("+ L_Rec (1) + L_TR (1), the published weights", "w_rec=1 w_tr=1"),
+    "published_pg": _from_generator("+ L_Rec (1) + L_TR (1)", "w_rec=1 w_tr=1"),
+    "rec_1": _from_chance("+ L_Rec (1)", "w_rec=1"),
+    "rec_1_pg": _from_generator("+ L_Rec (1)", "w_rec=1"),
+    "rec_15": _from_chance("+ L_Rec (15)", "w_rec=15"),
+    "tr": _from_chance("+ L_Rec (5) + L_TR (0.1)", "w_tr=0.1"),
+    "decoder_lr": _from_chance("+ L_Rec (5), a third of the decoder's rate", "decoder_lr=1e-3"),
+    "true": _from_chance("+ L_Rec (5), true textures", "", "true"),
+    "light": _from_chance("+ L_Rec (5), light plan", "decoder_plan=light"),
+    "texels": _from_chance(
+        "+ L_Rec (5), light plan, 16 texels", "decoder_plan=light texture_size=16"
+    ),
+    "skips": _from_chance("+ L_Rec (5), skips past the embedding", "skips=true"),
+    "pool": _from_chance("+ L_Rec (5), pooled feature", "embedding=pool"),
+    "baseline_pool": Arm(
+        "baseline, pooled feature", "synthetic-baseline", "embedding=pool", cost=1
+    ),
+}
+
+
+def jobs() -> Iterator[Job]:
+    """Every variant on the same people, seed by seed."""
+    for seed in range(1, SEEDS + 1):
+        for name in VARIANTS:
+            yield Job(name, "hard", evidence.EQUAL_EPOCHS, EPOCHS, seed, "val")
+
+
+def measure(queue: Queue) -> None:
+    """Run what is missing and renew the table."""
+    queue.run(jobs(), VARIANTS)
+    write_file(TABLE, table(queue.kept) + "\n")
 
 
 def table(kept: Kept) -> str:
-    """Markdown: every variant beside the baseline that was trained as long on the same people."""
-    lines = ["| variant | epochs | seeds | mAP | gain over the baseline | CPU |"]
-    lines.append("|---|---|---|---|---|---|")
-    for arm, epochs in dict.fromkeys((row["arm"], row["epochs"]) for row in kept.rows):
-        rows = kept.find(arm=arm, epochs=epochs)
-        gains = paired(rows, kept.find(arm=REFERENCE, epochs=epochs))
-        is_compared = gains and arm != REFERENCE
-        gain = f"{difference(gains).mean:+.1f}" if is_compared else "–"
-        mean, seconds = (fmean(row[name] for row in rows) for name in ("mAP", "cpu_seconds"))
-        lines.append(f"| {arm} | {epochs} | {len(rows)} | {mean:.1%} | {gain} | {seconds:.0f} s |")
+    """Markdown: every variant beside the baseline of the same people."""
+    lines = [f"| variant, {EPOCHS} epochs | seeds | mAP | gain over the baseline | CPU |"]
+    lines.append("|---|---|---|---|---|")
+    for name, arm in VARIANTS.items():
+        rows = kept.find(arm=name)
+        if not rows:
+            continue
+        gains = paired(rows, kept.find(arm="baseline"))
+        gain = f"{difference(gains).mean:+.1f}" if gains and name != "baseline" else "–"
+        mean, seconds = (fmean(row[each] for row in rows) for each in ("mAP", "cpu_seconds"))
+        lines.append(f"| {arm.words} | {len(rows)} | {mean:.1%} | {gain} | {seconds:.0f} s |")
     return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.evidence_choices")
-    parser.description = __doc__
-    parser.add_argument("name", help="what the variant is called")
-    parser.add_argument("--recipe", default="synthetic")
-    parser.add_argument("--overrides", default="", help='fields to replace, as "w_rec=5 lr=1e-3"')
-    parser.add_argument("--targets", default="none", choices=TARGETS)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--cache", type=Path, default=default_cache())
-    parser.add_argument("--results", type=Path, default=CHOICES)
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,18 +4,16 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from san_core.synthesis.workers import end_with_parent
-from tests.benchmarks.evidence_arms import ARMS, Arm, Job, recipe_of_generator, run
+from tests.benchmarks.evidence_arms import ARMS, Arm, Job, measured_on, recipe_of_generator, run
 from tests.benchmarks.evidence_data import generator, people
-from tests.benchmarks.evidence_rows import Kept, told
+from tests.benchmarks.evidence_rows import Kept, row_name
 from tests.benchmarks.measuring import commit
-
-Task = Callable[[], object]
 
 
 class Queue:
@@ -49,22 +47,15 @@ class Queue:
         names = ("arm", "difficulty", "budget", "seed", "split")
         return [j for j in jobs if not self.kept.find(**{n: getattr(j, n) for n in names})]
 
-    def prepare(self, sets: Sequence[tuple[str, int]]) -> None:
-        """Train SAN-PG and render sets, where the cache lacks them."""
-        trained = self._pool.submit(generator, self.cache, recipe_of_generator())
-        rendered = [self._pool.submit(people, self.cache, *each) for each in sets]
-        for future in (*rendered, trained):
-            future.result()
-        made = trained.result()
-        print(
-            f"SAN-PG: {made.psnr:.2f} dB on people it has not seen, the mean texture "
-            f"{made.psnr_of_mean:.2f} dB; {made.cpu_seconds:.0f} CPU seconds",
-            flush=True,
-        )
+    def run(self, jobs: Iterable[Job], arms: Mapping[str, Arm] = ARMS) -> None:
+        """Run what is missing of the jobs, in order; each row is kept as it is there.
 
-    def run(self, jobs: Iterable[Job], arms: dict[str, Arm] = ARMS) -> None:
-        """Run what is missing of the jobs, in order; each row is kept as it is there."""
-        waiting = iter(self.missing(jobs))
+        Raises:
+            ForeignRowsError: there are rows of another machine, whose times cannot be compared.
+        """
+        missing = self.missing(jobs)
+        self._prepare(missing)
+        waiting = iter(missing)
         running: set[Future[dict[str, Any]]] = set()
         while True:
             room = self.jobs_at_once - len(running)
@@ -79,6 +70,18 @@ class Queue:
         if left:
             print(f"the time is up: {left} runs are left, the same command goes on", flush=True)
 
+    def _prepare(self, jobs: Sequence[Job]) -> None:
+        """Train SAN-PG and render the sets of jobs, where the cache lacks them."""
+        if not (jobs and self._in_time()):
+            return
+        for row in self.kept.rows[:1]:
+            self.kept.check(row, "machine", row["machine"], measured_on())
+        sets = sorted({(job.difficulty, job.seed) for job in jobs})
+        tasks = [self._pool.submit(people, self.cache, *each) for each in sets]
+        tasks.append(self._pool.submit(generator, self.cache, recipe_of_generator()))
+        for task in tasks:
+            task.result()
+
     def _in_time(self) -> bool:
         return time.monotonic() < self._deadline
 
@@ -88,7 +91,7 @@ class Queue:
     def _keep(self, row: dict[str, Any]) -> None:
         self.kept.add(row)
         print(
-            f"{told(row)}: mAP {row['mAP']:.1%}, rank-1 {row['rank1']:.1%}, "
+            f"{row_name(row)}: mAP {row['mAP']:.1%}, rank-1 {row['rank1']:.1%}, "
             f"{row['cpu_seconds']:.0f} CPU seconds",
             flush=True,
         )

@@ -2,8 +2,9 @@
 
 Every arm is trained on rendered people, several seeds each, and judged on people it has never
 seen. A finished run is a row in tests/results/evidence_rows.json at once, and what is there is not
-measured again: it may be stopped at any time and goes on later. With ARGS="--only baseline,full" it
-takes some arms, with ARGS=--quick a short version of all, which is not kept with the results.
+measured again: it may be stopped at any time and goes on later. ARGS=--anew forgets what is there,
+ARGS="--only baseline,full" takes some arms, ARGS=--quick a short version of all, which is not kept
+with the results, and ARGS=--choices the variants among which the recipe `synthetic` was chosen.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components import readme
-from tests.benchmarks import evidence, evidence_table
+from tests.benchmarks import evidence, evidence_choices, evidence_table
 from tests.benchmarks.__main__ import measure as measure_group
 from tests.benchmarks.evidence_arms import ARMS, Job, default_cache
 from tests.benchmarks.evidence_code import fingerprint
@@ -41,24 +42,31 @@ class Scale(NamedTuple):
 
 FULL = Scale(("hard", "normal"), 16, 5, 3, 100, evidence.ROWS)
 QUICK = Scale(("hard",), 10, 2, 0, 20, default_cache() / "quick.json")
+CHOICES = FULL._replace(results=evidence_choices.CHOICES)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure what is missing, then print the figures and renew table and plot."""
-    asked = _parser().parse_args(words)
-    scale = QUICK if asked.quick else FULL
-    if asked.anew:
-        scale.results.unlink(missing_ok=True)
+    parser = _parser()
+    asked = parser.parse_args(words)
     arms = asked.only.split(",") if asked.only else list(ARMS)
     if unknown := sorted(set(arms) - set(ARMS)):
-        print(f"no arm {unknown[0]!r}; there are {', '.join(ARMS)}", file=sys.stderr)
-        return 2
+        parser.error(f"no arm {unknown[0]!r}; there are {', '.join(ARMS)}")
+    if asked.jobs < 1:
+        parser.error(f"--jobs {asked.jobs}: at least one process is needed")
+    scale = CHOICES if asked.choices else QUICK if asked.quick else FULL
+    known = evidence_choices.VARIANTS if asked.choices else ARMS
+    kept = Kept(scale.results)
+    if asked.anew:
+        kept.drop(evidence_choices.VARIANTS if asked.choices else arms)
     try:
-        kept = Kept(scale.results)
         code = fingerprint()
-        evidence.check(kept, code)
+        evidence.check(kept, code, known)
         with Queue(asked.jobs, kept, asked.cache, code=code, minutes=scale.minutes) as queue:
-            measure(queue, scale, arms)
+            if asked.choices:
+                evidence_choices.measure(queue)
+            else:
+                measure(queue, scale, arms)
     except ForeignRowsError as error:
         print(error, file=sys.stderr)
         return 1
@@ -75,9 +83,7 @@ def measure(queue: Queue, scale: Scale, arms: Sequence[str]) -> None:
     print(plan(queue.missing(expected(scale, arms)), at_once=queue.jobs_at_once), flush=True)
     for difficulty in scale.difficulties:
         part = scale._replace(difficulties=(difficulty,))
-        first = list(equal_epochs(part, arms))
-        queue.prepare(sorted({(job.difficulty, job.seed) for job in first}))
-        queue.run(first)
+        queue.run(equal_epochs(part, arms))
         queue.run(equal_cpu(part, arms, evidence.cpu_ratios(queue.kept)))
     for doubling in range(1, scale.doublings + 1):
         queue.run(doubled(scale, arms, doubling))
@@ -141,9 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="one difficulty, two seeds, few epochs"
     )
+    parser.add_argument(
+        "--choices", action="store_true", help="the variants of the recipe, on validation people"
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--only", default="", metavar="ARM,ARM", help=", ".join(ARMS))
-    parser.add_argument("--anew", action="store_true", help="forget the rows that are there")
+    parser.add_argument(
+        "--anew", action="store_true", help="forget the rows there are of these arms"
+    )
     parser.add_argument("--cache", type=Path, default=default_cache(), help="sets and SAN-PG")
     return parser
 

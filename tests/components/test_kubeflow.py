@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -149,6 +150,27 @@ def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
 def test_readme_is_up_to_date(file):
     text = (Path(__file__).parents[2] / file).read_text("utf-8")
     assert text == renewed(text), "run `python -m components.readme`"
+
+
+@pytest.mark.parametrize(
+    ("file", "steps"),
+    [
+        ("README.md", {"prepare_reid", "train_san_pg"}),
+        ("components/README.md", {"generate_textures", "seal_textures", "train_san", "evaluate"}),
+        ("docker/README.md", {"make_pit"}),
+    ],
+)
+def test_step_commands_of_the_readme_parse(file, steps):
+    text = (Path(__file__).parents[2] / file).read_text("utf-8").replace("\\\n", " ")
+    written = re.findall(r"python -m components (\w+) (--.*)", text)
+    commands = [
+        (step, shlex.split(words, comments=True))
+        for step, words in written
+        if step in STEPS and "..." not in words and "--help" not in words
+    ]
+    assert steps <= {step for step, _ in commands}
+    for step, words in commands:
+        command_line(STEPS[step]).parse_args(words)
 
 
 def test_readme_of_the_components_has_both_tables():

@@ -21,7 +21,7 @@ from components.kubeflow import (
     with_commit,
     write_components,
 )
-from components.readme import reference, renewed, table
+from components.readme import _beside_bars, reference, renewed, table
 from components.step import Input, Output, Step, command_line, parameters
 
 
@@ -171,6 +171,34 @@ def test_step_commands_of_the_readme_parse(file, steps):
     assert steps <= {step for step, _ in commands}
     for step, words in commands:
         command_line(STEPS[step]).parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("value", "bar", "shown"),
+    [
+        (1.15, "≤ 1.15", "≤ 1.15"),
+        (1.1501, "≤ 1.15", "≤ 1.15 (missed)"),
+        (65, "≥ 65", "≥ 65"),
+        (64.9, "≥ 65", "≥ 65 (missed)"),
+        (0.149, "< 15%", "< 15%"),
+        (0.15, "< 15%", "< 15% (missed)"),
+        (1, "100%", "100%"),
+        (0.999, "100%", "100% (missed)"),
+        (4, "≥ twice that", "≥ twice that"),
+        (3.9, "≥ twice that", "≥ twice that (missed)"),
+        (7, "–", "–"),
+    ],
+)
+def test_a_missed_bar_is_marked(monkeypatch, value, bar, shown):
+    monkeypatch.setattr("components.readme._measured", lambda _: ({"a": 2, "b": value}, "here"))
+    made = _beside_bars("group", "what", [("one", "a", ".0f", "–"), ("other", "b", ".0f", bar)])
+    assert made.splitlines()[-1] == f"| other | {value:.0f} | {shown} |"
+
+
+def test_a_bar_that_cannot_be_read_is_a_defect(monkeypatch):
+    monkeypatch.setattr("components.readme._measured", lambda _: ({"a": 2}, "here"))
+    with pytest.raises(AssertionError, match="'much' is no bar"):
+        _beside_bars("group", "what", [("one", "a", ".0f", "much")])
 
 
 def test_readme_of_the_components_has_both_tables():

@@ -66,7 +66,7 @@ ARMS = {
         "pseudo",
         cost=1.5,
     ),
-    "rec_pg": Arm("+ L_Rec, starts as SAN-PG: the recipe `synthetic`", "synthetic", "", "pseudo"),
+    "rec_pg": Arm("+ L_Rec, starts as SAN-PG (recipe synthetic)", "synthetic", "", "pseudo"),
     "full_pg": Arm("full, starts as SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
 }
 GENERATOR = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides

@@ -185,7 +185,7 @@ def _counted(kept: Kept, seconds: float) -> Iterator[str]:
         nearest = min(longer, key=lambda rows: abs(math.log(_mean(rows, "cpu_seconds") / time)))
         yield (
             f"With SAN-PG counted, *{ARMS['baseline_pg'].words}* takes {time:.0f} CPU seconds and "
-            f"is {_points(difference(paired(own, nearest)))} above a baseline from chance that is "
+            f"has {_points(difference(paired(own, nearest)))} over a baseline from chance that is "
             f"given {_mean(nearest, 'cpu_seconds'):.0f}."
         )
 

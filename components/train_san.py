@@ -67,7 +67,9 @@ def train_san(
     from san_core.data.training_data import check_identities
     from san_core.model import weights
     from san_core.model.onnx import check_installed, export_encoder
+    from san_core.model.saved import describe
     from san_core.precision import native
+    from san_core.texture_set import check_generator
     from san_core.training import check_processes
 
     chosen = recipes.chosen(recipe, overrides)
@@ -76,6 +78,8 @@ def train_san(
     if onnx:
         check_installed()
     starting_from = generator if chosen.init != "none" else None
+    if starting_from:
+        check_generator(describe(starting_from).recipe, starting_from)
     check_atlases(
         textures=textures if chosen.decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,

@@ -95,14 +95,14 @@ def test_types_and_defaults_are_the_declared_ones(mixing):
     assert outputs["result"]["artifactType"]["schemaTitle"] == "system.Model"
 
 
-def renamed(step: Step, old: str, new: str) -> Step:
-    """The same declaration with one parameter renamed, as an editor would do it."""
+def mixing_by(name: str) -> Step:
+    """A step with a parameter of that name."""
     source = "\n".join(
         [
             "def mix(data: Annotated[Path, Input('Dataset')], result: Annotated[Path, "
-            f"Output('Model')], {new}: int = 3) -> None:",
+            f"Output('Model')], {name}: int = 3) -> None:",
             '    """Mix things.\n\n    Args:\n        data: d\n        result: r',
-            f"        {new}: how often",
+            f"        {name}: how often",
             '    """',
         ]
     )
@@ -113,7 +113,7 @@ def renamed(step: Step, old: str, new: str) -> Step:
 
 @pytest.mark.parametrize("name", ["count", "times"])
 def test_renaming_a_parameter_once_renames_it_everywhere(monkeypatch, name):
-    step = renamed(mix, "count", name)
+    step = mixing_by(name)
     monkeypatch.setattr("components.readme.STEPS", {"mix": step})
     spec = component(step, "mixer:1").component_spec
     flags = command_line(step).format_help()

@@ -127,5 +127,5 @@ def _pids(records: Sequence[Record]) -> NDArray[np.int64]:
     pids = [record.pid for record in records if record.pid is not None]
     if len(pids) < len(records):
         nobody = next(record.name for record in records if record.pid is None)
-        raise ValueError(f"training image {nobody} has no identity to learn")
+        raise ValueError(f"image {nobody} has no identity to learn")
     return np.array(pids, np.int64)

@@ -27,7 +27,7 @@ from typing import Any
 
 from components import artifacts, outputs
 from components.code import ROOT
-from components.interruption import FirstFailed, Terminated
+from components.interruption import FirstFailed, Terminated, handled
 from components.machine import local_rank
 from components.ranks import check_alone, is_first
 from components.sources import SOURCES, STORES
@@ -311,9 +311,6 @@ def _terminated_by_sigterm() -> Iterator[None]:
 
     As process 1 of a container there is no default action, so a handler is what makes it stop.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     own_process = os.getpid()
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -327,8 +324,5 @@ def _terminated_by_sigterm() -> Iterator[None]:
         deadline.start()
         raise Terminated
 
-    former = signal.signal(signal.SIGTERM, terminate)
-    try:
+    with handled(terminate, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -24,7 +24,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.cluster import DEFAULTS, Cluster
-from components.code import ROOT
+from components.code import ROOT, commit
 from components.ir import suggestion
 from components.step import Parameter, Step, parameters, read_docstring
 
@@ -57,15 +57,13 @@ def with_commit(image: str) -> str:
     """
     if "{commit}" not in image:
         return image
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True)
+        return image.replace("{commit}", commit())
     except (OSError, subprocess.CalledProcessError):
         raise ValueError(
             f"image {image}: {ROOT} is no git checkout, so there is no commit to name; "
             "give --image with a tag or digest"
         ) from None
-    return image.replace("{commit}", done.stdout.strip())
 
 
 def check_pinned(image: str) -> None:

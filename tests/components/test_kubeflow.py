@@ -270,7 +270,7 @@ def test_commit_is_that_of_the_checkout():
 
 
 def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr("components.kubeflow.ROOT", tmp_path)
+    monkeypatch.setattr("components.code.ROOT", tmp_path)
     with pytest.raises(ValueError, match="is no git checkout, so there is no commit to name"):
         with_commit("san:{commit}")
 

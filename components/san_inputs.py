@@ -13,7 +13,7 @@ from components.staging import open_set
 from components.training import Validation
 from components.training_inputs import Reader, mirror_of
 from san_core.data.cache import label_map
-from san_core.evaluation.ranking import Labels
+from san_core.evaluation.labels import Labels
 from san_core.imageset import ImageSet
 from san_core.recipe import Recipe
 from san_core.shard import Record

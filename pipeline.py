@@ -2,7 +2,7 @@
 
     python pipeline.py compile --graph full --output pipeline.yaml
     python pipeline.py run --preset demo
-    python pipeline.py submit --graph full --host URL --param destination=s3://BUCKET/textures ...
+    python pipeline.py submit --preset market1501 --host URL --param source=s3://BUCKET/market ...
 
 Four graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
 texture generator SAN-PG on it and generates a texture for every training image; `ready` takes a
@@ -56,7 +56,7 @@ PARAMETERS = {
     "image_height": "rows of a synthetic picture; it is half as wide",
     "pit_textures": "number of identities in the paired image-texture data",
     "pit_meshes": "pictures of each of them",
-    "generator": "folder or URI of a trained texture generator; shipped is the package's own",
+    "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "san_recipe": "recipe of the ReID training; `python -m components recipes` lists them",
     "pg_recipe": "recipe of the texture generator, such as pit",
@@ -94,6 +94,7 @@ _TWO_WORKERS = ["0/2", "1/2"]
 def _with_baseline(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
     """SAN and its baseline on one data set, each with the recipe of its name."""
     baseline = f"{name}-baseline"
+    data = {**data, "san_overrides": ""}  # as the recipe is, also in `ready`, which has its own
     return {
         name: Preset("full", {**data, **full, "san_recipe": name, "workers": _TWO_WORKERS}),
         baseline: Preset("baseline", {**data, "san_recipe": baseline}),
@@ -203,7 +204,7 @@ def ready(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
         identities: int = 300,
         image_height: int = 256,
         san_recipe: str = "cuhk03",
-        san_overrides: str = "",
+        san_overrides: str = "texture_size=64 decoder_plan=light",  # as SHIPPED makes them
         seed: int = 0,
         workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
         verify: str = "size",
@@ -453,7 +454,12 @@ def _command_line() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write DIR/STEP/component.yaml of every step instead, to compose pipelines of",
     )
-    submitting = commands.add_parser("submit", help="run it on Kubeflow Pipelines")
+    submitting = commands.add_parser(
+        "submit",
+        help="run it on Kubeflow Pipelines",
+        epilog=_parameters(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     submission.add_options(submitting, graphs=GRAPHS, presets=PRESETS)
     for one in (compiling, submitting):
         _add_image(one, PINNED_IMAGE)
@@ -462,8 +468,10 @@ def _command_line() -> argparse.ArgumentParser:
     running = commands.add_parser(
         "run",
         help="run it on this machine, a process or a container per step",
-        description="Run the pipeline on this machine; what is unchanged since the last run of "
+        description="Run the pipeline on this machine; what is unchanged since the last run of\n"
         "the same name is skipped, by the process runner.",
+        epilog=_parameters(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     running.add_argument(
         "--runner",
@@ -496,6 +504,13 @@ def _command_line() -> argparse.ArgumentParser:
     rerun.add_argument("--only", metavar="STEP", help="run this step again and nothing else")
     running.add_argument("--verbose", action="store_true", help="show what the steps log")
     return parser
+
+
+def _parameters() -> str:
+    """What `--param` sets, for the end of a help text."""
+    width = max(map(len, PARAMETERS))
+    rows = [f"  {name:{width}}  {meaning}" for name, meaning in PARAMETERS.items()]
+    return "\n".join(["parameters of a whole pipeline; a graph takes those of its steps:", *rows])
 
 
 def _add_image(parser: argparse.ArgumentParser, default: str) -> None:

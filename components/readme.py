@@ -5,6 +5,7 @@ the declarations of the steps and the measured figures in tests/results give.
 """
 
 import json
+import operator
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -142,10 +143,30 @@ def _measured(group: str) -> tuple[dict[str, float], str]:
 
 
 def _beside_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, str]]) -> str:
-    """A table of figures of a group: words, name, format and bar of each."""
+    """A table of a group's figures: words, name, format and bar of each; missed ones are marked."""
     value, where = _measured(group)
-    rows = [f"| {words} | {value[name]:{form}} | {bar} |" for words, name, form, bar in figures]
-    return "\n".join([f"| {what} ({where}) | measured | bar |", "|---|---|---|", *rows])
+    rows = [f"| {what} ({where}) | measured | bar |", "|---|---|---|"]
+    above = 0.0
+    for words, name, form, bar in figures:
+        mark = " (missed)" if _is_missed(value[name], bar, above) else ""
+        rows.append(f"| {words} | {value[name]:{form}} | {bar}{mark} |")
+        above = value[name]
+    return "\n".join(rows)
+
+
+_BAR = re.compile(r"([≤≥<]?) ?(?:([\d.]+)(%?)|twice that)")
+_MEETS = {"≤": operator.le, "≥": operator.ge, "<": operator.lt, "": operator.eq}
+
+
+def _is_missed(value: float, bar: str, above: float) -> bool:
+    """Whether a figure misses its bar; "twice that" is of the figure `above` it, – is no bar."""
+    if bar == "–":
+        return False
+    read = _BAR.fullmatch(bar)
+    assert read is not None, f"{bar!r} is no bar"
+    sign, number, percent = read.groups()
+    limit = float(number) / (100 if percent else 1) if number else 2 * above
+    return not _MEETS[sign](value, limit)
 
 
 def ranking() -> str:

@@ -3,9 +3,11 @@
 #
 #   docker/images.sh build [TARGET...]   san-pipeline:TARGET and san-pipeline:TARGET-COMMIT
 #   docker/images.sh push REGISTRY       the same, then REGISTRY/san-pipeline:TARGET-COMMIT
+#
+# IMAGE_NAME in the environment stands in for san-pipeline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-name=${NAME:-san-pipeline}
+name=${IMAGE_NAME:-san-pipeline}
 commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 command=${1:-}

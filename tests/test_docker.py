@@ -41,7 +41,7 @@ PARAMS = [word for name, value in SMALL.items() for word in ("--param", f"{name}
 def _build(target):
     done = subprocess.run(
         [ROOT / "docker" / "images.sh", "build", target],
-        env={**os.environ, "NAME": NAME},
+        env={**os.environ, "IMAGE_NAME": NAME},
         capture_output=True,
         text=True,
         check=False,

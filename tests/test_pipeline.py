@@ -16,12 +16,14 @@ from components.interruption import Terminated
 from components.ir import Task, pipeline_inputs, tasks
 from components.sources import PLACES
 from components.step import command_line, parameters
-from pipeline import GRAPHS, PARAMETERS, PRESETS, arguments_of, compile_graph, main
+from pipeline import GRAPHS, PARAMETERS, PRESETS, _check, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 REQUIRED = {"destination": "/d", "checkpoint": "/c", "texture_source": "/t"}
+# The baseline's recipe, and textures of the size that the generator that ships makes.
+OTHER_DEFAULTS = {("baseline", "san_recipe"), ("ready", "san_overrides")}
 
 
 @pytest.fixture(scope="session")
@@ -206,10 +208,22 @@ def test_graph_repeats_no_default_of_a_step_differently(compiled, graph):
         own = component.get("inputDefinitions", {}).get("parameters", {})
         for name, source in spec.get("inputs", {}).get("parameters", {}).items():
             outer = source["componentInputParameter"]
-            is_another_recipe = graph == "baseline" and outer == "san_recipe"
+            is_another = (graph, outer) in OTHER_DEFAULTS
             if "defaultValue" in declared[outer] and "defaultValue" in own[name]:
                 same = declared[outer]["defaultValue"] == own[name]["defaultValue"]
-                assert same is not is_another_recipe, outer
+                assert same is not is_another, outer
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_defaults_of_a_graph_are_no_mistake(compiled, graph):
+    declared = pipeline_inputs(compiled[graph])
+    _check({name: place for name, place in REQUIRED.items() if name in declared}, compiled[graph])
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].graph == "full"])
+def test_a_generator_changes_no_recipe_of_a_preset(compiled, name):
+    arguments = arguments_of(PRESETS[name], compiled["ready"], [], folder=Path("runs"))
+    assert arguments["san_overrides"] == ""
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -286,6 +300,16 @@ def ran(monkeypatch) -> list[dict[str, Any]]:
     return calls
 
 
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_help_tells_what_every_parameter_means(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for name, meaning in PARAMETERS.items():
+        assert f" {name} {meaning}" in words
+
+
 def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
     assert main(["run", "--preset", "demo", "--runs", str(tmp_path)]) == 0
     (call,) = ran
@@ -305,6 +329,7 @@ def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
         "san_recipe": "demo",
         "workers": ["0/2", "1/2"],
         "references": True,
+        "san_overrides": "",
         "seed": 0,
     }
     assert (tmp_path / "demo" / "pipeline.yaml").is_file()

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from components.kubeflow import (
     with_commit,
     write_components,
 )
-from components.readme import reference, renewed, table
+from components.readme import _beside_bars, reference, renewed, table
 from components.step import Input, Output, Step, command_line, parameters
 
 
@@ -149,6 +150,55 @@ def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
 def test_readme_is_up_to_date(file):
     text = (Path(__file__).parents[2] / file).read_text("utf-8")
     assert text == renewed(text), "run `python -m components.readme`"
+
+
+@pytest.mark.parametrize(
+    ("file", "steps"),
+    [
+        ("README.md", {"prepare_reid", "train_san_pg"}),
+        ("components/README.md", {"generate_textures", "seal_textures", "train_san", "evaluate"}),
+        ("docker/README.md", {"make_pit"}),
+    ],
+)
+def test_step_commands_of_the_readme_parse(file, steps):
+    text = (Path(__file__).parents[2] / file).read_text("utf-8").replace("\\\n", " ")
+    written = re.findall(r"python -m components (\w+) (--.*)", text)
+    commands = [
+        (step, shlex.split(words, comments=True))
+        for step, words in written
+        if step in STEPS and "..." not in words and "--help" not in words
+    ]
+    assert steps <= {step for step, _ in commands}
+    for step, words in commands:
+        command_line(STEPS[step]).parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("value", "bar", "shown"),
+    [
+        (1.15, "≤ 1.15", "≤ 1.15"),
+        (1.1501, "≤ 1.15", "≤ 1.15 (missed)"),
+        (65, "≥ 65", "≥ 65"),
+        (64.9, "≥ 65", "≥ 65 (missed)"),
+        (0.149, "< 15%", "< 15%"),
+        (0.15, "< 15%", "< 15% (missed)"),
+        (1, "100%", "100%"),
+        (0.999, "100%", "100% (missed)"),
+        (4, "≥ twice that", "≥ twice that"),
+        (3.9, "≥ twice that", "≥ twice that (missed)"),
+        (7, "–", "–"),
+    ],
+)
+def test_a_missed_bar_is_marked(monkeypatch, value, bar, shown):
+    monkeypatch.setattr("components.readme._measured", lambda _: ({"a": 2, "b": value}, "here"))
+    made = _beside_bars("group", "what", [("one", "a", ".0f", "–"), ("other", "b", ".0f", bar)])
+    assert made.splitlines()[-1] == f"| other | {value:.0f} | {shown} |"
+
+
+def test_a_bar_that_cannot_be_read_is_a_defect(monkeypatch):
+    monkeypatch.setattr("components.readme._measured", lambda _: ({"a": 2}, "here"))
+    with pytest.raises(AssertionError, match="'much' is no bar"):
+        _beside_bars("group", "what", [("one", "a", ".0f", "much")])
 
 
 def test_readme_of_the_components_has_both_tables():

@@ -11,6 +11,7 @@ generator that is there, such as the one that ships; `textures` takes ready-made
 """
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from components.ir import check_arguments, parse_argument, pipeline_inputs, sugg
 from components.kubeflow import (
     check_pinned,
     compiled,
+    pipeline_of,
     single,
     steps,
     with_commit,
@@ -35,6 +37,7 @@ from components.kubeflow import (
 )
 from components.kubeflow_api import SubmissionError
 from components.sources import is_place
+from components.step import Parameter
 from san_core.shipped.generator import SHIPPED
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
@@ -70,6 +73,41 @@ PARAMETERS = {
     "rerank": "whether to score re-ranked distances too",
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
+
+# What they are by default; one that is not here must be given.
+_DEFAULTS: dict[str, Any] = {
+    "dataset": "synthetic",
+    "source": "",
+    "target": "",
+    "target_source": "",
+    "skip_bad": False,
+    "difficulty": "normal",
+    "identities": 300,
+    "image_height": 256,
+    "pit_textures": 929,
+    "pit_meshes": 10,
+    "generator": SHIPPED,
+    "san_recipe": "cuhk03",
+    "pg_recipe": "pit",
+    "san_overrides": "",
+    "pg_overrides": "",
+    "seed": 0,
+    "onnx": False,
+    "verify": "size",
+    "workers": ["0/1"],
+    "protocol": "auto",
+    "rerank": False,
+    "references": False,
+}
+
+# Those of prepare_reid, which has a seed too; of textures and of training; of every graph.
+_DATA = (
+    *("dataset", "source", "target", "target_source", "skip_bad"),
+    *("difficulty", "identities", "image_height"),
+)
+_PAINTING = ("destination", "workers", "verify")
+_TRAINING = ("san_recipe", "san_overrides", "seed", "checkpoint", "onnx")
+_ALWAYS = (*_DATA, *_TRAINING, "protocol", "rerank", "references")
 
 # What a person who stops a command should know.
 STOPPED = {
@@ -118,72 +156,37 @@ PRESETS = {
 }
 
 
+Steps = Mapping[str, Callable[..., dsl.PipelineTask]]
+Values = Mapping[str, Any]  # of a graph's parameters, by name
+
+
 def full(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `full`: PIT, SAN-PG, textures by several workers, SAN, evaluation."""
     step = steps(image, cluster)
 
-    def graph(
-        destination: str,
-        checkpoint: str,
-        dataset: str = "synthetic",
-        source: str = "",
-        target: str = "",
-        target_source: str = "",
-        skip_bad: bool = False,
-        difficulty: str = "normal",
-        identities: int = 300,
-        image_height: int = 256,
-        pit_textures: int = 929,
-        pit_meshes: int = 10,
-        san_recipe: str = "cuhk03",
-        pg_recipe: str = "pit",
-        san_overrides: str = "",
-        pg_overrides: str = "",
-        seed: int = 0,
-        workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
-        verify: str = "size",
-        onnx: bool = False,
-        protocol: str = "auto",
-        rerank: bool = False,
-        references: bool = False,
-    ) -> None:
+    def graph(given: Values) -> None:
         pit = step["make_pit"](
-            textures=pit_textures, meshes=pit_meshes, image_height=image_height, seed=seed
-        )
-        reid = step["prepare_reid"](
-            dataset=dataset,
-            source=source,
-            target=target,
-            target_source=target_source,
-            skip_bad=skip_bad,
-            difficulty=difficulty,
-            identities=identities,
-            image_height=image_height,
-            seed=seed,
-        ).outputs["reid"]
+            textures=given["pit_textures"],
+            meshes=given["pit_meshes"],
+            image_height=given["image_height"],
+            seed=given["seed"],
+        ).outputs["pit"]
+        reid = _prepared(step, given)
         generator = step["train_san_pg"](
-            pit=pit.outputs["pit"],
-            recipe=pg_recipe,
-            overrides=pg_overrides,
-            seed=seed,
-            checkpoint=checkpoint,
+            pit=pit,
+            recipe=given["pg_recipe"],
+            overrides=given["pg_overrides"],
+            seed=given["seed"],
+            checkpoint=given["checkpoint"],
         ).outputs["generator"]
-        sealed = _painted(step, reid, generator, destination, workers, verify)
-        trained = step["train_san"](
-            dataset=reid,
-            textures=sealed,
-            generator=generator,
-            pit=pit.outputs["pit"],
-            recipe=san_recipe,
-            overrides=san_overrides,
-            seed=seed,
-            checkpoint=checkpoint,
-            onnx=onnx,
-        )
-        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
+        sealed = _painted(step, given, reid, generator)
+        _train_and_judge(step, given, reid, textures=sealed, generator=generator, pit=pit)
 
     return _pipeline(
-        "full", "Train SAN with textures made by its own generator, and score it.", graph
+        "full",
+        "Train SAN with textures made by its own generator, and score it.",
+        graph,
+        (*_PAINTING, "pit_textures", "pit_meshes", "pg_recipe", "pg_overrides"),
     )
 
 
@@ -191,55 +194,18 @@ def ready(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `ready`: a generator that is there, textures by workers, SAN, evaluation."""
     step = steps(image, cluster)
 
-    def graph(
-        destination: str,
-        checkpoint: str,
-        generator: str = SHIPPED,
-        dataset: str = "synthetic",
-        source: str = "",
-        target: str = "",
-        target_source: str = "",
-        skip_bad: bool = False,
-        difficulty: str = "normal",
-        identities: int = 300,
-        image_height: int = 256,
-        san_recipe: str = "cuhk03",
-        san_overrides: str = "texture_size=64 decoder_plan=light",  # as SHIPPED makes them
-        seed: int = 0,
-        workers: list = ["0/1"],  # type: ignore[type-arg]  # noqa: B006 - as KFP reads it
-        verify: str = "size",
-        onnx: bool = False,
-        protocol: str = "auto",
-        rerank: bool = False,
-        references: bool = False,
-    ) -> None:
-        reid = step["prepare_reid"](
-            dataset=dataset,
-            source=source,
-            target=target,
-            target_source=target_source,
-            skip_bad=skip_bad,
-            difficulty=difficulty,
-            identities=identities,
-            image_height=image_height,
-            seed=seed,
-        ).outputs["reid"]
-        taken = step["take_generator"](source=generator).outputs["generator"]
-        sealed = _painted(step, reid, taken, destination, workers, verify)
-        trained = step["train_san"](
-            dataset=reid,
-            textures=sealed,
-            generator=taken,
-            recipe=san_recipe,
-            overrides=san_overrides,
-            seed=seed,
-            checkpoint=checkpoint,
-            onnx=onnx,
-        )
-        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
+    def graph(given: Values) -> None:
+        reid = _prepared(step, given)
+        generator = step["take_generator"](source=given["generator"]).outputs["generator"]
+        sealed = _painted(step, given, reid, generator)
+        _train_and_judge(step, given, reid, textures=sealed, generator=generator)
 
     return _pipeline(
-        "ready", "Train SAN with textures made by a generator that is there, and score it.", graph
+        "ready",
+        "Train SAN with textures made by a generator that is there, and score it.",
+        graph,
+        (*_PAINTING, "generator"),
+        san_overrides="texture_size=64 decoder_plan=light",  # as SHIPPED makes them
     )
 
 
@@ -247,98 +213,34 @@ def textures(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `textures`: ready-made textures, SAN, evaluation."""
     step = steps(image, cluster)
 
-    def graph(
-        destination: str,
-        checkpoint: str,
-        texture_source: str,
-        dataset: str = "synthetic",
-        source: str = "",
-        target: str = "",
-        target_source: str = "",
-        skip_bad: bool = False,
-        difficulty: str = "normal",
-        identities: int = 300,
-        image_height: int = 256,
-        san_recipe: str = "cuhk03",
-        san_overrides: str = "",
-        seed: int = 0,
-        onnx: bool = False,
-        protocol: str = "auto",
-        rerank: bool = False,
-        references: bool = False,
-    ) -> None:
-        reid = step["prepare_reid"](
-            dataset=dataset,
-            source=source,
-            target=target,
-            target_source=target_source,
-            skip_bad=skip_bad,
-            difficulty=difficulty,
-            identities=identities,
-            image_height=image_height,
-            seed=seed,
-        ).outputs["reid"]
+    def graph(given: Values) -> None:
+        reid = _prepared(step, given)
         sealed = step["seal_textures"](
-            dataset=reid, destination=destination, source=texture_source
+            dataset=reid, destination=given["destination"], source=given["texture_source"]
         ).set_caching_options(False)
-        trained = step["train_san"](
-            dataset=reid,
-            textures=sealed.outputs["textures"],
-            recipe=san_recipe,
-            overrides=san_overrides,
-            seed=seed,
-            checkpoint=checkpoint,
-            onnx=onnx,
-        )
-        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
+        _train_and_judge(step, given, reid, textures=sealed.outputs["textures"])
 
-    return _pipeline("textures", "Train SAN with ready-made textures, and score it.", graph)
+    return _pipeline(
+        "textures",
+        "Train SAN with ready-made textures, and score it.",
+        graph,
+        ("destination", "texture_source"),
+    )
 
 
 def baseline(image: str = IMAGE, cluster: Cluster = DEFAULTS) -> GraphComponent:
     """The graph `baseline`: the encoder alone, evaluation."""
     step = steps(image, cluster)
 
-    def graph(
-        checkpoint: str,
-        dataset: str = "synthetic",
-        source: str = "",
-        target: str = "",
-        target_source: str = "",
-        skip_bad: bool = False,
-        difficulty: str = "normal",
-        identities: int = 300,
-        image_height: int = 256,
-        san_recipe: str = "cuhk03-baseline",
-        san_overrides: str = "",
-        seed: int = 0,
-        onnx: bool = False,
-        protocol: str = "auto",
-        rerank: bool = False,
-        references: bool = False,
-    ) -> None:
-        reid = step["prepare_reid"](
-            dataset=dataset,
-            source=source,
-            target=target,
-            target_source=target_source,
-            skip_bad=skip_bad,
-            difficulty=difficulty,
-            identities=identities,
-            image_height=image_height,
-            seed=seed,
-        ).outputs["reid"]
-        trained = step["train_san"](
-            dataset=reid,
-            recipe=san_recipe,
-            overrides=san_overrides,
-            seed=seed,
-            checkpoint=checkpoint,
-            onnx=onnx,
-        )
-        _judge(step, reid, trained.outputs["model"], references, protocol, rerank)
+    def graph(given: Values) -> None:
+        _train_and_judge(step, given, _prepared(step, given))
 
-    return _pipeline("baseline", "Train the ReID encoder without textures, and score it.", graph)
+    return _pipeline(
+        "baseline",
+        "Train the ReID encoder without textures, and score it.",
+        graph,
+        san_recipe="cuhk03-baseline",
+    )
 
 
 GRAPHS: dict[str, Callable[[str, Cluster], GraphComponent]] = {
@@ -349,57 +251,76 @@ GRAPHS: dict[str, Callable[[str, Cluster], GraphComponent]] = {
 }
 
 
+def _prepared(step: Steps, given: Values) -> PipelineChannel:
+    """The data set that every graph learns and is tested on."""
+    return step["prepare_reid"](**{name: given[name] for name in (*_DATA, "seed")}).outputs["reid"]
+
+
 def _painted(
-    step: Mapping[str, Callable[..., dsl.PipelineTask]],
-    reid: PipelineChannel,
-    generator: PipelineChannel,
-    destination: PipelineChannel | str,
-    workers: PipelineChannel | list[str],
-    verify: PipelineChannel | str,
+    step: Steps, given: Values, reid: PipelineChannel, generator: PipelineChannel
 ) -> PipelineChannel:
     """The sealed textures that a generator makes of a data set, by several workers."""
-    with dsl.ParallelFor(items=workers, name="workers") as worker:
-        generated = step["generate_textures"](
-            dataset=reid,
-            generator=generator,
-            destination=destination,
-            worker=worker,
-            verify=verify,
-        ).set_caching_options(False)
+    made_of = {
+        "dataset": reid,
+        "generator": generator,
+        "destination": given["destination"],
+        "verify": given["verify"],
+    }
+    with dsl.ParallelFor(items=given["workers"], name="workers") as worker:
+        generated = step["generate_textures"](**made_of, worker=worker).set_caching_options(False)
     # Both look into the store themselves, where finished work is found again; a cached
     # manifest would be believed even if its shards are gone.
-    sealed = step["seal_textures"](
-        dataset=reid, generator=generator, destination=destination, verify=verify
-    )
+    sealed = step["seal_textures"](**made_of)
     sealed.set_caching_options(False).after(generated)
     return sealed.outputs["textures"]
 
 
-def _judge(
-    step: Mapping[str, Callable[..., dsl.PipelineTask]],
-    reid: PipelineChannel,
-    model: PipelineChannel,
-    references: PipelineChannel | bool,
-    protocol: PipelineChannel | str,
-    rerank: PipelineChannel | bool,
+def _train_and_judge(
+    step: Steps, given: Values, reid: PipelineChannel, **more: PipelineChannel
 ) -> None:
-    """The end of every graph: embed the test images and score the embeddings."""
-    extracted = step["extract_features"](dataset=reid, model=model, references=references)
+    """The end of every graph: train with what more there is, embed the test images, score them."""
+    trained = step["train_san"](
+        dataset=reid,
+        **more,
+        recipe=given["san_recipe"],
+        overrides=given["san_overrides"],
+        seed=given["seed"],
+        checkpoint=given["checkpoint"],
+        onnx=given["onnx"],
+    )
+    extracted = step["extract_features"](
+        dataset=reid, model=trained.outputs["model"], references=given["references"]
+    )
     step["evaluate"](
         features=extracted.outputs["features"],
         dataset=reid,
-        protocol=protocol,
-        rerank=rerank,
-        references=references,
+        protocol=given["protocol"],
+        rerank=given["rerank"],
+        references=given["references"],
     )
 
 
-def _pipeline(name: str, description: str, graph: Callable[..., None]) -> GraphComponent:
-    """A KFP pipeline of a graph, its parameters described."""
-    names = graph.__code__.co_varnames[: graph.__code__.co_argcount]
-    lines = [f"    {one}: {PARAMETERS[one]}" for one in names]
-    graph.__doc__ = "\n".join([description, "", "Args:", *lines])
-    return dsl.pipeline(name=f"san-{name}")(graph)
+def _pipeline(
+    name: str,
+    text: str,
+    graph: Callable[[Values], None],
+    more: Sequence[str] = (),
+    **defaults: Any,
+) -> GraphComponent:
+    """A KFP pipeline of a graph, which takes what all take and `more`, with defaults of its own."""
+    default = _DEFAULTS | defaults
+    settings = [
+        Parameter(
+            one,
+            type=type(default.get(one, "")),
+            help=meaning,
+            default=default.get(one, inspect.Parameter.empty),
+            artifact=None,
+        )
+        for one, meaning in PARAMETERS.items()
+        if one in (*_ALWAYS, *more)
+    ]
+    return pipeline_of(name, text, settings, graph)
 
 
 def compile_graph(

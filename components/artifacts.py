@@ -12,11 +12,11 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from components.outputs import PAIRS, SAYING, write_file
+from components.outputs import PAIRS, SAYING, says_ours, write_file
 from components.overlap import threads
 from components.progress import Progress
 from components.storage import Stat, Storage, check_name, is_remote, local_path, open_storage
@@ -103,12 +103,10 @@ def _download_one(storage: Storage, stat: Stat, path: Path) -> None:
 
 def _tell_place(file: Path, uri: str) -> None:
     """Add its place to the manifest of an image set that does not tell one."""
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError:
-        return  # its reader says what is wrong
-    if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
-        write_file(file, json.dumps({"uri": uri, **content}, indent=1, ensure_ascii=False))
+    data = file.read_bytes()
+    if says_ours(data):  # of another its reader says what is wrong
+        told = {"uri": uri, **json.loads(data)}
+        write_file(file, json.dumps(told, indent=1, ensure_ascii=False))
 
 
 def check_replaceable(uri: str, *, is_file: bool) -> None:
@@ -132,12 +130,7 @@ def _is_ours(storage: Storage, names: Sequence[str]) -> bool:
     """Whether a step has written what is there, as `components.outputs` tells of folders."""
     if any(set(pair) <= set(names) for pair in PAIRS):
         return True
-    for name in set(SAYING).intersection(names):
-        with suppress(ValueError):
-            content = json.loads(storage.get(name))
-            if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
-                return True
-    return False
+    return any(says_ours(storage.get(name)) for name in set(SAYING).intersection(names))
 
 
 def send(path: Path, uri: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components import recipes
-from components.texture_store import VERIFY
+from components.texture_store import check_verify
 from san_core.data import sources
 from san_core.data.sources import SYNTHETIC
 from san_core.model.saved import describe
@@ -18,7 +18,6 @@ from san_core.texture_set import share
 
 # What the name of a recipe begins with: in a step, and in a graph that trains two networks.
 _RECIPES = ("", "pg_", "san_")
-LEAST_IDENTITIES = 3  # one of three is for testing
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -39,8 +38,8 @@ def check(values: Mapping[str, Any]) -> None:
         _check_data(values)
     if "difficulty" in values:
         difficulty(values["difficulty"])
-    if "verify" in values and values["verify"] not in VERIFY:
-        raise ValueError(f"verify {values['verify']!r} is none of {', '.join(VERIFY)}")
+    if "verify" in values:
+        check_verify(values["verify"])
     if "protocol" in values:
         _check_protocol(values["protocol"])
     if "workers" in values:
@@ -61,11 +60,8 @@ def _check_data(values: Mapping[str, Any]) -> None:
         if key != SYNTHETIC and not values[place]:
             raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
         keys.add(key)
-    if SYNTHETIC in keys and values["identities"] < LEAST_IDENTITIES:
-        raise ValueError(
-            f"identities is {values['identities']}: at least {LEAST_IDENTITIES}, of which 1 is for "
-            "testing"
-        )
+    if SYNTHETIC in keys:
+        sources.check_synthetic(values["identities"])
 
 
 def _check_textures(values: Mapping[str, Any]) -> None:

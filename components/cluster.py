@@ -18,14 +18,12 @@ from kfp import dsl, kubernetes
 from components import quantities
 from components.__main__ import GPU_STEPS, STEPS
 from components.ir import suggestion
+from components.ranks import SHARED
 from components.sources import PLACES
 from components.step import parameters
 
 T = TypeVar("T")
 
-# The steps that share their work among several GPUs of one node, by torchrun inside the pod.
-# The others use one; textures are spread over GPUs by more workers.
-MANY_GPU_STEPS = frozenset({"train_san_pg", "train_san"})
 # The keys of a secret without a list of its own; each may be missing.
 S3_KEYS = {
     name: name
@@ -249,7 +247,7 @@ def _gpus(words: Sequence[str]) -> dict[str, int]:
     of_all = [] if any("=" not in word for word in words) else ["1"]
     found = _by_step("--gpus", [*of_all, *words], GPU_STEPS, quantities.count)
     named = {word.partition("=")[0] for word in words if "=" in word}
-    for step in found.keys() - MANY_GPU_STEPS:
+    for step in found.keys() - SHARED:
         if found[step] > 1 and step in named:
             raise ValueError(f"--gpus {step}={found[step]}: {step} uses one GPU at most")
         found[step] = min(1, found[step])

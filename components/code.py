@@ -1,4 +1,4 @@
-"""Which code a step's result depends on: the files its module imports, and their fingerprint.
+"""Which code a step's result depends on: the files its module imports, fingerprint and commit.
 
 The import closure is read from the source, without importing anything: imports inside function
 bodies count, other people's packages do not. With it a step is run again when code it uses was
@@ -7,6 +7,7 @@ edited, and only then.
 
 import ast
 import hashlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def closure(module: str, root: Path = ROOT) -> list[Path]:
     folders = {file.parent for file in found}
     found.update(f for folder in folders for f in folder.iterdir() if f.suffix in DATA)
     return sorted(found)
+
+
+def commit() -> str:
+    """The commit of this checkout: 12 digits, and -dirty where something is not committed.
+
+    Raises:
+        OSError: there is no git.
+        CalledProcessError: this is no checkout of a git repository.
+    """
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _files(module: str, root: Path) -> list[Path]:

@@ -8,12 +8,10 @@ that exit codes get lost; `_Containers.run` stands in for the function that does
 goes into a log.
 """
 
-import json
 import logging
 import os
 import shutil
 import signal
-import threading
 import time
 import warnings
 from collections import Counter
@@ -32,12 +30,12 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
 from requests.exceptions import RequestException
 
-from components.interruption import Terminated
+from components.interruption import Terminated, handled
 from components.ir import Task, tasks
 from components.local import RunError, locked
 from components.machine import cores
 from components.outputs import path_of
-from components.processes import Screen
+from components.processes import SPINNING, Screen, last_words, thread_limits
 from components.retry import reason_of
 from components.sources import PLACES, READ, STORES, is_place
 from components.storage import is_remote
@@ -48,7 +46,6 @@ PASSED_ON = ("AWS_", "S3_", "MINIO_")
 LABEL = "san-pipeline.run"
 USER = "1000:1000"  # of the images; for a run started by root, who may not be root in them
 KILLED = 137  # 128 + SIGKILL, as a shell counts
-LINES_OF_A_FAILURE = 5
 # An engine that refuses, or one that stops, restarts or stalls while it is spoken to.
 ENGINE_TROUBLE = (docker.errors.APIError, RequestException)
 
@@ -134,10 +131,8 @@ class _Containers:
     ) -> int:
         """Run one container to its end; its exit status. Called by kfp, perhaps from threads."""
         step, flags = _read(command)
-        threads = str(max(1, cores() // max(1, self.tasks_of[step])))
-        limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        env = {"GOMP_SPINCOUNT": "30000", **dict.fromkeys(limits, threads)}
-        options["environment"] = {**env, **options.get("environment", {})}
+        limits = thread_limits(max(1, cores() // max(1, self.tasks_of[step])))
+        options["environment"] = {**SPINNING, **limits, **options.get("environment", {})}
         started = time.monotonic()
         try:
             container = client.containers.create(image, command, volumes=volumes, **options)
@@ -192,12 +187,7 @@ class _Containers:
                 shutil.copyfile(flags["--html"], page)
                 self.screen.line(f"{flags['step']}: {page}")
             if "--metrics" in flags:
-                figures = json.loads(Path(flags["--metrics"]).read_bytes())
-                shown = (
-                    f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
-                    for k, v in figures.items()
-                )
-                self.screen.line("  " + "  ".join(shown))
+                self.screen.figures(Path(flags["--metrics"]))
 
     def remove_leftovers(self) -> None:
         """Remove what a killed runner of the same folder left running."""
@@ -211,17 +201,11 @@ class _Containers:
         """Within the block kfp runs its containers here; signals remove those that run."""
         theirs = docker_task_handler.run_docker_container
         docker_task_handler.run_docker_container = self.run
-        is_main = threading.current_thread() is threading.main_thread()
-        former = {}
-        if is_main:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                former[number] = signal.signal(number, self._stop)
         try:
-            yield
+            with handled(self._stop, signal.SIGINT, signal.SIGTERM):
+                yield
         finally:
             docker_task_handler.run_docker_container = theirs
-            for number, handler in former.items():
-                signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
         """Remove the containers first: kfp would wait for those that its threads follow."""
@@ -273,18 +257,13 @@ def _reason(error: Exception) -> str:
 
 def _failure(step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool) -> str:
     """Why a step failed, as far as its log tells, and where to read on."""
-    said = [line for line in lines if line.strip()]
-    own = f"{step}: "
     if is_out_of_memory:
-        why = " was killed: its container was out of memory"
+        how = "was killed: its container was out of memory"
     elif status == KILLED:
-        why = " was killed by SIGKILL"
-    elif said and said[-1].startswith(own):
-        why = f" failed with exit code {status}: {said[-1].removeprefix(own)}"
+        how = "was killed by SIGKILL"
     else:
-        shown = "".join(f"\n  | {line}" for line in said[-LINES_OF_A_FAILURE:])
-        why = f" failed with exit code {status}:{shown}"
-    return f"{step}{why}\n  log: {log}"
+        how = f"failed with exit code {status}:{last_words(step, lines)}"
+    return f"{step} {how}\n  log: {log}"
 
 
 @contextmanager

@@ -67,12 +67,13 @@ def generate_textures(
     from components.texture_store import delete_former, finished_units, sidecars
     from san_core.imageset import manifest_bytes
     from san_core.model import weights
-    from san_core.texture_set import TextureSettings, receipt, share, units
+    from san_core.texture_set import TextureSettings, check_generator, receipt, share, units
     from san_core.textures import half_precision
 
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
     loaded = weights.load(generator)
+    check_generator(loaded.recipe, generator)
     settings = TextureSettings(
         source=weights.fingerprint(generator),
         dataset=identity(dataset),

@@ -4,6 +4,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 
 class Terminated(BaseException):
@@ -21,11 +23,21 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     Who uses it must ask often enough: Kubernetes kills 30 seconds after SIGTERM by default.
     """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals are none of this thread's business
-        return
-    former = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
+    with handled(lambda *_: asked.set(), signal.SIGTERM):
         yield asked.is_set
+
+
+@contextmanager
+def handled(
+    handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals
+) -> Iterator[None]:
+    """Within the block these signals call `handler`; outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, one in former.items():
+            signal.signal(number, one)

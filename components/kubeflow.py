@@ -13,7 +13,7 @@ What a component may hold is narrowed by what KFP does with it (kfp 2.17):
 import inspect
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,7 +24,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.cluster import DEFAULTS, Cluster
-from components.code import ROOT
+from components.code import ROOT, commit
 from components.ir import suggestion
 from components.step import Parameter, Step, parameters, read_docstring
 
@@ -57,15 +57,13 @@ def with_commit(image: str) -> str:
     """
     if "{commit}" not in image:
         return image
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True)
+        return image.replace("{commit}", commit())
     except (OSError, subprocess.CalledProcessError):
         raise ValueError(
             f"image {image}: {ROOT} is no git checkout, so there is no commit to name; "
             "give --image with a tag or digest"
         ) from None
-    return image.replace("{commit}", done.stdout.strip())
 
 
 def check_pinned(image: str) -> None:
@@ -160,28 +158,39 @@ def single(
     for p in artifacts.values():
         if p.is_required and p.name not in inputs:
             raise ValueError(f"{name} needs --input {p.name}=URI, {p.help}")
-    settings = [p for p in declared if p.artifact is None]
 
-    def graph(*values: Any) -> None:
+    def graph(given: Mapping[str, Any]) -> None:
         imported = {
-            given: dsl.importer(
-                artifact_uri=uri, artifact_class=_kind(artifacts[given]), reimport=False
+            one: dsl.importer(
+                artifact_uri=uri, artifact_class=_kind(artifacts[one]), reimport=False
             ).output
-            for given, uri in inputs.items()
+            for one, uri in inputs.items()
         }
-        chosen = {p.name: value for p, value in zip(settings, values, strict=True)}
-        steps(image, cluster)[name](**imported, **chosen).set_caching_options(False)
+        steps(image, cluster)[name](**imported, **given).set_caching_options(False)
 
-    graph.__doc__ = "\n".join(
-        [
-            read_docstring(STEPS[name]).text,
-            "",
-            "Args:",
-            *(f"    {p.name}: {p.help}" for p in settings),
-        ]
-    )
-    graph.__signature__ = _signature(settings)  # type: ignore[attr-defined]
-    return dsl.pipeline(name=f"san-{name.replace('_', '-')}")(graph)
+    text = read_docstring(STEPS[name]).text
+    settings = [p for p in declared if p.artifact is None]
+    return pipeline_of(name.replace("_", "-"), text, settings, graph)
+
+
+def pipeline_of(
+    name: str,
+    text: str,
+    settings: Sequence[Parameter],
+    graph: Callable[[Mapping[str, Any]], None],
+) -> GraphComponent:
+    """A KFP pipeline with these parameters, whose values by name `graph` makes tasks of.
+
+    Kubeflow shows `text` and, beside each field, its parameter's help.
+    """
+
+    def pipeline(*values: Any) -> None:
+        graph({p.name: value for p, value in zip(settings, values, strict=True)})
+
+    described = [f"    {p.name}: {p.help}" for p in settings]
+    pipeline.__doc__ = "\n".join([text, "", "Args:", *described])
+    pipeline.__signature__ = _signature(settings)  # type: ignore[attr-defined]
+    return dsl.pipeline(name=f"san-{name}")(pipeline)
 
 
 def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
@@ -208,7 +217,7 @@ def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
     return dsl.container_component(container)
 
 
-def _signature(declared: list[Parameter]) -> inspect.Signature:
+def _signature(declared: Sequence[Parameter]) -> inspect.Signature:
     """The parameters as KFP reads them from a function."""
     return inspect.Signature(
         [

@@ -141,7 +141,7 @@ class Submission:
         self._say(f"run {name}: {self.server.link(made.run_id)}")
         return str(made.run_id)
 
-    def follow(self, run: str, *, seconds: float = SECONDS_BETWEEN_LOOKS) -> None:
+    def follow(self, run: str) -> None:
         """Say how the states of a run and its tasks change, until it has succeeded.
 
         Raises:
@@ -158,7 +158,7 @@ class Submission:
             known |= states
             if found.state in ENDED:
                 break
-            time.sleep(seconds)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         if found.state != "SUCCEEDED":
             raise SubmissionError(
                 f"the run ended as {found.state}{_why(found)}; see {self.server.link(run)}"

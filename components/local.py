@@ -12,21 +12,27 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from components import state
 from components.code import ROOT, fingerprint
-from components.interruption import Terminated
+from components.interruption import Terminated, handled
 from components.ir import PLACEHOLDER, Task, suggestion, tasks
 from components.machine import cores
-from components.processes import SECONDS_BETWEEN_LOOKS, Process, Screen, stop
+from components.processes import (
+    SECONDS_BETWEEN_LOOKS,
+    SPINNING,
+    Process,
+    Screen,
+    stop,
+    thread_limits,
+)
 from components.sources import SOURCES, versions
 
 # Beside its own name, what an artifact of these types is called, so that a browser opens it.
@@ -73,7 +79,7 @@ def run(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with locked(folder), _terminated_by_sigterm():
+    with locked(folder), handled(_terminate, signal.SIGTERM):
         current = _Run(plan, folder, root, screen)
         if only:
             current.only(chosen)
@@ -190,16 +196,8 @@ class _Run:
             shutil.rmtree(folder)
         folder.mkdir()
         words = [self._word(task, word) for word in task.words]
-        limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        env = {
-            # Waiting threads give the core back sooner than by default: 1.6 times the speed where
-            # others want the cores too, and the same where nobody does (measured in training).
-            "GOMP_SPINCOUNT": "30000",
-            **os.environ,
-            **dict.fromkeys(limits, str(threads)),
-            "PYTHONUNBUFFERED": "1",
-            **task.env,
-        }
+        env = {**SPINNING, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        env |= task.env
         return Process(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
 
     def _finish(self, process: Process, key: str) -> None:
@@ -281,8 +279,7 @@ class _Run:
             if "system.HTML" in files:
                 self.screen.line(f"{task.name}: {files['system.HTML']}")
             if "system.Metrics" in files:
-                figures = json.loads(files["system.Metrics"].read_bytes())
-                self.screen.line("  " + "  ".join(map(_figure, figures.items())))
+                self.screen.figures(files["system.Metrics"])
 
 
 def _without(words: Sequence[str], flag: str) -> list[str]:
@@ -292,12 +289,6 @@ def _without(words: Sequence[str], flag: str) -> list[str]:
         for before, word in zip(["", *words], words, strict=False)
         if flag not in (before, word)
     ]
-
-
-def _figure(named: tuple[str, float | int | str | bool]) -> str:
-    """A figure as a person reads it."""
-    name, value = named
-    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
@@ -374,18 +365,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into Terminated, so that the running steps are stopped on the way out."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """On SIGTERM the running steps are stopped on the way out."""
+    raise Terminated

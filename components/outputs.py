@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 # By what an artifact is known: files that only go together, and those whose content says so.
 PAIRS = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
 SAYING = ("manifest.json", "images/manifest.json", "report.json")
+FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk that is full
 
 
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
@@ -52,11 +53,19 @@ def _is_ours(folder: Path) -> bool:
         if all((folder / name).is_file() for name in pair):
             return True
     for name in SAYING:
-        with suppress(OSError, ValueError):
-            content = json.loads((folder / name).read_bytes())
-            if isinstance(content, dict) and str(content.get("format", "")).startswith("san-"):
+        with suppress(OSError):
+            if says_ours((folder / name).read_bytes()):
                 return True
     return False
+
+
+def says_ours(data: bytes) -> bool:
+    """Whether the content of a file says, as JSON, that a step has written it."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("san-")
 
 
 @contextmanager
@@ -72,7 +81,7 @@ def finished(path: Path) -> Iterator[Path]:
     _remove(replaced)
     unfinished.mkdir(parents=True)
     try:
-        with _named_if_full(path):
+        with named(path, FULL):
             yield unfinished
             _flush(unfinished)
     except BaseException:
@@ -95,7 +104,7 @@ def scratch(path: Path) -> Iterator[Path]:
     _remove(folder)
     folder.mkdir(parents=True)
     try:
-        with _named_if_full(path):
+        with named(path, FULL):
             yield folder
     finally:
         _remove(folder)
@@ -196,23 +205,16 @@ def _flush(folder: Path) -> None:
 
 
 @contextmanager
-def _named_if_full(path: Path) -> Iterator[None]:
-    """Let the error of a full disk say what was being written; others may be of other things."""
+def named(path: Path, only: Collection[int] = ()) -> Iterator[None]:
+    """Let errors of writing say which file: that of a full disk does not.
+
+    only: the errors that are of `path` for sure, by number; without any, all are.
+    """
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Let errors of writing say which file: that of a full disk does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
+        is_meant = error.errno in only if only else error.errno is not None
+        if error.filename is None and is_meant:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

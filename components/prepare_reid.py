@@ -58,16 +58,16 @@ def prepare_reid(
     from components.data_sets import Reader, named
     from san_core.data.prepare import write_set
     from san_core.data.records import ProblemsError
-    from san_core.data.sources import SYNTHETIC
+    from san_core.data.sources import SYNTHETIC, check_synthetic
     from san_core.synthesis.photographs import photographs
     from san_core.synthesis.spec import ReidSpec
 
     learned, tested = named(dataset, source, target, target_source)
     provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
     is_rendered = SYNTHETIC in (learned.key, tested.key)
-    if is_rendered and identities < 3:
-        raise ValueError(f"identities is {identities}: at least 3, of which 1 is for testing")
-    if not is_rendered:
+    if is_rendered:
+        check_synthetic(identities)
+    else:
         _warn_of_unused(
             difficulty=difficulty,
             identities=identities,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The steps that share their work among several processes of one machine. The others use one GPU;
+# textures are spread over GPUs by more workers.
+SHARED = frozenset({"train_san", "train_san_pg"})
 # How long the others wait while the first decodes: torch's own patience is 10 minutes on GPUs.
 PATIENCE = timedelta(days=1)
 
@@ -38,6 +41,8 @@ class _Failed:
 
 def check_alone(step: str) -> None:
     """Raise ValueError if torchrun started several processes for a step that cannot share work."""
+    if step in SHARED:
+        return
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError(
             f"torchrun started {os.environ['WORLD_SIZE']} processes, but {step} is the work of one:"

@@ -27,7 +27,7 @@ from typing import Any
 
 from components import artifacts, outputs
 from components.code import ROOT
-from components.interruption import FirstFailed, Terminated
+from components.interruption import FirstFailed, Terminated, handled
 from components.machine import local_rank
 from components.ranks import check_alone, is_first
 from components.sources import SOURCES, STORES
@@ -37,8 +37,6 @@ from components.storage import is_remote
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
 SECONDS_FOR_THE_FIRST = 15.0
-# The steps that torchrun may start several processes of.
-SHARED = ("train_san", "train_san_pg")
 _FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
 # The outputs that are files, by their KFP type.
 FILES = ("HTML", "Metrics")
@@ -81,8 +79,7 @@ def run(step: Step, argv: Sequence[str]) -> int:
 
 def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None) -> None:
     """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
-    if step.__name__ not in SHARED:
-        check_alone(step.__name__)
+    check_alone(step.__name__)
     declared = parameters(step)
     if executor_input is not None:
         for p in declared:
@@ -311,9 +308,6 @@ def _terminated_by_sigterm() -> Iterator[None]:
 
     As process 1 of a container there is no default action, so a handler is what makes it stop.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     own_process = os.getpid()
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -327,8 +321,5 @@ def _terminated_by_sigterm() -> Iterator[None]:
         deadline.start()
         raise Terminated
 
-    former = signal.signal(signal.SIGTERM, terminate)
-    try:
+    with handled(terminate, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

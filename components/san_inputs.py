@@ -13,7 +13,7 @@ from components.staging import open_set
 from components.training import Validation
 from components.training_inputs import Reader, mirror_of
 from san_core.data.cache import label_map
-from san_core.evaluation.ranking import Labels
+from san_core.evaluation.labels import Labels
 from san_core.imageset import ImageSet
 from san_core.recipe import Recipe
 from san_core.shard import Record
@@ -127,5 +127,5 @@ def _pids(records: Sequence[Record]) -> NDArray[np.int64]:
     pids = [record.pid for record in records if record.pid is not None]
     if len(pids) < len(records):
         nobody = next(record.name for record in records if record.pid is None)
-        raise ValueError(f"training image {nobody} has no identity to learn")
+        raise ValueError(f"image {nobody} has no identity to learn")
     return np.array(pids, np.int64)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 def seal_textures(
     dataset: Annotated[Path, Input("Dataset")],
@@ -120,8 +118,10 @@ class _Made(NamedTuple):
 def _described_by(generator: Path) -> _Made:
     """What a trained generator says of its textures."""
     from san_core.model.saved import describe, fingerprint
+    from san_core.texture_set import check_generator
 
     recipe, facts = describe(generator)
+    check_generator(recipe, generator)
     return _Made(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
 
 
@@ -161,6 +161,8 @@ def _matched(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
         FileNotFoundError: images have no texture there.
         ValueError: pictures have one name, or images one picture.
     """
+    from san_core.data.tree import SUFFIXES
+
     pictures = [name for name in tree.walk() if PurePosixPath(name).suffix.lower() in SUFFIXES]
     by_path = {PurePosixPath(name).with_suffix(""): name for name in pictures}
     by_stem: dict[str, list[str]] = {}

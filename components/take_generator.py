@@ -3,13 +3,10 @@
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from components.outputs import finished
 from components.step import Output
-
-if TYPE_CHECKING:
-    from san_core.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +25,12 @@ def take_generator(
     from components.artifacts import local_source
     from san_core.model.saved import COMPANIONS, RECIPE, WEIGHTS, describe
     from san_core.shipped.generator import FOLDER, SHIPPED
+    from san_core.texture_set import check_generator
 
     with local_source("" if source == SHIPPED else source) as place:
         folder = FOLDER if source == SHIPPED else place
         recipe, facts = describe(folder)
-        _check(recipe, source)
+        check_generator(recipe, source)
         with finished(generator) as taken:
             for name in (RECIPE, WEIGHTS, *COMPANIONS):
                 if (folder / name).is_file():
@@ -42,13 +40,3 @@ def take_generator(
         *(recipe.texture_size, recipe.texture_size, *recipe.image_size),
         facts.get("atlas", "not told"),
     )
-
-
-def _check(recipe: "Recipe", source: str) -> None:
-    """Refuse a network that makes no textures.
-
-    Raises:
-        ValueError: it is the encoder of a ReID training.
-    """
-    if recipe.identities or not recipe.decoder:
-        raise ValueError(f"{source} is no texture generator: train_san_pg makes one")

@@ -52,8 +52,7 @@ def finished_units(
     Raises:
         ValueError: `verify` is none of these.
     """
-    if verify not in VERIFY:
-        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
+    check_verify(verify)
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
     names = sorted(name for name in sizes if _number(name) in among)
 
@@ -66,6 +65,12 @@ def finished_units(
             if unit:
                 found.setdefault(unit_number(name)[0], unit)
     return found
+
+
+def check_verify(verify: str) -> None:
+    """Raise ValueError if shards cannot be looked at in that way."""
+    if verify not in VERIFY:
+        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
 
 
 def _number(name: str) -> int:
@@ -133,14 +138,9 @@ def delete_former(storage: Storage, made: Finished, former: Collection[str]) -> 
 
 def prune(storage: Storage, keep: Mapping[int, Finished]) -> int:
     """Delete the shards that are not among `keep`; returns how many files went."""
-    names = [stat.name for stat in storage.list("shards")]
     kept = {name for unit in keep.values() for name in (unit.name, unit.tar)}
-    return _delete(storage, names, keep=kept)
-
-
-def _delete(storage: Storage, names: Collection[str], *, keep: Collection[str]) -> int:
-    """Delete names, sidecars first: at no moment does one name a tar that has gone."""
-    extra = sorted(set(names).difference(keep), key=lambda name: (name.endswith(".tar"), name))
-    for name in extra:
+    extra = {stat.name for stat in storage.list("shards")} - kept
+    # Sidecars first: at no moment does one name a tar that has gone.
+    for name in sorted(extra, key=lambda name: (name.endswith(".tar"), name)):
         storage.delete(name)
     return len(extra)

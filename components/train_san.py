@@ -65,9 +65,10 @@ def train_san(
     from components.training_inputs import Reader, check_atlases, first_weights, new_model
     from san_core import page
     from san_core.data.training_data import check_identities
-    from san_core.model import weights
     from san_core.model.onnx import check_installed, export_encoder
+    from san_core.model.saved import describe
     from san_core.precision import native
+    from san_core.texture_set import check_generator
     from san_core.training import check_processes
 
     chosen = recipes.chosen(recipe, overrides)
@@ -76,6 +77,8 @@ def train_san(
     if onnx:
         check_installed()
     starting_from = generator if chosen.init != "none" else None
+    if starting_from:
+        check_generator(describe(starting_from).recipe, starting_from)
     check_atlases(
         textures=textures if chosen.decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
@@ -127,13 +130,8 @@ def train_san(
         )
         if not is_first():
             return
-        best = trained.best.weights if trained.best else None
-        facts = {"seed": seed, "recipe": recipe, **trained.facts}
         with finished(model) as folder:
-            weights.save(folder, network, chosen, facts=facts, chosen=best)
-            write_file(folder / "history.jsonl", training.history_lines(trained.history))
-            if best:
-                network.load_state_dict(best)
+            training.keep(folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe})
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
         sections = [training_page.curves(trained.history), *_examples(network, data)]

@@ -58,7 +58,6 @@ def train_san_pg(
     from components.staging import identity
     from components.training_inputs import Reader, check_atlases, first_weights, new_model
     from san_core import page
-    from san_core.model import weights
     from san_core.precision import native
     from san_core.textures import generate
 
@@ -103,17 +102,13 @@ def train_san_pg(
         )
         if not is_first():
             return
-        best = trained.best.weights if trained.best else None
-        facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe, **trained.facts}
+        facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe}
         with finished(generator) as folder:
-            weights.save(folder, model, chosen, facts=facts, chosen=best)
-            if best:
-                model.load_state_dict(best)
+            training.keep(folder, model, chosen, trained, facts=facts)
             generated = generate(model, unseen.images, device=device())
             scores = _score(generated, seen, unseen)
             report = {**scores._asdict(), "held_out_images": len(generated)}
             write_file(folder / "report.json", json.dumps(report, indent=2) + "\n")
-            write_file(folder / "history.jsonl", training.history_lines(trained.history))
         sections = [
             _table(scores),
             training_page.curves(trained.history),

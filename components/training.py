@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 from components.checkpoint import Checkpoint
 from components.interruption import Terminated, asked_to_stop
 from components.machine import device
+from components.outputs import write_file
 from components.ranks import is_first
+from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.precision import Precision
 from san_core.recipe import Recipe
@@ -132,6 +135,21 @@ def train(
     return Trained(history, Best(best["epoch"], best["score"], best["weights"]))
 
 
+def keep(
+    folder: Path, model: SAN, recipe: Recipe, trained: Trained, *, facts: Mapping[str, Any]
+) -> None:
+    """Write weights, recipe, facts and history; the model is left with the weights that are kept.
+
+    Those are the best ones where something was validated, and then the last lie beside them.
+    """
+    best = trained.best.weights if trained.best else None
+    weights.save(folder, model, recipe, facts={**facts, **trained.facts}, chosen=best)
+    lines = "".join(json.dumps(record) + "\n" for record in trained.history)
+    write_file(folder / "history.jsonl", lines)
+    if best:
+        model.load_state_dict(best)
+
+
 def _scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
     if validation is None or report.score is None:
         return {}
@@ -157,8 +175,3 @@ def loss_terms(history: History) -> list[str]:
 def score_names(history: History) -> list[str]:
     """The validation scores that a history records: one, or none."""
     return sorted({n for record in history for n in record if n.startswith(_SCORE)})
-
-
-def history_lines(history: History) -> str:
-    """The history as JSON lines."""
-    return "".join(json.dumps(record) + "\n" for record in history)

@@ -89,14 +89,14 @@ def table(
     )
 
 
-def image_tag(image: Pixels, *, alt: str, lossless: bool = False, css: str = "") -> Markup:
+def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
     """An `<img>` holding an image (H, W, 3) RGB: as JPEG, or as PNG where texels must be exact.
 
-    `alt` says in words what it shows; `css` is a class name.
+    `alt` says in words what it shows.
     """
     kind = "png" if lossless else "jpeg"
     data = pixels.encode_png(image) if lossless else pixels.encode_jpeg(image, quality=85)
-    return _img(f"image/{kind}", data, alt=alt, css=css, size=(image.shape[1], image.shape[0]))
+    return _img(f"image/{kind}", data, alt=alt, size=(image.shape[1], image.shape[0]))
 
 
 def figure_svg(figure: Figure, *, alt: str) -> Markup:
@@ -112,7 +112,7 @@ def figure_svg(figure: Figure, *, alt: str) -> Markup:
     return _img("image/svg+xml", buffer.getvalue(), alt=alt, css="figure", size=(width, height))
 
 
-def _img(kind: str, data: bytes, *, alt: str, css: str, size: tuple[int, int]) -> Markup:
+def _img(kind: str, data: bytes, *, alt: str, size: tuple[int, int], css: str = "") -> Markup:
     named = Markup(' class="{}"').format(css) if css else ""
     return Markup('<img{} src="data:{};base64,{}" width="{}" height="{}" alt="{}">').format(
         named, kind, base64.b64encode(data).decode("ascii"), *size, alt
@@ -151,18 +151,16 @@ def legend(axes: Axes, **place: Any) -> None:
     )
 
 
-def curves(
-    history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str, x: str = "epoch"
-) -> Figure:
+def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str) -> Figure:
     """The course of a training: a line for each of `names`, for figures that share one scale.
 
     Several of them, each through `figure_svg`, stand side by side where the page is wide enough.
 
     Args:
-        history: a record per epoch. A figure absent from a record, or None, was not measured then.
+        history: a record per epoch, each with its "epoch". A figure absent from a record, or None,
+            was not measured then.
         names: the figures to draw.
         label: what the vertical axis shows, with its unit.
-        x: the figure on the horizontal axis, in every record.
 
     Raises:
         ValueError: there is no history, or a figure is in no record.
@@ -173,18 +171,18 @@ def curves(
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
     panel = axes(figure)
     for name, colour in zip(names, cycle(len(names)), strict=True):
-        if missing := {x, name}.difference(known):
-            raise ValueError(f"no '{min(missing)}' in the history; it has {', '.join(known)}")
+        if name not in known:
+            raise ValueError(f"no '{name}' in the history; it has {', '.join(known)}")
         measured = [record for record in history if record.get(name) is not None]
         panel.plot(
-            [record[x] for record in measured],
+            [record["epoch"] for record in measured],
             [record[name] for record in measured],
             color=colour,
             marker="o" if len(measured) < 30 else "",  # a lone epoch is a point, not a line
             markersize=3.5,
             label=name,
         )
-    panel.set_xlabel(x)
+    panel.set_xlabel("epoch")
     panel.set_ylabel(label)
     panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     if len(names) > 1:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from san_core.recipe import Recipe
 from san_core.shard import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
 
 RECEIPT = "san-receipt"
@@ -54,6 +55,16 @@ class TextureSettings:
     def folder(self) -> str:
         """The folder under the destination that holds these textures and no others."""
         return self.fingerprint[:16]
+
+
+def check_generator(recipe: Recipe, where: object) -> None:
+    """Refuse a network that was not trained to make textures, saved at `where`.
+
+    Raises:
+        ValueError: it is that of a ReID training, with or without a decoder.
+    """
+    if recipe.identities or not recipe.decoder:
+        raise ValueError(f"{where} is no texture generator: train_san_pg makes one")
 
 
 class Unit(NamedTuple):

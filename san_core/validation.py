@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from san_core.evaluation.ranking import Labels, rank
+from san_core.evaluation.labels import Ids, Labels
+from san_core.evaluation.ranking import rank
 from san_core.features import embed
 from san_core.model.san import SAN
 from san_core.pixels import Pixels
 from san_core.recipe import Recipe
-
-Ids = NDArray[np.int64]
 
 _HELD_OUT = 4  # seed of the draw; none of a run's own, so that runs can be compared
 
@@ -46,7 +45,7 @@ def mean_average_precision(
             f"{len(images)} validation images show nobody twice{where}, so there is no mAP of them:"
             " train with eval_every=0, or on a set with a split val that does"
         )
-    query, gallery = _rows(labels, asked), _rows(labels, searched)
+    query, gallery = labels.take(asked), labels.take(searched)
     metric = "cosine" if recipe.normalize_triplet else "euclidean"
 
     def evaluate(model: SAN) -> float:
@@ -97,7 +96,3 @@ def _is_answered(labels: Labels, asked: Ids, searched: Ids) -> bool:
         if (cameras[same] != cameras[query]).any():
             return True
     return False
-
-
-def _rows(labels: Labels, rows: Ids) -> Labels:
-    return Labels(labels.pids[rows], None if labels.camids is None else labels.camids[rows])

@@ -95,7 +95,7 @@ def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_compiled_graph_is_the_golden_one(compiled, graph):
-    """Renew it by `python pipeline.py compile --graph GRAPH --output tests/golden/GRAPH.yaml`."""
+    """Renew it by `make golden`."""
     golden = yaml.safe_load((GOLDEN / f"{graph}.yaml").read_text("utf-8"))
     assert {**compiled[graph], "sdkVersion": ""} == {**golden, "sdkVersion": ""}
 

@@ -296,6 +296,13 @@ def test_training_can_start_from_the_generator(tiny, tmp_path):
         assert torch.allclose(trained[name], started[name], atol=1e-9), name
 
 
+def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    assert main(changed(command, generator=tiny.model, overrides="init=encoder")) == 1
+    message = f"{tiny.model} is no texture generator: train_san_pg makes one"
+    _check_one_line("train_san", message, capsys.readouterr().err)
+
+
 # Ready-made textures
 
 
@@ -440,11 +447,13 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("train_san_pg", "--overrides", "lrr=1", "no recipe field 'lrr'; did you mean 'lr'?"),
         ("generate_textures", "--worker", "2/2", "worker '2/2' is not i/n"),
         ("generate_textures", "--generator", "/nowhere", "/nowhere holds no model"),
+        ("generate_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
         ("generate_textures", "--destination", "ftp://x/y", "is neither a folder nor a file:///"),
         ("generate_textures", "--split", "val", "has no images in split val; it has gallery,"),
         ("generate_textures", "--shard-size", "1001", "a shard holds 1 to 1000 images, not 1001"),
         ("generate_textures", "--precision", "bfloat16", "needs a GPU"),
         ("seal_textures", "--source", "/nowhere", "either a generator or a source folder"),
+        ("seal_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
         ("seal_textures", "--destination", "{tmp}/none", "3 of 3 shards of textures are missing"),
         ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
         ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
@@ -468,7 +477,8 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
 )
 def test_wrong_input_ends_in_one_clear_line(tiny, tmp_path, capsys, step, flag, value, message):
     command = elsewhere(words(step, tiny), tmp_path)
-    given = {flag.removeprefix("--"): value.format(pit=tiny.pit, reid=tiny.reid, tmp=tmp_path)}
+    places = {"pit": tiny.pit, "reid": tiny.reid, "model": tiny.model, "tmp": tmp_path}
+    given = {flag.removeprefix("--"): value.format(**places)}
     before = files(tiny.root)
     assert main(changed(command, **given)) == 1
     _check_one_line(step, message, capsys.readouterr().err)

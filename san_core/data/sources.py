@@ -13,6 +13,7 @@ from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
 IMAGES = "images"
+LEAST_IDENTITIES = 3  # of synthetic people; one of three is for testing
 UNTRAINED = {
     IMAGES: "it tells no people; generate_textures makes textures of it",
     "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
@@ -125,6 +126,18 @@ def check_trainable(learned: Named) -> None:
     """
     if learned.key in UNTRAINED:
         raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINED[learned.key]}")
+
+
+def check_synthetic(identities: int) -> None:
+    """There must be synthetic people to learn and to test.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    if identities < LEAST_IDENTITIES:
+        raise ValueError(
+            f"identities is {identities}: at least {LEAST_IDENTITIES}, of which 1 is for testing"
+        )
 
 
 def _suggestion(word: str, among: list[str]) -> str:

@@ -173,7 +173,6 @@ def html(
     query: Sequence[R],
     gallery: Sequence[R],
     read: Callable[[R], bytes],
-    title: str = "Person re-identification",
 ) -> str:
     """The page of an evaluation: one HTML document with everything in it.
 
@@ -184,7 +183,6 @@ def html(
         query: as in `figures`.
         gallery: as in `figures`.
         read: the bytes of a record's image file, such as `ImageSet.read`.
-        title: the heading.
     """
     rankings = {MODEL: ranking, **(references or {})}
     sections = [
@@ -199,7 +197,7 @@ def html(
     ]
     return page.render(
         "evaluation/report.html.jinja",
-        title=title,
+        title="Person re-identification",
         subtitle=_subtitle(report),
         sections=[section for section in sections if section.body],
         top_k=ranking.top.shape[1],

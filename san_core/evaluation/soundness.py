@@ -23,14 +23,14 @@ _EQUAL = ("first_rank", "num_right", "top", "right", "cmc")
 _CLOSE = ("average_precision", "inverse_penalty", "mAP", "mINP")
 
 
-def check(*, seed: int = 0) -> Iterator[str]:
+def check() -> Iterator[str]:
     """Lines that say what was found sound.
 
     Raises:
         ValueError: what is compiled differs from its twin, naming the problem and the figure.
     """
     yield f"compiled loops run on {_ranking.instruction_set()}"
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     tied = [Tile(slice(0, 60), rng.integers(0, 9, (60, 900)).astype(np.float32))]
     for protocol in PROTOCOLS.values():
         _check_ranking(rng, tied, protocol)

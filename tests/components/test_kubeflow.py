@@ -96,14 +96,14 @@ def test_types_and_defaults_are_the_declared_ones(mixing):
     assert outputs["result"]["artifactType"]["schemaTitle"] == "system.Model"
 
 
-def renamed(step: Step, old: str, new: str) -> Step:
-    """The same declaration with one parameter renamed, as an editor would do it."""
+def mixing_by(name: str) -> Step:
+    """A step with a parameter of that name."""
     source = "\n".join(
         [
             "def mix(data: Annotated[Path, Input('Dataset')], result: Annotated[Path, "
-            f"Output('Model')], {new}: int = 3) -> None:",
+            f"Output('Model')], {name}: int = 3) -> None:",
             '    """Mix things.\n\n    Args:\n        data: d\n        result: r',
-            f"        {new}: how often",
+            f"        {name}: how often",
             '    """',
         ]
     )
@@ -114,7 +114,7 @@ def renamed(step: Step, old: str, new: str) -> Step:
 
 @pytest.mark.parametrize("name", ["count", "times"])
 def test_renaming_a_parameter_once_renames_it_everywhere(monkeypatch, name):
-    step = renamed(mix, "count", name)
+    step = mixing_by(name)
     monkeypatch.setattr("components.readme.STEPS", {"mix": step})
     spec = component(step, "mixer:1").component_spec
     flags = command_line(step).format_help()
@@ -320,7 +320,7 @@ def test_commit_is_that_of_the_checkout():
 
 
 def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr("components.kubeflow.ROOT", tmp_path)
+    monkeypatch.setattr("components.code.ROOT", tmp_path)
     with pytest.raises(ValueError, match="is no git checkout, so there is no commit to name"):
         with_commit("san:{commit}")
 

@@ -21,10 +21,8 @@ import yaml
 from kfp import compiler, dsl
 
 from components import local, state
+from components.code import ROOT, closure
 from components.kubeflow import component
-
-ROOT = Path(__file__).parents[2]
-SHARED = ("__init__", "code", "ir", "local", "machine", "outputs", "processes", "running", "state")
 
 # A step for each thing the runner has to do: nothing in, optional input, a loop, pages, figures.
 STEPS = {
@@ -130,11 +128,11 @@ sys.exit(run(step, sys.argv[2:]))
 
 
 def write_project(root: Path) -> None:
-    for package in ("components", "san_core"):
-        (root / package).mkdir(parents=True)
-        (root / package / "__init__.py").touch()
-    for name in (*SHARED, "step"):
-        shutil.copy(ROOT / "components" / f"{name}.py", root / "components")
+    for file in closure("components.running"):
+        if file.suffix == ".py":
+            copy = root / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
     for name, text in STEPS.items():
         (root / "components" / f"{name}.py").write_text(HEADER + textwrap.dedent(text))
     (root / "components" / "__main__.py").write_text(MAIN)

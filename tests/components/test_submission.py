@@ -40,7 +40,6 @@ def stub():
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(kubeflow_api, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(kubeflow_api.time, "sleep", lambda _: None)
     monkeypatch.setattr(kubeflow_api, "PATIENCE", Patience(total=2, first=0.01, longest=0.01))
 
 
@@ -161,7 +160,7 @@ def test_token_that_goes_away_while_waiting_is_told(stub, tmp_path):
     client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
     file.unlink()
     with pytest.raises(SubmissionError, match=f"--token-file {file}: No such file or directory"):
-        client.follow("run-1", seconds=0)
+        client.follow("run-1")
 
 
 def task(name: str, state: str, **more: Any) -> dict[str, Any]:
@@ -232,7 +231,7 @@ def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, ca
 def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
     client = Submission(Server(stub.host), terminal=io.StringIO())
     stub.away, stub.away_status = 3, status
-    client.follow("run-1", seconds=0)
+    client.follow("run-1")
     assert len(stub.requests) == 4
 
 
@@ -242,7 +241,7 @@ def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
     link = re.escape(f"{stub.host}/#/runs/details/run-1")
     goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
     with pytest.raises(SubmissionError, match=goes_on):
-        Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1", seconds=0)
+        Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1")
 
 
 @pytest.mark.parametrize(

@@ -130,16 +130,15 @@ def test_a_lone_epoch_is_drawn_as_a_point():
 
 
 @pytest.mark.parametrize(
-    ("history", "names", "x", "message"),
+    ("history", "names", "message"),
     [
-        ([], ["loss"], "epoch", "there is no history to draw"),
-        (HISTORY, ["losss"], "epoch", "no 'losss' in the history; it has epoch, loss, psnr"),
-        (HISTORY, ["loss"], "step", "no 'step' in the history"),
+        ([], ["loss"], "there is no history to draw"),
+        (HISTORY, ["losss"], "no 'losss' in the history; it has epoch, loss, psnr"),
     ],
 )
-def test_curves_of_nothing_are_refused(history, names, x, message):
+def test_curves_of_nothing_are_refused(history, names, message):
     with pytest.raises(ValueError, match=message):
-        page.curves(history, names, label="loss", x=x)
+        page.curves(history, names, label="loss")
 
 
 def test_ragged_tables_and_galleries_are_refused():

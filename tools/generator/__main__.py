@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.code import ROOT
+from components.code import ROOT, commit
 from san_core.model.saved import RECIPE, SUMS, WEIGHTS, describe, fingerprint
 from san_core.shipped.generator import FOLDER
 from tools.generator.card import card
@@ -66,7 +66,7 @@ def write(made: Path, output: Path, *, how: list[list[str]]) -> None:
         found,
         report,
         commands=commands,
-        commit=_commit(),
+        commit=commit(),
         sums=sums,
         weights=sum(tensor.numel() for tensor in tensors.values()),
     )
@@ -76,13 +76,6 @@ def write(made: Path, output: Path, *, how: list[list[str]]) -> None:
 def _halved(tensor: Tensor) -> Tensor:
     """Convolutions in half the bytes, exact to three digits; statistics and biases as they are."""
     return tensor.half() if tensor.ndim > 1 else tensor
-
-
-def _commit() -> str:
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What pods ask for: read from words, and found again in the compiled pipeline."""
 
 import argparse
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,7 +17,6 @@ from components.step import command_line
 from pipeline import GRAPHS, compile_graph
 from tests.write_golden import GOLDEN, IMAGE, on_a_cluster
 
-ROOT = Path(__file__).parents[2]
 IN_FULL = [step for step in STEPS if step != "take_generator"]  # it trains its own
 
 

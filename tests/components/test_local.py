@@ -380,7 +380,7 @@ def test_only_forces_one_step(go):
     assert (skipped(lines), done(lines)) == ([], ["grow_2"])
 
 
-def test_only_keeps_what_has_changed_and_says_so(go, project):
+def test_only_keeps_what_has_changed_and_says_so(go):
     go()
     lines = go(only="grow_2", arguments={"by": 20})
     assert lines[0] == "grow ... kept, though its settings or code have changed"
@@ -408,13 +408,13 @@ def test_missing_argument_is_refused(go):
         go("loop")
 
 
-def test_optional_input_arrives_when_it_is_passed(go, project):
+def test_optional_input_arrives_when_it_is_passed(go):
     lines = go("extra")
     assert "  number 6  half 3" in lines  # 1 + 5
     assert "  number 8  half 4" in go("extra", arguments={"other": 7})
 
 
-def test_optional_input_that_was_not_there_before_counts_as_a_change(go, project):
+def test_optional_input_that_was_not_there_before_counts_as_a_change(go):
     go(arguments={"by": 0})
     lines = go("extra")
     assert (skipped(lines), done(lines)) == (["make"], ["make_2", "grow"])
@@ -425,7 +425,7 @@ def store(tmp_path) -> Path:
     return tmp_path / "a store"  # its URI has %20 in it
 
 
-def test_loop_runs_once_for_each_item(go, project, store, monkeypatch):
+def test_loop_runs_once_for_each_item(go, store, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 4)
     lines = go("loop", arguments={"store": str(store)})
     assert lines[0] == "make ... done in T s"
@@ -442,7 +442,7 @@ def test_loop_runs_once_for_each_item(go, project, store, monkeypatch):
     ]
 
 
-def test_threads_do_not_depend_on_what_is_left_to_do(go, project, store, monkeypatch):
+def test_threads_do_not_depend_on_what_is_left_to_do(go, store, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 4)
     go("loop", arguments={"store": str(store)})
     (store / "shards" / "1-2.tar").unlink()
@@ -606,7 +606,7 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     assert "  number 111  half 55.5" in lines
 
 
-def test_killed_step_is_named_with_its_signal(go, project, hanging):
+def test_killed_step_is_named_with_its_signal(project, hanging):
     os.kill(pid_of_hanging(project), signal.SIGKILL)
     _, said = hanging.communicate(timeout=120)
     assert hanging.returncode == 1

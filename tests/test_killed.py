@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.__main__ import main
-from tests.benchmarks.resume import killed_thrice
+from tests.benchmarks.resume import KILLED_AFTER, same_when_killed
 from tests.tiny import SAN_OVERRIDES, STEPS, changed, elsewhere, files, words
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +45,13 @@ def _kill(process):
     return process.returncode
 
 
-def test_training_killed_three_times_ends_with_the_same_weights(tiny, tmp_path):
-    assert killed_thrice(tiny, tmp_path)
+@pytest.mark.parametrize(
+    "after",
+    [KILLED_AFTER[1:2], pytest.param(KILLED_AFTER, marks=pytest.mark.slow)],
+    ids=["once", "three times"],
+)
+def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path, after):
+    assert same_when_killed(tiny, tmp_path, after=after)
 
 
 @pytest.mark.slow

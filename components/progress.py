@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -23,11 +21,12 @@ class Progress:
         self.total = total
         self.unit = unit
         self.done = 0
-        self._bar = (
-            tqdm(total=total, unit=f" {unit}", unit_scale=total > 10**6, leave=False)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm  # takes 0.1 s, which a pod would spend in vain
+
+            scale = total > 10**6
+            self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=scale, leave=False)
         self._started = self._said = time.monotonic()
 
     def add(self, count: int = 1) -> None:

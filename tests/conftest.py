@@ -69,8 +69,17 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
     return lambda seed: encode_png(picture(seed, 16, 16))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_process() -> Iterator[None]:
+    """Synthetic people are made in the test's own process: two more take seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("components.machine.cores", "components.data_sets.cores"):
+            patch.setattr(place, lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The artifacts of a tiny run of all eight steps; not to be changed by a test."""
     own = tmp_path_factory.getbasetemp()
     return made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)

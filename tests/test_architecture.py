@@ -143,4 +143,4 @@ def test_importing_all_steps_is_light():
     )
     modules = set(done.stdout.split())
     assert "components.train_san" in modules
-    assert not modules & {"torch", "kfp", "minio", "numpy", "PIL", "yaml"}
+    assert not modules & {"torch", "kfp", "minio", "numpy", "PIL", "tqdm", "yaml"}

@@ -50,6 +50,12 @@ def test_reid_set_keeps_test_people_apart(tiny):
     assert min(people["train"]) >= 1  # 0 and -1 are distractors and junk
 
 
+def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("components.data_sets.cores", lambda: 2)
+    assert main(elsewhere(words("prepare_reid", tiny), tmp_path)) == 0
+    assert files(tmp_path / "reid") == files(Path(tiny.reid))
+
+
 def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
     report = json.loads(Path(tiny.generator, "report.json").read_bytes())
     assert report["held_out_images"] == 3  # one of six identities, three pictures

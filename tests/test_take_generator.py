@@ -132,6 +132,7 @@ def test_a_folder_called_shipped_is_named_as_a_folder(tiny, tmp_path, monkeypatc
     assert "shipped holds no model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_pipeline_runs_on_the_shipped_generator_without_training_one(tmp_path):
     small = "epochs=2 warmup_epochs=1 identities_per_batch=4 images_per_identity=2"
     params = ["generator=shipped", "identities=9", "image_height=64", f"san_overrides={small}"]

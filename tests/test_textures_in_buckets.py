@@ -123,7 +123,7 @@ def test_overwrite_makes_everything_again_and_clears_what_was_there(tiny, genera
     assert objects(s3) == kept(tiny)
 
 
-def test_contact_sheet_shows_the_textures(tiny, generate, s3):
+def test_contact_sheet_shows_the_textures(generate, s3):
     assert main(generate) == 0
     sheets = [decode(data) for name, data in objects(s3).items() if name.startswith("preview/")]
     assert [sheet.shape for sheet in sheets] == [(68, 992, 3)] * 3
@@ -218,7 +218,7 @@ def test_texture_that_is_damaged_in_the_bucket_never_reaches_training(
     ],
 )
 def test_store_that_refuses_ends_in_one_clear_line(
-    request, monkeypatch, capsys, caplog, step, name, value, message
+    request, monkeypatch, capsys, step, name, value, message
 ):
     monkeypatch.setattr(retry, "SHORT", Patience(total=0.2, first=0.05))
     command = request.getfixturevalue(step)
@@ -295,7 +295,7 @@ def test_full_disk_ends_in_one_clear_line(
 # Every artifact may be in a bucket
 
 
-def test_steps_take_and_give_uris(tiny, s3, tmp_path):
+def test_steps_take_and_give_uris(tiny, s3):
     command = words("prepare_reid", tiny)
     assert main(changed(command, reid=f"{s3}/reid")) == 0
     assert main(changed(words("make_pit", tiny), pit=f"{s3}/pit")) == 0
@@ -359,7 +359,7 @@ def test_output_and_input_in_one_another_are_refused_in_buckets_too(tiny, s3, ca
     assert "must not lie in one another" in capsys.readouterr().err
 
 
-def test_store_inside_an_input_is_refused_in_buckets_too(tiny, generate, s3, capsys):
+def test_store_inside_an_input_is_refused_in_buckets_too(generate, s3, capsys):
     command = changed(generate, dataset=f"{s3}/reid", destination=f"{s3}/reid/textures")
     assert main(command) == 1
     assert f"--destination {s3}/reid/textures must not lie in {s3}/reid" in capsys.readouterr().err

@@ -51,6 +51,8 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     is_last = all(torch.equal(best[name], last[name]) for name in best)
     assert is_last == (facts["best_epoch"] == 3)
     assert "val_mAP of 3 validations" in (tmp_path / "html").read_text()
+    metrics = json.loads((tmp_path / "metrics").read_text())
+    assert (metrics["epoch"], metrics["val_mAP"]) == (facts["best_epoch"], facts["best_score"])
 
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):
@@ -106,56 +108,63 @@ def test_paired_data_are_not_read_where_the_recipe_mixes_none_in(tiny, tmp_path)
 # First weights
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A file of first weights in torchvision's form, of a network nobody has trained."""
-    path = tmp_path_factory.mktemp("published") / "resnet18.pth"
-    torch.manual_seed(4)
-    torch.save(torchvision.models.resnet18().state_dict(), path)
-    return path
+@pytest.fixture
+def publish(tmp_path):
+    """Makes a file of first weights in torchvision's form, of a network nobody has trained."""
+
+    def make(seed):
+        path = tmp_path / "resnet18.pth"
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.resnet18().state_dict(), path)
+        return path
+
+    return make
 
 
-RESNET18 = "arch=resnet18 epochs=1 warmup_epochs=0 lr=1e-8 decoder_width=0.125"
+RESNET18 = (
+    f"{SAN_OVERRIDES.partition(' ')[2].replace('warmup_epochs=1', '')} arch=resnet18 epochs=1"
+    " warmup_epochs=0 lr=1e-8 decoder_width=0.125"
+)
 
 
-def test_first_weights_come_from_a_path_or_a_bucket(tiny, tmp_path, published, s3, capsys):
+def test_first_weights_come_from_a_bucket(tiny, tmp_path, publish, s3, capsys):
     from components.storage import open_storage
 
+    published = publish(seed=4)
     open_storage(s3).put_file("weights/resnet18.pth", published)
-    overrides = f"{SAN_OVERRIDES.partition(' ')[2].replace('warmup_epochs=1', '')} {RESNET18}"
-    for name, source in (("path", str(published)), ("uri", f"{s3}/weights/resnet18.pth")):
-        command = elsewhere(words("train_san", tiny), tmp_path / name)
-        assert main(changed(command, overrides=f"{overrides} pretrained={source}")) == 0
-    path, uri = (
-        safetensors.torch.load_file(tmp_path / name / "model" / "weights.safetensors")
-        for name in ("path", "uri")
-    )
-    assert all(torch.equal(path[name], uri[name]) for name in path)
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    source = f"{s3}/weights/resnet18.pth"
+    assert main(changed(command, overrides=f"{RESNET18} pretrained={source}")) == 0
+    trained = safetensors.torch.load_file(tmp_path / "model" / "weights.safetensors")
     first = torch.load(published, weights_only=True)
     torch.testing.assert_close(
-        path["encoder.conv1.weight"], first["conv1.weight"], atol=1e-6, rtol=0
+        trained["encoder.conv1.weight"], first["conv1.weight"], atol=1e-6, rtol=0
     )
     capsys.readouterr()
     absent = f"{s3}/weights/none.pth"
     command = elsewhere(words("train_san", tiny), tmp_path / "none")
-    assert main(changed(command, overrides=f"{overrides} pretrained={absent}")) == 1
+    assert main(changed(command, overrides=f"{RESNET18} pretrained={absent}")) == 1
     assert f"{absent} does not exist" in capsys.readouterr().err
 
 
-def test_other_first_weights_under_the_same_name_are_another_training(tiny, tmp_path, published):
-    path = tmp_path / "first.pth"
-    overrides = f"{SAN_OVERRIDES.partition(' ')[2].replace('warmup_epochs=1', '')} {RESNET18}"
-    made = []
+def test_other_first_weights_under_the_same_name_are_another_training(
+    tiny, tmp_path, publish, monkeypatch
+):
+    begun = []
+
+    def stopped(network, *_, checkpoint, **__):
+        begun.append(network.encoder.conv1.weight.detach().clone())
+        checkpoint.save({"epoch": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.training.train", stopped)
     for seed in (4, 5):
-        torch.manual_seed(seed)
-        torch.save(torchvision.models.resnet18().state_dict(), path)
+        source = publish(seed)
         command = elsewhere(words("train_san", tiny), tmp_path)
-        command = changed(
-            command, overrides=f"{overrides} pretrained={path}", checkpoint=str(tmp_path / "state")
-        )
-        assert main(command) == 0
-        made.append(files(tmp_path / "model")["weights.safetensors"])
-    assert made[0] != made[1]
+        command = changed(command, overrides=f"{RESNET18} pretrained={source}")
+        assert main(changed(command, checkpoint=str(tmp_path / "state"))) == 130
+        assert torch.equal(begun[-1], torch.load(source, weights_only=True)["conv1.weight"])
+    assert not torch.equal(*begun)
     assert len(list((tmp_path / "state").iterdir())) == 2
 
 
@@ -239,16 +248,6 @@ def test_mistake_in_a_recipe_is_told_before_anything_is_decoded(
     command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
     assert main(command) == 1
     assert message in capsys.readouterr().err
-
-
-def test_metrics_are_those_of_the_weights_that_are_kept(tiny, tmp_path):
-    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
-    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
-    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
-    assert main(command) == 0
-    metrics = json.loads((tmp_path / "metrics").read_text())
-    facts = weights.load(tmp_path / "model").facts
-    assert (metrics["epoch"], metrics["val_mAP"]) == (facts["best_epoch"], facts["best_score"])
 
 
 def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Whether training killed three times ends with the bytes of a training nobody disturbed."""
+"""Whether training that is killed ends with the bytes of a training nobody disturbed."""
 
 import os
 import re
@@ -16,8 +16,8 @@ KILLED_AFTER = (3, 14, 27)  # epochs: early, in the middle, nearly done
 OVERRIDES = f"epochs={EPOCHS} identities_per_batch=4 images_per_identity=2 checkpoint_every=2"
 
 
-def killed_thrice(tiny: Tiny, folder: Path) -> bool:
-    """Train undisturbed, and killed after each of KILLED_AFTER; whether the models are equal.
+def same_when_killed(tiny: Tiny, folder: Path, *, after: Sequence[int] = KILLED_AFTER) -> bool:
+    """Train undisturbed, and killed after each of some epochs; whether the models are equal.
 
     Raises:
         RuntimeError: a training was not killed when it was to be, or did not go on.
@@ -31,7 +31,7 @@ def killed_thrice(tiny: Tiny, folder: Path) -> bool:
     _, log = undisturbed.communicate(timeout=300)
     if undisturbed.returncode != 0:
         raise RuntimeError(f"the undisturbed training failed: {log}")
-    for epoch in KILLED_AFTER:
+    for epoch in after:
         _killed(command("killed"), lambda line, n=epoch: f"epoch {n}/{EPOCHS}" in line)
     ended = _start(command("killed"))
     _, log = ended.communicate(timeout=300)

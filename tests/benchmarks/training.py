@@ -33,7 +33,7 @@ from san_core.synthesis.atlas import mirror_matrix
 from san_core.textures import generate
 from tests.benchmarks import official
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.resume import killed_thrice
+from tests.benchmarks.resume import same_when_killed
 from tests.tiny import run_all
 
 ROUNDS = 5  # of steps and of inference, which take seconds
@@ -74,7 +74,7 @@ def figures() -> Iterator[Figure]:
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak(name), "MiB")
     with tempfile.TemporaryDirectory() as name:
-        equal = killed_thrice(run_all(Path(name, "tiny")), Path(name))
+        equal = same_when_killed(run_all(Path(name, "tiny")), Path(name))
         yield Figure("training.resume_bit_identical", float(equal), "1 if so")
 
 

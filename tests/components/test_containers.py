@@ -82,7 +82,7 @@ def test_exit_status_is_the_containers(run, status):
     assert bool(runner.failure) is (status != 0)
 
 
-def test_container_that_is_gone_is_no_success(run, monkeypatch):
+def test_container_that_is_gone_is_no_success(run):
     container = Container()
 
     def gone() -> dict[str, int]:

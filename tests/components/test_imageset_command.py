@@ -99,7 +99,7 @@ def test_sidecar_that_leads_out_of_the_folder_is_refused(small_set, tmp_path, ca
     assert not (tmp_path / "deep" / "escaped.jpg").exists()
 
 
-def test_sealed_manifest_and_receipt_lead_to_their_textures(tiny, tmp_path, capsys):
+def test_sealed_manifest_and_receipt_lead_to_their_textures(tiny, tmp_path):
     textures = ImageSet.open(next(Path(tiny.destination).iterdir()))
     expected = {r.name: textures.read(r) for r in textures.records}
     for artifact in (tiny.textures, tiny.written):

@@ -325,11 +325,17 @@ def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
         with_commit("san:{commit}")
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_component_file_of_a_step_loads_and_runs_its_command(tmp_path_factory, name):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A folder with the component file of every step."""
     folder = tmp_path_factory.mktemp("components")
     write_components(folder, "san:{target}-1", Cluster(gpus={"train_san": 2}))
-    loaded = load_component_from_file(str(folder / name / "component.yaml"))
+    return folder
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_component_file_of_a_step_loads_and_runs_its_command(written, name):
+    loaded = load_component_from_file(str(written / name / "component.yaml"))
     spec = loaded.component_spec
     assert set(spec.inputs or {}) == {p.name for p in parameters(STEPS[name]) if not p.is_output}
     assert set(spec.outputs) == {p.name for p in parameters(STEPS[name]) if p.is_output}

@@ -310,20 +310,20 @@ def damage_by_adding(file: Path) -> None:
     file.with_name("another").write_text("7")
 
 
-@pytest.mark.parametrize("damage", [damage_by_deleting, damage_by_writing, damage_by_adding])
-def test_damaged_output_is_made_again(go, project, damage):
+def test_damaged_output_is_made_again(go, project):
     go()
-    damage(project / "runs" / "small" / "grow" / "result" / "number")
-    lines = go()
-    # grow makes the same bytes as before, so grow_2 is unchanged.
-    assert (done(lines), skipped(lines)) == (["grow"], ["make", "grow_2"])
+    for damage in (damage_by_deleting, damage_by_writing, damage_by_adding):
+        damage(project / "runs" / "small" / "grow" / "result" / "number")
+        lines = go()
+        # grow makes the same bytes as before, so grow_2 is unchanged.
+        assert (done(lines), skipped(lines)) == (["grow"], ["make", "grow_2"]), damage
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]"])
-def test_record_that_cannot_be_read_counts_as_none(go, project, text):
+def test_record_that_cannot_be_read_counts_as_none(go, project):
     go()
-    (project / "runs" / "small" / "grow" / "state.json").write_text(text)
-    assert done(go()) == ["grow"]
+    for text in ("", "{}", "[1]"):
+        (project / "runs" / "small" / "grow" / "state.json").write_text(text)
+        assert done(go()) == ["grow"], text
 
 
 def test_failure_stops_the_run_and_says_where_to_read(go, project):
@@ -378,7 +378,7 @@ def test_only_forces_one_step(go):
     assert (skipped(lines), done(lines)) == ([], ["grow_2"])
 
 
-def test_only_keeps_what_has_changed_and_says_so(go, project):
+def test_only_keeps_what_has_changed_and_says_so(go):
     go()
     lines = go(only="grow_2", arguments={"by": 20})
     assert lines[0] == "grow ... kept, though its settings or code have changed"
@@ -406,13 +406,13 @@ def test_missing_argument_is_refused(go):
         go("loop")
 
 
-def test_optional_input_arrives_when_it_is_passed(go, project):
+def test_optional_input_arrives_when_it_is_passed(go):
     lines = go("extra")
     assert "  number 6  half 3" in lines  # 1 + 5
     assert "  number 8  half 4" in go("extra", arguments={"other": 7})
 
 
-def test_optional_input_that_was_not_there_before_counts_as_a_change(go, project):
+def test_optional_input_that_was_not_there_before_counts_as_a_change(go):
     go(arguments={"by": 0})
     lines = go("extra")
     assert (skipped(lines), done(lines)) == (["make"], ["make_2", "grow"])
@@ -423,7 +423,7 @@ def store(tmp_path) -> Path:
     return tmp_path / "a store"  # its URI has %20 in it
 
 
-def test_loop_runs_once_for_each_item(go, project, store, monkeypatch):
+def test_loop_runs_once_for_each_item(go, store, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 4)
     lines = go("loop", arguments={"store": str(store)})
     assert lines[0] == "make ... done in T s"
@@ -440,7 +440,7 @@ def test_loop_runs_once_for_each_item(go, project, store, monkeypatch):
     ]
 
 
-def test_threads_do_not_depend_on_what_is_left_to_do(go, project, store, monkeypatch):
+def test_threads_do_not_depend_on_what_is_left_to_do(go, store, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 4)
     go("loop", arguments={"store": str(store)})
     (store / "shards" / "1-2.tar").unlink()
@@ -604,7 +604,7 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     assert "  number 111  half 55.5" in lines
 
 
-def test_killed_step_is_named_with_its_signal(go, project, hanging):
+def test_killed_step_is_named_with_its_signal(project, hanging):
     os.kill(pid_of_hanging(project), signal.SIGKILL)
     _, said = hanging.communicate(timeout=120)
     assert hanging.returncode == 1

@@ -105,7 +105,7 @@ def test_range_beyond_the_end_is_an_error(uri):
 
 
 @pytest.mark.s3
-def test_more_objects_than_one_page_are_listed(s3, s3_server):
+def test_more_objects_than_one_page_are_listed(s3):
     storage = open_storage(s3)
     names = [f"{n:04d}" for n in range(1001)]
     for name in names:

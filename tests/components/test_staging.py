@@ -93,7 +93,7 @@ def _pixels(images):
 
 
 @pytest.mark.s3
-def test_set_in_a_bucket_is_copied_once_and_then_found(small_set, artifact, sent, caplog):
+def test_set_in_a_bucket_is_copied_once_and_then_found(small_set, artifact, sent):
     with open_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
         assert images.path.is_relative_to(cache_folder())
@@ -131,7 +131,7 @@ def _flip(path, at=600):
 
 
 @pytest.mark.s3
-def test_fetching_goes_on_where_it_was_killed(small_set, artifact, sent, liar, monkeypatch):
+def test_fetching_goes_on_where_it_was_killed(small_set, artifact, liar, monkeypatch):
     monkeypatch.setattr(staging, "CHUNK", 1000)
     shard = small_set.manifest["shards"][0]
     folder = cache_folder() / "imagesets" / identity(artifact)[:32]
@@ -190,7 +190,7 @@ def test_missing_shard_is_named(artifact, sent, small_set):
 
 
 @pytest.mark.s3
-def test_lack_of_room_is_said_before_anything_is_fetched(artifact, liar, monkeypatch):
+def test_lack_of_room_is_said_before_anything_is_fetched(artifact, monkeypatch):
     room = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     with pytest.raises(OSError, match=r"MB, but only 0\.0 MB are free; set SAN_CACHE to a folder"):

@@ -62,16 +62,25 @@ def test_check_fails_where_an_expectation_is_wrong(monkeypatch, capsys, figure):
     assert f"single gallery shot is wrong: {figure} differs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("extension", ["_features", "_ranking", "_rerank", "_single_shot"])
-def test_check_says_in_one_line_that_nothing_is_compiled(extension):
-    code = (
-        f"import sys; sys.modules['san_core.evaluation.{extension}'] = None\n"
-        "from san_core.evaluation import check; sys.exit(check.main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("san_core.evaluation is not compiled for this Python")
+EXTENSIONS = ("_features", "_ranking", "_rerank", "_single_shot")
+WITHOUT_EACH = """
+import sys
+for extension in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.startswith("san_core.evaluation")]:
+        del sys.modules[name]
+    sys.modules[f"san_core.evaluation.{extension}"] = None
+    from san_core.evaluation import check
+    print(check.main())
+"""
+
+
+def test_check_says_in_one_line_that_nothing_is_compiled():
+    command = [sys.executable, "-c", WITHOUT_EACH, *EXTENSIONS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == ["1"] * len(EXTENSIONS)
+    for extension, line in zip(EXTENSIONS, done.stderr.splitlines(), strict=True):
+        assert line.startswith("san_core.evaluation is not compiled for this Python")
+        assert f"{extension} halted" in line
 
 
 def test_a_missing_extension_is_an_error_that_names_the_remedy():

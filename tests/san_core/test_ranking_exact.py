@@ -173,7 +173,7 @@ def test_tiles_of_any_shape_give_the_same_ranking(monkeypatch, metric, shape):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("offset", [30.0, 1000.0])
-def test_what_features_have_in_common_costs_neither_ranks_nor_time(monkeypatch, metric, offset):
+def test_what_features_have_in_common_costs_neither_ranks_nor_time(metric, offset):
     # A ReLU leaves features that are alike but for a little. Unless that is taken off before the
     # product, it bounds hardly any distance, and nearly all must be had again in float64.
     rng = np.random.default_rng(10)

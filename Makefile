@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## the whole pipeline at small scale, no server and no GPU: 
 	@$(BIN)/python pipeline.py run --preset demo
 
 test: $(INSTALLED)  ## the everyday tests (minutes)
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## tests of restarts and of scale
 	@$(BIN)/python -m pytest -q -m slow

@@ -24,6 +24,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of whole steps and pipelines first: they take longest, and no core should idle."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 @pytest.fixture
 def picture() -> Callable[..., Pixels]:
     """A picture (H, W, 3) of coloured blocks, another for every seed."""

@@ -304,12 +304,12 @@ _DEMO = Recipe(
 )
 
 # The demo's network given time: rendered people of several hundred identities, on a processor. It
-# starts as SAN-PG, as in the paper: nothing that was tried brings more (README.md, "Choices"). On
-# such data L_TR has brought nothing yet, so SAN has L_Rec alone here.
+# starts as SAN-PG, which brings most of what was gained there (README.md, "Does texture supervision
+# help?"); L_TR, which brought nothing on top of L_Rec, is left out.
 _SYNTHETIC = dataclasses.replace(_DEMO, epochs=34, checkpoint_every=2, init="generator")
 
 # SAN-PG is the same network with the reconstruction loss alone (official README). How it was
-# trained is not published: sizes are the published ones, the schedule is ours.
+# trained is in no source we could read: sizes are the published ones, the schedule is ours.
 _GENERATOR: dict[str, Any] = {
     "embedding": "pool",
     "w_id": 0.0,

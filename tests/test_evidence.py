@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -468,3 +469,13 @@ def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
     for name, figure in expected.items():
         assert recorded[name]["value"] == pytest.approx(figure.value), "make bench GROUP=evidence"
         assert recorded[name]["unit"] == figure.unit
+
+
+def test_readme_reads_out_of_the_table_what_stands_there():
+    text = (evidence_arms.ROOT / "README.md").read_text("utf-8")
+    read = text.partition("What this comes to:")[2].partition("\n## ")[0]
+    quoted = re.findall(r"[+-][\d.]+ ± [\d.]+", read)
+    assert quoted
+    assert set(quoted) <= set(
+        re.findall(r"[+-][\d.]+ ± [\d.]+", evidence_table.TABLE.read_text("utf-8"))
+    )

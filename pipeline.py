@@ -308,6 +308,7 @@ def _pipeline(
     **defaults: Any,
 ) -> GraphComponent:
     """A KFP pipeline of a graph, which takes what all take and `more`, with defaults of its own."""
+    assert {*more, *defaults} <= PARAMETERS.keys()
     default = _DEFAULTS | defaults
     settings = [
         Parameter(

@@ -304,8 +304,8 @@ _DEMO = Recipe(
 )
 
 # The demo's network given time: rendered people of several hundred identities, on a processor. It
-# starts as SAN-PG, which brings most of what was gained there (README.md, "Does texture supervision
-# help?"); L_TR, which brought nothing on top of L_Rec, is left out.
+# starts as SAN-PG, which brings all of what was gained there (README.md, "Does texture supervision
+# help?"): L_Rec adds nothing to that start, and L_TR nothing to L_Rec.
 _SYNTHETIC = dataclasses.replace(_DEMO, epochs=34, checkpoint_every=2, init="generator")
 
 # SAN-PG is the same network with the reconstruction loss alone (official README). How it was

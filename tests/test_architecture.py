@@ -84,7 +84,8 @@ def test_san_core_knows_nothing_of_kubeflow_buckets_and_shells():
     ["os.environ", "os.getenv", "print", "input", "sys.argv", "sys.stdout", "sys.stderr"],
 )
 def test_san_core_neither_reads_the_environment_nor_prints(name):
-    silent = [file for file in SAN_CORE if file != CHECK]
+    is_printing = name in ("sys.stdout", "sys.stderr")
+    silent = [file for file in SAN_CORE if file != CHECK or not is_printing]
     assert CHECK in SAN_CORE
     assert [str(file) for file in silent if name in used(parsed(file))] == []
 

@@ -184,7 +184,7 @@ def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
     with pytest.raises(ForeignRowsError, match=r"was measured with w_rec 123\.0, today's is"):
         evidence.check(kept_of(tmp_path / "a", changed), CODE)
     gone = {**row("full", 1), "arm": "gone"}
-    with pytest.raises(ForeignRowsError, match="there is no arm gone any more"):
+    with pytest.raises(ForeignRowsError, match="no arm gone any more; measure anew with --anew"):
         evidence.check(kept_of(tmp_path / "b", gone), CODE)
     evidence.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
 
@@ -234,6 +234,8 @@ def test_reproduce_refuses_foreign_rows_before_it_starts(tmp_path, monkeypatch, 
     [
         (["--only", "full,none", "--anew"], "no arm 'none'; there are baseline, "),
         (["--jobs", "0"], "--jobs 0: at least one process is needed"),
+        (["--choices", "--quick"], "--choices takes neither --quick nor --only"),
+        (["--choices", "--only", "rec", "--anew"], "--choices takes neither --quick nor --only"),
     ],
 )
 def test_reproduce_refuses_mistakes_and_keeps_the_rows(
@@ -241,8 +243,9 @@ def test_reproduce_refuses_mistakes_and_keeps_the_rows(
 ):
     kept = kept_of(tmp_path, row("full", 1))
     monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         reproduce.main(words)
+    assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert len(Kept(kept.path).rows) == 1
 
@@ -250,9 +253,19 @@ def test_reproduce_refuses_mistakes_and_keeps_the_rows(
 def test_rows_of_some_arms_are_forgotten(tmp_path):
     kept = kept_of(tmp_path, row("full", 1), row("baseline", 1))
     kept.drop({"full"})
-    assert [each["arm"] for each in Kept(kept.path).rows] == ["baseline"]
-    Kept(tmp_path / "none.json").drop({"full"})
-    assert not (tmp_path / "none.json").exists()
+    assert [each["arm"] for each in kept.rows] == ["baseline"]
+    assert len(Kept(kept.path).rows) == 2, "nothing was measured yet"
+    kept.add(row("full", 2))
+    found = [(each["arm"], each["seed"]) for each in Kept(kept.path).rows]
+    assert found == [("baseline", 1), ("full", 2)]
+
+
+def test_rows_that_cannot_be_measured_anew_are_kept(tmp_path, monkeypatch, capsys):
+    kept = kept_of(tmp_path, row("full", 1), row("baseline", 1))
+    monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))
+    assert reproduce.main(["--only", "full", "--anew"]) == 1  # the other's code is not today's
+    assert "baseline hard equal epochs 1 was measured with code" in capsys.readouterr().err
+    assert len(Kept(kept.path).rows) == 2
 
 
 def test_code_is_the_same_whatever_is_said_about_it():
@@ -293,6 +306,7 @@ def measured(path):
         *(row("full", seed, 0.53 + seed / 100) for seed in (1, 2, 3)),
         *(row("oracle", seed, 0.60) for seed in (1, 2)),
         *(row("light", seed, 0.53) for seed in (1, 2, 3)),
+        *(row("rec", seed, 0.70) for seed in (1, 2)),  # fewer seeds: not set beside the others
         *(row("baseline", s, 0.52, budget="CPU time of light", epochs=40) for s in (1, 2, 3)),
     )
 
@@ -362,6 +376,7 @@ def test_true_textures_that_bring_nothing_are_told(tmp_path):
     )
     text = evidence_table.table(kept)
     assert "true textures bring +0.0 ± 0.0, SAN-PG's +1.0 ± 0.0 (2 seeds)." in text
+    assert evidence.share_of_oracle(kept, "hard") is None
 
 
 def test_plot_holds_the_hash_of_its_table(tmp_path):
@@ -474,8 +489,11 @@ def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
 def test_readme_reads_out_of_the_table_what_stands_there():
     text = (evidence_arms.ROOT / "README.md").read_text("utf-8")
     read = text.partition("What this comes to:")[2].partition("\n## ")[0]
-    quoted = re.findall(r"[+-][\d.]+ ± [\d.]+", read)
+    quoted = re.findall(r"[+-]\d+\.\d ± \d+\.\d", read)
     assert quoted
+    ratios = evidence.cpu_ratios(Kept(evidence.ROWS))
+    for arm in ("full", "light"):
+        assert f"{ratios['hard', arm]:.1f} " in read
     assert set(quoted) <= set(
-        re.findall(r"[+-][\d.]+ ± [\d.]+", evidence_table.TABLE.read_text("utf-8"))
+        re.findall(r"[+-]\d+\.\d ± \d+\.\d", evidence_table.TABLE.read_text("utf-8"))
     )

@@ -50,10 +50,12 @@ def test_reid_set_keeps_test_people_apart(tiny):
     assert min(people["train"]) >= 1  # 0 and -1 are distractors and junk
 
 
-def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("components.data_sets.cores", lambda: 2)
-    assert main(elsewhere(words("prepare_reid", tiny), tmp_path)) == 0
-    assert files(tmp_path / "reid") == files(Path(tiny.reid))
+@pytest.mark.parametrize(("step", "made"), [("prepare_reid", "reid"), ("make_pit", "pit")])
+def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch, step, made):
+    for place in ("components.machine.cores", "components.data_sets.cores"):
+        monkeypatch.setattr(place, lambda: 2)
+    assert main(elsewhere(words(step, tiny), tmp_path)) == 0
+    assert files(tmp_path / made) == files(Path(tiny.root, made))
 
 
 def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):

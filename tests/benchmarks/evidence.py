@@ -69,7 +69,9 @@ def check(kept: Kept, code: str, arms: Mapping[str, Arm] = ARMS) -> None:
     """Raise ForeignRowsError unless rows are of today's code and arms, and of one machine."""
     for row in kept.rows:
         if row["arm"] not in arms:
-            raise ForeignRowsError(f"{kept.path.name}: there is no arm {row['arm']} any more")
+            raise ForeignRowsError(
+                f"{kept.path.name}: there is no arm {row['arm']} any more; measure anew with --anew"
+            )
         arm = arms[row["arm"]]
         kept.check(row, "code", row["code"], code)
         kept.check(row, "targets", row["targets"], arm.targets)
@@ -138,9 +140,9 @@ def _headlines(kept: Kept) -> Iterator[Figure]:
     yield from _figures(
         "evidence.hard_map_gain_from_san_pg_both", gain(kept, "hard", "full_pg", over="baseline_pg")
     )
-    found = beside_oracle(kept, "hard")
-    if found and found[1].mean > 0:
-        yield Figure("evidence.hard_share_of_oracle", found[0].mean / found[1].mean, "ratio")
+    share = share_of_oracle(kept, "hard")
+    if share is not None:
+        yield Figure("evidence.hard_share_of_oracle", share, "ratio")
     for doubling in doublings(kept, "hard"):
         brought = doubling_gain(kept, "hard", doubling)
         yield from _figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
@@ -202,6 +204,16 @@ def beside_oracle(kept: Kept, difficulty: str) -> tuple[Difference, Difference] 
     )
     gains = [paired(rows, baseline) for rows in in_common(full, oracle)]
     return (difference(gains[0]), difference(gains[1])) if all(gains) else None
+
+
+def share_of_oracle(kept: Kept, difficulty: str) -> float | None:
+    """The one gain over the other, where true textures are told from nothing."""
+    found = beside_oracle(kept, difficulty)
+    if found is None:
+        return None
+    pseudo, true = found
+    is_told = true.half is not None and true.mean > true.half
+    return pseudo.mean / true.mean if is_told else None
 
 
 def in_common(*groups_of_rows: Sequence[Row]) -> list[list[Row]]:

@@ -77,7 +77,7 @@ class Job(NamedTuple):
 
     arm: str
     difficulty: str
-    budget: str  # equal epochs, equal CPU time ..., twice, four times ... the epochs
+    budget: str  # as evidence.py names them: EQUAL_EPOCHS, MULTIPLE, MATCHED
     epochs: int
     seed: int
     split: str = "test"

@@ -40,11 +40,8 @@ class Kept:
         write_file(self.path, self._text())
 
     def drop(self, arms: Collection[str]) -> None:
-        """Forget the rows of some arms."""
-        left = [row for row in self.rows if row["arm"] not in arms]
-        if left != self.rows:
-            self.rows = left
-            write_file(self.path, self._text())
+        """Forget the rows of some arms; the file does with the first row that is added."""
+        self.rows = [row for row in self.rows if row["arm"] not in arms]
 
     def find(self, **wanted: Any) -> list[Row]:
         """The rows with these values."""

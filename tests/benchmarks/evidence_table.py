@@ -98,8 +98,8 @@ def _sentences(kept: Kept) -> Iterator[str]:
     made_by = next((row["generator"] for row in kept.rows if row["generator"]), None)
     if made_by:
         yield (
-            f"SAN-PG took {made_by['cpu_seconds']:.0f} CPU seconds, once, and is not counted above;"
-            f" its textures of people it has not seen have "
+            f"SAN-PG took {made_by['cpu_seconds']:.0f} CPU seconds, once, and is not counted above,"
+            f" nor is making the textures; its textures of people it has not seen have "
             f"{made_by['psnr'] - made_by['psnr_of_mean']:.1f} dB PSNR above the mean texture."
         )
     yield from _beside_oracle(kept)
@@ -133,9 +133,10 @@ def _beside_oracle(kept: Kept) -> Iterator[str]:
     found = evidence.beside_oracle(kept, "hard")
     if found:
         pseudo, true = found
-        share = f", {pseudo.mean / true.mean:.0%} of it" if true.mean > 0 else ""
+        share = evidence.share_of_oracle(kept, "hard")
+        of_it = f", {share:.0%} of it" if share is not None else ""
         yield (
-            f"At `hard`, true textures bring {_points(true)}, SAN-PG's {_points(pseudo)}{share} "
+            f"At `hard`, true textures bring {_points(true)}, SAN-PG's {_points(pseudo)}{of_it} "
             f"({true.pairs} seeds)."
         )
 
@@ -155,7 +156,7 @@ def _verdict(kept: Kept, arm: str, gain: Difference) -> str:
 
 
 def _best_within(kept: Kept, given: str) -> str:
-    """The arm, oracle and controls aside, that gains most in the CPU time of one of them."""
+    """Of the arms with most seeds, oracle and controls aside, that which gains most in a time."""
     longer = evidence.matched(kept, "hard", given)
     equal = {"difficulty": "hard", "budget": evidence.EQUAL_EPOCHS}
     time = max(_mean(rows, "cpu_seconds") for rows in (longer, kept.find(arm=given, **equal)))
@@ -164,7 +165,8 @@ def _best_within(kept: Kept, given: str) -> str:
         rows = kept.find(arm=arm, **equal)
         if rows and _mean(rows, "cpu_seconds") <= SLACK * time and (found := paired(rows, longer)):
             gains[arm] = difference(found)
-    best = max(gains, key=lambda arm: gains[arm].mean)
+    most = max(gain.pairs for gain in gains.values())
+    best = max((a for a in gains if gains[a].pairs == most), key=lambda arm: gains[arm].mean)
     if gains[best].mean <= 0:
         return "nothing that takes no longer is above that baseline"
     return (
@@ -205,7 +207,8 @@ def _convergence(kept: Kept) -> Iterator[str]:
 def _points(gain: Difference | None) -> str:
     if gain is None:
         return "–"
-    return f"{gain.mean:+.1f}" if gain.half is None else f"{gain.mean:+.1f} ± {gain.half:.1f}"
+    mean = f"{round(gain.mean, 1) + 0.0:+}"  # without -0.0
+    return mean if gain.half is None else f"{mean} ± {gain.half:.1f}"
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:
@@ -269,7 +272,7 @@ def _draw_time(axes: Axes, kept: Kept) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(2, subs=(1, 1.5)))
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_xlabel("CPU seconds of training at hard, SAN-PG's aside")
+    axes.set_xlabel("CPU seconds of training at hard, SAN-PG's aside (3 to 5 seeds)")
     axes.set_ylabel("mAP, %")
     if axes.lines:
         _name(axes)

@@ -5,6 +5,7 @@ seen. A finished run is a row in tests/results/evidence_rows.json at once, and w
 measured again: it may be stopped at any time and goes on later. ARGS=--anew forgets what is there,
 ARGS="--only baseline,full" takes some arms, ARGS=--quick a short version of all, which is not kept
 with the results, and ARGS=--choices the variants among which the recipe `synthetic` was chosen.
+Two at a time would forget each other's rows.
 """
 
 import argparse
@@ -52,13 +53,15 @@ def main(words: Sequence[str] | None = None) -> int:
     arms = asked.only.split(",") if asked.only else list(ARMS)
     if unknown := sorted(set(arms) - set(ARMS)):
         parser.error(f"no arm {unknown[0]!r}; there are {', '.join(ARMS)}")
+    if asked.choices and (asked.quick or asked.only):
+        parser.error("--choices takes neither --quick nor --only")
     if asked.jobs < 1:
         parser.error(f"--jobs {asked.jobs}: at least one process is needed")
     scale = CHOICES if asked.choices else QUICK if asked.quick else FULL
     known = evidence_choices.VARIANTS if asked.choices else ARMS
     kept = Kept(scale.results)
     if asked.anew:
-        kept.drop(evidence_choices.VARIANTS if asked.choices else arms)
+        kept.drop(arms if asked.only else {row["arm"] for row in kept.rows})
     try:
         code = fingerprint()
         evidence.check(kept, code, known)
@@ -73,7 +76,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if asked.quick:
         print(evidence_table.table(kept))
     else:
-        measure_group("evidence")
+        if not asked.choices:
+            measure_group("evidence")
         readme.main()
     return 0
 

@@ -12,5 +12,6 @@ class Terminal(io.StringIO):
 def test_a_terminal_shows_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with Progress(3, "images") as bar:
-        bar.add()
-    assert "| 0/3 [00:00<?, ? images/s]" in sys.stderr.getvalue()
+        assert "| 0/3 [00:00<?, ? images/s]" in sys.stderr.getvalue()
+        bar.add(3)
+        assert bar.done == 3

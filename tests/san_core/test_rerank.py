@@ -31,22 +31,23 @@ def squared(features, metric="euclidean"):
     return ((rows[:, None] - rows) ** 2).sum(axis=2)
 
 
-SETTINGS = [(20, 6, 0.3), (5, 1, 0.0), (7, 3, 1.0), (1, 2, 0.5), (400, 6, 0.3)]
+# Gallery images, k1, k2, lambda; few images where k1 takes in all, for which dense() needs long.
+SETTINGS = [(90, 20, 6, 0.3), (90, 5, 1, 0.0), (90, 7, 3, 1.0), (90, 1, 2, 0.5), (25, 400, 6, 0.3)]
 
 
-@pytest.mark.parametrize(("k1", "k2", "kept"), SETTINGS)
+@pytest.mark.parametrize(("count", "k1", "k2", "kept"), SETTINGS)
 @pytest.mark.parametrize("seed", range(3))
-def test_given_distances_are_reranked_as_published(seed, k1, k2, kept):
-    features, _ = some_features(seed)
+def test_given_distances_are_reranked_as_published(seed, count, k1, k2, kept):
+    features, _ = some_features(seed, n_gallery=count)
     distances = squared(features).astype(np.float32)
     found = rerank.rerank_distances(distances, num_query=15, settings=Settings(k1, k2, kept))
     np.testing.assert_allclose(found, dense(distances, 15, k1, k2, kept), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize(("k1", "k2", "kept"), SETTINGS)
-def test_features_are_reranked_as_published(monkeypatch, metric, k1, k2, kept):
-    features, _ = some_features(3)
+@pytest.mark.parametrize(("count", "k1", "k2", "kept"), SETTINGS)
+def test_features_are_reranked_as_published(monkeypatch, metric, count, k1, k2, kept):
+    features, _ = some_features(3, n_gallery=count)
     expected = dense(squared(features, metric), 15, k1, k2, kept)
     for side in (1024, 32, 7):  # tiles above, on and across the diagonal
         monkeypatch.setattr(rerank, "_SIDE", side)
@@ -56,7 +57,7 @@ def test_features_are_reranked_as_published(monkeypatch, metric, k1, k2, kept):
                 metric=metric,
                 settings=Settings(k1, k2, kept),
                 threads=threads,
-                entries=90 * 4,
+                entries=count * 4,
             )
             found = np.concatenate([tile.distances for tile in tiles])
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -171,10 +171,10 @@ def gain(
     return _difference(paired(own, other, score))
 
 
-def equal_cpu_gain(kept: Kept, difficulty: str, arm: str, score: str = "mAP") -> Difference | None:
+def equal_cpu_gain(kept: Kept, difficulty: str, arm: str) -> Difference | None:
     """What an arm has over the baseline that is given the CPU time of the arm it stands beside."""
     own = kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS)
-    return _difference(paired(own, matched(kept, difficulty, arm), score))
+    return _difference(paired(own, matched(kept, difficulty, arm)))
 
 
 def matched(kept: Kept, difficulty: str, arm: str) -> list[Row]:

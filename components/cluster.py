@@ -189,7 +189,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"called {', '.join(S3_KEYS)}",
         **many,
     )
-    add("--env", "NAME=VALUE", "environment variable, such as AWS_ENDPOINT_URL", **many)
+    add(
+        "--env",
+        "NAME=VALUE",
+        "environment variable, such as AWS_ENDPOINT_URL; counts more than a secret without a list",
+        **many,
+    )
     add("--volume", "CLAIM:FOLDER", "persistent volume claim for data and textures", **many)
     add("--image-pull-secret", "NAME", "secret that lets the image be pulled", default="")
 
@@ -220,6 +225,7 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
     _check_once("--node-selector", [label for label, _ in labels])
     secrets = [_read("--secret", word, _secret) for word in options.secret]
     env = [_variable(word) for word in options.env]
+    secrets = [_without(secret, dict(env)) for secret in secrets]
     _check_variables(secrets, [name for name, _ in env])
     cluster = Cluster(
         gpus=_gpus(options.gpus),
@@ -323,11 +329,30 @@ def _volume(text: str) -> tuple[str, str]:
     return claim, folder
 
 
+def _without(secret: Secret, env: Collection[str]) -> Secret:
+    """A secret that gives no variable of `env`, if these are only what it gives by default."""
+    if not secret.may_lack:
+        return secret
+    kept = {key: name for key, name in secret.variables.items() if name not in env}
+    return secret._replace(variables=kept)
+
+
 def _check_variables(secrets: Sequence[Secret], env: Sequence[str]) -> None:
-    """No variable comes from two places, but for those that a secret may lack."""
+    """No variable comes from two places: Argo merges both into an entry that no server accepts.
+
+    Raises:
+        ValueError: one does.
+    """
     _check_once("--secret", [secret.name for secret in secrets if secret.may_lack])
-    listed = [name for one in secrets if not one.may_lack for name in one.variables.values()]
-    _check_once("variable", [*listed, *env])
+    given = [(name, f"--secret {one.name}") for one in secrets for name in one.variables.values()]
+    given += [(name, "--env") for name in env]
+    for name, count in Counter(name for name, _ in given).items():
+        if count > 1:
+            by = " and ".join(flag for variable, flag in given if variable == name)
+            raise ValueError(
+                f"variable {name} is given {count} times, by {by}; once is right (a secret without"
+                " a list of keys gives all that --help names)"
+            )
 
 
 def _check_once(what: str, names: Sequence[str]) -> None:

@@ -107,13 +107,18 @@ def compiled(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
 
 
 def steps(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.PipelineTask]]:
-    """Every step as what makes a task of it in a pipeline, in its image, asking for its pods."""
+    """Every step as what makes a task of it in a pipeline, in its image, asking for its pods.
+
+    A task passes every parameter, those at their default too: the driver of KFP 2.17.0 fills in
+    the command line before it adds a component's defaults, and fails where one is missing.
+    """
 
     def task_of(name: str) -> Callable[..., dsl.PipelineTask]:
         made = component(
             STEPS[name], image_of(STEPS[name], image), processes=cluster.processes(name)
         )
-        return lambda **arguments: cluster.configure(made(**arguments), name)
+        defaults = _defaults(STEPS[name])
+        return lambda **arguments: cluster.configure(made(**(defaults | arguments)), name)
 
     return {name: task_of(name) for name in STEPS}
 
@@ -217,6 +222,16 @@ def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
     return dsl.container_component(container)
 
 
+def _defaults(step: Step) -> dict[str, Any]:
+    """What KFP is to pass for each parameter that is not given; artifacts have no default."""
+    return {p.name: _default(p) for p in parameters(step) if not p.artifact and not p.is_required}
+
+
+def _default(p: Parameter) -> Any:
+    """A parameter's default as KFP keeps it: a path is a string."""
+    return str(p.default) if isinstance(p.default, Path) else p.default
+
+
 def _signature(declared: Sequence[Parameter]) -> inspect.Signature:
     """The parameters as KFP reads them from a function."""
     return inspect.Signature(
@@ -224,7 +239,7 @@ def _signature(declared: Sequence[Parameter]) -> inspect.Signature:
             inspect.Parameter(
                 p.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=str(p.default) if isinstance(p.default, Path) else p.default,
+                default=_default(p),
                 annotation=_annotation(p),
             )
             for p in declared

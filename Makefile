@@ -39,7 +39,7 @@ push:  ## build and push them: make push REGISTRY=registry.example/project
 
 S3_PORT ?= 8333
 s3: $(INSTALLED)  ## an S3 server on 127.0.0.1 to try things with, until Ctrl-C
-	@S3_PORT=$(S3_PORT) $(BIN)/python -m tests.seaweedfs
+	@S3_PORT=$(S3_PORT) $(BIN)/python -m tests.servers.seaweedfs
 
 lint: $(INSTALLED)  ## style and types
 	@$(BIN)/ruff check .
@@ -57,11 +57,11 @@ bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench
 
 ARGS ?=
 reproduce: $(INSTALLED)  ## measure whether texture supervision helps, or go on with it: make reproduce ARGS=--quick
-	@$(BIN)/python -m tests.benchmarks.reproduce $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.evidence.reproduce $(ARGS)
 
 golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files
 	@$(BIN)/python -m tests.write_golden
-	@$(BIN)/python -m components.readme
+	@$(BIN)/python -m tools.readme
 
 clean:  ## remove runs and everything built
 	rm -rf runs build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -22,11 +22,12 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components import beforehand, cluster, local, submission
-from components.cluster import DEFAULTS, Cluster
-from components.interruption import Terminated
-from components.ir import check_arguments, parse_argument, pipeline_inputs, suggestion
-from components.kubeflow import (
+from components.command import beforehand
+from components.command.step import Parameter
+from components.kubeflow import cluster, submission
+from components.kubeflow.api import SubmissionError
+from components.kubeflow.cluster import DEFAULTS, Cluster
+from components.kubeflow.component import (
     check_pinned,
     compiled,
     pipeline_of,
@@ -35,9 +36,10 @@ from components.kubeflow import (
     with_commit,
     write_components,
 )
-from components.kubeflow_api import SubmissionError
-from components.sources import is_place
-from components.step import Parameter
+from components.process.signals import Terminated
+from components.runner import local
+from components.runner.ir import check_arguments, parse_argument, pipeline_inputs, suggestion
+from components.storage.sources import is_place
 from san_core.shipped.generator import SHIPPED
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
@@ -530,7 +532,7 @@ def _run_in_containers(
     folder: Path,
 ) -> None:
     """The command `run --runner docker`, which runs every step."""
-    from components import containers  # needs the package docker, and nothing else does
+    from components.runner import containers  # needs the package docker, and nothing else does
 
     if options.start or options.only:
         raise ValueError("--from and --only are for the process runner; docker runs every step")

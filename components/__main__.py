@@ -3,15 +3,15 @@
 import sys
 from collections.abc import Sequence
 
-from components import imageset, recipes
+from components.command import imageset, recipes
+from components.command.run import run
+from components.command.step import Step, read_docstring
 from components.evaluate import evaluate
 from components.extract_features import extract_features
 from components.generate_textures import generate_textures
 from components.make_pit import make_pit
 from components.prepare_reid import prepare_reid
-from components.running import run
 from components.seal_textures import seal_textures
-from components.step import Step, read_docstring
 from components.take_generator import take_generator
 from components.train_san import train_san
 from components.train_san_pg import train_san_pg

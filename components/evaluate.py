@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from components.outputs import finished, write_file, write_metrics
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished, write_file, write_metrics
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from san_core.evaluation.camera_pairs import CameraPair
+    from san_core.evaluation.pages.camera_pairs import CameraPair
+    from san_core.evaluation.protocols.scoring import Embedded, Scored
     from san_core.evaluation.ranking import Ranking
-    from san_core.evaluation.scoring import Embedded, Scored
-    from san_core.imageset import ImageSet
-    from san_core.shard import Record
+    from san_core.images.imageset import ImageSet
+    from san_core.images.shard import Record
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def evaluate(
             camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
-    from components.staging import identity, open_set
-    from san_core.evaluation import report as reports
+    from components.storage.staging import identity, open_set
+    from san_core.evaluation.pages import report as reports
 
     provenance = _provenance(features)
     metric = provenance.pop("metric")
@@ -126,9 +126,9 @@ class _Test(NamedTuple):
 
 def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
     """The images by the rows of a matrix, which are read when they are needed."""
+    from san_core.evaluation.kernels.rows import rows
     from san_core.evaluation.labels import labels_of
-    from san_core.evaluation.rows import rows
-    from san_core.evaluation.scoring import Embedded
+    from san_core.evaluation.protocols.scoring import Embedded
 
     return Embedded(
         query_features=rows(matrix, test.asked),
@@ -145,10 +145,10 @@ def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
     """What is scored, checked before anything is computed."""
     import numpy as np
 
-    from san_core.evaluation import scoring
     from san_core.evaluation.labels import labels_of
-    from san_core.evaluation.multi_query import check_cameras
     from san_core.evaluation.protocol import check_followed
+    from san_core.evaluation.protocols import scoring
+    from san_core.evaluation.protocols.multi_query import check_cameras
 
     def part(*splits: str) -> "NDArray[np.int64]":
         return np.array([i for i, r in enumerate(records) if r.split in splits], np.int64)
@@ -173,9 +173,9 @@ def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
 
 def _ranked(images: "Embedded", test: _Test) -> "Ranking":
     """The ranking whose pictures and curves are shown."""
-    from components.machine import cores
-    from san_core.evaluation.rows import FeatureError
-    from san_core.evaluation.scoring import Scorer
+    from components.process.machine import cores
+    from san_core.evaluation.kernels.rows import FeatureError
+    from san_core.evaluation.protocols.scoring import Scorer
 
     scorer = Scorer(images, threads=cores())
     try:
@@ -187,8 +187,8 @@ def _ranked(images: "Embedded", test: _Test) -> "Ranking":
 
 def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
     """Every protocol but the headline's, and if wanted all of them re-ranked."""
-    from components.machine import cores
-    from san_core.evaluation.scoring import Scorer
+    from components.process.machine import cores
+    from san_core.evaluation.protocols.scoring import Scorer
 
     scorer = Scorer(images, threads=cores())
     names = list(dict.fromkeys([test.headline, *test.protocols]))
@@ -200,8 +200,8 @@ def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
 
 def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
     """The table by cameras, where they are known."""
-    from components.machine import cores
-    from san_core.evaluation.camera_pairs import camera_pairs
+    from components.process.machine import cores
+    from san_core.evaluation.pages.camera_pairs import camera_pairs
     from san_core.evaluation.protocol import PROTOCOLS
 
     if images.query.camids is None:
@@ -233,7 +233,7 @@ def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
 def _histograms(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":
     """The reference that learns nothing: colours, stripe by stripe."""
     from san_core.evaluation.histogram import features
-    from san_core.pixels import decode
+    from san_core.images.pixels import decode
 
     return features(decode(images.read(record), name=record.name) for record in records)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from components.outputs import finished, scratch, write_file
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished, scratch, write_file
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ def extract_features(
     """
     import numpy as np
 
-    from components.machine import device
-    from components.progress import progress
-    from components.ranks import ALONE
-    from components.staging import identity, open_set
-    from components.training_inputs import Reader, new_model
-    from san_core.features import embed
+    from components.process.machine import device
+    from components.process.progress import progress
+    from components.storage.staging import identity, open_set
+    from components.training.inputs import Reader, new_model
+    from components.training.ranks import ALONE
+    from san_core.images.pixels import Pixels
+    from san_core.inference.features import embed
     from san_core.model import weights
-    from san_core.pixels import Pixels
 
     loaded = weights.load(model)
     if not loaded.recipe.identities:

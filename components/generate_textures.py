@@ -5,20 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from components.outputs import finished, named
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished, named
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from components.progress import Progress
-    from components.storage import Storage
-    from components.texture_store import Finished
-    from san_core.imageset import ImageSet
+    from components.process.progress import Progress
+    from components.storage.places import Storage
+    from components.storage.texture_store import Finished
+    from san_core.images.imageset import ImageSet
+    from san_core.images.pixels import Pixels
+    from san_core.images.shard import Item, Record, Shard
+    from san_core.images.texture_set import Unit
     from san_core.model.weights import Loaded
-    from san_core.pixels import Pixels
-    from san_core.shard import Item, Record, Shard
-    from san_core.texture_set import Unit
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +61,14 @@ def generate_textures(
         dry_run: whether only to say what is there and what would be made
         verify: how finished shards are checked before they are kept: none, size or sha256
     """
-    from components import machine
-    from components.staging import identity, open_index, open_set
-    from components.storage import open_storage
-    from components.texture_store import delete_former, finished_units, sidecars
-    from san_core.imageset import manifest_bytes
+    from components.process import machine
+    from components.storage.places import open_storage
+    from components.storage.staging import identity, open_index, open_set
+    from components.storage.texture_store import delete_former, finished_units, sidecars
+    from san_core.images.imageset import manifest_bytes
+    from san_core.images.texture_set import TextureSettings, check_generator, receipt, share, units
+    from san_core.inference.textures import half_precision
     from san_core.model import weights
-    from san_core.texture_set import TextureSettings, check_generator, receipt, share, units
-    from san_core.textures import half_precision
 
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
@@ -145,9 +145,9 @@ def _made(
     from concurrent.futures import Future
     from tempfile import TemporaryDirectory
 
-    from components.machine import cores
-    from components.overlap import threads
-    from components.progress import Progress
+    from components.process.machine import cores
+    from components.process.progress import Progress
+    from components.process.threads import threads
 
     total = sum(len(unit.records) for unit in todo)
     sending: list[tuple[int, Future[Finished]]] = []
@@ -176,10 +176,10 @@ def _textures(
     pool: "ThreadPoolExecutor",
 ) -> "Iterator[bytes]":
     """What the generator makes of images, as PNG, in order."""
-    from components.machine import device
-    from components.overlap import mapped
-    from san_core.pixels import decode, encode_png, resize
-    from san_core.textures import stream
+    from components.process.machine import device
+    from components.process.threads import mapped
+    from san_core.images.pixels import decode, encode_png, resize
+    from san_core.inference.textures import stream
 
     def prepared(record: "Record") -> "Pixels":
         picture = decode(images.read(record), name=record.name)
@@ -199,9 +199,9 @@ def _packed(
     unit: "Unit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
 ) -> "tuple[Shard, bytes]":
     """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
-    from san_core.imageset import preview_sheet, previewed
-    from san_core.shard import pack
-    from san_core.texture_set import texture_item
+    from san_core.images.imageset import preview_sheet, previewed
+    from san_core.images.shard import pack
+    from san_core.images.texture_set import texture_item
 
     shown = previewed(len(unit.records))
     pictures: list[bytes] = []
@@ -220,8 +220,8 @@ def _packed(
 
 def _store(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "Finished":
     """Keep a shard and its contact sheet; its file here is not needed any more."""
-    from components.texture_store import put_shard
-    from san_core.imageset import preview_name
+    from components.storage.texture_store import put_shard
+    from san_core.images.imageset import preview_name
 
     storage.put_bytes(preview_name(number), sheet)
     stored = put_shard(storage, shard)

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from components.outputs import finished, scratch
-from components.step import Output
+from components.command.step import Output
+from components.storage.outputs import finished, scratch
 
 if TYPE_CHECKING:
-    from san_core.pairs import Pairs
-    from san_core.pixels import Pixels
-    from san_core.shard import Item, Record
+    from san_core.data.pairs import Pairs
+    from san_core.images.pixels import Pixels
+    from san_core.images.shard import Item, Record
     from san_core.synthesis.spec import PitSpec
 
 log = logging.getLogger(__name__)
@@ -51,15 +51,15 @@ def make_pit(
             green the row) and the share of it that the person covers (blue)
         backgrounds: folder or URI of photographs without people to put people before; without it
             places are painted
-        body: npz file, or its URI, of another body and atlas, as san_core/synthesis/body_file.py
-            describes
+        body: npz file, or its URI, of another body and atlas, as
+            san_core/synthesis/person/body_file.py describes
         source: folder, URI, .zip, .tar or table of pairs that exist, to be taken instead: with an
             index.csv of columns image and texture, or images/0012_03.png beside textures/0012.png
         atlas: name of the layout of a source's textures; layouts cannot be mixed
         seed: seed of every random choice; the same seed gives the same bytes
     """
-    from components.artifacts import local_file, local_source
-    from san_core.synthesis.photographs import photographs
+    from components.storage.transfer import local_file, local_source
+    from san_core.synthesis.place.photographs import photographs
     from san_core.synthesis.spec import PitSpec
 
     if source:
@@ -106,10 +106,10 @@ def _refuse_unless_default(why: str, **given: object) -> None:
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:
     """Write the pairs that a spec describes, and its dense maps."""
-    from components.machine import cores
-    from components.progress import progress
-    from san_core.imageset import write
-    from san_core.shard import Item
+    from components.process.machine import cores
+    from components.process.progress import progress
+    from san_core.images.imageset import write
+    from san_core.images.shard import Item
     from san_core.synthesis.dataset import pit_identity
     from san_core.synthesis.workers import over_identities
 
@@ -155,7 +155,7 @@ class _Aside:
 def _write_textures(
     folder: Path, items: "Iterator[Item]", provenance: dict[str, Any], *, total: int
 ) -> None:
-    from san_core.imageset import write
+    from san_core.images.imageset import write
 
     write(
         folder / "textures",
@@ -170,8 +170,8 @@ def _show_pairs(folder: Path) -> None:
     """Draw some images with their textures at their side: images/preview/pairs.png."""
     import numpy as np
 
-    from san_core.imageset import ImageSet, previewed
-    from san_core.pixels import contact_sheet, decode, encode_png, resize
+    from san_core.images.imageset import ImageSet, previewed
+    from san_core.images.pixels import contact_sheet, decode, encode_png, resize
 
     def beside(record: "Record") -> "Pixels":
         texture = decode(textures.read(by_name[record.fields["texture"]]))
@@ -188,9 +188,9 @@ def _show_pairs(folder: Path) -> None:
 
 def _take(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
     """Bring pairs that exist into the same format, their files unchanged."""
+    from san_core.data.pairs import pairs
     from san_core.data.tree import open_tree
-    from san_core.imageset import write
-    from san_core.pairs import pairs
+    from san_core.images.imageset import write
 
     if seed < 0:
         raise ValueError(f"seed is {seed}: at least 0 is wanted")
@@ -226,8 +226,8 @@ def _splits(listed: "Pairs", seed: int) -> dict[str, str]:
 
 def _textures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
     """Every texture once, checked; identities are numbered in the order of the textures."""
-    from san_core.pairs import Sizes
-    from san_core.shard import Item
+    from san_core.data.pairs import Sizes
+    from san_core.images.shard import Item
 
     sizes, paths = Sizes(), {pair.texture_name: pair.texture for pair in listed.found}
     for pid, (name, split) in enumerate(splits.items()):
@@ -238,9 +238,9 @@ def _textures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
 
 def _pictures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
     """Every image, checked."""
-    from components.progress import progress
-    from san_core.pairs import Sizes
-    from san_core.shard import Item
+    from components.process.progress import progress
+    from san_core.data.pairs import Sizes
+    from san_core.images.shard import Item
 
     sizes, pids = Sizes(), {name: pid for pid, name in enumerate(splits)}
     for pair in progress(listed.found, total=len(listed.found), unit="pairs"):

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from components.outputs import finished
-from components.step import Output
+from components.command.step import Output
+from components.storage.outputs import finished
 
 if TYPE_CHECKING:
     from san_core.data.prepare import Written
@@ -54,12 +54,12 @@ def prepare_reid(
             without it places are painted
         seed: seed of every random choice in synthetic pictures
     """
-    from components.artifacts import local_source
-    from components.data_sets import Reader, named
+    from components.command.data_sets import Reader, named
+    from components.storage.transfer import local_source
     from san_core.data.prepare import write_set
+    from san_core.data.readers.sources import SYNTHETIC, check_synthetic
     from san_core.data.records import ProblemsError
-    from san_core.data.sources import SYNTHETIC, check_synthetic
-    from san_core.synthesis.photographs import photographs
+    from san_core.synthesis.place.photographs import photographs
     from san_core.synthesis.spec import ReidSpec
 
     learned, tested = named(dataset, source, target, target_source)

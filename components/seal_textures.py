@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from components.outputs import finished
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished
 
 if TYPE_CHECKING:
-    from components.storage import Storage
-    from components.texture_store import Finished
+    from components.storage.places import Storage
+    from components.storage.texture_store import Finished
     from san_core.data.tree import Tree
-    from san_core.shard import Record
-    from san_core.texture_set import Unit
+    from san_core.images.shard import Record
+    from san_core.images.texture_set import Unit
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,14 @@ def seal_textures(
         prune: whether to delete shards that the manifest does not name; not while workers run
         verify: how shards are checked before they are believed: none, size or sha256
     """
-    from components.artifacts import local_source
-    from components.staging import identity, open_index
-    from components.storage import open_storage
-    from components.texture_store import finished_units
-    from components.texture_store import prune as prune_shards
+    from components.storage.places import open_storage
+    from components.storage.staging import identity, open_index
+    from components.storage.texture_store import finished_units
+    from components.storage.texture_store import prune as prune_shards
+    from components.storage.transfer import local_source
     from san_core.data.tree import open_tree
-    from san_core.imageset import manifest, manifest_bytes
-    from san_core.texture_set import TextureSettings, units
+    from san_core.images.imageset import manifest, manifest_bytes
+    from san_core.images.texture_set import TextureSettings, units
 
     if (generator is None) == (not source):
         raise ValueError(
@@ -117,8 +117,8 @@ class _Made(NamedTuple):
 
 def _described_by(generator: Path) -> _Made:
     """What a trained generator says of its textures."""
+    from san_core.images.texture_set import check_generator
     from san_core.model.saved import describe, fingerprint
-    from san_core.texture_set import check_generator
 
     recipe, facts = describe(generator)
     check_generator(recipe, generator)
@@ -132,8 +132,8 @@ def _found_in(tree: "Tree", records: "Sequence[Record]") -> _Made:
         FileNotFoundError: images have no texture there.
         ValueError: two files match one image, or they are not all squares of one size.
     """
-    from san_core.pixels import decode
-    from san_core.shard import canonical_json, sha256
+    from san_core.images.pixels import decode
+    from san_core.images.shard import canonical_json, sha256
 
     files = _matched(tree, records)
     digests: dict[str, str] = {}
@@ -214,11 +214,11 @@ def _pack(work: "Sequence[Unit]", ready: _Ready, storage: "Storage") -> "dict[in
     """Pack ready-made textures into the shards of some units; returns these, finished."""
     from tempfile import TemporaryDirectory
 
-    from components.progress import progress
-    from components.texture_store import put_shard
-    from san_core.pixels import decode, encode_png
-    from san_core.shard import pack
-    from san_core.texture_set import texture_item
+    from components.process.progress import progress
+    from components.storage.texture_store import put_shard
+    from san_core.images.pixels import decode, encode_png
+    from san_core.images.shard import pack
+    from san_core.images.texture_set import texture_item
 
     done = {}
     with TemporaryDirectory() as room:
@@ -239,7 +239,7 @@ def _check_complete(work: "Sequence[Unit]", done: "Mapping[int, Finished]", *, w
         FileNotFoundError: units are missing; the line names them.
         ValueError: a shard holds other textures than it should.
     """
-    from san_core.texture_set import texture_name
+    from san_core.images.texture_set import texture_name
 
     missing = [unit.number for unit in work if unit.number not in done]
     if missing:

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from components.outputs import finished
-from components.step import Output
+from components.command.step import Output
+from components.storage.outputs import finished
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ def take_generator(
         source: folder or URI of what train_san_pg has written, or the word shipped for the small
             generator that comes with this package (a folder of that name is ./shipped)
     """
-    from components.artifacts import local_source
+    from components.storage.transfer import local_source
+    from san_core.images.texture_set import check_generator
     from san_core.model.saved import COMPANIONS, RECIPE, WEIGHTS, describe
     from san_core.shipped.generator import FOLDER, SHIPPED
-    from san_core.texture_set import check_generator
 
     with local_source("" if source == SHIPPED else source) as place:
         folder = FOLDER if source == SHIPPED else place

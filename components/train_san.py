@@ -5,14 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from components.outputs import finished, write_file, write_metrics
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished, write_file, write_metrics
 
 if TYPE_CHECKING:
     from san_core.model.san import SAN
-    from san_core.page import Section
+    from san_core.pages.page import Section
     from san_core.recipe import Recipe
-    from san_core.training import TrainingData
+    from san_core.training.loop import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +56,21 @@ def train_san(
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
         onnx: whether to write encoder.onnx too, for use without torch
     """
-    from components import code, recipes, training, training_page
-    from components.checkpoint import Checkpoint
-    from components.machine import device
-    from components.ranks import is_first, together
-    from components.san_inputs import divided, training_data, validation_of
-    from components.staging import identity, open_set
-    from components.training_inputs import Reader, check_atlases, first_weights, new_model
-    from san_core import page
-    from san_core.data.training_data import check_identities
+    from components.command import code, recipes
+    from components.process.machine import device
+    from components.storage.checkpoint import Checkpoint
+    from components.storage.staging import identity, open_set
+    from components.training import loop, report
+    from components.training.inputs import Reader, check_atlases, first_weights, new_model
+    from components.training.ranks import is_first, together
+    from components.training.san_inputs import divided, training_data, validation_of
+    from san_core.data.batches.training_data import check_identities
+    from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_installed, export_encoder
     from san_core.model.saved import describe
-    from san_core.precision import native
-    from san_core.texture_set import check_generator
-    from san_core.training import check_processes
+    from san_core.pages import page
+    from san_core.training.loop import check_processes
+    from san_core.training.precision import native
 
     chosen = recipes.chosen(recipe, overrides)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
@@ -118,7 +119,7 @@ def train_san(
                 "code": code.fingerprint("components.train_san"),
             },
         )
-        trained = training.train(
+        trained = loop.train(
             network,
             data,
             chosen,
@@ -131,10 +132,10 @@ def train_san(
         if not is_first():
             return
         with finished(model) as folder:
-            training.keep(folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe})
+            loop.keep(folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe})
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
-        sections = [training_page.curves(trained.history), *_examples(network, data)]
+        sections = [report.curves(trained.history), *_examples(network, data)]
     write_file(html, page.page("SAN", sections, subtitle=recipe))
     write_metrics(metrics, trained.record)
 
@@ -168,24 +169,24 @@ def _check_inputs(
 
 
 def _identity_of_pit(pit: Path) -> list[str]:
-    from components.staging import identity
+    from components.storage.staging import identity
 
     return [identity(pit / part) for part in ("images", "textures")]
 
 
 def _examples(model: "SAN", data: "TrainingData") -> "list[Section]":
     """Some training images, the textures they were given, and what the decoder makes of them."""
-    from components import training_page
-    from components.machine import device
-    from san_core.textures import generate
+    from components.process.machine import device
+    from components.training import report
+    from san_core.inference.textures import generate
 
     if data.textures is None or data.texture_index is None:
         return []
-    rows = training_page.spread(len(data.images))
+    rows = report.spread(len(data.images))
     shown = data.images[rows]
     columns = {
         "picture": shown,
         "texture to be regressed": data.textures[data.texture_index[rows]],
         "decoded texture": generate(model, shown, device=device()),
     }
-    return [training_page.examples(columns, lead="Training images.")]
+    return [report.examples(columns, lead="Training images.")]

@@ -6,15 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from components.outputs import finished, write_file, write_metrics
-from components.step import Input, Output
+from components.command.step import Input, Output
+from components.storage.outputs import finished, write_file, write_metrics
 
 if TYPE_CHECKING:
-    from components.training import Validation
-    from components.training_inputs import Pairs
+    from components.training.inputs import Pairs
+    from components.training.loop import Validation
+    from san_core.images.pixels import Pixels
     from san_core.model.san import SAN
-    from san_core.page import Section
-    from san_core.pixels import Pixels
+    from san_core.pages.page import Section
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +51,16 @@ def train_san_pg(
         precision: auto, float32, bfloat16 or float16; auto is mixed precision on a GPU alone
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
     """
-    from components import code, recipes, training, training_page
-    from components.checkpoint import Checkpoint
-    from components.machine import device
-    from components.ranks import is_first, together
-    from components.staging import identity
-    from components.training_inputs import Reader, check_atlases, first_weights, new_model
-    from san_core import page
-    from san_core.precision import native
-    from san_core.textures import generate
+    from components.command import code, recipes
+    from components.process.machine import device
+    from components.storage.checkpoint import Checkpoint
+    from components.storage.staging import identity
+    from components.training import loop, report
+    from components.training.inputs import Reader, check_atlases, first_weights, new_model
+    from components.training.ranks import is_first, together
+    from san_core.inference.textures import generate
+    from san_core.pages import page
+    from san_core.training.precision import native
 
     chosen = recipes.chosen(recipe, overrides)
     if chosen.identities or not chosen.decoder:
@@ -90,7 +91,7 @@ def train_san_pg(
                 "code": code.fingerprint("components.train_san_pg"),
             },
         )
-        trained = training.train(
+        trained = loop.train(
             model,
             seen.as_data(),
             chosen,
@@ -104,14 +105,14 @@ def train_san_pg(
             return
         facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe}
         with finished(generator) as folder:
-            training.keep(folder, model, chosen, trained, facts=facts)
+            loop.keep(folder, model, chosen, trained, facts=facts)
             generated = generate(model, unseen.images, device=device())
             scores = _score(generated, seen, unseen)
-            report = {**scores._asdict(), "held_out_images": len(generated)}
-            write_file(folder / "report.json", json.dumps(report, indent=2) + "\n")
+            summary = {**scores._asdict(), "held_out_images": len(generated)}
+            write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
         sections = [
             _table(scores),
-            training_page.curves(trained.history),
+            report.curves(trained.history),
             _examples(unseen, generated),
         ]
     write_file(html, page.page("SAN-PG, the texture generator", sections, subtitle=recipe))
@@ -125,9 +126,9 @@ def train_san_pg(
 
 def _validation(watched: "Pairs") -> "Validation":
     """The PSNR on textures that are not trained on, in dB."""
-    from components.machine import device
-    from components.training import Validation
-    from san_core.textures import generate, psnr
+    from components.process.machine import device
+    from components.training.loop import Validation
+    from san_core.inference.textures import generate, psnr
 
     def score(model: "SAN") -> float:
         generated = generate(model, watched.images, device=device())
@@ -147,7 +148,7 @@ def _score(generated: "Pixels", seen: "Pairs", unseen: "Pairs") -> _Scores:
     """How near the generated textures of held-out people come to the true ones."""
     import numpy as np
 
-    from san_core.textures import psnr
+    from san_core.inference.textures import psnr
 
     true = unseen.textures[unseen.texture_index]
     mean = np.rint(seen.textures.mean(axis=0, dtype=np.float64)).astype(np.uint8)
@@ -155,7 +156,7 @@ def _score(generated: "Pixels", seen: "Pairs", unseen: "Pairs") -> _Scores:
 
 
 def _table(scores: _Scores) -> "Section":
-    from san_core import page
+    from san_core.pages import page
 
     rows = [
         ("SAN-PG", f"{scores.psnr:.2f}"),
@@ -169,10 +170,10 @@ def _table(scores: _Scores) -> "Section":
 
 
 def _examples(unseen: "Pairs", generated: "Pixels") -> "Section":
-    from components import training_page
+    from components.training import report
 
-    rows = training_page.spread(len(generated))
-    return training_page.examples(
+    rows = report.spread(len(generated))
+    return report.examples(
         {
             "picture": unseen.images[rows],
             "true texture": unseen.textures[unseen.texture_index[rows]],

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from san_core.imageset import ImageSet, write
-from san_core.pixels import Pixels, encode_jpeg, encode_png
-from san_core.shard import Item, sha256
-from tests.liar import Liar
-from tests.seaweedfs import BUCKET, Server, running
+from san_core.images.imageset import ImageSet, write
+from san_core.images.pixels import Pixels, encode_jpeg, encode_png
+from san_core.images.shard import Item, sha256
+from tests.servers.liar import Liar
+from tests.servers.seaweedfs import BUCKET, Server, running
 from tests.tiny import Tiny, made_once
 
 
@@ -26,7 +26,8 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of whole steps and pipelines first: they take longest, and no core should idle."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent not in (here, here / "steps"))
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
 def one_process() -> Iterator[None]:
     """Synthetic people are made in the test's own process: two more take seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("components.machine.cores", "components.data_sets.cores"):
+        for place in ("components.process.machine.cores", "components.command.data_sets.cores"):
             patch.setattr(place, lambda: 1)
         yield
 

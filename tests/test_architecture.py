@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from components.__main__ import STEPS
-from components.code import ROOT, closure
+from components.command.code import ROOT, closure
 
 SAN_CORE = sorted((ROOT / "san_core").rglob("*.py"))
 COMPONENTS = sorted((ROOT / "components").rglob("*.py"))
 STEP_FILES = [ROOT / "components" / f"{name}.py" for name in STEPS]
-CHECK = ROOT / "san_core" / "evaluation" / "check.py"  # a command, whose work is to print
+CHECK = (
+    ROOT / "san_core" / "evaluation" / "check" / "__main__.py"
+)  # a command, whose work is to print
 EVERYTHING = [*SAN_CORE, *COMPONENTS, ROOT / "pipeline.py"]
 
 
@@ -72,7 +74,7 @@ def test_imports_are_found_wherever_they_are():
     assert set(imported(tree)) == {"a.b", "typing.TYPE_CHECKING", "for_types", "c.d"}
     assert set(imported_at_once(tree)) == {"a.b", "typing.TYPE_CHECKING"}
     assert {"os.environ", "print"} <= used(tree)
-    assert importers([ROOT / "components" / "kubeflow.py"], "kfp")
+    assert importers([ROOT / "components" / "kubeflow" / "component.py"], "kfp")
 
 
 def test_san_core_knows_nothing_of_kubeflow_buckets_and_shells():
@@ -119,16 +121,17 @@ def test_step_imports_heavy_things_in_its_body_only(file):
 
 
 def test_kfp_is_imported_where_pipelines_are_made_and_run_only():
-    names = ("cluster.py", "containers.py", "kubeflow.py")
+    names = ("kubeflow/cluster.py", "runner/containers.py", "kubeflow/component.py")
     allowed = {ROOT / "pipeline.py", *(ROOT / "components" / name for name in names)}
     assert importers(set(EVERYTHING) - allowed, "kfp") == []
-    elsewhere = set(EVERYTHING) - {ROOT / "components" / "kubeflow_api.py"}
+    elsewhere = set(EVERYTHING) - {ROOT / "components" / "kubeflow" / "api.py"}
     assert importers(elsewhere, "kfp_server_api") == []
     assert importers(set(EVERYTHING) - allowed, "docker") == []
 
 
 def test_minio_is_imported_in_two_files_only():
-    allowed = {ROOT / "components" / name for name in ("object_store.py", "s3_client.py")}
+    storage = ROOT / "components" / "storage"
+    allowed = {storage / "object_store.py", storage / "s3_client.py"}
     assert importers(set(EVERYTHING) - allowed, "minio") == []
     assert importers(allowed, "minio")
 

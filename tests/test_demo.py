@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import main
-from san_core.pixels import encode_jpeg
+from san_core.images.pixels import encode_jpeg
 
 SMALL = {
     "pit_textures": "6",

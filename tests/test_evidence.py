@@ -11,29 +11,21 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from san_core.evaluation.distance import Tile
+from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank_distances
-from tests.benchmarks import (
-    evidence,
-    evidence_arms,
-    evidence_choices,
-    evidence_data,
-    evidence_score,
-    evidence_table,
-    reproduce,
-)
-from tests.benchmarks.evidence_arms import ARMS, Arm, Job
-from tests.benchmarks.evidence_code import bare
-from tests.benchmarks.evidence_queue import Queue
-from tests.benchmarks.evidence_rows import ForeignRowsError, Kept, difference, paired
+from tests.benchmarks.evidence import arms, choices, data, figures, reproduce, score, table
+from tests.benchmarks.evidence.arms import ARMS, Arm, Job
+from tests.benchmarks.evidence.code import bare
+from tests.benchmarks.evidence.queue import Queue
+from tests.benchmarks.evidence.rows import ForeignRowsError, Kept, difference, paired
 
 CODE = "c" * 64
 GENERATOR = {
     "cpu_seconds": 100.0,
     "psnr": 16.0,
     "psnr_of_mean": 12.5,
-    "recipe": evidence_arms.fields(evidence_arms.recipe_of_generator()),
+    "recipe": arms.fields(arms.recipe_of_generator()),
 }
 
 
@@ -42,7 +34,7 @@ def row(arm, seed, score=0.5, **fields):
     return {
         "arm": arm,
         "difficulty": "hard",
-        "budget": evidence.EQUAL_EPOCHS,
+        "budget": figures.EQUAL_EPOCHS,
         "epochs": epochs,
         "seed": seed,
         "split": "test",
@@ -54,7 +46,7 @@ def row(arm, seed, score=0.5, **fields):
         "cpu_seconds": 50.0,
         "targets": ARMS[arm].targets,
         "generator": None,
-        "recipe": evidence_arms.fields(evidence_arms.recipe_of(ARMS[arm], epochs)),
+        "recipe": arms.fields(arms.recipe_of(ARMS[arm], epochs)),
         "data": "d" * 64,
         "code": CODE,
         "commit": "0123456",
@@ -96,7 +88,7 @@ def test_rows_are_paired_by_seed_and_lone_ones_left_out():
 
 def test_opposite_sides_are_front_and_back_in_either_order():
     query, gallery = np.array([0.0, 350.0, 180.0, 90.0]), np.array([10.0, 190.0, 270.0])
-    found = evidence_score.opposite_sides(query, gallery)
+    found = score.opposite_sides(query, gallery)
     assert found.tolist() == [
         [False, True, False],
         [False, True, False],
@@ -110,8 +102,8 @@ def test_matches_outside_of_a_subset_are_left_out_and_strangers_stay():
     same = np.array([[True, False, True, True]])
     # left: stranger, right, right (the first of the person's is left out)
     matches = np.array([[False, False, True, True]])
-    assert evidence_score.mean_ap(distances, same, matches) == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert evidence_score.mean_ap(distances, same, np.zeros_like(same)) is None
+    assert score.mean_ap(distances, same, matches) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert score.mean_ap(distances, same, np.zeros_like(same)) is None
 
 
 def test_without_a_subset_the_score_is_that_of_the_protocol():
@@ -122,12 +114,12 @@ def test_without_a_subset_the_score_is_that_of_the_protocol():
     same = query.pids[:, None] == gallery.pids[None]
     matches = same & (query.camids[:, None] != gallery.camids[None])
     expected = rank_distances([Tile(slice(0, 20), distances)], query=query, gallery=gallery)
-    assert evidence_score.mean_ap(distances, same, matches) == pytest.approx(expected.mAP)
+    assert score.mean_ap(distances, same, matches) == pytest.approx(expected.mAP)
 
 
 def test_shuffled_textures_are_always_those_of_one_other_person():
     labels = np.repeat(np.arange(12), 5)
-    rows = evidence_data.of_another(labels)
+    rows = data.of_another(labels)
     assert (labels[rows] != labels).all()
     assert sorted(rows) == list(range(60))
     for person in range(12):
@@ -138,7 +130,7 @@ def test_shuffled_textures_are_always_those_of_one_other_person():
 
 def test_left_for_right_mirrors_a_picture():
     picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(16, 3)
-    mirrored = (evidence_data.left_for_right(4) @ picture).reshape(4, 4, 3)
+    mirrored = (data.left_for_right(4) @ picture).reshape(4, 4, 3)
     assert np.array_equal(mirrored, picture.reshape(4, 4, 3)[:, ::-1])
 
 
@@ -163,7 +155,7 @@ def test_what_has_a_row_is_not_run_again(tmp_path):
 def test_nothing_is_started_when_the_time_is_up(tmp_path, capsys):
     kept = kept_of(tmp_path)
     with Queue(1, kept, tmp_path, code=CODE, minutes=0) as queue:
-        queue.run([Job("baseline", "hard", evidence.EQUAL_EPOCHS, 30, 1)])
+        queue.run([Job("baseline", "hard", figures.EQUAL_EPOCHS, 30, 1)])
     assert capsys.readouterr().out == (
         "the time is up: 1 runs are left, the same command goes on\n"
     )
@@ -175,25 +167,25 @@ def test_rows_of_other_code_are_refused(tmp_path):
     with pytest.raises(
         ForeignRowsError, match=r"full hard equal epochs 2 was measured with code e{12}, today"
     ):
-        evidence.check(kept, CODE)
+        figures.check(kept, CODE)
 
 
 def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
     changed = row("full", 1)
     changed["recipe"] = {**changed["recipe"], "w_rec": 123.0}
     with pytest.raises(ForeignRowsError, match=r"was measured with w_rec 123\.0, today's is"):
-        evidence.check(kept_of(tmp_path / "a", changed), CODE)
+        figures.check(kept_of(tmp_path / "a", changed), CODE)
     gone = {**row("full", 1), "arm": "gone"}
     with pytest.raises(ForeignRowsError, match="no arm gone any more; measure anew with --anew"):
-        evidence.check(kept_of(tmp_path / "b", gone), CODE)
-    evidence.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
+        figures.check(kept_of(tmp_path / "b", gone), CODE)
+    figures.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
 
 
 def test_rows_with_textures_of_another_generator_are_refused(tmp_path):
     made_by = {**GENERATOR, "recipe": {**GENERATOR["recipe"], "epochs": 99}}
     kept = kept_of(tmp_path, row("full", 1, generator=GENERATOR), row("rec", 1, generator=made_by))
     with pytest.raises(ForeignRowsError, match=r"rec hard equal epochs 1 .* epochs 99, today's is"):
-        evidence.check(kept, CODE)
+        figures.check(kept, CODE)
 
 
 @pytest.mark.parametrize(
@@ -203,23 +195,23 @@ def test_rows_that_cannot_be_compared_are_refused(tmp_path, name, value):
     kept = kept_of(tmp_path, row("full", 1), row("baseline", 1, **{name: value}))
     message = f"full hard equal epochs 1 and baseline hard equal epochs 1 differ in {name}, "
     with pytest.raises(ForeignRowsError, match=message):
-        evidence.check(kept, CODE)
+        figures.check(kept, CODE)
     elsewhere = kept_of(tmp_path / "other", row("full", 1), row("full", 2, data="e" * 64))
-    evidence.check(elsewhere, CODE)  # another seed has other data
+    figures.check(elsewhere, CODE)  # another seed has other data
 
 
 def test_nothing_is_measured_beside_rows_of_another_machine(tmp_path):
     kept = kept_of(tmp_path, row("full", 1))
     with Queue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
-        queue.run([Job("full", "hard", evidence.EQUAL_EPOCHS, 30, 1)])  # is there
+        queue.run([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 1)])  # is there
         with pytest.raises(ForeignRowsError, match=r"machine \{'cpu': 'abacus'.* today's is"):
-            queue.run([Job("full", "hard", evidence.EQUAL_EPOCHS, 30, 2)])
+            queue.run([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 2)])
 
 
 def test_figures_of_foreign_rows_are_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "ROWS", kept_of(tmp_path, row("full", 1)).path)
+    monkeypatch.setattr(figures, "ROWS", kept_of(tmp_path, row("full", 1)).path)
     with pytest.raises(SystemExit, match="was measured with code cccc"):
-        next(evidence.figures())
+        next(figures.figures())
 
 
 def test_reproduce_refuses_foreign_rows_before_it_starts(tmp_path, monkeypatch, capsys):
@@ -281,7 +273,7 @@ def test_baseline_is_given_the_cpu_time_of_another_arm(tmp_path):
         *(row("light", seed, cpu_seconds=56.0) for seed in (1, 2)),
     )
     scale = reproduce.FULL._replace(difficulties=("hard",), seeds=2, epochs=30)
-    jobs = list(reproduce.equal_cpu(scale, list(ARMS), evidence.cpu_ratios(kept)))
+    jobs = list(reproduce.equal_cpu(scale, list(ARMS), figures.cpu_ratios(kept)))
     assert {(job.arm, job.budget, job.epochs) for job in jobs} == {
         ("baseline", "CPU time of light", 42)  # 30 * 56 / 40
     }
@@ -292,11 +284,11 @@ def test_doubling_ends_when_the_baseline_gains_less_than_half_a_point(tmp_path):
     kept = kept_of(
         tmp_path,
         row("baseline", 1, 0.500),
-        row("baseline", 1, 0.550, budget=evidence.times(1), epochs=60),
-        row("baseline", 1, 0.554, budget=evidence.times(2), epochs=120),
+        row("baseline", 1, 0.550, budget=figures.times(1), epochs=60),
+        row("baseline", 1, 0.554, budget=figures.times(2), epochs=120),
     )
-    assert not evidence.has_enough(kept, "hard", 1)
-    assert evidence.has_enough(kept, "hard", 2)
+    assert not figures.has_enough(kept, "hard", 1)
+    assert figures.has_enough(kept, "hard", 2)
 
 
 def measured(path):
@@ -312,7 +304,7 @@ def measured(path):
 
 
 def test_figures_are_means_and_paired_gains(tmp_path):
-    found = {figure.name: figure.value for figure in evidence.of_rows(measured(tmp_path))}
+    found = {figure.name: figure.value for figure in figures.of_rows(measured(tmp_path))}
     assert found["evidence.hard.equal_epochs.full.mAP"] == pytest.approx(100 * (0.53 + 0.02))
     assert found["evidence.hard_map_gain"] == pytest.approx((4 + 5 + 6) / 3)
     half = stats.t.ppf(0.975, 2) / math.sqrt(3)  # the standard deviation of 4, 5, 6 is 1
@@ -323,7 +315,7 @@ def test_figures_are_means_and_paired_gains(tmp_path):
 
 
 def test_table_tells_every_arm_that_was_measured(tmp_path):
-    text = evidence_table.table(measured(tmp_path))
+    text = table.table(measured(tmp_path))
     (full,) = (line for line in text.splitlines() if line.startswith(f"| {ARMS['full'].words} "))
     assert "| 3 | 55.0% | 55.0% | +5.0 ± 2.5 | +5.0 ± 2.5 | – | +5.0 ± 2.5 | 50 s |" in full
     assert (
@@ -347,12 +339,12 @@ def test_table_tells_what_starts_as_san_pg_and_how_long_it_takes(tmp_path):
         *(row("baseline", s, 0.52, budget="CPU time of light", epochs=40) for s in (*seeds, 4)),
         *(
             row("baseline", seed, 0.5 + 0.04 * d, epochs=30 * 2**d, cpu_seconds=30.0 * 2**d)
-            | {"budget": evidence.times(d)}
+            | {"budget": figures.times(d)}
             for d in (1, 2, 3)
             for seed in seeds
         ),
     )
-    text = evidence_table.table(kept)
+    text = table.table(kept)
     light = f"| `hard`, equal CPU time: {ARMS['light_pg'].words} "
     assert f"{light}| 52.0% (50 s) | 61.0% (50 s) | +9.0 ± 0.0 |" in text
     # 130 seconds with SAN-PG's 100: 120 are nearer than 240
@@ -362,7 +354,7 @@ def test_table_tells_what_starts_as_san_pg_and_how_long_it_takes(tmp_path):
     )
     assert "to 8 x the epochs, brings the baseline +4.0 ± 0.0 at `hard`: by the mark of 0.5" in text
     assert "points it has not converged." in text
-    found = {figure.name: figure.value for figure in evidence.of_rows(kept)}
+    found = {figure.name: figure.value for figure in figures.of_rows(kept)}
     assert found["evidence.equal_cpu_light_pg_map_gain"] == pytest.approx(9)
     assert found["evidence.hard_gain_of_doubling_3"] == pytest.approx(4)
 
@@ -374,18 +366,18 @@ def test_true_textures_that_bring_nothing_are_told(tmp_path):
         *(row("full", seed, 0.51) for seed in (1, 2)),
         *(row("oracle", seed, 0.50) for seed in (1, 2)),
     )
-    text = evidence_table.table(kept)
+    text = table.table(kept)
     assert "true textures bring +0.0 ± 0.0, SAN-PG's +1.0 ± 0.0 (2 seeds)." in text
-    assert evidence.share_of_oracle(kept, "hard") is None
+    assert figures.share_of_oracle(kept, "hard") is None
 
 
 def test_plot_holds_the_hash_of_its_table(tmp_path):
     kept = measured(tmp_path)
-    (tmp_path / "plot.png").write_bytes(evidence_table.plot(kept))
+    (tmp_path / "plot.png").write_bytes(table.plot(kept))
     with Image.open(tmp_path / "plot.png") as image:
         assert image.size == (1400, 500)
         told = image.text["Description"]
-    assert told == hashlib.sha256(evidence_table.table(kept).encode()).hexdigest()
+    assert told == hashlib.sha256(table.table(kept).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -397,24 +389,24 @@ def cache(tmp_path_factory):
 def tiny(monkeypatch, cache):
     """The cache of small sets."""
     for name, value in {"TRAIN": 8, "VAL": 3, "TEST": 4}.items():
-        monkeypatch.setattr(evidence_data, name, value)
-    shape = {**evidence_data.SHAPE, "cameras": 2, "shots": 2}
-    monkeypatch.setattr(evidence_data, "SHAPE", shape)
-    pit = dataclasses.replace(evidence_data.PIT, identities=6, meshes=3)
-    monkeypatch.setattr(evidence_data, "PIT", pit)
-    monkeypatch.setattr(evidence_score, "SPLITS", {"val": (8, 3), "test": (11, 4)})
-    monkeypatch.setattr(evidence_arms, "GENERATOR", ("demo-pg", "epochs=1"))
+        monkeypatch.setattr(data, name, value)
+    shape = {**data.SHAPE, "cameras": 2, "shots": 2}
+    monkeypatch.setattr(data, "SHAPE", shape)
+    pit = dataclasses.replace(data.PIT, identities=6, meshes=3)
+    monkeypatch.setattr(data, "PIT", pit)
+    monkeypatch.setattr(score, "SPLITS", {"val": (8, 3), "test": (11, 4)})
+    monkeypatch.setattr(arms, "GENERATOR", ("demo-pg", "epochs=1"))
     return cache
 
 
 def test_run_trains_and_judges_on_people_apart(tiny):
-    them = evidence_data.people(tiny, "hard", 1)
-    query, gallery = evidence_score.parts(them, "test")
+    them = data.people(tiny, "hard", 1)
+    query, gallery = score.parts(them, "test")
     assert len(query) == 4 * 2
     assert len(gallery) == 4 * 2
     assert not set(them.identity[query]) & set(them.identity[them.train])
-    job = Job("full", "hard", evidence.EQUAL_EPOCHS, 3, 1)
-    made, again = (evidence_arms.run(job, ARMS["full"], tiny, code=CODE, commit="0") for _ in "12")
+    job = Job("full", "hard", figures.EQUAL_EPOCHS, 3, 1)
+    made, again = (arms.run(job, ARMS["full"], tiny, code=CODE, commit="0") for _ in "12")
     assert 0 < made["mAP"] <= 1
     assert made["cpu_seconds"] > 0
     assert made["generator"]["psnr"] > 0
@@ -424,62 +416,62 @@ def test_run_trains_and_judges_on_people_apart(tiny):
 
 
 def test_true_textures_are_those_of_the_person_in_the_image(tiny):
-    them = evidence_data.people(tiny, "hard", 1)
-    settings = evidence_arms.recipe_of(ARMS["oracle"], 3)
-    data = evidence_data.training_data(them, "true", settings, tiny)
-    asked = evidence_data.spec("hard", 1)
+    them = data.people(tiny, "hard", 1)
+    settings = arms.recipe_of(ARMS["oracle"], 3)
+    made = data.training_data(them, "true", settings, tiny)
+    asked = data.spec("hard", 1)
     for row, person in enumerate(them.identity[them.train]):
-        own = evidence_data.reid_texture(asked, person)
-        expected = evidence_data.area_average(own, settings.texture_size)
-        found = data.textures[data.texture_index[row]].astype(int)
+        own = data.reid_texture(asked, person)
+        expected = data.area_average(own, settings.texture_size)
+        found = made.textures[made.texture_index[row]].astype(int)
         assert np.abs(found - expected).max() <= 1  # rounded twice
 
 
 def test_targets_are_of_the_recipes_size(tiny):
-    them = evidence_data.people(tiny, "hard", 1)
-    made_by = evidence_data.generator(tiny, evidence_arms.recipe_of_generator())
-    settings = evidence_arms.recipe_of(Arm("", "synthetic"), 3)
-    for targets in evidence_data.TARGETS[1:]:
-        data = evidence_data.training_data(them, targets, settings, made_by.path)
-        assert data.textures.shape[1:] == (settings.texture_size, settings.texture_size, 3)
-        assert len(data.texture_index) == len(them.train) == 8 * 2 * 2
+    them = data.people(tiny, "hard", 1)
+    made_by = data.generator(tiny, arms.recipe_of_generator())
+    settings = arms.recipe_of(Arm("", "synthetic"), 3)
+    for targets in data.TARGETS[1:]:
+        made = data.training_data(them, targets, settings, made_by.path)
+        assert made.textures.shape[1:] == (settings.texture_size, settings.texture_size, 3)
+        assert len(made.texture_index) == len(them.train) == 8 * 2 * 2
     with pytest.raises(ValueError, match="no targets 'none of these'; there are none, pseudo"):
-        evidence_data.training_data(them, "none of these", settings, made_by.path)
+        data.training_data(them, "none of these", settings, made_by.path)
 
 
 def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
     kept = kept_of(
         tmp_path, row("baseline", 1, 0.40), row("baseline", 2, 0.50), row("rec", 2, 0.56)
     )
-    variants = evidence_choices.VARIANTS
-    assert evidence_choices.table(kept).splitlines()[2:] == [
+    variants = choices.VARIANTS
+    assert choices.table(kept).splitlines()[2:] == [
         f"| {variants['baseline'].words} | 2 | 45.0% | – |",
         f"| {variants['rec'].words} | 1 | 56.0% | +6.0 |",
     ]
 
 
 def test_choices_are_made_by_other_people_than_those_reported_on():
-    jobs = list(evidence_choices.jobs())
-    assert {job.arm for job in jobs} == set(evidence_choices.VARIANTS)
+    jobs = list(choices.jobs())
+    assert {job.arm for job in jobs} == set(choices.VARIANTS)
     assert {job.split for job in jobs} == {"val"}
     assert {job.split for job in reproduce.expected(reproduce.FULL, list(ARMS))} == {"test"}
-    people = [set(range(first, first + count)) for first, count in evidence_score.SPLITS.values()]
-    people.append(set(range(evidence_data.TRAIN)))
+    people = [set(range(first, first + count)) for first, count in score.SPLITS.values()]
+    people.append(set(range(data.TRAIN)))
     assert sum(map(len, people)) == len(set.union(*people))
 
 
 def test_recorded_choices_are_those_of_their_table():
-    table = evidence_choices.table(Kept(evidence_choices.CHOICES))
-    assert evidence_choices.TABLE.read_text("utf-8") == table + "\n"
+    recorded = choices.table(Kept(choices.CHOICES))
+    assert choices.TABLE.read_text("utf-8") == recorded + "\n"
 
 
 def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
-    kept = Kept(evidence.ROWS)
-    assert evidence_table.TABLE.read_text("utf-8") == evidence_table.table(kept) + "\n"
-    with Image.open(evidence_table.PLOT) as image:
-        assert image.text["Description"] == evidence_table.stamp(kept), "make bench GROUP=evidence"
-    recorded = json.loads((evidence.RESULTS / "evidence.json").read_bytes())["figures"]
-    expected = {figure.name: figure for figure in evidence.of_rows(kept)}
+    kept = Kept(figures.ROWS)
+    assert table.TABLE.read_text("utf-8") == table.table(kept) + "\n"
+    with Image.open(table.PLOT) as image:
+        assert image.text["Description"] == table.stamp(kept), "make bench GROUP=evidence"
+    recorded = json.loads((figures.RESULTS / "evidence.json").read_bytes())["figures"]
+    expected = {figure.name: figure for figure in figures.of_rows(kept)}
     assert recorded.keys() == expected.keys(), "make bench GROUP=evidence"
     for name, figure in expected.items():
         assert recorded[name]["value"] == pytest.approx(figure.value), "make bench GROUP=evidence"
@@ -487,13 +479,11 @@ def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
 
 
 def test_readme_reads_out_of_the_table_what_stands_there():
-    text = (evidence_arms.ROOT / "README.md").read_text("utf-8")
+    text = (arms.ROOT / "README.md").read_text("utf-8")
     read = text.partition("What this comes to:")[2].partition("\n## ")[0]
     quoted = re.findall(r"[+-]\d+\.\d ± \d+\.\d", read)
     assert quoted
-    ratios = evidence.cpu_ratios(Kept(evidence.ROWS))
+    ratios = figures.cpu_ratios(Kept(figures.ROWS))
     for arm in ("full", "light"):
         assert f"{ratios['hard', arm]:.1f} " in read
-    assert set(quoted) <= set(
-        re.findall(r"[+-]\d+\.\d ± \d+\.\d", evidence_table.TABLE.read_text("utf-8"))
-    )
+    assert set(quoted) <= set(re.findall(r"[+-]\d+\.\d ± \d+\.\d", table.TABLE.read_text("utf-8")))

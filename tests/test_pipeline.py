@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from components import local
 from components.__main__ import GPU_STEPS, STEPS
-from components.interruption import Terminated
-from components.ir import Task, pipeline_inputs, tasks
-from components.sources import PLACES
-from components.step import command_line, parameters
+from components.command.step import command_line, parameters
+from components.process.signals import Terminated
+from components.runner import local
+from components.runner.ir import Task, pipeline_inputs, tasks
+from components.storage.sources import PLACES
 from pipeline import GRAPHS, PARAMETERS, PRESETS, _check, arguments_of, compile_graph, main
 from san_core.recipe import RECIPES
 
@@ -394,7 +394,9 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
     ],
 )
 def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
-    monkeypatch.setattr("components.local._Run.all", lambda *_, **__: None)  # should it get there
+    monkeypatch.setattr(
+        "components.runner.local._Run.all", lambda *_, **__: None
+    )  # should it get there
     with pytest.raises(SystemExit) as stop:
         main(["run", "--runs", str(tmp_path), *words])
     assert stop.value.code == 2

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from components.__main__ import STEPS as COMMANDS
 from components.__main__ import main
-from components.step import parameters
+from components.command.step import parameters
 
 PG = ("--recipe", "demo-pg", "--overrides", "epochs=2 batch_size=8 warmup_epochs=0")
 SAN_RECIPE = "demo"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from components import cluster
-from components.cluster import Cluster
+from components.kubeflow import cluster
+from components.kubeflow.cluster import Cluster
 from pipeline import GRAPHS, compile_graph
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from san_core.data.records import Listed, Listing, Problem, ProblemsError, Subset, Tally
-from san_core.imageset import preview_sheet, write
-from san_core.pixels import check_whole
-from san_core.shard import LIMIT, Item, fits, sha256
+from san_core.images.imageset import preview_sheet, write
+from san_core.images.pixels import check_whole
+from san_core.images.shard import LIMIT, Item, fits, sha256
 
 LEARNED = ("train", "val")
 TESTED = ("query", "gallery", "multi")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from san_core.shard import SPLITS
+from san_core.images.shard import SPLITS
 
 _SHOWN = 10
 JUNK = -1

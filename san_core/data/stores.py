@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from san_core.shard import is_plain
+from san_core.images.shard import is_plain
 
 _CHUNK = 1 << 20
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core import pixels
-from san_core.pixels import Pixels
+from san_core.images import pixels
+from san_core.images.pixels import Pixels
 
 STRIPES = 6
 BINS = (8, 4, 4)  # hue, saturation, value

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.data.records import JUNK
-from san_core.evaluation.compiled import _ranking
+from san_core.evaluation.kernels.compiled import _ranking
 from san_core.evaluation.labels import Ids, Labels, check_labels
 
 Codes = NDArray[np.int32]

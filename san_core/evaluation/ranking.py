@@ -29,14 +29,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.evaluation import roc, streaming
-from san_core.evaluation.compiled import _ranking
-from san_core.evaluation.distance import Tile
+from san_core.evaluation import roc
+from san_core.evaluation.kernels import streaming
+from san_core.evaluation.kernels.compiled import _ranking
+from san_core.evaluation.kernels.distance import Tile
+from san_core.evaluation.kernels.operands import operands
+from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 from san_core.evaluation.labels import Ids, Labels, labels_of
-from san_core.evaluation.operands import operands
 from san_core.evaluation.protocol import Problem, Protocol, problem, usual
 from san_core.evaluation.roc import Roc
-from san_core.evaluation.rows import Features, Rows, as_rows
 
 __all__ = ["Labels", "Ranking", "labels_of", "rank", "rank_distances"]
 

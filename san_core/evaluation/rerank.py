@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from san_core.evaluation.compiled import _rerank
-from san_core.evaluation.distance import Tile
+from san_core.evaluation.kernels.compiled import _rerank
+from san_core.evaluation.kernels.distance import Tile
+from san_core.evaluation.kernels.operands import Operands, operands
+from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 from san_core.evaluation.labels import Ids
-from san_core.evaluation.operands import Operands, operands
 from san_core.evaluation.protocol import Codes
 from san_core.evaluation.ranking import usable_threads
-from san_core.evaluation.rows import Features, Rows, as_rows
 
 # Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
 _SIDE = 1024

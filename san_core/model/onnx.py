@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from san_core.data.augmentation import normalise
+from san_core.data.batches.augmentation import normalise
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
 

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from san_core.pixels import Pixels, area_average, encode_jpeg, encode_png
-from san_core.synthesis.background import Scene, crop
-from san_core.synthesis.body import Floats, joints_of, posed, sample_shape
-from san_core.synthesis.camera import (
+from san_core.images.pixels import Pixels, area_average, encode_jpeg, encode_png
+from san_core.synthesis.camera.camera import (
     PIT_SCENES,
     SCENES,
     camera,
@@ -21,14 +19,16 @@ from san_core.synthesis.camera import (
     photograph_view,
     scene,
 )
+from san_core.synthesis.camera.light import Light, sample_light
+from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw, frame, no_texels
 from san_core.synthesis.difficulty import DIFFICULTIES, Difficulty, difficulty
-from san_core.synthesis.identity import Identity, sample_identity
-from san_core.synthesis.light import Light, sample_light
-from san_core.synthesis.occluder import occlude
-from san_core.synthesis.photographs import HORIZON
-from san_core.synthesis.pose import sample_pose
-from san_core.synthesis.render import NO_UV, View, dense_map, draw, frame, no_texels
-from san_core.synthesis.skirt import clothed_mesh
+from san_core.synthesis.person.body import Floats, joints_of, posed, sample_shape
+from san_core.synthesis.person.identity import Identity, sample_identity
+from san_core.synthesis.person.pose import sample_pose
+from san_core.synthesis.person.skirt import clothed_mesh
+from san_core.synthesis.place.background import Scene, crop
+from san_core.synthesis.place.occluder import occlude
+from san_core.synthesis.place.photographs import HORIZON
 from san_core.synthesis.spec import (
     PIT_LOOKS,
     PIT_SHOT,
@@ -40,7 +40,7 @@ from san_core.synthesis.spec import (
     check_identity,
     held_out,
 )
-from san_core.synthesis.wardrobe import Outfit, dress
+from san_core.synthesis.wardrobe.painter import Outfit, dress
 
 PIT_QUALITY = 95  # of PIT's JPEGs
 

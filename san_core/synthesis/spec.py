@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from san_core.synthesis.atlas import ATLAS, chart_map, check_texture_size
-from san_core.synthesis.body import shipped
-from san_core.synthesis.body_file import read_body
 from san_core.synthesis.difficulty import difficulty
-from san_core.synthesis.photographs import Photographs
+from san_core.synthesis.person.atlas import ATLAS, chart_map, check_texture_size
+from san_core.synthesis.person.body import shipped
+from san_core.synthesis.person.body_file import read_body
+from san_core.synthesis.place.photographs import Photographs
 
 SMALLEST_IMAGE = (32, 16)
 PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see

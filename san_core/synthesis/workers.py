@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from san_core.synthesis.body import use_body
-from san_core.synthesis.skirt import check_legs
+from san_core.synthesis.person.body import use_body
+from san_core.synthesis.person.skirt import check_legs
 from san_core.synthesis.spec import Spec
 
 S = TypeVar("S", bound=Spec)

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks [GROUP ...]`: measure, print and keep figures.
 
-Every figure is printed as `figure NAME VALUE UNIT`. A group is a module here with a function
-`figures` that yields them.
+Every figure is printed as `figure NAME VALUE UNIT`. A group is a module of
+`groups`, or evidence/figures.py, with a function `figures` that yields them.
 """
 
 import argparse
@@ -14,15 +14,17 @@ from typing import Any
 
 from tests.benchmarks.measuring import commit, machine
 
+EVIDENCE = "evidence"
 GROUPS = ("training", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
-LONG = ("teaching", "evidence")
+LONG = ("teaching", EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def measure(group: str) -> None:
     """Measure one group, print its figures and write its results file."""
-    module = importlib.import_module(f"tests.benchmarks.{group}")
+    place = "evidence.figures" if group == EVIDENCE else f"groups.{group}"
+    module = importlib.import_module(f"tests.benchmarks.{place}")
     found = {}
     for figure in module.figures():
         found[figure.name] = {"value": figure.value, "unit": figure.unit}

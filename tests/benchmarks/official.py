@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import functional as transforms
 
-from san_core.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from san_core.data.batches.augmentation import IMAGENET_MEAN, IMAGENET_STD
 
 IMAGES = 4  # K; the positions below are right for no other
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from san_core.evaluation.kernels.rows import Features
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.rows import Features
 
 # Images of a stranger among the distractors.
 _OF_STRANGER = 4

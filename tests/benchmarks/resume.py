@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from components.code import ROOT
+from components.command.code import ROOT
 from tests.tiny import Tiny, changed, elsewhere, files, words
 
 EPOCHS = 30

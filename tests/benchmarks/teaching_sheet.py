@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from san_core.pixels import Pixels, resize
+from san_core.images.pixels import Pixels, resize
 
 SHEET = Path(__file__).parents[1] / "results" / "teaching.png"
 NAMES = {"true": "true", "san_pg": "SAN-PG", "nearest": "nearest colours", "mean": "mean"}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from components.__main__ import main
-from components.storage import open_storage
-from san_core.imageset import ImageSet
-from san_core.pixels import decode, encode_jpeg, encode_png
-from san_core.synthesis.atlas import ATLAS
+from components.storage.places import open_storage
+from san_core.images.imageset import ImageSet
+from san_core.images.pixels import decode, encode_jpeg, encode_png
+from san_core.synthesis.person.atlas import ATLAS
 from tests.tiny import files
 
 SMALL = ["--textures", "3", "--meshes", "2", "--image-height", "64", "--texture-size", "32"]
@@ -71,7 +71,7 @@ def test_photographs_take_the_place_of_painted_places(tmp_path):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monkeypatch, cores):
-    monkeypatch.setattr("components.machine.cores", lambda: cores)
+    monkeypatch.setattr("components.process.machine.cores", lambda: cores)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("hello")
     words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL]
@@ -83,7 +83,7 @@ def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monk
 
 @pytest.mark.s3
 def test_a_body_may_be_in_a_bucket(plain, tmp_path, s3, capsys):
-    body = resources.files("san_core.synthesis").joinpath("body.npz").read_bytes()
+    body = resources.files("san_core.synthesis.person").joinpath("body.npz").read_bytes()
     open_storage(f"{s3}/bodies").put_bytes("ours.npz", body)
     pit = made(tmp_path / "pit", *SMALL, "--body", f"{s3}/bodies/ours.npz")
     with ImageSet.open(pit / "images") as images, ImageSet.open(plain / "images") as before:

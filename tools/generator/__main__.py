@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.code import ROOT, commit
+from components.command.code import ROOT, commit
 from san_core.model.saved import RECIPE, SUMS, WEIGHTS, describe, fingerprint
 from san_core.shipped.generator import FOLDER
 from tools.generator.card import card

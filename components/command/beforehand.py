@@ -1,0 +1,123 @@
+"""Mistakes in parameters that the last step would find only after all others have run.
+
+The parameters may be those of a graph or of one step; what is checked goes by their names.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.command import recipes
+from components.storage.texture_store import check_verify
+from san_core.data.readers import sources
+from san_core.data.readers.sources import SYNTHETIC
+from san_core.images.texture_set import share
+from san_core.model.saved import describe
+from san_core.shipped.generator import FOLDER, SHIPPED
+from san_core.synthesis.difficulty import difficulty
+
+# What the name of a recipe begins with: in a step, and in a graph that trains two networks.
+_RECIPES = ("", "pg_", "san_")
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Find what no step can do with the values of the parameters, defaults included.
+
+    Raises:
+        ValueError: there is no such recipe, field, data set, difficulty, protocol or check; a data
+            set has no place or too few people; or the workers do not make every shard once.
+    """
+    for which in _RECIPES:
+        if f"{which}recipe" in values:
+            recipes.chosen(values[f"{which}recipe"], values[f"{which}overrides"])
+    if "generator" in values or "texture_source" in values:
+        _check_textures(values)
+    if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
+        _check_start(values)
+    if "dataset" in values:
+        _check_data(values)
+    if "difficulty" in values:
+        difficulty(values["difficulty"])
+    if "verify" in values:
+        check_verify(values["verify"])
+    if "protocol" in values:
+        _check_protocol(values["protocol"])
+    if "workers" in values:
+        check_workers(values["workers"])
+    if not values.get("worker", "/").startswith("/"):  # else its number is known in its pod alone
+        share(values["worker"], [])
+
+
+def _check_data(values: Mapping[str, Any]) -> None:
+    learned, _ = sources.paired(values["dataset"], values["target"], values["target_source"])
+    if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
+        sources.check_trainable(learned)
+    keys = set()
+    for name, place in (("dataset", "source"), ("target", "target_source")):
+        if not values[name]:
+            continue
+        key = sources.parsed(values[name]).key
+        if key != SYNTHETIC and not values[place]:
+            raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
+        keys.add(key)
+    if SYNTHETIC in keys:
+        sources.check_synthetic(values["identities"])
+
+
+def _check_textures(values: Mapping[str, Any]) -> None:
+    """A graph that trains no generator makes no PIT; the generator that ships has its size."""
+    recipe = recipes.chosen(values["san_recipe"], values["san_overrides"])
+    if recipe.pit_every:
+        raise ValueError(
+            f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and no PIT is made"
+            " where no generator is trained; set pit_every=0, or take the graph full"
+        )
+    if values.get("generator") == SHIPPED and recipe.decoder:
+        size = describe(FOLDER).recipe.texture_size
+        if size % recipe.texture_size:
+            raise ValueError(
+                f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, the"
+                f" generator that ships makes {size}x{size}; such as"
+                f' --param san_overrides="texture_size={size} decoder_plan=light"'
+            )
+
+
+def _check_start(values: Mapping[str, Any]) -> None:
+    """A graph without a generator has nothing of SAN-PG to start from."""
+    start = recipes.chosen(values["san_recipe"], values["san_overrides"]).init
+    if start != "none":
+        raise ValueError(
+            f"the recipe starts from SAN-PG (init={start}), and this graph has no generator;"
+            ' such as --param san_overrides="init=none"'
+        )
+
+
+def _check_protocol(text: str) -> None:
+    """Whether every name is one; what `auto` stands for is known with the images only."""
+    import numpy as np
+
+    from san_core.evaluation.labels import Labels
+    from san_core.evaluation.protocols import scoring
+
+    words = text.replace(",", " ").split()
+    named = [word for word in words if word != scoring.AUTO]
+    scoring.protocols(" ".join(named or words), Labels(np.empty(0, np.int64), None))
+
+
+def check_workers(workers: Sequence[Any]) -> None:
+    """Every shard has one worker: they are 0/n to n-1/n, in any order.
+
+    Raises:
+        ValueError: they are not.
+    """
+    count = len(workers)
+    wanted = [f"{number}/{count}" for number in range(count)]
+    if not workers or sorted(map(str, workers), key=_number) != wanted:
+        example = ", ".join(wanted[:2] + ["..."] * (count > 2)) if count else "0/1"
+        found = ", ".join(map(str, workers)) or "none"
+        raise ValueError(f"workers are {found}; {count or 1} of them must be {example}")
+
+
+def _number(worker: str) -> int:
+    match = re.match(r"\d+", worker)
+    return int(match[0]) if match else -1

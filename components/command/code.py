@@ -1,0 +1,113 @@
+"""Which code a step's result depends on: the files its module imports, fingerprint and commit.
+
+The import closure is read from the source, without importing anything: imports inside function
+bodies count, other people's packages do not. With it a step is run again when code it uses was
+edited, and only then.
+"""
+
+import ast
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("components", "san_core")
+COMPILED = (".pyx", ".pxd")
+DATA = (".npz", ".npy", ".safetensors", ".jinja", ".json", ".css", ".pxi")
+
+
+def fingerprint(module: str, root: Path = ROOT) -> str:
+    """The sha256, in hexadecimal, of the names and contents of `closure(module)`."""
+    digest = hashlib.sha256()
+    for file in closure(module, root):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def closure(module: str, root: Path = ROOT) -> list[Path]:
+    """The files of our own that a module needs, itself included, in order of their names.
+
+    These are the modules it imports, directly or through others, with the packages they lie in;
+    the Cython source of compiled ones; and the data files (.npz, .jinja, .pxi ...) beside any of
+    them.
+
+    Args:
+        module: dotted name, such as components.train_san
+        root: the folder that holds components/ and san_core/, in a checkout or site-packages
+
+    Raises:
+        FileNotFoundError: there is no such module.
+    """
+    if not _files(module, root):
+        raise FileNotFoundError(f"no module {module} in {root}")
+    found: set[Path] = set()
+    waiting, seen = [module], {module}
+    while waiting:
+        files = _files(waiting[-1], root)
+        name = waiting.pop()
+        found.update(files)
+        for other in _imported(name, files, root):
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+    folders = {file.parent for file in found}
+    found.update(f for folder in folders for f in folder.iterdir() if f.suffix in DATA)
+    return sorted(found)
+
+
+def commit() -> str:
+    """The commit of this checkout: 12 digits, and -dirty where something is not committed.
+
+    Raises:
+        OSError: there is no git.
+        CalledProcessError: this is no checkout of a git repository.
+    """
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _files(module: str, root: Path) -> list[Path]:
+    """The sources of one module: none if it is not ours or is no module."""
+    if module.partition(".")[0] not in PACKAGES:
+        return []
+    path = root.joinpath(*module.split("."))
+    candidates = [path.with_name(path.name + suffix) for suffix in (".py", *COMPILED)]
+    return [file for file in (*candidates, path / "__init__.py") if file.is_file()]
+
+
+def _imported(module: str, files: list[Path], root: Path) -> Iterator[str]:
+    """The modules of ours that one module names in its imports, and the packages around it."""
+    yield from _with_parents(module)
+    for file in files:
+        if file.suffix != ".py":
+            continue
+        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield from _with_parents(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                base = _absolute(node, package)
+                yield from _with_parents(base)
+                for alias in node.names:  # each may be a submodule or something in the module
+                    if _files(f"{base}.{alias.name}", root):
+                        yield f"{base}.{alias.name}"
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that `from ... import` names, with leading dots resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    kept = parts[: len(parts) - node.level + 1]
+    return ".".join([*kept, node.module] if node.module else kept)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """`a.b.c` imports a, a.b and a.b.c."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[:length])

@@ -1,0 +1,228 @@
+"""`python -m components imageset ls|verify|extract PLACE`: look into a set, check it, take it out.
+
+PLACE is the folder or the URI of an image set: person images, PIT, textures. It may also be the
+artifact that speaks of one: a sealed manifest, or the receipt of a generate_textures worker.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.storage.places import Storage, open_storage
+
+if TYPE_CHECKING:
+    from san_core.images.shard import Record
+
+THREADS = 16
+
+
+class Shelf(NamedTuple):
+    """A set where it lies: its shards as its manifest or receipt names them, and their images."""
+
+    storage: Storage
+    content: Mapping[str, Any]
+    records: "Sequence[Record]"
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The words of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m components imageset",
+        description="Look into an image set, check it, or take images out of it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|extract")
+    listing = commands.add_parser("ls", help="list the images of a set")
+    checking = commands.add_parser("verify", help="read every byte and say what is damaged")
+    taking = commands.add_parser("extract", help="write images as files")
+    for one in (listing, checking, taking):
+        one.add_argument("place", help="folder or URI of a set, or of an artifact that names one")
+    for one in (listing, taking):
+        one.add_argument("--split", help="only images of this split")
+        one.add_argument(
+            "--name", metavar="GLOB", help="only images of this name, such as '0002_*'"
+        )
+    taking.add_argument("--output", type=Path, required=True, help="folder to write them into")
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the words say; return the exit status: 1 if a set is damaged or cannot be had."""
+    parser = command_line()
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has written its help or its message
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        shelf = opened(options.place)
+        if options.command == "verify":
+            return _verify(shelf)
+        chosen = _chosen(shelf, options)
+        if options.command == "ls":
+            _list(shelf, chosen)
+        else:
+            _extract(shelf, chosen, options.output)
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"imageset: {error}\n")
+        return 1
+    return 0
+
+
+def opened(place: str) -> Shelf:
+    """The set at a place, its sidecars read and compared with what its manifest says.
+
+    Raises:
+        FileNotFoundError: there is no manifest, or a sidecar is missing.
+        ValueError: it is none of an image set, or a sidecar is damaged.
+    """
+    from components.storage.staging import records_in
+
+    at = open_storage(place)
+    content = _content(at)
+    storage = open_storage(content.get("uri", place))
+    return Shelf(storage, content, records_in(storage, content))
+
+
+def _content(at: Storage) -> dict[str, Any]:
+    """The manifest or receipt at a place."""
+    from san_core.images.imageset import check_shards, parse_manifest
+    from san_core.images.texture_set import parse_receipt
+
+    try:
+        data = at.get("manifest.json")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{at.uri} has no manifest.json: it is not a finished image set"
+        ) from error
+    where = f"{at.uri}/manifest.json"
+    content = parse_receipt(data) or parse_manifest(data, where=where)
+    check_shards(content["shards"], where=where)
+    return content
+
+
+def _chosen(shelf: Shelf, options: argparse.Namespace) -> "list[Record]":
+    """The images that are asked for.
+
+    Raises:
+        ValueError: there are none.
+    """
+    chosen = [
+        record
+        for record in shelf.records
+        if options.split in (None, record.split)
+        and (options.name is None or fnmatch(record.name, options.name))
+    ]
+    if not shelf.records:
+        raise ValueError(f"{shelf.storage.uri} holds no images")
+    if not chosen:
+        asked = [f"--{k} {v}" for k in ("split", "name") if (v := getattr(options, k)) is not None]
+        raise ValueError(
+            f"none of the {len(shelf.records)} images in {shelf.storage.uri} is of"
+            f" {' '.join(asked)}"
+        )
+    return chosen
+
+
+def _list(shelf: Shelf, chosen: "Sequence[Record]") -> None:
+    """A line an image, in columns, and a last line that adds them up."""
+    rows = [("name", "split", "pid", "camid", "bytes")]
+    for r in chosen:
+        known = ("-" if value is None else str(value) for value in (r.pid, r.camid))
+        rows.append((r.name, r.split, *known, str(r.size)))  # type: ignore[arg-type]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        _say(f"{name.ljust(widths[0])}  {'  '.join(cells)}")
+    size = sum(record.size for record in chosen) / 1e6
+    shards = len({record.shard for record in chosen})
+    _say(f"{len(chosen)} images in {shards} shards, {size:.1f} MB, at {shelf.storage.uri}")
+
+
+def _verify(shelf: Shelf) -> int:
+    """Compare every byte with what was recorded; a line for each shard that is damaged."""
+    from components.process.progress import Progress
+    from components.process.threads import mapped, threads
+
+    shards = shelf.content["shards"]
+    damaged = 0
+    with threads(4) as pool, Progress(len(shards), "shards") as bar:
+        numbers = range(len(shards))
+        for said in mapped(pool, lambda number: _damage(shelf, number), numbers, ahead=8):
+            bar.add()
+            if said:
+                damaged += 1
+                _say(said)
+    size = sum(shard["size"] for shard in shards) / 1e6
+    count = f"{len(shelf.records)} images in {len(shards)} shards, {size:.1f} MB"
+    if "worker" in shelf.content:
+        count += f", those of worker {shelf.content['worker']}"
+    _say(f"damaged: {damaged} of {len(shards)} shards" if damaged else f"whole: {count}")
+    return 1 if damaged else 0
+
+
+def _damage(shelf: Shelf, number: int) -> str:
+    """What is wrong with a shard, in words; empty if nothing is."""
+    shard = shelf.content["shards"][number]
+    found = shelf.storage.stat(shard["tar"])
+    if found is None:
+        return f"{shard['tar']} is missing"
+    if found.size != shard["size"]:
+        return f"{shard['tar']} has {found.size} bytes where {shard['size']} are recorded"
+    from components.storage.texture_store import tar_digest
+
+    if tar_digest(shelf.storage, shard["tar"], shard["size"]) == shard["sha256"]:
+        return ""
+    hit = [r.name for r in shelf.records if r.shard == number and not _is_whole(shelf, r)]
+    return f"{shard['tar']} is damaged: " + (", ".join(hit) or "none of its images, but the tar")
+
+
+def _is_whole(shelf: Shelf, record: "Record") -> bool:
+    from san_core.images.shard import sha256
+
+    return sha256(_read(shelf, record)) == record.sha256
+
+
+def _read(shelf: Shelf, record: "Record") -> bytes:
+    """The bytes where an image should be."""
+    tar = shelf.content["shards"][record.shard]["tar"]
+    return shelf.storage.get_range(tar, record.offset, record.size)
+
+
+def _extract(shelf: Shelf, chosen: "Sequence[Record]", folder: Path) -> None:
+    """Write images as files under their names; files that are there already are kept.
+
+    Raises:
+        ValueError: an image is damaged, or another file has its name.
+    """
+    from components.process.progress import Progress
+    from components.process.threads import mapped, threads
+
+    with threads(THREADS) as pool, Progress(len(chosen), "images") as bar:
+        for _ in mapped(pool, lambda r: _write(shelf, r, folder), chosen, ahead=2 * THREADS):
+            bar.add()
+    _say(f"{len(chosen)} images are in {folder}")
+
+
+def _write(shelf: Shelf, record: "Record", folder: Path) -> None:
+    from components.storage.outputs import write_file
+    from components.storage.places import check_name
+    from san_core.images.shard import sha256
+
+    check_name(record.name)
+    file = folder / record.name
+    if file.exists():
+        if sha256(file.read_bytes()) != record.sha256:
+            raise ValueError(f"{file} is there and is another picture; name another --output")
+        return
+    data = _read(shelf, record)
+    if sha256(data) != record.sha256:
+        raise ValueError(f"{shelf.storage.uri}: image {record.name} is damaged")
+    write_file(file, data)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

@@ -1,0 +1,93 @@
+"""Recipes as steps, the pipeline and people are told of them.
+
+python -m components recipes              # which there are
+python -m components recipes cuhk03       # one, field by field
+"""
+
+import ast
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from components.command.step import as_word
+from san_core.recipe import RECIPES, Recipe, recipe, with_overrides
+
+_COLUMN = 28  # where the meaning of a field begins
+
+
+def chosen(name: str, overrides: str) -> Recipe:
+    """The recipe called `name` with the fields of `overrides` replaced, such as "lr=1e-4".
+
+    Raises:
+        ValueError: there is no such recipe or field, or a value does not fit.
+    """
+    return with_overrides(recipe(name), overrides)
+
+
+def run(words: Sequence[str]) -> int:
+    """The command `recipes`; returns the exit status."""
+    if any(word in ("-h", "--help") for word in words) or len(words) > 1:
+        print("usage: python -m components recipes [NAME]", file=sys.stderr)
+        return 0 if len(words) == 1 else 2
+    if not words:
+        width = max(map(len, RECIPES))
+        for name, found in RECIPES.items():
+            print(f"{name:{width}}  {_summary(found)}")
+        print("\npython -m components recipes NAME shows one, with what its fields mean")
+        return 0
+    try:
+        values = asdict(recipe(words[0]))
+    except ValueError as error:
+        print(f"recipes: {error}", file=sys.stderr)
+        return 2
+    meanings = fields()
+    for name, value in values.items():
+        word = ",".join(map(str, value)) if isinstance(value, tuple) else as_word(value)
+        print(f"{name}={word}".ljust(_COLUMN), f" {meanings[name]}".rstrip())
+    return 0
+
+
+def _summary(found: Recipe) -> str:
+    """What a recipe trains, with which network, on which sizes, for how long."""
+    if not found.identities:
+        what = "SAN-PG"
+    elif not found.decoder:
+        what = "the encoder alone"
+    else:
+        what = "SAN" if found.w_tr else "SAN without L_TR"
+    pretrained = ", from ImageNet weights" if found.pretrained == "imagenet" else ""
+    needs = " (needs textures)" if found.identities and found.decoder else ""
+    return (
+        f"{what}{needs}: {found.arch}{pretrained}, images {found.image_height}x{found.image_width},"
+        f" {found.epochs} epochs"
+    )
+
+
+def fields() -> dict[str, str]:
+    """What every field of a recipe means: the comments beside or above it in its class."""
+    source = inspect.getsource(Recipe)
+    lines = source.splitlines()
+    found = {}
+    (declared,) = ast.parse(source).body
+    assert isinstance(declared, ast.ClassDef)
+    for node in declared.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            assert node.end_lineno is not None
+            own = [_comment(line) for line in lines[node.lineno - 1 : node.end_lineno]]
+            found[node.target.id] = " ".join([*_above(lines, node.lineno - 1), *filter(None, own)])
+    return found
+
+
+def _above(lines: Sequence[str], row: int) -> list[str]:
+    """The lines of comment right above a row; a heading, which starts a block, is none."""
+    found: list[str] = []
+    while row and lines[row - 1].lstrip().startswith("#"):
+        row -= 1
+        found.insert(0, _comment(lines[row]))
+    is_heading = found and not lines[row - 1].strip()
+    return found[1:] if is_heading else found
+
+
+def _comment(line: str) -> str:
+    return line.partition("# ")[2].strip()

@@ -1,0 +1,325 @@
+"""Running one step as a process: arguments in, exit status and log lines out.
+
+Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 130: Ctrl-C.
+143: SIGTERM. Anything that is not a user's mistake is a defect and shows its traceback.
+"""
+
+import argparse
+import io
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import _RemoteTraceback
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from types import FrameType
+from typing import Any
+
+from components.command.code import ROOT
+from components.command.step import Parameter, Step, command_line, parameters
+from components.process.machine import local_rank
+from components.process.signals import FirstFailed, Terminated, handled
+from components.storage import outputs, transfer
+from components.storage.places import is_remote
+from components.storage.sources import SOURCES, STORES
+from components.training.ranks import check_alone, is_first
+
+OWN_CODE = (ROOT / "components", ROOT / "san_core")
+SECONDS_TO_CLEAN_UP = 5.0
+SECONDS_FOR_THE_FIRST = 15.0
+_FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
+# The outputs that are files, by their KFP type.
+FILES = ("HTML", "Metrics")
+
+
+def run(step: Step, argv: Sequence[str]) -> int:
+    """Run one step with the words of its command line; return the exit status.
+
+    Raises:
+        Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
+    """
+    parser = command_line(step)
+    try:
+        values = vars(parser.parse_args(argv))
+        executor_input = _read_executor_input(parser, values.pop("executor_input"))
+    except SystemExit as stop:  # argparse has written its help or its message
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        with _logging_to_stderr(), _terminated_by_sigterm():
+            _run(step, values, executor_input)
+    except Terminated:
+        return _fail(step, "stopped by SIGTERM", status=143) if is_first() else 143
+    except FirstFailed:
+        return 1
+    except KeyboardInterrupt:
+        return _fail(step, "stopped by Ctrl-C", status=130)
+    except OSError as error:
+        return _fail(step, _describe(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "components", "san_core"):
+            raise
+        return _fail(step, f"needs the Python package {package}, which is not installed here")
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        return _fail(step, str(error))
+    return 0
+
+
+def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None) -> None:
+    """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
+    check_alone(step.__name__)
+    declared = parameters(step)
+    if executor_input is not None:
+        for p in declared:
+            if p.is_input and values[p.name] is None:
+                values[p.name] = _passed_artifact(executor_input, p.name)
+    outgoing = [p for p in declared if p.is_output]
+    read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
+    read += [values[p.name] for p in declared if p.name in SOURCES and values[p.name]]
+    for p in outgoing:
+        _check_output(values[p.name], read, is_file=_is_file(p))
+    for p in declared:
+        if p.name in STORES:
+            _check_outside(values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag)
+    with TemporaryDirectory() as room:
+        remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
+        told = {p.name: values[p.name] for p in declared if p.artifact}
+        values |= _here(declared, values, Path(room))
+        written = {p.name: values[p.name] for p in outgoing}
+        for path in written.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _speaking_of({str(values[n]): u for n, u in told.items() if isinstance(u, str)}):
+            step(**values)
+        for p, uri in remote.items():
+            if written[p.name].exists():
+                _send(written[p.name], uri)
+    if executor_input is not None and is_first():
+        outputs.executor_output(executor_input, written)
+
+
+def _send(path: Path, uri: str) -> None:
+    """Send an artifact to its bucket; if that fails, it is kept here.
+
+    Raises:
+        OSError: it cannot be sent; the message says where it is.
+    """
+    try:
+        transfer.send(path, uri)
+    except OSError as error:
+        kept = Path(mkdtemp(prefix="san-unsent-"), path.name)
+        shutil.move(path, kept)
+        raise OSError(f"{_describe(error)}; what was to be sent is kept as {kept}") from error
+
+
+@contextmanager
+def _speaking_of(uris: Mapping[str, str]) -> Iterator[None]:
+    """Let messages name the URIs a person gave, not the copies that are read here."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        said = _describe(error) if isinstance(error, OSError) else str(error)
+        meant = said
+        for path, uri in uris.items():
+            meant = meant.replace(path, uri)
+        if meant == said or (isinstance(error, ValueError) and not _is_ours(error)):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(meant) from error
+
+
+def _is_file(p: Parameter) -> bool:
+    return p.artifact is not None and p.artifact.kind in FILES
+
+
+def _here(declared: Sequence[Parameter], values: Mapping[str, Any], room: Path) -> dict[str, Path]:
+    """Paths here for the artifacts in buckets: inputs are fetched, outputs get a place."""
+    found = {}
+    for p in declared:
+        if p.artifact and isinstance(values[p.name], str):
+            found[p.name] = room / p.name
+            if p.is_input:
+                transfer.fetch(values[p.name], room / p.name)
+    return found
+
+
+def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: bool) -> None:
+    """An output replaces an older one and nothing else, and destroys nothing that is read.
+
+    Raises:
+        ValueError: it would.
+    """
+    if isinstance(output, str):
+        _check_apart_in_buckets(output, [str(place) for place in inputs])
+        transfer.check_replaceable(output, is_file=is_file)
+    else:
+        _check_apart(output, [Path(place) for place in inputs if not is_remote(str(place))])
+        outputs.check_replaceable(output, is_file=is_file)
+
+
+def _check_apart_in_buckets(output: str, inputs: Sequence[str]) -> None:
+    for uri in filter(is_remote, inputs):
+        one, other = _key(output), _key(uri)
+        if one.startswith(other) or other.startswith(one):
+            raise ValueError(f"output {output} and input {uri} must not lie in one another")
+
+
+def _key(uri: str) -> str:
+    """Where a URI leads in its server; s3:// and minio:// may be the same one."""
+    return uri.partition("://")[2].strip("/") + "/"
+
+
+def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
+    """Writing an output must not destroy what is read, nor write into it.
+
+    Raises:
+        ValueError: the output is an input, or one lies in the other.
+    """
+    for path in inputs:
+        wrote, reads = output.resolve(), path.resolve()
+        if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
+            raise ValueError(f"output {output} and input {path} must not lie in one another")
+
+
+def _check_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
+    """A store must not lie in what is read, nor in what is replaced when it is written.
+
+    Raises:
+        ValueError: it does.
+    """
+    for place in map(str, places):
+        if is_remote(store) and is_remote(place):
+            is_inside = _key(store).startswith(_key(place))
+        elif store and not is_remote(store) and not is_remote(place):
+            folder = outputs.path_of(store).resolve()
+            is_inside = folder.is_relative_to(Path(place).resolve())
+        else:
+            is_inside = False  # one of them is in a bucket, or nothing is kept
+        if is_inside:
+            raise ValueError(f"{flag} {store} must not lie in {place}")
+
+
+def _read_executor_input(
+    parser: argparse.ArgumentParser, text: str | None
+) -> dict[str, Any] | None:
+    """KFP's executor input, or None for a run by hand."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        parser.error(f"argument --executor-input: not JSON ({error})")
+    if not isinstance(found, dict) or "outputFile" not in (found.get("outputs") or {}):
+        parser.error("argument --executor-input: has no outputs.outputFile; KFP writes one")
+    return found
+
+
+def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | None:
+    """Where an optional input artifact lies, or None if the pipeline did not pass it.
+
+    Optional artifacts are never among the arguments: there KFP writes the word `null` for an
+    absent one.
+    """
+    passed = (executor_input.get("inputs", {}).get("artifacts") or {}).get(name) or {}
+    artifacts = passed.get("artifacts") or []
+    return outputs.local_path(artifacts[0]) if artifacts else None
+
+
+def _fail(step: Step, message: str, *, status: int = 1) -> int:
+    """Say in one line on stderr why the step ends.
+
+    What one process finds wrong, most often all do: the others give torchrun the time to end them
+    when the first has spoken.
+    """
+    if not is_first():
+        time.sleep(SECONDS_FOR_THE_FIRST)
+    who = step.__name__ if is_first() else f"{step.__name__}, process {local_rank() + 1}"
+    sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    return status
+
+
+def _describe(error: OSError) -> str:
+    """`path: what is wrong with it` instead of `[Errno 2] ...: 'path'`."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    other = f" -> {error.filename2}" if error.filename2 is not None else ""
+    return f"{error.filename}{other}: {error.strerror}"
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether a raise statement of ours made it, so that its message is meant for the user.
+
+    What zip, int or an unpacking raises in our code is a defect: such an error has no raise.
+    """
+    file, line = _raised_at(error)
+    source = Path(file).resolve()
+    return line.startswith("raise") and any(source.is_relative_to(code) for code in OWN_CODE)
+
+
+def _raised_at(error: ValueError) -> tuple[str, str]:
+    """The file and the line of code that raised an error, in this process or in a worker of its.
+
+    What a worker of a process pool raises is raised again here, with the worker's traceback as
+    the text of its cause.
+    """
+    if isinstance(error.__cause__, _RemoteTraceback):
+        file, line = [("", ""), *_FRAME.findall(error.__cause__.tb)][-1]
+        return file, line
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return frame.filename, frame.line or ""
+
+
+@contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    """One line a message, with the time, in UTF-8; the process is left as it was found.
+
+    Of torchrun's processes the first alone tells how it goes.
+    """
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO if is_first() else logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+@contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into Terminated, which gives the step some seconds to clean up.
+
+    As process 1 of a container there is no default action, so a handler is what makes it stop.
+    """
+    own_process = os.getpid()
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        if os.getpid() != own_process:  # a forked worker, which has nothing to clean up
+            os._exit(143)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for child in multiprocessing.active_children():
+            child.kill()  # else a pool would be waited for until its work is done
+        deadline = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, (143,))
+        deadline.daemon = True
+        deadline.start()
+        raise Terminated
+
+    with handled(terminate, signal.SIGTERM):
+        yield

@@ -1,0 +1,264 @@
+"""What a step is: one declaration, and everything that is rendered from it.
+
+A step is a plain typed function: paths in, paths out, a few settings, nothing returned. Its
+signature and docstring are the only place where its parameters are written down. `parameters`
+reads them; the command line (`command_line`, here), the KFP component
+(`components.kubeflow.component`) and the table in components/README.md (`tools.readme`) are made
+from that.
+
+The standard library is all it needs, so that declaring a step costs nothing and needs nothing.
+"""
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from components.storage.places import place
+from san_core.shipped.generator import FOLDER, SHIPPED
+
+Step = Callable[..., None]
+
+MOST_SETTINGS = 12
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or directory that passes between steps; `kind` is its KFP type, such as "Dataset"."""
+
+    kind: str
+    is_output: bool
+
+
+def Input(kind: str) -> Artifact:  # noqa: N802 - reads as the type annotation it stands in
+    """Mark a parameter as an artifact that is read.
+
+    `Annotated[Path, Input("Dataset")]` must be given; `Annotated[Path | None, Input("Dataset")] =
+    None` may be absent.
+    """
+    return Artifact(kind, is_output=False)
+
+
+def Output(kind: str) -> Artifact:  # noqa: N802
+    """Mark a parameter as an artifact that is written.
+
+    It is declared like a required input: `Annotated[Path, Output("Model")]`.
+    """
+    return Artifact(kind, is_output=True)
+
+
+def boolean(text: str) -> bool:
+    """Read "true" or "false", the way KFP's launcher writes booleans on a command line."""
+    if text not in ("true", "false"):
+        raise ValueError(text)  # argparse turns this into "invalid boolean value: ..."
+    return text == "true"
+
+
+# The types a step may take, each with its reader: all that KFP, a shell and Python share.
+READERS: dict[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    Path: Path,
+    bool: boolean,
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a step, as every renderer sees it."""
+
+    name: str
+    type: type
+    help: str
+    default: Any
+    artifact: Artifact | None
+
+    @property
+    def flag(self) -> str:
+        """The command-line word: `san_recipe` is `--san-recipe`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a caller must give it: it has no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is an artifact the step reads."""
+        return self.artifact is not None and not self.artifact.is_output
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it is an artifact the step writes."""
+        return self.artifact is not None and self.artifact.is_output
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a step's docstring says: `text` about the step, `described` about each parameter."""
+
+    text: str
+    described: dict[str, str]
+
+    @property
+    def summary(self) -> str:
+        """The first line."""
+        return self.text.partition("\n")[0]
+
+
+def read_docstring(step: Step) -> Declaration:
+    """Read a Google-style docstring; a description may go on in lines that are indented deeper."""
+    text, _, args = (inspect.getdoc(step) or "").partition("\nArgs:\n")
+    described: dict[str, str] = {}
+    name, indent = "", None
+    for line in args.splitlines():
+        if line and not line.startswith(" "):
+            break  # the next section, such as Raises:
+        entry = re.match(r"( +)(\w+): +(.+)", line)
+        if entry and indent in (None, entry[1]):
+            indent, name = entry[1], entry[2]
+            described[name] = entry[3].strip()
+        elif name and line.strip():
+            described[name] += " " + line.strip()
+    return Declaration(text.strip(), described)
+
+
+def parameters(step: Step) -> list[Parameter]:
+    """Read a step's parameters from its signature and docstring, in the order they are declared.
+
+    Raises:
+        TypeError: a parameter has a type no command line can carry, or no description; a
+            description has no parameter; there are more than 12 parameters beside artifacts.
+    """
+    hints = get_type_hints(step, include_extras=True)
+    described = read_docstring(step).described
+    arguments = inspect.signature(step).parameters
+    found = [
+        _parameter(step.__name__, name, hints.get(name), argument.default, described)
+        for name, argument in arguments.items()
+    ]
+    for name in described:
+        if name not in arguments:
+            raise TypeError(f"{step.__name__}: {name} is described but is not a parameter")
+    settings = [p for p in found if p.artifact is None]
+    if len(settings) > MOST_SETTINGS:
+        raise TypeError(
+            f"{step.__name__} has {len(settings)} parameters beside its artifacts; "
+            f"a step takes at most {MOST_SETTINGS}"
+        )
+    return found
+
+
+def _parameter(
+    step: str, name: str, hint: Any, default: Any, described: dict[str, str]
+) -> Parameter:
+    """One parameter, checked."""
+    artifact, is_optional = None, False
+    if get_origin(hint) is Annotated:
+        hint, artifact = get_args(hint)
+    if get_origin(hint) in (UnionType, Union) and type(None) in get_args(hint):
+        (hint,) = (one for one in get_args(hint) if one is not type(None))
+        is_optional = True
+    if hint not in READERS:
+        raise TypeError(
+            f"{step}: {name} has type {hint}, which a step cannot take; "
+            f"it takes {', '.join(one.__name__ for one in READERS)}"
+        )
+    if name not in described:
+        raise TypeError(f"{step}: {name} is not described in the docstring")
+    if artifact is not None:
+        _check_artifact(step, name, hint, default, artifact=artifact, is_optional=is_optional)
+    elif is_optional:
+        raise TypeError(f"{step}: {name} may be None, which only an input artifact can")
+    elif default is not inspect.Parameter.empty and not _is_a(default, hint):
+        raise TypeError(f"{step}: {name} is {hint.__name__}, but its default is {default!r}")
+    return Parameter(name, hint, described[name], default, artifact)
+
+
+def _check_artifact(
+    step: str, name: str, hint: Any, default: Any, *, artifact: Artifact, is_optional: bool
+) -> None:
+    """Artifacts are paths; only an input may be absent, and then its default is None."""
+    if hint is not Path:
+        raise TypeError(f"{step}: {name} is an artifact, so its type is Path, not {hint.__name__}")
+    if artifact.is_output and is_optional:
+        raise TypeError(f"{step}: {name} is an output artifact and cannot be None")
+    if default is not (None if is_optional else inspect.Parameter.empty):
+        raise TypeError(f"{step}: {name} needs no default, or `Path | None` with the default None")
+
+
+def _is_a(value: Any, wanted: type) -> bool:
+    """Whether `value` is of the type: an int is a float too, but True is not an int."""
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
+
+
+def command_line(step: Step) -> argparse.ArgumentParser:
+    """The command line of a step: `python -m components STEP ...`, on KFP and in a shell alike."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m components {step.__name__}",
+        description=read_docstring(step).text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    declared = parameters(step)
+    for title, chosen in (
+        ("inputs", [p for p in declared if p.is_input]),
+        ("outputs", [p for p in declared if p.is_output]),
+        ("settings", [p for p in declared if p.artifact is None]),
+    ):
+        group = parser.add_argument_group(title)
+        for p in chosen:
+            _add(group, p)
+    parser.add_argument_group("on Kubeflow").add_argument(
+        "--executor-input",
+        metavar="JSON",
+        help="what KFP knows of this run, passed by the pipeline; leave it out by hand",
+    )
+    return parser
+
+
+def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
+    """Add one parameter; its help ends with its default, or says that it is required."""
+    reader = _artifact if p.artifact else READERS[p.type]
+    if p.is_input and p.name == "generator":
+        reader = _generator
+    options: dict[str, Any] = {"type": reader, "required": p.is_required}
+    if p.type is bool:
+        options |= {"nargs": "?", "const": True, "metavar": "true|false"}
+    else:
+        options["metavar"] = "PATH|URI" if p.artifact else p.type.__name__.upper()
+    if p.is_required:
+        note = "required"
+    elif p.artifact:
+        note = "optional"
+    else:
+        note = f"default: {as_word(p.default) or 'empty'}"
+    if not p.is_required:
+        options["default"] = p.default
+    group.add_argument(p.flag, help=f"{p.help} ({note})".replace("%", "%%"), **options)
+
+
+def _artifact(text: str) -> Path | str:
+    """Read where an artifact is, for argparse, whose message for a ValueError would say nothing."""
+    try:
+        return place(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _generator(text: str) -> Path | str:
+    """As `_artifact`, or the generator that ships; a folder of that name is ./shipped."""
+    return FOLDER if text == SHIPPED else _artifact(text)
+
+
+def as_word(value: Any) -> str:
+    """A value as one word of a command line; booleans are spelt true and false."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,263 @@
+"""A step as a Kubeflow Pipelines (KFP) component, made from the step's one declaration.
+
+What a component may hold is narrowed by what KFP does with it (kfp 2.17):
+
+- The launcher runs `command` and ignores an image's ENTRYPOINT, kfp.local appends to it; so the
+  images have none and every component has a command.
+- Nothing handles Concat on the backend, and IfPresent works for parameters only; so neither is
+  used.
+- An absent optional artifact among the arguments arrives as the word `null`; so optional
+  artifacts are never there and the step reads them from the executor input, `{{$}}`.
+"""
+
+import inspect
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from kfp import compiler, dsl
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.graph_component import GraphComponent
+
+from components.__main__ import GPU_STEPS, STEPS
+from components.command.code import ROOT, commit
+from components.command.step import Parameter, Step, parameters, read_docstring
+from components.kubeflow.cluster import DEFAULTS, Cluster
+from components.runner.ir import suggestion
+
+
+def image_of(step: Step, image: str) -> str:
+    """The image a step runs in: `{target}` in `image` stands for cpu or gpu.
+
+    `image` may also be two images, `cpu=NAME,gpu=NAME`, as digests need.
+
+    Raises:
+        ValueError: something else stands in braces, or one of two images is missing.
+    """
+    target = "gpu" if step.__name__ in GPU_STEPS else "cpu"
+    if image.startswith(("cpu=", "gpu=")):
+        both = dict(word.partition("=")[::2] for word in image.split(","))
+        if set(both) != {"cpu", "gpu"} or image.count(",") != 1:
+            raise ValueError(f"image {image!r} is not of the form cpu=NAME,gpu=NAME")
+        image = both[target]
+    name = image.replace("{target}", target)
+    if "{" in name or "}" in name:
+        raise ValueError(f"image {image!r}: only {{target}} can stand in braces")
+    return name
+
+
+def with_commit(image: str) -> str:
+    """The image's name, `{commit}` in it replaced by this checkout's, as `make images` does.
+
+    Raises:
+        ValueError: this is no checkout of a git repository.
+    """
+    if "{commit}" not in image:
+        return image
+    try:
+        return image.replace("{commit}", commit())
+    except (OSError, subprocess.CalledProcessError):
+        raise ValueError(
+            f"image {image}: {ROOT} is no git checkout, so there is no commit to name; "
+            "give --image with a tag or digest"
+        ) from None
+
+
+def check_pinned(image: str) -> None:
+    """Refuse an image that may be another one tomorrow; KFP would take old results for new.
+
+    The image's name, not its content, is part of KFP's cache key.
+
+    Raises:
+        ValueError: it has no tag or digest, a digest that is none, or a tag that does not name a
+            version or a commit without changes.
+    """
+    for target, step in (("cpu", "evaluate"), ("gpu", "train_san")):
+        name = image_of(STEPS[step], image)
+        base, at, digest = name.partition("@")
+        if at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise ValueError(f"image {name}: a digest is @sha256: and 64 hexadecimal digits")
+        tag = base.rpartition("/")[2].partition(":")[2]
+        repository = base.removesuffix(f":{tag}")
+        if not at and tag.lower().endswith(("-dirty", "-unknown")):
+            raise ValueError(
+                f"image {name} is of uncommitted changes, which no name can pin; commit them, then "
+                f"`make push` makes {repository}:{target}-COMMIT"
+            )
+        words = set(re.split(r"[-._]+", tag.lower()))
+        if not at and ("latest" in words or words <= {"", "cpu", "gpu"}):
+            raise ValueError(
+                f"image {name} is not pinned; name a tag that is never moved, such as "
+                f"{repository}:{target}-COMMIT, or a digest @sha256:..."
+            )
+
+
+def compiled(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
+    """Compile a pipeline into a YAML file; its documents.
+
+    The first is the pipeline's definition; a second, if the pods ask for anything that is
+    Kubernetes' own, the platform specification.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(pipeline, str(output))
+    return list(yaml.safe_load_all(output.read_text("utf-8")))
+
+
+def steps(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.PipelineTask]]:
+    """Every step as what makes a task of it in a pipeline, in its image, asking for its pods.
+
+    A task passes every parameter, those at their default too: the driver of KFP 2.17.0 fills in
+    the command line before it adds a component's defaults, and fails where one is missing.
+    """
+
+    def task_of(name: str) -> Callable[..., dsl.PipelineTask]:
+        made = component(
+            STEPS[name], image_of(STEPS[name], image), processes=cluster.processes(name)
+        )
+        defaults = _defaults(STEPS[name])
+        return lambda **arguments: cluster.configure(made(**(defaults | arguments)), name)
+
+    return {name: task_of(name) for name in STEPS}
+
+
+def write_components(folder: Path, image: str, cluster: Cluster) -> list[Path]:
+    """Write FOLDER/STEP/component.yaml for every step, for people who compose their own pipelines.
+
+    What a pod asks for is a pipeline's to say; of `cluster` only the number of processes counts.
+    """
+    files = []
+    for name, step in STEPS.items():
+        made = component(step, image_of(step, image), processes=cluster.processes(name))
+        files.append(folder / name / "component.yaml")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        compiler.Compiler().compile(made, str(files[-1]))
+    return files
+
+
+def single(
+    name: str, inputs: Mapping[str, str], image: str, cluster: Cluster = DEFAULTS
+) -> GraphComponent:
+    """A pipeline of one step, its input artifacts imported; its settings are parameters.
+
+    It is run whatever KFP has cached.
+
+    Args:
+        name: the step.
+        inputs: the URI of each input artifact.
+        image: as for `image_of`.
+        cluster: what its pod asks for.
+
+    Raises:
+        ValueError: there is no such step or input, or a required input is missing.
+    """
+    if name not in STEPS:
+        raise ValueError(f"no step {name!r}{suggestion(name, STEPS)}")
+    declared = parameters(STEPS[name])
+    artifacts = {p.name: p for p in declared if p.is_input}
+    for given in inputs:
+        if given not in artifacts:
+            raise ValueError(f"{name} has no input {given!r}{suggestion(given, artifacts)}")
+    for p in artifacts.values():
+        if p.is_required and p.name not in inputs:
+            raise ValueError(f"{name} needs --input {p.name}=URI, {p.help}")
+
+    def graph(given: Mapping[str, Any]) -> None:
+        imported = {
+            one: dsl.importer(
+                artifact_uri=uri, artifact_class=_kind(artifacts[one]), reimport=False
+            ).output
+            for one, uri in inputs.items()
+        }
+        steps(image, cluster)[name](**imported, **given).set_caching_options(False)
+
+    text = read_docstring(STEPS[name]).text
+    settings = [p for p in declared if p.artifact is None]
+    return pipeline_of(name.replace("_", "-"), text, settings, graph)
+
+
+def pipeline_of(
+    name: str,
+    text: str,
+    settings: Sequence[Parameter],
+    graph: Callable[[Mapping[str, Any]], None],
+) -> GraphComponent:
+    """A KFP pipeline with these parameters, whose values by name `graph` makes tasks of.
+
+    Kubeflow shows `text` and, beside each field, its parameter's help.
+    """
+
+    def pipeline(*values: Any) -> None:
+        graph({p.name: value for p, value in zip(settings, values, strict=True)})
+
+    described = [f"    {p.name}: {p.help}" for p in settings]
+    pipeline.__doc__ = "\n".join([text, "", "Args:", *described])
+    pipeline.__signature__ = _signature(settings)  # type: ignore[attr-defined]
+    return dsl.pipeline(name=f"san-{name}")(pipeline)
+
+
+def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
+    """The KFP container component that runs `step` in `image`.
+
+    processes: how many processes of it work together in the one container, by torchrun.
+    """
+    declared = parameters(step)
+    command = ["python", "-m", "components", step.__name__]
+    if processes > 1:
+        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = ["python", "-m", *torchrun, *command[1:]]
+
+    def container(*values: Any) -> dsl.ContainerSpec:  # KFP passes them in the declared order
+        words = ["--executor-input", "{{$}}"]
+        for p, value in zip(declared, values, strict=True):
+            if not p.is_input or p.is_required:
+                words += [p.flag, value.path if p.artifact else value]
+        return dsl.ContainerSpec(image=image, command=command, args=words)
+
+    container.__name__ = step.__name__
+    container.__doc__ = read_docstring(step).text
+    container.__signature__ = _signature(declared)  # type: ignore[attr-defined]
+    return dsl.container_component(container)
+
+
+def _defaults(step: Step) -> dict[str, Any]:
+    """What KFP is to pass for each parameter that is not given; artifacts have no default."""
+    return {p.name: _default(p) for p in parameters(step) if not p.artifact and not p.is_required}
+
+
+def _default(p: Parameter) -> Any:
+    """A parameter's default as KFP keeps it: a path is a string."""
+    return str(p.default) if isinstance(p.default, Path) else p.default
+
+
+def _signature(declared: Sequence[Parameter]) -> inspect.Signature:
+    """The parameters as KFP reads them from a function."""
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                p.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_default(p),
+                annotation=_annotation(p),
+            )
+            for p in declared
+        ]
+    )
+
+
+def _kind(p: Parameter) -> Any:
+    """The KFP class of an artifact."""
+    assert p.artifact is not None
+    return getattr(dsl, p.artifact.kind)
+
+
+def _annotation(p: Parameter) -> Any:
+    """What KFP reads as the type of a parameter; a path that is no artifact is a string."""
+    if p.artifact is None:
+        return str if p.type is Path else p.type
+    kind = _kind(p)
+    if p.is_output:
+        return dsl.Output[kind]
+    return dsl.Input[kind] if p.is_required else Optional[dsl.Input[kind]]  # noqa: UP045 - as KFP reads it

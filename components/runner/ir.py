@@ -1,0 +1,379 @@
+"""Reading a compiled pipeline (KFP's intermediate representation, IR) into a list of tasks.
+
+Read are container tasks, their parameters and artifacts, importers of files, loops over a list
+(dsl.ParallelFor) and the order asked for by dependentTasks: what our pipelines use. Anything else
+raises a ValueError by name, so that nothing is silently run otherwise than Kubeflow would.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from components.storage.outputs import path_of
+
+PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
+_PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_ARTIFACT = re.compile(r"\{\{\$\.(inputs|outputs)\.artifacts\['([^']+)'\]\.(?:path|uri)\}\}")
+
+# What may be set on each thing without changing what is computed here.
+_TASK_KEYS = {
+    "cachingOptions", "componentRef", "dependentTasks", "inputs", "iteratorPolicy",
+    "parameterIterator", "retryPolicy", "taskInfo",
+}  # fmt: skip
+_CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
+
+# How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "NUMBER_INTEGER": ((int,), "a whole number"),
+    "NUMBER_DOUBLE": ((int, float), "a number"),
+    "BOOLEAN": ((bool,), "true or false"),
+    "LIST": ((list,), 'a list, such as ["0/2", "1/2"]'),
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output artifact of one task."""
+
+    task: str
+    artifact: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of one container, or one import of a folder or file.
+
+    Attributes:
+        name: what it is called on this machine, such as generate_textures-0
+        step: the same without the number of its loop iteration
+        words: command and arguments, parameters filled in, artifacts still placeholders
+        parameters: the input parameters, those left at their default included
+        inputs: the task and artifact behind each input artifact that was passed
+        outputs: the KFP type of each output artifact, such as system.Dataset
+        after: names of the tasks that must be done before
+        env: environment variables set in the pipeline
+        imported: for an import, the path that is its only output
+    """
+
+    name: str
+    step: str
+    words: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Output] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    imported: Path | None = None
+
+
+def pipeline_inputs(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The declared parameters of a pipeline: parameterType and perhaps defaultValue of each."""
+    definitions: dict[str, dict[str, Any]] = (
+        document["root"].get("inputDefinitions", {}).get("parameters", {})
+    )
+    return definitions
+
+
+def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
+    """Name and value of `name=value`, read by the type that the pipeline declares.
+
+    Raises:
+        ValueError: the pipeline has no such parameter, or the value is of another type.
+    """
+    name, equals, text = word.partition("=")
+    declared = pipeline_inputs(document)
+    if not equals:
+        raise ValueError(f"{word!r} is not of the form name=value")
+    if name not in declared:
+        raise ValueError(f"this pipeline has no parameter {name!r}{suggestion(name, declared)}")
+    kind = declared[name]["parameterType"]
+    if kind == "STRING":
+        return name, text
+    expected, example = _KINDS[kind]
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if type(value) not in expected:
+        raise ValueError(f"parameter {name}: {text!r} is not {example}")
+    return name, value
+
+
+def check_arguments(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Find a parameter of the pipeline that has neither a value nor a default.
+
+    Raises:
+        ValueError: there is one.
+    """
+    _with_defaults("the pipeline", document["root"], arguments)
+
+
+def tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
+    """All tasks of a compiled pipeline in an order they can run in, loops unrolled.
+
+    The iterations of a task in a loop follow each other and share their `step`.
+
+    Args:
+        document: the compiled pipeline, as loaded from its YAML
+        arguments: values of the pipeline's parameters; those left out take their default
+
+    Raises:
+        ValueError: an argument is missing, or the pipeline uses something that cannot be run here.
+    """
+    return _Reader(document).read_dag(
+        document["root"], _with_defaults("the pipeline", document["root"], arguments), artifacts={}
+    )
+
+
+class _Reader:
+    """Walks a compiled pipeline from its root."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.components = document.get("components", {})
+        self.executors = document["deploymentSpec"]["executors"]
+
+    def read_dag(
+        self,
+        component: Mapping[str, Any],
+        values: Mapping[str, Any],
+        artifacts: Mapping[str, Output],
+    ) -> list[Task]:
+        """The tasks of one graph, given the parameters and artifacts it gets from outside."""
+        specs: dict[str, Any] = component["dag"]["tasks"]
+        if component["dag"].get("outputs"):
+            raise ValueError(
+                "the graph has outputs (such as dsl.Collected); they cannot be read here"
+            )
+        done: dict[str, list[Task]] = {}
+        for name in _in_order(specs):
+            spec = specs[name]
+            _refuse_others(f"task {name}", spec, _TASK_KEYS)
+            after = tuple(t.name for before in spec.get("dependentTasks", []) for t in done[before])
+            done[name] = [
+                replace(task, after=after + task.after)
+                for task in self._read_task(name, spec, values, artifacts)
+            ]
+        return [task for name in done for task in done[name]]
+
+    def _read_task(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        values: Mapping[str, Any],
+        artifacts: Mapping[str, Output],
+    ) -> list[Task]:
+        """One task, or all iterations of a loop."""
+        component = self.components[spec["componentRef"]["name"]]
+        inputs = spec.get("inputs", {})
+        own_values = _parameters(name, inputs.get("parameters", {}), values)
+        own_artifacts = _artifacts(name, inputs.get("artifacts", {}), artifacts)
+        if "parameterIterator" in spec:
+            return self._read_loop(name, spec, component, own_values, own_artifacts)
+        if "dag" in component:
+            raise ValueError(f"task {name}: a pipeline inside the pipeline cannot be run here")
+        own_values = _with_defaults(f"task {name}", component, own_values)
+        executor = self.executors[component["executorLabel"]]
+        if "importer" in executor:
+            return [_importer(name, executor["importer"], own_values, component)]
+        if "container" not in executor:
+            raise ValueError(f"task {name}: {', '.join(executor)} cannot be run here")
+        return [_container(name, executor["container"], component, own_values, own_artifacts)]
+
+    def _read_loop(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        component: Mapping[str, Any],
+        values: Mapping[str, Any],
+        artifacts: Mapping[str, Output],
+    ) -> list[Task]:
+        """Every task of a loop's body, once for each item; iterations of one task in a row."""
+        iterator = spec["parameterIterator"]
+        source = iterator["items"]
+        items = json.loads(source["raw"]) if "raw" in source else values[source["inputParameter"]]
+        if not isinstance(items, list):
+            raise ValueError(f"loop {name} is over {items!r}, which is not a list")
+        bodies = [
+            self.read_dag(component, {**values, iterator["itemInput"]: item}, artifacts)
+            for item in items
+        ]
+        return [
+            _numbered(task, number, inside={t.name for t in bodies[number]})
+            for same_task in zip(*bodies, strict=True)
+            for number, task in enumerate(same_task)
+        ]
+
+
+def _container(
+    name: str,
+    container: Mapping[str, Any],
+    component: Mapping[str, Any],
+    values: Mapping[str, Any],
+    inputs: Mapping[str, Output],
+) -> Task:
+    """A container task, with parameters filled into its words."""
+    _refuse_others(f"the container of task {name}", container, _CONTAINER_KEYS)
+    if component.get("outputDefinitions", {}).get("parameters"):
+        raise ValueError(f"task {name}: output parameters cannot be read here; use artifacts")
+    outputs = _output_types(component)
+    words = tuple(
+        _fill(name, word, values) for word in (*container["command"], *container.get("args", []))
+    )
+    for word in words:
+        for direction, artifact in _ARTIFACT.findall(word):
+            if artifact not in (inputs if direction == "inputs" else outputs):
+                raise ValueError(f"task {name}: argument {word} names an artifact it does not have")
+    return Task(
+        name=_folder(name),
+        step=_folder(name),
+        words=words,
+        parameters=values,
+        inputs=inputs,
+        outputs=outputs,
+        env={one["name"]: one["value"] for one in container.get("env", [])},
+    )
+
+
+def _importer(
+    name: str, importer: Mapping[str, Any], values: Mapping[str, Any], component: Mapping[str, Any]
+) -> Task:
+    """An importer of a folder or file on this machine."""
+    source = importer["artifactUri"]
+    uri = str(source["constant"] if "constant" in source else values[source["runtimeParameter"]])
+    path = path_of(uri)
+    if not path.is_absolute():
+        raise ValueError(
+            f"task {name} imports {uri!r}; here it can be an absolute path or file:// URI only"
+        )
+    return Task(
+        name=_folder(name), step=_folder(name), outputs=_output_types(component), imported=path
+    )
+
+
+def _output_types(component: Mapping[str, Any]) -> dict[str, str]:
+    artifacts = component.get("outputDefinitions", {}).get("artifacts", {})
+    return {name: one["artifactType"]["schemaTitle"] for name, one in artifacts.items()}
+
+
+def _numbered(task: Task, number: int, *, inside: set[str]) -> Task:
+    """A task of a loop's body as iteration `number`: tasks of the same body become its own."""
+
+    def renamed(name: str) -> str:
+        return f"{name}-{number}" if name in inside else name
+
+    return replace(
+        task,
+        name=renamed(task.name),
+        after=tuple(map(renamed, task.after)),
+        inputs={
+            key: Output(renamed(made.task), made.artifact) for key, made in task.inputs.items()
+        },
+    )
+
+
+def _parameters(name: str, specs: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a task's input parameters that the pipeline sets."""
+    values: dict[str, Any] = {}
+    for key, spec in specs.items():
+        if "componentInputParameter" in spec:
+            values[key] = outside[spec["componentInputParameter"]]
+        elif "runtimeValue" in spec and "constant" in spec["runtimeValue"]:
+            values[key] = spec["runtimeValue"]["constant"]
+        else:
+            raise ValueError(
+                f"task {name}: parameter {key} comes from {', '.join(spec)}, which cannot be read "
+                "here; steps pass artifacts to each other, not parameters"
+            )
+    # A constant may quote parameters of the same task: this is how an f-string compiles.
+    return {
+        key: _fill(name, value, values) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+
+
+def _artifacts(
+    name: str, specs: Mapping[str, Any], outside: Mapping[str, Output]
+) -> dict[str, Output]:
+    """Where a task's input artifacts come from; optional ones may be absent."""
+    found = {}
+    for key, spec in specs.items():
+        if "taskOutputArtifact" in spec:
+            made = spec["taskOutputArtifact"]
+            found[key] = Output(_folder(made["producerTask"]), made["outputArtifactKey"])
+        elif "componentInputArtifact" in spec:
+            if spec["componentInputArtifact"] in outside:
+                found[key] = outside[spec["componentInputArtifact"]]
+        else:
+            raise ValueError(f"task {name}: artifact {key} comes from {', '.join(spec)}")
+    return found
+
+
+def _with_defaults(
+    who: str, component: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`values`, with the defaults of parameters not set, and whole numbers as int."""
+    complete = dict(values)
+    for name, spec in component.get("inputDefinitions", {}).get("parameters", {}).items():
+        if name not in complete:
+            if "defaultValue" in spec:
+                complete[name] = spec["defaultValue"]
+            elif spec.get("isOptional"):
+                complete[name] = None
+            else:
+                raise ValueError(f"{who} needs a value for its parameter {name}")
+        if spec["parameterType"] == "NUMBER_INTEGER" and complete[name] is not None:
+            complete[name] = int(complete[name])  # the IR keeps every number as a float
+    return complete
+
+
+def _fill(name: str, word: str, values: Mapping[str, Any]) -> str:
+    """A word with its parameters filled in, written the way KFP's launcher writes them."""
+
+    def value(match: re.Match[str]) -> str:
+        placeholder = match[0]
+        if placeholder == "{{$}}" or _ARTIFACT.fullmatch(placeholder):
+            return placeholder
+        parameter = _PARAMETER.fullmatch(placeholder)
+        if not parameter or parameter[1] not in values:
+            raise ValueError(f"task {name}: {placeholder} cannot be filled in here")
+        found = values[parameter[1]]
+        return found if isinstance(found, str) else json.dumps(found)
+
+    return PLACEHOLDER.sub(value, word)
+
+
+def _in_order(specs: Mapping[str, Any]) -> Iterable[str]:
+    """Task names so that each follows those it depends on."""
+    done: dict[str, None] = {}
+    while len(done) < len(specs):
+        ready = [
+            name
+            for name, spec in specs.items()
+            if name not in done and all(one in done for one in spec.get("dependentTasks", []))
+        ]
+        if not ready:
+            raise ValueError(f"tasks wait for each other: {', '.join(set(specs) - set(done))}")
+        done |= dict.fromkeys(ready)
+    return done
+
+
+def _refuse_others(what: str, spec: Mapping[str, Any], known: set[str]) -> None:
+    if others := sorted(set(spec) - known):
+        raise ValueError(f"{what} has {', '.join(others)}, which cannot be run here")
+
+
+def _folder(task: str) -> str:
+    """Task names have dashes in the IR; steps and folders have underscores."""
+    return task.replace("-", "_")
+
+
+def suggestion(wrong: str, names: Iterable[str]) -> str:
+    """What to say after an unknown name: the one that may have been meant, and all there are."""
+    names = list(names)
+    close = difflib.get_close_matches(wrong, names, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{meant} there are {', '.join(names)}"

@@ -1,0 +1,370 @@
+"""Runs a compiled pipeline on this machine: one process a step, everything under one folder.
+
+A task is done again only when what decides its result has changed: its settings, the code of its
+step, the content of its inputs, or its outputs themselves. A failed or killed run goes on where it
+stopped when it is started again. Tasks of one loop run side by side, all others one by one.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from components.command.code import ROOT, fingerprint
+from components.process.machine import cores
+from components.process.signals import Terminated, handled
+from components.runner import state
+from components.runner.ir import PLACEHOLDER, Task, suggestion, tasks
+from components.runner.processes import (
+    SECONDS_BETWEEN_LOOKS,
+    SPINNING,
+    Process,
+    Screen,
+    stop,
+    thread_limits,
+)
+from components.storage.sources import SOURCES, versions
+
+# Beside its own name, what an artifact of these types is called, so that a browser opens it.
+FILE_NAMES = {"system.HTML": "report.html", "system.Metrics": "metrics.json"}
+
+
+class RunError(Exception):
+    """Why a run stopped, in words for the person who started it."""
+
+
+def run(
+    document: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    *,
+    folder: Path,
+    start: str | None = None,
+    only: str | None = None,
+    verbose: bool = False,
+    root: Path = ROOT,
+    terminal: TextIO | None = None,
+) -> None:
+    """Run a compiled pipeline; what is unchanged since the last run in `folder` is skipped.
+
+    Args:
+        document: the compiled pipeline, as loaded from its YAML
+        arguments: values of the pipeline's parameters
+        folder: where each task gets a folder of its own
+        start: a step that is run again whatever it finds, with all that depends on it
+        only: the only step that is run, again whatever it finds
+        verbose: whether to show what the steps log
+        root: the folder that holds components/ and san_core/
+        terminal: where lines go; by default standard output
+
+    Raises:
+        ValueError: the pipeline cannot be run here, an argument is missing, or there is no such
+            step.
+        RunError: a step failed, another run uses the folder, or `only` lacks an input.
+        Terminated: SIGTERM arrived; the steps that were running are stopped.
+        KeyboardInterrupt: Ctrl-C, likewise.
+    """
+    plan = tasks(document, arguments)
+    named = start or only
+    chosen = _named(plan, named) if named else set()
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    screen = Screen(terminal or sys.stdout, verbose=verbose)
+    with locked(folder), handled(_terminate, signal.SIGTERM):
+        current = _Run(plan, folder, root, screen)
+        if only:
+            current.only(chosen)
+        else:
+            current.all(forced=_downstream(plan, chosen))
+        current.show_results(chosen if only else set(current.plan))
+
+
+class _Run:
+    """One run: its tasks, their folders, and the digests of what they have made."""
+
+    def __init__(self, plan: list[Task], folder: Path, root: Path, screen: Screen) -> None:
+        self.plan = {task.name: task for task in plan}
+        self.folder = folder
+        self.root = root
+        self.screen = screen
+        self.digests: dict[str, dict[str, str]] = {}
+
+    def all(self, *, forced: set[str]) -> None:
+        """Do every task that is not done yet, and those in `forced`."""
+        for _, group in groupby(self.plan.values(), key=lambda task: task.step):
+            self._do(list(group), forced)
+
+    def only(self, chosen: set[str]) -> None:
+        """Do the chosen tasks; what they need must have been done before."""
+        group = [task for task in self.plan.values() if task.name in chosen]
+        states = {name: state.read(self.folder / name) for name in self.plan}
+        self.digests = {name: found.digests for name, found in states.items() if found}
+        for name in dict.fromkeys(name for task in group for name in _needs(task)):
+            needed = self.plan[name]
+            if needed.imported:
+                self._import(needed)
+            elif name not in chosen:
+                found = states[name]
+                if found is None or not state.holds(found, self._outputs(needed)):
+                    raise RunError(
+                        f"{group[0].step} needs {name}, which is not finished in {self.folder}; "
+                        "run without --only first"
+                    )
+                if self._is_known(needed) and found.key != self._key(needed):
+                    self.screen.line(f"{name} ... kept, though its settings or code have changed")
+        self._do(group, chosen)
+
+    def _do(self, group: list[Task], forced: set[str]) -> None:
+        """Do the tasks of one step: all iterations of it, if it is in a loop."""
+        stale = {}
+        for task in group:
+            if task.imported:
+                self._import(task)
+                continue
+            key = self._key(task)
+            found = state.read(self.folder / task.name)
+            if task.name not in forced and self._is_done(task, key, found):
+                assert found is not None
+                self.digests[task.name] = found.digests
+                self.screen.line(f"{task.name} ... skipped (unchanged)")
+            else:
+                stale[task.name] = key
+        # Divided by all of the step's tasks, not by those that are run: how many threads add up
+        # a sum can change its last digit, and a resumed run shall give what an undisturbed gives.
+        threads = max(1, cores() // len(group))
+        self._execute([self.plan[name] for name in stale], stale, threads=threads)
+
+    def _is_known(self, task: Task) -> bool:
+        """Whether the digest of every input is at hand."""
+        return all(
+            made.artifact in self.digests.get(made.task, {}) for made in task.inputs.values()
+        )
+
+    def _is_done(self, task: Task, key: str, found: state.State | None) -> bool:
+        return (
+            found is not None
+            and found.key == key
+            and not found.remote
+            and state.holds(found, self._outputs(task))
+        )
+
+    def _key(self, task: Task) -> str:
+        """What decides the result of a task, as a digest; where its checkpoints are does not."""
+        content = {
+            "words": _without(task.words, "--checkpoint"),
+            "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
+            "sources": [versions(task.parameters.get(name)) for name in SOURCES],
+            "env": task.env,
+            "code": fingerprint(_module(task), self.root),
+            "inputs": {
+                name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
+            },
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _execute(self, waiting: list[Task], keys: Mapping[str, str], *, threads: int) -> None:
+        """Run tasks side by side, as many at once as there are cores; stop all if one fails."""
+        waiting = waiting[::-1]
+        running: list[Process] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < cores():
+                    running.append(self._launch(waiting.pop(), threads))
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                ended = [one for one in running if one.has_ended()]
+                self.screen.show(running)  # after that look, or its last lines would be lost
+                for process in ended:
+                    running.remove(process)
+                    self._finish(process, keys[process.task.name])
+        finally:
+            stop(running)
+
+    def _launch(self, task: Task, threads: int) -> Process:
+        """Start a task in a clean folder."""
+        folder = self.folder / task.name
+        (folder / state.NAME).unlink(missing_ok=True)  # first: what follows destroys outputs
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        words = [self._word(task, word) for word in task.words]
+        env = {**SPINNING, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        env |= task.env
+        return Process(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
+
+    def _finish(self, process: Process, key: str) -> None:
+        """Believe what a task wrote, if it ended well."""
+        task = process.task
+        process.signal(signal.SIGKILL)  # to what it started and left behind
+        if process.status != 0:
+            raise RunError(process.failure())
+        try:
+            done = state.record(self.folder / task.name, key, self._outputs(task))
+        except FileNotFoundError as error:
+            raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
+        self.digests[task.name] = done.digests
+        self.screen.line(f"{task.name} ... done in {_duration(process.seconds)}")
+
+    def _import(self, task: Task) -> None:
+        """Take in a folder or file that somebody has; it is read anew only if it has changed."""
+        outputs = self._outputs(task)
+        folder, key = self.folder / task.name, str(task.imported)
+        found = state.read(folder)
+        if found is None or found.key != key or not state.holds(found, outputs):
+            try:
+                found = state.record(folder, key, outputs)
+            except FileNotFoundError as error:
+                raise RunError(f"{task.name} imports what does not exist: {key}") from error
+        self.digests[task.name] = found.digests
+
+    def _outputs(self, task: Task) -> dict[str, Path]:
+        """Where each output artifact of a task lies."""
+        if task.imported:
+            return dict.fromkeys(task.outputs, task.imported)
+        folder = self.folder / task.name
+        paths = {name: folder / FILE_NAMES.get(kind, name) for name, kind in task.outputs.items()}
+        if len(set(paths.values())) < len(paths):
+            raise ValueError(f"task {task.name} has two outputs of one type that is a single file")
+        return paths
+
+    def _inputs(self, task: Task) -> dict[str, Path]:
+        """Where each input artifact that was passed lies."""
+        return {
+            name: self._outputs(self.plan[made.task])[made.artifact]
+            for name, made in task.inputs.items()
+        }
+
+    def _word(self, task: Task, word: str) -> str:
+        """A word of the command with the paths of artifacts, or the executor input, filled in."""
+        filled = {"{{$}}": lambda: json.dumps(self._executor_input(task))}
+        for direction, paths in (("inputs", self._inputs(task)), ("outputs", self._outputs(task))):
+            for name, path in paths.items():
+                for part in ("path", "uri"):
+                    placeholder = f"{{{{$.{direction}.artifacts['{name}'].{part}}}}}"
+                    filled[placeholder] = path.__str__
+        return PLACEHOLDER.sub(lambda match: filled[match[0]](), word)
+
+    def _executor_input(self, task: Task) -> dict[str, Any]:
+        """What KFP tells a container of its run."""
+        kinds = {
+            name: self.plan[made.task].outputs[made.artifact] for name, made in task.inputs.items()
+        }
+        return {
+            "inputs": {
+                "parameterValues": dict(task.parameters),
+                "artifacts": _artifacts(self._inputs(task), kinds),
+            },
+            "outputs": {
+                "artifacts": _artifacts(self._outputs(task), task.outputs),
+                "outputFile": str(self.folder / task.name / "executor_output.json"),
+            },
+        }
+
+    def show_results(self, names: set[str]) -> None:
+        """Say where the pages of these tasks are, and under each its figures."""
+        for task in (task for task in self.plan.values() if task.name in names):
+            files = {
+                task.outputs[name]: path
+                for name, path in self._outputs(task).items()
+                if path.is_file()
+            }
+            if "system.HTML" in files:
+                self.screen.line(f"{task.name}: {files['system.HTML']}")
+            if "system.Metrics" in files:
+                self.screen.figures(files["system.Metrics"])
+
+
+def _without(words: Sequence[str], flag: str) -> list[str]:
+    """A command line without one flag and its value."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if flag not in (before, word)
+    ]
+
+
+def _artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Artifacts as KFP writes them in an executor input."""
+    return {
+        name: {
+            "artifacts": [
+                {
+                    "name": name,
+                    "type": {"schemaTitle": kinds[name], "schemaVersion": "0.0.1"},
+                    "uri": str(path),
+                    "metadata": {},
+                }
+            ]
+        }
+        for name, path in paths.items()
+    }
+
+
+def _module(task: Task) -> str:
+    """The module of the step that a task's command runs."""
+    if task.words[:3] != ("python", "-m", "components") or len(task.words) < 4:
+        raise ValueError(
+            f"task {task.name} runs {' '.join(task.words[:4])}; here only "
+            "`python -m components STEP` can be run"
+        )
+    return f"components.{task.words[3]}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if seconds >= 100 else f"{seconds:.1f} s"
+
+
+def _needs(task: Task) -> list[str]:
+    """The tasks that must be done before this one."""
+    return [made.task for made in task.inputs.values()] + list(task.after)
+
+
+def _named(plan: Iterable[Task], name: str) -> set[str]:
+    """The tasks of a step, or the one iteration of it that is named."""
+    wanted = name.replace("-", "_")
+    chosen = {task.name for task in plan if wanted in (task.step, task.name.replace("-", "_"))}
+    if not chosen:
+        steps = list(dict.fromkeys(task.step for task in plan if not task.imported))
+        raise ValueError(f"this pipeline has no step {name!r}{suggestion(wanted, steps)}")
+    return chosen
+
+
+def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
+    """The chosen tasks and all that depend on them."""
+    found = set(chosen)
+    for task in plan:
+        if found.intersection(_needs(task)):
+            found.add(task.name)
+    return found
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; the lock ends with the process, however it ends."""
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{folder} is in use by another run (process {file.read().strip()}); "
+                "wait for it, or choose another --name"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """On SIGTERM the running steps are stopped on the way out."""
+    raise Terminated

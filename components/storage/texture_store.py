@@ -1,0 +1,146 @@
+"""The shards of a set of pseudo textures in their storage: which are finished, and putting one.
+
+A tar goes before its sidecar, and a put is all or nothing, so a sidecar means a finished unit. Two
+workers on one unit leave two complete pairs with different names; the lowest name counts.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from components.storage.places import DamagedError, Storage
+from san_core.images.shard import Shard, shard_entry
+from san_core.images.texture_set import unit_number
+
+log = logging.getLogger(__name__)
+
+# How a shard that is found is looked at before it is believed.
+VERIFY = ("none", "size", "sha256")
+THREADS = 8
+CHUNK = 16 << 20
+
+
+class Finished(NamedTuple):
+    """The sidecar of a finished unit: its name, its bytes, and its size and sha256 of the tar."""
+
+    name: str
+    data: bytes
+    tar: str
+    size: int
+    sha256: str
+
+    def described(self) -> dict[str, Any]:
+        """The shard as manifests speak of it."""
+        return shard_entry(self.name, self.data)
+
+
+def finished_units(
+    storage: Storage, among: Collection[int], *, verify: str = "size"
+) -> dict[int, Finished]:
+    """The finished units with a number `among` these.
+
+    Args:
+        storage: where the shards are.
+        among: the numbers that are asked for; nothing of others is read.
+        verify: "none" believes a readable sidecar; "size" compares the size of its tar as well;
+            "sha256" reads every tar, so that a damaged one counts as unfinished and is made again
+            instead of being refused much later, in training.
+
+    Raises:
+        ValueError: `verify` is none of these.
+    """
+    check_verify(verify)
+    sizes = {stat.name: stat.size for stat in storage.list("shards")}
+    names = sorted(name for name in sizes if _number(name) in among)
+
+    def read(name: str) -> Finished | None:
+        return _read(storage, name, sizes, verify)
+
+    found: dict[int, Finished] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for name, unit in zip(names, pool.map(read, names), strict=True):
+            if unit:
+                found.setdefault(unit_number(name)[0], unit)
+    return found
+
+
+def check_verify(verify: str) -> None:
+    """Raise ValueError if shards cannot be looked at in that way."""
+    if verify not in VERIFY:
+        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
+
+
+def _number(name: str) -> int:
+    """The unit of a sidecar; -1 for whatever else lies among the shards."""
+    try:
+        return unit_number(name)[0]
+    except ValueError:
+        return -1
+
+
+def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) -> Finished | None:
+    """The unit of a sidecar; None if the sidecar or its tar is not whole."""
+    try:
+        data = storage.get(name)
+        sidecar = json.loads(data)
+        unit = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
+    except FileNotFoundError:  # another process has just deleted it
+        return None
+    except (DamagedError, ValueError, KeyError, TypeError):
+        log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
+        return None
+    is_whole = verify == "none" or sizes.get(unit.tar) == unit.size
+    if is_whole and verify == "sha256":
+        try:
+            is_whole = tar_digest(storage, unit.tar, unit.size) == unit.sha256
+        except (FileNotFoundError, DamagedError):
+            is_whole = False
+    if not is_whole:
+        log.warning("%s/%s is missing or damaged; it counts as unfinished", storage.uri, unit.tar)
+    return unit if is_whole else None
+
+
+def tar_digest(storage: Storage, name: str, size: int) -> str:
+    """The sha256 of a tar of `size` bytes as it lies in the store, read piece by piece."""
+    digest = hashlib.sha256()
+    for start in range(0, size, CHUNK):
+        digest.update(storage.get_range(name, start, min(CHUNK, size - start)))
+    return digest.hexdigest()
+
+
+def put_shard(storage: Storage, shard: Shard) -> Finished:
+    """Store a shard, its tar first."""
+    storage.put_file(shard.tar_name, shard.tar, digest=shard.sha256)
+    storage.put_bytes(shard.sidecar_name, shard.sidecar)
+    return Finished(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
+
+
+def sidecars(storage: Storage) -> list[str]:
+    """The names of all sidecars that are there."""
+    return [stat.name for stat in storage.list("shards") if _number(stat.name) >= 0]
+
+
+def delete_former(storage: Storage, made: Finished, former: Collection[str]) -> None:
+    """Delete the pairs of the unit of `made` that were there before, as `former` sidecars tell.
+
+    A pair that another worker has put since then stays, and so does a tar without a sidecar: it may
+    be one that is just being put.
+    """
+    number = unit_number(made.name)[0]
+    for name in former:
+        if _number(name) == number and name != made.name:
+            storage.delete(name)
+            storage.delete(name.removesuffix(".json") + ".tar")
+
+
+def prune(storage: Storage, keep: Mapping[int, Finished]) -> int:
+    """Delete the shards that are not among `keep`; returns how many files went."""
+    kept = {name for unit in keep.values() for name in (unit.name, unit.tar)}
+    extra = {stat.name for stat in storage.list("shards")} - kept
+    # Sidecars first: at no moment does one name a tar that has gone.
+    for name in sorted(extra, key=lambda name: (name.endswith(".tar"), name)):
+        storage.delete(name)
+    return len(extra)

@@ -1,0 +1,216 @@
+"""Artifacts in buckets: a step run by hand takes and gives URIs wherever it takes and gives paths.
+
+    python -m components train_san --dataset s3://san/reid --model s3://san/model ...
+
+What comes in is fetched before the step begins, but for the shards of image sets: their manifests
+are told where they are, and `components.storage.staging` copies them when they are read. What goes
+out is sent when the step has ended: the file that says "finished" is removed first and sent last,
+so that nothing half-written is believed.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from components.process.progress import Progress
+from components.process.threads import threads
+from components.storage.outputs import PAIRS, SAYING, says_ours, write_file
+from components.storage.places import Stat, Storage, check_name, is_remote, local_path, open_storage
+from san_core.data.tree import is_archive
+
+log = logging.getLogger(__name__)
+
+THREADS = 16
+CHUNK = 16 << 20
+AT_ONCE = 512 << 20  # bytes of an object that is held in memory, so that its sha256 is compared
+# Files by which readers tell that an artifact is there.
+MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
+OF_SETS = ("shards", "preview")
+OF_ARTIFACTS = re.compile(
+    r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
+    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|index\.csv"
+    r"|[\w-]+\.(?:safetensors|npy|onnx)"
+)
+
+
+def fetch(uri: str, folder: Path) -> Path:
+    """Bring an artifact from a bucket into a folder, without the shards of image sets.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError: it cannot be fetched.
+    """
+    storage = open_storage(uri)
+    listed = _listed(storage)
+    named = [PurePosixPath(stat.name) for stat in listed]
+    sets = {name.parent for name in named if name.name == "manifest.json"}
+    left_out = {place / name for place in sets for name in OF_SETS}
+    wanted = [s for s in listed if not left_out.intersection(PurePosixPath(s.name).parents)]
+    _download(storage, wanted, folder)
+    for place in sets:
+        _tell_place(folder / place / "manifest.json", "/".join([uri.rstrip("/"), *place.parts]))
+    return folder
+
+
+def fetch_file(uri: str, path: Path) -> None:
+    """Bring one object from a bucket.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be fetched.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    storage = open_storage(parent)
+    stat = storage.stat(name)
+    if stat is None:
+        raise FileNotFoundError(f"{uri} does not exist")
+    _download_one(storage, stat, path)
+
+
+def _listed(storage: Storage) -> list[Stat]:
+    listed = storage.list()
+    if not listed:
+        raise FileNotFoundError(f"{storage.uri}: there is nothing there")
+    return listed
+
+
+def _download(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
+    """Fetch whole objects into a folder, side by side."""
+
+    def one(stat: Stat) -> None:
+        check_name(stat.name)  # what lies in a bucket may be anybody's
+        _download_one(storage, stat, folder / stat.name)
+
+    with threads(THREADS) as pool, Progress(len(wanted), "files") as bar:
+        for _ in pool.map(one, wanted):
+            bar.add()
+
+
+def _download_one(storage: Storage, stat: Stat, path: Path) -> None:
+    if stat.size <= AT_ONCE:
+        write_file(path, storage.get(stat.name))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, stat.size, CHUNK):
+            length = min(CHUNK, stat.size - start)
+            file.write(storage.get_range(stat.name, start, length))
+
+
+def _tell_place(file: Path, uri: str) -> None:
+    """Add its place to the manifest of an image set that does not tell one."""
+    data = file.read_bytes()
+    if says_ours(data):  # of another its reader says what is wrong
+        told = {"uri": uri, **json.loads(data)}
+        write_file(file, json.dumps(told, indent=1, ensure_ascii=False))
+
+
+def check_replaceable(uri: str, *, is_file: bool) -> None:
+    """An output in a bucket takes the place of an older one, but of nothing else.
+
+    Raises:
+        ValueError: there are objects that no step has written, or a folder where a file goes.
+        OSError: the bucket cannot be looked into.
+    """
+    storage = open_storage(uri)
+    found = [stat.name for stat in storage.list()]
+    if is_file and not uri.partition("://")[2].rstrip("/").partition("/")[2]:
+        raise ValueError(f"{uri} names no file in its bucket")
+    if found and is_file:
+        raise ValueError(f"{uri} is a folder, but the output is a file; name another")
+    if found and not _is_ours(storage, found):
+        raise ValueError(f"{uri} holds objects that no step has written; name another")
+
+
+def _is_ours(storage: Storage, names: Sequence[str]) -> bool:
+    """Whether a step has written what is there, as `storage.outputs` tells of folders."""
+    if any(set(pair) <= set(names) for pair in PAIRS):
+        return True
+    return any(says_ours(storage.get(name)) for name in set(SAYING).intersection(names))
+
+
+def send(path: Path, uri: str) -> None:
+    """Put an artifact, a folder or a file, into a bucket, in the place of an older one.
+
+    Of what was there before, only names that artifacts have are deleted.
+
+    Raises:
+        OSError: it cannot be sent.
+    """
+    if path.is_file():
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        open_storage(parent).put_bytes(name, path.read_bytes())
+        return
+    storage = open_storage(uri)
+    former = [stat.name for stat in storage.list() if OF_ARTIFACTS.fullmatch(stat.name)]
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    marks = [name for name in names if _is_mark(name)]
+    for name in filter(_is_mark, former):
+        storage.delete(name)
+    with threads(THREADS // 4) as pool, Progress(len(names), "files") as bar:
+        for part in ([name for name in names if name not in marks], marks):
+            for _ in pool.map(lambda name: storage.put_file(name, path / name), part):
+                bar.add()
+    for name in set(former).difference(names):
+        storage.delete(name)
+    log.info("sent to %s", storage.uri)
+
+
+def _is_mark(name: str) -> bool:
+    return PurePosixPath(name).name in MARKS
+
+
+@contextmanager
+def local_source(source: str) -> Iterator[Path]:
+    """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
+
+    With a file that is no archive, such as a table of images, comes all that is beside it.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError: it cannot be fetched.
+    """
+    if not is_remote(source):
+        yield local_path(source) if source else Path()
+        return
+    with TemporaryDirectory() as folder:
+        single = single_object(source)
+        parent, _, name = source.rstrip("/").rpartition("/")
+        storage = open_storage(parent if single else source)
+        listed = [single] if single and is_archive(name) else _listed(storage)
+        log.info("fetching %d files from %s", len(listed), source)
+        _download(storage, listed, Path(folder))
+        yield Path(folder, name) if single else Path(folder)
+
+
+@contextmanager
+def local_file(place: str) -> Iterator[Path]:
+    """The file of a path or a URI; of one in a bucket a copy, until the block ends.
+
+    Raises:
+        FileNotFoundError: it is not in the bucket.
+        OSError: it cannot be fetched.
+    """
+    if not is_remote(place):
+        yield local_path(place)
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, place.rstrip("/").rpartition("/")[2])
+        fetch_file(place, copy)
+        yield copy
+
+
+def single_object(uri: str) -> Stat | None:
+    """The object of a URI that names one, such as an archive; None for a folder of objects.
+
+    Raises:
+        OSError: the bucket cannot be looked into.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    if not PurePosixPath(name).suffix or parent.endswith("/"):
+        return None  # the suffix saves a look into the bucket for what is surely a folder
+    return open_storage(parent).stat(name)

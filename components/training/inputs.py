@@ -1,0 +1,226 @@
+"""What the training steps read: images and textures decoded once, first weights, PIT pairs."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from components.storage.places import is_remote, local_path
+from components.storage.staging import open_set
+from components.storage.transfer import fetch_file
+from components.training.ranks import ALONE, Ranks
+from san_core.data.batches.cache import File, cache_images, cache_textures, rows_of
+from san_core.images.imageset import ImageSet, read_manifest
+from san_core.images.pixels import Pixels
+from san_core.images.shard import Record
+from san_core.model import weights
+from san_core.model.san import SAN, build
+from san_core.model.saved import RECIPE, describe
+from san_core.recipe import Recipe
+from san_core.synthesis.person.atlas import ATLAS, mirror_matrix
+from san_core.training.loop import TrainingData
+
+log = logging.getLogger(__name__)
+
+
+class Pairs(NamedTuple):
+    """N images and the M textures they belong to, decoded at the sizes of a recipe."""
+
+    images: Pixels  # (N, H, W, 3)
+    textures: Pixels  # (M, T, T, 3)
+    texture_index: NDArray[np.int64]  # (N,), the row of an image's texture
+    atlas: str | None  # of the textures
+    mirror: csr_array | None  # of that atlas
+
+    def halves(self) -> "tuple[Pairs, Pairs]":
+        """The pairs of every other texture, and those of the rest.
+
+        Raises:
+            ValueError: there is one texture alone.
+        """
+        if len(self.textures) < 2:
+            raise ValueError(
+                "there is 1 held-out texture: validation (eval_every) and the report need one each"
+            )
+        return self._part(0), self._part(1)
+
+    def _part(self, which: int) -> "Pairs":
+        is_in = self.texture_index % 2 == which
+        return self._replace(
+            images=self.images[is_in],
+            textures=self.textures[which::2],
+            texture_index=self.texture_index[is_in] // 2,
+        )
+
+    def as_data(self) -> TrainingData:
+        """The pairs as training data without identities."""
+        return TrainingData(
+            images=self.images,
+            textures=self.textures,
+            texture_index=self.texture_index,
+            mirror=self.mirror,
+        )
+
+
+def check_atlases(**artifacts: Path | None) -> None:
+    """Textures that one decoder learns from must be laid out alike.
+
+    Args:
+        artifacts: sets of textures, and generators, by name; None for those that are not used.
+
+    Raises:
+        ValueError: two of them are of different atlases.
+    """
+    atlases = {name: _atlas(place) for name, place in artifacts.items() if place is not None}
+    known = {name: atlas for name, atlas in atlases.items() if atlas is not None}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{name} {atlas!r}" for name, atlas in known.items())
+        raise ValueError(f"textures of different atlases cannot be learned together: {told}")
+    for name, atlas in atlases.items():
+        if atlas != ATLAS and name != "generator":
+            log.warning(
+                "the atlas of the %s is %s, so how they look in the mirror is not known: mirrored"
+                " images learn no texture",
+                name,
+                "not told" if atlas is None else repr(atlas),
+            )
+
+
+def _atlas(place: Path) -> str | None:
+    """The atlas that a set of textures or a generator says it is of."""
+    if (place / RECIPE).exists():
+        told = describe(place).facts.get("atlas")
+    else:
+        told = read_manifest(place)["provenance"].get("atlas")
+    return None if told is None else str(told)
+
+
+class Reader:
+    """Decodes into memory-mapped files in `folder`, once for all processes of the step."""
+
+    def __init__(self, folder: Path, recipe: Recipe, ranks: Ranks) -> None:
+        self._folder, self.recipe, self._ranks = folder, recipe, ranks
+
+    def images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
+        """The images of `records` at the recipe's size, decoded into a file of that name."""
+        size = self.recipe.image_size
+        return self._mapped(
+            name,
+            lambda path: cache_images(path, _files(images, records), count=len(records), size=size),
+        )
+
+    def textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:
+        """The textures of `records`, averaged to the recipe's size; otherwise as `images`."""
+        size = self.recipe.texture_size
+        return self._mapped(
+            name,
+            lambda path: cache_textures(
+                path, _files(textures, records), count=len(records), size=size
+            ),
+        )
+
+    def pairs(self, pit: Path, split: str) -> Pairs:
+        """A split of paired image-texture data; textures of other splits are not read."""
+        with open_set(pit / "images") as images, open_set(pit / "textures") as textures:
+            shown, painted = images.of_split(split), textures.of_split(split)
+            atlas = textures.manifest["provenance"].get("atlas")
+            return Pairs(
+                self.images(f"pit-{split}-images", images, shown),
+                self.textures(f"pit-{split}-textures", textures, painted),
+                rows_of(
+                    [record.fields["texture"] for record in shown],
+                    [record.name for record in painted],
+                    what="texture",
+                ),
+                atlas,
+                mirror_of(atlas, self.recipe.texture_size),
+            )
+
+    def _mapped(self, name: str, make: Callable[[Path], Pixels]) -> Pixels:
+        path = self._folder / f"{name}.npy"
+        self._ranks.of_first(lambda: make(path).shape)
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def _files(images: ImageSet, records: Sequence[Record]) -> Iterator[File]:
+    return (File(record.name, images.read(record)) for record in records)
+
+
+def mirror_of(atlas: object, size: int) -> csr_array | None:
+    """How a texture of that atlas looks in the mirror; None where the atlas is not known."""
+    return mirror_matrix(size) if atlas == ATLAS else None
+
+
+def pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
+    """The file of first weights a recipe names, fetched into `folder` if it is in a bucket.
+
+    None where it names no file: pretrained is "none" or "imagenet".
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be fetched.
+    """
+    source = recipe.pretrained
+    if source in ("none", "imagenet"):
+        return None
+    if not is_remote(source):
+        path = local_path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"pretrained weights {source} do not exist")
+        return path
+    path = folder / f"pretrained{Path(source).suffix}"
+    if not path.exists():
+        fetch_file(source, path)
+    return path
+
+
+def first_weights(folder: Path, recipe: Recipe, generator: Path | None) -> dict[str, str | None]:
+    """What stands for the weights that training starts from: part of what decides its result."""
+    file = pretrained_file(folder, recipe)
+    return {
+        "pretrained": _sha256(file) if file else None,
+        "generator": weights.fingerprint(generator) if generator else None,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def new_model(
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    seed: int,
+    folder: Path,
+    generator: Path | None = None,
+    ranks: Ranks = ALONE,
+) -> SAN:
+    """A network as its training begins: pretrained or from a generator, where the recipe says so.
+
+    Args:
+        recipe: of the network.
+        num_classes: identities of the classifier; 0 for none.
+        seed: of all weights that come from nowhere else.
+        folder: where a file from a bucket may be put.
+        generator: SAN-PG, for recipes that start from it.
+        ranks: the first process reads, all others are given its weights.
+    """
+    model = build(recipe, num_classes=num_classes, seed=seed)
+
+    def fill() -> None:
+        if recipe.pretrained != "none":
+            file = pretrained_file(folder, recipe)
+            weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
+        if recipe.init != "none" and generator is not None:
+            weights.start_from_generator(model, weights.load(generator), recipe=recipe)
+
+    ranks.of_first(fill)
+    ranks.share_weights(model)
+    return model

@@ -1,0 +1,177 @@
+"""What the two training steps share: running epochs, keeping state, choosing the best weights."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from components.process.machine import device
+from components.process.signals import Terminated, asked_to_stop
+from components.storage.checkpoint import Checkpoint
+from components.storage.outputs import write_file
+from components.training.ranks import is_first
+from san_core.model import weights
+from san_core.model.san import SAN
+from san_core.recipe import Recipe
+from san_core.training.loop import EpochReport, Stopped, TrainingData, fit
+from san_core.training.precision import Precision
+
+log = logging.getLogger(__name__)
+
+History = list[dict[str, Any]]
+
+# What a record of the history holds beside the terms of the loss.
+_COUNTED = ("epoch", "loss", "lr")
+_SCORE = "val_"
+
+
+class Validation(NamedTuple):
+    """How a network in training is scored: by what, and the function, higher being better."""
+
+    name: str  # such as "mAP"; in the history "val_mAP"
+    score: Callable[[SAN], float]
+
+
+class Best(NamedTuple):
+    """The weights that scored best on the validation split."""
+
+    epoch: int
+    score: float
+    weights: dict[str, Tensor]
+
+
+class Trained(NamedTuple):
+    """What training left behind, beside the network with its last weights."""
+
+    history: History
+    best: Best | None  # None where nothing was validated
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which epoch's weights are kept as the model's, where it is not simply the last."""
+        if self.best is None:
+            return {}
+        return {"best_epoch": self.best.epoch, "best_score": self.best.score}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The history's record of the epoch whose weights are the model's."""
+        return self.history[-1 if self.best is None else self.best.epoch - 1]
+
+
+def train(
+    model: SAN,
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    checkpoint: Checkpoint,
+    validation: Validation | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
+) -> Trained:
+    """Train to the end, or on to the end from the checkpoint; one log line an epoch.
+
+    Returns:
+        A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
+        Nothing in it tells how fast it went, so equal training gives equal histories.
+
+    Raises:
+        Terminated: SIGTERM came; the state after the batch at hand is kept.
+    """
+    log.info("recipe: %s", json.dumps(asdict(recipe)))
+    kept = checkpoint.load()
+    history: History = list(kept["history"]) if kept else []
+    best = kept["fit"]["best"] if kept else None
+    states: list[dict[str, Any]] = []
+
+    def save() -> None:
+        nonlocal best
+        state = states.pop()  # of the weights as they are now: nothing moves them meanwhile
+        best = state["best"]
+        if is_first():
+            checkpoint.save({"epoch": state["epoch"], "fit": state, "history": history})
+
+    with asked_to_stop() as stop:
+        reports = fit(
+            model,
+            data,
+            recipe,
+            seed=seed,
+            device=device(),
+            state=kept["fit"] if kept else None,
+            on_state=states.append,
+            evaluate=validation.score if validation else None,
+            stop=stop,
+            precision=precision,
+            compiled=compiled,
+        )
+        try:
+            for report in reports:
+                scores = _scores(report, validation)
+                log.info("%s", _line(report, recipe, scores))
+                history.append(
+                    {
+                        "epoch": report.epoch,
+                        "loss": report.loss,
+                        **report.terms,
+                        "lr": report.lr,
+                        **scores,
+                    }
+                )
+                if states:
+                    save()
+        except Stopped as stopped:
+            save()
+            log.info("stopped %s", stopped)
+            raise Terminated from stopped
+    if best is None:
+        return Trained(history, None)
+    log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
+    return Trained(history, Best(best["epoch"], best["score"], best["weights"]))
+
+
+def keep(
+    folder: Path, model: SAN, recipe: Recipe, trained: Trained, *, facts: Mapping[str, Any]
+) -> None:
+    """Write weights, recipe, facts and history; the model is left with the weights that are kept.
+
+    Those are the best ones where something was validated, and then the last lie beside them.
+    """
+    best = trained.best.weights if trained.best else None
+    weights.save(folder, model, recipe, facts={**facts, **trained.facts}, chosen=best)
+    lines = "".join(json.dumps(record) + "\n" for record in trained.history)
+    write_file(folder / "history.jsonl", lines)
+    if best:
+        model.load_state_dict(best)
+
+
+def _scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
+    if validation is None or report.score is None:
+        return {}
+    return {_SCORE + validation.name: report.score}
+
+
+def _line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -> str:
+    terms = " ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+    left = (recipe.epochs - report.epoch) * report.seconds
+    eta = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+    measured = "".join(f"  {name} {value:.4f}" for name, value in scores.items())
+    return (
+        f"epoch {report.epoch}/{recipe.epochs}  loss {report.loss:.3f} ({terms}){measured}"
+        f"  lr {report.lr:.2g}  {report.images_per_second:.0f} img/s  eta {eta}"
+    )
+
+
+def loss_terms(history: History) -> list[str]:
+    """The terms of the loss that a history records."""
+    return [n for n in history[0] if n not in _COUNTED and not n.startswith(_SCORE)]
+
+
+def score_names(history: History) -> list[str]:
+    """The validation scores that a history records: one, or none."""
+    return sorted({n for record in history for n in record if n.startswith(_SCORE)})

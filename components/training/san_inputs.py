@@ -1,0 +1,131 @@
+"""What train_san reads: whom to train on, whom to validate on, with which textures."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.process.machine import device
+from components.storage.staging import open_set
+from components.training.inputs import Reader, mirror_of
+from components.training.loop import Validation
+from san_core.data.batches.cache import label_map
+from san_core.evaluation.labels import Labels
+from san_core.images.imageset import ImageSet
+from san_core.images.shard import Record
+from san_core.recipe import Recipe
+from san_core.training.loop import TrainingData
+from san_core.training.validation import held_out, mean_average_precision
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class People:
+    """The images of a data set that training uses."""
+
+    trained_on: Sequence[Record]
+    validated_on: Sequence[Record]  # empty where the recipe does not validate
+    labels: NDArray[np.int64]  # of `trained_on`, classes 0 ... C-1
+
+    @property
+    def classes(self) -> int:
+        """How many people are trained on."""
+        return int(self.labels.max()) + 1
+
+
+def divided(images: ImageSet, recipe: Recipe) -> People:
+    """Whom to train on and whom to validate on: the split val, or a share of the people.
+
+    Raises:
+        ValueError: there are no training images, one shows nobody, or too few people are left.
+    """
+    records: Sequence[Record] = images.of_split("train")
+    others: Sequence[Record] = []
+    if recipe.eval_every and any(record.split == "val" for record in images.records):
+        others = images.of_split("val")
+    elif recipe.eval_every:
+        is_out = held_out(_pids(records), recipe.validation_share)
+        others = [record for record, out in zip(records, is_out, strict=True) if out]
+        records = [record for record, out in zip(records, is_out, strict=True) if not out]
+    pids = _pids(records).tolist()
+    classes = label_map(pids)
+    return People(records, others, np.array([classes[pid] for pid in pids], np.int64))
+
+
+def training_data(
+    reader: Reader, images: ImageSet, people: People, *, textures: Path | None, pit: Path | None
+) -> TrainingData:
+    """Training images with their classes, and with textures and paired data if the recipe uses any.
+
+    Raises:
+        ValueError: a training image has no texture.
+    """
+    pictures = reader.images("images", images, people.trained_on)
+    data = TrainingData(images=pictures, labels=people.labels)
+    if reader.recipe.decoder and textures is not None:
+        data = _with_textures(data, reader, people, textures)
+    if pit is not None and reader.recipe.pit_every:
+        data = replace(data, pit=reader.pairs(pit, "train").as_data())
+    return data
+
+
+def _with_textures(
+    data: TrainingData, reader: Reader, people: People, textures: Path
+) -> TrainingData:
+    records = people.trained_on
+    with open_set(textures) as painted:
+        of_image = {record.fields["image"]: record for record in painted.records}
+        if missing := [record.name for record in records if record.name not in of_image]:
+            raise ValueError(
+                f"{len(missing)} of {len(records)} training images have no texture,"
+                f" such as {missing[0]}: the textures are of another data set"
+            )
+        used = [of_image[record.name] for record in records]
+        atlas = painted.manifest["provenance"].get("atlas")
+        return replace(
+            data,
+            textures=reader.textures("textures", painted, used),
+            texture_index=np.arange(len(records)),
+            mirror=mirror_of(atlas, reader.recipe.texture_size),
+        )
+
+
+def validation_of(reader: Reader, images: ImageSet, people: People) -> Validation:
+    """The mAP of people who are not trained on.
+
+    Raises:
+        ValueError: there is none of them.
+    """
+    records = people.validated_on
+    pids = _pids(records)
+    camids = [record.camid for record in records if record.camid is not None]
+    log.info("validation: %d images of %d people", len(records), len(np.unique(pids)))
+    if 0 < len(camids) < len(records):
+        log.warning(
+            "%d of %d validation images have no camera: cameras are left out of account",
+            len(records) - len(camids),
+            len(records),
+        )
+    known = np.array(camids, np.int64) if len(camids) == len(records) else None
+    pictures = reader.images("validation", images, records)
+    return Validation(
+        "mAP",
+        mean_average_precision(pictures, Labels(pids, known), reader.recipe, device=device()),
+    )
+
+
+def _pids(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Whom the images show.
+
+    Raises:
+        ValueError: an image has no identity.
+    """
+    pids = [record.pid for record in records if record.pid is not None]
+    if len(pids) < len(records):
+        nobody = next(record.name for record in records if record.pid is None)
+        raise ValueError(f"image {nobody} has no identity to learn")
+    return np.array(pids, np.int64)

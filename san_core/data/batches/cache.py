@@ -1,0 +1,107 @@
+"""Image files decoded once into a memory-mapped uint8 array, so that an epoch decodes nothing.
+
+Decoding and resizing a file costs many times what reading its row does, and training reads every
+row once an epoch. Memory stays flat while the array is made and while it is read.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.images import pixels
+from san_core.images.pixels import Pixels
+
+
+class File(NamedTuple):
+    """An encoded image and how errors call it."""
+
+    name: str
+    data: bytes
+
+
+def cache_images(path: Path, files: Iterable[File], *, count: int, size: tuple[int, int]) -> Pixels:
+    """Images resized to `size` = (rows, columns): a read-only memory map (count, H, W, 3), RGB.
+
+    Args:
+        path: the .npy file to write; an existing one is replaced once the new one is whole.
+        files: exactly `count` JPEG or PNG files, in the order of the rows.
+        count: the number of rows.
+        size: rows and columns of every image.
+
+    Raises:
+        ValueError: a file is no image, or there are not `count` of them.
+    """
+
+    def prepare(file: File) -> Pixels:
+        return pixels.resize(pixels.decode(file.data, name=file.name), size)
+
+    return _cache(path, files, prepare, shape=(count, *size, 3))
+
+
+def cache_textures(path: Path, files: Iterable[File], *, count: int, size: int) -> Pixels:
+    """Textures area-averaged to `size` x `size`: a read-only memory map (count, T, T, 3), RGB.
+
+    As `cache_images`; a texture that is not square or no multiple of `size` raises ValueError.
+    """
+
+    def prepare(file: File) -> Pixels:
+        texture = pixels.decode(file.data, name=file.name)
+        try:
+            return pixels.area_average(texture, size)
+        except ValueError as error:
+            raise ValueError(f"texture {file.name}: {error}") from error
+
+    return _cache(path, files, prepare, shape=(count, size, size, 3))
+
+
+def _cache(
+    path: Path,
+    files: Iterable[File],
+    prepare: Callable[[File], Pixels],
+    *,
+    shape: tuple[int, int, int, int],
+) -> Pixels:
+    if shape[0] == 0:
+        raise ValueError(f"{path.name}: no images to cache")
+    partial = path.with_name(path.name + ".partial")
+    rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    found = 0
+    for file in files:
+        if found == shape[0]:
+            raise ValueError(f"{path.name}: more than the {shape[0]} images announced")
+        rows[found] = prepare(file)
+        found += 1
+    if found != shape[0]:
+        raise ValueError(f"{path.name}: {found} images, {shape[0]} announced")
+    rows.flush()
+    del rows
+    os.replace(partial, path)  # noqa: PTH105 - the atomic call, under its own name
+    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def label_map(pids: Iterable[int]) -> dict[int, int]:
+    """Class numbers 0 ... C-1 of the sorted distinct person ids."""
+    return {pid: label for label, pid in enumerate(sorted(set(pids)))}
+
+
+def rows_of(keys: Sequence[Hashable], among: Sequence[Hashable], *, what: str) -> NDArray[np.int64]:
+    """For every key, the row of `among` that holds it: (len(keys),).
+
+    Used to find each image's texture by name or identity. `what` is how an error calls a row.
+
+    Raises:
+        ValueError: a key is absent, or a row appears twice.
+    """
+    rows = {key: row for row, key in enumerate(among)}
+    if len(rows) != len(among):
+        twice = Counter(among).most_common(1)[0][0]
+        raise ValueError(f"{what} {twice!r} appears twice")
+    absent = [key for key in keys if key not in rows]
+    if absent:
+        raise ValueError(f"no {what} {absent[0]!r} ({len(absent)} of {len(keys)} are absent)")
+    return np.array([rows[key] for key in keys], np.int64)

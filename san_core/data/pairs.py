@@ -1,0 +1,270 @@
+"""Paired images and textures that somebody has: found in a folder or an archive, and checked.
+
+Two layouts are read. With a table:
+
+    index.csv      columns image and texture, paths beside it; split (train or val) if wanted;
+                   every other column becomes a field of the image
+
+or by name:
+
+    textures/0012.png
+    images/0012.jpg, images/0012_03.png     the texture's name, or that and "_" before anything
+
+Images may be in folders of `images`, as textures in those of `textures`, and all of it in one
+folder of any name. Textures of the same bytes are one person's, under whatever names: sets that
+keep a copy of the texture beside every image would else train on people who are held out.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from san_core.data.table import Table
+from san_core.data.tree import ARCHIVES, SUFFIXES, Tree
+from san_core.images.pixels import decode
+from san_core.images.shard import LIMIT, fits, is_plain
+
+INDEX = "index.csv"
+SPLITS = ("train", "val")
+_FOLDERS = ("images", "textures")
+_OTHER_KINDS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
+_OURS = "images/manifest.json"  # of a set in the project's own format
+_SHOWN = 3  # names in a message
+_TAKEN = frozenset({"name", "pid", "camid", "offset", "size", "sha256"})  # words of a sidecar
+
+
+class Pair(NamedTuple):
+    """An image and its texture.
+
+    image and texture are paths in the tree; image_name and texture_name are what they are called
+    below the folders of images and of textures. split is None where nobody has said.
+    """
+
+    image: str
+    texture: str
+    image_name: str
+    texture_name: str
+    split: str | None
+    fields: Mapping[str, str]
+
+
+class Pairs(NamedTuple):
+    """Every pair, by texture and image, and the tree their files are read from.
+
+    copies is how many texture files were found to be the same as others.
+    """
+
+    tree: Tree
+    found: list[Pair]
+    copies: int
+
+
+def pairs(tree: Tree) -> Pairs:
+    """Every pair in a tree, or in the one folder of it that has pairs; textures are read once.
+
+    Raises:
+        FileNotFoundError: a file of the table is not there.
+        ValueError: there is neither layout, the table is wrong, or a file has no partner.
+    """
+    root, table = _place(tree)
+    listed = _listed(root, table) if table else _named(root)
+    for kind, paths in (
+        ("image", {(pair.image_name, pair.image) for pair in listed}),
+        ("texture", {(pair.texture_name, pair.texture) for pair in listed}),
+    ):
+        _check_names(root, kind, sorted(name for name, _ in paths))
+    found = _with_one_texture_each(root, listed)
+    copies = len({pair.texture for pair in listed}) - len({pair.texture for pair in found})
+    _check_splits(root, found)
+    return Pairs(root, sorted(found, key=lambda pair: (pair.texture_name, pair.image_name)), copies)
+
+
+def _place(tree: Tree) -> tuple[Tree, str]:
+    """The folder that has pairs, and the name of its table; empty where names tell."""
+    if tree.given:
+        if not tree.given.lower().endswith(".csv"):
+            raise ValueError(
+                f"{tree.place}/{tree.given} is no table of pairs (.csv) and no archive"
+                f" ({', '.join(ARCHIVES)})"
+            )
+        return tree, tree.given
+    if tree.is_file(_OURS):
+        raise ValueError(f"{tree.place} holds pairs as make_pit writes them; use them as they are")
+    files, folders = tree.entries()
+    roots = [tree] if _has_pairs(tree) else [*filter(_has_pairs, map(tree.at, folders))]
+    if len(roots) == 1:
+        return roots[0], INDEX if roots[0].is_file(INDEX) else ""
+    if roots:
+        places = ", ".join(root.place for root in roots[:_SHOWN])
+        raise ValueError(f"{tree.place} has pairs in {len(roots)} folders, {places}; give one")
+    seen = ", ".join(sorted([*files, *folders])[:8]) or "nothing"
+    raise ValueError(
+        f"{tree.place} has neither {INDEX} nor the folders images and textures; it has {seen}"
+    )
+
+
+def _has_pairs(tree: Tree) -> bool:
+    return tree.is_file(INDEX) or all(map(tree.is_folder, _FOLDERS))
+
+
+def _listed(root: Tree, name: str) -> list[Pair]:
+    """The pairs that a table lists."""
+    table = Table(root, name)
+    _check_columns(table)
+    lines: dict[str, int] = {}
+    found = []
+    for line, row in table.rows():
+        pair = _row(root, row, where=f"{table.place} line {line}")
+        if pair.image in lines:
+            raise ValueError(
+                f"{table.place} line {line}: image {pair.image!r} is in line"
+                f" {lines[pair.image]} too"
+            )
+        lines[pair.image] = line
+        found.append(pair)
+    if not found:
+        raise ValueError(f"{table.place} lists no pair")
+    unsaid = [lines[pair.image] for pair in found if pair.split is None]
+    if 0 < len(unsaid) < len(found):
+        raise ValueError(f"{table.place} line {unsaid[0]}: it has no split, and other lines have")
+    return found
+
+
+def _check_columns(table: Table) -> None:
+    columns = table.columns
+    if missing := [name for name in ("image", "texture") if name not in columns]:
+        told = ", ".join(columns) or "none"
+        raise ValueError(f"{table.place} has no column {missing[0]!r}; it has {told}")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{table.place} has a column {twice[0]!r} twice")
+    if taken := sorted(_TAKEN.intersection(columns)):
+        raise ValueError(f"{table.place}: a column cannot be called {taken[0]!r} here; rename it")
+
+
+def _row(root: Tree, row: Mapping[str, str | None], *, where: str) -> Pair:
+    if None in row or None in row.values():
+        raise ValueError(f"{where}: it has more or fewer columns than the first row")
+    told = {name: str(value).strip() for name, value in row.items()}
+    split = told.pop("split", "") or None
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
+    image, texture = (told.pop(kind).removeprefix("./") for kind in ("image", "texture"))
+    for kind, path in (("image", image), ("texture", texture)):
+        if path and not is_plain(path):
+            raise ValueError(f"{where}: {kind} {path!r} does not lead below the table's folder")
+        if not path or not root.is_file(path):
+            raise FileNotFoundError(f"{where}: there is no {kind} {path!r}")
+    names = image.removeprefix("images/"), texture.removeprefix("textures/")
+    return Pair(image, texture, *names, split=split, fields=told)
+
+
+def _named(root: Tree) -> list[Pair]:
+    """The pairs that names tell."""
+    textures, by_stem = _files(root, "textures"), dict[str, str]()
+    for name in textures:
+        stem = _stem(name)
+        if stem in by_stem:
+            raise ValueError(f"textures {by_stem[stem]} and {name} differ in their endings alone")
+        by_stem[stem] = name
+    found, alone = [], []
+    for name in _files(root, "images"):
+        partner = next((by_stem[s] for s in _stems(name) if s in by_stem), None)
+        if partner is None:
+            alone.append(name)
+        else:
+            paths = f"images/{name}", f"textures/{partner}"
+            found.append(Pair(*paths, name, partner, split=None, fields={}))
+    _refuse(root, "images without a texture of their name", alone)
+    worn = {pair.texture_name for pair in found}
+    _refuse(root, "textures without an image of their name", [t for t in textures if t not in worn])
+    return found
+
+
+def _files(root: Tree, folder: str) -> list[str]:
+    """The images in one of the two folders, named from there."""
+    names = sorted(name.removeprefix(f"{folder}/") for name in root.walk(folder))
+    found = [name for name in names if name.lower().endswith(SUFFIXES)]
+    others = [f"{folder}/{name}" for name in names if name.lower().endswith(_OTHER_KINDS)]
+    _refuse(root, f"files that are no {', '.join(SUFFIXES)}", others)
+    if not found:
+        raise ValueError(f"{root.place}/{folder} holds no image; they end in {', '.join(SUFFIXES)}")
+    return found
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _stems(name: str) -> Iterator[str]:
+    """What an image's texture may be called, the longest first: a_b_c, a_b, a."""
+    stem = _stem(name)
+    while stem:
+        yield stem
+        stem = stem.rpartition("_")[0]
+
+
+def _refuse(root: Tree, what: str, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        raise ValueError(f"{root.place} has {len(names)} {what}: {shown}")
+
+
+def _check_names(root: Tree, kind: str, names: list[str]) -> None:
+    """Raise ValueError if files cannot be told apart or kept by their names, which are sorted."""
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        if name == following:
+            raise ValueError(f"{root.place} has two {kind}s that would both be called {name}")
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"{root.place}: the name of {kind} {name!r} is not in UTF-8")
+        if not fits(name):
+            raise ValueError(f"{root.place}: the name of {kind} {name} is too long; {LIMIT}")
+
+
+def _with_one_texture_each(root: Tree, found: list[Pair]) -> list[Pair]:
+    """The pairs, where the first of several textures of the same bytes stands for them all."""
+    first: dict[bytes, tuple[str, str]] = {}
+    worn: dict[str, tuple[str, str]] = {}
+    for name, path in sorted({(pair.texture_name, pair.texture) for pair in found}):
+        digest = hashlib.sha256(root.read(path)).digest()
+        worn[path] = first.setdefault(digest, (path, name))
+    return [
+        pair._replace(texture=worn[pair.texture][0], texture_name=worn[pair.texture][1])
+        for pair in found
+    ]
+
+
+def _check_splits(root: Tree, found: list[Pair]) -> None:
+    splits: dict[str, str | None] = {}
+    for pair in found:
+        if splits.setdefault(pair.texture_name, pair.split) != pair.split:
+            raise ValueError(
+                f"{root.place}: texture {pair.texture_name}, or one of the same bytes, is in"
+                " several splits; whoever is held out must not be trained on"
+            )
+
+
+class Sizes:
+    """Refuses an image or a texture of another size than the first of its kind."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, tuple[int, int]]] = {}
+
+    def check_image(self, name: str, data: bytes) -> None:
+        """Raise ValueError if an image is damaged or not as large as the first."""
+        self._compare("image", name, data)
+
+    def check_texture(self, name: str, data: bytes) -> None:
+        """Raise ValueError if a texture is damaged, not square or not as large as the first."""
+        rows, columns = self._compare("texture", name, data)
+        if rows != columns:
+            raise ValueError(f"texture {name} has {rows}x{columns} texels; it must be square")
+
+    def _compare(self, kind: str, name: str, data: bytes) -> tuple[int, int]:
+        rows, columns, _ = decode(data, name=f"{kind} {name}").shape
+        first, size = self._first.setdefault(kind, (name, (rows, columns)))
+        if (rows, columns) != size:
+            raise ValueError(
+                f"{kind} {name} has {rows}x{columns} pixels and {first} {size[0]}x{size[1]};"
+                f" all {kind}s must be of one size"
+            )
+        return rows, columns

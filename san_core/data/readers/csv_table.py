@@ -1,0 +1,130 @@
+"""Your own images in a table: a .csv with a row for every image.
+
+    path,pid,camid,split
+    images/0001.jpg,alice,entrance,train
+
+`path` is relative to the table's folder. People and cameras may be numbers or names. Column `camid`
+may be left out or empty: cameras are unknown then. `split` (train, val, query, gallery or multi)
+may be left out: people are held out for testing then. In a gallery, pid 0 is a distractor and -1
+junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from san_core.data.people import TEST, Named, divided, is_junk, share_of
+from san_core.data.records import Listing, Problem
+from san_core.data.table import Table
+from san_core.data.tree import Tree
+from san_core.images.shard import is_plain
+
+COLUMNS = ("path", "pid", "camid", "split")
+SPLITS = ("train", "val", "query", "gallery", "multi")
+OPTIONS = {"test": TEST}
+
+
+def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
+    """Every row of the table in the tree, in its order.
+
+    Args:
+        tree: the table's folder; the table is the file that was given, else its only .csv.
+        options: keys of OPTIONS.
+
+    Raises:
+        FileNotFoundError: there is no .csv.
+        ValueError: there are several, the table has no such columns or no row that can be taken, or
+            it has splits and people are to be held out, or names are ambiguous.
+    """
+    tree = tree.unwrapped()
+    name = tree.given or _table(tree)
+    table = Table(tree, name)
+    _check_columns(table)
+    has_splits = "split" in table.columns
+    if has_splits and options:
+        raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
+    problems: list[Problem] = []
+    lines: dict[str, int] = {}
+    images = list(_images(tree, name, table, problems, lines))
+    if "camid" in table.columns:
+        images = _with_cameras(images, name, problems, lines)
+    if not images:
+        raise ValueError(
+            f"{tree.place}/{name} has no row that can be taken"
+            + (f"; the first is {problems[0]}" if problems else "")
+        )
+    return divided(images, problems, share=None if has_splits else share_of(options))
+
+
+def _with_cameras(
+    images: list[Named], table: str, problems: list[Problem], lines: Mapping[str, int]
+) -> list[Named]:
+    """The images that have a camera, all others are problems; or all of them, if none has one."""
+    known = [image for image in images if image.camera]
+    if not known:
+        return [image._replace(camera=None) for image in images]
+    blank = [lines[image.name] for image in images if not image.camera]
+    problems += [Problem("wrong row", f"{table} line {line}", "no camid") for line in blank]
+    return known
+
+
+def _table(tree: Tree) -> str:
+    """The only .csv of a folder."""
+    found = [name for name in tree.entries().files if name.lower().endswith(".csv")]
+    if not found:
+        raise FileNotFoundError(f"{tree.place} has no .csv with the columns {', '.join(COLUMNS)}")
+    if len(found) > 1:
+        raise ValueError(f"{tree.place} has several .csv: {', '.join(found)}; give one of them")
+    return found[0]
+
+
+def _check_columns(table: Table) -> None:
+    """Raise ValueError unless a table has the columns that it must have, and no others."""
+    columns = table.columns
+    wrong = [column for column in columns if column not in COLUMNS]
+    lacking = [column for column in ("path", "pid") if column not in columns]
+    twice = [column for column in columns if columns.count(column) > 1]
+    if wrong or lacking or twice:
+        what = f"no column {lacking[0]}" if lacking else f"a column {[*wrong, *twice][0]!r}"
+        what += " twice" if not (wrong or lacking) else ""
+        raise ValueError(
+            f"{table.place} has {what}; its first row must name the columns path and pid, and may "
+            "name camid and split"
+        )
+
+
+def _images(
+    tree: Tree, name: str, table: Table, problems: list[Problem], lines: dict[str, int]
+) -> Iterator[Named]:
+    """The images of the rows; `lines` learns where each of them is listed."""
+    columns = table.columns
+    for line, row in table.rows():
+        place = f"{name} line {line}"
+        path = (row["path"] or "").strip().removeprefix("./")
+        if wrong := _wrong(row, columns, path):
+            problems.append(Problem("wrong row", place, wrong))
+        elif path in lines:
+            problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
+        elif not tree.is_file(path):
+            problems.append(Problem("missing image", path, place))
+        else:
+            lines[path] = line
+            camera = row["camid"].strip() if "camid" in columns else None
+            split = row["split"].strip() if "split" in columns else ""
+            yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
+
+
+def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    if None in row or None in row.values():
+        return f"not {len(columns)} columns"
+    if empty := [c for c in columns if c != "camid" and not row[c].strip()]:
+        return f"no {empty[0]}"
+    if not is_plain(path):
+        return f"path {path!r} does not lead below the folder of the table"
+    split = row.get("split", SPLITS[0]).strip()
+    if split not in SPLITS:
+        return f"split {split!r} is none of {', '.join(SPLITS)}"
+    pid = row["pid"].strip()
+    if is_junk(pid) and ("split" not in row or split != "gallery"):
+        return f"pid {pid} is junk, which only a gallery may hold"
+    return ""

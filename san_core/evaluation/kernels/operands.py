@@ -1,0 +1,109 @@
+"""Features as matrix products take them: of unit length for cosine, and near the origin.
+
+A product in float32 errs by a share of the lengths multiplied, not of the distance wanted. Where
+features have much in common, as those of a ReLU may have, that would blur what tells them apart; so
+what they have in common is taken off before. Distances between points do not change when all move:
+
+    |q - g|^2 = |a - b|^2    and    1 - cos(q, g) = |a - b|^2 / 2,
+
+with a = q - c and b = g - c, of unit vectors q / |q| and g / |g| for cosine. Any c will do, and how
+it comes about touches no rank: products only bound the distance (`streaming`). It is the mean of
+some rows of the gallery; or 0, so that nothing need be copied, if features have little in common.
+
+Shapes: Q queries, G gallery images, N images of either, D dimensions.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.evaluation.kernels.compiled import _features
+from san_core.evaluation.kernels.rows import Features, Rows, checked
+
+Doubles = NDArray[np.float64]
+
+# Gallery images whose mean is taken off: it is as near to that of all as a 16th of their spread.
+_SAMPLE = 256
+# The share of |x|^2 that the mean must have to be taken off: with less, bounds that are up to twice
+# as wide cost less than the copy does.
+_LEAST_SHARE = 0.5
+# A squared distance as a multiple of the distance that the metric states.
+SCALES = {"euclidean": 1, "cosine": 2}
+
+
+class Centred(NamedTuple):
+    """Some images as they are multiplied: features (n, D) float32, and |.|^2 of them, (n,)."""
+
+    features: Features
+    squares: Doubles
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """Queries or gallery images, read and moved a stretch at a time.
+
+    Attributes:
+        rows: the features as they are.
+        squares: (N,) |x|^2 of those.
+        scales: (N,) by which they are multiplied, 1 / |x|; None for 1.
+        centre: (D,) what is then taken off.
+    """
+
+    rows: Rows
+    squares: Doubles
+    scales: Doubles | None
+    centre: Doubles
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, start: int, stop: int, room: Features | None = None) -> Centred:
+        """Images start to stop: a view if nothing is to be done, or in the first entries of `room`.
+
+        Without `room`, in a new array.
+        """
+        if self.scales is None and self.rows.index is None and not self.centre.any():
+            return Centred(self.rows.take(start, stop), self.squares[start:stop])
+        shape = (min(stop, len(self)) - start, len(self.centre))
+        room = np.empty(shape, np.float32) if room is None else room
+        features = room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+        squares = np.empty(shape[0])
+        _features.centred(
+            self.rows.matrix, self.rows.index, start, self.scales, self.centre, features, squares
+        )
+        return Centred(features, squares)
+
+
+class Operands(NamedTuple):
+    """Queries and the gallery, moved alike."""
+
+    query: Operand
+    gallery: Operand
+
+
+def operands(query: Rows, gallery: Rows, metric: str) -> Operands:
+    """The operands of features that are compared by a metric.
+
+    Raises:
+        ValueError: `rows.checked` finds fault with them.
+    """
+    squares = checked(query, gallery, metric)
+    scales = [None if metric == "euclidean" else 1 / np.sqrt(each) for each in squares]
+    centre = _centre(gallery, scales[1])
+    return Operands(
+        Operand(query, squares.query, scales[0], centre),
+        Operand(gallery, squares.gallery, scales[1], centre),
+    )
+
+
+def _centre(rows: Rows, scales: Doubles | None) -> Doubles:
+    """The mean of some of the rows, evenly spaced, by their scales; 0 if it is not worth it."""
+    places = np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)
+    features = rows.some(places).take(0, len(places)).astype(np.float64)
+    if scales is not None:
+        features *= scales[places, None]
+    mean: Doubles = features.mean(axis=0)
+    share = (mean**2).sum() / max((features**2).sum(axis=1).mean(), 1e-300)
+    return mean if share >= _LEAST_SHARE else np.zeros_like(mean)

@@ -1,0 +1,152 @@
+"""Features, read where they lie: rows of a matrix, such as a memory-mapped file.
+
+Shapes: N rows of the matrix, G those wanted, Q queries and G gallery images, D dimensions.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.evaluation.kernels.compiled import _features
+
+Features = NDArray[np.float32]
+
+METRICS = ("euclidean", "cosine")
+
+# The largest |x|^2: with more, |q|^2 + |g|^2 + 2 |q| |g| might not fit into float32.
+_LARGEST_SQUARE = 1e36
+# The smallest |x|^2 that has a direction: 1 / |x| must fit too.
+_SMALLEST_SQUARE = 1e-70
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a matrix, such as a memory-mapped file, read when they are needed.
+
+    `matrix` is (N, D) float32; `index` (G,) int64 names the rows, or is None for all in order.
+
+    Raises:
+        ValueError: they are not, not contiguous, or an index is not a row of the matrix.
+    """
+
+    matrix: Features
+    index: NDArray[np.int64] | None
+
+    def __post_init__(self) -> None:
+        # NOTE the compiled loops follow these addresses unchecked.
+        _check_array("the features", self.matrix, np.float32, ndim=2)
+        if self.index is not None:
+            _check_array("the indices of features", self.index, np.int64, ndim=1)
+            _check_index("the", self.index, self.matrix)
+
+    def __len__(self) -> int:
+        return len(self.matrix if self.index is None else self.index)
+
+    def take(self, start: int, stop: int) -> Features:
+        """The features at places start to stop, (stop - start, D): a view where that can be."""
+        if self.index is None:
+            return self.matrix[start:stop]
+        return self.matrix[self.index[start:stop]]
+
+    def some(self, places: NDArray[np.int64] | NDArray[np.intp]) -> "Rows":
+        """The rows at those places, in that order; nothing is copied but numbers."""
+        index = places if self.index is None else self.index[places]
+        return Rows(self.matrix, np.ascontiguousarray(index))
+
+    def squared_norms(self) -> NDArray[np.float64]:
+        """|x|^2 of every row, (len(self),)."""
+        squares = np.empty(len(self))
+        _features.squared_norms(self.matrix, self.index, squares)
+        return squares
+
+
+def rows(matrix: Features, index: NDArray[np.int64] | None = None, *, role: str = "the") -> Rows:
+    """The rows of a matrix that `index` names, as a view where they lie one after another.
+
+    `role`, such as "query", names the matrix in what is raised.
+
+    Raises:
+        ValueError: the matrix is not float32 (N, D), or an index is not one of its rows.
+    """
+    if matrix.ndim != 2 or matrix.dtype != np.float32:
+        raise ValueError(
+            f"{role} features are {matrix.dtype} of shape {matrix.shape}; "
+            "expected float32 of shape (images, dimensions)"
+        )
+    if index is None or len(index) == 0:
+        return Rows(np.ascontiguousarray(matrix if index is None else matrix[:0]), None)
+    _check_index(role, index, matrix)
+    if (np.diff(index) == 1).all():
+        return Rows(np.ascontiguousarray(matrix[index[0] : index[-1] + 1]), None)
+    return Rows(np.ascontiguousarray(matrix), np.ascontiguousarray(index))
+
+
+def _check_index(role: str, index: NDArray[np.int64], matrix: Features) -> None:
+    outside = index[(index < 0) | (index >= len(matrix))]
+    if len(outside):
+        raise ValueError(f"{role} features have {len(matrix)} rows, and none is row {outside[0]}")
+
+
+def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int) -> None:
+    wanted = f"expected a contiguous array of {np.dtype(dtype)} with {ndim} dimensions"
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{what} are {type(array).__name__}; {wanted}")
+    if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{what} are {array.dtype} of shape {array.shape}, strides {array.strides}; {wanted}"
+        )
+
+
+class FeatureError(ValueError):
+    """A feature that no distance can be measured by; `role` has its image at `place`."""
+
+    def __init__(self, role: str, place: int, what: str) -> None:
+        super().__init__(f"{role} feature {place} is {what}")
+        self.role, self.place = role, place
+
+
+class Squares(NamedTuple):
+    """|x|^2 of queries (Q,) and gallery (G,)."""
+
+    query: NDArray[np.float64]
+    gallery: NDArray[np.float64]
+
+
+def checked(query: Rows, gallery: Rows, metric: str) -> Squares:
+    """The squared norms of two sets of features between which distances can be measured.
+
+    Raises:
+        ValueError: the metric is unknown, there are no features, or their dimensions differ.
+        FeatureError: one is not finite or, for cosine, all zeros.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"no metric '{metric}'; there are {', '.join(METRICS)}")
+    for role, features in (("query", query), ("gallery", gallery)):
+        if len(features) == 0 or features.matrix.shape[1] == 0:
+            raise ValueError(f"there are no {role} features: shape {features.matrix.shape}")
+    if query.matrix.shape[1] != gallery.matrix.shape[1]:
+        raise ValueError(
+            f"query features have {query.matrix.shape[1]} dimensions and gallery features "
+            f"{gallery.matrix.shape[1]}: they must come from one model"
+        )
+    squares = Squares(query.squared_norms(), gallery.squared_norms())
+    for role, each in zip(("query", "gallery"), squares, strict=True):
+        _check_norms(role, each, metric)
+    return squares
+
+
+def _check_norms(role: str, squares: NDArray[np.float64], metric: str) -> None:
+    finite = squares < _LARGEST_SQUARE
+    if not finite.all():
+        what = "not finite (NaN, infinite, or beyond 1e18)"
+        raise FeatureError(role, int(np.argmin(finite)), what)
+    if metric == "cosine" and squares.min() < _SMALLEST_SQUARE:
+        what = "all zeros, or shorter than 1e-35: it has no direction, so no cosine distance"
+        raise FeatureError(role, int(np.argmin(squares)), what)
+
+
+def as_rows(role: str, features: Features | Rows) -> Rows:
+    """Features, or rows of them, as rows; `role` names them in what `rows` raises."""
+    return features if isinstance(features, Rows) else rows(features, role=role)

@@ -1,0 +1,109 @@
+"""Counting by features: tiles of dot products, each thrown away once counted.
+
+Memory above the features does not grow with the number of pairs: what makes a tile for each thread,
+and some numbers per gallery image. Threads take blocks of queries, each with a tile of its own, and
+BLAS runs on one thread in each: nothing waits for anything.
+
+Shapes: Q queries, G gallery images, D dimensions.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from san_core.evaluation.kernels.operands import Operands
+from san_core.evaluation.kernels.rows import Features
+
+# Float32 entries that all threads may have together, of queries, gallery images and their products:
+# 12 MiB, less 8 bytes a gallery image (which are held beside them), but 2 MiB each in any case.
+_ENTRIES = 3 * 2**20
+_LEAST_ENTRIES = 2**19
+_MOST_QUERIES = 1024
+# Float64 numbers kept per right answer and query of a block, beside two int32: 16 bytes.
+_BLOCK_BYTES = 2**22
+
+
+class Shape(NamedTuple):
+    """How many queries and how many gallery images make a tile."""
+
+    queries: int
+    gallery: int
+
+    def entries(self, dim: int) -> int:
+        """Float32 numbers that it takes: both sides, and their products."""
+        return self.queries * dim + self.gallery * dim + self.queries * self.gallery
+
+
+def tile_shape(num_query: int, num_gallery: int, *, dim: int, widest: int, threads: int) -> Shape:
+    """The shape of tiles that keeps memory small and the matrix product quick.
+
+    dim: D. widest: the most right answers a query may have.
+    """
+    entries = max(_LEAST_ENTRIES, (_ENTRIES - 2 * num_gallery) // threads)
+    most = min(_MOST_QUERIES, _BLOCK_BYTES // (16 * max(1, widest)), entries // 4 // max(dim, 256))
+    blocks = -(-num_query // max(1, most))
+    blocks = -(-blocks // threads) * threads  # every thread has as many
+    queries = -(-num_query // blocks)
+    left = (entries - queries * dim) // (queries + dim)
+    return Shape(queries, min(num_gallery, max(1, left)))
+
+
+def count(
+    of: Operands, metric: str, start: Callable[..., Any], *, shape: Shape, threads: int
+) -> None:
+    """Count every query against the whole gallery.
+
+    Args:
+        of: the features.
+        metric: by which they were made operands.
+        start: makes the `_ranking.Counter` of queries first to first + size, for thread `worker`.
+        shape: of the tiles.
+        threads: how many to use.
+    """
+
+    def work(worker: int) -> None:
+        room = _Room.of(shape, dim=len(of.query.centre))
+        for first in range(worker * shape.queries, len(of.query), threads * shape.queries):
+            size = min(shape.queries, len(of.query) - first)
+            counter = start(first=first, size=size, worker=worker)
+            _count_block(of, metric, counter, room, first=first, size=size, step=shape.gallery)
+
+    with threadpool_limits(1, user_api="blas"):
+        if threads == 1:
+            work(0)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work, worker) for worker in range(threads)]:
+                done.result()
+
+
+class _Room(NamedTuple):
+    """What a thread has for its tiles, used again and again; as in `Shape.entries`."""
+
+    queries: Features
+    gallery: Features
+    products: Features
+
+    @classmethod
+    def of(cls, shape: Shape, *, dim: int) -> "_Room":
+        sizes = shape.queries * dim, shape.gallery * dim, shape.queries * shape.gallery
+        return cls(*(np.empty(size, np.float32) for size in sizes))
+
+
+def _count_block(
+    of: Operands, metric: str, counter: Any, room: _Room, *, first: int, size: int, step: int
+) -> None:
+    query = of.query.take(first, first + size, room.queries)  # (size, D)
+    counter.open(of.query, of.gallery, query.squares, metric)
+    doubled = room.queries[: query.features.size].reshape(query.features.shape)
+    np.multiply(query.features, -2, out=doubled)
+    for start in range(0, len(of.gallery), step):
+        gallery = of.gallery.take(start, start + step, room.gallery)  # (n, D)
+        n = len(gallery.features)
+        products = room.products[: size * n].reshape(size, n)
+        np.matmul(doubled, gallery.features.T, out=products)
+        counter.count(products, gallery.squares.astype(np.float32), start)
+    counter.finish()

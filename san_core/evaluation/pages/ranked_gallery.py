@@ -1,0 +1,122 @@
+"""The worst, median and best queries, and what was ranked first for each, to look at."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from markupsafe import Markup
+
+from san_core.data.records import Labelled
+from san_core.evaluation.ranking import Ranking
+from san_core.images import pixels
+from san_core.pages import page
+
+# Queries shown of each kind, and the (rows, columns) their thumbnails are stored at.
+SHOWN = 6
+THUMBNAIL = (160, 80)
+
+R = TypeVar("R", bound=Labelled)
+
+
+class _Place(NamedTuple):
+    """One of the nearest gallery images; `camera` is empty where unknown."""
+
+    image: Markup
+    right: bool
+    camera: str
+
+
+class _Ranked(NamedTuple):
+    """A query and what was ranked first for it."""
+
+    name: str
+    image: Markup
+    person: str
+    camera: str
+    precision: str
+    first_rank: int
+    places: list[_Place]
+
+
+class _Group(NamedTuple):
+    heading: str
+    queries: list[_Ranked]
+
+
+def ranked_galleries(
+    ranking: Ranking, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
+) -> Markup:
+    """The chosen queries with their top, each image framed by whether it is right.
+
+    Args:
+        ranking: with its top.
+        query: the queries' records, in the order they were ranked.
+        gallery: the gallery's records, in the order they were ranked.
+        read: the bytes of a record's image file.
+
+    Raises:
+        ValueError: an image cannot be decoded.
+    """
+    groups = [
+        _Group(heading, [_ranked(ranking, i, query, gallery, read) for i in indices])
+        for heading, indices in choose(ranking, shown=SHOWN).items()
+        if indices
+    ]
+    return page.render(
+        "evaluation/pages/ranked.html.jinja",
+        groups=groups,
+        cameras=ranking.protocol != "camera-free",
+    )
+
+
+def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
+    """Indices of up to `shown` worst, median and best queries by average precision, no query twice.
+
+    Equal ones are taken in query order. With few queries the worst come first, then the best.
+    """
+    judged = np.flatnonzero(ranking.first_rank)
+    ordered = judged[np.argsort(ranking.average_precision[judged], kind="stable")].tolist()
+    worst, rest = ordered[:shown], ordered[shown:]
+    best = sorted(rest, key=lambda i: (-ranking.average_precision[i], i))[:shown]
+    rest = [i for i in rest if i not in best]
+    start = max(0, (len(rest) - shown) // 2)
+    return {
+        "Worst queries": worst,
+        "Median queries": rest[start : start + shown],
+        "Best queries": best,
+    }
+
+
+def _ranked(
+    ranking: Ranking, i: int, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
+) -> _Ranked:
+    record = query[i]
+    places = [
+        _place(gallery[g], rank, right=bool(right), read=read)
+        for rank, (g, right) in enumerate(zip(ranking.top[i], ranking.right[i], strict=True), 1)
+        if g >= 0
+    ]
+    return _Ranked(
+        name=record.name,
+        image=_thumbnail(record, read, alt=f"query {record.name}"),
+        person=f"person {record.pid}",
+        camera=_camera(record),
+        precision=f"{100 * ranking.average_precision[i]:.1f}",
+        first_rank=int(ranking.first_rank[i]),
+        places=places,
+    )
+
+
+def _place(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _Place:
+    verdict = "right" if right else "wrong"
+    alt = f"rank {rank}, {verdict}: {record.name}"
+    return _Place(_thumbnail(record, read, alt=alt), right, _camera(record))
+
+
+def _camera(record: Labelled) -> str:
+    return "" if record.camid is None else f"cam {record.camid}"
+
+
+def _thumbnail(record: R, read: Callable[[R], bytes], *, alt: str) -> Markup:
+    image = pixels.decode(read(record), name=record.name)
+    return page.image_tag(pixels.resize(image, THUMBNAIL), alt=alt)

@@ -1,0 +1,359 @@
+"""What an evaluation hands on: its figures as a plain dict, and a page to look at.
+
+The dict (report.json) is for programs: fractions, never per cent, and nothing that tells when or
+where it was made. The page (HTML) is for people: the figures beside those of references, those of
+other protocols, the CMC and ROC curves, a table by pair of cameras, and the worst, median and best
+queries with what was ranked first for each.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from markupsafe import Markup
+
+from san_core.data.records import Labelled, summary
+from san_core.evaluation.pages import curves
+from san_core.evaluation.pages.camera_pairs import CameraPair
+from san_core.evaluation.pages.ranked_gallery import ranked_galleries
+from san_core.evaluation.protocol import PROTOCOLS
+from san_core.evaluation.protocols.scoring import (
+    DRAWS,
+    MULTI_QUERY,
+    SAMPLED_SHOT,
+    SINGLE_SHOT,
+    Scored,
+)
+from san_core.evaluation.ranking import Ranking
+from san_core.evaluation.roc import USUAL_FPR, Roc
+from san_core.pages import page
+from san_core.pages.page import Section
+
+FORMAT = "san-evaluation"
+VERSION = 1
+MODEL = "this model"
+
+_SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
+_MAPS_OF_SHOT = {" (mAP of the draw)": "mAP_of_draw", " (mAP of the gallery)": "mAP_of_gallery"}
+_DISTANCES = {"euclidean": "squared Euclidean distance", "cosine": "cosine distance"}
+
+_OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
+_LEFT_OUT = {  # without junk, with junk
+    "market1501": (f"{_OWN_CAMERA}.", f"{_OWN_CAMERA}, and so is junk."),
+    "sysu-mm01": (
+        f"{_OWN_CAMERA}, and all images by the other camera of the query's room.",
+        f"{_OWN_CAMERA}, and so are junk and all images by the other camera of the query's room.",
+    ),
+    "camera-free": (
+        "Cameras are not looked at, so no gallery image is left out for its camera.",
+        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is.",
+    ),
+}
+
+_BY_CAMERA = (
+    "; by sysu-mm01, of one image per person and camera, where people rank by the nearest of theirs"
+)
+
+_ROC_LEAD = (
+    "All pairs of a query and a gallery image that the protocol leaves: the share of right ones "
+    "within a distance, against the share of wrong ones within it."
+)
+_PAIRS_LEAD = (
+    "mAP, and rank-1 in brackets, in per cent: queries by the camera of the row, in the gallery "
+    "images by the camera of the column alone."
+)
+_RANKED_LEAD = (
+    "The query is on the left and the nearest gallery images follow; "
+    "images the protocol leaves out are not shown."
+)
+
+R = TypeVar("R", bound=Labelled)
+
+
+def figures(
+    ranking: Ranking,
+    references: Mapping[str, Ranking] | None = None,
+    *,
+    query: Sequence[Labelled],
+    gallery: Sequence[Labelled],
+    metric: str,
+    scored: Sequence[Scored] = (),
+    pairs: Sequence[CameraPair] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of report.json: the same for the same input, on any machine, at any time.
+
+    The exception is `roc`, whose false positive rates follow the rounding of float32 (see `roc`).
+
+    Args:
+        ranking: the trained model's.
+        references: rankings of the same queries and gallery by something else, by name, such as
+            "untrained encoder" or "colour histogram".
+        query: the queries' records, in the order they were ranked.
+        gallery: the gallery's records, in the order they were ranked.
+        metric: the distance the model was ranked by, "euclidean" or "cosine".
+        scored: the model under further protocols, or re-ranked.
+        pairs: the model by pair of cameras.
+        provenance: where the features come from, as JSON; kept as it is.
+
+    Returns:
+        `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the judged queries, the same for
+        each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
+        `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
+        (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
+        `protocols` has the scores and counts of `scored`, and in `leaves_out_as` the protocol whose
+        rule for the gallery they follow; `camera_pairs` has the figures of `pairs`; `roc`,
+        if the ranking has one, the true positive rates at the usual false positive rates.
+
+    Raises:
+        ValueError: a ranking is not one of these records, a reference has the model's name, or
+            the metric is unknown.
+    """
+    references = references or {}
+    if MODEL in references:
+        raise ValueError(f"a reference may not be called '{MODEL}'")
+    for name, each in {MODEL: ranking, **references}.items():
+        _check_ranking(name, each, query, gallery)
+    if metric not in _DISTANCES:
+        raise ValueError(f"no metric '{metric}'; there are {', '.join(_DISTANCES)}")
+    asked, searched = summary(query), summary(gallery)
+    cameras = {r.camid for r in (*query, *gallery) if r.camid is not None}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "protocol": ranking.protocol,
+        "metric": metric,
+        **ranking.scores(),
+        "cmc": ranking.cmc.tolist(),
+        "num_query": ranking.num_query,
+        "num_gallery": ranking.num_gallery,
+        "num_skipped": ranking.num_skipped,
+        "num_identities": sum(subset.ids for subset in asked.values()),
+        "num_cameras": len(cameras),
+        "num_distractors": sum(subset.distractors for subset in searched.values()),
+        "num_junk": sum(subset.junk for subset in searched.values()),
+        "references": {name: each.scores() for name, each in references.items()},
+        "protocols": [_under(each) for each in scored],
+        "roc": _rates(ranking.roc) if ranking.roc else None,
+        "camera_pairs": [pair._asdict() for pair in pairs],
+        "provenance": dict(provenance or {}),
+    }
+
+
+def _under(scored: Scored) -> dict[str, Any]:
+    ranking = scored.ranking
+    return {
+        "protocol": scored.protocol,
+        "leaves_out_as": ranking.protocol,
+        "reranked": scored.reranked,
+        **scored.scores,
+        "num_query": ranking.num_query,
+        "num_gallery": ranking.num_gallery,
+        "num_skipped": ranking.num_skipped,
+    }
+
+
+def _rates(roc: Roc) -> dict[str, Any]:
+    return {
+        "tpr_at_fpr": {f"{fpr:g}": roc.tpr_at(fpr) for fpr in USUAL_FPR},
+        "num_right": roc.num_right,
+        "num_wrong": roc.num_wrong,
+    }
+
+
+def _check_ranking(
+    name: str, ranking: Ranking, query: Sequence[Labelled], gallery: Sequence[Labelled]
+) -> None:
+    if (ranking.num_query, ranking.num_gallery) != (len(query), len(gallery)):
+        raise ValueError(
+            f"the ranking of {name} is one of {ranking.num_query} queries and "
+            f"{ranking.num_gallery} gallery images, but there are {len(query)} and {len(gallery)}"
+        )
+
+
+def html(
+    report: Mapping[str, Any],
+    ranking: Ranking,
+    references: Mapping[str, Ranking] | None = None,
+    *,
+    query: Sequence[R],
+    gallery: Sequence[R],
+    read: Callable[[R], bytes],
+) -> str:
+    """The page of an evaluation: one HTML document with everything in it.
+
+    Args:
+        report: what `figures` returned for the same rankings and records.
+        ranking: the trained model's.
+        references: as in `figures`.
+        query: as in `figures`.
+        gallery: as in `figures`.
+        read: the bytes of a record's image file, such as `ImageSet.read`.
+    """
+    rankings = {MODEL: ranking, **(references or {})}
+    sections = [
+        Section("Figures", _scores(report), protocol_in_words(report)),
+        Section("Other protocols", _protocols(report), _protocols_in_words(report)),
+        _cmc(rankings),
+        _roc(rankings),
+        Section("Pairs of cameras", _camera_pairs(report), _PAIRS_LEAD),
+        Section("Ranked galleries", ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
+        Section("Data", _counts(report)),
+        Section("Provenance", _provenance(report["provenance"])),
+    ]
+    return page.render(
+        "evaluation/pages/report.html.jinja",
+        title="Person re-identification",
+        subtitle=_subtitle(report),
+        sections=[section for section in sections if section.body],
+        top_k=ranking.top.shape[1],
+    )
+
+
+def protocol_in_words(report: Mapping[str, Any]) -> str:
+    """A paragraph saying how the figures came about, from what `figures` returned."""
+    junk = report["num_junk"]
+    left_out = _LEFT_OUT[report["protocol"]][bool(junk)]
+    parts = [
+        f"Each query is compared with every gallery image by {_DISTANCES[report['metric']]}.",
+        left_out,
+        "Tied distances rank in gallery order.",
+    ]
+    if report["num_distractors"]:
+        parts.insert(2, "Distractors stay in as wrong answers.")
+    if report["num_skipped"]:
+        parts.append(
+            f"Of {report['num_query']:,} queries {report['num_skipped']:,} have no right answer "
+            "left and are not counted."
+        )
+    return " ".join(parts)
+
+
+def _subtitle(report: Mapping[str, Any]) -> str:
+    return (
+        f"{report['num_query']:,} queries of {report['num_identities']:,} people against "
+        f"{report['num_gallery']:,} gallery images"
+    )
+
+
+def _scores(report: Mapping[str, Any]) -> Markup:
+    scored = {MODEL: report, **report["references"]}
+    rows = [
+        [name, *(f"{100 * figures[key]:.1f}" for key in _SCORES)]
+        for name, figures in scored.items()
+    ]
+    return page.table(["", *_SCORES.values()], rows, caption="Per cent.", strong=0)
+
+
+def _protocols_in_words(report: Mapping[str, Any]) -> str:
+    """What the rows of the table of other protocols are."""
+    parts = ["The same features under other rules."]
+    words = {each["protocol"].partition(":")[0] for each in report["protocols"]}
+    if MULTI_QUERY in words:
+        parts.append("Multi-query asks by the mean of a person's images by one camera.")
+    if SINGLE_SHOT in words:
+        parts.append(
+            "A single gallery shot is the expectation over all draws of one image per person."
+        )
+    if SAMPLED_SHOT in words:
+        parts.append(
+            f"A sampled gallery shot is the mean over {DRAWS} draws from a fixed seed, of one "
+            "image per person" + (_BY_CAMERA if _draws_by_camera(report) else "") + "."
+        )
+    if words & {SINGLE_SHOT, SAMPLED_SHOT}:
+        parts.append(
+            "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
+        )
+    if any(each["reranked"] for each in report["protocols"]):
+        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
+    return " ".join(parts)
+
+
+def _draws_by_camera(report: Mapping[str, Any]) -> bool:
+    return any(
+        each["protocol"].startswith(SAMPLED_SHOT)
+        and PROTOCOLS[each["leaves_out_as"]].shot_by_camera
+        for each in report["protocols"]
+    )
+
+
+def _protocols(report: Mapping[str, Any]) -> Markup:
+    """The table of other protocols; empty without any."""
+    rows = []
+    for each in report["protocols"]:
+        name = each["protocol"] + (", re-ranked" if each["reranked"] else "")
+        for which, key in ({"": "mAP"} if "mAP" in each else _MAPS_OF_SHOT).items():
+            figures = {**each, "mAP": each[key]}
+            cells = [f"{100 * figures[k]:.1f}" if k in figures else "–" for k in _SCORES]
+            judged = each["num_query"] - each["num_skipped"]
+            rows.append([name + which, each["leaves_out_as"], *cells, f"{judged:,}"])
+    if not rows:
+        return Markup()
+    header = ["", "Leaves out as", *_SCORES.values(), "Queries"]
+    return page.table(header, rows, caption="Per cent.")
+
+
+def _cmc(rankings: Mapping[str, Ranking]) -> Section:
+    firsts = "; ".join(f"{name}: {each.cmc[0]:.1%} at rank 1" for name, each in rankings.items())
+    return Section(
+        "Cumulative matching characteristic",
+        page.figure_svg(curves.cmc_figure(rankings), alt=f"CMC curves. {firsts}"),
+        "The share of queries with a right answer by each rank.",
+    )
+
+
+def _roc(rankings: Mapping[str, Ranking]) -> Section:
+    """Curves and rates; without a body if no ranking has a curve."""
+    rocs = {name: each.roc for name, each in rankings.items() if each.roc}
+    if not rocs:
+        return Section("", Markup())
+    rates = "; ".join(f"{name}: TPR {each.tpr_at(1e-3):.1%}" for name, each in rocs.items())
+    rows = [[name, *(f"{100 * r.tpr_at(f):.1f}" for f in USUAL_FPR)] for name, r in rocs.items()]
+    header = ["", *(f"TPR at {fpr:g}" for fpr in USUAL_FPR)]
+    figure = page.figure_svg(
+        curves.roc_figure(rocs), alt=f"ROC curves. At a false positive rate of 0.001, {rates}"
+    )
+    table = page.table(header, rows, caption="Per cent, at false positive rates.", strong=0)
+    return Section("Receiver operating characteristic", figure + table, _ROC_LEAD)
+
+
+def _camera_pairs(report: Mapping[str, Any]) -> Markup:
+    """The table by cameras; empty if there are none."""
+    pairs = {(p["query_camera"], p["gallery_camera"]): p for p in report["camera_pairs"]}
+    if not pairs:
+        return Markup()
+    columns = sorted({gallery for _, gallery in pairs})
+    rows = [
+        [f"from cam {asking}", *(_pair(pairs.get((asking, camera))) for camera in columns)]
+        for asking in sorted({query for query, _ in pairs})
+    ]
+    return page.table(["", *(f"in cam {camera}" for camera in columns)], rows)
+
+
+def _pair(pair: Mapping[str, Any] | None) -> str:
+    return f"{100 * pair['mAP']:.1f} ({100 * pair['rank1']:.1f})" if pair else "–"
+
+
+def _counts(report: Mapping[str, Any]) -> Markup:
+    names = {
+        "num_query": "Queries",
+        "num_skipped": "– without a right answer, not counted",
+        "num_identities": "People among the queries",
+        "num_gallery": "Gallery images",
+        "num_distractors": "– distractors, nobody's right answer",
+        "num_junk": "– junk, left out",
+        "num_cameras": "Cameras",
+    }
+    rows = [(name, f"{report[key]:,}") for key, name in names.items() if report[key]]
+    return page.table(["", "Number"], rows)
+
+
+def _provenance(provenance: Mapping[str, Any]) -> Markup:
+    """The table of what the features come from; empty if nothing is known."""
+    if not provenance:
+        return Markup()
+    rows = [
+        (key, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+        for key, value in provenance.items()
+    ]
+    return page.table(["", "Value"], rows, text=True)

@@ -1,0 +1,91 @@
+"""Multi-query (Zheng et al. 2015): all images of a query's person by its camera ask as one query.
+
+Their features are averaged; for the cosine metric their directions are.
+
+Shapes: N images, Q queries made of them, D dimensions.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.evaluation.kernels.rows import FeatureError, Features, Rows
+from san_core.evaluation.labels import Ids, Labels
+
+# Images read at once.
+_BLOCK = 1024
+
+
+class Pooled(NamedTuple):
+    """Queries made of images: features (Q, D) and labels."""
+
+    features: Features
+    query: Labels
+
+
+def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
+    """One query for each person and camera that occur together in `query`, in their order.
+
+    Args:
+        images: (N, D), those of the query split and more. Images of other people, or by a camera
+            from which nobody asks for that person, are left aside.
+        labels: whom they show and which camera took them.
+        query: labels of the query split.
+        metric: "euclidean" or "cosine", by which the queries will be compared.
+
+    Raises:
+        ValueError: cameras are unknown, or there are not as many labels as images, or none of a
+            query.
+        FeatureError: one is not finite or, for cosine, all zeros.
+    """
+    check_cameras(labels, query)
+    assert labels.camids is not None
+    assert query.camids is not None
+    if len(images) != len(labels.pids):
+        raise ValueError(f"{len(images)} query features but {len(labels.pids)} query pids")
+    asked = np.unique(np.stack([query.pids, query.camids], axis=1), axis=0)  # (Q, 2)
+    places = {(pid, camid): place for place, (pid, camid) in enumerate(asked.tolist())}
+    of = zip(labels.pids.tolist(), labels.camids.tolist(), strict=True)
+    place = np.array([places.get(pair, -1) for pair in of], np.int64)  # (N,)
+    wanted = np.flatnonzero(place >= 0)
+    if absent := set(range(len(asked))) - set(place[wanted].tolist()):
+        pid, camid = asked[min(absent)]
+        raise ValueError(f"no image to be pooled shows person {pid} in camera {camid}, as a query")
+    means = _means(images.some(wanted), place[wanted], len(asked), metric)
+    return Pooled(means, Labels(asked[:, 0], asked[:, 1]))
+
+
+def check_cameras(*of: Labels) -> None:
+    """Check that images can be pooled by camera.
+
+    Raises:
+        ValueError: cameras are unknown.
+    """
+    if any(labels.camids is None for labels in of):
+        raise ValueError("multi-query pools a person's images by camera, but camids are unknown")
+
+
+def _means(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
+    """The mean (num_query, D) of the images of each place, read some at a time."""
+    added = np.zeros((num_query, images.matrix.shape[1]))
+    for start in range(0, len(images), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        features = images.take(part.start, part.stop).astype(np.float64)
+        lengths = np.linalg.norm(features, axis=1)
+        _check_lengths(lengths, start, metric)
+        if metric == "cosine":
+            features /= lengths[:, None]
+        np.add.at(added, place[part], features)
+    mean: Features = (added / np.bincount(place)[:, None]).astype(np.float32)
+    return mean
+
+
+def _check_lengths(lengths: NDArray[np.float64], start: int, metric: str) -> None:
+    """Check images from `start` on: one that has no mean with others is not hidden in it."""
+    sound = np.isfinite(lengths)
+    if metric == "cosine":
+        sound &= lengths > 0
+    if not sound.all():
+        what = "all zeros, so it has no direction, or not finite"
+        raise FeatureError("pooled", start + int(np.argmin(sound)), what)

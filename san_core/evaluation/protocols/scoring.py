@@ -1,0 +1,245 @@
+"""One set of features under several protocols, with and without re-ranking.
+
+Beside those of `protocol.PROTOCOLS` there are some that ask or search otherwise and leave out of
+the gallery what one of those does, `protocol.usual` unless it is named after a colon, such as
+"sampled-gallery-shot:sysu-mm01":
+
+- `multi-query`: by the mean of a person's images by one camera;
+- `single-gallery-shot`: in one gallery image of each person, the expectation over all draws;
+- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as older papers did; of each person
+  and camera where the protocol draws so.
+
+Shapes: Q queries, G gallery images, M images that multi-query pools.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from san_core.data.records import JUNK
+from san_core.evaluation.kernels import distance
+from san_core.evaluation.kernels.distance import Tile
+from san_core.evaluation.kernels.rows import Rows, rows
+from san_core.evaluation.labels import Labels
+from san_core.evaluation.protocol import PROTOCOLS, Protocol, usual
+from san_core.evaluation.protocols import single_shot
+from san_core.evaluation.protocols.multi_query import pool
+from san_core.evaluation.ranking import Ranking, rank, rank_distances
+from san_core.evaluation.rerank import Encoded, encode
+
+MULTI_QUERY = "multi-query"
+SINGLE_SHOT = "single-gallery-shot"
+SAMPLED_SHOT = "sampled-gallery-shot"
+FOLLOWING = (MULTI_QUERY, SINGLE_SHOT, SAMPLED_SHOT)
+NAMES = (*PROTOCOLS, *FOLLOWING)
+AUTO = "auto"
+# Draws of `sampled-gallery-shot`, and their seed.
+DRAWS, SEED = 10, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Images that were embedded: queries (Q,), a gallery (G,) and those multi-query pools (M,)."""
+
+    query_features: Rows
+    gallery_features: Rows
+    pooled_features: Rows
+    query: Labels
+    gallery: Labels
+    pooled: Labels
+    metric: str
+
+
+class Named(NamedTuple):
+    """What the name of a protocol says: its first word, and what is left out of the gallery."""
+
+    word: str
+    follow: Protocol
+
+
+class Scored(NamedTuple):
+    """The figures of one protocol as fractions; `ranking` holds the counts, and all else but CMC.
+
+    `protocol` is the name that was asked for, `ranking.protocol` the one it follows. `scores` has
+    `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`.
+    """
+
+    protocol: str
+    reranked: bool
+    scores: dict[str, float]
+    ranking: Ranking
+
+
+def protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
+    """The protocols that a text names, separated by blanks or commas, in their order.
+
+    "auto" is `own`, the protocol of the data set; where it has none, `market1501` if cameras are
+    known, and `camera-free` if not.
+
+    Raises:
+        ValueError: there is none, an unknown one, or one twice.
+    """
+    words = text.replace(",", " ").split()
+    names = [(own or usual(query).name) if word == AUTO else word for word in words]
+    for name in names:
+        named(name, query)
+    if not names:
+        raise ValueError(f"no protocol is named; there are {', '.join((AUTO, *NAMES))}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"protocol {max(names, key=names.count)} is named twice")
+    return names
+
+
+def named(name: str, query: Labels) -> Named:
+    """What a name says.
+
+    Raises:
+        ValueError: there is no such protocol, or no expectation over its draws.
+    """
+    word, colon, follow = name.partition(":")
+    if word not in NAMES:
+        raise ValueError(f"no protocol '{word}'; there are {', '.join((AUTO, *NAMES))}")
+    if not colon:
+        return Named(word, PROTOCOLS.get(word) or usual(query))
+    if word in PROTOCOLS or follow not in PROTOCOLS:
+        raise ValueError(
+            f"no protocol '{name}'; one of {', '.join(FOLLOWING)} may be followed by a colon and "
+            f"one of {', '.join(PROTOCOLS)}"
+        )
+    if word == SINGLE_SHOT:
+        single_shot.check_expected(PROTOCOLS[follow])
+    return Named(word, PROTOCOLS[follow])
+
+
+def headline(names: Sequence[str], query: Labels) -> str:
+    """The protocol whose ranked galleries are shown: the first that ranks images one by one."""
+    return next((name for name in names if name in PROTOCOLS), usual(query).name)
+
+
+class Scorer:
+    """Scores images by one protocol after the other; what several of them need is made once.
+
+    images: what was embedded. threads: as in `ranking.rank`.
+    """
+
+    def __init__(self, images: Embedded, *, threads: int | None = None) -> None:
+        self.images, self.threads = images, threads
+
+    def score(
+        self, name: str, *, reranked: bool = False, top_k: int = 0, with_roc: bool = False
+    ) -> Scored:
+        """The figures of a protocol.
+
+        Args:
+            name: one of `NAMES`, as in `protocols`.
+            reranked: whether by re-ranked distances; junk, which no protocol ranks, is then left
+                out of the gallery before.
+            top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked. 0 for
+                a gallery shot.
+            with_roc: as in `ranking.rank`; not for a gallery shot.
+
+        Raises:
+            ValueError: the protocol cannot be followed with these images.
+        """
+        word, follow = named(name, self.images.query)
+        if word == MULTI_QUERY:
+            scored = self._of_pooled.score(
+                follow.name, reranked=reranked, top_k=top_k, with_roc=with_roc
+            )
+            return scored._replace(protocol=name)
+        images = self._without_junk if reranked else self.images
+        if word in (SINGLE_SHOT, SAMPLED_SHOT):
+            shot = self._shot(word, images, follow, reranked=reranked)
+            return Scored(name, reranked, shot.scores(), shot.ranking)
+        ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
+        return Scored(name, reranked, ranking.scores(), ranking)
+
+    @cached_property
+    def _of_pooled(self) -> "Scorer":
+        images = self.images
+        features, query = pool(
+            images.pooled_features, images.pooled, query=images.query, metric=images.metric
+        )
+        pooled = replace(images, query_features=rows(features), query=query)
+        return Scorer(pooled, threads=self.threads)
+
+    @cached_property
+    def _without_junk(self) -> Embedded:
+        images = self.images
+        left = np.flatnonzero(images.gallery.pids != JUNK)
+        return replace(
+            images,
+            gallery_features=images.gallery_features.some(left),
+            gallery=images.gallery.take(left),
+        )
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        images = self._without_junk
+        return encode(
+            images.query_features,
+            images.gallery_features,
+            metric=images.metric,
+            threads=self.threads,
+        )
+
+    def _distances(self, *, reranked: bool) -> Iterator[Tile]:
+        if reranked:
+            return self._encoded.tiles()
+        images = self.images
+        return distance.tiles(
+            images.query_features,
+            images.gallery_features,
+            metric=images.metric,
+            threads=self.threads,
+        )
+
+    def _shot(
+        self, word: str, images: Embedded, follow: Protocol, *, reranked: bool
+    ) -> single_shot.SingleShot:
+        tiles = self._distances(reranked=reranked)
+        if word == SAMPLED_SHOT:
+            return single_shot.sampled(
+                tiles,
+                query=images.query,
+                gallery=images.gallery,
+                protocol=follow,
+                draws=DRAWS,
+                seed=SEED,
+                threads=self.threads,
+            )
+        return single_shot.exact(
+            tiles,
+            query=images.query,
+            gallery=images.gallery,
+            protocol=follow,
+            threads=self.threads,
+        )
+
+    def _rank(
+        self, images: Embedded, follow: Protocol, *, reranked: bool, top_k: int, with_roc: bool
+    ) -> Ranking:
+        if reranked:
+            return rank_distances(
+                self._distances(reranked=True),
+                query=images.query,
+                gallery=images.gallery,
+                protocol=follow,
+                top_k=top_k,
+                with_roc=with_roc,
+                threads=self.threads,
+            )
+        return rank(
+            images.query_features,
+            images.gallery_features,
+            query=images.query,
+            gallery=images.gallery,
+            metric=images.metric,
+            protocol=follow,
+            top_k=top_k,
+            with_roc=with_roc,
+            threads=self.threads,
+        )

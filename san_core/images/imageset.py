@@ -1,0 +1,355 @@
+"""The one format for collections of images: tar shards, a sidecar index beside each, a manifest.
+
+Person images, PIT textures and pseudo textures all travel in it:
+
+    manifest.json                       written last, so its presence means "finished"
+    shards/00007-of-00130.<hash>.tar    uncompressed ustar, at most 1,000 images
+    shards/00007-of-00130.<hash>.json   sidecar: size and sha256 of the tar; where each image lies
+    preview/00007.png                   contact sheet, for people
+
+Equal images give equal bytes: tar entries carry no time and no owner, the hash in a shard's name is
+that of its content, and nothing in the manifest tells when, where or by whom it was written.
+Everything read is checked against its sha256, because a flipped bit in a JPEG decodes without
+complaint; a set that is unfinished or damaged is refused by a line naming the shard and the image.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from san_core.images.pixels import contact_sheet, decode, encode_png
+from san_core.images.shard import (
+    MAX_SHARD,
+    Item,
+    Record,
+    Shard,
+    canonical_json,
+    number_of_shards,
+    numbered,
+    pack,
+    records_of,
+    sha256,
+    shard_entry,
+)
+
+FORMAT = "san-imageset"
+VERSION = 1
+_ENTRY = {
+    **dict.fromkeys(("tar", "sha256", "sidecar", "sidecar_sha256"), str),
+    **dict.fromkeys(("size", "sidecar_size", "images"), int),
+}
+_MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
+
+
+def manifest(
+    sidecars: Mapping[str, bytes],
+    *,
+    provenance: Mapping[str, Any],
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """The manifest of a finished set.
+
+    Args:
+        sidecars: the bytes of every sidecar by its name, in shard order.
+        provenance: what the images were made from; without times, hosts or paths.
+        fingerprint: identifies the set; by default made from its content.
+
+    Raises:
+        ValueError: two images have one name.
+    """
+    shards = []
+    names: Counter[str] = Counter()
+    splits: dict[str, _Split] = {}
+    for name, data in sidecars.items():
+        shards.append(shard_entry(name, data))
+        for image in json.loads(data)["images"]:
+            names[image["name"]] += 1
+            split = splits.setdefault(image["split"], _Split(0, {None}, {None}))
+            splits[image["split"]] = split._replace(images=split.images + 1)
+            split.people.add(image["pid"])
+            split.cameras.add(image["camid"])
+    if repeated := [name for name, n in names.items() if n > 1]:
+        raise ValueError(f"{len(repeated)} image names occur twice, such as {min(repeated)!r}")
+    counts = {
+        name: {
+            "images": split.images,
+            "identities": len(split.people) - 1,  # None is among them
+            "cameras": len(split.cameras) - 1,
+        }
+        for name, split in sorted(splits.items())
+    }
+    content = sha256(canonical_json([shard["sidecar_sha256"] for shard in shards]))
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "fingerprint": fingerprint or content,
+        "count": sum(names.values()),
+        "splits": counts,
+        "provenance": dict(provenance),
+        "shards": shards,
+    }
+
+
+class _Split(NamedTuple):
+    """What is counted of a split."""
+
+    images: int
+    people: set[int | None]
+    cameras: set[int | None]
+
+
+def manifest_bytes(content: Mapping[str, Any]) -> bytes:
+    """The bytes of manifest.json, indented for people; equal content gives equal bytes."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def write(
+    path: Path,
+    items: Iterable[Item],
+    *,
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    total: int | None = None,
+    shard_size: int = MAX_SHARD,
+    preview: tuple[int, int] | None = (128, 64),
+) -> dict[str, Any]:
+    """Write a whole set into a folder and return its manifest; memory holds one shard at a time.
+
+    Args:
+        path: the folder, made if need be.
+        items: the images, in the order they are kept.
+        provenance: as in `manifest`; or a function that makes it when all images have been taken.
+        total: how many there will be, if that is known and to be checked.
+        shard_size: images per shard, at most MAX_SHARD.
+        preview: rows and columns of a picture in the contact sheets; None makes no sheets.
+
+    Raises:
+        ValueError: there are no images or not `total`, or one cannot be packed.
+    """
+    number_of_shards(1 if total is None else total, shard_size)
+    (path / "shards").mkdir(parents=True, exist_ok=True)
+    packed: list[Shard] = []
+    for number, chunk in enumerate(_chunks(items, shard_size, total=total)):
+        place = path / "shards" / f"{number}.unfinished"
+        packed.append(pack(chunk, place, number, total=0))
+        if preview:
+            (path / "preview").mkdir(exist_ok=True)
+            shown = [chunk[i].data for i in previewed(len(chunk))]
+            sheet = preview_sheet(shown, cell=preview)
+            (path / preview_name(number)).write_bytes(sheet)
+    if not packed:
+        raise ValueError("an image set needs at least one image")
+    sidecars = {}
+    for number in range(len(packed)):
+        shard = packed[number] = numbered(packed[number], number, total=len(packed))
+        shard.tar.rename(path / shard.tar_name)
+        (path / shard.sidecar_name).write_bytes(shard.sidecar)
+        sidecars[shard.sidecar_name] = shard.sidecar
+    made = provenance() if callable(provenance) else provenance
+    content = manifest(sidecars, provenance=made)
+    (path / "manifest.json").write_bytes(manifest_bytes(content))
+    return content
+
+
+def _chunks(items: Iterable[Item], size: int, *, total: int | None) -> Iterator[list[Item]]:
+    """The images of each shard.
+
+    Raises:
+        ValueError: there are not as many as announced.
+    """
+    stream = iter(items)
+    count = 0
+    while chunk := list(islice(stream, size)):
+        count += len(chunk)
+        if total is not None and count > total:
+            raise ValueError(f"{total} images were announced, but there are more")
+        yield chunk
+    if total is not None and count < total:
+        raise ValueError(f"{total} images were announced, but there are only {count}")
+
+
+def preview_name(number: int) -> str:
+    """Where the contact sheet of a shard lies."""
+    return f"preview/{number:05d}.png"
+
+
+def previewed(count: int, *, most: int = 60) -> range:
+    """Which of `count` images a contact sheet shows: at most `most`, evenly picked."""
+    return range(0, count, max(1, -(-count // most)))
+
+
+def preview_sheet(images: Sequence[bytes], *, cell: tuple[int, int]) -> bytes:
+    """A contact sheet (PNG) of encoded images, each in a cell of `cell` = (rows, columns)."""
+    pictures = [decode(data) for data in images]
+    return encode_png(contact_sheet(pictures, columns=15, cell=cell))
+
+
+class ImageSet:
+    """A finished set in a local folder, open for reading.
+
+    records lists every image, in the order of the shards. Images are read at random with `read`,
+    each checked against its sha256; `verify` reads and checks everything at once.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], records: tuple[Record, ...]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.records = records
+        self._files: dict[int, int] = {}
+        self._opening = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the set in `path`, checking its manifest and its sidecars.
+
+        Raises:
+            FileNotFoundError: there is no manifest, or a shard's tar or sidecar is missing.
+            ValueError: the manifest is none of this format, or a file is not the recorded one.
+        """
+        content = read_manifest(path)
+        records: list[Record] = []
+        for number, shard in enumerate(content["shards"]):
+            sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
+            records += records_of(sidecar, number, content, where=str(path))
+            tar_size = _expect_file(path, shard["tar"]).stat().st_size
+            if tar_size != shard["size"]:
+                raise ValueError(
+                    f"{path}: shard {shard['tar']} is damaged: it has {tar_size} bytes"
+                    f" where {shard['size']} are recorded"
+                )
+        return cls(path, content, tuple(records))
+
+    def read(self, record: Record) -> bytes:
+        """The bytes of one image; several threads may read at once.
+
+        Raises:
+            ValueError: they are not the bytes that were packed.
+        """
+        data = os.pread(self._file(record.shard), record.size, record.offset)
+        if sha256(data) != record.sha256:
+            tar_name = self.manifest["shards"][record.shard]["tar"]
+            raise ValueError(
+                f"{self.path}: shard {tar_name} is damaged: the sha256 of image"
+                f" {record.name} is not the recorded one"
+            )
+        return data
+
+    def _file(self, shard: int) -> int:
+        """The descriptor of a shard's tar, opened once."""
+        with self._opening:
+            if shard not in self._files:
+                tar = self.path / self.manifest["shards"][shard]["tar"]
+                self._files[shard] = os.open(tar, os.O_RDONLY)
+            return self._files[shard]
+
+    def of_split(self, *splits: str) -> list[Record]:
+        """The records of one or more splits, in the order of the set.
+
+        Raises:
+            ValueError: there is no image in any of them.
+        """
+        found = [record for record in self.records if record.split in splits]
+        if not found:
+            have = ", ".join(self.manifest["splits"])
+            raise ValueError(
+                f"{self.path} has no images in split {' or '.join(splits)}; it has {have}"
+            )
+        return found
+
+    def verify(self) -> None:
+        """Read every byte and compare it with what was recorded.
+
+        Raises:
+            ValueError: a shard is damaged; the line names it and, if one is hit, the image.
+        """
+        for number, shard in enumerate(self.manifest["shards"]):
+            with (self.path / shard["tar"]).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != shard["sha256"]:
+                for record in self.records:
+                    if record.shard == number:
+                        self.read(record)
+                raise ValueError(
+                    f"{self.path}: shard {shard['tar']} is damaged: its sha256 is not the recorded"
+                )
+
+    def close(self) -> None:
+        """Close the shards that were read from."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the set in a folder.
+
+    Raises:
+        FileNotFoundError: there is none, so the set was never finished, or this is no set.
+        ValueError: it is none of this format.
+    """
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} has no manifest.json: it is not a finished image set")
+    return parse_manifest(file.read_bytes(), where=str(file))
+
+
+def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
+    """The content of a manifest.json found at `where`.
+
+    Raises:
+        ValueError: it is none of this format, or of a version not known here.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{where} is not the manifest of an image set ({FORMAT})")
+    if content.get("version") != VERSION:
+        raise ValueError(
+            f"{where} has format version {content.get('version')!r}; this software reads {VERSION}"
+        )
+    if missing := _MANIFEST_KEYS - content.keys():
+        raise ValueError(f"{where} is damaged: it has no {min(missing)}")
+    check_shards(content["shards"], where=where)
+    return content
+
+
+def check_shards(shards: Any, *, where: str) -> None:
+    """The entries of shards, as `shard_entry` makes them; a set may come from anybody.
+
+    Raises:
+        ValueError: one lacks something, or names a file that is no shard's.
+    """
+    for number, shard in enumerate(shards):
+        for key, kind in _ENTRY.items():
+            if not isinstance(shard, dict) or not isinstance(shard.get(key), kind):
+                raise ValueError(f"{where} is damaged: shard {number} has no {key}")
+        for key, suffix in (("tar", "tar"), ("sidecar", "json")):
+            if not re.fullmatch(rf"shards/[\w.-]+\.{suffix}", shard[key]):
+                raise ValueError(f"{where}: {shard[key]!r} is not the name of a shard's {key}")
+
+
+def _expect_file(path: Path, name: str) -> Path:
+    file = path / name
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: shard file {name} is missing")
+    return file

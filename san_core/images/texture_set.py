@@ -1,0 +1,149 @@
+"""What a set of pseudo textures is: its identity, its units of work, its file names.
+
+The textures of a data set are made by several workers, perhaps over several attempts, and sealed by
+another step. All of them must agree on where the textures lie and on which images make which shard;
+the functions here are what they agree by.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from san_core.images.shard import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
+from san_core.recipe import Recipe
+
+RECEIPT = "san-receipt"
+PRECISIONS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TextureSettings:
+    """Everything that decides what the textures of a data set look like, and nothing else.
+
+    source is the sha256 of the generator's weights, or of the content of a folder of ready-made
+    textures; dataset the sha256 of the data set's manifest. Who computes, with how many workers,
+    where and when must not enter, or interrupted work would not be found again.
+
+    Raises:
+        ValueError: the shard size or the precision is not a possible one.
+    """
+
+    source: str
+    dataset: str
+    split: str
+    texture_size: int
+    shard_size: int = MAX_SHARD
+    precision: str = "float32"
+    codec: str = "png"
+    format: str = "san-textures-1"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shard_size <= MAX_SHARD:
+            raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {self.shard_size}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 that tells these textures from all others."""
+        return sha256(canonical_json(asdict(self)))
+
+    @property
+    def folder(self) -> str:
+        """The folder under the destination that holds these textures and no others."""
+        return self.fingerprint[:16]
+
+
+def check_generator(recipe: Recipe, where: object) -> None:
+    """Refuse a network that was not trained to make textures, saved at `where`.
+
+    Raises:
+        ValueError: it is that of a ReID training, with or without a decoder.
+    """
+    if recipe.identities or not recipe.decoder:
+        raise ValueError(f"{where} is no texture generator: train_san_pg makes one")
+
+
+class Unit(NamedTuple):
+    """One shard's worth of work: shard `number` of `total`, and the images it is made from."""
+
+    number: int
+    total: int
+    records: Sequence[Record]
+
+
+def units(records: Sequence[Record], shard_size: int) -> list[Unit]:
+    """The images of a data set cut into shards, in their order."""
+    total = number_of_shards(len(records), shard_size)
+    return [
+        Unit(number, total, records[number * shard_size : (number + 1) * shard_size])
+        for number in range(total)
+    ]
+
+
+def share(worker: str, work: Sequence[Unit]) -> list[Unit]:
+    """The units that worker "i/n" makes: every n-th, beginning with the i-th (from 0).
+
+    Raises:
+        ValueError: `worker` is not of that form, or i is not below n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", worker)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError(f"worker {worker!r} is not i/n with i from 0 to n - 1, such as 0/2")
+    return list(work[int(match[1]) :: int(match[2])])
+
+
+def texture_name(image_name: str) -> str:
+    """The name of the texture of an image: its own, as PNG."""
+    return str(PurePosixPath(image_name).with_suffix(".png"))
+
+
+def texture_item(record: Record, png: bytes) -> Item:
+    """The texture of an image as an item of its own set; the field `image` names the image."""
+    return Item(
+        texture_name(record.name),
+        png,
+        record.pid,
+        record.camid,
+        record.split,
+        {"image": record.name},
+    )
+
+
+def unit_number(sidecar_name: str) -> tuple[int, int]:
+    """The number of a shard and the total, from the name of its sidecar.
+
+    Raises:
+        ValueError: it is not the name of a sidecar.
+    """
+    match = re.fullmatch(r"shards/(\d{5})-of-(\d{5})\.[0-9a-f]{12}\.json", sidecar_name)
+    if not match:
+        raise ValueError(f"{sidecar_name!r} is not the name of a shard's sidecar")
+    return int(match[1]), int(match[2])
+
+
+def receipt(
+    shards: Sequence[Mapping[str, Any]], *, uri: str, worker: str, split: str
+) -> dict[str, Any]:
+    """What one worker says it has made: the entries of its shards, and where they are."""
+    return {
+        "format": RECEIPT,
+        "uri": uri,
+        "worker": worker,
+        "split": split,
+        "count": sum(shard["images"] for shard in shards),
+        "shards": list(shards),
+    }
+
+
+def parse_receipt(data: bytes) -> dict[str, Any] | None:
+    """The receipt in a manifest.json; None if it holds something else."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return None
+    is_receipt = isinstance(content, dict) and content.get("format") == RECEIPT
+    return content if is_receipt else None

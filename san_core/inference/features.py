@@ -1,0 +1,64 @@
+"""ReID features of person images: the encoder's embedding, and nothing else of the network."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from san_core.data.batches.augmentation import normalise
+from san_core.images.pixels import Pixels
+from san_core.model.encoder import channels_last
+from san_core.model.san import SAN
+
+
+@torch.inference_mode()
+def embed(
+    model: SAN,
+    images: Pixels | Iterable[Pixels],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+) -> NDArray[np.float32]:
+    """Embeddings of uint8 RGB images: float32 (N, D), not normalised.
+
+    As the official test: one view, no mirrored second. They are meant for the distance the triplet
+    was trained with: Euclidean, or cosine where the recipe says `normalize_triplet`. The decoder is
+    neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
+
+    Args:
+        model: any SAN or baseline, as `model.weights.load(path).model`; its encoder is moved to
+            `device` and put into evaluation mode.
+        images: one array (N, H, W, 3), which may be a memory map, or an iterable of batches
+            (B, H, W, 3) in the order of the rows; batches of one size keep the arithmetic the same.
+        device: where to compute.
+        batch_size: images at once, where they come as one array.
+
+    Raises:
+        ValueError: images are no uint8 (B, H, W, 3), or an embedding is not finite, naming its row.
+    """
+    encoder = model.encoder
+    channels_last(encoder.to(device).eval())
+    rows = [np.empty((0, encoder.dim), np.float32)]
+    done = 0
+    for batch in _batches(images, batch_size):
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+            raise ValueError(
+                f"images are {batch.dtype} of shape {batch.shape}, must be uint8 (B, H, W, 3)"
+            )
+        pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy: memory maps are read-only
+        part = encoder(normalise(pixels)).embedding.float().cpu().numpy()
+        broken = ~np.isfinite(part).all(axis=1)
+        if broken.any():
+            raise ValueError(
+                f"the embedding of image {done + int(np.argmax(broken))} is not finite"
+            )
+        rows.append(part)
+        done += len(part)
+    return np.concatenate(rows)
+
+
+def _batches(images: Pixels | Iterable[Pixels], size: int) -> Iterable[Pixels]:
+    if isinstance(images, np.ndarray):
+        return (images[start : start + size] for start in range(0, len(images), size))
+    return images

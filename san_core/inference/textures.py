@@ -1,0 +1,134 @@
+"""SAN-PG at work: pseudo ground-truth textures of person images (paper: SAN-PG), and PSNR.
+
+Legend: N images, H W rows and columns, T texels a side.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+
+from san_core.data.batches.augmentation import normalise
+from san_core.images.pixels import Pixels
+from san_core.model.decoder import Decoder
+from san_core.model.encoder import channels_last
+from san_core.model.san import SAN
+
+
+def generate(
+    model: SAN,
+    images: Pixels,
+    *,
+    device: torch.device | str,
+    batch_size: int = 32,
+    precision: str = "float32",
+) -> Pixels:
+    """The textures a generator sees on images (N, H, W, 3): uint8 (N, T, T, 3), RGB.
+
+    As `stream`, for images that are all at hand; there may be none.
+    """
+    made = list(stream(model, images, device=device, batch_size=batch_size, precision=precision))
+    size = _decoder_of(model).texture_size
+    return np.stack(made) if made else np.empty((0, size, size, 3), np.uint8)
+
+
+def stream(
+    model: SAN,
+    images: Iterable[Pixels],
+    *,
+    device: torch.device | str,
+    batch_size: int = 32,
+    precision: str = "float32",
+) -> Iterator[Pixels]:
+    """The texture a generator sees on each image (H, W, 3): uint8 (T, T, 3), RGB, in order.
+
+    Every batch has `batch_size` images, the last one filled up, since libraries choose their
+    arithmetic by shape: on one CPU machine, with one batch size and number of threads, an image's
+    texture does not depend on what else is asked for. Values outside the range are clipped. While
+    a GPU computes a batch, the next one is read.
+
+    Args:
+        model: a network with a decoder; moved to `device` and put into evaluation mode.
+        images: of the size the network was trained on; taken a batch at a time.
+        device: where to compute.
+        batch_size: images at once.
+        precision: float32, or on a GPU float16 or bfloat16 (autocast; not tested on a GPU).
+
+    Raises:
+        ValueError: the model has no decoder, or the precision is not one for the device.
+    """
+    device = torch.device(device)
+    half = half_precision(precision, device)
+    _decoder_of(model)
+    channels_last(model.to(device).eval())
+    computing: tuple[torch.Tensor, int] | None = None
+    source = iter(images)
+    while batch := list(islice(source, batch_size)):
+        filled = batch + [batch[-1]] * (batch_size - len(batch))
+        started = _levels(model, np.stack(filled), device=device, half=half)
+        if computing:
+            yield from _fetched(*computing)
+        computing = started, len(batch)
+    if computing:
+        yield from _fetched(*computing)
+
+
+@torch.inference_mode()
+def _levels(
+    model: SAN, batch: Pixels, *, device: torch.device, half: torch.dtype | None
+) -> torch.Tensor:
+    """The textures of a batch (B, H, W, 3) as uint8 (B, T, T, 3), on the device."""
+    images = torch.from_numpy(batch)
+    if device.type == "cuda":
+        images = images.pin_memory()
+    images = images.to(device, non_blocking=True)
+    with torch.autocast(device.type, half, enabled=half is not None):
+        made = _decoder_of(model)(model.encoder(normalise(images)).maps).texture  # (B, 3, T, T)
+    levels: torch.Tensor = ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1)
+
+
+def _fetched(levels: torch.Tensor, count: int) -> Iterator[Pixels]:
+    """The first `count` textures of a batch, once they are computed."""
+    textures: Pixels = levels.cpu().numpy()
+    yield from textures[:count]
+
+
+def _decoder_of(model: SAN) -> Decoder:
+    if model.decoder is None:
+        raise ValueError("the model has no decoder: a baseline cannot generate textures")
+    return model.decoder
+
+
+def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that a precision means on a device; None for float32.
+
+    Raises:
+        ValueError: the precision is not a known one, or not one for the device.
+    """
+    known = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if precision not in known:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(known)}")
+    if precision != "float32" and device.type != "cuda":
+        raise ValueError(f"precision {precision} needs a GPU; on this machine use float32")
+    return known[precision]
+
+
+def psnr(images: Pixels, reference: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape, their squared errors pooled.
+
+    10 log10(255^2 / MSE), the MSE over all images, texels and colours at once; infinite for equal
+    arrays.
+
+    Raises:
+        ValueError: the shapes differ, or there is nothing to compare.
+    """
+    if images.shape != reference.shape or images.size == 0:
+        raise ValueError(f"PSNR needs two arrays alike, found {images.shape}, {reference.shape}")
+    total = sum(
+        float(np.square(a.astype(np.float64) - b).sum())
+        for a, b in zip(images, reference, strict=True)
+    )
+    return math.inf if total == 0 else 10 * math.log10(255**2 / (total / images.size))

@@ -1,0 +1,200 @@
+"""The look of every HTML page the steps write: one self-contained file, no script, nothing fetched.
+
+A page is a title and sections, a section is a heading, a sentence and a body made of the pieces
+here: tables, figures, images. All text is escaped unless it is `Markup` already. Equal content
+gives equal bytes: figures carry no date and no random ids.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from san_core.images import pixels
+from san_core.images.pixels import Pixels
+
+# Okabe and Ito's colours, told apart by colour-blind readers, darkest first.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+INK = "#1f2933"
+FAINT = "#c9d1d9"
+
+
+class Section(NamedTuple):
+    """A part of a page: heading, body and, between them, a sentence that says what is seen."""
+
+    heading: str
+    body: Markup
+    lead: str = ""
+
+
+def page(title: str, sections: Iterable[Section], *, subtitle: str = "") -> str:
+    """A whole HTML document."""
+    return render("pages/page.html.jinja", title=title, subtitle=subtitle, sections=list(sections))
+
+
+def render(template: str, **context: Any) -> Markup:
+    """A template of this package, named by its path in it, with everything unsafe escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a name that is not given.
+    """
+    return Markup(_environment().get_template(template).render(**context))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("san_core", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    caption: str = "",
+    strong: int | None = None,
+    text: bool = False,
+) -> Markup:
+    """A table whose first column names the row; the others are figures, set right.
+
+    Args:
+        header: the column titles; the first may be empty.
+        rows: cells, shown as `str` does.
+        caption: what the table says, below it.
+        strong: index of a row to be set in bold.
+        text: the cells are words, not figures: set left and broken where they are long.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+    rows = [list(row) for row in rows]
+    for i, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"table row {i} has {len(row)} cells under {len(header)} columns")
+    return render(
+        "pages/table.html.jinja",
+        header=header,
+        rows=rows,
+        caption=caption,
+        strong=strong,
+        text=text,
+    )
+
+
+def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
+    """An `<img>` holding an image (H, W, 3) RGB: as JPEG, or as PNG where texels must be exact.
+
+    `alt` says in words what it shows.
+    """
+    kind = "png" if lossless else "jpeg"
+    data = pixels.encode_png(image) if lossless else pixels.encode_jpeg(image, quality=85)
+    return _img(f"image/{kind}", data, alt=alt, size=(image.shape[1], image.shape[0]))
+
+
+def figure_svg(figure: Figure, *, alt: str) -> Markup:
+    """An `<img>` holding a matplotlib figure as SVG, the same bytes for the same figure.
+
+    Make the figure as `matplotlib.figure.Figure()`, not by pyplot, which keeps global state. As an
+    image of its own its ids cannot clash with those of another figure of the page.
+    """
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "san", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return _img("image/svg+xml", buffer.getvalue(), alt=alt, css="figure", size=(width, height))
+
+
+def _img(kind: str, data: bytes, *, alt: str, size: tuple[int, int], css: str = "") -> Markup:
+    named = Markup(' class="{}"').format(css) if css else ""
+    return Markup('<img{} src="data:{};base64,{}" width="{}" height="{}" alt="{}">').format(
+        named, kind, base64.b64encode(data).decode("ascii"), *size, alt
+    )
+
+
+def gallery(rows: Sequence[Sequence[Markup]], *, captions: Sequence[str]) -> Markup:
+    """Images side by side, a column for each caption: say photograph, texture, decoded texture.
+
+    Raises:
+        ValueError: a row has more or fewer images than there are captions.
+    """
+    for i, row in enumerate(rows):
+        if len(row) != len(captions):
+            raise ValueError(f"image row {i} has {len(row)} images under {len(captions)} captions")
+    return render("pages/gallery.html.jinja", rows=rows, captions=captions)
+
+
+def axes(figure: Figure) -> Axes:
+    """The one axes of a figure, in the look of the pages: no box, a faint grid, soft ink."""
+    made = figure.add_subplot()
+    made.spines[["top", "right"]].set_visible(False)
+    made.spines[["left", "bottom"]].set_color(FAINT)
+    made.grid(color=FAINT, linewidth=0.6)
+    made.set_axisbelow(True)
+    made.tick_params(colors=INK, labelsize=10.5, length=0)
+    for axis in (made.xaxis, made.yaxis):
+        axis.label.set(color=INK, fontsize=11)
+    return made
+
+
+def legend(axes: Axes, **place: Any) -> None:
+    """The legend of axes, on white so that the grid does not run through its words."""
+    axes.legend(
+        **place, facecolor="white", edgecolor="none", framealpha=0.9, fontsize=10, labelcolor=INK
+    )
+
+
+def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str) -> Figure:
+    """The course of a training: a line for each of `names`, for figures that share one scale.
+
+    Several of them, each through `figure_svg`, stand side by side where the page is wide enough.
+
+    Args:
+        history: a record per epoch, each with its "epoch". A figure absent from a record, or None,
+            was not measured then.
+        names: the figures to draw.
+        label: what the vertical axis shows, with its unit.
+
+    Raises:
+        ValueError: there is no history, or a figure is in no record.
+    """
+    if not history:
+        raise ValueError("there is no history to draw: no epoch has ended")
+    known = sorted({key for record in history for key in record})
+    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+    panel = axes(figure)
+    for name, colour in zip(names, cycle(len(names)), strict=True):
+        if name not in known:
+            raise ValueError(f"no '{name}' in the history; it has {', '.join(known)}")
+        measured = [record for record in history if record.get(name) is not None]
+        panel.plot(
+            [record["epoch"] for record in measured],
+            [record[name] for record in measured],
+            color=colour,
+            marker="o" if len(measured) < 30 else "",  # a lone epoch is a point, not a line
+            markersize=3.5,
+            label=name,
+        )
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(label)
+    panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    if len(names) > 1:
+        legend(panel)
+    return figure
+
+
+def cycle(n: int) -> list[str]:
+    """Colours for n lines of one figure."""
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]

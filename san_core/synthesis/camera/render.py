@@ -1,0 +1,222 @@
+"""Draws a mesh as a camera sees it, with its shadow, over a background.
+
+The camera's frame: x to the right, y away from the camera along the ground, z up. Images are
+drawn with two by two samples a pixel.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from san_core.images.pixels import Pixels
+from san_core.synthesis.camera.light import Light, body_openness
+from san_core.synthesis.kernels import _raster
+from san_core.synthesis.person.atlas import SIZE
+from san_core.synthesis.person.body import Floats
+from san_core.synthesis.person.skirt import Mesh
+
+SAMPLES = 2  # on a side of every pixel; _raster.composite averages 2 x 2
+SKIRT_OPENNESS = 0.95
+CONTACT = 0.09  # metres above the ground at which a foot hardly darkens it any more
+NO_UV = np.zeros((0, 0, 2), np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """From where a person is seen and how the crop is set. Angles in radians."""
+
+    azimuth: float  # 0 from the front, pi / 2 from the person's right, pi from behind
+    elevation: float  # of the camera above the person, 0 level
+    distance: float  # metres
+    fill: float  # share of the image's height that the person takes
+    shift: tuple[float, float] = (0.0, 0.0)  # to the right and down, shares of width and height
+
+
+@dataclass(frozen=True, eq=False)
+class Framed:
+    """A mesh in front of a camera: the crop is set so that the mesh fills it as the view asks."""
+
+    mesh: Mesh
+    view: View
+    size: tuple[int, int]  # rows, columns
+    heading: Floats  # (3, 3) from the body's frame to the camera's
+    tilt: Floats  # (3, 3) by the camera's elevation
+    points: Floats  # (V, 3) in the camera's frame
+    screen: Floats  # (V, 3) column, row, inverse depth
+    scale: float  # pixels a unit of slope
+    axis: tuple[float, float]  # column and row of the optical axis
+
+    @property
+    def horizon(self) -> float:
+        """The row of the horizon, often outside the image."""
+        return self.axis[1] - float(np.tan(self.view.elevation)) * self.scale
+
+
+class Drawing(NamedTuple):
+    """A finished picture before the camera's sensor."""
+
+    image: Floats  # (H, W, 3) RGB, 0-255
+    alpha: Floats  # (H, W) share of each pixel that the mesh covers
+
+
+def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
+    """Put a mesh before a camera; a wide one is shrunk to fit the image's width."""
+    rows, columns = size
+    cos, sin = np.cos(view.azimuth), np.sin(view.azimuth)
+    heading = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], np.float32)
+    cos, sin = np.cos(view.elevation), np.sin(view.elevation)
+    tilt = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], np.float32)
+    middle = 0.5 * (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))
+    points = (mesh.vertices - middle) @ heading.T
+    x, y, inverse = _perspective(points, tilt, view.distance)
+    scale = min(view.fill * rows / np.ptp(y), 0.98 * columns / np.ptp(x))
+    left = columns * (0.5 + view.shift[0]) - scale * 0.5 * (x.max() + x.min())
+    top = rows * (0.5 + view.shift[1]) - scale * 0.5 * (y.max() + y.min())
+    return Framed(
+        mesh=mesh,
+        view=view,
+        size=size,
+        heading=heading,
+        tilt=tilt,
+        points=points,
+        screen=np.stack([x * scale + left, y * scale + top, inverse], axis=1).astype(np.float32),
+        scale=float(scale),
+        axis=(float(left), float(top)),
+    )
+
+
+class _Seen(NamedTuple):
+    """Where points lie for a camera: slopes to the right and down, and inverse depth, (V,) each."""
+
+    x: Floats
+    y: Floats
+    inverse: Floats
+
+
+def _perspective(points: Floats, tilt: Floats, distance: float) -> _Seen:
+    """Points (V, 3), told in the camera's frame, as it sees them from a distance in metres."""
+    seen = points @ tilt.T
+    inverse: Floats = np.reciprocal(seen[:, 1] + np.float32(distance))
+    return _Seen(seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse)
+
+
+def draw(
+    framed: Framed,
+    texture: Pixels,
+    *,
+    light: Light,
+    background: Floats,
+    uv: Floats = NO_UV,
+) -> Drawing:
+    """The framed mesh, lit and textured, over a background that takes its shadow.
+
+    Args:
+        framed: the mesh before its camera.
+        texture: (T, T, 3), of the size that the mesh's UV count in.
+        light: in the camera's frame.
+        background: (H, W, 3) RGB, 0-255.
+        uv: where to write the texel that each sample shows, as `uv_pass` gives it; left out,
+            nothing.
+    """
+    rows, columns = framed.size
+    normals = framed.mesh.normals @ framed.heading.T
+    rgba = _samples(framed, texture, light.on(normals, _openness(framed.mesh)), uv)
+    image, alpha = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
+    _raster.composite(rgba, background, _shade(framed, light), image, alpha)
+    return Drawing(image, alpha)
+
+
+def no_texels(size: tuple[int, int]) -> Floats:
+    """Room for the texel that each sample of an image of that size shows: (2H, 2W, 2), all -1."""
+    rows, columns = size
+    return np.full((rows * SAMPLES, columns * SAMPLES, 2), -1, np.float32)
+
+
+def dense_map(uv: Floats, alpha: Floats) -> Pixels:
+    """Which texel each pixel shows, as an image: red its column, green its row, blue the mask.
+
+    The texel is that of one of the pixel's samples, never a mean of several, for neighbours on the
+    image may lie on different charts.
+
+    Args:
+        uv: (2H, 2W, 2), as `draw` writes it.
+        alpha: (H, W) share of each pixel that the mesh covers.
+
+    Returns:
+        (H, W, 3): column and row 0-255 of a 256x256 texture, 0 where no sample is on the mesh;
+        blue 0-255 the share of the pixel that is.
+    """
+    rows, columns = alpha.shape
+    samples = uv.reshape(rows, SAMPLES, columns, SAMPLES, 2)
+    texel = samples[:, 0, :, 0]
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        texel = np.where(texel < 0, samples[:, row, :, column], texel)
+    image = np.empty((rows, columns, 3), np.uint8)
+    image[..., :2] = np.rint(np.maximum(texel, 0))
+    image[..., 2] = np.rint(255 * alpha)
+    return image
+
+
+def uv_pass(framed: Framed) -> Floats:
+    """Which texel each sample shows: (2H, 2W, 2) column and row, -1 off the mesh."""
+    out = no_texels(framed.size)
+    dark = np.zeros_like(framed.mesh.vertices)
+    _samples(framed, np.zeros((SIZE, SIZE, 3), np.uint8), dark, out)
+    return out
+
+
+def _samples(framed: Framed, texture: Pixels, light: Floats, uv_out: Floats) -> Pixels:
+    """The samples (2H, 2W, 4) of a framed mesh under light (V, 3), transparent off the mesh."""
+    rows, columns = framed.size
+    rgba = np.zeros((rows * SAMPLES, columns * SAMPLES, 4), np.uint8)
+    nearest = np.zeros(rgba.shape[:2], np.float32)
+    points = framed.screen * np.array([SAMPLES, SAMPLES, 1], np.float32)
+    mesh = framed.mesh
+    _raster.rasterise(
+        points, light, mesh.uv, mesh.faces, mesh.uv_faces, texture, rgba, nearest, uv_out
+    )
+    return rgba
+
+
+def _openness(mesh: Mesh) -> Floats:
+    """How open to the sky the vertices (V,) of a body, and of its skirt if it has one, are."""
+    body = body_openness()
+    openness = np.full(len(mesh.vertices), SKIRT_OPENNESS, np.float32)
+    openness[: len(body)] = body
+    return openness
+
+
+def _shade(framed: Framed, light: Light) -> Floats:
+    """Share of the background's light (H, W) that the person leaves: contact and cast shadow."""
+    height = framed.points[:, 2] - framed.points[:, 2].min()
+    below = framed.points - height[:, None] * np.array([0, 0, 1], np.float32)
+    x, y, z = light.direction
+    cast = framed.points - height[:, None] * np.array([x / z, y / z, 1], np.float32)
+    strength = light.lamp[1] / (light.lamp[1] + light.sky[1])
+    contact = _splat(framed, below, np.exp(-height / CONTACT), spread=0.007)
+    shadow = _splat(framed, cast, np.ones_like(height), spread=0.006)
+    shade: Floats = (1 - 0.75 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
+    return shade
+
+
+def _splat(framed: Framed, points: Floats, weights: Floats, *, spread: float) -> Floats:
+    """How densely points cover the image, (H, W), 0 to 1, softened by a share of its height.
+
+    A shadow is soft, so a quarter of the resolution will do.
+    """
+    rows, columns = (-(-side // 4) for side in framed.size)
+    x, y, inverse = _perspective(points, framed.tilt, framed.view.distance)
+    column = np.floor((x * framed.scale + framed.axis[0]) / 4).astype(np.intp)
+    row = np.floor((y * framed.scale + framed.axis[1]) / 4).astype(np.intp)
+    inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows) & (inverse > 0)
+    cell = row[inside] * columns + column[inside]
+    count = np.bincount(cell, weights[inside], rows * columns).reshape(rows, columns)
+    # 4,457 vertices of a person cover some 300 cells of a 64-row image several times over.
+    density = count * (4457 / len(points)) * (rows / 64) ** 2
+    soft = gaussian_filter(1 - np.exp(-0.35 * density), max(0.5, spread * framed.size[0]))
+    image = Image.fromarray(soft.astype(np.float32))
+    grown = image.resize(framed.size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(grown)

@@ -1,0 +1,161 @@
+"""The atlas: which point of the body every texel of a texture shows.
+
+A texture is a square tiled without gaps by 12 rectangular charts (front and back of torso and
+head, arms, hands, legs, feet). It is painted at 256x256 and averaged down where smaller ones are
+wanted. This is not the layout of SMPL or SURREAL: textures of another atlas cannot be mixed in.
+The layout is data of the body's file; `body_file` tells how to bring another.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_array, csr_array
+from scipy.spatial import cKDTree
+
+from san_core.synthesis.kernels import _raster
+from san_core.synthesis.person.body import Floats, Ints, body
+from san_core.synthesis.person.body_file import SIZE as SIZE
+from san_core.synthesis.person.body_file import Body
+
+ATLAS = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
+SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
+
+
+class Rectangle(NamedTuple):
+    """A chart's texels: columns left to right - 1 and rows top to bottom - 1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False)
+class TexelMap:
+    """Where on the body the N = 256 * 256 texels lie, row by row."""
+
+    face: Ints  # (N,)
+    barycentric: Floats  # (N, 3)
+    chart: NDArray[np.intp]  # (N,)
+    points: Floats  # (N, 3) on the mean person in the rest pose
+
+
+def chart_map(people: Body) -> NDArray[np.str_]:
+    """The name of the chart at every texel (256, 256) of a body's atlas; empty on none."""
+    face = np.full((SIZE, SIZE), -1, np.int32)
+    _raster.bake(people.uv, people.uv_faces, face, np.zeros((SIZE, SIZE, 3), np.float32))
+    names = np.array([*people.charts, ""])
+    charts: NDArray[np.str_] = names[np.append(people.face_chart, len(people.charts))[face]]
+    return charts
+
+
+@functools.cache
+def texel_map() -> TexelMap:
+    """The surface point of every texel, baked once a process from the asset's UV coordinates.
+
+    A texel that no face covers, as other layouts have, shows what the nearest covered one does.
+    """
+    people = body()
+    face = np.full((SIZE, SIZE), -1, np.int32)
+    barycentric = np.zeros((SIZE, SIZE, 3), np.float32)
+    _raster.bake(people.uv, people.uv_faces, face, barycentric)
+    if (gaps := face < 0).any():
+        rows, columns = distance_transform_edt(gaps, return_distances=False, return_indices=True)
+        face, barycentric = face[rows, columns], barycentric[rows, columns]
+    flat, share = face.ravel(), barycentric.reshape(-1, 3)
+    corners = people.mean[people.faces[flat]]  # (N, 3 corners, 3)
+    points = np.einsum("nc,nci->ni", share, corners)
+    return TexelMap(flat, share, people.face_chart[flat], points)
+
+
+def chart_rectangle(name: str) -> Rectangle:
+    """The texels of a chart of the 256x256 texture."""
+    people = body()
+    corners = people.uv[people.uv_faces[people.face_chart == people.charts.index(name)]]
+    left, top = np.rint(corners.min(axis=(0, 1))).astype(int)
+    right, bottom = np.rint(corners.max(axis=(0, 1))).astype(int) + 1
+    return Rectangle(int(left), int(top), int(right), int(bottom))
+
+
+def check_texture_size(size: int) -> None:
+    """Raise ValueError unless a painted texture can be averaged to `size` texels on a side."""
+    if size < 1 or SIZE % size:
+        raise ValueError(
+            f"texture size {size} does not divide {SIZE}: textures are averaged over whole "
+            f"blocks, so use a divisor of {SIZE}, such as 32, 64, 128 or 256"
+        )
+
+
+@functools.cache
+def mirror_index() -> NDArray[np.intp]:
+    """For every texel of the 256x256 texture, the texel that shows the mirrored point of the body.
+
+    `texture.reshape(-1, 3)[mirror_index()].reshape(SIZE, SIZE, 3)` is the texture of the person in
+    the mirror. Found as the nearest texel, within the mirrored chart, to the point reflected in the
+    body's plane of symmetry.
+
+    Returns:
+        (SIZE * SIZE,), read-only.
+    """
+    chart, points = texel_map().chart, texel_map().points
+    layout = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1)  # rows and columns
+    index = np.empty(SIZE * SIZE, np.intp)
+    for source, target in enumerate(_mirrored_charts()):
+        texels, candidates = np.flatnonzero(chart == source), np.flatnonzero(chart == target)
+        reflected = points[texels] * np.array([-1, 1, 1], np.float32)
+        nearest = cKDTree(points[candidates]).query(reflected)[1]
+        # Both edges of a chart cut along a seam show one line of the body, and the nearest point
+        # alone may jump from one to the other; a small pull towards the mirrored layout decides.
+        expected = _flipped(layout[texels], layout[candidates][nearest])
+        tree = cKDTree(np.hstack([points[candidates], layout[candidates] * SEAM_PULL]))
+        index[texels] = candidates[tree.query(np.hstack([reflected, expected * SEAM_PULL]))[1]]
+    index.setflags(write=False)
+    return index
+
+
+def mirror_matrix(size: int) -> csr_array:
+    """The mirror of textures averaged to `size` texels on a side: `mirror_index` in block averages.
+
+    `mirror_matrix(size) @ texture.reshape(-1, 3)` is the texture of the person in the mirror. The
+    edges of charts do not lie on the grid of a small texture, so a texel's mirror image falls into
+    several texels, and each counts by its share; picking one of them would be far off at 32x32.
+
+    Returns:
+        (size * size, size * size) float32 in CSR form, rows add up to 1. At 256 every row has a
+        single 1, in column `mirror_index()`.
+
+    Raises:
+        ValueError: size does not divide 256.
+    """
+    check_texture_size(size)
+    k = SIZE // size
+    rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    block = rows // k * size + columns // k  # of every texel
+    shares = np.full(SIZE * SIZE, 1 / k**2, np.float32)
+    texels = (block, block[mirror_index()])
+    return coo_array((shares, texels), shape=(size * size, size * size)).tocsr()
+
+
+def _mirrored_charts() -> list[int]:
+    """For every chart the one that shows its mirror image: left and right limbs change places."""
+    charts = body().charts
+    swap = {"L": "R", "R": "L"}
+    sides = [name.rpartition(".") for name in charts]
+    return [
+        charts.index(f"{limb}.{swap[side]}") if limb else index
+        for index, (limb, _, side) in enumerate(sides)
+    ]
+
+
+def _flipped(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where a chart's texels (n, 2) fall when it is laid over its matches, turned as they are."""
+    expected = np.empty_like(texels)
+    for axis in (0, 1):
+        place = texels[:, axis] - texels[:, axis].min()
+        turned = np.cov(texels[:, axis], matches[:, axis])[0, 1] < 0
+        expected[:, axis] = matches[:, axis].min() + (place.max() - place if turned else place)
+    return expected

@@ -1,0 +1,187 @@
+"""The body in use: how it is shaped, posed by linear blend skinning, and smoothed.
+
+The package's own was distilled from the MakeHuman base mesh, targets and rig (CC0): 4,457 vertices,
+12 principal shape components, 20 joints, four bone weights a vertex, and an atlas of 12 rectangular
+charts. `use_body` puts another in its place. Metres; x to the person's left, y to the back, z up;
+the rest pose faces -y.
+
+Legend: V vertices, F faces, B bones, K shape components, S sampled shapes.
+"""
+
+import functools
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from san_core.synthesis.kernels import _raster
+from san_core.synthesis.person.body_file import Body as Body
+from san_core.synthesis.person.body_file import Floats as Floats
+from san_core.synthesis.person.body_file import Ints as Ints
+from san_core.synthesis.person.body_file import read_body
+
+SPAN_ROUNDS = 28  # of smoothing, some ten centimetres wide
+FLATTENED = 0.3  # share of what stands out of the body that cloth presses flat
+SOLE = 0.024  # metres above the ground to which the edge of a sole reaches
+_in_use: list[Body] = []  # at most one
+
+
+@functools.cache
+def shipped() -> Body:
+    """The package's own body, whichever is in use."""
+    with resources.files("san_core.synthesis.person").joinpath("body.npz").open("rb") as file:
+        return read_body(file, name="body.npz")
+
+
+def body() -> Body:
+    """The body of this process: that of `use_body`, else the package's; read once."""
+    if not _in_use:
+        _in_use.append(shipped())
+    return _in_use[0]
+
+
+def use_body(file: Path) -> None:
+    """Draw people with the body and the atlas of a file from now on, in all of this process.
+
+    Much is worked out from the body and kept, so a process has one body from its first use on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no body that can be dressed and posed.
+        RuntimeError: this process has used another body already.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file} with a body")
+    with file.open("rb") as data:
+        wanted = read_body(data, name=str(file))
+    if _in_use and _in_use[0].sha256 != wanted.sha256:
+        raise RuntimeError(f"this process uses a body already, so it cannot turn to {file}")
+    if not _in_use:
+        _in_use.append(wanted)
+
+
+def sample_shape(rng: np.random.Generator, *, female: bool) -> Floats:
+    """Shape coefficients (K,) of an adult: a random blend of two sampled people of that sex."""
+    people = body()
+    first, second = rng.choice(np.flatnonzero(people.adult & (people.female == female)), 2)
+    share = np.float32(rng.random())
+    shape: Floats = people.shapes[first] * (1 - share) + people.shapes[second] * share
+    return shape
+
+
+def joints_of(shape: Floats) -> Floats:
+    """Joint positions (B, 3) of a person in the rest pose."""
+    people = body()
+    # einsum rather than a matrix product: the same bytes whatever the number of BLAS threads.
+    moved: Floats = people.joints + np.einsum("k,kbi->bi", shape, people.joint_components)
+    return moved
+
+
+def posed(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) -> Floats:
+    """Vertices (V, 3) of a dressed person in a pose.
+
+    Args:
+        shape: (K,) coefficients.
+        rotations: (B, 3, 3) orientation of every bone in the body's frame, identity at rest.
+        thickness: (V,) metres that clothes and hair stand off the skin, along the normal.
+        hang: (V,) from 0, where cloth follows the skin, to 1, where it spans the skin's hollows.
+    """
+    people = body()
+    rest = people.mean + np.einsum("k,kvi->vi", shape, people.components)
+    normals = vertex_normals(rest, people.faces)
+    spanned, spanned_components = _spanned()
+    span = spanned + np.einsum("k,kvi->vi", shape, spanned_components) - rest
+    inwards = np.minimum(np.einsum("vi,vi->v", span, normals), 0)
+    # What stands out is pressed flat a little, but cloth does not cut into the body.
+    span -= normals * (np.float32(1 - FLATTENED) * inwards)[:, None]
+    rest = rest + span * hang[:, None] + normals * thickness[:, None] + shoes()
+    out: Floats = np.empty_like(rest)
+    transforms = _transforms(joints_of(shape), rotations)
+    _raster.skin(rest, people.weight_bones, people.weights, transforms, out)
+    return out
+
+
+@functools.cache
+def _spanned() -> tuple[Floats, Floats]:
+    """The mean (V, 3) and the components (K, V, 3) of people whose hollows and bumps are spanned.
+
+    Smoothing is linear, so a person is smoothed as a sum of what was smoothed once.
+    """
+    people = body()
+    mean = smoothed(people.mean, rounds=SPAN_ROUNDS)
+    components = [smoothed(component, rounds=SPAN_ROUNDS) for component in people.components]
+    return mean.astype(np.float32), np.stack(components).astype(np.float32)
+
+
+def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
+    """Outward unit normals (V, 3), each face counted by its area."""
+    out = np.zeros_like(vertices)
+    _raster.vertex_normals(vertices, faces, out)
+    return out
+
+
+def _transforms(joints: Floats, rotations: Floats) -> Floats:
+    """Rest to posed, (B, 3, 4): joints hang from their parents, bones turn about their joints."""
+    people = body()
+    position = np.zeros_like(joints)
+    for bone, parent in enumerate(people.parents):
+        if parent < 0:
+            position[bone] = joints[bone]
+        else:
+            arm = joints[bone] - joints[parent]
+            position[bone] = position[parent] + rotations[parent] @ arm
+    transforms = np.empty((len(joints), 3, 4), np.float32)
+    transforms[:, :, :3] = rotations
+    transforms[:, :, 3] = position - np.einsum("bij,bj->bi", rotations, joints)
+    return transforms
+
+
+def smoothed(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
+    """Values per vertex (V,) or (V, n), moved `rounds` times towards their neighbours' mean."""
+    for _ in range(rounds):
+        values = values * np.float32(1 - share) + np.float32(share) * (_neighbour_mean() @ values)
+    return values
+
+
+@functools.cache
+def _neighbour_mean() -> sp.csr_matrix:
+    """A (V, V) matrix that averages over the vertices joined by an edge."""
+    people = body()
+    pairs = np.concatenate([people.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
+    edges = np.unique(np.sort(pairs, axis=1), axis=0)
+    rows, columns = np.r_[edges[:, 0], edges[:, 1]], np.r_[edges[:, 1], edges[:, 0]]
+    degree = np.bincount(rows, minlength=len(people.mean)).astype(np.float32)
+    size = (len(people.mean), len(people.mean))
+    return sp.csr_matrix((1 / degree[rows], (rows, columns)), shape=size)
+
+
+@functools.cache
+def vertex_chart() -> NDArray[np.intp]:
+    """The chart each vertex (V,) lies in; on a cut it is the last of the charts that meet."""
+    people = body()
+    chart = np.zeros(len(people.mean), np.intp)
+    for index in range(len(people.charts)):
+        chart[np.unique(people.faces[people.face_chart == index])] = index
+    return chart
+
+
+@functools.cache
+def shoes() -> Floats:
+    """Displacements (V, 3) that make a shoe of the mean person's foot: toes in one, a flat sole."""
+    people = body()
+    feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
+    smooth = np.array(people.mean)
+    for _ in range(22):
+        smooth[feet] = smoothed(smooth, rounds=1, share=0.65)[feet]
+    shrunk = np.linalg.norm(smooth - people.mean, axis=1, keepdims=True)
+    normals = vertex_normals(smooth, people.faces)
+    shod = smooth + normals * np.clip(0.75 * shrunk, 0.002, 0.03)
+    floor = people.mean[:, 2].min()
+    low = np.clip((floor + SOLE - shod[:, 2]) / SOLE, 0, 1)[:, None]
+    shod += 0.007 * np.sqrt(low) * normals * np.array([1, 1, 0], np.float32)
+    shod[:, 2] = np.where(low[:, 0] > 0.55, floor, shod[:, 2])
+    moved = np.where(feet[:, None], shod - people.mean, 0).astype(np.float32)
+    moved[:, 2] = np.maximum(moved[:, 2], floor - people.mean[:, 2])
+    return moved

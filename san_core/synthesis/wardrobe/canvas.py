@@ -1,0 +1,128 @@
+"""A texture in the making, and the thickness of what is painted on it."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from san_core.synthesis.kernels import _raster
+from san_core.synthesis.person import surface
+from san_core.synthesis.person.body import Floats, body
+from san_core.synthesis.person.surface import Mask, Surface
+
+LATTICE = 24  # cells on a side of the noise lattice, which repeats
+Region = Callable[[Surface], Mask]
+
+
+class Canvas:
+    """Colours of all N texels and shape at all V vertices, painted layer over layer.
+
+    Attributes:
+        colour: (N, 3) RGB, 0-255.
+        folds: (N,) how deep the folds of the cloth at each texel are, 0 to 1; 0 off cloth.
+        thickness: (V,) metres off the skin, softened in the end.
+        jut: (V,) metres added after that, for what has an edge.
+        hang: (V,) how far cloth spans the skin's hollows, 0 to 1.
+
+    A region is a function of a surface, so that the same words say which texels a garment colours
+    and which vertices it lifts off the skin.
+    """
+
+    def __init__(self, rng: np.random.Generator, ground: ArrayLike) -> None:
+        self.rng = rng
+        self.texels = surface.texels()
+        self.colour = np.empty((len(self.texels.points), 3), np.float32)
+        self.colour[:] = ground
+        self.thickness = np.zeros(len(body().mean), np.float32)
+        self.jut = np.zeros_like(self.thickness)
+        self.hang = np.zeros_like(self.thickness)
+        self.folds = np.zeros(len(self.texels.points), np.float32)
+        self._lattice = rng.standard_normal((LATTICE,) * 3, dtype=np.float32)
+
+    def noise(
+        self,
+        cell: float,
+        *,
+        stretch: tuple[float, float, float] = (1, 1, 1),
+        where: Mask | None = None,
+    ) -> Floats:
+        """Smooth random values of mean 0 and deviation near 0.6 at the texels, without seams.
+
+        Args:
+            cell: size of the features in metres.
+            stretch: factor on that size along x, y and z.
+            where: only these texels; the others cost nothing.
+        """
+        points = self.texels.points if where is None else self.texels.points[where]
+        return self.noise_at(points, cell, stretch=stretch)
+
+    def noise_at(
+        self, points: Floats, cell: float, *, stretch: tuple[float, float, float] = (1, 1, 1)
+    ) -> Floats:
+        """The same at any points (n, 3)."""
+        out = np.empty(len(points), np.float32)
+        sx, sy, sz = (1 / (cell * factor) for factor in stretch)
+        # An offset that is no multiple of the cell keeps layers of one canvas apart.
+        _raster.lattice_noise(self._lattice, points, sx, sy, sz, out)
+        return out
+
+    def fill(self, where: Mask, colour: ArrayLike) -> None:
+        """Paint texels; colour is one colour or a colour per texel (N, 3)."""
+        value = np.asarray(colour, np.float32)
+        self.colour[where] = value[where] if value.ndim == 2 else value
+
+    def shade(self, where: Mask, factor: ArrayLike) -> None:
+        """Multiply texels' brightness by a factor or a factor per texel (N,)."""
+        value = np.asarray(factor, np.float32)
+        self.colour[where] *= value[where][:, None] if value.ndim else value
+
+    def blend(self, weight: Floats, colour: ArrayLike) -> None:
+        """Mix a colour in by a weight per texel, 0 to 1."""
+        touched = np.flatnonzero(weight > 0.004)
+        share = weight[touched, None]
+        mixed = self.colour[touched] * (1 - share) + np.asarray(colour, np.float32) * share
+        self.colour[touched] = mixed
+
+    def wear(
+        self,
+        region: Region,
+        colour: ArrayLike,
+        *,
+        thickness: float,
+        hang: float = 0.0,
+        folds: float = 0.0,
+    ) -> Mask:
+        """Dress a region: paint it, lift it at least `thickness` metres; returns its texels."""
+        where = region(self.texels)
+        self.fill(where, colour)
+        self.folds[where] = folds
+        self.lift(region, thickness)
+        inside = region(surface.vertices())
+        self.hang[inside] = np.maximum(self.hang[inside], np.float32(hang))
+        return where
+
+    def lift(self, region: Region, thickness: float) -> None:
+        """Make what lies in a region stand at least `thickness` metres off the skin."""
+        lifted = region(surface.vertices())
+        self.thickness[lifted] = np.maximum(self.thickness[lifted], np.float32(thickness))
+
+    def loosen(self, region: Region, slack: Callable[[Surface], ArrayLike]) -> None:
+        """Add metres of slack, (V,) or one value, to what lies in a region."""
+        points = surface.vertices()
+        where = region(points)
+        extra = np.broadcast_to(np.asarray(slack(points), np.float32), where.shape)
+        self.thickness[where] += extra[where]
+
+    def protrude(self, region: Region, metres: Callable[[Surface], ArrayLike]) -> None:
+        """Make what lies in a region jut out by metres, (V,) or one value, with a sharp edge."""
+        points = surface.vertices()
+        where = region(points)
+        out = np.broadcast_to(np.asarray(metres(points), np.float32), where.shape)
+        self.jut[where] = np.maximum(self.jut[where], out[where])
+
+
+def smoothstep(low: float, high: float, values: ArrayLike) -> Floats:
+    """0 below `low`, 1 above `high` and a smooth ramp between; falling where high < low."""
+    span = np.clip((np.asarray(values, np.float32) - low) / (high - low), 0, 1)
+    ramp: Floats = (span * span * (3 - 2 * span)).astype(np.float32)
+    return ramp

@@ -1,0 +1,61 @@
+"""The loss terms of one batch, as a recipe takes them.
+
+`L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR`. Where several processes share a batch,
+each term is that of the whole batch, in every process alike.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from san_core.data.batches.augmentation import Targets
+from san_core.model.san import SANOutput
+from san_core.recipe import Recipe
+from san_core.training import losses
+from san_core.training.distributed import World, gathered
+
+
+class Batch(NamedTuple):
+    """What one process reads of a batch of B images: its share of b images, and all labels."""
+
+    images: Tensor  # (b, 3, H, W)
+    labels: Tensor | None  # (B,)
+    targets: Targets | None  # of b images
+
+
+def loss_terms(output: SANOutput, batch: Batch, recipe: Recipe, among: World) -> dict[str, Tensor]:
+    """The terms that count, unweighted, in the order of `Recipe.losses`.
+
+    Raises:
+        NonFiniteError: a term is not finite; in every process alike.
+    """
+    terms = {}
+    labels, targets = batch.labels, batch.targets
+    if recipe.w_id and output.logits is not None and labels is not None:
+        logits = gathered(output.logits, among)
+        terms["id"] = losses.identity_loss(logits, labels, smoothing=recipe.label_smoothing)
+    if recipe.w_tri and output.embedding is not None and labels is not None:
+        terms["tri"] = losses.batch_hard_triplet(
+            gathered(output.embedding, among),
+            labels,
+            margin=recipe.margin,
+            normalize=recipe.normalize_triplet,
+        )
+    if recipe.w_rec and targets is not None:
+        terms["rec"] = reconstruction(output, targets, among)
+    if recipe.w_tr and labels is not None and targets is not None:
+        terms["tr"] = losses.triplet_reid_constraint(
+            [gathered(decoded, among) for decoded in output.maps],
+            labels,
+            margin=recipe.tr_margin,
+            keep=gathered(targets.keep, among),
+        )
+    return terms
+
+
+def reconstruction(output: SANOutput, targets: Targets, among: World) -> Tensor:
+    """L_Rec; of textures, the largest tensors there are, only the errors travel."""
+    assert output.texture is not None  # a recipe with texture losses has a decoder
+    errors = losses.reconstruction_errors(output.texture, targets.textures)
+    keep = gathered(targets.keep, among)
+    return losses.mean_reconstruction(gathered(errors, among), keep=keep)

@@ -1,0 +1,168 @@
+"""How gradients become steps: one joint step a batch, or the official two (`two_step`).
+
+Both take the loss terms of a batch, update the network and return the weighted loss. Fused kernels
+of torch.optim do the arithmetic, one pass over all parameters.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from san_core.model.san import SAN
+from san_core.recipe import Recipe
+from san_core.training.losses import NonFiniteError
+
+State = dict[str, Any]
+Terms = Mapping[str, Tensor]  # unweighted, by the names of Recipe.losses
+Weights = Mapping[str, float]
+
+
+class Joint:
+    """One backward of the weighted sum and one step of one optimiser, with a group a part."""
+
+    def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
+        self._recipe, self._scaler = recipe, scaler
+        rest, decoder = _parts(model)
+        groups = [
+            {"params": parameters, "peak_lr": lr}
+            for parameters, lr in ((rest, recipe.lr), (decoder, recipe.decoder_lr))
+            if parameters
+        ]
+        self._parameters = [*rest, *decoder]
+        self._optimizer = _optimizer(groups, recipe)
+
+    def set_learning_rate(self, share: float) -> None:
+        """Set every group's learning rate to a share of its peak."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
+
+    def step(self, terms: Terms, weights: Weights) -> Tensor:
+        """One step down the weighted sum of the terms, which is returned."""
+        loss = weighted(terms, weights)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self._scaler.scale(loss))
+        _clip(self._parameters, self._optimizer, self._recipe, self._scaler)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss
+
+    def state_dict(self) -> State:
+        """What a checkpoint holds of it."""
+        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back what `state_dict` gave."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+class TwoStep:
+    """The official order without its error: both gradients first, then the steps (an ablation).
+
+    L_ID and L_Triplet move encoder and classifier by the recipe's optimiser; L_Rec and L_TR then
+    move encoder and decoder by an Adam of constant lr `texture_lr`, betas .5/.999 and no weight
+    decay (official main.py:254). Adam divides by the gradient's size, so what the texture is worth
+    to the encoder follows from `texture_lr`, hardly from the loss weights.
+    """
+
+    def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
+        self._recipe, self._scaler = recipe, scaler
+        rest, decoder = _parts(model)
+        textures = [*model.encoder.parameters(), *decoder]
+        reid = _optimizer([{"params": rest, "peak_lr": recipe.lr}], recipe)
+        texture = torch.optim.Adam(textures, lr=recipe.texture_lr, betas=(0.5, 0.999), fused=True)
+        self._reid: _Part = (("id", "tri"), rest, reid)
+        self._texture: _Part = (("rec", "tr"), textures, texture)
+
+    def set_learning_rate(self, share: float) -> None:
+        """Set the ReID optimiser's learning rate; that of the textures is constant."""
+        for group in self._reid[2].param_groups:
+            group["lr"] = group["peak_lr"] * share
+
+    def step(self, terms: Terms, weights: Weights) -> Tensor:
+        """Both steps down the terms; the weighted sum of all of them is returned."""
+        losses, taken = [], []
+        for part in (self._reid, self._texture):
+            mine = {name: term for name, term in terms.items() if name in part[0]}
+            if mine:
+                losses.append(weighted(mine, weights))
+                taken.append(part)
+        gradients = [
+            torch.autograd.grad(
+                self._scaler.scale(loss),
+                part[1],
+                retain_graph=loss is not losses[-1],
+                allow_unused=True,
+            )
+            for loss, part in zip(losses, taken, strict=True)
+        ]
+        for mine_of, (_, parameters, optimizer) in zip(gradients, taken, strict=True):
+            for parameter, gradient in zip(parameters, mine_of, strict=True):
+                parameter.grad = gradient
+            _clip(parameters, optimizer, self._recipe, self._scaler)
+            self._scaler.step(optimizer)
+        self._scaler.update()
+        return torch.stack(losses).sum()
+
+    def state_dict(self) -> State:
+        """What a checkpoint holds of it."""
+        return {
+            "optimizer": self._reid[2].state_dict(),
+            "texture_optimizer": self._texture[2].state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back what `state_dict` gave."""
+        self._reid[2].load_state_dict(state["optimizer"])
+        self._texture[2].load_state_dict(state["texture_optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+def optimisation(model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> Joint | TwoStep:
+    """The recipe's way of stepping."""
+    return (TwoStep if recipe.two_step else Joint)(model, recipe, scaler)
+
+
+def weighted(terms: Terms, weights: Weights) -> Tensor:
+    """The sum of the terms, each times its weight."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+_Part = tuple[tuple[str, ...], list[nn.Parameter], torch.optim.Optimizer]
+
+
+def _parts(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Encoder with classifier, and the decoder."""
+    decoder = [] if model.decoder is None else list(model.decoder.parameters())
+    theirs = {id(parameter) for parameter in decoder}
+    return [p for p in model.parameters() if id(p) not in theirs], decoder
+
+
+def _optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam, AMSGrad or AdamW in one fused pass."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.Adam(
+        groups,
+        weight_decay=recipe.weight_decay,
+        amsgrad=recipe.optimizer == "amsgrad",
+        fused=True,
+    )
+
+
+def _clip(
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Shorten the gradient to the recipe's norm; float16's scaling skips infinite ones itself."""
+    if not recipe.clip_norm:
+        return
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    if not scaler.is_enabled() and not torch.isfinite(norm):
+        raise NonFiniteError("the gradient is not finite")

@@ -1,0 +1,151 @@
+"""The arms that are compared, and one run of an arm.
+
+All arms of a seed train on the same people with the same batches and augmentation. They differ in
+their losses, in their texture targets, and in whether they start from first weights of chance, the
+same in a seed, or from SAN-PG, which is the same in all seeds.
+"""
+
+import dataclasses
+import datetime
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from components.command.code import ROOT
+from san_core.inference.features import embed
+from san_core.model import weights
+from san_core.model.san import build
+from san_core.recipe import Recipe, recipe, to_json, with_overrides
+from san_core.training.loop import fit
+from tests.benchmarks.evidence.data import Generator, generator, people, training_data
+from tests.benchmarks.evidence.score import parts, scores
+from tests.benchmarks.measuring import machine
+
+
+class Arm(NamedTuple):
+    """A way of training."""
+
+    words: str  # what the table calls it
+    recipe: str
+    overrides: str = ""
+    targets: str = "none"  # one of evidence_data.TARGETS
+    seeds: int = 3
+    cost: float = 1.8  # of a step, in steps of the baseline; roughly, for plans
+
+
+_FULL = "init=none w_tr=0.1"  # from first weights of chance, with both texture losses
+ARMS = {
+    "baseline": Arm("baseline: L_ID + L_Triplet", "synthetic-baseline", seeds=5, cost=1),
+    "rec": Arm("+ L_Rec, textures of SAN-PG", "synthetic", "init=none", "pseudo"),
+    "full": Arm("full: + L_Rec + L_TR, textures of SAN-PG", "synthetic", _FULL, "pseudo", seeds=5),
+    "light": Arm(
+        "full, light decoder",
+        "synthetic",
+        f"{_FULL} decoder_plan=light",
+        "pseudo",
+        seeds=5,
+        cost=1.5,
+    ),
+    "oracle": Arm("oracle: full, true textures", "synthetic", _FULL, "true"),
+    "shuffled": Arm("control: full, textures of other people", "synthetic", _FULL, "shuffled"),
+    "input": Arm("control: full, the image as its own target", "synthetic", _FULL, "input"),
+    "baseline_pg": Arm(
+        "baseline, starts as SAN-PG's encoder",
+        "synthetic-baseline",
+        "init=encoder",
+        seeds=5,
+        cost=1,
+    ),
+    "light_pg": Arm(
+        "light decoder, starts as SAN-PG's encoder",
+        "synthetic",
+        "init=encoder w_tr=0.1 decoder_plan=light",
+        "pseudo",
+        cost=1.5,
+    ),
+    "rec_pg": Arm("+ L_Rec, starts as SAN-PG (recipe synthetic)", "synthetic", "", "pseudo"),
+    "full_pg": Arm("full, starts as SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
+}
+GENERATOR = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
+
+
+class Job(NamedTuple):
+    """A run that is asked for."""
+
+    arm: str
+    difficulty: str
+    budget: str  # as evidence.py names them: EQUAL_EPOCHS, MULTIPLE, MATCHED
+    epochs: int
+    seed: int
+    split: str = "test"
+
+
+def recipe_of(arm: Arm, epochs: int) -> Recipe:
+    """The recipe an arm trains by."""
+    return dataclasses.replace(
+        with_overrides(recipe(arm.recipe), arm.overrides), epochs=epochs, checkpoint_every=epochs
+    )
+
+
+def recipe_of_generator() -> Recipe:
+    """The recipe of SAN-PG, whose textures have the size of the arms'."""
+    return with_overrides(recipe(GENERATOR[0]), GENERATOR[1])
+
+
+def fields(settings: Recipe) -> dict[str, Any]:
+    """A recipe as JSON has it."""
+    found: dict[str, Any] = json.loads(to_json(settings))
+    return found
+
+
+def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str, Any]:
+    """Train, embed, score: the row of a job, in one thread."""
+    torch.set_num_threads(1)
+    settings = recipe_of(arm, job.epochs)
+    them = people(cache, job.difficulty, job.seed)
+    made_by = generator(cache, recipe_of_generator())
+    uses_generator = arm.targets in ("pseudo", "shuffled") or settings.init != "none"
+    started = time.process_time()
+    data = training_data(them, arm.targets, settings, made_by.path)
+    prepared = time.process_time()
+    model = build(settings, num_classes=data.num_classes, seed=job.seed)
+    if settings.init != "none":
+        weights.start_from_generator(model, weights.load(made_by.path), recipe=settings)
+    reports = list(fit(model, data, settings, seed=job.seed, device="cpu"))
+    trained = time.process_time()
+    query, gallery = (embed(model, them.images[rows]) for rows in parts(them, job.split))
+    metric = "cosine" if settings.normalize_triplet else "euclidean"
+    found = scores(query, gallery, them, job.split, metric=metric)
+    return {
+        **job._asdict(),
+        **{name: value and round(value, 5) for name, value in found._asdict().items()},
+        "cpu_seconds": round(trained - prepared, 2),
+        "texture_cpu_seconds": round(prepared - started, 2),
+        "losses": {name: round(value, 4) for name, value in reports[-1].terms.items()},
+        "targets": arm.targets,
+        "generator": _facts(made_by) if uses_generator else None,
+        "recipe": fields(settings),
+        "data": them.fingerprint,
+        "code": code,
+        "commit": commit,
+        "machine": measured_on(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def measured_on() -> dict[str, Any]:
+    """What an arm's CPU time is of."""
+    return {**machine(), "torch": torch.__version__}
+
+
+def _facts(made: Generator) -> dict[str, Any]:
+    measured = {name: round(getattr(made, name), 3) for name in Generator._fields[1:]}
+    return {**measured, "recipe": fields(recipe_of_generator())}
+
+
+def default_cache() -> Path:
+    """Where sets and SAN-PG are kept: may be deleted at any time."""
+    return ROOT / "runs" / "evidence"

@@ -1,0 +1,83 @@
+"""How weights and variants of `synthetic` were chosen: by people who are neither trained on nor
+reported on.
+
+`make reproduce ARGS=--choices` trains every variant at `hard` and scores it on the validation
+people; rows are kept in tests/results/evidence_choices.json, and the table that
+san_core/README.md shows is made from them.
+"""
+
+from collections.abc import Iterator
+from statistics import fmean
+
+from components.storage.outputs import write_file
+from tests.benchmarks.evidence import figures
+from tests.benchmarks.evidence.arms import ARMS, Arm, Job
+from tests.benchmarks.evidence.queue import Queue
+from tests.benchmarks.evidence.rows import Kept, difference, paired
+
+CHOICES = figures.RESULTS / "evidence_choices.json"
+TABLE = figures.RESULTS / "evidence_choices.md"
+EPOCHS = 16
+SEEDS = 2  # of what was most likely to be chosen; the rest got a first look, of one seed
+
+
+def _from_chance(words: str, overrides: str, targets: str = "pseudo", seeds: int = 1) -> Arm:
+    return Arm(words, "synthetic", f"init=none {overrides}", targets, seeds)
+
+
+def _from_generator(words: str, overrides: str) -> Arm:
+    return Arm(f"{words}, starts as SAN-PG", "synthetic", overrides, "pseudo", SEEDS)
+
+
+VARIANTS = {
+    "baseline": ARMS["baseline"]._replace(seeds=SEEDS),
+    "baseline_pg": ARMS["baseline_pg"]._replace(seeds=SEEDS),
+    "rec": _from_chance("+ L_Rec (5)", "", seeds=SEEDS),
+    "rec_pg": _from_generator("+ L_Rec (5)", ""),
+    "rec_1": _from_chance("+ L_Rec (1)", "w_rec=1"),
+    "rec_1_pg": _from_generator("+ L_Rec (1)", "w_rec=1"),
+    "rec_15": _from_chance("+ L_Rec (15)", "w_rec=15"),
+    "published": _from_chance("+ L_Rec (1) + L_TR (1)", "w_rec=1 w_tr=1", seeds=SEEDS),
+    "published_pg": _from_generator("+ L_Rec (1) + L_TR (1)", "w_rec=1 w_tr=1"),
+    "tr": _from_chance("+ L_Rec (5) + L_TR (0.1)", "w_tr=0.1"),
+    "decoder_lr": _from_chance("+ L_Rec (5), decoder at a third of the rate", "decoder_lr=1e-3"),
+    "true": _from_chance("+ L_Rec (5), true textures", "", "true"),
+    "light": _from_chance("+ L_Rec (5), light plan", "decoder_plan=light"),
+    "texels": _from_chance(
+        "+ L_Rec (5), light plan, 16 texels", "decoder_plan=light texture_size=16"
+    ),
+    "skips": _from_chance("+ L_Rec (5), skips past the embedding", "skips=true"),
+    "pool": _from_chance("+ L_Rec (5), pooled feature", "embedding=pool"),
+    "baseline_pool": Arm(
+        "baseline, pooled feature", "synthetic-baseline", "embedding=pool", seeds=1
+    ),
+}
+
+
+def jobs() -> Iterator[Job]:
+    """Every variant on the same people, seed by seed."""
+    for seed in range(1, SEEDS + 1):
+        for name, arm in VARIANTS.items():
+            if seed <= arm.seeds:
+                yield Job(name, "hard", figures.EQUAL_EPOCHS, EPOCHS, seed, "val")
+
+
+def measure(queue: Queue) -> None:
+    """Run what is missing and renew the table."""
+    queue.run(jobs(), VARIANTS)
+    write_file(TABLE, table(queue.kept) + "\n")
+
+
+def table(kept: Kept) -> str:
+    """Markdown: every variant beside the baseline of the same people."""
+    lines = [f"| variant, {EPOCHS} epochs | seeds | mAP | gain over the baseline |"]
+    lines.append("|---|---|---|---|")
+    for name, arm in VARIANTS.items():
+        rows = kept.find(arm=name)
+        if not rows:
+            continue
+        gains = paired(rows, kept.find(arm="baseline"))
+        gain = f"{difference(gains).mean:+.1f}" if gains and name != "baseline" else "–"
+        mean = fmean(row["mAP"] for row in rows)
+        lines.append(f"| {arm.words} | {len(rows)} | {mean:.1%} | {gain} |")
+    return "\n".join(lines)

@@ -1,0 +1,283 @@
+"""What a training step, its data and inference cost beside what the released code does.
+
+CPU time (user + system) of one thread; the sides of a ratio take turns in one process, after a
+warm-up, and their medians are compared. Peak memory (VmHWM) is that of a process of its own that
+does nothing else.
+"""
+
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from san_core.data.batches.augmentation import (
+    Mirror,
+    Room,
+    Targets,
+    augment,
+    normalise,
+    texture_targets,
+)
+from san_core.data.batches.cache import File, cache_images, cache_textures
+from san_core.images.pixels import encode_jpeg
+from san_core.inference.textures import generate
+from san_core.model.encoder import channels_last
+from san_core.model.onnx import export_generator
+from san_core.model.san import build
+from san_core.recipe import Recipe, recipe, with_overrides
+from san_core.synthesis.person.atlas import mirror_matrix
+from san_core.training import objective
+from san_core.training.distributed import ALONE
+from san_core.training.optimisation import optimisation
+from san_core.training.schedule import loss_weights
+from tests.benchmarks import official
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.resume import same_when_killed
+from tests.tiny import run_all
+
+ROUNDS = 5  # of steps and of inference, which take seconds
+DATA_ROUNDS = 25
+CLASSES = 767  # identities of CUHK03's training split
+BATCH = "identities_per_batch=2 images_per_identity=4"
+LIGHT = "texture_size=64 decoder_plan=light"
+GENERATOR = "image_height=128 image_width=64 texture_size=128"
+READ, PAINTED = 64, 16  # images a batch of the data path, and of inference
+
+Work = Callable[[], object]
+
+
+def figures() -> Iterator[Figure]:
+    """All figures of the group."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = _seconds({name: make(folder) for name, make in STEPS.items()})
+        yield _ratio("joint_step_vs_official", seconds["official_step"], seconds["joint_step"])
+        yield _ratio("light_decoder_vs_baseline", seconds["light_step"], seconds["baseline_step"])
+        yield from (Figure(f"training.{n}_cpu_seconds", s, "s") for n, s in seconds.items())
+        paths = {name: make(folder) for name, make in PATHS.items()}
+        seconds = _seconds(paths, rounds=DATA_ROUNDS)
+        yield _ratio("data_path_vs_official", seconds["official_data"], seconds["data"])
+        yield _ratio("data_path_light_vs_official", seconds["official_data"], seconds["light_data"])
+        yield _ratio("data_path_host_vs_official", seconds["official_data"], seconds["host_data"])
+        yield from (
+            Figure(f"training.{n}_images_per_cpu_second", READ / s, "1/s")
+            for n, s in seconds.items()
+        )
+        seconds = _seconds({name: make(folder) for name, make in INFERENCE.items()})
+        yield _ratio("infer_vs_official", seconds["official_inference"], seconds["inference"])
+        yield _ratio(
+            "infer_onnx_vs_official", seconds["official_inference"], seconds["onnx_inference"]
+        )
+        yield Figure("training.infer_largest_difference", _difference(folder), "levels of 255")
+    for name in VARIANTS:
+        yield Figure(f"training.{name}_peak_mib", _peak(name), "MiB")
+    with tempfile.TemporaryDirectory() as name:
+        equal = same_when_killed(run_all(Path(name, "tiny")), Path(name))
+        yield Figure("training.resume_bit_identical", float(equal), "1 if so")
+
+
+def _ratio(name: str, above: float, below: float) -> Figure:
+    return Figure(f"training.{name}", above / below, "ratio")
+
+
+def _seconds(variants: Mapping[str, Work], *, rounds: int = ROUNDS) -> dict[str, float]:
+    """The median CPU seconds of each, taken in turns after a warm-up."""
+    taken: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, work in variants.items():
+            started = time.process_time()
+            work()
+            if turn:
+                taken[name].append(time.process_time() - started)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def _peak(variant: str) -> float:
+    """MiB at the highest of a process that does one variant twice."""
+    command = [sys.executable, "-m", "tests.benchmarks.groups.training", variant]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _step(words: str, base: str = "cuhk03") -> Work:
+    """Our step of a recipe on a fixed batch."""
+    settings = with_overrides(recipe(base), f"pretrained=none {BATCH} {words}")
+    model = build(settings, num_classes=CLASSES, seed=0).train()
+    channels_last(model)
+    steps = optimisation(model, settings, torch.amp.GradScaler("cpu", enabled=False))
+    steps.set_learning_rate(1.0)
+    batch, weights = _batch(settings), loss_weights(settings, settings.epochs)
+
+    def work() -> None:
+        output = model(batch.images)
+        steps.step(objective.loss_terms(output, batch, settings, ALONE), weights)
+
+    return work
+
+
+def _official_step(_: Path) -> Work:
+    settings = with_overrides(recipe("cuhk03"), f"pretrained=none {BATCH}")
+    step = official.OfficialStep(build(settings, num_classes=CLASSES, seed=0))
+    batch = _batch(settings)
+    assert batch.labels is not None
+    assert batch.targets is not None
+    images = batch.images.contiguous()  # the released code's layout
+    labels, textures = batch.labels, batch.targets.textures.contiguous()
+    return lambda: step(images, labels, textures)
+
+
+def _batch(settings: Recipe) -> objective.Batch:
+    n = settings.images_per_batch
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (n, *settings.image_size, 3), np.uint8)
+    labels = torch.arange(n) // settings.images_per_identity
+    size = settings.texture_size
+    textures = draw.integers(0, 256, (n, size, size, 3), np.uint8)
+    kept = Targets(normalise(torch.from_numpy(textures)), torch.ones(n, dtype=torch.bool))
+    return objective.Batch(normalise(torch.from_numpy(pixels)), labels, kept)
+
+
+def _official_data(_: Path) -> Work:
+    files = list(zip(_jpegs(260, 100), _jpegs(256, 256), strict=True))
+
+    def work() -> None:
+        samples = [
+            official.sample(*(Image.open(io.BytesIO(data)).convert("RGB") for data in pair))
+            for pair in files
+        ]
+        for tensors in zip(*samples, strict=True):
+            torch.stack(tensors)
+
+    return work
+
+
+def _data(folder: Path, words: str, *, device: bool = False) -> Work:
+    """The epoch's share of our path: files have been decoded once into the memory map.
+
+    With a `device` that augments, the processor does no more than pick the rows.
+    """
+    settings = with_overrides(recipe("cuhk03"), words)
+    size, texels = settings.image_size, settings.texture_size
+    files = [File(f"{i}", data) for i, data in enumerate(_jpegs(260, 100))]
+    images = cache_images(folder / f"images-{texels}.npy", files, count=READ, size=size)
+    files = [File(f"{i}", data) for i, data in enumerate(_jpegs(256, 256))]
+    textures = cache_textures(folder / f"textures-{texels}.npy", files, count=READ, size=texels)
+    mirror = Mirror.of(mirror_matrix(texels), "cpu")
+    rows = np.random.default_rng(0).permutation(READ)
+    generator, room = torch.Generator().manual_seed(0), Room()
+
+    if device:
+        return lambda: (images[rows], textures[rows])
+
+    def work() -> None:
+        views = augment(room.rows("pixels", images, rows), settings, generator=generator, room=room)
+        texels = room.rows("texels", textures, rows)
+        texture_targets(texels, views.flipped, mirror=mirror, room=room)
+
+    return work
+
+
+def _jpegs(height: int, width: int) -> list[bytes]:
+    """Files that compress as photographs do: soft patches and a little noise."""
+    draw = np.random.default_rng(0)
+    made = []
+    for _ in range(READ):
+        patches = Image.fromarray(draw.integers(0, 256, (height // 12, width // 12, 3), np.uint8))
+        soft = np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        noisy = soft + draw.integers(-8, 9, soft.shape)
+        made.append(encode_jpeg(noisy.clip(0, 255).astype(np.uint8), quality=92))
+    return made
+
+
+def _generator() -> tuple[Recipe, torch.nn.Module, np.ndarray]:
+    """SAN-PG with statistics of the pictures it then paints."""
+    settings = with_overrides(recipe("pit"), f"pretrained=none {GENERATOR}")
+    model = build(settings, num_classes=0, seed=0)
+    draw = np.random.default_rng(0)
+    pictures = draw.integers(0, 256, (PAINTED, *settings.image_size, 3), np.uint8)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # averages over all it has seen
+        model.train()(normalise(torch.from_numpy(pictures)))
+    return settings, model.eval(), pictures
+
+
+def _official_inference(_: Path) -> Work:
+    _, model, pictures = _generator()
+    return lambda: np.stack([official.paint_one(model, picture) for picture in pictures])
+
+
+def _inference(_: Path) -> Work:
+    _, model, pictures = _generator()
+    return lambda: generate(model, pictures, device="cpu", batch_size=PAINTED)
+
+
+def _onnx_inference(folder: Path) -> Work:
+    import onnxruntime
+
+    settings, model, pictures = _generator()
+    export_generator(folder / "generator.onnx", model, settings)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        folder / "generator.onnx", options, providers=["CPUExecutionProvider"]
+    )
+
+    def work() -> np.ndarray:
+        (made,) = session.run(None, {"pixels": pictures})
+        levels = ((made + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
+
+    return work
+
+
+def _difference(folder: Path) -> float:
+    """The largest difference of a texel's level between the three ways."""
+    made = [np.asarray(make(folder)(), np.int16) for make in INFERENCE.values()]
+    return float(max(np.abs(other - made[0]).max() for other in made[1:]))
+
+
+STEPS: dict[str, Callable[[Path], Work]] = {
+    "official_step": _official_step,
+    "joint_step": lambda _: _step(""),
+    "light_step": lambda _: _step(LIGHT),
+    "baseline_step": lambda _: _step("", "cuhk03-baseline"),
+}
+PATHS: dict[str, Callable[[Path], Work]] = {
+    "official_data": _official_data,
+    "data": lambda folder: _data(folder, ""),
+    "light_data": lambda folder: _data(folder, LIGHT),
+    "host_data": lambda folder: _data(folder, "", device=True),
+}
+INFERENCE = {
+    "official_inference": _official_inference,
+    "inference": _inference,
+    "onnx_inference": _onnx_inference,
+}
+VARIANTS = {**STEPS, **PATHS, **INFERENCE}
+
+
+def main(variant: str) -> None:
+    """Do one variant twice and print the peak of this process's memory in MiB."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        work = VARIANTS[variant](Path(folder))
+        work()
+        work()
+    status = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+    print(int(peak) / 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

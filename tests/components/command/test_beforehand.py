@@ -1,0 +1,116 @@
+"""Mistakes that are found before the first step, by the names of graphs and of single steps."""
+
+import re
+
+import pytest
+
+from components.__main__ import STEPS
+from components.command.beforehand import check
+from components.command.step import parameters
+from components.storage.texture_store import VERIFY
+from san_core.evaluation.protocols.scoring import NAMES
+from san_core.synthesis.difficulty import DIFFICULTIES
+
+DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
+
+SHIPPED = {"generator": "shipped", "san_recipe": "demo", "san_overrides": ""}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_defaults_of_every_step_are_no_mistake(step):
+    declared = [p for p in parameters(STEPS[step]) if p.artifact is None]
+    check({p.name: p.default for p in declared if not p.is_required})
+
+
+@pytest.mark.parametrize(
+    "workers", [["0/1"], ["0/2", "1/2"], ["1/2", "0/2"], [f"{i}/12" for i in range(12)]]
+)
+def test_workers_that_make_every_shard_once_are_taken(workers):
+    check({"workers": workers})
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        ([], "workers are none; 1 of them must be 0/1"),
+        (["0/2"], "workers are 0/2; 1 of them must be 0/1"),
+        (["0/2", "0/2"], "workers are 0/2, 0/2; 2 of them must be 0/2, 1/2"),
+        (["1/2", "2/2"], "2 of them must be 0/2, 1/2"),
+        (["0/3", "1/3"], "2 of them must be 0/2, 1/2"),
+        (["0/2", "1/2", "0/1"], "3 of them must be 0/3, 1/3, ..."),
+        (["00/2", "1/2"], "2 of them must be 0/2, 1/2"),
+        (["a", "1/2"], "2 of them must be 0/2, 1/2"),
+        ([0, 1], "2 of them must be 0/2, 1/2"),
+    ],
+)
+def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check({"workers": workers})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"worker": "2/2"}, "worker '2/2' is not i/n with i from 0 to n - 1"),
+        ({"verify": "md5"}, "verify 'md5' is none of none, size, sha256"),
+        ({"protocol": "best"}, "no protocol 'best'; there are auto, market1501"),
+        ({"protocol": "auto,best"}, "no protocol 'best'"),
+        ({"protocol": ""}, "no protocol is named"),
+        ({"protocol": "sysu-mm01,sysu-mm01"}, "protocol sysu-mm01 is named twice"),
+        ({"difficulty": "nasty"}, "no difficulty 'nasty'; there are: easy, normal, hard"),
+        ({"recipe": "nope", "overrides": ""}, "no recipe 'nope'"),
+        ({"pg_recipe": "pit", "pg_overrides": "lrr=1"}, "no recipe field 'lrr'"),
+        (
+            {**SHIPPED, "san_overrides": "pit_every=2"},
+            "mixes in PIT batches (pit_every=2), and no PIT is made where no generator is trained",
+        ),
+        (
+            {**SHIPPED, "san_recipe": "cuhk03"},
+            "learns textures of 256x256, the generator that ships makes 64x64; such as --param",
+        ),
+        (
+            {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
+            "the recipe starts from SAN-PG (init=generator), and this graph has no generator",
+        ),
+        ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
+        ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
+        ({**DATA, "identities": 2}, "identities is 2: at least 3"),
+        (
+            {**DATA, "dataset": "msmt17", "source": "/m", "target": "synthetic", "identities": 2},
+            "identities is 2: at least 3",
+        ),
+    ],
+)
+def test_value_that_no_step_takes_is_refused(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check(values)
+
+
+def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():
+    check(SHIPPED)
+    small = "texture_size=64 decoder_plan=light"
+    check({**SHIPPED, "san_recipe": "cuhk03", "san_overrides": small})
+    check({**SHIPPED, "san_recipe": "cuhk03-baseline"})
+    check({**SHIPPED, "generator": "/somebodys", "san_recipe": "cuhk03"})
+
+
+def test_people_are_not_counted_where_none_are_rendered():
+    check({**DATA, "dataset": "msmt17", "source": "/m", "identities": 0})
+    check({**DATA, "identities": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("verify", VERIFY),
+        ("difficulty", DIFFICULTIES),
+        (
+            "protocol",
+            [*NAMES, "auto", "auto,camera-free", "auto market1501", "multi-query:sysu-mm01"],
+        ),
+        ("worker", ["0/1", "1/2", "/3"]),
+    ],
+)
+def test_value_that_a_step_takes_is_taken(name, values):
+    for value in values:
+        check({name: value})

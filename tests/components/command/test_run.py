@@ -1,0 +1,246 @@
+import json
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from components.command.run import run
+from components.command.step import Input, Output
+
+ROOT = Path(__file__).parents[3]
+
+
+def act(
+    result: Annotated[Path, Output("Metrics")],
+    extra: Annotated[Path | None, Input("Dataset")] = None,
+    how: str = "well",
+) -> None:
+    """Act.
+
+    Args:
+        result: what comes of it
+        extra: something
+        how: in what way
+    """
+    logging.getLogger(__name__).info("acting %s – with %s", how, extra)
+    if how == "no file":
+        raise FileNotFoundError("textures/manifest.json is not there;\nrun seal_textures")
+    if how == "no permission":
+        raise PermissionError(13, "Permission denied", "/etc/shadow")
+    if how == "two files":
+        raise OSError(18, "Invalid cross-device link", "a", None, "b")
+    if how == "wrong value":
+        raise ValueError("index.csv row 17: camid 'c3' is not an integer")
+    if how == "defect":
+        int("three")
+    if how.startswith("worker: "):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(work, how.removeprefix("worker: ")).result()
+    if how == "no package":
+        import a_package_nobody_has  # noqa: F401
+    if how == "no module":
+        import components.a_module_nobody_wrote  # noqa: F401
+    if how == "Ctrl-C":
+        raise KeyboardInterrupt
+    result.write_text('{"rank1": 0.5}')
+
+
+def work(how: str) -> None:
+    """What a worker process does, and how it fails."""
+    if how == "wrong value":
+        raise ValueError("a.jpg is no JPEG or PNG image")
+    int("three")
+
+
+@pytest.fixture(autouse=True)
+def this_file_is_our_own_code(monkeypatch):
+    monkeypatch.setattr("components.command.run.OWN_CODE", (Path(__file__).resolve(),))
+
+
+def words(tmp_path: Path, how: str) -> list[str]:
+    return ["--result", str(tmp_path / "deep" / "down" / "result"), "--how", how]
+
+
+def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
+    assert run(act, words(tmp_path, "well")) == 0
+    assert (tmp_path / "deep" / "down" / "result").is_file()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d acting well – with None\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "line"),
+    [
+        ("no file", 1, "act: textures/manifest.json is not there; run seal_textures"),
+        ("no permission", 1, "act: /etc/shadow: Permission denied"),
+        ("two files", 1, "act: a -> b: Invalid cross-device link"),
+        ("wrong value", 1, "act: index.csv row 17: camid 'c3' is not an integer"),
+        (
+            "no package",
+            1,
+            "act: needs the Python package a_package_nobody_has, which is not installed here",
+        ),
+        ("Ctrl-C", 130, "act: stopped by Ctrl-C"),
+    ],
+)
+def test_users_mistake_is_one_line(tmp_path, capsys, how, status, line):
+    assert run(act, words(tmp_path, how)) == status
+    assert capsys.readouterr().err.splitlines()[1:] == [line]
+
+
+def test_defect_shows_its_traceback(tmp_path):
+    with pytest.raises(ModuleNotFoundError, match="a_module_nobody_wrote"):
+        run(act, words(tmp_path, "no module"))
+
+
+def test_value_error_that_no_statement_of_ours_raises_is_a_defect(tmp_path, monkeypatch):
+    monkeypatch.setattr("components.command.run.OWN_CODE", (Path(__file__).parent,))
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        run(act, words(tmp_path, "defect"))
+
+
+def test_what_a_worker_raises_is_judged_by_what_raised_it_there(tmp_path, capsys):
+    assert run(act, words(tmp_path, "worker: wrong value")) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "act: a.jpg is no JPEG or PNG image"
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        run(act, words(tmp_path, "worker: defect"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--hw", "well"], ["--executor-input", "{"], ["--executor-input", '{"inputs": {}}']],
+    ids=["flag", "JSON", "outputs"],
+)
+def test_wrong_usage_is_2(tmp_path, capsys, wrong):
+    assert run(act, [*words(tmp_path, "well"), *wrong]) == 2
+    assert "usage: python -m components act" in capsys.readouterr().err
+
+
+def test_help_is_0(capsys):
+    assert run(act, ["--help"]) == 0
+    assert "--how STR" in capsys.readouterr().out
+
+
+def test_process_is_left_as_it_was_found(tmp_path):
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, signal.getsignal(signal.SIGTERM))
+    run(act, words(tmp_path, "wrong value"))
+    assert (list(root.handlers), root.level, signal.getsignal(signal.SIGTERM)) == before
+
+
+def executor_input(tmp_path: Path, artifacts: dict[str, object]) -> str:
+    kind = {"schemaTitle": "system.Metrics", "schemaVersion": "0.0.1"}
+    result = {"name": "result", "uri": "minio://bucket/result", "type": kind, "metadata": {}}
+    return json.dumps(
+        {
+            "inputs": {"parameterValues": {"how": "well"}, "artifacts": artifacts},
+            "outputs": {
+                "artifacts": {"result": {"artifacts": [result]}},
+                "outputFile": str(tmp_path / "executor_output.json"),
+            },
+        }
+    )
+
+
+def test_kfp_is_told_what_was_written(tmp_path):
+    given = ["--executor-input", executor_input(tmp_path, {})]
+    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert json.loads((tmp_path / "executor_output.json").read_text()) == {
+        "artifacts": {
+            "result": {
+                "artifacts": [
+                    {
+                        "name": "result",
+                        "uri": "minio://bucket/result",
+                        "metadata": {"rank1": 0.5},
+                    }
+                ]
+            }
+        }
+    }
+
+
+def test_kfp_is_told_nothing_of_a_failure(tmp_path):
+    given = ["--executor-input", executor_input(tmp_path, {})]
+    assert run(act, [*words(tmp_path, "wrong value"), *given]) == 1
+    assert not (tmp_path / "executor_output.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "seen"),
+    [
+        ({"extra": {"artifacts": [{"name": "e", "uri": "minio://b/e"}]}}, "/minio/b/e"),
+        ({"extra": {"artifacts": [{"name": "e", "uri": "/data/e"}]}}, "/data/e"),
+        ({"extra": {"artifacts": [{"uri": "s3://b/e", "customPath": "/mnt/e"}]}}, "/mnt/e"),
+        ({"extra": {"artifacts": []}}, "None"),
+        ({"extra": None}, "None"),
+        ({}, "None"),
+    ],
+    ids=["in a bucket", "on a disk", "elsewhere", "empty", "null", "absent"],
+)
+def test_optional_input_is_read_from_what_kfp_passes(tmp_path, capsys, artifacts, seen):
+    given = ["--executor-input", executor_input(tmp_path, artifacts)]
+    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert f"with {seen}\n" in capsys.readouterr().err
+
+
+def test_flag_of_an_optional_input_goes_before_what_kfp_passes(tmp_path, capsys):
+    artifacts = {"extra": {"artifacts": [{"name": "e", "uri": "/data/e"}]}}
+    given = ["--executor-input", executor_input(tmp_path, artifacts), "--extra", "/mine"]
+    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert "with /mine\n" in capsys.readouterr().err
+
+
+SLOW_STEP = '''
+import concurrent.futures, sys, time
+from pathlib import Path
+from typing import Annotated
+from components.command.run import run
+from components.command.step import Output
+
+def slow(result: Annotated[Path, Output("Dataset")]) -> None:
+    """Take long.
+
+    Args:
+        result: nothing
+    """
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1) as pool:
+            work = [pool.submit(time.sleep, 600) for _ in range(2)]
+            result.write_text("started")
+            work[0].result()
+    finally:
+        result.with_name("cleaned").touch()
+
+if __name__ == "__main__":
+    sys.exit(run(slow, sys.argv[1:]))
+'''
+
+
+def test_sigterm_is_143_soon_and_cleans_up(tmp_path):
+    script, result = tmp_path / "slow.py", tmp_path / "result"
+    script.write_text(SLOW_STEP)
+    step = subprocess.Popen(
+        [sys.executable, str(script), "--result", str(result)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not result.exists():
+        assert time.monotonic() < deadline, "it did not start in two minutes"
+        time.sleep(0.02)
+    step.send_signal(signal.SIGTERM)
+    _, said = step.communicate(timeout=120)  # its pool alone would sleep for ten minutes
+    assert step.returncode == 143
+    assert said == "slow: stopped by SIGTERM\n"
+    assert (tmp_path / "cleaned").exists()

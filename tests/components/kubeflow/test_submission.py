@@ -1,0 +1,460 @@
+"""Submitting, against a server that records what it is asked; its words are Kubeflow's models."""
+
+import io
+import json
+import re
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
+
+import pipeline
+from components.command.code import ROOT
+from components.kubeflow import api
+from components.kubeflow.api import Server, Submission, SubmissionError
+from components.kubeflow.cluster import cluster_of
+from components.kubeflow.component import check_pinned
+from components.storage.retry import Patience
+from tests.servers.kubeflow_stub import API, Stub
+from tests.write_golden import IMAGE
+
+PLACES = ("--param", "destination=s3://b/textures", "--param", "checkpoint=s3://b/state")
+
+EVALUATED = ("--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
+PAIRS = ("--input", "pit=s3://b/pit", "--param", "checkpoint=")
+
+
+@pytest.fixture
+def stub():
+    with Stub().running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(api, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(api, "PATIENCE", Patience(total=2, first=0.01, longest=0.01))
+
+
+def submit(stub: Stub, *words: str) -> int:
+    return pipeline.main(["submit", "--host", stub.host, "--image", IMAGE, *words])
+
+
+def posted(stub: Stub, what: str) -> dict[str, Any]:
+    (request,) = [r for r in stub.requests if (r.method, r.path) == ("POST", f"{API}/{what}")]
+    return request.body
+
+
+def check_model(model: str, body: dict[str, Any]) -> None:
+    """Every key of a body is a field of the API's model, and of the field's type."""
+    cls = getattr(kfp_server_api, model)
+    fields = {key: cls.openapi_types[name] for name, key in cls.attribute_map.items()}
+    for key, value in body.items():
+        assert key in fields, f"{model} has no field {key}"
+        kind = fields[key]
+        if kind == "str":
+            assert isinstance(value, str)
+        elif kind == "object" or kind.startswith("dict"):
+            assert isinstance(value, dict)
+        else:
+            check_model(kind, value)
+
+
+def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
+    words = ("--experiment", "reid", "--name", "first", "--param", "seed=3", *PLACES)
+    assert submit(stub, *words, "--pipeline-root", "s3://b/root", "--service-account", "me") == 0
+    check_model("V2beta1Experiment", posted(stub, "experiments"))
+    assert posted(stub, "experiments") == {"display_name": "reid"}
+    run = posted(stub, "runs")
+    check_model("V2beta1Run", run)
+    assert run["experiment_id"] == "experiment-0"
+    assert (run["display_name"], run["service_account"]) == ("first", "me")
+    assert run["runtime_config"] == {
+        "parameters": {
+            "destination": "s3://b/textures",
+            "checkpoint": "s3://b/state",
+            "seed": 3,
+        },
+        "pipeline_root": "s3://b/root",
+    }
+    assert f"run first: {stub.host}/#/runs/details/run-1" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:This client only works:FutureWarning")
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_bodies_are_those_that_kfps_own_client_sends(stub, tmp_path, gpus):
+    file = str(tmp_path / "p.yaml")
+    words = ["--gpus", gpus, "--graph", "baseline", "--image", IMAGE]
+    assert pipeline.main(["compile", *words, "--output", file]) == 0
+    assert submit(stub, *words, "--name", "r", "--param", "checkpoint=", "--param", "seed=3") == 0
+    ours = [request for request in stub.requests if request.method == "POST"]
+    stub.requests.clear()
+    stub.experiments.clear()
+    kfp.Client(stub.host).create_run_from_pipeline_package(
+        file, {"checkpoint": "", "seed": 3}, run_name="r", experiment_name="san"
+    )
+    theirs = [request for request in stub.requests if request.method == "POST"]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.path == other.path
+        assert without_empty(one.body) == without_empty(other.body)
+
+
+def without_empty(body: dict[str, Any]) -> dict[str, Any]:
+    """A body without the fields that say nothing."""
+    return {key: value for key, value in body.items() if value not in ("", None)}
+
+
+def test_pipeline_that_is_posted_is_of_kfps_schema(stub):
+    assert submit(stub, "--gpus", "2", "--secret", "storage", *PLACES) == 0
+    spec = posted(stub, "runs")["pipeline_spec"]
+    parsed = json_format.ParseDict(spec["pipeline_spec"], pipeline_pb.PipelineSpec())
+    assert parsed.pipeline_info.name == "san-full"
+    json_format.ParseDict(spec["platform_spec"], pipeline_pb.PlatformSpec())
+    executors = spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert executors["exec-evaluate"]["secretAsEnv"][0]["secretName"] == "storage"
+
+
+def test_pipeline_without_a_platform_specification_is_posted_plain(stub):
+    assert submit(stub, "--graph", "baseline", "--param", "checkpoint=") == 0
+    spec = posted(stub, "runs")["pipeline_spec"]
+    assert spec["pipelineInfo"]["name"] == "san-baseline"
+
+
+def test_experiment_that_is_there_is_not_made_again(stub):
+    stub.experiments["san"] = "old"
+    assert submit(stub, "--graph", "baseline", "--param", "checkpoint=") == 0
+    assert [r.method for r in stub.requests] == ["GET", "POST"]
+    assert posted(stub, "runs")["experiment_id"] == "old"
+
+
+def test_namespace_and_token_are_given(stub, tmp_path):
+    stub.token = "abc.def"
+    (tmp_path / "token").write_text("abc.def\n")
+    words = ("--namespace", "vision", "--token-file", str(tmp_path / "token"))
+    assert submit(stub, *words, "--graph", "baseline", "--param", "checkpoint=") == 0
+    assert stub.requests[0].query["namespace"] == ["vision"]
+    assert posted(stub, "experiments") == {"display_name": "san", "namespace": "vision"}
+    assert {r.token for r in stub.requests} == {"Bearer abc.def"}
+
+
+def test_token_is_read_anew_for_every_request(stub, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("one")
+    client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
+    client._experiment("a")
+    file.write_text("two")
+    client._experiment("b")
+    assert [r.token for r in stub.requests] == [*["Bearer one"] * 2, *["Bearer two"] * 2]
+
+
+def test_token_that_goes_away_while_waiting_is_told(stub, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("one")
+    client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
+    file.unlink()
+    with pytest.raises(SubmissionError, match=f"--token-file {file}: No such file or directory"):
+        client.follow("run-1")
+
+
+def task(name: str, state: str, **more: Any) -> dict[str, Any]:
+    return {"display_name": name, "task_id": f"id-{name}", "state": state, **more}
+
+
+def test_waiting_says_what_changes_and_ends_well(stub, capsys):
+    stub.states = ["PENDING", "RUNNING", "RUNNING", "SUCCEEDED"]
+    stub.tasks = [
+        [],
+        [task("root-driver", "SUCCEEDED"), task("prepare-reid", "RUNNING")],
+        [task("prepare-reid", "RUNNING")],
+        [task("prepare-reid", "SUCCEEDED"), task("train-san", "SUCCEEDED")],
+    ]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines == [
+        "the run pending",
+        "prepare-reid running",
+        "the run running",
+        "prepare-reid succeeded",
+        "train-san succeeded",
+        "the run succeeded",
+    ]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
+def test_waiting_for_a_run_that_does_not_succeed_ends_with_1_and_one_line(stub, capsys, state):
+    stub.states = ["RUNNING", state]
+    why = {"code": 2, "message": "exit code 1"}
+    stub.tasks = [[task("root", "FAILED"), task("train-san", "FAILED", error=why)]]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    link = f"{stub.host}/#/runs/details/run-1"
+    assert line == f"pipeline.py: the run ended as {state}: train-san (exit code 1); see {link}"
+
+
+INTERNAL = ("root", "root-driver", "executor", "executor(0)", "executor(12)", "train-san-driver")
+
+
+def test_nodes_of_kubeflows_own_are_no_tasks(stub, capsys):
+    stub.states = ["RUNNING", "FAILED"]
+    own = [task(name, "FAILED", error={"message": "inner"}) for name in INTERNAL]
+    stub.tasks = [[*own, task("executors", "RUNNING")], [*own, task("executors", "FAILED")]]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
+    said = capsys.readouterr()
+    lines = [line.split(" ", 1)[1] for line in said.out.splitlines()[1:]]
+    assert lines == [
+        *("executors running", "the run running", "executors failed", "the run failed"),
+    ]
+    assert "the run ended as FAILED: executors; see " in said.err
+
+
+def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, capsys):
+    stub.tasks = [
+        [
+            {"display_name": "generate-textures", "task_id": "id-aaaa", "state": "SUCCEEDED"},
+            {"display_name": "generate-textures", "state": "SUCCEEDED"},
+        ]
+    ]
+    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
+    out = capsys.readouterr().out
+    assert "generate-textures (aaaa) succeeded" in out
+    assert "generate-textures () succeeded" in out
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
+def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
+    client = Submission(Server(stub.host), terminal=io.StringIO())
+    stub.away, stub.away_status = 3, status
+    client.follow("run-1")
+    assert len(stub.requests) == 4
+
+
+def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
+    monkeypatch.setattr(api, "PATIENCE", Patience(total=0))
+    stub.away = 1000
+    link = re.escape(f"{stub.host}/#/runs/details/run-1")
+    goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
+    with pytest.raises(SubmissionError, match=goes_on):
+        Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words", "message"),
+    [
+        ((401, "", "text/plain"), (), r"HOST wants --token-file \(401\)"),
+        (
+            (401, "", "text/plain"),
+            ("--token-file", "FILE"),
+            r"does not accept the token in FILE \(401\)",
+        ),
+        (
+            (403, '{"message": "User is not\\nauthorized"}', "application/json"),
+            ("--namespace", "other"),
+            r"does not let you run pipelines in namespace other \(403: User is not authorized\)",
+        ),
+        (
+            (403, "RBAC", "text/plain"),
+            (),
+            r"there \(403\); perhaps it wants --namespace",
+        ),
+        ((404, "<html>", "text/html"), (), r"answers, but not as Kubeflow Pipelines 2; .* \(404\)"),
+        ((302, "", "text/html"), (), r"answers, but not as Kubeflow Pipelines 2; .* \(302\)"),
+        ((200, "<html>Log in</html>", "text/html"), (), "answers, but not as Kubeflow Pipelines 2"),
+        ((200, "[1]", "application/json"), (), "answers, but not as Kubeflow Pipelines 2"),
+        (
+            (400, '{"message": "Invalid input"}', "application/json"),
+            (),
+            r"HOST refuses \(400: Invalid input\)",
+        ),
+        ((500, "oops", "text/plain"), (), r"HOST refuses \(500\)"),
+    ],
+)
+def test_refusal_is_one_line(stub, tmp_path, capsys, refusal, words, message):
+    stub.refusal = refusal
+    file = tmp_path / "token"
+    file.write_text("secret-token\n")
+    given = [str(file) if word == "FILE" else word for word in words]
+    assert submit(stub, *given, "--graph", "baseline", "--param", "checkpoint=") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "secret-token" not in line
+    assert re.search(message.replace("HOST", stub.host).replace("FILE", str(file)), line)
+
+
+def test_host_that_cannot_be_reached_is_one_line(capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{free.getsockname()[1]}"
+    words = ["submit", "--host", host, "--image", IMAGE, "--graph", "baseline"]
+    assert pipeline.main([*words, "--param", "checkpoint="]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"pipeline.py: cannot reach {host}: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--param", "sed=1", *PLACES), "no parameter 'sed'; did you mean 'seed'?"),
+        (("--param", "destination=s3://b/t"), "needs a value for its parameter checkpoint"),
+        (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),
+        (
+            ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
+            "generator=/tmp/g is a folder that ends with its pod",
+        ),
+        (("--preset", "dem"), "no preset 'dem'; did you mean 'demo'?"),
+        (("--host", "kubeflow.example", *PLACES), "--host kubeflow.example is not a URL"),
+        (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),
+        (("--only", "evaluate", "--input", "features"), "--input features is not of the form"),
+        (("--input", "reid=s3://b/r", *PLACES), "--input is for --only"),
+        (
+            ("--only", "evaluate", *EVALUATED, "--input", "dataset=s3://b/e"),
+            "--input dataset is given twice: s3://b/d and s3://b/e",
+        ),
+        (("--token-file", "/nowhere/token", *PLACES), "--token-file /nowhere/token: No such file"),
+        (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
+        (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
+        (("--only", "evaluate", "--preset", "demo", *EVALUATED), "--preset is for a whole graph"),
+        (("--only", "evaluate", *EVALUATED, "--param", "protocol=best"), "no protocol 'best'"),
+        (("--only", "train_san_pg", *PAIRS, "--param", "recipe=nope"), "no recipe 'nope'"),
+        (
+            ("--only", "train_san_pg", *PAIRS, "--param", "recipe=pit", "--param", "overrides=a=1"),
+            "no recipe field 'a'",
+        ),
+        (
+            ("--only", "prepare_reid", "--param", "dataset=msmt17"),
+            "dataset msmt17 needs --param source=PLACE",
+        ),
+        (("--only", "prepare_reid", "--param", "dataset=mars"), "no data set 'mars'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        submit(stub, *words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(
+            "s3://b/f",
+            "minio://mlpipeline/v2/artifacts/a/1/f",
+            "gs://b.c/f/",
+            "oci://r.example/f:1",
+        ),
+    ],
+)
+def test_input_in_a_bucket_is_imported(stub, uri):
+    assert submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}") == 0
+    assert uri in json.dumps(posted(stub, "runs")["pipeline_spec"])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("features", "file:///f", "https://h/f", "s4://b/f", "s3://b", "s3://b/", "s3:///f"),
+        *("s3://key:word@b/f", "s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
+        *("s3://b/f g", "", "as3://b/f"),
+    ],
+)
+def test_input_that_kubeflow_cannot_import_is_refused(stub, capsys, uri):
+    with pytest.raises(SystemExit) as stop:
+        submit(stub, "--only", "evaluate", *EVALUATED[2:], "--input", f"features={uri}")
+    assert stop.value.code == 2
+    assert f"--input features={uri} is not of the form NAME=URI" in capsys.readouterr().err
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"two words", "has several words"), (b"\xff\xfe", "it is not text")],
+)
+def test_file_that_holds_no_token_is_refused(tmp_path, content, message):
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Server("http://h", token_file=file)
+
+
+def test_place_on_a_volume_is_no_mistake(stub):
+    words = ("--volume", "claim:/data", "--param", "destination=/data/textures")
+    assert submit(stub, *words, "--param", "checkpoint=/data/state") == 0
+
+
+def test_one_step_is_submitted_alone(stub):
+    words = ("--only", "evaluate", "--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
+    assert submit(stub, *words, "--param", "rerank=true") == 0
+    run = posted(stub, "runs")
+    spec = run["pipeline_spec"]
+    assert spec["pipelineInfo"]["name"] == "san-evaluate"
+    importers = [
+        t for t in spec["root"]["dag"]["tasks"].values() if "importer" in t["taskInfo"]["name"]
+    ]
+    assert len(importers) == 2
+    assert run["runtime_config"]["parameters"] == {"rerank": True}
+
+
+def test_preset_gives_parameters_and_graph(stub):
+    assert submit(stub, "--preset", "demo-baseline", "--param", "checkpoint=s3://b/c") == 0
+    run = posted(stub, "runs")
+    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
+    assert run["runtime_config"]["parameters"]["san_recipe"] == "demo-baseline"
+
+
+def test_the_generator_that_ships_is_no_place(stub):
+    words = ("--preset", "demo", "--param", "generator=shipped", *PLACES)
+    assert submit(stub, *words) == 0
+    run = posted(stub, "runs")
+    name = run["pipeline_spec"]["pipelineInfo"]["name"]
+    assert name == "san-ready"
+    assert run["runtime_config"]["parameters"]["generator"] == "shipped"
+
+
+def test_credentials_are_in_nothing_that_is_sent(stub, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    assert submit(stub, "--secret", "storage", *PLACES) == 0
+    assert "hunter2" not in json.dumps([r.body for r in stub.requests])
+
+
+def test_what_is_submitted_is_what_compile_writes(stub, tmp_path):
+    file = tmp_path / "p.yaml"
+    assert pipeline.main(["compile", "--image", IMAGE, "--output", str(file)]) == 0
+    assert submit(stub, *PLACES) == 0
+    (written,) = yaml.safe_load_all(Path(file).read_text())
+    assert posted(stub, "runs")["pipeline_spec"] == written
+
+
+def written_commands(file: str) -> list[list[str]]:
+    """The words of every `pipeline.py` command in a README."""
+    text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")
+    lines = [
+        line for line in text.splitlines() if line.startswith("    .venv/bin/python pipeline.py")
+    ]
+    found = [shlex.split(line, comments=True)[2:] for line in lines]
+    return [words for words in found if "--help" not in words]
+
+
+@pytest.mark.parametrize("file", ["README.md", "docker/README.md"])
+def test_commands_of_the_readme_are_no_mistake(file, tmp_path):
+    commands = written_commands(file)
+    assert {"run", "submit"} <= {words[0] for words in commands}
+    for words in commands:
+        options = pipeline._command_line().parse_args(words)
+        is_whole = options.command == "run" or (options.command == "submit" and not options.only)
+        if is_whole:
+            preset = pipeline._preset(options.preset)
+            document = pipeline.compile_graph(pipeline._graph(options, preset), tmp_path / "p.yaml")
+            pipeline._check(
+                pipeline.arguments_of(preset, document, options.param, folder=tmp_path), document
+            )
+        if options.command == "submit":
+            cluster_of(options)
+            image = options.image.replace("...", "r.example/san:1")
+            check_pinned(image.replace("{commit}", "0123456789ab"))

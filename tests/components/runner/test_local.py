@@ -1,0 +1,611 @@
+"""The local runner on a project of small steps; each test edits, breaks or kills something."""
+
+import fcntl
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler, dsl
+
+from components.command.code import ROOT, closure
+from components.kubeflow.component import component
+from components.runner import local, state
+
+# A step for each thing the runner has to do: nothing in, optional input, a loop, pages, figures.
+STEPS = {
+    "make": '''
+        def make(
+            data: Annotated[Path, Output("Dataset")], number: int = 1, source: str = ""
+        ) -> None:
+            """Make a number.
+
+            Args:
+                data: the number
+                number: which
+                source: a folder whose files are counted into it
+            """
+            from san_core.numbers import text
+            data.mkdir()
+            more = len(list(Path(source).iterdir())) if source else 0
+            (data / "number").write_text(text(number + more))
+    ''',
+    "grow": '''
+        import logging
+        import os
+        import time
+
+        def grow(
+            data: Annotated[Path, Input("Dataset")],
+            result: Annotated[Path, Output("Dataset")],
+            html: Annotated[Path, Output("HTML")],
+            metrics: Annotated[Path, Output("Metrics")],
+            extra: Annotated[Path | None, Input("Dataset")] = None,
+            by: int = 0,
+            flag: str = "",
+        ) -> None:
+            """Add to the number.
+
+            Args:
+                data: the number
+                result: the greater number
+                html: a page
+                metrics: the result
+                extra: another number to add
+                by: how much
+                flag: a file; how to misbehave, as long as it is there
+            """
+            number = int((data / "number").read_text()) + by
+            if extra:
+                number += int((extra / "number").read_text())
+            logging.getLogger().info("adding %d", by)
+            result.mkdir()
+            (result / "number").write_text(str(number))
+            how = Path(flag).read_text() if flag and Path(flag).is_file() else ""
+            if how == "fail":
+                raise ValueError("the number is too small")
+            if how == "crash":
+                raise RuntimeError("out of luck")
+            if how == "hang":
+                (result / "hanging").write_text(str(os.getpid()))
+                time.sleep(600)
+            if how != "forget":
+                html.write_text("<p>")
+            write_metrics(metrics, {"number": number, "half": number / 2})
+    ''',
+    "part": '''
+        import json
+        import os
+
+        def part(
+            data: Annotated[Path, Input("Dataset")],
+            written: Annotated[Path, Output("Dataset")],
+            store: str,
+            worker: str = "0/1",
+        ) -> None:
+            """Write one shard into a store.
+
+            Args:
+                data: the number
+                written: which shard
+                store: where shards are
+                worker: which of how many
+            """
+            name = worker.replace("/", "-")
+            write_file(Path(store, name + ".tar"), (data / "number").read_text())
+            write_file(Path(store, name + ".json"), os.environ["OMP_NUM_THREADS"])
+            shards = [{"tar": name + ".tar", "sidecar": name + ".json"}]
+            write_file(
+                written / "manifest.json",
+                json.dumps({"uri": Path(store).as_uri(), "shards": shards, "count": 1}),
+            )
+    ''',
+}
+HEADER = """
+from pathlib import Path
+from typing import Annotated
+from components.storage.outputs import write_file, write_metrics
+from components.command.step import Input, Output
+"""
+MAIN = """
+import importlib, sys
+from components.command.run import run
+step = getattr(importlib.import_module(f"components.{sys.argv[1]}"), sys.argv[1])
+sys.exit(run(step, sys.argv[2:]))
+"""
+
+
+def write_project(root: Path) -> None:
+    for file in closure("components.command.run"):
+        if file.suffix == ".py":
+            copy = root / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    for name, text in STEPS.items():
+        (root / "components" / f"{name}.py").write_text(HEADER + textwrap.dedent(text))
+    (root / "components" / "__main__.py").write_text(MAIN)
+    (root / "san_core" / "numbers.py").write_text("def text(number):\n    return str(number)\n")
+
+
+def load(root: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(
+        f"small_{name}", root / "components" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return component(getattr(module, name), "small:1")
+
+
+def pipelines(root: Path) -> dict[str, Any]:
+    make, grow, part = (load(root, name) for name in STEPS)
+
+    @dsl.pipeline(name="chain")
+    def chain(number: int = 1, by: int = 10, flag: str = "", source: str = ""):
+        made = make(number=number, source=source)
+        grown = grow(data=made.output, by=by, flag=flag)
+        grow(data=grown.outputs["result"], by=100).set_display_name("again")
+
+    @dsl.pipeline(name="extra")
+    def extra(number: int = 1, other: int = 5):
+        made = make(number=number)
+        more = make(number=other)
+        grow(data=made.output, extra=more.output)
+
+    @dsl.pipeline(name="loop")
+    def loop(store: str, workers: list = ["0/2", "1/2"]):  # noqa: B006
+        made = make()
+        with dsl.ParallelFor(items=workers) as worker:
+            parts = part(data=made.output, store=f"{store}/shards", worker=worker)
+        grow(data=made.output).after(parts)
+
+    @dsl.pipeline(name="importing")
+    def importing(uri: str):
+        taken = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset)
+        grow(data=taken.output, by=1)
+
+    return {"chain": chain, "extra": extra, "loop": loop, "importing": importing}
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> dict[str, dict]:
+    """Each pipeline as its compiled document."""
+    root = tmp_path_factory.mktemp("small")
+    write_project(root)
+    documents = {}
+    for name, pipeline in pipelines(root).items():
+        compiler.Compiler().compile(pipeline, str(root / f"{name}.yaml"))
+        documents[name] = yaml.safe_load((root / f"{name}.yaml").read_text())
+    return documents
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    write_project(tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def go(project, compiled) -> Callable[..., list[str]]:
+    """Run a pipeline under runs/small; the lines a person sees, with times and paths cut out."""
+
+    def run(pipeline: str = "chain", **options: Any) -> list[str]:
+        terminal = io.StringIO()
+        arguments = options.pop("arguments", {})
+        try:
+            local.run(
+                compiled[pipeline],
+                arguments,
+                folder=project / "runs" / "small",
+                root=project,
+                terminal=terminal,
+                **options,
+            )
+        finally:
+            lines = re.sub(r"\d+\.\d s", "T s", terminal.getvalue()).splitlines()
+        return [line.replace(str(project), "") for line in lines]
+
+    return run
+
+
+def done(lines: list[str]) -> list[str]:
+    return [line.split()[0] for line in lines if " ... done in " in line]
+
+
+def skipped(lines: list[str]) -> list[str]:
+    return [line.split()[0] for line in lines if line.endswith(" ... skipped (unchanged)")]
+
+
+ALL = ["make", "grow", "grow_2"]
+GROWN = "grow ... done in T s"
+
+
+def test_run_does_every_step_and_shows_pages_and_figures(go, project):
+    assert go() == [
+        "make ... done in T s",
+        "grow ... done in T s",
+        "grow_2 ... done in T s",
+        "grow: /runs/small/grow/report.html",
+        "  number 11  half 5.5",
+        "grow_2: /runs/small/grow_2/report.html",
+        "  number 111  half 55.5",
+    ]
+    folder = project / "runs" / "small" / "grow"
+    assert (folder / "result" / "number").read_text() == "11"
+    assert json.loads((folder / "metrics.json").read_text())["number"] == 11
+    written = json.loads((folder / "executor_output.json").read_text())["artifacts"]
+    assert written["metrics"]["artifacts"][0]["metadata"] == {"number": 11, "half": 5.5}
+    assert (folder / "log.txt").is_file()
+
+
+def test_second_run_skips_everything_and_shows_the_same_figures(go):
+    first = go()
+    second = go()
+    assert skipped(second) == ALL
+    assert second[3:] == first[3:]
+
+
+def test_source_folder_is_read_again_when_a_file_in_it_changes(go, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a").write_text("1")
+    options = {"arguments": {"source": str(mine)}}
+    assert done(go(**options)) == ALL
+    assert skipped(go(**options)) == ALL
+    (tmp_path / "disk").mkdir()
+    (mine / "b").symlink_to(tmp_path / "disk")
+    assert skipped(go(**options)) == ALL  # there is nothing in it yet
+    (tmp_path / "disk" / "c").write_text("2")
+    lines = go(**options)
+    assert done(lines) == ALL
+    assert "  number 113  half 56.5" in lines
+
+
+def test_changed_parameter_reruns_its_step_and_what_follows(go):
+    go()
+    lines = go(arguments={"by": 20})
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+    assert "  number 121  half 60.5" in lines
+
+
+def test_edited_code_reruns_what_uses_it(go, project):
+    go()
+    code = project / "san_core" / "numbers.py"
+    code.write_text(code.read_text() + "# a remark\n")
+    lines = go()
+    # The same bytes come out of make, so what follows is skipped again.
+    assert (done(lines), skipped(lines)) == (["make"], ["grow", "grow_2"])
+    code.write_text("def text(number):\n    return str(number + 1)\n")
+    assert done(go()) == ALL
+
+
+def test_run_elsewhere_under_another_name_is_of_its_own(go, project, compiled):
+    go()
+    terminal = io.StringIO()
+    folder = project / "runs" / "other"
+    local.run(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    assert len(done(terminal.getvalue().splitlines())) == 3
+
+
+def damage_by_deleting(file: Path) -> None:
+    file.unlink()
+
+
+def damage_by_writing(file: Path) -> None:
+    file.write_text("7")
+
+
+def damage_by_adding(file: Path) -> None:
+    file.with_name("another").write_text("7")
+
+
+def test_damaged_output_is_made_again(go, project):
+    go()
+    for damage in (damage_by_deleting, damage_by_writing, damage_by_adding):
+        damage(project / "runs" / "small" / "grow" / "result" / "number")
+        lines = go()
+        # grow makes the same bytes as before, so grow_2 is unchanged.
+        assert (done(lines), skipped(lines)) == (["grow"], ["make", "grow_2"]), damage
+
+
+def test_record_that_cannot_be_read_counts_as_none(go, project):
+    go()
+    for text in ("", "{}", "[1]"):
+        (project / "runs" / "small" / "grow" / "state.json").write_text(text)
+        assert done(go()) == ["grow"], text
+
+
+def test_failure_stops_the_run_and_says_where_to_read(go, project):
+    flag = project / "flag"
+    flag.write_text("fail")
+    with pytest.raises(local.RunError) as error:
+        go(arguments={"flag": str(flag)})
+    log = project / "runs" / "small" / "grow" / "log.txt"
+    assert str(error.value) == (
+        f"grow failed with exit code 1: the number is too small\n  log: {log}\n"
+        "  what is done is kept; the next run goes on from there"
+    )
+    assert "grow: the number is too small" in log.read_text()
+    assert not (project / "runs" / "small" / "grow_2").exists()
+    flag.unlink()
+    lines = go(arguments={"flag": str(flag)})
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+
+
+def test_defect_shows_the_end_of_its_traceback(go, project):
+    (project / "flag").write_text("crash")
+    with pytest.raises(local.RunError, match=r"(?s)code 1:\n  \| .*RuntimeError: out of luck\n"):
+        go(arguments={"flag": str(project / "flag")})
+
+
+def test_step_that_forgets_an_output_has_failed(go, project):
+    (project / "flag").write_text("forget")
+    with pytest.raises(local.RunError, match="grow ended well, but its output html is not"):
+        go(arguments={"flag": str(project / "flag")})
+
+
+def test_failure_after_success_does_not_leave_the_old_record(go, project):
+    flag = project / "flag"
+    go(arguments={"flag": str(flag)})
+    flag.write_text("fail")
+    with pytest.raises(local.RunError):
+        go(arguments={"flag": str(flag)}, start="grow")
+    flag.unlink()
+    lines = go(arguments={"flag": str(flag)})
+    assert (skipped(lines), done(lines)) == (["make", "grow_2"], ["grow"])
+
+
+def test_from_forces_a_step_and_what_follows(go):
+    go()
+    lines = go(start="grow")
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+
+
+def test_only_forces_one_step(go):
+    go()
+    lines = go(only="grow-2")
+    assert (skipped(lines), done(lines)) == ([], ["grow_2"])
+
+
+def test_only_keeps_what_has_changed_and_says_so(go):
+    go()
+    lines = go(only="grow_2", arguments={"by": 20})
+    assert lines[0] == "grow ... kept, though its settings or code have changed"
+    assert done(lines) == ["grow_2"]
+    assert "  number 111  half 55.5" in lines
+
+
+def test_only_needs_finished_inputs(go):
+    with pytest.raises(
+        local.RunError, match=r"grow_2 needs grow, which is not finished in .*small"
+    ):
+        go(only="grow_2")
+
+
+@pytest.mark.parametrize("option", ["start", "only"])
+def test_unknown_step_is_refused(go, option):
+    with pytest.raises(
+        ValueError, match=r"no step 'gro'; did you mean 'grow'\?? there are make, gr"
+    ):
+        go(**{option: "gro"})
+
+
+def test_missing_argument_is_refused(go):
+    with pytest.raises(ValueError, match="the pipeline needs a value for its parameter store"):
+        go("loop")
+
+
+def test_optional_input_arrives_when_it_is_passed(go):
+    lines = go("extra")
+    assert "  number 6  half 3" in lines  # 1 + 5
+    assert "  number 8  half 4" in go("extra", arguments={"other": 7})
+
+
+def test_optional_input_that_was_not_there_before_counts_as_a_change(go):
+    go(arguments={"by": 0})
+    lines = go("extra")
+    assert (skipped(lines), done(lines)) == (["make"], ["make_2", "grow"])
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    return tmp_path / "a store"  # its URI has %20 in it
+
+
+def test_loop_runs_once_for_each_item(go, store, monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 4)
+    lines = go("loop", arguments={"store": str(store)})
+    assert lines[0] == "make ... done in T s"
+    assert sorted(done(lines)[1:3]) == ["part-0", "part-1"]
+    assert done(lines)[3] == "grow"
+    # Each of the two items gets half of the four cores.
+    assert (store / "shards" / "0-2.json").read_text() == "2"
+    assert (store / "shards" / "1-2.json").read_text() == "2"
+    assert skipped(go("loop", arguments={"store": str(store)})) == [
+        "make",
+        "part-0",
+        "part-1",
+        "grow",
+    ]
+
+
+def test_threads_do_not_depend_on_what_is_left_to_do(go, store, monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 4)
+    go("loop", arguments={"store": str(store)})
+    (store / "shards" / "1-2.tar").unlink()
+    lines = go("loop", arguments={"store": str(store)})
+    assert (done(lines), skipped(lines)) == (["part-1"], ["make", "part-0", "grow"])
+    assert (store / "shards" / "1-2.json").read_text() == "2"
+
+
+@pytest.mark.parametrize("suffix", ["tar", "json"])
+def test_shard_that_vanished_from_the_store_is_noticed(go, store, suffix):
+    go("loop", arguments={"store": str(store)})
+    (store / "shards" / f"0-2.{suffix}").unlink()
+    assert done(go("loop", arguments={"store": str(store)})) == ["part-0"]
+    assert (store / "shards" / f"0-2.{suffix}").exists()
+
+
+def test_step_whose_shards_cannot_be_seen_from_here_is_not_skipped(go, project, store):
+    go("loop", arguments={"store": str(store)})
+    folder = project / "runs" / "small" / "part-0"
+    manifest = folder / "written" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("file://", "s3://bucket"))
+    kept = state.read(folder)
+    state.record(folder, kept.key, {"written": folder / "written"})
+    assert done(go("loop", arguments={"store": str(store)})) == ["part-0"]
+
+
+def test_loop_over_nothing_does_nothing(go, store):
+    lines = go("loop", arguments={"store": str(store), "workers": []})
+    assert done(lines) == ["make", "grow"]
+
+
+def test_from_a_looped_step_forces_all_its_items(go, store):
+    go("loop", arguments={"store": str(store)})
+    lines = go("loop", arguments={"store": str(store)}, start="part")
+    assert sorted(done(lines)) == ["grow", "part-0", "part-1"]
+
+
+def test_imported_folder_is_read_again_when_it_changes(go, tmp_path):
+    data = tmp_path / "mine"
+    data.mkdir()
+    (data / "number").write_text("41")
+    assert "  number 42  half 21" in go("importing", arguments={"uri": data.as_uri()})
+    assert skipped(go("importing", arguments={"uri": data.as_uri()})) == ["grow"]
+    (data / "number").write_text("5")
+    assert "  number 6  half 3" in go("importing", arguments={"uri": data.as_uri()})
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/data", "data"])
+def test_import_from_elsewhere_is_refused(go, uri):
+    with pytest.raises(ValueError, match=f"task importer imports '{uri}'; here it can be an abs"):
+        go("importing", arguments={"uri": uri})
+
+
+def test_import_of_nothing_is_refused(go, tmp_path):
+    with pytest.raises(local.RunError, match=r"importer imports what does not exist: .*/nowhere"):
+        go("importing", arguments={"uri": str(tmp_path / "nowhere")})
+
+
+def test_verbose_run_shows_the_log(go):
+    lines = go(verbose=True)
+    assert re.fullmatch(r"grow \| \d\d:\d\d:\d\d adding 10", lines[lines.index(GROWN) - 1])
+    assert not any("|" in line for line in go(start="make"))
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, compiled):
+    terminal = Terminal()
+    folder = project / "runs" / "small"
+    local.run(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", terminal.getvalue())
+    assert "\r\x1b[Kgrow ... TIME adding 10\r\x1b[Kgrow ... done in " in shown
+
+
+def test_second_run_in_one_folder_is_refused(go, project):
+    folder = project / "runs" / "small"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        lock.write("1234")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(local.RunError, match=r"small is in use by another run \(process 1234"):
+            go()
+    assert done(go()) == ALL
+
+
+RUNNER = """
+import json, signal, sys
+from pathlib import Path
+from components.runner import local
+from components.process.signals import Terminated
+# As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+document, arguments, folder = json.loads(sys.argv[1])
+try:
+    local.run(document, arguments, folder=Path(folder), root=Path.cwd())
+except KeyboardInterrupt:
+    sys.exit(130)
+except Terminated:
+    sys.exit(143)
+"""
+
+
+@pytest.fixture
+def hanging(project, compiled) -> Iterator[subprocess.Popen]:
+    """A run of which the step `grow` hangs, in a process of its own."""
+    (project / "flag").write_text("hang")
+    arguments = [compiled["chain"], {"flag": str(project / "flag")}, str(project / "runs/small")]
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, json.dumps(arguments)],
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: pid_of_hanging(project) > 0)
+    yield runner
+    runner.kill()
+    runner.communicate()
+
+
+def pid_of_hanging(project: Path) -> int:
+    file = project / "runs" / "small" / "grow" / "result" / "hanging"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging, number, status):
+    step = pid_of_hanging(project)
+    os.kill(hanging.pid, number)
+    assert hanging.wait(timeout=120) == status
+    wait_for(lambda: not is_running(step))
+    assert state.read(project / "runs" / "small" / "grow") is None
+    (project / "flag").unlink()
+    lines = go(arguments={"flag": str(project / "flag")})
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+    assert "  number 111  half 55.5" in lines
+
+
+def test_killed_step_is_named_with_its_signal(project, hanging):
+    os.kill(pid_of_hanging(project), signal.SIGKILL)
+    _, said = hanging.communicate(timeout=120)
+    assert hanging.returncode == 1
+    assert "RunError: grow was killed by SIGKILL:" in said

@@ -1,0 +1,504 @@
+"""Buckets, on a real server; and both kinds of storage, held to one protocol."""
+
+import base64
+import http.server
+import json
+import logging
+import re
+import ssl
+import threading
+import traceback
+import types
+
+import pytest
+import urllib3
+
+from components.storage import retry
+from components.storage.places import open_storage
+from components.storage.retry import Patience
+from components.storage.s3_client import endpoint_of
+from tests.servers.seaweedfs import SECRET
+
+SHORT = Patience(total=0.5, first=0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Nobody waits long in a test."""
+    monkeypatch.setattr(retry, "SHORT", SHORT)
+    monkeypatch.setattr(retry, "LONG", SHORT)
+
+
+# One protocol, two kinds of storage
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.s3)])
+def uri(request, tmp_path):
+    return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3")
+
+
+def test_what_was_put_is_got_whole_and_in_part(uri, tmp_path):
+    storage = open_storage(uri, "a", "b")
+    storage.put_bytes("bytes", b"0123456789")
+    (tmp_path / "file").write_bytes(b"from a file")
+    storage.put_file("folder/file", tmp_path / "file")
+    assert storage.get("bytes") == b"0123456789"
+    assert storage.get("folder/file") == b"from a file"
+    assert storage.get_range("bytes", 3, 4) == b"3456"
+    assert storage.get_range("bytes", 0, 10) == b"0123456789"
+    assert storage.get_range("bytes", 3, 0) == b""
+    assert open_storage(uri).get("a/b/bytes") == b"0123456789"
+    assert storage.uri.endswith("/a/b")
+
+
+def test_objects_are_listed_with_their_folders_in_order(uri):
+    storage = open_storage(uri)
+    for name in ("b/2", "b/10", "a", "b/c/1", "bb"):
+        storage.put_bytes(name, name.encode())
+    assert [stat.name for stat in storage.list()] == ["a", "b/10", "b/2", "b/c/1", "bb"]
+    assert [stat.name for stat in storage.list("b")] == ["b/10", "b/2", "b/c/1"]
+    assert [stat.size for stat in storage.list("b")] == [4, 3, 5]
+    assert storage.list("nothing") == []
+
+
+def test_version_tells_that_an_object_was_rewritten(uri):
+    storage = open_storage(uri)
+    storage.put_bytes("x", b"one")
+    before = storage.stat("x")
+    assert storage.list() == [before]
+    storage.put_bytes("x", b"two")
+    assert storage.stat("x").version != before.version
+    assert storage.stat("y") is None
+
+
+def test_put_replaces_and_delete_is_content_with_nothing(uri):
+    storage = open_storage(uri)
+    storage.put_bytes("x", b"old")
+    storage.put_bytes("x", b"")
+    assert storage.get("x") == b""
+    storage.delete("x")
+    storage.delete("x")
+    assert storage.list() == []
+
+
+def test_odd_names_are_names(uri):
+    storage = open_storage(uri)
+    for name in ("with space", "ümläut/百", "a+b&c=d%20", "-1_c1s1.jpg"):
+        storage.put_bytes(name, name.encode())
+        assert storage.get(name) == name.encode()
+    assert len(storage.list()) == 4
+
+
+def test_missing_object_is_named(uri):
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        open_storage(uri).get("nobody")
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        open_storage(uri).get_range("nobody", 0, 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_range_beyond_the_end_is_an_error(uri):
+    storage = open_storage(uri)
+    storage.put_bytes("x", b"123")
+    with pytest.raises(OSError, match="x"):
+        storage.get_range("x", 2, 2)
+
+
+@pytest.mark.s3
+def test_more_objects_than_one_page_are_listed(s3):
+    storage = open_storage(s3)
+    names = [f"{n:04d}" for n in range(1001)]
+    for name in names:
+        storage.put_bytes(name, b"")
+    assert [stat.name for stat in storage.list()] == names
+
+
+@pytest.mark.s3
+def test_file_longer_than_one_request_is_put_in_parts(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr("components.storage.object_store.PART", 5 << 20)
+    data = bytes(range(256)) * (12 << 12)
+    (tmp_path / "big").write_bytes(data)
+    storage = open_storage(s3)
+    storage.put_file("big", tmp_path / "big")
+    assert storage.get("big") == data
+    assert "-" in storage.stat("big").version  # an ETag of parts, which is no hash
+
+
+# Wrong input: at once, in one line, without secrets
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wrong-secret", "refuses the secret key; is AWS_SECRET_ACCESS"),
+        ("AWS_ACCESS_KEY_ID", "nobody", "does not know the access key; is AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_refused_credentials_fail_at_once_and_are_not_shown(
+    s3, monkeypatch, caplog, name, value, message
+):
+    monkeypatch.setenv(name, value)
+    storage = open_storage(s3)
+    for action in (
+        lambda: storage.list(),
+        lambda: storage.get("x"),
+        lambda: storage.put_bytes("x", b""),
+    ):
+        with pytest.raises(PermissionError, match=message) as raised:
+            action()
+        assert "\n" not in str(raised.value)
+        assert not any(word in str(raised.value) for word in (value, SECRET))
+    with pytest.raises(PermissionError, match="denies access"):  # an answer to HEAD has no words
+        storage.stat("x")
+    assert caplog.text == ""  # nothing was tried again
+
+
+@pytest.mark.s3
+def test_missing_bucket_is_named_and_not_made(s3, s3_server, caplog):
+    storage = open_storage("s3://no-such-bucket/x")
+    for action in (
+        lambda: storage.list(),
+        lambda: storage.get("x"),
+        lambda: storage.stat("x"),
+        lambda: storage.put_bytes("x", b""),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"no-such-bucket: there is no such bucket at"):
+            action()
+    assert caplog.text == ""
+    assert not s3_server.client().bucket_exists("no-such-bucket")
+
+
+@pytest.mark.usefixtures("impatient", "at_home")
+def test_server_that_does_not_answer_is_named_with_where_its_address_is_from(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(
+        ConnectionError,
+        match=r"s3://san/x: http://127.0.0.1:1 \(from AWS_ENDPOINT_URL\) cannot be reached: "
+        "Connection refused",
+    ):
+        open_storage("s3://san/x").list()
+
+
+@pytest.mark.usefixtures("at_home")
+def test_missing_credentials_are_asked_for():
+    with pytest.raises(PermissionError, match="minio://san: no credentials; set AWS_ACCESS_KEY_ID"):
+        open_storage("minio://san/x")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://", "s3:///x", "s3://UPPER/x", "s3://a", "minio://a_b/x", "s3://a..b", "s3://10.0.0.1"],
+)
+def test_impossible_buckets_are_refused(uri):
+    with pytest.raises(ValueError, match="is not a bucket's name: 3 to 63 lower-case letters"):
+        open_storage(uri)
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("content", ["hunter2\n", "[default]\naws_access_key_id = %hunter2\n"])
+def test_malformed_file_of_credentials_is_named_and_not_quoted(tmp_path, content):
+    (tmp_path / "home" / ".aws").mkdir(parents=True)
+    (tmp_path / "home" / ".aws" / "credentials").write_text(content)
+    with pytest.raises(PermissionError, match="the file of AWS credentials is malformed") as raised:
+        open_storage("s3://san/x")
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("name", ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"])
+def test_credentials_with_a_line_break_are_refused_and_not_shown(monkeypatch, name):
+    for one in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{one}", "hunter2\n" if one == name else "fine")
+    with pytest.raises(PermissionError, match="holds white space") as raised:
+        open_storage("s3://san/x")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("at_home")
+def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/san")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
+    with pytest.raises(PermissionError, match="role that AWS_WEB_IDENTITY_TOKEN_FILE speaks of is"):
+        open_storage("s3://san/x")
+
+
+@pytest.mark.s3
+def test_server_that_is_no_store_is_told_from_one(s3, liar):
+    liar.lie = lambda answer: b"<!doctype html>".ljust(len(answer.body))
+    with pytest.raises(OSError, match="does not answer as an S3 server does"):
+        open_storage(s3).list()
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("cause", "passes"),
+    [
+        (ssl.SSLEOFError(8, "broken off"), True),
+        (ssl.SSLCertVerificationError(1, "self-signed"), False),
+    ],
+)
+def test_broken_tls_may_pass_but_a_refused_certificate_does_not(monkeypatch, cause, passes):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    storage = open_storage("s3://san/x")
+    error = urllib3.exceptions.SSLError(cause)
+    assert storage._may_pass(error) == passes
+    words = "breaks off: broken off" if passes else r"is not trusted \(self-signed\); SSL_CERT_FILE"
+    assert re.search(words, str(storage._explained(error, "s3://san/x")))
+
+
+def test_credentials_in_a_uri_are_refused_and_not_shown():
+    with pytest.raises(ValueError, match="without credentials or host") as raised:
+        open_storage("s3://key:hunter2@san/x")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a//b", "", "./a"])
+def test_names_do_not_leave_their_root(name, at_home, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(ValueError, match="is not a plain relative path"):
+        open_storage("s3://san/root").get(name)
+
+
+# Where and who
+
+
+@pytest.mark.parametrize(
+    ("scheme", "environment", "url"),
+    [
+        ("s3", {}, "https://s3.amazonaws.com"),
+        ("minio", {}, "http://minio-service.kubeflow:9000"),
+        (
+            "minio",
+            {"MINIO_SERVICE_SERVICE_HOST": "10.0.0.7", "MINIO_SERVICE_SERVICE_PORT": "9001"},
+            "http://10.0.0.7:9001",
+        ),
+        ("s3", {"MINIO_SERVICE_SERVICE_HOST": "10.0.0.7"}, "https://s3.amazonaws.com"),
+        ("minio", {"AWS_ENDPOINT_URL": "http://a:1/"}, "http://a:1"),
+        ("s3", {"AWS_ENDPOINT_URL": "http://a:1", "S3_ENDPOINT_URL": "https://b"}, "https://b"),
+        ("s3", {"S3_ENDPOINT_URL": "http://b", "AWS_ENDPOINT_URL_S3": "http://c"}, "http://c"),
+    ],
+)
+def test_endpoint_is_found_where_others_look_for_it(scheme, environment, url):
+    assert endpoint_of(scheme, environment).url == url
+
+
+@pytest.mark.parametrize("url", ["host:9000", "ftp://host", "http://u:hunter2@host", "http://h/x"])
+def test_impossible_endpoint_is_refused_and_not_shown(url):
+    with pytest.raises(ValueError, match="AWS_ENDPOINT_URL must be http://HOST:PORT") as raised:
+        endpoint_of("s3", {"AWS_ENDPOINT_URL": url})
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("place", ["MINIO", "file"])
+def test_credentials_are_found_in_the_usual_places(s3, monkeypatch, tmp_path, place):
+    from tests.servers.seaweedfs import KEY
+
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    if place == "MINIO":
+        monkeypatch.setenv("MINIO_ACCESS_KEY", KEY)
+        monkeypatch.setenv("MINIO_SECRET_KEY", SECRET)
+    else:
+        file = tmp_path / "home" / ".aws" / "credentials"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"[default]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n")
+    assert open_storage(s3).list() == []
+
+
+STS = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{key}</AccessKeyId>
+<SecretAccessKey>{secret}</SecretAccessKey><SessionToken></SessionToken>
+<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>
+</AssumeRoleWithWebIdentityResponse>"""
+
+
+@pytest.fixture
+def sts():
+    """A token service that lends the server's keys for a web identity token."""
+    from tests.servers.seaweedfs import KEY
+
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            asked.append(f"{self.path} {self.rfile.read(length).decode()}")
+            body = STS.format(key=KEY, secret=SECRET).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.s3
+def test_role_of_a_service_account_is_used(s3, sts, monkeypatch, tmp_path):
+    url, asked = sts
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 4070908800}).encode()).decode()
+    token = f"e30.{claims.rstrip('=')}.x"
+    (tmp_path / "token").write_text(token)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/san")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+    assert open_storage(s3).list() == []
+    assert token in asked[0]
+    assert "role%2Fsan" in asked[0]
+
+
+# What may pass is tried again; what arrives wrong is not believed
+
+
+def _once(change):
+    """A lie about the first answer with content, and the truth from then on."""
+    told = []
+
+    def lie(answer):
+        if told or answer.method != "GET" or not answer.body or "list-type" in answer.path:
+            return answer.body
+        told.append(True)
+        return change(answer.body)
+
+    return lie
+
+
+def flipped(body):
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+def truncated(body):
+    return body[: len(body) // 2]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("change", [truncated, flipped])
+def test_body_that_arrives_wrong_is_read_again(s3, liar, caplog, change):
+    storage = open_storage(s3)
+    storage.put_bytes("x", b"0123456789")
+    liar.lie = _once(change)
+    assert storage.get("x") == b"0123456789"
+    assert liar.told == 1
+    assert "trying again" in caplog.text
+
+
+@pytest.mark.s3
+def test_truncated_part_is_read_again(s3, liar):
+    storage = open_storage(s3)
+    storage.put_bytes("x", b"0123456789")
+    liar.lie = _once(truncated)
+    assert storage.get_range("x", 2, 6) == b"234567"
+    assert liar.told == 1
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("impatient")
+def test_body_that_always_arrives_wrong_is_never_believed(s3, liar):
+    storage = open_storage(s3)
+    storage.put_bytes("x", b"0123456789")
+    liar.lie = lambda answer: flipped(answer.body) if answer.method == "GET" else answer.body
+    with pytest.raises(OSError, match="x arrives damaged every time: its sha256 is not"):
+        storage.get("x")
+    liar.lie = lambda answer: truncated(answer.body) if answer.method == "GET" else answer.body
+    with pytest.raises(ConnectionError, match=r"x: http://.* breaks off: "):
+        storage.get("x")
+
+
+@pytest.mark.s3
+def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(s3, liar, tmp_path, caplog):
+    told = []
+
+    def garble(method, body):
+        if method != "PUT" or len(told) > 1:
+            return body
+        told.append(method)
+        return flipped(body)
+
+    storage = open_storage(s3)
+    storage.list()
+    liar.garble = garble
+    (tmp_path / "file").write_bytes(b"0123456789")
+    storage.put_file("x", tmp_path / "file")
+    assert len(told) == 2
+    assert caplog.text.count("trying again") == 2
+    assert storage.get("x") == b"0123456789"
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("impatient")
+def test_body_that_is_always_damaged_on_its_way_is_not_kept(s3, liar):
+    storage = open_storage(s3)
+    liar.garble = lambda method, body: flipped(body) if method == "PUT" else body
+    with pytest.raises(OSError, match="x: http"):
+        storage.put_bytes("x", b"0123456789")
+    assert storage.stat("x") is None
+
+
+@pytest.mark.s3
+def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypatch, impatient):
+    storage = open_storage(s3)
+    (tmp_path / "file").write_bytes(b"0123456789")
+    short = types.SimpleNamespace(size=9)  # what a store says that has lost a byte
+    monkeypatch.setattr(storage._client, "stat_object", lambda *_: short)
+    with pytest.raises(OSError, match="9 bytes were kept where 10 were sent"):
+        storage.put_file("x", tmp_path / "file")
+
+
+@pytest.mark.s3
+def test_slow_store_has_the_time_it_needs_for_a_long_body(s3, liar, monkeypatch):
+    """Each piece must be taken in time, not the whole."""
+    monkeypatch.setattr("components.storage.s3_client.SECONDS_TO_CONNECT", 0.5)
+    liar.seconds_per_mib = 0.1
+    storage = open_storage(s3)
+    data = bytes(24 << 20)
+    storage.put_bytes("x", data)
+    liar.seconds_per_mib = 0
+    assert storage.get("x") == data
+
+
+# Patience
+
+
+def test_retries_wait_longer_each_time_and_end(monkeypatch, caplog):
+    now, tries = [0.0], []
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: high if low == 0.5 else 99)
+
+    def action():
+        tries.append(now[0])
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        retry.retried(
+            action, passes=lambda _: True, what="x", patience=Patience(10, first=1, longest=4)
+        )
+    assert tries == [0, 1, 3, 7]  # the next would begin at 11
+    assert caplog.text.count("x: down; trying again in") == 3
+
+
+def test_error_that_does_not_pass_is_raised_at_once(caplog):
+    tries = []
+
+    def action():
+        tries.append(1)
+        raise ValueError("wrong")
+
+    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="wrong"):
+        retry.retried(action, passes=lambda _: False, what="x", patience=SHORT)
+    assert len(tries) == 1
+    assert caplog.text == ""

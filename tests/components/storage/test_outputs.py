@@ -1,0 +1,173 @@
+import errno
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.storage.outputs import (
+    executor_output,
+    finished,
+    local_path,
+    scratch,
+    write_file,
+    write_metrics,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): file.read_text()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()]
+
+
+def test_directory_appears_when_it_is_whole(tmp_path):
+    with finished(tmp_path / "a" / "out") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("x")
+        assert folder.parent == tmp_path / "a"
+        assert not (tmp_path / "a" / "out").exists()
+    assert tree(tmp_path) == {"a/out/deep/file": "x"}
+
+
+def test_older_directory_is_replaced(tmp_path):
+    for text in ("old", "new"):
+        with finished(tmp_path / "out") as folder:
+            (folder / text).write_text(text)
+    assert tree(tmp_path) == {"out/new": "new"}
+    assert names(tmp_path) == ["out"]
+
+
+def write_and_fail(folder: Path) -> None:
+    (folder / "file").write_text("new")
+    raise KeyError
+
+
+def test_failure_leaves_the_older_directory_and_nothing_else(tmp_path):
+    with finished(tmp_path / "out") as folder:
+        (folder / "file").write_text("old")
+    with pytest.raises(KeyError), finished(tmp_path / "out") as folder:
+        write_and_fail(folder)
+    assert tree(tmp_path) == {"out/file": "old"}
+    assert names(tmp_path) == ["out"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from components.storage.outputs import finished
+with finished(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_writer_leaves_nothing_that_lasts(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out")], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert len(names(tmp_path)) == 1
+    with finished(tmp_path / "out") as folder:
+        (folder / "whole").write_text("whole")
+    assert tree(tmp_path) == {"out/whole": "whole"}
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("data", ["zwölf", "zwölf".encode()])
+def test_file_is_written_with_its_folders(tmp_path, data):
+    write_file(tmp_path / "a" / "b", data)
+    assert (tmp_path / "a" / "b").read_text("utf-8") == "zwölf"
+    assert names(tmp_path / "a") == ["b"]
+
+
+def test_file_is_replaced_as_a_whole(tmp_path):
+    write_file(tmp_path / "file", "old")
+    with (tmp_path / "file").open() as reader:
+        write_file(tmp_path / "file", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_metrics_are_a_json_object_in_order(tmp_path):
+    write_metrics(tmp_path / "metrics", {"rank1": 0.5, "queries": 7, "atlas": "san-atlas-1"})
+    found = json.loads((tmp_path / "metrics").read_text())
+    assert list(found.items()) == [("rank1", 0.5), ("queries", 7), ("atlas", "san-atlas-1")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_metric_that_is_no_number_is_refused(tmp_path, value):
+    with pytest.raises(ValueError, match=f"metric 'loss' is {value}, which is not a finite number"):
+        write_metrics(tmp_path / "metrics", {"loss": value})
+
+
+def artifact(name: str, kind: str, uri: str) -> dict[str, object]:
+    return {"artifacts": [{"name": name, "uri": uri, "type": {"schemaTitle": f"system.{kind}"}}]}
+
+
+def test_kfp_gets_metrics_and_facts_of_manifests(tmp_path):
+    manifest = b'{"count": 7, "uri": "s3://bucket/textures", "shards": []}'
+    write_file(tmp_path / "textures" / "manifest.json", manifest)
+    write_file(tmp_path / "model" / "weights", "w")
+    write_file(tmp_path / "html", "<p>")
+    write_metrics(tmp_path / "metrics", {"mAP": 0.25})
+    kinds = {"textures": "Dataset", "model": "Model", "html": "HTML", "metrics": "Metrics"}
+    executor_input = {
+        "outputs": {
+            "artifacts": {
+                name: artifact(name, kind, f"s3://b/{name}") for name, kind in kinds.items()
+            },
+            "outputFile": str(tmp_path / "deep" / "executor_output.json"),
+        }
+    }
+    executor_output(executor_input, {name: tmp_path / name for name in kinds})
+    written = json.loads((tmp_path / "deep" / "executor_output.json").read_text())["artifacts"]
+    assert {name: one["artifacts"][0]["metadata"] for name, one in written.items()} == {
+        "textures": {
+            "count": 7,
+            "uri": "s3://bucket/textures",
+            "sha256": hashlib.sha256(manifest).hexdigest(),
+        },
+        "model": {},
+        "html": {},
+        "metrics": {"mAP": 0.25},
+    }
+    assert written["model"]["artifacts"][0]["uri"] == "s3://b/model"
+    assert written["model"]["artifacts"][0]["name"] == "model"
+
+
+def test_kfp_gets_no_artifacts_of_a_step_without_any(tmp_path):
+    executor_output({"outputs": {"outputFile": str(tmp_path / "out.json")}}, {})
+    assert json.loads((tmp_path / "out.json").read_text()) == {"artifacts": {}}
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("gs://b/x", "/gcs/b/x"),
+        ("minio://b/x", "/minio/b/x"),
+        ("s3://b/x", "/s3/b/x"),
+        ("file:///d/x", "/d/x"),
+        ("/d/x", "/d/x"),
+    ],
+)
+def test_artifacts_lie_where_kfp_mounts_them(uri, path):
+    assert local_path({"uri": uri}) == Path(path)
+
+
+@pytest.mark.parametrize("within", [finished, scratch])
+def test_full_disk_says_what_was_being_written(tmp_path, within):
+    with pytest.raises(OSError) as found, within(tmp_path / "model"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert found.value.filename == str(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,82 @@
+import os
+import stat
+
+import pytest
+
+from components.storage.places import LocalStorage, local_path, open_storage
+
+
+def test_what_was_put_can_be_got_listed_and_deleted(tmp_path):
+    storage = open_storage(str(tmp_path), "some", "folder")
+    storage.put_bytes("shards/b.tar", b"two")
+    storage.put_bytes("shards/a.tar", b"1")
+    assert storage.get("shards/b.tar") == b"two"
+    found = storage.list("shards")
+    assert [stat[:2] for stat in found] == [("shards/a.tar", 1), ("shards/b.tar", 3)]
+    assert storage.stat("shards/a.tar") == found[0]
+    storage.delete("shards/a.tar")
+    storage.delete("shards/a.tar")
+    assert storage.stat("shards/a.tar") is None
+    assert storage.list("nothing") == []
+
+
+def test_put_replaces(tmp_path):
+    storage = LocalStorage(tmp_path)
+    storage.put_bytes("a", b"old")
+    storage.put_bytes("a", b"new")
+    assert storage.get("a") == b"new"
+
+
+def test_others_may_read_what_was_put(tmp_path):
+    LocalStorage(tmp_path).put_bytes("a", b"1")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_failed_put_leaves_the_old_object_and_no_litter(tmp_path, monkeypatch):
+    storage = LocalStorage(tmp_path)
+    storage.put_bytes("a", b"old")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.put_bytes("a", b"new")
+    assert storage.get("a") == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_unfinished_put_is_not_listed(tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / ".a.tar.xyz").write_bytes(b"half")
+    assert LocalStorage(tmp_path).list("shards") == []
+
+
+def test_file_uri_and_plain_path_name_the_same_folder(tmp_path):
+    folder = tmp_path / "with a space"
+    assert local_path(folder.as_uri()) == local_path(str(folder)) == folder
+    assert open_storage(str(folder)).uri == folder.as_uri()
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "file://host/x", "file:"])
+def test_other_uris_are_refused(uri):
+    with pytest.raises(ValueError, match=r"is neither a folder nor a file:///"):
+        open_storage(uri)
+
+
+def test_empty_location_is_refused():
+    with pytest.raises(ValueError, match="a place is needed"):
+        open_storage("")
+
+
+def test_folder_that_cannot_be_read_is_not_empty(tmp_path):
+    (tmp_path / "shards").write_text("a file")
+    assert LocalStorage(tmp_path).list("shards") == []  # as a bucket has no folders
+
+    def denied(_path):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", denied)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            LocalStorage(tmp_path).list()

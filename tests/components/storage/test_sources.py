@@ -1,0 +1,59 @@
+"""What tells that a person's own files have changed."""
+
+import os
+
+import pytest
+
+from components.storage.places import open_storage
+from components.storage.sources import is_place, versions
+
+
+def names(source):
+    return [name for name, _, _ in versions(str(source))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("own/b.jpg", "own/a/1.jpg", "own/table.csv", "own/all.zip", "other.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path / "own"
+
+
+def test_a_folder_counts_by_all_its_files(folder):
+    assert names(folder) == ["a/1.jpg", "all.zip", "b.jpg", "table.csv"]
+    before = versions(str(folder))
+    os.utime(folder / "a" / "1.jpg", (1, 1))
+    assert versions(str(folder)) != before
+
+
+def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
+    assert names(folder / "all.zip") == ["all.zip"]
+    assert names(folder / "table.csv") == names(folder)
+
+
+def test_nothing_counts_where_nothing_is(tmp_path):
+    assert versions(None) == versions("") == versions(str(tmp_path / "absent")) == []
+
+
+@pytest.mark.s3
+def test_objects_count_by_what_the_bucket_says(s3):
+    storage = open_storage(f"{s3}/raw")
+    for name in ("all.zip", "set.v1/a.jpg"):
+        storage.put_bytes(name, name.encode())
+    assert names(f"{s3}/raw/all.zip") == ["all.zip"]
+    assert names(f"{s3}/raw/set.v1") == ["a.jpg"]
+    for name in ("own/table.csv", "own/a/1.jpg"):
+        storage.put_bytes(name, name.encode())
+    assert names(f"{s3}/raw/own/table.csv") == ["a/1.jpg", "table.csv"]
+    before = versions(f"{s3}/raw/all.zip")
+    storage.put_bytes("all.zip", b"other")
+    assert versions(f"{s3}/raw/all.zip") != before
+
+
+def test_a_word_is_no_place_but_for_the_parameter_it_belongs_to():
+    assert not is_place("generator", "shipped")
+    assert is_place("generator", "./shipped")
+    assert is_place("texture_source", "shipped")
+    assert not is_place("source", "")
+    assert not is_place("seed", 3)

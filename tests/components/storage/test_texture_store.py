@@ -1,0 +1,119 @@
+import io
+import json
+
+import pytest
+
+from components.storage.places import LocalStorage, open_storage
+from components.storage.texture_store import (
+    delete_former,
+    finished_units,
+    prune,
+    put_shard,
+    sidecars,
+)
+from san_core.images.shard import Item, pack, sha256
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(tmp_path / "store")
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A shard of one image with these bytes."""
+
+    def make(number, data):
+        items = [Item(f"{number}.png", data, 1, 0, "train")]
+        return pack(items, tmp_path / f"{sha256(data)}.tar", number, total=2)
+
+    return make
+
+
+def test_finished_units_are_found_with_what_their_sidecars_say(storage, shard):
+    put = put_shard(storage, shard(1, b"one"))
+    assert finished_units(storage, range(2)) == {1: put}
+    assert put.sha256 == json.loads(put.data)["sha256"]
+    assert put.described()["tar"] == put.tar
+
+
+def test_units_that_were_not_asked_for_are_not_read(storage, shard):
+    put_shard(storage, shard(0, b"zero"))
+    assert finished_units(storage, {1}) == {}
+
+
+def test_tar_without_sidecar_is_not_finished(storage, shard):
+    made = shard(0, b"zero")
+    storage.put_file(made.tar_name, made.tar)
+    assert finished_units(storage, range(2)) == {}
+
+
+def test_of_two_complete_pairs_the_lowest_name_counts(storage, shard):
+    pairs = [put_shard(storage, shard(0, data)) for data in (b"from a", b"from b")]
+    assert pairs[0].name != pairs[1].name
+    assert finished_units(storage, range(2)) == {0: min(pairs, key=lambda unit: unit.name)}
+
+
+def test_damaged_pair_gives_way_to_a_whole_one(storage, shard):
+    pairs = sorted(put_shard(storage, shard(0, data)) for data in (b"from a", b"from b"))
+    tar = bytearray(storage.get(pairs[0].tar))
+    tar[600] ^= 1
+    storage.put_bytes(pairs[0].tar, bytes(tar))
+    assert finished_units(storage, range(2), verify="sha256") == {0: pairs[1]}
+    assert finished_units(storage, range(2), verify="size") == {0: pairs[0]}
+    storage.put_bytes(pairs[0].tar, bytes(tar[:-1]))
+    assert finished_units(storage, range(2), verify="size") == {0: pairs[1]}
+    assert finished_units(storage, range(2), verify="none") == {0: pairs[0]}
+
+
+def test_unknown_way_to_verify_is_refused(storage):
+    with pytest.raises(ValueError, match="verify 'md5' is none of none, size, sha256"):
+        finished_units(storage, range(2), verify="md5")
+
+
+def test_former_pairs_of_a_unit_are_deleted_and_nothing_newer(storage, shard):
+    put_shard(storage, shard(0, b"before"))
+    other = put_shard(storage, shard(1, b"another unit"))
+    former = sidecars(storage)
+    meanwhile = put_shard(storage, shard(0, b"by another worker"))
+    made = put_shard(storage, shard(0, b"by this one"))
+    half = shard(0, b"being put")
+    storage.put_file(half.tar_name, half.tar)
+    delete_former(storage, made, former)
+    assert sorted(sidecars(storage)) == sorted([meanwhile.name, made.name, other.name])
+    assert storage.stat(half.tar_name)
+    assert len(storage.list("shards")) == 7
+
+
+def test_foreign_files_among_the_shards_are_passed_over(storage, shard):
+    put = put_shard(storage, shard(0, b"zero"))
+    for name in ("shards/notes.txt", "shards/notes.json"):
+        storage.put_bytes(name, b"mine")
+    assert finished_units(storage, range(2)) == {0: put}
+    assert sidecars(storage) == [put.name]
+
+
+@pytest.mark.s3
+def test_sidecar_that_is_damaged_in_the_bucket_is_not_finished(s3, s3_server, shard):
+    storage = open_storage(s3)
+    put = put_shard(storage, shard(0, b"zero"))
+    client, key = s3_server.client(), f"{storage.prefix}/{put.name}"
+    told = {"sha256": sha256(put.data)}  # of what was put, not of what lies there now
+    changed = put.data.replace(b'"size":', b'"sizf":')
+    client.put_object(storage.bucket, key, io.BytesIO(changed), len(changed), metadata=told)
+    assert finished_units(storage, range(2)) == {}
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]"])
+def test_unreadable_sidecar_is_not_finished(storage, shard, content):
+    put = put_shard(storage, shard(0, b"zero"))
+    storage.put_bytes(put.name, content)
+    assert finished_units(storage, range(2)) == {}
+
+
+def test_prune_deletes_what_no_unit_names(storage, shard):
+    keep = put_shard(storage, shard(0, b"zero"))
+    put_shard(storage, shard(1, b"one"))
+    assert prune(storage, {0: keep}) == 2
+    assert finished_units(storage, range(2)) == {0: keep}
+    assert len(storage.list("shards")) == 2

@@ -1,0 +1,117 @@
+"""docker/images.sh: what it has docker build, tag and push; the engine is made up."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENGINE = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+case $1 in
+push) exit "${PUSH_STATUS:-0}" ;;
+image) echo "other.example/san-pipeline@sha256:0"
+       echo "${3%%:*}@sha256:${3##*:}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with one commit."""
+    (tmp_path / "docker").mkdir()
+    shutil.copy(ROOT / "docker" / "images.sh", tmp_path / "docker")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.fixture
+def images(checkout, tmp_path_factory):
+    """Run the script; what it did and what it told docker."""
+    place = tmp_path_factory.mktemp("bin")
+    (place / "docker").write_text(ENGINE)
+    (place / "docker").chmod(0o755)
+
+    def run(*words, **environment):
+        calls = place / "calls"
+        calls.unlink(missing_ok=True)
+        ours = ("PIP_", "BASE_IMAGE", "IMAGE_NAME")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        path = f"{place}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [checkout / "docker" / "images.sh", *words],
+            env={**clean, "PATH": path, "CALLS": str(calls), **environment},
+            capture_output=True,
+            text=True,
+        )
+        return done, calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+def commit_of(checkout):
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=checkout, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_both_targets_are_built_and_labelled_with_the_commit(images, checkout):
+    done, calls = images("build")
+    commit = commit_of(checkout)
+    assert done.stdout.split() == [f"san-pipeline:{t}-{commit}" for t in ("cpu", "gpu")]
+    for target, call in zip(("cpu", "gpu"), calls, strict=True):
+        assert f"--target {target} " in call
+        assert f"--build-arg COMMIT={commit} " in call
+        assert f"-t san-pipeline:{target} -t san-pipeline:{target}-{commit} ." in call
+        assert "BASE_IMAGE" not in call
+
+
+def test_base_image_and_package_index_are_handed_on(images):
+    _, (call,) = images("build", "cpu", BASE_IMAGE="base:1", PIP_INDEX_URL="http://index")
+    assert "--build-arg BASE_IMAGE --build-arg PIP_INDEX_URL --build-arg VERSION" in call
+
+
+def test_images_may_have_another_name(images, checkout):
+    done, _ = images("build", "cpu", IMAGE_NAME="mine", NAME="a-machine")
+    assert done.stdout == f"mine:cpu-{commit_of(checkout)}\n"
+
+
+def test_push_names_images_by_commit_and_tells_their_digests(images, checkout):
+    done, calls = images("push", "registry.example/p")
+    commit = commit_of(checkout)
+    there = [f"registry.example/p/san-pipeline:{t}-{commit}" for t in ("cpu", "gpu")]
+    assert [call for call in calls if call.startswith("push")] == [
+        f"push --quiet {t}" for t in there
+    ]
+    by_tag, _, by_digest = done.stdout.splitlines()
+    assert by_tag == f"--image 'registry.example/p/san-pipeline:{{target}}-{commit}'"
+    digests = [f"{t}=registry.example/p/san-pipeline@sha256:{t}-{commit}" for t in ("cpu", "gpu")]
+    assert by_digest == f"--image '{','.join(digests)}'"
+
+
+def test_changes_that_no_commit_holds_are_not_pushed(images, checkout):
+    (checkout / "pyproject.toml").write_text("changed")
+    done, calls = images("push", "registry.example/p")
+    assert (done.returncode, calls) == (1, [])
+    assert done.stderr.startswith("images.sh: commit first: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["push", ""], 2, "images.sh: say where to: make push REGISTRY="),
+        ([], 2, "images.sh: usage: "),
+        (["push", "r.example"], 1, "images.sh: r.example/san-pipeline:cpu-"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(images, words, status, message):
+    done, _ = images(*words, PUSH_STATUS="1")
+    assert done.returncode == status
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(message)

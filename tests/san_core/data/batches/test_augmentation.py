@@ -1,0 +1,271 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from torchvision.transforms.v2 import functional as v2
+
+from san_core.data.batches.augmentation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MEAN_COLOUR,
+    Mirror,
+    Room,
+    augment,
+    normalise,
+    texture_targets,
+)
+from san_core.recipe import recipe
+from tests.san_core.training.tiny_run import left_for_right
+
+PLAIN = dataclasses.replace(recipe("demo"), flip=0.0, crop="none", erasing=0.0)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+MEAN = normalise(torch.tensor(MEAN_COLOUR, dtype=torch.uint8).reshape(1, 1, 1, 3))
+
+
+def noise(batch=64, height=16, width=8):
+    shape = (batch, height, width, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(9))
+
+
+def views(images, seed=0, **changes):
+    return augment(images, dataclasses.replace(PLAIN, **changes), generator=generator(seed))
+
+
+def test_normalisation_by_hand():
+    image = torch.tensor([255, 0, 51], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    expected = [
+        (v - m) / s for v, m, s in zip((1, 0, 0.2), IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    ]
+    torch.testing.assert_close(normalise(image).flatten(), torch.tensor(expected))
+
+
+def test_normalised_images_are_channels_last():
+    assert normalise(noise()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_with_everything_off_an_image_is_only_normalised():
+    torch.testing.assert_close(views(noise()).images, normalise(noise()))
+
+
+def one_by_one(images, settings, seed):
+    """The same augmentation, a sample at a time by torchvision, from the same numbers."""
+    numbers = torch.rand(len(images), 9, generator=generator(seed)).tolist()
+    made = []
+    for image, drawn in zip(images.permute(0, 3, 1, 2), numbers, strict=True):
+        flip, enlarge, row, column, erase, area, ratio, erase_row, erase_column = drawn
+        height, width = image.shape[1:]
+        tall, wide, pad = height, width, settings.crop_pad
+        if settings.crop == "pad":
+            image = v2.pad(image, [pad] * 4, fill=list(MEAN_COLOUR))
+            tall, wide = height + 2 * pad, width + 2 * pad
+        elif settings.crop == "translate" and enlarge < 0.5:
+            tall, wide = round(height * 1.125), round(width * 1.125)
+            image = v2.resize(image, [tall, wide], antialias=False)
+        top, left = int(row * (tall - height + 1)), int(column * (wide - width + 1))
+        if settings.crop == "pad":  # the draw moves the image, not the window
+            top, left = tall - height - top, wide - width - left
+        image = v2.crop(image, top, left, height, width)
+        if flip < settings.flip:
+            image = v2.horizontal_flip(image)
+        if erase < settings.erasing:
+            size = (0.02 + 0.38 * area) * height * width
+            shape = 0.3 + (1 / 0.3 - 0.3) * ratio
+            rows = min(height, max(1, round((size * shape) ** 0.5)))
+            columns = min(width, max(1, round((size / shape) ** 0.5)))
+            y, x = int(erase_row * (height - rows + 1)), int(erase_column * (width - columns + 1))
+            mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8)[:, None, None]
+            image = v2.erase(image, y, x, rows, columns, mean)
+        scaled = v2.to_dtype(image, torch.float32, scale=True)
+        made.append(v2.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD)))
+    return torch.stack(made)
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "translate"])
+def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
+    images = noise(48, 32, 16)
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, crop_pad=3, erasing=0.5)
+    made = augment(images, settings, generator=generator(4)).images
+    # one level of 255 is 0.018 after normalisation; libraries may round a half either way
+    torch.testing.assert_close(made, one_by_one(images, settings, 4), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("crop", ["translate", "pad"])
+def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
+    whole = augment(noise(), settings, generator=generator())
+    share = augment(noise()[40:], settings, generator=generator(), skip=40)
+    assert torch.equal(share.images, whole.images[40:])
+    assert torch.equal(share.flipped, whole.flipped[40:])
+
+
+def test_equal_generators_give_equal_views():
+    full = {"flip": 0.5, "crop": "translate", "erasing": 0.5}
+    assert torch.equal(views(noise(), **full).images, views(noise(), **full).images)
+    assert not torch.equal(views(noise(), **full).images, views(noise(), seed=1, **full).images)
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "translate"])
+def test_flipped_images_are_mirrored_and_the_others_are_not(crop):
+    images = torch.full((64, 16, 8, 3), 50, dtype=torch.uint8)
+    images[:, :, :4] = 200  # the left half is bright
+    made = views(images, flip=0.5, crop=crop, crop_pad=1)
+    left, right = made.images[..., 1:4].mean((1, 2, 3)), made.images[..., 4:7].mean((1, 2, 3))
+    assert torch.equal(made.flipped, left < right)
+    assert 10 < made.flipped.sum() < 54
+
+
+def test_flip_probabilities_zero_and_one():
+    assert not views(noise(), flip=0.0).flipped.any()
+    flipped = views(noise(), flip=1.0)
+    assert flipped.flipped.all()
+    torch.testing.assert_close(flipped.images, normalise(noise()).flip(3))
+
+
+def test_images_draw_by_themselves():
+    same = noise(1).expand(64, -1, -1, -1)
+    made = views(same, crop="pad", crop_pad=3).images
+    assert len(torch.unique(made.flatten(1), dim=0)) > 20  # of 7 x 7 windows
+
+
+def test_a_padded_crop_is_a_shifted_window_with_the_mean_outside():
+    images = noise()
+    made = views(images, crop="pad", crop_pad=2).images
+    padded = MEAN.expand(64, 3, 20, 12).clone()
+    padded[:, :, 2:-2, 2:-2] = normalise(images)
+    shifts = set()
+    for i in range(64):
+        windows = {(y, x): padded[i, :, y : y + 16, x : x + 8] for y in range(5) for x in range(5)}
+        shifts.update(s for s, w in windows.items() if torch.allclose(w, made[i], atol=1e-6))
+        assert any(torch.allclose(w, made[i], atol=1e-6) for w in windows.values())
+    assert {y for y, _ in shifts} == {x for _, x in shifts} == {0, 1, 2, 3, 4}
+
+
+def test_half_of_the_images_are_translated():
+    images = noise()
+    made = views(images, crop="translate").images
+    untouched = (made - normalise(images)).abs().amax((1, 2, 3)) < 1e-5
+    assert 16 < untouched.sum() < 48
+    large = torch.nn.functional.interpolate(
+        images.float().permute(0, 3, 1, 2), size=(18, 9), mode="bilinear"
+    )
+    large = normalise(large.round().to(torch.uint8).permute(0, 2, 3, 1))
+    i = int((~untouched).nonzero()[0])
+    windows = [large[i, :, y : y + 16, x : x + 8] for y in range(3) for x in range(2)]
+    # one level of 255 is 0.018 after normalisation; libraries may round a half either way
+    assert any(torch.allclose(w, made[i], atol=0.02) for w in windows)
+
+
+def test_the_mean_colour_is_the_imagenet_mean():
+    assert MEAN.abs().max() < 0.5 / 255 / min(IMAGENET_STD)
+
+
+def test_erasing_sets_one_box_of_the_right_size_to_the_mean():
+    images = torch.zeros(400, 64, 32, 3, dtype=torch.uint8)  # black is never the mean
+    made = views(images, erasing=0.5).images
+    erased = (made == MEAN).all(dim=1)
+    count = erased.sum((1, 2))
+    assert 160 < (count > 0).sum() < 240
+    for box in erased[count > 0]:
+        rows, columns = box.any(dim=1).sum(), box.any(dim=0).sum()
+        assert box.sum() == rows * columns  # one whole rectangle
+        assert rows * columns <= 0.42 * 64 * 32
+    hit = erased.any(dim=0)
+    assert hit.any(dim=0).all()  # every column and every row is hit by some box
+    assert hit.any(dim=1).all()
+
+
+def test_switching_one_augmentation_off_leaves_the_others_draws():
+    images = noise()
+    first = views(images, flip=0.5, erasing=0.0, crop="pad")
+    second = views(images, flip=0.5, erasing=1.0, crop="none")
+    assert torch.equal(first.flipped, second.flipped)
+
+
+def test_mirrored_people_have_mirrored_textures():
+    textures = noise(3, 4, 4)
+    flipped = torch.tensor([True, False, True])
+    made = texture_targets(textures, flipped, mirror=Mirror.of(left_for_right(4), "cpu"))
+    expected = (textures.float() / 127.5 - 1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(made.textures[1], expected[1])
+    torch.testing.assert_close(made.textures[[0, 2]], expected[[0, 2]].flip(3))
+    assert made.keep.all()
+
+
+def test_a_mirror_may_average_texels():
+    # 2x2 texels: the first becomes a quarter of itself and three quarters of the last; the
+    # second and third change places; the last is taken from the first.
+    matrix = np.array([[0.25, 0, 0, 0.75], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
+    textures = noise(3, 2, 2)
+    made = Mirror.of(csr_array(matrix), "cpu")(textures.flatten(1, 2).float())
+    a, b, c, d = textures.flatten(1, 2).float().unbind(1)
+    torch.testing.assert_close(made, torch.stack([(a + 3 * d) / 4, c, b, a], dim=1))
+
+
+def test_without_a_mirror_flipped_images_are_left_out():
+    flipped = torch.tensor([True, False])
+    made = texture_targets(noise(2, 4, 4), flipped, mirror=None)
+    assert made.keep.tolist() == [False, True]
+
+
+def test_texture_targets_span_minus_one_to_one():
+    textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
+    made = texture_targets(textures, torch.zeros(2).bool(), mirror=None).textures
+    assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]
+
+
+def test_texels_that_only_move_are_mirrored_as_averages_are():
+    moved = Mirror.of(left_for_right(4), "cpu")
+    textures = noise(3, 4, 4).flatten(1, 2)
+    assert moved.moves
+    assert torch.equal(moved(textures).float(), moved._replace(moves=False)(textures))
+    halves = csr_array(np.full((16, 16), 1 / 16, np.float32))
+    assert not Mirror.of(halves, "cpu").moves
+
+
+def test_normalising_leaves_the_pixels_alone():
+    images = noise()
+    before = images.clone()
+    normalise(images)
+    assert torch.equal(images, before)
+
+
+def test_room_gives_the_same_memory_for_the_same_shape():
+    room = Room()
+    first = room.take("images", (2, 3))
+    assert room.take("images", (2, 3)).data_ptr() == first.data_ptr()
+    assert room.take("textures", (2, 3)).data_ptr() != first.data_ptr()
+    assert room.take("images", (2, 3), dtype=torch.uint8).dtype == torch.uint8
+
+
+def test_room_picks_rows_and_refuses_those_that_are_none():
+    array = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    rows = np.array([3, 0, 3])
+    picked = Room().rows("pixels", array, rows)
+    np.testing.assert_array_equal(picked.numpy(), array[rows])
+    with pytest.raises(IndexError, match=r"rows 0 \.\.\. 4 of an array of 4"):
+        Room().rows("pixels", array, np.array([0, 4]))
+
+
+def test_batches_written_into_one_room_are_those_of_fresh_memory():
+    settings = recipe("demo")
+    draw = np.random.default_rng(0)
+    room = Room()
+    for seed in range(3):
+        images = torch.from_numpy(draw.integers(0, 256, (4, 64, 32, 3), np.uint8))
+        made = [
+            augment(images, settings, generator=torch.Generator().manual_seed(seed), room=where)
+            for where in (room, None)
+        ]
+        assert torch.equal(made[0].images, made[1].images)
+        targets = [
+            texture_targets(images[:, :32], made[0].flipped, mirror=None, room=where)
+            for where in (room, None)
+        ]
+        assert torch.equal(targets[0].textures, targets[1].textures)

@@ -1,0 +1,218 @@
+"""A table with a row for every image."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from san_core.data.readers.csv_table import listing
+from san_core.data.tree import open_tree
+
+TABLE = """path,pid,camid,split
+a/1.jpg,alice,door,train
+a/2.jpg,alice,hall,train
+"b, c/3.jpg",bob,door,query
+./b/4.jpg, bob ,hall,gallery
+b/5.jpg,-1,hall,gallery
+b/6.jpg,0,hall,gallery
+"""
+FILES = ("a/1.jpg", "a/2.jpg", "b, c/3.jpg", "b/4.jpg", "b/5.jpg", "b/6.jpg", "b/7.jpg")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def read(folder, text, **options):
+    data = text if isinstance(text, bytes) else text.encode()
+    (folder / "people.csv").write_bytes(data)
+    with open_tree(folder) as tree:
+        return listing(tree, options)
+
+
+def known(images):
+    return [(image.split, image.name, image.pid, image.camid, image.fields) for image in images]
+
+
+EXPECTED = [
+    ("train", "a/1.jpg", 1, 0, {"person": "alice"}),
+    ("train", "a/2.jpg", 1, 1, {"person": "alice"}),
+    ("query", "b, c/3.jpg", 2, 0, {"person": "bob"}),
+    ("gallery", "b/4.jpg", 2, 1, {"person": "bob"}),
+    ("gallery", "b/5.jpg", -1, 1, {"person": "-1"}),
+    ("gallery", "b/6.jpg", 0, 1, {"person": "0"}),
+]
+
+
+def test_people_and_cameras_may_have_names(folder):
+    found = read(folder, TABLE)
+    assert known(found.images) == EXPECTED
+    assert found.problems == []
+    assert found.images[2].read() == b"b, c/3.jpg"
+
+
+def test_tables_of_spreadsheets_are_read(folder):
+    text = "\ufeff" + TABLE.replace("\n", "\r\n")
+    assert known(read(folder, text).images) == EXPECTED
+
+
+@pytest.mark.parametrize("change", [("\n", "\r"), (",", " , "), ("camid", " camid ")])
+def test_line_ends_and_blanks_are_those_of_any_program(folder, change):
+    (folder / "a/3.jpg").write_bytes(b"")
+    plain = TABLE.replace('"b, c/3.jpg"', "a/3.jpg")
+    expected = known(read(folder, plain).images)
+    assert len(expected) == 6
+    assert known(read(folder, plain.replace(*change)).images) == expected
+
+
+def test_an_empty_column_of_cameras_is_none(folder):
+    found = read(folder, "path,pid,camid,split\na/1.jpg,5,,train\na/2.jpg,6, ,train\n")
+    assert known(found.images) == [
+        ("train", "a/1.jpg", 5, None, {}),
+        ("train", "a/2.jpg", 6, None, {}),
+    ]
+    assert found.problems == []
+
+
+def test_junk_of_a_table_without_splits_is_a_problem(folder):
+    rows = "a/1.jpg,1\na/2.jpg,1\nb/4.jpg,2\nb/5.jpg,-1\n"
+    assert read(folder, f"path,pid\n{rows}").problems == [
+        ("wrong row", "people.csv line 5", "pid -1 is junk, which only a gallery may hold")
+    ]
+
+
+def test_an_archive_may_hold_all_in_one_folder(folder, tmp_path_factory):
+    read(folder, TABLE)
+    place = str(tmp_path_factory.mktemp("packed") / "all")
+    packed = shutil.make_archive(place, "zip", folder.parent, folder.name)
+    with open_tree(Path(packed)) as tree:
+        assert known(listing(tree, {}).images) == EXPECTED
+
+
+def test_the_table_itself_or_an_archive_of_all_may_be_given(folder, tmp_path_factory):
+    read(folder, TABLE)
+    (folder / "other.csv").write_text("name\n")
+    with open_tree(folder / "people.csv") as tree:
+        assert known(listing(tree, {}).images) == EXPECTED
+    with (
+        open_tree(folder) as tree,
+        pytest.raises(ValueError, match=r"several .csv: other.csv, peo"),
+    ):
+        listing(tree, {})
+    (folder / "other.csv").unlink()
+    place = tmp_path_factory.mktemp("packed") / "all"
+    with open_tree(Path(shutil.make_archive(str(place), "zip", folder))) as tree:
+        assert known(listing(tree, {}).images) == EXPECTED
+
+
+def test_numbers_stay_as_they_are(folder):
+    found = read(folder, "path,pid,camid,split\na/1.jpg,0012,3,train\nb/6.jpg,7,1,gallery\n")
+    assert known(found.images) == [
+        ("train", "a/1.jpg", 12, 3, {}),
+        ("gallery", "b/6.jpg", 7, 1, {}),
+    ]
+
+
+def test_people_that_count_from_0_are_people_where_one_is_trained_on(folder):
+    found = read(folder, "path,pid,split\na/1.jpg,0,train\na/2.jpg,1,train\nb/4.jpg,10,query\n")
+    assert [image.pid for image in found.images] == [1, 2, 3]
+
+
+def test_without_a_camera_column_cameras_are_unknown(folder):
+    found = read(folder, "path,pid,split\na/1.jpg,5,train\n")
+    assert known(found.images) == [("train", "a/1.jpg", 5, None, {})]
+
+
+def test_without_a_split_column_people_are_held_out(folder):
+    rows = "a/1.jpg,x\na/2.jpg,x\nb/4.jpg,y\nb/5.jpg,y\n"
+    found = read(folder, f"path,pid\n{rows}", test="0.5")
+    of = {s: [i.pid for i in found.images if i.split == s] for s in ("train", "query", "gallery")}
+    assert sorted(map(len, of.values())) == [1, 1, 2]
+    assert of["query"] == of["gallery"] != [of["train"][0]]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("a/9.jpg,alice,door,train", ("missing image", "a/9.jpg", "people.csv line 8")),
+        ("a/1.jpg,bob,door,train", ("wrong row", "people.csv line 8", "a/1.jpg is in line 2 too")),
+        ("a/1.jpg,,door,train", ("wrong row", "people.csv line 8", "no pid")),
+        ("b/7.jpg,x,,train", ("wrong row", "people.csv line 8", "no camid")),
+        ("a/1.jpg,x,door", ("wrong row", "people.csv line 8", "not 4 columns")),
+        ("a/1.jpg,x,door,train,y", ("wrong row", "people.csv line 8", "not 4 columns")),
+        (
+            "../1.jpg,x,door,train",
+            (
+                "wrong row",
+                "people.csv line 8",
+                "path '../1.jpg' does not lead below the folder of the table",
+            ),
+        ),
+        (
+            "a/1.jpg,x,door,test",
+            (
+                "wrong row",
+                "people.csv line 8",
+                "split 'test' is none of train, val, query, gallery, multi",
+            ),
+        ),
+        (
+            "a/1.jpg,-1,door,train",
+            ("wrong row", "people.csv line 8", "pid -1 is junk, which only a gallery may hold"),
+        ),
+        (
+            "a/1.jpg,-01,door,query",
+            ("wrong row", "people.csv line 8", "pid -01 is junk, which only a gallery may hold"),
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, problem):
+    found = read(folder, f"{TABLE}{row}\n")
+    assert found.problems == [problem]
+    assert known(found.images) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "people.csv has no column path; its first row must name the columns path and pid"),
+        ("path,person\n", "has no column pid"),
+        ("path,pid,camera\n", "has a column 'camera'; its first row must name the columns path"),
+        ("path,pid\n", "has no row that can be taken$"),
+        ("path,pid,pid\n", "has a column 'pid' twice"),
+        ('"path,pid\na/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
+        ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "people '05' and '5' are one"),
+        (
+            "path,pid\na/1.jpg,5\nx.jpg,5\n",
+            r"nobody of 1 people .* problems: 1 missing image: x.jpg \(people.csv line 3\)",
+        ),
+        (
+            "path,pid\nx.jpg,1\n",
+            r"no row that can be taken; the first is x.jpg \(people.csv line 2",
+        ),
+        ('path,pid\n"a/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
+        (b"path,pid\n\xff,1\n", "people.csv is not in UTF-8"),
+    ],
+)
+def test_another_table_is_refused(folder, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(folder, text)
+
+
+def test_a_column_of_splits_and_people_held_out_contradict_each_other(folder):
+    with pytest.raises(ValueError, match="has a column split; option test has no use for it"):
+        read(folder, TABLE, test="0.5")
+
+
+def test_a_folder_without_a_table_is_told_what_is_wanted(tmp_path):
+    with (
+        open_tree(tmp_path) as tree,
+        pytest.raises(
+            FileNotFoundError, match=r"has no .csv with the columns path, pid, camid, spl"
+        ),
+    ):
+        listing(tree, {})

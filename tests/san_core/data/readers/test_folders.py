@@ -1,0 +1,177 @@
+"""A folder for every identity."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from san_core.data.readers.folders import listing
+from san_core.data.tree import open_tree
+
+
+def read(root, files, **options):
+    for name in files:
+        path = root / name
+        if name.endswith("/"):
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode())
+    with open_tree(root) as tree:
+        return listing(tree, options)
+
+
+def known(images):
+    return [(image.split, image.name, image.pid, image.camid) for image in images]
+
+
+def test_splits_people_and_cameras_are_folders(tmp_path):
+    found = read(
+        tmp_path,
+        [
+            "train/alice/door/1.jpg",
+            "train/bob/hall/2.png",
+            "query/carol/door/3.jpeg",
+            "gallery/carol/hall/4.jpg",
+            "gallery/0/hall/5.jpg",
+            "gallery/-1/door/6.jpg",
+        ],
+    )
+    # Names are numbered in order; in a gallery, 0 and -1 are distractors and junk.
+    assert known(found.images) == [
+        ("train", "train/alice/door/1.jpg", 1, 0),
+        ("train", "train/bob/hall/2.png", 2, 1),
+        ("query", "query/carol/door/3.jpeg", 3, 0),
+        ("gallery", "gallery/-1/door/6.jpg", -1, 0),
+        ("gallery", "gallery/0/hall/5.jpg", 0, 1),
+        ("gallery", "gallery/carol/hall/4.jpg", 3, 1),
+    ]
+    assert [image.fields["person"] for image in found.images][:3] == ["alice", "bob", "carol"]
+    assert found.images[0].read() == b"train/alice/door/1.jpg"
+    assert found.problems == []
+
+
+def test_without_splits_people_are_held_out(tmp_path):
+    found = read(tmp_path, [f"{person}/{shot}.jpg" for person in "abcdef" for shot in (1, 2, 3)])
+    assert [image.name for image in found.images][:4] == [
+        "a/1.jpg",
+        "a/2.jpg",
+        "a/3.jpg",
+        "b/1.jpg",
+    ]
+    assert {image.camid for image in found.images} == {None}
+    of = {s: {i.pid for i in found.images if i.split == s} for s in ("train", "query", "gallery")}
+    assert (len(of["train"]), len(of["query"])) == (4, 2)  # a third of six is held out
+    assert of["query"] == of["gallery"]
+    assert not of["train"] & of["query"]
+    queries = [image.name for image in found.images if image.split == "query"]
+    assert all(name.endswith("/1.jpg") for name in queries)
+
+
+def test_the_share_that_is_held_out_may_be_chosen(tmp_path):
+    files = [f"{person}/{shot}.jpg" for person in "abcdef" for shot in (1, 2)]
+    found = read(tmp_path, files, test="0.5")
+    assert len({image.pid for image in found.images if image.split == "query"}) == 3
+    with open_tree(tmp_path) as tree:
+        assert {image.split for image in listing(tree, {"test": "0"}).images} == {"train"}
+        with pytest.raises(ValueError, match="option test='half' is no share"):
+            listing(tree, {"test": "half"})
+        with pytest.raises(ValueError, match=r"a share of 1\.0 cannot be held out"):
+            listing(tree, {"test": "1"})
+
+
+def test_whole_numbers_are_kept(tmp_path):
+    found = read(tmp_path, ["train/0007/a.jpg", "query/12/b.jpg", "gallery/12/c.jpg"])
+    assert [(image.pid, image.fields) for image in found.images] == [(7, {}), (12, {}), (12, {})]
+
+
+def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
+    found = read(
+        tmp_path,
+        [
+            "readme.txt",
+            "train/list.txt",
+            "train/a/1.jpg",
+            "train/a/notes.txt",
+            "train/b/",
+            "query/a/2.jpg",
+            "spare/a/3.jpg",
+            "gallery/a/4.jpg",
+        ],
+    )
+    assert [image.name for image in found.images] == [
+        "train/a/1.jpg",
+        "query/a/2.jpg",
+        "gallery/a/4.jpg",
+    ]
+    assert found.problems == [
+        ("unknown name", "readme.txt", "in no folder of a person"),
+        ("unknown name", "spare", "a folder beside the splits"),
+        ("unknown name", "train/list.txt", "in no folder of a person"),
+        ("unknown name", "train/a/notes.txt", "images end in .jpg, .jpeg, .png"),
+        ("empty identity", "train/b", "no image in it"),
+    ]
+
+
+def test_junk_outside_of_a_gallery_is_nobody(tmp_path):
+    files = ["train/-1/1.jpg", "train/a/2.jpg", "query/-01/3.jpg", "gallery/-01/4.jpg"]
+    found = read(tmp_path, files)
+    assert known(found.images) == [
+        ("train", "train/a/2.jpg", 1, None),
+        ("gallery", "gallery/-01/4.jpg", -1, None),
+    ]
+    assert found.problems == [
+        ("unknown name", "train/-1", "junk, which only a gallery may hold"),
+        ("unknown name", "query/-01", "junk, which only a gallery may hold"),
+    ]
+
+
+def test_nobody_to_be_held_out_hides_no_problem(tmp_path):
+    with pytest.raises(ValueError, match=r"nobody of 1 people .* problems: 1 unknown name: -1 \("):
+        read(tmp_path, ["a/1.jpg", "-1/2.jpg"])
+
+
+@pytest.mark.parametrize("start", ["train/", ""])
+def test_an_archive_may_hold_all_in_one_folder(tmp_path, start):
+    files = [f"set/{start}{person}/{shot}.jpg" for person in "ab" for shot in (1, 2)]
+    for name in files:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(b"")
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "root"))
+    with open_tree(packed) as tree:
+        found = listing(tree, {} if start else {"test": "0"}).images
+    assert known(found) == [
+        ("train", name.removeprefix("set/"), pid, None)
+        for name, pid in zip(files, (1, 1, 2, 2), strict=True)
+    ]
+
+
+def test_an_archive_of_one_split_is_no_wrapping(tmp_path):
+    read(tmp_path / "root", ["train/a/1.jpg"])
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "tar", tmp_path / "root"))
+    with open_tree(packed) as tree:
+        assert known(listing(tree, {}).images) == [("train", "train/a/1.jpg", 1, None)]
+
+
+def test_folders_deeper_than_cameras_are_problems(tmp_path):
+    found = read(tmp_path, ["train/a/door/1.jpg", "train/a/door/day1/2.jpg"])
+    assert [(kind, name) for kind, name, _ in found.problems] == [
+        ("unknown name", "train/a/door/day1")
+    ]
+
+
+def test_every_image_has_a_camera_or_none(tmp_path):
+    with pytest.raises(ValueError, match=r"train/a/2\.jpg has no camera, as 1 of 2 images; either"):
+        read(tmp_path, ["train/a/2.jpg", "train/a/door/1.jpg"])
+
+
+def test_splits_of_ones_own_and_people_held_out_contradict_each_other(tmp_path):
+    with pytest.raises(ValueError, match="has splits of its own; option test has no use for it"):
+        read(tmp_path, ["train/a/1.jpg"], test="0.5")
+
+
+def test_a_folder_without_people_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"has no image in folders of people; they look like alice"
+    ):
+        read(tmp_path, ["1.jpg"])

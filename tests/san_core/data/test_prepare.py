@@ -1,0 +1,281 @@
+"""Images on their way from a listing into a set."""
+
+import json
+import os
+
+import pytest
+
+from san_core.data.prepare import checked, moved, only, write_set
+from san_core.data.readers import images
+from san_core.data.records import Listed, Listing, Problem, ProblemsError, Published, Subset
+from san_core.data.tree import open_tree
+from san_core.images.imageset import ImageSet
+from san_core.images.pixels import decode, encode_jpeg, encode_png
+from san_core.images.shard import Item
+from tests.benchmarks.groups.datasets import MEMORY
+from tests.benchmarks.measuring import peak_mib
+
+
+@pytest.fixture
+def jpeg(picture):
+    return lambda seed: encode_jpeg(picture(seed), quality=90)
+
+
+def listed(name, data, pid=1, camid=0, split="train", **fields):
+    return Listed(name, pid, camid, split, lambda: data, fields)
+
+
+def taken(images, seen=None):
+    problems = []
+    return list(checked(images, problems, seen={} if seen is None else seen)), problems
+
+
+def test_whole_images_pass_as_they_are(jpeg, picture):
+    png = encode_png(picture(2))
+    images = [listed("a.jpg", jpeg(1), 3, 2, "query", person="x"), listed("b.png", png)]
+    items, problems = taken(images)
+    assert items == [
+        Item("a.jpg", jpeg(1), 3, 2, "query", {"person": "x"}),
+        Item("b.png", png, 1, 0, "train", {}),
+    ]
+    assert problems == []
+
+
+def missing():
+    raise FileNotFoundError("b.jpg is gone")
+
+
+def test_damaged_images_are_problems_by_name(jpeg):
+    cut, text = jpeg(1)[:-100], b"no image"
+    images = [
+        listed("cut.jpg", cut),
+        listed("text.jpg", text),
+        Listed("b.jpg", 1, 0, "train", missing),
+        listed("good.jpg", jpeg(1)),
+    ]
+    items, problems = taken(images)
+    assert [item.name for item in items] == ["good.jpg"]
+    assert [(kind, name) for kind, name, _ in problems] == [
+        ("damaged image", "cut.jpg"),
+        ("damaged image", "text.jpg"),
+        ("damaged image", "b.jpg"),
+    ]
+    assert problems[0].detail.startswith(f"{len(cut)} bytes are not a whole image (image file is t")
+    assert problems[1].detail == "8 bytes that are no JPEG and no PNG"
+    assert problems[2].detail == "b.jpg is gone"
+
+
+def test_a_name_of_any_bytes_is_a_problem_that_can_be_told(tmp_path, jpeg):
+    (tmp_path / "own").mkdir()
+    for i, name in enumerate([b"a\xff.jpg", b"good.jpg"]):
+        (tmp_path / "own" / os.fsdecode(name)).write_bytes(jpeg(i))
+    with open_tree(tmp_path / "own") as tree:
+        found = images.listing(tree, {}).images
+        problems = []
+        items = checked(found, problems, seen={})
+        write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    with ImageSet.open(tmp_path / "set") as kept:
+        assert [record.name for record in kept.records] == ["good.jpg"]
+        assert kept.manifest["provenance"]["skipped"] == [
+            {"kind": "unknown name", "name": r"a\udcff.jpg", "detail": "not in UTF-8"}
+        ]
+
+
+def test_of_equal_images_the_first_is_taken_also_between_sets(jpeg):
+    seen = {}
+    items, problems = taken([listed("a.jpg", jpeg(1)), listed("b.jpg", jpeg(1), 2)], seen)
+    assert [item.name for item in items] == ["a.jpg"]
+    assert problems == [("duplicate image", "b.jpg", "the same as a.jpg")]
+    items, problems = taken([listed("c.jpg", jpeg(1)), listed("d.jpg", jpeg(2))], seen)
+    assert [item.name for item in items] == ["d.jpg"]
+    assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
+
+
+def test_images_of_one_name_in_two_sets_are_compared_too(jpeg):
+    seen, problems = {}, []
+    first = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="one/")
+    second = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="two/")
+    assert [item.name for item in [*first, *second]] == ["one/a.jpg"]
+    assert problems == [("duplicate image", "two/a.jpg", "the same as one/a.jpg")]
+
+
+def test_images_that_a_published_split_has_twice_are_kept(jpeg):
+    problems, twins = [], []
+    images = [
+        listed("a.jpg", jpeg(1)),
+        listed("b.jpg", jpeg(1), 2),
+        listed("c.jpg", jpeg(1), split="query"),
+    ]
+    items = list(checked(images, problems, seen={}, twins=twins))
+    assert [item.name for item in items] == ["a.jpg", "b.jpg"]
+    assert twins == [("duplicate image", "b.jpg", "the same as a.jpg")]
+    assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
+
+
+def test_a_name_that_a_tar_cannot_hold_is_a_problem(tmp_path, jpeg):
+    fine = [f"{'d' * 155}/{'n' * 96}.jpg", f"{'n' * 96}.jpg", f"{'人' * 32}.jpg"]
+    long = [f"{'d' * 156}/n.jpg", f"{'n' * 97}.jpg", f"{'人' * 33}.jpg"]
+    problems = []
+    images = [listed(name, jpeg(i)) for i, name in enumerate([*fine, *long])]
+    items = checked(images, problems, seen={})
+    write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    with ImageSet.open(tmp_path / "set") as kept:
+        assert [record.name for record in kept.records] == fine
+    limit = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
+    assert problems == [
+        ("unknown name", name, f"{size} bytes long; {limit}")
+        for name, size in zip(long, (162, 101, 103), strict=True)
+    ]
+
+
+def doubts(tmp_path, jpeg, *people):
+    items = [
+        Item(f"{i}.jpg", jpeg(i), pid, 0, split)
+        for i, (split, pid) in enumerate((split, pid) for split, pids in people for pid in pids)
+    ]
+    return write_set(tmp_path, items, [], provenance={}).doubts
+
+
+def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
+    people = [("train", (1, 2)), ("val", (3,)), ("query", (2, 4)), ("gallery", (2, 4, 3, 0, -1))]
+    assert doubts(tmp_path, jpeg, *people) == [
+        "2 of 3 people in query and gallery are in train or val too, such as 2: scores will be "
+        "too good"
+    ]
+
+
+def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
+    people = [("train", (1,)), ("query", (2, 3, 4)), ("gallery", (3, 5))]
+    assert doubts(tmp_path / "some", jpeg, *people) == [
+        "2 of 3 people in query are not in gallery, such as 2: their queries cannot be scored"
+    ]
+    assert doubts(tmp_path / "all", jpeg, *people[:2]) == [
+        "there are queries and no gallery: they cannot be scored"
+    ]
+    people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 5))]
+    assert doubts(tmp_path / "none", jpeg, *people) == []
+
+
+def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
+    images = [listed("a", b""), listed("b", b"", split="query"), listed("c", b"", split="val")]
+    published = {"train": Published(1, 1), "query": Published(1, 1)}
+    whole = Listing(images, [Problem("unknown name", "x")], published, "market1501")
+    part = only(whole, ("train", "val"), needed=("train",), name="market1501")
+    assert [image.name for image in part.images] == ["a", "c"]
+    assert part.problems == whole.problems
+    assert part.published == {"train": (1, 1)}
+    with pytest.raises(ValueError, match="data set market1501 has no images in split gallery"):
+        only(whole, ("query", "gallery"), needed=("query", "gallery"), name="market1501")
+
+
+def test_moved_people_keep_apart_and_nobody_stays_nobody():
+    items = [Item("a.jpg", b"", pid, None, "gallery") for pid in (1, 7, 0, -1)]
+    found = list(moved([*items, Item("b.jpg", b"", None, None, "images")], by=10))
+    assert [(item.name, item.pid) for item in found] == [
+        ("a.jpg", 11),
+        ("a.jpg", 17),
+        ("a.jpg", 0),
+        ("a.jpg", -1),
+        ("b.jpg", None),
+    ]
+
+
+def items_of(jpeg, count, split, pids=2):
+    return [Item(f"{split}/{i}.jpg", jpeg(i), 1 + i % pids, i % 3, split) for i in range(count)]
+
+
+def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
+    items = [*items_of(jpeg, 4, "train"), *items_of(jpeg, 3, "query")]
+    items.append(Item("0.jpg", jpeg(9), 0, 5, "gallery"))
+    written = write_set(tmp_path, items, [], provenance={"made_by": "a test"})
+    assert written.protocol == "market1501"
+    assert written.counts["train"] == Subset(ids=2, images=4, cameras=3, distractors=0, junk=0)
+    with ImageSet.open(tmp_path) as images:
+        assert images.manifest["provenance"] == {
+            "made_by": "a test",
+            "protocol": "market1501",
+            "subsets": {
+                "train": {"ids": 2, "images": 4, "cameras": 3, "distractors": 0, "junk": 0},
+                "query": {"ids": 2, "images": 3, "cameras": 3, "distractors": 0, "junk": 0},
+                "gallery": {"ids": 0, "images": 1, "cameras": 1, "distractors": 1, "junk": 0},
+            },
+        }
+        assert [images.read(record) for record in images.records] == [item.data for item in items]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "camid", "split", "expected"),
+    [
+        ("", 0, "query", "market1501"),
+        ("", None, "query", "camera-free"),
+        ("", None, "images", ""),
+        ("single-gallery-shot", 0, "query", "single-gallery-shot"),
+    ],
+)
+def test_the_protocol_follows_from_the_cameras(tmp_path, jpeg, protocol, camid, split, expected):
+    item = Item("a.jpg", jpeg(1), 1, camid, split)
+    written = write_set(tmp_path, [item], [], provenance={}, protocol=protocol)
+    assert written.protocol == expected
+
+
+def test_every_split_has_a_contact_sheet(tmp_path, jpeg):
+    items = [*items_of(jpeg, 130, "train"), *items_of(jpeg, 16, "query")]
+    write_set(tmp_path, items, [], provenance={})
+    shapes = {p.name: decode(p.read_bytes()).shape for p in (tmp_path / "preview").iterdir()}
+    # Fifteen cells of 128x64 a row, with gaps of 2: 44 of 130 pictures are three rows, 16 two.
+    assert shapes == {
+        "train.png": (3 * 130 + 2, 15 * 66 + 2, 3),
+        "query.png": (2 * 130 + 2, 15 * 66 + 2, 3),
+    }
+
+
+def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
+    problems = [Problem("unknown name", "x.gif")]
+    images = [listed("a.jpg", jpeg(1)), listed("b.jpg", b"damaged"), listed("c.jpg", jpeg(1))]
+    with pytest.raises(ProblemsError, match=r"^1 unknown name: x\.gif; 1 damaged image: b\.jpg \("):
+        write_set(tmp_path / "a", checked(images, problems, seen={}), problems, provenance={})
+    assert not (tmp_path / "a" / "manifest.json").exists()
+    problems = [Problem("unknown name", "x.gif")]
+    write_set(
+        tmp_path / "b",
+        checked(images, problems, seen={}),
+        problems,
+        provenance={},
+        skip_bad=True,
+    )
+    with ImageSet.open(tmp_path / "b") as kept:
+        assert [record.name for record in kept.records] == ["a.jpg"]
+        assert kept.manifest["provenance"]["skipped"] == [
+            {"kind": "unknown name", "name": "x.gif", "detail": ""},
+            {
+                "kind": "damaged image",
+                "name": "b.jpg",
+                "detail": "7 bytes that are no JPEG and no PNG",
+            },
+            {"kind": "duplicate image", "name": "c.jpg", "detail": "the same as a.jpg"},
+        ]
+
+
+def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
+    problems = []
+    items = checked([listed("b.jpg", b"damaged")], problems, seen={})
+    with pytest.raises(ValueError, match="needs at least one image"):
+        write_set(tmp_path, items, problems, provenance={}, skip_bad=True)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_shards_are_numbered_when_their_number_is_known(tmp_path, jpeg):
+    write_set(tmp_path, items_of(jpeg, 1001, "train"), [], provenance={})
+    names = sorted(p.name[:15] for p in (tmp_path / "shards").iterdir())
+    assert names == ["00000-of-00002."] * 2 + ["00001-of-00002."] * 2
+    for sidecar in (tmp_path / "shards").glob("*.json"):
+        assert json.loads(sidecar.read_bytes())["tar"] == f"shards/{sidecar.stem}.tar"
+    with ImageSet.open(tmp_path) as images:
+        images.verify()
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_130000_images():
+    few, many = (peak_mib(MEMORY.format(count=count)) for count in (13_000, 130_000))
+    # An image takes less than 1 KiB: its name, labels and digest, in the listing and the index.
+    assert (many - few) * 1024 / (130_000 - 13_000) < 1

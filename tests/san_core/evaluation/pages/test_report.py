@@ -1,0 +1,325 @@
+"""The report: its dict for programs, its page for people."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from san_core.data.records import Listed
+from san_core.evaluation import ranking
+from san_core.evaluation.kernels.distance import Tile
+from san_core.evaluation.pages import ranked_gallery, report
+from san_core.evaluation.pages.camera_pairs import CameraPair
+from san_core.evaluation.protocol import SYSU_MM01
+from san_core.evaluation.protocols.scoring import Scored
+from san_core.images import pixels
+
+
+def image(pid: int, camid: int) -> bytes:
+    plain = np.full((32, 16, 3), (40 * pid % 256, 30 * camid, 90), np.uint8)
+    return pixels.encode_jpeg(plain, quality=80)
+
+
+def listed(pid, camid, split) -> Listed:
+    name = f"{split}/{pid:04d}_c{camid}.jpg"
+    return Listed(name, pid, camid, split, lambda: image(pid, camid or 0))
+
+
+def problem(*, cameras=True, people=30):
+    query = [listed(pid, 0 if cameras else None, "query") for pid in range(1, people + 1)]
+    gallery = [listed(pid, 1 if cameras else None, "gallery") for pid in range(-1, people)]
+    return query, gallery
+
+
+def ranked(query, gallery, *, seed=0, **kwargs):
+    """A ranking that is the better, the smaller the person's number."""
+    rng = np.random.default_rng(seed)
+    rows = rng.random((len(query), len(gallery))).astype(np.float32)
+    for i, record in enumerate(query):
+        for j, other in enumerate(gallery):
+            if other.pid == record.pid:
+                rows[i, j] = (record.pid - 1) / len(query)
+    tile = Tile(slice(0, len(query)), rows)
+    who = {"query": ranking.labels_of(query), "gallery": ranking.labels_of(gallery)}
+    return ranking.rank_distances([tile], **who, **kwargs)
+
+
+def made(query, gallery, references=None, **kwargs):
+    model = ranked(query, gallery)
+    content = report.figures(
+        model, references, query=query, gallery=gallery, metric="euclidean", **kwargs
+    )
+    return model, content
+
+
+def page_of(query, gallery, references=None, **kwargs) -> str:
+    model, content = made(query, gallery, references, **kwargs)
+    return report.html(
+        content, model, references, query=query, gallery=gallery, read=lambda record: record.read()
+    )
+
+
+def test_the_figures_are_fractions_and_counts():
+    query, gallery = problem()
+    reference = ranked(query, gallery, seed=1)
+    model, content = made(
+        query, gallery, {"colour histogram": reference}, provenance={"model": "abc"}
+    )
+    assert {key: content[key] for key in ("rank1", "rank5", "rank10", "mAP", "mINP")} == (
+        model.scores()
+    )
+    assert content["references"] == {"colour histogram": reference.scores()}
+    assert content["cmc"] == model.cmc.tolist()
+    counts = {key: value for key, value in content.items() if key.startswith("num_")}
+    assert counts == {
+        "num_query": 30,
+        "num_gallery": 31,  # people 1 to 29, a distractor, a junk box
+        "num_skipped": 1,  # person 30 is absent
+        "num_identities": 30,
+        "num_cameras": 2,
+        "num_distractors": 1,
+        "num_junk": 1,
+    }
+    assert content["protocol"] == "market1501"
+    assert (content["format"], content["version"]) == ("san-evaluation", 1)
+    assert content["provenance"] == {"model": "abc"}
+
+
+def test_the_figures_survive_json_and_come_out_the_same_twice():
+    query, gallery = problem()
+    (_, one), (_, two) = made(query, gallery), made(query, gallery)
+    assert json.loads(json.dumps(one, allow_nan=False)) == one == two
+
+
+def test_the_page_is_the_same_twice_and_fetches_nothing():
+    query, gallery = problem()
+    references = {"untrained encoder": ranked(query, gallery, seed=1)}
+    one, two = (page_of(query, gallery, references) for _ in range(2))
+    assert one == two
+    assert not re.search(r"<script|<link|@import|url\(|https?:", one)
+
+
+def test_the_page_shows_the_figures_of_the_report_in_per_cent():
+    query, gallery = problem()
+    references = {"untrained encoder": ranked(query, gallery, seed=1)}
+    text = page_of(query, gallery, references)
+    for name, each in {"this model": ranked(query, gallery), **references}.items():
+        cells = re.search(rf'<th scope="row">{name}</th>(.*)</tr>', text)[1]
+        shown = [float(cell) for cell in re.findall(r"<td>(.*?)</td>", cells)]
+        keys = ("rank1", "mAP", "rank5", "rank10", "mINP")
+        assert shown == pytest.approx([100 * each.scores()[key] for key in keys], abs=0.0501)
+    assert 'alt="CMC curves. this model: ' in text
+
+
+def test_every_shown_query_has_its_ranked_images_framed_by_their_verdict():
+    query, gallery = problem()
+    model, _ = made(query, gallery)
+    text = page_of(query, gallery)
+    chosen = [
+        i
+        for group in ranked_gallery.choose(model, shown=ranked_gallery.SHOWN).values()
+        for i in group
+    ]
+    assert text.count('<figure class="query">') == len(chosen) == 18
+    assert text.count('<figure class="right">') == model.right[chosen].sum()
+    assert text.count('<figure class="wrong">') == (~model.right[chosen]).sum()
+    said = re.findall(r'alt="rank (\d+), (right|wrong): (.*?)"', text)
+    expected = [
+        (str(rank), "right" if gallery[g].pid == query[i].pid else "wrong", gallery[g].name)
+        for i in chosen
+        for rank, g in enumerate(model.top[i], 1)
+    ]
+    assert said == expected
+    assert "cam 1" in text
+
+
+def test_a_ranking_shorter_than_the_top_shows_what_there_is():
+    query, gallery = problem(people=4)
+    text = page_of(query, gallery)
+    # Three queries are judged; four gallery images are left to each, the junk box is not.
+    assert text.count('<figure class="right">') + text.count('<figure class="wrong">') == 3 * 4
+
+
+def test_worst_median_and_best_are_chosen_by_average_precision():
+    query, gallery = problem(people=8)
+    model = ranked(query, gallery)
+    model.average_precision[:7] = [0.5, 0.1, 0.9, 0.3, 0.7, 0.3, 0.2]
+    assert ranked_gallery.choose(model, shown=2) == {
+        "Worst queries": [1, 6],
+        "Median queries": [3, 5],
+        "Best queries": [2, 4],
+    }
+    # Query 7 shows a person who is absent; no query is shown twice.
+    assert ranked_gallery.choose(model, shown=5) == {
+        "Worst queries": [1, 6, 3, 5, 0],
+        "Median queries": [],
+        "Best queries": [2, 4],
+    }
+
+
+def test_equal_queries_are_chosen_in_query_order():
+    query, gallery = problem(people=8)
+    model = ranked(query, gallery)
+    model.average_precision[:7] = 0.5
+    assert ranked_gallery.choose(model, shown=2) == {
+        "Worst queries": [0, 1],
+        "Median queries": [4, 5],
+        "Best queries": [2, 3],
+    }
+
+
+def test_the_protocol_is_put_into_words():
+    text = page_of(*problem())
+    for words in (
+        "by squared Euclidean distance.",
+        "own camera are left out, and so is junk.",
+        "Distractors stay in as wrong answers.",
+        "Of 30 queries 1 have no right answer left and are not counted.",
+    ):
+        assert words in text
+
+
+def test_without_cameras_the_page_says_so():
+    query, gallery = problem(cameras=False)
+    _, content = made(query, gallery)
+    assert (content["protocol"], content["num_cameras"]) == ("camera-free", 0)
+    text = page_of(query, gallery)
+    assert (
+        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is."
+        in (text)
+    )
+    assert "cam 1" not in text
+
+
+def test_provenance_is_shown_and_escaped():
+    provenance = {"model": {"recipe": "<b>demo</b>"}, "dataset": "sha256:ab"}
+    text = page_of(*problem(), provenance=provenance)
+    assert "sha256:ab" in text
+    assert "&lt;b&gt;demo" in text
+    assert "Provenance" not in page_of(*problem())
+
+
+def scored(query, gallery, protocol, *, reranked=False, **scores) -> Scored:
+    return Scored(protocol, reranked, scores, ranked(query, gallery))
+
+
+SHOT = "single-gallery-shot:market1501"
+
+
+def test_other_protocols_are_listed_with_their_scores():
+    query, gallery = problem()
+    scores = {"rank1": 0.25, "rank5": 0.5, "rank10": 0.75}
+    others = [
+        scored(query, gallery, "multi-query", **scores, mAP=0.125, mINP=0.0625),
+        scored(query, gallery, "multi-query", reranked=True, **scores, mAP=0.4, mINP=0.1),
+        scored(*(query, gallery, SHOT), **scores, mAP_of_draw=0.3, mAP_of_gallery=0.2),
+    ]
+    _, content = made(query, gallery, scored=others)
+    counts = {"num_query": 30, "num_gallery": 31, "num_skipped": 1}
+    assert content["protocols"][0] == {
+        "protocol": "multi-query",
+        "leaves_out_as": "market1501",
+        "reranked": False,
+        **scores,
+        "mAP": 0.125,
+        "mINP": 0.0625,
+        **counts,
+    }
+    assert content["protocols"][2]["mAP_of_draw"] == 0.3
+    text = page_of(query, gallery, scored=others)
+    for row in (
+        ("multi-query", "market1501", "25.0", "12.5", "50.0", "75.0", "6.2", "29"),
+        ("multi-query, re-ranked", "market1501", "25.0", "40.0", "50.0", "75.0", "10.0", "29"),
+        (f"{SHOT} (mAP of the draw)", "market1501", "25.0", "30.0", "50.0", "75.0", "–", "29"),
+        (f"{SHOT} (mAP of the gallery)", "market1501", "25.0", "20.0", "50.0", "75.0", "–", "29"),
+    ):
+        head, *cells = row
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
+        assert f'<th scope="row">{head}</th>{cells}' in text
+    for words in ("by the mean of a person", "over all draws", "k-reciprocal neighbours"):
+        assert words in text
+    assert "Other protocols" not in page_of(query, gallery)
+
+
+def test_what_a_sampled_shot_draws_is_put_into_words():
+    query, gallery = problem()
+    shot = scored(query, gallery, "sampled-gallery-shot", mAP_of_draw=0.5, mAP_of_gallery=0.5)
+    text = page_of(query, gallery, scored=[shot])
+    assert "the mean over 10 draws from a fixed seed, of one image per person." in text
+    ranking = dataclasses.replace(shot.ranking, protocol="sysu-mm01")
+    by_camera = shot._replace(protocol="sampled-gallery-shot:sysu-mm01", ranking=ranking)
+    text = page_of(query, gallery, scored=[by_camera])
+    assert "by sysu-mm01, of one image per person and camera, where people rank by" in text
+
+
+def test_pairs_of_cameras_make_a_table():
+    query, gallery = problem()
+    pairs = [CameraPair(0, 1, 29, 0.5, 0.25), CameraPair(2, 0, 4, 1.0, 0.75)]
+    _, content = made(query, gallery, pairs=pairs)
+    assert content["camera_pairs"][0] == {
+        "query_camera": 0,
+        "gallery_camera": 1,
+        "num_query": 29,
+        "rank1": 0.5,
+        "mAP": 0.25,
+    }
+    text = page_of(query, gallery, pairs=pairs)
+    assert '<th scope="row">from cam 0</th><td>–</td><td>25.0 (50.0)</td>' in text
+    assert '<th scope="row">from cam 2</th><td>75.0 (100.0)</td><td>–</td>' in text
+    assert "Pairs of cameras" not in page_of(query, gallery)
+
+
+def test_a_roc_curve_is_drawn_where_there_is_one():
+    query, gallery = problem()
+    model = ranked(query, gallery, with_roc=True)
+    who = {"query": query, "gallery": gallery}
+    content = report.figures(model, **who, metric="cosine")
+    rates = content["roc"]["tpr_at_fpr"]
+    assert rates == {f"{fpr:g}": model.roc.tpr_at(fpr) for fpr in (1e-4, 1e-3, 1e-2, 1e-1)}
+    text = report.html(content, model, **who, read=lambda record: record.read())
+    assert (
+        f"ROC curves. At a false positive rate of 0.001, this model: TPR {rates['0.001']:.1%}"
+        in (text)
+    )
+    assert f"<td>{100 * rates['0.1']:.1f}</td></tr>" in text
+    assert "ROC" not in page_of(query, gallery)
+
+
+def test_sysu_leaves_out_the_room():
+    query, gallery = problem()
+    query = [dataclasses.replace(record, camid=2) for record in query]
+    gallery = [dataclasses.replace(record, camid=0) for record in gallery]
+    model = ranked(query, gallery, protocol=SYSU_MM01)
+    content = report.figures(model, query=query, gallery=gallery, metric="cosine")
+    assert content["protocol"] == "sysu-mm01"
+    assert "all images by the other camera of the query's room" in report.protocol_in_words(content)
+
+
+def test_a_ranking_of_other_records_is_refused():
+    query, gallery = problem()
+    with pytest.raises(ValueError, match="this model is one of 30 queries and 31 gallery images, "):
+        report.figures(ranked(query, gallery), query=query[1:], gallery=gallery, metric="cosine")
+    other = ranked(*problem(people=8))
+    with pytest.raises(ValueError, match="the ranking of histogram is one of 8 queries"):
+        made(query, gallery, {"histogram": other})
+
+
+def test_a_reference_may_not_take_the_name_of_the_model():
+    query, gallery = problem()
+    with pytest.raises(ValueError, match="a reference may not be called 'this model'"):
+        made(query, gallery, {"this model": ranked(query, gallery)})
+
+
+def test_an_unknown_metric_is_refused():
+    query, gallery = problem()
+    with pytest.raises(ValueError, match="no metric 'l1'; there are euclidean, cosine"):
+        report.figures(ranked(query, gallery), query=query, gallery=gallery, metric="l1")
+
+
+def test_a_damaged_image_is_named():
+    query, gallery = problem()
+    gallery[5] = dataclasses.replace(gallery[5], name="gallery/torn.jpg", read=lambda: b"bad")
+    with pytest.raises(ValueError, match=r"gallery/torn\.jpg: 3 bytes that are no JPEG and no PNG"):
+        page_of(query, gallery)

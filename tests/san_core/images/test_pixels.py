@@ -1,0 +1,133 @@
+import io
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from san_core.images.pixels import (
+    area_average,
+    check_whole,
+    contact_sheet,
+    decode,
+    encode_jpeg,
+    encode_png,
+    resize,
+)
+
+
+def test_png_comes_back_exactly(picture):
+    assert np.array_equal(decode(encode_png(picture(1))), picture(1))
+
+
+def test_jpeg_comes_back_nearly(picture):
+    # 16 levels: chroma is stored at half the resolution, which blurs the edges of the blocks
+    difference = decode(encode_jpeg(picture(1), quality=95)).astype(int) - picture(1)
+    assert np.abs(difference).mean() < 16
+
+
+def test_truncated_image_is_refused_by_name(picture):
+    data = encode_png(picture(1))
+    with pytest.raises(ValueError, match=r"a\.png: \d+ bytes are not a whole image"):
+        decode(data[: len(data) // 2], name="a.png")
+
+
+def test_what_is_no_image_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"a\.txt: 5 bytes that are no JPEG and no PNG"):
+        decode(b"words", name="a.txt")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "WEBP", "PPM"])
+def test_other_formats_are_refused_whatever_their_name(picture, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, kind)
+    with pytest.raises(ValueError, match=r"a\.jpg: \d+ bytes that are no JPEG and no PNG"):
+        decode(buffer.getvalue(), name="a.jpg")
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_an_image_that_would_fill_the_memory_is_refused(picture, side):
+    data = bytearray(encode_png(picture(1)))
+    data[16:24] = struct.pack(">II", side, side)  # width and height in the first chunk, IHDR
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(ValueError, match=f"a.png: {side}x{side} pixels; at most 89,478,485 are"):
+        check_whole(bytes(data), name="a.png")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it keeps no state
+@given(st.data())
+def test_damage_of_any_kind_is_an_error_of_the_image(picture, data):
+    whole = data.draw(
+        st.sampled_from([encode_png(picture(1)), encode_jpeg(picture(1), quality=90)])
+    )
+    damaged = bytearray(whole)
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, 150), st.integers(0, 255)))):
+        damaged[place] = value
+    with suppress(ValueError):  # anything else would end a step by a traceback
+        check_whole(bytes(damaged), name="a.png")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_of_a_turned_camera_is_upright(orientation, kind):
+    turned = np.zeros((20, 10, 3), np.uint8)
+    turned[:8, :4] = 255
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(turned).save(buffer, kind, exif=exif)
+    turns = {  # rows and columns as the standard says where row 0 and column 0 are
+        2: turned[:, ::-1],
+        3: turned[::-1, ::-1],
+        4: turned[::-1],
+        5: turned.transpose(1, 0, 2),
+        6: np.rot90(turned, -1),
+        7: np.rot90(turned, 2).transpose(1, 0, 2),
+        8: np.rot90(turned),
+    }
+    expected = turns.get(orientation, turned)
+    found = decode(buffer.getvalue())
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < 20
+
+
+def test_exif_that_cannot_be_read_turns_nothing(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, "PNG", exif=b"Exif\0\0no TIFF at all")
+    assert np.array_equal(decode(buffer.getvalue()), picture(1))
+
+
+def test_resize_takes_rows_then_columns(picture):
+    assert resize(picture(1), (64, 8)).shape == (64, 8, 3)
+    assert resize(picture(1), (32, 16)) is not None
+
+
+def test_resize_averages_when_it_shrinks():
+    checkered = np.indices((64, 64)).sum(0) % 2 * 255
+    small = resize(np.repeat(checkered[..., None], 3, 2).astype(np.uint8), (8, 8))
+    assert small.min() > 100
+    assert small.max() < 155
+
+
+def test_area_average_is_the_mean_of_whole_blocks():
+    texture = np.zeros((4, 4, 3), np.uint8)
+    texture[:2, :2] = [[[0, 0, 0], [10, 0, 0]], [[20, 0, 0], [30, 0, 3]]]
+    small = area_average(texture, 2)
+    # (0 + 10 + 20 + 30) / 4 = 15;  (0 + 0 + 0 + 3) / 4 = 0.75, rounded to 1
+    assert small[0, 0].tolist() == [15, 0, 1]
+    assert small[1:].sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (6, 6, 3)])
+def test_texture_that_is_no_multiple_is_refused(shape):
+    with pytest.raises(ValueError, match=rf"{shape[0]}x{shape[1]} cannot be averaged to 4x4"):
+        area_average(np.zeros(shape, np.uint8), 4)
+
+
+def test_contact_sheet_shows_every_picture(picture):
+    sheet = contact_sheet([picture(i) for i in range(5)], columns=3, cell=(32, 16))
+    assert sheet.shape == (2 * 34 + 2, 3 * 18 + 2, 3)
+    assert np.array_equal(sheet[36:68, 20:36], picture(4))

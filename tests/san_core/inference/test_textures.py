@@ -1,0 +1,86 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from san_core.inference.textures import generate, psnr
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+
+
+@pytest.fixture
+def generator():
+    model = tiny_model(tiny_recipe("demo-pg"))
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 32, 16, generator=torch.Generator().manual_seed(0)))
+        model.decoder.head[1].weight *= 20  # so that some values leave [-1, 1]
+    return model.eval()
+
+
+def images():
+    return tiny_data().images
+
+
+def test_textures_are_the_decoders_clipped_and_rounded(generator):
+    found = generate(generator, images(), device="cpu", batch_size=48)
+    pixels = torch.tensor(images()).permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        raw = generator((pixels - mean[:, None, None]) / std[:, None, None]).texture.numpy()
+    assert raw.max() > 1
+    assert raw.min() < -1
+    expected = np.rint((np.clip(raw, -1, 1) + 1) * 127.5).transpose(0, 2, 3, 1)
+    assert found.shape == (48, 16, 16, 3)
+    assert found.dtype == np.uint8
+    assert np.abs(found - expected).max() <= 1  # a value at the half may round either way
+    assert (found != expected).mean() < 1e-3
+
+
+def test_a_texture_does_not_depend_on_its_company(generator):
+    together = generate(generator, images(), device="cpu", batch_size=16)
+    order = np.random.default_rng(1).permutation(48)
+    shuffled = generate(generator, images()[order], device="cpu", batch_size=16)
+    assert np.array_equal(shuffled, together[order])
+    alone = generate(generator, images()[7:8], device="cpu", batch_size=16)
+    assert np.array_equal(alone[0], together[7])
+    some = generate(generator, images()[3:40], device="cpu", batch_size=16)
+    assert np.array_equal(some, together[3:40])
+
+
+def test_a_training_generator_is_put_into_evaluation(generator):
+    expected = generate(generator, images(), device="cpu")
+    again = generate(generator.train(), images(), device="cpu")
+    assert np.array_equal(again, expected)
+
+
+def test_no_images_give_no_textures(generator):
+    assert generate(generator, images()[:0], device="cpu").shape == (0, 16, 16, 3)
+
+
+def test_a_baseline_cannot_generate():
+    with pytest.raises(ValueError, match="the model has no decoder: a baseline cannot generate"):
+        generate(tiny_model(tiny_recipe("demo-baseline")), images(), device="cpu")
+
+
+def test_psnr_by_hand():
+    a = np.zeros((2, 2, 2, 3), np.uint8)
+    b = a.copy()
+    b[0] = 10  # squared errors 100 in one of two images: MSE 50
+    assert psnr(a, b) == psnr(b, a) == pytest.approx(10 * math.log10(255**2 / 50))
+
+
+def test_psnr_pools_errors_before_the_logarithm():
+    a = np.zeros((2, 1, 1, 3), np.uint8)
+    b = np.array([1, 100], np.uint8).reshape(2, 1, 1, 1).repeat(3, axis=3)
+    assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / ((1 + 100**2) / 2)))
+
+
+def test_equal_arrays_have_infinite_psnr():
+    assert psnr(images(), images()) == math.inf
+
+
+def test_psnr_refuses_other_shapes_and_nothing():
+    with pytest.raises(ValueError, match=r"two arrays alike, found \(48, 32, 16, 3\), \(1, 32"):
+        psnr(images(), images()[:1])
+    with pytest.raises(ValueError, match="PSNR needs two arrays alike"):
+        psnr(images()[:0], images()[:0])

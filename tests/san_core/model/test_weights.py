@@ -1,0 +1,242 @@
+import hashlib
+import json
+import re
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+
+from san_core.model import saved as files
+from san_core.model import weights
+from san_core.model.san import build
+from san_core.recipe import Recipe, with_overrides
+from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
+
+SETTINGS = tiny_recipe()
+NAMES = (files.WEIGHTS, files.RECIPE)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    weights.save(
+        tmp_path / "model", tiny_model(SETTINGS), SETTINGS, facts={"atlas": "a", "seed": 3}
+    )
+    return tmp_path / "model"
+
+
+def test_a_saved_network_is_loaded_whole(saved):
+    loaded = weights.load(saved)
+    assert loaded.recipe == SETTINGS
+    assert loaded.facts == {"atlas": "a", "seed": 3, "num_classes": 8}
+    assert not loaded.model.training
+    expected = tiny_model(SETTINGS).state_dict()
+    assert all(torch.equal(expected[n], t) for n, t in loaded.model.state_dict().items())
+
+
+def test_equal_networks_give_equal_bytes(saved, tmp_path):
+    model = tiny_model(SETTINGS).to(memory_format=torch.channels_last)
+    weights.save(tmp_path / "again", model, SETTINGS, facts={"seed": 3, "atlas": "a"})
+    for name in (files.WEIGHTS, files.RECIPE):
+        assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_the_fingerprint_is_the_sha256_of_the_weights(saved):
+    expected = hashlib.sha256((saved / "weights.safetensors").read_bytes()).hexdigest()
+    assert files.fingerprint(saved) == expected
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.json"])
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"holds no model: {name} is missing"):
+        weights.load(saved)
+
+
+def test_a_directory_without_weights_has_no_fingerprint(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no model: weights.safetensors is missing"):
+        files.fingerprint(tmp_path)
+
+
+def test_truncated_weights_are_refused(saved):
+    path = saved / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"weights.safetensors: not a whole safetensors file"):
+        weights.load(saved)
+
+
+def test_files_are_compared_with_the_sums_beside_them(saved):
+    lines = [f"{files.fingerprint(saved, name)}  {name}\n" for name in NAMES]
+    (saved / files.SUMS).write_text("".join(lines))
+    assert weights.load(saved).recipe == SETTINGS
+    recipe = (saved / files.RECIPE).read_text()
+    (saved / files.RECIPE).write_text(recipe.replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged: its sha256 is not that of SHA"):
+        weights.load(saved)
+
+
+def test_sums_of_other_files_are_refused(saved):
+    (saved / files.SUMS).write_text("0123  ../weights.safetensors\n")
+    with pytest.raises(ValueError, match=r"SHA256SUMS: '0123  \.\./weights.*' is not the sha256"):
+        files.describe(saved)
+
+
+def test_tensors_that_do_not_fit_are_listed(saved):
+    path = saved / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    tensors["extra"] = tensors.pop("classifier.bias")
+    tensors["encoder.bn1.weight"] = torch.ones(3)
+    safetensors.torch.save_file(tensors, path)
+    message = (
+        "3 tensors do not fit: classifier.bias is missing; extra is not of this network; "
+        "encoder.bn1.weight is (3,), must be (16,)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        weights.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2, this version reads 1"),
+        ({"recipe": {"lrr": 1}}, "recipe has unknown fields lrr"),
+        ({"facts": {}}, "the key 'num_classes' is missing"),
+        ({"facts": {"num_classes": "8"}}, "num_classes '8' is not a whole number"),
+        ({"facts": 3}, "recipe.json: "),
+    ],
+)
+def test_a_damaged_recipe_file_is_named(saved, change, message):
+    path = saved / "recipe.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        weights.load(saved)
+
+
+RESNET18 = Recipe(arch="resnet18", texture_size=64, image_height=64, image_width=32)
+
+
+def imagenet_like(arch="resnet18"):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return torchvision.models.get_model(arch, weights=None).state_dict()
+
+
+# torchvision's first files, such as resnet50-19c8e357.pth, count no batches.
+@pytest.mark.parametrize("without", ["nothing", "num_batches_tracked"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix, without):
+    path = tmp_path / f"resnet18{suffix}"
+    tensors = {n: t for n, t in imagenet_like().items() if not n.endswith(without)}
+    if suffix == ".pth":
+        torch.save(tensors, path)
+    else:
+        safetensors.torch.save_file(tensors, path)
+    model = build(RESNET18, num_classes=3, seed=0)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    weights.load_pretrained(model, str(path))
+    after = model.state_dict()
+    trunk = {f"encoder.{n}" for n in tensors if not n.startswith("fc.")}
+    assert all(torch.equal(after[n], tensors[n.removeprefix("encoder.")]) for n in trunk)
+    assert all(torch.equal(after[n], before[n]) for n in after if n not in trunk)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_imagenet_means_torchvisions_first_weights_with_their_hash_checked(monkeypatch, arch):
+    asked, published = [], torchvision.models.get_model_weights(arch)
+
+    def fake(self, *args, **kwargs):
+        asked.append((self, kwargs))
+        return imagenet_like(arch)
+
+    monkeypatch.setattr(published, "get_state_dict", fake)
+    settings = with_overrides(RESNET18, f"arch={arch} w_rec=0")
+    model = build(settings, num_classes=3, seed=0)
+    weights.load_pretrained(model, "imagenet")
+    assert [weight for weight, _ in asked] == [published.IMAGENET1K_V1]
+    assert asked[0][1]["check_hash"] is True
+    expected = imagenet_like(arch)["conv1.weight"]
+    assert torch.equal(model.state_dict()["encoder.conv1.weight"], expected)
+
+
+def test_a_file_that_lacks_weights_is_refused(tmp_path):
+    tensors = imagenet_like()
+    del tensors["bn1.running_mean"]
+    torch.save(tensors, tmp_path / "r18.pth")
+    model = build(RESNET18, num_classes=3, seed=0)
+    with pytest.raises(ValueError, match=r"1 tensors do not fit: bn1.running_mean is missing"):
+        weights.load_pretrained(model, str(tmp_path / "r18.pth"))
+
+
+def test_pretrained_weights_of_another_architecture_are_refused(tmp_path):
+    torch.save(imagenet_like(), tmp_path / "r18.pth")
+    model = build(with_overrides(RESNET18, "arch=resnet34"), num_classes=3, seed=0)
+    with pytest.raises(ValueError, match=r"r18.pth: \d+ tensors do not fit: layer1.2.conv1.weight"):
+        weights.load_pretrained(model, str(tmp_path / "r18.pth"))
+
+
+def test_pretrained_files_that_are_none_are_named(tmp_path):
+    model = build(RESNET18, num_classes=3, seed=0)
+    with pytest.raises(FileNotFoundError, match=r"pretrained weights .*none.pth do not exist"):
+        weights.load_pretrained(model, str(tmp_path / "none.pth"))
+    (tmp_path / "a.bin").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"a.bin: must be a .pth or .safetensors file"):
+        weights.load_pretrained(model, str(tmp_path / "a.bin"))
+    (tmp_path / "b.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"b.pth cannot be read"):
+        weights.load_pretrained(model, str(tmp_path / "b.pth"))
+    torch.save([1, 2], tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=r"c.pth: must be a state dict, names to tensors"):
+        weights.load_pretrained(model, str(tmp_path / "c.pth"))
+
+
+def loaded(settings):
+    return weights.Loaded(tiny_model(settings, seed=9), settings, {})
+
+
+def test_san_starts_from_its_generator():
+    model, generator = tiny_model(SETTINGS), loaded(tiny_recipe("demo-pg"))
+    first = {n: t.clone() for n, t in model.state_dict().items()}
+    own = weights.start_from_generator(model, generator, recipe=SETTINGS)
+    assert {n.rsplit(".", 1)[0] for n in own} == {
+        "encoder.head.0",
+        "encoder.head.1",
+        "classifier",
+    }
+    theirs = generator.model.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, first[name] if name in own else theirs[name])
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-baseline"])
+def test_a_network_with_another_decoder_or_none_starts_from_the_generators_encoder(name):
+    settings = tiny_recipe(name, "init=encoder decoder_plan=light")
+    model, generator = tiny_model(settings), loaded(tiny_recipe("demo-pg"))
+    first = {n: t.clone() for n, t in model.state_dict().items()}
+    own = weights.start_from_generator(model, generator, recipe=settings)
+    assert {n.split(".")[0] for n in own} - {"decoder"} == {"encoder", "classifier"}
+    theirs = generator.model.state_dict()
+    for name, value in model.state_dict().items():
+        taken = name.startswith("encoder.") and not name.startswith("encoder.head.")
+        assert (name not in own) == taken
+        assert torch.equal(value, theirs[name] if taken else first[name])
+
+
+def test_an_encoder_of_another_architecture_is_refused():
+    settings = tiny_recipe("demo-baseline", "init=encoder last_stride=2 image_height=64")
+    with pytest.raises(ValueError, match="another architecture: last_stride 1 there, 2 here"):
+        weights.start_from_generator(
+            tiny_model(settings), loaded(tiny_recipe("demo-pg")), recipe=settings
+        )
+
+
+def test_a_generator_of_another_architecture_is_refused():
+    generator = loaded(tiny_recipe("demo-pg", "decoder_width=0.5 skips=false"))
+    message = "another architecture: skips False there, True here; decoder_width 0.5 there, 1.0 h"
+    with pytest.raises(ValueError, match=message):
+        weights.start_from_generator(tiny_model(SETTINGS), generator, recipe=SETTINGS)
+
+
+def test_a_baseline_is_no_generator():
+    generator = loaded(tiny_recipe("demo-baseline"))
+    with pytest.raises(ValueError, match="the generator has no decoder"):
+        weights.start_from_generator(tiny_model(SETTINGS), generator, recipe=SETTINGS)

@@ -1,0 +1,572 @@
+import dataclasses
+import io
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from san_core.data.batches import augmentation, sampler
+from san_core.training import loop
+from san_core.training.distributed import World
+from tests.san_core.training.tiny_run import (
+    SHIPPED,
+    left_for_right,
+    tiny_data,
+    tiny_model,
+    tiny_recipe,
+)
+
+
+def run(
+    settings, data=None, *, seed=5, model=None, state=None, states=None, epochs=None, **options
+):
+    """Trains, keeps every state as saved bytes, and returns model and reports."""
+    model = model or tiny_model(settings)
+
+    def keep(value):
+        if states is not None:
+            buffer = io.BytesIO()
+            torch.save(value, buffer)
+            states.append(buffer.getvalue())
+
+    made = loop.fit(
+        model,
+        data or tiny_data(pit=settings.pit_every > 0),
+        settings,
+        seed=seed,
+        device="cpu",
+        state=state,
+        on_state=keep,
+        **options,
+    )
+    reports = list(itertools.islice(made, epochs))
+    return model, reports
+
+
+def weights(model):
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def read(state):
+    return torch.load(io.BytesIO(state), weights_only=True)
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = ["demo", "demo-baseline", "demo-pg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_fall(name):
+    settings = tiny_recipe(name, "epochs=8 triplet_ramp_epochs=0")
+    _, reports = run(settings)
+    assert reports[-1].loss < reports[0].loss
+    assert list(reports[0].terms) == list(settings.losses)
+    assert [r.epoch for r in reports] == list(range(1, 9))
+    assert all(r.images_per_second > 0 and r.seconds > 0 for r in reports)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_runs_of_one_seed_give_the_same_bytes(name):
+    settings = tiny_recipe(name, "w_tr=0.1" if name == "demo" else "")
+    first, _ = run(settings)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    second, _ = run(settings)
+    assert weights(first) == weights(second)
+    other, _ = run(settings, seed=6)
+    assert weights(other) != weights(first)
+
+
+@pytest.mark.parametrize(
+    ("words", "stopped_after"),
+    [
+        ("optimizer=adam", 1),
+        ("optimizer=adam", 2),
+        (f"optimizer=adam {SHIPPED}", 2),
+        ("optimizer=amsgrad", 1),
+        ("optimizer=adamw", 2),
+    ],
+)
+def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):
+    settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
+    undisturbed, reports = run(settings)
+    states = []
+    run(settings, states=states, epochs=stopped_after)
+    assert len(states) == stopped_after
+    # the network a resumed process builds first has other weights
+    resumed, rest = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
+    assert weights(resumed) == weights(undisturbed)
+    assert [r.terms for r in rest] == [r.terms for r in reports[stopped_after:]]
+    assert rest[0].epoch == stopped_after + 1
+
+
+def after(batches):
+    """A `stop` that says yes after so many batches."""
+    asked = itertools.count(1)
+    return lambda: next(asked) == batches
+
+
+# 6 batches an epoch: after its first, after one with a PIT batch, after its last, after the last
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [
+        ("pit_every=4", 1),
+        ("pit_every=4", 8),
+        ("pit_every=4 optimizer=amsgrad", 6),
+        ("two_step=true", 7),
+        ("", 18),
+    ],
+)
+def test_a_run_stopped_after_any_batch_ends_with_the_same_bytes(words, batches):
+    settings = tiny_recipe("demo", f"w_tr=0.1 checkpoint_every=9 {words}")
+    undisturbed, reports = run(settings)
+    states = []
+    epoch, batch = divmod(batches - 1, 6)
+    message = f"in epoch {epoch + 1} after batch {batch + 1}"
+    with pytest.raises(loop.Stopped, match=message):
+        run(settings, states=states, stop=after(batches))
+    assert len(states) == 1
+    resumed, rest = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
+    assert weights(resumed) == weights(undisturbed)
+    expected = [(r.epoch, r.loss, r.terms, r.lr) for r in reports[epoch:]]
+    assert [(r.epoch, r.loss, r.terms, r.lr) for r in rest] == expected
+
+
+def test_a_run_that_is_not_told_to_stop_goes_on():
+    settings = tiny_recipe("demo-baseline")
+    plain, _ = run(settings)
+    asked, reports = run(settings, stop=lambda: False)
+    assert len(reports) == 3
+    assert weights(asked) == weights(plain)
+
+
+def test_a_finished_run_has_nothing_left_to_do():
+    settings, states = tiny_recipe("demo-baseline"), []
+    model, _ = run(settings, states=states)
+    resumed, reports = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
+    assert reports == []
+    assert weights(resumed) == weights(model)
+
+
+def test_states_come_at_their_interval_and_at_the_end():
+    states = []
+    run(tiny_recipe("demo-baseline", "epochs=5 checkpoint_every=2"), states=states)
+    assert [read(state)["epoch"] for state in states] == [2, 4, 5]
+
+
+def test_training_leaves_the_global_generators_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run(tiny_recipe("demo", "epochs=2"))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("plan", ["", SHIPPED])
+def test_every_parameter_learns(plan):
+    settings = tiny_recipe("demo", f"w_tr=0.1 epochs=2 {plan}")
+    model = tiny_model(settings)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(settings, model=model)
+    unmoved = [n for n, p in model.named_parameters() if torch.equal(before[n], p)]
+    assert unmoved == []
+
+
+def test_the_decoder_has_its_own_learning_rate():
+    settings = tiny_recipe("demo", "decoder_lr=0 weight_decay=0 epochs=2")
+    model = tiny_model(settings)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(settings, model=model)
+    unmoved = {n for n, p in model.named_parameters() if torch.equal(before[n], p)}
+    assert unmoved == {n for n in before if n.startswith("decoder.")}
+
+
+def test_scores_come_at_their_interval_and_the_best_weights_are_kept():
+    settings = tiny_recipe("demo-baseline", "epochs=5 eval_every=2")
+    scores, seen, states = iter([0.4, 0.6, 0.5]), [], []
+
+    def evaluate(model):
+        model.eval()
+        seen.append(weights(model))
+        return next(scores)
+
+    model, reports = run(settings, evaluate=evaluate, states=states)
+    assert [r.score for r in reports] == [None, 0.4, None, 0.6, 0.5]
+    assert weights(model) == seen[2]
+    bests = [read(state)["best"] for state in states]
+    assert [best and best["epoch"] for best in bests] == [None, 2, 2, 4, 4]
+    assert bests[-1]["score"] == 0.6
+    kept = {name: value.numpy().tobytes() for name, value in bests[-1]["weights"].items()}
+    assert kept == seen[1]
+
+
+def test_scoring_changes_nothing_of_training():
+    plain, _ = run(tiny_recipe("demo-baseline"))
+    scored, _ = run(
+        tiny_recipe("demo-baseline", "eval_every=1"), evaluate=lambda m: float(m.eval().training)
+    )
+    assert weights(scored) == weights(plain)
+
+
+def test_the_best_survives_a_stop():
+    settings = tiny_recipe("demo-baseline", "eval_every=1")
+    states = []
+    with pytest.raises(loop.Stopped):
+        run(settings, states=states, evaluate=lambda _: 0.9, stop=after(8))
+    last = []
+    run(settings, state=read(states[-1]), states=last, evaluate=lambda _: 0.1)
+    assert read(last[-1])["best"]["epoch"] == 1
+
+
+def test_a_score_that_is_not_finite_stops_the_run():
+    settings = tiny_recipe("demo-baseline", "eval_every=1")
+    with pytest.raises(ValueError, match="epoch 1: the validation score is nan"):
+        run(settings, evaluate=lambda _: float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("words", "evaluate", "message"),
+    [
+        ("eval_every=2", None, "recipe eval_every is 2, but there is no validation"),
+        ("", lambda _: 0.0, "recipe eval_every is 0, but there is a validation"),
+    ],
+)
+def test_a_validation_and_its_interval_come_together(words, evaluate, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe("demo-baseline", words), evaluate=evaluate)
+
+
+def test_two_steps_are_not_for_several_processes(monkeypatch):
+    monkeypatch.setattr(loop, "world", lambda: World(rank=0, size=2))
+    with pytest.raises(ValueError, match="two_step trains in one process: its two gradients"):
+        run(tiny_recipe("demo", "two_step=true"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("demo-baseline", "", "a batch of 4 identities of 2 images has no equal shares for 3 proc"),
+        ("demo-pg", "", "a batch of 8 images has no equal shares for 3 processes"),
+        ("demo", "identities_per_batch=6 pit_every=1", "a batch of 8 images has no equal shares"),
+    ],
+)
+def test_batches_without_equal_shares_are_refused_by_the_call(monkeypatch, name, words, message):
+    settings = tiny_recipe(name, words)
+    data, model = tiny_data(pit=settings.pit_every > 0), tiny_model(settings)
+    monkeypatch.setattr(loop, "world", lambda: World(rank=0, size=3))
+    with pytest.raises(ValueError, match=message):
+        loop.fit(model, data, settings, seed=0, device="cpu")
+
+
+def test_pit_batches_come_in_between_and_bring_their_own_term():
+    settings = tiny_recipe("demo", "pit_every=4 epochs=2")
+    plain, before = run(tiny_recipe("demo", "epochs=2"))
+    mixed, reports = run(settings)
+    assert "pit" not in before[0].terms
+    assert all(0 < r.terms["pit"] < 2 for r in reports)
+    # 6 batches an epoch: the first epoch has one PIT batch, the second two
+    assert weights(mixed) != weights(plain)
+    assert mixed.encoder.bn1.num_batches_tracked == 12 + 3
+    assert mixed.encoder.head[1].num_batches_tracked == 12  # the embedding sees ReID images alone
+
+
+def test_a_pit_batch_that_is_not_finite_is_named():
+    settings = tiny_recipe("demo", "pit_every=1")
+    model, data = tiny_model(settings), tiny_data(pit=True)
+    step = loop._Run._pit_step
+
+    def poisoned(run, number, weights):
+        with torch.no_grad():
+            model.decoder.head[1].weight.fill_(float("nan"))
+        step(run, number, weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_pit_step", poisoned)
+        with pytest.raises(ValueError, match="epoch 1 batch 1: PIT batch: L_Rec is not finite"):
+            run(settings, data, model=model)
+
+
+@pytest.mark.parametrize(
+    ("words", "pit", "message"),
+    [
+        ("pit_every=2", None, "recipe pit_every is 2, but there are none"),
+        ("", tiny_data(), "recipe pit_every is 0, but PIT data were given"),
+        ("pit_every=2", tiny_data(textures=False, mirror=False), "PIT data: .* need textures"),
+        (
+            "pit_every=2",
+            dataclasses.replace(tiny_data(), images=np.zeros((48, 8, 8, 3), np.uint8)),
+            "PIT data: images are 8x8, the recipe says 32x16",
+        ),
+    ],
+)
+def test_pit_data_and_their_interval_come_together(words, pit, message):
+    data = dataclasses.replace(tiny_data(), pit=pit)
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe("demo", words), data)
+
+
+def test_a_compiled_network_trains_as_it_is(monkeypatch):
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0.9")
+    asked, plain = [], run(settings)[1]
+    compiler = torch.compile
+
+    def quick(network):  # the same graphs, without a compiler's minutes
+        asked.append(network)
+        return compiler(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", quick)
+    model, reports = run(settings, compiled=True)
+    assert asked == [model]
+    assert reports[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert set(model.state_dict()) == set(tiny_model(settings).state_dict())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_it_is_with_a_real_compiler():
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0.9 pit_every=3")
+    plain, compiled = run(settings)[1], run(settings, compiled=True)[1]
+    assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert compiled[0].terms == pytest.approx(plain[0].terms, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_a_clipped_run():
+    settings = tiny_recipe("demo-pg", "clip_norm=1")
+    model = tiny_model(settings)
+    model.decoder.head[1].weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(ValueError, match="epoch 1 batch 1: the gradient is not finite"):
+        run(settings, model=model)
+
+
+def test_weights_scale_the_terms():
+    settings = tiny_recipe("demo", "triplet_ramp_epochs=0 w_id=2 w_tri=3 w_rec=5 w_tr=7 epochs=2")
+    _, reports = run(settings, epochs=1)
+    terms = reports[0].terms
+    expected = 2 * terms["id"] + 3 * terms["tri"] + 5 * terms["rec"] + 7 * terms["tr"]
+    assert reports[0].loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_triplet_ramp_starts_at_nothing():
+    settings = tiny_recipe("demo-baseline", "triplet_ramp_epochs=4 w_id=1 lr=1e-9")
+    _, reports = run(settings)
+    shares = [(r.loss - r.terms["id"]) / r.terms["tri"] for r in reports]
+    steps = 6  # 48 images in batches of 8
+    expected = [(epoch + (steps - 1) / steps / 2) / 4 for epoch in range(3)]  # means over steps
+    assert shares == pytest.approx(expected, rel=0.1)
+
+
+def test_one_step_agrees_with_the_obvious_one():
+    settings = tiny_recipe(
+        "demo-pg", "epochs=2 warmup_epochs=0 flip=0 erasing=0 decoder_lr=1e-3 batch_size=48"
+    )
+    data = tiny_data()
+    model, twin = tiny_model(settings), tiny_model(settings)
+    run(settings, data, model=model, epochs=1)
+    images = augmentation.normalise(torch.tensor(data.images))
+    targets = torch.tensor(data.textures[data.texture_index]).permute(0, 3, 1, 2) / 127.5 - 1
+    optimizer = torch.optim.Adam(
+        [
+            {"params": twin.encoder.parameters(), "lr": settings.lr},
+            {"params": twin.decoder.parameters(), "lr": settings.decoder_lr},
+        ]
+    )
+    nn.functional.l1_loss(twin.train()(images).texture, targets).backward()
+    optimizer.step()
+    # Adam's first step is about lr whatever the gradient, so a gradient near 0 may go either way;
+    # batch normalisation cancels the biases before it, whose gradient is nothing but rounding
+    cancelled = re.compile(r"decoder\.(reduce|skips\.\d)\.0\.bias")
+    close = [
+        torch.isclose(value, twin.get_parameter(name), atol=1e-4, rtol=1e-4).flatten()
+        for name, value in model.named_parameters()
+        if not cancelled.fullmatch(name)
+    ]
+    assert torch.cat(close).float().mean() > 0.99
+
+
+def test_flipped_images_without_a_mirror_do_not_count():
+    settings = tiny_recipe("demo-pg", "flip=1")
+    _, reports = run(settings, tiny_data(mirror=False), epochs=1)
+    assert reports[0].terms["rec"] == 0
+    _, reports = run(settings, tiny_data(mirror=True), epochs=1)
+    assert reports[0].terms["rec"] > 0
+
+
+def test_a_baseline_reads_no_textures():
+    settings = tiny_recipe("demo-baseline")
+    with_textures, _ = run(settings)
+    without, _ = run(settings, tiny_data(textures=False, mirror=False))
+    assert weights(with_textures) == weights(without)
+
+
+def test_memory_maps_train_as_arrays_do(tmp_path):
+    settings, data = tiny_recipe("demo", "epochs=2 warmup_epochs=0"), tiny_data()
+    mapped = {}
+    for name in ("images", "textures"):
+        np.save(tmp_path / f"{name}.npy", getattr(data, name))
+        mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    from_maps, _ = run(settings, dataclasses.replace(data, **mapped), epochs=1)
+    from_arrays, _ = run(settings, data, epochs=1)
+    assert weights(from_maps) == weights(from_arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "poison", "message"),
+    [
+        ("demo", "", "classifier.weight", "epoch 1 batch 1: L_ID is not finite"),
+        ("demo", "w_id=0", "encoder.head.0.weight", "epoch 1 batch 1: L_Triplet is not finite"),
+        ("demo-pg", "", "decoder.head.1.weight", "epoch 1 batch 1: L_Rec is not finite"),
+        ("demo", "w_rec=0 w_tr=1", "decoder.blocks.1.3.weight", "batch 1: L_TR on f_d2 is not fin"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_run(name, words, poison, message):
+    settings = tiny_recipe(name, words)
+    model = tiny_model(settings)
+    with torch.no_grad():
+        model.get_parameter(poison).fill_(float("nan"))
+    with pytest.raises(ValueError, match=message):
+        run(settings, model=model)
+
+
+def test_a_run_that_breaks_later_names_its_epoch():
+    settings = tiny_recipe("demo-pg")
+    model = tiny_model(settings)
+    made = loop.fit(model, tiny_data(), settings, seed=0, device="cpu")
+    next(made)
+    with torch.no_grad():
+        model.decoder.head[1].weight.fill_(float("inf"))
+    with pytest.raises(ValueError, match="epoch 2 batch 1: L_Rec is not finite"):
+        next(made)
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "message"),
+    [
+        (tiny_recipe("demo", "image_height=64"), {}, "images are 32x16, the recipe says 64x16"),
+        (tiny_recipe(), {"textures": False}, "losses id, tri, rec need textures, there are none"),
+        (tiny_recipe("demo", "texture_size=32"), {}, "textures are 16x16, the recipe says texture"),
+        (tiny_recipe(), {"labels": False}, "losses id, tri, rec need labels, there are none"),
+        (
+            tiny_recipe("demo", "identities_per_batch=9"),
+            {},
+            "identities_per_batch is 9, but there are 8 identities",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_the_recipe_are_refused_by_the_call(settings, data, message):
+    model = tiny_model(settings)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loop.fit(model, tiny_data(**data), settings, seed=0, device="cpu")
+
+
+def test_a_model_of_another_recipe_is_refused():
+    settings = tiny_recipe("demo-baseline")
+    with pytest.raises(ValueError, match="not of this recipe: only one of them has a decoder"):
+        loop.fit(tiny_model(tiny_recipe()), tiny_data(), settings, seed=0, device="cpu")
+
+
+def test_a_model_of_other_identities_is_refused():
+    settings, data = tiny_recipe("demo-baseline"), tiny_data()
+    fewer = dataclasses.replace(data, labels=data.labels % 7)
+    with pytest.raises(ValueError, match="the model has 8 classes, the data 7 identities"):
+        loop.fit(tiny_model(settings), fewer, settings, seed=0, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "seed", "message"),
+    [
+        ("lr=1e-3", 5, "the state is of another recipe: lr 0.003 there, 0.001 here"),
+        ("", 6, "the state is of another run: seed 5 there, 6 here"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(words, seed, message):
+    states = []
+    run(tiny_recipe("demo-baseline"), states=states, epochs=1)
+    changed = tiny_recipe("demo-baseline", words)
+    with pytest.raises(ValueError, match=message):
+        run(changed, seed=seed, state=read(states[0]))
+
+
+def test_a_state_of_another_precision_is_refused(monkeypatch):
+    settings, states = tiny_recipe("demo-baseline"), []
+    run(settings, states=states, epochs=1)
+    monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
+    message = "another run: precision 'torch.float32' there, 'torch.bfloat16' here"
+    with pytest.raises(ValueError, match=message):
+        run(settings, state=read(states[0]))
+
+
+# float16 on the smallest network alone: processors are very slow with it
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [*((name, torch.bfloat16) for name in NAMES), ("demo-baseline", torch.float16)],
+)
+def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
+    settings = tiny_recipe(name, "epochs=2 triplet_ramp_epochs=0" + " w_tr=0.1" * (name == "demo"))
+    data = tiny_data()
+    rows = slice(None, None, 3)  # two images a person
+    data = dataclasses.replace(
+        data,
+        images=data.images[rows],
+        labels=data.labels[rows],
+        texture_index=data.texture_index[rows],
+    )
+    _, full = run(settings, data)
+    monkeypatch.setattr(loop, "autocast_type", lambda *_: half)
+    states = []
+    model, reports = run(settings, data, states=states)
+    resumed, _ = run(settings, data, model=tiny_model(settings, seed=77), state=read(states[0]))
+    assert [r.loss for r in reports] == pytest.approx([r.loss for r in full], rel=0.2)
+    assert [r.loss for r in reports] != [r.loss for r in full]
+    assert weights(resumed) == weights(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    kept = read(states[1])["optimisation"]
+    assert kept["optimizer"]["state"][0]["step"] > 1  # float16 skips some at first
+    assert bool(kept["scaler"]) == (half is torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"texture_index": None}, "textures and texture_index come together"),
+        ({"labels": np.zeros(3, np.int64)}, "3 labels for 48 images"),
+        ({"labels": np.full(48, 4)}, r"labels must be 0 ... C-1, found \[4\]"),
+        ({"texture_index": np.zeros(3, np.int64)}, "3 texture rows for 48 images"),
+        ({"texture_index": np.full(48, 8)}, "image 0 has texture row 8, but there are 8 textures"),
+        ({"mirror": left_for_right(3)}, "the mirror is of 9 texels, textures have 256"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(tiny_data(), **change)
+
+
+def test_everything_of_a_batch_is_where_the_network_is():
+    settings = tiny_recipe("demo", "pit_every=1")
+    data = tiny_data(mirror=False, pit=True)
+    made = loop._Run(tiny_model(settings), data, settings, 5, torch.device("cpu"), "float32")
+    made.device = torch.device("meta")  # a GPU's stand-in: tensors of two devices do not mix
+    rows = np.arange(8)
+    for source in (data, data.pit):
+        batch = made._load(source, None, rows, 1, "augmentation")
+        parts = [batch.images, batch.targets.textures, batch.targets.keep]
+        parts += [] if batch.labels is None else [batch.labels]
+        assert {part.device.type for part in parts} == {"meta"}
+
+
+def test_gradient_that_destroys_the_weights_is_not_kept():
+    settings = tiny_recipe("demo-baseline", "epochs=1 warmup_epochs=0")
+    model = tiny_model(settings)
+    weight = next(model.encoder.parameters())
+    calls = iter(range(1000))
+    last = len(
+        sampler.identity_batches(tiny_data().labels, identities=4, images=2, seed=5, epoch=0)
+    )
+    weight.register_hook(lambda g: g * float("nan") if next(calls) == last - 1 else g)
+    states = []
+    with pytest.raises(
+        ValueError, match=rf"epoch 1 batch {last}: encoder.* is not finite any more"
+    ):
+        run(settings, model=model, states=states)
+    assert states == []

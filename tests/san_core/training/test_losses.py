@@ -1,0 +1,302 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from san_core.training import losses
+
+LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_triplet(embeddings, labels, margin):
+    total = 0.0
+    for a in range(len(labels)):
+        distances = [math.dist(embeddings[a], e) for e in embeddings.tolist()]
+        rest = [i for i in range(len(labels)) if i != a]
+        positive = max(distances[i] for i in rest if labels[i] == labels[a])
+        negative = min(distances[i] for i in rest if labels[i] != labels[a])
+        total += max(0.0, positive - negative + margin)
+    return total / len(labels)
+
+
+def slow_constraint(maps, labels, margin, keep):
+    total = 0.0
+    rows = [i for i in range(len(labels)) if keep[i]]
+    for m in maps:
+        anchors = []
+        for a in rows:
+            terms = [
+                max(0.0, float(((m[a] - m[p]) ** 2).mean() - ((m[a] - m[n]) ** 2).mean()) + margin)
+                for p in rows
+                for n in rows
+                if p != a and labels[p] == labels[a] and labels[n] != labels[a]
+            ]
+            if terms:
+                anchors.append(sum(terms) / len(terms))
+        total += sum(anchors) / len(anchors)
+    return total
+
+
+def test_identity_loss_by_hand():
+    logits = torch.tensor([[math.log(2.0), 0.0, 0.0]])  # probabilities 1/2, 1/4, 1/4
+    target = [0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3]
+    expected = target[0] * math.log(2) + (target[1] + target[2]) * math.log(4)
+    found = losses.identity_loss(logits, torch.tensor([0]), smoothing=0.1)
+    assert found.item() == pytest.approx(expected)
+
+
+def slow_identity(logits, labels, smoothing):
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        normaliser = math.log(sum(math.exp(value) for value in row))
+        for i, value in enumerate(row):
+            target = (1 - smoothing) * (i == label) + smoothing / len(row)
+            total -= target * (value - normaliser)
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_identity_loss_agrees_with_its_slow_twin(smoothing):
+    logits = randn(7, 5)
+    found = losses.identity_loss(logits, LABELS, smoothing=smoothing)
+    assert found.item() == pytest.approx(slow_identity(logits, LABELS, smoothing), rel=1e-5)
+
+
+def test_identity_loss_ignores_what_all_logits_share():
+    logits = randn(7, 5)
+    first = losses.identity_loss(logits, LABELS, smoothing=0.1)
+    second = losses.identity_loss(logits + 3, LABELS, smoothing=0.1)
+    torch.testing.assert_close(first, second)
+
+
+def test_smoothed_identities_are_learned_when_the_person_is_as_likely_as_its_target():
+    # 3 identities, smoothing 0.3: the target is 0.8, 0.1, 0.1, where the gradient vanishes
+    logits = torch.tensor([0.8, 0.1, 0.1]).log()[None].requires_grad_()
+    losses.identity_loss(logits, torch.tensor([0]), smoothing=0.3).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 3))
+
+
+def test_triplet_by_hand():
+    # On a line: person 0 at 0 and 3, person 1 at 5 and 9.
+    embeddings = torch.tensor([[0.0], [3.0], [5.0], [9.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    # anchors 0, 3, 5, 9: positives 3, 3, 4, 4; negatives 5, 2, 2, 6; margin 0.5
+    expected = (0 + (3 - 2 + 0.5) + (4 - 2 + 0.5) + 0) / 4
+    found = losses.batch_hard_triplet(embeddings, labels, margin=0.5)
+    assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_triplet_agrees_with_its_slow_twin(seed):
+    embeddings = randn(7, 5, seed=seed) + 3  # a common part, as embeddings after a ReLU have
+    found = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3)
+    assert found.item() == pytest.approx(slow_triplet(embeddings, LABELS, 0.3), rel=1e-5)
+
+
+def test_normalised_triplet_ignores_lengths():
+    embeddings, lengths = randn(7, 5), torch.arange(1, 8)[:, None]
+    first = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3, normalize=True)
+    second = losses.batch_hard_triplet(embeddings * lengths, LABELS, margin=0.3, normalize=True)
+    torch.testing.assert_close(first, second)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    assert first.item() == pytest.approx(slow_triplet(unit, LABELS, 0.3), rel=1e-5)
+
+
+def test_triplet_sees_distances_alone():
+    embeddings = randn(7, 5)
+    rotation, _ = torch.linalg.qr(randn(5, 5, seed=1))
+    first = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3)
+    moved = losses.batch_hard_triplet(embeddings @ rotation + 2, LABELS, margin=0.3)
+    torch.testing.assert_close(first, moved)
+
+
+def test_triplet_gradients_agree_with_its_slow_twin():
+    embeddings = randn(7, 5).double().requires_grad_()
+    anchors = []
+    for a, label in enumerate(LABELS):
+        distances = [(embeddings[a] - e).norm() for e in embeddings]
+        positive = max(d for i, d in enumerate(distances) if i != a and LABELS[i] == label)
+        negative = min(d for i, d in enumerate(distances) if LABELS[i] != label)
+        anchors.append((positive - negative + 0.3).relu())
+    (expected,) = torch.autograd.grad(torch.stack(anchors).mean(), embeddings)
+    found = embeddings.detach().float().requires_grad_()
+    losses.batch_hard_triplet(found, LABELS, margin=0.3).backward()
+    torch.testing.assert_close(found.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_identical_images_have_finite_triplet_gradients():
+    embeddings = torch.ones(4, 3, requires_grad=True)
+    losses.batch_hard_triplet(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.3).backward()
+    assert torch.isfinite(embeddings.grad).all()
+
+
+def test_reconstruction_by_hand():
+    textures = torch.zeros(2, 3, 1, 2)
+    targets = torch.tensor([[1.0, -1.0], [0.5, 0.0]])[:, None, None, :].expand(2, 3, 1, 2)
+    found = losses.reconstruction_loss(textures, targets)
+    assert found.item() == pytest.approx(((1 + 1) / 2 + (0.5 + 0) / 2) / 2)
+    kept = losses.reconstruction_loss(textures, targets, keep=torch.tensor([False, True]))
+    assert kept.item() == pytest.approx((0.5 + 0) / 2)
+
+
+def test_reconstruction_of_nothing_is_zero_with_zero_gradients():
+    textures = torch.ones(2, 3, 2, 2, requires_grad=True)
+    loss = losses.reconstruction_loss(textures, torch.zeros(2, 3, 2, 2), keep=torch.zeros(2).bool())
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(textures.grad, torch.zeros(2, 3, 2, 2))
+
+
+def test_reconstruction_agrees_with_its_slow_twin():
+    textures, targets = randn(3, 3, 4, 4), randn(3, 3, 4, 4, seed=1)
+    pairs = list(zip(textures.flatten().tolist(), targets.flatten().tolist(), strict=True))
+    expected = sum(abs(a - b) for a, b in pairs) / len(pairs)
+    assert losses.reconstruction_loss(textures, targets).item() == pytest.approx(expected, rel=1e-5)
+    swapped = losses.reconstruction_loss(targets, textures)
+    assert torch.equal(swapped, losses.reconstruction_loss(textures, targets))
+
+
+def test_left_out_samples_have_no_reconstruction_gradient():
+    textures = torch.ones(3, 3, 2, 2, requires_grad=True)
+    keep = torch.tensor([True, False, True])
+    losses.reconstruction_loss(textures, torch.zeros(3, 3, 2, 2), keep=keep).backward()
+    assert textures.grad.abs().sum(dim=(1, 2, 3)).gt(0).tolist() == keep.tolist()
+
+
+def test_constraint_by_hand():
+    # One map of one value: person 0 at 0 and 1, person 1 at 3 and 3; MSE is the squared difference.
+    decoded = torch.tensor([0.0, 1.0, 3.0, 3.0]).reshape(4, 1, 1, 1)
+    labels = torch.tensor([0, 0, 1, 1])
+    # anchor 0: positive 1, negatives 9, 9; anchor 1: positive 1, negatives 4, 4;
+    # anchors 2, 3: positive 0, negatives 9, 4; margin 5
+    per_anchor = [0, (1 - 4 + 5), (0 + (0 - 4 + 5)) / 2, (0 + (0 - 4 + 5)) / 2]
+    found = losses.triplet_reid_constraint([decoded], labels, margin=5.0)
+    assert found.item() == pytest.approx(sum(per_anchor) / 4)
+    twice = losses.triplet_reid_constraint([decoded, decoded], labels, margin=5.0)
+    assert twice.item() == pytest.approx(2 * sum(per_anchor) / 4)
+
+
+@pytest.mark.parametrize("keep", [[1, 1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 0, 1]])
+def test_constraint_agrees_with_its_slow_twin(keep):
+    maps = [randn(7, 4, 6, 3) + 2, randn(7, 2, 12, 6, seed=1)]
+    keep = torch.tensor(keep, dtype=torch.bool)
+    found = losses.triplet_reid_constraint(maps, LABELS, margin=0.3, keep=keep)
+    assert found.item() == pytest.approx(slow_constraint(maps, LABELS, 0.3, keep), rel=1e-5)
+
+
+def test_constraint_gradients_agree_with_its_slow_twin():
+    decoded = randn(7, 2, 3, 2).double().requires_grad_()
+    squares = ((decoded[:, None] - decoded[None]) ** 2).mean(dim=(2, 3, 4))
+    anchors = []
+    for a, label in enumerate(LABELS):
+        positives = [i for i in range(7) if i != a and LABELS[i] == label]
+        negatives = [i for i in range(7) if LABELS[i] != label]
+        terms = [(squares[a, p] - squares[a, n] + 0.3).relu() for p in positives for n in negatives]
+        anchors.append(torch.stack(terms).mean())
+    (expected,) = torch.autograd.grad(torch.stack(anchors).mean(), decoded)
+    found = decoded.detach().float().requires_grad_()
+    losses.triplet_reid_constraint([found], LABELS, margin=0.3).backward()
+    torch.testing.assert_close(found.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_constraint_with_nobody_left_is_zero():
+    decoded = randn(4, 2, 2, 2).requires_grad_()
+    keep = torch.tensor([True, False, True, False])
+    loss = losses.triplet_reid_constraint(
+        [decoded], torch.tensor([0, 0, 1, 1]), margin=0.3, keep=keep
+    )
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(decoded.grad, torch.zeros_like(decoded))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(7)), st.integers(0, 100))
+def test_the_order_of_the_batch_does_not_matter(order, seed):
+    order = list(order)
+    embeddings, maps = randn(7, 4, seed=seed), [randn(7, 2, 4, 2, seed=seed + 1)]
+    shuffled = [m[order] for m in maps]
+    torch.testing.assert_close(
+        losses.batch_hard_triplet(embeddings, LABELS, margin=0.3),
+        losses.batch_hard_triplet(embeddings[order], LABELS[order], margin=0.3),
+    )
+    torch.testing.assert_close(
+        losses.triplet_reid_constraint(maps, LABELS, margin=0.3),
+        losses.triplet_reid_constraint(shuffled, LABELS[order], margin=0.3),
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(3)))
+def test_the_names_of_people_do_not_matter(names):
+    renamed = torch.tensor(names)[LABELS]
+    embeddings = randn(7, 4)
+    assert torch.equal(
+        losses.batch_hard_triplet(embeddings, LABELS, margin=0.3),
+        losses.batch_hard_triplet(embeddings, renamed, margin=0.3),
+    )
+
+
+def triplet(labels, values=None):
+    x = torch.zeros(len(labels), 2) if values is None else values
+    return losses.batch_hard_triplet(x, torch.tensor(labels), margin=0.3)
+
+
+def constraint(labels, values=None):
+    x = torch.zeros(len(labels), 1, 2, 2) if values is None else values
+    return losses.triplet_reid_constraint([x], torch.tensor(labels), margin=0.3)
+
+
+@pytest.mark.parametrize(("loss", "name"), [(triplet, "L_Triplet"), (constraint, "L_TR")])
+def test_triplet_losses_refuse_batches_without_triplets(loss, name):
+    with pytest.raises(ValueError, match=f"{name}: identity 8 appears once in the batch"):
+        loss([7, 7, 8])
+    with pytest.raises(ValueError, match=f"{name}: the batch shows 1 person"):
+        loss([7, 7, 7])
+
+
+def test_the_constraint_sees_differences_alone():
+    decoded, offset = randn(7, 2, 4, 2), randn(2, 4, 2, seed=1)
+    first = losses.triplet_reid_constraint([decoded], LABELS, margin=0.3)
+    shifted = losses.triplet_reid_constraint([decoded + offset], LABELS, margin=0.3)
+    torch.testing.assert_close(first, shifted)
+
+
+@pytest.mark.parametrize("name", ["L_ID", "L_Triplet", "L_TR"])
+def test_losses_want_one_label_a_sample(name):
+    loss = {
+        "L_ID": lambda: losses.identity_loss(randn(4, 3), LABELS, smoothing=0.1),
+        "L_Triplet": lambda: losses.batch_hard_triplet(randn(4, 3), LABELS, margin=0.3),
+        "L_TR": lambda: losses.triplet_reid_constraint([randn(4, 1, 2, 2)], LABELS, margin=0.3),
+    }[name]
+    with pytest.raises(ValueError, match=rf"{name}: labels of shape \(7,\) for 4 samples"):
+        loss()
+
+
+def test_the_constraint_needs_maps():
+    with pytest.raises(ValueError, match="L_TR: no decoder maps"):
+        losses.triplet_reid_constraint([], LABELS, margin=0.3)
+
+
+def test_reconstruction_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"L_Rec: textures are \(1, 3, 4, 4\) but targets \(1, 3"):
+        losses.reconstruction_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_each_loss_names_itself_when_not_finite(bad):
+    labels = torch.tensor([0, 0, 1, 1])
+    with pytest.raises(losses.NonFiniteError, match="L_ID is not finite"):
+        losses.identity_loss(torch.full((4, 2), bad), labels, smoothing=0.1)
+    with pytest.raises(losses.NonFiniteError, match="L_Triplet is not finite"):
+        triplet([0, 0, 1, 1], torch.full((4, 2), bad))
+    with pytest.raises(losses.NonFiniteError, match="L_Rec is not finite"):
+        losses.reconstruction_loss(torch.full((1, 3, 2, 2), bad), torch.zeros(1, 3, 2, 2))
+    with pytest.raises(losses.NonFiniteError, match="L_TR on f_d1 is not finite"):
+        constraint([0, 0, 1, 1], torch.full((4, 1, 2, 2), bad))

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from san_core.training.precision import autocast_type
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Sets the instructions this processor is said to have."""
+
+    def has(**instructions):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+
+    return has
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Sets whether the GPU computes in bfloat16 natively; every GPU emulates it."""
+
+    def has(*, bfloat16):
+        def supported(including_emulation=True):
+            return including_emulation or bfloat16
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+
+    return has
+
+
+def test_gpus_compute_in_bfloat16_only_where_it_is_not_emulated(gpu):
+    gpu(bfloat16=False)
+    assert autocast_type("auto", CUDA) is torch.float16
+    gpu(bfloat16=True)
+    assert autocast_type("auto", CUDA) is torch.bfloat16
+    assert autocast_type("float16", CUDA) is torch.float16
+    assert autocast_type("float32", CUDA) is None
+
+
+@pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16"])
+def test_a_processor_computes_in_bfloat16_when_asked_and_able(processor, instructions):
+    processor(**{instructions: True})
+    assert autocast_type("bfloat16", CPU) is torch.bfloat16
+    assert autocast_type("auto", CPU) is None
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_emulated_precisions_are_refused(processor, gpu, precision):
+    processor(avx2=True, avx512_bf16=False)
+    message = f"precision {precision} is not native on this cpu, .*; native are float32"
+    with pytest.raises(ValueError, match=message):
+        autocast_type(precision, CPU)
+    gpu(bfloat16=False)
+    with pytest.raises(ValueError, match=r"not native on this cuda, .* are float16, float32"):
+        autocast_type("bfloat16", CUDA)
+
+
+def test_an_unknown_precision_lists_what_exists():
+    message = "precision 'half' is none of auto, float32, bfloat16, float16"
+    with pytest.raises(ValueError, match=message):
+        autocast_type("half", CPU)

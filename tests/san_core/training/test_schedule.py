@@ -1,0 +1,23 @@
+import pytest
+
+from san_core.training.schedule import learning_rate, loss_weights
+from tests.san_core.training.tiny_run import tiny_recipe
+
+
+def test_learning_rates_by_hand():
+    cosine = tiny_recipe("demo", "epochs=10 warmup_epochs=2")
+    shares = [learning_rate(cosine, p) for p in (0, 1, 2, 6, 10)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
+    steps = tiny_recipe("demo", "epochs=10 schedule=multistep milestones=4,6 gamma=0.5")
+    shares = [learning_rate(steps, p) for p in (0.5, 3.9, 4, 5.5, 6, 9)]
+    assert shares == pytest.approx([0.5, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_the_triplet_alone_is_ramped():
+    ramped = tiny_recipe("demo", "w_id=2 w_tri=3 w_rec=5 w_tr=7 triplet_ramp_epochs=2 epochs=4")
+    assert loss_weights(ramped, 0) == {"id": 2, "tri": 0, "rec": 5, "tr": 7}
+    assert loss_weights(ramped, 0.5)["tri"] == pytest.approx(3 * 0.5 / 2)
+    assert loss_weights(ramped, 2) == loss_weights(ramped, 3.5)
+    assert loss_weights(ramped, 2)["tri"] == 3
+    plain = tiny_recipe("demo", "triplet_ramp_epochs=0")
+    assert loss_weights(plain, 0)["tri"] == plain.w_tri

@@ -1,0 +1,96 @@
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from san_core.evaluation.ranking import Labels
+from san_core.model.encoder import EncoderOutput
+from san_core.training.loop import fit
+from san_core.training.validation import held_out, mean_average_precision
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+
+SETTINGS = tiny_recipe("demo-baseline")
+
+
+class Brightness(nn.Module):
+    """An encoder of the image's mean brightness, in length and in direction."""
+
+    dim = 2
+
+    def forward(self, images):
+        level = images.mean((1, 2, 3))
+        return EncoderOutput(torch.stack([level, torch.ones_like(level)], dim=1), ())
+
+
+def shaded(*levels):
+    return np.stack([np.full((8, 4, 3), level, np.uint8) for level in levels])
+
+
+@pytest.mark.parametrize("name", ["demo-baseline", "cuhk03-baseline"])  # cosine, Euclidean
+def test_the_score_is_the_map_of_later_images(name):
+    # queries: images 0 (person 1, camera 0), 1 (1, 1), 2 (2, 0), 3 (2, 1); gallery: 4 ... 7
+    levels = [100, 104, 110, 112, 108, 101, 111, 118]
+    pids = np.array([1, 1, 2, 2, 1, 1, 2, 2])
+    camids = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    evaluate = mean_average_precision(
+        shaded(*levels), Labels(pids, camids), tiny_recipe(name, "epochs=30"), device="cpu"
+    )
+    # right answers are of the other camera, those of the same person and camera are left out:
+    # 100: [101 right] -> 1;  104: [108 right] -> 1;  110: 101 at 9, 108 at 2, [118 right] at 8,
+    # 111 left out -> 1/2;  112: 108 at 4, [111 right] at 1, 101 at 11 -> 1
+    assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1 + 1 / 2 + 1) / 4)
+
+
+def test_without_cameras_the_first_image_of_a_person_is_the_query():
+    levels, pids = [100, 200, 150, 190], np.array([1, 2, 1, 2])
+    evaluate = mean_average_precision(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
+    assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1) / 2)
+
+
+def test_training_takes_it_as_its_score():
+    data = tiny_data()
+    labels = Labels(data.labels + 1, np.arange(48) % 2)
+    evaluate = mean_average_precision(data.images, labels, SETTINGS, device="cpu")
+    settings = dataclasses.replace(SETTINGS, eval_every=2)
+    reports = fit(tiny_model(settings), data, settings, seed=0, device="cpu", evaluate=evaluate)
+    scores = [report.score for report in reports]
+    assert scores[0] is None
+    assert all(0 < score <= 1 for score in scores[1:])
+
+
+@pytest.mark.parametrize(
+    ("pids", "message"),
+    [
+        ([1, 1], "2 validation labels for 3 images"),
+        ([1, 2, 3], "3 validation images show nobody twice, so there is no mAP"),
+        ([0, 0, 3], "3 validation images show nobody twice, so there is no mAP"),
+    ],
+)
+def test_images_that_cannot_be_searched_are_refused(pids, message):
+    with pytest.raises(ValueError, match=message):
+        mean_average_precision(
+            shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu"
+        )
+
+
+@pytest.mark.parametrize("camids", [[0, 0, 0, 0], [0, 1, 0, 2]])
+def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
+    # of people 1 and 2, images 0, 1 and 3 at most are queries; what is left is of a query's camera
+    labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
+    with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
+        mean_average_precision(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+
+
+def test_share_of_the_people_is_held_out_with_all_their_images():
+    pids = np.repeat(np.arange(1, 31), 3)
+    is_out = held_out(pids, 0.2)
+    people = set(pids[is_out])
+    assert len(people) == 6
+    np.testing.assert_array_equal(is_out, np.isin(pids, list(people)))
+    np.testing.assert_array_equal(held_out(pids[::-1], 0.2), is_out[::-1])
+    assert len(set(pids[held_out(pids, 0.01)])) == 2
+    with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
+        held_out(np.array([1, 2, 3]), 0.1)

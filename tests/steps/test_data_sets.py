@@ -1,0 +1,359 @@
+"""prepare_reid on data sets of every kind, and the steps after it."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.__main__ import main
+from components.storage.places import open_storage
+from san_core.data.records import Published
+from san_core.images.imageset import ImageSet, read_manifest
+from san_core.images.pixels import encode_jpeg, encode_png
+from tests.san_core.data.readers.cuhk03_file import PROTOCOL, write_protocol, write_release
+
+
+@pytest.fixture
+def make(tmp_path, picture):
+    """Writes images of the given names into a folder, each a picture of its own."""
+    drawn = iter(range(10_000))
+
+    def write(folder, names):
+        for name in names:
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_jpeg(picture(next(drawn), 64, 32), quality=90))
+        return tmp_path / folder
+
+    return write
+
+
+@pytest.fixture
+def market(make):
+    return make(
+        "Market-1501-v15.09.15",
+        [
+            *(f"bounding_box_train/0002_c{c}s1_00045{c}_00.jpg" for c in (1, 2)),
+            *(f"bounding_box_train/0007_c{c}s1_00055{c}_00.jpg" for c in (1, 2)),
+            *(f"query/{pid:04d}_c1s1_000001_00.jpg" for pid in (1, 3)),
+            *(f"bounding_box_test/{pid}_c2s1_000002_01.jpg" for pid in ("0001", "0003", "0000")),
+            "bounding_box_test/-1_c2s1_000003_01.jpg",
+            *(f"gt_bbox/{pid:04d}_c1s1_000004_00.jpg" for pid in (1, 3)),
+        ],
+    )
+
+
+@pytest.fixture
+def table(make):
+    names = [f"{person}/{shot}.jpg" for person in ("ann", "bob", "cid") for shot in range(3)]
+    folder = make("own", names)
+    rows = [f"{name},{name.partition('/')[0]}" for name in names]
+    (folder / "own.csv").write_text("\n".join(["path,pid", *rows]) + "\n")
+    return folder
+
+
+def prepare(tmp_path, dataset, source, *flags):
+    command = ["prepare_reid", "--reid", str(tmp_path / "reid"), "--dataset", dataset]
+    return main([*command, "--source", str(source), *flags])
+
+
+def known(tmp_path):
+    with ImageSet.open(tmp_path / "reid") as images:
+        images.verify()
+        return [(r.split, r.name, r.pid, r.camid) for r in images.records]
+
+
+def provenance(tmp_path):
+    return read_manifest(tmp_path / "reid")["provenance"]
+
+
+def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(
+        "san_core.data.readers.market1501.PUBLISHED",
+        {"train": Published(2, 4), "query": Published(2, 2), "gallery": Published(2, 4)},
+    )
+    caplog.set_level(logging.INFO)
+    assert prepare(tmp_path, "market1501", market) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "subset       ids    images  cameras",
+        "train          2         4        2",
+        "query          2         2        1",
+        "gallery        2         4        1",
+        "the gallery images include 1 distractors and 1 junk boxes",
+        "all counts are those that were published",
+    ]
+    assert provenance(tmp_path) == {
+        "made_by": "prepare_reid",
+        "dataset": "market1501",
+        "protocol": "market1501",
+        "subsets": {
+            "train": {"ids": 2, "images": 4, "cameras": 2, "distractors": 0, "junk": 0},
+            "query": {"ids": 2, "images": 2, "cameras": 1, "distractors": 0, "junk": 0},
+            "gallery": {"ids": 2, "images": 4, "cameras": 1, "distractors": 1, "junk": 1},
+        },
+    }
+    sheets = sorted(path.name for path in (tmp_path / "reid" / "preview").iterdir())
+    assert sheets == ["gallery.png", "query.png", "train.png"]
+
+
+def test_counts_that_are_not_the_published_ones_are_told(market, tmp_path, caplog):
+    assert prepare(tmp_path, "market1501", market) == 0
+    assert "not as published: query: 2 images of 2 people, where 3,368 of 750 were" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_an_archive_gives_the_bytes_that_its_folder_gives(market, tmp_path, kind):
+    assert prepare(tmp_path / "folder", "market1501", market) == 0
+    packed = shutil.make_archive(str(tmp_path / "packed"), kind, market.parent, market.name)
+    assert prepare(tmp_path / "archive", "market1501", packed) == 0
+    manifests = [tmp_path / how / "reid" / "manifest.json" for how in ("folder", "archive")]
+    assert manifests[0].read_bytes() == manifests[1].read_bytes()
+
+
+@pytest.mark.s3
+def test_an_archive_in_a_bucket_is_read_as_it_is(market, tmp_path, s3):
+    packed = Path(shutil.make_archive(str(tmp_path / "market"), "zip", market))
+    open_storage(s3).put_file("raw/market.zip", packed)
+    assert prepare(tmp_path / "a", "market1501", f"{s3}/raw/market.zip") == 0
+    for path in sorted(p for p in market.rglob("*") if p.is_file()):
+        open_storage(f"{s3}/raw/v1.5").put_file(path.relative_to(market).as_posix(), path)
+    assert prepare(tmp_path / "b", "market1501", f"{s3}/raw/v1.5") == 0  # a folder, for all its dot
+    assert known(tmp_path / "a") == known(tmp_path / "b")
+    assert len(known(tmp_path / "a")) == 10
+
+
+@pytest.mark.s3
+def test_a_table_in_a_bucket_comes_with_its_images(table, tmp_path, s3):
+    for path in sorted(p for p in table.rglob("*") if p.is_file()):
+        open_storage(f"{s3}/own").put_file(path.relative_to(table).as_posix(), path)
+    assert prepare(tmp_path / "a", "csv", f"{s3}/own/own.csv") == 0
+    assert prepare(tmp_path / "b", "csv", table / "own.csv") == 0
+    assert known(tmp_path / "a") == known(tmp_path / "b")
+    assert len(known(tmp_path / "a")) == 9
+
+
+def test_what_is_wrong_is_refused_in_one_line_with_counts(market, tmp_path, capsys, caplog):
+    (market / "query" / "holiday.jpg").write_bytes(b"")
+    broken = market / "bounding_box_train" / "0007_c1s1_000551_00.jpg"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    gallery = market / "bounding_box_test"
+    shutil.copy(market / "query" / "0003_c1s1_000001_00.jpg", gallery)
+    assert prepare(tmp_path, "market1501", market) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("prepare_reid: 1 unknown name: query/holiday.jpg (not as 0002_c1s1_0004")
+    assert "; 1 damaged image: bounding_box_train/0007_c1s1_000551_00.jpg (" in line
+    assert (
+        "; 1 duplicate image: bounding_box_test/0003_c1s1_000001_00.jpg (the same as query" in line
+    )
+    assert line.endswith("; repair them, or leave them out with --skip-bad")
+    assert not (tmp_path / "reid").exists()
+    assert caplog.text.count("duplicate image: ") == 1  # and each is named in the log
+
+
+def test_what_was_published_twice_in_a_split_is_kept_and_told(market, tmp_path, caplog):
+    gallery = market / "bounding_box_test"
+    twin = gallery / "0003_c3s1_000009_01.jpg"
+    shutil.copy(gallery / "0003_c2s1_000002_01.jpg", twin)
+    assert prepare(tmp_path, "market1501", market) == 0
+    assert f"kept as published: 1 duplicate image: bounding_box_test/{twin.name} (" in caplog.text
+    assert len(known(tmp_path)) == 11
+
+
+def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
+    rows = [f"ann/{i}.jpg,ann,{split}" for i, split in enumerate(("train", "query", "gallery"))]
+    (table / "own.csv").write_text("\n".join(["path,pid,split", *rows]) + "\n")
+    assert prepare(tmp_path, "csv", table) == 0
+    assert "1 of 1 people in query and gallery are in train or val too, such as 1" in caplog.text
+
+
+def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
+    (market / "query" / "holiday.jpg").write_bytes(b"")
+    assert prepare(tmp_path, "market1501", market, "--skip-bad") == 0
+    assert "left out: 1 unknown name: query/holiday.jpg" in caplog.text
+    assert provenance(tmp_path)["skipped"] == [
+        {
+            "kind": "unknown name",
+            "name": "query/holiday.jpg",
+            "detail": "not as 0002_c1s1_000451_03.jpg",
+        }
+    ]
+    assert len(known(tmp_path)) == 10
+
+
+def test_one_set_is_trained_on_and_another_tested(market, table, tmp_path):
+    flags = ["--target", "csv:test=0.5", "--target-source", str(table)]
+    assert prepare(tmp_path, "market1501", market, *flags) == 0
+    found = known(tmp_path)
+    assert [record for record in found if record[0] == "train"] == [
+        ("train", "market1501/bounding_box_train/0002_c1s1_000451_00.jpg", 2, 0),
+        ("train", "market1501/bounding_box_train/0002_c2s1_000452_00.jpg", 2, 1),
+        ("train", "market1501/bounding_box_train/0007_c1s1_000551_00.jpg", 7, 0),
+        ("train", "market1501/bounding_box_train/0007_c2s1_000552_00.jpg", 7, 1),
+    ]
+    tested = [record for record in found if record[0] != "train"]
+    assert {name.partition("/")[0] for _, name, _, _ in tested} == {"csv"}
+    number = {"ann": 8, "bob": 9, "cid": 10}  # after person 7 of the other set
+    assert all(pid == number[name.split("/")[1]] for _, name, pid, _ in tested)
+    assert sorted(split for split, *_ in tested) == ["gallery"] * 4 + ["query"] * 2
+    told = provenance(tmp_path)
+    assert (told["target"], told["target_pids_follow"]) == ("csv:test=0.5", 7)
+    assert told["protocol"] == "camera-free"
+
+
+def test_synthetic_people_train_for_real_ones(market, tmp_path):
+    flags = ["--dataset", "synthetic", "--identities", "3", "--cameras", "2", "--shots", "1"]
+    flags += ["--image-height", "64", "--target", "market1501", "--target-source", str(market)]
+    assert main(["prepare_reid", "--reid", str(tmp_path / "reid"), *flags]) == 0
+    found = known(tmp_path)
+    assert {pid for split, _, pid, _ in found if split == "train"} == {1, 2}
+    assert {pid for split, _, pid, _ in found if split == "gallery"} == {3, 5, 0, -1}
+    assert {name.partition("/")[0] for _, name, _, _ in found} == {"synthetic", "market1501"}
+
+
+def test_what_describes_synthetic_people_is_warned_of_where_there_are_none(
+    market, tmp_path, caplog
+):
+    assert prepare(tmp_path, "market1501", market, "--difficulty", "hard", "--shots", "3") == 0
+    said = [r.getMessage() for r in caplog.records if "nothing is synthetic" in r.getMessage()]
+    assert said == ["difficulty hard is not used: nothing is synthetic"]  # 3 shots are the default
+
+
+def test_real_people_train_for_synthetic_ones(market, tmp_path):
+    flags = ["--identities", "6", "--cameras", "2", "--shots", "2", "--image-height", "64"]
+    assert prepare(tmp_path, "market1501", market, *flags, "--target", "synthetic") == 0
+    found = known(tmp_path)
+    assert {pid for split, _, pid, _ in found if split == "query"} == {8, 9}
+    assert {pid for split, _, pid, _ in found if split == "train"} == {2, 7}
+
+
+def test_one_data_set_in_two_places_keeps_apart(table, tmp_path, make):
+    other = make(
+        "other", [f"{person}/{shot}.jpg" for person in ("ann", "zoe") for shot in range(3)]
+    )
+    (other / "all.csv").write_text(
+        "path,pid,split\nann/0.jpg,ann,query\nann/1.jpg,ann,gallery\nzoe/1.jpg,zoe,gallery\n"
+    )
+    flags = ["--target", "csv", "--target-source", str(other)]
+    assert prepare(tmp_path, "csv:test=0", table, *flags) == 0
+    assert [r for r in known(tmp_path) if r[0] != "train"] == [
+        ("query", "csv-target/ann/0.jpg", 4, None),
+        ("gallery", "csv-target/ann/1.jpg", 4, None),
+        ("gallery", "csv-target/zoe/1.jpg", 5, None),
+    ]
+
+
+def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
+    other = shutil.copytree(table, tmp_path / "other")
+    flags = ["--target", "csv:test=0.5", "--target-source", str(other)]
+    assert prepare(tmp_path, "csv:test=0", table, *flags) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "duplicate images: csv-target/" in line
+    assert ".jpg (the same as csv/" in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "flags", "message"),
+    [
+        ("market1501", ["--target", "partial"], "target partial needs --target-source, the folder"),
+        ("market1501", ["--target-source", "x"], "target_source is x, but no target says what it"),
+        (
+            "market1501",
+            ["--target", "images", "--target-source", "{own}"],
+            "target images tells no people, so nothing can be tested on it",
+        ),
+        (
+            "images",
+            ["--target", "csv", "--target-source", "{own}"],
+            "data set images has no images",
+        ),
+        ("synthetic", ["--target", "synthetic"], "dataset and target are both synthetic"),
+        ("market1501", ["--target", "duke"], "no data set 'duke'; there are synthetic, market1501"),
+        ("market1501:muti", [], "data set market1501 has no option 'muti'; it takes multi, 500k"),
+        ("msmt17", [], "is not MSMT17: neither it nor a folder in it holds list_train.txt"),
+        ("cuhk03", [], "has no cuhk-03.mat, nor has a folder in it"),
+        ("partial", [], "is no set of partial images"),
+        ("csv", [], "has no .csv with the columns path, pid, camid, split"),
+    ],
+)
+def test_a_wrong_call_ends_in_one_clear_line(
+    market, table, tmp_path, capsys, dataset, flags, message
+):
+    flags = [flag.format(own=table) for flag in flags]
+    assert prepare(tmp_path, dataset, market, *flags) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("prepare_reid: ")
+    assert message in line
+    assert not (tmp_path / "reid").exists()
+
+
+def evaluated(tiny, tmp_path, *flags):
+    """The report on a prepared set, by the network of the tiny run."""
+    out = [f"--{name}={tmp_path}/{name}" for name in ("report", "html", "metrics")]
+    reid, features = f"--dataset={tmp_path}/reid", f"--features={tmp_path}/features"
+    assert main(["extract_features", reid, f"--model={tiny.model}", features]) == 0
+    assert main(["evaluate", features, reid, *out, *flags]) == 0
+    return json.loads((tmp_path / "report" / "report.json").read_bytes())
+
+
+def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert prepare(tmp_path, "csv", table) == 0
+    assert "no cameras are known: queries are judged camera-free" in caplog.text
+    report = evaluated(tiny, tmp_path)
+    assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 1, 2)
+    assert report["rank1"] == 1  # nobody else is in the gallery
+
+
+def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):
+    write_release(tmp_path / "cuhk03")
+    assert prepare(tmp_path, "cuhk03:classic=2", tmp_path / "cuhk03") == 0
+    assert provenance(tmp_path)["protocol"] == "single-gallery-shot"
+    report = evaluated(tiny, tmp_path)
+    assert [each["protocol"] for each in report["protocols"]] == ["single-gallery-shot"]
+    report = evaluated(tiny, tmp_path, "--protocol", "market1501")
+    assert report["protocols"] == []
+
+
+def test_names_with_line_ends_of_unicode_are_scored(tiny, make, tmp_path):
+    names = [f"{person}/{shot}\u2028.jpg" for person in ("ann", "bob") for shot in range(2)]
+    assert prepare(tmp_path, "folders", make("odd", names)) == 0
+    report = evaluated(tiny, tmp_path)
+    assert (report["num_query"], report["num_gallery"]) == (1, 1)
+
+
+def test_boxes_of_multi_query_are_pooled_with_the_queries(tiny, market, tmp_path):
+    assert prepare(tmp_path, "market1501:multi", market) == 0
+    report = evaluated(tiny, tmp_path, "--protocol", "market1501,multi-query")
+    assert report["num_query"] == 2
+    (multi,) = (p for p in report["protocols"] if p["protocol"] == "multi-query")
+    assert multi["num_query"] == 2  # of four boxes
+
+
+def test_the_authors_folder_is_taken_as_it_is(tmp_path):
+    """Data set and textures lie as in the README of the authors' code."""
+    root = tmp_path / "cuhk03"
+    write_release(root)
+    for kind in ("labeled", "detected"):
+        write_protocol(root, kind)
+    (root / "texture_cuhk03_labeled").mkdir()
+    for i, (name, _, _) in enumerate(PROTOCOL):  # there is one for every image
+        texture = np.full((64, 64, 3), 10 * i, np.uint8)
+        (root / "texture_cuhk03_labeled" / name).write_bytes(encode_png(texture))
+    assert prepare(tmp_path, "cuhk03", root) == 0
+    command = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--textures", f"{tmp_path}/sealed"]
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", root, "texture_cuhk03_labeled")
+    for source in (root, root / "texture_cuhk03_labeled", packed):
+        destination = ["--destination", f"{tmp_path}/kept", "--source", str(source)]
+        assert main([*command, *destination]) == 0
+        sealed = read_manifest(tmp_path / "sealed")
+        with ImageSet.open(Path(sealed["uri"].removeprefix("file://"))) as textures:
+            pairs = {record.fields["image"]: textures.read(record) for record in textures.records}
+        assert pairs == {
+            f"images_labeled/{name}": (root / "texture_cuhk03_labeled" / name).read_bytes()
+            for name, _, split in PROTOCOL
+            if split == "train"
+        }

@@ -1,0 +1,126 @@
+"""kill -9 of a step, at any moment: nothing half-written is believed, and a rerun ends the same."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.__main__ import main
+from tests.benchmarks.resume import KILLED_AFTER, same_when_killed
+from tests.tiny import SAN_OVERRIDES, STEPS, changed, elsewhere, files, words
+
+ROOT = Path(__file__).parents[2]
+# What each step writes, beside its page and its metrics.
+WRITTEN = {
+    "make_pit": "pit",
+    "prepare_reid": "reid",
+    "train_san_pg": "generator",
+    "generate_textures": "written",
+    "seal_textures": "textures",
+    "train_san": "model",
+    "extract_features": "features",
+    "evaluate": "report",
+}
+
+
+def _start(command):
+    return subprocess.Popen(
+        [sys.executable, "-m", "components", *command],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def _kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return process.returncode
+
+
+@pytest.mark.parametrize(
+    "after",
+    [KILLED_AFTER[1:2], pytest.param(KILLED_AFTER, marks=pytest.mark.slow)],
+    ids=["once", "three times"],
+)
+def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path, after):
+    assert same_when_killed(tiny, tmp_path, after=after)
+
+
+@pytest.mark.slow
+def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, tmp_path):
+    def command(folder):
+        line = elsewhere(words("train_san", tiny), tmp_path / folder)
+        overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40 checkpoint_every=40")
+        return changed(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
+
+    assert main(command("undisturbed")) == 0
+    process = _start(command("stopped"))
+    for line in process.stderr:
+        if "epoch 2/40" in line:
+            break
+    process.terminate()
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 143, log
+    assert re.search(r"stopped in epoch \d+ after batch \d", log)
+    assert not (tmp_path / "stopped" / "model").exists()
+
+    process = _start(command("stopped"))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    assert "going on after epoch" in log
+    assert files(tmp_path / "stopped" / "model") == files(tmp_path / "undisturbed" / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_step_killed_at_any_moment_ends_the_same_when_run_again(
+    tiny, tmp_path, tmp_path_factory, step
+):
+    output = tmp_path / WRITTEN[step]
+    command = elsewhere(words(step, tiny), tmp_path)
+    if step == "generate_textures":
+        command = changed(command, destination=str(tmp_path / "destination"))
+    if step == "seal_textures":  # it writes among the textures, which must outlive every kill
+        textures = tmp_path_factory.mktemp("kept") / "textures"
+        shutil.copytree(tiny.destination, textures)
+        command = changed(command, destination=str(textures))
+    if step.startswith("train"):
+        command = changed(command, checkpoint=str(tmp_path / "state"))
+
+    started = time.monotonic()
+    process = _start(command)
+    process.communicate(timeout=300)
+    took = time.monotonic() - started
+    expected = files(output)
+    assert expected
+
+    killed = 0
+    for share in (0.4, 0.6, 0.75, 0.85, 0.93, 0.98):
+        _empty(tmp_path)
+        process = _start(command)
+        moment = took * share
+        time.sleep(moment)
+        if _kill(process) == -signal.SIGKILL:
+            killed += 1
+        else:  # it ended before: the machine has become quicker since it was timed
+            took = moment
+        if output.exists():  # finished before the signal came
+            assert files(output) == expected
+        process = _start(command)
+        _, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        assert files(output) == expected, f"killed after {moment:.1f} s"
+    assert killed >= 3  # or this test has shown nothing
+
+
+def _empty(folder):
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()

@@ -1,0 +1,192 @@
+"""Generating textures into a bucket while workers and the server are killed at any moment."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from components.__main__ import main
+from components.storage.places import open_storage
+from san_core.images.imageset import parse_manifest
+from tests.servers.seaweedfs import BUCKET, running
+from tests.steps.test_textures_in_buckets import objects
+from tests.tiny import changed, elsewhere, words
+
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SHARD = "2"  # 24 images make 12 units, so that most kills hit one in the middle
+
+
+def _start(command):
+    return subprocess.Popen(
+        [sys.executable, "-m", "components", *command],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def _kill(process):
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def generate(tiny, tmp_path):
+    return changed(elsewhere(words("generate_textures", tiny), tmp_path), shard_size=SHARD)
+
+
+@pytest.fixture
+def seal(tiny, tmp_path):
+    return changed(elsewhere(words("seal_textures", tiny), tmp_path), shard_size=SHARD)
+
+
+@pytest.fixture
+def undisturbed(tiny, tmp_path, generate, seal):
+    """What one worker makes that nobody disturbs, object by object, and how long it took.
+
+    It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
+    """
+    folder = str(tmp_path / "undisturbed")
+    process = _start(changed(elsewhere(generate, tmp_path / "u"), destination=folder))
+    _wait_for_work(process)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=300)
+    took = time.monotonic() - started
+    assert process.returncode == 0, err
+    assert main(changed(elsewhere(seal, tmp_path / "u"), destination=folder)) == 0
+    return objects(folder), took
+
+
+def _wait_for_work(process):
+    """Until the worker says what it will make, or ends since there is nothing left."""
+    for line in process.stderr:
+        if "to make: " in line:
+            return
+
+
+def _check(uri, expected):
+    """The bucket holds what it should, and whatever its manifest names is there."""
+    found = objects(uri)
+    assert found == expected
+    manifest = parse_manifest(found["manifest.json"], where=uri)
+    assert len(manifest["shards"]) == 12
+    for shard in manifest["shards"]:
+        assert len(found[shard["tar"]]) == shard["size"]
+        assert len(found[shard["sidecar"]]) == shard["sidecar_size"]
+
+
+def test_worker_killed_at_20_random_moments_loses_nothing(generate, seal, undisturbed, s3):
+    """Up to five lives for each bucket folder, then one to the end, until 20 have been killed."""
+    expected, took = undisturbed
+    moments = random.Random(0)
+    killed = rounds = 0
+    while killed < 20:
+        rounds += 1
+        assert rounds <= 20, "workers end before they are killed"
+        uri = f"{s3}/{rounds}"
+        for _ in range(min(5, 20 - killed)):
+            process = _start(changed(generate, destination=uri))
+            _wait_for_work(process)
+            time.sleep(moments.uniform(0, took))
+            killed += _kill(process)
+        process = _start(changed(generate, destination=uri))
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
+        _check(uri, expected)
+
+
+def test_many_short_lives_add_up_to_the_whole(generate, seal, undisturbed, s3):
+    """Every worker is killed once it has finished one unit more; no life reaches the end."""
+    expected, _ = undisturbed
+    storage = open_storage(s3)
+    lives = 0
+    while (done := _sidecars(storage)) < 12:
+        lives += 1
+        process = _start(changed(generate, destination=s3))
+        while process.poll() is None and _sidecars(storage) <= done:
+            time.sleep(0.01)
+        _kill(process)
+        assert lives <= 12
+    assert main(changed(seal, destination=s3, prune="true")) == 0
+    _check(s3, expected)
+    assert lives >= 3
+
+
+def _sidecars(storage):
+    return sum(s.name.endswith(".json") and "/shards/" in s.name for s in storage.list())
+
+
+def test_overlapping_workers_on_the_same_units_do_no_harm(
+    generate, seal, undisturbed, s3, tmp_path
+):
+    """Kubernetes may start a pod's successor before the pod is gone, and kill either."""
+    expected, took = undisturbed
+    started = [
+        _start(elsewhere(changed(generate, destination=s3), tmp_path / str(i))) for i in range(3)
+    ]
+    time.sleep(0.85 * took)
+    _kill(started.pop())
+    for process in started:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert main(changed(seal, destination=s3, verify="sha256", prune="true")) == 0
+    _check(s3, expected)
+
+
+def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(generate, seal, undisturbed, s3):
+    expected, _ = undisturbed
+    storage = open_storage(s3)
+    process = _start(changed(generate, destination=s3))
+    while process.poll() is None and not _sidecars(storage):
+        time.sleep(0.01)
+    process.terminate()
+    started = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert time.monotonic() - started < 10
+    assert 1 <= _sidecars(storage) < 12
+    assert main(changed(generate, destination=s3)) == 0
+    assert main(changed(seal, destination=s3, prune="true")) == 0
+    _check(s3, expected)
+
+
+@pytest.mark.usefixtures("at_home")
+def test_server_killed_and_restarted_is_waited_for(
+    generate, seal, undisturbed, tmp_path, monkeypatch
+):
+    expected, _ = undisturbed
+    with running(tmp_path / "server" / "data") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        uri = f"s3://{BUCKET}/textures"
+        storage = open_storage(uri)
+        process = _start(changed(generate, destination=uri))
+        while process.poll() is None and not _sidecars(storage):
+            time.sleep(0.01)
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)
+        reader.start()
+        for _ in range(3):
+            server.kill()
+            time.sleep(1.5)
+            server.start()
+            time.sleep(0.5)
+        assert process.wait(timeout=300) == 0, "".join(lines)
+        reader.join(timeout=10)
+        process.stderr.close()
+        assert "trying again" in "".join(lines)
+        assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
+        _check(uri, expected)

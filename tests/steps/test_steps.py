@@ -1,0 +1,613 @@
+"""Every step, run as `python -m components STEP ...` would run it, on a tiny data set."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.__main__ import main
+from san_core.images.imageset import ImageSet, read_manifest, write
+from san_core.images.pixels import decode, encode_png, resize
+from tests.tiny import STEPS, changed, elsewhere, files, words
+
+
+def test_pit_pairs_every_picture_with_a_texture(tiny):
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    assert len(images.records) == 6 * 3
+    assert {r.fields["texture"] for r in images.records} == {r.name for r in textures.records}
+    assert decode(textures.read(textures.records[0])).shape == (32, 32, 3)
+    of_split = {
+        s: {r.pid for r in images.records if r.split == s} for s in images.manifest["splits"]
+    }
+    assert not of_split["train"] & of_split["val"]
+
+
+def test_pairs_are_drawn_side_by_side(tiny):
+    sheet = decode(Path(tiny.pit, "images", "preview", "pairs.png").read_bytes())
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    assert sheet.shape == (3 * 130 + 2, 6 * 194 + 2, 3)  # 18 pairs, six a row
+    texture = {r.name: r for r in textures.records}[images.records[7].fields["texture"]]
+    picture = resize(decode(images.read(images.records[7])), (128, 64))
+    painted = resize(decode(textures.read(texture)), (128, 128))
+    cell = sheet[132 : 132 + 128, 196 : 196 + 192]  # the second row's second
+    assert (cell == np.hstack([picture, painted])).all()
+
+
+def test_reid_set_keeps_test_people_apart(tiny):
+    images = ImageSet.open(Path(tiny.reid))
+    people = {s: {r.pid for r in images.of_split(s)} for s in ("train", "query", "gallery")}
+    assert (len(people["train"]), len(people["query"]), len(people["gallery"])) == (6, 3, 3)
+    assert people["query"] == people["gallery"]
+    assert not people["train"] & people["query"]
+    assert min(people["train"]) >= 1  # 0 and -1 are distractors and junk
+
+
+@pytest.mark.parametrize(("step", "made"), [("prepare_reid", "reid"), ("make_pit", "pit")])
+def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch, step, made):
+    for place in ("components.process.machine.cores", "components.command.data_sets.cores"):
+        monkeypatch.setattr(place, lambda: 2)
+    assert main(elsewhere(words(step, tiny), tmp_path)) == 0
+    assert files(tmp_path / made) == files(Path(tiny.root, made))
+
+
+def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
+    report = json.loads(Path(tiny.generator, "report.json").read_bytes())
+    assert report["held_out_images"] == 3  # one of six identities, three pictures
+    images = ImageSet.open(Path(tiny.pit, "images"))
+    textures = ImageSet.open(Path(tiny.pit, "textures"))
+    stack = {r.name: decode(textures.read(r)).astype(float) for r in textures.records}
+    train = [stack[r.name] for r in textures.of_split("train")]
+    true = [stack[r.fields["texture"]] for r in images.of_split("val")]
+    mse = np.mean([(np.rint(np.mean(train, axis=0)) - t) ** 2 for t in true])
+    assert report["psnr_of_mean_texture"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
+    assert 5 < report["psnr"] < 40
+
+
+def test_every_training_image_has_its_texture(tiny):
+    sealed = read_manifest(Path(tiny.textures))
+    textures = ImageSet.open(Path(sealed["uri"].removeprefix("file://")))
+    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
+    assert [r.pid for r in textures.records] == [r.pid for r in people]
+    assert decode(textures.read(textures.records[0])).shape == (32, 32, 3)
+    assert sealed["count"] == len(people) == 24
+    assert len(sealed["shards"]) == 3
+
+
+def test_features_are_those_of_query_and_gallery(tiny):
+    features = np.load(Path(tiny.features, "features.npy"))
+    people = ImageSet.open(Path(tiny.reid)).of_split("query", "gallery")
+    lines = Path(tiny.features, "index.csv").read_text().splitlines()
+    assert features.shape == (len(people), 128)
+    assert features.dtype == np.float32
+    assert [line.split(",")[0] for line in lines[1:]] == [r.name for r in people]
+
+
+def test_report_holds_scores_and_references_as_fractions(tiny):
+    report = json.loads(Path(tiny.report, "report.json").read_bytes())
+    assert set(report["references"]) == {"untrained encoder", "colour histogram"}
+    for scores in (report, *report["references"].values()):
+        assert all(0 <= scores[name] <= 1 for name in ("rank1", "rank5", "rank10", "mAP", "mINP"))
+    assert (report["num_query"], report["num_gallery"], report["num_identities"]) == (6, 6, 3)
+    assert json.loads(Path(tiny.root, "evaluate.json").read_bytes())["mAP"] == report["mAP"]
+
+
+def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path, capsys):
+    command = elsewhere(words("evaluate", tiny), tmp_path)
+    protocols = "camera-free,multi-query,single-gallery-shot,market1501"
+    assert main(changed(command, protocol=protocols, rerank="true")) == 0
+    assert "multi-query: the data set has no images of split multi" in capsys.readouterr().err
+    report = json.loads((tmp_path / "report" / "report.json").read_bytes())
+    assert report["protocol"] == "camera-free"
+    others = ["multi-query", "single-gallery-shot", "market1501"]
+    assert [(p["protocol"], p["reranked"]) for p in report["protocols"]] == [
+        *((name, False) for name in others),
+        *((name, True) for name in ["camera-free", *others]),
+    ]
+    assert report["protocols"][1]["leaves_out_as"] == "market1501"
+    usual = json.loads(Path(tiny.report, "report.json").read_bytes())
+    market = report["protocols"][2]
+    assert (market["rank1"], market["mAP"]) == (usual["rank1"], usual["mAP"])
+    assert report["camera_pairs"]
+    assert set(report["roc"]["tpr_at_fpr"]) == {"0.0001", "0.001", "0.01", "0.1"}
+    metrics = json.loads((tmp_path / "metrics").read_bytes())
+    assert metrics["mAP_multi_query"] == report["protocols"][0]["mAP"]
+    assert (
+        metrics["mAP_of_draw_single_gallery_shot_reranked"]
+        == (report["protocols"][5]["mAP_of_draw"])
+    )
+    assert "Pairs of cameras" in (tmp_path / "html").read_text()
+
+
+def test_evaluation_reads_features_from_their_file_as_it_goes(tiny, tmp_path):
+    # Rows of queries and gallery lie mixed in the file, and are found by the index.
+    copy = tmp_path / "features"
+    shutil.copytree(tiny.features, copy)
+    head, *lines = (copy / "index.csv").read_text().splitlines()
+    shuffled = np.random.default_rng(0).permutation(len(lines))
+    (copy / "index.csv").write_text("\n".join([head, *(lines[i] for i in shuffled)]))
+    for name in ("features.npy", "untrained.npy"):
+        np.save(copy / name, np.load(copy / name)[shuffled])
+    command = elsewhere(words("evaluate", tiny), tmp_path / "out")
+    assert main(changed(command, features=str(copy))) == 0
+    found, usual = (  # means are taken in the order of the rows, so their last digit may differ
+        json.loads(
+            Path(folder, "report.json").read_bytes(), parse_float=lambda t: round(float(t), 12)
+        )
+        for folder in (tmp_path / "out" / "report", tiny.report)
+    )
+    assert found == {**usual, "provenance": found["provenance"]}
+
+
+@pytest.fixture
+def own_features(tiny, tmp_path):
+    """Makes a copy of the features, changed: their rows, and the lines of the index."""
+
+    def make(change):
+        copy = tmp_path / "features"
+        shutil.copytree(tiny.features, copy)
+        head, *lines = (copy / "index.csv").read_text().splitlines()
+        rows, lines = change(np.load(copy / "features.npy"), lines)
+        np.save(copy / "features.npy", rows)
+        (copy / "index.csv").write_text("\n".join([head, *lines]))
+        command = _without(elsewhere(words("evaluate", tiny), tmp_path / "out"), "--references")
+        return changed(command, features=str(copy))
+
+    return make
+
+
+def test_features_of_a_part_of_the_images_are_refused(own_features, capsys):
+    # With half of the gallery gone, every score would be better than it is.
+    assert main(own_features(lambda rows, lines: (rows[:-3], lines[:-3]))) == 1
+    message = "index.csv lacks 3 of the 12 images of splits query, gallery, multi, such as "
+    _check_one_line("evaluate", message, capsys.readouterr().err)
+
+
+def test_image_with_two_rows_of_features_is_refused(own_features, capsys):
+    assert main(own_features(lambda rows, lines: (rows[[0, *range(12)]], lines[:1] + lines))) == 1
+    err = capsys.readouterr().err
+    _check_one_line("evaluate", "index.csv names ", err)
+    assert " more than once" in err
+
+
+@pytest.mark.parametrize("split", ["query", "gallery"])
+def test_image_whose_feature_is_not_finite_is_named(own_features, capsys, split):
+    named = []
+
+    def spoil(rows, lines):
+        row = [i for i, line in enumerate(lines) if line.endswith(split)][2]
+        named.append(lines[row].split(",")[0])
+        rows[row, 5] = np.nan
+        return rows, lines
+
+    assert main(own_features(spoil)) == 1
+    message = f"{split} feature 2 is not finite (NaN, infinite, or beyond 1e18); it is that of "
+    _check_one_line("evaluate", message + named[0], capsys.readouterr().err)
+
+
+def test_model_that_tells_nobody_apart_is_warned_of(own_features, capsys):
+    assert main(own_features(lambda rows, lines: (np.ones_like(rows), lines))) == 0
+    assert "all distances are equal to 1 part in 1,024" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["sysu-mm01", "market1501,sampled-gallery-shot:sysu-mm01"])
+def test_protocol_of_other_cameras_is_refused_before_anything_is_scored(
+    tiny, tmp_path, capsys, protocol
+):
+    assert main(changed(elsewhere(words("evaluate", tiny), tmp_path), protocol=protocol)) == 1
+    err = capsys.readouterr().err
+    message = "query 0 is by camera 0, but by protocol sysu-mm01 the query is by cameras 2, 5"
+    _check_one_line("evaluate", message, err)
+    assert "this model" not in err
+
+
+@pytest.mark.parametrize("step", ["train_san_pg", "train_san", "evaluate"])
+def test_page_fetches_nothing(tiny, step):
+    page = Path(tiny.root, f"{step}.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert "<script" not in page
+
+
+def test_training_again_gives_the_same_bytes(tiny, tmp_path):
+    assert main(elsewhere(words("train_san", tiny), tmp_path)) == 0
+    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert (tmp_path / "html").read_bytes() == Path(tiny.root, "train_san.html").read_bytes()
+
+
+def test_two_workers_make_what_one_makes(tiny, tmp_path):
+    two = str(tmp_path / "two")
+    for worker in ("1/2", "0/2"):
+        command = elsewhere(words("generate_textures", tiny), tmp_path / worker[0])
+        assert main(changed(command, destination=two, worker=worker)) == 0
+    seal = elsewhere(words("seal_textures", tiny), tmp_path)
+    assert main(changed(seal, destination=two)) == 0
+    assert files(tmp_path / "two") == files(Path(tiny.destination))
+
+
+def test_shards_that_are_there_are_kept(tiny, tmp_path):
+    command = elsewhere(words("generate_textures", tiny), tmp_path)
+    command = changed(command, destination=str(tmp_path / "d"))
+    assert main(command) == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*") if p.is_file()}
+    gone = next(p for p in before if p.name.startswith("00001-of") and p.suffix == ".tar")
+    gone.unlink()
+    assert main(command) == 0
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*") if p.is_file()}
+    assert set(after) == set(before)
+    assert {p.name[:5] for p in before if before[p] != after[p]} == {"00001"}
+
+
+def test_retrained_generator_never_meets_old_textures(tiny, tmp_path, capsys):
+    retrain = elsewhere(words("train_san_pg", tiny), tmp_path)
+    assert main(changed(retrain, seed="1")) == 0
+    seal = elsewhere(words("seal_textures", tiny), tmp_path)
+    assert main(changed(seal, generator=str(tmp_path / "generator"))) == 1
+    assert "3 of 3 shards of textures are missing (0, 1, 2)" in capsys.readouterr().err
+
+
+def test_damaged_texture_never_reaches_training_and_is_made_again(tiny, tmp_path, capsys):
+    destination = str(tmp_path / "d")
+    generate = elsewhere(words("generate_textures", tiny), tmp_path)
+    generate = changed(generate, destination=destination)
+    seal = changed(elsewhere(words("seal_textures", tiny), tmp_path), destination=destination)
+    train = elsewhere(words("train_san", tiny), tmp_path)
+    train = changed(train, textures=str(tmp_path / "textures"))
+    assert main(generate) == 0
+    assert main(seal) == 0
+    tar = next((tmp_path / "d").rglob("00002*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+
+    assert main(train) == 1
+    assert re.search(rf"^train_san: .*{tar.name} is damaged.*image ", capsys.readouterr().err, re.M)
+    assert not (tmp_path / "model").exists()
+    assert main(changed(seal, verify="sha256")) == 1
+    assert "1 of 3 shards of textures are missing (2)" in capsys.readouterr().err
+    assert main(changed(generate, verify="sha256")) == 0
+    assert main(changed(seal, verify="sha256")) == 0
+    assert main(train) == 0
+    assert files(tmp_path / "model") == files(Path(tiny.model))
+
+
+def test_baseline_needs_no_textures(tiny, tmp_path):
+    command = _without(elsewhere(words("train_san", tiny), tmp_path), "--textures")
+    assert main(changed(command, recipe="demo-baseline")) == 0
+    record = json.loads((tmp_path / "model" / "history.jsonl").read_text().splitlines()[-1])
+    assert set(record) == {"epoch", "loss", "id", "tri", "lr"}
+
+
+def _without(command, flag):
+    at = command.index(flag)
+    return command[:at] + command[at + 2 :]
+
+
+def test_training_can_start_from_the_generator(tiny, tmp_path):
+    still = "init=generator lr=1e-12 decoder_lr=1e-12 weight_decay=0 epochs=1 warmup_epochs=0"
+    still += " identities_per_batch=4 images_per_identity=2"
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    assert main(changed(command, generator=tiny.generator, overrides=still)) == 0
+    trained = load_file(tmp_path / "model" / "weights.safetensors")
+    started = load_file(Path(tiny.generator, "weights.safetensors"))
+    compared = [n for n in trained if n.startswith("decoder.") and n.endswith("weight")]
+    assert len(compared) > 5
+    for name in compared:
+        assert torch.allclose(trained[name], started[name], atol=1e-9), name
+
+
+def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    assert main(changed(command, generator=tiny.model, overrides="init=encoder")) == 1
+    message = f"{tiny.model} is no texture generator: train_san_pg makes one"
+    _check_one_line("train_san", message, capsys.readouterr().err)
+
+
+# Ready-made textures
+
+
+@pytest.fixture
+def folder_of_textures(tiny, texture, tmp_path):
+    """A texture for every training image, in a folder as somebody else might have it."""
+    folder = tmp_path / "ready"
+    folder.mkdir()
+    for i, record in enumerate(ImageSet.open(Path(tiny.reid)).of_split("train")):
+        (folder / f"{Path(record.name).stem}.png").write_bytes(texture(i))
+    return folder
+
+
+def _seal_folder(tiny, folder, tmp_path):
+    return [
+        *("seal_textures", "--dataset", tiny.reid, "--source", str(folder)),
+        *("--textures", str(tmp_path / "textures"), "--destination", str(tmp_path / "d")),
+    ]
+
+
+def test_folder_of_textures_is_matched_by_name(tiny, folder_of_textures, texture, tmp_path):
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
+    (place,) = (tmp_path / "d").iterdir()
+    textures = ImageSet.open(place)
+    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
+    for i, record in enumerate(textures.records):
+        assert np.array_equal(decode(textures.read(record)), decode(texture(i)))
+
+
+def test_missing_textures_are_counted_and_named(tiny, folder_of_textures, tmp_path, capsys):
+    first = min(folder_of_textures.iterdir())
+    first.unlink()
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    assert f"1 of 24 images have no texture there: {first.stem}." in capsys.readouterr().err
+
+
+def test_textures_of_two_sizes_are_refused(tiny, folder_of_textures, picture, tmp_path, capsys):
+    first = min(folder_of_textures.iterdir())
+    first.write_bytes(encode_png(picture(1, 32, 32)))
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    message = f"must be of one size; most are 16x16, but 32x32: {first.name}\n"
+    assert message in capsys.readouterr().err
+
+
+def test_textures_that_are_not_square_are_refused(
+    tiny, folder_of_textures, picture, tmp_path, capsys
+):
+    for path in folder_of_textures.iterdir():
+        path.write_bytes(encode_png(picture(1, 16, 32)))
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    assert "textures must be square, these are 32x16" in capsys.readouterr().err
+
+
+def test_two_images_do_not_share_a_texture(tmp_path, items, texture, capsys):
+    pictures = [item._replace(name=f"day{i}/x.jpg") for i, item in enumerate(items(2))]
+    write(tmp_path / "reid", pictures, total=2, provenance={})
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "x.png").write_bytes(texture(0))
+    seal = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--source", f"{tmp_path}/ready"]
+    seal += ["--textures", f"{tmp_path}/textures", "--destination", f"{tmp_path}/d"]
+    assert main(seal) == 1
+    message = "x.png would be the texture of both day0/x.jpg and day1/x.jpg"
+    assert message in capsys.readouterr().err
+    (tmp_path / "ready" / "x.png").unlink()
+    for i in range(2):
+        (tmp_path / "ready" / f"day{i}").mkdir()
+        (tmp_path / "ready" / f"day{i}" / "x.png").write_bytes(texture(i))
+    assert main(seal) == 0  # matched by their paths
+    with ImageSet.open(next((tmp_path / "d").iterdir())) as made:
+        for i, record in enumerate(made.records):
+            assert np.array_equal(decode(made.read(record)), decode(texture(i)))
+
+
+def test_many_missing_textures_are_all_listed(tiny, folder_of_textures, tmp_path, capsys):
+    gone = sorted(folder_of_textures.iterdir())[:12]
+    for path in gone:
+        path.unlink()
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert "12 of 24 images have no texture there: " in err
+    assert "and 2 more, listed above" in err
+    assert all(f"{path.stem}.jpg" in err for path in gone)
+
+
+def test_flipped_images_learn_no_texture_where_the_atlas_is_unknown(
+    tiny, folder_of_textures, tmp_path
+):
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
+    overrides = "texture_size=16 flip=1 epochs=1 warmup_epochs=0"
+    overrides += " identities_per_batch=4 images_per_identity=2"
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    command = changed(command, textures=str(tmp_path / "textures"), overrides=overrides)
+    assert main(command) == 0
+    record = json.loads((tmp_path / "model" / "history.jsonl").read_text())
+    assert record["rec"] == 0  # every image is flipped, none has a texture to be compared with
+
+
+# Wrong input: one clear line, and the exit status that belongs to it
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_missing_required_argument_is_a_usage_error(step, capsys):
+    assert main([step]) == 2
+    assert "the following arguments are required: --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "argument --pit: a place is needed"),
+        ("ftp://x/y", "argument --pit: 'ftp://x/y' is neither a folder nor"),
+    ],
+)
+def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys):
+    assert main(["make_pit", "--pit", place]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "flag", "value", "message"),
+    [
+        ("make_pit", "--textures", "0", "textures is 0: at least 2, of which 1 is held out"),
+        ("make_pit", "--texture-size", "48", "texture size 48 does not divide 256"),
+        ("make_pit", "--image-height", "8", "image size 8x4 is too small"),
+        (
+            "prepare_reid",
+            "--dataset",
+            "nope",
+            "no data set 'nope'; there are synthetic, market1501",
+        ),
+        ("prepare_reid", "--dataset", "market1501", "dataset market1501 needs --source"),
+        ("prepare_reid", "--difficulty", "absurd", "no difficulty 'absurd'; there are: easy"),
+        ("train_san_pg", "--pit", "/nowhere", "/nowhere/textures has no manifest.json"),
+        ("train_san_pg", "--recipe", "nope", "no recipe 'nope'; there are"),
+        (
+            "train_san_pg",
+            "--recipe",
+            "cuhk03",
+            "recipe 'cuhk03' does not train a texture generator",
+        ),
+        ("train_san_pg", "--overrides", "lrr=1", "no recipe field 'lrr'; did you mean 'lr'?"),
+        ("generate_textures", "--worker", "2/2", "worker '2/2' is not i/n"),
+        ("generate_textures", "--generator", "/nowhere", "/nowhere holds no model"),
+        ("generate_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
+        ("generate_textures", "--destination", "ftp://x/y", "is neither a folder nor a file:///"),
+        ("generate_textures", "--split", "val", "has no images in split val; it has gallery,"),
+        ("generate_textures", "--shard-size", "1001", "a shard holds 1 to 1000 images, not 1001"),
+        ("generate_textures", "--precision", "bfloat16", "needs a GPU"),
+        ("seal_textures", "--source", "/nowhere", "either a generator or a source folder"),
+        ("seal_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
+        ("seal_textures", "--destination", "{tmp}/none", "3 of 3 shards of textures are missing"),
+        ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
+        ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
+        ("train_san", "--overrides", "epochs=3 init=generator", "starts from a generator"),
+        ("train_san", "--overrides", "epochs=3 texture_size=24", "texture_size 24 cannot be re"),
+        ("train_san", "--overrides", "epochs=3 identities_per_batch=7", "there are 6 identities"),
+        ("extract_features", "--model", "/nowhere", "/nowhere holds no model"),
+        ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),
+        ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
+        ("evaluate", "--protocol", "auto,auto", "protocol market1501 is named twice"),
+        ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
+        ("prepare_reid", "--identities", "2", "identities is 2: at least 3, of which 1 is for tes"),
+        ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
+        ("make_pit", "--pit", "/", "is no name for an output"),
+        ("prepare_reid", "--dataset", "images", "dataset images needs --source"),
+        ("generate_textures", "--limit", "-1", "limit -1 is negative; 0 makes all shards"),
+        ("generate_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
+        ("generate_textures", "--worker", "/2", "takes its number from JOB_COMPLETION_INDEX"),
+        ("seal_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
+    ],
+)
+def test_wrong_input_ends_in_one_clear_line(tiny, tmp_path, capsys, step, flag, value, message):
+    command = elsewhere(words(step, tiny), tmp_path)
+    places = {"pit": tiny.pit, "reid": tiny.reid, "model": tiny.model, "tmp": tmp_path}
+    given = {flag.removeprefix("--"): value.format(**places)}
+    before = files(tiny.root)
+    assert main(changed(command, **given)) == 1
+    _check_one_line(step, message, capsys.readouterr().err)
+    assert files(tiny.root) == before  # and nothing is lost
+
+
+def _check_one_line(step, message, err):
+    said = [line for line in err.splitlines() if line.startswith(f"{step}: ")]
+    assert len(said) == 1
+    assert message in said[0]
+    assert "Traceback" not in err
+
+
+def saved(matrix) -> bytes:
+    file = io.BytesIO()
+    np.save(file, matrix)
+    return file.getvalue()
+
+
+BY_COLUMN = saved(np.ones((12, 128), np.float32, order="F"))
+
+
+@pytest.mark.parametrize(
+    ("step", "damaged", "content", "message"),
+    [
+        ("train_san", "reid/manifest.json", b"{", "is not JSON"),
+        (
+            "train_san",
+            "reid/manifest.json",
+            b'{"format": "san-imageset", "version": 1}',
+            "is damaged: it has no count",
+        ),
+        ("train_san", "textures/manifest.json", b"[]", "is not the manifest of an image set"),
+        ("generate_textures", "generator/recipe.json", b"{}", "recipe.json"),
+        ("generate_textures", "generator/weights.safetensors", b"x", "not a whole safetensors"),
+        ("extract_features", "model/recipe.json", b"[", "recipe.json"),
+        ("evaluate", "features/features.json", b"{", "features.json is damaged"),
+        ("evaluate", "features/features.json", b"{}", "is damaged: it has no dataset"),
+        ("evaluate", "features/features.npy", b"junk", "features.npy is damaged"),
+        ("evaluate", "features/features.json", b"[]", "it is not a JSON object"),
+        ("evaluate", "features/features.npy", b"", "features.npy is damaged"),
+        (
+            "evaluate",
+            "features/features.npy",
+            BY_COLUMN,
+            "one after another (Fortran order)",
+        ),
+        ("evaluate", "features/index.csv", b"a,b\n1,2\n", "which is not in the data set"),
+        ("evaluate", "features/index.csv", b"\xff\xfe", "index.csv is damaged"),
+    ],
+)
+def test_damaged_input_ends_in_one_clear_line(
+    tiny, tmp_path, capsys, step, damaged, content, message
+):
+    artifact, _, name = damaged.partition("/")
+    copy = tmp_path / artifact
+    shutil.copytree(tiny.root / artifact, copy)
+    (copy / name).write_bytes(content)
+    command = elsewhere(words(step, tiny), tmp_path / "outputs")
+    flag = {"reid": "dataset"}.get(artifact, artifact)
+    assert main(changed(command, **{flag: str(copy)})) == 1
+    _check_one_line(step, message, capsys.readouterr().err)
+
+
+def test_output_never_replaces_what_no_step_has_written(tiny, tmp_path, capsys):
+    (tmp_path / "reid").mkdir()
+    (tmp_path / "reid" / "thesis.txt").write_text("years of work")
+    assert main(elsewhere(words("prepare_reid", tiny), tmp_path)) == 1
+    _check_one_line("prepare_reid", "is a folder that no step has written", capsys.readouterr().err)
+    assert (tmp_path / "reid" / "thesis.txt").read_text() == "years of work"
+
+
+def test_output_never_replaces_a_file_or_a_foreign_manifest(tiny, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "an app"}')
+    before = files(tmp_path)
+    for name, message in (
+        ("thesis.txt", "is a file, but the output is a folder"),
+        ("app", "is a folder that no step has written"),
+    ):
+        command = changed(words("prepare_reid", tiny), reid=str(tmp_path / name))
+        assert main(command) == 1
+        _check_one_line("prepare_reid", message, capsys.readouterr().err)
+    assert files(tmp_path) == before
+
+
+def test_page_is_not_written_over_a_folder(tiny, tmp_path, capsys):
+    command = elsewhere(words("evaluate", tiny), tmp_path)
+    assert main(changed(command, html=str(tmp_path))) == 1
+    _check_one_line("evaluate", "is a folder, but the output is a file", capsys.readouterr().err)
+    assert not (tmp_path / "report").exists()
+
+
+def test_textures_are_not_kept_in_the_data_set_they_are_made_from(tiny, tmp_path, capsys):
+    command = elsewhere(words("generate_textures", tiny), tmp_path)
+    assert main(changed(command, destination=f"{tiny.reid}/textures")) == 1
+    _check_one_line("generate_textures", "--destination", capsys.readouterr().err)
+    assert not Path(tiny.reid, "textures").exists()
+
+
+@pytest.mark.parametrize("place", ["", "/shards", "/.."])
+def test_output_in_an_input_or_around_it_is_refused(tiny, tmp_path, capsys, place):
+    copy = tmp_path / "around" / "reid"
+    shutil.copytree(tiny.reid, copy)
+    before = files(tmp_path)
+    command = changed(elsewhere(words("train_san", tiny), tmp_path / "outputs"), dataset=str(copy))
+    assert main(changed(command, model=f"{copy}{place}")) == 1
+    assert re.search("must not lie in one another|no name for an output", capsys.readouterr().err)
+    assert files(tmp_path) == before
+
+
+def test_train_san_without_textures_says_what_is_missing(tiny, tmp_path, capsys):
+    command = _without(elsewhere(words("train_san", tiny), tmp_path), "--textures")
+    assert main(command) == 1
+    assert "recipe 'demo' needs textures (--textures), none were given" in capsys.readouterr().err
+
+
+def test_textures_of_another_data_set_are_refused(tiny, tmp_path, capsys):
+    prepare = elsewhere(words("prepare_reid", tiny), tmp_path)
+    assert main(changed(prepare, identities="12")) == 0
+    train = elsewhere(words("train_san", tiny), tmp_path)
+    assert main(changed(train, dataset=str(tmp_path / "reid"))) == 1
+    assert "training images have no texture" in capsys.readouterr().err

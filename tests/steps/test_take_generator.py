@@ -1,0 +1,147 @@
+"""Generators that are there: the one that ships, and somebody's; by hand and in the pipeline."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.__main__ import main
+from components.command.code import ROOT, closure
+from san_core.images.imageset import ImageSet, read_manifest
+from san_core.images.pixels import decode
+from san_core.model import weights
+from san_core.shipped.generator import FOLDER
+from san_core.synthesis.person.atlas import ATLAS
+from tests.tiny import changed, elsewhere, files, words
+from tools.generator.__main__ import write
+
+ARTIFACT = ("recipe.json", "weights.safetensors")
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A copy of the generator that ships, one bit of its weights turned over."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(FOLDER, folder)
+    content = bytearray((folder / "weights.safetensors").read_bytes())
+    content[-5] ^= 1
+    (folder / "weights.safetensors").write_bytes(content)
+    return folder
+
+
+def test_the_generator_that_ships_is_small_and_says_what_it_is():
+    loaded = weights.load(FOLDER)
+    assert loaded.facts["atlas"] == ATLAS
+    assert loaded.recipe.image_size == (128, 64)
+    assert (FOLDER / "weights.safetensors").stat().st_size <= 16e6
+    card = (FOLDER / "MODEL_CARD.md").read_text("utf-8")
+    for name in ARTIFACT:
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() in card
+
+
+def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
+    write(Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]])
+    assert set(files(tmp_path)) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
+    kept, trained = weights.load(tmp_path), weights.load(Path(tiny.generator))
+    assert kept.recipe == trained.recipe
+    for name, value in trained.model.state_dict().items():
+        torch.testing.assert_close(kept.model.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+    card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+    assert "python -m components make_pit --seed=0\n" in card
+    report = json.loads(Path(tiny.generator, "report.json").read_bytes())
+    assert f"| this generator | {report['psnr']:.2f} |" in card
+
+
+def test_an_installed_package_has_the_generator(tmp_path):
+    command = ["-c", "from setuptools import setup; setup()"]
+    command += ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
+    installed = tmp_path / FOLDER.relative_to(ROOT)
+    for name in (*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"):
+        assert (installed / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_a_step_that_takes_the_shipped_generator_is_run_again_when_that_changes():
+    assert FOLDER / "weights.safetensors" in closure("components.take_generator")
+
+
+def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):
+    paint = changed(words("generate_textures", tiny), generator="shipped")
+    paint = changed(paint, written=str(tmp_path / "written"), destination=str(tmp_path / "kept"))
+    seal = changed(words("seal_textures", tiny), generator="shipped")
+    seal = changed(seal, textures=str(tmp_path / "sealed"), destination=str(tmp_path / "kept"))
+    assert main(paint) == 0
+    assert main(seal) == 0
+    sealed = read_manifest(tmp_path / "sealed")
+    assert sealed["provenance"]["atlas"] == ATLAS
+    with ImageSet.open(Path(sealed["uri"].removeprefix("file://"))) as textures:
+        assert decode(textures.read(textures.records[0])).shape == (64, 64, 3)
+
+
+def test_what_is_taken_is_what_was_trained(tiny, tmp_path):
+    taken = tmp_path / "taken"
+    assert main(["take_generator", "--source", tiny.generator, "--generator", str(taken)]) == 0
+    trained = files(Path(tiny.generator))
+    kept = files(taken)
+    assert set(kept) == {*ARTIFACT, "report.json"}
+    assert all(kept[name] == trained[name] for name in kept)
+
+
+def test_the_shipped_generator_is_taken_with_its_card(tmp_path):
+    assert main(["take_generator", "--generator", str(tmp_path / "taken")]) == 0
+    assert set(files(tmp_path / "taken")) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
+    assert weights.fingerprint(tmp_path / "taken") == weights.fingerprint(FOLDER)
+
+
+@pytest.mark.parametrize("step", ["generate_textures", "seal_textures", "take_generator"])
+def test_a_damaged_generator_is_refused_in_one_line(tiny, tmp_path, capsys, damaged, step):
+    if step == "take_generator":
+        command = [step, "--source", str(damaged), "--generator", str(tmp_path / "taken")]
+    else:
+        command = changed(elsewhere(words(step, tiny), tmp_path), generator=str(damaged))
+    assert main(command) == 1
+    (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith(step))
+    assert line.endswith("weights.safetensors is damaged: its sha256 is not that of SHA256SUMS")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{model}", "is no texture generator: train_san_pg makes one"),
+        ("/nowhere", "/nowhere holds no model: recipe.json is missing"),
+        ("./shipped", "shipped holds no model: recipe.json is missing"),
+    ],
+)
+def test_what_is_no_generator_is_not_taken(tiny, tmp_path, monkeypatch, capsys, source, message):
+    monkeypatch.chdir(tmp_path)
+    place = source.format(model=tiny.model)
+    assert main(["take_generator", "--source", place, "--generator", str(tmp_path / "g")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_folder_called_shipped_is_named_as_a_folder(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    paint = elsewhere(changed(words("generate_textures", tiny), generator="./shipped"), tmp_path)
+    assert main(paint) == 1
+    assert "shipped holds no model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_on_the_shipped_generator_without_training_one(tmp_path):
+    small = "epochs=2 warmup_epochs=1 identities_per_batch=4 images_per_identity=2"
+    params = ["generator=shipped", "identities=9", "image_height=64", f"san_overrides={small}"]
+    command = ["pipeline.py", "run", "--preset", "demo", "--runs", str(tmp_path)]
+    command += [word for param in params for word in ("--param", param)]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = {path.name for path in (tmp_path / "demo").iterdir() if path.is_dir()}
+    assert {"take_generator", "train_san", "evaluate"} <= steps
+    assert not {"make_pit", "train_san_pg"} & steps
+    report = json.loads((tmp_path / "demo/evaluate/report/report.json").read_bytes())
+    assert 0 < report["mAP"] <= 1

@@ -1,0 +1,257 @@
+"""What the training steps may be asked for beyond training: scores, PIT batches, weights, ONNX."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+
+from components.__main__ import main
+from san_core.images.imageset import ImageSet
+from san_core.images.pixels import decode, resize
+from san_core.inference.features import embed
+from san_core.model import weights
+from tests.tiny import SAN_OVERRIDES, changed, elsewhere, files, words
+
+
+def _history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def _trained(tiny, folder, extra="", **flags):
+    command = elsewhere(words("train_san", tiny), folder)
+    return changed(command, overrides=f"{SAN_OVERRIDES} {extra}", **flags)
+
+
+# Validation
+
+
+def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path, capsys):
+    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
+    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
+    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    assert main(command) == 0
+    assert "validation: 8 images of 2 people" in capsys.readouterr().err
+    model = tmp_path / "model"
+    scores = [record["val_mAP"] for record in _history(model)]
+    assert len(scores) == 3
+    facts = weights.load(model).facts
+    assert facts["best_score"] == max(scores)
+    assert facts["best_epoch"] == 1 + scores.index(max(scores))
+    assert facts["num_classes"] == 4  # of 6, 2 are held out
+    best, last = (
+        safetensors.torch.load_file(model / f"{name}.safetensors") for name in ("weights", "last")
+    )
+    assert best.keys() == last.keys()
+    is_last = all(torch.equal(best[name], last[name]) for name in best)
+    assert is_last == (facts["best_epoch"] == 3)
+    assert "val_mAP of 3 validations" in (tmp_path / "html").read_text()
+    metrics = json.loads((tmp_path / "metrics").read_text())
+    assert (metrics["epoch"], metrics["val_mAP"]) == (facts["best_epoch"], facts["best_score"])
+
+
+def test_model_without_validation_holds_one_set_of_weights(tiny):
+    names = files(tiny.root / "model").keys()
+    assert names == {"weights.safetensors", "recipe.json", "history.jsonl"}
+
+
+def test_generator_is_validated_by_psnr(tiny, tmp_path):
+    pit = str(tmp_path / "pit")
+    assert main(changed(words("make_pit", tiny), pit=pit, textures="20")) == 0  # 2 are held out
+    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    overrides = "epochs=3 batch_size=8 warmup_epochs=0 eval_every=2"
+    assert main(changed(command, pit=pit, overrides=overrides)) == 0
+    history = _history(tmp_path / "generator")
+    assert ["val_psnr" in record for record in history] == [False, True, True]
+    assert weights.load(tmp_path / "generator").facts["best_score"] == max(
+        record.get("val_psnr", 0) for record in history
+    )
+    report = json.loads((tmp_path / "generator" / "report.json").read_text())
+    assert report["held_out_images"] == 3  # of one texture; the other chose the epoch
+
+
+def test_one_held_out_texture_cannot_choose_and_report(tiny, tmp_path, capsys):
+    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    overrides = "epochs=1 batch_size=8 warmup_epochs=0 eval_every=1"
+    assert main(changed(command, overrides=overrides)) == 1
+    assert "there is 1 held-out texture" in capsys.readouterr().err
+
+
+def test_people_held_out_must_leave_enough_to_train_on(tiny, tmp_path, capsys):
+    command = _trained(tiny, tmp_path, "eval_every=1 validation_share=0.9")
+    assert main(command) == 1
+    assert "leaves fewer than 2 to train on" in capsys.readouterr().err
+
+
+# Batches of paired data
+
+
+def test_pit_batches_are_mixed_in_where_the_recipe_says_so(tiny, tmp_path, capsys):
+    asked = "pit_every=1 batch_size=8"
+    assert main(_trained(tiny, tmp_path, asked, pit=tiny.pit)) == 0
+    assert all(record["pit"] > 0 for record in _history(tmp_path / "model"))
+    capsys.readouterr()
+    assert main(_trained(tiny, tmp_path, asked)) == 1
+    assert "needs paired data (--pit)" in capsys.readouterr().err
+
+
+def test_paired_data_are_not_read_where_the_recipe_mixes_none_in(tiny, tmp_path):
+    assert main(_trained(tiny, tmp_path, pit=tiny.pit)) == 0
+    assert files(tmp_path / "model") == files(tiny.root / "model")
+
+
+# First weights
+
+
+@pytest.fixture
+def publish(tmp_path):
+    """Makes a file of first weights in torchvision's form, of a network nobody has trained."""
+
+    def make(seed):
+        path = tmp_path / "resnet18.pth"
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.resnet18().state_dict(), path)
+        return path
+
+    return make
+
+
+RESNET18 = (
+    f"{SAN_OVERRIDES.partition(' ')[2].replace('warmup_epochs=1', '')} arch=resnet18 epochs=1"
+    " warmup_epochs=0 lr=1e-8 decoder_width=0.125"
+)
+
+
+def test_first_weights_come_from_a_bucket(tiny, tmp_path, publish, s3, capsys):
+    from components.storage.places import open_storage
+
+    published = publish(seed=4)
+    open_storage(s3).put_file("weights/resnet18.pth", published)
+    command = elsewhere(words("train_san", tiny), tmp_path)
+    source = f"{s3}/weights/resnet18.pth"
+    assert main(changed(command, overrides=f"{RESNET18} pretrained={source}")) == 0
+    trained = safetensors.torch.load_file(tmp_path / "model" / "weights.safetensors")
+    first = torch.load(published, weights_only=True)
+    torch.testing.assert_close(
+        trained["encoder.conv1.weight"], first["conv1.weight"], atol=1e-6, rtol=0
+    )
+    capsys.readouterr()
+    absent = f"{s3}/weights/none.pth"
+    command = elsewhere(words("train_san", tiny), tmp_path / "none")
+    assert main(changed(command, overrides=f"{RESNET18} pretrained={absent}")) == 1
+    assert f"{absent} does not exist" in capsys.readouterr().err
+
+
+def test_other_first_weights_under_the_same_name_are_another_training(
+    tiny, tmp_path, publish, monkeypatch
+):
+    begun = []
+
+    def stopped(network, *_, checkpoint, **__):
+        begun.append(network.encoder.conv1.weight.detach().clone())
+        checkpoint.save({"epoch": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.training.loop.train", stopped)
+    for seed in (4, 5):
+        source = publish(seed)
+        command = elsewhere(words("train_san", tiny), tmp_path)
+        command = changed(command, overrides=f"{RESNET18} pretrained={source}")
+        assert main(changed(command, checkpoint=str(tmp_path / "state"))) == 130
+        assert torch.equal(begun[-1], torch.load(source, weights_only=True)["conv1.weight"])
+    assert not torch.equal(*begun)
+    assert len(list((tmp_path / "state").iterdir())) == 2
+
+
+def test_damaged_first_weights_are_named_as_they_were_given(tiny, tmp_path, s3, capsys):
+    from components.storage.places import open_storage
+
+    open_storage(s3).put_bytes("weights/resnet18.pth", random.Random(0).randbytes(1000))
+    uri = f"{s3}/weights/resnet18.pth"
+    assert main(_trained(tiny, tmp_path, f"arch=resnet18 pretrained={uri}")) == 1
+    assert f"pretrained weights {uri} cannot be read" in capsys.readouterr().err
+
+
+# ONNX
+
+
+def test_encoder_is_written_as_onnx_on_request(tiny, tmp_path):
+    assert main(_trained(tiny, tmp_path, onnx="true")) == 0
+    loaded = weights.load(tmp_path / "model")
+    with ImageSet.open(tiny.root / "reid") as images:
+        records = images.of_split("query")
+        pictures = np.stack([resize(decode(images.read(r)), (64, 32)) for r in records])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model" / "encoder.onnx", providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(["embedding"], {"pixels": pictures})
+    np.testing.assert_allclose(found, embed(loaded.model, pictures), rtol=1e-3, atol=1e-4)
+
+
+def test_wrong_precision_is_told_before_anything_is_read(tiny, tmp_path, capsys):
+    assert main(_trained(tiny, tmp_path, precision="float8")) == 1
+    assert "precision 'float8' is none of auto, float32" in capsys.readouterr().err
+
+
+# What belongs together
+
+
+def _with_atlas(folder, atlas):
+    """Let an image set say that it is of another atlas."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["atlas"] = atlas
+    path.write_text(json.dumps(manifest))
+
+
+def test_textures_of_two_atlases_are_never_learned_together(tiny, tmp_path, capsys):
+    shutil.copytree(tiny.pit, tmp_path / "pit")
+    _with_atlas(tmp_path / "pit" / "textures", "smpl")
+    command = _trained(tiny, tmp_path, "pit_every=1 batch_size=8", pit=str(tmp_path / "pit"))
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "textures of different atlases cannot be learned together" in err
+    assert "pit 'smpl'" in err
+
+
+def test_unknown_atlas_is_told_of(tiny, tmp_path, capsys):
+    shutil.copytree(tiny.pit, tmp_path / "pit")
+    _with_atlas(tmp_path / "pit" / "textures", "smpl")
+    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    command = changed(
+        command, pit=str(tmp_path / "pit"), overrides="epochs=1 batch_size=8 warmup_epochs=0"
+    )
+    assert main(command) == 0
+    err = capsys.readouterr().err
+    assert "the atlas of the pit is 'smpl', so how they look in the mirror is not known" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("pretrained=/nowhere/resnet.pth", "pretrained weights /nowhere/resnet.pth do not exist"),
+        ("identities_per_batch=50", "identities_per_batch is 50, but there are 6 identities"),
+        ("texture_size=24", "texture"),
+    ],
+)
+def test_mistake_in_a_recipe_is_told_before_anything_is_decoded(
+    tiny, tmp_path, capsys, monkeypatch, extra, message
+):
+    monkeypatch.setattr("components.training.inputs.cache_images", None)  # a call would be an error
+    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", "") if "ties_per" in extra else ""
+    overrides = f"{overrides or SAN_OVERRIDES} {extra}"
+    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    assert main(command) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsys):
+    for name, value in (("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert main(elsewhere(words("extract_features", tiny), tmp_path)) == 1
+    assert "extract_features is the work of one" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""The training steps under torchrun: two processes on one processor, joined by gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from components.__main__ import main
+from components.command.code import ROOT
+from tests.tiny import SAN_OVERRIDES, changed, elsewhere, files, words
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+MOVING = f"{SAN_OVERRIDES} lr=1e-4 decoder_lr=1e-4"  # so far that the processes could part
+
+
+def _start(command):
+    return subprocess.Popen(
+        [*TORCHRUN, "-m", "components", *command],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def _run(command, *, status=0):
+    process = _start(command)
+    try:
+        _, log = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == status, log
+    return log
+
+
+def _check_near(one, other):
+    """Two trainings are the same but for rounding, which Adam's first steps make visible."""
+    first, second = (
+        [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        for folder in (one, other)
+    )
+    assert len(first) == len(second)
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine == pytest.approx(theirs, rel=5e-3)
+
+
+def _trained(tiny, folder, **flags):
+    command = elsewhere(words("train_san", tiny), folder)
+    return changed(command, overrides=MOVING, **flags)
+
+
+def test_two_processes_train_what_one_trains(tiny, tmp_path):
+    assert main(_trained(tiny, tmp_path / "one")) == 0
+    told = _executor_input(tmp_path / "two", tmp_path / "told.json")
+    state = {"checkpoint": str(tmp_path / "state")}
+    log = _run(_trained(tiny, tmp_path / "two", executor_input=told, **state))
+    assert log.count("epoch 3/3") == 1, "the first process alone logs"
+    _check_near(tmp_path / "one" / "model", tmp_path / "two" / "model")
+    assert files(tmp_path / "one").keys() == files(tmp_path / "two").keys()
+    # and a state of two processes is one that a process alone can go on from
+    assert main(_trained(tiny, tmp_path / "again", **state)) == 0
+    weights = [files(tmp_path / n / "model")["weights.safetensors"] for n in ("two", "again")]
+    assert weights[0] == weights[1]
+    # and Kubeflow is told once what they made
+    artifacts = json.loads((tmp_path / "told.json").read_text())["artifacts"]
+    assert "id" in artifacts["metrics"]["artifacts"][0]["metadata"]
+
+
+def _executor_input(folder, file):
+    """What KFP tells a step whose outputs lie in a folder, and which is to answer in a file."""
+    artifacts = {}
+    for name in ("model", "html", "metrics"):
+        kind = {"metrics": "system.Metrics"}.get(name, "system.Model")
+        artifact = {"name": name, "uri": str(folder / name), "type": {"schemaTitle": kind}}
+        artifacts[name] = {"artifacts": [artifact]}
+    return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(file)}})
+
+
+def test_two_processes_train_a_generator(tiny, tmp_path):
+    overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
+    command = words("train_san_pg", tiny)
+    one, two = (
+        changed(elsewhere(command, tmp_path / name), overrides=overrides) for name in ("one", "two")
+    )
+    assert main(one) == 0
+    _run(two)
+    _check_near(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "seen by the first",
+        pytest.param("seen by both", marks=pytest.mark.slow),
+        pytest.param("seen in training", marks=pytest.mark.slow),
+    ],
+)
+def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
+    command = _trained(tiny, tmp_path)
+    if where == "seen by both":
+        command = changed(command, textures=str(tmp_path / "nowhere"))
+    elif where == "seen by the first":
+        command = changed(command, overrides=f"{MOVING} pretrained=/nowhere/weights.pth")
+    else:  # weights that soon are not finite any more
+        overrides = f"{SAN_OVERRIDES} lr=10 decoder_lr=10 optimizer=adamw weight_decay=10"
+        command = changed(command, overrides=overrides.replace("epochs=3", "epochs=60"))
+    log = _run(command, status=1)
+    ours, _, _ = log.partition("torch.distributed.elastic")  # which then shows its own traceback
+    said = [line for line in log.splitlines() if line.startswith("train_san")]
+    assert len(said) == 1, log
+    assert said[0].startswith("train_san: ")
+    assert ("nowhere" in said[0]) == ("training" not in where)
+    assert "Traceback" not in ours.partition("train_san: ")[0]
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_path):
+    def command(name):
+        line = _trained(tiny, tmp_path / name, checkpoint=str(tmp_path / f"{name}-state"))
+        return changed(line, overrides=MOVING.replace("epochs=3", "epochs=40 checkpoint_every=40"))
+
+    _run(command("undisturbed"))
+    process = _start(command("stopped"))
+    for line in process.stderr:
+        if "epoch 2/40" in line:
+            break
+    process.terminate()  # torchrun tells both
+    _, log = process.communicate(timeout=60)
+    assert process.returncode != 0, log
+    assert "stopped in epoch" in log
+    assert not (tmp_path / "stopped" / "model").exists()
+    log = _run(command("stopped"))
+    assert "going on after epoch" in log
+    assert files(tmp_path / "stopped" / "model") == files(tmp_path / "undisturbed" / "model")

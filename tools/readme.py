@@ -1,0 +1,401 @@
+"""`python -m tools.readme`: bring the generated tables of the README files up to date.
+
+A generated part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it with what
+the declarations of the steps and the measured figures in tests/results give.
+"""
+
+import json
+import operator
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from components.__main__ import GPU_STEPS, STEPS
+from components.command.code import ROOT
+from components.command.step import Parameter, as_word, parameters, read_docstring
+from components.storage.outputs import write_file
+
+FILES = ("README.md", "components/README.md", "san_core/README.md")
+
+
+def table() -> str:
+    """The steps with their artifacts: Markdown, a row a step."""
+    rows = ["| step | what it does | in | out | image |", "|---|---|---|---|---|"]
+    for name, step in STEPS.items():
+        declared = parameters(step)
+        inputs = ", ".join(_bracketed(p) for p in declared if p.is_input) or "–"
+        outputs = ", ".join(p.name for p in declared if p.is_output)
+        image = "gpu" if name in GPU_STEPS else "cpu"
+        summary = read_docstring(step).summary
+        rows.append(f"| `{name}` | {summary} | {inputs} | {outputs} | {image} |")
+    return "\n".join([*rows, "", "[ ] may be left out."])
+
+
+def reference() -> str:
+    """Every flag of every step: Markdown, a section a step."""
+    sections = []
+    for name, step in STEPS.items():
+        rows = [f"### {name}", "", read_docstring(step).text, ""]
+        rows += ["| flag | type | default | meaning |", "|---|---|---|---|"]
+        rows += [
+            f"| `{p.flag}` | {_type(p)} | {_default(p)} | {p.help.replace('|', chr(92) + '|')} |"
+            for p in parameters(step)
+        ]
+        sections.append("\n".join(rows))
+    return "\n\n".join(sections)
+
+
+def demo() -> str:
+    """What the demo was measured to reach and to take: Markdown, from tests/results."""
+    value, where = _measured("pipeline")
+    seen = {
+        "rank-1": f"{value['pipeline.demo_rank1']:.1%}",
+        "mAP": f"{value['pipeline.demo_map']:.1%}",
+        "mAP of a colour histogram": f"{value['pipeline.demo_map_colour_histogram']:.1%}",
+        "mAP of the untrained encoder": f"{value['pipeline.demo_map_untrained_encoder']:.1%}",
+        "SAN-PG on held-out people": (
+            f"{value['pipeline.demo_psnr_gain_over_mean_db']:.1f} dB PSNR above the mean texture"
+        ),
+        "first run, installation aside": f"{value['pipeline.demo_seconds']:.0f} s",
+        "second run, nothing changed": f"{value['pipeline.demo_skip_seconds']:.1f} s",
+    }
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    return "\n".join([f"| demo ({where}) | |", "|---|---|", *rows])
+
+
+def textures() -> str:
+    """How fast textures are kept and fetched, and what that needs: Markdown, from tests/results."""
+    value, where = _measured("textures")
+    seen = {
+        "write shards of 1,000": f"{value['textures.shard_images_per_second']:,.0f} images/s",
+        "write one object per image, 16 threads": (
+            f"{value['textures.object_images_per_second']:,.0f} images/s"
+        ),
+        "fetch to the cache, every byte checked": (
+            f"{value['textures.stage_images_per_second']:,.0f} images/s"
+        ),
+        "check what is in the cache": (
+            f"{value['textures.restage_images_per_second']:,.0f} images/s"
+        ),
+        "memory of generate_textures for 1,000 images": (
+            f"{value['textures.memory_1000_mib']:.0f} MiB"
+        ),
+        "memory of generate_textures for 10,000 images": (
+            f"{value['textures.memory_10000_mib']:.0f} MiB"
+        ),
+    }
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    what = "10,000 textures of 256x256, SeaweedFS on the same machine"
+    return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
+
+
+def datasets() -> str:
+    """What data sets can be read, and how: Markdown."""
+    from san_core.data.readers.sources import SOURCES
+
+    rows = ["| `--dataset` | what it is | options |", "|---|---|---|"]
+    rows.append("| `synthetic` | people who do not exist, rendered; needs no source | – |")
+    for key, source in SOURCES.items():
+        options = [
+            f"`{name}`: {text}" if not text.startswith(f"{name}=") else _code_until_colon(text)
+            for name, text in source.options.items()
+        ]
+        rows.append(f"| `{key}` | {source.text} | {'<br>'.join(options) or '–'} |")
+    return "\n".join(rows)
+
+
+def _code_until_colon(text: str) -> str:
+    words, _, rest = text.partition(":")
+    return f"`{words}`:{rest}"
+
+
+def preparing() -> str:
+    """What preparing a data set was measured to take: Markdown, from tests/results."""
+    value, where = _measured("datasets")
+    seen = {
+        "CPU time": f"{value['datasets.prepare_cpu_seconds']:.2f} s",
+        "CPU time over that of copying the files (`shutil.copytree`)": (
+            f"{value['datasets.prepare_vs_copy']:.1f}"
+        ),
+        "memory for 130,000 images": f"{value['datasets.memory_130000_mib']:.0f} MiB",
+    }
+    rows = [f"| {name} | {shown} |" for name, shown in seen.items()]
+    what = "prepare 10,000 JPEGs of 64x128, every image decoded"
+    return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
+
+
+def evidence() -> str:
+    """Whether texture supervision helps: the table that `make reproduce` wrote."""
+    return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
+
+
+def choices() -> str:
+    """What variants of `synthetic` were tried: the table that tests.benchmarks wrote."""
+    return (ROOT / "tests" / "results" / "evidence_choices.md").read_text("utf-8").rstrip()
+
+
+def _measured(group: str) -> tuple[dict[str, float], str]:
+    """The figures of a group by name, and what they were measured on and when."""
+    measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
+    value = {name: figure["value"] for name, figure in measured["figures"].items()}
+    machine = measured["machine"]
+    return value, f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
+
+
+def _beside_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, str]]) -> str:
+    """A table of a group's figures: words, name, format and bar of each; missed ones are marked."""
+    value, where = _measured(group)
+    rows = [f"| {what} ({where}) | measured | bar |", "|---|---|---|"]
+    above = 0.0
+    for words, name, form, bar in figures:
+        mark = " (missed)" if _is_missed(value[name], bar, above) else ""
+        rows.append(f"| {words} | {value[name]:{form}} | {bar}{mark} |")
+        above = value[name]
+    return "\n".join(rows)
+
+
+_BAR = re.compile(r"([≤≥<]?) ?(?:([\d.]+)(%?)|twice that)")
+_MEETS = {"≤": operator.le, "≥": operator.ge, "<": operator.lt, "": operator.eq}
+
+
+def _is_missed(value: float, bar: str, above: float) -> bool:
+    """Whether a figure misses its bar; "twice that" is of the figure `above` it, – is no bar."""
+    if bar == "–":
+        return False
+    read = _BAR.fullmatch(bar)
+    assert read is not None, f"{bar!r} is no bar"
+    sign, number, percent = read.groups()
+    limit = float(number) / (100 if percent else 1) if number else 2 * above
+    return not _MEETS[sign](value, limit)
+
+
+def ranking() -> str:
+    """What scoring was measured to take: Markdown, from tests/results."""
+    return _beside_bars("ranking", "CPU time, one thread", _RANKING)
+
+
+_RANKING = (
+    (
+        "features to CMC, mAP, mINP over the bare sgemm, Market-1501",
+        "ranking.end_to_end_vs_sgemm_market",
+        ".2f",
+        "≤ 1.15",
+    ),
+    ("the same, MSMT17", "ranking.end_to_end_vs_sgemm_msmt17", ".2f", "≤ 1.15"),
+    ("the same, CUHK03", "ranking.end_to_end_vs_sgemm_cuhk03", ".2f", "≤ 1.25"),
+    (
+        "torchreid's Cython over the bare sgemm, Market-1501, as recorded",
+        "ranking.recorded_torchreid_vs_sgemm_market",
+        ".1f",
+        "–",
+    ),
+    ("the same of fast-reid", "ranking.recorded_fastreid_vs_sgemm_market", ".1f", "–"),
+    ("the same of the official code", "ranking.recorded_official_vs_sgemm_market", ".1f", "–"),
+    (
+        "recorded torchreid over this, Market-1501",
+        "ranking.vs_recorded_torchreid_market",
+        ".1f",
+        "–",
+    ),
+    ("recorded fast-reid over this", "ranking.vs_recorded_fastreid_market", ".1f", "–"),
+    ("recorded official code over this", "ranking.vs_recorded_official_market", ".1f", "–"),
+    (
+        "features to figures over faiss' top 50 with a metric, Market-1501",
+        "ranking.vs_faiss_top50_market",
+        ".2f",
+        "≤ 1.05",
+    ),
+    (
+        "`np.argsort` over ranking, distances given, Market-1501",
+        "ranking.vs_argsort_market",
+        ".0f",
+        "≥ 65",
+    ),
+    ("the same, CUHK03", "ranking.vs_argsort_cuhk03", ".0f", "≥ 38"),
+    (
+        "stable `np.argsort`, which gives these ranks, Market-1501",
+        "ranking.vs_stable_argsort_market",
+        ".0f",
+        "–",
+    ),
+    ("the same, CUHK03", "ranking.vs_stable_argsort_cuhk03", ".0f", "–"),
+    (
+        "ranking, distances given, over one read of them, Market-1501",
+        "ranking.vs_one_read_market",
+        ".1f",
+        "–",
+    ),
+    ("wall-clock gain of two threads", "ranking.two_threads", ".2f", "≥ 1.5"),
+    ("memory above the features, 516,000 x 512 (MiB)", "ranking.memory_516k_mib", ".0f", "≤ 32"),
+    ("single gallery shot, exact, 700 people (s)", "ranking.single_shot_seconds", ".3f", "≤ 0.08"),
+    ("re-ranking, features to figures, Market-1501 (s)", "rerank.market_seconds", ".1f", "≤ 7"),
+    ("memory of that above the features (MiB)", "rerank.market_mib", ".0f", "≤ 300"),
+)
+
+
+def synthesis() -> str:
+    """What synthetic sets were measured to cost and how hard they are: Markdown, from results."""
+    return _beside_bars("synthesis", "synthetic people", _SYNTHESIS)
+
+
+_SYNTHESIS = (
+    ("all 9,290 pairs of PIT, wall-clock (s)", "synthesis.pit_set_seconds", ".0f", "≤ 120"),
+    (
+        "pairs a second and core, encoded and written",
+        "synthesis.pit_pairs_per_core_second",
+        ".0f",
+        "≥ 50",
+    ),
+    (
+        "ReID shots a second and core, `hard`",
+        "synthesis.reid_shots_per_core_second",
+        ".0f",
+        "≥ 50",
+    ),
+    ("rasterising a body, 512x256 samples (ms)", "synthesis.raster_ms", ".1f", "≤ 4"),
+    ("texels that a face covers", "synthesis.atlas_coverage", ".1%", "100%"),
+    ("faces flat or turned over in the atlas", "synthesis.atlas_flipped_faces", ".2%", "< 0.5%"),
+    ("mAP of a colour histogram, `easy`", "synthesis.histogram_map_easy", ".1%", "–"),
+    ("the same, `normal`", "synthesis.histogram_map_normal", ".1%", "–"),
+    ("the same, `hard`", "synthesis.histogram_map_hard", ".1%", "< 15%"),
+    (
+        "the same, `hard` without blur, low resolution and occlusion",
+        "synthesis.histogram_map_hard_sharp",
+        ".1%",
+        "< 15%",
+    ),
+)
+
+
+def teaching() -> str:
+    """What is learned from synthetic people: Markdown, from tests/results."""
+    value, where = _measured("teaching")
+    minutes = value["teaching.training_cpu_seconds"] / 60
+    what = f"held-out textures, {minutes:.0f} CPU minutes of training ({where})"
+    rows = [f"| {what} | PSNR (dB) | of seen texels | of unseen | SSIM |", "|---|---|---|---|---|"]
+    for name, words in (
+        ("san_pg", "SAN-PG, recipe `pit-small`"),
+        ("nearest", "the texture of the training image of the nearest colours"),
+        ("mean", "the mean training texture"),
+    ):
+        parts = [value[f"teaching.psnr_{name}_{part}"] for part in ("all", "seen", "unseen")]
+        shown = " | ".join(f"{part:.2f}" for part in parts)
+        rows.append(f"| {words} | {shown} | {value[f'teaching.ssim_{name}']:.3f} |")
+    return "\n".join([*rows, "", _beside_bars("teaching", "gain and `hard`", _TEACHING)])
+
+
+_TEACHING = (
+    ("PSNR of SAN-PG above the mean texture (dB)", "san_pg.psnr_gain_over_mean_db", ".2f", "≥ 3"),
+    ("above the nearest (dB)", "san_pg.psnr_gain_over_nearest_db", ".2f", "≥ 2"),
+    ("mAP of a colour histogram at `hard`", "synthesis.hard_histogram_map", ".1%", "–"),
+    (
+        "of the encoder alone, recipe `synthetic-baseline`, other people",
+        "synthesis.hard_baseline_map",
+        ".1%",
+        "≥ twice that",
+    ),
+    ("CPU time of training it (s)", "teaching.encoder_training_cpu_seconds", ".0f", "≤ 600"),
+)
+
+
+def training() -> str:
+    """What training and inference were measured to take: Markdown, from tests/results."""
+    return _beside_bars("training", "ratios of CPU time, one thread", _TRAINING)
+
+
+_TRAINING = (
+    (
+        "official step over ours, ResNet-50 256x128, 8 images",
+        "training.joint_step_vs_official",
+        ".2f",
+        "≥ 1.35",
+    ),
+    (
+        "step with 64x64 textures and the light plan over a baseline step",
+        "training.light_decoder_vs_baseline",
+        ".2f",
+        "≤ 1.3",
+    ),
+    (
+        "images a second, augmented, with 256x256 textures, over the official transforms",
+        "training.data_path_vs_official",
+        ".1f",
+        "≥ 10",
+    ),
+    (
+        "the same with 64x64 textures",
+        "training.data_path_light_vs_official",
+        ".1f",
+        "–",
+    ),
+    (
+        "textures a second in batches over one by one",
+        "training.infer_vs_official",
+        ".1f",
+        "≥ 1.6",
+    ),
+    ("the same by onnxruntime", "training.infer_onnx_vs_official", ".1f", "≥ 2"),
+    (
+        "killed at three points, resumed: the same bytes (1: yes)",
+        "training.resume_bit_identical",
+        ".0f",
+        "1",
+    ),
+    ("peak memory of our step (MiB)", "training.joint_step_peak_mib", ".0f", "–"),
+    ("peak memory of the official step (MiB)", "training.official_step_peak_mib", ".0f", "–"),
+)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "steps": table,
+    "parameters": reference,
+    "demo": demo,
+    "textures": textures,
+    "ranking": ranking,
+    "training": training,
+    "datasets": datasets,
+    "preparing": preparing,
+    "synthesis": synthesis,
+    "teaching": teaching,
+    "evidence": evidence,
+    "choices": choices,
+}
+
+
+def renewed(text: str) -> str:
+    """A README with its generated parts made anew."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if begin not in text:
+            continue
+        part = f"{begin}\n{make()}\n{end}".replace("\\", r"\\")  # sub reads backslashes
+        text = re.sub(f"{begin}.*?{end}", part, text, flags=re.DOTALL)
+    return text
+
+
+def _bracketed(p: Parameter) -> str:
+    return p.name if p.is_required else f"[{p.name}]"
+
+
+def _type(p: Parameter) -> str:
+    if p.artifact is None:
+        return p.type.__name__
+    return f"{'output' if p.is_output else 'input'} {p.artifact.kind}"
+
+
+def _default(p: Parameter) -> str:
+    if p.is_required:
+        return "required"
+    return "–" if p.default in (None, "") else f"`{as_word(p.default)}`"
+
+
+def main(root: Path = ROOT) -> None:
+    """Renew every README that has generated parts."""
+    for name in FILES:
+        file = root / name
+        if file.is_file():
+            write_file(file, renewed(file.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from components.command import imageset, recipes
-from components.command.run import run
+from components.command.run import run_step
 from components.command.step import Step, read_docstring
 from components.evaluate import evaluate
 from components.extract_features import extract_features
@@ -60,13 +60,13 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     name, *words = argv
     if name == "imageset":
-        return imageset.run(words)
+        return imageset.run_imageset(words)
     if name == "recipes":
-        return recipes.run(words)
+        return recipes.run_recipes(words)
     if name not in STEPS:
         print(f"components: no step {name!r}; there are {', '.join(STEPS)}", file=sys.stderr)
         return 2
-    return run(STEPS[name], words)
+    return run_step(STEPS[name], words)
 
 
 if __name__ == "__main__":

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished, write_file, write_metrics
+from components.storage.outputs import atomic_folder, write_file, write_metrics
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from san_core.evaluation.pages.camera_pairs import CameraPair
-    from san_core.evaluation.protocols.scoring import Embedded, Scored
+    from san_core.evaluation.protocols.scoring import EmbeddedImages, ProtocolScores
     from san_core.evaluation.ranking import Ranking
     from san_core.images.imageset import ImageSet
     from san_core.images.shard import Record
 
 log = logging.getLogger(__name__)
 
-SCORED = ("query", "gallery", "multi")
-SHOWN = ("rank1", "rank5", "rank10", "mAP", "mINP")
-SHOWN_TOP = 10
+SCORED_SPLITS = ("query", "gallery", "multi")
+SHOWN_METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
+RANKED_SHOWN = 10
 
 
 def evaluate(
@@ -55,17 +55,21 @@ def evaluate(
             camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
-    from components.storage.staging import identity, open_set
+    from components.storage.staging import image_set_digest, open_image_set
     from san_core.evaluation.pages import report as reports
 
-    provenance = _provenance(features)
+    provenance = _read_provenance(features)
     metric = provenance.pop("metric")
-    if provenance["dataset"] != identity(dataset):
+    if provenance["dataset"] != image_set_digest(dataset):
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
-    with open_set(dataset) as images:
-        test = _test(_records(features, images), protocol, own=_protocol(images))
-        model = _embedded(test, _load(features / "features.npy", len(test.records)), metric)
-        ranking = _ranked(model, test)
+    with open_image_set(dataset) as images:
+        test = _plan_scoring(
+            _read_feature_records(features, images), protocol, own=_protocol_of_dataset(images)
+        )
+        model = _select_embedded(
+            test, _load_features(features / "features.npy", len(test.records)), metric
+        )
+        ranking = _headline_ranking(model, test)
         if ranking.roc and len(ranking.roc.fpr) == 1:
             log.warning(
                 "all distances are equal to 1 part in 1,024: the model tells nobody apart, and "
@@ -73,124 +77,130 @@ def evaluate(
             )
         others = {}
         if references:
-            untrained = _load(features / "untrained.npy", len(test.records))
-            others["untrained encoder"] = _ranked(_embedded(test, untrained, metric), test)
-            colours = _embedded(test, _histograms(images, test.records), "euclidean")
-            others["colour histogram"] = _ranked(colours, test)
-        content = reports.figures(
+            untrained = _load_features(features / "untrained.npy", len(test.records))
+            others["untrained encoder"] = _headline_ranking(
+                _select_embedded(test, untrained, metric), test
+            )
+            colours = _select_embedded(test, _histogram_features(images, test.records), "euclidean")
+            others["colour histogram"] = _headline_ranking(colours, test)
+        content = reports.report_content(
             ranking,
             others,
             query=test.query,
             gallery=test.gallery,
             metric=metric,
-            scored=_scored(model, test, rerank=rerank),
-            pairs=_pairs(model, test.headline),
+            scored=_other_scores(model, test, rerank=rerank),
+            pairs=_camera_pair_table(model, test.headline),
             provenance=provenance,
         )
-        document = reports.html(
+        document = reports.report_page(
             content, ranking, others, query=test.query, gallery=test.gallery, read=images.read
         )
-    with finished(report) as folder:
+    with atomic_folder(report) as folder:
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_file(html, document)
-    write_metrics(metrics, _metrics(content))
+    write_metrics(metrics, _kfp_metrics(content))
     for name, scores in {"this model": content, **content["references"]}.items():
-        log.info("%s: %s", name, "  ".join(f"{key} {scores[key]:.1%}" for key in SHOWN))
-    for name, value in _metrics(content).items():
-        if name not in SHOWN:
+        log.info("%s: %s", name, "  ".join(f"{key} {scores[key]:.1%}" for key in SHOWN_METRICS))
+    for name, value in _kfp_metrics(content).items():
+        if name not in SHOWN_METRICS:
             log.info("%s %.1f%%", name, 100 * value)
 
 
-class _Test(NamedTuple):
+class _ScoringPlan(NamedTuple):
     """The images that are scored, and by which protocols.
 
-    `asked`, `searched` and `pooled` are the rows of the features, (Q,), (G,) and (M,) int64, of
-    queries, gallery, and all that multi-query pools.
+    `query_rows`, `gallery_rows` and `pooled_rows` are the rows of the features, (Q,), (G,) and
+    (M,) int64, of queries, gallery, and all that multi-query pools.
     """
 
     records: "Sequence[Record]"
-    asked: "NDArray[np.int64]"
-    searched: "NDArray[np.int64]"
-    pooled: "NDArray[np.int64]"
+    query_rows: "NDArray[np.int64]"
+    gallery_rows: "NDArray[np.int64]"
+    pooled_rows: "NDArray[np.int64]"
     protocols: list[str]
     headline: str
 
     @property
     def query(self) -> "list[Record]":
-        return [self.records[row] for row in self.asked]
+        return [self.records[row] for row in self.query_rows]
 
     @property
     def gallery(self) -> "list[Record]":
-        return [self.records[row] for row in self.searched]
+        return [self.records[row] for row in self.gallery_rows]
 
 
-def _embedded(test: _Test, matrix: "NDArray[np.float32]", metric: str) -> "Embedded":
+def _select_embedded(
+    test: _ScoringPlan, matrix: "NDArray[np.float32]", metric: str
+) -> "EmbeddedImages":
     """The images by the rows of a matrix, which are read when they are needed."""
-    from san_core.evaluation.kernels.rows import rows
+    from san_core.evaluation.kernels.rows import select_rows
     from san_core.evaluation.labels import labels_of
-    from san_core.evaluation.protocols.scoring import Embedded
+    from san_core.evaluation.protocols.scoring import EmbeddedImages
 
-    return Embedded(
-        query_features=rows(matrix, test.asked),
-        gallery_features=rows(matrix, test.searched),
-        pooled_features=rows(matrix, test.pooled),
+    return EmbeddedImages(
+        query_features=select_rows(matrix, test.query_rows),
+        gallery_features=select_rows(matrix, test.gallery_rows),
+        pooled_features=select_rows(matrix, test.pooled_rows),
         query=labels_of(test.query),
         gallery=labels_of(test.gallery),
-        pooled=labels_of(test.records[row] for row in test.pooled),
+        pooled=labels_of(test.records[row] for row in test.pooled_rows),
         metric=metric,
     )
 
 
-def _test(records: "Sequence[Record]", protocol: str, *, own: str) -> _Test:
+def _plan_scoring(records: "Sequence[Record]", protocol: str, *, own: str) -> _ScoringPlan:
     """What is scored, checked before anything is computed."""
     import numpy as np
 
     from san_core.evaluation.labels import labels_of
-    from san_core.evaluation.protocol import check_followed
+    from san_core.evaluation.protocol import check_protocol_applies
     from san_core.evaluation.protocols import scoring
-    from san_core.evaluation.protocols.multi_query import check_cameras
+    from san_core.evaluation.protocols.multi_query import check_cameras_known
 
-    def part(*splits: str) -> "NDArray[np.int64]":
+    def rows_of_splits(*splits: str) -> "NDArray[np.int64]":
         return np.array([i for i, r in enumerate(records) if r.split in splits], np.int64)
 
-    asked, searched = part("query"), part("gallery")
+    asked, searched = rows_of_splits("query"), rows_of_splits("gallery")
     query, gallery = (labels_of(records[row] for row in rows) for rows in (asked, searched))
-    names = scoring.protocols(protocol, query, own=own)
-    named = [scoring.named(name, query) for name in names]
+    names = scoring.parse_protocols(protocol, query, own=own)
+    named = [scoring.parse_protocol(name, query) for name in names]
     for each in named:
-        check_followed(each.follow, query, gallery)
+        check_protocol_applies(each.follow, query, gallery)
     if any(each.word == scoring.MULTI_QUERY for each in named):
-        check_cameras(query)
-        if not len(part("multi")):
+        check_cameras_known(query)
+        if not len(rows_of_splits("multi")):
             log.warning(
                 "%s: the data set has no images of split multi, so only queries of the same person "
                 "by the same camera are pooled",
                 scoring.MULTI_QUERY,
             )
-    headline = scoring.headline(names, query)
-    return _Test(records, asked, searched, part("query", "multi"), names, headline)
+    headline = scoring.ranked_gallery_protocol(names, query)
+    return _ScoringPlan(records, asked, searched, rows_of_splits("query", "multi"), names, headline)
 
 
-def _ranked(images: "Embedded", test: _Test) -> "Ranking":
+def _headline_ranking(images: "EmbeddedImages", test: _ScoringPlan) -> "Ranking":
     """The ranking whose pictures and curves are shown."""
-    from components.process.machine import cores
+    from components.process.machine import core_count
     from san_core.evaluation.kernels.rows import FeatureError
     from san_core.evaluation.protocols.scoring import Scorer
 
-    scorer = Scorer(images, threads=cores())
+    scorer = Scorer(images, threads=core_count())
     try:
-        return scorer.score(test.headline, top_k=SHOWN_TOP, with_roc=True).ranking
+        return scorer.score(test.headline, top_k=RANKED_SHOWN, with_roc=True).ranking
     except FeatureError as error:
         shown = {"query": test.query, "gallery": test.gallery}[error.role][error.place]
         raise ValueError(f"{error}; it is that of {shown.name}") from error
 
 
-def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
+def _other_scores(
+    images: "EmbeddedImages", test: _ScoringPlan, *, rerank: bool
+) -> "list[ProtocolScores]":
     """Every protocol but the headline's, and if wanted all of them re-ranked."""
-    from components.process.machine import cores
+    from components.process.machine import core_count
     from san_core.evaluation.protocols.scoring import Scorer
 
-    scorer = Scorer(images, threads=cores())
+    scorer = Scorer(images, threads=core_count())
     names = list(dict.fromkeys([test.headline, *test.protocols]))
     asked = [(name, False) for name in names if name != test.headline]
     if rerank:
@@ -198,28 +208,28 @@ def _scored(images: "Embedded", test: _Test, *, rerank: bool) -> "list[Scored]":
     return [scorer.score(name, reranked=again) for name, again in asked]
 
 
-def _pairs(images: "Embedded", protocol: str) -> "list[CameraPair]":
+def _camera_pair_table(images: "EmbeddedImages", protocol: str) -> "list[CameraPair]":
     """The table by cameras, where they are known."""
-    from components.process.machine import cores
-    from san_core.evaluation.pages.camera_pairs import camera_pairs
+    from components.process.machine import core_count
+    from san_core.evaluation.pages.camera_pairs import score_camera_pairs
     from san_core.evaluation.protocol import PROTOCOLS
 
     if images.query.camids is None:
         return []
-    return camera_pairs(
+    return score_camera_pairs(
         images.query_features,
         images.gallery_features,
         query=images.query,
         gallery=images.gallery,
         metric=images.metric,
         protocol=PROTOCOLS[protocol],
-        threads=cores(),
+        threads=core_count(),
     )
 
 
-def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
+def _kfp_metrics(content: Mapping[str, Any]) -> dict[str, float]:
     """The scores that KFP shows; keys are words without blanks or hyphens."""
-    shown = {name: content[name] for name in SHOWN}
+    shown = {name: content[name] for name in SHOWN_METRICS}
     for name, scores in content["references"].items():
         shown[f"mAP_of_{name}"] = scores["mAP"]
     for each in content["protocols"]:
@@ -230,15 +240,15 @@ def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
     return {re.sub("[ :-]", "_", name): value for name, value in shown.items()}
 
 
-def _histograms(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":
+def _histogram_features(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":
     """The reference that learns nothing: colours, stripe by stripe."""
-    from san_core.evaluation.histogram import features
+    from san_core.evaluation.histogram import histogram_features
     from san_core.images.pixels import decode
 
-    return features(decode(images.read(record), name=record.name) for record in records)
+    return histogram_features(decode(images.read(record), name=record.name) for record in records)
 
 
-def _provenance(features: Path) -> dict[str, Any]:
+def _read_provenance(features: Path) -> dict[str, Any]:
     """What features.json says the features were made from."""
     file = features / "features.json"
     if not file.is_file():
@@ -254,12 +264,12 @@ def _provenance(features: Path) -> dict[str, Any]:
     return content
 
 
-def _protocol(images: "ImageSet") -> str:
+def _protocol_of_dataset(images: "ImageSet") -> str:
     """The protocol that the data set is scored by, as prepare_reid wrote it; empty if none is."""
     return str(images.manifest["provenance"].get("protocol", ""))
 
 
-def _records(features: Path, images: "ImageSet") -> "list[Record]":
+def _read_feature_records(features: Path, images: "ImageSet") -> "list[Record]":
     """The image of every row, by index.csv, which names each that is scored once."""
     known = {record.name: record for record in images.records}
     try:
@@ -272,16 +282,16 @@ def _records(features: Path, images: "ImageSet") -> "list[Record]":
     named = Counter(names)
     if len(named) < len(names):
         raise ValueError(f"{features}/index.csv names {named.most_common(1)[0][0]} more than once")
-    wanted = [record.name for record in images.records if record.split in SCORED]
+    wanted = [record.name for record in images.records if record.split in SCORED_SPLITS]
     if missing := [name for name in wanted if name not in named]:
         raise ValueError(
             f"{features}/index.csv lacks {len(missing)} of the {len(wanted)} images of splits "
-            f"{', '.join(SCORED)}, such as {missing[0]}: scores would be those of a part"
+            f"{', '.join(SCORED_SPLITS)}, such as {missing[0]}: scores would be those of a part"
         )
     return [known[name] for name in names]
 
 
-def _load(file: Path, rows: int) -> "NDArray[np.float32]":
+def _load_features(file: Path, rows: int) -> "NDArray[np.float32]":
     """A matrix of features, one row an image.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished, scratch, write_file
+from components.storage.outputs import atomic_folder, scratch_folder, write_file
 
 log = logging.getLogger(__name__)
 
@@ -32,29 +32,31 @@ def extract_features(
     import numpy as np
 
     from components.process.machine import device
-    from components.process.progress import progress
-    from components.storage.staging import identity, open_set
-    from components.training.inputs import Reader, new_model
-    from components.training.ranks import ALONE
+    from components.process.progress import track_progress
+    from components.storage.staging import image_set_digest, open_image_set
+    from components.training.inputs import PixelCache, initial_model
+    from components.training.ranks import SINGLE_PROCESS
     from san_core.images.pixels import Pixels
     from san_core.inference.features import embed
     from san_core.model import weights
 
-    loaded = weights.load(model)
-    if not loaded.recipe.identities:
+    loaded = weights.load_network(model)
+    if not loaded.recipe.needs_identities:
         raise ValueError(f"{model} has learned no identities: it is a texture generator")
-    with scratch(features) as room, open_set(dataset) as images:
-        records = images.of_split("query", "gallery", "multi")
-        pictures = Reader(room, loaded.recipe, ALONE).images("images", images, records)
+    with scratch_folder(features) as room, open_image_set(dataset) as images:
+        records = images.records_in_splits("query", "gallery", "multi")
+        pictures = PixelCache(room, loaded.recipe, SINGLE_PROCESS).decode_images(
+            "images", images, records
+        )
 
         def batches(what: str) -> Iterator[Pixels]:
             starts = range(0, len(pictures), BATCH)
-            for start in progress(starts, total=len(starts), unit=f"batches, {what}"):
+            for start in track_progress(starts, total=len(starts), unit=f"batches, {what}"):
                 yield pictures[start : start + BATCH]
 
         embedded = {"features": embed(loaded.model, batches("trained"), device=device())}
         if references:
-            untrained = new_model(
+            untrained = initial_model(
                 loaded.recipe,
                 num_classes=loaded.model.num_classes,
                 seed=loaded.facts["seed"],
@@ -62,14 +64,14 @@ def extract_features(
             )
             embedded["untrained"] = embed(untrained, batches("untrained"), device=device())
     provenance = {
-        "dataset": identity(dataset),
+        "dataset": image_set_digest(dataset),
         "model": weights.fingerprint(model),
         "recipe": loaded.facts["recipe"],
         "seed": loaded.facts["seed"],
         # Compared as they were trained: by direction where the triplet saw directions alone.
         "metric": "cosine" if loaded.recipe.normalize_triplet else "euclidean",
     }
-    with finished(features) as folder:
+    with atomic_folder(features) as folder:
         for name, rows in embedded.items():
             np.save(folder / f"{name}.npy", rows)
         with (folder / "index.csv").open("w", newline="") as file:

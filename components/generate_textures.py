@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished, named
+from components.storage.outputs import add_path_to_errors, atomic_folder
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from components.process.progress import Progress
-    from components.storage.places import Storage
-    from components.storage.texture_store import Finished
+    from components.storage.store import Storage
+    from components.storage.texture_store import FinishedUnit
     from san_core.images.imageset import ImageSet
     from san_core.images.pixels import Pixels
     from san_core.images.shard import Item, Record, Shard
-    from san_core.images.texture_set import Unit
-    from san_core.model.weights import Loaded
+    from san_core.images.texture_set import WorkUnit
+    from san_core.model.weights import LoadedNetwork
 
 log = logging.getLogger(__name__)
 
 BATCH = 32
-CELL = (64, 64)  # rows and columns of a texture on the contact sheet
+SHEET_CELL = (64, 64)  # rows and columns of a texture on the contact sheet
 
 
 def generate_textures(
@@ -63,57 +63,67 @@ def generate_textures(
     """
     from components.process import machine
     from components.storage.places import open_storage
-    from components.storage.staging import identity, open_index, open_set
-    from components.storage.texture_store import delete_former, finished_units, sidecars
+    from components.storage.staging import image_set_digest, open_image_records, open_image_set
+    from components.storage.texture_store import (
+        delete_replaced_shards,
+        finished_units,
+        sidecar_names,
+    )
     from san_core.images.imageset import manifest_bytes
-    from san_core.images.texture_set import TextureSettings, check_generator, receipt, share, units
-    from san_core.inference.textures import half_precision
+    from san_core.images.texture_set import (
+        TextureSettings,
+        build_receipt,
+        check_generator,
+        split_into_units,
+        units_of_worker,
+    )
+    from san_core.inference.textures import half_dtype
     from san_core.model import weights
 
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
-    loaded = weights.load(generator)
+    loaded = weights.load_network(generator)
     check_generator(loaded.recipe, generator)
     settings = TextureSettings(
         source=weights.fingerprint(generator),
-        dataset=identity(dataset),
+        dataset=image_set_digest(dataset),
         split=split,
         texture_size=loaded.recipe.texture_size,
         shard_size=shard_size,
         precision=precision,
     )
     storage = open_storage(destination, settings.folder)
-    half_precision(precision, machine.device())
-    worker = machine.worker(worker)
-    with open_index(dataset) as index:
-        mine = share(worker, units(index.of_split(split), shard_size))
+    half_dtype(precision, machine.device())
+    worker = machine.worker_of_pod(worker)
+    with open_image_records(dataset) as index:
+        mine = units_of_worker(worker, split_into_units(index.records_in_splits(split), shard_size))
     done = finished_units(storage, {unit.number for unit in mine}, verify=verify)
     todo = [unit for unit in mine if overwrite or unit.number not in done]
     todo = todo[: limit or None]
-    _announce(storage, mine, done, todo, worker=worker)
+    _log_plan(storage, mine, done, todo, worker=worker)
     if dry_run:
         return
-    former = sidecars(storage) if overwrite else []
+    former = sidecar_names(storage) if overwrite else []
     if former and todo:
         storage.delete("manifest.json")  # it names shards that will go; seal writes another
     if todo:
-        with open_set(dataset) as images:
-            for number, made in _made(loaded, images, todo, precision, storage):
+        with open_image_set(dataset) as images:
+            for number, made in _generate_shards(loaded, images, todo, precision, storage):
                 done[number] = made
-                delete_former(storage, made, former)
+                delete_replaced_shards(storage, made, former)
     kept = [unit for unit in mine if unit.number in done]
-    entries = [done[unit.number].described() for unit in kept]
-    content = receipt(entries, uri=storage.uri, worker=worker, split=split)
-    with finished(written) as folder:
+    entries = [done[unit.number].manifest_entry() for unit in kept]
+    content = build_receipt(entries, uri=storage.uri, worker=worker, split=split)
+    with atomic_folder(written) as folder:
         (folder / "manifest.json").write_bytes(manifest_bytes(content))
     log.info("worker %s: %d of its %d shards are done", worker, len(kept), len(mine))
 
 
-def _announce(
+def _log_plan(
     storage: "Storage",
-    mine: "Sequence[Unit]",
-    done: "Mapping[int, Finished]",
-    todo: "Sequence[Unit]",
+    mine: "Sequence[WorkUnit]",
+    done: "Mapping[int, FinishedUnit]",
+    todo: "Sequence[WorkUnit]",
     *,
     worker: str,
 ) -> None:
@@ -129,13 +139,13 @@ def _announce(
         log.info("to make: %d shards (%s), %d images", len(todo), shown, images)
 
 
-def _made(
-    generator: "Loaded",
+def _generate_shards(
+    generator: "LoadedNetwork",
     images: "ImageSet",
-    todo: "Sequence[Unit]",
+    todo: "Sequence[WorkUnit]",
     precision: str,
     storage: "Storage",
-) -> "Iterator[tuple[int, Finished]]":
+) -> "Iterator[tuple[int, FinishedUnit]]":
     """Make units and store them; gives each one's number and what was stored.
 
     While a unit is computed, its images are decoded and its textures encoded by other threads, and
@@ -145,31 +155,33 @@ def _made(
     from concurrent.futures import Future
     from tempfile import TemporaryDirectory
 
-    from components.process.machine import cores
+    from components.process.machine import core_count
     from components.process.progress import Progress
-    from components.process.threads import threads
+    from components.process.threads import thread_pool
 
     total = sum(len(unit.records) for unit in todo)
-    sending: list[tuple[int, Future[Finished]]] = []
+    sending: list[tuple[int, Future[FinishedUnit]]] = []
     with (
         TemporaryDirectory() as room,
-        threads(max(2, cores())) as pool,
-        threads(1) as sender,
+        thread_pool(max(2, core_count())) as pool,
+        thread_pool(1) as sender,
         Progress(total, "images") as bar,
     ):
         for unit in todo:
-            textures = _textures(generator, images, unit.records, precision, pool)
-            shard, sheet = _packed(unit, textures, Path(room, f"{unit.number}.tar"), bar)
+            textures = _generate_pngs(generator, images, unit.records, precision, pool)
+            shard, sheet = _pack_unit(unit, textures, Path(room, f"{unit.number}.tar"), bar)
             if sending:
                 number, sent = sending.pop()
                 yield number, sent.result()
-            sending.append((unit.number, sender.submit(_store, storage, shard, unit.number, sheet)))
+            sending.append(
+                (unit.number, sender.submit(_store_shard, storage, shard, unit.number, sheet))
+            )
         for number, sent in sending:
             yield number, sent.result()
 
 
-def _textures(
-    generator: "Loaded",
+def _generate_pngs(
+    generator: "LoadedNetwork",
     images: "ImageSet",
     records: "Sequence[Record]",
     precision: str,
@@ -177,33 +189,33 @@ def _textures(
 ) -> "Iterator[bytes]":
     """What the generator makes of images, as PNG, in order."""
     from components.process.machine import device
-    from components.process.threads import mapped
+    from components.process.threads import map_bounded
     from san_core.images.pixels import decode, encode_png, resize
-    from san_core.inference.textures import stream
+    from san_core.inference.textures import stream_textures
 
-    def prepared(record: "Record") -> "Pixels":
+    def read_input(record: "Record") -> "Pixels":
         picture = decode(images.read(record), name=record.name)
         return resize(picture, generator.recipe.image_size)
 
-    made = stream(
+    made = stream_textures(
         generator.model,
-        mapped(pool, prepared, records, ahead=2 * BATCH),
+        map_bounded(pool, read_input, records, ahead=2 * BATCH),
         device=device(),
         batch_size=BATCH,
         precision=precision,
     )
-    return mapped(pool, encode_png, made, ahead=2 * BATCH)
+    return map_bounded(pool, encode_png, made, ahead=2 * BATCH)
 
 
-def _packed(
-    unit: "Unit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
+def _pack_unit(
+    unit: "WorkUnit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
 ) -> "tuple[Shard, bytes]":
     """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
-    from san_core.images.imageset import preview_sheet, previewed
-    from san_core.images.shard import pack
+    from san_core.images.imageset import preview_indices, preview_sheet
+    from san_core.images.shard import pack_shard
     from san_core.images.texture_set import texture_item
 
-    shown = previewed(len(unit.records))
+    shown = preview_indices(len(unit.records))
     pictures: list[bytes] = []
 
     def items() -> "Iterator[Item]":
@@ -213,12 +225,12 @@ def _packed(
             bar.add()
             yield texture_item(record, png)
 
-    with named(path):
-        shard = pack(items(), path, unit.number, total=unit.total)
-    return shard, preview_sheet(pictures, cell=CELL)
+    with add_path_to_errors(path):
+        shard = pack_shard(items(), path, unit.number, total=unit.total)
+    return shard, preview_sheet(pictures, cell=SHEET_CELL)
 
 
-def _store(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "Finished":
+def _store_shard(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "FinishedUnit":
     """Keep a shard and its contact sheet; its file here is not needed any more."""
     from components.storage.texture_store import put_shard
     from san_core.images.imageset import preview_name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from components.command.step import Output
-from components.storage.outputs import finished, scratch
+from components.storage.outputs import atomic_folder, scratch_folder
 
 if TYPE_CHECKING:
     from san_core.data.pairs import Pairs
@@ -59,11 +59,11 @@ def make_pit(
         seed: seed of every random choice; the same seed gives the same bytes
     """
     from components.storage.transfer import local_file, local_source
-    from san_core.synthesis.place.photographs import photographs
+    from san_core.synthesis.place.photographs import open_photographs
     from san_core.synthesis.spec import PitSpec
 
     if source:
-        _refuse_unless_default(
+        _check_defaults(
             "with --source pairs are taken as they are",
             textures=textures,
             meshes=meshes,
@@ -75,9 +75,9 @@ def make_pit(
             body=body,
         )
         with local_source(source) as place:
-            _take(pit, place, atlas=atlas, seed=seed)
+            _import_pairs(pit, place, atlas=atlas, seed=seed)
         return
-    _refuse_unless_default("without --source the layout is the body's own", atlas=atlas)
+    _check_defaults("without --source the layout is the body's own", atlas=atlas)
     if textures < 2:
         raise ValueError(f"textures is {textures}: at least 2, of which 1 is held out")
     with ExitStack() as places:
@@ -90,13 +90,13 @@ def make_pit(
             image_size=(image_height, image_width or image_height // 2),
             texture_size=texture_size,
             dense=dense,
-            backgrounds=photographs(behind) if backgrounds else None,
+            backgrounds=open_photographs(behind) if backgrounds else None,
             body_file=other,
         )
         _synthesize(pit, spec)
 
 
-def _refuse_unless_default(why: str, **given: object) -> None:
+def _check_defaults(why: str, **given: object) -> None:
     """Raise ValueError for a flag that would have no effect."""
     declared = inspect.signature(make_pit).parameters
     for name, value in given.items():
@@ -106,20 +106,20 @@ def _refuse_unless_default(why: str, **given: object) -> None:
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:
     """Write the pairs that a spec describes, and its dense maps."""
-    from components.process.machine import cores
-    from components.process.progress import progress
-    from san_core.images.imageset import write
+    from components.process.machine import core_count
+    from components.process.progress import track_progress
+    from san_core.images.imageset import write_imageset
     from san_core.images.shard import Item
-    from san_core.synthesis.dataset import pit_identity
-    from san_core.synthesis.workers import over_identities
+    from san_core.synthesis.dataset import make_pit_identity
+    from san_core.synthesis.workers import map_identities
 
     total, provenance = spec.identities * spec.meshes, {"made_by": "make_pit", **spec.provenance()}
-    with finished(pit) as folder, scratch(pit) as aside:
-        textures, maps = _Aside(aside / "textures"), _Aside(aside / "dense")
+    with atomic_folder(pit) as folder, scratch_folder(pit) as aside:
+        textures, maps = _SpooledItems(aside / "textures"), _SpooledItems(aside / "dense")
 
         def pictures() -> Iterator[Item]:
-            made = over_identities(pit_identity, spec, processes=cores())
-            people = progress(made, total=spec.identities, unit="identities")
+            made = map_identities(make_pit_identity, spec, processes=core_count())
+            people = track_progress(made, total=spec.identities, unit="identities")
             for pid, person in enumerate(people):
                 for kept, shots in ((textures, [person.texture]), (maps, person.dense)):
                     for shot in shots:
@@ -127,15 +127,15 @@ def _synthesize(pit: Path, spec: "PitSpec") -> None:
                 for shot in person.images:
                     yield Item(shot.name, shot.data, pid, None, shot.split, shot.fields)
 
-        write(folder / "images", pictures(), total=total, provenance=provenance)
+        write_imageset(folder / "images", pictures(), total=total, provenance=provenance)
         _write_textures(folder, textures.items(), provenance, total=spec.identities)
         if spec.dense:
-            write(folder / "dense", maps.items(), total=total, provenance=provenance)
-        _show_pairs(folder)
+            write_imageset(folder / "dense", maps.items(), total=total, provenance=provenance)
+        _write_pairs_sheet(folder)
     log.info("%d pictures of %d identities", total, spec.identities)
 
 
-class _Aside:
+class _SpooledItems:
     """Items that are made before their turn: their bytes wait in files, not in memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -155,9 +155,9 @@ class _Aside:
 def _write_textures(
     folder: Path, items: "Iterator[Item]", provenance: dict[str, Any], *, total: int
 ) -> None:
-    from san_core.images.imageset import write
+    from san_core.images.imageset import write_imageset
 
-    write(
+    write_imageset(
         folder / "textures",
         items,
         total=total,
@@ -166,84 +166,89 @@ def _write_textures(
     )
 
 
-def _show_pairs(folder: Path) -> None:
+def _write_pairs_sheet(folder: Path) -> None:
     """Draw some images with their textures at their side: images/preview/pairs.png."""
     import numpy as np
 
-    from san_core.images.imageset import ImageSet, previewed
+    from san_core.images.imageset import ImageSet, preview_indices
     from san_core.images.pixels import contact_sheet, decode, encode_png, resize
 
-    def beside(record: "Record") -> "Pixels":
+    def side_by_side(record: "Record") -> "Pixels":
         texture = decode(textures.read(by_name[record.fields["texture"]]))
         picture = resize(decode(images.read(record)), IMAGE_PREVIEW)
         return np.hstack([picture, resize(texture, TEXTURE_PREVIEW)])
 
     with ImageSet.open(folder / "images") as images, ImageSet.open(folder / "textures") as textures:
         by_name = {record.name: record for record in textures.records}
-        shown = [images.records[i] for i in previewed(len(images.records), most=PAIRS_SHOWN)]
+        shown = [images.records[i] for i in preview_indices(len(images.records), most=PAIRS_SHOWN)]
         cell = IMAGE_PREVIEW[0], IMAGE_PREVIEW[1] + TEXTURE_PREVIEW[1]
-        sheet = contact_sheet([beside(record) for record in shown], columns=6, cell=cell)
+        sheet = contact_sheet([side_by_side(record) for record in shown], columns=6, cell=cell)
     (folder / "images" / "preview" / "pairs.png").write_bytes(encode_png(sheet))
 
 
-def _take(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
+def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
     """Bring pairs that exist into the same format, their files unchanged."""
-    from san_core.data.pairs import pairs
+    from san_core.data.pairs import find_pairs
     from san_core.data.tree import open_tree
-    from san_core.images.imageset import write
+    from san_core.images.imageset import write_imageset
 
     if seed < 0:
         raise ValueError(f"seed is {seed}: at least 0 is wanted")
     with open_tree(place) as tree:
-        listed = pairs(tree)
-        splits = _splits(listed, seed)
+        listed = find_pairs(tree)
+        splits = _texture_splits(listed, seed)
         provenance = {"made_by": "make_pit", "source": "pairs", "atlas": atlas, "seed": seed}
-        with finished(pit) as folder:
-            worn, total = _textures(listed, splits), len(splits)
+        with atomic_folder(pit) as folder:
+            worn, total = _texture_items(listed, splits), len(splits)
             _write_textures(folder, worn, provenance, total=total)
-            pictures = _pictures(listed, splits)
-            write(folder / "images", pictures, total=len(listed.found), provenance=provenance)
-            _show_pairs(folder)
-    if listed.copies:
-        log.info("%d textures are copies of others: equal ones are one identity", listed.copies)
+            pictures = _image_items(listed, splits)
+            write_imageset(
+                folder / "images", pictures, total=len(listed.pairs), provenance=provenance
+            )
+            _write_pairs_sheet(folder)
+    if listed.duplicate_textures:
+        log.info(
+            "%d textures are copies of others: equal ones are one identity",
+            listed.duplicate_textures,
+        )
     for split in ("train", "val"):
         if split not in splits.values():
             log.warning("no texture is in split %s, and train_san_pg needs some there", split)
-    log.info("%d pictures of %d identities", len(listed.found), total)
+    log.info("%d pictures of %d identities", len(listed.pairs), total)
 
 
-def _splits(listed: "Pairs", seed: int) -> dict[str, str]:
+def _texture_splits(listed: "Pairs", seed: int) -> dict[str, str]:
     """The split of every texture, in order: as the table says, else a tenth is held out."""
-    from san_core.synthesis.spec import PIT_HELD_OUT, held_out
+    from san_core.synthesis.spec import PIT_HELD_OUT, held_out_identities
 
-    told = {pair.texture_name: pair.split for pair in listed.found}
-    unseen = held_out(seed, len(told), PIT_HELD_OUT) if len(told) > 1 else frozenset()
+    told = {pair.texture_name: pair.split for pair in listed.pairs}
+    unseen = held_out_identities(seed, len(told), PIT_HELD_OUT) if len(told) > 1 else frozenset()
     return {
         name: split or ("val" if number in unseen else "train")
         for number, (name, split) in enumerate(told.items())
     }
 
 
-def _textures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
+def _texture_items(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
     """Every texture once, checked; identities are numbered in the order of the textures."""
-    from san_core.data.pairs import Sizes
+    from san_core.data.pairs import SizeChecker
     from san_core.images.shard import Item
 
-    sizes, paths = Sizes(), {pair.texture_name: pair.texture for pair in listed.found}
+    sizes, paths = SizeChecker(), {pair.texture_name: pair.texture for pair in listed.pairs}
     for pid, (name, split) in enumerate(splits.items()):
         data = listed.tree.read(paths[name])
         sizes.check_texture(name, data)
         yield Item(name, data, pid, None, split, {"identity": pid})
 
 
-def _pictures(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
+def _image_items(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
     """Every image, checked."""
-    from components.process.progress import progress
-    from san_core.data.pairs import Sizes
+    from components.process.progress import track_progress
+    from san_core.data.pairs import SizeChecker
     from san_core.images.shard import Item
 
-    sizes, pids = Sizes(), {name: pid for pid, name in enumerate(splits)}
-    for pair in progress(listed.found, total=len(listed.found), unit="pairs"):
+    sizes, pids = SizeChecker(), {name: pid for pid, name in enumerate(splits)}
+    for pair in track_progress(listed.pairs, total=len(listed.pairs), unit="pairs"):
         data, texture = listed.tree.read(pair.image), pair.texture_name
         sizes.check_image(pair.image_name, data)
         fields = {**pair.fields, "texture": texture}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from components.command.step import Output
-from components.storage.outputs import finished
+from components.storage.outputs import atomic_folder
 
 if TYPE_CHECKING:
-    from san_core.data.prepare import Written
-    from san_core.data.records import Problem, Published
+    from san_core.data.prepare import WrittenSet
+    from san_core.data.records import Problem, PublishedCounts
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +54,19 @@ def prepare_reid(
             without it places are painted
         seed: seed of every random choice in synthetic pictures
     """
-    from components.command.data_sets import Reader, named
+    from components.command.data_sets import DataSetReader, resolve_data_sets
     from components.storage.transfer import local_source
-    from san_core.data.prepare import write_set
-    from san_core.data.readers.sources import SYNTHETIC, check_synthetic
+    from san_core.data.prepare import write_prepared_set
+    from san_core.data.readers.sources import SYNTHETIC, check_synthetic_identities
     from san_core.data.records import ProblemsError
-    from san_core.synthesis.place.photographs import photographs
+    from san_core.synthesis.place.photographs import open_photographs
     from san_core.synthesis.spec import ReidSpec
 
-    learned, tested = named(dataset, source, target, target_source)
+    learned, tested = resolve_data_sets(dataset, source, target, target_source)
     provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
     is_rendered = SYNTHETIC in (learned.key, tested.key)
     if is_rendered:
-        check_synthetic(identities)
+        check_synthetic_identities(identities)
     else:
         _warn_of_unused(
             difficulty=difficulty,
@@ -88,18 +88,18 @@ def prepare_reid(
                 shots=shots,
                 image_size=(image_height, image_height // 2),
                 difficulty=difficulty,
-                backgrounds=photographs(behind) if backgrounds else None,
+                backgrounds=open_photographs(behind) if backgrounds else None,
             )
             provenance |= spec.provenance()
-        reader = places.enter_context(Reader(spec))
+        reader = places.enter_context(DataSetReader(spec))
         if target:
-            made = reader.between(learned, source, tested, target_source)
-            provenance |= {"target": target, "target_pids_follow": made.highest}
+            made = reader.read_cross_domain(learned, source, tested, target_source)
+            provenance |= {"target": target, "target_pids_follow": made.highest_pid}
         else:
-            made = reader.part(learned, source)
+            made = reader.read_splits(learned, source)
         try:
-            with finished(reid) as folder:
-                written = write_set(
+            with atomic_folder(reid) as folder:
+                written = write_prepared_set(
                     folder,
                     made.items,
                     reader.problems,
@@ -108,16 +108,16 @@ def prepare_reid(
                     skip_bad=skip_bad,
                 )
         except ProblemsError as error:
-            _list(error.problems)
+            _log_problems(error.problems)
             raise ValueError(f"{error}; repair them, or leave them out with --skip-bad") from error
     if reader.problems:
         log.warning("left out: %s", ProblemsError(reader.problems))
-        _list(reader.problems)
-    if reader.twins:
-        log.warning("kept as published: %s", ProblemsError(reader.twins))
-    for line in written.doubts:
+        _log_problems(reader.problems)
+    if reader.duplicates:
+        log.warning("kept as published: %s", ProblemsError(reader.duplicates))
+    for line in written.score_warnings:
         log.warning("%s", line)
-    _tell(written, made.published)
+    _log_summary(written, made.published)
 
 
 def _warn_of_unused(**given: object) -> None:
@@ -128,20 +128,20 @@ def _warn_of_unused(**given: object) -> None:
             log.warning("%s %s is not used: nothing is synthetic", name.replace("_", "-"), value)
 
 
-def _list(problems: "list[Problem]") -> None:
+def _log_problems(problems: "list[Problem]") -> None:
     """Name every problem, where one line could not name them all."""
     if len(problems) > 1:
         for problem in problems:
             log.warning("%s: %s", problem.kind, problem)
 
 
-def _tell(written: "Written", published: "Mapping[str, Published]") -> None:
+def _log_summary(written: "WrittenSet", published: "Mapping[str, PublishedCounts]") -> None:
     """Print the familiar table, and how it differs from the published one."""
-    from san_core.data.records import differences, summary_text
+    from san_core.data.records import differences_from_published, split_table
 
-    for line in summary_text(written.counts).splitlines():
+    for line in split_table(written.counts).splitlines():
         log.info("%s", line)
-    lines = differences(written.counts, published)
+    lines = differences_from_published(written.counts, published)
     for line in lines:
         log.warning("not as published: %s", line)
     if published and not lines:

@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished
+from components.storage.outputs import atomic_folder
 
 if TYPE_CHECKING:
-    from components.storage.places import Storage
-    from components.storage.texture_store import Finished
+    from components.storage.store import Storage
+    from components.storage.texture_store import FinishedUnit
     from san_core.data.tree import Tree
     from san_core.images.shard import Record
-    from san_core.images.texture_set import Unit
+    from san_core.images.texture_set import WorkUnit
 
 log = logging.getLogger(__name__)
 
@@ -51,47 +51,49 @@ def seal_textures(
         verify: how shards are checked before they are believed: none, size or sha256
     """
     from components.storage.places import open_storage
-    from components.storage.staging import identity, open_index
+    from components.storage.staging import image_set_digest, open_image_records
+    from components.storage.texture_store import delete_other_shards as prune_shards
     from components.storage.texture_store import finished_units
-    from components.storage.texture_store import prune as prune_shards
     from components.storage.transfer import local_source
     from san_core.data.tree import open_tree
-    from san_core.images.imageset import manifest, manifest_bytes
-    from san_core.images.texture_set import TextureSettings, units
+    from san_core.images.imageset import build_manifest, manifest_bytes
+    from san_core.images.texture_set import TextureSettings, split_into_units
 
     if (generator is None) == (not source):
         raise ValueError(
             "either a generator or a source folder of textures is needed, and not both"
         )
-    with open_index(dataset) as images:
-        records = images.of_split(split)
+    with open_image_records(dataset) as images:
+        records = images.records_in_splits(split)
     with ExitStack() as opened:
         if generator:
-            made = _described_by(generator)
+            made = _origin_of_generator(generator)
         else:
             place = opened.enter_context(local_source(source))
-            made = _found_in(opened.enter_context(open_tree(place)), records)
+            made = _origin_of_files(opened.enter_context(open_tree(place)), records)
         settings = TextureSettings(
             source=made.sha256,
-            dataset=identity(dataset),
+            dataset=image_set_digest(dataset),
             split=split,
             texture_size=made.texture_size,
             shard_size=shard_size,
             precision=precision,
         )
         storage = open_storage(destination, settings.folder)
-        work = units(records, shard_size)
+        work = split_into_units(records, shard_size)
         done = finished_units(storage, range(len(work)), verify=verify)
         if made.ready:
-            done |= _pack([unit for unit in work if unit.number not in done], made.ready, storage)
+            done |= _pack_ready_textures(
+                [unit for unit in work if unit.number not in done], made.ready, storage
+            )
     _check_complete(work, done, where=storage.uri)
-    content = manifest(
+    content = build_manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
         provenance={"settings": asdict(settings), "atlas": made.atlas},
         fingerprint=settings.fingerprint,
     )
     storage.put_bytes("manifest.json", manifest_bytes(content))
-    with finished(textures) as artifact:
+    with atomic_folder(textures) as artifact:
         travelling = manifest_bytes({**content, "uri": storage.uri})
         (artifact / "manifest.json").write_bytes(travelling)
     log.info("sealed %d textures in %d shards at %s", len(records), len(work), storage.uri)
@@ -99,33 +101,33 @@ def seal_textures(
         log.info("deleted %d files the manifest does not name", prune_shards(storage, done))
 
 
-class _Ready(NamedTuple):
+class _ReadyTextures(NamedTuple):
     """Ready-made textures: the file of each image, by its name, and what gives a file's bytes."""
 
     files: Mapping[str, str]
     read: Callable[[str], bytes]
 
 
-class _Made(NamedTuple):
+class _TextureOrigin(NamedTuple):
     """What textures come from: a generator's weights, or ready-made files."""
 
     sha256: str
     texture_size: int
     atlas: str | None
-    ready: _Ready | None
+    ready: _ReadyTextures | None
 
 
-def _described_by(generator: Path) -> _Made:
+def _origin_of_generator(generator: Path) -> _TextureOrigin:
     """What a trained generator says of its textures."""
     from san_core.images.texture_set import check_generator
-    from san_core.model.saved import describe, fingerprint
+    from san_core.model.saved import fingerprint, read_description
 
-    recipe, facts = describe(generator)
+    recipe, facts = read_description(generator)
     check_generator(recipe, generator)
-    return _Made(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
+    return _TextureOrigin(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
 
 
-def _found_in(tree: "Tree", records: "Sequence[Record]") -> _Made:
+def _origin_of_files(tree: "Tree", records: "Sequence[Record]") -> _TextureOrigin:
     """Ready-made textures, matched to the images by file name without its suffix.
 
     Raises:
@@ -135,7 +137,7 @@ def _found_in(tree: "Tree", records: "Sequence[Record]") -> _Made:
     from san_core.images.pixels import decode
     from san_core.images.shard import canonical_json, sha256
 
-    files = _matched(tree, records)
+    files = _match_textures(tree, records)
     digests: dict[str, str] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
     for name, file in files.items():
@@ -145,25 +147,29 @@ def _found_in(tree: "Tree", records: "Sequence[Record]") -> _Made:
         shapes.setdefault((rows, columns), []).append(PurePosixPath(file).name)
     (rows, columns), *others = sorted(shapes, key=lambda shape: -len(shapes[shape]))
     if others:
-        odd = "; ".join(f"{w}x{h}: {_some(shapes[h, w])}" for h, w in others)
+        odd = "; ".join(f"{w}x{h}: {_abbreviate_names(shapes[h, w])}" for h, w in others)
         raise ValueError(
             f"{tree.place}: textures must be of one size; most are {columns}x{rows}, but {odd}"
         )
     if rows != columns:
         raise ValueError(f"{tree.place}: textures must be square, these are {columns}x{rows}")
-    return _Made(sha256(canonical_json(digests)), rows, None, _Ready(files, tree.read))
+    return _TextureOrigin(
+        sha256(canonical_json(digests)), rows, None, _ReadyTextures(files, tree.read)
+    )
 
 
-def _matched(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
+def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
     """The picture of each image: that of its path without suffix, else that of its bare name.
 
     Raises:
         FileNotFoundError: images have no texture there.
         ValueError: pictures have one name, or images one picture.
     """
-    from san_core.data.tree import SUFFIXES
+    from san_core.data.tree import IMAGE_SUFFIXES
 
-    pictures = [name for name in tree.walk() if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    pictures = [
+        name for name in tree.walk() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    ]
     by_path = {PurePosixPath(name).with_suffix(""): name for name in pictures}
     by_stem: dict[str, list[str]] = {}
     for name in pictures:
@@ -183,13 +189,13 @@ def _matched(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
     if missing:
         raise FileNotFoundError(
             f"{tree.place}: {len(missing)} of {len(records)} images have no texture there:"
-            f" {_some(missing)}"
+            f" {_abbreviate_names(missing)}"
         )
-    _check_apart(files)
+    _check_distinct(files)
     return files
 
 
-def _check_apart(files: Mapping[str, str]) -> None:
+def _check_distinct(files: Mapping[str, str]) -> None:
     """Each picture belongs to one image.
 
     Raises:
@@ -201,7 +207,7 @@ def _check_apart(files: Mapping[str, str]) -> None:
             raise ValueError(f"{file} would be the texture of both {other} and {name}")
 
 
-def _some(names: "Sequence[str]") -> str:
+def _abbreviate_names(names: "Sequence[str]") -> str:
     """Up to ten names for a message of one line; all of them go to the log."""
     if len(names) <= 10:
         return ", ".join(names)
@@ -210,29 +216,33 @@ def _some(names: "Sequence[str]") -> str:
     return ", ".join(names[:10]) + f" and {len(names) - 10} more, listed above"
 
 
-def _pack(work: "Sequence[Unit]", ready: _Ready, storage: "Storage") -> "dict[int, Finished]":
+def _pack_ready_textures(
+    work: "Sequence[WorkUnit]", ready: _ReadyTextures, storage: "Storage"
+) -> "dict[int, FinishedUnit]":
     """Pack ready-made textures into the shards of some units; returns these, finished."""
     from tempfile import TemporaryDirectory
 
-    from components.process.progress import progress
+    from components.process.progress import track_progress
     from components.storage.texture_store import put_shard
     from san_core.images.pixels import decode, encode_png
-    from san_core.images.shard import pack
+    from san_core.images.shard import pack_shard
     from san_core.images.texture_set import texture_item
 
     done = {}
     with TemporaryDirectory() as room:
-        for unit in progress(work, total=len(work), unit="shards"):
+        for unit in track_progress(work, total=len(work), unit="shards"):
             items = (
                 texture_item(record, encode_png(decode(ready.read(ready.files[record.name]))))
                 for record in unit.records
             )
-            shard = pack(items, Path(room, "shard.tar"), unit.number, total=unit.total)
+            shard = pack_shard(items, Path(room, "shard.tar"), unit.number, total=unit.total)
             done[unit.number] = put_shard(storage, shard)
     return done
 
 
-def _check_complete(work: "Sequence[Unit]", done: "Mapping[int, Finished]", *, where: str) -> None:
+def _check_complete(
+    work: "Sequence[WorkUnit]", done: "Mapping[int, FinishedUnit]", *, where: str
+) -> None:
     """Every unit must be there and hold the textures of exactly its images.
 
     Raises:

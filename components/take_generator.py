@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from components.command.step import Output
-from components.storage.outputs import finished
+from components.storage.outputs import atomic_folder
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +24,15 @@ def take_generator(
     """
     from components.storage.transfer import local_source
     from san_core.images.texture_set import check_generator
-    from san_core.model.saved import COMPANIONS, RECIPE, WEIGHTS, describe
-    from san_core.shipped.generator import FOLDER, SHIPPED
+    from san_core.model.saved import COMPANION_FILES, RECIPE_FILE, WEIGHTS_FILE, read_description
+    from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
-    with local_source("" if source == SHIPPED else source) as place:
-        folder = FOLDER if source == SHIPPED else place
-        recipe, facts = describe(folder)
+    with local_source("" if source == SHIPPED_GENERATOR else source) as place:
+        folder = SHIPPED_FOLDER if source == SHIPPED_GENERATOR else place
+        recipe, facts = read_description(folder)
         check_generator(recipe, source)
-        with finished(generator) as taken:
-            for name in (RECIPE, WEIGHTS, *COMPANIONS):
+        with atomic_folder(generator) as taken:
+            for name in (RECIPE_FILE, WEIGHTS_FILE, *COMPANION_FILES):
                 if (folder / name).is_file():
                     shutil.copyfile(folder / name, taken / name)
     log.info(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished, write_file, write_metrics
+from components.storage.outputs import atomic_folder, write_file, write_metrics
 
 if TYPE_CHECKING:
     from san_core.model.san import SAN
@@ -58,51 +58,57 @@ def train_san(
     """
     from components.command import code, recipes
     from components.process.machine import device
+    from components.process.torchrun import is_first_rank
     from components.storage.checkpoint import Checkpoint
-    from components.storage.staging import identity, open_set
+    from components.storage.staging import image_set_digest, open_image_set
     from components.training import loop, report
-    from components.training.inputs import Reader, check_atlases, first_weights, new_model
-    from components.training.ranks import is_first, together
-    from components.training.san_inputs import divided, training_data, validation_of
-    from san_core.data.batches.training_data import check_identities
+    from components.training.inputs import (
+        PixelCache,
+        check_atlases,
+        initial_model,
+        initial_weights_fingerprint,
+    )
+    from components.training.ranks import process_group
+    from components.training.san_inputs import split_identities, training_data, validation_by_map
+    from san_core.data.batches.training_data import check_identity_count
     from san_core.images.texture_set import check_generator
-    from san_core.model.onnx import check_installed, export_encoder
-    from san_core.model.saved import describe
+    from san_core.model.onnx import check_onnx_installed, export_encoder
+    from san_core.model.saved import read_description
     from san_core.pages import page
-    from san_core.training.loop import check_processes
-    from san_core.training.precision import native
+    from san_core.training.loop import check_batches_divide
+    from san_core.training.precision import resolve_precision
 
-    chosen = recipes.chosen(recipe, overrides)
+    chosen = recipes.resolve_recipe(recipe, overrides)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
-    arithmetic = native(precision, device())
+    arithmetic = resolve_precision(precision, device())
     if onnx:
-        check_installed()
+        check_onnx_installed()
     starting_from = generator if chosen.init != "none" else None
     if starting_from:
-        check_generator(describe(starting_from).recipe, starting_from)
+        check_generator(read_description(starting_from).recipe, starting_from)
     check_atlases(
-        textures=textures if chosen.decoder else None,
+        textures=textures if chosen.needs_decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
         generator=starting_from,
     )
     with (
-        together() as ranks,
-        ranks.scratch(model) as room,
-        open_set(dataset) as images,
+        process_group() as ranks,
+        ranks.shared_scratch_folder(model) as room,
+        open_image_set(dataset) as images,
     ):
-        people = divided(images, chosen)
-        network = new_model(
+        people = split_identities(images, chosen)
+        network = initial_model(
             chosen,
-            num_classes=people.classes,
+            num_classes=people.num_classes,
             seed=seed,
             folder=room,
             generator=starting_from,
             ranks=ranks,
         )
-        check_identities(chosen, people.classes)
-        check_processes(chosen, images=len(people.trained_on))
-        reader = Reader(room, chosen, ranks)
-        validation = validation_of(reader, images, people) if chosen.eval_every else None
+        check_identity_count(chosen, people.num_classes)
+        check_batches_divide(chosen, images=len(people.train_records))
+        reader = PixelCache(room, chosen, ranks)
+        validation = validation_by_map(reader, images, people) if chosen.eval_every else None
         data = training_data(reader, images, people, textures=textures, pit=pit)
         state = Checkpoint(
             checkpoint,
@@ -112,11 +118,15 @@ def train_san(
                 "seed": seed,
                 "device": device().type,
                 "precision": precision,
-                "dataset": identity(dataset),
-                "textures": identity(textures) if textures and chosen.decoder else None,
+                "dataset": image_set_digest(dataset),
+                "textures": image_set_digest(textures)
+                if textures and chosen.needs_decoder
+                else None,
                 "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
-                **ranks.of_first(lambda: first_weights(room, chosen, starting_from)),
-                "code": code.fingerprint("components.train_san"),
+                **ranks.make_on_first(
+                    lambda: initial_weights_fingerprint(room, chosen, starting_from)
+                ),
+                "code": code.code_fingerprint("components.train_san"),
             },
         )
         trained = loop.train(
@@ -129,15 +139,17 @@ def train_san(
             precision=arithmetic,
             compiled=compiled,
         )
-        if not is_first():
+        if not is_first_rank():
             return
-        with finished(model) as folder:
-            loop.keep(folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe})
+        with atomic_folder(model) as folder:
+            loop.save_model(
+                folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe}
+            )
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
-        sections = [report.curves(trained.history), *_examples(network, data)]
-    write_file(html, page.page("SAN", sections, subtitle=recipe))
-    write_metrics(metrics, trained.record)
+        sections = [report.curves_section(trained.history), *_example_sections(network, data)]
+    write_file(html, page.render_page("SAN", sections, subtitle=recipe))
+    write_metrics(metrics, trained.kept_record)
 
 
 def _check_inputs(
@@ -153,9 +165,9 @@ def _check_inputs(
     Raises:
         ValueError: it has no identity losses, or needs an artifact that was not given.
     """
-    if not recipe.identities:
+    if not recipe.needs_identities:
         raise ValueError(f"recipe {name!r} has no identity losses: it is one for train_san_pg")
-    if recipe.decoder and textures is None:
+    if recipe.needs_decoder and textures is None:
         raise ValueError(f"recipe {name!r} needs textures (--textures), none were given")
     if recipe.init != "none" and generator is None:
         raise ValueError(f"recipe {name!r} starts from a generator (--generator), none was given")
@@ -164,29 +176,29 @@ def _check_inputs(
             f"recipe {name!r} mixes in PIT batches (pit_every={recipe.pit_every}) and needs paired"
             " data (--pit), none were given"
         )
-    if textures is not None and not recipe.decoder:
+    if textures is not None and not recipe.needs_decoder:
         log.warning("recipe %r has no texture losses: the textures are not used", name)
 
 
 def _identity_of_pit(pit: Path) -> list[str]:
-    from components.storage.staging import identity
+    from components.storage.staging import image_set_digest
 
-    return [identity(pit / part) for part in ("images", "textures")]
+    return [image_set_digest(pit / part) for part in ("images", "textures")]
 
 
-def _examples(model: "SAN", data: "TrainingData") -> "list[Section]":
+def _example_sections(model: "SAN", data: "TrainingData") -> "list[Section]":
     """Some training images, the textures they were given, and what the decoder makes of them."""
     from components.process.machine import device
     from components.training import report
-    from san_core.inference.textures import generate
+    from san_core.inference.textures import predict_textures
 
     if data.textures is None or data.texture_index is None:
         return []
-    rows = report.spread(len(data.images))
+    rows = report.evenly_spaced(len(data.images))
     shown = data.images[rows]
     columns = {
         "picture": shown,
         "texture to be regressed": data.textures[data.texture_index[rows]],
-        "decoded texture": generate(model, shown, device=device()),
+        "decoded texture": predict_textures(model, shown, device=device()),
     }
-    return [report.examples(columns, lead="Training images.")]
+    return [report.examples_section(columns, lead="Training images.")]

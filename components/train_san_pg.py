@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
-from components.storage.outputs import finished, write_file, write_metrics
+from components.storage.outputs import atomic_folder, write_file, write_metrics
 
 if TYPE_CHECKING:
-    from components.training.inputs import Pairs
+    from components.training.inputs import DecodedPairs
     from components.training.loop import Validation
     from san_core.images.pixels import Pixels
     from san_core.model.san import SAN
@@ -53,30 +53,36 @@ def train_san_pg(
     """
     from components.command import code, recipes
     from components.process.machine import device
+    from components.process.torchrun import is_first_rank
     from components.storage.checkpoint import Checkpoint
-    from components.storage.staging import identity
+    from components.storage.staging import image_set_digest
     from components.training import loop, report
-    from components.training.inputs import Reader, check_atlases, first_weights, new_model
-    from components.training.ranks import is_first, together
-    from san_core.inference.textures import generate
+    from components.training.inputs import (
+        PixelCache,
+        check_atlases,
+        initial_model,
+        initial_weights_fingerprint,
+    )
+    from components.training.ranks import process_group
+    from san_core.inference.textures import predict_textures
     from san_core.pages import page
-    from san_core.training.precision import native
+    from san_core.training.precision import resolve_precision
 
-    chosen = recipes.chosen(recipe, overrides)
-    if chosen.identities or not chosen.decoder:
+    chosen = recipes.resolve_recipe(recipe, overrides)
+    if chosen.needs_identities or not chosen.needs_decoder:
         raise ValueError(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
-    arithmetic = native(precision, device())
+    arithmetic = resolve_precision(precision, device())
     check_atlases(pit=pit / "textures")
-    with together() as ranks, ranks.scratch(generator) as room:
-        model = new_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
-        reader = Reader(room, chosen, ranks)
-        seen, unseen = reader.pairs(pit, "train"), reader.pairs(pit, "val")
+    with process_group() as ranks, ranks.shared_scratch_folder(generator) as room:
+        model = initial_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
+        reader = PixelCache(room, chosen, ranks)
+        seen, unseen = reader.decode_pairs(pit, "train"), reader.decode_pairs(pit, "val")
         watched = unseen
         if chosen.eval_every:
-            watched, unseen = unseen.halves()
+            watched, unseen = unseen.split_by_texture()
         state = Checkpoint(
             checkpoint,
             {
@@ -85,37 +91,37 @@ def train_san_pg(
                 "seed": seed,
                 "device": device().type,
                 "precision": precision,
-                "images": identity(pit / "images"),
-                "textures": identity(pit / "textures"),
-                **ranks.of_first(lambda: first_weights(room, chosen, None)),
-                "code": code.fingerprint("components.train_san_pg"),
+                "images": image_set_digest(pit / "images"),
+                "textures": image_set_digest(pit / "textures"),
+                **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, None)),
+                "code": code.code_fingerprint("components.train_san_pg"),
             },
         )
         trained = loop.train(
             model,
-            seen.as_data(),
+            seen.as_training_data(),
             chosen,
             seed=seed,
             checkpoint=state,
-            validation=_validation(watched) if chosen.eval_every else None,
+            validation=_psnr_validation(watched) if chosen.eval_every else None,
             precision=arithmetic,
             compiled=compiled,
         )
-        if not is_first():
+        if not is_first_rank():
             return
         facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe}
-        with finished(generator) as folder:
-            loop.keep(folder, model, chosen, trained, facts=facts)
-            generated = generate(model, unseen.images, device=device())
-            scores = _score(generated, seen, unseen)
+        with atomic_folder(generator) as folder:
+            loop.save_model(folder, model, chosen, trained, facts=facts)
+            generated = predict_textures(model, unseen.images, device=device())
+            scores = _held_out_scores(generated, seen, unseen)
             summary = {**scores._asdict(), "held_out_images": len(generated)}
             write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
         sections = [
-            _table(scores),
-            report.curves(trained.history),
-            _examples(unseen, generated),
+            _scores_section(scores),
+            report.curves_section(trained.history),
+            _examples_section(unseen, generated),
         ]
-    write_file(html, page.page("SAN-PG, the texture generator", sections, subtitle=recipe))
+    write_file(html, page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe))
     write_metrics(metrics, scores._asdict())
     log.info(
         "held-out textures: PSNR %.2f dB, %.2f dB above the mean training texture",
@@ -124,14 +130,14 @@ def train_san_pg(
     )
 
 
-def _validation(watched: "Pairs") -> "Validation":
+def _psnr_validation(watched: "DecodedPairs") -> "Validation":
     """The PSNR on textures that are not trained on, in dB."""
     from components.process.machine import device
     from components.training.loop import Validation
-    from san_core.inference.textures import generate, psnr
+    from san_core.inference.textures import predict_textures, psnr
 
     def score(model: "SAN") -> float:
-        generated = generate(model, watched.images, device=device())
+        generated = predict_textures(model, watched.images, device=device())
         return psnr(generated, watched.textures[watched.texture_index])
 
     return Validation("psnr", score)
@@ -144,7 +150,7 @@ class _Scores(NamedTuple):
     psnr_of_mean_texture: float  # predicting the mean training texture for everybody
 
 
-def _score(generated: "Pixels", seen: "Pairs", unseen: "Pairs") -> _Scores:
+def _held_out_scores(generated: "Pixels", seen: "DecodedPairs", unseen: "DecodedPairs") -> _Scores:
     """How near the generated textures of held-out people come to the true ones."""
     import numpy as np
 
@@ -155,7 +161,7 @@ def _score(generated: "Pixels", seen: "Pairs", unseen: "Pairs") -> _Scores:
     return _Scores(psnr(generated, true), psnr(np.broadcast_to(mean, true.shape), true))
 
 
-def _table(scores: _Scores) -> "Section":
+def _scores_section(scores: _Scores) -> "Section":
     from san_core.pages import page
 
     rows = [
@@ -169,11 +175,11 @@ def _table(scores: _Scores) -> "Section":
     )
 
 
-def _examples(unseen: "Pairs", generated: "Pixels") -> "Section":
+def _examples_section(unseen: "DecodedPairs", generated: "Pixels") -> "Section":
     from components.training import report
 
-    rows = report.spread(len(generated))
-    return report.examples(
+    rows = report.evenly_spaced(len(generated))
+    return report.examples_section(
         {
             "picture": unseen.images[rows],
             "true texture": unseen.textures[unseen.texture_index[rows]],

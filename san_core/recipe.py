@@ -2,7 +2,7 @@
 
 A recipe says what is learned and how; seeds, machines and paths are somebody else's, with one
 exception: `pretrained` may be a path or URI, and is saved as it was given. It is built from Python
-(`RECIPES`), changed by words (`with_overrides`), and saved beside the weights.
+(`RECIPES`), changed by words (`recipe_with_overrides`), and saved beside the weights.
 Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
 """
 
@@ -19,7 +19,7 @@ Optimizer = Literal["amsgrad", "adamw", "adam"]
 Schedule = Literal["multistep", "cosine"]
 Crop = Literal["none", "pad", "translate"]
 Init = Literal["none", "generator", "encoder"]
-Plan = Literal["published", "light"]
+DecoderPlan = Literal["published", "light"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Recipe:
     )
     # "published": 512-256-64-32-16 channels for ResNet-50; "light": 256-128-64-32-16, since most of
     # the decoder's arithmetic lies in its widest maps
-    decoder_plan: Plan = "published"
+    decoder_plan: DecoderPlan = "published"
     decoder_width: float = 1.0  # multiplies every channel count of the plan
     pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
     # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
@@ -96,8 +96,8 @@ class Recipe:
     erasing: float = 0.5  # probability of random erasing; official 0.5
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        for name, kind in _FIELD_TYPES.items():
+            object.__setattr__(self, name, _coerce_field(name, kind, getattr(self, name)))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -109,7 +109,7 @@ class Recipe:
     def _contradictions(self) -> dict[str, bool]:
         steps = self.milestones
         return {
-            "all four loss weights are 0, nothing would be learned": self.losses == (),
+            "all four loss weights are 0, nothing would be learned": self.active_losses == (),
             "lr is 0, nothing would be learned": self.lr == 0,
             f"milestones {steps} must be increasing": any(
                 b <= a for a, b in itertools.pairwise(steps)
@@ -121,7 +121,7 @@ class Recipe:
                 self.warmup_epochs >= self.epochs
             ),
             "init 'generator' starts a decoder, but w_rec and w_tr are 0": (
-                self.init == "generator" and not self.decoder
+                self.init == "generator" and not self.needs_decoder
             ),
             "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'": (
                 self.pretrained == "imagenet" and self.arch == "resnet10_quarter"
@@ -132,33 +132,33 @@ class Recipe:
                 self.crop == "pad" and self.crop_pad >= min(self.image_size)
             ),
             "two_step parts ReID from texture losses: it needs w_id or w_tri, and w_rec or w_tr": (
-                self.two_step and not (self.identities and self.decoder)
+                self.two_step and not (self.needs_identities and self.needs_decoder)
             ),
             "pit_every is for batches of L_Rec beside others: it needs w_rec, and w_id or w_tri": (
-                self.pit_every > 0 and not (self.identities and self.w_rec > 0)
+                self.pit_every > 0 and not (self.needs_identities and self.w_rec > 0)
             ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
-                self.w_tr > 0 and not self.identities
+                self.w_tr > 0 and not self.needs_identities
             ),
         }
 
     @property
-    def losses(self) -> tuple[str, ...]:
+    def active_losses(self) -> tuple[str, ...]:
         """The terms that count, of "id", "tri", "rec" and "tr"."""
         return tuple(t for t in ("id", "tri", "rec", "tr") if getattr(self, f"w_{t}") > 0)
 
     @property
-    def decoder(self) -> bool:
+    def needs_decoder(self) -> bool:
         """Whether a loss needs the decoder: SAN and SAN-PG yes, a baseline no."""
         return self.w_rec > 0 or self.w_tr > 0
 
     @property
-    def identities(self) -> bool:
+    def needs_identities(self) -> bool:
         """Whether a loss needs identity labels: SAN and a baseline yes, SAN-PG no."""
         return self.w_id > 0 or self.w_tri > 0
 
     @property
-    def triplets(self) -> bool:
+    def forms_triplets(self) -> bool:
         """Whether batches are P identities of K images, which triplets need."""
         return self.w_tri > 0 or self.w_tr > 0
 
@@ -167,7 +167,7 @@ class Recipe:
         """P * K where triplets are formed, else `batch_size`."""
         return (
             self.identities_per_batch * self.images_per_identity
-            if self.triplets
+            if self.forms_triplets
             else self.batch_size
         )
 
@@ -177,7 +177,7 @@ class Recipe:
         return self.image_height, self.image_width
 
 
-_KINDS: dict[str, Any] = get_type_hints(Recipe)
+_FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
 
 _INFINITY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
@@ -216,7 +216,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def _checked(name: str, kind: Any, value: Any) -> Any:
+def _coerce_field(name: str, kind: Any, value: Any) -> Any:
     """`value` in the field's own type; whole numbers are accepted where a float is meant."""
     choices = get_args(kind) if get_origin(kind) is Literal else None
     if choices is not None:
@@ -269,7 +269,7 @@ _MARKET1501 = dataclasses.replace(
 _MSMT17 = _MARKET1501
 
 
-def _with_ablations(name: str, full: Recipe) -> dict[str, Recipe]:
+def _recipe_with_ablations(name: str, full: Recipe) -> dict[str, Recipe]:
     """SAN under its name, the baseline without textures, and SAN without L_TR (SAN-basic)."""
     return {
         name: full,
@@ -334,11 +334,11 @@ RECIPES: dict[str, Recipe] = {
     ),
     "synthetic": _SYNTHETIC,
     "synthetic-baseline": dataclasses.replace(_SYNTHETIC, w_rec=0.0, init="none"),
-    **_with_ablations("cuhk03", _CUHK03),
+    **_recipe_with_ablations("cuhk03", _CUHK03),
     # The official optimisers, without their error: what it changes, and nothing else
     "cuhk03-two-step": dataclasses.replace(_CUHK03, two_step=True),
-    **_with_ablations("market1501", _MARKET1501),
-    **_with_ablations("msmt17", _MSMT17),
+    **_recipe_with_ablations("market1501", _MARKET1501),
+    **_recipe_with_ablations("msmt17", _MSMT17),
     # A quarter of an hour on a processor. In equal time, the last stride of 2, with a third block
     # in the decoder, teaches more than stride 1: after 40 s of CPU time the textures of held-out
     # people were 1.4 dB above the mean texture instead of 0.7.
@@ -370,14 +370,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe called `name`. Raises ValueError listing what exists."""
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r}; there are {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
 
 
-def with_overrides(base: Recipe, words: str) -> Recipe:
+def recipe_with_overrides(base: Recipe, words: str) -> Recipe:
     """`base` with the fields of `words` replaced, as in "lr=1e-4 epochs=3 milestones=40,80".
 
     Values are read as the field's type; booleans are spelt true and false. The new recipe is
@@ -392,18 +392,20 @@ def with_overrides(base: Recipe, words: str) -> Recipe:
         name, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"recipe override {word!r} is not of the form field=value")
-        if name not in _KINDS:
-            close = difflib.get_close_matches(name, _KINDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; fields: {', '.join(_KINDS)}"
+        if name not in _FIELD_TYPES:
+            close = difflib.get_close_matches(name, _FIELD_TYPES, n=1)
+            hint = (
+                f"; did you mean {close[0]!r}?" if close else f"; fields: {', '.join(_FIELD_TYPES)}"
+            )
             raise ValueError(f"no recipe field {name!r}{hint}")
         if name in changes:
             raise ValueError(f"recipe field {name!r} is overridden twice")
-        changes[name] = _parsed(name, text)
+        changes[name] = _parse_field(name, text)
     return dataclasses.replace(base, **changes)
 
 
-def _parsed(name: str, text: str) -> Any:
-    kind = _KINDS[name]
+def _parse_field(name: str, text: str) -> Any:
+    kind = _FIELD_TYPES[name]
     if kind is bool:
         if text not in ("true", "false"):
             raise ValueError(f"recipe {name}={text!r}: must be true or false")
@@ -437,7 +439,7 @@ def from_json(text: str) -> Recipe:
         raise ValueError(f"a recipe must be JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"a recipe must be a JSON object, found {type(fields).__name__}")
-    if unknown := sorted(set(fields) - set(_KINDS)):
+    if unknown := sorted(set(fields) - set(_FIELD_TYPES)):
         raise ValueError(f"recipe has unknown fields {', '.join(unknown)}")
     required = {f.name for f in dataclasses.fields(Recipe) if f.default is dataclasses.MISSING}
     if missing := sorted(required - set(fields)):

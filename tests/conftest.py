@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from san_core.images.imageset import ImageSet, write
+from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.pixels import Pixels, encode_jpeg, encode_png
 from san_core.images.shard import Item, sha256
-from tests.servers.liar import Liar
-from tests.servers.seaweedfs import BUCKET, Server, running
-from tests.tiny import Tiny, made_once
+from tests.servers.seaweedfs import BUCKET, S3Server, running_server
+from tests.servers.tampering_proxy import TamperingProxy
+from tests.tiny import TinyRun, shared_tiny_run
 
 
 def pytest_configure() -> None:
@@ -64,7 +64,9 @@ def items(picture: Callable[..., Pixels]) -> Callable[[int], list[Item]]:
 @pytest.fixture
 def small_set(tmp_path: Path, items: Callable[[int], list[Item]]) -> Iterator[ImageSet]:
     """Seven images in shards of three."""
-    write(tmp_path / "set", items(7), total=7, shard_size=3, provenance={"made_by": "a test"})
+    write_imageset(
+        tmp_path / "set", items(7), total=7, shard_size=3, provenance={"made_by": "a test"}
+    )
     with ImageSet.open(tmp_path / "set") as images:
         yield images
 
@@ -79,27 +81,30 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
 def one_process() -> Iterator[None]:
     """Synthetic people are made in the test's own process: two more take seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("components.process.machine.cores", "components.command.data_sets.cores"):
+        for place in (
+            "components.process.machine.core_count",
+            "components.command.data_sets.core_count",
+        ):
             patch.setattr(place, lambda: 1)
         yield
 
 
 @pytest.fixture(scope="session")
-def tiny(one_process: None, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(one_process: None, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """The artifacts of a tiny run of all eight steps; not to be changed by a test."""
     own = tmp_path_factory.getbasetemp()
-    return made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+    return shared_tiny_run(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server; tests keep apart by their own prefixes."""
-    with running(tmp_path_factory.mktemp("s3") / "data") as server:
+    with running_server(tmp_path_factory.mktemp("s3") / "data") as server:
         yield server
 
 
 @pytest.fixture
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment without credentials and endpoints, with a cache folder of its own."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "S3_", "MINIO_")):
@@ -110,8 +115,8 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def s3(
-    s3_server: Server,
-    at_home: None,
+    s3_server: S3Server,
+    isolated_environment: None,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> str:
@@ -122,8 +127,10 @@ def s3(
 
 
 @pytest.fixture
-def liar(s3: str, s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
+def tampering_proxy(
+    s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TamperingProxy]:
     """A proxy between the code under test and the server; honest until told to lie."""
-    with Liar(s3_server.port).running() as proxy:
+    with TamperingProxy(s3_server.port).running() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

@@ -1,22 +1,33 @@
-"""Who may import whom: pipeline.py -> components -> san_core; who may import heavy packages."""
+"""The order of the rooms, who may import whom, and who may import heavy packages.
+
+pipeline.py -> components -> san_core; inside these, see `ORDER`.
+"""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from components.__main__ import STEPS
-from components.command.code import ROOT, closure
+from components.command.code import ROOT, import_closure
 
+TREES = ("components", "san_core", "tests", "tools")
+MOST_FILES = 14
+# A path of the checkout as READMEs write it: in a folder of ours, or a source file.
+PATH = re.compile(
+    r"(?<![\w./-])((?:components|san_core|tests|tools|docker|\.ci)/(?:[\w.-]+/)*"
+    r"[\w-]+(?:\.\w+)*/?|(?:\w+/)*\w+\.(?:py|pyx|jinja))(?![\w*{(])"
+)
 SAN_CORE = sorted((ROOT / "san_core").rglob("*.py"))
 COMPONENTS = sorted((ROOT / "components").rglob("*.py"))
 STEP_FILES = [ROOT / "components" / f"{name}.py" for name in STEPS]
-CHECK = (
-    ROOT / "san_core" / "evaluation" / "check" / "__main__.py"
-)  # a command, whose work is to print
+# A command, whose work is to print.
+CHECK = ROOT / "san_core" / "evaluation" / "check" / "__main__.py"
 EVERYTHING = [*SAN_CORE, *COMPONENTS, ROOT / "pipeline.py"]
 
 
@@ -77,6 +88,131 @@ def test_imports_are_found_wherever_they_are():
     assert importers([ROOT / "components" / "kubeflow" / "component.py"], "kfp")
 
 
+# Rooms from the lowest to the highest: a file imports from its own room and from those before it.
+# The longest name counts, so that a file or a folder of a room may lie lower or higher than it.
+ORDER = (
+    "san_core.recipe",
+    "san_core.images",
+    "san_core.pages",
+    "san_core.shipped",
+    "san_core.data",
+    "san_core.data.readers",
+    "san_core.data.batches",
+    "san_core.model",
+    "san_core.synthesis.difficulty",
+    "san_core.synthesis.person",
+    "san_core.synthesis.wardrobe",
+    "san_core.synthesis.place",
+    "san_core.synthesis.camera",
+    "san_core.synthesis",
+    "san_core.evaluation.kernels",
+    "san_core.evaluation",
+    "san_core.evaluation.protocols",
+    "san_core.evaluation.pages",
+    "san_core.evaluation.check",
+    "san_core.inference",
+    "san_core.training",
+    "components.process",
+    "components.storage",
+    "components.command",
+    "components.training",
+    "components.runner",
+    "components",  # the steps
+    "components.__main__",
+    "components.kubeflow",
+    "components.launch",
+    "pipeline",
+)
+
+
+def module_of(file: Path) -> str:
+    """A file's dotted name; that of a package is the folder's."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    """The longest of the rooms that a module is or lies in."""
+    return max((room for room in ORDER if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+def imports_of(files: Iterable[Path]) -> dict[str, set[str]]:
+    """Which of the modules each of them imports, anywhere in it; packages are not counted."""
+    trees = {module_of(file): parsed(file) for file in files if file.name != "__init__.py"}
+    named = {module: set(imported(tree)) for module, tree in trees.items()}
+    return {
+        module: {one for one in trees for name in names if f"{name}.".startswith(f"{one}.")}
+        for module, names in named.items()
+    }
+
+
+def upward(imports: Mapping[str, set[str]]) -> list[str]:
+    """Every import of a module in a higher room."""
+    return [
+        f"{module} imports {other}"
+        for module, others in sorted(imports.items())
+        for other in sorted(others)
+        if ORDER.index(room_of(other)) > ORDER.index(room_of(module))
+    ]
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[str]:
+    """The modules that cannot be put into an order in which each imports earlier ones only."""
+    left = dict(imports)
+    while ready := [module for module, others in left.items() if not others & left.keys()]:
+        for module in ready:
+            del left[module]
+    return sorted(left)
+
+
+def test_imports_run_from_higher_rooms_to_lower_ones():
+    assert upward(imports_of(EVERYTHING)) == []
+
+
+def test_no_file_imports_itself_through_others():
+    assert circles(imports_of(EVERYTHING)) == []
+
+
+def test_every_room_of_the_order_is_there():
+    assert {room_of(module_of(file)) for file in EVERYTHING if file.stem != "__init__"} == {*ORDER}
+
+
+def test_an_import_upwards_and_a_circle_are_found():
+    imports = {
+        "components.storage.places": {"components.command.run", "san_core.images.shard"},
+        "components.command.run": {"components.storage.places"},
+        "san_core.images.shard": set(),
+    }
+    assert upward(imports) == ["components.storage.places imports components.command.run"]
+    assert circles(imports) == ["components.command.run", "components.storage.places"]
+
+
+def test_no_folder_holds_more_python_files_than_a_look_takes_in():
+    tracked = [file for top in TREES for file in (ROOT / top).rglob("*.py")]
+    counts = Counter(file.parent.relative_to(ROOT).as_posix() for file in tracked)
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def readmes() -> list[Path]:
+    """Every README.md of the checkout itself."""
+    skipped = {"runs", "build"}
+    return [
+        file
+        for file in sorted(ROOT.rglob("README.md"))
+        if not any(one.startswith(".") or one in skipped for one in file.relative_to(ROOT).parts)
+    ]
+
+
+@pytest.mark.parametrize("readme", readmes(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_path_in_a_readme_is_there(readme):
+    paths = PATH.findall(readme.read_text("utf-8"))
+    missing = [
+        path
+        for path in paths
+        if not any((folder / path).exists() for folder in (ROOT, readme.parent))
+    ]
+    assert missing == []
+
+
 def test_san_core_knows_nothing_of_kubeflow_buckets_and_shells():
     assert importers(SAN_CORE, "kfp", "minio", "argparse", "components", "pipeline") == []
 
@@ -99,7 +235,7 @@ def test_evaluation_and_synthesis_work_without_torch(package):
     needed = {
         found
         for file in files
-        for found in closure(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        for found in import_closure(".".join(file.relative_to(ROOT).with_suffix("").parts))
         if found.suffix == ".py"
     }
     assert importers(sorted(needed), "torch", "torchvision", "safetensors") == []
@@ -121,8 +257,14 @@ def test_step_imports_heavy_things_in_its_body_only(file):
 
 
 def test_kfp_is_imported_where_pipelines_are_made_and_run_only():
-    names = ("kubeflow/cluster.py", "runner/containers.py", "kubeflow/component.py")
-    allowed = {ROOT / "pipeline.py", *(ROOT / "components" / name for name in names)}
+    components = ROOT / "components"
+    allowed = {
+        ROOT / "pipeline.py",
+        components / "kubeflow" / "cluster.py",
+        components / "kubeflow" / "component.py",
+        components / "launch" / "graph.py",
+        components / "runner" / "containers.py",
+    }
     assert importers(set(EVERYTHING) - allowed, "kfp") == []
     elsewhere = set(EVERYTHING) - {ROOT / "components" / "kubeflow" / "api.py"}
     assert importers(elsewhere, "kfp_server_api") == []

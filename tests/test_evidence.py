@@ -16,16 +16,21 @@ from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank_distances
 from tests.benchmarks.evidence import arms, choices, data, figures, reproduce, score, table
 from tests.benchmarks.evidence.arms import ARMS, Arm, Job
-from tests.benchmarks.evidence.code import bare
-from tests.benchmarks.evidence.queue import Queue
-from tests.benchmarks.evidence.rows import ForeignRowsError, Kept, difference, paired
+from tests.benchmarks.evidence.code import strip_comments
+from tests.benchmarks.evidence.queue import JobQueue
+from tests.benchmarks.evidence.rows import (
+    ForeignRowsError,
+    RowsFile,
+    mean_difference,
+    paired_differences,
+)
 
 CODE = "c" * 64
 GENERATOR = {
     "cpu_seconds": 100.0,
     "psnr": 16.0,
     "psnr_of_mean": 12.5,
-    "recipe": arms.fields(arms.recipe_of_generator()),
+    "recipe": arms.recipe_fields(arms.recipe_of_generator()),
 }
 
 
@@ -46,7 +51,7 @@ def row(arm, seed, score=0.5, **fields):
         "cpu_seconds": 50.0,
         "targets": ARMS[arm].targets,
         "generator": None,
-        "recipe": arms.fields(arms.recipe_of(ARMS[arm], epochs)),
+        "recipe": arms.recipe_fields(arms.recipe_of_arm(ARMS[arm], epochs)),
         "data": "d" * 64,
         "code": CODE,
         "commit": "0123456",
@@ -57,7 +62,7 @@ def row(arm, seed, score=0.5, **fields):
 
 
 def kept_of(path, *rows):
-    kept = Kept(path / "rows.json")
+    kept = RowsFile(path / "rows.json")
     for each in rows:
         kept.add(each)
     return kept
@@ -65,7 +70,7 @@ def kept_of(path, *rows):
 
 def test_interval_of_paired_differences_is_that_of_the_t_test():
     values = [3.5, 5.6, 5.6, 1.8]
-    found = difference(values)
+    found = mean_difference(values)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert found.mean == pytest.approx((3.5 + 5.6 + 5.6 + 1.8) / 4)
     low, high = found.mean - found.half, found.mean + found.half
@@ -74,16 +79,18 @@ def test_interval_of_paired_differences_is_that_of_the_t_test():
 
 
 def test_single_pair_has_no_interval():
-    assert difference([2.0]) == (2.0, None, 1)
+    assert mean_difference([2.0]) == (2.0, None, 1)
     with pytest.raises(ValueError, match="no pair of rows has a seed in common"):
-        difference([])
+        mean_difference([])
 
 
 def test_rows_are_paired_by_seed_and_lone_ones_left_out():
     mine = [row("full", 2, 0.60), row("full", 1, 0.50), row("full", 3, 0.9)]
     others = [row("baseline", 1, 0.45), row("baseline", 2, 0.58), row("baseline", 4, 0.1)]
-    assert paired(mine, others) == pytest.approx([100 * (0.50 - 0.45), 100 * (0.60 - 0.58)])
-    assert paired(mine, others, "occluded") == []
+    assert paired_differences(mine, others) == pytest.approx(
+        [100 * (0.50 - 0.45), 100 * (0.60 - 0.58)]
+    )
+    assert paired_differences(mine, others, "occluded") == []
 
 
 def test_opposite_sides_are_front_and_back_in_either_order():
@@ -119,7 +126,7 @@ def test_without_a_subset_the_score_is_that_of_the_protocol():
 
 def test_shuffled_textures_are_always_those_of_one_other_person():
     labels = np.repeat(np.arange(12), 5)
-    rows = data.of_another(labels)
+    rows = data.rows_of_other_people(labels)
     assert (labels[rows] != labels).all()
     assert sorted(rows) == list(range(60))
     for person in range(12):
@@ -130,13 +137,13 @@ def test_shuffled_textures_are_always_those_of_one_other_person():
 
 def test_left_for_right_mirrors_a_picture():
     picture = np.arange(4 * 4 * 3, dtype=np.float32).reshape(16, 3)
-    mirrored = (data.left_for_right(4) @ picture).reshape(4, 4, 3)
+    mirrored = (data.left_right_mirror(4) @ picture).reshape(4, 4, 3)
     assert np.array_equal(mirrored, picture.reshape(4, 4, 3)[:, ::-1])
 
 
 def test_rows_survive_in_the_file_and_share_their_recipe(tmp_path):
     kept_of(tmp_path, row("full", 1), row("full", 2), row("baseline", 1))
-    again = Kept(tmp_path / "rows.json")
+    again = RowsFile(tmp_path / "rows.json")
     assert [each["seed"] for each in again.rows] == [1, 2, 1]
     assert len(again.recipes) == 2
     assert again.recipe(again.rows[0]) == json.loads(json.dumps(row("full", 1)["recipe"]))
@@ -146,16 +153,16 @@ def test_rows_survive_in_the_file_and_share_their_recipe(tmp_path):
 def test_what_has_a_row_is_not_run_again(tmp_path):
     kept = kept_of(tmp_path, row("baseline", 1), row("full", 1))
     scale = reproduce.FULL._replace(difficulties=("hard",), seeds=2, epochs=30)
-    jobs = list(reproduce.equal_epochs(scale, ["baseline", "full"]))
-    with Queue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
-        left = queue.missing(jobs)
+    jobs = list(reproduce.equal_epochs_jobs(scale, ["baseline", "full"]))
+    with JobQueue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
+        left = queue.missing_jobs(jobs)
     assert [(job.arm, job.seed) for job in left] == [("baseline", 2), ("full", 2)]
 
 
 def test_nothing_is_started_when_the_time_is_up(tmp_path, capsys):
     kept = kept_of(tmp_path)
-    with Queue(1, kept, tmp_path, code=CODE, minutes=0) as queue:
-        queue.run([Job("baseline", "hard", figures.EQUAL_EPOCHS, 30, 1)])
+    with JobQueue(1, kept, tmp_path, code=CODE, minutes=0) as queue:
+        queue.run_jobs([Job("baseline", "hard", figures.EQUAL_EPOCHS, 30, 1)])
     assert capsys.readouterr().out == (
         "the time is up: 1 runs are left, the same command goes on\n"
     )
@@ -167,25 +174,25 @@ def test_rows_of_other_code_are_refused(tmp_path):
     with pytest.raises(
         ForeignRowsError, match=r"full hard equal epochs 2 was measured with code e{12}, today"
     ):
-        figures.check(kept, CODE)
+        figures.check_rows(kept, CODE)
 
 
 def test_rows_of_another_recipe_or_arm_are_refused(tmp_path):
     changed = row("full", 1)
     changed["recipe"] = {**changed["recipe"], "w_rec": 123.0}
     with pytest.raises(ForeignRowsError, match=r"was measured with w_rec 123\.0, today's is"):
-        figures.check(kept_of(tmp_path / "a", changed), CODE)
+        figures.check_rows(kept_of(tmp_path / "a", changed), CODE)
     gone = {**row("full", 1), "arm": "gone"}
     with pytest.raises(ForeignRowsError, match="no arm gone any more; measure anew with --anew"):
-        figures.check(kept_of(tmp_path / "b", gone), CODE)
-    figures.check(kept_of(tmp_path / "c", row("full", 1)), CODE)
+        figures.check_rows(kept_of(tmp_path / "b", gone), CODE)
+    figures.check_rows(kept_of(tmp_path / "c", row("full", 1)), CODE)
 
 
 def test_rows_with_textures_of_another_generator_are_refused(tmp_path):
     made_by = {**GENERATOR, "recipe": {**GENERATOR["recipe"], "epochs": 99}}
     kept = kept_of(tmp_path, row("full", 1, generator=GENERATOR), row("rec", 1, generator=made_by))
     with pytest.raises(ForeignRowsError, match=r"rec hard equal epochs 1 .* epochs 99, today's is"):
-        figures.check(kept, CODE)
+        figures.check_rows(kept, CODE)
 
 
 @pytest.mark.parametrize(
@@ -195,17 +202,17 @@ def test_rows_that_cannot_be_compared_are_refused(tmp_path, name, value):
     kept = kept_of(tmp_path, row("full", 1), row("baseline", 1, **{name: value}))
     message = f"full hard equal epochs 1 and baseline hard equal epochs 1 differ in {name}, "
     with pytest.raises(ForeignRowsError, match=message):
-        figures.check(kept, CODE)
+        figures.check_rows(kept, CODE)
     elsewhere = kept_of(tmp_path / "other", row("full", 1), row("full", 2, data="e" * 64))
-    figures.check(elsewhere, CODE)  # another seed has other data
+    figures.check_rows(elsewhere, CODE)  # another seed has other data
 
 
 def test_nothing_is_measured_beside_rows_of_another_machine(tmp_path):
     kept = kept_of(tmp_path, row("full", 1))
-    with Queue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
-        queue.run([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 1)])  # is there
+    with JobQueue(1, kept, tmp_path, code=CODE, minutes=1) as queue:
+        queue.run_jobs([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 1)])  # is there
         with pytest.raises(ForeignRowsError, match=r"machine \{'cpu': 'abacus'.* today's is"):
-            queue.run([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 2)])
+            queue.run_jobs([Job("full", "hard", figures.EQUAL_EPOCHS, 30, 2)])
 
 
 def test_figures_of_foreign_rows_are_refused_in_one_line(tmp_path, monkeypatch):
@@ -239,16 +246,16 @@ def test_reproduce_refuses_mistakes_and_keeps_the_rows(
         reproduce.main(words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-    assert len(Kept(kept.path).rows) == 1
+    assert len(RowsFile(kept.path).rows) == 1
 
 
 def test_rows_of_some_arms_are_forgotten(tmp_path):
     kept = kept_of(tmp_path, row("full", 1), row("baseline", 1))
     kept.drop({"full"})
     assert [each["arm"] for each in kept.rows] == ["baseline"]
-    assert len(Kept(kept.path).rows) == 2, "nothing was measured yet"
+    assert len(RowsFile(kept.path).rows) == 2, "nothing was measured yet"
     kept.add(row("full", 2))
-    found = [(each["arm"], each["seed"]) for each in Kept(kept.path).rows]
+    found = [(each["arm"], each["seed"]) for each in RowsFile(kept.path).rows]
     assert found == [("baseline", 1), ("full", 2)]
 
 
@@ -257,13 +264,13 @@ def test_rows_that_cannot_be_measured_anew_are_kept(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(reproduce, "FULL", reproduce.FULL._replace(results=kept.path))
     assert reproduce.main(["--only", "full", "--anew"]) == 1  # the other's code is not today's
     assert "baseline hard equal epochs 1 was measured with code" in capsys.readouterr().err
-    assert len(Kept(kept.path).rows) == 2
+    assert len(RowsFile(kept.path).rows) == 2
 
 
 def test_code_is_the_same_whatever_is_said_about_it():
     one = '"""Doc."""\nimport a  # why\n\ndef f(x):\n    """Doc\n    more."""\n    return "#"\n'
     other = 'import a\ndef f(x):\n    return "#"\n'
-    assert bare(one) == bare(other) != bare(other.replace("#", "x"))
+    assert strip_comments(one) == strip_comments(other) != strip_comments(other.replace("#", "x"))
 
 
 def test_baseline_is_given_the_cpu_time_of_another_arm(tmp_path):
@@ -273,7 +280,7 @@ def test_baseline_is_given_the_cpu_time_of_another_arm(tmp_path):
         *(row("light", seed, cpu_seconds=56.0) for seed in (1, 2)),
     )
     scale = reproduce.FULL._replace(difficulties=("hard",), seeds=2, epochs=30)
-    jobs = list(reproduce.equal_cpu(scale, list(ARMS), figures.cpu_ratios(kept)))
+    jobs = list(reproduce.equal_cpu_jobs(scale, list(ARMS), figures.cpu_ratios(kept)))
     assert {(job.arm, job.budget, job.epochs) for job in jobs} == {
         ("baseline", "CPU time of light", 42)  # 30 * 56 / 40
     }
@@ -284,11 +291,11 @@ def test_doubling_ends_when_the_baseline_gains_less_than_half_a_point(tmp_path):
     kept = kept_of(
         tmp_path,
         row("baseline", 1, 0.500),
-        row("baseline", 1, 0.550, budget=figures.times(1), epochs=60),
-        row("baseline", 1, 0.554, budget=figures.times(2), epochs=120),
+        row("baseline", 1, 0.550, budget=figures.budget_of_doubling(1), epochs=60),
+        row("baseline", 1, 0.554, budget=figures.budget_of_doubling(2), epochs=120),
     )
-    assert not figures.has_enough(kept, "hard", 1)
-    assert figures.has_enough(kept, "hard", 2)
+    assert not figures.has_converged(kept, "hard", 1)
+    assert figures.has_converged(kept, "hard", 2)
 
 
 def measured(path):
@@ -304,7 +311,7 @@ def measured(path):
 
 
 def test_figures_are_means_and_paired_gains(tmp_path):
-    found = {figure.name: figure.value for figure in figures.of_rows(measured(tmp_path))}
+    found = {figure.name: figure.value for figure in figures.figures_of_rows(measured(tmp_path))}
     assert found["evidence.hard.equal_epochs.full.mAP"] == pytest.approx(100 * (0.53 + 0.02))
     assert found["evidence.hard_map_gain"] == pytest.approx((4 + 5 + 6) / 3)
     half = stats.t.ppf(0.975, 2) / math.sqrt(3)  # the standard deviation of 4, 5, 6 is 1
@@ -315,7 +322,7 @@ def test_figures_are_means_and_paired_gains(tmp_path):
 
 
 def test_table_tells_every_arm_that_was_measured(tmp_path):
-    text = table.table(measured(tmp_path))
+    text = table.results_table(measured(tmp_path))
     (full,) = (line for line in text.splitlines() if line.startswith(f"| {ARMS['full'].words} "))
     assert "| 3 | 55.0% | 55.0% | +5.0 ± 2.5 | +5.0 ± 2.5 | – | +5.0 ± 2.5 | 50 s |" in full
     assert (
@@ -339,12 +346,12 @@ def test_table_tells_what_starts_as_san_pg_and_how_long_it_takes(tmp_path):
         *(row("baseline", s, 0.52, budget="CPU time of light", epochs=40) for s in (*seeds, 4)),
         *(
             row("baseline", seed, 0.5 + 0.04 * d, epochs=30 * 2**d, cpu_seconds=30.0 * 2**d)
-            | {"budget": figures.times(d)}
+            | {"budget": figures.budget_of_doubling(d)}
             for d in (1, 2, 3)
             for seed in seeds
         ),
     )
-    text = table.table(kept)
+    text = table.results_table(kept)
     light = f"| `hard`, equal CPU time: {ARMS['light_pg'].words} "
     assert f"{light}| 52.0% (50 s) | 61.0% (50 s) | +9.0 ± 0.0 |" in text
     # 130 seconds with SAN-PG's 100: 120 are nearer than 240
@@ -354,7 +361,7 @@ def test_table_tells_what_starts_as_san_pg_and_how_long_it_takes(tmp_path):
     )
     assert "to 8 x the epochs, brings the baseline +4.0 ± 0.0 at `hard`: by the mark of 0.5" in text
     assert "points it has not converged." in text
-    found = {figure.name: figure.value for figure in figures.of_rows(kept)}
+    found = {figure.name: figure.value for figure in figures.figures_of_rows(kept)}
     assert found["evidence.equal_cpu_light_pg_map_gain"] == pytest.approx(9)
     assert found["evidence.hard_gain_of_doubling_3"] == pytest.approx(4)
 
@@ -366,18 +373,18 @@ def test_true_textures_that_bring_nothing_are_told(tmp_path):
         *(row("full", seed, 0.51) for seed in (1, 2)),
         *(row("oracle", seed, 0.50) for seed in (1, 2)),
     )
-    text = table.table(kept)
+    text = table.results_table(kept)
     assert "true textures bring +0.0 ± 0.0, SAN-PG's +1.0 ± 0.0 (2 seeds)." in text
     assert figures.share_of_oracle(kept, "hard") is None
 
 
 def test_plot_holds_the_hash_of_its_table(tmp_path):
     kept = measured(tmp_path)
-    (tmp_path / "plot.png").write_bytes(table.plot(kept))
+    (tmp_path / "plot.png").write_bytes(table.results_plot(kept))
     with Image.open(tmp_path / "plot.png") as image:
         assert image.size == (1400, 500)
         told = image.text["Description"]
-    assert told == hashlib.sha256(table.table(kept).encode()).hexdigest()
+    assert told == hashlib.sha256(table.results_table(kept).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -388,25 +395,25 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def tiny(monkeypatch, cache):
     """The cache of small sets."""
-    for name, value in {"TRAIN": 8, "VAL": 3, "TEST": 4}.items():
+    for name, value in {"TRAIN_PEOPLE": 8, "VAL_PEOPLE": 3, "TEST_PEOPLE": 4}.items():
         monkeypatch.setattr(data, name, value)
-    shape = {**data.SHAPE, "cameras": 2, "shots": 2}
-    monkeypatch.setattr(data, "SHAPE", shape)
+    shape = {**data.SET_SHAPE, "cameras": 2, "shots": 2}
+    monkeypatch.setattr(data, "SET_SHAPE", shape)
     pit = dataclasses.replace(data.PIT, identities=6, meshes=3)
     monkeypatch.setattr(data, "PIT", pit)
     monkeypatch.setattr(score, "SPLITS", {"val": (8, 3), "test": (11, 4)})
-    monkeypatch.setattr(arms, "GENERATOR", ("demo-pg", "epochs=1"))
+    monkeypatch.setattr(arms, "GENERATOR_RECIPE", ("demo-pg", "epochs=1"))
     return cache
 
 
 def test_run_trains_and_judges_on_people_apart(tiny):
-    them = data.people(tiny, "hard", 1)
-    query, gallery = score.parts(them, "test")
+    them = data.rendered_set(tiny, "hard", 1)
+    query, gallery = score.query_and_gallery_rows(them, "test")
     assert len(query) == 4 * 2
     assert len(gallery) == 4 * 2
-    assert not set(them.identity[query]) & set(them.identity[them.train])
+    assert not set(them.identity[query]) & set(them.identity[them.train_rows])
     job = Job("full", "hard", figures.EQUAL_EPOCHS, 3, 1)
-    made, again = (arms.run(job, ARMS["full"], tiny, code=CODE, commit="0") for _ in "12")
+    made, again = (arms.run_job(job, ARMS["full"], tiny, code=CODE, commit="0") for _ in "12")
     assert 0 < made["mAP"] <= 1
     assert made["cpu_seconds"] > 0
     assert made["generator"]["psnr"] > 0
@@ -416,11 +423,11 @@ def test_run_trains_and_judges_on_people_apart(tiny):
 
 
 def test_true_textures_are_those_of_the_person_in_the_image(tiny):
-    them = data.people(tiny, "hard", 1)
-    settings = arms.recipe_of(ARMS["oracle"], 3)
+    them = data.rendered_set(tiny, "hard", 1)
+    settings = arms.recipe_of_arm(ARMS["oracle"], 3)
     made = data.training_data(them, "true", settings, tiny)
-    asked = data.spec("hard", 1)
-    for row, person in enumerate(them.identity[them.train]):
+    asked = data.set_spec("hard", 1)
+    for row, person in enumerate(them.identity[them.train_rows]):
         own = data.reid_texture(asked, person)
         expected = data.area_average(own, settings.texture_size)
         found = made.textures[made.texture_index[row]].astype(int)
@@ -428,13 +435,13 @@ def test_true_textures_are_those_of_the_person_in_the_image(tiny):
 
 
 def test_targets_are_of_the_recipes_size(tiny):
-    them = data.people(tiny, "hard", 1)
-    made_by = data.generator(tiny, arms.recipe_of_generator())
-    settings = arms.recipe_of(Arm("", "synthetic"), 3)
+    them = data.rendered_set(tiny, "hard", 1)
+    made_by = data.trained_generator(tiny, arms.recipe_of_generator())
+    settings = arms.recipe_of_arm(Arm("", "synthetic"), 3)
     for targets in data.TARGETS[1:]:
         made = data.training_data(them, targets, settings, made_by.path)
         assert made.textures.shape[1:] == (settings.texture_size, settings.texture_size, 3)
-        assert len(made.texture_index) == len(them.train) == 8 * 2 * 2
+        assert len(made.texture_index) == len(them.train_rows) == 8 * 2 * 2
     with pytest.raises(ValueError, match="no targets 'none of these'; there are none, pseudo"):
         data.training_data(them, "none of these", settings, made_by.path)
 
@@ -444,34 +451,34 @@ def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
         tmp_path, row("baseline", 1, 0.40), row("baseline", 2, 0.50), row("rec", 2, 0.56)
     )
     variants = choices.VARIANTS
-    assert choices.table(kept).splitlines()[2:] == [
+    assert choices.choices_table(kept).splitlines()[2:] == [
         f"| {variants['baseline'].words} | 2 | 45.0% | – |",
         f"| {variants['rec'].words} | 1 | 56.0% | +6.0 |",
     ]
 
 
 def test_choices_are_made_by_other_people_than_those_reported_on():
-    jobs = list(choices.jobs())
+    jobs = list(choices.variant_jobs())
     assert {job.arm for job in jobs} == set(choices.VARIANTS)
     assert {job.split for job in jobs} == {"val"}
-    assert {job.split for job in reproduce.expected(reproduce.FULL, list(ARMS))} == {"test"}
+    assert {job.split for job in reproduce.expected_jobs(reproduce.FULL, list(ARMS))} == {"test"}
     people = [set(range(first, first + count)) for first, count in score.SPLITS.values()]
-    people.append(set(range(data.TRAIN)))
+    people.append(set(range(data.TRAIN_PEOPLE)))
     assert sum(map(len, people)) == len(set.union(*people))
 
 
 def test_recorded_choices_are_those_of_their_table():
-    recorded = choices.table(Kept(choices.CHOICES))
-    assert choices.TABLE.read_text("utf-8") == recorded + "\n"
+    recorded = choices.choices_table(RowsFile(choices.CHOICES_ROWS))
+    assert choices.CHOICES_TABLE.read_text("utf-8") == recorded + "\n"
 
 
 def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
-    kept = Kept(figures.ROWS)
-    assert table.TABLE.read_text("utf-8") == table.table(kept) + "\n"
-    with Image.open(table.PLOT) as image:
-        assert image.text["Description"] == table.stamp(kept), "make bench GROUP=evidence"
+    kept = RowsFile(figures.ROWS)
+    assert table.TABLE_FILE.read_text("utf-8") == table.results_table(kept) + "\n"
+    with Image.open(table.PLOT_FILE) as image:
+        assert image.text["Description"] == table.table_hash(kept), "make bench GROUP=evidence"
     recorded = json.loads((figures.RESULTS / "evidence.json").read_bytes())["figures"]
-    expected = {figure.name: figure for figure in figures.of_rows(kept)}
+    expected = {figure.name: figure for figure in figures.figures_of_rows(kept)}
     assert recorded.keys() == expected.keys(), "make bench GROUP=evidence"
     for name, figure in expected.items():
         assert recorded[name]["value"] == pytest.approx(figure.value), "make bench GROUP=evidence"
@@ -483,7 +490,9 @@ def test_readme_reads_out_of_the_table_what_stands_there():
     read = text.partition("What this comes to:")[2].partition("\n## ")[0]
     quoted = re.findall(r"[+-]\d+\.\d ± \d+\.\d", read)
     assert quoted
-    ratios = figures.cpu_ratios(Kept(figures.ROWS))
+    ratios = figures.cpu_ratios(RowsFile(figures.ROWS))
     for arm in ("full", "light"):
         assert f"{ratios['hard', arm]:.1f} " in read
-    assert set(quoted) <= set(re.findall(r"[+-]\d+\.\d ± \d+\.\d", table.TABLE.read_text("utf-8")))
+    assert set(quoted) <= set(
+        re.findall(r"[+-]\d+\.\d ± \d+\.\d", table.TABLE_FILE.read_text("utf-8"))
+    )

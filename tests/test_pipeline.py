@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from components.__main__ import GPU_STEPS, STEPS
-from components.command.step import command_line, parameters
+from components.command.step import step_parameters, step_parser
+from components.launch.commands import check_beforehand
+from components.launch.parameters import PARAMETER_MEANINGS
+from components.launch.presets import PRESETS, pipeline_arguments
 from components.process.signals import Terminated
 from components.runner import local
-from components.runner.ir import Task, pipeline_inputs, tasks
-from components.storage.sources import PLACES
-from pipeline import GRAPHS, PARAMETERS, PRESETS, _check, arguments_of, compile_graph, main
+from components.runner.ir import Task, pipeline_parameters, read_tasks
+from components.storage.sources import PLACE_PARAMETERS
+from pipeline import GRAPHS, main
 from san_core.recipe import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -30,18 +33,18 @@ OTHER_DEFAULTS = {("baseline", "san_recipe"), ("ready", "san_overrides")}
 def compiled(tmp_path_factory) -> dict[str, dict[str, Any]]:
     """Every graph as its compiled document."""
     folder = tmp_path_factory.mktemp("compiled")
-    return {graph: compile_graph(graph, folder / f"{graph}.yaml") for graph in GRAPHS}
+    return {graph: GRAPHS[graph].compile(folder / f"{graph}.yaml") for graph in GRAPHS}
 
 
 def plan(document: dict[str, Any], **arguments: Any) -> dict[str, Task]:
-    required = {name: REQUIRED[name] for name in pipeline_inputs(document) if name in REQUIRED}
-    return {task.name: task for task in tasks(document, {**required, **arguments})}
+    required = {name: REQUIRED[name] for name in pipeline_parameters(document) if name in REQUIRED}
+    return {task.name: task for task in read_tasks(document, {**required, **arguments})}
 
 
 def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["source=my data", "destination=s3://bucket/textures"]
-    chosen = arguments_of(PRESETS["demo"], compiled["full"], words, folder=Path("runs/demo"))
+    chosen = pipeline_arguments(PRESETS["demo"], compiled["full"], words, folder=Path("runs/demo"))
     assert chosen["source"] == str(tmp_path / "my data")
     assert chosen["destination"] == "s3://bucket/textures"
     assert chosen["checkpoint"] == str(tmp_path / "runs/demo/checkpoints")
@@ -50,10 +53,10 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
 
 def test_every_place_of_a_graph_or_step_is_known_as_one(compiled):
     """A place is what its description calls a folder, a file of data or a URI."""
-    described = {**PARAMETERS}
+    described = {**PARAMETER_MEANINGS}
     for step in STEPS.values():
-        described |= {p.name: p.help for p in parameters(step) if p.artifact is None}
-    assert set(PLACES) == {
+        described |= {p.name: p.help for p in step_parameters(step) if p.artifact is None}
+    assert set(PLACE_PARAMETERS) == {
         name for name, text in described.items() if re.match("folder|npz file", text)
     }
 
@@ -64,7 +67,9 @@ def test_every_source_is_meant_from_where_the_command_is_given(
 ):
     monkeypatch.chdir(tmp_path)
     words = [f"{name}=here"]
-    chosen = arguments_of(PRESETS["demo"], compiled["textures"], words, folder=Path("runs/demo"))
+    chosen = pipeline_arguments(
+        PRESETS["demo"], compiled["textures"], words, folder=Path("runs/demo")
+    )
     assert chosen[name] == str(tmp_path / "here")
 
 
@@ -131,9 +136,9 @@ def test_every_command_parses_by_the_steps_own_command_line(compiled, graph):
     for task in plan(compiled[graph]).values():
         assert task.words[:3] == ("python", "-m", "components")
         step = STEPS[task.words[3]]
-        given = vars(command_line(step).parse_args(task.words[4:]))
+        given = vars(step_parser(step).parse_args(task.words[4:]))
         assert given.pop("executor_input") == "{{$}}"
-        for p in parameters(step):
+        for p in step_parameters(step):
             if p.artifact is None:
                 assert given[p.name] == task.parameters[p.name]
                 assert type(given[p.name]) is p.type
@@ -187,22 +192,24 @@ def test_only_the_steps_that_look_into_the_store_are_never_cached(compiled, grap
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_every_parameter_is_described_and_used(compiled, graph):
-    declared = pipeline_inputs(compiled[graph])
+    declared = pipeline_parameters(compiled[graph])
     text = json.dumps(compiled[graph]["root"]["dag"])
     for name, spec in declared.items():
-        assert spec["description"] == PARAMETERS[name]
+        assert spec["description"] == PARAMETER_MEANINGS[name]
         assert f'{{"componentInputParameter": "{name}"}}' in text
     assert list(declared) == sorted(declared)
 
 
 def test_no_parameter_is_described_in_vain(compiled):
-    assert set(PARAMETERS) == {name for one in compiled.values() for name in pipeline_inputs(one)}
+    assert set(PARAMETER_MEANINGS) == {
+        name for one in compiled.values() for name in pipeline_parameters(one)
+    }
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_graph_repeats_no_default_of_a_step_differently(compiled, graph):
     document = compiled[graph]
-    declared = pipeline_inputs(document)
+    declared = pipeline_parameters(document)
     for spec in document["root"]["dag"]["tasks"].values():
         component = document["components"][spec["componentRef"]["name"]]
         own = component.get("inputDefinitions", {}).get("parameters", {})
@@ -219,19 +226,21 @@ def test_graph_repeats_no_default_of_a_step_differently(compiled, graph):
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_defaults_of_a_graph_are_no_mistake(compiled, graph):
-    declared = pipeline_inputs(compiled[graph])
-    _check({name: place for name, place in REQUIRED.items() if name in declared}, compiled[graph])
+    declared = pipeline_parameters(compiled[graph])
+    check_beforehand(
+        {name: place for name, place in REQUIRED.items() if name in declared}, compiled[graph]
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].graph == "full"])
 def test_a_generator_changes_no_recipe_of_a_preset(compiled, name):
-    arguments = arguments_of(PRESETS[name], compiled["ready"], [], folder=Path("runs"))
+    arguments = pipeline_arguments(PRESETS[name], compiled["ready"], [], folder=Path("runs"))
     assert arguments["san_overrides"] == ""
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_steps_run_in_the_image_of_their_target(tmp_path, graph):
-    document = compile_graph(graph, tmp_path / "p.yaml", image="registry/san-{target}:abc")
+    document = GRAPHS[graph].compile(tmp_path / "p.yaml", image="registry/san-{target}:abc")
     for executor in document["deploymentSpec"]["executors"].values():
         container = executor["container"]
         target = "gpu" if container["command"][3] in GPU_STEPS else "cpu"
@@ -241,19 +250,19 @@ def test_steps_run_in_the_image_of_their_target(tmp_path, graph):
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_fits_its_graph(compiled, name):
     preset = PRESETS[name]
-    declared = pipeline_inputs(compiled[preset.graph])
+    declared = pipeline_parameters(compiled[preset.graph])
     assert set(preset.values) <= set(declared)
     for recipe in ("san_recipe", "pg_recipe"):
         assert (recipe in preset.values) is (recipe in declared)
         if recipe in declared:
             assert preset.values[recipe] in RECIPES
     for task in plan(compiled[preset.graph], **preset.values).values():
-        command_line(STEPS[task.step]).parse_args(task.words[4:])
+        step_parser(STEPS[task.step]).parse_args(task.words[4:])
 
 
 def test_defaults_name_recipes_that_exist(compiled):
     for document in compiled.values():
-        for name, spec in pipeline_inputs(document).items():
+        for name, spec in pipeline_parameters(document).items():
             if name.endswith("_recipe"):
                 assert spec["defaultValue"] in RECIPES
 
@@ -299,7 +308,7 @@ def ran(monkeypatch) -> list[dict[str, Any]]:
         name = document["pipelineInfo"]["name"]
         calls.append({"pipeline": name, "arguments": arguments, **options})
 
-    monkeypatch.setattr(local, "run", run)
+    monkeypatch.setattr(local, "run_in_processes", run)
     return calls
 
 
@@ -309,7 +318,7 @@ def test_help_tells_what_every_parameter_means(capsys, command):
         main([command, "--help"])
     assert stop.value.code == 0
     words = " ".join(capsys.readouterr().out.split())
-    for name, meaning in PARAMETERS.items():
+    for name, meaning in PARAMETER_MEANINGS.items():
         assert f" {name} {meaning}" in words
 
 
@@ -395,7 +404,7 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
 )
 def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
     monkeypatch.setattr(
-        "components.runner.local._Run.all", lambda *_, **__: None
+        "components.runner.local._Run.run_stale", lambda *_, **__: None
     )  # should it get there
     with pytest.raises(SystemExit) as stop:
         main(["run", "--runs", str(tmp_path), *words])
@@ -416,7 +425,7 @@ def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error,
     def run(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(local, "run", run)
+    monkeypatch.setattr(local, "run_in_processes", run)
     assert main(["run", "--preset", "demo-baseline", "--runs", str(tmp_path)]) == status
     assert line in capsys.readouterr().err
 

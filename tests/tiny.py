@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from components.__main__ import STEPS as COMMANDS
 from components.__main__ import main
-from components.command.step import parameters
+from components.command.step import step_parameters
 
-PG = ("--recipe", "demo-pg", "--overrides", "epochs=2 batch_size=8 warmup_epochs=0")
+PG_FLAGS = ("--recipe", "demo-pg", "--overrides", "epochs=2 batch_size=8 warmup_epochs=0")
 SAN_RECIPE = "demo"
 SAN_OVERRIDES = "epochs=3 identities_per_batch=4 images_per_identity=2 warmup_epochs=1"
 
 
-class Tiny(NamedTuple):
+class TinyRun(NamedTuple):
     """Where the artifacts of a tiny run lie: `pit`, `reid`, `generator` and so on."""
 
     root: Path
@@ -23,12 +23,12 @@ class Tiny(NamedTuple):
         return str(self.root / name)
 
 
-def words(step: str, tiny: Tiny) -> list[str]:
+def step_command(step: str, tiny: TinyRun) -> list[str]:
     """The command line of a step in the tiny run."""
-    return [step, *_words(step, tiny)]
+    return [step, *_step_flags(step, tiny)]
 
 
-def _words(step: str, t: Tiny) -> list[str]:
+def _step_flags(step: str, t: TinyRun) -> list[str]:
     page = ["--html", f"{t.root}/{step}.html", "--metrics", f"{t.root}/{step}.json"]
     return {
         "make_pit": [
@@ -39,7 +39,7 @@ def _words(step: str, t: Tiny) -> list[str]:
             *("--reid", t.reid, "--identities", "9", "--cameras", "2", "--shots", "2"),
             *("--image-height", "64"),
         ],
-        "train_san_pg": ["--pit", t.pit, "--generator", t.generator, *PG, *page],
+        "train_san_pg": ["--pit", t.pit, "--generator", t.generator, *PG_FLAGS, *page],
         "generate_textures": [
             *("--dataset", t.reid, "--generator", t.generator, "--written", t.written),
             *("--destination", t.destination, "--shard-size", "10"),
@@ -63,7 +63,7 @@ def _words(step: str, t: Tiny) -> list[str]:
     }[step]
 
 
-def changed(command: Sequence[str], **flags: str) -> list[str]:
+def with_flags(command: Sequence[str], **flags: str) -> list[str]:
     """A command line with the values of some flags replaced, or the flags added."""
     result = list(command)
     for name, value in flags.items():
@@ -75,10 +75,10 @@ def changed(command: Sequence[str], **flags: str) -> list[str]:
     return result
 
 
-def elsewhere(command: Sequence[str], folder: Path) -> list[str]:
+def with_outputs_in(command: Sequence[str], folder: Path) -> list[str]:
     """A command line with every output in another folder, under its own name."""
-    outputs = [p.name for p in parameters(COMMANDS[command[0]]) if p.is_output]
-    return changed(command, **{name: str(folder / name) for name in outputs})
+    outputs = [p.name for p in step_parameters(COMMANDS[command[0]]) if p.is_output]
+    return with_flags(command, **{name: str(folder / name) for name in outputs})
 
 
 STEPS = (
@@ -93,29 +93,29 @@ STEPS = (
 )
 
 
-def run_all(root: Path) -> Tiny:
+def run_all_steps(root: Path) -> TinyRun:
     """Run every step in this process; the artifacts lie under `root`."""
-    tiny = Tiny(root)
+    tiny = TinyRun(root)
     for step in STEPS:
-        assert main(words(step, tiny)) == 0, step
+        assert main(step_command(step, tiny)) == 0, step
     return tiny
 
 
-def made_once(folder: Path) -> Tiny:
+def shared_tiny_run(folder: Path) -> TinyRun:
     """The tiny run under a folder; the first of the processes that ask makes it for all."""
     with (folder / "tiny.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.seek(0)
         if lock.read() != "made":
-            run_all(folder / "tiny")
+            run_all_steps(folder / "tiny")
             lock.write("made")
-    return Tiny(folder / "tiny")
+    return TinyRun(folder / "tiny")
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def file_contents(folder: Path) -> dict[str, bytes]:
     """The content of every file under a folder, by its relative name."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in _files(folder)}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in _file_paths(folder)}
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _file_paths(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())

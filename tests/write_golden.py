@@ -5,11 +5,11 @@ from pathlib import Path
 
 from components.kubeflow import cluster
 from components.kubeflow.cluster import Cluster
-from pipeline import GRAPHS, compile_graph
+from pipeline import GRAPHS
 
 GOLDEN = Path(__file__).parent / "golden"
 # Every option of a cluster at once, as somebody would give them.
-ON_A_CLUSTER = (
+CLUSTER_FLAGS = (
     *("--gpus", "1", "--gpus", "train_san=4", "--cpu", "2", "--cpu", "train_san=16"),
     *("--memory", "8Gi", "--memory", "train_san=64Gi", "--shm", "train_san=8Gi"),
     *("--timeout", "6h", "--timeout", "train_san=2d", "--retries", "3", "--backoff", "30s"),
@@ -19,21 +19,21 @@ ON_A_CLUSTER = (
     *("--env", "AWS_ENDPOINT_URL=http://seaweedfs.kubeflow:8333", "--volume", "reid-data:/data"),
     *("--image-pull-secret", "registry"),
 )
-IMAGE = "registry.example/san-pipeline:{target}-0123456789ab"
+CLUSTER_IMAGE = "registry.example/san-pipeline:{target}-0123456789ab"
 
 
-def on_a_cluster() -> Cluster:
+def golden_cluster() -> Cluster:
     """What the words above ask for."""
     parser = argparse.ArgumentParser()
-    cluster.add_options(parser)
-    return cluster.cluster_of(parser.parse_args(ON_A_CLUSTER))
+    cluster.add_cluster_options(parser)
+    return cluster.cluster_from_options(parser.parse_args(CLUSTER_FLAGS))
 
 
 def main() -> None:
     """Write every golden file."""
     for graph in GRAPHS:
-        compile_graph(graph, GOLDEN / f"{graph}.yaml")
-    compile_graph("full", GOLDEN / "cluster.yaml", image=IMAGE, asked=on_a_cluster())
+        GRAPHS[graph].compile(GOLDEN / f"{graph}.yaml")
+    GRAPHS["full"].compile(GOLDEN / "cluster.yaml", image=CLUSTER_IMAGE, cluster=golden_cluster())
 
 
 if __name__ == "__main__":

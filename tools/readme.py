@@ -12,18 +12,18 @@ from pathlib import Path
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.command.code import ROOT
-from components.command.step import Parameter, as_word, parameters, read_docstring
+from components.command.step import Parameter, command_line_word, read_docstring, step_parameters
 from components.storage.outputs import write_file
 
-FILES = ("README.md", "components/README.md", "san_core/README.md")
+README_FILES = ("README.md", "components/README.md", "san_core/README.md")
 
 
-def table() -> str:
+def step_table() -> str:
     """The steps with their artifacts: Markdown, a row a step."""
     rows = ["| step | what it does | in | out | image |", "|---|---|---|---|---|"]
     for name, step in STEPS.items():
-        declared = parameters(step)
-        inputs = ", ".join(_bracketed(p) for p in declared if p.is_input) or "–"
+        declared = step_parameters(step)
+        inputs = ", ".join(_bracket_optional(p) for p in declared if p.is_input) or "–"
         outputs = ", ".join(p.name for p in declared if p.is_output)
         image = "gpu" if name in GPU_STEPS else "cpu"
         summary = read_docstring(step).summary
@@ -31,23 +31,24 @@ def table() -> str:
     return "\n".join([*rows, "", "[ ] may be left out."])
 
 
-def reference() -> str:
+def flag_reference() -> str:
     """Every flag of every step: Markdown, a section a step."""
     sections = []
     for name, step in STEPS.items():
         rows = [f"### {name}", "", read_docstring(step).text, ""]
         rows += ["| flag | type | default | meaning |", "|---|---|---|---|"]
         rows += [
-            f"| `{p.flag}` | {_type(p)} | {_default(p)} | {p.help.replace('|', chr(92) + '|')} |"
-            for p in parameters(step)
+            f"| `{p.flag}` | {_type_text(p)} | {_default_text(p)} | "
+            f"{p.help.replace('|', chr(92) + '|')} |"
+            for p in step_parameters(step)
         ]
         sections.append("\n".join(rows))
     return "\n\n".join(sections)
 
 
-def demo() -> str:
+def demo_table() -> str:
     """What the demo was measured to reach and to take: Markdown, from tests/results."""
-    value, where = _measured("pipeline")
+    value, where = _read_figures("pipeline")
     seen = {
         "rank-1": f"{value['pipeline.demo_rank1']:.1%}",
         "mAP": f"{value['pipeline.demo_map']:.1%}",
@@ -63,9 +64,9 @@ def demo() -> str:
     return "\n".join([f"| demo ({where}) | |", "|---|---|", *rows])
 
 
-def textures() -> str:
+def texture_table() -> str:
     """How fast textures are kept and fetched, and what that needs: Markdown, from tests/results."""
-    value, where = _measured("textures")
+    value, where = _read_figures("textures")
     seen = {
         "write shards of 1,000": f"{value['textures.shard_images_per_second']:,.0f} images/s",
         "write one object per image, 16 threads": (
@@ -89,18 +90,18 @@ def textures() -> str:
     return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
-def datasets() -> str:
+def dataset_table() -> str:
     """What data sets can be read, and how: Markdown."""
-    from san_core.data.readers.sources import SOURCES
+    from san_core.data.readers.sources import DATASET_FORMATS
 
     rows = ["| `--dataset` | what it is | options |", "|---|---|---|"]
     rows.append("| `synthetic` | people who do not exist, rendered; needs no source | – |")
-    for key, source in SOURCES.items():
+    for key, source in DATASET_FORMATS.items():
         options = [
             f"`{name}`: {text}" if not text.startswith(f"{name}=") else _code_until_colon(text)
             for name, text in source.options.items()
         ]
-        rows.append(f"| `{key}` | {source.text} | {'<br>'.join(options) or '–'} |")
+        rows.append(f"| `{key}` | {source.description} | {'<br>'.join(options) or '–'} |")
     return "\n".join(rows)
 
 
@@ -109,9 +110,9 @@ def _code_until_colon(text: str) -> str:
     return f"`{words}`:{rest}"
 
 
-def preparing() -> str:
+def preparation_table() -> str:
     """What preparing a data set was measured to take: Markdown, from tests/results."""
-    value, where = _measured("datasets")
+    value, where = _read_figures("datasets")
     seen = {
         "CPU time": f"{value['datasets.prepare_cpu_seconds']:.2f} s",
         "CPU time over that of copying the files (`shutil.copytree`)": (
@@ -124,17 +125,17 @@ def preparing() -> str:
     return "\n".join([f"| {what} ({where}) | |", "|---|---|", *rows])
 
 
-def evidence() -> str:
+def evidence_table() -> str:
     """Whether texture supervision helps: the table that `make reproduce` wrote."""
     return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
 
 
-def choices() -> str:
+def choices_table() -> str:
     """What variants of `synthetic` were tried: the table that tests.benchmarks wrote."""
     return (ROOT / "tests" / "results" / "evidence_choices.md").read_text("utf-8").rstrip()
 
 
-def _measured(group: str) -> tuple[dict[str, float], str]:
+def _read_figures(group: str) -> tuple[dict[str, float], str]:
     """The figures of a group by name, and what they were measured on and when."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
     value = {name: figure["value"] for name, figure in measured["figures"].items()}
@@ -142,9 +143,9 @@ def _measured(group: str) -> tuple[dict[str, float], str]:
     return value, f"{machine['cores']} cores, {machine['cpu']}, {measured['date']}"
 
 
-def _beside_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, str]]) -> str:
+def _table_with_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, str]]) -> str:
     """A table of a group's figures: words, name, format and bar of each; missed ones are marked."""
-    value, where = _measured(group)
+    value, where = _read_figures(group)
     rows = [f"| {what} ({where}) | measured | bar |", "|---|---|---|"]
     above = 0.0
     for words, name, form, bar in figures:
@@ -155,7 +156,7 @@ def _beside_bars(group: str, what: str, figures: Sequence[tuple[str, str, str, s
 
 
 _BAR = re.compile(r"([≤≥<]?) ?(?:([\d.]+)(%?)|twice that)")
-_MEETS = {"≤": operator.le, "≥": operator.ge, "<": operator.lt, "": operator.eq}
+_COMPARISONS = {"≤": operator.le, "≥": operator.ge, "<": operator.lt, "": operator.eq}
 
 
 def _is_missed(value: float, bar: str, above: float) -> bool:
@@ -166,12 +167,12 @@ def _is_missed(value: float, bar: str, above: float) -> bool:
     assert read is not None, f"{bar!r} is no bar"
     sign, number, percent = read.groups()
     limit = float(number) / (100 if percent else 1) if number else 2 * above
-    return not _MEETS[sign](value, limit)
+    return not _COMPARISONS[sign](value, limit)
 
 
-def ranking() -> str:
+def ranking_table() -> str:
     """What scoring was measured to take: Markdown, from tests/results."""
-    return _beside_bars("ranking", "CPU time, one thread", _RANKING)
+    return _table_with_bars("ranking", "CPU time, one thread", _RANKING)
 
 
 _RANKING = (
@@ -233,9 +234,9 @@ _RANKING = (
 )
 
 
-def synthesis() -> str:
+def synthesis_table() -> str:
     """What synthetic sets were measured to cost and how hard they are: Markdown, from results."""
-    return _beside_bars("synthesis", "synthetic people", _SYNTHESIS)
+    return _table_with_bars("synthesis", "synthetic people", _SYNTHESIS)
 
 
 _SYNTHESIS = (
@@ -267,9 +268,9 @@ _SYNTHESIS = (
 )
 
 
-def teaching() -> str:
+def teaching_table() -> str:
     """What is learned from synthetic people: Markdown, from tests/results."""
-    value, where = _measured("teaching")
+    value, where = _read_figures("teaching")
     minutes = value["teaching.training_cpu_seconds"] / 60
     what = f"held-out textures, {minutes:.0f} CPU minutes of training ({where})"
     rows = [f"| {what} | PSNR (dB) | of seen texels | of unseen | SSIM |", "|---|---|---|---|---|"]
@@ -281,7 +282,7 @@ def teaching() -> str:
         parts = [value[f"teaching.psnr_{name}_{part}"] for part in ("all", "seen", "unseen")]
         shown = " | ".join(f"{part:.2f}" for part in parts)
         rows.append(f"| {words} | {shown} | {value[f'teaching.ssim_{name}']:.3f} |")
-    return "\n".join([*rows, "", _beside_bars("teaching", "gain and `hard`", _TEACHING)])
+    return "\n".join([*rows, "", _table_with_bars("teaching", "gain and `hard`", _TEACHING)])
 
 
 _TEACHING = (
@@ -298,9 +299,9 @@ _TEACHING = (
 )
 
 
-def training() -> str:
+def training_table() -> str:
     """What training and inference were measured to take: Markdown, from tests/results."""
-    return _beside_bars("training", "ratios of CPU time, one thread", _TRAINING)
+    return _table_with_bars("training", "ratios of CPU time, one thread", _TRAINING)
 
 
 _TRAINING = (
@@ -346,25 +347,25 @@ _TRAINING = (
 )
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "steps": table,
-    "parameters": reference,
-    "demo": demo,
-    "textures": textures,
-    "ranking": ranking,
-    "training": training,
-    "datasets": datasets,
-    "preparing": preparing,
-    "synthesis": synthesis,
-    "teaching": teaching,
-    "evidence": evidence,
-    "choices": choices,
+TABLE_MAKERS: dict[str, Callable[[], str]] = {
+    "steps": step_table,
+    "parameters": flag_reference,
+    "demo": demo_table,
+    "textures": texture_table,
+    "ranking": ranking_table,
+    "training": training_table,
+    "datasets": dataset_table,
+    "preparing": preparation_table,
+    "synthesis": synthesis_table,
+    "teaching": teaching_table,
+    "evidence": evidence_table,
+    "choices": choices_table,
 }
 
 
-def renewed(text: str) -> str:
+def renew_tables(text: str) -> str:
     """A README with its generated parts made anew."""
-    for name, make in PARTS.items():
+    for name, make in TABLE_MAKERS.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if begin not in text:
             continue
@@ -373,28 +374,28 @@ def renewed(text: str) -> str:
     return text
 
 
-def _bracketed(p: Parameter) -> str:
+def _bracket_optional(p: Parameter) -> str:
     return p.name if p.is_required else f"[{p.name}]"
 
 
-def _type(p: Parameter) -> str:
+def _type_text(p: Parameter) -> str:
     if p.artifact is None:
         return p.type.__name__
     return f"{'output' if p.is_output else 'input'} {p.artifact.kind}"
 
 
-def _default(p: Parameter) -> str:
+def _default_text(p: Parameter) -> str:
     if p.is_required:
         return "required"
-    return "–" if p.default in (None, "") else f"`{as_word(p.default)}`"
+    return "–" if p.default in (None, "") else f"`{command_line_word(p.default)}`"
 
 
 def main(root: Path = ROOT) -> None:
     """Renew every README that has generated parts."""
-    for name in FILES:
+    for name in README_FILES:
         file = root / name
         if file.is_file():
-            write_file(file, renewed(file.read_text("utf-8")))
+            write_file(file, renew_tables(file.read_text("utf-8")))
 
 
 if __name__ == "__main__":

@@ -11,33 +11,33 @@ from components.command import recipes
 from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
-from san_core.images.texture_set import share
-from san_core.model.saved import describe
-from san_core.shipped.generator import FOLDER, SHIPPED
-from san_core.synthesis.difficulty import difficulty
+from san_core.images.texture_set import units_of_worker
+from san_core.model.saved import read_description
+from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
+from san_core.synthesis.difficulty import difficulty_by_name
 
 # What the name of a recipe begins with: in a step, and in a graph that trains two networks.
-_RECIPES = ("", "pg_", "san_")
+_RECIPE_PREFIXES = ("", "pg_", "san_")
 
 
-def check(values: Mapping[str, Any]) -> None:
+def check_parameters(values: Mapping[str, Any]) -> None:
     """Find what no step can do with the values of the parameters, defaults included.
 
     Raises:
         ValueError: there is no such recipe, field, data set, difficulty, protocol or check; a data
             set has no place or too few people; or the workers do not make every shard once.
     """
-    for which in _RECIPES:
+    for which in _RECIPE_PREFIXES:
         if f"{which}recipe" in values:
-            recipes.chosen(values[f"{which}recipe"], values[f"{which}overrides"])
+            recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
     if "generator" in values or "texture_source" in values:
-        _check_textures(values)
+        _check_untrained_generator(values)
     if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
-        _check_start(values)
+        _check_init(values)
     if "dataset" in values:
-        _check_data(values)
+        _check_data_sets(values)
     if "difficulty" in values:
-        difficulty(values["difficulty"])
+        difficulty_by_name(values["difficulty"])
     if "verify" in values:
         check_verify(values["verify"])
     if "protocol" in values:
@@ -45,35 +45,37 @@ def check(values: Mapping[str, Any]) -> None:
     if "workers" in values:
         check_workers(values["workers"])
     if not values.get("worker", "/").startswith("/"):  # else its number is known in its pod alone
-        share(values["worker"], [])
+        units_of_worker(values["worker"], [])
 
 
-def _check_data(values: Mapping[str, Any]) -> None:
-    learned, _ = sources.paired(values["dataset"], values["target"], values["target_source"])
+def _check_data_sets(values: Mapping[str, Any]) -> None:
+    learned, _ = sources.parse_dataset_and_target(
+        values["dataset"], values["target"], values["target_source"]
+    )
     if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
         sources.check_trainable(learned)
     keys = set()
     for name, place in (("dataset", "source"), ("target", "target_source")):
         if not values[name]:
             continue
-        key = sources.parsed(values[name]).key
+        key = sources.parse_dataset_name(values[name]).key
         if key != SYNTHETIC and not values[place]:
             raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
         keys.add(key)
     if SYNTHETIC in keys:
-        sources.check_synthetic(values["identities"])
+        sources.check_synthetic_identities(values["identities"])
 
 
-def _check_textures(values: Mapping[str, Any]) -> None:
+def _check_untrained_generator(values: Mapping[str, Any]) -> None:
     """A graph that trains no generator makes no PIT; the generator that ships has its size."""
-    recipe = recipes.chosen(values["san_recipe"], values["san_overrides"])
+    recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.pit_every:
         raise ValueError(
             f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and no PIT is made"
             " where no generator is trained; set pit_every=0, or take the graph full"
         )
-    if values.get("generator") == SHIPPED and recipe.decoder:
-        size = describe(FOLDER).recipe.texture_size
+    if values.get("generator") == SHIPPED_GENERATOR and recipe.needs_decoder:
+        size = read_description(SHIPPED_FOLDER).recipe.texture_size
         if size % recipe.texture_size:
             raise ValueError(
                 f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, the"
@@ -82,9 +84,9 @@ def _check_textures(values: Mapping[str, Any]) -> None:
             )
 
 
-def _check_start(values: Mapping[str, Any]) -> None:
+def _check_init(values: Mapping[str, Any]) -> None:
     """A graph without a generator has nothing of SAN-PG to start from."""
-    start = recipes.chosen(values["san_recipe"], values["san_overrides"]).init
+    start = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"]).init
     if start != "none":
         raise ValueError(
             f"the recipe starts from SAN-PG (init={start}), and this graph has no generator;"
@@ -101,7 +103,7 @@ def _check_protocol(text: str) -> None:
 
     words = text.replace(",", " ").split()
     named = [word for word in words if word != scoring.AUTO]
-    scoring.protocols(" ".join(named or words), Labels(np.empty(0, np.int64), None))
+    scoring.parse_protocols(" ".join(named or words), Labels(np.empty(0, np.int64), None))
 
 
 def check_workers(workers: Sequence[Any]) -> None:
@@ -112,12 +114,12 @@ def check_workers(workers: Sequence[Any]) -> None:
     """
     count = len(workers)
     wanted = [f"{number}/{count}" for number in range(count)]
-    if not workers or sorted(map(str, workers), key=_number) != wanted:
+    if not workers or sorted(map(str, workers), key=_worker_number) != wanted:
         example = ", ".join(wanted[:2] + ["..."] * (count > 2)) if count else "0/1"
         found = ", ".join(map(str, workers)) or "none"
         raise ValueError(f"workers are {found}; {count or 1} of them must be {example}")
 
 
-def _number(worker: str) -> int:
+def _worker_number(worker: str) -> int:
     match = re.match(r"\d+", worker)
     return int(match[0]) if match else -1

@@ -12,21 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("components", "san_core")
-COMPILED = (".pyx", ".pxd")
-DATA = (".npz", ".npy", ".safetensors", ".jinja", ".json", ".css", ".pxi")
+OWN_PACKAGES = ("components", "san_core")
+CYTHON_SUFFIXES = (".pyx", ".pxd")
+DATA_SUFFIXES = (".npz", ".npy", ".safetensors", ".jinja", ".json", ".css", ".pxi")
 
 
-def fingerprint(module: str, root: Path = ROOT) -> str:
-    """The sha256, in hexadecimal, of the names and contents of `closure(module)`."""
+def code_fingerprint(module: str, root: Path = ROOT) -> str:
+    """The sha256, in hexadecimal, of the names and contents of `import_closure(module)`."""
     digest = hashlib.sha256()
-    for file in closure(module, root):
+    for file in import_closure(module, root):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 
-def closure(module: str, root: Path = ROOT) -> list[Path]:
+def import_closure(module: str, root: Path = ROOT) -> list[Path]:
     """The files of our own that a module needs, itself included, in order of their names.
 
     These are the modules it imports, directly or through others, with the packages they lie in;
@@ -40,24 +40,24 @@ def closure(module: str, root: Path = ROOT) -> list[Path]:
     Raises:
         FileNotFoundError: there is no such module.
     """
-    if not _files(module, root):
+    if not _module_files(module, root):
         raise FileNotFoundError(f"no module {module} in {root}")
     found: set[Path] = set()
     waiting, seen = [module], {module}
     while waiting:
-        files = _files(waiting[-1], root)
+        files = _module_files(waiting[-1], root)
         name = waiting.pop()
         found.update(files)
-        for other in _imported(name, files, root):
+        for other in _imported_modules(name, files, root):
             if other not in seen:
                 seen.add(other)
                 waiting.append(other)
     folders = {file.parent for file in found}
-    found.update(f for folder in folders for f in folder.iterdir() if f.suffix in DATA)
+    found.update(f for folder in folders for f in folder.iterdir() if f.suffix in DATA_SUFFIXES)
     return sorted(found)
 
 
-def commit() -> str:
+def git_commit() -> str:
     """The commit of this checkout: 12 digits, and -dirty where something is not committed.
 
     Raises:
@@ -69,18 +69,18 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def _files(module: str, root: Path) -> list[Path]:
+def _module_files(module: str, root: Path) -> list[Path]:
     """The sources of one module: none if it is not ours or is no module."""
-    if module.partition(".")[0] not in PACKAGES:
+    if module.partition(".")[0] not in OWN_PACKAGES:
         return []
     path = root.joinpath(*module.split("."))
-    candidates = [path.with_name(path.name + suffix) for suffix in (".py", *COMPILED)]
+    candidates = [path.with_name(path.name + suffix) for suffix in (".py", *CYTHON_SUFFIXES)]
     return [file for file in (*candidates, path / "__init__.py") if file.is_file()]
 
 
-def _imported(module: str, files: list[Path], root: Path) -> Iterator[str]:
+def _imported_modules(module: str, files: list[Path], root: Path) -> Iterator[str]:
     """The modules of ours that one module names in its imports, and the packages around it."""
-    yield from _with_parents(module)
+    yield from _with_parent_packages(module)
     for file in files:
         if file.suffix != ".py":
             continue
@@ -88,16 +88,16 @@ def _imported(module: str, files: list[Path], root: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield from _with_parents(alias.name)
+                    yield from _with_parent_packages(alias.name)
             elif isinstance(node, ast.ImportFrom):
-                base = _absolute(node, package)
-                yield from _with_parents(base)
+                base = _absolute_module(node, package)
+                yield from _with_parent_packages(base)
                 for alias in node.names:  # each may be a submodule or something in the module
-                    if _files(f"{base}.{alias.name}", root):
+                    if _module_files(f"{base}.{alias.name}", root):
                         yield f"{base}.{alias.name}"
 
 
-def _absolute(node: ast.ImportFrom, package: str) -> str:
+def _absolute_module(node: ast.ImportFrom, package: str) -> str:
     """The module that `from ... import` names, with leading dots resolved."""
     if not node.level:
         return node.module or ""
@@ -106,7 +106,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*kept, node.module] if node.module else kept)
 
 
-def _with_parents(module: str) -> Iterator[str]:
+def _with_parent_packages(module: str) -> Iterator[str]:
     """`a.b.c` imports a, a.b and a.b.c."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):

@@ -11,7 +11,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.storage.places import Storage, open_storage
+from components.storage.places import open_storage
+from components.storage.store import Storage
 
 if TYPE_CHECKING:
     from san_core.images.shard import Record
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 THREADS = 16
 
 
-class Shelf(NamedTuple):
+class StoredSet(NamedTuple):
     """A set where it lies: its shards as its manifest or receipt names them, and their images."""
 
     storage: Storage
@@ -27,7 +28,7 @@ class Shelf(NamedTuple):
     records: "Sequence[Record]"
 
 
-def command_line() -> argparse.ArgumentParser:
+def imageset_parser() -> argparse.ArgumentParser:
     """The words of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m components imageset",
@@ -48,22 +49,22 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def run(argv: Sequence[str]) -> int:
+def run_imageset(argv: Sequence[str]) -> int:
     """Do what the words say; return the exit status: 1 if a set is damaged or cannot be had."""
-    parser = command_line()
+    parser = imageset_parser()
     try:
         options = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has written its help or its message
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        shelf = opened(options.place)
+        shelf = open_stored_set(options.place)
         if options.command == "verify":
-            return _verify(shelf)
-        chosen = _chosen(shelf, options)
+            return _verify_shards(shelf)
+        chosen = _select_records(shelf, options)
         if options.command == "ls":
-            _list(shelf, chosen)
+            _print_records(shelf, chosen)
         else:
-            _extract(shelf, chosen, options.output)
+            _extract_images(shelf, chosen, options.output)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
     except (OSError, ValueError) as error:
@@ -72,24 +73,24 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def opened(place: str) -> Shelf:
+def open_stored_set(place: str) -> StoredSet:
     """The set at a place, its sidecars read and compared with what its manifest says.
 
     Raises:
         FileNotFoundError: there is no manifest, or a sidecar is missing.
         ValueError: it is none of an image set, or a sidecar is damaged.
     """
-    from components.storage.staging import records_in
+    from components.storage.staging import read_records
 
     at = open_storage(place)
-    content = _content(at)
+    content = _read_content(at)
     storage = open_storage(content.get("uri", place))
-    return Shelf(storage, content, records_in(storage, content))
+    return StoredSet(storage, content, read_records(storage, content))
 
 
-def _content(at: Storage) -> dict[str, Any]:
+def _read_content(at: Storage) -> dict[str, Any]:
     """The manifest or receipt at a place."""
-    from san_core.images.imageset import check_shards, parse_manifest
+    from san_core.images.imageset import check_shard_entries, parse_manifest
     from san_core.images.texture_set import parse_receipt
 
     try:
@@ -100,11 +101,11 @@ def _content(at: Storage) -> dict[str, Any]:
         ) from error
     where = f"{at.uri}/manifest.json"
     content = parse_receipt(data) or parse_manifest(data, where=where)
-    check_shards(content["shards"], where=where)
+    check_shard_entries(content["shards"], where=where)
     return content
 
 
-def _chosen(shelf: Shelf, options: argparse.Namespace) -> "list[Record]":
+def _select_records(shelf: StoredSet, options: argparse.Namespace) -> "list[Record]":
     """The images that are asked for.
 
     Raises:
@@ -127,7 +128,7 @@ def _chosen(shelf: Shelf, options: argparse.Namespace) -> "list[Record]":
     return chosen
 
 
-def _list(shelf: Shelf, chosen: "Sequence[Record]") -> None:
+def _print_records(shelf: StoredSet, chosen: "Sequence[Record]") -> None:
     """A line an image, in columns, and a last line that adds them up."""
     rows = [("name", "split", "pid", "camid", "bytes")]
     for r in chosen:
@@ -136,35 +137,37 @@ def _list(shelf: Shelf, chosen: "Sequence[Record]") -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *others in rows:
         cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        _say(f"{name.ljust(widths[0])}  {'  '.join(cells)}")
+        _print_line(f"{name.ljust(widths[0])}  {'  '.join(cells)}")
     size = sum(record.size for record in chosen) / 1e6
     shards = len({record.shard for record in chosen})
-    _say(f"{len(chosen)} images in {shards} shards, {size:.1f} MB, at {shelf.storage.uri}")
+    _print_line(f"{len(chosen)} images in {shards} shards, {size:.1f} MB, at {shelf.storage.uri}")
 
 
-def _verify(shelf: Shelf) -> int:
+def _verify_shards(shelf: StoredSet) -> int:
     """Compare every byte with what was recorded; a line for each shard that is damaged."""
     from components.process.progress import Progress
-    from components.process.threads import mapped, threads
+    from components.process.threads import map_bounded, thread_pool
 
     shards = shelf.content["shards"]
     damaged = 0
-    with threads(4) as pool, Progress(len(shards), "shards") as bar:
+    with thread_pool(4) as pool, Progress(len(shards), "shards") as bar:
         numbers = range(len(shards))
-        for said in mapped(pool, lambda number: _damage(shelf, number), numbers, ahead=8):
+        for said in map_bounded(
+            pool, lambda number: _describe_damage(shelf, number), numbers, ahead=8
+        ):
             bar.add()
             if said:
                 damaged += 1
-                _say(said)
+                _print_line(said)
     size = sum(shard["size"] for shard in shards) / 1e6
     count = f"{len(shelf.records)} images in {len(shards)} shards, {size:.1f} MB"
     if "worker" in shelf.content:
         count += f", those of worker {shelf.content['worker']}"
-    _say(f"damaged: {damaged} of {len(shards)} shards" if damaged else f"whole: {count}")
+    _print_line(f"damaged: {damaged} of {len(shards)} shards" if damaged else f"whole: {count}")
     return 1 if damaged else 0
 
 
-def _damage(shelf: Shelf, number: int) -> str:
+def _describe_damage(shelf: StoredSet, number: int) -> str:
     """What is wrong with a shard, in words; empty if nothing is."""
     shard = shelf.content["shards"][number]
     found = shelf.storage.stat(shard["tar"])
@@ -176,53 +179,55 @@ def _damage(shelf: Shelf, number: int) -> str:
 
     if tar_digest(shelf.storage, shard["tar"], shard["size"]) == shard["sha256"]:
         return ""
-    hit = [r.name for r in shelf.records if r.shard == number and not _is_whole(shelf, r)]
+    hit = [r.name for r in shelf.records if r.shard == number and not _is_image_whole(shelf, r)]
     return f"{shard['tar']} is damaged: " + (", ".join(hit) or "none of its images, but the tar")
 
 
-def _is_whole(shelf: Shelf, record: "Record") -> bool:
+def _is_image_whole(shelf: StoredSet, record: "Record") -> bool:
     from san_core.images.shard import sha256
 
-    return sha256(_read(shelf, record)) == record.sha256
+    return sha256(_read_image(shelf, record)) == record.sha256
 
 
-def _read(shelf: Shelf, record: "Record") -> bytes:
+def _read_image(shelf: StoredSet, record: "Record") -> bytes:
     """The bytes where an image should be."""
     tar = shelf.content["shards"][record.shard]["tar"]
     return shelf.storage.get_range(tar, record.offset, record.size)
 
 
-def _extract(shelf: Shelf, chosen: "Sequence[Record]", folder: Path) -> None:
+def _extract_images(shelf: StoredSet, chosen: "Sequence[Record]", folder: Path) -> None:
     """Write images as files under their names; files that are there already are kept.
 
     Raises:
         ValueError: an image is damaged, or another file has its name.
     """
     from components.process.progress import Progress
-    from components.process.threads import mapped, threads
+    from components.process.threads import map_bounded, thread_pool
 
-    with threads(THREADS) as pool, Progress(len(chosen), "images") as bar:
-        for _ in mapped(pool, lambda r: _write(shelf, r, folder), chosen, ahead=2 * THREADS):
+    with thread_pool(THREADS) as pool, Progress(len(chosen), "images") as bar:
+        for _ in map_bounded(
+            pool, lambda r: _write_image(shelf, r, folder), chosen, ahead=2 * THREADS
+        ):
             bar.add()
-    _say(f"{len(chosen)} images are in {folder}")
+    _print_line(f"{len(chosen)} images are in {folder}")
 
 
-def _write(shelf: Shelf, record: "Record", folder: Path) -> None:
+def _write_image(shelf: StoredSet, record: "Record", folder: Path) -> None:
     from components.storage.outputs import write_file
-    from components.storage.places import check_name
+    from components.storage.store import check_object_name
     from san_core.images.shard import sha256
 
-    check_name(record.name)
+    check_object_name(record.name)
     file = folder / record.name
     if file.exists():
         if sha256(file.read_bytes()) != record.sha256:
             raise ValueError(f"{file} is there and is another picture; name another --output")
         return
-    data = _read(shelf, record)
+    data = _read_image(shelf, record)
     if sha256(data) != record.sha256:
         raise ValueError(f"{shelf.storage.uri}: image {record.name} is damaged")
     write_file(file, data)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")

@@ -10,22 +10,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from components.command.step import as_word
-from san_core.recipe import RECIPES, Recipe, recipe, with_overrides
+from components.command.step import command_line_word
+from san_core.recipe import RECIPES, Recipe, get_recipe, recipe_with_overrides
 
 _COLUMN = 28  # where the meaning of a field begins
 
 
-def chosen(name: str, overrides: str) -> Recipe:
+def resolve_recipe(name: str, overrides: str) -> Recipe:
     """The recipe called `name` with the fields of `overrides` replaced, such as "lr=1e-4".
 
     Raises:
         ValueError: there is no such recipe or field, or a value does not fit.
     """
-    return with_overrides(recipe(name), overrides)
+    return recipe_with_overrides(get_recipe(name), overrides)
 
 
-def run(words: Sequence[str]) -> int:
+def run_recipes(words: Sequence[str]) -> int:
     """The command `recipes`; returns the exit status."""
     if any(word in ("-h", "--help") for word in words) or len(words) > 1:
         print("usage: python -m components recipes [NAME]", file=sys.stderr)
@@ -37,34 +37,34 @@ def run(words: Sequence[str]) -> int:
         print("\npython -m components recipes NAME shows one, with what its fields mean")
         return 0
     try:
-        values = asdict(recipe(words[0]))
+        values = asdict(get_recipe(words[0]))
     except ValueError as error:
         print(f"recipes: {error}", file=sys.stderr)
         return 2
-    meanings = fields()
+    meanings = field_meanings()
     for name, value in values.items():
-        word = ",".join(map(str, value)) if isinstance(value, tuple) else as_word(value)
+        word = ",".join(map(str, value)) if isinstance(value, tuple) else command_line_word(value)
         print(f"{name}={word}".ljust(_COLUMN), f" {meanings[name]}".rstrip())
     return 0
 
 
 def _summary(found: Recipe) -> str:
     """What a recipe trains, with which network, on which sizes, for how long."""
-    if not found.identities:
+    if not found.needs_identities:
         what = "SAN-PG"
-    elif not found.decoder:
+    elif not found.needs_decoder:
         what = "the encoder alone"
     else:
         what = "SAN" if found.w_tr else "SAN without L_TR"
     pretrained = ", from ImageNet weights" if found.pretrained == "imagenet" else ""
-    needs = " (needs textures)" if found.identities and found.decoder else ""
+    needs = " (needs textures)" if found.needs_identities and found.needs_decoder else ""
     return (
         f"{what}{needs}: {found.arch}{pretrained}, images {found.image_height}x{found.image_width},"
         f" {found.epochs} epochs"
     )
 
 
-def fields() -> dict[str, str]:
+def field_meanings() -> dict[str, str]:
     """What every field of a recipe means: the comments beside or above it in its class."""
     source = inspect.getsource(Recipe)
     lines = source.splitlines()
@@ -75,11 +75,13 @@ def fields() -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             assert node.end_lineno is not None
             own = [_comment(line) for line in lines[node.lineno - 1 : node.end_lineno]]
-            found[node.target.id] = " ".join([*_above(lines, node.lineno - 1), *filter(None, own)])
+            found[node.target.id] = " ".join(
+                [*_comment_above(lines, node.lineno - 1), *filter(None, own)]
+            )
     return found
 
 
-def _above(lines: Sequence[str], row: int) -> list[str]:
+def _comment_above(lines: Sequence[str], row: int) -> list[str]:
     """The lines of comment right above a row; a heading, which starts a block, is none."""
     found: list[str] = []
     while row and lines[row - 1].lstrip().startswith("#"):

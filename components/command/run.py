@@ -26,131 +26,147 @@ from types import FrameType
 from typing import Any
 
 from components.command.code import ROOT
-from components.command.step import Parameter, Step, command_line, parameters
-from components.process.machine import local_rank
-from components.process.signals import FirstFailed, Terminated, handled
+from components.command.step import Parameter, Step, step_parameters, step_parser
+from components.process.signals import Terminated, signal_handler
+from components.process.torchrun import (
+    FirstRankFailed,
+    check_may_share_work,
+    is_first_rank,
+    local_rank,
+)
 from components.storage import outputs, transfer
 from components.storage.places import is_remote
-from components.storage.sources import SOURCES, STORES
-from components.training.ranks import check_alone, is_first
+from components.storage.sources import SOURCE_PARAMETERS, STORE_PARAMETERS
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
-SECONDS_FOR_THE_FIRST = 15.0
+SECONDS_FOR_FIRST_RANK = 15.0
 _FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
 # The outputs that are files, by their KFP type.
-FILES = ("HTML", "Metrics")
+FILE_KINDS = ("HTML", "Metrics")
 
 
-def run(step: Step, argv: Sequence[str]) -> int:
+def run_step(step: Step, argv: Sequence[str]) -> int:
     """Run one step with the words of its command line; return the exit status.
 
     Raises:
         Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
     """
-    parser = command_line(step)
+    parser = step_parser(step)
     try:
         values = vars(parser.parse_args(argv))
         executor_input = _read_executor_input(parser, values.pop("executor_input"))
     except SystemExit as stop:  # argparse has written its help or its message
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        with _logging_to_stderr(), _terminated_by_sigterm():
-            _run(step, values, executor_input)
+        with _log_to_stderr(), _raise_on_sigterm():
+            _run_parsed_step(step, values, executor_input)
     except Terminated:
-        return _fail(step, "stopped by SIGTERM", status=143) if is_first() else 143
-    except FirstFailed:
+        return _report_failure(step, "stopped by SIGTERM", status=143) if is_first_rank() else 143
+    except FirstRankFailed:
         return 1
     except KeyboardInterrupt:
-        return _fail(step, "stopped by Ctrl-C", status=130)
+        return _report_failure(step, "stopped by Ctrl-C", status=130)
     except OSError as error:
-        return _fail(step, _describe(error))
+        return _report_failure(step, _os_error_message(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "components", "san_core"):
             raise
-        return _fail(step, f"needs the Python package {package}, which is not installed here")
+        return _report_failure(
+            step, f"needs the Python package {package}, which is not installed here"
+        )
     except ValueError as error:
-        if not _is_ours(error):
+        if not _is_user_error(error):
             raise
-        return _fail(step, str(error))
+        return _report_failure(step, str(error))
     return 0
 
 
-def _run(step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None) -> None:
+def _run_parsed_step(
+    step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None
+) -> None:
     """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
-    check_alone(step.__name__)
-    declared = parameters(step)
+    check_may_share_work(step.__name__)
+    declared = step_parameters(step)
     if executor_input is not None:
         for p in declared:
             if p.is_input and values[p.name] is None:
-                values[p.name] = _passed_artifact(executor_input, p.name)
+                values[p.name] = _passed_artifact_path(executor_input, p.name)
     outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
-    read += [values[p.name] for p in declared if p.name in SOURCES and values[p.name]]
+    read += [values[p.name] for p in declared if p.name in SOURCE_PARAMETERS and values[p.name]]
     for p in outgoing:
-        _check_output(values[p.name], read, is_file=_is_file(p))
+        _check_output(values[p.name], read, is_file=_is_file_artifact(p))
     for p in declared:
-        if p.name in STORES:
-            _check_outside(values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag)
+        if p.name in STORE_PARAMETERS:
+            _check_store_outside(
+                values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag
+            )
     with TemporaryDirectory() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
         told = {p.name: values[p.name] for p in declared if p.artifact}
-        values |= _here(declared, values, Path(room))
+        values |= _localise_artifacts(declared, values, Path(room))
         written = {p.name: values[p.name] for p in outgoing}
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _speaking_of({str(values[n]): u for n, u in told.items() if isinstance(u, str)}):
+        with _name_uris_in_errors(
+            {str(values[n]): u for n, u in told.items() if isinstance(u, str)}
+        ):
             step(**values)
         for p, uri in remote.items():
             if written[p.name].exists():
-                _send(written[p.name], uri)
-    if executor_input is not None and is_first():
-        outputs.executor_output(executor_input, written)
+                _send_or_keep(written[p.name], uri)
+    if executor_input is not None and is_first_rank():
+        outputs.write_executor_output(executor_input, written)
 
 
-def _send(path: Path, uri: str) -> None:
+def _send_or_keep(path: Path, uri: str) -> None:
     """Send an artifact to its bucket; if that fails, it is kept here.
 
     Raises:
         OSError: it cannot be sent; the message says where it is.
     """
     try:
-        transfer.send(path, uri)
+        transfer.send_artifact(path, uri)
     except OSError as error:
         kept = Path(mkdtemp(prefix="san-unsent-"), path.name)
         shutil.move(path, kept)
-        raise OSError(f"{_describe(error)}; what was to be sent is kept as {kept}") from error
+        raise OSError(
+            f"{_os_error_message(error)}; what was to be sent is kept as {kept}"
+        ) from error
 
 
 @contextmanager
-def _speaking_of(uris: Mapping[str, str]) -> Iterator[None]:
+def _name_uris_in_errors(uris: Mapping[str, str]) -> Iterator[None]:
     """Let messages name the URIs a person gave, not the copies that are read here."""
     try:
         yield
     except (OSError, ValueError) as error:
-        said = _describe(error) if isinstance(error, OSError) else str(error)
+        said = _os_error_message(error) if isinstance(error, OSError) else str(error)
         meant = said
         for path, uri in uris.items():
             meant = meant.replace(path, uri)
-        if meant == said or (isinstance(error, ValueError) and not _is_ours(error)):
+        if meant == said or (isinstance(error, ValueError) and not _is_user_error(error)):
             raise
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(meant) from error
 
 
-def _is_file(p: Parameter) -> bool:
-    return p.artifact is not None and p.artifact.kind in FILES
+def _is_file_artifact(p: Parameter) -> bool:
+    return p.artifact is not None and p.artifact.kind in FILE_KINDS
 
 
-def _here(declared: Sequence[Parameter], values: Mapping[str, Any], room: Path) -> dict[str, Path]:
+def _localise_artifacts(
+    declared: Sequence[Parameter], values: Mapping[str, Any], room: Path
+) -> dict[str, Path]:
     """Paths here for the artifacts in buckets: inputs are fetched, outputs get a place."""
     found = {}
     for p in declared:
         if p.artifact and isinstance(values[p.name], str):
             found[p.name] = room / p.name
             if p.is_input:
-                transfer.fetch(values[p.name], room / p.name)
+                transfer.fetch_artifact(values[p.name], room / p.name)
     return found
 
 
@@ -161,26 +177,26 @@ def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: 
         ValueError: it would.
     """
     if isinstance(output, str):
-        _check_apart_in_buckets(output, [str(place) for place in inputs])
-        transfer.check_replaceable(output, is_file=is_file)
+        _check_no_overlap_in_buckets(output, [str(place) for place in inputs])
+        transfer.check_uri_replaceable(output, is_file=is_file)
     else:
-        _check_apart(output, [Path(place) for place in inputs if not is_remote(str(place))])
+        _check_no_overlap(output, [Path(place) for place in inputs if not is_remote(str(place))])
         outputs.check_replaceable(output, is_file=is_file)
 
 
-def _check_apart_in_buckets(output: str, inputs: Sequence[str]) -> None:
+def _check_no_overlap_in_buckets(output: str, inputs: Sequence[str]) -> None:
     for uri in filter(is_remote, inputs):
-        one, other = _key(output), _key(uri)
+        one, other = _path_in_server(output), _path_in_server(uri)
         if one.startswith(other) or other.startswith(one):
             raise ValueError(f"output {output} and input {uri} must not lie in one another")
 
 
-def _key(uri: str) -> str:
+def _path_in_server(uri: str) -> str:
     """Where a URI leads in its server; s3:// and minio:// may be the same one."""
     return uri.partition("://")[2].strip("/") + "/"
 
 
-def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
+def _check_no_overlap(output: Path, inputs: Sequence[Path]) -> None:
     """Writing an output must not destroy what is read, nor write into it.
 
     Raises:
@@ -192,7 +208,7 @@ def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
             raise ValueError(f"output {output} and input {path} must not lie in one another")
 
 
-def _check_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
+def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
     """A store must not lie in what is read, nor in what is replaced when it is written.
 
     Raises:
@@ -200,9 +216,9 @@ def _check_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
     """
     for place in map(str, places):
         if is_remote(store) and is_remote(place):
-            is_inside = _key(store).startswith(_key(place))
+            is_inside = _path_in_server(store).startswith(_path_in_server(place))
         elif store and not is_remote(store) and not is_remote(place):
-            folder = outputs.path_of(store).resolve()
+            folder = outputs.path_from_uri(store).resolve()
             is_inside = folder.is_relative_to(Path(place).resolve())
         else:
             is_inside = False  # one of them is in a bucket, or nothing is kept
@@ -225,7 +241,7 @@ def _read_executor_input(
     return found
 
 
-def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | None:
+def _passed_artifact_path(executor_input: Mapping[str, Any], name: str) -> Path | None:
     """Where an optional input artifact lies, or None if the pipeline did not pass it.
 
     Optional artifacts are never among the arguments: there KFP writes the word `null` for an
@@ -233,24 +249,24 @@ def _passed_artifact(executor_input: Mapping[str, Any], name: str) -> Path | Non
     """
     passed = (executor_input.get("inputs", {}).get("artifacts") or {}).get(name) or {}
     artifacts = passed.get("artifacts") or []
-    return outputs.local_path(artifacts[0]) if artifacts else None
+    return outputs.artifact_path(artifacts[0]) if artifacts else None
 
 
-def _fail(step: Step, message: str, *, status: int = 1) -> int:
+def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
     """Say in one line on stderr why the step ends.
 
     What one process finds wrong, most often all do: the others give torchrun the time to end them
     when the first has spoken.
     """
-    if not is_first():
-        time.sleep(SECONDS_FOR_THE_FIRST)
-    who = step.__name__ if is_first() else f"{step.__name__}, process {local_rank() + 1}"
+    if not is_first_rank():
+        time.sleep(SECONDS_FOR_FIRST_RANK)
+    who = step.__name__ if is_first_rank() else f"{step.__name__}, process {local_rank() + 1}"
     sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
     sys.stderr.flush()
     return status
 
 
-def _describe(error: OSError) -> str:
+def _os_error_message(error: OSError) -> str:
     """`path: what is wrong with it` instead of `[Errno 2] ...: 'path'`."""
     if error.filename is None or error.strerror is None:
         return str(error) or type(error).__name__
@@ -258,17 +274,17 @@ def _describe(error: OSError) -> str:
     return f"{error.filename}{other}: {error.strerror}"
 
 
-def _is_ours(error: ValueError) -> bool:
+def _is_user_error(error: ValueError) -> bool:
     """Whether a raise statement of ours made it, so that its message is meant for the user.
 
     What zip, int or an unpacking raises in our code is a defect: such an error has no raise.
     """
-    file, line = _raised_at(error)
+    file, line = _raise_location(error)
     source = Path(file).resolve()
     return line.startswith("raise") and any(source.is_relative_to(code) for code in OWN_CODE)
 
 
-def _raised_at(error: ValueError) -> tuple[str, str]:
+def _raise_location(error: ValueError) -> tuple[str, str]:
     """The file and the line of code that raised an error, in this process or in a worker of its.
 
     What a worker of a process pool raises is raised again here, with the worker's traceback as
@@ -282,7 +298,7 @@ def _raised_at(error: ValueError) -> tuple[str, str]:
 
 
 @contextmanager
-def _logging_to_stderr() -> Iterator[None]:
+def _log_to_stderr() -> Iterator[None]:
     """One line a message, with the time, in UTF-8; the process is left as it was found.
 
     Of torchrun's processes the first alone tells how it goes.
@@ -294,7 +310,7 @@ def _logging_to_stderr() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO if is_first() else logging.WARNING)
+    root.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     try:
         yield
     finally:
@@ -303,7 +319,7 @@ def _logging_to_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_by_sigterm() -> Iterator[None]:
+def _raise_on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into Terminated, which gives the step some seconds to clean up.
 
     As process 1 of a container there is no default action, so a handler is what makes it stop.
@@ -321,5 +337,5 @@ def _terminated_by_sigterm() -> Iterator[None]:
         deadline.start()
         raise Terminated
 
-    with handled(terminate, signal.SIGTERM):
+    with signal_handler(terminate, signal.SIGTERM):
         yield

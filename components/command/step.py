@@ -1,8 +1,8 @@
 """What a step is: one declaration, and everything that is rendered from it.
 
 A step is a plain typed function: paths in, paths out, a few settings, nothing returned. Its
-signature and docstring are the only place where its parameters are written down. `parameters`
-reads them; the command line (`command_line`, here), the KFP component
+signature and docstring are the only place where its parameters are written down.
+`step_parameters` reads them; the command line (`step_parser`, here), the KFP component
 (`components.kubeflow.component`) and the table in components/README.md (`tools.readme`) are made
 from that.
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from components.storage.places import place
-from san_core.shipped.generator import FOLDER, SHIPPED
+from components.storage.places import path_or_uri
+from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
 Step = Callable[..., None]
 
-MOST_SETTINGS = 12
+MAX_SETTINGS = 12
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def boolean(text: str) -> bool:
 
 
 # The types a step may take, each with its reader: all that KFP, a shell and Python share.
-READERS: dict[type, Callable[[str], Any]] = {
+VALUE_PARSERS: dict[type, Callable[[str], Any]] = {
     str: str,
     int: int,
     float: float,
@@ -100,11 +100,11 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Declaration:
-    """What a step's docstring says: `text` about the step, `described` about each parameter."""
+class StepDocstring:
+    """What a docstring says: `text` about the step, `parameter_help` about each parameter."""
 
     text: str
-    described: dict[str, str]
+    parameter_help: dict[str, str]
 
     @property
     def summary(self) -> str:
@@ -112,7 +112,7 @@ class Declaration:
         return self.text.partition("\n")[0]
 
 
-def read_docstring(step: Step) -> Declaration:
+def read_docstring(step: Step) -> StepDocstring:
     """Read a Google-style docstring; a description may go on in lines that are indented deeper."""
     text, _, args = (inspect.getdoc(step) or "").partition("\nArgs:\n")
     described: dict[str, str] = {}
@@ -126,10 +126,10 @@ def read_docstring(step: Step) -> Declaration:
             described[name] = entry[3].strip()
         elif name and line.strip():
             described[name] += " " + line.strip()
-    return Declaration(text.strip(), described)
+    return StepDocstring(text.strip(), described)
 
 
-def parameters(step: Step) -> list[Parameter]:
+def step_parameters(step: Step) -> list[Parameter]:
     """Read a step's parameters from its signature and docstring, in the order they are declared.
 
     Raises:
@@ -137,25 +137,25 @@ def parameters(step: Step) -> list[Parameter]:
             description has no parameter; there are more than 12 parameters beside artifacts.
     """
     hints = get_type_hints(step, include_extras=True)
-    described = read_docstring(step).described
+    described = read_docstring(step).parameter_help
     arguments = inspect.signature(step).parameters
     found = [
-        _parameter(step.__name__, name, hints.get(name), argument.default, described)
+        _make_parameter(step.__name__, name, hints.get(name), argument.default, described)
         for name, argument in arguments.items()
     ]
     for name in described:
         if name not in arguments:
             raise TypeError(f"{step.__name__}: {name} is described but is not a parameter")
     settings = [p for p in found if p.artifact is None]
-    if len(settings) > MOST_SETTINGS:
+    if len(settings) > MAX_SETTINGS:
         raise TypeError(
             f"{step.__name__} has {len(settings)} parameters beside its artifacts; "
-            f"a step takes at most {MOST_SETTINGS}"
+            f"a step takes at most {MAX_SETTINGS}"
         )
     return found
 
 
-def _parameter(
+def _make_parameter(
     step: str, name: str, hint: Any, default: Any, described: dict[str, str]
 ) -> Parameter:
     """One parameter, checked."""
@@ -165,10 +165,10 @@ def _parameter(
     if get_origin(hint) in (UnionType, Union) and type(None) in get_args(hint):
         (hint,) = (one for one in get_args(hint) if one is not type(None))
         is_optional = True
-    if hint not in READERS:
+    if hint not in VALUE_PARSERS:
         raise TypeError(
             f"{step}: {name} has type {hint}, which a step cannot take; "
-            f"it takes {', '.join(one.__name__ for one in READERS)}"
+            f"it takes {', '.join(one.__name__ for one in VALUE_PARSERS)}"
         )
     if name not in described:
         raise TypeError(f"{step}: {name} is not described in the docstring")
@@ -176,7 +176,7 @@ def _parameter(
         _check_artifact(step, name, hint, default, artifact=artifact, is_optional=is_optional)
     elif is_optional:
         raise TypeError(f"{step}: {name} may be None, which only an input artifact can")
-    elif default is not inspect.Parameter.empty and not _is_a(default, hint):
+    elif default is not inspect.Parameter.empty and not _is_of_type(default, hint):
         raise TypeError(f"{step}: {name} is {hint.__name__}, but its default is {default!r}")
     return Parameter(name, hint, described[name], default, artifact)
 
@@ -193,14 +193,14 @@ def _check_artifact(
         raise TypeError(f"{step}: {name} needs no default, or `Path | None` with the default None")
 
 
-def _is_a(value: Any, wanted: type) -> bool:
+def _is_of_type(value: Any, wanted: type) -> bool:
     """Whether `value` is of the type: an int is a float too, but True is not an int."""
     if isinstance(value, bool):
         return wanted is bool
     return isinstance(value, (int, float) if wanted is float else wanted)
 
 
-def command_line(step: Step) -> argparse.ArgumentParser:
+def step_parser(step: Step) -> argparse.ArgumentParser:
     """The command line of a step: `python -m components STEP ...`, on KFP and in a shell alike."""
     parser = argparse.ArgumentParser(
         prog=f"python -m components {step.__name__}",
@@ -208,7 +208,7 @@ def command_line(step: Step) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    declared = parameters(step)
+    declared = step_parameters(step)
     for title, chosen in (
         ("inputs", [p for p in declared if p.is_input]),
         ("outputs", [p for p in declared if p.is_output]),
@@ -216,7 +216,7 @@ def command_line(step: Step) -> argparse.ArgumentParser:
     ):
         group = parser.add_argument_group(title)
         for p in chosen:
-            _add(group, p)
+            _add_argument(group, p)
     parser.add_argument_group("on Kubeflow").add_argument(
         "--executor-input",
         metavar="JSON",
@@ -225,11 +225,11 @@ def command_line(step: Step) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
+def _add_argument(group: "argparse._ArgumentGroup", p: Parameter) -> None:
     """Add one parameter; its help ends with its default, or says that it is required."""
-    reader = _artifact if p.artifact else READERS[p.type]
+    reader = _parse_artifact if p.artifact else VALUE_PARSERS[p.type]
     if p.is_input and p.name == "generator":
-        reader = _generator
+        reader = _parse_generator
     options: dict[str, Any] = {"type": reader, "required": p.is_required}
     if p.type is bool:
         options |= {"nargs": "?", "const": True, "metavar": "true|false"}
@@ -240,25 +240,25 @@ def _add(group: "argparse._ArgumentGroup", p: Parameter) -> None:
     elif p.artifact:
         note = "optional"
     else:
-        note = f"default: {as_word(p.default) or 'empty'}"
+        note = f"default: {command_line_word(p.default) or 'empty'}"
     if not p.is_required:
         options["default"] = p.default
     group.add_argument(p.flag, help=f"{p.help} ({note})".replace("%", "%%"), **options)
 
 
-def _artifact(text: str) -> Path | str:
+def _parse_artifact(text: str) -> Path | str:
     """Read where an artifact is, for argparse, whose message for a ValueError would say nothing."""
     try:
-        return place(text)
+        return path_or_uri(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _generator(text: str) -> Path | str:
-    """As `_artifact`, or the generator that ships; a folder of that name is ./shipped."""
-    return FOLDER if text == SHIPPED else _artifact(text)
+def _parse_generator(text: str) -> Path | str:
+    """An artifact, or the generator that ships; a folder of that name is ./shipped."""
+    return SHIPPED_FOLDER if text == SHIPPED_GENERATOR else _parse_artifact(text)
 
 
-def as_word(value: Any) -> str:
+def command_line_word(value: Any) -> str:
     """A value as one word of a command line; booleans are spelt true and false."""
     return str(value).lower() if isinstance(value, bool) else str(value)

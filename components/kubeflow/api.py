@@ -18,22 +18,22 @@ from typing import Any, TextIO, TypeVar
 import kfp_server_api as kfp
 import urllib3
 
-from components.storage.retry import Patience, reason_of, retried
+from components.storage.retry import Backoff, call_with_retries, root_cause
 
 T = TypeVar("T")
 
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+END_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 SECONDS_BETWEEN_LOOKS = 5.0
 # (to connect, to answer); a server that is busy with its database takes seconds.
 TIMEOUT = (10.0, 60.0)
 # While a run is followed, for how long its server may be away.
-PATIENCE = Patience(total=300)
+PATIENCE = Backoff(total=300)
 NOT_KUBEFLOW = (
     "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it wants --token-file"
 )
 
 # What KFP calls the nodes that are none of the pipeline's tasks.
-_INTERNAL = r"root|executor(\(\d+\))?|.*-driver"
+_INTERNAL_NODES = r"root|executor(\(\d+\))?|.*-driver"
 
 
 class SubmissionError(Exception):
@@ -60,7 +60,7 @@ class Server:
         if self.token_file is not None:
             read_token(self.token_file)
 
-    def link(self, run: str) -> str:
+    def run_url(self, run: str) -> str:
         """The page of a run in the user interface."""
         return f"{self.host.rstrip('/')}/#/runs/details/{run}"
 
@@ -83,24 +83,24 @@ def read_token(file: Path) -> str:
     return token
 
 
-class Submission:
+class KubeflowClient:
     """The API of one server, with errors in words for the person who submits."""
 
     def __init__(self, server: Server, *, terminal: TextIO | None = None) -> None:
         self.server = server
         self.terminal = terminal or sys.stdout
         configuration = kfp.Configuration(host=server.host.rstrip("/"))
-        configuration.retries = False  # what may be asked again is asked again by `follow`
+        configuration.retries = False  # what may be asked again is asked again by `follow_run`
         configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
         if server.token_file is not None:
             configuration.api_key_prefix["authorization"] = "Bearer"
-            configuration.refresh_api_key_hook = self._renew
-            self._renew(configuration)
+            configuration.refresh_api_key_hook = self._renew_token
+            self._renew_token(configuration)
         client = kfp.ApiClient(configuration)
         self._experiments = kfp.ExperimentServiceApi(client)
         self._runs = kfp.RunServiceApi(client)
 
-    def submit(
+    def start_run(
         self,
         documents: Sequence[Mapping[str, Any]],
         arguments: Mapping[str, Any],
@@ -127,7 +127,7 @@ class Submission:
         if len(documents) > 1:
             pipeline = {"pipeline_spec": documents[0], "platform_spec": documents[1]}
         run = kfp.V2beta1Run(
-            experiment_id=self._experiment(experiment),
+            experiment_id=self._experiment_id(experiment),
             display_name=name,
             pipeline_spec=pipeline,
             runtime_config=kfp.V2beta1RuntimeConfig(
@@ -135,13 +135,13 @@ class Submission:
             ),
             service_account=service_account or None,
         )
-        made = self._ask(
+        made = self._call(
             lambda: self._runs.run_service_create_run(run, _request_timeout=TIMEOUT), needs="run_id"
         )
-        self._say(f"run {name}: {self.server.link(made.run_id)}")
+        self._write_line(f"run {name}: {self.server.run_url(made.run_id)}")
         return str(made.run_id)
 
-    def follow(self, run: str) -> None:
+    def follow_run(self, run: str) -> None:
         """Say how the states of a run and its tasks change, until it has succeeded.
 
         Raises:
@@ -150,42 +150,43 @@ class Submission:
         """
         known: dict[str, str] = {}
         while True:
-            found = self._look(run)
+            found = self._get_run(run)
             states = {**_task_states(found), "the run": found.state or "PENDING"}
             for who, state in states.items():
                 if known.get(who) != state:
-                    self._say(f"{time.strftime('%H:%M:%S')} {who} {state.lower()}")
+                    self._write_line(f"{time.strftime('%H:%M:%S')} {who} {state.lower()}")
             known |= states
-            if found.state in ENDED:
+            if found.state in END_STATES:
                 break
             time.sleep(SECONDS_BETWEEN_LOOKS)
         if found.state != "SUCCEEDED":
             raise SubmissionError(
-                f"the run ended as {found.state}{_why(found)}; see {self.server.link(run)}"
+                f"the run ended as {found.state}{_failure_reason(found)}; "
+                f"see {self.server.run_url(run)}"
             )
 
-    def _look(self, run: str) -> "kfp.V2beta1Run":
+    def _get_run(self, run: str) -> "kfp.V2beta1Run":
         """A run as it is now; asked for again while the server is away."""
         try:
-            return retried(
-                lambda: self._ask(
+            return call_with_retries(
+                lambda: self._call(
                     lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT),
                     needs="run_id",
                 ),
-                passes=lambda error: isinstance(error, _AwayError),
+                is_transient=lambda error: isinstance(error, _UnavailableError),
                 what=f"run {run}",
-                patience=PATIENCE,
+                backoff=PATIENCE,
             )
         except SubmissionError as error:
             raise SubmissionError(
-                f"{error}; the run is no longer followed, but goes on: {self.server.link(run)}"
+                f"{error}; the run is no longer followed, but goes on: {self.server.run_url(run)}"
             ) from error
 
-    def _experiment(self, name: str) -> str:
+    def _experiment_id(self, name: str) -> str:
         """The id of an experiment, which is made if there is none of that name."""
         by_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
         where = {"namespace": self.server.namespace} if self.server.namespace else {}
-        listed = self._ask(
+        listed = self._call(
             lambda: self._experiments.experiment_service_list_experiments(
                 filter=json.dumps({"predicates": [by_name]}), **where, _request_timeout=TIMEOUT
             )
@@ -193,7 +194,7 @@ class Submission:
         if listed.experiments:
             return str(listed.experiments[0].experiment_id)
         wanted = kfp.V2beta1Experiment(display_name=name, **where)
-        made = self._ask(
+        made = self._call(
             lambda: self._experiments.experiment_service_create_experiment(
                 wanted, _request_timeout=TIMEOUT
             ),
@@ -201,7 +202,7 @@ class Submission:
         )
         return str(made.experiment_id)
 
-    def _ask(self, request: Callable[[], T], *, needs: str = "") -> T:
+    def _call(self, request: Callable[[], T], *, needs: str = "") -> T:
         """The answer to a request, or one line that says why there is none.
 
         needs: what every true answer to this request has.
@@ -210,18 +211,18 @@ class Submission:
         try:
             answer = request()
         except urllib3.exceptions.HTTPError as error:
-            raise _AwayError(f"cannot reach {host}: {reason_of(error)}") from error
+            raise _UnavailableError(f"cannot reach {host}: {root_cause(error)}") from error
         except kfp.ApiException as error:
-            raise self._refusal(error) from error
+            raise self._refusal_error(error) from error
         except (ValueError, TypeError, AttributeError) as error:  # made of a web page by the client
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}") from error
         if needs and not getattr(answer, needs):  # of a web page it makes an empty answer
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}")
         return answer
 
-    def _refusal(self, error: "kfp.ApiException") -> SubmissionError:
+    def _refusal_error(self, error: "kfp.ApiException") -> SubmissionError:
         """What a status means for the person who submits."""
-        host, said = self.server.host, _said(error)
+        host, said = self.server.host, _server_message(error)
         if error.status == 401:
             file = self.server.token_file
             wants = f"does not accept the token in {file}" if file else "wants --token-file"
@@ -237,10 +238,10 @@ class Submission:
         if not error.status:  # the client's own word for what TLS finds wrong
             return SubmissionError(f"cannot reach {host}: {' '.join(str(error.reason).split())}")
         # 5xx is the server's own trouble, as of one that restarts or waits for its database.
-        kind = _AwayError if error.status == 429 or error.status >= 500 else SubmissionError
+        kind = _UnavailableError if error.status == 429 or error.status >= 500 else SubmissionError
         return kind(f"{host} refuses ({error.status}{said})")
 
-    def _renew(self, configuration: "kfp.Configuration") -> None:
+    def _renew_token(self, configuration: "kfp.Configuration") -> None:
         """Put the token as the file has it now into the next request."""
         assert self.server.token_file is not None
         try:
@@ -248,16 +249,16 @@ class Submission:
         except ValueError as error:  # it was read well before
             raise SubmissionError(str(error)) from error
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         self.terminal.write(line + "\n")
         self.terminal.flush()
 
 
-class _AwayError(SubmissionError):
+class _UnavailableError(SubmissionError):
     """The server cannot be reached now, which may pass."""
 
 
-def _said(error: "kfp.ApiException") -> str:
+def _server_message(error: "kfp.ApiException") -> str:
     """The first line of the server's own explanation, if it has one."""
     try:
         content = json.loads(error.body)
@@ -268,17 +269,19 @@ def _said(error: "kfp.ApiException") -> str:
     return f": {line[:300]}" if line else ""
 
 
-def _tasks(run: "kfp.V2beta1Run") -> list[Any]:
+def _pipeline_tasks(run: "kfp.V2beta1Run") -> list[Any]:
     """The pipeline's own tasks of a run; KFP lists nodes of its own among them."""
     details = (run.run_details.task_details if run.run_details else None) or []
     return [
-        one for one in details if one.display_name and not re.fullmatch(_INTERNAL, one.display_name)
+        one
+        for one in details
+        if one.display_name and not re.fullmatch(_INTERNAL_NODES, one.display_name)
     ]
 
 
 def _task_states(run: "kfp.V2beta1Run") -> dict[str, str]:
     """The state of every task of a run that has one, by its name, and an end that tells twins."""
-    tasks = _tasks(run)
+    tasks = _pipeline_tasks(run)
     names = Counter(one.display_name for one in tasks)
     return {
         f"{name} ({(one.task_id or '')[-4:]})" if names[name] > 1 else name: one.state
@@ -287,11 +290,11 @@ def _task_states(run: "kfp.V2beta1Run") -> dict[str, str]:
     }
 
 
-def _why(run: "kfp.V2beta1Run") -> str:
+def _failure_reason(run: "kfp.V2beta1Run") -> str:
     """Which tasks failed, and what is said of it."""
     words = [
         one.display_name + (f" ({one.error.message})" if one.error and one.error.message else "")
-        for one in _tasks(run)
+        for one in _pipeline_tasks(run)
         if one.state == "FAILED"
     ]
     general = f": {run.error.message}" if run.error and run.error.message else ""

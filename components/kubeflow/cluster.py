@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 from kfp import dsl, kubernetes
 
 from components.__main__ import GPU_STEPS, STEPS
-from components.command.step import parameters
+from components.command.step import step_parameters
+from components.command.suggestion import suggestion
 from components.kubeflow import quantities
-from components.runner.ir import suggestion
-from components.storage.sources import PLACES
-from components.training.ranks import SHARED
+from components.process.torchrun import MULTI_PROCESS_STEPS
+from components.storage.sources import PLACE_PARAMETERS
 
 T = TypeVar("T")
 
@@ -41,10 +41,10 @@ S3_KEYS = {
 RETRY_WINDOW = "30d"
 SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes talk through /dev/shm; docker's default is 64 MiB
 
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_NAME = r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?"  # as Kubernetes names secrets and claims
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-_LABEL = r"[A-Za-z0-9](?:[-A-Za-z0-9_./]*[A-Za-z0-9])?"
+_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_RESOURCE_NAME = r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?"  # as Kubernetes names secrets and claims
+_VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_LABEL_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_./]*[A-Za-z0-9])?"
 
 
 class Toleration(NamedTuple):
@@ -58,12 +58,12 @@ class Toleration(NamedTuple):
 class Secret(NamedTuple):
     """A secret, and the environment variable each of its keys goes to.
 
-    With `may_lack` a key (or the secret itself) may be missing; then the variable is not set.
+    With `is_optional` a key (or the secret itself) may be missing; then the variable is not set.
     """
 
     name: str
     variables: Mapping[str, str]
-    may_lack: bool
+    is_optional: bool
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class Cluster:
     volumes: Mapping[str, str] = field(default_factory=dict)
     pull_secret: str = ""
 
-    def processes(self, step: str) -> int:
+    def process_count(self, step: str) -> int:
         """How many processes train side by side in a step's pod: one for each of its GPUs."""
         return max(1, self.gpus.get(step, 0))
 
     def configure(self, task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
         """Let the pods of a step's task ask for what is theirs."""
-        self._size(task, step)
+        self._set_resources(task, step)
         if self.retries:
             task.set_retry(self.retries, f"{self.backoff}s", 2.0, RETRY_WINDOW)
         if step in self.timeout:
@@ -124,10 +124,10 @@ class Cluster:
                     value=taint.value or None,
                     effect=taint.effect or None,
                 )
-        self._connect(task, step)
+        self._set_environment(task, step)
         return task
 
-    def _size(self, task: dsl.PipelineTask, step: str) -> None:
+    def _set_resources(self, task: dsl.PipelineTask, step: str) -> None:
         """GPUs, cores and memory."""
         if self.gpus.get(step):
             task.set_accelerator_type(self.gpu_type).set_accelerator_limit(self.gpus[step])
@@ -135,21 +135,21 @@ class Cluster:
             task.set_cpu_request(self.cpu[step])
         if step in self.memory:
             task.set_memory_request(self.memory[step]).set_memory_limit(self.memory[step])
-        many = SHM_OF_MANY_GPUS if self.processes(step) > 1 else ""
+        many = SHM_OF_MANY_GPUS if self.process_count(step) > 1 else ""
         if shm := self.shm.get(step, many):
             kubernetes.empty_dir_mount(
                 task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=shm
             )
 
-    def _connect(self, task: dsl.PipelineTask, step: str) -> None:
+    def _set_environment(self, task: dsl.PipelineTask, step: str) -> None:
         """Environment, volumes and the registry."""
         for secret in self.secrets:
             kubernetes.use_secret_as_env(
-                task, secret.name, dict(secret.variables), optional=secret.may_lack
+                task, secret.name, dict(secret.variables), optional=secret.is_optional
             )
         for name, value in self.env.items():
             task.set_env_variable(name, value)
-        if any(p.name in PLACES for p in parameters(STEPS[step])):
+        if any(p.name in PLACE_PARAMETERS for p in step_parameters(STEPS[step])):
             for claim, folder in self.volumes.items():
                 kubernetes.mount_pvc(task, claim, folder)
         if self.pull_secret:
@@ -157,10 +157,10 @@ class Cluster:
 
 
 # Nothing is asked for: what runs on this machine needs no more.
-DEFAULTS = Cluster()
+DEFAULT_CLUSTER = Cluster()
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add what a cluster can be asked for to a command line."""
     group = parser.add_argument_group(
         "what the pods ask for",
@@ -199,21 +199,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--image-pull-secret", "NAME", "secret that lets the image be pulled", default="")
 
 
-def check_no_pods(options: argparse.Namespace) -> None:
+def check_component_options(options: argparse.Namespace) -> None:
     """Refuse what has no effect on components: all but how many GPUs a step shares.
 
     Raises:
         ValueError: something else is asked for.
     """
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    add_cluster_options(parser)
     for name, default in vars(parser.parse_args([])).items():
         if name != "gpus" and getattr(options, name) != default:
             flag = f"--{name.replace('_', '-')}"
             raise ValueError(f"{flag} has no effect with --components; a pipeline asks for pods")
 
 
-def cluster_of(options: argparse.Namespace) -> Cluster:
+def cluster_from_options(options: argparse.Namespace) -> Cluster:
     """What is asked for in the words of a command line.
 
     Raises:
@@ -221,26 +221,28 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
     """
     if options.retries < 0:
         raise ValueError(f"--retries {options.retries} is not a number of tries")
-    labels = [_read("--node-selector", word, _pair) for word in options.node_selector]
-    _check_once("--node-selector", [label for label, _ in labels])
-    secrets = [_read("--secret", word, _secret) for word in options.secret]
-    env = [_variable(word) for word in options.env]
+    labels = [_parse_value("--node-selector", word, _parse_label) for word in options.node_selector]
+    _check_unique("--node-selector", [label for label, _ in labels])
+    secrets = [_parse_value("--secret", word, _parse_secret) for word in options.secret]
+    env = [_parse_variable(word) for word in options.env]
     secrets = [_without(secret, dict(env)) for secret in secrets]
     _check_variables(secrets, [name for name, _ in env])
     cluster = Cluster(
-        gpus=_gpus(options.gpus),
+        gpus=_gpus_by_step(options.gpus),
         gpu_type=options.gpu_type,
-        cpu=_by_step("--cpu", options.cpu, STEPS, quantities.cores),
-        memory=_by_step("--memory", options.memory, STEPS, quantities.size),
-        shm=_by_step("--shm", options.shm, STEPS, quantities.size),
-        timeout=_by_step("--timeout", options.timeout, STEPS, quantities.seconds),
+        cpu=_parse_by_step("--cpu", options.cpu, STEPS, quantities.parse_cores),
+        memory=_parse_by_step("--memory", options.memory, STEPS, quantities.parse_size),
+        shm=_parse_by_step("--shm", options.shm, STEPS, quantities.parse_size),
+        timeout=_parse_by_step("--timeout", options.timeout, STEPS, quantities.parse_seconds),
         retries=options.retries,
-        backoff=_read("--backoff", options.backoff, quantities.seconds),
+        backoff=_parse_value("--backoff", options.backoff, quantities.parse_seconds),
         node_selector=dict(labels),
-        tolerations=[_read("--toleration", word, _toleration) for word in options.toleration],
+        tolerations=[
+            _parse_value("--toleration", word, _parse_toleration) for word in options.toleration
+        ],
         secrets=secrets,
         env=dict(env),
-        volumes=dict(_read("--volume", word, _volume) for word in options.volume),
+        volumes=dict(_parse_value("--volume", word, _parse_volume) for word in options.volume),
         pull_secret=options.image_pull_secret,
     )
     if len(set(cluster.volumes.values())) < len(options.volume):
@@ -248,33 +250,33 @@ def cluster_of(options: argparse.Namespace) -> Cluster:
     return cluster
 
 
-def _gpus(words: Sequence[str]) -> dict[str, int]:
+def _gpus_by_step(words: Sequence[str]) -> dict[str, int]:
     """GPUs by step: a number for all means one for those steps that cannot use more."""
     of_all = [] if any("=" not in word for word in words) else ["1"]
-    found = _by_step("--gpus", [*of_all, *words], GPU_STEPS, quantities.count)
+    found = _parse_by_step("--gpus", [*of_all, *words], GPU_STEPS, quantities.parse_count)
     named = {word.partition("=")[0] for word in words if "=" in word}
-    for step in found.keys() - SHARED:
+    for step in found.keys() - MULTI_PROCESS_STEPS:
         if found[step] > 1 and step in named:
             raise ValueError(f"--gpus {step}={found[step]}: {step} uses one GPU at most")
         found[step] = min(1, found[step])
     return found
 
 
-def _by_step(
+def _parse_by_step(
     flag: str, words: Sequence[str], steps: Collection[str], read: Callable[[str], T]
 ) -> dict[str, T]:
     """A value for every step, or for the one that is named before it, which counts more."""
-    _check_once(f"{flag} of", [word.rpartition("=")[0] or "all steps" for word in words])
+    _check_unique(f"{flag} of", [word.rpartition("=")[0] or "all steps" for word in words])
     found: dict[str, T] = {}
     for word in sorted(words, key=lambda word: "=" in word):
         step, equals, text = word.rpartition("=")
         if equals and step not in steps:
             raise ValueError(f"{flag} {word}: no such step{suggestion(step, sorted(steps))}")
-        found |= dict.fromkeys([step] if equals else steps, _read(flag, text, read))
+        found |= dict.fromkeys([step] if equals else steps, _parse_value(flag, text, read))
     return found
 
 
-def _read(flag: str, text: str, read: Callable[[str], T]) -> T:
+def _parse_value(flag: str, text: str, read: Callable[[str], T]) -> T:
     """A value, or what is wrong with it, and for which option."""
     try:
         return read(text)
@@ -282,25 +284,25 @@ def _read(flag: str, text: str, read: Callable[[str], T]) -> T:
         raise ValueError(f"{flag} {text}: {error}") from None
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(_LABEL, name):
+    if not equals or not re.fullmatch(_LABEL_NAME, name):
         raise ValueError("not of the form LABEL=VALUE")
     return name, value
 
 
-def _toleration(text: str) -> Toleration:
+def _parse_toleration(text: str) -> Toleration:
     taint, colon, effect = text.partition(":")
     key, _, value = taint.partition("=")
-    if not re.fullmatch(_LABEL, key) or (colon and effect not in _EFFECTS):
-        raise ValueError(f"not of the form KEY[=VALUE][:EFFECT], EFFECT one of {_EFFECTS}")
+    if not re.fullmatch(_LABEL_NAME, key) or (colon and effect not in _TAINT_EFFECTS):
+        raise ValueError(f"not of the form KEY[=VALUE][:EFFECT], EFFECT one of {_TAINT_EFFECTS}")
     return Toleration(key, value, effect)
 
 
-def _variable(text: str) -> tuple[str, str]:
+def _parse_variable(text: str) -> tuple[str, str]:
     """An environment variable; messages do not repeat its value."""
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(_VARIABLE, name):
+    if not equals or not re.fullmatch(_VARIABLE_NAME, name):
         raise ValueError(f"--env {name}: not of the form NAME=VALUE")
     if re.search("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", name.upper()):
         raise ValueError(
@@ -309,29 +311,29 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _secret(text: str) -> Secret:
+def _parse_secret(text: str) -> Secret:
     name, colon, listed = text.partition(":")
     pairs = [word.partition("=")[::2] for word in listed.split(",")] if colon else []
-    if not re.fullmatch(_NAME, name) or not all(
-        re.fullmatch(r"[-.A-Za-z0-9_]+", key) and re.fullmatch(_VARIABLE, variable)
+    if not re.fullmatch(_RESOURCE_NAME, name) or not all(
+        re.fullmatch(r"[-.A-Za-z0-9_]+", key) and re.fullmatch(_VARIABLE_NAME, variable)
         for key, variable in pairs
     ):
         raise ValueError("not of the form NAME or NAME:KEY=VARIABLE,...")
-    _check_once("key", [key for key, _ in pairs])
-    return Secret(name, dict(pairs) or S3_KEYS, may_lack=not pairs)
+    _check_unique("key", [key for key, _ in pairs])
+    return Secret(name, dict(pairs) or S3_KEYS, is_optional=not pairs)
 
 
-def _volume(text: str) -> tuple[str, str]:
+def _parse_volume(text: str) -> tuple[str, str]:
     claim, _, folder = text.partition(":")
     is_folder = re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", folder) and normpath(folder) == folder
-    if not re.fullmatch(_NAME, claim) or not is_folder:
+    if not re.fullmatch(_RESOURCE_NAME, claim) or not is_folder:
         raise ValueError("not of the form CLAIM:/FOLDER, without . and ..")
     return claim, folder
 
 
 def _without(secret: Secret, env: Collection[str]) -> Secret:
     """A secret that gives no variable of `env`, if these are only what it gives by default."""
-    if not secret.may_lack:
+    if not secret.is_optional:
         return secret
     kept = {key: name for key, name in secret.variables.items() if name not in env}
     return secret._replace(variables=kept)
@@ -343,7 +345,7 @@ def _check_variables(secrets: Sequence[Secret], env: Sequence[str]) -> None:
     Raises:
         ValueError: one does.
     """
-    _check_once("--secret", [secret.name for secret in secrets if secret.may_lack])
+    _check_unique("--secret", [secret.name for secret in secrets if secret.is_optional])
     given = [(name, f"--secret {one.name}") for one in secrets for name in one.variables.values()]
     given += [(name, "--env") for name in env]
     for name, count in Counter(name for name, _ in given).items():
@@ -355,7 +357,7 @@ def _check_variables(secrets: Sequence[Secret], env: Sequence[str]) -> None:
             )
 
 
-def _check_once(what: str, names: Sequence[str]) -> None:
+def _check_unique(what: str, names: Sequence[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(f"{what} {name} is given {count} times; once is right")

@@ -23,13 +23,13 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from components.__main__ import GPU_STEPS, STEPS
-from components.command.code import ROOT, commit
-from components.command.step import Parameter, Step, parameters, read_docstring
-from components.kubeflow.cluster import DEFAULTS, Cluster
-from components.runner.ir import suggestion
+from components.command.code import ROOT, git_commit
+from components.command.step import Parameter, Step, read_docstring, step_parameters
+from components.command.suggestion import suggestion
+from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
 
 
-def image_of(step: Step, image: str) -> str:
+def image_of_step(step: Step, image: str) -> str:
     """The image a step runs in: `{target}` in `image` stands for cpu or gpu.
 
     `image` may also be two images, `cpu=NAME,gpu=NAME`, as digests need.
@@ -49,7 +49,7 @@ def image_of(step: Step, image: str) -> str:
     return name
 
 
-def with_commit(image: str) -> str:
+def fill_commit(image: str) -> str:
     """The image's name, `{commit}` in it replaced by this checkout's, as `make images` does.
 
     Raises:
@@ -58,7 +58,7 @@ def with_commit(image: str) -> str:
     if "{commit}" not in image:
         return image
     try:
-        return image.replace("{commit}", commit())
+        return image.replace("{commit}", git_commit())
     except (OSError, subprocess.CalledProcessError):
         raise ValueError(
             f"image {image}: {ROOT} is no git checkout, so there is no commit to name; "
@@ -66,7 +66,7 @@ def with_commit(image: str) -> str:
         ) from None
 
 
-def check_pinned(image: str) -> None:
+def check_image_pinned(image: str) -> None:
     """Refuse an image that may be another one tomorrow; KFP would take old results for new.
 
     The image's name, not its content, is part of KFP's cache key.
@@ -76,7 +76,7 @@ def check_pinned(image: str) -> None:
             version or a commit without changes.
     """
     for target, step in (("cpu", "evaluate"), ("gpu", "train_san")):
-        name = image_of(STEPS[step], image)
+        name = image_of_step(STEPS[step], image)
         base, at, digest = name.partition("@")
         if at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise ValueError(f"image {name}: a digest is @sha256: and 64 hexadecimal digits")
@@ -95,7 +95,7 @@ def check_pinned(image: str) -> None:
             )
 
 
-def compiled(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
+def compile_pipeline(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
     """Compile a pipeline into a YAML file; its documents.
 
     The first is the pipeline's definition; a second, if the pods ask for anything that is
@@ -106,21 +106,21 @@ def compiled(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(output.read_text("utf-8")))
 
 
-def steps(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.PipelineTask]]:
+def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.PipelineTask]]:
     """Every step as what makes a task of it in a pipeline, in its image, asking for its pods.
 
     A task passes every parameter, those at their default too: the driver of KFP 2.17.0 fills in
     the command line before it adds a component's defaults, and fails where one is missing.
     """
 
-    def task_of(name: str) -> Callable[..., dsl.PipelineTask]:
-        made = component(
-            STEPS[name], image_of(STEPS[name], image), processes=cluster.processes(name)
+    def factory_of(name: str) -> Callable[..., dsl.PipelineTask]:
+        made = step_component(
+            STEPS[name], image_of_step(STEPS[name], image), processes=cluster.process_count(name)
         )
-        defaults = _defaults(STEPS[name])
+        defaults = _default_arguments(STEPS[name])
         return lambda **arguments: cluster.configure(made(**(defaults | arguments)), name)
 
-    return {name: task_of(name) for name in STEPS}
+    return {name: factory_of(name) for name in STEPS}
 
 
 def write_components(folder: Path, image: str, cluster: Cluster) -> list[Path]:
@@ -130,15 +130,17 @@ def write_components(folder: Path, image: str, cluster: Cluster) -> list[Path]:
     """
     files = []
     for name, step in STEPS.items():
-        made = component(step, image_of(step, image), processes=cluster.processes(name))
+        made = step_component(
+            step, image_of_step(step, image), processes=cluster.process_count(name)
+        )
         files.append(folder / name / "component.yaml")
         files[-1].parent.mkdir(parents=True, exist_ok=True)
         compiler.Compiler().compile(made, str(files[-1]))
     return files
 
 
-def single(
-    name: str, inputs: Mapping[str, str], image: str, cluster: Cluster = DEFAULTS
+def single_step_pipeline(
+    name: str, inputs: Mapping[str, str], image: str, cluster: Cluster = DEFAULT_CLUSTER
 ) -> GraphComponent:
     """A pipeline of one step, its input artifacts imported; its settings are parameters.
 
@@ -147,7 +149,7 @@ def single(
     Args:
         name: the step.
         inputs: the URI of each input artifact.
-        image: as for `image_of`.
+        image: as for `image_of_step`.
         cluster: what its pod asks for.
 
     Raises:
@@ -155,7 +157,7 @@ def single(
     """
     if name not in STEPS:
         raise ValueError(f"no step {name!r}{suggestion(name, STEPS)}")
-    declared = parameters(STEPS[name])
+    declared = step_parameters(STEPS[name])
     artifacts = {p.name: p for p in declared if p.is_input}
     for given in inputs:
         if given not in artifacts:
@@ -167,18 +169,18 @@ def single(
     def graph(given: Mapping[str, Any]) -> None:
         imported = {
             one: dsl.importer(
-                artifact_uri=uri, artifact_class=_kind(artifacts[one]), reimport=False
+                artifact_uri=uri, artifact_class=_artifact_class(artifacts[one]), reimport=False
             ).output
             for one, uri in inputs.items()
         }
-        steps(image, cluster)[name](**imported, **given).set_caching_options(False)
+        task_factories(image, cluster)[name](**imported, **given).set_caching_options(False)
 
     text = read_docstring(STEPS[name]).text
     settings = [p for p in declared if p.artifact is None]
-    return pipeline_of(name.replace("_", "-"), text, settings, graph)
+    return make_pipeline(name.replace("_", "-"), text, settings, graph)
 
 
-def pipeline_of(
+def make_pipeline(
     name: str,
     text: str,
     settings: Sequence[Parameter],
@@ -194,16 +196,16 @@ def pipeline_of(
 
     described = [f"    {p.name}: {p.help}" for p in settings]
     pipeline.__doc__ = "\n".join([text, "", "Args:", *described])
-    pipeline.__signature__ = _signature(settings)  # type: ignore[attr-defined]
+    pipeline.__signature__ = _kfp_signature(settings)  # type: ignore[attr-defined]
     return dsl.pipeline(name=f"san-{name}")(pipeline)
 
 
-def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
+def step_component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
     """The KFP container component that runs `step` in `image`.
 
     processes: how many processes of it work together in the one container, by torchrun.
     """
-    declared = parameters(step)
+    declared = step_parameters(step)
     command = ["python", "-m", "components", step.__name__]
     if processes > 1:
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -218,46 +220,50 @@ def component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
 
     container.__name__ = step.__name__
     container.__doc__ = read_docstring(step).text
-    container.__signature__ = _signature(declared)  # type: ignore[attr-defined]
+    container.__signature__ = _kfp_signature(declared)  # type: ignore[attr-defined]
     return dsl.container_component(container)
 
 
-def _defaults(step: Step) -> dict[str, Any]:
+def _default_arguments(step: Step) -> dict[str, Any]:
     """What KFP is to pass for each parameter that is not given; artifacts have no default."""
-    return {p.name: _default(p) for p in parameters(step) if not p.artifact and not p.is_required}
+    return {
+        p.name: _kfp_default(p)
+        for p in step_parameters(step)
+        if not p.artifact and not p.is_required
+    }
 
 
-def _default(p: Parameter) -> Any:
+def _kfp_default(p: Parameter) -> Any:
     """A parameter's default as KFP keeps it: a path is a string."""
     return str(p.default) if isinstance(p.default, Path) else p.default
 
 
-def _signature(declared: Sequence[Parameter]) -> inspect.Signature:
+def _kfp_signature(declared: Sequence[Parameter]) -> inspect.Signature:
     """The parameters as KFP reads them from a function."""
     return inspect.Signature(
         [
             inspect.Parameter(
                 p.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_default(p),
-                annotation=_annotation(p),
+                default=_kfp_default(p),
+                annotation=_kfp_annotation(p),
             )
             for p in declared
         ]
     )
 
 
-def _kind(p: Parameter) -> Any:
+def _artifact_class(p: Parameter) -> Any:
     """The KFP class of an artifact."""
     assert p.artifact is not None
     return getattr(dsl, p.artifact.kind)
 
 
-def _annotation(p: Parameter) -> Any:
+def _kfp_annotation(p: Parameter) -> Any:
     """What KFP reads as the type of a parameter; a path that is no artifact is a string."""
     if p.artifact is None:
         return str if p.type is Path else p.type
-    kind = _kind(p)
+    kind = _artifact_class(p)
     if p.is_output:
         return dsl.Output[kind]
     return dsl.Input[kind] if p.is_required else Optional[dsl.Input[kind]]  # noqa: UP045 - as KFP reads it

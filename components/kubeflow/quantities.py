@@ -10,21 +10,21 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """A whole number, 0 included."""
     if not re.fullmatch(r"[0-9]+", text):
         raise ValueError("not a whole number, such as 1")
     return int(text)
 
 
-def cores(text: str) -> str:
+def parse_cores(text: str) -> str:
     """A number of cores above 0, as it is written."""
     if not re.fullmatch(r"[0-9]+m|[0-9]+(\.[0-9]+)?", text) or not Decimal(text.rstrip("m")):
         raise ValueError("not a number of cores, such as 4, 0.5 or 500m")
     return text
 
 
-def size(text: str) -> str:
+def parse_size(text: str) -> str:
     """A number of bytes above 0; parts of a unit become a whole number of smaller ones.
 
     KFP takes no fractions: 1.5Gi is 1536Mi.
@@ -43,7 +43,7 @@ def size(text: str) -> str:
     raise ValueError(f"not a whole number of {smallest}")
 
 
-def seconds(text: str) -> int:
+def parse_seconds(text: str) -> int:
     """A time above 0 in seconds."""
     amount, unit = text[:-1], text[-1:]
     if not re.fullmatch(r"[0-9]+", amount) or not int(amount) or unit not in _SECONDS:

@@ -7,16 +7,16 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.kubeflow.api import Server, Submission
-from components.storage.outputs import path_of
+from components.kubeflow.api import KubeflowClient, Server
+from components.storage.outputs import path_from_uri
 from components.storage.places import is_remote
 
 # What KFP's importer reads: a bucket and a key, without a query, credentials or empty parts.
-_IMPORTED_FROM = ("s3", "minio", "gs", "oci")
-_IMPORTED = rf"({'|'.join(_IMPORTED_FROM)})://[A-Za-z0-9][\w.-]*(/(?!\.\.?(/|$))[^/?#\s]+)+/?"
+_IMPORT_SCHEMES = ("s3", "minio", "gs", "oci")
+_IMPORT_URI = rf"({'|'.join(_IMPORT_SCHEMES)})://[A-Za-z0-9][\w.-]*(/(?!\.\.?(/|$))[^/?#\s]+)+/?"
 
 
-def add_options(
+def add_submission_options(
     parser: argparse.ArgumentParser, *, graphs: Iterable[str], presets: Iterable[str]
 ) -> None:
     """Add what says where to submit and what to run there to a command line."""
@@ -45,7 +45,7 @@ def add_options(
     add("--wait", "follow the run to its end; exit status 1 if it fails", action="store_true")
 
 
-def server_of(options: argparse.Namespace) -> Server:
+def server_from_options(options: argparse.Namespace) -> Server:
     """The server of a command line.
 
     Raises:
@@ -54,7 +54,7 @@ def server_of(options: argparse.Namespace) -> Server:
     return Server(options.host, options.namespace, options.token_file)
 
 
-def check_only(options: argparse.Namespace) -> None:
+def check_only_option(options: argparse.Namespace) -> None:
     """Refuse options that mean nothing with one step, or with a whole graph.
 
     Raises:
@@ -67,7 +67,7 @@ def check_only(options: argparse.Namespace) -> None:
             raise ValueError(f"--{given} is for a whole graph; with --only give --param NAME=VALUE")
 
 
-def inputs_of(options: argparse.Namespace) -> dict[str, str]:
+def inputs_from_options(options: argparse.Namespace) -> dict[str, str]:
     """The URI of each input artifact that is given.
 
     Raises:
@@ -77,10 +77,10 @@ def inputs_of(options: argparse.Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in options.input:
         name, _, uri = word.partition("=")
-        if not re.fullmatch(_IMPORTED, uri):
+        if not re.fullmatch(_IMPORT_URI, uri):
             raise ValueError(
                 f"--input {word} is not of the form NAME=URI, such as data=s3://BUCKET/KEY; "
-                f"URIs may begin with {', '.join(f'{one}://' for one in _IMPORTED_FROM)}"
+                f"URIs may begin with {', '.join(f'{one}://' for one in _IMPORT_SCHEMES)}"
             )
         if name in found:
             raise ValueError(f"--input {name} is given twice: {found[name]} and {uri}")
@@ -88,14 +88,14 @@ def inputs_of(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def check_places(places: Mapping[str, str], volumes: Collection[str]) -> None:
+def check_places_outlast_pod(places: Mapping[str, str], volumes: Collection[str]) -> None:
     """Refuse folders that a pod loses as it ends.
 
     Raises:
         ValueError: a place is neither a URI nor in the folder of a volume.
     """
     for name, value in places.items():
-        inside = any(path_of(value).is_relative_to(volume) for volume in volumes)
+        inside = any(path_from_uri(value).is_relative_to(volume) for volume in volumes)
         if value and not is_remote(value) and not inside:
             raise ValueError(
                 f"{name}={value} is a folder that ends with its pod; give a URI such as "
@@ -115,8 +115,8 @@ def submit(
         SubmissionError: the server cannot be reached or refuses, or the run fails.
     """
     kind = documents[0]["pipelineInfo"]["name"]
-    client = Submission(server)
-    run = client.submit(
+    client = KubeflowClient(server)
+    run = client.start_run(
         documents,
         arguments,
         experiment=options.experiment,
@@ -125,4 +125,4 @@ def submit(
         service_account=options.service_account,
     )
     if options.wait:
-        client.follow(run)
+        client.follow_run(run)

@@ -1,8 +1,10 @@
-"""What this machine offers: detected, never configured."""
+"""What this machine offers, detected and never configured, and the work that is this pod's."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from components.process.torchrun import local_rank
 
 if TYPE_CHECKING:
     import torch
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-def cores(cpu_max: Path = CPU_MAX) -> int:
+def core_count(cpu_max: Path = CPU_MAX) -> int:
     """How many processor cores this process may use: those it may run on, within its quota.
 
     cpu_max: the file of cgroup v2 that holds the quota; without it there is none.
@@ -19,11 +21,6 @@ def cores(cpu_max: Path = CPU_MAX) -> int:
     most = len(os.sched_getaffinity(0))
     quota, _, period = cpu_max.read_text().partition(" ") if cpu_max.is_file() else ("max", "", "")
     return most if quota == "max" else max(1, min(most, int(quota) // int(period)))
-
-
-def local_rank() -> int:
-    """Which of torchrun's processes on this machine this is; 0 where there is one alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def device() -> "torch.device":
@@ -44,7 +41,7 @@ def device() -> "torch.device":
     return torch.device("cuda", number)
 
 
-def worker(text: str) -> str:
+def worker_of_pod(text: str) -> str:
     """A worker "i/n" as given; "/n" becomes "i/n" by the number Kubernetes gave this pod.
 
     Raises:

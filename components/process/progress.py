@@ -27,7 +27,7 @@ class Progress:
 
             scale = total > 10**6
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=scale, leave=False)
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line_at = time.monotonic()
 
     def add(self, count: int = 1) -> None:
         """So many more are done."""
@@ -36,8 +36,8 @@ class Progress:
             self._bar.update(count)
             return
         now = time.monotonic()
-        if now - self._said >= SECONDS_BETWEEN_LINES and self.done < self.total:
-            self._said = now
+        if now - self._last_line_at >= SECONDS_BETWEEN_LINES and self.done < self.total:
+            self._last_line_at = now
             rate = self.done / (now - self._started)
             eta = (self.total - self.done) / rate if rate else math.inf
             log.info("%d/%d %s  %.1f/s  eta %.0f s", self.done, self.total, self.unit, rate, eta)
@@ -55,7 +55,7 @@ class Progress:
             self._bar.close()
 
 
-def progress(items: Iterable[T], *, total: int, unit: str) -> Iterator[T]:
+def track_progress(items: Iterable[T], *, total: int, unit: str) -> Iterator[T]:
     """Pass `items` through, telling how far they are."""
     with Progress(total, unit) as bar:
         for item in items:

@@ -1,4 +1,7 @@
-"""SIGTERM, waited for where work can be put down well: a pod is told before it is killed."""
+"""SIGTERM, waited for where work can be put down well: a pod is told before it is killed.
+
+What a signal becomes as an exit status is decided in `components.command.run`.
+"""
 
 import signal
 import threading
@@ -12,23 +15,19 @@ class Terminated(BaseException):
     """SIGTERM arrived; not an Exception, so that no step swallows it."""
 
 
-class FirstFailed(BaseException):
-    """The first of several processes has failed, and says why itself."""
-
-
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
+def defer_sigterm() -> Iterator[Callable[[], bool]]:
     """Within the block SIGTERM interrupts nothing; the given function says whether it has come.
 
     Who uses it must ask often enough: Kubernetes kills 30 seconds after SIGTERM by default.
     """
     asked = threading.Event()
-    with handled(lambda *_: asked.set(), signal.SIGTERM):
+    with signal_handler(lambda *_: asked.set(), signal.SIGTERM):
         yield asked.is_set
 
 
 @contextmanager
-def handled(
+def signal_handler(
     handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals
 ) -> Iterator[None]:
     """Within the block these signals call `handler`; outside the main thread nothing changes."""

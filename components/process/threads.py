@@ -10,7 +10,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def mapped(
+def map_bounded(
     pool: Executor, function: Callable[[A], B], items: Iterable[A], *, ahead: int
 ) -> Iterator[B]:
     """`function` of every item, in order, with at most `ahead` results not yet taken.
@@ -28,7 +28,7 @@ def mapped(
 
 
 @contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of which none is at work any more when the block is left, however it is left.
 
     What has not begun by then is not begun if the block is left by an exception.

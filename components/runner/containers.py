@@ -30,27 +30,34 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
 from requests.exceptions import RequestException
 
-from components.process.machine import cores
-from components.process.signals import Terminated, handled
-from components.runner.ir import Task, tasks
-from components.runner.local import RunError, locked
-from components.runner.processes import SPINNING, Screen, last_words, thread_limits
-from components.storage.outputs import path_of
+from components.process.machine import core_count
+from components.process.signals import Terminated, signal_handler
+from components.runner.ir import Task, read_tasks
+from components.runner.local import RunError, run_lock
+from components.runner.processes import SPIN_ENVIRONMENT, Screen, failure_excerpt, thread_limits
+from components.storage.outputs import path_from_uri
 from components.storage.places import is_remote
-from components.storage.retry import reason_of
-from components.storage.sources import PLACES, READ, STORES, is_place
+from components.storage.retry import root_cause
+from components.storage.sources import (
+    PLACE_PARAMETERS,
+    READ_PARAMETERS,
+    STORE_PARAMETERS,
+    names_place,
+)
 from san_core.data.tree import is_archive
 
 # Environment that steps in containers get too: servers and credentials of object storage.
-PASSED_ON = ("AWS_", "S3_", "MINIO_")
-LABEL = "san-pipeline.run"
-USER = "1000:1000"  # of the images; for a run started by root, who may not be root in them
-KILLED = 137  # 128 + SIGKILL, as a shell counts
+PASSED_PREFIXES = ("AWS_", "S3_", "MINIO_")
+RUN_LABEL = "san-pipeline.run"
+CONTAINER_USER = (
+    "1000:1000"  # of the images; for a run started by root, who may not be root in them
+)
+KILLED_STATUS = 137  # 128 + SIGKILL, as a shell counts
 # An engine that refuses, or one that stops, restarts or stalls while it is spoken to.
-ENGINE_TROUBLE = (docker.errors.APIError, RequestException)
+ENGINE_ERRORS = (docker.errors.APIError, RequestException)
 
 
-def run(
+def run_in_containers(
     pipeline: BaseComponent,
     document: Mapping[str, Any],
     arguments: Mapping[str, Any],
@@ -75,17 +82,23 @@ def run(
         Terminated: SIGTERM arrived; the containers that were running are removed.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
-    plan = tasks(document, arguments)
+    plan = read_tasks(document, arguments)
     folder = folder.resolve()
-    mounts = _mounts(arguments, folder)
+    mounts = _bind_mounts(arguments, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), _engine() as client:
-        _check_images(client, {one["container"]["image"] for one in _executors(document)})
-        _prepare(folder)
+    with run_lock(folder), _docker_client() as client:
+        _ensure_images(
+            client, {one["container"]["image"] for one in _container_executors(document)}
+        )
+        _make_folders(folder)
         containers = _Containers(client, plan, folder, terminal, verbose=verbose)
         containers.remove_leftovers()
-        options = {"mounts": mounts, "labels": {LABEL: str(folder)}, **_options(client, folder)}
-        with containers.in_place_of_kfps(), _kfp_log(folder):
+        options = {
+            "mounts": mounts,
+            "labels": {RUN_LABEL: str(folder)},
+            **_container_options(client, folder),
+        }
+        with containers.replace_kfp_runner(), _redirect_kfp_log(folder):
             local.init(
                 runner=local.DockerRunner(**options),
                 pipeline_root=str(folder),
@@ -98,7 +111,7 @@ def run(
         containers.show_results()
 
 
-class _End(NamedTuple):
+class _ContainerEnd(NamedTuple):
     """How a container ended; `trouble` is why the engine could not follow it so far."""
 
     status: int
@@ -117,11 +130,11 @@ class _Containers:
         self.folder = folder
         self.screen = Screen(terminal, verbose=verbose)
         self.failure = ""
-        self.done: list[dict[str, str]] = []
-        self.tasks_of = Counter(task.step for task in plan)
+        self.finished_steps: list[dict[str, str]] = []
+        self.task_counts = Counter(task.step for task in plan)
         self.running: dict[str, Any] = {}
 
-    def run(
+    def run_container(
         self,
         client: Any,
         image: str,
@@ -130,30 +143,30 @@ class _Containers:
         **options: Any,
     ) -> int:
         """Run one container to its end; its exit status. Called by kfp, perhaps from threads."""
-        step, flags = _read(command)
-        limits = thread_limits(max(1, cores() // max(1, self.tasks_of[step])))
-        options["environment"] = {**SPINNING, **limits, **options.get("environment", {})}
+        step, flags = _parse_command(command)
+        limits = thread_limits(max(1, core_count() // max(1, self.task_counts[step])))
+        options["environment"] = {**SPIN_ENVIRONMENT, **limits, **options.get("environment", {})}
         started = time.monotonic()
         try:
             container = client.containers.create(image, command, volumes=volumes, **options)
-        except ENGINE_TROUBLE as error:
-            self.failure = f"{step} could not be started: {_reason(error)}"
+        except ENGINE_ERRORS as error:
+            self.failure = f"{step} could not be started: {_engine_reason(error)}"
             return 1
-        end = self._followed(container, step)
+        end = self._follow_container(container, step)
         status = end.status
-        log = self._log(step, end.lines)
+        log = self._write_log(step, end.lines)
         if end.trouble:
             self.failure = f"{step}: the docker engine failed: {end.trouble}\n  log: {log}"
         elif status:
-            self.failure = _failure(
+            self.failure = _failure_message(
                 step, status, end.lines, log, is_out_of_memory=end.is_out_of_memory
             )
         else:
-            self.screen.line(f"{step} ... done in {time.monotonic() - started:.1f} s")
-            self.done.append({"step": step, **flags})
+            self.screen.write_line(f"{step} ... done in {time.monotonic() - started:.1f} s")
+            self.finished_steps.append({"step": step, **flags})
         return status
 
-    def _followed(self, container: Any, step: str) -> "_End":
+    def _follow_container(self, container: Any, step: str) -> "_ContainerEnd":
         """Start a container, show what it says until it ends, and remove it."""
         self.running[container.id] = container
         lines: list[str] = []
@@ -161,48 +174,50 @@ class _Containers:
         try:
             container.start()
             has_started = True
-            for line in _lines(container.logs(stream=True, follow=True)):
+            for line in _split_lines(container.logs(stream=True, follow=True)):
                 lines.append(line)
                 if self.screen.verbose:
-                    self.screen.line(f"{step} | {line}")
+                    self.screen.write_line(f"{step} | {line}")
                 else:
-                    self.screen.now(f"{step} ... {line}")
+                    self.screen.show_status(f"{step} ... {line}")
             status = int(container.wait()["StatusCode"])
             container.reload()
-            return _End(status, lines, is_out_of_memory=container.attrs["State"]["OOMKilled"])
-        except ENGINE_TROUBLE as error:
+            return _ContainerEnd(
+                status, lines, is_out_of_memory=container.attrs["State"]["OOMKilled"]
+            )
+        except ENGINE_ERRORS as error:
             if has_started and isinstance(error, docker.errors.NotFound):  # someone removed it
-                return _End(KILLED, lines)
-            return _End(1, lines, trouble=_reason(error))
+                return _ContainerEnd(KILLED_STATUS, lines)
+            return _ContainerEnd(1, lines, trouble=_engine_reason(error))
         finally:
             self.running.pop(container.id, None)
-            with suppress(*ENGINE_TROUBLE):
+            with suppress(*ENGINE_ERRORS):
                 container.remove(force=True)
 
     def show_results(self) -> None:
         """Say where the pages of the steps are, and under each its figures."""
-        for flags in self.done:
+        for flags in self.finished_steps:
             if "--html" in flags:
                 page = self.folder / f"{flags['step']}.html"  # a name that a browser opens
                 shutil.copyfile(flags["--html"], page)
-                self.screen.line(f"{flags['step']}: {page}")
+                self.screen.write_line(f"{flags['step']}: {page}")
             if "--metrics" in flags:
-                self.screen.figures(Path(flags["--metrics"]))
+                self.screen.write_metrics_line(Path(flags["--metrics"]))
 
     def remove_leftovers(self) -> None:
         """Remove what a killed runner of the same folder left running."""
         for left in self.client.containers.list(
-            all=True, filters={"label": f"{LABEL}={self.folder}"}
+            all=True, filters={"label": f"{RUN_LABEL}={self.folder}"}
         ):
             left.remove(force=True)
 
     @contextmanager
-    def in_place_of_kfps(self) -> Iterator[None]:
+    def replace_kfp_runner(self) -> Iterator[None]:
         """Within the block kfp runs its containers here; signals remove those that run."""
         theirs = docker_task_handler.run_docker_container
-        docker_task_handler.run_docker_container = self.run
+        docker_task_handler.run_docker_container = self.run_container
         try:
-            with handled(self._stop, signal.SIGINT, signal.SIGTERM):
+            with signal_handler(self._stop, signal.SIGINT, signal.SIGTERM):
                 yield
         finally:
             docker_task_handler.run_docker_container = theirs
@@ -210,11 +225,11 @@ class _Containers:
     def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
         """Remove the containers first: kfp would wait for those that its threads follow."""
         for container in list(self.running.values()):
-            with suppress(*ENGINE_TROUBLE):
+            with suppress(*ENGINE_ERRORS):
                 container.remove(force=True)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
-    def _log(self, step: str, lines: list[str]) -> Path:
+    def _write_log(self, step: str, lines: list[str]) -> Path:
         """Keep what a step has said; of several at once, each its own."""
         number = 0
         while True:
@@ -229,18 +244,18 @@ class _Containers:
                 return path
 
 
-def _executors(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _container_executors(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     executors = document["deploymentSpec"]["executors"].values()
     return [one for one in executors if "container" in one]
 
 
-def _read(command: list[str]) -> tuple[str, dict[str, str]]:
+def _parse_command(command: list[str]) -> tuple[str, dict[str, str]]:
     """The step that a command runs, and the words that follow its flags."""
     words = command[command.index("components") + 1 :]
     return words[0], dict(pairwise(words[1:]))
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+def _split_lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """The lines of a log that comes in pieces of any size."""
     rest = b""
     for piece in pieces:
@@ -250,24 +265,26 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
-def _reason(error: Exception) -> str:
+def _engine_reason(error: Exception) -> str:
     """What the engine says, or why it cannot be heard, in one line."""
-    return " ".join(str(getattr(error, "explanation", None) or reason_of(error)).split())
+    return " ".join(str(getattr(error, "explanation", None) or root_cause(error)).split())
 
 
-def _failure(step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool) -> str:
+def _failure_message(
+    step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool
+) -> str:
     """Why a step failed, as far as its log tells, and where to read on."""
     if is_out_of_memory:
         how = "was killed: its container was out of memory"
-    elif status == KILLED:
+    elif status == KILLED_STATUS:
         how = "was killed by SIGKILL"
     else:
-        how = f"failed with exit code {status}:{last_words(step, lines)}"
+        how = f"failed with exit code {status}:{failure_excerpt(step, lines)}"
     return f"{step} {how}\n  log: {log}"
 
 
 @contextmanager
-def _engine() -> Iterator[Any]:
+def _docker_client() -> Iterator[Any]:
     """The docker engine of this machine.
 
     Raises:
@@ -284,7 +301,7 @@ def _engine() -> Iterator[Any]:
         client.close()
 
 
-def _check_images(client: Any, images: set[str]) -> None:
+def _ensure_images(client: Any, images: set[str]) -> None:
     """Every image is here before the first step, pulled if its name says from where.
 
     Raises:
@@ -303,7 +320,7 @@ def _check_images(client: Any, images: set[str]) -> None:
                 raise RunError(f"image {image} is not here and cannot be pulled: {why}") from error
 
 
-def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
+def _bind_mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
     """The folders and archives that containers read, each under its own path and once.
 
     Raises:
@@ -312,18 +329,18 @@ def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
     """
     here = {
         name: arguments[name]
-        for name in PLACES
-        if is_place(name, arguments.get(name)) and not is_remote(arguments[name])
+        for name in PLACE_PARAMETERS
+        if names_place(name, arguments.get(name)) and not is_remote(arguments[name])
     }
-    for name in STORES:
-        if name in here and not path_of(here[name]).resolve().is_relative_to(folder):
+    for name in STORE_PARAMETERS:
+        if name in here and not path_from_uri(here[name]).resolve().is_relative_to(folder):
             raise ValueError(
                 f"{name} {here[name]} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
     read = set()
-    for name in filter(here.__contains__, READ):
-        path = path_of(here[name]).absolute()
+    for name in filter(here.__contains__, READ_PARAMETERS):
+        path = path_from_uri(here[name]).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
         # Of a table the images lie in the same folder; an archive is all by itself.
@@ -335,12 +352,12 @@ def _mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
     ]
 
 
-def _options(client: Any, folder: Path) -> dict[str, Any]:
+def _container_options(client: Any, folder: Path) -> dict[str, Any]:
     """How containers run: as an ordinary user, with this machine's storage and GPUs."""
-    passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
+    passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_PREFIXES)}
     options: dict[str, Any] = {
         "environment": {**passed, "HOME": "/tmp", "SAN_CACHE": str(folder / "cache")},
-        "user": f"{os.getuid()}:{os.getgid()}" if os.getuid() else USER,
+        "user": f"{os.getuid()}:{os.getgid()}" if os.getuid() else CONTAINER_USER,
     }
     endpoints = (value for name, value in passed.items() if "ENDPOINT" in name)
     if any(urlsplit(one).hostname in ("127.0.0.1", "localhost", "::1") for one in endpoints):
@@ -350,17 +367,17 @@ def _options(client: Any, folder: Path) -> dict[str, Any]:
     return options
 
 
-def _prepare(folder: Path) -> None:
+def _make_folders(folder: Path) -> None:
     """Make what the user of the containers must be able to write to; forget former logs."""
     shutil.rmtree(folder / "logs", ignore_errors=True)
     for one in (folder, folder / "cache", folder / "textures", folder / "checkpoints"):
         one.mkdir(parents=True, exist_ok=True)
         if not os.getuid():
-            os.chown(one, *map(int, USER.split(":")))
+            os.chown(one, *map(int, CONTAINER_USER.split(":")))
 
 
 @contextmanager
-def _kfp_log(folder: Path) -> Iterator[None]:
+def _redirect_kfp_log(folder: Path) -> Iterator[None]:
     """Within the block kfp's own talk goes into a file."""
     log = (folder / "kfp.log").open("w", encoding="utf-8")
     # Between two of kfp's tasks no handler may be left, and then logging would make one for stderr.

@@ -5,7 +5,6 @@ Read are container tasks, their parameters and artifacts, importers of files, lo
 raises a ValueError by name, so that nothing is silently run otherwise than Kubeflow would.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,11 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from components.storage.outputs import path_of
+from components.command.suggestion import suggestion
+from components.storage.outputs import path_from_uri
 
 PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
-_PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
-_ARTIFACT = re.compile(r"\{\{\$\.(inputs|outputs)\.artifacts\['([^']+)'\]\.(?:path|uri)\}\}")
+_PARAMETER_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_ARTIFACT_PLACEHOLDER = re.compile(
+    r"\{\{\$\.(inputs|outputs)\.artifacts\['([^']+)'\]\.(?:path|uri)\}\}"
+)
 
 # What may be set on each thing without changing what is computed here.
 _TASK_KEYS = {
@@ -27,7 +29,7 @@ _TASK_KEYS = {
 _CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
 
 # How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+_PARAMETER_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "NUMBER_INTEGER": ((int,), "a whole number"),
     "NUMBER_DOUBLE": ((int, float), "a number"),
     "BOOLEAN": ((bool,), "true or false"),
@@ -36,7 +38,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 @dataclass(frozen=True)
-class Output:
+class TaskOutput:
     """One output artifact of one task."""
 
     task: str
@@ -63,14 +65,14 @@ class Task:
     step: str
     words: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Output] = field(default_factory=dict)
+    inputs: Mapping[str, TaskOutput] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     imported: Path | None = None
 
 
-def pipeline_inputs(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def pipeline_parameters(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The declared parameters of a pipeline: parameterType and perhaps defaultValue of each."""
     definitions: dict[str, dict[str, Any]] = (
         document["root"].get("inputDefinitions", {}).get("parameters", {})
@@ -85,7 +87,7 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
         ValueError: the pipeline has no such parameter, or the value is of another type.
     """
     name, equals, text = word.partition("=")
-    declared = pipeline_inputs(document)
+    declared = pipeline_parameters(document)
     if not equals:
         raise ValueError(f"{word!r} is not of the form name=value")
     if name not in declared:
@@ -93,7 +95,7 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
     kind = declared[name]["parameterType"]
     if kind == "STRING":
         return name, text
-    expected, example = _KINDS[kind]
+    expected, example = _PARAMETER_TYPES[kind]
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
@@ -112,7 +114,7 @@ def check_arguments(document: Mapping[str, Any], arguments: Mapping[str, Any]) -
     _with_defaults("the pipeline", document["root"], arguments)
 
 
-def tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
+def read_tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
     """All tasks of a compiled pipeline in an order they can run in, loops unrolled.
 
     The iterations of a task in a loop follow each other and share their `step`.
@@ -124,12 +126,12 @@ def tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Tas
     Raises:
         ValueError: an argument is missing, or the pipeline uses something that cannot be run here.
     """
-    return _Reader(document).read_dag(
+    return _PipelineReader(document).read_dag(
         document["root"], _with_defaults("the pipeline", document["root"], arguments), artifacts={}
     )
 
 
-class _Reader:
+class _PipelineReader:
     """Walks a compiled pipeline from its root."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -140,7 +142,7 @@ class _Reader:
         self,
         component: Mapping[str, Any],
         values: Mapping[str, Any],
-        artifacts: Mapping[str, Output],
+        artifacts: Mapping[str, TaskOutput],
     ) -> list[Task]:
         """The tasks of one graph, given the parameters and artifacts it gets from outside."""
         specs: dict[str, Any] = component["dag"]["tasks"]
@@ -149,9 +151,9 @@ class _Reader:
                 "the graph has outputs (such as dsl.Collected); they cannot be read here"
             )
         done: dict[str, list[Task]] = {}
-        for name in _in_order(specs):
+        for name in _topological_order(specs):
             spec = specs[name]
-            _refuse_others(f"task {name}", spec, _TASK_KEYS)
+            _check_keys(f"task {name}", spec, _TASK_KEYS)
             after = tuple(t.name for before in spec.get("dependentTasks", []) for t in done[before])
             done[name] = [
                 replace(task, after=after + task.after)
@@ -164,13 +166,13 @@ class _Reader:
         name: str,
         spec: Mapping[str, Any],
         values: Mapping[str, Any],
-        artifacts: Mapping[str, Output],
+        artifacts: Mapping[str, TaskOutput],
     ) -> list[Task]:
         """One task, or all iterations of a loop."""
         component = self.components[spec["componentRef"]["name"]]
         inputs = spec.get("inputs", {})
-        own_values = _parameters(name, inputs.get("parameters", {}), values)
-        own_artifacts = _artifacts(name, inputs.get("artifacts", {}), artifacts)
+        own_values = _parameter_values(name, inputs.get("parameters", {}), values)
+        own_artifacts = _artifact_sources(name, inputs.get("artifacts", {}), artifacts)
         if "parameterIterator" in spec:
             return self._read_loop(name, spec, component, own_values, own_artifacts)
         if "dag" in component:
@@ -178,10 +180,10 @@ class _Reader:
         own_values = _with_defaults(f"task {name}", component, own_values)
         executor = self.executors[component["executorLabel"]]
         if "importer" in executor:
-            return [_importer(name, executor["importer"], own_values, component)]
+            return [_import_task(name, executor["importer"], own_values, component)]
         if "container" not in executor:
             raise ValueError(f"task {name}: {', '.join(executor)} cannot be run here")
-        return [_container(name, executor["container"], component, own_values, own_artifacts)]
+        return [_container_task(name, executor["container"], component, own_values, own_artifacts)]
 
     def _read_loop(
         self,
@@ -189,7 +191,7 @@ class _Reader:
         spec: Mapping[str, Any],
         component: Mapping[str, Any],
         values: Mapping[str, Any],
-        artifacts: Mapping[str, Output],
+        artifacts: Mapping[str, TaskOutput],
     ) -> list[Task]:
         """Every task of a loop's body, once for each item; iterations of one task in a row."""
         iterator = spec["parameterIterator"]
@@ -202,34 +204,35 @@ class _Reader:
             for item in items
         ]
         return [
-            _numbered(task, number, inside={t.name for t in bodies[number]})
+            _as_iteration(task, number, inside={t.name for t in bodies[number]})
             for same_task in zip(*bodies, strict=True)
             for number, task in enumerate(same_task)
         ]
 
 
-def _container(
+def _container_task(
     name: str,
     container: Mapping[str, Any],
     component: Mapping[str, Any],
     values: Mapping[str, Any],
-    inputs: Mapping[str, Output],
+    inputs: Mapping[str, TaskOutput],
 ) -> Task:
     """A container task, with parameters filled into its words."""
-    _refuse_others(f"the container of task {name}", container, _CONTAINER_KEYS)
+    _check_keys(f"the container of task {name}", container, _CONTAINER_KEYS)
     if component.get("outputDefinitions", {}).get("parameters"):
         raise ValueError(f"task {name}: output parameters cannot be read here; use artifacts")
     outputs = _output_types(component)
     words = tuple(
-        _fill(name, word, values) for word in (*container["command"], *container.get("args", []))
+        _fill_parameters(name, word, values)
+        for word in (*container["command"], *container.get("args", []))
     )
     for word in words:
-        for direction, artifact in _ARTIFACT.findall(word):
+        for direction, artifact in _ARTIFACT_PLACEHOLDER.findall(word):
             if artifact not in (inputs if direction == "inputs" else outputs):
                 raise ValueError(f"task {name}: argument {word} names an artifact it does not have")
     return Task(
-        name=_folder(name),
-        step=_folder(name),
+        name=_underscored(name),
+        step=_underscored(name),
         words=words,
         parameters=values,
         inputs=inputs,
@@ -238,19 +241,22 @@ def _container(
     )
 
 
-def _importer(
+def _import_task(
     name: str, importer: Mapping[str, Any], values: Mapping[str, Any], component: Mapping[str, Any]
 ) -> Task:
     """An importer of a folder or file on this machine."""
     source = importer["artifactUri"]
     uri = str(source["constant"] if "constant" in source else values[source["runtimeParameter"]])
-    path = path_of(uri)
+    path = path_from_uri(uri)
     if not path.is_absolute():
         raise ValueError(
             f"task {name} imports {uri!r}; here it can be an absolute path or file:// URI only"
         )
     return Task(
-        name=_folder(name), step=_folder(name), outputs=_output_types(component), imported=path
+        name=_underscored(name),
+        step=_underscored(name),
+        outputs=_output_types(component),
+        imported=path,
     )
 
 
@@ -259,23 +265,26 @@ def _output_types(component: Mapping[str, Any]) -> dict[str, str]:
     return {name: one["artifactType"]["schemaTitle"] for name, one in artifacts.items()}
 
 
-def _numbered(task: Task, number: int, *, inside: set[str]) -> Task:
+def _as_iteration(task: Task, number: int, *, inside: set[str]) -> Task:
     """A task of a loop's body as iteration `number`: tasks of the same body become its own."""
 
-    def renamed(name: str) -> str:
+    def iteration_name(name: str) -> str:
         return f"{name}-{number}" if name in inside else name
 
     return replace(
         task,
-        name=renamed(task.name),
-        after=tuple(map(renamed, task.after)),
+        name=iteration_name(task.name),
+        after=tuple(map(iteration_name, task.after)),
         inputs={
-            key: Output(renamed(made.task), made.artifact) for key, made in task.inputs.items()
+            key: TaskOutput(iteration_name(made.task), made.artifact)
+            for key, made in task.inputs.items()
         },
     )
 
 
-def _parameters(name: str, specs: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, Any]:
+def _parameter_values(
+    name: str, specs: Mapping[str, Any], outside: Mapping[str, Any]
+) -> dict[str, Any]:
     """The values of a task's input parameters that the pipeline sets."""
     values: dict[str, Any] = {}
     for key, spec in specs.items():
@@ -290,20 +299,20 @@ def _parameters(name: str, specs: Mapping[str, Any], outside: Mapping[str, Any])
             )
     # A constant may quote parameters of the same task: this is how an f-string compiles.
     return {
-        key: _fill(name, value, values) if isinstance(value, str) else value
+        key: _fill_parameters(name, value, values) if isinstance(value, str) else value
         for key, value in values.items()
     }
 
 
-def _artifacts(
-    name: str, specs: Mapping[str, Any], outside: Mapping[str, Output]
-) -> dict[str, Output]:
+def _artifact_sources(
+    name: str, specs: Mapping[str, Any], outside: Mapping[str, TaskOutput]
+) -> dict[str, TaskOutput]:
     """Where a task's input artifacts come from; optional ones may be absent."""
     found = {}
     for key, spec in specs.items():
         if "taskOutputArtifact" in spec:
             made = spec["taskOutputArtifact"]
-            found[key] = Output(_folder(made["producerTask"]), made["outputArtifactKey"])
+            found[key] = TaskOutput(_underscored(made["producerTask"]), made["outputArtifactKey"])
         elif "componentInputArtifact" in spec:
             if spec["componentInputArtifact"] in outside:
                 found[key] = outside[spec["componentInputArtifact"]]
@@ -330,23 +339,23 @@ def _with_defaults(
     return complete
 
 
-def _fill(name: str, word: str, values: Mapping[str, Any]) -> str:
+def _fill_parameters(name: str, word: str, values: Mapping[str, Any]) -> str:
     """A word with its parameters filled in, written the way KFP's launcher writes them."""
 
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         placeholder = match[0]
-        if placeholder == "{{$}}" or _ARTIFACT.fullmatch(placeholder):
+        if placeholder == "{{$}}" or _ARTIFACT_PLACEHOLDER.fullmatch(placeholder):
             return placeholder
-        parameter = _PARAMETER.fullmatch(placeholder)
+        parameter = _PARAMETER_PLACEHOLDER.fullmatch(placeholder)
         if not parameter or parameter[1] not in values:
             raise ValueError(f"task {name}: {placeholder} cannot be filled in here")
         found = values[parameter[1]]
         return found if isinstance(found, str) else json.dumps(found)
 
-    return PLACEHOLDER.sub(value, word)
+    return PLACEHOLDER.sub(replacement, word)
 
 
-def _in_order(specs: Mapping[str, Any]) -> Iterable[str]:
+def _topological_order(specs: Mapping[str, Any]) -> Iterable[str]:
     """Task names so that each follows those it depends on."""
     done: dict[str, None] = {}
     while len(done) < len(specs):
@@ -361,19 +370,11 @@ def _in_order(specs: Mapping[str, Any]) -> Iterable[str]:
     return done
 
 
-def _refuse_others(what: str, spec: Mapping[str, Any], known: set[str]) -> None:
+def _check_keys(what: str, spec: Mapping[str, Any], known: set[str]) -> None:
     if others := sorted(set(spec) - known):
         raise ValueError(f"{what} has {', '.join(others)}, which cannot be run here")
 
 
-def _folder(task: str) -> str:
+def _underscored(task: str) -> str:
     """Task names have dashes in the IR; steps and folders have underscores."""
     return task.replace("-", "_")
-
-
-def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """What to say after an unknown name: the one that may have been meant, and all there are."""
-    names = list(names)
-    close = difflib.get_close_matches(wrong, names, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{meant} there are {', '.join(names)}"

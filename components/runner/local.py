@@ -20,20 +20,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from components.command.code import ROOT, fingerprint
-from components.process.machine import cores
-from components.process.signals import Terminated, handled
+from components.command.code import ROOT, code_fingerprint
+from components.command.suggestion import suggestion
+from components.process.machine import core_count
+from components.process.signals import Terminated, signal_handler
 from components.runner import state
-from components.runner.ir import PLACEHOLDER, Task, suggestion, tasks
+from components.runner.ir import PLACEHOLDER, Task, read_tasks
 from components.runner.processes import (
     SECONDS_BETWEEN_LOOKS,
-    SPINNING,
-    Process,
+    SPIN_ENVIRONMENT,
     Screen,
-    stop,
+    TaskProcess,
+    stop_processes,
     thread_limits,
 )
-from components.storage.sources import SOURCES, versions
+from components.storage.sources import SOURCE_PARAMETERS, file_versions
 
 # Beside its own name, what an artifact of these types is called, so that a browser opens it.
 FILE_NAMES = {"system.HTML": "report.html", "system.Metrics": "metrics.json"}
@@ -43,7 +44,7 @@ class RunError(Exception):
     """Why a run stopped, in words for the person who started it."""
 
 
-def run(
+def run_in_processes(
     document: Mapping[str, Any],
     arguments: Mapping[str, Any],
     *,
@@ -73,18 +74,18 @@ def run(
         Terminated: SIGTERM arrived; the steps that were running are stopped.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
-    plan = tasks(document, arguments)
+    plan = read_tasks(document, arguments)
     named = start or only
-    chosen = _named(plan, named) if named else set()
+    chosen = _tasks_named(plan, named) if named else set()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with locked(folder), handled(_terminate, signal.SIGTERM):
+    with run_lock(folder), signal_handler(_raise_terminated, signal.SIGTERM):
         current = _Run(plan, folder, root, screen)
         if only:
-            current.only(chosen)
+            current.run_only(chosen)
         else:
-            current.all(forced=_downstream(plan, chosen))
+            current.run_stale(forced=_downstream(plan, chosen))
         current.show_results(chosen if only else set(current.plan))
 
 
@@ -98,134 +99,138 @@ class _Run:
         self.screen = screen
         self.digests: dict[str, dict[str, str]] = {}
 
-    def all(self, *, forced: set[str]) -> None:
+    def run_stale(self, *, forced: set[str]) -> None:
         """Do every task that is not done yet, and those in `forced`."""
         for _, group in groupby(self.plan.values(), key=lambda task: task.step):
-            self._do(list(group), forced)
+            self._run_stale_tasks(list(group), forced)
 
-    def only(self, chosen: set[str]) -> None:
+    def run_only(self, chosen: set[str]) -> None:
         """Do the chosen tasks; what they need must have been done before."""
         group = [task for task in self.plan.values() if task.name in chosen]
-        states = {name: state.read(self.folder / name) for name in self.plan}
+        states = {name: state.read_state(self.folder / name) for name in self.plan}
         self.digests = {name: found.digests for name, found in states.items() if found}
-        for name in dict.fromkeys(name for task in group for name in _needs(task)):
+        for name in dict.fromkeys(name for task in group for name in _prerequisites(task)):
             needed = self.plan[name]
             if needed.imported:
-                self._import(needed)
+                self._record_import(needed)
             elif name not in chosen:
                 found = states[name]
-                if found is None or not state.holds(found, self._outputs(needed)):
+                if found is None or not state.outputs_unchanged(found, self._output_paths(needed)):
                     raise RunError(
                         f"{group[0].step} needs {name}, which is not finished in {self.folder}; "
                         "run without --only first"
                     )
-                if self._is_known(needed) and found.key != self._key(needed):
-                    self.screen.line(f"{name} ... kept, though its settings or code have changed")
-        self._do(group, chosen)
+                if self._has_input_digests(needed) and found.key != self._task_key(needed):
+                    self.screen.write_line(
+                        f"{name} ... kept, though its settings or code have changed"
+                    )
+        self._run_stale_tasks(group, chosen)
 
-    def _do(self, group: list[Task], forced: set[str]) -> None:
+    def _run_stale_tasks(self, group: list[Task], forced: set[str]) -> None:
         """Do the tasks of one step: all iterations of it, if it is in a loop."""
         stale = {}
         for task in group:
             if task.imported:
-                self._import(task)
+                self._record_import(task)
                 continue
-            key = self._key(task)
-            found = state.read(self.folder / task.name)
+            key = self._task_key(task)
+            found = state.read_state(self.folder / task.name)
             if task.name not in forced and self._is_done(task, key, found):
                 assert found is not None
                 self.digests[task.name] = found.digests
-                self.screen.line(f"{task.name} ... skipped (unchanged)")
+                self.screen.write_line(f"{task.name} ... skipped (unchanged)")
             else:
                 stale[task.name] = key
         # Divided by all of the step's tasks, not by those that are run: how many threads add up
         # a sum can change its last digit, and a resumed run shall give what an undisturbed gives.
-        threads = max(1, cores() // len(group))
-        self._execute([self.plan[name] for name in stale], stale, threads=threads)
+        threads = max(1, core_count() // len(group))
+        self._run_side_by_side([self.plan[name] for name in stale], stale, threads=threads)
 
-    def _is_known(self, task: Task) -> bool:
+    def _has_input_digests(self, task: Task) -> bool:
         """Whether the digest of every input is at hand."""
         return all(
             made.artifact in self.digests.get(made.task, {}) for made in task.inputs.values()
         )
 
-    def _is_done(self, task: Task, key: str, found: state.State | None) -> bool:
+    def _is_done(self, task: Task, key: str, found: state.TaskState | None) -> bool:
         return (
             found is not None
             and found.key == key
             and not found.remote
-            and state.holds(found, self._outputs(task))
+            and state.outputs_unchanged(found, self._output_paths(task))
         )
 
-    def _key(self, task: Task) -> str:
+    def _task_key(self, task: Task) -> str:
         """What decides the result of a task, as a digest; where its checkpoints are does not."""
         content = {
-            "words": _without(task.words, "--checkpoint"),
+            "words": _without_flag(task.words, "--checkpoint"),
             "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
-            "sources": [versions(task.parameters.get(name)) for name in SOURCES],
+            "sources": [file_versions(task.parameters.get(name)) for name in SOURCE_PARAMETERS],
             "env": task.env,
-            "code": fingerprint(_module(task), self.root),
+            "code": code_fingerprint(_step_module(task), self.root),
             "inputs": {
                 name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
             },
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def _execute(self, waiting: list[Task], keys: Mapping[str, str], *, threads: int) -> None:
+    def _run_side_by_side(
+        self, waiting: list[Task], keys: Mapping[str, str], *, threads: int
+    ) -> None:
         """Run tasks side by side, as many at once as there are cores; stop all if one fails."""
         waiting = waiting[::-1]
-        running: list[Process] = []
+        running: list[TaskProcess] = []
         try:
             while waiting or running:
-                while waiting and len(running) < cores():
+                while waiting and len(running) < core_count():
                     running.append(self._launch(waiting.pop(), threads))
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 ended = [one for one in running if one.has_ended()]
-                self.screen.show(running)  # after that look, or its last lines would be lost
+                self.screen.show_logs(running)  # after that look, or its last lines would be lost
                 for process in ended:
                     running.remove(process)
-                    self._finish(process, keys[process.task.name])
+                    self._accept_result(process, keys[process.task.name])
         finally:
-            stop(running)
+            stop_processes(running)
 
-    def _launch(self, task: Task, threads: int) -> Process:
+    def _launch(self, task: Task, threads: int) -> TaskProcess:
         """Start a task in a clean folder."""
         folder = self.folder / task.name
-        (folder / state.NAME).unlink(missing_ok=True)  # first: what follows destroys outputs
+        (folder / state.STATE_FILE).unlink(missing_ok=True)  # first: what follows destroys outputs
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
-        words = [self._word(task, word) for word in task.words]
-        env = {**SPINNING, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        words = [self._fill_placeholders(task, word) for word in task.words]
+        env = {**SPIN_ENVIRONMENT, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
         env |= task.env
-        return Process(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
+        return TaskProcess(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
 
-    def _finish(self, process: Process, key: str) -> None:
+    def _accept_result(self, process: TaskProcess, key: str) -> None:
         """Believe what a task wrote, if it ended well."""
         task = process.task
-        process.signal(signal.SIGKILL)  # to what it started and left behind
+        process.send_signal(signal.SIGKILL)  # to what it started and left behind
         if process.status != 0:
-            raise RunError(process.failure())
+            raise RunError(process.failure_message())
         try:
-            done = state.record(self.folder / task.name, key, self._outputs(task))
+            done = state.record_state(self.folder / task.name, key, self._output_paths(task))
         except FileNotFoundError as error:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
         self.digests[task.name] = done.digests
-        self.screen.line(f"{task.name} ... done in {_duration(process.seconds)}")
+        self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")
 
-    def _import(self, task: Task) -> None:
+    def _record_import(self, task: Task) -> None:
         """Take in a folder or file that somebody has; it is read anew only if it has changed."""
-        outputs = self._outputs(task)
+        outputs = self._output_paths(task)
         folder, key = self.folder / task.name, str(task.imported)
-        found = state.read(folder)
-        if found is None or found.key != key or not state.holds(found, outputs):
+        found = state.read_state(folder)
+        if found is None or found.key != key or not state.outputs_unchanged(found, outputs):
             try:
-                found = state.record(folder, key, outputs)
+                found = state.record_state(folder, key, outputs)
             except FileNotFoundError as error:
                 raise RunError(f"{task.name} imports what does not exist: {key}") from error
         self.digests[task.name] = found.digests
 
-    def _outputs(self, task: Task) -> dict[str, Path]:
+    def _output_paths(self, task: Task) -> dict[str, Path]:
         """Where each output artifact of a task lies."""
         if task.imported:
             return dict.fromkeys(task.outputs, task.imported)
@@ -235,17 +240,20 @@ class _Run:
             raise ValueError(f"task {task.name} has two outputs of one type that is a single file")
         return paths
 
-    def _inputs(self, task: Task) -> dict[str, Path]:
+    def _input_paths(self, task: Task) -> dict[str, Path]:
         """Where each input artifact that was passed lies."""
         return {
-            name: self._outputs(self.plan[made.task])[made.artifact]
+            name: self._output_paths(self.plan[made.task])[made.artifact]
             for name, made in task.inputs.items()
         }
 
-    def _word(self, task: Task, word: str) -> str:
+    def _fill_placeholders(self, task: Task, word: str) -> str:
         """A word of the command with the paths of artifacts, or the executor input, filled in."""
         filled = {"{{$}}": lambda: json.dumps(self._executor_input(task))}
-        for direction, paths in (("inputs", self._inputs(task)), ("outputs", self._outputs(task))):
+        for direction, paths in (
+            ("inputs", self._input_paths(task)),
+            ("outputs", self._output_paths(task)),
+        ):
             for name, path in paths.items():
                 for part in ("path", "uri"):
                     placeholder = f"{{{{$.{direction}.artifacts['{name}'].{part}}}}}"
@@ -260,10 +268,10 @@ class _Run:
         return {
             "inputs": {
                 "parameterValues": dict(task.parameters),
-                "artifacts": _artifacts(self._inputs(task), kinds),
+                "artifacts": _executor_artifacts(self._input_paths(task), kinds),
             },
             "outputs": {
-                "artifacts": _artifacts(self._outputs(task), task.outputs),
+                "artifacts": _executor_artifacts(self._output_paths(task), task.outputs),
                 "outputFile": str(self.folder / task.name / "executor_output.json"),
             },
         }
@@ -273,16 +281,16 @@ class _Run:
         for task in (task for task in self.plan.values() if task.name in names):
             files = {
                 task.outputs[name]: path
-                for name, path in self._outputs(task).items()
+                for name, path in self._output_paths(task).items()
                 if path.is_file()
             }
             if "system.HTML" in files:
-                self.screen.line(f"{task.name}: {files['system.HTML']}")
+                self.screen.write_line(f"{task.name}: {files['system.HTML']}")
             if "system.Metrics" in files:
-                self.screen.figures(files["system.Metrics"])
+                self.screen.write_metrics_line(files["system.Metrics"])
 
 
-def _without(words: Sequence[str], flag: str) -> list[str]:
+def _without_flag(words: Sequence[str], flag: str) -> list[str]:
     """A command line without one flag and its value."""
     return [
         word
@@ -291,7 +299,7 @@ def _without(words: Sequence[str], flag: str) -> list[str]:
     ]
 
 
-def _artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
+def _executor_artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
     """Artifacts as KFP writes them in an executor input."""
     return {
         name: {
@@ -308,7 +316,7 @@ def _artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str,
     }
 
 
-def _module(task: Task) -> str:
+def _step_module(task: Task) -> str:
     """The module of the step that a task's command runs."""
     if task.words[:3] != ("python", "-m", "components") or len(task.words) < 4:
         raise ValueError(
@@ -318,17 +326,17 @@ def _module(task: Task) -> str:
     return f"components.{task.words[3]}"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if seconds >= 100 else f"{seconds:.1f} s"
 
 
-def _needs(task: Task) -> list[str]:
+def _prerequisites(task: Task) -> list[str]:
     """The tasks that must be done before this one."""
     return [made.task for made in task.inputs.values()] + list(task.after)
 
 
-def _named(plan: Iterable[Task], name: str) -> set[str]:
+def _tasks_named(plan: Iterable[Task], name: str) -> set[str]:
     """The tasks of a step, or the one iteration of it that is named."""
     wanted = name.replace("-", "_")
     chosen = {task.name for task in plan if wanted in (task.step, task.name.replace("-", "_"))}
@@ -342,13 +350,13 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
     """The chosen tasks and all that depend on them."""
     found = set(chosen)
     for task in plan:
-        if found.intersection(_needs(task)):
+        if found.intersection(_prerequisites(task)):
             found.add(task.name)
     return found
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder; the lock ends with the process, however it ends."""
     with (folder / ".lock").open("a+") as file:
         try:
@@ -365,6 +373,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     """On SIGTERM the running steps are stopped on the way out."""
     raise Terminated

@@ -21,10 +21,10 @@ SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
 # Waiting threads give the core back sooner than by default. Beside one other process on two cores
 # training took 29 s by this, 50 s with 30,000 looks before they sleep; alone 13.8 s and 13.4 s.
-SPINNING = {"GOMP_SPINCOUNT": "1000"}
+SPIN_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 
 
-class Process:
+class TaskProcess:
     """One task under way."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Process:
         self.task = task
         self.log = log
         self.status: int | None = None
-        self.shown = 0  # bytes of the log that the terminal has had
+        self.bytes_shown = 0  # bytes of the log that the terminal has had
         self._started = time.monotonic()
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Process:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a process group of its own: Ctrl-C is ours to pass on
-                preexec_fn=functools.partial(_die_with, os.getpid()),
+                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
             )
 
     @property
@@ -57,15 +57,15 @@ class Process:
         self.status = self._process.poll()
         return self.status is not None
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the task and all it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def failure(self) -> str:
+    def failure_message(self) -> str:
         """Why the task failed, as far as its log tells, and where to read on."""
         assert self.status is not None
-        said = last_words(self.task.step, self.log.read_text("utf-8", "replace").splitlines())
+        said = failure_excerpt(self.task.step, self.log.read_text("utf-8", "replace").splitlines())
         how = (
             f"was killed by {signal.Signals(-self.status).name}"
             if self.status < 0
@@ -83,7 +83,7 @@ def thread_limits(threads: int) -> dict[str, str]:
     return dict.fromkeys(names, str(threads))
 
 
-def last_words(step: str, lines: Iterable[str]) -> str:
+def failure_excerpt(step: str, lines: Iterable[str]) -> str:
     """Why a step failed, of what it has said: the line that tells it, or the last lines."""
     said = [line for line in lines if line.strip()]
     own = f"{step}: "
@@ -98,60 +98,60 @@ class Screen:
     def __init__(self, stream: TextIO, *, verbose: bool) -> None:
         self.stream = stream
         self.verbose = verbose
-        self.transient = ""
+        self.status = ""
 
-    def line(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Write a line that stays."""
-        self._write_transient("")
+        self._write_status("")
         self.stream.write(text + "\n")
         self.stream.flush()
 
-    def figures(self, metrics: Path) -> None:
+    def write_metrics_line(self, metrics: Path) -> None:
         """Write the figures of a file of metrics as a person reads them."""
         figures = json.loads(metrics.read_bytes()).items()
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures)
-        self.line("  " + "  ".join(shown))
+        self.write_line("  " + "  ".join(shown))
 
-    def show(self, running: list[Process]) -> None:
+    def show_logs(self, running: list[TaskProcess]) -> None:
         """Show the newest log line, or all of them if the person wants them."""
         for process in running:
             with process.log.open("rb") as file:
-                file.seek(process.shown)
+                file.seek(process.bytes_shown)
                 whole, newline, _ = file.read().rpartition(b"\n")
-            process.shown += len(whole + newline)
+            process.bytes_shown += len(whole + newline)
             lines = whole.decode("utf-8", "replace").splitlines()
             if self.verbose:
                 for line in lines:
-                    self.line(f"{process.task.name} | {line}")
+                    self.write_line(f"{process.task.name} | {line}")
             elif lines:
-                self.now(f"{process.task.name} ... {lines[-1]}")
+                self.show_status(f"{process.task.name} ... {lines[-1]}")
 
-    def now(self, text: str) -> None:
+    def show_status(self, text: str) -> None:
         """Show what goes on now, on a terminal."""
         if self.stream.isatty():
-            self._write_transient(text)
+            self._write_status(text)
 
-    def _write_transient(self, text: str) -> None:
+    def _write_status(self, text: str) -> None:
         """Replace the line that the next one will replace; it is cut to the terminal's width."""
-        if text or self.transient:
+        if text or self.status:
             width = shutil.get_terminal_size().columns - 1
             self.stream.write("\r\x1b[K" + text[:width])
             self.stream.flush()
-        self.transient = text
+        self.status = text
 
 
-def stop(running: list[Process]) -> None:
+def stop_processes(running: list[TaskProcess]) -> None:
     """End processes that are still there, with all they have started; gently at first."""
     for process in running:
-        process.signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
     while time.monotonic() < deadline and not all(one.has_ended() for one in running):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     for process in running:
-        process.signal(signal.SIGKILL)  # what the leader of a group may have left behind
+        process.send_signal(signal.SIGKILL)  # what the leader of a group may have left behind
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     """In a new process: be killed when this runner is, so that no orphan writes on beside a rerun.
 
     prctl(PR_SET_PDEATHSIG) is Linux; elsewhere an orphan goes on to its end.

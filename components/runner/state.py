@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.storage.outputs import path_of, write_file
+from components.storage.outputs import path_from_uri, write_file
 from components.storage.places import is_remote
 
-NAME = "state.json"
+STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
-class State:
+class TaskState:
     """The record of a finished task.
 
     Attributes:
@@ -35,7 +35,7 @@ class State:
     remote: list[str]
 
 
-def record(folder: Path, key: str, outputs: Mapping[str, Path]) -> State:
+def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskState:
     """Write the state of a task that has just finished.
 
     Args:
@@ -49,51 +49,53 @@ def record(folder: Path, key: str, outputs: Mapping[str, Path]) -> State:
     for name, path in outputs.items():
         if not path.exists():
             raise FileNotFoundError(f"its output {name} is not there: {path}")
-    state = State(
+    state = TaskState(
         key=key,
-        digests={name: digest(path) for name, path in outputs.items()},
-        files=_stat(outputs.values()),
-        remote=[uri for _, uri in _manifests(outputs.values()) if _folder_of(uri) is None],
+        digests={name: content_digest(path) for name, path in outputs.items()},
+        files=_file_stats(outputs.values()),
+        remote=[
+            uri for _, uri in _manifests_elsewhere(outputs.values()) if _local_folder(uri) is None
+        ],
     )
-    write_file(folder / NAME, json.dumps(asdict(state), indent=1, sort_keys=True) + "\n")
+    write_file(folder / STATE_FILE, json.dumps(asdict(state), indent=1, sort_keys=True) + "\n")
     return state
 
 
-def read(folder: Path) -> State | None:
+def read_state(folder: Path) -> TaskState | None:
     """The state of a task, or None if it never finished or has been removed."""
     try:
-        return State(**json.loads((folder / NAME).read_bytes()))
+        return TaskState(**json.loads((folder / STATE_FILE).read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError):  # not ours, or of another version
         return None
 
 
-def holds(state: State, outputs: Mapping[str, Path]) -> bool:
+def outputs_unchanged(state: TaskState, outputs: Mapping[str, Path]) -> bool:
     """Whether every file is as the task left it, none is gone and none was added."""
     try:
-        return state.files == _stat(outputs.values())
+        return state.files == _file_stats(outputs.values())
     except (OSError, ValueError):
         return False
 
 
-def digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """The sha256 of a file's content, or of the names and contents of the files in a folder."""
     if path.is_file():
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     total = hashlib.sha256()
     for file in _files(path):
-        total.update(f"{file.relative_to(path).as_posix()} {digest(file)}\n".encode())
+        total.update(f"{file.relative_to(path).as_posix()} {content_digest(file)}\n".encode())
     return total.hexdigest()
 
 
-def _stat(paths: Iterable[Path]) -> dict[str, list[int]]:
+def _file_stats(paths: Iterable[Path]) -> dict[str, list[int]]:
     """Size and mtime of every file of the artifacts, and of the shards they point at."""
     paths = list(paths)
     files = [file for path in paths for file in _files(path)]
-    for manifest, uri in _manifests(paths):
-        if (shards := _folder_of(uri)) is not None:
+    for manifest, uri in _manifests_elsewhere(paths):
+        if (shards := _local_folder(uri)) is not None:
             files += [shards / name for name in _shard_files(manifest)]
     found = {}
     for file in files:
@@ -107,7 +109,7 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
 
 
-def _manifests(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Every manifest among the artifacts that points elsewhere, with its URI."""
     for path in paths:
         for file in _files(path):
@@ -117,9 +119,9 @@ def _manifests(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]
                     yield manifest, manifest["uri"]
 
 
-def _folder_of(uri: str) -> Path | None:
+def _local_folder(uri: str) -> Path | None:
     """The folder on this machine that a URI names, or None if it names a store."""
-    return None if is_remote(uri) else path_of(uri)
+    return None if is_remote(uri) else path_from_uri(uri)
 
 
 def _shard_files(manifest: Mapping[str, Any]) -> list[str]:

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from components.storage.places import Storage, open_storage
+from components.storage.places import open_storage
+from components.storage.store import Storage
 from san_core.images.shard import canonical_json, sha256
 
 log = logging.getLogger(__name__)
 
-_NAME = "state.pt"
-_DIGEST = 64  # hexadecimal digits of a sha256
+_OBJECT_NAME = "state.pt"
+_DIGEST_LENGTH = 64  # hexadecimal digits of a sha256
 
 
 class Checkpoint:
@@ -27,11 +28,11 @@ class Checkpoint:
 
     Args:
         uri: folder or URI under which the checkpoints of all runs lie.
-        identity: everything that decides what this run computes, as JSON.
+        run_key: everything that decides what this run computes, as JSON.
     """
 
-    def __init__(self, uri: str, identity: Mapping[str, Any]) -> None:
-        folder = sha256(canonical_json({**identity, "torch": torch.__version__}))[:16]
+    def __init__(self, uri: str, run_key: Mapping[str, Any]) -> None:
+        folder = sha256(canonical_json({**run_key, "torch": torch.__version__}))[:16]
         self._storage: Storage | None = open_storage(uri, folder) if uri else None
 
     def save(self, state: dict[str, Any]) -> None:
@@ -41,7 +42,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-        self._storage.put_bytes(_NAME, sha256(data).encode() + data)
+        self._storage.put_bytes(_OBJECT_NAME, sha256(data).encode() + data)
 
     def load(self) -> dict[str, Any] | None:
         """The state kept last; None if there is none.
@@ -49,13 +50,13 @@ class Checkpoint:
         Raises:
             ValueError: it is damaged.
         """
-        if self._storage is None or self._storage.stat(_NAME) is None:
+        if self._storage is None or self._storage.stat(_OBJECT_NAME) is None:
             return None
-        stored = self._storage.get(_NAME)
-        digest, data = stored[:_DIGEST], stored[_DIGEST:]
+        stored = self._storage.get(_OBJECT_NAME)
+        digest, data = stored[:_DIGEST_LENGTH], stored[_DIGEST_LENGTH:]
         if sha256(data).encode() != digest:
             raise ValueError(
-                f"checkpoint {self._storage.uri}/{_NAME} is damaged; delete it to train anew"
+                f"checkpoint {self._storage.uri}/{_OBJECT_NAME} is damaged; delete it to train anew"
             )
         state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)

@@ -22,9 +22,8 @@ from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components.storage import retry
-from components.storage.places import DamagedError, Stat, check_name
 from components.storage.s3_client import (
-    ENDPOINTS,
+    ENDPOINT_VARIABLES,
     CredentialsError,
     Endpoint,
     client_of,
@@ -32,23 +31,24 @@ from components.storage.s3_client import (
     is_aws,
     region,
 )
+from components.storage.store import DamagedError, Stat, check_object_name
 from san_core.images.shard import sha256
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # One request up to here, so that a killed upload leaves no parts behind; a shard fits.
-PART = 128 << 20
-TIMES = 3  # that an object is read or put if it arrives damaged
-DIGEST = "sha256"
-NO_SERVER = "does not answer as an S3 server does"
-MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
-PASSING = (
+PART_SIZE = 128 << 20
+DAMAGED_TRIES = 3  # that an object is read or put if it arrives damaged
+DIGEST_METADATA = "sha256"
+NOT_AN_S3_SERVER = "does not answer as an S3 server does"
+MISSING_OBJECT_CODES = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
+TRANSIENT_CODES = (
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy"),
     # What was sent arrived damaged.
     *("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "OperationAborted"),
 )
-UNREACHABLE = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+UNREACHABLE_ERRORS = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 # Error codes of S3, and what a person should look at.
 REFUSALS = {
     "SignatureDoesNotMatch": "refuses the secret key; is AWS_SECRET_ACCESS_KEY right?",
@@ -71,7 +71,7 @@ class ObjectStorage:
         self.prefix = prefix
         self._client = client
         self._endpoint = endpoint
-        self._worked = False
+        self._has_answered = False
 
     @classmethod
     def open(cls, uri: str, *folders: str) -> Self:
@@ -86,7 +86,8 @@ class ObjectStorage:
         if "@" in bucket or ":" in bucket:
             raise ValueError(
                 f"a {scheme}:// URI is {scheme}://bucket/prefix, without credentials or host;"
-                f" these belong into the environment ({ENDPOINTS[-1]}, AWS_ACCESS_KEY_ID, ...)"
+                f" these belong into the environment ({ENDPOINT_VARIABLES[-1]}, "
+                "AWS_ACCESS_KEY_ID, ...)"
             )
         is_name = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket)
         if not is_name or ".." in bucket or re.fullmatch(r"[0-9.]+", bucket):
@@ -96,7 +97,7 @@ class ObjectStorage:
             )
         path = "/".join(part for part in (prefix.strip("/"), *folders) if part)
         if path:
-            check_name(path)
+            check_object_name(path)
         endpoint = endpoint_of(scheme)
         client = client_of(endpoint, f"{scheme}://{bucket}")
         return cls(scheme, bucket, path, client=client, endpoint=endpoint)
@@ -109,7 +110,9 @@ class ObjectStorage:
     def put_bytes(self, name: str, data: bytes) -> None:
         """Keep an object, replacing one of that name; all or nothing."""
         key = self._key(name)
-        self._try(name, lambda: self._put(key, io.BytesIO(data), len(data), sha256(data)))
+        self._call_with_retries(
+            name, lambda: self._put_object(key, io.BytesIO(data), len(data), sha256(data))
+        )
 
     def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
         """Keep the content of a file, and see that the store has all of it."""
@@ -119,37 +122,39 @@ class ObjectStorage:
 
             def put() -> None:
                 file.seek(0)
-                self._put(key, file, size, known)
+                self._put_object(key, file, size, known)
                 kept = self._client.stat_object(self.bucket, key).size
                 if kept != size:
                     raise DamagedError(f"{kept} bytes were kept where {size} were sent")
 
-            self._try(name, _again(put))
+            self._call_with_retries(name, _retry_if_damaged(put))
 
-    def _put(self, key: str, content: BinaryIO | io.BytesIO, size: int, digest: str) -> None:
-        told: dict[str, Any] = {DIGEST: digest}
-        if size <= PART:  # then the server compares it too, and refuses what was damaged on the way
+    def _put_object(self, key: str, content: BinaryIO | io.BytesIO, size: int, digest: str) -> None:
+        told: dict[str, Any] = {DIGEST_METADATA: digest}
+        if (
+            size <= PART_SIZE
+        ):  # then the server compares it too, and refuses what was damaged on the way
             told["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(digest)).decode()
-        self._client.put_object(self.bucket, key, content, size, metadata=told, part_size=PART)
+        self._client.put_object(self.bucket, key, content, size, metadata=told, part_size=PART_SIZE)
 
     def get(self, name: str) -> bytes:
         """The bytes of an object."""
 
         def get() -> bytes:
-            with self._opened(self._key(name)) as response:
+            with self._open_object(self._key(name)) as response:
                 data: bytes = response.read()
-                digest = response.headers.get(f"x-amz-meta-{DIGEST}")
+                digest = response.headers.get(f"x-amz-meta-{DIGEST_METADATA}")
             if digest and sha256(data) != digest:
                 raise DamagedError("its sha256 is not the one it was stored with")
             return data
 
-        return self._try(name, _again(get))
+        return self._call_with_retries(name, _retry_if_damaged(get))
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
 
         def get() -> bytes:
-            with self._opened(self._key(name), offset=offset, length=length) as response:
+            with self._open_object(self._key(name), offset=offset, length=length) as response:
                 data: bytes = response.read()
             if len(data) != length:
                 raise DamagedError(
@@ -157,10 +162,10 @@ class ObjectStorage:
                 )
             return data
 
-        return self._try(name, _again(get)) if length else b""
+        return self._call_with_retries(name, _retry_if_damaged(get)) if length else b""
 
     @contextmanager
-    def _opened(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
+    def _open_object(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
         response = self._client.get_object(self.bucket, key, offset=offset, length=length)
         try:
             yield response
@@ -171,9 +176,11 @@ class ObjectStorage:
     def stat(self, name: str) -> Stat | None:
         """Name, size and version of an object; None if there is none."""
         try:
-            found = self._try(name, lambda: self._client.stat_object(self.bucket, self._key(name)))
+            found = self._call_with_retries(
+                name, lambda: self._client.stat_object(self.bucket, self._key(name))
+            )
         except FileNotFoundError:
-            if not self._worked:
+            if not self._has_answered:
                 self.list(
                     name
                 )  # this answer does not tell whether the bucket is missing; that does
@@ -186,10 +193,10 @@ class ObjectStorage:
         start = "/".join([*parts, ""]) if parts else ""
         above = f"{self.prefix}/" if self.prefix else ""
 
-        def listed() -> list[Any]:
+        def list_keys() -> list[Any]:
             return list(self._client.list_objects(self.bucket, prefix=start, recursive=True))
 
-        found = self._try(folder, listed)
+        found = self._call_with_retries(folder, list_keys)
         return [
             Stat(o.object_name.removeprefix(above), o.size or 0, o.etag or "")
             for o in found
@@ -199,53 +206,59 @@ class ObjectStorage:
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
         key = self._key(name)
-        self._try(name, lambda: self._client.remove_object(self.bucket, key))
+        self._call_with_retries(name, lambda: self._client.remove_object(self.bucket, key))
 
     def _key(self, name: str) -> str:
-        check_name(name)
+        check_object_name(name)
         return f"{self.prefix}/{name}" if self.prefix else name
 
-    def _try(self, name: str, action: Callable[[], T]) -> T:
+    def _call_with_retries(self, name: str, action: Callable[[], T]) -> T:
         """Do it, again if what went wrong may pass; in the end an OSError of one line.
 
         A store that has never done anything is given up sooner: its address is more likely wrong.
         """
         where = f"{self.uri}/{name}" if name else self.uri
-        patience = retry.LONG if self._worked else retry.SHORT
+        patience = retry.LONG_BACKOFF if self._has_answered else retry.SHORT_BACKOFF
         try:
-            done = retry.retried(action, passes=self._may_pass, what=where, patience=patience)
+            done = retry.call_with_retries(
+                action, is_transient=self._is_transient, what=where, backoff=patience
+            )
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            raise OSError(f"{where}: {self._endpoint.url} {NO_SERVER}") from error
+            raise OSError(f"{where}: {self._endpoint.url} {NOT_AN_S3_SERVER}") from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise self._explained(error, where) from error
+            raise self._readable_error(error, where) from error
         except DamagedError as error:
             raise DamagedError(f"{where} arrives damaged every time: {error}") from error
         except CredentialsError as error:
             raise PermissionError(f"{where}: {error}") from None  # what is below may quote keys
-        self._worked = True
+        self._has_answered = True
         return done
 
-    def _may_pass(self, error: Exception) -> bool:
+    def _is_transient(self, error: Exception) -> bool:
         """Whether trying again may help."""
         if isinstance(error, CredentialsError):
-            return self._worked  # a role's lender that does not answer just now
+            return self._has_answered  # a role's lender that does not answer just now
         if isinstance(error, urllib3.exceptions.SSLError):
-            return not _is_distrust(error)
+            return not _is_certificate_refusal(error)
         if isinstance(error, S3Error):
             # A bucket that was there is not gone: its server is starting.
-            is_starting = error.code == "NoSuchBucket" and self._worked
-            return error.code in PASSING or _is_passing(error.response.status) or is_starting
+            is_starting = error.code == "NoSuchBucket" and self._has_answered
+            return (
+                error.code in TRANSIENT_CODES
+                or _is_transient_status(error.response.status)
+                or is_starting
+            )
         if isinstance(error, InvalidResponseError):
-            return _is_passing(error._code)
+            return _is_transient_status(error._code)
         if isinstance(error, ServerError):
-            return _is_passing(error.status_code)
+            return _is_transient_status(error.status_code)
         return isinstance(error, urllib3.exceptions.HTTPError)
 
-    def _explained(self, error: Exception, where: str) -> OSError:
+    def _readable_error(self, error: Exception, where: str) -> OSError:
         """What a person should read instead of the client's error."""
         server = self._endpoint.url
         if isinstance(error, S3Error):
-            if error.code in MISSING:
+            if error.code in MISSING_OBJECT_CODES:
                 return FileNotFoundError(f"{where}: there is no such object at {server}")
             if error.code == "NoSuchBucket":
                 return FileNotFoundError(
@@ -259,24 +272,24 @@ class ObjectStorage:
                 return PermissionError(f"{where}: {server} {words}")
             return OSError(f"{where}: {server} answers {error.code}: {error.message}")
         if isinstance(error, MinioException):
-            return OSError(f"{where}: {server} {NO_SERVER}: {str(error)[:200]}")
-        if _is_distrust(error):
+            return OSError(f"{where}: {server} {NOT_AN_S3_SERVER}: {str(error)[:200]}")
+        if _is_certificate_refusal(error):
             return ConnectionError(
                 f"{where}: the certificate of {server} is not trusted"
-                f" ({retry.reason_of(error)}); SSL_CERT_FILE names those that are"
+                f" ({retry.root_cause(error)}); SSL_CERT_FILE names those that are"
             )
-        is_unreachable = isinstance(error, UNREACHABLE)
+        is_unreachable = isinstance(error, UNREACHABLE_ERRORS)
         return ConnectionError(
             f"{where}: {server} (from {self._endpoint.origin})"
-            f" {'cannot be reached' if is_unreachable else 'breaks off'}: {retry.reason_of(error)}"
+            f" {'cannot be reached' if is_unreachable else 'breaks off'}: {retry.root_cause(error)}"
         )
 
 
-def _again(action: Callable[[], T]) -> Callable[[], T]:
+def _retry_if_damaged(action: Callable[[], T]) -> Callable[[], T]:
     """An action that is done again at once, a few times, if what arrives is damaged."""
 
-    def acting() -> T:
-        for left in reversed(range(TIMES)):
+    def action_with_retries() -> T:
+        for left in reversed(range(DAMAGED_TRIES)):
             try:
                 return action()
             except DamagedError as error:
@@ -285,21 +298,21 @@ def _again(action: Callable[[], T]) -> Callable[[], T]:
                 log.warning("%s; trying again", error)
         raise AssertionError  # the last time returned or raised
 
-    return acting
+    return action_with_retries
 
 
-def _is_passing(status: int) -> bool:
+def _is_transient_status(status: int) -> bool:
     return status >= 500 or status == 429
 
 
-def _is_distrust(error: BaseException | None) -> bool:
+def _is_certificate_refusal(error: BaseException | None) -> bool:
     """Whether a certificate was refused; anything else that goes wrong in TLS may pass."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True
-        error = error.__cause__ or error.__context__ or next(iter(_inner(error)), None)
+        error = error.__cause__ or error.__context__ or next(iter(_errors_in_args(error)), None)
     return False
 
 
-def _inner(error: BaseException) -> list[BaseException]:
+def _errors_in_args(error: BaseException) -> list[BaseException]:
     return [one for one in error.args if isinstance(one, BaseException)]

@@ -1,8 +1,8 @@
 """Writing what a step produces, so that nothing half-written is ever believed.
 
 A path exists only when it is whole: work is done under another name beside it, flushed to disk
-and renamed. `executor_output` tells KFP what was written: it shows the metadata of artifacts, and
-of a Metrics artifact nothing but its metadata.
+and renamed. `write_executor_output` tells KFP what was written: it shows the metadata of artifacts,
+and of a Metrics artifact nothing but its metadata.
 """
 
 import errno
@@ -21,9 +21,9 @@ from urllib.parse import unquote
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
 # By what an artifact is known: files that only go together, and those whose content says so.
-PAIRS = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
-SAYING = ("manifest.json", "images/manifest.json", "report.json")
-FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk that is full
+PAIRED_FILES = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
+SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json")
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk that is full
 
 
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
@@ -43,23 +43,23 @@ def check_replaceable(path: Path, *, is_file: bool = False) -> None:
         raise ValueError(f"{path} is a folder, but the output is a file; name another")
     if not is_file and path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, but the output is a folder; name another")
-    if path.is_dir() and any(path.iterdir()) and not _is_ours(path):
+    if path.is_dir() and any(path.iterdir()) and not _is_written_by_step(path):
         raise ValueError(f"{path} is a folder that no step has written; name another, or empty it")
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_written_by_step(folder: Path) -> bool:
     """Whether a step has written a folder: it has files that say so, or that only go together."""
-    for pair in PAIRS:
+    for pair in PAIRED_FILES:
         if all((folder / name).is_file() for name in pair):
             return True
-    for name in SAYING:
+    for name in SELF_DESCRIBING_FILES:
         with suppress(OSError):
-            if says_ours((folder / name).read_bytes()):
+            if has_step_format((folder / name).read_bytes()):
                 return True
     return False
 
 
-def says_ours(data: bytes) -> bool:
+def has_step_format(data: bytes) -> bool:
     """Whether the content of a file says, as JSON, that a step has written it."""
     try:
         content = json.loads(data)
@@ -69,57 +69,57 @@ def says_ours(data: bytes) -> bool:
 
 
 @contextmanager
-def finished(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new directory to fill, which becomes `path` when the block ends without an exception.
 
     An older `path` is replaced (`check_replaceable` says which). What a killed predecessor left
     behind is removed. Two processes must not write the same `path` at once.
     """
-    unfinished = _beside(path, "unfinished")
-    replaced = _beside(path, "replaced")
-    _remove(unfinished)
-    _remove(replaced)
+    unfinished = _hidden_sibling(path, "unfinished")
+    replaced = _hidden_sibling(path, "replaced")
+    _remove_path(unfinished)
+    _remove_path(replaced)
     unfinished.mkdir(parents=True)
     try:
-        with named(path, FULL):
+        with add_path_to_errors(path, DISK_FULL_ERRORS):
             yield unfinished
-            _flush(unfinished)
+            _flush_tree(unfinished)
     except BaseException:
-        _remove(unfinished)
+        _remove_path(unfinished)
         raise
     if path.exists():  # a directory that is not empty cannot be renamed over
         path.rename(replaced)
     unfinished.rename(path)
-    flush_entry(path.parent)
-    _remove(replaced)
+    flush_to_disk(path.parent)
+    _remove_path(replaced)
 
 
 @contextmanager
-def scratch(path: Path) -> Iterator[Path]:
+def scratch_folder(path: Path) -> Iterator[Path]:
     """A directory beside `path` for what is needed only until `path` is written.
 
     It is removed in the end; what a killed predecessor left in its place is removed first.
     """
-    folder = _beside(path, "scratch")
-    _remove(folder)
+    folder = _hidden_sibling(path, "scratch")
+    _remove_path(folder)
     folder.mkdir(parents=True)
     try:
-        with named(path, FULL):
+        with add_path_to_errors(path, DISK_FULL_ERRORS):
             yield folder
     finally:
-        _remove(folder)
+        _remove_path(folder)
 
 
 def write_file(path: Path, data: bytes | str) -> None:
     """Write a file at once or not at all; text is UTF-8. Missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _beside(path, "unfinished")
+    unfinished = _hidden_sibling(path, "unfinished")
     with unfinished.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-    flush_entry(path.parent)
+    flush_to_disk(path.parent)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -> None:
@@ -134,7 +134,7 @@ def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -
     write_file(path, json.dumps(dict(metrics), indent=2, ensure_ascii=False) + "\n")
 
 
-def executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Path]) -> None:
+def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Path]) -> None:
     """Write KFP's executor_output.json: name, URI and metadata of every output artifact.
 
     Args:
@@ -146,11 +146,11 @@ def executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Pat
     for name, found in declared.items():
         artifact = found["artifacts"][0]
         is_metrics = artifact.get("type", {}).get("schemaTitle") == "system.Metrics"
-        path = written.get(name, local_path(artifact))
+        path = written.get(name, artifact_path(artifact))
         entry = {
             "name": artifact.get("name", ""),
             "uri": artifact["uri"],
-            "metadata": json.loads(path.read_bytes()) if is_metrics else _facts(path),
+            "metadata": json.loads(path.read_bytes()) if is_metrics else _artifact_metadata(path),
         }
         artifacts[name] = {"artifacts": [entry]}
     write_file(
@@ -159,22 +159,22 @@ def executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Pat
     )
 
 
-def local_path(artifact: Mapping[str, Any]) -> Path:
+def artifact_path(artifact: Mapping[str, Any]) -> Path:
     """Where an artifact of the executor input is found on this machine."""
     custom = artifact.get("customPath") or artifact.get("custom_path")
     uri = str(custom or artifact["uri"])
     for scheme, mount in _MOUNTS.items():
         if uri.startswith(scheme):
             return Path(mount + uri.removeprefix(scheme))
-    return path_of(uri)
+    return path_from_uri(uri)
 
 
-def path_of(uri: str) -> Path:
+def path_from_uri(uri: str) -> Path:
     """The path that a file:// URI or a plain path names; other URIs name none and are relative."""
     return Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _artifact_metadata(path: Path) -> dict[str, Any]:
     """What a directory's manifest says that is worth showing beside the artifact."""
     manifest = path / "manifest.json"
     if not manifest.is_file():
@@ -185,41 +185,41 @@ def _facts(path: Path) -> dict[str, Any]:
     return {**facts, "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _beside(path: Path, what: str) -> Path:
+def _hidden_sibling(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}")
 
 
-def _remove(path: Path) -> None:
+def _remove_path(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _flush(folder: Path) -> None:
+def _flush_tree(folder: Path) -> None:
     """Bring every file and directory under `folder`, and itself, to disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            flush_entry(Path(parent, name))
-        flush_entry(Path(parent))
+            flush_to_disk(Path(parent, name))
+        flush_to_disk(Path(parent))
 
 
 @contextmanager
-def named(path: Path, only: Collection[int] = ()) -> Iterator[None]:
+def add_path_to_errors(path: Path, only_errnos: Collection[int] = ()) -> Iterator[None]:
     """Let errors of writing say which file: that of a full disk does not.
 
-    only: the errors that are of `path` for sure, by number; without any, all are.
+    only_errnos: the errors that are of `path` for sure, by number; without any, all are.
     """
     try:
         yield
     except OSError as error:
-        is_meant = error.errno in only if only else error.errno is not None
+        is_meant = error.errno in only_errnos if only_errnos else error.errno is not None
         if error.filename is None and is_meant:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
-def flush_entry(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Bring a file, or the names in a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

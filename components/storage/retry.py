@@ -10,7 +10,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Patience(NamedTuple):
+class Backoff(NamedTuple):
     """How long to go on trying: no further try begins after `total` seconds.
 
     Pauses double from `first` up to `longest` seconds, and each is shortened by up to a half at
@@ -22,43 +22,43 @@ class Patience(NamedTuple):
     longest: float = 15.0
 
 
-SHORT = Patience(total=15)
-LONG = Patience(total=150)
+SHORT_BACKOFF = Backoff(total=15)
+LONG_BACKOFF = Backoff(total=150)
 
 
-def retried(
+def call_with_retries(
     action: Callable[[], T],
     *,
-    passes: Callable[[Exception], bool],
+    is_transient: Callable[[Exception], bool],
     what: str,
-    patience: Patience,
+    backoff: Backoff,
 ) -> T:
-    """What `action` returns, after as many tries as `patience` allows.
+    """What `action` returns, after as many tries as `backoff` allows.
 
     Args:
         action: may be done again after it failed.
-        passes: whether an error may pass; any other is raised at once.
+        is_transient: whether an error may pass; any other is raised at once.
         what: how the log calls it.
-        patience: when to give up.
+        backoff: when to give up.
 
     Raises:
         Exception: what the last try raised.
     """
     started = time.monotonic()
-    pause = patience.first
+    pause = backoff.first
     while True:
         try:
             return action()
         except Exception as error:
             wait = pause * random.uniform(0.5, 1)
-            if not passes(error) or time.monotonic() - started + wait > patience.total:
+            if not is_transient(error) or time.monotonic() - started + wait > backoff.total:
                 raise
-            log.warning("%s: %s; trying again in %.1f s", what, reason_of(error), wait)
+            log.warning("%s: %s; trying again in %.1f s", what, root_cause(error), wait)
         time.sleep(wait)
-        pause = min(2 * pause, patience.longest)
+        pause = min(2 * pause, backoff.longest)
 
 
-def reason_of(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """The innermost cause of a network error, in one line: `Connection refused`."""
     while True:
         reason = getattr(error, "reason", None)

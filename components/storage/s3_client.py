@@ -27,15 +27,15 @@ from minio.credentials.providers import (
     Provider,
 )
 
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
-KUBEFLOW = "http://minio-service.kubeflow:9000"
-AWS = "https://s3.amazonaws.com"
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+KUBEFLOW_ENDPOINT = "http://minio-service.kubeflow:9000"
+AWS_ENDPOINT = "https://s3.amazonaws.com"
 CONNECTIONS = 32
 SECONDS_TO_CONNECT = 5
 SECONDS_OF_SILENCE = 60
-PIECE = 1 << 20
+SEND_CHUNK = 1 << 20
 # Where the platform says that it lends a role.
-LENDERS = (
+ROLE_VARIABLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -59,7 +59,7 @@ def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> End
     Raises:
         ValueError: the environment names something that is no http:// or https:// URL of a host.
     """
-    for name in ENDPOINTS:
+    for name in ENDPOINT_VARIABLES:
         if url := environment.get(name):
             parts = urlsplit(url)
             is_plain = not parts.username and not parts.password and parts.path in ("", "/")
@@ -67,19 +67,19 @@ def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> End
                 raise ValueError(f"{name} must be http://HOST:PORT or https://HOST:PORT")
             return Endpoint(f"{parts.scheme}://{parts.netloc}", name)
     if scheme == "s3":
-        return Endpoint(AWS, "the scheme s3")
+        return Endpoint(AWS_ENDPOINT, "the scheme s3")
     host = environment.get("MINIO_SERVICE_SERVICE_HOST")
     if host:
         port = environment.get("MINIO_SERVICE_SERVICE_PORT", "9000")
         return Endpoint(f"http://{host}:{port}", "MINIO_SERVICE_SERVICE_HOST")
-    return Endpoint(KUBEFLOW, "the scheme minio")
+    return Endpoint(KUBEFLOW_ENDPOINT, "the scheme minio")
 
 
 def client_of(endpoint: Endpoint, bucket: str) -> Minio:
     """A client with credentials; retrying is left to us, so that there is one place that does."""
     parts = urlsplit(endpoint.url)
-    lent = is_aws(endpoint.url) or any(os.environ.get(name) for name in LENDERS)
-    provider = _Credentials(lent=lent)
+    lent = is_aws(endpoint.url) or any(os.environ.get(name) for name in ROLE_VARIABLES)
+    provider = _CredentialsProvider(try_roles=lent)
     try:
         provider.retrieve()
     except CredentialsError as error:
@@ -90,7 +90,7 @@ def client_of(endpoint: Endpoint, bucket: str) -> Minio:
         # Without a region the client asks for every bucket's.
         region=region() or (None if is_aws(endpoint.url) else "us-east-1"),
         credentials=provider,
-        http_client=_pool(),
+        http_client=_pool_manager(),
     )
 
 
@@ -104,7 +104,7 @@ def is_aws(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def _pool() -> urllib3.PoolManager:
+def _pool_manager() -> urllib3.PoolManager:
     pool = urllib3.PoolManager(
         maxsize=CONNECTIONS,
         block=True,
@@ -113,11 +113,11 @@ def _pool() -> urllib3.PoolManager:
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
     )
-    pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return pool
 
 
-class _InPieces:
+class _ChunkedSend:
     """Sends a body piece by piece.
 
     urllib3 sends it in one call, which must then end within the time to connect: 128 MB in five
@@ -125,45 +125,45 @@ class _InPieces:
     """
 
     def send(self, data: Any) -> None:
-        if not isinstance(data, bytes) or len(data) <= PIECE:
+        if not isinstance(data, bytes) or len(data) <= SEND_CHUNK:
             super().send(data)  # type: ignore[misc]
             return
         self.sock.settimeout(SECONDS_OF_SILENCE)  # type: ignore[attr-defined]
-        for start in range(0, len(data), PIECE):
-            super().send(memoryview(data)[start : start + PIECE])  # type: ignore[misc]
+        for start in range(0, len(data), SEND_CHUNK):
+            super().send(memoryview(data)[start : start + SEND_CHUNK])  # type: ignore[misc]
 
 
-class _Connection(_InPieces, urllib3.connection.HTTPConnection):
+class _HTTPConnection(_ChunkedSend, urllib3.connection.HTTPConnection):
     pass
 
 
-class _SecureConnection(_InPieces, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_ChunkedSend, urllib3.connection.HTTPSConnection):
     pass
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
 
 
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
 
 
-class _Credentials(Provider):
+class _CredentialsProvider(Provider):
     """The first of the usual places that has credentials, asked anew when they have expired.
 
     Args:
-        lent: whether to ask who lends roles: elsewhere its address leads nowhere, and slowly.
+        try_roles: whether to ask who lends roles: elsewhere its address leads nowhere, and slowly.
 
     Raises:
         CredentialsError: by `retrieve`, if none has any; the message holds none of them.
     """
 
-    def __init__(self, *, lent: bool) -> None:
+    def __init__(self, *, try_roles: bool) -> None:
         places: list[Provider] = [EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]
-        if lent:
+        if try_roles:
             sts = os.environ.get("AWS_ENDPOINT_URL_STS")
-            places.append(IamAwsProvider(custom_endpoint=sts, http_client=_pool()))
+            places.append(IamAwsProvider(custom_endpoint=sts, http_client=_pool_manager()))
         self._chain = ChainedProvider(places)
 
     def retrieve(self) -> Credentials:
@@ -172,7 +172,7 @@ class _Credentials(Provider):
         except configparser.Error as error:
             raise CredentialsError("the file of AWS credentials is malformed") from error
         except (ValueError, OSError, urllib3.exceptions.HTTPError) as error:
-            role = next((name for name in LENDERS if os.environ.get(name)), "")
+            role = next((name for name in ROLE_VARIABLES if os.environ.get(name)), "")
             raise CredentialsError(
                 f"the role that {role} speaks of is not lent"
                 if role

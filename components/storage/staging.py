@@ -18,22 +18,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from components.process.machine import cores
+from components.process.machine import core_count
 from components.process.progress import Progress
-from components.process.threads import threads
-from components.storage.outputs import flush_entry, named, write_file
-from components.storage.places import Storage, is_remote, local_path, open_storage
+from components.process.threads import thread_pool
+from components.storage.outputs import add_path_to_errors, flush_to_disk, write_file
+from components.storage.places import is_remote, local_path, open_storage
+from components.storage.store import Storage
 from san_core.images.imageset import ImageSet, manifest_bytes, read_manifest
-from san_core.images.shard import Record, records_of, sha256
+from san_core.images.shard import Record, parse_sidecar, sha256
 
 log = logging.getLogger(__name__)
 
-THREADS = 4
-CHUNK = 8 << 20
-TRIES = 2  # of a file whose bytes are not the recorded ones
+STAGING_THREADS = 4
+STAGING_CHUNK = 8 << 20
+FETCH_TRIES = 2  # of a file whose bytes are not the recorded ones
 
 
-def open_set(artifact: Path, *, verify: bool = True) -> ImageSet:
+def open_image_set(artifact: Path, *, verify: bool = True) -> ImageSet:
     """Open the set of an artifact after comparing every byte with what was recorded.
 
     Args:
@@ -45,72 +46,72 @@ def open_set(artifact: Path, *, verify: bool = True) -> ImageSet:
         ValueError: it is damaged, or the sealed set is not the one that the artifact speaks of.
         OSError: it cannot be fetched, or there is no room for it.
     """
-    content, uri = _content(artifact)
+    content, uri = _manifest_and_uri(artifact)
     if uri is not None and is_remote(uri):
-        return ImageSet.open(_staged(content, open_storage(uri), verify=verify))
+        return ImageSet.open(_stage_set(content, open_storage(uri), verify=verify))
     place = artifact if uri is None else local_path(uri)
     images = ImageSet.open(place)
     if images.manifest != content and uri is not None:
         raise ValueError(
             f"{place} holds another image set than {artifact / 'manifest.json'} speaks of:"
-            f" manifest {_identity(images.manifest)[:12]} where"
-            f" {_identity(content)[:12]} was expected"
+            f" manifest {_manifest_digest(images.manifest)[:12]} where"
+            f" {_manifest_digest(content)[:12]} was expected"
         )
     if verify:
         images.verify()
     return images
 
 
-def open_index(artifact: Path) -> ImageSet:
+def open_image_records(artifact: Path) -> ImageSet:
     """Open the set of an artifact for its records alone: of a bucket, only sidecars are read.
 
     Raises:
         FileNotFoundError: the set is unfinished, or a sidecar is missing.
         ValueError: it is damaged.
     """
-    content, uri = _content(artifact)
+    content, uri = _manifest_and_uri(artifact)
     if uri is None or not is_remote(uri):
-        return open_set(artifact, verify=False)
-    return ImageSet(artifact, content, tuple(records_in(open_storage(uri), content)))
+        return open_image_set(artifact, verify=False)
+    return ImageSet(artifact, content, tuple(read_records(open_storage(uri), content)))
 
 
-def records_in(storage: Storage, content: Mapping[str, Any]) -> list[Record]:
+def read_records(storage: Storage, content: Mapping[str, Any]) -> list[Record]:
     """The images of the shards that a manifest or receipt names, from their sidecars in a store.
 
     Raises:
         FileNotFoundError: a sidecar is missing.
         ValueError: a sidecar is damaged.
     """
-    with threads(THREADS) as pool:
+    with thread_pool(STAGING_THREADS) as pool:
         sidecars = list(pool.map(storage.get, [shard["sidecar"] for shard in content["shards"]]))
     return [
         record
         for number, data in enumerate(sidecars)
-        for record in records_of(data, number, content, where=storage.uri)
+        for record in parse_sidecar(data, number, content, where=storage.uri)
     ]
 
 
-def identity(artifact: Path) -> str:
+def image_set_digest(artifact: Path) -> str:
     """The sha256 that stands for an image set: that of its manifest, wherever the set lies.
 
     Raises:
         FileNotFoundError: the set is unfinished.
     """
-    return _identity(_content(artifact)[0])
+    return _manifest_digest(_manifest_and_uri(artifact)[0])
 
 
-def _content(artifact: Path) -> tuple[dict[str, Any], str | None]:
+def _manifest_and_uri(artifact: Path) -> tuple[dict[str, Any], str | None]:
     """A manifest without its place, and the place if it tells one."""
     content = read_manifest(artifact)
     uri: str | None = content.pop("uri", None)
     return content, uri
 
 
-def _identity(content: dict[str, Any]) -> str:
+def _manifest_digest(content: dict[str, Any]) -> str:
     return sha256(manifest_bytes(content))
 
 
-class _File(NamedTuple):
+class _RecordedFile(NamedTuple):
     """A file that a manifest names."""
 
     name: str
@@ -118,19 +119,20 @@ class _File(NamedTuple):
     sha256: str
 
 
-def _staged(content: dict[str, Any], storage: Storage, *, verify: bool) -> Path:
+def _stage_set(content: dict[str, Any], storage: Storage, *, verify: bool) -> Path:
     """The folder with this machine's copy of a set; what it lacks is fetched.
 
     Raises:
         OSError: there is no room, or a file cannot be had whole.
     """
-    folder = cache_folder() / "imagesets" / _identity(content)[:32]
+    folder = cache_folder() / "imagesets" / _manifest_digest(content)[:32]
     sidecars = [
-        _File(s["sidecar"], s["sidecar_size"], s["sidecar_sha256"]) for s in content["shards"]
+        _RecordedFile(s["sidecar"], s["sidecar_size"], s["sidecar_sha256"])
+        for s in content["shards"]
     ]
-    tars = [_File(s["tar"], s["size"], s["sha256"]) for s in content["shards"]]
-    with _held(folder):
-        _bring(sidecars, tars, storage, folder, verify=verify)
+    tars = [_RecordedFile(s["tar"], s["size"], s["sha256"]) for s in content["shards"]]
+    with _lock_folder(folder):
+        _fetch_missing(sidecars, tars, storage, folder, verify=verify)
         write_file(folder / "manifest.json", manifest_bytes(content))
     return folder
 
@@ -144,7 +146,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     """Let one process at a time fill a folder; the others wait, then find it full."""
     folder.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("a") as lock:
@@ -156,9 +158,9 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _bring(
-    sidecars: Sequence[_File],
-    tars: Sequence[_File],
+def _fetch_missing(
+    sidecars: Sequence[_RecordedFile],
+    tars: Sequence[_RecordedFile],
     storage: Storage,
     folder: Path,
     *,
@@ -169,38 +171,40 @@ def _bring(
     Sidecars go first: they tell which image is hit if a tar is damaged.
     """
     files = [*sidecars, *tars]
-    with threads(max(THREADS, cores())) as pool:
+    with thread_pool(max(STAGING_THREADS, core_count())) as pool:
         whole = list(pool.map(lambda file: _is_whole(folder / file.name, file, verify), files))
         absent = {file for file, is_whole in zip(files, whole, strict=True) if not is_whole}
         if not absent:
             return
         size = sum(file.size for file in absent)
-        _check_room(folder, absent)
+        _check_disk_space(folder, absent)
         log.info("fetching %d files, %.1f MB, from %s", len(absent), size / 1e6, storage.uri)
         with Progress(len(absent), "files") as bar:
             for part in (sidecars, tars):
                 wanted = [file for file in part if file in absent]
-                for _ in pool.map(lambda file: _fetch(file, storage, folder), wanted):
+                for _ in pool.map(lambda file: _fetch_file(file, storage, folder), wanted):
                     bar.add()
 
 
-def _is_whole(path: Path, file: _File, verify: bool) -> bool:
+def _is_whole(path: Path, file: _RecordedFile, verify: bool) -> bool:
     """Whether a file is there as recorded."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
-    if verify and _digest(path).hexdigest() != file.sha256:
+    if verify and _file_hash(path).hexdigest() != file.sha256:
         log.warning("%s is damaged; it is fetched again", path)
         return False
     return True
 
 
-def _check_room(folder: Path, absent: Collection[_File]) -> None:
+def _check_disk_space(folder: Path, absent: Collection[_RecordedFile]) -> None:
     """There must be room for everything before the first byte is fetched.
 
     Raises:
         OSError: there is not.
     """
-    begun = sum(_part(folder, f).stat().st_size for f in absent if _part(folder, f).exists())
+    begun = sum(
+        _part_path(folder, f).stat().st_size for f in absent if _part_path(folder, f).exists()
+    )
     needed = sum(file.size for file in absent) - begun
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -210,20 +214,20 @@ def _check_room(folder: Path, absent: Collection[_File]) -> None:
         )
 
 
-def _fetch(file: _File, storage: Storage, folder: Path) -> None:
+def _fetch_file(file: _RecordedFile, storage: Storage, folder: Path) -> None:
     """Fetch a file, going on where a former process stopped; it appears when it is whole.
 
     Raises:
         OSError: its bytes are not the recorded ones, however often they are read.
     """
-    part = _part(folder, file)
+    part = _part_path(folder, file)
     part.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(TRIES):
-        is_right = _fetched(file, storage, part) == file.sha256
+    for _ in range(FETCH_TRIES):
+        is_right = _resume_download(file, storage, part) == file.sha256
         if is_right and part.stat().st_size == file.size:
-            flush_entry(part)
+            flush_to_disk(part)
             part.replace(folder / file.name)
-            flush_entry(part.parent)
+            flush_to_disk(part.parent)
             return
         hit = _damaged_image(part, folder, file)
         part.unlink()
@@ -234,27 +238,27 @@ def _fetch(file: _File, storage: Storage, folder: Path) -> None:
     )
 
 
-def _part(folder: Path, file: _File) -> Path:
+def _part_path(folder: Path, file: _RecordedFile) -> Path:
     return folder / f"{file.name}.part"
 
 
-def _fetched(file: _File, storage: Storage, part: Path) -> str:
+def _resume_download(file: _RecordedFile, storage: Storage, part: Path) -> str:
     """Bring a file to its full size, piece by piece; gives the sha256 of the whole."""
-    digest = _digest(part) if part.exists() else hashlib.sha256()
-    with named(part), part.open("ab") as content:
+    digest = _file_hash(part) if part.exists() else hashlib.sha256()
+    with add_path_to_errors(part), part.open("ab") as content:
         while (start := content.tell()) < file.size:
-            data = storage.get_range(file.name, start, min(CHUNK, file.size - start))
+            data = storage.get_range(file.name, start, min(STAGING_CHUNK, file.size - start))
             content.write(data)
             digest.update(data)
     return digest.hexdigest()
 
 
-def _digest(path: Path) -> "hashlib._Hash":
+def _file_hash(path: Path) -> "hashlib._Hash":
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256")
 
 
-def _damaged_image(part: Path, folder: Path, file: _File) -> str:
+def _damaged_image(part: Path, folder: Path, file: _RecordedFile) -> str:
     """Which image of a damaged tar is hit, as words for a message; none if no image is."""
     sidecar = (folder / file.name).with_suffix(".json")
     if not file.name.endswith(".tar") or not sidecar.is_file():

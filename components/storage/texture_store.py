@@ -11,19 +11,19 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from components.storage.places import DamagedError, Storage
+from components.storage.store import DamagedError, Storage
 from san_core.images.shard import Shard, shard_entry
-from san_core.images.texture_set import unit_number
+from san_core.images.texture_set import parse_sidecar_name
 
 log = logging.getLogger(__name__)
 
 # How a shard that is found is looked at before it is believed.
-VERIFY = ("none", "size", "sha256")
-THREADS = 8
-CHUNK = 16 << 20
+VERIFY_LEVELS = ("none", "size", "sha256")
+SIDECAR_THREADS = 8
+TAR_CHUNK = 16 << 20
 
 
-class Finished(NamedTuple):
+class FinishedUnit(NamedTuple):
     """The sidecar of a finished unit: its name, its bytes, and its size and sha256 of the tar."""
 
     name: str
@@ -32,14 +32,14 @@ class Finished(NamedTuple):
     size: int
     sha256: str
 
-    def described(self) -> dict[str, Any]:
+    def manifest_entry(self) -> dict[str, Any]:
         """The shard as manifests speak of it."""
         return shard_entry(self.name, self.data)
 
 
 def finished_units(
     storage: Storage, among: Collection[int], *, verify: str = "size"
-) -> dict[int, Finished]:
+) -> dict[int, FinishedUnit]:
     """The finished units with a number `among` these.
 
     Args:
@@ -54,39 +54,41 @@ def finished_units(
     """
     check_verify(verify)
     sizes = {stat.name: stat.size for stat in storage.list("shards")}
-    names = sorted(name for name in sizes if _number(name) in among)
+    names = sorted(name for name in sizes if _unit_of_sidecar(name) in among)
 
-    def read(name: str) -> Finished | None:
-        return _read(storage, name, sizes, verify)
+    def read_unit(name: str) -> FinishedUnit | None:
+        return _read_finished_unit(storage, name, sizes, verify)
 
-    found: dict[int, Finished] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        for name, unit in zip(names, pool.map(read, names), strict=True):
+    found: dict[int, FinishedUnit] = {}
+    with ThreadPoolExecutor(SIDECAR_THREADS) as pool:
+        for name, unit in zip(names, pool.map(read_unit, names), strict=True):
             if unit:
-                found.setdefault(unit_number(name)[0], unit)
+                found.setdefault(parse_sidecar_name(name)[0], unit)
     return found
 
 
 def check_verify(verify: str) -> None:
     """Raise ValueError if shards cannot be looked at in that way."""
-    if verify not in VERIFY:
-        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY)}")
+    if verify not in VERIFY_LEVELS:
+        raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY_LEVELS)}")
 
 
-def _number(name: str) -> int:
+def _unit_of_sidecar(name: str) -> int:
     """The unit of a sidecar; -1 for whatever else lies among the shards."""
     try:
-        return unit_number(name)[0]
+        return parse_sidecar_name(name)[0]
     except ValueError:
         return -1
 
 
-def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) -> Finished | None:
+def _read_finished_unit(
+    storage: Storage, name: str, sizes: Mapping[str, int], verify: str
+) -> FinishedUnit | None:
     """The unit of a sidecar; None if the sidecar or its tar is not whole."""
     try:
         data = storage.get(name)
         sidecar = json.loads(data)
-        unit = Finished(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
+        unit = FinishedUnit(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
     except FileNotFoundError:  # another process has just deleted it
         return None
     except (DamagedError, ValueError, KeyError, TypeError):
@@ -106,37 +108,37 @@ def _read(storage: Storage, name: str, sizes: Mapping[str, int], verify: str) ->
 def tar_digest(storage: Storage, name: str, size: int) -> str:
     """The sha256 of a tar of `size` bytes as it lies in the store, read piece by piece."""
     digest = hashlib.sha256()
-    for start in range(0, size, CHUNK):
-        digest.update(storage.get_range(name, start, min(CHUNK, size - start)))
+    for start in range(0, size, TAR_CHUNK):
+        digest.update(storage.get_range(name, start, min(TAR_CHUNK, size - start)))
     return digest.hexdigest()
 
 
-def put_shard(storage: Storage, shard: Shard) -> Finished:
+def put_shard(storage: Storage, shard: Shard) -> FinishedUnit:
     """Store a shard, its tar first."""
     storage.put_file(shard.tar_name, shard.tar, digest=shard.sha256)
     storage.put_bytes(shard.sidecar_name, shard.sidecar)
-    return Finished(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
+    return FinishedUnit(shard.sidecar_name, shard.sidecar, shard.tar_name, shard.size, shard.sha256)
 
 
-def sidecars(storage: Storage) -> list[str]:
+def sidecar_names(storage: Storage) -> list[str]:
     """The names of all sidecars that are there."""
-    return [stat.name for stat in storage.list("shards") if _number(stat.name) >= 0]
+    return [stat.name for stat in storage.list("shards") if _unit_of_sidecar(stat.name) >= 0]
 
 
-def delete_former(storage: Storage, made: Finished, former: Collection[str]) -> None:
+def delete_replaced_shards(storage: Storage, made: FinishedUnit, former: Collection[str]) -> None:
     """Delete the pairs of the unit of `made` that were there before, as `former` sidecars tell.
 
     A pair that another worker has put since then stays, and so does a tar without a sidecar: it may
     be one that is just being put.
     """
-    number = unit_number(made.name)[0]
+    number = parse_sidecar_name(made.name)[0]
     for name in former:
-        if _number(name) == number and name != made.name:
+        if _unit_of_sidecar(name) == number and name != made.name:
             storage.delete(name)
             storage.delete(name.removesuffix(".json") + ".tar")
 
 
-def prune(storage: Storage, keep: Mapping[int, Finished]) -> int:
+def delete_other_shards(storage: Storage, keep: Mapping[int, FinishedUnit]) -> int:
     """Delete the shards that are not among `keep`; returns how many files went."""
     kept = {name for unit in keep.values() for name in (unit.name, unit.tar)}
     extra = {stat.name for stat in storage.list("shards")} - kept

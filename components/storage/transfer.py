@@ -17,27 +17,35 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from components.process.progress import Progress
-from components.process.threads import threads
-from components.storage.outputs import PAIRS, SAYING, says_ours, write_file
-from components.storage.places import Stat, Storage, check_name, is_remote, local_path, open_storage
+from components.process.threads import thread_pool
+from components.storage.outputs import (
+    PAIRED_FILES,
+    SELF_DESCRIBING_FILES,
+    has_step_format,
+    write_file,
+)
+from components.storage.places import is_remote, local_path, open_storage
+from components.storage.store import Stat, Storage, check_object_name
 from san_core.data.tree import is_archive
 
 log = logging.getLogger(__name__)
 
-THREADS = 16
-CHUNK = 16 << 20
-AT_ONCE = 512 << 20  # bytes of an object that is held in memory, so that its sha256 is compared
+TRANSFER_THREADS = 16
+TRANSFER_CHUNK = 16 << 20
+MAX_IN_MEMORY = (
+    512 << 20
+)  # bytes of an object that is held in memory, so that its sha256 is compared
 # Files by which readers tell that an artifact is there.
-MARKS = ("manifest.json", "recipe.json", "features.json", "report.json")
-OF_SETS = ("shards", "preview")
-OF_ARTIFACTS = re.compile(
+COMPLETION_FILES = ("manifest.json", "recipe.json", "features.json", "report.json")
+IMAGE_SET_FOLDERS = ("shards", "preview")
+ARTIFACT_FILE_PATTERN = re.compile(
     r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
     r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|index\.csv"
     r"|[\w-]+\.(?:safetensors|npy|onnx)"
 )
 
 
-def fetch(uri: str, folder: Path) -> Path:
+def fetch_artifact(uri: str, folder: Path) -> Path:
     """Bring an artifact from a bucket into a folder, without the shards of image sets.
 
     Raises:
@@ -45,14 +53,16 @@ def fetch(uri: str, folder: Path) -> Path:
         OSError: it cannot be fetched.
     """
     storage = open_storage(uri)
-    listed = _listed(storage)
+    listed = _list_objects(storage)
     named = [PurePosixPath(stat.name) for stat in listed]
     sets = {name.parent for name in named if name.name == "manifest.json"}
-    left_out = {place / name for place in sets for name in OF_SETS}
+    left_out = {place / name for place in sets for name in IMAGE_SET_FOLDERS}
     wanted = [s for s in listed if not left_out.intersection(PurePosixPath(s.name).parents)]
-    _download(storage, wanted, folder)
+    _download_objects(storage, wanted, folder)
     for place in sets:
-        _tell_place(folder / place / "manifest.json", "/".join([uri.rstrip("/"), *place.parts]))
+        _add_uri_to_manifest(
+            folder / place / "manifest.json", "/".join([uri.rstrip("/"), *place.parts])
+        )
     return folder
 
 
@@ -68,48 +78,48 @@ def fetch_file(uri: str, path: Path) -> None:
     stat = storage.stat(name)
     if stat is None:
         raise FileNotFoundError(f"{uri} does not exist")
-    _download_one(storage, stat, path)
+    _download_object(storage, stat, path)
 
 
-def _listed(storage: Storage) -> list[Stat]:
+def _list_objects(storage: Storage) -> list[Stat]:
     listed = storage.list()
     if not listed:
         raise FileNotFoundError(f"{storage.uri}: there is nothing there")
     return listed
 
 
-def _download(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
+def _download_objects(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
     """Fetch whole objects into a folder, side by side."""
 
     def one(stat: Stat) -> None:
-        check_name(stat.name)  # what lies in a bucket may be anybody's
-        _download_one(storage, stat, folder / stat.name)
+        check_object_name(stat.name)  # what lies in a bucket may be anybody's
+        _download_object(storage, stat, folder / stat.name)
 
-    with threads(THREADS) as pool, Progress(len(wanted), "files") as bar:
+    with thread_pool(TRANSFER_THREADS) as pool, Progress(len(wanted), "files") as bar:
         for _ in pool.map(one, wanted):
             bar.add()
 
 
-def _download_one(storage: Storage, stat: Stat, path: Path) -> None:
-    if stat.size <= AT_ONCE:
+def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
+    if stat.size <= MAX_IN_MEMORY:
         write_file(path, storage.get(stat.name))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        for start in range(0, stat.size, CHUNK):
-            length = min(CHUNK, stat.size - start)
+        for start in range(0, stat.size, TRANSFER_CHUNK):
+            length = min(TRANSFER_CHUNK, stat.size - start)
             file.write(storage.get_range(stat.name, start, length))
 
 
-def _tell_place(file: Path, uri: str) -> None:
+def _add_uri_to_manifest(file: Path, uri: str) -> None:
     """Add its place to the manifest of an image set that does not tell one."""
     data = file.read_bytes()
-    if says_ours(data):  # of another its reader says what is wrong
+    if has_step_format(data):  # of another its reader says what is wrong
         told = {"uri": uri, **json.loads(data)}
         write_file(file, json.dumps(told, indent=1, ensure_ascii=False))
 
 
-def check_replaceable(uri: str, *, is_file: bool) -> None:
+def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
     """An output in a bucket takes the place of an older one, but of nothing else.
 
     Raises:
@@ -122,18 +132,21 @@ def check_replaceable(uri: str, *, is_file: bool) -> None:
         raise ValueError(f"{uri} names no file in its bucket")
     if found and is_file:
         raise ValueError(f"{uri} is a folder, but the output is a file; name another")
-    if found and not _is_ours(storage, found):
+    if found and not _is_written_by_step(storage, found):
         raise ValueError(f"{uri} holds objects that no step has written; name another")
 
 
-def _is_ours(storage: Storage, names: Sequence[str]) -> bool:
+def _is_written_by_step(storage: Storage, names: Sequence[str]) -> bool:
     """Whether a step has written what is there, as `storage.outputs` tells of folders."""
-    if any(set(pair) <= set(names) for pair in PAIRS):
+    if any(set(pair) <= set(names) for pair in PAIRED_FILES):
         return True
-    return any(says_ours(storage.get(name)) for name in set(SAYING).intersection(names))
+    return any(
+        has_step_format(storage.get(name))
+        for name in set(SELF_DESCRIBING_FILES).intersection(names)
+    )
 
 
-def send(path: Path, uri: str) -> None:
+def send_artifact(path: Path, uri: str) -> None:
     """Put an artifact, a folder or a file, into a bucket, in the place of an older one.
 
     Of what was there before, only names that artifacts have are deleted.
@@ -146,12 +159,12 @@ def send(path: Path, uri: str) -> None:
         open_storage(parent).put_bytes(name, path.read_bytes())
         return
     storage = open_storage(uri)
-    former = [stat.name for stat in storage.list() if OF_ARTIFACTS.fullmatch(stat.name)]
+    former = [stat.name for stat in storage.list() if ARTIFACT_FILE_PATTERN.fullmatch(stat.name)]
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-    marks = [name for name in names if _is_mark(name)]
-    for name in filter(_is_mark, former):
+    marks = [name for name in names if _is_completion_file(name)]
+    for name in filter(_is_completion_file, former):
         storage.delete(name)
-    with threads(THREADS // 4) as pool, Progress(len(names), "files") as bar:
+    with thread_pool(TRANSFER_THREADS // 4) as pool, Progress(len(names), "files") as bar:
         for part in ([name for name in names if name not in marks], marks):
             for _ in pool.map(lambda name: storage.put_file(name, path / name), part):
                 bar.add()
@@ -160,8 +173,8 @@ def send(path: Path, uri: str) -> None:
     log.info("sent to %s", storage.uri)
 
 
-def _is_mark(name: str) -> bool:
-    return PurePosixPath(name).name in MARKS
+def _is_completion_file(name: str) -> bool:
+    return PurePosixPath(name).name in COMPLETION_FILES
 
 
 @contextmanager
@@ -178,12 +191,12 @@ def local_source(source: str) -> Iterator[Path]:
         yield local_path(source) if source else Path()
         return
     with TemporaryDirectory() as folder:
-        single = single_object(source)
+        single = stat_if_file(source)
         parent, _, name = source.rstrip("/").rpartition("/")
         storage = open_storage(parent if single else source)
-        listed = [single] if single and is_archive(name) else _listed(storage)
+        listed = [single] if single and is_archive(name) else _list_objects(storage)
         log.info("fetching %d files from %s", len(listed), source)
-        _download(storage, listed, Path(folder))
+        _download_objects(storage, listed, Path(folder))
         yield Path(folder, name) if single else Path(folder)
 
 
@@ -204,7 +217,7 @@ def local_file(place: str) -> Iterator[Path]:
         yield copy
 
 
-def single_object(uri: str) -> Stat | None:
+def stat_if_file(uri: str) -> Stat | None:
     """The object of a URI that names one, such as an archive; None for a folder of objects.
 
     Raises:

@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from components.storage.places import is_remote, local_path
-from components.storage.staging import open_set
+from components.storage.staging import open_image_set
 from components.storage.transfer import fetch_file
-from components.training.ranks import ALONE, Ranks
-from san_core.data.batches.cache import File, cache_images, cache_textures, rows_of
+from components.training.ranks import SINGLE_PROCESS, Ranks
+from san_core.data.batches.cache import EncodedImage, cache_images, cache_textures, row_indices
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import Pixels
 from san_core.images.shard import Record
 from san_core.model import weights
-from san_core.model.san import SAN, build
-from san_core.model.saved import RECIPE, describe
+from san_core.model.san import SAN, build_network
+from san_core.model.saved import RECIPE_FILE, read_description
 from san_core.recipe import Recipe
-from san_core.synthesis.person.atlas import ATLAS, mirror_matrix
+from san_core.synthesis.person.atlas import ATLAS_NAME, mirror_matrix
 from san_core.training.loop import TrainingData
 
 log = logging.getLogger(__name__)
 
 
-class Pairs(NamedTuple):
+class DecodedPairs(NamedTuple):
     """N images and the M textures they belong to, decoded at the sizes of a recipe."""
 
     images: Pixels  # (N, H, W, 3)
@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
     atlas: str | None  # of the textures
     mirror: csr_array | None  # of that atlas
 
-    def halves(self) -> "tuple[Pairs, Pairs]":
+    def split_by_texture(self) -> "tuple[DecodedPairs, DecodedPairs]":
         """The pairs of every other texture, and those of the rest.
 
         Raises:
@@ -47,9 +47,9 @@ class Pairs(NamedTuple):
             raise ValueError(
                 "there is 1 held-out texture: validation (eval_every) and the report need one each"
             )
-        return self._part(0), self._part(1)
+        return self._half(0), self._half(1)
 
-    def _part(self, which: int) -> "Pairs":
+    def _half(self, which: int) -> "DecodedPairs":
         is_in = self.texture_index % 2 == which
         return self._replace(
             images=self.images[is_in],
@@ -57,7 +57,7 @@ class Pairs(NamedTuple):
             texture_index=self.texture_index[is_in] // 2,
         )
 
-    def as_data(self) -> TrainingData:
+    def as_training_data(self) -> TrainingData:
         """The pairs as training data without identities."""
         return TrainingData(
             images=self.images,
@@ -76,13 +76,13 @@ def check_atlases(**artifacts: Path | None) -> None:
     Raises:
         ValueError: two of them are of different atlases.
     """
-    atlases = {name: _atlas(place) for name, place in artifacts.items() if place is not None}
+    atlases = {name: _atlas_of(place) for name, place in artifacts.items() if place is not None}
     known = {name: atlas for name, atlas in atlases.items() if atlas is not None}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{name} {atlas!r}" for name, atlas in known.items())
         raise ValueError(f"textures of different atlases cannot be learned together: {told}")
     for name, atlas in atlases.items():
-        if atlas != ATLAS and name != "generator":
+        if atlas != ATLAS_NAME and name != "generator":
             log.warning(
                 "the atlas of the %s is %s, so how they look in the mirror is not known: mirrored"
                 " images learn no texture",
@@ -91,48 +91,50 @@ def check_atlases(**artifacts: Path | None) -> None:
             )
 
 
-def _atlas(place: Path) -> str | None:
+def _atlas_of(place: Path) -> str | None:
     """The atlas that a set of textures or a generator says it is of."""
-    if (place / RECIPE).exists():
-        told = describe(place).facts.get("atlas")
+    if (place / RECIPE_FILE).exists():
+        told = read_description(place).facts.get("atlas")
     else:
         told = read_manifest(place)["provenance"].get("atlas")
     return None if told is None else str(told)
 
 
-class Reader:
+class PixelCache:
     """Decodes into memory-mapped files in `folder`, once for all processes of the step."""
 
     def __init__(self, folder: Path, recipe: Recipe, ranks: Ranks) -> None:
         self._folder, self.recipe, self._ranks = folder, recipe, ranks
 
-    def images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
+    def decode_images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
         """The images of `records` at the recipe's size, decoded into a file of that name."""
         size = self.recipe.image_size
-        return self._mapped(
+        return self._decode_once(
             name,
-            lambda path: cache_images(path, _files(images, records), count=len(records), size=size),
-        )
-
-    def textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:
-        """The textures of `records`, averaged to the recipe's size; otherwise as `images`."""
-        size = self.recipe.texture_size
-        return self._mapped(
-            name,
-            lambda path: cache_textures(
-                path, _files(textures, records), count=len(records), size=size
+            lambda path: cache_images(
+                path, _encoded_files(images, records), count=len(records), size=size
             ),
         )
 
-    def pairs(self, pit: Path, split: str) -> Pairs:
+    def decode_textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:
+        """The textures of `records`, averaged to the recipe's size; else as `decode_images`."""
+        size = self.recipe.texture_size
+        return self._decode_once(
+            name,
+            lambda path: cache_textures(
+                path, _encoded_files(textures, records), count=len(records), size=size
+            ),
+        )
+
+    def decode_pairs(self, pit: Path, split: str) -> DecodedPairs:
         """A split of paired image-texture data; textures of other splits are not read."""
-        with open_set(pit / "images") as images, open_set(pit / "textures") as textures:
-            shown, painted = images.of_split(split), textures.of_split(split)
+        with open_image_set(pit / "images") as images, open_image_set(pit / "textures") as textures:
+            shown, painted = images.records_in_splits(split), textures.records_in_splits(split)
             atlas = textures.manifest["provenance"].get("atlas")
-            return Pairs(
-                self.images(f"pit-{split}-images", images, shown),
-                self.textures(f"pit-{split}-textures", textures, painted),
-                rows_of(
+            return DecodedPairs(
+                self.decode_images(f"pit-{split}-images", images, shown),
+                self.decode_textures(f"pit-{split}-textures", textures, painted),
+                row_indices(
                     [record.fields["texture"] for record in shown],
                     [record.name for record in painted],
                     what="texture",
@@ -141,22 +143,22 @@ class Reader:
                 mirror_of(atlas, self.recipe.texture_size),
             )
 
-    def _mapped(self, name: str, make: Callable[[Path], Pixels]) -> Pixels:
+    def _decode_once(self, name: str, make: Callable[[Path], Pixels]) -> Pixels:
         path = self._folder / f"{name}.npy"
-        self._ranks.of_first(lambda: make(path).shape)
+        self._ranks.make_on_first(lambda: make(path).shape)
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def _files(images: ImageSet, records: Sequence[Record]) -> Iterator[File]:
-    return (File(record.name, images.read(record)) for record in records)
+def _encoded_files(images: ImageSet, records: Sequence[Record]) -> Iterator[EncodedImage]:
+    return (EncodedImage(record.name, images.read(record)) for record in records)
 
 
 def mirror_of(atlas: object, size: int) -> csr_array | None:
     """How a texture of that atlas looks in the mirror; None where the atlas is not known."""
-    return mirror_matrix(size) if atlas == ATLAS else None
+    return mirror_matrix(size) if atlas == ATLAS_NAME else None
 
 
-def pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
+def fetch_pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
     """The file of first weights a recipe names, fetched into `folder` if it is in a bucket.
 
     None where it names no file: pretrained is "none" or "imagenet".
@@ -179,9 +181,11 @@ def pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
     return path
 
 
-def first_weights(folder: Path, recipe: Recipe, generator: Path | None) -> dict[str, str | None]:
+def initial_weights_fingerprint(
+    folder: Path, recipe: Recipe, generator: Path | None
+) -> dict[str, str | None]:
     """What stands for the weights that training starts from: part of what decides its result."""
-    file = pretrained_file(folder, recipe)
+    file = fetch_pretrained_file(folder, recipe)
     return {
         "pretrained": _sha256(file) if file else None,
         "generator": weights.fingerprint(generator) if generator else None,
@@ -193,14 +197,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def new_model(
+def initial_model(
     recipe: Recipe,
     *,
     num_classes: int,
     seed: int,
     folder: Path,
     generator: Path | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> SAN:
     """A network as its training begins: pretrained or from a generator, where the recipe says so.
 
@@ -212,15 +216,15 @@ def new_model(
         generator: SAN-PG, for recipes that start from it.
         ranks: the first process reads, all others are given its weights.
     """
-    model = build(recipe, num_classes=num_classes, seed=seed)
+    model = build_network(recipe, num_classes=num_classes, seed=seed)
 
-    def fill() -> None:
+    def load_weights() -> None:
         if recipe.pretrained != "none":
-            file = pretrained_file(folder, recipe)
+            file = fetch_pretrained_file(folder, recipe)
             weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
         if recipe.init != "none" and generator is not None:
-            weights.start_from_generator(model, weights.load(generator), recipe=recipe)
+            weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
 
-    ranks.of_first(fill)
-    ranks.share_weights(model)
+    ranks.make_on_first(load_weights)
+    ranks.broadcast_weights(model)
     return model

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from components.process.machine import device
-from components.process.signals import Terminated, asked_to_stop
+from components.process.signals import Terminated, defer_sigterm
+from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint
 from components.storage.outputs import write_file
-from components.training.ranks import is_first
 from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
-from san_core.training.loop import EpochReport, Stopped, TrainingData, fit
+from san_core.training.loop import EpochReport, TrainingData, TrainingStopped, fit
 from san_core.training.precision import Precision
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 History = list[dict[str, Any]]
 
 # What a record of the history holds beside the terms of the loss.
-_COUNTED = ("epoch", "loss", "lr")
-_SCORE = "val_"
+_NOT_LOSS_TERMS = ("epoch", "loss", "lr")
+_SCORE_PREFIX = "val_"
 
 
 class Validation(NamedTuple):
@@ -36,7 +36,7 @@ class Validation(NamedTuple):
     score: Callable[[SAN], float]
 
 
-class Best(NamedTuple):
+class BestWeights(NamedTuple):
     """The weights that scored best on the validation split."""
 
     epoch: int
@@ -44,21 +44,21 @@ class Best(NamedTuple):
     weights: dict[str, Tensor]
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """What training left behind, beside the network with its last weights."""
 
     history: History
-    best: Best | None  # None where nothing was validated
+    best: BestWeights | None  # None where nothing was validated
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def best_facts(self) -> dict[str, Any]:
         """Which epoch's weights are kept as the model's, where it is not simply the last."""
         if self.best is None:
             return {}
         return {"best_epoch": self.best.epoch, "best_score": self.best.score}
 
     @property
-    def record(self) -> dict[str, Any]:
+    def kept_record(self) -> dict[str, Any]:
         """The history's record of the epoch whose weights are the model's."""
         return self.history[-1 if self.best is None else self.best.epoch - 1]
 
@@ -73,7 +73,7 @@ def train(
     validation: Validation | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
-) -> Trained:
+) -> TrainingResult:
     """Train to the end, or on to the end from the checkpoint; one log line an epoch.
 
     Returns:
@@ -89,14 +89,14 @@ def train(
     best = kept["fit"]["best"] if kept else None
     states: list[dict[str, Any]] = []
 
-    def save() -> None:
+    def save_checkpoint() -> None:
         nonlocal best
         state = states.pop()  # of the weights as they are now: nothing moves them meanwhile
         best = state["best"]
-        if is_first():
+        if is_first_rank():
             checkpoint.save({"epoch": state["epoch"], "fit": state, "history": history})
 
-    with asked_to_stop() as stop:
+    with defer_sigterm() as stop:
         reports = fit(
             model,
             data,
@@ -112,8 +112,8 @@ def train(
         )
         try:
             for report in reports:
-                scores = _scores(report, validation)
-                log.info("%s", _line(report, recipe, scores))
+                scores = _validation_scores(report, validation)
+                log.info("%s", _epoch_line(report, recipe, scores))
                 history.append(
                     {
                         "epoch": report.epoch,
@@ -124,39 +124,41 @@ def train(
                     }
                 )
                 if states:
-                    save()
-        except Stopped as stopped:
-            save()
+                    save_checkpoint()
+        except TrainingStopped as stopped:
+            save_checkpoint()
             log.info("stopped %s", stopped)
             raise Terminated from stopped
     if best is None:
-        return Trained(history, None)
+        return TrainingResult(history, None)
     log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
-    return Trained(history, Best(best["epoch"], best["score"], best["weights"]))
+    return TrainingResult(history, BestWeights(best["epoch"], best["score"], best["weights"]))
 
 
-def keep(
-    folder: Path, model: SAN, recipe: Recipe, trained: Trained, *, facts: Mapping[str, Any]
+def save_model(
+    folder: Path, model: SAN, recipe: Recipe, trained: TrainingResult, *, facts: Mapping[str, Any]
 ) -> None:
     """Write weights, recipe, facts and history; the model is left with the weights that are kept.
 
     Those are the best ones where something was validated, and then the last lie beside them.
     """
     best = trained.best.weights if trained.best else None
-    weights.save(folder, model, recipe, facts={**facts, **trained.facts}, chosen=best)
+    weights.save_network(
+        folder, model, recipe, facts={**facts, **trained.best_facts}, best_weights=best
+    )
     lines = "".join(json.dumps(record) + "\n" for record in trained.history)
     write_file(folder / "history.jsonl", lines)
     if best:
         model.load_state_dict(best)
 
 
-def _scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
+def _validation_scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
     if validation is None or report.score is None:
         return {}
-    return {_SCORE + validation.name: report.score}
+    return {_SCORE_PREFIX + validation.name: report.score}
 
 
-def _line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -> str:
+def _epoch_line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -> str:
     terms = " ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
     left = (recipe.epochs - report.epoch) * report.seconds
     eta = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
@@ -169,9 +171,9 @@ def _line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -> str:
 
 def loss_terms(history: History) -> list[str]:
     """The terms of the loss that a history records."""
-    return [n for n in history[0] if n not in _COUNTED and not n.startswith(_SCORE)]
+    return [n for n in history[0] if n not in _NOT_LOSS_TERMS and not n.startswith(_SCORE_PREFIX)]
 
 
 def score_names(history: History) -> list[str]:
     """The validation scores that a history records: one, or none."""
-    return sorted({n for record in history for n in record if n.startswith(_SCORE)})
+    return sorted({n for record in history for n in record if n.startswith(_SCORE_PREFIX)})

@@ -11,32 +11,32 @@ from san_core.images.pixels import Pixels, resize
 from san_core.pages import page
 from san_core.pages.page import Section
 
-PICTURE = (128, 64)  # rows and columns of an image on the page
-TEXTURE = (128, 128)
-SHOWN = 12
+IMAGE_SIZE = (128, 64)  # rows and columns of an image on the page
+TEXTURE_SIZE = (128, 128)
+EXAMPLES_SHOWN = 12
 
 
-def curves(history: History) -> Section:
+def curves_section(history: History) -> Section:
     """Plots over the epochs: loss terms, learning rate and, where there is one, the score."""
     terms = loss_terms(history)
     last = ", ".join(f"{name} {history[-1][name]:.3f}" for name in terms)
     drawn = [
-        page.figure_svg(
-            page.curves(
+        page.figure_tag(
+            page.history_figure(
                 history, terms, label="loss terms" if len(terms) > 1 else f"loss, {terms[0]}"
             ),
             alt=f"Losses over {len(history)} epochs; last: {last}",
         ),
-        page.figure_svg(
-            page.curves(history, ["lr"], label="learning rate"),
+        page.figure_tag(
+            page.history_figure(history, ["lr"], label="learning rate"),
             alt=f"Learning rate over {len(history)} epochs",
         ),
     ]
     for name in score_names(history):
         scores = [record[name] for record in history if name in record]
         drawn.append(
-            page.figure_svg(
-                page.curves(history, [name], label=name.replace("val_", "validation ")),
+            page.figure_tag(
+                page.history_figure(history, [name], label=name.replace("val_", "validation ")),
                 alt=f"{name} of {len(scores)} validations; best {max(scores):.3f}",
             )
         )
@@ -47,12 +47,14 @@ def curves(history: History) -> Section:
     )
 
 
-def examples(columns: Mapping[str, Pixels], *, lead: str) -> Section:
+def examples_section(columns: Mapping[str, Pixels], *, lead: str) -> Section:
     """Rows of pictures side by side: each column a stack of images (N, ...) under its caption."""
     rows = [
         [
             page.image_tag(
-                resize(picture, PICTURE if picture.shape[0] != picture.shape[1] else TEXTURE),
+                resize(
+                    picture, IMAGE_SIZE if picture.shape[0] != picture.shape[1] else TEXTURE_SIZE
+                ),
                 alt=f"{caption}, example {number}",
                 lossless=True,
             )
@@ -60,9 +62,9 @@ def examples(columns: Mapping[str, Pixels], *, lead: str) -> Section:
         ]
         for number, pictures in enumerate(zip(*columns.values(), strict=True), 1)
     ]
-    return Section("Examples", page.gallery(rows, captions=list(columns)), lead)
+    return Section("Examples", page.image_grid(rows, captions=list(columns)), lead)
 
 
-def spread(count: int) -> NDArray[np.int64]:
-    """The indices of SHOWN or fewer of `count` things, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(SHOWN, count)).round().astype(np.int64))
+def evenly_spaced(count: int) -> NDArray[np.int64]:
+    """The indices of EXAMPLES_SHOWN or fewer of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(EXAMPLES_SHOWN, count)).round().astype(np.int64))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.process.machine import device
-from components.storage.staging import open_set
-from components.training.inputs import Reader, mirror_of
+from components.storage.staging import open_image_set
+from components.training.inputs import PixelCache, mirror_of
 from components.training.loop import Validation
 from san_core.data.batches.cache import label_map
 from san_core.evaluation.labels import Labels
@@ -18,66 +18,71 @@ from san_core.images.imageset import ImageSet
 from san_core.images.shard import Record
 from san_core.recipe import Recipe
 from san_core.training.loop import TrainingData
-from san_core.training.validation import held_out, mean_average_precision
+from san_core.training.validation import held_out_mask, make_map_evaluator
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class People:
+class IdentitySplit:
     """The images of a data set that training uses."""
 
-    trained_on: Sequence[Record]
-    validated_on: Sequence[Record]  # empty where the recipe does not validate
-    labels: NDArray[np.int64]  # of `trained_on`, classes 0 ... C-1
+    train_records: Sequence[Record]
+    validation_records: Sequence[Record]  # empty where the recipe does not validate
+    labels: NDArray[np.int64]  # of `train_records`, classes 0 ... C-1
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         """How many people are trained on."""
         return int(self.labels.max()) + 1
 
 
-def divided(images: ImageSet, recipe: Recipe) -> People:
+def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     """Whom to train on and whom to validate on: the split val, or a share of the people.
 
     Raises:
         ValueError: there are no training images, one shows nobody, or too few people are left.
     """
-    records: Sequence[Record] = images.of_split("train")
+    records: Sequence[Record] = images.records_in_splits("train")
     others: Sequence[Record] = []
     if recipe.eval_every and any(record.split == "val" for record in images.records):
-        others = images.of_split("val")
+        others = images.records_in_splits("val")
     elif recipe.eval_every:
-        is_out = held_out(_pids(records), recipe.validation_share)
+        is_out = held_out_mask(_pids(records), recipe.validation_share)
         others = [record for record, out in zip(records, is_out, strict=True) if out]
         records = [record for record, out in zip(records, is_out, strict=True) if not out]
     pids = _pids(records).tolist()
     classes = label_map(pids)
-    return People(records, others, np.array([classes[pid] for pid in pids], np.int64))
+    return IdentitySplit(records, others, np.array([classes[pid] for pid in pids], np.int64))
 
 
 def training_data(
-    reader: Reader, images: ImageSet, people: People, *, textures: Path | None, pit: Path | None
+    reader: PixelCache,
+    images: ImageSet,
+    people: IdentitySplit,
+    *,
+    textures: Path | None,
+    pit: Path | None,
 ) -> TrainingData:
     """Training images with their classes, and with textures and paired data if the recipe uses any.
 
     Raises:
         ValueError: a training image has no texture.
     """
-    pictures = reader.images("images", images, people.trained_on)
+    pictures = reader.decode_images("images", images, people.train_records)
     data = TrainingData(images=pictures, labels=people.labels)
-    if reader.recipe.decoder and textures is not None:
-        data = _with_textures(data, reader, people, textures)
+    if reader.recipe.needs_decoder and textures is not None:
+        data = _add_textures(data, reader, people, textures)
     if pit is not None and reader.recipe.pit_every:
-        data = replace(data, pit=reader.pairs(pit, "train").as_data())
+        data = replace(data, pit=reader.decode_pairs(pit, "train").as_training_data())
     return data
 
 
-def _with_textures(
-    data: TrainingData, reader: Reader, people: People, textures: Path
+def _add_textures(
+    data: TrainingData, reader: PixelCache, people: IdentitySplit, textures: Path
 ) -> TrainingData:
-    records = people.trained_on
-    with open_set(textures) as painted:
+    records = people.train_records
+    with open_image_set(textures) as painted:
         of_image = {record.fields["image"]: record for record in painted.records}
         if missing := [record.name for record in records if record.name not in of_image]:
             raise ValueError(
@@ -88,19 +93,19 @@ def _with_textures(
         atlas = painted.manifest["provenance"].get("atlas")
         return replace(
             data,
-            textures=reader.textures("textures", painted, used),
+            textures=reader.decode_textures("textures", painted, used),
             texture_index=np.arange(len(records)),
             mirror=mirror_of(atlas, reader.recipe.texture_size),
         )
 
 
-def validation_of(reader: Reader, images: ImageSet, people: People) -> Validation:
+def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySplit) -> Validation:
     """The mAP of people who are not trained on.
 
     Raises:
         ValueError: there is none of them.
     """
-    records = people.validated_on
+    records = people.validation_records
     pids = _pids(records)
     camids = [record.camid for record in records if record.camid is not None]
     log.info("validation: %d images of %d people", len(records), len(np.unique(pids)))
@@ -111,10 +116,10 @@ def validation_of(reader: Reader, images: ImageSet, people: People) -> Validatio
             len(records),
         )
     known = np.array(camids, np.int64) if len(camids) == len(records) else None
-    pictures = reader.images("validation", images, records)
+    pictures = reader.decode_images("validation", images, records)
     return Validation(
         "mAP",
-        mean_average_precision(pictures, Labels(pids, known), reader.recipe, device=device()),
+        make_map_evaluator(pictures, Labels(pids, known), reader.recipe, device=device()),
     )
 
 

@@ -20,17 +20,19 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from san_core.data.table import Table
-from san_core.data.tree import ARCHIVES, SUFFIXES, Tree
+from san_core.data.tree import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, Tree
 from san_core.images.pixels import decode
-from san_core.images.shard import LIMIT, fits, is_plain
+from san_core.images.shard import TAR_NAME_RULE, is_plain_path, name_fits_tar
 
-INDEX = "index.csv"
-SPLITS = ("train", "val")
+INDEX_FILE = "index.csv"
+PAIR_SPLITS = ("train", "val")
 _FOLDERS = ("images", "textures")
-_OTHER_KINDS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
-_OURS = "images/manifest.json"  # of a set in the project's own format
-_SHOWN = 3  # names in a message
-_TAKEN = frozenset({"name", "pid", "camid", "offset", "size", "sha256"})  # words of a sidecar
+_OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
+_OWN_MANIFEST = "images/manifest.json"  # of a set in the project's own format
+_MAX_SHOWN = 3  # names in a message
+_RESERVED_COLUMNS = frozenset(
+    {"name", "pid", "camid", "offset", "size", "sha256"}
+)  # words of a sidecar
 
 
 class Pair(NamedTuple):
@@ -55,66 +57,66 @@ class Pairs(NamedTuple):
     """
 
     tree: Tree
-    found: list[Pair]
-    copies: int
+    pairs: list[Pair]
+    duplicate_textures: int
 
 
-def pairs(tree: Tree) -> Pairs:
+def find_pairs(tree: Tree) -> Pairs:
     """Every pair in a tree, or in the one folder of it that has pairs; textures are read once.
 
     Raises:
         FileNotFoundError: a file of the table is not there.
         ValueError: there is neither layout, the table is wrong, or a file has no partner.
     """
-    root, table = _place(tree)
-    listed = _listed(root, table) if table else _named(root)
+    root, table = _find_pairs_root(tree)
+    listed = _pairs_from_table(root, table) if table else _pairs_by_name(root)
     for kind, paths in (
         ("image", {(pair.image_name, pair.image) for pair in listed}),
         ("texture", {(pair.texture_name, pair.texture) for pair in listed}),
     ):
         _check_names(root, kind, sorted(name for name, _ in paths))
-    found = _with_one_texture_each(root, listed)
+    found = _merge_equal_textures(root, listed)
     copies = len({pair.texture for pair in listed}) - len({pair.texture for pair in found})
     _check_splits(root, found)
     return Pairs(root, sorted(found, key=lambda pair: (pair.texture_name, pair.image_name)), copies)
 
 
-def _place(tree: Tree) -> tuple[Tree, str]:
+def _find_pairs_root(tree: Tree) -> tuple[Tree, str]:
     """The folder that has pairs, and the name of its table; empty where names tell."""
-    if tree.given:
-        if not tree.given.lower().endswith(".csv"):
+    if tree.given_file:
+        if not tree.given_file.lower().endswith(".csv"):
             raise ValueError(
-                f"{tree.place}/{tree.given} is no table of pairs (.csv) and no archive"
-                f" ({', '.join(ARCHIVES)})"
+                f"{tree.place}/{tree.given_file} is no table of pairs (.csv) and no archive"
+                f" ({', '.join(ARCHIVE_SUFFIXES)})"
             )
-        return tree, tree.given
-    if tree.is_file(_OURS):
+        return tree, tree.given_file
+    if tree.is_file(_OWN_MANIFEST):
         raise ValueError(f"{tree.place} holds pairs as make_pit writes them; use them as they are")
     files, folders = tree.entries()
-    roots = [tree] if _has_pairs(tree) else [*filter(_has_pairs, map(tree.at, folders))]
+    roots = [tree] if _has_pairs(tree) else [*filter(_has_pairs, map(tree.subtree, folders))]
     if len(roots) == 1:
-        return roots[0], INDEX if roots[0].is_file(INDEX) else ""
+        return roots[0], INDEX_FILE if roots[0].is_file(INDEX_FILE) else ""
     if roots:
-        places = ", ".join(root.place for root in roots[:_SHOWN])
+        places = ", ".join(root.place for root in roots[:_MAX_SHOWN])
         raise ValueError(f"{tree.place} has pairs in {len(roots)} folders, {places}; give one")
     seen = ", ".join(sorted([*files, *folders])[:8]) or "nothing"
     raise ValueError(
-        f"{tree.place} has neither {INDEX} nor the folders images and textures; it has {seen}"
+        f"{tree.place} has neither {INDEX_FILE} nor the folders images and textures; it has {seen}"
     )
 
 
 def _has_pairs(tree: Tree) -> bool:
-    return tree.is_file(INDEX) or all(map(tree.is_folder, _FOLDERS))
+    return tree.is_file(INDEX_FILE) or all(map(tree.is_folder, _FOLDERS))
 
 
-def _listed(root: Tree, name: str) -> list[Pair]:
+def _pairs_from_table(root: Tree, name: str) -> list[Pair]:
     """The pairs that a table lists."""
     table = Table(root, name)
     _check_columns(table)
     lines: dict[str, int] = {}
     found = []
     for line, row in table.rows():
-        pair = _row(root, row, where=f"{table.place} line {line}")
+        pair = _pair_from_row(root, row, where=f"{table.place} line {line}")
         if pair.image in lines:
             raise ValueError(
                 f"{table.place} line {line}: image {pair.image!r} is in line"
@@ -137,20 +139,20 @@ def _check_columns(table: Table) -> None:
         raise ValueError(f"{table.place} has no column {missing[0]!r}; it has {told}")
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ValueError(f"{table.place} has a column {twice[0]!r} twice")
-    if taken := sorted(_TAKEN.intersection(columns)):
+    if taken := sorted(_RESERVED_COLUMNS.intersection(columns)):
         raise ValueError(f"{table.place}: a column cannot be called {taken[0]!r} here; rename it")
 
 
-def _row(root: Tree, row: Mapping[str, str | None], *, where: str) -> Pair:
+def _pair_from_row(root: Tree, row: Mapping[str, str | None], *, where: str) -> Pair:
     if None in row or None in row.values():
         raise ValueError(f"{where}: it has more or fewer columns than the first row")
     told = {name: str(value).strip() for name, value in row.items()}
     split = told.pop("split", "") or None
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"{where}: split {split!r} is none of {', '.join(SPLITS)}")
+    if split is not None and split not in PAIR_SPLITS:
+        raise ValueError(f"{where}: split {split!r} is none of {', '.join(PAIR_SPLITS)}")
     image, texture = (told.pop(kind).removeprefix("./") for kind in ("image", "texture"))
     for kind, path in (("image", image), ("texture", texture)):
-        if path and not is_plain(path):
+        if path and not is_plain_path(path):
             raise ValueError(f"{where}: {kind} {path!r} does not lead below the table's folder")
         if not path or not root.is_file(path):
             raise FileNotFoundError(f"{where}: there is no {kind} {path!r}")
@@ -158,36 +160,40 @@ def _row(root: Tree, row: Mapping[str, str | None], *, where: str) -> Pair:
     return Pair(image, texture, *names, split=split, fields=told)
 
 
-def _named(root: Tree) -> list[Pair]:
+def _pairs_by_name(root: Tree) -> list[Pair]:
     """The pairs that names tell."""
-    textures, by_stem = _files(root, "textures"), dict[str, str]()
+    textures, by_stem = _image_names(root, "textures"), dict[str, str]()
     for name in textures:
         stem = _stem(name)
         if stem in by_stem:
             raise ValueError(f"textures {by_stem[stem]} and {name} differ in their endings alone")
         by_stem[stem] = name
     found, alone = [], []
-    for name in _files(root, "images"):
-        partner = next((by_stem[s] for s in _stems(name) if s in by_stem), None)
+    for name in _image_names(root, "images"):
+        partner = next((by_stem[s] for s in _texture_stems(name) if s in by_stem), None)
         if partner is None:
             alone.append(name)
         else:
             paths = f"images/{name}", f"textures/{partner}"
             found.append(Pair(*paths, name, partner, split=None, fields={}))
-    _refuse(root, "images without a texture of their name", alone)
+    _raise_if_any(root, "images without a texture of their name", alone)
     worn = {pair.texture_name for pair in found}
-    _refuse(root, "textures without an image of their name", [t for t in textures if t not in worn])
+    _raise_if_any(
+        root, "textures without an image of their name", [t for t in textures if t not in worn]
+    )
     return found
 
 
-def _files(root: Tree, folder: str) -> list[str]:
+def _image_names(root: Tree, folder: str) -> list[str]:
     """The images in one of the two folders, named from there."""
     names = sorted(name.removeprefix(f"{folder}/") for name in root.walk(folder))
-    found = [name for name in names if name.lower().endswith(SUFFIXES)]
-    others = [f"{folder}/{name}" for name in names if name.lower().endswith(_OTHER_KINDS)]
-    _refuse(root, f"files that are no {', '.join(SUFFIXES)}", others)
+    found = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    others = [f"{folder}/{name}" for name in names if name.lower().endswith(_OTHER_SUFFIXES)]
+    _raise_if_any(root, f"files that are no {', '.join(IMAGE_SUFFIXES)}", others)
     if not found:
-        raise ValueError(f"{root.place}/{folder} holds no image; they end in {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{root.place}/{folder} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     return found
 
 
@@ -195,7 +201,7 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _stems(name: str) -> Iterator[str]:
+def _texture_stems(name: str) -> Iterator[str]:
     """What an image's texture may be called, the longest first: a_b_c, a_b, a."""
     stem = _stem(name)
     while stem:
@@ -203,9 +209,9 @@ def _stems(name: str) -> Iterator[str]:
         stem = stem.rpartition("_")[0]
 
 
-def _refuse(root: Tree, what: str, names: list[str]) -> None:
+def _raise_if_any(root: Tree, what: str, names: list[str]) -> None:
     if names:
-        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        shown = ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
         raise ValueError(f"{root.place} has {len(names)} {what}: {shown}")
 
 
@@ -216,11 +222,13 @@ def _check_names(root: Tree, kind: str, names: list[str]) -> None:
             raise ValueError(f"{root.place} has two {kind}s that would both be called {name}")
         if name != name.encode(errors="replace").decode():
             raise ValueError(f"{root.place}: the name of {kind} {name!r} is not in UTF-8")
-        if not fits(name):
-            raise ValueError(f"{root.place}: the name of {kind} {name} is too long; {LIMIT}")
+        if not name_fits_tar(name):
+            raise ValueError(
+                f"{root.place}: the name of {kind} {name} is too long; {TAR_NAME_RULE}"
+            )
 
 
-def _with_one_texture_each(root: Tree, found: list[Pair]) -> list[Pair]:
+def _merge_equal_textures(root: Tree, found: list[Pair]) -> list[Pair]:
     """The pairs, where the first of several textures of the same bytes stands for them all."""
     first: dict[bytes, tuple[str, str]] = {}
     worn: dict[str, tuple[str, str]] = {}
@@ -243,7 +251,7 @@ def _check_splits(root: Tree, found: list[Pair]) -> None:
             )
 
 
-class Sizes:
+class SizeChecker:
     """Refuses an image or a texture of another size than the first of its kind."""
 
     def __init__(self) -> None:
@@ -251,15 +259,15 @@ class Sizes:
 
     def check_image(self, name: str, data: bytes) -> None:
         """Raise ValueError if an image is damaged or not as large as the first."""
-        self._compare("image", name, data)
+        self._check_size("image", name, data)
 
     def check_texture(self, name: str, data: bytes) -> None:
         """Raise ValueError if a texture is damaged, not square or not as large as the first."""
-        rows, columns = self._compare("texture", name, data)
+        rows, columns = self._check_size("texture", name, data)
         if rows != columns:
             raise ValueError(f"texture {name} has {rows}x{columns} texels; it must be square")
 
-    def _compare(self, kind: str, name: str, data: bytes) -> tuple[int, int]:
+    def _check_size(self, kind: str, name: str, data: bytes) -> tuple[int, int]:
         rows, columns, _ = decode(data, name=f"{kind} {name}").shape
         first, size = self._first.setdefault(kind, (name, (rows, columns)))
         if (rows, columns) != size:

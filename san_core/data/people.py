@@ -14,19 +14,19 @@ from typing import NamedTuple
 from san_core.data.records import (
     DISTRACTOR,
     JUNK,
-    Listed,
+    ListedImage,
     Listing,
     Problem,
     ProblemsError,
 )
 
-TEST = "test=SHARE: the share of people that is held out for testing, 0.33 unless given"
+TEST_OPTION = "test=SHARE: the share of people that is held out for testing, 0.33 unless given"
 
-_SHARE = 1 / 3
-_WHOLE = re.compile(r"-?\d{1,9}")
+_DEFAULT_TEST_SHARE = 1 / 3
+_WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
 
 
-class Named(NamedTuple):
+class NamedImage(NamedTuple):
     """An image whose person and camera are names yet; split "" is yet to be decided."""
 
     name: str
@@ -38,27 +38,28 @@ class Named(NamedTuple):
 
 def is_junk(person: str) -> bool:
     """Whether a name is that of junk: -1, however it is written."""
-    return bool(_WHOLE.fullmatch(person)) and int(person) == JUNK
+    return bool(_WHOLE_NUMBER.fullmatch(person)) and int(person) == JUNK
 
 
-def divided(
-    images: Sequence[Named], problems: list[Problem], *, share: float | None = None
+def make_listing(
+    images: Sequence[NamedImage], problems: list[Problem], *, share: float | None = None
 ) -> Listing:
     """The listing of images and problems; with a share, that share of the people is held out.
 
     Raises:
-        ValueError: as of `listed` and `hold_out`; the line tells the problems too.
+        ValueError: as of `number_people_and_cameras` and `assign_splits`; the line tells the
+            problems too.
     """
     try:
-        found = listed(images)
-        return Listing(found if share is None else hold_out(found, share=share), problems)
+        found = number_people_and_cameras(images)
+        return Listing(found if share is None else assign_splits(found, share=share), problems)
     except ValueError as error:
         if not problems:
             raise
         raise ValueError(f"{error}; and there are problems: {ProblemsError(problems)}") from error
 
 
-def listed(images: Sequence[Named]) -> list[Listed]:
+def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]:
     """The images with numbers for their people and cameras, in the order given.
 
     Where people are numbered anew, the field `person` keeps their names.
@@ -72,11 +73,13 @@ def listed(images: Sequence[Named]) -> list[Listed]:
             f"{nameless[0]} has no camera, as {len(nameless):,} of {len(images):,} images; "
             "either every image has one or none"
         )
-    pids = person_numbers((image.person, image.split) for image in images)
-    cameras = camera_numbers(image.camera for image in images if image.camera is not None)
-    is_same = all(_WHOLE.fullmatch(person) and int(person) == n for person, n in pids.items())
+    pids = pids_by_name((image.person, image.split) for image in images)
+    cameras = camids_by_name(image.camera for image in images if image.camera is not None)
+    is_same = all(
+        _WHOLE_NUMBER.fullmatch(person) and int(person) == n for person, n in pids.items()
+    )
     return [
-        Listed(
+        ListedImage(
             image.name,
             pids[image.person],
             None if image.camera is None else cameras[image.camera],
@@ -88,7 +91,7 @@ def listed(images: Sequence[Named]) -> list[Listed]:
     ]
 
 
-def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
+def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     """The number of every person, from (name, split) of every image.
 
     Names 0 and -1 that only a gallery has are distractors and junk. All others keep their numbers
@@ -102,7 +105,7 @@ def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     splits: dict[str, set[str]] = defaultdict(set)
     for name, split in people:
         splits[name].add(split)
-    numbers = {name: int(name) for name in splits if _WHOLE.fullmatch(name)}
+    numbers = {name: int(name) for name in splits if _WHOLE_NUMBER.fullmatch(name)}
     zeros = set().union(*(splits[name] for name, n in numbers.items() if n == DISTRACTOR))
     if "gallery" in zeros and (others := zeros - {"query", "gallery"}):
         raise ValueError(
@@ -115,34 +118,34 @@ def person_numbers(people: Iterable[tuple[str, str]]) -> dict[str, int]:
         if (number == DISTRACTOR and zeros == {"gallery"})
         or (number == JUNK and splits[name] == {"gallery"})
     }
-    numbers = _whole("people", splits.keys() - nobody.keys())
-    named = sorted(splits.keys() - nobody.keys(), key=_natural)
+    numbers = _whole_numbers("people", splits.keys() - nobody.keys())
+    named = sorted(splits.keys() - nobody.keys(), key=_natural_key)
     kept = [numbers[name] for name in named if name in numbers]
     if len(kept) == len(named) and min(kept, default=1) >= 1:
         return nobody | dict(zip(named, kept, strict=True))
     return nobody | {name: number for number, name in enumerate(named, 1)}
 
 
-def camera_numbers(cameras: Iterable[str]) -> dict[str, int]:
+def camids_by_name(cameras: Iterable[str]) -> dict[str, int]:
     """The number of every camera, from 0; whole numbers stay as they are, names are sorted.
 
     Raises:
         ValueError: two names are one number.
     """
     names = set(cameras)
-    numbers = _whole("cameras", names)
+    numbers = _whole_numbers("cameras", names)
     if len(numbers) == len(names) and min(numbers.values(), default=0) >= 0:
         return numbers
-    return {name: i for i, name in enumerate(sorted(names, key=_natural))}
+    return {name: i for i, name in enumerate(sorted(names, key=_natural_key))}
 
 
-def _whole(what: str, names: Iterable[str]) -> dict[str, int]:
+def _whole_numbers(what: str, names: Iterable[str]) -> dict[str, int]:
     """The values of those names that are whole numbers.
 
     Raises:
         ValueError: two names have one value.
     """
-    numbers = {name: int(name) for name in sorted(names) if _WHOLE.fullmatch(name)}
+    numbers = {name: int(name) for name in sorted(names) if _WHOLE_NUMBER.fullmatch(name)}
     first: dict[int, str] = {}
     for name, number in numbers.items():
         if (other := first.setdefault(number, name)) != name:
@@ -150,27 +153,27 @@ def _whole(what: str, names: Iterable[str]) -> dict[str, int]:
     return numbers
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def _natural_key(name: str) -> tuple[bool, int, str]:
     """The order of names: whole numbers by value, then words."""
-    is_number = bool(_WHOLE.fullmatch(name))
+    is_number = bool(_WHOLE_NUMBER.fullmatch(name))
     return not is_number, int(name) if is_number else 0, name
 
 
-def share_of(options: Mapping[str, str]) -> float:
+def parse_test_share(options: Mapping[str, str]) -> float:
     """The share of people to be held out, from the option `test`.
 
     Raises:
         ValueError: it is no number.
     """
     if "test" not in options:
-        return _SHARE
+        return _DEFAULT_TEST_SHARE
     try:
         return float(options["test"])
     except ValueError as error:
         raise ValueError(f"option test={options['test']!r} is no share, such as 0.5") from error
 
 
-def hold_out(images: Sequence[Listed], *, share: float) -> list[Listed]:
+def assign_splits(images: Sequence[ListedImage], *, share: float) -> list[ListedImage]:
     """The images with splits: a share of the people is for testing, all others for training.
 
     Who is held out depends on the names of the images alone and looks random. A person can be held
@@ -188,22 +191,22 @@ def hold_out(images: Sequence[Listed], *, share: float) -> list[Listed]:
     """
     if not 0 <= share < 1:
         raise ValueError(f"a share of {share} cannot be held out for testing; 0 to below 1 can")
-    people: dict[int, list[Listed]] = defaultdict(list)
+    people: dict[int, list[ListedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.name):
         people[image.pid or 0].append(image)
-    held = _chosen(people, share) if share else set()
-    queries = {image.name for pid in held for image in _queries(people[pid])}
+    held = _pick_test_pids(people, share) if share else set()
+    queries = {image.name for pid in held for image in _pick_queries(people[pid])}
     return [
-        replace(image, split=_split(image, queries) if image.pid in held else "train")
+        replace(image, split=_test_split(image, queries) if image.pid in held else "train")
         for image in images
     ]
 
 
-def _split(image: Listed, queries: set[str]) -> str:
+def _test_split(image: ListedImage, queries: set[str]) -> str:
     return "query" if image.name in queries else "gallery"
 
 
-def _chosen(people: Mapping[int, Sequence[Listed]], share: float) -> set[int]:
+def _pick_test_pids(people: Mapping[int, Sequence[ListedImage]], share: float) -> set[int]:
     """The people to be held out: those whose first image has the lowest hash."""
     able = [pid for pid, images in people.items() if _is_findable(images)]
     if not able or len(people) < 2:
@@ -216,15 +219,15 @@ def _chosen(people: Mapping[int, Sequence[Listed]], share: float) -> set[int]:
     return set(able[:wanted])
 
 
-def _is_findable(images: Sequence[Listed]) -> bool:
+def _is_findable(images: Sequence[ListedImage]) -> bool:
     return len({image.name if image.camid is None else image.camid for image in images}) > 1
 
 
-def _queries(images: Sequence[Listed]) -> list[Listed]:
+def _pick_queries(images: Sequence[ListedImage]) -> list[ListedImage]:
     """Which images of a person ask; they are sorted by name."""
     if images[0].camid is None:
         return [images[0]]
-    cameras: dict[int | None, list[Listed]] = defaultdict(list)
+    cameras: dict[int | None, list[ListedImage]] = defaultdict(list)
     for image in images:
         cameras[image.camid].append(image)
     several = [found[0] for found in cameras.values() if len(found) > 1]

@@ -4,72 +4,79 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from san_core.data.records import Listed, Listing, Problem, ProblemsError, Subset, Tally
-from san_core.images.imageset import preview_sheet, write
-from san_core.images.pixels import check_whole
-from san_core.images.shard import LIMIT, Item, fits, sha256
+from san_core.data.records import (
+    ListedImage,
+    Listing,
+    Problem,
+    ProblemsError,
+    SplitCounts,
+    SplitTally,
+)
+from san_core.images.imageset import preview_sheet, write_imageset
+from san_core.images.pixels import check_decodable
+from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
 
-LEARNED = ("train", "val")
-TESTED = ("query", "gallery", "multi")
-SHOWN = 60  # pictures on a contact sheet
-CELL = (128, 64)  # rows and columns of each
+TRAINING_SPLITS = ("train", "val")
+TEST_SPLITS = ("query", "gallery", "multi")
+PREVIEW_IMAGES = 60  # pictures on a contact sheet
+PREVIEW_CELL = (128, 64)  # rows and columns of each
 
 
-class First(NamedTuple):
+class FirstSeen(NamedTuple):
     """The first image of its bytes."""
 
     name: str
     split: str
 
 
-def checked(
-    images: Iterable[Listed],
+def check_images(
+    images: Iterable[ListedImage],
     problems: list[Problem],
     *,
-    seen: dict[str, First],
+    seen: dict[str, FirstSeen],
     prefix: str = "",
-    twins: list[Problem] | None = None,
+    kept_duplicates: list[Problem] | None = None,
 ) -> Iterator[Item]:
     """The images that are whole and not there twice; all others are added to the problems.
 
     Every image is decoded, so that no damaged one goes further. Of images with equal bytes the
-    first is taken; with `twins`, all that are in the split of the first.
+    first is taken; with `kept_duplicates`, all that are in the split of the first.
 
     Args:
         images: to be read, one by one.
         problems: grows while images are taken.
         seen: former images by the sha256 of their bytes; grows too.
         prefix: goes before every name, such as "csv/".
-        twins: grows by the images that are there twice and taken.
+        kept_duplicates: grows by the images that are there twice and taken.
     """
     for image in images:
         name = prefix + image.name
-        if wrong := _wrong(name):
+        if wrong := _name_error(name):
             problems.append(Problem("unknown name", name, wrong))
             continue
         try:
             data = image.read()
-            check_whole(data, name=name)
+            check_decodable(data, name=name)
         except (ValueError, OSError) as error:
             problems.append(Problem("damaged image", name, str(error).removeprefix(f"{name}: ")))
             continue
         digest = sha256(data)
         if first := seen.get(digest):
             twin = Problem("duplicate image", name, f"the same as {first.name}")
-            is_taken = twins is not None and first.split == image.split
-            (twins if twins is not None and is_taken else problems).append(twin)
+            is_taken = kept_duplicates is not None and first.split == image.split
+            (kept_duplicates if kept_duplicates is not None and is_taken else problems).append(twin)
             if not is_taken:
                 continue
         else:
-            seen[digest] = First(name, image.split)
+            seen[digest] = FirstSeen(name, image.split)
         yield Item(name, data, image.pid, image.camid, image.split, image.fields)
 
 
-def _wrong(name: str) -> str:
+def _name_error(name: str) -> str:
     """Why an image of that name cannot be packed; empty if it can."""
     if not _is_utf8(name):
         return "not in UTF-8"
-    return "" if fits(name) else f"{len(name.encode())} bytes long; {LIMIT}"
+    return "" if name_fits_tar(name) else f"{len(name.encode())} bytes long; {TAR_NAME_RULE}"
 
 
 def _is_utf8(name: str) -> bool:
@@ -81,7 +88,7 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def only(
+def select_splits(
     listing: Listing, splits: tuple[str, ...], *, needed: tuple[str, ...], name: str
 ) -> Listing:
     """Some splits of a data set.
@@ -98,7 +105,7 @@ def only(
     return Listing(images, listing.problems, published, listing.protocol)
 
 
-def moved(items: Iterable[Item], *, by: int) -> Iterator[Item]:
+def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
     """Items beside those of another set, with people numbered from `by` + 1.
 
     Distractors and junk stay what they are.
@@ -108,15 +115,15 @@ def moved(items: Iterable[Item], *, by: int) -> Iterator[Item]:
         yield item._replace(pid=pid)
 
 
-class Written(NamedTuple):
+class WrittenSet(NamedTuple):
     """What went into a set: counts of its splits, protocol of its scores, doubts about them."""
 
-    counts: dict[str, Subset]
+    counts: dict[str, SplitCounts]
     protocol: str
-    doubts: list[str]
+    score_warnings: list[str]
 
 
-def write_set(
+def write_prepared_set(
     folder: Path,
     items: Iterable[Item],
     problems: list[Problem],
@@ -124,7 +131,7 @@ def write_set(
     provenance: Mapping[str, Any],
     protocol: str = "",
     skip_bad: bool = False,
-) -> Written:
+) -> WrittenSet:
     """Write a set with a contact sheet of every split; memory holds what is known of the images.
 
     The manifest's provenance also tells the protocol, the counts of every split, and what was
@@ -143,42 +150,44 @@ def write_set(
         ProblemsError: there are problems, and they are not to be skipped.
         ValueError: no image is left.
     """
-    tally, sheets = Tally(), dict[str, _Sample]()
+    tally, sheets = SplitTally(), dict[str, _PreviewSample]()
 
-    def passing() -> Iterator[Item]:
+    def counted_items() -> Iterator[Item]:
         for item in items:
             tally.add(item)
-            sheets.setdefault(item.split, _Sample()).add(item.data)
+            sheets.setdefault(item.split, _PreviewSample()).add(item.data)
             yield item
         if problems and not skip_bad:
             raise ProblemsError(problems)
 
-    def known() -> dict[str, Any]:
-        counts = tally.subsets()
+    def full_provenance() -> dict[str, Any]:
+        counts = tally.split_counts()
         more: dict[str, Any] = {
-            "protocol": protocol or _protocol(counts),
+            "protocol": protocol or _default_protocol(counts),
             "subsets": {split: subset._asdict() for split, subset in counts.items()},
         }
         if problems:
-            more["skipped"] = [_writable(problem) for problem in problems]
+            more["skipped"] = [_problem_json(problem) for problem in problems]
         return {**provenance, **more}
 
-    content = write(folder, passing(), provenance=known, preview=None)
+    content = write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
     (folder / "preview").mkdir()
     for split, sample in sheets.items():
-        sheet = preview_sheet(sample.pictures(), cell=CELL)
+        sheet = preview_sheet(sample.pictures(), cell=PREVIEW_CELL)
         (folder / "preview" / f"{split}.png").write_bytes(sheet)
-    return Written(tally.subsets(), content["provenance"]["protocol"], tally.doubts())
+    return WrittenSet(
+        tally.split_counts(), content["provenance"]["protocol"], tally.score_warnings()
+    )
 
 
-def _protocol(counts: Mapping[str, Subset]) -> str:
+def _default_protocol(counts: Mapping[str, SplitCounts]) -> str:
     """How queries are judged; empty where there are none."""
     if "query" not in counts:
         return ""
     return "market1501" if counts["query"].cameras else "camera-free"
 
 
-def _writable(problem: Problem) -> dict[str, str]:
+def _problem_json(problem: Problem) -> dict[str, str]:
     """A problem as JSON, whatever bytes its names have."""
     return {
         key: text.encode("utf-8", "backslashreplace").decode()
@@ -186,8 +195,8 @@ def _writable(problem: Problem) -> dict[str, str]:
     }
 
 
-class _Sample:
-    """Every n-th of the pictures that pass, between SHOWN and twice as many of them."""
+class _PreviewSample:
+    """Every n-th of the pictures that pass, between PREVIEW_IMAGES and twice as many of them."""
 
     def __init__(self) -> None:
         self._kept: list[bytes] = []
@@ -198,10 +207,10 @@ class _Sample:
         if self._passed % self._step == 0:
             self._kept.append(data)
         self._passed += 1
-        if len(self._kept) > 2 * SHOWN:
+        if len(self._kept) > 2 * PREVIEW_IMAGES:
             self._kept = self._kept[::2]
             self._step *= 2
 
     def pictures(self) -> list[bytes]:
-        """At most SHOWN of them, evenly picked."""
-        return self._kept[:: -(-len(self._kept) // SHOWN)]
+        """At most PREVIEW_IMAGES of them, evenly picked."""
+        return self._kept[:: -(-len(self._kept) // PREVIEW_IMAGES)]

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 from san_core.images.shard import SPLITS
 
-_SHOWN = 10
+_MAX_SHOWN = 10
 JUNK = -1
 DISTRACTOR = 0
 
 
-class Labelled(Protocol):
-    """Anything that names an image and says whom it shows: `Listed` here, a packed image later."""
+class LabelledImage(Protocol):
+    """What names an image and says whom it shows: a `ListedImage`, a packed image later."""
 
     @property
     def name(self) -> str:
@@ -37,7 +37,7 @@ class Labelled(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedImage:
     """One image of a data set, not read yet.
 
     `name` is its path inside the data set, `pid` the person (from 1; None where unknown), `camid`
@@ -71,7 +71,7 @@ class Listed:
 
 
 class Problem(NamedTuple):
-    """Something in a data set that cannot be taken: its kind, a key of PROBLEMS, and its name."""
+    """What cannot be taken of a data set: its kind, a key of PROBLEM_PLURALS, and its name."""
 
     kind: str
     name: str
@@ -82,7 +82,7 @@ class Problem(NamedTuple):
 
 
 # What may be wrong with a data set, each with its plural.
-PROBLEMS = {
+PROBLEM_PLURALS = {
     "unknown name": "unknown names",
     "wrong row": "wrong rows",
     "missing image": "missing images",
@@ -92,7 +92,7 @@ PROBLEMS = {
 }
 
 
-class Published(NamedTuple):
+class PublishedCounts(NamedTuple):
     """What the authors of a data set say is in one of its splits."""
 
     ids: int
@@ -107,13 +107,13 @@ class Listing(NamedTuple):
     that follows from whether cameras are known.
     """
 
-    images: list[Listed]
+    images: list[ListedImage]
     problems: list[Problem]
-    published: Mapping[str, Published] = {}
+    published: Mapping[str, PublishedCounts] = {}
     protocol: str = ""
 
 
-class Subset(NamedTuple):
+class SplitCounts(NamedTuple):
     """Counts of a split; `ids` are people, neither distractors nor junk, `images` all of it."""
 
     ids: int
@@ -123,15 +123,15 @@ class Subset(NamedTuple):
     junk: int
 
 
-class Tally:
+class SplitTally:
     """Counts the images that pass, by split; memory grows with people, not with images."""
 
     def __init__(self) -> None:
-        self._splits: dict[str, _Counts] = {}
+        self._splits: dict[str, _RunningCounts] = {}
 
-    def add(self, record: Labelled) -> None:
+    def add(self, record: LabelledImage) -> None:
         """Count an image."""
-        counts = self._splits.setdefault(record.split, _Counts())
+        counts = self._splits.setdefault(record.split, _RunningCounts())
         counts.images += 1
         if record.pid == DISTRACTOR:
             counts.distractors += 1
@@ -142,15 +142,15 @@ class Tally:
         if record.camid is not None:
             counts.cameras.add(record.camid)
 
-    def subsets(self) -> dict[str, Subset]:
+    def split_counts(self) -> dict[str, SplitCounts]:
         """The counts of every split that occurred, in the order of `shard.SPLITS`."""
         return {
-            split: Subset(len(n.people), n.images, len(n.cameras), n.distractors, n.junk)
+            split: SplitCounts(len(n.people), n.images, len(n.cameras), n.distractors, n.junk)
             for split in SPLITS
             if (n := self._splits.get(split))
         }
 
-    def doubts(self) -> list[str]:
+    def score_warnings(self) -> list[str]:
         """What makes scores wrong or impossible, a line each; none if nothing does."""
         learned, asked, held = (
             set().union(*(n.people for split, n in self._splits.items() if split in splits))
@@ -173,7 +173,7 @@ class Tally:
 
 
 @dataclass
-class _Counts:
+class _RunningCounts:
     images: int = 0
     distractors: int = 0
     junk: int = 0
@@ -181,15 +181,15 @@ class _Counts:
     cameras: set[int] = field(default_factory=set)
 
 
-def summary(records: Iterable[Labelled]) -> dict[str, Subset]:
+def count_splits(records: Iterable[LabelledImage]) -> dict[str, SplitCounts]:
     """The counts of every split that occurs, in the order of `shard.SPLITS`."""
-    tally = Tally()
+    tally = SplitTally()
     for record in records:
         tally.add(record)
-    return tally.subsets()
+    return tally.split_counts()
 
 
-def summary_text(counts: dict[str, Subset]) -> str:
+def split_table(counts: dict[str, SplitCounts]) -> str:
     """The counts as the table ReID papers print, with a line for distractors and junk if any."""
     rows = [("subset", "ids", "images", "cameras")]
     rows += [(s, f"{n.ids:,}", f"{n.images:,}", f"{n.cameras:,}") for s, n in counts.items()]
@@ -202,11 +202,13 @@ def summary_text(counts: dict[str, Subset]) -> str:
     return "\n".join(lines)
 
 
-def differences(counts: Mapping[str, Subset], published: Mapping[str, Published]) -> list[str]:
+def differences_from_published(
+    counts: Mapping[str, SplitCounts], published: Mapping[str, PublishedCounts]
+) -> list[str]:
     """How a data set differs from what its authors published, a line a split; none if nowhere."""
     lines = []
     for split, there in published.items():
-        here = counts.get(split, Subset(0, 0, 0, 0, 0))
+        here = counts.get(split, SplitCounts(0, 0, 0, 0, 0))
         if (here.ids, here.images) != there:
             lines.append(
                 f"{split}: {here.images:,} images of {here.ids:,} people, where "
@@ -224,9 +226,9 @@ class ProblemsError(ValueError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         parts = []
-        for kind, plural in PROBLEMS.items():
+        for kind, plural in PROBLEM_PLURALS.items():
             names = [str(problem) for problem in problems if problem.kind == kind]
             if names:
-                shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+                shown = ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
                 parts.append(f"{len(names):,} {kind if len(names) == 1 else plural}: {shown}")
         super().__init__("; ".join(parts))

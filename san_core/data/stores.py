@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from san_core.images.shard import is_plain
+from san_core.images.shard import is_plain_path
 
 _CHUNK = 1 << 20
 
@@ -42,14 +42,14 @@ class Store(Protocol):
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
 
-    def path(self, name: str) -> Path | None:
+    def local_path(self, name: str) -> Path | None:
         """Where a file lies on this machine by itself; None inside an archive."""
 
-    def copy(self, name: str, target: BinaryIO) -> None:
+    def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another, piece by piece."""
 
 
-class Folder:
+class FolderStore:
     """A folder of the file system."""
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +59,7 @@ class Folder:
         """What lies in a folder; None if there is no such folder."""
         found = Entries([], [])
         try:
-            with os.scandir(self._at(folder)) as scanned:
+            with os.scandir(self._full_path(folder)) as scanned:
                 for entry in scanned:
                     (found.folders if entry.is_dir() else found.files).append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -68,31 +68,31 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        with open(self._at(name), "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
+        with open(self._full_path(name), "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
             return file.read()
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return os.path.isfile(self._at(name))  # noqa: PTH113 - no Path for every image
+        return os.path.isfile(self._full_path(name))  # noqa: PTH113 - no Path for every image
 
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
-        return Path(self._at(name)).is_dir()
+        return Path(self._full_path(name)).is_dir()
 
-    def path(self, name: str) -> Path | None:
+    def local_path(self, name: str) -> Path | None:
         """Where the file lies by itself."""
-        return Path(self._at(name))
+        return Path(self._full_path(name))
 
-    def copy(self, name: str, target: BinaryIO) -> None:
+    def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
-        with Path(self._at(name)).open("rb") as file:
+        with Path(self._full_path(name)).open("rb") as file:
             shutil.copyfileobj(file, target, _CHUNK)
 
-    def _at(self, name: str) -> str:
+    def _full_path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
 
-class _Index:
+class _FolderIndex:
     """The folders of an archive, made from the names of its files."""
 
     def __init__(self, place: str) -> None:
@@ -108,20 +108,20 @@ class _Index:
         plain = name.removeprefix("./").rstrip("/")
         if plain in ("", "."):
             return ""
-        if not is_plain(plain):
+        if not is_plain_path(plain):
             raise ValueError(f"{self._place} has a file named {name!r}, which leads out of it")
         if is_folder:
-            self._folder(plain)
+            self._ensure_folder(plain)
         else:
             parent, _, bare = plain.rpartition("/")
-            self._folder(parent)[0].add(bare)
+            self._ensure_folder(parent)[0].add(bare)
         return plain
 
-    def _folder(self, name: str) -> tuple[set[str], set[str]]:
+    def _ensure_folder(self, name: str) -> tuple[set[str], set[str]]:
         if name not in self._folders:
             self._folders[name] = (set(), set())
             parent, _, bare = name.rpartition("/")
-            self._folder(parent)[1].add(bare)
+            self._ensure_folder(parent)[1].add(bare)
         return self._folders[name]
 
     def entries(self, folder: str) -> Entries | None:
@@ -132,16 +132,16 @@ class _Index:
         return Entries(sorted(files), sorted(folders))
 
 
-class Zip:
+class ZipStore:
     """A .zip, whose files are found by its directory."""
 
-    def __init__(self, path: Path, kept: ExitStack) -> None:
+    def __init__(self, path: Path, exit_stack: ExitStack) -> None:
         self._place = str(path)
         try:
-            self._zip = kept.enter_context(zipfile.ZipFile(path))
+            self._zip = exit_stack.enter_context(zipfile.ZipFile(path))
         except zipfile.BadZipFile as error:
             raise ValueError(f"{path} is not a whole .zip: {error}") from error
-        index = _Index(str(path))
+        index = _FolderIndex(str(path))
         infos = self._zip.infolist()
         self._infos = {index.add(i.filename, is_folder=i.is_dir()): i for i in infos}
         self._infos = {name: info for name, info in self._infos.items() if not info.is_dir()}
@@ -155,7 +155,7 @@ class Zip:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        with _unpacking(f"{self._place}: {name}"):
+        with _unpack_errors(f"{self._place}: {name}"):
             return self._zip.read(self._infos[name])
 
     def is_file(self, name: str) -> bool:
@@ -166,43 +166,43 @@ class Zip:
         """Whether there is a folder of that name."""
         return self._index.entries(name) is not None
 
-    def path(self, name: str) -> Path | None:  # noqa: ARG002
+    def local_path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""
         return None
 
-    def copy(self, name: str, target: BinaryIO) -> None:
+    def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
         with (
-            _unpacking(f"{self._place}: {name}"),
+            _unpack_errors(f"{self._place}: {name}"),
             self._zip.open(self._infos[name]) as file,
         ):
             shutil.copyfileobj(file, target, _CHUNK)
 
 
-class Tar:
+class TarStore:
     """A .tar, whose files are found by one pass over its headers; links are what they lead to.
 
     A compressed one is unpacked into one temporary file first, since its files cannot be
     reached otherwise.
     """
 
-    def __init__(self, path: Path, kept: ExitStack) -> None:
-        self._file = _plain_tar(path, kept)
-        index = _Index(str(path))
+    def __init__(self, path: Path, exit_stack: ExitStack) -> None:
+        self._file = _open_uncompressed_tar(path, exit_stack)
+        index = _FolderIndex(str(path))
         self._ranges: dict[str, tuple[int, int]] = {}
         links: dict[str, str] = {}
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
                 for member in tar:
-                    self._take(member, index, links, place=str(path))
+                    self._add_member(member, index, links, place=str(path))
         except tarfile.TarError as error:
             raise ValueError(f"{path} is not a whole .tar: {error}") from error
-        self._follow(links, index, place=str(path))
+        self._resolve_links(links, index, place=str(path))
         self._index = index
         self._place = str(path)
 
-    def _take(
-        self, member: tarfile.TarInfo, index: _Index, links: dict[str, str], *, place: str
+    def _add_member(
+        self, member: tarfile.TarInfo, index: _FolderIndex, links: dict[str, str], *, place: str
     ) -> None:
         """Take what a header tells of; `links` learns where links lead to, from the root."""
         if member.isdir():
@@ -212,21 +212,25 @@ class Tar:
             self._ranges[name] = member.offset_data, member.size
         elif member.issym():  # leads from its own folder, and a hard link from the root
             start = posixpath.dirname(member.name)
-            links[_plain(member.name)] = _plain(posixpath.join(start, member.linkname))
+            links[_normalise_name(member.name)] = _normalise_name(
+                posixpath.join(start, member.linkname)
+            )
         elif member.islnk():
-            links[_plain(member.name)] = _plain(member.linkname)
+            links[_normalise_name(member.name)] = _normalise_name(member.linkname)
         else:
             what = "a sparse file" if member.issparse() else "neither file, folder nor link"
             raise ValueError(f"{place} holds {member.name}, which is {what}; pack it without")
 
-    def _follow(self, links: dict[str, str], index: _Index, *, place: str) -> None:
+    def _resolve_links(self, links: dict[str, str], index: _FolderIndex, *, place: str) -> None:
         """Take links as the files they lead to, or as folders with the files there.
 
         Raises:
             ValueError: one leads to nothing in the archive, or to a folder that it is in.
         """
         left = dict(links)
-        while found := [name for name, there in left.items() if self._leads(there, left, index)]:
+        while found := [
+            name for name, there in left.items() if self._is_resolvable(there, left, index)
+        ]:
             for name in found:
                 there = left.pop(name)
                 if there in self._ranges:
@@ -244,7 +248,7 @@ class Tar:
                 f"{links[name]}); pack what they lead to: tar --dereference --hard-dereference"
             )
 
-    def _leads(self, there: str, left: dict[str, str], index: _Index) -> bool:
+    def _is_resolvable(self, there: str, left: dict[str, str], index: _FolderIndex) -> bool:
         """Whether a link can be followed: to a file, or a folder that no link is left in."""
         if there in self._ranges:
             return True
@@ -271,11 +275,11 @@ class Tar:
         """Whether there is a folder of that name."""
         return self._index.entries(name) is not None
 
-    def path(self, name: str) -> Path | None:  # noqa: ARG002
+    def local_path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""
         return None
 
-    def copy(self, name: str, target: BinaryIO) -> None:
+    def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
         start, size = self._ranges[name]
         for offset in range(start, start + size, _CHUNK):
@@ -286,13 +290,13 @@ class Tar:
             target.write(data)
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """A name in an archive in its plain form; it may lead out of the archive."""
     return posixpath.normpath(name)
 
 
 @contextmanager
-def _unpacking(what: str) -> Iterator[None]:
+def _unpack_errors(what: str) -> Iterator[None]:
     """Errors of damaged data in the block are told as such, and those of this machine as they are.
 
     Raises:
@@ -320,14 +324,14 @@ _UNPACKERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _plain_tar(path: Path, kept: ExitStack) -> BinaryIO:
+def _open_uncompressed_tar(path: Path, exit_stack: ExitStack) -> BinaryIO:
     """The file of a .tar, or a temporary one with what a compressed .tar holds."""
     suffix = path.suffix.lower().lstrip(".")
     kind = {"tgz": "gz", "tbz2": "bz2", "txz": "xz"}.get(suffix, suffix)
     if kind not in _UNPACKERS:
-        return kept.enter_context(path.open("rb"))
-    plain = kept.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    with _unpacking(str(path)), _UNPACKERS[kind](path) as packed:
+        return exit_stack.enter_context(path.open("rb"))
+    plain = exit_stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    with _unpack_errors(str(path)), _UNPACKERS[kind](path) as packed:
         shutil.copyfileobj(packed, plain, _CHUNK)
     plain.seek(0)
     return plain

@@ -32,7 +32,7 @@ class Table:
         try:
             self.columns = [column.strip() for column in self._reader.fieldnames or []]
         except csv.Error as error:
-            raise self._wrong(error) from error
+            raise self._parse_error(error) from error
         self._reader.fieldnames = self.columns
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -47,7 +47,7 @@ class Table:
             for row in self._reader:
                 yield self._reader.line_num, row
         except csv.Error as error:
-            raise self._wrong(error) from error
+            raise self._parse_error(error) from error
 
-    def _wrong(self, error: csv.Error) -> ValueError:
+    def _parse_error(self, error: csv.Error) -> ValueError:
         return ValueError(f"{self.place} line {self._reader.reader.line_num}: {error}")

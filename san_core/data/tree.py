@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from san_core.data.stores import Entries, Folder, Store, Tar, Zip
+from san_core.data.stores import Entries, FolderStore, Store, TarStore, ZipStore
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-SUFFIXES = (".jpg", ".jpeg", ".png")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "__macosx"})
 
@@ -26,17 +26,23 @@ class Tree:
 
     Attributes:
         place: how errors call it.
-        given: the name of the file that the user pointed to, if it was a file and no archive.
+        given_file: the name of the file that the user pointed to, if it was a file and no archive.
     """
 
     def __init__(
-        self, store: Store, place: str, *, folder: str = "", given: str = "", kept: ExitStack
+        self,
+        store: Store,
+        place: str,
+        *,
+        folder: str = "",
+        given_file: str = "",
+        exit_stack: ExitStack,
     ) -> None:
         self.place = place
-        self.given = given
+        self.given_file = given_file
         self._store = store
         self._folder = folder
-        self._kept = kept
+        self._exit_stack = exit_stack
 
     def __enter__(self) -> Self:
         return self
@@ -47,27 +53,29 @@ class Tree:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kept.close()
+        self._exit_stack.close()
 
-    def keep(self, context: AbstractContextManager[T]) -> T:
+    def enter_context(self, context: AbstractContextManager[T]) -> T:
         """Enter a context that is left when the tree is closed."""
-        return self._kept.enter_context(context)
+        return self._exit_stack.enter_context(context)
 
-    def at(self, folder: str) -> "Tree":
+    def subtree(self, folder: str) -> "Tree":
         """The folder of that name inside this one; closed with it."""
         place = f"{self.place}/{folder}"
-        return Tree(self._store, place, folder=self._inside(folder), kept=self._kept)
+        return Tree(
+            self._store, place, folder=self._store_name(folder), exit_stack=self._exit_stack
+        )
 
-    def unwrapped(self) -> "Tree":
+    def unwrap_archive(self) -> "Tree":
         """The only thing that an archive holds, if that is a folder; else this tree."""
         files, folders = self.entries()
-        if isinstance(self._store, Folder) or files or len(folders) != 1:
+        if isinstance(self._store, FolderStore) or files or len(folders) != 1:
             return self
-        return self.at(folders[0])
+        return self.subtree(folders[0])
 
     def entries(self, folder: str = "") -> Entries:
         """What lies in a folder; nothing where there is no such folder."""
-        found = self._store.entries(self._inside(folder)) or Entries([], [])
+        found = self._store.entries(self._store_name(folder)) or Entries([], [])
         return Entries(*([name for name in names if not _is_litter(name)] for names in found))
 
     def walk(self, folder: str = "") -> Iterator[str]:
@@ -84,27 +92,27 @@ class Tree:
 
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
-        return self._store.is_folder(self._inside(name))
+        return self._store.is_folder(self._store_name(name))
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return self._store.is_file(self._inside(name))
+        return self._store.is_file(self._store_name(name))
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        return self._store.read(self._inside(name))
+        return self._store.read(self._store_name(name))
 
-    def path(self, name: str) -> Path:
+    def local_path(self, name: str) -> Path:
         """A file of this machine with the content of a file; a copy, if the tree is an archive."""
-        inside = self._inside(name)
-        if (path := self._store.path(inside)) is not None:
+        inside = self._store_name(name)
+        if (path := self._store.local_path(inside)) is not None:
             return path
-        file = self.keep(tempfile.NamedTemporaryFile())  # noqa: SIM115
-        self._store.copy(inside, file)  # type: ignore[arg-type]  # it has the methods of a file
+        file = self.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115
+        self._store.copy_to(inside, file)  # type: ignore[arg-type]  # it has the methods of a file
         file.flush()
         return Path(file.name)
 
-    def find(self, name: str, *, depth: int) -> str | None:
+    def find_file(self, name: str, *, depth: int) -> str | None:
         """The file of a name in this folder or up to `depth` folders below; the first of them."""
         level = [""]
         for _ in range(depth + 1):
@@ -114,7 +122,7 @@ class Tree:
             level = [f"{f}{inner}/" for f in level for inner in self.entries(f).folders]
         return None
 
-    def _inside(self, name: str) -> str:
+    def _store_name(self, name: str) -> str:
         name = name.rstrip("/")
         return f"{self._folder}/{name}" if self._folder and name else self._folder or name
 
@@ -127,20 +135,22 @@ def open_tree(path: Path) -> Tree:
         ValueError: the archive is damaged, or has a file that would lie outside of it.
     """
     if path.is_dir():
-        return Tree(Folder(path), str(path), kept=ExitStack())
+        return Tree(FolderStore(path), str(path), exit_stack=ExitStack())
     if not path.is_file():
         raise FileNotFoundError(f"there is no folder {path}, and no archive of that name")
     if not is_archive(path.name):
-        return Tree(Folder(path.parent), str(path.parent), given=path.name, kept=ExitStack())
+        return Tree(
+            FolderStore(path.parent), str(path.parent), given_file=path.name, exit_stack=ExitStack()
+        )
     with ExitStack() as kept:
-        kind = Zip if path.suffix.lower() == ".zip" else Tar
+        kind = ZipStore if path.suffix.lower() == ".zip" else TarStore
         store = kind(path, kept)
-        return Tree(store, str(path), kept=kept.pop_all())
+        return Tree(store, str(path), exit_stack=kept.pop_all())
 
 
 def is_archive(name: str) -> bool:
     """Whether a file of that name is read as a tree of its own."""
-    return name.lower().endswith(ARCHIVES)
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def _is_litter(name: str) -> bool:

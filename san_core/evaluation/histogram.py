@@ -25,7 +25,7 @@ BINS = (8, 4, 4)  # hue, saturation, value
 DIMENSIONS = STRIPES * BINS[0] * BINS[1] * BINS[2]
 # (rows, columns) at which colours are counted: small enough to be quick, 16 rows a stripe.
 SIZE = (96, 48)
-_COLUMNS = slice(SIZE[1] // 4, SIZE[1] - SIZE[1] // 4)
+_MIDDLE_COLUMNS = slice(SIZE[1] // 4, SIZE[1] - SIZE[1] // 4)
 
 
 class Hsv(NamedTuple):
@@ -36,22 +36,22 @@ class Hsv(NamedTuple):
     value: NDArray[np.float32]
 
 
-def features(images: Iterable[Pixels]) -> NDArray[np.float32]:
+def histogram_features(images: Iterable[Pixels]) -> NDArray[np.float32]:
     """The features of images, each uint8 (H, W, 3) RGB of any size: (N, 768) float32, length 1.
 
     Raises:
         ValueError: an image has another shape or type.
     """
-    rows = [_feature(image) for image in images]
+    rows = [_histogram_feature(image) for image in images]
     return np.stack(rows) if rows else np.empty((0, DIMENSIONS), np.float32)
 
 
-def _feature(image: Pixels) -> NDArray[np.float32]:
+def _histogram_feature(image: Pixels) -> NDArray[np.float32]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"an image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, 3), RGB"
         )
-    colours = hsv(pixels.resize(image, SIZE)[:, _COLUMNS])
+    colours = rgb_to_hsv(pixels.resize(image, SIZE)[:, _MIDDLE_COLUMNS])
     stripe = np.arange(SIZE[0])[:, None] * STRIPES // SIZE[0]  # (H, 1)
     cell = stripe
     for channel, bins in zip(colours, BINS, strict=True):
@@ -62,7 +62,7 @@ def _feature(image: Pixels) -> NDArray[np.float32]:
     return feature
 
 
-def hsv(image: Pixels) -> Hsv:
+def rgb_to_hsv(image: Pixels) -> Hsv:
     """Hue, saturation and value of an RGB image (H, W, 3), by Smith's hexcone (1978).
 
     With M and m the largest and smallest of R, G, B in [0, 1] and C = M - m: value is M,

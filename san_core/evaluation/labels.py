@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.data.records import JUNK, Labelled
+from san_core.data.records import JUNK, LabelledImage
 
 Ids = NDArray[np.int64]
 
-_LARGEST = 2**31 - 1
+_LARGEST_LABEL = 2**31 - 1
 
 
 class Labels(NamedTuple):
@@ -31,7 +31,7 @@ class Labels(NamedTuple):
         return Labels(self.pids[index], None if self.camids is None else self.camids[index])
 
 
-def labels_of(records: Iterable[Labelled]) -> Labels:
+def labels_of(records: Iterable[LabelledImage]) -> Labels:
     """The labels of records, in their order; `camids` is None if no record knows its camera.
 
     Raises:
@@ -84,15 +84,17 @@ def _check_pids(role: str, pids: Ids, lowest: int) -> None:
             f"{role} {i} has pid {pids[i]}; people are numbered from 1, and only a "
             f"gallery may hold distractors (0) and junk ({JUNK})"
         )
-    if pids.max() > _LARGEST:
+    if pids.max() > _LARGEST_LABEL:
         i = int(np.argmax(pids))
-        raise ValueError(f"{role} {i} has pid {pids[i]}; the largest there may be is {_LARGEST}")
+        raise ValueError(
+            f"{role} {i} has pid {pids[i]}; the largest there may be is {_LARGEST_LABEL}"
+        )
 
 
 def _check_camids(role: str, camids: Ids) -> None:
-    wrong = (camids < 0) | (camids > _LARGEST)
+    wrong = (camids < 0) | (camids > _LARGEST_LABEL)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"{role} {i} has camid {camids[i]}; cameras are numbered from 0 to {_LARGEST}"
+            f"{role} {i} has camid {camids[i]}; cameras are numbered from 0 to {_LARGEST_LABEL}"
         )

@@ -68,12 +68,12 @@ SYSU_MM01 = Protocol(
 PROTOCOLS = {each.name: each for each in (MARKET1501, CAMERA_FREE, SYSU_MM01)}
 
 
-def usual(labels: Labels) -> Protocol:
+def default_protocol(labels: Labels) -> Protocol:
     """`market1501` where cameras are known, `camera-free` elsewhere."""
     return CAMERA_FREE if labels.camids is None else MARKET1501
 
 
-def check_followed(protocol: Protocol, query: Labels, gallery: Labels) -> None:
+def check_protocol_applies(protocol: Protocol, query: Labels, gallery: Labels) -> None:
     """Check that a protocol can be followed with these queries and this gallery.
 
     Raises:
@@ -102,7 +102,7 @@ def _check_cameras(role: str, labels: Labels, cameras: tuple[int, ...], of: Prot
         )
 
 
-class Problem(NamedTuple):
+class RankingProblem(NamedTuple):
     """Queries, a gallery and a protocol as the counting loops want them.
 
     People are groups of the gallery: group p is `members[start[p]:start[p + 1]]`. Gallery images
@@ -133,18 +133,18 @@ class Problem(NamedTuple):
     out_list: Codes
 
 
-def problem(query: Labels, gallery: Labels, protocol: Protocol) -> Problem:
+def ranking_problem(query: Labels, gallery: Labels, protocol: Protocol) -> RankingProblem:
     """Lay out queries and gallery for counting.
 
     Raises:
-        ValueError: `check_followed` finds fault.
+        ValueError: `check_protocol_applies` finds fault.
     """
-    check_followed(protocol, query, gallery)
-    start, members, group = _groups(query.pids, gallery.pids)
+    check_protocol_applies(protocol, query, gallery)
+    start, members, group = _group_gallery(query.pids, gallery.pids)
     wanted = group[group >= 0]
-    query_camera, gallery_camera = _cameras(query, gallery, protocol)
-    barred, out_list, lists = _left_out(query, gallery, protocol)
-    return Problem(
+    query_camera, gallery_camera = _camera_codes(query, gallery, protocol)
+    barred, out_list, lists = _excluded_lists(query, gallery, protocol)
+    return RankingProblem(
         start=start,
         members=members,
         group=group,
@@ -158,7 +158,7 @@ def problem(query: Labels, gallery: Labels, protocol: Protocol) -> Problem:
     )
 
 
-def _groups(query: Ids, gallery: Ids) -> tuple[Ids, Codes, Codes]:
+def _group_gallery(query: Ids, gallery: Ids) -> tuple[Ids, Codes, Codes]:
     """`start`, `members` and `group` of a problem."""
     asked, searched = query, gallery
     if gallery.max() > 8 * len(gallery) + 1024:  # a table by pid would be mostly empty
@@ -174,7 +174,7 @@ def _groups(query: Ids, gallery: Ids) -> tuple[Ids, Codes, Codes]:
     return start, members, np.where(is_there, known, -1).astype(np.int32)
 
 
-def _cameras(query: Labels, gallery: Labels, protocol: Protocol) -> tuple[Codes, Codes]:
+def _camera_codes(query: Labels, gallery: Labels, protocol: Protocol) -> tuple[Codes, Codes]:
     gallery_camera = np.zeros(len(gallery.pids), np.int32)
     if gallery.camids is not None:
         gallery_camera = gallery.camids.astype(np.int32)
@@ -183,7 +183,7 @@ def _cameras(query: Labels, gallery: Labels, protocol: Protocol) -> tuple[Codes,
     return np.full(len(query.pids), -1, np.int32), gallery_camera
 
 
-def _left_out(
+def _excluded_lists(
     query: Labels, gallery: Labels, protocol: Protocol
 ) -> tuple[Codes, Codes, list[Codes]]:
     """`barred` and `out_list` of a problem, and the lists: junk, then junk and a barred camera."""

@@ -33,10 +33,10 @@ from san_core.evaluation import roc
 from san_core.evaluation.kernels import streaming
 from san_core.evaluation.kernels.compiled import _ranking
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.kernels.operands import operands
+from san_core.evaluation.kernels.operands import make_operands
 from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 from san_core.evaluation.labels import Ids, Labels, labels_of
-from san_core.evaluation.protocol import Problem, Protocol, problem, usual
+from san_core.evaluation.protocol import Protocol, RankingProblem, default_protocol, ranking_problem
 from san_core.evaluation.roc import Roc
 
 __all__ = ["Labels", "Ranking", "labels_of", "rank", "rank_distances"]
@@ -107,7 +107,7 @@ def rank(
         query: labels of the queries; every pid from 1.
         gallery: labels of the gallery.
         metric: "euclidean" or "cosine".
-        protocol: what is left out; `protocol.usual` by default.
+        protocol: what is left out; `protocol.default_protocol` by default.
         max_rank: length of the CMC curve, at least 10. It stays 1 beyond the end of a gallery.
         top_k: how many of the nearest images are kept for each query; 0 is quickest.
         with_roc: whether to draw the ROC curve too, which takes longer.
@@ -119,14 +119,14 @@ def rank(
             gallery or the query is empty, a query shows no person, the protocol needs cameras that
             are unknown, or no query can be judged.
     """
-    counting = _Counting(
+    counting = _RankTally(
         query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
     )
     counting.count_features(query_features, gallery_features, metric)
     return counting.ranking()
 
 
-def per_query(
+def rank_each_query(
     query_features: Features | Rows,
     gallery_features: Features | Rows,
     *,
@@ -135,7 +135,7 @@ def per_query(
     metric: str = "euclidean",
     protocol: Protocol | None = None,
     threads: int | None = None,
-) -> "Results":
+) -> "QueryResults":
     """What `rank` finds for each query, without means; it may be that none can be judged.
 
     Args:
@@ -150,7 +150,7 @@ def per_query(
     Raises:
         ValueError: as `rank`, except where no query can be judged.
     """
-    counting = _Counting(
+    counting = _RankTally(
         query, gallery, protocol, max_rank=10, top_k=0, with_roc=False, threads=threads
     )
     counting.count_features(query_features, gallery_features, metric)
@@ -183,16 +183,16 @@ def rank_distances(
     Raises:
         ValueError: as `rank`, or a tile has a wrong shape or type, or is out of order.
     """
-    counting = _Counting(
+    counting = _RankTally(
         query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
     )
     done = 0
     for rows, distances in tiles:
         check_tile(rows, distances, start=done, shape=(len(query.pids), len(gallery.pids)))
-        counter = counting.start(first=done, size=len(distances), worker=0)
+        counter = counting.make_counter(first=done, size=len(distances), worker=0)
         counter.count_distances(
             np.ascontiguousarray(distances),
-            bins=counting.wrong,
+            bins=counting.wrong_bins,
             threads=counting.threads,
         )
         done = rows.stop
@@ -201,8 +201,8 @@ def rank_distances(
     return counting.ranking()
 
 
-class Results(NamedTuple):
-    """What is found for each query; attributes as in `Ranking`, `right` as uint8."""
+class QueryResults(NamedTuple):
+    """What is found for each query; attributes as in `Ranking`, `right_bins` as uint8."""
 
     first_rank: Ids
     num_right: Ids
@@ -212,7 +212,7 @@ class Results(NamedTuple):
     right: NDArray[np.uint8]
 
 
-class _Counting:
+class _RankTally:
     """A problem and its results while they are counted."""
 
     def __init__(
@@ -226,24 +226,24 @@ class _Counting:
         with_roc: bool,
         threads: int | None,
     ) -> None:
-        check_lengths(max_rank=max_rank, top_k=top_k)
+        check_rank_limits(max_rank=max_rank, top_k=top_k)
         self.query, self.gallery, self.max_rank = query, gallery, max_rank
-        self.protocol = protocol or usual(query)
+        self.protocol = protocol or default_protocol(query)
         self.threads = usable_threads(threads)
-        self.problem: Problem = problem(query, gallery, self.protocol)
+        self.problem: RankingProblem = ranking_problem(query, gallery, self.protocol)
         self.results = empty_results(len(query.pids), top_k)
         # Of wrong answers by thread; of right ones, which are counted one thread at a time.
-        self.wrong = np.zeros((self.threads, _ranking.BINS), np.int64) if with_roc else None
-        self.right = np.zeros(_ranking.BINS, np.int64) if with_roc else None
-        self._make = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
+        self.wrong_bins = np.zeros((self.threads, _ranking.BINS), np.int64) if with_roc else None
+        self.right_bins = np.zeros(_ranking.BINS, np.int64) if with_roc else None
+        self._counter_factory = partial(_ranking.Counter, self.problem, self.results, top_k=top_k)
 
-    def start(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
-        wrong = None if self.wrong is None else self.wrong[worker]
-        return self._make(first=first, size=size, bins=wrong, right_bins=self.right)
+    def make_counter(self, *, first: int, size: int, worker: int) -> "_ranking.Counter":
+        wrong = None if self.wrong_bins is None else self.wrong_bins[worker]
+        return self._counter_factory(first=first, size=size, bins=wrong, right_bins=self.right_bins)
 
     def count_features(self, query: Features | Rows, gallery: Features | Rows, metric: str) -> None:
         asked, searched = as_rows("query", query), as_rows("gallery", gallery)
-        moved = operands(asked, searched, metric)
+        moved = make_operands(asked, searched, metric)
         for role, features, labels in (
             ("query", asked, self.query),
             ("gallery", searched, self.gallery),
@@ -251,21 +251,23 @@ class _Counting:
             n = len(labels.pids)
             if len(features) != n:
                 raise ValueError(f"{len(features)} {role} features but {n} {role} pids")
-        shape = streaming.tile_shape(
+        shape = streaming.choose_tile_shape(
             len(asked),
             len(searched),
             dim=asked.matrix.shape[1],
             widest=self.problem.widest,
             threads=self.threads,
         )
-        streaming.count(moved, metric, self.start, shape=shape, threads=self.threads)
+        streaming.count_by_features(
+            moved, metric, self.make_counter, shape=shape, threads=self.threads
+        )
 
     def ranking(self) -> Ranking:
         curve = None
-        if self.wrong is not None and self.right is not None:
-            right, wrong = self.right, self.wrong.sum(axis=0)
-            curve = roc.from_bins(right, wrong) if right.any() and wrong.any() else None
-        return judged(
+        if self.wrong_bins is not None and self.right_bins is not None:
+            right, wrong = self.right_bins, self.wrong_bins.sum(axis=0)
+            curve = roc.roc_from_bins(right, wrong) if right.any() and wrong.any() else None
+        return make_ranking(
             self.results,
             self.query,
             self.gallery,
@@ -275,8 +277,8 @@ class _Counting:
         )
 
 
-def judged(
-    results: Results,
+def make_ranking(
+    results: QueryResults,
     query: Labels,
     gallery: Labels,
     *,
@@ -291,11 +293,11 @@ def judged(
     """
     judged = results.first_rank > 0
     if not judged.any():
-        raise ValueError(_why_none(query, gallery, protocol))
+        raise ValueError(_no_judged_query_message(query, gallery, protocol))
     return Ranking(
         cmc=_cmc(results.first_rank[judged], max_rank),
-        mAP=mean(results.average_precision[judged]),
-        mINP=mean(results.inverse_penalty[judged]),
+        mAP=exact_mean(results.average_precision[judged]),
+        mINP=exact_mean(results.inverse_penalty[judged]),
         **{**results._asdict(), "right": results.right.view(np.bool_)},
         roc=curve,
         num_query=len(query.pids),
@@ -305,14 +307,14 @@ def judged(
     )
 
 
-def mean(values: NDArray[np.float64]) -> float:
+def exact_mean(values: NDArray[np.float64]) -> float:
     """The mean, of a sum that is rounded once: the same in whatever order queries are."""
     return math.fsum(values.tolist()) / len(values)
 
 
-def empty_results(num_query: int, top_k: int) -> Results:
+def empty_results(num_query: int, top_k: int) -> QueryResults:
     """Results of queries none of which is judged yet."""
-    return Results(
+    return QueryResults(
         first_rank=np.zeros(num_query, np.int64),
         num_right=np.zeros(num_query, np.int64),
         average_precision=np.full(num_query, np.nan),
@@ -335,7 +337,7 @@ def usable_threads(threads: int | None) -> int:
     return threads
 
 
-def check_lengths(*, max_rank: int, top_k: int) -> None:
+def check_rank_limits(*, max_rank: int, top_k: int) -> None:
     """Check the lengths of a CMC curve and of the top.
 
     Raises:
@@ -374,7 +376,7 @@ def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
     return np.cumsum(counts[1 : max_rank + 1]) / len(first_rank)
 
 
-def _why_none(query: Labels, gallery: Labels, protocol: Protocol) -> str:
+def _no_judged_query_message(query: Labels, gallery: Labels, protocol: Protocol) -> str:
     absent = int(np.isin(query.pids, gallery.pids, invert=True).sum())
     why = f"{absent} show a person who is not in it"
     if protocol.needs_cameras:

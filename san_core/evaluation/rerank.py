@@ -25,14 +25,14 @@ from threadpoolctl import threadpool_limits
 
 from san_core.evaluation.kernels.compiled import _rerank
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.kernels.operands import Operands, operands
+from san_core.evaluation.kernels.operands import Operands, make_operands
 from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 from san_core.evaluation.labels import Ids
 from san_core.evaluation.protocol import Codes
 from san_core.evaluation.ranking import usable_threads
 
 # Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
-_SIDE = 1024
+_TILE_SIDE = 1024
 _TILE_ENTRIES = 2**21
 # The distance of equal features that rounding in float32 may leave: by the product, as a share of
 # |.|^2 as they are taken; and by whoever made the features, as a share of |x|^2.
@@ -40,13 +40,13 @@ _ROUNDING = 2.0**-18, 2.0**-45
 
 
 @dataclass(frozen=True)
-class Settings:
+class RerankSettings:
     """The paper's parameters; its values for Market-1501 by default.
 
     Attributes:
         k1: neighbours of which reciprocal ones are taken.
         k2: neighbours over which weights are averaged, the image itself the first of them.
-        kept: lambda, how much of the original distance stays, 0 to 1.
+        original_share: lambda, how much of the original distance stays, 0 to 1.
 
     Raises:
         ValueError: one is out of its range.
@@ -54,28 +54,28 @@ class Settings:
 
     k1: int = 20
     k2: int = 6
-    kept: float = 0.3
+    original_share: float = 0.3
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1:
             raise ValueError(f"k1 is {self.k1} and k2 is {self.k2}; both must be at least 1")
-        if not 0 <= self.kept <= 1:
-            raise ValueError(f"lambda is {self.kept}; it must be between 0 and 1")
+        if not 0 <= self.original_share <= 1:
+            raise ValueError(f"lambda is {self.original_share}; it must be between 0 and 1")
 
 
 class Neighbours(NamedTuple):
     """The K nearest images of each, itself among them, and its farthest.
 
     Attributes:
-        who: (N, K) int32, nearest first, tied ones in order; queries come before the gallery.
+        indices: (N, K) int32, nearest first, tied ones in order; queries come before the gallery.
         farthest: (N,) float32, squared distance of the farthest image.
     """
 
-    who: Codes
+    indices: Codes
     farthest: Features
 
 
-class Sparse(NamedTuple):
+class SparseMatrix(NamedTuple):
     """A sparse matrix: row i has the entries start[i] to start[i + 1], columns ascending."""
 
     start: Ids
@@ -83,42 +83,42 @@ class Sparse(NamedTuple):
     value: Features
 
 
-def rerank(
+def rerank_features(
     query_features: Features | Rows,
     gallery_features: Features | Rows,
     *,
     metric: str = "euclidean",
-    settings: Settings | None = None,
+    settings: RerankSettings | None = None,
     threads: int | None = None,
     entries: int = _TILE_ENTRIES,
 ) -> Iterator[Tile]:
     """Re-ranked distances of every query to the whole gallery, for `ranking.rank_distances`.
 
     Args:
-        query_features: as in `encode`.
-        gallery_features: as in `encode`.
-        metric: as in `encode`.
-        settings: as in `encode`.
-        threads: as in `encode`.
+        query_features: as in `encode_neighbours`.
+        gallery_features: as in `encode_neighbours`.
+        metric: as in `encode_neighbours`.
+        settings: as in `encode_neighbours`.
+        threads: as in `encode_neighbours`.
         entries: at most so many distances at once, though at least one query's.
 
     Raises:
-        ValueError: at once, not at the first tile: as `encode`.
+        ValueError: at once, not at the first tile: as `encode_neighbours`.
     """
-    encoded = encode(
+    encoded = encode_neighbours(
         query_features, gallery_features, metric=metric, settings=settings, threads=threads
     )
     return encoded.tiles(entries=entries)
 
 
-def encode(
+def encode_neighbours(
     query_features: Features | Rows,
     gallery_features: Features | Rows,
     *,
     metric: str = "euclidean",
-    settings: Settings | None = None,
+    settings: RerankSettings | None = None,
     threads: int | None = None,
-) -> "Encoded":
+) -> "RerankEncoding":
     """The neighbours and weights of all images, from which re-ranked distances are quickly made.
 
     Args:
@@ -131,54 +131,59 @@ def encode(
     Raises:
         ValueError: the features do not fit each other or are not finite, or all are the same.
     """
-    settings = settings or Settings()
-    images = _images(query_features, gallery_features, metric)
+    settings = settings or RerankSettings()
+    images = _all_images(query_features, gallery_features, metric)
     cores = usable_threads(threads)
-    near = neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
-    _check_farthest(near, images)
-    weights = _weights(images, near, settings, threads=cores)
-    return Encoded(images, near.farthest, weights, settings.kept, cores)
+    near = find_neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
+    _check_not_identical(near, images)
+    weights = _encode_weights(images, near, settings, threads=cores)
+    return RerankEncoding(images, near.farthest, weights, settings.original_share, cores)
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class RerankEncoding:
     """What takes a pass over all pairs, made once.
 
     Attributes:
         images: queries and gallery.
         farthest: (N,) float32, squared distance of each image's farthest.
         weights: (N, N).
-        kept: lambda.
+        original_share: lambda.
         threads: cores to use.
     """
 
-    images: "Images"
+    images: "AllImages"
     farthest: Features
-    weights: "Sparse"
-    kept: float
+    weights: "SparseMatrix"
+    original_share: float
     threads: int
 
     def tiles(self, *, entries: int = _TILE_ENTRIES) -> Iterator[Tile]:
-        """Re-ranked distances, as of `rerank`; they may be had again and again."""
-        Q, n = len(self.images.of.query), len(self.images)
+        """Re-ranked distances, as of `rerank_features`; they may be had again and again."""
+        Q, n = len(self.images.operands.query), len(self.images)
         by_column = _rerank.transpose(*self.weights, Q)
         step = max(1, entries // (n - Q))
         for first in range(0, Q, step):
-            distances = self._scaled(first, min(first + step, Q))
+            distances = self._scaled_distances(first, min(first + step, Q))
             _rerank.jaccard(
-                *self.weights, *by_column, first, distances, self.kept, threads=self.threads
+                *self.weights,
+                *by_column,
+                first,
+                distances,
+                self.original_share,
+                threads=self.threads,
             )
             yield Tile(slice(first, first + len(distances)), distances)
 
-    def _scaled(self, first: int, end: int) -> Features:
+    def _scaled_distances(self, first: int, end: int) -> Features:
         """Distances (end - first, G) of queries first to end, by the farthest of each."""
-        Q, n = len(self.images.of.query), len(self.images)
-        asked = self.images.take(first, end)
+        Q, n = len(self.images.operands.query), len(self.images)
+        asked = self.images.read_range(first, end)
         distances = np.empty((end - first, n - Q), np.float32)
         with threadpool_limits(self.threads, user_api="blas"):
-            for start in range(Q, n, _SIDE):
-                stop = min(start + _SIDE, n)
-                part = asked @ self.images.take(start, stop).T
+            for start in range(Q, n, _TILE_SIDE):
+                stop = min(start + _TILE_SIDE, n)
+                part = asked @ self.images.read_range(start, stop).T
                 part *= -2
                 part += self.images.norms[start:stop]
                 part += self.images.norms[first:end, None]
@@ -188,7 +193,7 @@ class Encoded:
 
 
 def rerank_distances(
-    distances: Features, *, num_query: int, settings: Settings | None = None
+    distances: Features, *, num_query: int, settings: RerankSettings | None = None
 ) -> Features:
     """Re-ranked distances (Q, G) from given ones of all images to all.
 
@@ -201,7 +206,7 @@ def rerank_distances(
         ValueError: the matrix is not square or not float32, no query or no gallery is in it, or a
             row is not finite or has nothing above 0.
     """
-    settings = settings or Settings()
+    settings = settings or RerankSettings()
     n = len(distances)
     if distances.shape != (n, n) or distances.dtype != np.float32:
         raise ValueError(
@@ -209,22 +214,29 @@ def rerank_distances(
         )
     if not 0 < num_query < n:
         raise ValueError(f"{num_query} of {n} images are queries; expected 1 to {n - 1}")
-    scaled = _scaled(distances)
-    near = _empty(n, min(settings.k1 + 1, n))
+    scaled = _scale_rows(distances)
+    near = _empty_search(n, min(settings.k1 + 1, n))
     _rerank.scan(
         scaled * np.float32(-0.5), np.zeros(n, np.float32), 0, 0, *near, both=False, threads=1
     )
-    start, column = _sets(near.who, settings.k1, threads=1)
+    start, column = _reciprocal_sets(near.indices, settings.k1, threads=1)
     value = scaled[np.repeat(np.arange(n), np.diff(start)), column]
-    weights = _weigh(Sparse(start, column, value), near.who, settings, threads=1)
+    weights = _weigh_and_average(
+        SparseMatrix(start, column, value), near.indices, settings, threads=1
+    )
     out = np.ascontiguousarray(scaled[:num_query, num_query:])
     _rerank.jaccard(
-        *weights, *_rerank.transpose(*weights, num_query), 0, out, settings.kept, threads=1
+        *weights,
+        *_rerank.transpose(*weights, num_query),
+        0,
+        out,
+        settings.original_share,
+        threads=1,
     )
     return out
 
 
-def _scaled(distances: Features) -> Features:
+def _scale_rows(distances: Features) -> Features:
     """Each row by its maximum; a distance that is not finite would be nobody's neighbour."""
     least, farthest = distances.min(axis=1), distances.max(axis=1)
     with np.errstate(all="ignore"):
@@ -239,8 +251,8 @@ def _scaled(distances: Features) -> Features:
     return scaled
 
 
-def _check_farthest(near: Neighbours, images: "Images") -> None:
-    lengths = np.concatenate([each.squares for each in images.of]) * images.scales**2
+def _check_not_identical(near: Neighbours, images: "AllImages") -> None:
+    lengths = np.concatenate([each.squares for each in images.operands]) * images.scales**2
     apart = near.farthest > _ROUNDING[0] * images.norms + _ROUNDING[1] * lengths
     if not apart.all():
         raise ValueError(
@@ -250,85 +262,87 @@ def _check_farthest(near: Neighbours, images: "Images") -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class AllImages:
     """Queries, then the gallery, as one list of N images.
 
     Attributes:
-        of: queries and gallery.
+        operands: queries and gallery.
         scales: (N,) float64 by which features are multiplied: 1, or 1 / |x| for cosine.
         norms: (N,) float32, |.|^2 of them as they are taken.
     """
 
-    of: Operands
+    operands: Operands
     scales: NDArray[np.float64]
     norms: Features
 
     def __len__(self) -> int:
         return len(self.scales)
 
-    def take(self, start: int, stop: int, room: Features | None = None) -> Features:
+    def read_range(self, start: int, stop: int, buffer: Features | None = None) -> Features:
         """Images start to stop, all queries or all gallery images: (stop - start, D).
 
-        They lie in the first entries of `room`, if it is given; `norms` of them are set.
+        They lie in the first entries of `buffer`, if it is given; `norms` of them are set.
         """
-        Q = len(self.of.query)
+        Q = len(self.operands.query)
         if start < Q:
-            taken = self.of.query.take(start, stop, room)
+            taken = self.operands.query.read_range(start, stop, buffer)
         else:
-            taken = self.of.gallery.take(start - Q, stop - Q, room)
+            taken = self.operands.gallery.read_range(start - Q, stop - Q, buffer)
         self.norms[start:stop] = taken.squares
         return taken.features
 
     def blocks(self) -> list[tuple[int, int]]:
         """Starts and ends of blocks of queries or gallery images, in order."""
-        Q, n = len(self.of.query), len(self)
-        starts = [*range(0, Q, _SIDE), *range(Q, n, _SIDE)]
+        Q, n = len(self.operands.query), len(self)
+        starts = [*range(0, Q, _TILE_SIDE), *range(Q, n, _TILE_SIDE)]
         return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def _images(query: Features | Rows, gallery: Features | Rows, metric: str) -> Images:
-    of = operands(as_rows("query", query), as_rows("gallery", gallery), metric)
+def _all_images(query: Features | Rows, gallery: Features | Rows, metric: str) -> AllImages:
+    of = make_operands(as_rows("query", query), as_rows("gallery", gallery), metric)
     scales = [np.ones(len(each)) if each.scales is None else each.scales for each in of]
     n = len(of.query) + len(of.gallery)
-    return Images(of, np.concatenate(scales), np.empty(n, np.float32))
+    return AllImages(of, np.concatenate(scales), np.empty(n, np.float32))
 
 
-def neighbours(images: Images, k: int, *, threads: int) -> Neighbours:
+def find_neighbours(images: AllImages, k: int, *, threads: int) -> Neighbours:
     """The k nearest images of each, by distances in float32."""
-    near = _empty(len(images), k)
-    dim = len(images.of.query.centre)
-    asked_room, searched_room, room = (np.empty(_SIDE * n, np.float32) for n in (dim, dim, _SIDE))
+    near = _empty_search(len(images), k)
+    dim = len(images.operands.query.centre)
+    asked_room, searched_room, room = (
+        np.empty(_TILE_SIDE * n, np.float32) for n in (dim, dim, _TILE_SIDE)
+    )
     blocks = images.blocks()
     with threadpool_limits(threads, user_api="blas"):
         for i, (first, end) in enumerate(blocks):
-            asked = images.take(first, end, asked_room)
+            asked = images.read_range(first, end, asked_room)
             for start, stop in blocks[i:]:
-                searched = images.take(start, stop, searched_room)
+                searched = images.read_range(start, stop, searched_room)
                 shape = (end - first, stop - start)
                 dots = room[: shape[0] * shape[1]].reshape(shape)
                 np.matmul(asked, searched.T, out=dots)
                 both = start > first
                 _rerank.scan(dots, images.norms, first, start, *near, both=both, threads=threads)
-    return Neighbours(near.who, near.farthest)
+    return Neighbours(near.indices, near.farthest)
 
 
-class _Found(NamedTuple):
-    """Neighbours while they are found: `near` (N, K) are the distances of `who`."""
+class _NeighbourSearch(NamedTuple):
+    """Neighbours while they are found: `distances` (N, K) are the distances of `indices`."""
 
-    near: Features
-    who: Codes
+    distances: Features
+    indices: Codes
     farthest: Features
 
 
-def _empty(n: int, k: int) -> _Found:
-    return _Found(
+def _empty_search(n: int, k: int) -> _NeighbourSearch:
+    return _NeighbourSearch(
         np.full((n, k), np.inf, np.float32),
         np.full((n, k), -1, np.int32),
         np.full(n, -np.inf, np.float32),
     )
 
 
-def _sets(who: Codes, k1: int, *, threads: int) -> tuple[Ids, Codes]:
+def _reciprocal_sets(who: Codes, k1: int, *, threads: int) -> tuple[Ids, Codes]:
     """`start` and `column` of the expanded sets of k-reciprocal neighbours."""
     half = min(round(k1 / 2) + 1, who.shape[1])
     reciprocal = _rerank.reciprocal(who, who.shape[1], threads=threads)
@@ -337,14 +351,16 @@ def _sets(who: Codes, k1: int, *, threads: int) -> tuple[Ids, Codes]:
     )
 
 
-def _weights(images: Images, near: Neighbours, settings: Settings, *, threads: int) -> Sparse:
-    start, column = _sets(near.who, settings.k1, threads=threads)
+def _encode_weights(
+    images: AllImages, near: Neighbours, settings: RerankSettings, *, threads: int
+) -> SparseMatrix:
+    start, column = _reciprocal_sets(near.indices, settings.k1, threads=threads)
     value = np.empty(len(column), np.float32)
     _rerank.pair_distances(
-        images.of.query.rows.matrix,
-        _index(images.of.query.rows),
-        images.of.gallery.rows.matrix,
-        _index(images.of.gallery.rows),
+        images.operands.query.rows.matrix,
+        _row_index(images.operands.query.rows),
+        images.operands.gallery.rows.matrix,
+        _row_index(images.operands.gallery.rows),
         images.scales,
         start,
         column,
@@ -352,14 +368,22 @@ def _weights(images: Images, near: Neighbours, settings: Settings, *, threads: i
         threads=threads,
     )
     value /= np.repeat(near.farthest, np.diff(start))
-    return _weigh(Sparse(start, column, value), near.who, settings, threads=threads)
+    return _weigh_and_average(
+        SparseMatrix(start, column, value), near.indices, settings, threads=threads
+    )
 
 
-def _weigh(distances: Sparse, who: Codes, settings: Settings, *, threads: int) -> Sparse:
+def _weigh_and_average(
+    distances: SparseMatrix, who: Codes, settings: RerankSettings, *, threads: int
+) -> SparseMatrix:
     _rerank.weigh(distances.start, distances.value)
     k2 = min(settings.k2, who.shape[1])
-    return distances if k2 == 1 else Sparse(*_rerank.average(who, k2, *distances, threads=threads))
+    return (
+        distances
+        if k2 == 1
+        else SparseMatrix(*_rerank.average(who, k2, *distances, threads=threads))
+    )
 
 
-def _index(features: Rows) -> Ids:
+def _row_index(features: Rows) -> Ids:
     return np.arange(len(features)) if features.index is None else features.index

@@ -41,7 +41,7 @@ class Roc(NamedTuple):
         return float(self.tpr[within - 1]) if within else 0.0
 
 
-def from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
+def roc_from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
     """The curve of numbers of right and wrong answers in bins of rising distance.
 
     Raises:

@@ -27,29 +27,29 @@ from typing import Any, NamedTuple, Self
 
 from san_core.images.pixels import contact_sheet, decode, encode_png
 from san_core.images.shard import (
-    MAX_SHARD,
+    MAX_SHARD_SIZE,
     Item,
     Record,
     Shard,
     canonical_json,
     number_of_shards,
-    numbered,
-    pack,
-    records_of,
+    pack_shard,
+    parse_sidecar,
+    renumber_shard,
     sha256,
     shard_entry,
 )
 
 FORMAT = "san-imageset"
 VERSION = 1
-_ENTRY = {
+_ENTRY_TYPES = {
     **dict.fromkeys(("tar", "sha256", "sidecar", "sidecar_sha256"), str),
     **dict.fromkeys(("size", "sidecar_size", "images"), int),
 }
 _MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
 
 
-def manifest(
+def build_manifest(
     sidecars: Mapping[str, bytes],
     *,
     provenance: Mapping[str, Any],
@@ -67,12 +67,12 @@ def manifest(
     """
     shards = []
     names: Counter[str] = Counter()
-    splits: dict[str, _Split] = {}
+    splits: dict[str, _SplitTally] = {}
     for name, data in sidecars.items():
         shards.append(shard_entry(name, data))
         for image in json.loads(data)["images"]:
             names[image["name"]] += 1
-            split = splits.setdefault(image["split"], _Split(0, {None}, {None}))
+            split = splits.setdefault(image["split"], _SplitTally(0, {None}, {None}))
             splits[image["split"]] = split._replace(images=split.images + 1)
             split.people.add(image["pid"])
             split.cameras.add(image["camid"])
@@ -98,7 +98,7 @@ def manifest(
     }
 
 
-class _Split(NamedTuple):
+class _SplitTally(NamedTuple):
     """What is counted of a split."""
 
     images: int
@@ -112,13 +112,13 @@ def manifest_bytes(content: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def write(
+def write_imageset(
     path: Path,
     items: Iterable[Item],
     *,
     provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     total: int | None = None,
-    shard_size: int = MAX_SHARD,
+    shard_size: int = MAX_SHARD_SIZE,
     preview: tuple[int, int] | None = (128, 64),
 ) -> dict[str, Any]:
     """Write a whole set into a folder and return its manifest; memory holds one shard at a time.
@@ -126,9 +126,10 @@ def write(
     Args:
         path: the folder, made if need be.
         items: the images, in the order they are kept.
-        provenance: as in `manifest`; or a function that makes it when all images have been taken.
+        provenance: as in `build_manifest`; or a function that makes it when all images have been
+            taken.
         total: how many there will be, if that is known and to be checked.
-        shard_size: images per shard, at most MAX_SHARD.
+        shard_size: images per shard, at most MAX_SHARD_SIZE.
         preview: rows and columns of a picture in the contact sheets; None makes no sheets.
 
     Raises:
@@ -139,22 +140,22 @@ def write(
     packed: list[Shard] = []
     for number, chunk in enumerate(_chunks(items, shard_size, total=total)):
         place = path / "shards" / f"{number}.unfinished"
-        packed.append(pack(chunk, place, number, total=0))
+        packed.append(pack_shard(chunk, place, number, total=0))
         if preview:
             (path / "preview").mkdir(exist_ok=True)
-            shown = [chunk[i].data for i in previewed(len(chunk))]
+            shown = [chunk[i].data for i in preview_indices(len(chunk))]
             sheet = preview_sheet(shown, cell=preview)
             (path / preview_name(number)).write_bytes(sheet)
     if not packed:
         raise ValueError("an image set needs at least one image")
     sidecars = {}
     for number in range(len(packed)):
-        shard = packed[number] = numbered(packed[number], number, total=len(packed))
+        shard = packed[number] = renumber_shard(packed[number], number, total=len(packed))
         shard.tar.rename(path / shard.tar_name)
         (path / shard.sidecar_name).write_bytes(shard.sidecar)
         sidecars[shard.sidecar_name] = shard.sidecar
     made = provenance() if callable(provenance) else provenance
-    content = manifest(sidecars, provenance=made)
+    content = build_manifest(sidecars, provenance=made)
     (path / "manifest.json").write_bytes(manifest_bytes(content))
     return content
 
@@ -181,7 +182,7 @@ def preview_name(number: int) -> str:
     return f"preview/{number:05d}.png"
 
 
-def previewed(count: int, *, most: int = 60) -> range:
+def preview_indices(count: int, *, most: int = 60) -> range:
     """Which of `count` images a contact sheet shows: at most `most`, evenly picked."""
     return range(0, count, max(1, -(-count // most)))
 
@@ -203,7 +204,7 @@ class ImageSet:
         self.path = path
         self.manifest = manifest
         self.records = records
-        self._files: dict[int, int] = {}
+        self._descriptors: dict[int, int] = {}
         self._opening = threading.Lock()
 
     @classmethod
@@ -218,7 +219,7 @@ class ImageSet:
         records: list[Record] = []
         for number, shard in enumerate(content["shards"]):
             sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
-            records += records_of(sidecar, number, content, where=str(path))
+            records += parse_sidecar(sidecar, number, content, where=str(path))
             tar_size = _expect_file(path, shard["tar"]).stat().st_size
             if tar_size != shard["size"]:
                 raise ValueError(
@@ -233,7 +234,7 @@ class ImageSet:
         Raises:
             ValueError: they are not the bytes that were packed.
         """
-        data = os.pread(self._file(record.shard), record.size, record.offset)
+        data = os.pread(self._shard_descriptor(record.shard), record.size, record.offset)
         if sha256(data) != record.sha256:
             tar_name = self.manifest["shards"][record.shard]["tar"]
             raise ValueError(
@@ -242,15 +243,15 @@ class ImageSet:
             )
         return data
 
-    def _file(self, shard: int) -> int:
+    def _shard_descriptor(self, shard: int) -> int:
         """The descriptor of a shard's tar, opened once."""
         with self._opening:
-            if shard not in self._files:
+            if shard not in self._descriptors:
                 tar = self.path / self.manifest["shards"][shard]["tar"]
-                self._files[shard] = os.open(tar, os.O_RDONLY)
-            return self._files[shard]
+                self._descriptors[shard] = os.open(tar, os.O_RDONLY)
+            return self._descriptors[shard]
 
-    def of_split(self, *splits: str) -> list[Record]:
+    def records_in_splits(self, *splits: str) -> list[Record]:
         """The records of one or more splits, in the order of the set.
 
         Raises:
@@ -283,8 +284,8 @@ class ImageSet:
 
     def close(self) -> None:
         """Close the shards that were read from."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
     def __enter__(self) -> Self:
         return self
@@ -329,18 +330,18 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
         )
     if missing := _MANIFEST_KEYS - content.keys():
         raise ValueError(f"{where} is damaged: it has no {min(missing)}")
-    check_shards(content["shards"], where=where)
+    check_shard_entries(content["shards"], where=where)
     return content
 
 
-def check_shards(shards: Any, *, where: str) -> None:
+def check_shard_entries(shards: Any, *, where: str) -> None:
     """The entries of shards, as `shard_entry` makes them; a set may come from anybody.
 
     Raises:
         ValueError: one lacks something, or names a file that is no shard's.
     """
     for number, shard in enumerate(shards):
-        for key, kind in _ENTRY.items():
+        for key, kind in _ENTRY_TYPES.items():
             if not isinstance(shard, dict) or not isinstance(shard.get(key), kind):
                 raise ValueError(f"{where} is damaged: shard {number} has no {key}")
         for key, suffix in (("tar", "tar"), ("sidecar", "json")):

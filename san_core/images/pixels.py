@@ -19,9 +19,12 @@ from PIL.PngImagePlugin import PngImageFile
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
-_KINDS = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}  # by their beginning
+_DECODERS = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+}  # by their beginning
 _Z_RLE = 3
-_NO_EXIF = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
+_EXIF_ERRORS = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
 _TURNS = {  # by the orientation in EXIF; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,41 +46,41 @@ def decode(data: bytes, *, name: str = "image") -> Pixels:
     Raises:
         ValueError: the bytes are not a whole image.
     """
-    with _opened(data, name) as image:
+    with _open_image(data, name) as image:
         image.load()  # the EXIF data of a PNG may follow its pixels
-        return np.asarray(_upright(image).convert("RGB"))
+        return np.asarray(_turn_upright(image).convert("RGB"))
 
 
-def check_whole(data: bytes, *, name: str = "image") -> None:
+def check_decodable(data: bytes, *, name: str = "image") -> None:
     """Decode a JPEG or PNG file to its last pixel, and keep nothing; arguments as of `decode`.
 
     Raises:
         ValueError: the bytes are not a whole image.
     """
-    with _opened(data, name) as image:
+    with _open_image(data, name) as image:
         image.load()
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     """An image as it is to be seen; EXIF data that cannot be read tells nothing of it."""
     if "exif" not in image.info:
         return image
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _NO_EXIF:
+    except _EXIF_ERRORS:
         return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
 @contextmanager
-def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
     """An image to be decoded in the block, whose errors are those of its file.
 
     Raises:
         ValueError: the bytes are not a whole image, or one of more than MAX_PIXELS.
     """
-    kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+    kind = next((kind for start, kind in _DECODERS.items() if data.startswith(start)), None)
     if kind is None:
         raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG")
     try:

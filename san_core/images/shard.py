@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-MAX_SHARD = 1000
+MAX_SHARD_SIZE = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
-_SHORT, _DIGITS = 100, 11  # bytes of a name, and digits of a size, in the header of a tar
-_AT_ONCE = 1 << 18  # bytes that are gathered before they are written
+_SHORT_NAME_BYTES, _SIZE_DIGITS = (
+    100,
+    11,
+)  # bytes of a name, and digits of a size, in the header of a tar
+_WRITE_BUFFER = 1 << 18  # bytes that are gathered before they are written
 _RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
 
 
@@ -76,41 +79,41 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def pack(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard:
+def pack_shard(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard:
     """Pack images into shard `number` (from 0) of `total`, its tar in the file `path`.
 
     The images are taken one by one, as they are made; memory holds none but the last.
 
     Raises:
-        ValueError: there are no images or more than MAX_SHARD, or one has an impossible name or
+        ValueError: there are none or more than MAX_SHARD_SIZE, or one has an impossible name or
             an unknown split.
     """
     images = []
-    with path.open("wb", buffering=_AT_ONCE) as file:
-        content = _Hashed(file)
+    with path.open("wb", buffering=_WRITE_BUFFER) as file:
+        content = _HashingWriter(file)
         for item in items:
             _check_item(item)
-            images.append(_described(item, content.size + _TAR_BLOCK))
-            content.write(_header(item))
+            images.append(_sidecar_entry(item, content.size + _TAR_BLOCK))
+            content.write(_tar_header(item))
             content.write(item.data)
             content.write(bytes(-len(item.data) % _TAR_BLOCK))
         content.write(bytes(2 * _TAR_BLOCK))  # the end of an archive, filled up as tar does it
         content.write(bytes(-content.size % tarfile.RECORDSIZE))
         size, digest = content.size, content.hexdigest()
-    if not 1 <= len(images) <= MAX_SHARD:
-        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {len(images)}")
-    stem = _stem(digest, number, total)
+    if not 1 <= len(images) <= MAX_SHARD_SIZE:
+        raise ValueError(f"a shard holds 1 to {MAX_SHARD_SIZE} images, not {len(images)}")
+    stem = _shard_stem(digest, number, total)
     sidecar = {"tar": f"{stem}.tar", "size": size, "sha256": digest, "images": images}
     return Shard(f"{stem}.tar", path, size, digest, f"{stem}.json", canonical_json(sidecar))
 
 
-def _stem(digest: str, number: int, total: int) -> str:
+def _shard_stem(digest: str, number: int, total: int) -> str:
     return f"shards/{number:05d}-of-{total:05d}.{digest[:12]}"
 
 
-def numbered(shard: Shard, number: int, *, total: int) -> Shard:
+def renumber_shard(shard: Shard, number: int, *, total: int) -> Shard:
     """A packed shard under the name it has as `number` of `total`; its tar stays where it is."""
-    stem = _stem(shard.sha256, number, total)
+    stem = _shard_stem(shard.sha256, number, total)
     # In canonical JSON, "tar" is the last of a sidecar's keys.
     images, found, _ = shard.sidecar.rpartition(f'"tar":"{shard.tar_name}"'.encode())
     assert found
@@ -118,7 +121,7 @@ def numbered(shard: Shard, number: int, *, total: int) -> Shard:
     return shard._replace(tar_name=f"{stem}.tar", sidecar_name=f"{stem}.json", sidecar=sidecar)
 
 
-class _Hashed:
+class _HashingWriter:
     """A file that is written from its beginning to its end, and hashed on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -135,21 +138,23 @@ class _Hashed:
         return self._hash.hexdigest()
 
 
-_BLANK = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)  # of a file without name and content
-_BLANK_SUM = int(_BLANK[148:154], 8) - sum(_BLANK[124:135])
+_BLANK_HEADER = tarfile.TarInfo("").tobuf(
+    tarfile.USTAR_FORMAT
+)  # of a file without name and content
+_BLANK_CHECKSUM = int(_BLANK_HEADER[148:154], 8) - sum(_BLANK_HEADER[124:135])
 
 
-def _header(item: Item) -> bytes:
+def _tar_header(item: Item) -> bytes:
     """The header of an image in a tar, byte by byte that of `tarfile`, which takes longer.
 
     Raises:
         ValueError: the name is too long.
     """
     name, size = item.name.encode(), b"%011o" % len(item.data)
-    if len(name) <= _SHORT and len(size) == _DIGITS:
-        total = b"%06o\0 " % (_BLANK_SUM + sum(name) + sum(size))
-        start = name.ljust(_SHORT, b"\0") + _BLANK[100:124]
-        return start + size + _BLANK[135:148] + total + _BLANK[156:]
+    if len(name) <= _SHORT_NAME_BYTES and len(size) == _SIZE_DIGITS:
+        total = b"%06o\0 " % (_BLANK_CHECKSUM + sum(name) + sum(size))
+        start = name.ljust(_SHORT_NAME_BYTES, b"\0") + _BLANK_HEADER[100:124]
+        return start + size + _BLANK_HEADER[135:148] + total + _BLANK_HEADER[156:]
     info = tarfile.TarInfo(item.name)
     info.size = len(item.data)
     try:
@@ -158,7 +163,7 @@ def _header(item: Item) -> bytes:
         raise ValueError(f"image {item.name!r}: {error}") from error
 
 
-def _described(item: Item, offset: int) -> dict[str, Any]:
+def _sidecar_entry(item: Item, offset: int) -> dict[str, Any]:
     """What a sidecar says of an image whose bytes begin at `offset` of the tar."""
     return {
         **item.fields,
@@ -172,12 +177,12 @@ def _described(item: Item, offset: int) -> dict[str, Any]:
     }
 
 
-LIMIT = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
+TAR_NAME_RULE = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
 
 
-def fits(name: str) -> bool:
+def name_fits_tar(name: str) -> bool:
     """Whether a tar can hold an image of that name (POSIX ustar)."""
-    if len(name.encode()) <= _SHORT:
+    if len(name.encode()) <= _SHORT_NAME_BYTES:
         return True
     try:
         tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
@@ -186,14 +191,14 @@ def fits(name: str) -> bool:
     return True
 
 
-def is_plain(name: str) -> bool:
+def is_plain_path(name: str) -> bool:
     """Whether a name is a relative POSIX path in its plain form, which leads below its root."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and str(path) == name
 
 
 def _check_item(item: Item) -> None:
-    if not is_plain(item.name):
+    if not is_plain_path(item.name):
         raise ValueError(f"image name {item.name!r} is not a plain relative path")
     if item.split not in SPLITS:
         raise ValueError(f"image {item.name}: split {item.split!r} is none of {', '.join(SPLITS)}")
@@ -205,10 +210,10 @@ def number_of_shards(total: int, shard_size: int) -> int:
     """How many shards `total` images take.
 
     Raises:
-        ValueError: there are no images, or the shard size is not within 1 to MAX_SHARD.
+        ValueError: there are no images, or the shard size is not within 1 to MAX_SHARD_SIZE.
     """
-    if not 1 <= shard_size <= MAX_SHARD:
-        raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {shard_size}")
+    if not 1 <= shard_size <= MAX_SHARD_SIZE:
+        raise ValueError(f"a shard holds 1 to {MAX_SHARD_SIZE} images, not {shard_size}")
     if total < 1:
         raise ValueError("an image set needs at least one image")
     return -(-total // shard_size)
@@ -228,7 +233,7 @@ def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
     }
 
 
-def records_of(
+def parse_sidecar(
     sidecar: bytes, shard: int, content: Mapping[str, Any], *, where: str
 ) -> list[Record]:
     """The images of shard number `shard` of a manifest, from the bytes of its sidecar.

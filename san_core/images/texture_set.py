@@ -12,10 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from san_core.images.shard import MAX_SHARD, Item, Record, canonical_json, number_of_shards, sha256
+from san_core.images.shard import (
+    MAX_SHARD_SIZE,
+    Item,
+    Record,
+    canonical_json,
+    number_of_shards,
+    sha256,
+)
 from san_core.recipe import Recipe
 
-RECEIPT = "san-receipt"
+RECEIPT_FORMAT = "san-receipt"
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -35,14 +42,14 @@ class TextureSettings:
     dataset: str
     split: str
     texture_size: int
-    shard_size: int = MAX_SHARD
+    shard_size: int = MAX_SHARD_SIZE
     precision: str = "float32"
     codec: str = "png"
     format: str = "san-textures-1"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.shard_size <= MAX_SHARD:
-            raise ValueError(f"a shard holds 1 to {MAX_SHARD} images, not {self.shard_size}")
+        if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
+            raise ValueError(f"a shard holds 1 to {MAX_SHARD_SIZE} images, not {self.shard_size}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
 
@@ -63,11 +70,11 @@ def check_generator(recipe: Recipe, where: object) -> None:
     Raises:
         ValueError: it is that of a ReID training, with or without a decoder.
     """
-    if recipe.identities or not recipe.decoder:
+    if recipe.needs_identities or not recipe.needs_decoder:
         raise ValueError(f"{where} is no texture generator: train_san_pg makes one")
 
 
-class Unit(NamedTuple):
+class WorkUnit(NamedTuple):
     """One shard's worth of work: shard `number` of `total`, and the images it is made from."""
 
     number: int
@@ -75,16 +82,16 @@ class Unit(NamedTuple):
     records: Sequence[Record]
 
 
-def units(records: Sequence[Record], shard_size: int) -> list[Unit]:
+def split_into_units(records: Sequence[Record], shard_size: int) -> list[WorkUnit]:
     """The images of a data set cut into shards, in their order."""
     total = number_of_shards(len(records), shard_size)
     return [
-        Unit(number, total, records[number * shard_size : (number + 1) * shard_size])
+        WorkUnit(number, total, records[number * shard_size : (number + 1) * shard_size])
         for number in range(total)
     ]
 
 
-def share(worker: str, work: Sequence[Unit]) -> list[Unit]:
+def units_of_worker(worker: str, work: Sequence[WorkUnit]) -> list[WorkUnit]:
     """The units that worker "i/n" makes: every n-th, beginning with the i-th (from 0).
 
     Raises:
@@ -113,7 +120,7 @@ def texture_item(record: Record, png: bytes) -> Item:
     )
 
 
-def unit_number(sidecar_name: str) -> tuple[int, int]:
+def parse_sidecar_name(sidecar_name: str) -> tuple[int, int]:
     """The number of a shard and the total, from the name of its sidecar.
 
     Raises:
@@ -125,12 +132,12 @@ def unit_number(sidecar_name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def receipt(
+def build_receipt(
     shards: Sequence[Mapping[str, Any]], *, uri: str, worker: str, split: str
 ) -> dict[str, Any]:
     """What one worker says it has made: the entries of its shards, and where they are."""
     return {
-        "format": RECEIPT,
+        "format": RECEIPT_FORMAT,
         "uri": uri,
         "worker": worker,
         "split": split,
@@ -145,5 +152,5 @@ def parse_receipt(data: bytes) -> dict[str, Any] | None:
         content = json.loads(data)
     except ValueError:
         return None
-    is_receipt = isinstance(content, dict) and content.get("format") == RECEIPT
+    is_receipt = isinstance(content, dict) and content.get("format") == RECEIPT_FORMAT
     return content if is_receipt else None

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from san_core.data.batches.augmentation import normalise
+from san_core.data.batches.augmentation import normalise_images
 from san_core.images.pixels import Pixels
-from san_core.model.encoder import channels_last
+from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
 
 
@@ -38,7 +38,7 @@ def embed(
         ValueError: images are no uint8 (B, H, W, 3), or an embedding is not finite, naming its row.
     """
     encoder = model.encoder
-    channels_last(encoder.to(device).eval())
+    to_channels_last(encoder.to(device).eval())
     rows = [np.empty((0, encoder.dim), np.float32)]
     done = 0
     for batch in _batches(images, batch_size):
@@ -47,7 +47,7 @@ def embed(
                 f"images are {batch.dtype} of shape {batch.shape}, must be uint8 (B, H, W, 3)"
             )
         pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy: memory maps are read-only
-        part = encoder(normalise(pixels)).embedding.float().cpu().numpy()
+        part = encoder(normalise_images(pixels)).embedding.float().cpu().numpy()
         broken = ~np.isfinite(part).all(axis=1)
         if broken.any():
             raise ValueError(

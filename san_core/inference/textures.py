@@ -10,14 +10,14 @@ from itertools import islice
 import numpy as np
 import torch
 
-from san_core.data.batches.augmentation import normalise
+from san_core.data.batches.augmentation import normalise_images
 from san_core.images.pixels import Pixels
 from san_core.model.decoder import Decoder
-from san_core.model.encoder import channels_last
+from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
 
 
-def generate(
+def predict_textures(
     model: SAN,
     images: Pixels,
     *,
@@ -27,14 +27,16 @@ def generate(
 ) -> Pixels:
     """The textures a generator sees on images (N, H, W, 3): uint8 (N, T, T, 3), RGB.
 
-    As `stream`, for images that are all at hand; there may be none.
+    As `stream_textures`, for images that are all at hand; there may be none.
     """
-    made = list(stream(model, images, device=device, batch_size=batch_size, precision=precision))
+    made = list(
+        stream_textures(model, images, device=device, batch_size=batch_size, precision=precision)
+    )
     size = _decoder_of(model).texture_size
     return np.stack(made) if made else np.empty((0, size, size, 3), np.uint8)
 
 
-def stream(
+def stream_textures(
     model: SAN,
     images: Iterable[Pixels],
     *,
@@ -60,23 +62,23 @@ def stream(
         ValueError: the model has no decoder, or the precision is not one for the device.
     """
     device = torch.device(device)
-    half = half_precision(precision, device)
+    half = half_dtype(precision, device)
     _decoder_of(model)
-    channels_last(model.to(device).eval())
+    to_channels_last(model.to(device).eval())
     computing: tuple[torch.Tensor, int] | None = None
     source = iter(images)
     while batch := list(islice(source, batch_size)):
         filled = batch + [batch[-1]] * (batch_size - len(batch))
-        started = _levels(model, np.stack(filled), device=device, half=half)
+        started = _compute_textures(model, np.stack(filled), device=device, half=half)
         if computing:
-            yield from _fetched(*computing)
+            yield from _fetch_textures(*computing)
         computing = started, len(batch)
     if computing:
-        yield from _fetched(*computing)
+        yield from _fetch_textures(*computing)
 
 
 @torch.inference_mode()
-def _levels(
+def _compute_textures(
     model: SAN, batch: Pixels, *, device: torch.device, half: torch.dtype | None
 ) -> torch.Tensor:
     """The textures of a batch (B, H, W, 3) as uint8 (B, T, T, 3), on the device."""
@@ -85,12 +87,14 @@ def _levels(
         images = images.pin_memory()
     images = images.to(device, non_blocking=True)
     with torch.autocast(device.type, half, enabled=half is not None):
-        made = _decoder_of(model)(model.encoder(normalise(images)).maps).texture  # (B, 3, T, T)
+        made = _decoder_of(model)(
+            model.encoder(normalise_images(images)).maps
+        ).texture  # (B, 3, T, T)
     levels: torch.Tensor = ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1)
 
 
-def _fetched(levels: torch.Tensor, count: int) -> Iterator[Pixels]:
+def _fetch_textures(levels: torch.Tensor, count: int) -> Iterator[Pixels]:
     """The first `count` textures of a batch, once they are computed."""
     textures: Pixels = levels.cpu().numpy()
     yield from textures[:count]
@@ -102,7 +106,7 @@ def _decoder_of(model: SAN) -> Decoder:
     return model.decoder
 
 
-def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
+def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The type that a precision means on a device; None for float32.
 
     Raises:

@@ -17,11 +17,11 @@ from san_core.recipe import Recipe
 # Channels at the decoder's input and after each up-block, in units of the encoder's base width,
 # which is 64 for every torchvision ResNet. A 64x64 texture of a 256x128 image takes the first two
 # blocks: light, they cost a quarter of what the published four cost for 256x256.
-_PLANS: dict[str, tuple[float, ...]] = {
+_CHANNEL_PLANS: dict[str, tuple[float, ...]] = {
     "published": (8.0, 4.0, 1.0, 0.5, 0.25),  # 512-256-64-32-16
     "light": (4.0, 2.0, 1.0, 0.5, 0.25),  # 256-128-64-32-16
 }
-_HEAD = 7  # rows and columns of the last convolution
+_HEAD_KERNEL = 7  # rows and columns of the last convolution
 
 
 class DecoderOutput(NamedTuple):
@@ -47,23 +47,23 @@ class Decoder(nn.Module):
         n_blocks = _doublings(rows, recipe)
         _check_head((rows << n_blocks, recipe.image_width // encoder.strides[3] << n_blocks))
         base = 16 if recipe.arch == "resnet10_quarter" else 64
-        widths = _PLANS[recipe.decoder_plan]
+        widths = _CHANNEL_PLANS[recipe.decoder_plan]
         plan = [widths[min(i, len(widths) - 1)] for i in range(n_blocks + 1)]
         self.channels = tuple(max(1, round(c * base * recipe.decoder_width)) for c in plan)
         self.texture_size = recipe.texture_size
-        self.reduce = _embed(encoder.channels[3], self.channels[0])
+        self.reduce = _conv1x1_block(encoder.channels[3], self.channels[0])
         self.blocks = nn.ModuleList(
             _up_block(before, after) for before, after in itertools.pairwise(self.channels)
         )
         self.skip_stages = _skip_stages(encoder, n_blocks) if recipe.skips else {}
         self.skips = nn.ModuleDict(
             {
-                str(block): _embed(encoder.channels[stage], self.channels[block])
+                str(block): _conv1x1_block(encoder.channels[stage], self.channels[block])
                 for block, stage in self.skip_stages.items()
             }
         )
         self.head = nn.Sequential(
-            nn.ReflectionPad2d(_HEAD // 2), nn.Conv2d(self.channels[-1], 3, _HEAD)
+            nn.ReflectionPad2d(_HEAD_KERNEL // 2), nn.Conv2d(self.channels[-1], 3, _HEAD_KERNEL)
         )
 
     def forward(self, maps: Maps) -> DecoderOutput:
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
         return DecoderOutput(texture, tuple(decoded))
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """x + conv-BN-ReLU-conv-BN (x), then ReLU."""
 
     def __init__(self, channels: int) -> None:
@@ -102,14 +102,14 @@ class _Residual(nn.Module):
 def _up_block(inputs: int, outputs: int) -> nn.Sequential:
     """Residual block, bilinear doubling, 3x3 convolution; nothing after it, as published."""
     return nn.Sequential(
-        _Residual(inputs),
+        _ResidualBlock(inputs),
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.ReflectionPad2d(1),
         nn.Conv2d(inputs, outputs, 3),
     )
 
 
-def _embed(inputs: int, outputs: int) -> nn.Sequential:
+def _conv1x1_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
@@ -141,10 +141,10 @@ def _doublings(rows: int, recipe: Recipe) -> int:
 
 def _check_head(size: tuple[int, int]) -> None:
     """Reflection padding takes other rows and columns than the outermost, so it needs enough."""
-    least = _HEAD // 2 + 1
+    least = _HEAD_KERNEL // 2 + 1
     if min(size) < least:
         raise ValueError(
             f"the decoder's last map has {size[0]}x{size[1]} rows and columns, too few for its "
-            f"{_HEAD}x{_HEAD} head: choose texture_size and the image's size so that both are at "
-            f"least {least}"
+            f"{_HEAD_KERNEL}x{_HEAD_KERNEL} head: choose texture_size and the image's size so that "
+            f"both are at least {least}"
         )

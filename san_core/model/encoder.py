@@ -58,19 +58,19 @@ class Encoder(nn.Module):
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(trunk, name))
         if recipe.last_stride == 1:
-            _without_last_stride(self.layer4)
+            _remove_last_stride(self.layer4)
             strides = (*strides[:3], strides[2])
         self.strides = strides
-        _check_divides(recipe, strides[3])
-        self.head, self.dim = _head(recipe, self.channels[3])
+        _check_image_size(recipe, strides[3])
+        self.head, self.dim = _embedding_head(recipe, self.channels[3])
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """Embeddings and stage maps of normalised images (B, 3, H, W)."""
-        maps = self.maps(images)
+        maps = self.stage_maps(images)
         pooled = maps[3].mean(dim=(2, 3))  # (B, C_4)
         return EncoderOutput(self.head(pooled), maps)
 
-    def maps(self, images: Tensor) -> Maps:
+    def stage_maps(self, images: Tensor) -> Maps:
         """The stage maps alone, all that the decoder sees."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         f_e1 = self.layer1(x)
@@ -79,14 +79,14 @@ class Encoder(nn.Module):
         return f_e1, f_e2, f_e3, self.layer4(f_e3)
 
 
-def _without_last_stride(stage: nn.Sequential) -> None:
+def _remove_last_stride(stage: nn.Sequential) -> None:
     """Stride 1 for a stage's first block, wherever the block (Basic or Bottleneck) keeps it."""
     for module in stage[0].modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (1, 1)
 
 
-def _check_divides(recipe: Recipe, stride: int) -> None:
+def _check_image_size(recipe: Recipe, stride: int) -> None:
     height, width = recipe.image_size
     if height % stride or width % stride:
         raise ValueError(
@@ -95,7 +95,7 @@ def _check_divides(recipe: Recipe, stride: int) -> None:
         )
 
 
-def _head(recipe: Recipe, channels: int) -> tuple[nn.Module, int]:
+def _embedding_head(recipe: Recipe, channels: int) -> tuple[nn.Module, int]:
     if recipe.embedding == "pool":
         return nn.Identity(), channels
     linear = nn.Linear(channels, recipe.embedding_dim)
@@ -139,6 +139,6 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def channels_last(module: nn.Module) -> nn.Module:
+def to_channels_last(module: nn.Module) -> nn.Module:
     """The module with its convolutions in channels-last layout, the faster one on every device."""
     return module.to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from san_core.data.batches.augmentation import normalise
+from san_core.data.batches.augmentation import normalise_images
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
 
@@ -24,7 +24,7 @@ TEXTURE = "texture"  # output of a generator: float32 (N, 3, T, T) RGB, meant in
 _OPSET = 18
 
 
-def check_installed() -> None:
+def check_onnx_installed() -> None:
     """Raise ModuleNotFoundError unless what writing needs is installed: the `onnx` extra."""
     for package in ("onnx", "onnxscript"):
         importlib.import_module(package)
@@ -41,7 +41,7 @@ def export_encoder(path: Path, model: SAN, recipe: Recipe) -> None:
     Raises:
         ModuleNotFoundError: the `onnx` extra is not installed.
     """
-    _export(path, _Encoding(model), recipe, output=EMBEDDING)
+    _export(path, _PixelEncoder(model), recipe, output=EMBEDDING)
 
 
 def export_generator(path: Path, model: SAN, recipe: Recipe) -> None:
@@ -53,32 +53,32 @@ def export_generator(path: Path, model: SAN, recipe: Recipe) -> None:
     """
     if model.decoder is None:
         raise ValueError("the model has no decoder: a baseline cannot generate textures")
-    _export(path, _Painting(model), recipe, output=TEXTURE)
+    _export(path, _PixelGenerator(model), recipe, output=TEXTURE)
 
 
-class _Encoding(nn.Module):
+class _PixelEncoder(nn.Module):
     def __init__(self, model: SAN) -> None:
         super().__init__()
         self.encoder = model.encoder
 
     def forward(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.encoder(normalise(pixels)).embedding
+        embedding: Tensor = self.encoder(normalise_images(pixels)).embedding
         return embedding
 
 
-class _Painting(nn.Module):
+class _PixelGenerator(nn.Module):
     def __init__(self, model: SAN) -> None:
         super().__init__()
         self.encoder, self.decoder = model.encoder, model.decoder
 
     def forward(self, pixels: Tensor) -> Tensor:
         assert self.decoder is not None  # checked before
-        texture: Tensor = self.decoder(self.encoder.maps(normalise(pixels))).texture
+        texture: Tensor = self.decoder(self.encoder.stage_maps(normalise_images(pixels))).texture
         return texture
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Without what the exporter's optimiser tells of every pass."""
     talkers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
     levels = [talker.level for talker in talkers]
@@ -93,7 +93,7 @@ def _quiet() -> Iterator[None]:
 
 def _export(path: Path, network: nn.Module, recipe: Recipe, *, output: str) -> None:
     pixels = torch.zeros(2, *recipe.image_size, 3, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings(), _quiet():
+    with torch.no_grad(), warnings.catch_warnings(), _quiet_exporter():
         # torch's exporter calls functions that torch itself deprecates
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -35,9 +35,9 @@ class SAN(nn.Module):
 
     def __init__(self, recipe: Recipe, *, num_classes: int) -> None:
         super().__init__()
-        if recipe.identities and num_classes < 2:
+        if recipe.needs_identities and num_classes < 2:
             raise ValueError(f"{num_classes} training identities: a ReID recipe needs at least 2")
-        if not recipe.identities and num_classes:
+        if not recipe.needs_identities and num_classes:
             raise ValueError(
                 f"a recipe without identity losses has no classifier, but num_classes is "
                 f"{num_classes}: must be 0"
@@ -48,7 +48,7 @@ class SAN(nn.Module):
         if self.classifier is not None:
             nn.init.normal_(self.classifier.weight, std=0.01)
             nn.init.zeros_(self.classifier.bias)
-        self.decoder = Decoder(recipe, self.encoder) if recipe.decoder else None
+        self.decoder = Decoder(recipe, self.encoder) if recipe.needs_decoder else None
 
     def forward(self, images: Tensor, *, identities: bool = True) -> SANOutput:
         """Everything the losses need, from normalised images (B, 3, H, W).
@@ -61,14 +61,14 @@ class SAN(nn.Module):
             embedding, maps = self.encoder(images)
             logits = None if self.classifier is None else self.classifier(embedding)
         else:
-            maps = self.encoder.maps(images)
+            maps = self.encoder.stage_maps(images)
         if self.decoder is None:
             return SANOutput(embedding, logits, None, ())
         texture, decoded = self.decoder(maps)
         return SANOutput(embedding, logits, texture, decoded)
 
 
-def build(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
+def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
     """A network whose first weights follow from `seed` alone; torch's own generators are untouched.
 
     The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.

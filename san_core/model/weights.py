@@ -17,15 +17,21 @@ from torch import Tensor
 
 from san_core import recipe as recipes
 from san_core.model.encoder import Encoder
-from san_core.model.san import SAN, build
-from san_core.model.saved import FORMAT, LAST, RECIPE, WEIGHTS, describe
+from san_core.model.san import SAN, build_network
+from san_core.model.saved import (
+    FORMAT_VERSION,
+    LAST_WEIGHTS_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    read_description,
+)
 from san_core.model.saved import fingerprint as fingerprint
 from san_core.recipe import Recipe
 
 # The fields that decide whether one network's trunk fits another, and its trunk and decoder.
-_TRUNK = ("arch", "last_stride")
-_ARCHITECTURE = (
-    *_TRUNK,
+_TRUNK_FIELDS = ("arch", "last_stride")
+_ARCHITECTURE_FIELDS = (
+    *_TRUNK_FIELDS,
     "skips",
     "decoder_plan",
     "decoder_width",
@@ -35,59 +41,61 @@ _ARCHITECTURE = (
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What `load` found."""
+class LoadedNetwork:
+    """What `load_network` found."""
 
     model: SAN
     recipe: Recipe
-    facts: dict[str, Any]  # "num_classes" and whatever was given to `save`
+    facts: dict[str, Any]  # "num_classes" and whatever was given to `save_network`
 
 
-def save(
+def save_network(
     path: Path,
     model: SAN,
     recipe: Recipe,
     *,
     facts: Mapping[str, Any],
-    chosen: Mapping[str, Tensor] | None = None,
+    best_weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write weights, recipe and facts into the directory `path`, which is made if need be.
 
     Args:
         path: the directory.
         model: the network of `recipe`.
-        recipe: what `load` builds the network from.
+        recipe: what `load_network` builds the network from.
         facts: JSON-able, such as atlas and seed; no time, host or path, or the bytes would differ
             between equal runs. "num_classes" is added.
-        chosen: the weights that `load` is to find, in the place of the model's, such as the best
-            of a training; the model's are kept beside them, as last.safetensors.
+        best_weights: the weights that `load_network` is to find, in the place of the model's, such
+            as the best of a training; the model's are kept beside them, as last.safetensors.
 
     The recipe's `pretrained` may be a path or URI, the one that is written.
     """
     path.mkdir(parents=True, exist_ok=True)
-    _write_safetensors(model.state_dict(), path / (WEIGHTS if chosen is None else LAST))
-    if chosen is not None:
-        _write_safetensors(chosen, path / WEIGHTS)
+    _write_safetensors(
+        model.state_dict(), path / (WEIGHTS_FILE if best_weights is None else LAST_WEIGHTS_FILE)
+    )
+    if best_weights is not None:
+        _write_safetensors(best_weights, path / WEIGHTS_FILE)
     document = {
-        "format": FORMAT,
+        "format": FORMAT_VERSION,
         "recipe": json.loads(recipes.to_json(recipe)),
         "facts": {**facts, "num_classes": model.num_classes},
     }
-    (path / RECIPE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    (path / RECIPE_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
 
 
-def load(path: Path) -> Loaded:
+def load_network(path: Path) -> LoadedNetwork:
     """The network saved in directory `path`, in evaluation mode on the CPU.
 
     Raises:
         FileNotFoundError: the directory lacks one of the two files.
         ValueError: recipe.json is damaged, or weights and recipe do not fit each other.
     """
-    recipe, facts = describe(path)
-    model = build(recipe, num_classes=facts["num_classes"], seed=0)
-    where = str(path / WEIGHTS)
-    _fill(model, _read_safetensors(path / WEIGHTS, where=where), where=where)
-    return Loaded(model.eval(), recipe, facts)
+    recipe, facts = read_description(path)
+    model = build_network(recipe, num_classes=facts["num_classes"], seed=0)
+    where = str(path / WEIGHTS_FILE)
+    _load_tensors(model, _read_safetensors(path / WEIGHTS_FILE, where=where), where=where)
+    return LoadedNetwork(model.eval(), recipe, facts)
 
 
 def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
@@ -106,17 +114,17 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
     """
     where = f"pretrained weights {name or source}"
     if source == "imagenet":
-        tensors = _imagenet(model.encoder.arch)
+        tensors = _imagenet_weights(model.encoder.arch)
     else:
         tensors = _read_tensors(Path(source), where=where)
     trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
     own = model.encoder.state_dict()
     head = {name: t for name, t in own.items() if name.startswith("head.")}
     counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}
-    _fill(model.encoder, {**counters, **trunk, **head}, where=where)
+    _load_tensors(model.encoder, {**counters, **trunk, **head}, where=where)
 
 
-def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> list[str]:
+def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe) -> list[str]:
     """Copy a trained SAN-PG into a network of `recipe`: encoder trunk and, by its init, decoder.
 
     Returns:
@@ -130,7 +138,7 @@ def start_from_generator(model: SAN, generator: Loaded, *, recipe: Recipe) -> li
     trunk_alone = recipe.init == "encoder"
     differing = [
         f"{name} {getattr(generator.recipe, name)!r} there, {getattr(recipe, name)!r} here"
-        for name in (_TRUNK if trunk_alone else _ARCHITECTURE)
+        for name in (_TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS)
         if getattr(generator.recipe, name) != getattr(recipe, name)
     ]
     if differing:
@@ -173,13 +181,13 @@ def _read_tensors(path: Path, *, where: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _imagenet(arch: str) -> dict[str, Tensor]:
+def _imagenet_weights(arch: str) -> dict[str, Tensor]:
     """The first weights torchvision published for the architecture, those of the official code."""
     first = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
 
 
-def _fill(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
+def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
     """Load every tensor by name, or raise ValueError listing all that do not fit."""
     own = module.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]

@@ -35,12 +35,14 @@ class Section(NamedTuple):
     lead: str = ""
 
 
-def page(title: str, sections: Iterable[Section], *, subtitle: str = "") -> str:
+def render_page(title: str, sections: Iterable[Section], *, subtitle: str = "") -> str:
     """A whole HTML document."""
-    return render("pages/page.html.jinja", title=title, subtitle=subtitle, sections=list(sections))
+    return render_template(
+        "pages/page.html.jinja", title=title, subtitle=subtitle, sections=list(sections)
+    )
 
 
-def render(template: str, **context: Any) -> Markup:
+def render_template(template: str, **context: Any) -> Markup:
     """A template of this package, named by its path in it, with everything unsafe escaped.
 
     Raises:
@@ -84,7 +86,7 @@ def table(
     for i, row in enumerate(rows):
         if len(row) != len(header):
             raise ValueError(f"table row {i} has {len(row)} cells under {len(header)} columns")
-    return render(
+    return render_template(
         "pages/table.html.jinja",
         header=header,
         rows=rows,
@@ -101,10 +103,10 @@ def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
     """
     kind = "png" if lossless else "jpeg"
     data = pixels.encode_png(image) if lossless else pixels.encode_jpeg(image, quality=85)
-    return _img(f"image/{kind}", data, alt=alt, size=(image.shape[1], image.shape[0]))
+    return _img_tag(f"image/{kind}", data, alt=alt, size=(image.shape[1], image.shape[0]))
 
 
-def figure_svg(figure: Figure, *, alt: str) -> Markup:
+def figure_tag(figure: Figure, *, alt: str) -> Markup:
     """An `<img>` holding a matplotlib figure as SVG, the same bytes for the same figure.
 
     Make the figure as `matplotlib.figure.Figure()`, not by pyplot, which keeps global state. As an
@@ -114,17 +116,17 @@ def figure_svg(figure: Figure, *, alt: str) -> Markup:
     with matplotlib.rc_context({"svg.hashsalt": "san", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return _img("image/svg+xml", buffer.getvalue(), alt=alt, css="figure", size=(width, height))
+    return _img_tag("image/svg+xml", buffer.getvalue(), alt=alt, css="figure", size=(width, height))
 
 
-def _img(kind: str, data: bytes, *, alt: str, size: tuple[int, int], css: str = "") -> Markup:
+def _img_tag(kind: str, data: bytes, *, alt: str, size: tuple[int, int], css: str = "") -> Markup:
     named = Markup(' class="{}"').format(css) if css else ""
     return Markup('<img{} src="data:{};base64,{}" width="{}" height="{}" alt="{}">').format(
         named, kind, base64.b64encode(data).decode("ascii"), *size, alt
     )
 
 
-def gallery(rows: Sequence[Sequence[Markup]], *, captions: Sequence[str]) -> Markup:
+def image_grid(rows: Sequence[Sequence[Markup]], *, captions: Sequence[str]) -> Markup:
     """Images side by side, a column for each caption: say photograph, texture, decoded texture.
 
     Raises:
@@ -133,10 +135,10 @@ def gallery(rows: Sequence[Sequence[Markup]], *, captions: Sequence[str]) -> Mar
     for i, row in enumerate(rows):
         if len(row) != len(captions):
             raise ValueError(f"image row {i} has {len(row)} images under {len(captions)} captions")
-    return render("pages/gallery.html.jinja", rows=rows, captions=captions)
+    return render_template("pages/gallery.html.jinja", rows=rows, captions=captions)
 
 
-def axes(figure: Figure) -> Axes:
+def add_axes(figure: Figure) -> Axes:
     """The one axes of a figure, in the look of the pages: no box, a faint grid, soft ink."""
     made = figure.add_subplot()
     made.spines[["top", "right"]].set_visible(False)
@@ -149,17 +151,19 @@ def axes(figure: Figure) -> Axes:
     return made
 
 
-def legend(axes: Axes, **place: Any) -> None:
+def add_legend(axes: Axes, **place: Any) -> None:
     """The legend of axes, on white so that the grid does not run through its words."""
     axes.legend(
         **place, facecolor="white", edgecolor="none", framealpha=0.9, fontsize=10, labelcolor=INK
     )
 
 
-def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str) -> Figure:
+def history_figure(
+    history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str
+) -> Figure:
     """The course of a training: a line for each of `names`, for figures that share one scale.
 
-    Several of them, each through `figure_svg`, stand side by side where the page is wide enough.
+    Several of them, each through `figure_tag`, stand side by side where the page is wide enough.
 
     Args:
         history: a record per epoch, each with its "epoch". A figure absent from a record, or None,
@@ -174,8 +178,8 @@ def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label:
         raise ValueError("there is no history to draw: no epoch has ended")
     known = sorted({key for record in history for key in record})
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-    panel = axes(figure)
-    for name, colour in zip(names, cycle(len(names)), strict=True):
+    panel = add_axes(figure)
+    for name, colour in zip(names, line_colours(len(names)), strict=True):
         if name not in known:
             raise ValueError(f"no '{name}' in the history; it has {', '.join(known)}")
         measured = [record for record in history if record.get(name) is not None]
@@ -191,10 +195,10 @@ def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label:
     panel.set_ylabel(label)
     panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     if len(names) > 1:
-        legend(panel)
+        add_legend(panel)
     return figure
 
 
-def cycle(n: int) -> list[str]:
+def line_colours(n: int) -> list[str]:
     """Colours for n lines of one figure."""
     return [COLOURS[i % len(COLOURS)] for i in range(n)]

@@ -6,5 +6,5 @@ MODEL_CARD.md beside this file says what it was trained on, what it reaches, and
 
 from pathlib import Path
 
-SHIPPED = "shipped"  # as people name it in the place of a folder or URI
-FOLDER = Path(__file__).parent
+SHIPPED_GENERATOR = "shipped"  # as people name it in the place of a folder or URI
+SHIPPED_FOLDER = Path(__file__).parent

@@ -13,22 +13,22 @@ import numpy as np
 from san_core.images.pixels import Pixels, area_average, encode_jpeg, encode_png
 from san_core.synthesis.camera.camera import (
     PIT_SCENES,
-    SCENES,
-    camera,
-    photograph_sensor,
-    photograph_view,
-    scene,
+    SCENES_PER_CAMERA,
+    make_camera,
+    make_scene,
+    sample_pit_sensor,
+    sample_pit_view,
 )
 from san_core.synthesis.camera.light import Light, sample_light
-from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw, frame, no_texels
-from san_core.synthesis.difficulty import DIFFICULTIES, Difficulty, difficulty
-from san_core.synthesis.person.body import Floats, joints_of, posed, sample_shape
+from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw_mesh, empty_uv, frame_mesh
+from san_core.synthesis.difficulty import DIFFICULTIES, Difficulty, difficulty_by_name
+from san_core.synthesis.person.body import Floats, joint_positions, pose_vertices, sample_shape
 from san_core.synthesis.person.identity import Identity, sample_identity
 from san_core.synthesis.person.pose import sample_pose
 from san_core.synthesis.person.skirt import clothed_mesh
-from san_core.synthesis.place.background import Scene, crop
-from san_core.synthesis.place.occluder import occlude
-from san_core.synthesis.place.photographs import HORIZON
+from san_core.synthesis.place.background import Scene, crop_scene
+from san_core.synthesis.place.occluder import draw_occluder
+from san_core.synthesis.place.photographs import HORIZON_RANGE
 from san_core.synthesis.spec import (
     PIT_LOOKS,
     PIT_SHOT,
@@ -38,9 +38,9 @@ from san_core.synthesis.spec import (
     PitSpec,
     ReidSpec,
     check_identity,
-    held_out,
+    held_out_identities,
 )
-from san_core.synthesis.wardrobe.painter import Outfit, dress
+from san_core.synthesis.wardrobe.painter import Outfit, paint_outfit
 
 PIT_QUALITY = 95  # of PIT's JPEGs
 
@@ -71,20 +71,20 @@ class ReidIdentity(NamedTuple):
     shots: list[Shot]  # JPEG
 
 
-def pit_identity(spec: PitSpec, identity: int) -> PitIdentity:
+def make_pit_identity(spec: PitSpec, identity: int) -> PitIdentity:
     """Texture number `identity`, from 0, and its images.
 
     Raises:
         ValueError: the spec has no such identity, or a background is not a whole image.
     """
     check_identity(spec, identity)
-    looks, outfit = _person([spec.seed, PIT_LOOKS, identity], DIFFICULTIES["easy"])
-    unseen = held_out(spec.seed, spec.identities, spec.held_out)
+    looks, outfit = _sample_person([spec.seed, PIT_LOOKS, identity], DIFFICULTIES["easy"])
+    unseen = held_out_identities(spec.seed, spec.identities, spec.held_out)
     split = "val" if identity in unseen else "train"
     name = f"{identity:04d}.png"
     texture = encode_png(area_average(outfit.texture, spec.texture_size))
     made = [
-        _pit_image(spec, identity, mesh, looks=looks, outfit=outfit, split=split)
+        _make_pit_shots(spec, identity, mesh, looks=looks, outfit=outfit, split=split)
         for mesh in range(spec.meshes)
     ]
     images = [image for image, _ in made]
@@ -92,15 +92,15 @@ def pit_identity(spec: PitSpec, identity: int) -> PitIdentity:
     return PitIdentity(Shot(name, texture, {"identity": identity}, split), images, dense)
 
 
-def _pit_image(
+def _make_pit_shots(
     spec: PitSpec, identity: int, mesh: int, *, looks: Identity, outfit: Outfit, split: str
 ) -> tuple[Shot, Shot | None]:
     """An image and, if asked for, its dense map."""
     rng = np.random.default_rng([spec.seed, PIT_SHOT, identity, mesh])
-    view = photograph_view(rng)
-    place, background = _pit_place(spec, rng)
+    view = sample_pit_view(rng)
+    place, background = _pit_scene(spec, rng)
     shape = sample_shape(rng, female=looks.female)
-    picture = _picture(
+    picture = _render_picture(
         rng,
         outfit,
         shape=shape,
@@ -110,9 +110,9 @@ def _pit_image(
         size=spec.image_size,
         dense=spec.dense,
     )
-    fields = {"texture": f"{identity:04d}.png", **_angles(view), "pose": picture.pose}
+    fields = {"texture": f"{identity:04d}.png", **_view_angles(view), "pose": picture.pose}
     fields |= {"shape": [round(float(c), 3) for c in shape], "background": background}
-    image = photograph_sensor(rng).develop(rng, picture.image)
+    image = sample_pit_sensor(rng).develop(rng, picture.image)
     stem = f"{identity:04d}_{mesh:02d}"
     shot = Shot(f"{stem}.jpg", encode_jpeg(image, quality=PIT_QUALITY), fields, split)
     if picture.dense is None:
@@ -120,17 +120,17 @@ def _pit_image(
     return shot, Shot(f"{stem}.png", encode_png(picture.dense), {"image": shot.name}, split)
 
 
-def _pit_place(spec: PitSpec, rng: np.random.Generator) -> tuple[Scene, int | str]:
+def _pit_scene(spec: PitSpec, rng: np.random.Generator) -> tuple[Scene, int | str]:
     """Where a picture is taken, and how the index calls it: a number or a photograph's name."""
     if spec.backgrounds is None:
         number = int(rng.integers(PIT_SCENES))
-        return scene(spec.seed, -1, number), number
+        return make_scene(spec.seed, -1, number), number
     number = int(rng.integers(spec.backgrounds.count))
-    place = spec.backgrounds.at(number, horizon=rng.uniform(*HORIZON))
+    place = spec.backgrounds.scene_at(number, horizon=rng.uniform(*HORIZON_RANGE))
     return place, spec.backgrounds.name(number)
 
 
-def reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
+def make_reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
     """Person number `identity`, from 0, on all cameras.
 
     Of a test identity's shots on a camera, one is its query, which one turning with identity and
@@ -141,12 +141,12 @@ def reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
         ValueError: the spec has no such identity, or a background is not a whole image.
     """
     check_identity(spec, identity)
-    level = difficulty(spec.difficulty)
-    looks, outfit = _person([spec.seed, REID_LOOKS, identity], level)
+    level = difficulty_by_name(spec.difficulty)
+    looks, outfit = _sample_person([spec.seed, REID_LOOKS, identity], level)
     rng = np.random.default_rng([spec.seed, REID_SHAPE, identity])
     shape = sample_shape(rng, female=looks.female)
     shots = [
-        _reid_shot(spec, identity, (camid, shot), level=level, outfit=outfit, shape=shape)
+        _make_reid_shot(spec, identity, (camid, shot), level=level, outfit=outfit, shape=shape)
         for camid in range(spec.cameras)
         for shot in range(spec.shots)
     ]
@@ -161,10 +161,10 @@ def reid_texture(spec: ReidSpec, identity: int) -> Pixels:
     """
     check_identity(spec, identity)
     stream = [spec.seed, REID_LOOKS, identity]
-    return _person(stream, difficulty(spec.difficulty))[1].texture
+    return _sample_person(stream, difficulty_by_name(spec.difficulty))[1].texture
 
 
-def _reid_shot(
+def _make_reid_shot(
     spec: ReidSpec,
     identity: int,
     index: tuple[int, int],
@@ -175,25 +175,25 @@ def _reid_shot(
 ) -> Shot:
     camid, shot = index
     rng = np.random.default_rng([spec.seed, REID_SHOT, identity, camid, shot])
-    source = camera(spec.seed, camid, level)
-    view, number = source.view(rng), int(rng.integers(SCENES))
-    picture = _picture(
+    source = make_camera(spec.seed, camid, level)
+    view, number = source.sample_view(rng), int(rng.integers(SCENES_PER_CAMERA))
+    picture = _render_picture(
         rng,
         outfit,
         shape=shape,
         view=view,
         light=source.lights[number],
-        place=scene(spec.seed, camid, number, spec.backgrounds),
+        place=make_scene(spec.seed, camid, number, spec.backgrounds),
         size=spec.image_size,
     )
     occluded = bool(rng.random() < source.occlusion)
     if occluded:
-        occlude(rng, picture.image)
+        draw_occluder(rng, picture.image)
     exposure = np.float32(np.exp(rng.normal(0, 0.07)))
     image = source.sensor.develop(rng, picture.image * exposure)
     frame_number = identity * spec.shots + shot + 1
     name = f"{identity + 1:04d}_c{camid + 1}s{number + 1}_{frame_number:06d}_00.jpg"
-    fields = {**_angles(view), "pose": picture.pose, "scene": number, "occluded": occluded}
+    fields = {**_view_angles(view), "pose": picture.pose, "scene": number, "occluded": occluded}
     data = encode_jpeg(image, quality=source.quality)
     return Shot(name, data, fields, _reid_split(spec, identity, index), identity + 1, camid)
 
@@ -206,12 +206,12 @@ def _reid_split(spec: ReidSpec, identity: int, index: tuple[int, int]) -> str:
     return "query" if shot == chosen else "gallery"
 
 
-def _person(stream: list[int], level: Difficulty) -> tuple[Identity, Outfit]:
+def _sample_person(stream: list[int], level: Difficulty) -> tuple[Identity, Outfit]:
     looks = sample_identity(np.random.default_rng(stream), level)
-    return looks, dress(looks)
+    return looks, paint_outfit(looks)
 
 
-def _angles(view: View) -> dict[str, float]:
+def _view_angles(view: View) -> dict[str, float]:
     azimuth, elevation = np.rad2deg(view.azimuth) % 360, np.rad2deg(view.elevation)
     return {"azimuth": round(float(azimuth), 1), "elevation": round(float(elevation), 1)}
 
@@ -222,7 +222,7 @@ class _Picture(NamedTuple):
     dense: Pixels | None  # (H, W, 3), as `dense_map` gives it
 
 
-def _picture(
+def _render_picture(
     rng: np.random.Generator,
     outfit: Outfit,
     *,
@@ -234,12 +234,12 @@ def _picture(
     dense: bool = False,
 ) -> _Picture:
     """A dressed person of a shape, in a random pose, seen in a place."""
-    pose = sample_pose(rng, joints_of(shape))
-    vertices = posed(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
-    framed = frame(clothed_mesh(vertices, outfit.skirt), view, size)
-    background = crop(place, rng, size=size, horizon=framed.horizon)
+    pose = sample_pose(rng, joint_positions(shape))
+    vertices = pose_vertices(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
+    framed = frame_mesh(clothed_mesh(vertices, outfit.skirt), view, size)
+    background = crop_scene(place, rng, size=size, horizon=framed.horizon)
     background *= np.float32(rng.uniform(0.75, 1.25))
-    uv = no_texels(size) if dense else NO_UV
-    drawing = draw(framed, outfit.texture, light=light, background=background, uv=uv)
+    uv = empty_uv(size) if dense else NO_UV
+    drawing = draw_mesh(framed, outfit.texture, light=light, background=background, uv=uv)
     texels = dense_map(uv, drawing.alpha) if dense else None
     return _Picture(drawing.image, pose.kind, texels)

@@ -59,7 +59,7 @@ DIFFICULTIES = {
 }
 
 
-def difficulty(name: str) -> Difficulty:
+def difficulty_by_name(name: str) -> Difficulty:
     """The knobs of a named difficulty.
 
     Raises:

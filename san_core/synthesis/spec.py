@@ -7,18 +7,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from san_core.synthesis.difficulty import difficulty
-from san_core.synthesis.person.atlas import ATLAS, chart_map, check_texture_size
-from san_core.synthesis.person.body import shipped
+from san_core.synthesis.difficulty import difficulty_by_name
+from san_core.synthesis.person.atlas import ATLAS_NAME, chart_map, check_texture_size
+from san_core.synthesis.person.body import shipped_body
 from san_core.synthesis.person.body_file import read_body
 from san_core.synthesis.place.photographs import Photographs
 
-SMALLEST_IMAGE = (32, 16)
+MIN_IMAGE_SIZE = (32, 16)
 PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see
 # Streams of random numbers of one seed. PIT and ReID have their own, or a generator trained on PIT
 # would have seen the very people that a ReID set of the same seed is tested on.
 PIT_LOOKS, PIT_SHOT, PIT_SPLIT, REID_LOOKS, REID_SHAPE, REID_SHOT = range(1, 7)
-MOST_CAMERAS = 9  # a Market-1501 name has one digit for the camera
+MAX_CAMERAS = 9  # a Market-1501 name has one digit for the camera
 
 
 class Spec(Protocol):
@@ -76,15 +76,15 @@ class PitSpec:
         Raises:
             ValueError: the body file holds no body, or one that misnames its atlas.
         """
-        told = _told(asdict(self), self.backgrounds)
+        told = _provenance_fields(asdict(self), self.backgrounds)
         if self.body_file is None:
-            return {"atlas": ATLAS, "spec": {**told, "body_file": None}}
+            return {"atlas": ATLAS_NAME, "spec": {**told, "body_file": None}}
         with self.body_file.open("rb") as file:
             other = read_body(file, name=str(self.body_file))
-        if other.atlas == ATLAS and (chart_map(other) != chart_map(shipped())).any():
+        if other.atlas == ATLAS_NAME and (chart_map(other) != chart_map(shipped_body())).any():
             raise ValueError(
-                f"{self.body_file} calls its atlas {ATLAS!r}, as the package's is called, but the"
-                " charts lie otherwise; give it a name of its own"
+                f"{self.body_file} calls its atlas {ATLAS_NAME!r}, as the package's is called, but"
+                " the charts lie otherwise; give it a name of its own"
             )
         return {"atlas": other.atlas, "spec": {**told, "body_file": other.sha256}}
 
@@ -119,12 +119,12 @@ class ReidSpec:
         _check_count("train_identities + test_identities", self.identities, least=1)
         _check_count("shots", self.shots, least=1)
         _check_image_size(self.image_size)
-        if not 2 <= self.cameras <= MOST_CAMERAS:
+        if not 2 <= self.cameras <= MAX_CAMERAS:
             raise ValueError(
                 f"cameras is {self.cameras}: people are found again on another camera, so at "
-                f"least 2, and file names have one digit for it, so at most {MOST_CAMERAS}"
+                f"least 2, and file names have one digit for it, so at most {MAX_CAMERAS}"
             )
-        difficulty(self.difficulty)
+        difficulty_by_name(self.difficulty)
 
     @property
     def identities(self) -> int:
@@ -133,10 +133,10 @@ class ReidSpec:
 
     def provenance(self) -> dict[str, Any]:
         """The fields as JSON, with what photographs there are in place of where they lie."""
-        return {"spec": _told(asdict(self), self.backgrounds)}
+        return {"spec": _provenance_fields(asdict(self), self.backgrounds)}
 
 
-def _told(fields: dict[str, Any], backgrounds: Photographs | None) -> dict[str, Any]:
+def _provenance_fields(fields: dict[str, Any], backgrounds: Photographs | None) -> dict[str, Any]:
     return {**fields, "backgrounds": backgrounds.fingerprint if backgrounds else None}
 
 
@@ -147,10 +147,10 @@ def _check_count(name: str, value: int, *, least: int) -> None:
 
 def _check_image_size(size: tuple[int, int]) -> None:
     rows, columns = size
-    if rows < SMALLEST_IMAGE[0] or columns < SMALLEST_IMAGE[1]:
+    if rows < MIN_IMAGE_SIZE[0] or columns < MIN_IMAGE_SIZE[1]:
         raise ValueError(
             f"image size {rows}x{columns} is too small: at least "
-            f"{SMALLEST_IMAGE[0]}x{SMALLEST_IMAGE[1]} (rows x columns) is wanted"
+            f"{MIN_IMAGE_SIZE[0]}x{MIN_IMAGE_SIZE[1]} (rows x columns) is wanted"
         )
 
 
@@ -161,7 +161,7 @@ def check_identity(spec: Spec, identity: int) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def held_out(seed: int, identities: int, share: float) -> frozenset[int]:
+def held_out_identities(seed: int, identities: int, share: float) -> frozenset[int]:
     """The identities of split val: at least one if the share is above 0, and never all."""
     count = min(max(1, round(share * identities)), identities - 1) if share else 0
     order = np.random.default_rng([seed, PIT_SPLIT]).permutation(identities)

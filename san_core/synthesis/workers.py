@@ -15,18 +15,18 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from san_core.synthesis.person.body import use_body
-from san_core.synthesis.person.skirt import check_legs
+from san_core.synthesis.person.skirt import check_leg_charts
 from san_core.synthesis.spec import Spec
 
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
 
 
-def over_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> Iterator[T]:
+def map_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> Iterator[T]:
     """What `make(spec, identity)` returns for every identity, in order.
 
     Args:
-        make: pit_identity or reid_identity; with several processes a module's function.
+        make: make_pit_identity or make_reid_identity; with several processes a module's function.
         spec: what to make. If it has a `body_file`, that body is used, in every process.
         processes: how many to work in; 1 works in this one. At most two results a process are
             made ahead, so memory does not grow with the number of identities.
@@ -40,19 +40,19 @@ def over_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> 
     if processes < 1:
         raise ValueError(f"processes is {processes}: at least 1 is wanted")
     if processes == 1:
-        _take_body(_body_file(spec))
+        _use_body_file(_body_file(spec))
         return (make(spec, identity) for identity in range(spec.identities))
-    return _in_processes(make, spec, processes)
+    return _map_in_processes(make, spec, processes)
 
 
-def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Iterator[T]:
+def _map_in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Iterator[T]:
     # Started afresh, not forked: a fork of a process with threads (BLAS, torch) may deadlock.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_worker)
     waiting: deque[Future[T]] = deque()
     try:
         for identity in range(spec.identities):
-            waiting.append(pool.submit(_make, make, spec, identity))
+            waiting.append(pool.submit(_make_identity, make, spec, identity))
             if len(waiting) >= 2 * processes:
                 yield waiting.popleft().result()
         while waiting:
@@ -66,15 +66,15 @@ def _in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> Itera
 
 
 @functools.cache
-def _take_body(file: Path | None) -> None:
+def _use_body_file(file: Path | None) -> None:
     if file is not None:
         use_body(file)
-        check_legs()
+        check_leg_charts()
 
 
-def _make(make: Callable[[S, int], T], spec: S, identity: int) -> T:
+def _make_identity(make: Callable[[S, int], T], spec: S, identity: int) -> T:
     # Not in the initializer: what that raises is lost, and the pool only says it is broken.
-    _take_body(_body_file(spec))
+    _use_body_file(_body_file(spec))
     return make(spec, identity)
 
 
@@ -98,10 +98,10 @@ def end_with_parent() -> None:
     It waits for work on a pipe that it holds open itself, so it would never learn of it; a thread
     watches for that.
     """
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def _wait_for_parent() -> None:
+def _exit_after_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -28,54 +28,56 @@ class World(NamedTuple):
 ALONE = World(rank=0, size=1)
 
 
-def world() -> World:
+def current_world() -> World:
     """The processes torch.distributed was initialised for; ALONE if it was not."""
     if not distributed.is_available() or not distributed.is_initialized():
         return ALONE
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
-def gathered(share: Tensor, among: World) -> Tensor:
+def gather_batch(share: Tensor, world: World) -> Tensor:
     """The whole batch (B, ...) of every process's share (B / size, ...), in the order of ranks.
 
     NOTE the gradient is right only for a loss that every process takes of the same gathered
     tensors, averaged over the processes afterwards: then no process needs another's gradient.
     """
-    if among.size == 1:
+    if world.size == 1:
         return share
-    made: Tensor = _Gathered.apply(share, among)
+    made: Tensor = _GatherBatch.apply(share, world)
     return made
 
 
-def any_of(flag: bool, among: World, device: torch.device) -> bool:
+def is_set_in_any_process(flag: bool, world: World, device: torch.device) -> bool:
     """Whether the flag is set in one process at least; all of them learn the same."""
-    if among.size == 1:
+    if world.size == 1:
         return flag
     raised = torch.tensor(float(flag), device=device)
     distributed.all_reduce(raised, distributed.ReduceOp.MAX)
     return bool(raised.item())
 
 
-def of_the_first(value: float, among: World, device: torch.device) -> float:
+def broadcast_from_first(value: float, world: World, device: torch.device) -> float:
     """The value of process 0, in every process."""
-    if among.size == 1:
+    if world.size == 1:
         return value
     told = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.broadcast(told, src=0)
     return float(told.item())
 
 
-def parallel(model: nn.Module, recipe: Recipe, among: World, device: torch.device) -> nn.Module:
+def distribute_network(
+    model: nn.Module, recipe: Recipe, world: World, device: torch.device
+) -> nn.Module:
     """The network as it is to be called in training, its gradients averaged over the processes.
 
     With `sync_batchnorm`, batch normalisation sees the whole batch, as one process would; without,
     each process normalises its own share, and the running statistics are those of process 0.
     Parameters and buffers stay those of `model`.
     """
-    if among.size == 1:
+    if world.size == 1:
         return model
     if recipe.sync_batchnorm:
-        _synchronise(model, device)
+        _replace_batchnorms(model, device)
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
@@ -87,13 +89,13 @@ def _has_idle_parameters(recipe: Recipe) -> bool:
     """Whether a loss leaves out a part of the network: in some batches, or always."""
     return (
         recipe.pit_every > 0
-        or (recipe.identities and recipe.w_id == 0)  # the classifier
-        or (recipe.decoder and recipe.w_rec == 0)  # the decoder's last convolution
-        or (not recipe.identities and recipe.embedding == "fc512")  # the embedding head
+        or (recipe.needs_identities and recipe.w_id == 0)  # the classifier
+        or (recipe.needs_decoder and recipe.w_rec == 0)  # the decoder's last convolution
+        or (not recipe.needs_identities and recipe.embedding == "fc512")  # the embedding head
     )
 
 
-class _Gathered(torch.autograd.Function):
+class _GatherBatch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, share: Tensor, among: World) -> Tensor:
         ctx.among, ctx.rows = among, len(share)
@@ -110,7 +112,7 @@ class _Gathered(torch.autograd.Function):
         return gradients[0][start : start + ctx.rows] * ctx.among.size, None
 
 
-class _Summed(torch.autograd.Function):
+class _SumOverProcesses(torch.autograd.Function):
     """The sum over processes, forwards and backwards."""
 
     @staticmethod
@@ -126,11 +128,11 @@ class _Summed(torch.autograd.Function):
         return total
 
 
-class _WholeBatchNorm(_BatchNorm):
+class _DistributedBatchNorm(_BatchNorm):
     """Batch normalisation over all processes' shares; torch's own exists for GPUs only."""
 
     @classmethod
-    def like(cls, norm: _BatchNorm) -> "_WholeBatchNorm":
+    def from_batchnorm(cls, norm: _BatchNorm) -> "_DistributedBatchNorm":
         """One that owns the parameters and running statistics of `norm`."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine)
         made.weight, made.bias = norm.weight, norm.bias
@@ -146,14 +148,14 @@ class _WholeBatchNorm(_BatchNorm):
         x = maps.to(self.weight.dtype)  # half precision would lose the sums
         dims, one = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
         n = x.numel() // x.shape[1] * distributed.get_world_size()
-        mean: Tensor = _Summed.apply(x.sum(dims)) / n  # (C,)
+        mean: Tensor = _SumOverProcesses.apply(x.sum(dims)) / n  # (C,)
         centred = x - mean.view(one)
-        variance: Tensor = _Summed.apply((centred * centred).sum(dims)) / n  # (C,)
-        self._track(mean.detach(), variance.detach() * n / (n - 1))
+        variance: Tensor = _SumOverProcesses.apply((centred * centred).sum(dims)) / n  # (C,)
+        self._update_running_stats(mean.detach(), variance.detach() * n / (n - 1))
         scale: Tensor = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(one) + self.bias.view(one)).to(maps.dtype)
 
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_stats(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -163,7 +165,7 @@ class _WholeBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, self.momentum)
 
 
-def _synchronise(module: nn.Module, device: torch.device) -> None:
+def _replace_batchnorms(module: nn.Module, device: torch.device) -> None:
     """Replace every batch normalisation in place by one over all processes.
 
     NOTE torch's SyncBatchNorm, taken on GPUs, is not tested on one.
@@ -173,6 +175,6 @@ def _synchronise(module: nn.Module, device: torch.device) -> None:
         return
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, _WholeBatchNorm.like(child))
+            setattr(module, name, _DistributedBatchNorm.from_batchnorm(child))
         else:
-            _synchronise(child, device)
+            _replace_batchnorms(child, device)

@@ -18,13 +18,18 @@ from torch import Tensor
 
 from san_core.data.batches import augmentation, sampler
 from san_core.data.batches.training_data import TrainingData as TrainingData
-from san_core.data.batches.training_data import check_data
-from san_core.model.encoder import channels_last
+from san_core.data.batches.training_data import check_training_data
+from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
 from san_core.training import losses, objective, schedule
-from san_core.training.distributed import any_of, of_the_first, parallel, world
-from san_core.training.optimisation import optimisation
+from san_core.training.distributed import (
+    broadcast_from_first,
+    current_world,
+    distribute_network,
+    is_set_in_any_process,
+)
+from san_core.training.optimisation import make_optimisation
 from san_core.training.precision import Precision, autocast_type
 
 State = dict[str, Any]
@@ -42,7 +47,7 @@ class EpochReport(NamedTuple):
     score: float | None = None  # of the validation split, where one was due
 
 
-class Stopped(Exception):  # noqa: N818 - nothing is wrong: training was asked to stop, and did
+class TrainingStopped(Exception):  # noqa: N818 - nothing is wrong: training was asked to stop, and did
     """Training stopped because `stop` said so, after its state was handed to `on_state`."""
 
 
@@ -76,13 +81,13 @@ def fit(
         state: what `on_state` was given by an earlier run of the same recipe, seed, number of
             images and precision; training goes on where it was. Readable by
             torch.load(weights_only=True).
-        on_state: called every `checkpoint_every` epochs, at the end and before `Stopped`, ahead of
-            the epoch's report, in every process (one copy is enough). The state refers to the live
-            weights: save or copy it before returning. Its "best" holds the epoch, score and weights
-            of the best validation so far, None where there was none.
+        on_state: called every `checkpoint_every` epochs, at the end and before `TrainingStopped`,
+            ahead of the epoch's report, in every process (one copy is enough). The state refers to
+            the live weights: save or copy it before returning. Its "best" holds the epoch, score
+            and weights of the best validation so far, None where there was none.
         evaluate: scores the network on a validation split, higher is better, every `eval_every`
             epochs and at the end; may leave it in evaluation mode.
-        stop: asked after every batch; once it says yes, training raises `Stopped`. Several
+        stop: asked after every batch; once it says yes, training raises `TrainingStopped`. Several
             processes stop together, as soon as one says yes.
         precision: full or mixed; "auto" is mixed on CUDA alone.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
@@ -90,17 +95,17 @@ def fit(
     Raises:
         ValueError: data, model, recipe, precision or state do not belong together; while training,
             a loss, gradient or score is not finite (naming epoch, batch and term).
-        Stopped: see `stop`.
+        TrainingStopped: see `stop`.
     """
-    _check(model, data, recipe, evaluate)
-    run = _Run(model, data, recipe, seed, torch.device(device), precision)
+    _check_fit_arguments(model, data, recipe, evaluate)
+    run = _TrainingRun(model, data, recipe, seed, torch.device(device), precision)
     if state is not None:
         run.restore(state)
-    run.prepare(compiled=compiled)
-    return run.epochs(on_state, evaluate, stop)
+    run.prepare_network(compiled=compiled)
+    return run.train_epochs(on_state, evaluate, stop)
 
 
-class _Run:
+class _TrainingRun:
     """Model, optimisers and their position in the schedule: what a checkpoint holds."""
 
     def __init__(
@@ -112,55 +117,55 @@ class _Run:
         device: torch.device,
         precision: Precision,
     ) -> None:
-        self.half = autocast_type(precision, device)
-        channels_last(model.to(device))
+        self.autocast_dtype = autocast_type(precision, device)
+        to_channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
-        self.seed, self.device, self.world = seed, device, world()
-        scaler = torch.amp.GradScaler(device.type, enabled=self.half is torch.float16)
-        self.optimisation = optimisation(model, recipe, scaler)
+        self.seed, self.device, self.world = seed, device, current_world()
+        scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
+        self.optimisation = make_optimisation(model, recipe, scaler)
         self.network: Callable[..., SANOutput] = model
-        self.mirror = _mirror(data, device)
-        self.pit_mirror = None if data.pit is None else _mirror(data.pit, device)
-        self.room = augmentation.Room()
-        self.finished = self.step = 0  # epochs, and batches of the one at hand
-        self.sums = _Sums()
+        self.mirror = _device_mirror(data, device)
+        self.pit_mirror = None if data.pit is None else _device_mirror(data.pit, device)
+        self.buffers = augmentation.BufferPool()
+        self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
+        self.sums = _LossSums()
         self.best: State | None = None
 
-    def prepare(self, *, compiled: bool) -> None:
+    def prepare_network(self, *, compiled: bool) -> None:
         """Make the callable that trains: several processes' and compiled, as asked."""
-        network = parallel(self.model, self.recipe, self.world, self.device)
+        network = distribute_network(self.model, self.recipe, self.world, self.device)
         self.network = torch.compile(network) if compiled else network
 
-    def epochs(
+    def train_epochs(
         self,
         on_state: Callable[[State], None] | None,
         evaluate: Callable[[SAN], float] | None,
         stop: Callable[[], bool] | None,
     ) -> Iterator[EpochReport]:
-        while self.finished < self.recipe.epochs:
+        while self.epochs_finished < self.recipe.epochs:
             try:
-                report = self._epoch(stop)
-            except Stopped:
+                report = self._train_epoch(stop)
+            except TrainingStopped:
                 if on_state is not None:
-                    on_state(self._state())
+                    on_state(self._checkpoint_state())
                 raise
-            if evaluate is not None and self._due(self.recipe.eval_every):
-                report = report._replace(score=self._score(evaluate))
-            if on_state is not None and self._due(self.recipe.checkpoint_every):
-                on_state(self._state())
+            if evaluate is not None and self._is_due_or_last(self.recipe.eval_every):
+                report = report._replace(score=self._validate(evaluate))
+            if on_state is not None and self._is_due_or_last(self.recipe.checkpoint_every):
+                on_state(self._checkpoint_state())
             yield report
 
     def restore(self, state: State) -> None:
-        expected = self._identity()
+        expected = self._resume_conditions()
         for name, value in expected.items():
             if state.get(name) != value:
-                raise ValueError(_mismatch(name, state.get(name), value))
+                raise ValueError(_mismatch_message(name, state.get(name), value))
         self.model.load_state_dict(state["model"])
         self.optimisation.load_state_dict(state["optimisation"])
-        self.finished, self.step = state["epoch"], state["step"]
-        self.sums, self.best = _Sums(**state["sums"]), state["best"]
+        self.epochs_finished, self.batch_index = state["epoch"], state["step"]
+        self.sums, self.best = _LossSums(**state["sums"]), state["best"]
 
-    def _identity(self) -> State:
+    def _resume_conditions(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
         recipe["milestones"] = list(self.recipe.milestones)
         return {
@@ -168,161 +173,172 @@ class _Run:
             "seed": self.seed,
             "images": len(self.data.images),
             "pit_images": 0 if self.data.pit is None else len(self.data.pit.images),
-            "precision": str(self.half or torch.float32),
+            "precision": str(self.autocast_dtype or torch.float32),
         }
 
-    def _state(self) -> State:
+    def _checkpoint_state(self) -> State:
         return {
-            **self._identity(),
-            "epoch": self.finished,
-            "step": self.step,
+            **self._resume_conditions(),
+            "epoch": self.epochs_finished,
+            "step": self.batch_index,
             "sums": dataclasses.asdict(self.sums),
             "model": self.model.state_dict(),
             "optimisation": self.optimisation.state_dict(),
             "best": self.best,
         }
 
-    def _due(self, interval: int) -> bool:
-        return self.finished % interval == 0 or self.finished == self.recipe.epochs
+    def _is_due_or_last(self, interval: int) -> bool:
+        return self.epochs_finished % interval == 0 or self.epochs_finished == self.recipe.epochs
 
-    def _epoch(self, stop: Callable[[], bool] | None) -> EpochReport:
-        started, first = time.perf_counter(), self.step
+    def _train_epoch(self, stop: Callable[[], bool] | None) -> EpochReport:
+        started, first = time.perf_counter(), self.batch_index
         self.model.train()
-        batches = self._batches()
-        while self.step < len(batches):
-            self._train(batches)
-            self.step += 1
-            if stop is not None and any_of(stop(), self.world, self.device):
-                self._check_weights()
-                raise Stopped(f"in epoch {self.finished + 1} after batch {self.step}")
-        self._check_weights()
+        batches = self._epoch_batches()
+        while self.batch_index < len(batches):
+            self._train_batch(batches)
+            self.batch_index += 1
+            if stop is not None and is_set_in_any_process(stop(), self.world, self.device):
+                self._check_weights_finite()
+                raise TrainingStopped(
+                    f"in epoch {self.epochs_finished + 1} after batch {self.batch_index}"
+                )
+        self._check_weights_finite()
         seconds = time.perf_counter() - started
         means = self.sums.means()
-        last = self.finished + (len(batches) - 1) / len(batches)
+        last = self.epochs_finished + (len(batches) - 1) / len(batches)
         done = (len(batches) - first) * batches.shape[1]
-        self.finished, self.step, self.sums = self.finished + 1, 0, _Sums()
+        self.epochs_finished, self.batch_index, self.sums = self.epochs_finished + 1, 0, _LossSums()
         return EpochReport(
-            epoch=self.finished,
+            epoch=self.epochs_finished,
             loss=means.pop("loss"),
             terms=means,
-            lr=self.recipe.lr * schedule.learning_rate(self.recipe, last),
+            lr=self.recipe.lr * schedule.learning_rate_share(self.recipe, last),
             images_per_second=done / seconds,
             seconds=seconds,
         )
 
-    def _check_weights(self) -> None:
+    def _check_weights_finite(self) -> None:
         """Raise ValueError if a weight is not finite: the last batch's loss cannot tell."""
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():
                 raise ValueError(
-                    f"epoch {self.finished + 1} batch {self.step}: {name} is not finite any more"
+                    f"epoch {self.epochs_finished + 1} batch {self.batch_index}: {name} is not "
+                    "finite any more"
                 )
 
-    def _batches(self) -> NDArray[np.int64]:
+    def _epoch_batches(self) -> NDArray[np.int64]:
         recipe = self.recipe
-        if recipe.triplets and self.data.labels is not None:
+        if recipe.forms_triplets and self.data.labels is not None:
             return sampler.identity_batches(
                 self.data.labels,
                 identities=recipe.identities_per_batch,
                 images=recipe.images_per_identity,
                 seed=self.seed,
-                epoch=self.finished,
+                epoch=self.epochs_finished,
             )
         return sampler.shuffled_batches(
             len(self.data.images),
             batch_size=recipe.batch_size,
             seed=self.seed,
-            epoch=self.finished,
+            epoch=self.epochs_finished,
         )
 
-    def _train(self, batches: NDArray[np.int64]) -> None:
+    def _train_batch(self, batches: NDArray[np.int64]) -> None:
         """One step on the batch at hand, and on a PIT batch where one is due."""
-        progress = self.finished + self.step / len(batches)
-        self.optimisation.set_learning_rate(schedule.learning_rate(self.recipe, progress))
+        progress = self.epochs_finished + self.batch_index / len(batches)
+        self.optimisation.set_learning_rate_share(
+            schedule.learning_rate_share(self.recipe, progress)
+        )
         weights = schedule.loss_weights(self.recipe, progress)
         try:
-            self._step(batches[self.step], weights)
-            done = self.finished * len(batches) + self.step + 1
+            self._train_main_batch(batches[self.batch_index], weights)
+            done = self.epochs_finished * len(batches) + self.batch_index + 1
             if self.recipe.pit_every and done % self.recipe.pit_every == 0:
-                self._pit_step(done // self.recipe.pit_every - 1, weights)
+                self._train_pit_batch(done // self.recipe.pit_every - 1, weights)
         except losses.NonFiniteError as error:
-            raise ValueError(f"epoch {self.finished + 1} batch {self.step + 1}: {error}") from error
+            raise ValueError(
+                f"epoch {self.epochs_finished + 1} batch {self.batch_index + 1}: {error}"
+            ) from error
 
-    def _step(self, rows: NDArray[np.int64], weights: dict[str, float]) -> None:
-        together = self.recipe.images_per_identity if self.recipe.triplets else 1
-        batch = self._load(self.data, self.mirror, rows, together, "augmentation")
-        terms = objective.loss_terms(self._output(batch), batch, self.recipe, self.world)
+    def _train_main_batch(self, rows: NDArray[np.int64], weights: dict[str, float]) -> None:
+        together = self.recipe.images_per_identity if self.recipe.forms_triplets else 1
+        batch = self._load_share(self.data, self.mirror, rows, together, "augmentation")
+        terms = objective.loss_terms(self._forward(batch), batch, self.recipe, self.world)
         loss = self.optimisation.step(terms, weights)
         self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]))
 
-    def _pit_step(self, number: int, weights: dict[str, float]) -> None:
+    def _train_pit_batch(self, number: int, weights: dict[str, float]) -> None:
         """A step on L_Rec of the PIT batch of that number, counted from the start of training."""
         pit = self.data.pit
         assert pit is not None  # checked with the recipe
         size = min(self.recipe.batch_size, len(pit.images))
         epoch, place = divmod(number, len(pit.images) // size)
-        seed = sampler.derived_seed(self.seed, "PIT")
+        seed = sampler.derive_seed(self.seed, "PIT")
         rows = sampler.shuffled_batches(len(pit.images), batch_size=size, seed=seed, epoch=epoch)
-        batch = self._load(pit, self.pit_mirror, rows[place], 1, "PIT augmentation")
+        batch = self._load_share(pit, self.pit_mirror, rows[place], 1, "PIT augmentation")
         assert batch.targets is not None  # checked with the recipe
         try:
-            output = self._output(batch, identities=False)
-            term = objective.reconstruction(output, batch.targets, self.world)
+            output = self._forward(batch, identities=False)
+            term = objective.reconstruction_term(output, batch.targets, self.world)
             self.optimisation.step({"rec": term}, weights)
         except losses.NonFiniteError as error:
             raise losses.NonFiniteError(f"PIT batch: {error}") from error
         self.sums.add(("pit",), term[None])
 
-    def _output(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
-        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+    def _forward(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
+        with torch.autocast(
+            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
             return self.network(batch.images, identities=identities)
 
-    def _load(
+    def _load_share(
         self,
         data: TrainingData,
-        mirror: augmentation.Mirror | None,
+        mirror: augmentation.TextureMirror | None,
         rows: NDArray[np.int64],
-        together: int,
+        group_size: int,
         purpose: str,
     ) -> objective.Batch:
         """This process's share of the batch of `rows`, augmented as the whole batch would be."""
         rank, size = self.world
-        mine = sampler.shard(rows, rank=rank, size=size, together=together)
-        views = augmentation.augment(
-            self._rows("pixels", data.images, mine),
+        mine = sampler.rows_of_rank(rows, rank=rank, size=size, group_size=group_size)
+        views = augmentation.augment_images(
+            self._rows_on_device("pixels", data.images, mine),
             self.recipe,
-            generator=_generator(self.seed, self.finished, self.step, purpose),
+            generator=_random_generator(self.seed, self.epochs_finished, self.batch_index, purpose),
             skip=rank * len(mine),
-            room=self.room,
+            pool=self.buffers,
         )
-        labels = None if data.labels is None else self._on_device(data.labels[rows])
-        if not self.recipe.decoder or data.textures is None or data.texture_index is None:
+        labels = None if data.labels is None else self._to_device(data.labels[rows])
+        if not self.recipe.needs_decoder or data.textures is None or data.texture_index is None:
             return objective.Batch(views.images, labels, None)
-        textures = self._rows("texels", data.textures, data.texture_index[mine])
+        textures = self._rows_on_device("texels", data.textures, data.texture_index[mine])
         targets = augmentation.texture_targets(
-            textures, views.flipped, mirror=mirror, room=self.room
+            textures, views.flipped, mirror=mirror, pool=self.buffers
         )
         return objective.Batch(views.images, labels, targets)
 
-    def _score(self, evaluate: Callable[[SAN], float]) -> float:
+    def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""
-        score = of_the_first(evaluate(self.model), self.world, self.device)
+        score = broadcast_from_first(evaluate(self.model), self.world, self.device)
         if not math.isfinite(score):
-            raise ValueError(f"epoch {self.finished}: the validation score is {score}")
+            raise ValueError(f"epoch {self.epochs_finished}: the validation score is {score}")
         if self.best is None or score > self.best["score"]:
             weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
-            self.best = {"epoch": self.finished, "score": score, "weights": weights}
+            self.best = {"epoch": self.epochs_finished, "score": score, "weights": weights}
         return score
 
-    def _rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
-        return self.room.rows(name, array, rows).to(self.device)
+    def _rows_on_device(
+        self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]
+    ) -> Tensor:
+        return self.buffers.gather_rows(name, array, rows).to(self.device)
 
-    def _on_device(self, array: NDArray[Any]) -> Tensor:
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
 
 @dataclasses.dataclass
-class _Sums:
+class _LossSums:
     """Sums over the batches of an epoch, and how many each is of."""
 
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -337,37 +353,39 @@ class _Sums:
         return {name: total / self.counts[name] for name, total in self.totals.items()}
 
 
-def _mirror(data: TrainingData, device: torch.device) -> augmentation.Mirror | None:
-    return None if data.mirror is None else augmentation.Mirror.of(data.mirror, device)
+def _device_mirror(data: TrainingData, device: torch.device) -> augmentation.TextureMirror | None:
+    return (
+        None if data.mirror is None else augmentation.TextureMirror.from_matrix(data.mirror, device)
+    )
 
 
-def _generator(*parts: int | str) -> torch.Generator:
+def _random_generator(*parts: int | str) -> torch.Generator:
     made = torch.Generator()
-    made.manual_seed(sampler.derived_seed(*parts))
+    made.manual_seed(sampler.derive_seed(*parts))
     return made
 
 
-def _check(
+def _check_fit_arguments(
     model: SAN,
     data: TrainingData,
     recipe: Recipe,
     evaluate: Callable[[SAN], float] | None,
 ) -> None:
-    check_data(data, recipe)
-    if (model.decoder is None) == recipe.decoder:
+    check_training_data(data, recipe)
+    if (model.decoder is None) == recipe.needs_decoder:
         raise ValueError("the model is not of this recipe: only one of them has a decoder")
-    if recipe.identities and model.num_classes != data.num_classes:
+    if recipe.needs_identities and model.num_classes != data.num_classes:
         raise ValueError(
             f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
         )
     pit = None if data.pit is None else len(data.pit.images)
-    check_processes(recipe, images=len(data.images), pit_images=pit)
+    check_batches_divide(recipe, images=len(data.images), pit_images=pit)
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
 
 
-def check_processes(recipe: Recipe, *, images: int, pit_images: int | None = None) -> None:
+def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None = None) -> None:
     """Raise ValueError unless the processes there are can train together.
 
     Args:
@@ -375,20 +393,20 @@ def check_processes(recipe: Recipe, *, images: int, pit_images: int | None = Non
         images: to train on.
         pit_images: those of paired data, where such batches are mixed in.
     """
-    size = world().size
+    size = current_world().size
     if recipe.two_step and size > 1:
         raise ValueError("two_step trains in one process: its two gradients are not averaged")
     shuffled = [] if pit_images is None else [pit_images]
-    if recipe.triplets:
+    if recipe.forms_triplets:
         batch, together = np.arange(recipe.images_per_batch), recipe.images_per_identity
-        sampler.shard(batch, rank=0, size=size, together=together)
+        sampler.rows_of_rank(batch, rank=0, size=size, group_size=together)
     else:
         shuffled.append(images)
     for count in shuffled:
-        sampler.shard(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
+        sampler.rows_of_rank(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
 
 
-def _mismatch(name: str, found: Any, expected: Any) -> str:
+def _mismatch_message(name: str, found: Any, expected: Any) -> str:
     if isinstance(found, dict) and isinstance(expected, dict):
         differing = [k for k in expected if found.get(k) != expected[k]]
         listed = ", ".join(f"{k} {found.get(k)!r} there, {expected[k]!r} here" for k in differing)

@@ -25,7 +25,7 @@ def identity_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor
         ValueError: there is not one label a sample.
     """
     _check_labels("L_ID", logits, labels)
-    return _finite(
+    return _check_finite(
         "L_ID", functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
     )
 
@@ -46,7 +46,7 @@ def batch_hard_triplet(
     same = _same_person("L_Triplet", labels)
     x = functional.normalize(embeddings.float()) if normalize else embeddings.float()
     # The floor keeps the gradient of the root finite for identical images (official: 1e-12).
-    distances = _finite("L_Triplet", _squared_distances(x).clamp(min=1e-12).sqrt())  # (B, B)
+    distances = _check_finite("L_Triplet", _squared_distances(x).clamp(min=1e-12).sqrt())  # (B, B)
     others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = distances.masked_fill(~(same & others), -torch.inf).amax(dim=1)
     negative = distances.masked_fill(same, torch.inf).amin(dim=1)
@@ -76,7 +76,7 @@ def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
 
 def mean_reconstruction(errors: Tensor, *, keep: Tensor | None) -> Tensor:
     """L_Rec from the errors (B,) of its samples, which several processes may have computed."""
-    return _finite("L_Rec", _mean_of_kept(errors, keep))
+    return _check_finite("L_Rec", _mean_of_kept(errors, keep))
 
 
 def triplet_reid_constraint(
@@ -106,7 +106,7 @@ def triplet_reid_constraint(
     total = maps[0].new_zeros((), dtype=torch.float32)
     for i, decoded in enumerate(maps):
         flat = decoded.float().flatten(1)
-        mse = _finite(f"L_TR on f_d{i + 1}", _squared_distances(flat) / flat.shape[1])
+        mse = _check_finite(f"L_TR on f_d{i + 1}", _squared_distances(flat) / flat.shape[1])
         hinge = functional.relu(mse[:, :, None] - mse[:, None, :] + margin) * valid
         total = total + _mean_of_kept(hinge.sum(dim=(1, 2)) / pairs.clamp(min=1), pairs > 0)
     return total
@@ -152,7 +152,7 @@ def _same_person(loss: str, labels: Tensor) -> Tensor:
     return labels[:, None] == labels[None, :]
 
 
-def _finite(loss: str, values: Tensor) -> Tensor:
+def _check_finite(loss: str, values: Tensor) -> Tensor:
     if not torch.isfinite(values).all():
         raise NonFiniteError(f"{loss} is not finite")
     return values

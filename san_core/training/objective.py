@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from san_core.data.batches.augmentation import Targets
+from san_core.data.batches.augmentation import TextureTargets
 from san_core.model.san import SANOutput
 from san_core.recipe import Recipe
 from san_core.training import losses
-from san_core.training.distributed import World, gathered
+from san_core.training.distributed import World, gather_batch
 
 
 class Batch(NamedTuple):
@@ -20,10 +20,10 @@ class Batch(NamedTuple):
 
     images: Tensor  # (b, 3, H, W)
     labels: Tensor | None  # (B,)
-    targets: Targets | None  # of b images
+    targets: TextureTargets | None  # of b images
 
 
-def loss_terms(output: SANOutput, batch: Batch, recipe: Recipe, among: World) -> dict[str, Tensor]:
+def loss_terms(output: SANOutput, batch: Batch, recipe: Recipe, world: World) -> dict[str, Tensor]:
     """The terms that count, unweighted, in the order of `Recipe.losses`.
 
     Raises:
@@ -32,30 +32,30 @@ def loss_terms(output: SANOutput, batch: Batch, recipe: Recipe, among: World) ->
     terms = {}
     labels, targets = batch.labels, batch.targets
     if recipe.w_id and output.logits is not None and labels is not None:
-        logits = gathered(output.logits, among)
+        logits = gather_batch(output.logits, world)
         terms["id"] = losses.identity_loss(logits, labels, smoothing=recipe.label_smoothing)
     if recipe.w_tri and output.embedding is not None and labels is not None:
         terms["tri"] = losses.batch_hard_triplet(
-            gathered(output.embedding, among),
+            gather_batch(output.embedding, world),
             labels,
             margin=recipe.margin,
             normalize=recipe.normalize_triplet,
         )
     if recipe.w_rec and targets is not None:
-        terms["rec"] = reconstruction(output, targets, among)
+        terms["rec"] = reconstruction_term(output, targets, world)
     if recipe.w_tr and labels is not None and targets is not None:
         terms["tr"] = losses.triplet_reid_constraint(
-            [gathered(decoded, among) for decoded in output.maps],
+            [gather_batch(decoded, world) for decoded in output.maps],
             labels,
             margin=recipe.tr_margin,
-            keep=gathered(targets.keep, among),
+            keep=gather_batch(targets.keep, world),
         )
     return terms
 
 
-def reconstruction(output: SANOutput, targets: Targets, among: World) -> Tensor:
+def reconstruction_term(output: SANOutput, targets: TextureTargets, world: World) -> Tensor:
     """L_Rec; of textures, the largest tensors there are, only the errors travel."""
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)
-    keep = gathered(targets.keep, among)
-    return losses.mean_reconstruction(gathered(errors, among), keep=keep)
+    keep = gather_batch(targets.keep, world)
+    return losses.mean_reconstruction(gather_batch(errors, world), keep=keep)

@@ -15,35 +15,35 @@ from san_core.recipe import Recipe
 from san_core.training.losses import NonFiniteError
 
 State = dict[str, Any]
-Terms = Mapping[str, Tensor]  # unweighted, by the names of Recipe.losses
-Weights = Mapping[str, float]
+LossTerms = Mapping[str, Tensor]  # unweighted, by the names of Recipe.losses
+LossWeights = Mapping[str, float]
 
 
-class Joint:
+class JointOptimisation:
     """One backward of the weighted sum and one step of one optimiser, with a group a part."""
 
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._recipe, self._scaler = recipe, scaler
-        rest, decoder = _parts(model)
+        rest, decoder = _split_parameters(model)
         groups = [
             {"params": parameters, "peak_lr": lr}
             for parameters, lr in ((rest, recipe.lr), (decoder, recipe.decoder_lr))
             if parameters
         ]
         self._parameters = [*rest, *decoder]
-        self._optimizer = _optimizer(groups, recipe)
+        self._optimizer = _make_optimizer(groups, recipe)
 
-    def set_learning_rate(self, share: float) -> None:
+    def set_learning_rate_share(self, share: float) -> None:
         """Set every group's learning rate to a share of its peak."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
 
-    def step(self, terms: Terms, weights: Weights) -> Tensor:
+    def step(self, terms: LossTerms, weights: LossWeights) -> Tensor:
         """One step down the weighted sum of the terms, which is returned."""
-        loss = weighted(terms, weights)
+        loss = weighted_sum(terms, weights)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
-        _clip(self._parameters, self._optimizer, self._recipe, self._scaler)
+        _clip_gradients(self._parameters, self._optimizer, self._recipe, self._scaler)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss
@@ -58,7 +58,7 @@ class Joint:
         self._scaler.load_state_dict(state["scaler"])
 
 
-class TwoStep:
+class TwoStepOptimisation:
     """The official order without its error: both gradients first, then the steps (an ablation).
 
     L_ID and L_Triplet move encoder and classifier by the recipe's optimiser; L_Rec and L_TR then
@@ -69,25 +69,25 @@ class TwoStep:
 
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._recipe, self._scaler = recipe, scaler
-        rest, decoder = _parts(model)
+        rest, decoder = _split_parameters(model)
         textures = [*model.encoder.parameters(), *decoder]
-        reid = _optimizer([{"params": rest, "peak_lr": recipe.lr}], recipe)
+        reid = _make_optimizer([{"params": rest, "peak_lr": recipe.lr}], recipe)
         texture = torch.optim.Adam(textures, lr=recipe.texture_lr, betas=(0.5, 0.999), fused=True)
-        self._reid: _Part = (("id", "tri"), rest, reid)
-        self._texture: _Part = (("rec", "tr"), textures, texture)
+        self._reid: _ParameterGroup = (("id", "tri"), rest, reid)
+        self._texture: _ParameterGroup = (("rec", "tr"), textures, texture)
 
-    def set_learning_rate(self, share: float) -> None:
+    def set_learning_rate_share(self, share: float) -> None:
         """Set the ReID optimiser's learning rate; that of the textures is constant."""
         for group in self._reid[2].param_groups:
             group["lr"] = group["peak_lr"] * share
 
-    def step(self, terms: Terms, weights: Weights) -> Tensor:
+    def step(self, terms: LossTerms, weights: LossWeights) -> Tensor:
         """Both steps down the terms; the weighted sum of all of them is returned."""
         losses, taken = [], []
         for part in (self._reid, self._texture):
             mine = {name: term for name, term in terms.items() if name in part[0]}
             if mine:
-                losses.append(weighted(mine, weights))
+                losses.append(weighted_sum(mine, weights))
                 taken.append(part)
         gradients = [
             torch.autograd.grad(
@@ -101,7 +101,7 @@ class TwoStep:
         for mine_of, (_, parameters, optimizer) in zip(gradients, taken, strict=True):
             for parameter, gradient in zip(parameters, mine_of, strict=True):
                 parameter.grad = gradient
-            _clip(parameters, optimizer, self._recipe, self._scaler)
+            _clip_gradients(parameters, optimizer, self._recipe, self._scaler)
             self._scaler.step(optimizer)
         self._scaler.update()
         return torch.stack(losses).sum()
@@ -121,27 +121,29 @@ class TwoStep:
         self._scaler.load_state_dict(state["scaler"])
 
 
-def optimisation(model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> Joint | TwoStep:
+def make_optimisation(
+    model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler
+) -> JointOptimisation | TwoStepOptimisation:
     """The recipe's way of stepping."""
-    return (TwoStep if recipe.two_step else Joint)(model, recipe, scaler)
+    return (TwoStepOptimisation if recipe.two_step else JointOptimisation)(model, recipe, scaler)
 
 
-def weighted(terms: Terms, weights: Weights) -> Tensor:
+def weighted_sum(terms: LossTerms, weights: LossWeights) -> Tensor:
     """The sum of the terms, each times its weight."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-_Part = tuple[tuple[str, ...], list[nn.Parameter], torch.optim.Optimizer]
+_ParameterGroup = tuple[tuple[str, ...], list[nn.Parameter], torch.optim.Optimizer]
 
 
-def _parts(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Encoder with classifier, and the decoder."""
     decoder = [] if model.decoder is None else list(model.decoder.parameters())
     theirs = {id(parameter) for parameter in decoder}
     return [p for p in model.parameters() if id(p) not in theirs], decoder
 
 
-def _optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+def _make_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
     """Adam, AMSGrad or AdamW in one fused pass."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
@@ -153,7 +155,7 @@ def _optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.
     )
 
 
-def _clip(
+def _clip_gradients(
     parameters: Sequence[nn.Parameter],
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,

@@ -6,10 +6,10 @@ import torch
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_HALF_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def native(name: str, device: torch.device) -> Precision:
+def resolve_precision(name: str, device: torch.device) -> Precision:
     """The precision of that name, once it is known that the device computes it.
 
     Raises:
@@ -32,19 +32,19 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
-    native = _native(device)
+    native = _native_half_precisions(device)
     if precision == "auto":
         chosen = native[0] if device.type == "cuda" else "float32"
-        return _HALVES.get(chosen)
+        return _HALF_DTYPES.get(chosen)
     if precision != "float32" and precision not in native:
         raise ValueError(
             f"precision {precision} is not native on this {device.type}, and slower than float32; "
             f"native are {', '.join([*native, 'float32'])}"
         )
-    return _HALVES.get(precision)
+    return _HALF_DTYPES.get(precision)
 
 
-def _native(device: torch.device) -> list[str]:
+def _native_half_precisions(device: torch.device) -> list[str]:
     """The half precisions a device has instructions for, the better first."""
     if device.type == "cuda":
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)

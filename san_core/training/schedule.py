@@ -5,7 +5,7 @@ import math
 from san_core.recipe import Recipe
 
 
-def learning_rate(recipe: Recipe, progress: float) -> float:
+def learning_rate_share(recipe: Recipe, progress: float) -> float:
     """The share of `lr` in force after `progress` epochs (a fraction within an epoch).
 
     Linear warm-up from 0; then gamma at every milestone passed, or half a cosine down to 0.

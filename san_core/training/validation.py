@@ -16,10 +16,10 @@ from san_core.inference.features import embed
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
 
-_HELD_OUT = 4  # seed of the draw; none of a run's own, so that runs can be compared
+_HELD_OUT_SEED = 4  # seed of the draw; none of a run's own, so that runs can be compared
 
 
-def mean_average_precision(
+def make_map_evaluator(
     images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
 ) -> Callable[[SAN], float]:
     """What `fit` may take as `evaluate`: the mAP of validation images searched among themselves.
@@ -38,8 +38,8 @@ def mean_average_precision(
     """
     if len(labels.pids) != len(images):
         raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
-    asked, searched = _parted(labels)
-    if not _is_answered(labels, asked, searched):
+    asked, searched = _split_query_gallery(labels)
+    if not _has_right_answer(labels, asked, searched):
         where = "" if labels.camids is None else " by another camera"
         raise ValueError(
             f"{len(images)} validation images show nobody twice{where}, so there is no mAP of them:"
@@ -56,7 +56,7 @@ def mean_average_precision(
     return evaluate
 
 
-def held_out(pids: Ids, share: float) -> NDArray[np.bool_]:
+def held_out_mask(pids: Ids, share: float) -> NDArray[np.bool_]:
     """Which images to validate on, (N,): those of a share of the people, the same in every run.
 
     Args:
@@ -73,11 +73,11 @@ def held_out(pids: Ids, share: float) -> NDArray[np.bool_]:
             f"{len(people)} training identities: holding out {count} of them for validation leaves"
             " fewer than 2 to train on"
         )
-    drawn = np.random.default_rng(_HELD_OUT).permutation(people)[:count]
+    drawn = np.random.default_rng(_HELD_OUT_SEED).permutation(people)[:count]
     return np.isin(pids, drawn)
 
 
-def _parted(labels: Labels) -> tuple[Ids, Ids]:
+def _split_query_gallery(labels: Labels) -> tuple[Ids, Ids]:
     """Rows of the queries and of the gallery."""
     cameras = np.zeros_like(labels.pids) if labels.camids is None else labels.camids
     seen = np.stack([labels.pids, cameras], axis=1)
@@ -85,7 +85,7 @@ def _parted(labels: Labels) -> tuple[Ids, Ids]:
     return asked, np.setdiff1d(np.arange(len(seen)), asked)
 
 
-def _is_answered(labels: Labels, asked: Ids, searched: Ids) -> bool:
+def _has_right_answer(labels: Labels, asked: Ids, searched: Ids) -> bool:
     """Whether a query of a known person has somebody right in the gallery, as `rank` judges it."""
     pids = labels.pids
     if labels.camids is None:

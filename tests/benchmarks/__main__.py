@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measuring import commit, machine
+from tests.benchmarks.measuring import commit, machine_facts
 
 EVIDENCE = "evidence"
 GROUPS = ("training", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
-LONG = ("teaching", EVIDENCE)
+LONG_GROUPS = ("teaching", EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-def measure(group: str) -> None:
+def measure_group(group: str) -> None:
     """Measure one group, print its figures and write its results file."""
     place = "evidence.figures" if group == EVIDENCE else f"groups.{group}"
     module = importlib.import_module(f"tests.benchmarks.{place}")
@@ -38,7 +38,7 @@ def measure(group: str) -> None:
 def circumstances() -> dict[str, Any]:
     """What the figures were measured on and with."""
     return {
-        "machine": machine(),
+        "machine": machine_facts(),
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
@@ -46,9 +46,9 @@ def circumstances() -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS + LONG))
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS + LONG_GROUPS))
     chosen = parser.parse_args().groups or GROUPS
-    if unknown := set(chosen) - set(GROUPS + LONG):
-        sys.exit(f"no group {min(unknown)!r}; there are {', '.join(GROUPS + LONG)}")
+    if unknown := set(chosen) - set(GROUPS + LONG_GROUPS):
+        sys.exit(f"no group {min(unknown)!r}; there are {', '.join(GROUPS + LONG_GROUPS)}")
     for name in chosen:
-        measure(name)
+        measure_group(name)

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 ROOT = Path(__file__).parents[2]
 
 
-def machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
     """What is measured on: processor, cores, Python."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
@@ -49,20 +49,20 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def cpu_seconds(*rivals: Callable[[], object], times: int = 9) -> list[float]:
+def median_cpu_seconds(*rivals: Callable[[], object], times: int = 9) -> list[float]:
     """The median CPU time of each; after a warm-up they take turns."""
     for rival in rivals:
         rival()
-    measured = [[_cpu(rival) for rival in rivals] for _ in range(times)]
+    measured = [[_cpu_time(rival) for rival in rivals] for _ in range(times)]
     return np.median(measured, axis=0).tolist()
 
 
 def least_cpu_seconds(*rivals: Callable[[], object], times: int = 9) -> list[float]:
     """The least CPU time of each, for work of the kernel, to which others' work only adds."""
-    return np.min([[_cpu(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
+    return np.min([[_cpu_time(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
 
 
-def _cpu(run: Callable[[], object]) -> float:
+def _cpu_time(run: Callable[[], object]) -> float:
     started = time.process_time()
     run()
     return time.process_time() - started
@@ -70,30 +70,30 @@ def _cpu(run: Callable[[], object]) -> float:
 
 def least_wall_seconds(*rivals: Callable[[], object], times: int = 25) -> list[float]:
     """The least wall-clock time of each, since other work on the machine only adds to it."""
-    return np.min([[_wall(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
+    return np.min([[_wall_time(rival) for rival in rivals] for _ in range(times)], axis=0).tolist()
 
 
-def _wall(run: Callable[[], object]) -> float:
+def _wall_time(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
-class Cost(NamedTuple):
+class StepCost(NamedTuple):
     """Seconds; CPU time is that of all processes."""
 
     wall: float
     cpu: float
 
 
-def run_step(*words: str) -> Cost:
+def run_step(*words: str) -> StepCost:
     """Run a step by its command, and take the time it takes."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, "-m", "components", *words]
     subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(time.monotonic() - started, cpu)
+    return StepCost(time.monotonic() - started, cpu)
 
 
 def peak_mib(code: str) -> float:

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as transforms
 
 from san_core.data.batches.augmentation import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGES = 4  # K; the positions below are right for no other
+IMAGES_PER_IDENTITY = 4  # K; the positions below are right for no other
 
 
 class OfficialStep:
@@ -28,27 +28,27 @@ class OfficialStep:
         reid = [*model.encoder.parameters(), *model.classifier.parameters()]
         encoder, decoder = list(model.encoder.parameters()), list(model.decoder.parameters())
         slow = {"lr": 1e-5, "betas": (0.5, 0.999)}
-        self.steps = [
-            _Aliased(reid, lr=8e-4, weight_decay=5e-4, amsgrad=True),
-            _Aliased(encoder, **slow),
-            _Aliased(decoder, **slow),
+        self.optimizers = [
+            _AliasedAdam(reid, lr=8e-4, weight_decay=5e-4, amsgrad=True),
+            _AliasedAdam(encoder, **slow),
+            _AliasedAdam(decoder, **slow),
         ]
 
     def __call__(self, images: Tensor, labels: Tensor, textures: Tensor) -> None:
         embedding, logits, made, maps = self.model(images)
         loss = smoothed_cross_entropy(logits, labels) + hard_triplet(embedding, labels)
-        self.steps[0].zero_grad()
+        self.optimizers[0].zero_grad()
         loss.backward(retain_graph=True)
-        self.steps[0].step()
+        self.optimizers[0].step()
         loss = functional.l1_loss(made, textures) + fixed_triplets(maps)
-        for step in self.steps[1:]:
+        for step in self.optimizers[1:]:
             step.zero_grad()
         loss.backward()
-        for step in self.steps[1:]:
+        for step in self.optimizers[1:]:
             step.step()
 
 
-class _Aliased:
+class _AliasedAdam:
     """An Adam of torch's default kernels, on aliases of the weights."""
 
     def __init__(self, parameters: list[nn.Parameter], **options: object) -> None:
@@ -89,16 +89,18 @@ def hard_triplet(embedding: Tensor, labels: Tensor, margin: float = 0.3) -> Tens
 def fixed_triplets(maps: tuple[Tensor, ...], margin: float = 0.3) -> Tensor:
     """Of every identity but the last, one anchor, positive and negative a map, by position."""
     loss = torch.zeros(())
-    for start in range(0, len(maps[0]) - IMAGES, IMAGES):
+    for start in range(0, len(maps[0]) - IMAGES_PER_IDENTITY, IMAGES_PER_IDENTITY):
         for i, decoded in enumerate(maps):
-            anchor, positive = decoded[start + i], decoded[start + (i + 1) % IMAGES]
-            negative = decoded[start + IMAGES + (i if i < IMAGES - 1 else 0)]
+            anchor, positive = decoded[start + i], decoded[start + (i + 1) % IMAGES_PER_IDENTITY]
+            negative = decoded[
+                start + IMAGES_PER_IDENTITY + (i if i < IMAGES_PER_IDENTITY - 1 else 0)
+            ]
             closer = functional.mse_loss(anchor, positive)
             loss = loss + max(closer - functional.mse_loss(anchor, negative) + margin, 0.0)
     return loss
 
 
-def sample(image: Image.Image, texture: Image.Image) -> tuple[Tensor, Tensor]:
+def augmented_sample(image: Image.Image, texture: Image.Image) -> tuple[Tensor, Tensor]:
     """An image augmented at 256x128 and its texture, each from its decoded file."""
     if random.random() < 0.5:
         image = image.resize((128, 256), Image.Resampling.BILINEAR)
@@ -110,12 +112,12 @@ def sample(image: Image.Image, texture: Image.Image) -> tuple[Tensor, Tensor]:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     view = transforms.normalize(transforms.to_tensor(image), IMAGENET_MEAN, IMAGENET_STD)
     if random.random() < 0.5:
-        _erase(view)
+        _random_erase(view)
     half = (0.5, 0.5, 0.5)
     return view, transforms.normalize(transforms.to_tensor(texture), half, half)
 
 
-def _erase(view: Tensor) -> None:
+def _random_erase(view: Tensor) -> None:
     rows, columns = view.shape[1:]
     for _ in range(100):
         area = random.uniform(0.02, 0.4) * rows * columns
@@ -129,7 +131,7 @@ def _erase(view: Tensor) -> None:
             return
 
 
-def paint_one(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
+def generate_one(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """The texture of one image (H, W, 3): a batch of one, with autograd on."""
     x = transforms.normalize(transforms.to_tensor(pixels), IMAGENET_MEAN, IMAGENET_STD)
     made = model.decoder(model.encoder(x[None]).maps).texture[0].detach()

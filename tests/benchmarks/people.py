@@ -15,10 +15,10 @@ from san_core.evaluation.kernels.rows import Features
 from san_core.evaluation.labels import Labels
 
 # Images of a stranger among the distractors.
-_OF_STRANGER = 4
+_IMAGES_PER_STRANGER = 4
 
 
-class Size(NamedTuple):
+class GallerySize(NamedTuple):
     """How many of what a data set's test part has; distractors and junk are in the gallery."""
 
     people: int
@@ -29,14 +29,14 @@ class Size(NamedTuple):
     junk: int = 0
 
 
-CUHK03 = Size(people=700, queries=1400, gallery=5332, cameras=2)
+CUHK03 = GallerySize(people=700, queries=1400, gallery=5332, cameras=2)
 # Without junk, as peers read it, whose matrix of distances is 3,368 x 15,913; and with it.
-MARKET1501 = Size(people=750, queries=3368, gallery=15913, cameras=6, distractors=2793)
+MARKET1501 = GallerySize(people=750, queries=3368, gallery=15913, cameras=6, distractors=2793)
 MARKET1501_JUNK = MARKET1501._replace(gallery=19732, junk=3819)
-MSMT17 = Size(people=3060, queries=11659, gallery=82161, cameras=15)
+MSMT17 = GallerySize(people=3060, queries=11659, gallery=82161, cameras=15)
 
 
-class People(NamedTuple):
+class QueryGallery(NamedTuple):
     """Features (Q, D) and (G, D) float32 of unit length, and labels."""
 
     query_features: Features
@@ -45,14 +45,16 @@ class People(NamedTuple):
     gallery: Labels
 
 
-def people(size: Size, *, noise: float, dim: int = 512, seed: int = 0) -> People:
+def random_features(
+    size: GallerySize, *, noise: float, dim: int = 512, seed: int = 0
+) -> QueryGallery:
     """Queries and a gallery of a data set's size; the more noise, the lower the mAP."""
     rng = np.random.default_rng(seed)
-    strangers = -(-size.distractors // _OF_STRANGER)
+    strangers = -(-size.distractors // _IMAGES_PER_STRANGER)
     centres = rng.standard_normal((size.people + strangers, dim), np.float32)
     asked = np.arange(size.queries) % size.people
     known = np.arange(size.gallery - size.distractors - size.junk) % size.people
-    strange = size.people + np.arange(size.distractors) // _OF_STRANGER
+    strange = size.people + np.arange(size.distractors) // _IMAGES_PER_STRANGER
     spoilt = rng.integers(0, size.people, size.junk)
     # Whom gallery images show, and the pids they bear.
     shown = np.concatenate([known, strange, spoilt])
@@ -62,7 +64,7 @@ def people(size: Size, *, noise: float, dim: int = 512, seed: int = 0) -> People
     query, gallery = (
         Labels(each, rng.integers(0, size.cameras, len(each))) for each in (asked + 1, pids)
     )
-    return People(
+    return QueryGallery(
         _features(rng, centres[asked], np.full(size.queries, noise)),
         _features(rng, centres[shown], np.where(pids == -1, 2 * noise, noise)),
         query,

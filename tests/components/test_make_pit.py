@@ -12,8 +12,8 @@ from components.__main__ import main
 from components.storage.places import open_storage
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, encode_jpeg, encode_png
-from san_core.synthesis.person.atlas import ATLAS
-from tests.tiny import files
+from san_core.synthesis.person.atlas import ATLAS_NAME
+from tests.tiny import file_contents
 
 SMALL = ["--textures", "3", "--meshes", "2", "--image-height", "64", "--texture-size", "32"]
 
@@ -30,7 +30,7 @@ def plain(tmp_path_factory):
 
 def test_a_set_without_dense_maps_has_none(plain):
     assert sorted(path.name for path in plain.iterdir()) == ["images", "textures"]
-    assert ImageSet.open(plain / "images").manifest["provenance"]["atlas"] == ATLAS
+    assert ImageSet.open(plain / "images").manifest["provenance"]["atlas"] == ATLAS_NAME
 
 
 def test_dense_maps_are_beside_the_very_same_images(plain, tmp_path):
@@ -71,7 +71,7 @@ def test_photographs_take_the_place_of_painted_places(tmp_path):
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monkeypatch, cores):
-    monkeypatch.setattr("components.process.machine.cores", lambda: cores)
+    monkeypatch.setattr("components.process.machine.core_count", lambda: cores)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("hello")
     words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL]
@@ -129,7 +129,7 @@ def test_an_archive_gives_what_its_folder_gives(source, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", source)
     folder = made(tmp_path / "a", "--source", str(source))
     packed = made(tmp_path / "b", "--source", archive)
-    assert files(folder) == files(packed)
+    assert file_contents(folder) == file_contents(packed)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"theirs", "packed.tar.gz", "a", "b"}  # nothing unpacked stays behind
 
@@ -170,9 +170,9 @@ def test_pairs_in_a_bucket_are_taken_as_those_of_this_machine(source, tmp_path, 
         bucket.put_file(f"pit/{path.relative_to(source).as_posix()}", path)
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", source)
     bucket.put_file("pit.zip", Path(packed))
-    here = files(made(tmp_path / "here", "--source", str(source)))
+    here = file_contents(made(tmp_path / "here", "--source", str(source)))
     for number, place in enumerate(("pit", "pit/index.csv", "pit.zip")):
-        assert files(made(tmp_path / str(number), "--source", f"{s3}/{place}")) == here
+        assert file_contents(made(tmp_path / str(number), "--source", f"{s3}/{place}")) == here
 
 
 @pytest.mark.parametrize(

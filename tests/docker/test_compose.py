@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.servers.seaweedfs import BUCKET, KEY, SECRET
+from tests.servers.seaweedfs import ACCESS_KEY, BUCKET, SECRET_KEY
 
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker" / "compose.yaml").read_text())
 
@@ -23,8 +23,8 @@ def test_server_and_steps_share_keys_and_bucket():
     for service in ("s3", "cpu", "gpu"):
         environment = COMPOSE["services"][service]["environment"]
         assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == (
-            KEY,
-            SECRET,
+            ACCESS_KEY,
+            SECRET_KEY,
         )
 
 

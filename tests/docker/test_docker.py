@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from components.__main__ import STEPS
-from components.kubeflow.component import component
-from pipeline import PRESETS
+from components.kubeflow.component import step_component
+from components.launch.presets import PRESETS
 from san_core.images.imageset import ImageSet
 from san_core.model.saved import fingerprint
-from san_core.shipped.generator import FOLDER
-from tests.servers.seaweedfs import KEY
-from tests.tiny import SAN_OVERRIDES, elsewhere, files, words
+from san_core.shipped.generator import SHIPPED_FOLDER
+from tests.servers.seaweedfs import ACCESS_KEY
+from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_outputs_in
 
 pytestmark = pytest.mark.docker
 
@@ -104,7 +104,7 @@ def test_a_step_runs_alone_as_an_ordinary_user(cpu_image, tmp_path):
 def test_the_cpu_image_has_the_generator_that_ships(cpu_image, tmp_path):
     done = _run(cpu_image, tmp_path, "take_generator", "--generator", "/data/generator")
     assert done.returncode == 0, done.stderr
-    assert fingerprint(tmp_path / "generator") == fingerprint(FOLDER)
+    assert fingerprint(tmp_path / "generator") == fingerprint(SHIPPED_FOLDER)
 
 
 def test_line_of_the_readme_runs_one_step(cpu_image, tmp_path):
@@ -223,12 +223,12 @@ def test_missing_secret_ends_in_one_line(cpu_image, s3, s3_server):
     without = {k: v for k, v in s3_server.environment.items() if "KEY" not in k}
     line = _only_line(_in_bucket(cpu_image, without, *made), 1)
     assert line.startswith("make_pit: ")
-    assert KEY not in line
+    assert ACCESS_KEY not in line
 
 
 def _features(folder):
     (found,) = folder.rglob("features/features.npy")
-    return files(found.parent)
+    return file_contents(found.parent)
 
 
 def test_pipeline_in_containers_gives_the_features_it_gives_in_processes(
@@ -298,16 +298,16 @@ def test_missing_image_ends_in_one_line_before_the_first_step(tmp_path, image, m
 
 def test_two_processes_of_one_container_train_one_model(gpu_image, tiny, tmp_path):
     """As more than one GPU is used in a pod; here the processes are joined by gloo."""
-    step = component(STEPS["train_san"], gpu_image, processes=2)
+    step = step_component(STEPS["train_san"], gpu_image, processes=2)
     command = step.component_spec.implementation.container.command
     for folder, mode in ((tiny.root, 0o755), (tmp_path, 0o777)):
         folder.chmod(mode)
     mounts = [f"--volume={tiny.root}:{tiny.root}:ro", f"--volume={tmp_path}:{tmp_path}"]
     one_thread = ["--env=OMP_NUM_THREADS=1", "--env=SAN_CACHE=/tmp/cache"]
-    arguments = elsewhere(words("train_san", tiny), tmp_path)[1:]
+    arguments = with_outputs_in(step_command("train_san", tiny), tmp_path)[1:]
     done = _docker("run", "--rm", *mounts, *one_thread, gpu_image, *command, *arguments)
     assert done.returncode == 0, done.stderr
-    assert set(files(tmp_path / "model")) == set(files(tiny.root / "model"))
+    assert set(file_contents(tmp_path / "model")) == set(file_contents(tiny.root / "model"))
     alone = json.loads((tiny.root / "train_san.json").read_bytes())
     together = json.loads((tmp_path / "metrics").read_bytes())
     assert together["epoch"] == alone["epoch"]

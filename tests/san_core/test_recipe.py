@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from san_core.model.san import SAN
-from san_core.model.weights import _ARCHITECTURE
-from san_core.recipe import RECIPES, Recipe, from_json, recipe, to_json, with_overrides
+from san_core.model.weights import _ARCHITECTURE_FIELDS
+from san_core.recipe import RECIPES, Recipe, from_json, get_recipe, recipe_with_overrides, to_json
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_survives_json(name):
-    assert from_json(to_json(recipe(name))) == recipe(name)
+    assert from_json(to_json(get_recipe(name))) == get_recipe(name)
 
 
 def test_an_unknown_recipe_lists_what_exists():
     with pytest.raises(
         ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, cuhk03-rec, c"
     ):
-        recipe("cuhk")
+        get_recipe("cuhk")
 
 
 def test_importing_recipes_does_not_import_torch():
@@ -30,8 +30,10 @@ def test_importing_recipes_does_not_import_torch():
 
 
 def test_overrides_take_the_type_of_their_field():
-    base = recipe("cuhk03")
-    changed = with_overrides(base, "lr=1e-4  epochs=330 skips=false arch=resnet18 milestones=40,80")
+    base = get_recipe("cuhk03")
+    changed = recipe_with_overrides(
+        base, "lr=1e-4  epochs=330 skips=false arch=resnet18 milestones=40,80"
+    )
     assert changed == dataclasses.replace(
         base, lr=0.0001, epochs=330, skips=False, arch="resnet18", milestones=(40, 80)
     )
@@ -40,13 +42,15 @@ def test_overrides_take_the_type_of_their_field():
 
 
 def test_no_words_change_nothing():
-    assert with_overrides(recipe("demo"), " ") == recipe("demo")
+    assert recipe_with_overrides(get_recipe("demo"), " ") == get_recipe("demo")
 
 
 def test_the_order_of_overrides_does_not_matter():
     words = "schedule=multistep milestones=6,9"
     backwards = " ".join(reversed(words.split()))
-    assert with_overrides(recipe("demo"), words) == with_overrides(recipe("demo"), backwards)
+    assert recipe_with_overrides(get_recipe("demo"), words) == recipe_with_overrides(
+        get_recipe("demo"), backwards
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_the_order_of_overrides_does_not_matter():
 )
 def test_a_wrong_override_is_named(words, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        with_overrides(recipe("demo"), words)
+        recipe_with_overrides(get_recipe("demo"), words)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +102,12 @@ def test_a_wrong_override_is_named(words, message):
 )
 def test_construction_checks_types(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        dataclasses.replace(recipe("demo"), **change)
+        dataclasses.replace(get_recipe("demo"), **change)
 
 
 def test_padding_that_is_not_used_may_be_anything():
-    assert with_overrides(recipe("demo"), "crop=none crop_pad=32").crop_pad == 32
-    assert with_overrides(recipe("demo"), "crop_pad=31").crop_pad == 31
+    assert recipe_with_overrides(get_recipe("demo"), "crop=none crop_pad=32").crop_pad == 32
+    assert recipe_with_overrides(get_recipe("demo"), "crop_pad=31").crop_pad == 31
 
 
 def test_a_whole_number_serves_as_a_float():
@@ -125,44 +129,52 @@ def test_damaged_json_is_named(text, message):
 
 
 def test_a_recipe_from_before_a_field_was_is_still_read():
-    saved = json.loads(to_json(recipe("pit-small")))
+    saved = json.loads(to_json(get_recipe("pit-small")))
     del saved["pit_every"]
-    assert from_json(json.dumps(saved)) == recipe("pit-small")
+    assert from_json(json.dumps(saved)) == get_recipe("pit-small")
 
 
 def test_losses_decide_what_a_recipe_needs():
-    san, baseline, generator = recipe("demo"), recipe("demo-baseline"), recipe("demo-pg")
-    assert san.losses == ("id", "tri", "rec")
-    assert [r.decoder for r in (san, baseline, generator)] == [True, False, True]
-    assert [r.identities for r in (san, baseline, generator)] == [True, True, False]
-    assert [r.triplets for r in (san, baseline, generator)] == [True, True, False]
+    san, baseline, generator = (
+        get_recipe("demo"),
+        get_recipe("demo-baseline"),
+        get_recipe("demo-pg"),
+    )
+    assert san.active_losses == ("id", "tri", "rec")
+    assert [r.needs_decoder for r in (san, baseline, generator)] == [True, False, True]
+    assert [r.needs_identities for r in (san, baseline, generator)] == [True, True, False]
+    assert [r.forms_triplets for r in (san, baseline, generator)] == [True, True, False]
     assert [r.images_per_batch for r in (san, baseline, generator)] == [8 * 4, 8 * 4, 32]
 
 
 def test_a_demo_generator_can_start_the_demo():
-    for field in (*_ARCHITECTURE, "image_width"):
-        assert getattr(recipe("demo"), field) == getattr(recipe("demo-pg"), field)
-        assert getattr(recipe("synthetic"), field) == getattr(recipe("demo-pg"), field)
+    for field in (*_ARCHITECTURE_FIELDS, "image_width"):
+        assert getattr(get_recipe("demo"), field) == getattr(get_recipe("demo-pg"), field)
+        assert getattr(get_recipe("synthetic"), field) == getattr(get_recipe("demo-pg"), field)
         for name in ("cuhk03", "market1501", "msmt17"):
-            assert getattr(recipe(name), field) == getattr(recipe("pit"), field)
+            assert getattr(get_recipe(name), field) == getattr(get_recipe("pit"), field)
 
 
 @pytest.mark.parametrize("name", ["cuhk03", "market1501", "msmt17"])
 def test_ablations_differ_in_their_losses_alone(name):
-    full, without_tr, baseline = recipe(name), recipe(f"{name}-rec"), recipe(f"{name}-baseline")
-    assert full.losses == ("id", "tri", "rec", "tr")
+    full, without_tr, baseline = (
+        get_recipe(name),
+        get_recipe(f"{name}-rec"),
+        get_recipe(f"{name}-baseline"),
+    )
+    assert full.active_losses == ("id", "tri", "rec", "tr")
     assert without_tr == dataclasses.replace(full, w_tr=0.0)
     assert baseline == dataclasses.replace(full, w_rec=0.0, w_tr=0.0)
 
 
 def test_on_synthetic_people_san_starts_as_san_pg_and_the_baseline_from_nothing():
-    san, baseline = recipe("synthetic"), recipe("synthetic-baseline")
+    san, baseline = get_recipe("synthetic"), get_recipe("synthetic-baseline")
     assert san.init == "generator"
     assert baseline == dataclasses.replace(san, w_rec=0.0, init="none")
 
 
 def test_the_official_steps_are_an_ablation_of_cuhk03():
-    assert recipe("cuhk03-two-step") == dataclasses.replace(recipe("cuhk03"), two_step=True)
+    assert get_recipe("cuhk03-two-step") == dataclasses.replace(get_recipe("cuhk03"), two_step=True)
 
 
 # The demo's recorded results stand for these values.
@@ -184,12 +196,12 @@ DEMO = {
 
 
 def test_the_demo_is_what_its_recorded_results_are_of():
-    assert {name: getattr(recipe("demo"), name) for name in DEMO} == DEMO
+    assert {name: getattr(get_recipe("demo"), name) for name in DEMO} == DEMO
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_makes_a_network(name):
-    settings = recipe(name)
+    settings = get_recipe(name)
     with torch.device("meta"):  # sizes without arithmetic
-        model = SAN(settings, num_classes=3 if settings.identities else 0)
-    assert (model.decoder is not None) == settings.decoder
+        model = SAN(settings, num_classes=3 if settings.needs_identities else 0)
+    assert (model.decoder is not None) == settings.needs_decoder

@@ -22,7 +22,7 @@ class Request(NamedTuple):
     body: Any
 
 
-class Stub:
+class KubeflowStub:
     """The server. What it answers can be set before or between requests.
 
     Attributes:
@@ -31,7 +31,8 @@ class Stub:
         tasks: task_details of the run, likewise
         refusal: (status, body, content type) to answer everything with instead
         token: the bearer token that is asked for, if any
-        away: how many requests are answered with `away_status` before any is answered well
+        failures_left: how many requests are answered with `failure_status` before one is answered
+            well
     """
 
     def __init__(self) -> None:
@@ -42,12 +43,12 @@ class Stub:
         self.error: dict[str, Any] | None = None
         self.refusal: tuple[int, str, str] | None = None
         self.token: str | None = None
-        self.away = 0
-        self.away_status = 503
+        self.failures_left = 0
+        self.failure_status = 503
         self.host = ""
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Stub"]:
+    def running(self) -> Iterator["KubeflowStub"]:
         """Listen on loopback until the block ends."""
         stub = self
 
@@ -89,9 +90,9 @@ class Stub:
         self.requests.append(Request(method, url.path, parse_qs(url.query), token, body))
         if self.refusal:
             return self.refusal
-        if self.away:
-            self.away -= 1
-            return self.away_status, "upstream connect error", "text/plain"
+        if self.failures_left:
+            self.failures_left -= 1
+            return self.failure_status, "upstream connect error", "text/plain"
         if self.token and token != f"Bearer {self.token}":
             return 401, json.dumps({"message": "Request header error"}), "application/json"
         status, content = self._content(method, url.path, body)

@@ -19,14 +19,14 @@ from pathlib import Path
 import urllib3
 from minio import Minio
 
-KEY, SECRET = "testaccess", "testsecret123"
+ACCESS_KEY, SECRET_KEY = "testaccess", "testsecret123"
 BUCKET = "san"
 SECONDS_TO_START = 60
-PORTS = ("s3", "master", "volume", "filer", "admin", "webdav")
+PORT_NAMES = ("s3", "master", "volume", "filer", "admin", "webdav")
 
 
 @dataclass
-class Server:
+class S3Server:
     """A SeaweedFS server, its data in `folder`; start and stop it as often as you like."""
 
     folder: Path
@@ -44,33 +44,39 @@ class Server:
         """What a client's environment holds to be let in."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         }
 
     def client(self) -> Minio:
         """A plain client, to look at the server past the code under test."""
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=20), retries=False)
-        return Minio(f"127.0.0.1:{self.port}", KEY, SECRET, secure=False, http_client=pool)
+        return Minio(
+            f"127.0.0.1:{self.port}", ACCESS_KEY, SECRET_KEY, secure=False, http_client=pool
+        )
 
     def start(self) -> None:
         """Start the server and wait until it takes and gives an object."""
         if not self.ports:
-            self.ports = _free_ports(len(PORTS), first=self.port)
+            self.ports = _free_ports(len(PORT_NAMES), first=self.port)
             self.port = self.ports[0]
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                _command(self.folder, dict(zip(PORTS, self.ports, strict=True))),
-                env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET},
+                _server_command(self.folder, dict(zip(PORT_NAMES, self.ports, strict=True))),
+                env={
+                    **os.environ,
+                    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                },
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait()
+        self._wait_until_ready()
 
-    def _wait(self) -> None:
+    def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + SECONDS_TO_START
         while True:
             assert self.process is not None
@@ -80,7 +86,7 @@ class Server:
                 client = self.client()
                 if not client.bucket_exists(BUCKET):
                     client.make_bucket(BUCKET)
-                client.put_object(BUCKET, ".ready", _Empty(), 0)
+                client.put_object(BUCKET, ".ready", _EmptyStream(), 0)
                 client.remove_object(BUCKET, ".ready")
                 return
             except Exception as error:  # whatever a half-started server answers
@@ -90,13 +96,13 @@ class Server:
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
-        self._end(signal.SIGKILL)
+        self._signal_and_wait(signal.SIGKILL)
 
     def stop(self) -> None:
         """End it in an orderly way."""
-        self._end(signal.SIGTERM)
+        self._signal_and_wait(signal.SIGTERM)
 
-    def _end(self, how: signal.Signals) -> None:
+    def _signal_and_wait(self, how: signal.Signals) -> None:
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -109,14 +115,14 @@ class Server:
         self.process = None
 
 
-class _Empty:
+class _EmptyStream:
     """A stream of nothing."""
 
     def read(self, _size: int = -1) -> bytes:
         return b""
 
 
-def _command(folder: Path, ports: Mapping[str, int]) -> list[str]:
+def _server_command(folder: Path, ports: Mapping[str, int]) -> list[str]:
     """`weed mini` on loopback alone, without telemetry; a missing bucket stays missing."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
     return [
@@ -145,9 +151,9 @@ def _is_free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, port: int = 0) -> Iterator[Server]:
+def running_server(folder: Path, *, port: int = 0) -> Iterator[S3Server]:
     """A server that ends with the block; port 0 takes a free one."""
-    server = Server(folder, port)
+    server = S3Server(folder, port)
     try:
         server.start()
         yield server
@@ -164,7 +170,7 @@ def main() -> None:
         signal.signal(name, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory(prefix="san-s3-") as folder,
-        running(Path(folder, "data"), port=port) as server,
+        running_server(Path(folder, "data"), port=port) as server,
     ):
         print(f"SeaweedFS on {server.endpoint} with an empty bucket {BUCKET}; Ctrl-C ends it and")
         print("deletes what it was given. In another shell:\n")

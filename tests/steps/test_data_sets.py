@@ -10,10 +10,10 @@ import pytest
 
 from components.__main__ import main
 from components.storage.places import open_storage
-from san_core.data.records import Published
+from san_core.data.records import PublishedCounts
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import encode_jpeg, encode_png
-from tests.san_core.data.readers.cuhk03_file import PROTOCOL, write_protocol, write_release
+from tests.san_core.data.readers.cuhk03_file import PROTOCOL_ROWS, write_protocol, write_release
 
 
 @pytest.fixture
@@ -73,7 +73,11 @@ def provenance(tmp_path):
 def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(
         "san_core.data.readers.market1501.PUBLISHED",
-        {"train": Published(2, 4), "query": Published(2, 2), "gallery": Published(2, 4)},
+        {
+            "train": PublishedCounts(2, 4),
+            "query": PublishedCounts(2, 2),
+            "gallery": PublishedCounts(2, 4),
+        },
     )
     caplog.set_level(logging.INFO)
     assert prepare(tmp_path, "market1501", market) == 0
@@ -340,7 +344,7 @@ def test_the_authors_folder_is_taken_as_it_is(tmp_path):
     for kind in ("labeled", "detected"):
         write_protocol(root, kind)
     (root / "texture_cuhk03_labeled").mkdir()
-    for i, (name, _, _) in enumerate(PROTOCOL):  # there is one for every image
+    for i, (name, _, _) in enumerate(PROTOCOL_ROWS):  # there is one for every image
         texture = np.full((64, 64, 3), 10 * i, np.uint8)
         (root / "texture_cuhk03_labeled" / name).write_bytes(encode_png(texture))
     assert prepare(tmp_path, "cuhk03", root) == 0
@@ -354,6 +358,6 @@ def test_the_authors_folder_is_taken_as_it_is(tmp_path):
             pairs = {record.fields["image"]: textures.read(record) for record in textures.records}
         assert pairs == {
             f"images_labeled/{name}": (root / "texture_cuhk03_labeled" / name).read_bytes()
-            for name, _, split in PROTOCOL
+            for name, _, split in PROTOCOL_ROWS
             if split == "train"
         }

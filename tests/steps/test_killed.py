@@ -13,7 +13,14 @@ import pytest
 
 from components.__main__ import main
 from tests.benchmarks.resume import KILLED_AFTER, same_when_killed
-from tests.tiny import SAN_OVERRIDES, STEPS, changed, elsewhere, files, words
+from tests.tiny import (
+    SAN_OVERRIDES,
+    STEPS,
+    file_contents,
+    step_command,
+    with_flags,
+    with_outputs_in,
+)
 
 ROOT = Path(__file__).parents[2]
 # What each step writes, beside its page and its metrics.
@@ -57,9 +64,9 @@ def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path, afte
 @pytest.mark.slow
 def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, tmp_path):
     def command(folder):
-        line = elsewhere(words("train_san", tiny), tmp_path / folder)
+        line = with_outputs_in(step_command("train_san", tiny), tmp_path / folder)
         overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40 checkpoint_every=40")
-        return changed(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
+        return with_flags(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
 
     assert main(command("undisturbed")) == 0
     process = _start(command("stopped"))
@@ -76,7 +83,9 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "going on after epoch" in log
-    assert files(tmp_path / "stopped" / "model") == files(tmp_path / "undisturbed" / "model")
+    assert file_contents(tmp_path / "stopped" / "model") == file_contents(
+        tmp_path / "undisturbed" / "model"
+    )
 
 
 @pytest.mark.slow
@@ -85,21 +94,21 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
     tiny, tmp_path, tmp_path_factory, step
 ):
     output = tmp_path / WRITTEN[step]
-    command = elsewhere(words(step, tiny), tmp_path)
+    command = with_outputs_in(step_command(step, tiny), tmp_path)
     if step == "generate_textures":
-        command = changed(command, destination=str(tmp_path / "destination"))
+        command = with_flags(command, destination=str(tmp_path / "destination"))
     if step == "seal_textures":  # it writes among the textures, which must outlive every kill
         textures = tmp_path_factory.mktemp("kept") / "textures"
         shutil.copytree(tiny.destination, textures)
-        command = changed(command, destination=str(textures))
+        command = with_flags(command, destination=str(textures))
     if step.startswith("train"):
-        command = changed(command, checkpoint=str(tmp_path / "state"))
+        command = with_flags(command, checkpoint=str(tmp_path / "state"))
 
     started = time.monotonic()
     process = _start(command)
     process.communicate(timeout=300)
     took = time.monotonic() - started
-    expected = files(output)
+    expected = file_contents(output)
     assert expected
 
     killed = 0
@@ -113,11 +122,11 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
         else:  # it ended before: the machine has become quicker since it was timed
             took = moment
         if output.exists():  # finished before the signal came
-            assert files(output) == expected
+            assert file_contents(output) == expected
         process = _start(command)
         _, log = process.communicate(timeout=300)
         assert process.returncode == 0, log
-        assert files(output) == expected, f"killed after {moment:.1f} s"
+        assert file_contents(output) == expected, f"killed after {moment:.1f} s"
     assert killed >= 3  # or this test has shown nothing
 
 

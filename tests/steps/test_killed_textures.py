@@ -15,9 +15,9 @@ import pytest
 from components.__main__ import main
 from components.storage.places import open_storage
 from san_core.images.imageset import parse_manifest
-from tests.servers.seaweedfs import BUCKET, running
+from tests.servers.seaweedfs import BUCKET, running_server
 from tests.steps.test_textures_in_buckets import objects
-from tests.tiny import changed, elsewhere, words
+from tests.tiny import step_command, with_flags, with_outputs_in
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
@@ -44,12 +44,16 @@ def _kill(process):
 
 @pytest.fixture
 def generate(tiny, tmp_path):
-    return changed(elsewhere(words("generate_textures", tiny), tmp_path), shard_size=SHARD)
+    return with_flags(
+        with_outputs_in(step_command("generate_textures", tiny), tmp_path), shard_size=SHARD
+    )
 
 
 @pytest.fixture
 def seal(tiny, tmp_path):
-    return changed(elsewhere(words("seal_textures", tiny), tmp_path), shard_size=SHARD)
+    return with_flags(
+        with_outputs_in(step_command("seal_textures", tiny), tmp_path), shard_size=SHARD
+    )
 
 
 @pytest.fixture
@@ -59,13 +63,13 @@ def undisturbed(tiny, tmp_path, generate, seal):
     It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
     """
     folder = str(tmp_path / "undisturbed")
-    process = _start(changed(elsewhere(generate, tmp_path / "u"), destination=folder))
+    process = _start(with_flags(with_outputs_in(generate, tmp_path / "u"), destination=folder))
     _wait_for_work(process)
     started = time.monotonic()
     _, err = process.communicate(timeout=300)
     took = time.monotonic() - started
     assert process.returncode == 0, err
-    assert main(changed(elsewhere(seal, tmp_path / "u"), destination=folder)) == 0
+    assert main(with_flags(with_outputs_in(seal, tmp_path / "u"), destination=folder)) == 0
     return objects(folder), took
 
 
@@ -97,14 +101,14 @@ def test_worker_killed_at_20_random_moments_loses_nothing(generate, seal, undist
         assert rounds <= 20, "workers end before they are killed"
         uri = f"{s3}/{rounds}"
         for _ in range(min(5, 20 - killed)):
-            process = _start(changed(generate, destination=uri))
+            process = _start(with_flags(generate, destination=uri))
             _wait_for_work(process)
             time.sleep(moments.uniform(0, took))
             killed += _kill(process)
-        process = _start(changed(generate, destination=uri))
+        process = _start(with_flags(generate, destination=uri))
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-        assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
+        assert main(with_flags(seal, destination=uri, verify="sha256", prune="true")) == 0
         _check(uri, expected)
 
 
@@ -115,12 +119,12 @@ def test_many_short_lives_add_up_to_the_whole(generate, seal, undisturbed, s3):
     lives = 0
     while (done := _sidecars(storage)) < 12:
         lives += 1
-        process = _start(changed(generate, destination=s3))
+        process = _start(with_flags(generate, destination=s3))
         while process.poll() is None and _sidecars(storage) <= done:
             time.sleep(0.01)
         _kill(process)
         assert lives <= 12
-    assert main(changed(seal, destination=s3, prune="true")) == 0
+    assert main(with_flags(seal, destination=s3, prune="true")) == 0
     _check(s3, expected)
     assert lives >= 3
 
@@ -135,21 +139,22 @@ def test_overlapping_workers_on_the_same_units_do_no_harm(
     """Kubernetes may start a pod's successor before the pod is gone, and kill either."""
     expected, took = undisturbed
     started = [
-        _start(elsewhere(changed(generate, destination=s3), tmp_path / str(i))) for i in range(3)
+        _start(with_outputs_in(with_flags(generate, destination=s3), tmp_path / str(i)))
+        for i in range(3)
     ]
     time.sleep(0.85 * took)
     _kill(started.pop())
     for process in started:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    assert main(changed(seal, destination=s3, verify="sha256", prune="true")) == 0
+    assert main(with_flags(seal, destination=s3, verify="sha256", prune="true")) == 0
     _check(s3, expected)
 
 
 def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(generate, seal, undisturbed, s3):
     expected, _ = undisturbed
     storage = open_storage(s3)
-    process = _start(changed(generate, destination=s3))
+    process = _start(with_flags(generate, destination=s3))
     while process.poll() is None and not _sidecars(storage):
         time.sleep(0.01)
     process.terminate()
@@ -158,22 +163,22 @@ def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(generate, seal, undistu
     assert process.returncode == 143, err
     assert time.monotonic() - started < 10
     assert 1 <= _sidecars(storage) < 12
-    assert main(changed(generate, destination=s3)) == 0
-    assert main(changed(seal, destination=s3, prune="true")) == 0
+    assert main(with_flags(generate, destination=s3)) == 0
+    assert main(with_flags(seal, destination=s3, prune="true")) == 0
     _check(s3, expected)
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 def test_server_killed_and_restarted_is_waited_for(
     generate, seal, undisturbed, tmp_path, monkeypatch
 ):
     expected, _ = undisturbed
-    with running(tmp_path / "server" / "data") as server:
+    with running_server(tmp_path / "server" / "data") as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/textures"
         storage = open_storage(uri)
-        process = _start(changed(generate, destination=uri))
+        process = _start(with_flags(generate, destination=uri))
         while process.poll() is None and not _sidecars(storage):
             time.sleep(0.01)
         lines = []
@@ -188,5 +193,5 @@ def test_server_killed_and_restarted_is_waited_for(
         reader.join(timeout=10)
         process.stderr.close()
         assert "trying again" in "".join(lines)
-        assert main(changed(seal, destination=uri, verify="sha256", prune="true")) == 0
+        assert main(with_flags(seal, destination=uri, verify="sha256", prune="true")) == 0
         _check(uri, expected)

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from components.__main__ import main
-from san_core.images.imageset import ImageSet, read_manifest, write
+from san_core.images.imageset import ImageSet, read_manifest, write_imageset
 from san_core.images.pixels import decode, encode_png, resize
-from tests.tiny import STEPS, changed, elsewhere, files, words
+from tests.tiny import STEPS, file_contents, step_command, with_flags, with_outputs_in
 
 
 def test_pit_pairs_every_picture_with_a_texture(tiny):
@@ -43,7 +43,9 @@ def test_pairs_are_drawn_side_by_side(tiny):
 
 def test_reid_set_keeps_test_people_apart(tiny):
     images = ImageSet.open(Path(tiny.reid))
-    people = {s: {r.pid for r in images.of_split(s)} for s in ("train", "query", "gallery")}
+    people = {
+        s: {r.pid for r in images.records_in_splits(s)} for s in ("train", "query", "gallery")
+    }
     assert (len(people["train"]), len(people["query"]), len(people["gallery"])) == (6, 3, 3)
     assert people["query"] == people["gallery"]
     assert not people["train"] & people["query"]
@@ -52,10 +54,13 @@ def test_reid_set_keeps_test_people_apart(tiny):
 
 @pytest.mark.parametrize(("step", "made"), [("prepare_reid", "reid"), ("make_pit", "pit")])
 def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch, step, made):
-    for place in ("components.process.machine.cores", "components.command.data_sets.cores"):
+    for place in (
+        "components.process.machine.core_count",
+        "components.command.data_sets.core_count",
+    ):
         monkeypatch.setattr(place, lambda: 2)
-    assert main(elsewhere(words(step, tiny), tmp_path)) == 0
-    assert files(tmp_path / made) == files(Path(tiny.root, made))
+    assert main(with_outputs_in(step_command(step, tiny), tmp_path)) == 0
+    assert file_contents(tmp_path / made) == file_contents(Path(tiny.root, made))
 
 
 def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
@@ -64,8 +69,8 @@ def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
     images = ImageSet.open(Path(tiny.pit, "images"))
     textures = ImageSet.open(Path(tiny.pit, "textures"))
     stack = {r.name: decode(textures.read(r)).astype(float) for r in textures.records}
-    train = [stack[r.name] for r in textures.of_split("train")]
-    true = [stack[r.fields["texture"]] for r in images.of_split("val")]
+    train = [stack[r.name] for r in textures.records_in_splits("train")]
+    true = [stack[r.fields["texture"]] for r in images.records_in_splits("val")]
     mse = np.mean([(np.rint(np.mean(train, axis=0)) - t) ** 2 for t in true])
     assert report["psnr_of_mean_texture"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
     assert 5 < report["psnr"] < 40
@@ -74,7 +79,7 @@ def test_generator_reports_its_psnr_and_that_of_the_mean_texture(tiny):
 def test_every_training_image_has_its_texture(tiny):
     sealed = read_manifest(Path(tiny.textures))
     textures = ImageSet.open(Path(sealed["uri"].removeprefix("file://")))
-    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    people = ImageSet.open(Path(tiny.reid)).records_in_splits("train")
     assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
     assert [r.pid for r in textures.records] == [r.pid for r in people]
     assert decode(textures.read(textures.records[0])).shape == (32, 32, 3)
@@ -84,7 +89,7 @@ def test_every_training_image_has_its_texture(tiny):
 
 def test_features_are_those_of_query_and_gallery(tiny):
     features = np.load(Path(tiny.features, "features.npy"))
-    people = ImageSet.open(Path(tiny.reid)).of_split("query", "gallery")
+    people = ImageSet.open(Path(tiny.reid)).records_in_splits("query", "gallery")
     lines = Path(tiny.features, "index.csv").read_text().splitlines()
     assert features.shape == (len(people), 128)
     assert features.dtype == np.float32
@@ -101,9 +106,9 @@ def test_report_holds_scores_and_references_as_fractions(tiny):
 
 
 def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path, capsys):
-    command = elsewhere(words("evaluate", tiny), tmp_path)
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
     protocols = "camera-free,multi-query,single-gallery-shot,market1501"
-    assert main(changed(command, protocol=protocols, rerank="true")) == 0
+    assert main(with_flags(command, protocol=protocols, rerank="true")) == 0
     assert "multi-query: the data set has no images of split multi" in capsys.readouterr().err
     report = json.loads((tmp_path / "report" / "report.json").read_bytes())
     assert report["protocol"] == "camera-free"
@@ -136,8 +141,8 @@ def test_evaluation_reads_features_from_their_file_as_it_goes(tiny, tmp_path):
     (copy / "index.csv").write_text("\n".join([head, *(lines[i] for i in shuffled)]))
     for name in ("features.npy", "untrained.npy"):
         np.save(copy / name, np.load(copy / name)[shuffled])
-    command = elsewhere(words("evaluate", tiny), tmp_path / "out")
-    assert main(changed(command, features=str(copy))) == 0
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path / "out")
+    assert main(with_flags(command, features=str(copy))) == 0
     found, usual = (  # means are taken in the order of the rows, so their last digit may differ
         json.loads(
             Path(folder, "report.json").read_bytes(), parse_float=lambda t: round(float(t), 12)
@@ -158,8 +163,10 @@ def own_features(tiny, tmp_path):
         rows, lines = change(np.load(copy / "features.npy"), lines)
         np.save(copy / "features.npy", rows)
         (copy / "index.csv").write_text("\n".join([head, *lines]))
-        command = _without(elsewhere(words("evaluate", tiny), tmp_path / "out"), "--references")
-        return changed(command, features=str(copy))
+        command = _without(
+            with_outputs_in(step_command("evaluate", tiny), tmp_path / "out"), "--references"
+        )
+        return with_flags(command, features=str(copy))
 
     return make
 
@@ -202,7 +209,12 @@ def test_model_that_tells_nobody_apart_is_warned_of(own_features, capsys):
 def test_protocol_of_other_cameras_is_refused_before_anything_is_scored(
     tiny, tmp_path, capsys, protocol
 ):
-    assert main(changed(elsewhere(words("evaluate", tiny), tmp_path), protocol=protocol)) == 1
+    assert (
+        main(
+            with_flags(with_outputs_in(step_command("evaluate", tiny), tmp_path), protocol=protocol)
+        )
+        == 1
+    )
     err = capsys.readouterr().err
     message = "query 0 is by camera 0, but by protocol sysu-mm01 the query is by cameras 2, 5"
     _check_one_line("evaluate", message, err)
@@ -218,24 +230,24 @@ def test_page_fetches_nothing(tiny, step):
 
 
 def test_training_again_gives_the_same_bytes(tiny, tmp_path):
-    assert main(elsewhere(words("train_san", tiny), tmp_path)) == 0
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert main(with_outputs_in(step_command("train_san", tiny), tmp_path)) == 0
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
     assert (tmp_path / "html").read_bytes() == Path(tiny.root, "train_san.html").read_bytes()
 
 
 def test_two_workers_make_what_one_makes(tiny, tmp_path):
     two = str(tmp_path / "two")
     for worker in ("1/2", "0/2"):
-        command = elsewhere(words("generate_textures", tiny), tmp_path / worker[0])
-        assert main(changed(command, destination=two, worker=worker)) == 0
-    seal = elsewhere(words("seal_textures", tiny), tmp_path)
-    assert main(changed(seal, destination=two)) == 0
-    assert files(tmp_path / "two") == files(Path(tiny.destination))
+        command = with_outputs_in(step_command("generate_textures", tiny), tmp_path / worker[0])
+        assert main(with_flags(command, destination=two, worker=worker)) == 0
+    seal = with_outputs_in(step_command("seal_textures", tiny), tmp_path)
+    assert main(with_flags(seal, destination=two)) == 0
+    assert file_contents(tmp_path / "two") == file_contents(Path(tiny.destination))
 
 
 def test_shards_that_are_there_are_kept(tiny, tmp_path):
-    command = elsewhere(words("generate_textures", tiny), tmp_path)
-    command = changed(command, destination=str(tmp_path / "d"))
+    command = with_outputs_in(step_command("generate_textures", tiny), tmp_path)
+    command = with_flags(command, destination=str(tmp_path / "d"))
     assert main(command) == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "d").rglob("*") if p.is_file()}
     gone = next(p for p in before if p.name.startswith("00001-of") and p.suffix == ".tar")
@@ -247,20 +259,22 @@ def test_shards_that_are_there_are_kept(tiny, tmp_path):
 
 
 def test_retrained_generator_never_meets_old_textures(tiny, tmp_path, capsys):
-    retrain = elsewhere(words("train_san_pg", tiny), tmp_path)
-    assert main(changed(retrain, seed="1")) == 0
-    seal = elsewhere(words("seal_textures", tiny), tmp_path)
-    assert main(changed(seal, generator=str(tmp_path / "generator"))) == 1
+    retrain = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
+    assert main(with_flags(retrain, seed="1")) == 0
+    seal = with_outputs_in(step_command("seal_textures", tiny), tmp_path)
+    assert main(with_flags(seal, generator=str(tmp_path / "generator"))) == 1
     assert "3 of 3 shards of textures are missing (0, 1, 2)" in capsys.readouterr().err
 
 
 def test_damaged_texture_never_reaches_training_and_is_made_again(tiny, tmp_path, capsys):
     destination = str(tmp_path / "d")
-    generate = elsewhere(words("generate_textures", tiny), tmp_path)
-    generate = changed(generate, destination=destination)
-    seal = changed(elsewhere(words("seal_textures", tiny), tmp_path), destination=destination)
-    train = elsewhere(words("train_san", tiny), tmp_path)
-    train = changed(train, textures=str(tmp_path / "textures"))
+    generate = with_outputs_in(step_command("generate_textures", tiny), tmp_path)
+    generate = with_flags(generate, destination=destination)
+    seal = with_flags(
+        with_outputs_in(step_command("seal_textures", tiny), tmp_path), destination=destination
+    )
+    train = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    train = with_flags(train, textures=str(tmp_path / "textures"))
     assert main(generate) == 0
     assert main(seal) == 0
     tar = next((tmp_path / "d").rglob("00002*.tar"))
@@ -271,17 +285,17 @@ def test_damaged_texture_never_reaches_training_and_is_made_again(tiny, tmp_path
     assert main(train) == 1
     assert re.search(rf"^train_san: .*{tar.name} is damaged.*image ", capsys.readouterr().err, re.M)
     assert not (tmp_path / "model").exists()
-    assert main(changed(seal, verify="sha256")) == 1
+    assert main(with_flags(seal, verify="sha256")) == 1
     assert "1 of 3 shards of textures are missing (2)" in capsys.readouterr().err
-    assert main(changed(generate, verify="sha256")) == 0
-    assert main(changed(seal, verify="sha256")) == 0
+    assert main(with_flags(generate, verify="sha256")) == 0
+    assert main(with_flags(seal, verify="sha256")) == 0
     assert main(train) == 0
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
 def test_baseline_needs_no_textures(tiny, tmp_path):
-    command = _without(elsewhere(words("train_san", tiny), tmp_path), "--textures")
-    assert main(changed(command, recipe="demo-baseline")) == 0
+    command = _without(with_outputs_in(step_command("train_san", tiny), tmp_path), "--textures")
+    assert main(with_flags(command, recipe="demo-baseline")) == 0
     record = json.loads((tmp_path / "model" / "history.jsonl").read_text().splitlines()[-1])
     assert set(record) == {"epoch", "loss", "id", "tri", "lr"}
 
@@ -294,8 +308,8 @@ def _without(command, flag):
 def test_training_can_start_from_the_generator(tiny, tmp_path):
     still = "init=generator lr=1e-12 decoder_lr=1e-12 weight_decay=0 epochs=1 warmup_epochs=0"
     still += " identities_per_batch=4 images_per_identity=2"
-    command = elsewhere(words("train_san", tiny), tmp_path)
-    assert main(changed(command, generator=tiny.generator, overrides=still)) == 0
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    assert main(with_flags(command, generator=tiny.generator, overrides=still)) == 0
     trained = load_file(tmp_path / "model" / "weights.safetensors")
     started = load_file(Path(tiny.generator, "weights.safetensors"))
     compared = [n for n in trained if n.startswith("decoder.") and n.endswith("weight")]
@@ -305,8 +319,8 @@ def test_training_can_start_from_the_generator(tiny, tmp_path):
 
 
 def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
-    command = elsewhere(words("train_san", tiny), tmp_path)
-    assert main(changed(command, generator=tiny.model, overrides="init=encoder")) == 1
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    assert main(with_flags(command, generator=tiny.model, overrides="init=encoder")) == 1
     message = f"{tiny.model} is no texture generator: train_san_pg makes one"
     _check_one_line("train_san", message, capsys.readouterr().err)
 
@@ -319,7 +333,7 @@ def folder_of_textures(tiny, texture, tmp_path):
     """A texture for every training image, in a folder as somebody else might have it."""
     folder = tmp_path / "ready"
     folder.mkdir()
-    for i, record in enumerate(ImageSet.open(Path(tiny.reid)).of_split("train")):
+    for i, record in enumerate(ImageSet.open(Path(tiny.reid)).records_in_splits("train")):
         (folder / f"{Path(record.name).stem}.png").write_bytes(texture(i))
     return folder
 
@@ -335,7 +349,7 @@ def test_folder_of_textures_is_matched_by_name(tiny, folder_of_textures, texture
     assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
     (place,) = (tmp_path / "d").iterdir()
     textures = ImageSet.open(place)
-    people = ImageSet.open(Path(tiny.reid)).of_split("train")
+    people = ImageSet.open(Path(tiny.reid)).records_in_splits("train")
     assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
     for i, record in enumerate(textures.records):
         assert np.array_equal(decode(textures.read(record)), decode(texture(i)))
@@ -367,7 +381,7 @@ def test_textures_that_are_not_square_are_refused(
 
 def test_two_images_do_not_share_a_texture(tmp_path, items, texture, capsys):
     pictures = [item._replace(name=f"day{i}/x.jpg") for i, item in enumerate(items(2))]
-    write(tmp_path / "reid", pictures, total=2, provenance={})
+    write_imageset(tmp_path / "reid", pictures, total=2, provenance={})
     (tmp_path / "ready").mkdir()
     (tmp_path / "ready" / "x.png").write_bytes(texture(0))
     seal = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--source", f"{tmp_path}/ready"]
@@ -402,8 +416,8 @@ def test_flipped_images_learn_no_texture_where_the_atlas_is_unknown(
     assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
     overrides = "texture_size=16 flip=1 epochs=1 warmup_epochs=0"
     overrides += " identities_per_batch=4 images_per_identity=2"
-    command = elsewhere(words("train_san", tiny), tmp_path)
-    command = changed(command, textures=str(tmp_path / "textures"), overrides=overrides)
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    command = with_flags(command, textures=str(tmp_path / "textures"), overrides=overrides)
     assert main(command) == 0
     record = json.loads((tmp_path / "model" / "history.jsonl").read_text())
     assert record["rec"] == 0  # every image is flipped, none has a texture to be compared with
@@ -484,13 +498,13 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
     ],
 )
 def test_wrong_input_ends_in_one_clear_line(tiny, tmp_path, capsys, step, flag, value, message):
-    command = elsewhere(words(step, tiny), tmp_path)
+    command = with_outputs_in(step_command(step, tiny), tmp_path)
     places = {"pit": tiny.pit, "reid": tiny.reid, "model": tiny.model, "tmp": tmp_path}
     given = {flag.removeprefix("--"): value.format(**places)}
-    before = files(tiny.root)
-    assert main(changed(command, **given)) == 1
+    before = file_contents(tiny.root)
+    assert main(with_flags(command, **given)) == 1
     _check_one_line(step, message, capsys.readouterr().err)
-    assert files(tiny.root) == before  # and nothing is lost
+    assert file_contents(tiny.root) == before  # and nothing is lost
 
 
 def _check_one_line(step, message, err):
@@ -545,16 +559,16 @@ def test_damaged_input_ends_in_one_clear_line(
     copy = tmp_path / artifact
     shutil.copytree(tiny.root / artifact, copy)
     (copy / name).write_bytes(content)
-    command = elsewhere(words(step, tiny), tmp_path / "outputs")
+    command = with_outputs_in(step_command(step, tiny), tmp_path / "outputs")
     flag = {"reid": "dataset"}.get(artifact, artifact)
-    assert main(changed(command, **{flag: str(copy)})) == 1
+    assert main(with_flags(command, **{flag: str(copy)})) == 1
     _check_one_line(step, message, capsys.readouterr().err)
 
 
 def test_output_never_replaces_what_no_step_has_written(tiny, tmp_path, capsys):
     (tmp_path / "reid").mkdir()
     (tmp_path / "reid" / "thesis.txt").write_text("years of work")
-    assert main(elsewhere(words("prepare_reid", tiny), tmp_path)) == 1
+    assert main(with_outputs_in(step_command("prepare_reid", tiny), tmp_path)) == 1
     _check_one_line("prepare_reid", "is a folder that no step has written", capsys.readouterr().err)
     assert (tmp_path / "reid" / "thesis.txt").read_text() == "years of work"
 
@@ -563,27 +577,27 @@ def test_output_never_replaces_a_file_or_a_foreign_manifest(tiny, tmp_path, caps
     (tmp_path / "thesis.txt").write_text("years of work")
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "manifest.json").write_text('{"name": "an app"}')
-    before = files(tmp_path)
+    before = file_contents(tmp_path)
     for name, message in (
         ("thesis.txt", "is a file, but the output is a folder"),
         ("app", "is a folder that no step has written"),
     ):
-        command = changed(words("prepare_reid", tiny), reid=str(tmp_path / name))
+        command = with_flags(step_command("prepare_reid", tiny), reid=str(tmp_path / name))
         assert main(command) == 1
         _check_one_line("prepare_reid", message, capsys.readouterr().err)
-    assert files(tmp_path) == before
+    assert file_contents(tmp_path) == before
 
 
 def test_page_is_not_written_over_a_folder(tiny, tmp_path, capsys):
-    command = elsewhere(words("evaluate", tiny), tmp_path)
-    assert main(changed(command, html=str(tmp_path))) == 1
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
+    assert main(with_flags(command, html=str(tmp_path))) == 1
     _check_one_line("evaluate", "is a folder, but the output is a file", capsys.readouterr().err)
     assert not (tmp_path / "report").exists()
 
 
 def test_textures_are_not_kept_in_the_data_set_they_are_made_from(tiny, tmp_path, capsys):
-    command = elsewhere(words("generate_textures", tiny), tmp_path)
-    assert main(changed(command, destination=f"{tiny.reid}/textures")) == 1
+    command = with_outputs_in(step_command("generate_textures", tiny), tmp_path)
+    assert main(with_flags(command, destination=f"{tiny.reid}/textures")) == 1
     _check_one_line("generate_textures", "--destination", capsys.readouterr().err)
     assert not Path(tiny.reid, "textures").exists()
 
@@ -592,22 +606,24 @@ def test_textures_are_not_kept_in_the_data_set_they_are_made_from(tiny, tmp_path
 def test_output_in_an_input_or_around_it_is_refused(tiny, tmp_path, capsys, place):
     copy = tmp_path / "around" / "reid"
     shutil.copytree(tiny.reid, copy)
-    before = files(tmp_path)
-    command = changed(elsewhere(words("train_san", tiny), tmp_path / "outputs"), dataset=str(copy))
-    assert main(changed(command, model=f"{copy}{place}")) == 1
+    before = file_contents(tmp_path)
+    command = with_flags(
+        with_outputs_in(step_command("train_san", tiny), tmp_path / "outputs"), dataset=str(copy)
+    )
+    assert main(with_flags(command, model=f"{copy}{place}")) == 1
     assert re.search("must not lie in one another|no name for an output", capsys.readouterr().err)
-    assert files(tmp_path) == before
+    assert file_contents(tmp_path) == before
 
 
 def test_train_san_without_textures_says_what_is_missing(tiny, tmp_path, capsys):
-    command = _without(elsewhere(words("train_san", tiny), tmp_path), "--textures")
+    command = _without(with_outputs_in(step_command("train_san", tiny), tmp_path), "--textures")
     assert main(command) == 1
     assert "recipe 'demo' needs textures (--textures), none were given" in capsys.readouterr().err
 
 
 def test_textures_of_another_data_set_are_refused(tiny, tmp_path, capsys):
-    prepare = elsewhere(words("prepare_reid", tiny), tmp_path)
-    assert main(changed(prepare, identities="12")) == 0
-    train = elsewhere(words("train_san", tiny), tmp_path)
-    assert main(changed(train, dataset=str(tmp_path / "reid"))) == 1
+    prepare = with_outputs_in(step_command("prepare_reid", tiny), tmp_path)
+    assert main(with_flags(prepare, identities="12")) == 0
+    train = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    assert main(with_flags(train, dataset=str(tmp_path / "reid"))) == 1
     assert "training images have no texture" in capsys.readouterr().err

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from components.__main__ import main
-from components.command.code import ROOT, closure
+from components.command.code import ROOT, import_closure
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import decode
 from san_core.model import weights
-from san_core.shipped.generator import FOLDER
-from san_core.synthesis.person.atlas import ATLAS
-from tests.tiny import changed, elsewhere, files, words
-from tools.generator.__main__ import write
+from san_core.shipped.generator import SHIPPED_FOLDER
+from san_core.synthesis.person.atlas import ATLAS_NAME
+from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
+from tools.generator.__main__ import write_generator
 
 ARTIFACT = ("recipe.json", "weights.safetensors")
 
@@ -27,7 +27,7 @@ ARTIFACT = ("recipe.json", "weights.safetensors")
 def damaged(tmp_path):
     """A copy of the generator that ships, one bit of its weights turned over."""
     folder = tmp_path / "damaged"
-    shutil.copytree(FOLDER, folder)
+    shutil.copytree(SHIPPED_FOLDER, folder)
     content = bytearray((folder / "weights.safetensors").read_bytes())
     content[-5] ^= 1
     (folder / "weights.safetensors").write_bytes(content)
@@ -35,19 +35,21 @@ def damaged(tmp_path):
 
 
 def test_the_generator_that_ships_is_small_and_says_what_it_is():
-    loaded = weights.load(FOLDER)
-    assert loaded.facts["atlas"] == ATLAS
+    loaded = weights.load_network(SHIPPED_FOLDER)
+    assert loaded.facts["atlas"] == ATLAS_NAME
     assert loaded.recipe.image_size == (128, 64)
-    assert (FOLDER / "weights.safetensors").stat().st_size <= 16e6
-    card = (FOLDER / "MODEL_CARD.md").read_text("utf-8")
+    assert (SHIPPED_FOLDER / "weights.safetensors").stat().st_size <= 16e6
+    card = (SHIPPED_FOLDER / "MODEL_CARD.md").read_text("utf-8")
     for name in ARTIFACT:
-        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() in card
+        assert hashlib.sha256((SHIPPED_FOLDER / name).read_bytes()).hexdigest() in card
 
 
 def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
-    write(Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]])
-    assert set(files(tmp_path)) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
-    kept, trained = weights.load(tmp_path), weights.load(Path(tiny.generator))
+    write_generator(
+        Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]]
+    )
+    assert set(file_contents(tmp_path)) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
+    kept, trained = weights.load_network(tmp_path), weights.load_network(Path(tiny.generator))
     assert kept.recipe == trained.recipe
     for name, value in trained.model.state_dict().items():
         torch.testing.assert_close(kept.model.state_dict()[name], value, rtol=1e-3, atol=1e-5)
@@ -61,24 +63,24 @@ def test_an_installed_package_has_the_generator(tmp_path):
     command = ["-c", "from setuptools import setup; setup()"]
     command += ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path)]
     subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
-    installed = tmp_path / FOLDER.relative_to(ROOT)
+    installed = tmp_path / SHIPPED_FOLDER.relative_to(ROOT)
     for name in (*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"):
-        assert (installed / name).read_bytes() == (FOLDER / name).read_bytes()
+        assert (installed / name).read_bytes() == (SHIPPED_FOLDER / name).read_bytes()
 
 
 def test_a_step_that_takes_the_shipped_generator_is_run_again_when_that_changes():
-    assert FOLDER / "weights.safetensors" in closure("components.take_generator")
+    assert SHIPPED_FOLDER / "weights.safetensors" in import_closure("components.take_generator")
 
 
 def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):
-    paint = changed(words("generate_textures", tiny), generator="shipped")
-    paint = changed(paint, written=str(tmp_path / "written"), destination=str(tmp_path / "kept"))
-    seal = changed(words("seal_textures", tiny), generator="shipped")
-    seal = changed(seal, textures=str(tmp_path / "sealed"), destination=str(tmp_path / "kept"))
+    paint = with_flags(step_command("generate_textures", tiny), generator="shipped")
+    paint = with_flags(paint, written=str(tmp_path / "written"), destination=str(tmp_path / "kept"))
+    seal = with_flags(step_command("seal_textures", tiny), generator="shipped")
+    seal = with_flags(seal, textures=str(tmp_path / "sealed"), destination=str(tmp_path / "kept"))
     assert main(paint) == 0
     assert main(seal) == 0
     sealed = read_manifest(tmp_path / "sealed")
-    assert sealed["provenance"]["atlas"] == ATLAS
+    assert sealed["provenance"]["atlas"] == ATLAS_NAME
     with ImageSet.open(Path(sealed["uri"].removeprefix("file://"))) as textures:
         assert decode(textures.read(textures.records[0])).shape == (64, 64, 3)
 
@@ -86,16 +88,16 @@ def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):
 def test_what_is_taken_is_what_was_trained(tiny, tmp_path):
     taken = tmp_path / "taken"
     assert main(["take_generator", "--source", tiny.generator, "--generator", str(taken)]) == 0
-    trained = files(Path(tiny.generator))
-    kept = files(taken)
+    trained = file_contents(Path(tiny.generator))
+    kept = file_contents(taken)
     assert set(kept) == {*ARTIFACT, "report.json"}
     assert all(kept[name] == trained[name] for name in kept)
 
 
 def test_the_shipped_generator_is_taken_with_its_card(tmp_path):
     assert main(["take_generator", "--generator", str(tmp_path / "taken")]) == 0
-    assert set(files(tmp_path / "taken")) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
-    assert weights.fingerprint(tmp_path / "taken") == weights.fingerprint(FOLDER)
+    assert set(file_contents(tmp_path / "taken")) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
+    assert weights.fingerprint(tmp_path / "taken") == weights.fingerprint(SHIPPED_FOLDER)
 
 
 @pytest.mark.parametrize("step", ["generate_textures", "seal_textures", "take_generator"])
@@ -103,7 +105,9 @@ def test_a_damaged_generator_is_refused_in_one_line(tiny, tmp_path, capsys, dama
     if step == "take_generator":
         command = [step, "--source", str(damaged), "--generator", str(tmp_path / "taken")]
     else:
-        command = changed(elsewhere(words(step, tiny), tmp_path), generator=str(damaged))
+        command = with_flags(
+            with_outputs_in(step_command(step, tiny), tmp_path), generator=str(damaged)
+        )
     assert main(command) == 1
     (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith(step))
     assert line.endswith("weights.safetensors is damaged: its sha256 is not that of SHA256SUMS")
@@ -127,7 +131,9 @@ def test_what_is_no_generator_is_not_taken(tiny, tmp_path, monkeypatch, capsys, 
 
 def test_a_folder_called_shipped_is_named_as_a_folder(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    paint = elsewhere(changed(words("generate_textures", tiny), generator="./shipped"), tmp_path)
+    paint = with_outputs_in(
+        with_flags(step_command("generate_textures", tiny), generator="./shipped"), tmp_path
+    )
     assert main(paint) == 1
     assert "shipped holds no model" in capsys.readouterr().err
 

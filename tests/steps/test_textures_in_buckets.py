@@ -15,10 +15,10 @@ import pytest
 from components.__main__ import main
 from components.storage import retry, staging
 from components.storage.places import open_storage
-from components.storage.retry import Patience
+from components.storage.retry import Backoff
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode
-from tests.tiny import changed, elsewhere, files, words
+from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
 
 pytestmark = pytest.mark.s3
 
@@ -26,18 +26,22 @@ pytestmark = pytest.mark.s3
 @pytest.fixture
 def generate(tiny, tmp_path, s3):
     """The command that generates the tiny run's textures into the bucket."""
-    return changed(elsewhere(words("generate_textures", tiny), tmp_path), destination=s3)
+    return with_flags(
+        with_outputs_in(step_command("generate_textures", tiny), tmp_path), destination=s3
+    )
 
 
 @pytest.fixture
 def seal(tiny, tmp_path, s3):
-    return changed(elsewhere(words("seal_textures", tiny), tmp_path), destination=s3)
+    return with_flags(
+        with_outputs_in(step_command("seal_textures", tiny), tmp_path), destination=s3
+    )
 
 
 @pytest.fixture
 def train(tiny, tmp_path):
-    command = elsewhere(words("train_san", tiny), tmp_path)
-    return changed(command, textures=str(tmp_path / "textures"))
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    return with_flags(command, textures=str(tmp_path / "textures"))
 
 
 def objects(uri):
@@ -48,7 +52,9 @@ def objects(uri):
 
 def kept(tiny):
     """What the tiny run keeps in its folder, likewise."""
-    return {name.partition("/")[2]: data for name, data in files(Path(tiny.destination)).items()}
+    return {
+        name.partition("/")[2]: data for name, data in file_contents(Path(tiny.destination)).items()
+    }
 
 
 def test_bucket_holds_what_a_folder_holds(tiny, generate, seal, train, s3, tmp_path):
@@ -56,7 +62,7 @@ def test_bucket_holds_what_a_folder_holds(tiny, generate, seal, train, s3, tmp_p
     assert main(seal) == 0
     assert objects(s3) == kept(tiny)
     assert main(train) == 0
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
 def test_two_workers_and_seal_equal_one_worker(tiny, generate, seal, s3, tmp_path):
@@ -64,7 +70,7 @@ def test_two_workers_and_seal_equal_one_worker(tiny, generate, seal, s3, tmp_pat
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "components"),
-                *elsewhere(changed(generate, worker=f"{i}/2"), tmp_path / str(i)),
+                *with_outputs_in(with_flags(generate, worker=f"{i}/2"), tmp_path / str(i)),
             ],
             stderr=subprocess.PIPE,
             text=True,
@@ -80,14 +86,14 @@ def test_two_workers_and_seal_equal_one_worker(tiny, generate, seal, s3, tmp_pat
 
 def test_indexed_job_takes_its_number_from_kubernetes(generate, monkeypatch, tmp_path):
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    assert main(changed(generate, worker="/2")) == 0
+    assert main(with_flags(generate, worker="/2")) == 0
     receipt = json.loads((tmp_path / "written" / "manifest.json").read_bytes())
     assert [shard["tar"][:12] for shard in receipt["shards"]] == ["shards/00001"]
     assert receipt["worker"] == "1/2"
 
 
 def test_finished_shards_are_kept_and_others_made(generate, s3, caplog):
-    assert main(changed(generate, limit="1")) == 0
+    assert main(with_flags(generate, limit="1")) == 0
     first = {s for s in open_storage(s3).list() if "shards" in s.name}
     assert len(first) == 2
     with caplog.at_level(logging.INFO):
@@ -98,11 +104,11 @@ def test_finished_shards_are_kept_and_others_made(generate, s3, caplog):
 
 
 def test_dry_run_says_what_would_be_made_and_makes_nothing(generate, s3, tmp_path, caplog):
-    assert main(changed(generate, limit="1")) == 0
+    assert main(with_flags(generate, limit="1")) == 0
     before = open_storage(s3).list()
     shutil.rmtree(tmp_path / "written")
     with caplog.at_level(logging.INFO):
-        assert main(changed(generate, dry_run="true")) == 0
+        assert main(with_flags(generate, dry_run="true")) == 0
     assert re.search(r"1 of its 3 shards are there \(0\.\d MB\)", caplog.text)
     assert "to make: 2 shards (1, 2), 14 images" in caplog.text
     assert open_storage(s3).list() == before
@@ -118,7 +124,7 @@ def test_overwrite_makes_everything_again_and_clears_what_was_there(tiny, genera
     twin = re.sub(r"\.[0-9a-f]{12}\.", ".000000000000.", sidecar)
     storage.put_bytes(twin, storage.get(sidecar))  # a pair that another GPU has made
     storage.put_bytes(twin.replace(".json", ".tar"), b"")
-    assert main(changed(generate, overwrite="true")) == 0
+    assert main(with_flags(generate, overwrite="true")) == 0
     assert main(seal) == 0
     assert objects(s3) == kept(tiny)
 
@@ -159,7 +165,7 @@ def test_seal_deletes_only_when_it_is_told_to(tiny, generate, seal, s3):
     storage.put_bytes(extra, b"of a worker that was killed")
     assert main(seal) == 0
     assert storage.stat(extra)
-    assert main(changed(seal, prune="true")) == 0
+    assert main(with_flags(seal, prune="true")) == 0
     assert objects(s3) == kept(tiny)
 
 
@@ -167,7 +173,7 @@ def test_seal_deletes_only_when_it_is_told_to(tiny, generate, seal, s3):
 
 
 def test_flipped_byte_on_the_way_to_training_is_read_again(
-    tiny, generate, seal, train, liar, tmp_path
+    tiny, generate, seal, train, tampering_proxy, tmp_path
 ):
     assert main(generate) == 0
     assert main(seal) == 0
@@ -179,10 +185,10 @@ def test_flipped_byte_on_the_way_to_training_is_read_again(
         told.append(answer.path)
         return answer.body[:2000] + bytes([answer.body[2000] ^ 1]) + answer.body[2001:]
 
-    liar.lie = lie
+    tampering_proxy.tamper = lie
     assert main(train) == 0
-    assert liar.told == 1
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert tampering_proxy.tampered == 1
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
 def test_texture_that_is_damaged_in_the_bucket_never_reaches_training(
@@ -201,10 +207,10 @@ def test_texture_that_is_damaged_in_the_bucket_never_reaches_training(
         r"^train_san: s3://.*00000-of-00003.* is damaged at image .*png: its", err, re.M
     )
     assert not (tmp_path / "model").exists()
-    assert main(changed(generate, verify="sha256")) == 0
-    assert main(changed(seal, verify="sha256")) == 0
+    assert main(with_flags(generate, verify="sha256")) == 0
+    assert main(with_flags(seal, verify="sha256")) == 0
     assert main(train) == 0
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
 @pytest.mark.parametrize("step", ["generate", "seal"])
@@ -220,7 +226,7 @@ def test_texture_that_is_damaged_in_the_bucket_never_reaches_training(
 def test_store_that_refuses_ends_in_one_clear_line(
     request, monkeypatch, capsys, step, name, value, message
 ):
-    monkeypatch.setattr(retry, "SHORT", Patience(total=0.2, first=0.05))
+    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0.2, first=0.05))
     command = request.getfixturevalue(step)
     monkeypatch.setenv(name, value)
     assert main(command) == 1
@@ -230,7 +236,7 @@ def test_store_that_refuses_ends_in_one_clear_line(
 
 
 def test_missing_bucket_ends_in_one_clear_line(generate, capsys):
-    assert main(changed(generate, destination="s3://no-such-bucket/x")) == 1
+    assert main(with_flags(generate, destination="s3://no-such-bucket/x")) == 1
     assert "s3://no-such-bucket: there is no such bucket at http" in capsys.readouterr().err
 
 
@@ -239,22 +245,22 @@ def test_full_disk_of_the_cache_is_said_and_leaves_nothing_that_is_believed(
 ):
     assert main(generate) == 0
     assert main(seal) == 0
-    flush = staging.flush_entry
+    flush = staging.flush_to_disk
 
     def full(path):
         if path.name.endswith(".part"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         flush(path)
 
-    monkeypatch.setattr(staging, "flush_entry", full)
+    monkeypatch.setattr(staging, "flush_to_disk", full)
     assert main(train) == 1
     assert re.search(
         r"^train_san: /.*part: No space left on device$", capsys.readouterr().err, re.M
     )
     assert not list(staging.cache_folder().rglob("*.tar"))
-    monkeypatch.setattr(staging, "flush_entry", flush)
+    monkeypatch.setattr(staging, "flush_to_disk", flush)
     assert main(train) == 0
-    assert files(tmp_path / "model") == files(Path(tiny.model))
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
 @pytest.fixture
@@ -277,11 +283,11 @@ def test_full_disk_ends_in_one_clear_line(
     if what == "temporary files":
         monkeypatch.setattr("tempfile.tempdir", str(small_disk))
     elif what == "destination":
-        command = changed(generate, destination=str(small_disk))
+        command = with_flags(generate, destination=str(small_disk))
     else:
         monkeypatch.setenv("SAN_CACHE", str(small_disk))
-        assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
-        command = changed(generate, dataset=f"{s3}/reid", destination=f"{s3}/kept")
+        assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
+        command = with_flags(generate, dataset=f"{s3}/reid", destination=f"{s3}/kept")
     assert main(command) == 1
     said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("generate_textures: ")]
     assert len(said) == 1
@@ -296,19 +302,23 @@ def test_full_disk_ends_in_one_clear_line(
 
 
 def test_steps_take_and_give_uris(tiny, s3):
-    command = words("prepare_reid", tiny)
-    assert main(changed(command, reid=f"{s3}/reid")) == 0
-    assert main(changed(words("make_pit", tiny), pit=f"{s3}/pit")) == 0
-    pg = changed(words("train_san_pg", tiny), pit=f"{s3}/pit", generator=f"{s3}/generator")
-    assert main(changed(pg, html=f"{s3}/pg.html", metrics=f"{s3}/pg.json")) == 0
+    command = step_command("prepare_reid", tiny)
+    assert main(with_flags(command, reid=f"{s3}/reid")) == 0
+    assert main(with_flags(step_command("make_pit", tiny), pit=f"{s3}/pit")) == 0
+    pg = with_flags(
+        step_command("train_san_pg", tiny), pit=f"{s3}/pit", generator=f"{s3}/generator"
+    )
+    assert main(with_flags(pg, html=f"{s3}/pg.html", metrics=f"{s3}/pg.json")) == 0
     common = {"dataset": f"{s3}/reid", "destination": f"{s3}/kept"}
-    made = changed(words("generate_textures", tiny), generator=f"{s3}/generator", **common)
-    assert main(changed(made, written=f"{s3}/written")) == 0
-    sealed = changed(words("seal_textures", tiny), generator=f"{s3}/generator", **common)
-    assert main(changed(sealed, textures=f"{s3}/textures")) == 0
+    made = with_flags(
+        step_command("generate_textures", tiny), generator=f"{s3}/generator", **common
+    )
+    assert main(with_flags(made, written=f"{s3}/written")) == 0
+    sealed = with_flags(step_command("seal_textures", tiny), generator=f"{s3}/generator", **common)
+    assert main(with_flags(sealed, textures=f"{s3}/textures")) == 0
     places = {"dataset": f"{s3}/reid", "textures": f"{s3}/textures", "model": f"{s3}/model"}
-    trained = changed(words("train_san", tiny), **places)
-    assert main(changed(trained, html=f"{s3}/san.html", metrics=f"{s3}/san.json")) == 0
+    trained = with_flags(step_command("train_san", tiny), **places)
+    assert main(with_flags(trained, html=f"{s3}/san.html", metrics=f"{s3}/san.json")) == 0
     storage = open_storage(s3)
     for name in ("model/weights.safetensors", "model/history.jsonl"):
         assert storage.get(name) == Path(tiny.root, name).read_bytes()
@@ -321,46 +331,46 @@ def test_output_that_cannot_be_sent_is_kept_here(tiny, s3, monkeypatch, capsys, 
     def broken(*_):
         raise ConnectionError("the line is dead")
 
-    monkeypatch.setattr("components.storage.transfer.send", broken)
-    assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
+    monkeypatch.setattr("components.storage.transfer.send_artifact", broken)
+    assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
     err = capsys.readouterr().err
     (kept,) = re.findall(r"the line is dead; what was to be sent is kept as (\S+)", err)
-    assert files(Path(kept)) == files(Path(tiny.reid))
+    assert file_contents(Path(kept)) == file_contents(Path(tiny.reid))
 
 
 def test_messages_speak_of_the_uris_that_were_given(tiny, generate, s3, capsys):
-    assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
-    assert main(changed(generate, dataset=f"{s3}/reid", split="val")) == 1
+    assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 0
+    assert main(with_flags(generate, dataset=f"{s3}/reid", split="val")) == 1
     assert f"{s3}/reid has no images in split val" in capsys.readouterr().err
     open_storage(s3).put_bytes("nothing/readme.txt", b"")
-    assert main(changed(generate, dataset=f"{s3}/nothing", destination=f"{s3}/kept")) == 1
+    assert main(with_flags(generate, dataset=f"{s3}/nothing", destination=f"{s3}/kept")) == 1
     assert f"{s3}/nothing has no manifest.json" in capsys.readouterr().err
 
 
 def test_page_needs_a_name_in_its_bucket(tiny, capsys, s3):
-    command = changed(words("evaluate", tiny), html="s3://san")
+    command = with_flags(step_command("evaluate", tiny), html="s3://san")
     assert main(command) == 1
     assert "s3://san names no file in its bucket" in capsys.readouterr().err
 
 
 def test_output_in_a_bucket_replaces_only_what_a_step_has_written(tiny, s3, capsys):
     open_storage(s3).put_bytes("reid/thesis.tex", b"years of work")
-    assert main(changed(words("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
+    assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
     assert "reid holds objects that no step has written; name another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["", "/deeper", "/.."])
 def test_output_and_input_in_one_another_are_refused_in_buckets_too(tiny, s3, capsys, place):
     output = s3 if place == "/.." else f"{s3}/reid{place}"
-    command = changed(words("train_san", tiny), dataset=f"{s3}/reid", model=output)
+    command = with_flags(step_command("train_san", tiny), dataset=f"{s3}/reid", model=output)
     assert main(command) == 1
     assert "must not lie in one another" in capsys.readouterr().err
-    assert main(changed(command, model=output.replace("s3://", "minio://"))) == 1
+    assert main(with_flags(command, model=output.replace("s3://", "minio://"))) == 1
     assert "must not lie in one another" in capsys.readouterr().err
 
 
 def test_store_inside_an_input_is_refused_in_buckets_too(generate, s3, capsys):
-    command = changed(generate, dataset=f"{s3}/reid", destination=f"{s3}/reid/textures")
+    command = with_flags(generate, dataset=f"{s3}/reid", destination=f"{s3}/reid/textures")
     assert main(command) == 1
     assert f"--destination {s3}/reid/textures must not lie in {s3}/reid" in capsys.readouterr().err
 

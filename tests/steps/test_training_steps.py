@@ -16,7 +16,7 @@ from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, resize
 from san_core.inference.features import embed
 from san_core.model import weights
-from tests.tiny import SAN_OVERRIDES, changed, elsewhere, files, words
+from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
 
 
 def _history(folder):
@@ -24,8 +24,8 @@ def _history(folder):
 
 
 def _trained(tiny, folder, extra="", **flags):
-    command = elsewhere(words("train_san", tiny), folder)
-    return changed(command, overrides=f"{SAN_OVERRIDES} {extra}", **flags)
+    command = with_outputs_in(step_command("train_san", tiny), folder)
+    return with_flags(command, overrides=f"{SAN_OVERRIDES} {extra}", **flags)
 
 
 # Validation
@@ -34,13 +34,15 @@ def _trained(tiny, folder, extra="", **flags):
 def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path, capsys):
     held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
     overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
-    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    command = with_flags(
+        with_outputs_in(step_command("train_san", tiny), tmp_path), overrides=overrides
+    )
     assert main(command) == 0
     assert "validation: 8 images of 2 people" in capsys.readouterr().err
     model = tmp_path / "model"
     scores = [record["val_mAP"] for record in _history(model)]
     assert len(scores) == 3
-    facts = weights.load(model).facts
+    facts = weights.load_network(model).facts
     assert facts["best_score"] == max(scores)
     assert facts["best_epoch"] == 1 + scores.index(max(scores))
     assert facts["num_classes"] == 4  # of 6, 2 are held out
@@ -56,19 +58,21 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
 
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):
-    names = files(tiny.root / "model").keys()
+    names = file_contents(tiny.root / "model").keys()
     assert names == {"weights.safetensors", "recipe.json", "history.jsonl"}
 
 
 def test_generator_is_validated_by_psnr(tiny, tmp_path):
     pit = str(tmp_path / "pit")
-    assert main(changed(words("make_pit", tiny), pit=pit, textures="20")) == 0  # 2 are held out
-    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    assert (
+        main(with_flags(step_command("make_pit", tiny), pit=pit, textures="20")) == 0
+    )  # 2 are held out
+    command = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
     overrides = "epochs=3 batch_size=8 warmup_epochs=0 eval_every=2"
-    assert main(changed(command, pit=pit, overrides=overrides)) == 0
+    assert main(with_flags(command, pit=pit, overrides=overrides)) == 0
     history = _history(tmp_path / "generator")
     assert ["val_psnr" in record for record in history] == [False, True, True]
-    assert weights.load(tmp_path / "generator").facts["best_score"] == max(
+    assert weights.load_network(tmp_path / "generator").facts["best_score"] == max(
         record.get("val_psnr", 0) for record in history
     )
     report = json.loads((tmp_path / "generator" / "report.json").read_text())
@@ -76,9 +80,9 @@ def test_generator_is_validated_by_psnr(tiny, tmp_path):
 
 
 def test_one_held_out_texture_cannot_choose_and_report(tiny, tmp_path, capsys):
-    command = elsewhere(words("train_san_pg", tiny), tmp_path)
+    command = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
     overrides = "epochs=1 batch_size=8 warmup_epochs=0 eval_every=1"
-    assert main(changed(command, overrides=overrides)) == 1
+    assert main(with_flags(command, overrides=overrides)) == 1
     assert "there is 1 held-out texture" in capsys.readouterr().err
 
 
@@ -102,7 +106,7 @@ def test_pit_batches_are_mixed_in_where_the_recipe_says_so(tiny, tmp_path, capsy
 
 def test_paired_data_are_not_read_where_the_recipe_mixes_none_in(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path, pit=tiny.pit)) == 0
-    assert files(tmp_path / "model") == files(tiny.root / "model")
+    assert file_contents(tmp_path / "model") == file_contents(tiny.root / "model")
 
 
 # First weights
@@ -132,9 +136,9 @@ def test_first_weights_come_from_a_bucket(tiny, tmp_path, publish, s3, capsys):
 
     published = publish(seed=4)
     open_storage(s3).put_file("weights/resnet18.pth", published)
-    command = elsewhere(words("train_san", tiny), tmp_path)
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
     source = f"{s3}/weights/resnet18.pth"
-    assert main(changed(command, overrides=f"{RESNET18} pretrained={source}")) == 0
+    assert main(with_flags(command, overrides=f"{RESNET18} pretrained={source}")) == 0
     trained = safetensors.torch.load_file(tmp_path / "model" / "weights.safetensors")
     first = torch.load(published, weights_only=True)
     torch.testing.assert_close(
@@ -142,8 +146,8 @@ def test_first_weights_come_from_a_bucket(tiny, tmp_path, publish, s3, capsys):
     )
     capsys.readouterr()
     absent = f"{s3}/weights/none.pth"
-    command = elsewhere(words("train_san", tiny), tmp_path / "none")
-    assert main(changed(command, overrides=f"{RESNET18} pretrained={absent}")) == 1
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path / "none")
+    assert main(with_flags(command, overrides=f"{RESNET18} pretrained={absent}")) == 1
     assert f"{absent} does not exist" in capsys.readouterr().err
 
 
@@ -160,9 +164,9 @@ def test_other_first_weights_under_the_same_name_are_another_training(
     monkeypatch.setattr("components.training.loop.train", stopped)
     for seed in (4, 5):
         source = publish(seed)
-        command = elsewhere(words("train_san", tiny), tmp_path)
-        command = changed(command, overrides=f"{RESNET18} pretrained={source}")
-        assert main(changed(command, checkpoint=str(tmp_path / "state"))) == 130
+        command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+        command = with_flags(command, overrides=f"{RESNET18} pretrained={source}")
+        assert main(with_flags(command, checkpoint=str(tmp_path / "state"))) == 130
         assert torch.equal(begun[-1], torch.load(source, weights_only=True)["conv1.weight"])
     assert not torch.equal(*begun)
     assert len(list((tmp_path / "state").iterdir())) == 2
@@ -182,9 +186,9 @@ def test_damaged_first_weights_are_named_as_they_were_given(tiny, tmp_path, s3, 
 
 def test_encoder_is_written_as_onnx_on_request(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path, onnx="true")) == 0
-    loaded = weights.load(tmp_path / "model")
+    loaded = weights.load_network(tmp_path / "model")
     with ImageSet.open(tiny.root / "reid") as images:
-        records = images.of_split("query")
+        records = images.records_in_splits("query")
         pictures = np.stack([resize(decode(images.read(r)), (64, 32)) for r in records])
     session = onnxruntime.InferenceSession(
         tmp_path / "model" / "encoder.onnx", providers=["CPUExecutionProvider"]
@@ -222,8 +226,8 @@ def test_textures_of_two_atlases_are_never_learned_together(tiny, tmp_path, caps
 def test_unknown_atlas_is_told_of(tiny, tmp_path, capsys):
     shutil.copytree(tiny.pit, tmp_path / "pit")
     _with_atlas(tmp_path / "pit" / "textures", "smpl")
-    command = elsewhere(words("train_san_pg", tiny), tmp_path)
-    command = changed(
+    command = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
+    command = with_flags(
         command, pit=str(tmp_path / "pit"), overrides="epochs=1 batch_size=8 warmup_epochs=0"
     )
     assert main(command) == 0
@@ -245,7 +249,9 @@ def test_mistake_in_a_recipe_is_told_before_anything_is_decoded(
     monkeypatch.setattr("components.training.inputs.cache_images", None)  # a call would be an error
     overrides = SAN_OVERRIDES.replace("identities_per_batch=4", "") if "ties_per" in extra else ""
     overrides = f"{overrides or SAN_OVERRIDES} {extra}"
-    command = changed(elsewhere(words("train_san", tiny), tmp_path), overrides=overrides)
+    command = with_flags(
+        with_outputs_in(step_command("train_san", tiny), tmp_path), overrides=overrides
+    )
     assert main(command) == 1
     assert message in capsys.readouterr().err
 
@@ -253,5 +259,5 @@ def test_mistake_in_a_recipe_is_told_before_anything_is_decoded(
 def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsys):
     for name, value in (("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    assert main(elsewhere(words("extract_features", tiny), tmp_path)) == 1
+    assert main(with_outputs_in(step_command("extract_features", tiny), tmp_path)) == 1
     assert "extract_features is the work of one" in capsys.readouterr().err

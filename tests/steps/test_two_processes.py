@@ -10,7 +10,7 @@ import pytest
 
 from components.__main__ import main
 from components.command.code import ROOT
-from tests.tiny import SAN_OVERRIDES, changed, elsewhere, files, words
+from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 MOVING = f"{SAN_OVERRIDES} lr=1e-4 decoder_lr=1e-4"  # so far that the processes could part
@@ -50,8 +50,8 @@ def _check_near(one, other):
 
 
 def _trained(tiny, folder, **flags):
-    command = elsewhere(words("train_san", tiny), folder)
-    return changed(command, overrides=MOVING, **flags)
+    command = with_outputs_in(step_command("train_san", tiny), folder)
+    return with_flags(command, overrides=MOVING, **flags)
 
 
 def test_two_processes_train_what_one_trains(tiny, tmp_path):
@@ -61,10 +61,12 @@ def test_two_processes_train_what_one_trains(tiny, tmp_path):
     log = _run(_trained(tiny, tmp_path / "two", executor_input=told, **state))
     assert log.count("epoch 3/3") == 1, "the first process alone logs"
     _check_near(tmp_path / "one" / "model", tmp_path / "two" / "model")
-    assert files(tmp_path / "one").keys() == files(tmp_path / "two").keys()
+    assert file_contents(tmp_path / "one").keys() == file_contents(tmp_path / "two").keys()
     # and a state of two processes is one that a process alone can go on from
     assert main(_trained(tiny, tmp_path / "again", **state)) == 0
-    weights = [files(tmp_path / n / "model")["weights.safetensors"] for n in ("two", "again")]
+    weights = [
+        file_contents(tmp_path / n / "model")["weights.safetensors"] for n in ("two", "again")
+    ]
     assert weights[0] == weights[1]
     # and Kubeflow is told once what they made
     artifacts = json.loads((tmp_path / "told.json").read_text())["artifacts"]
@@ -83,9 +85,10 @@ def _executor_input(folder, file):
 
 def test_two_processes_train_a_generator(tiny, tmp_path):
     overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
-    command = words("train_san_pg", tiny)
+    command = step_command("train_san_pg", tiny)
     one, two = (
-        changed(elsewhere(command, tmp_path / name), overrides=overrides) for name in ("one", "two")
+        with_flags(with_outputs_in(command, tmp_path / name), overrides=overrides)
+        for name in ("one", "two")
     )
     assert main(one) == 0
     _run(two)
@@ -103,12 +106,12 @@ def test_two_processes_train_a_generator(tiny, tmp_path):
 def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
     command = _trained(tiny, tmp_path)
     if where == "seen by both":
-        command = changed(command, textures=str(tmp_path / "nowhere"))
+        command = with_flags(command, textures=str(tmp_path / "nowhere"))
     elif where == "seen by the first":
-        command = changed(command, overrides=f"{MOVING} pretrained=/nowhere/weights.pth")
+        command = with_flags(command, overrides=f"{MOVING} pretrained=/nowhere/weights.pth")
     else:  # weights that soon are not finite any more
         overrides = f"{SAN_OVERRIDES} lr=10 decoder_lr=10 optimizer=adamw weight_decay=10"
-        command = changed(command, overrides=overrides.replace("epochs=3", "epochs=60"))
+        command = with_flags(command, overrides=overrides.replace("epochs=3", "epochs=60"))
     log = _run(command, status=1)
     ours, _, _ = log.partition("torch.distributed.elastic")  # which then shows its own traceback
     said = [line for line in log.splitlines() if line.startswith("train_san")]
@@ -123,7 +126,9 @@ def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
 def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_path):
     def command(name):
         line = _trained(tiny, tmp_path / name, checkpoint=str(tmp_path / f"{name}-state"))
-        return changed(line, overrides=MOVING.replace("epochs=3", "epochs=40 checkpoint_every=40"))
+        return with_flags(
+            line, overrides=MOVING.replace("epochs=3", "epochs=40 checkpoint_every=40")
+        )
 
     _run(command("undisturbed"))
     process = _start(command("stopped"))
@@ -137,4 +142,6 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_pat
     assert not (tmp_path / "stopped" / "model").exists()
     log = _run(command("stopped"))
     assert "going on after epoch" in log
-    assert files(tmp_path / "stopped" / "model") == files(tmp_path / "undisturbed" / "model")
+    assert file_contents(tmp_path / "stopped" / "model") == file_contents(
+        tmp_path / "undisturbed" / "model"
+    )

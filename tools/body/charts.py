@@ -12,15 +12,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from tools.body.people import Array, People
-from tools.body.skin import Mesh, part_of
+from tools.body.skin import Mesh, connected_parts
 
-NAMES = (
+CHART_NAMES = (
     *("torso_front", "torso_back", "head_front", "head_back", "arm.L", "arm.R", "hand.L", "hand.R"),
     *("leg.L", "leg.R", "foot.L", "foot.R"),
 )
 TRUNK = -1  # what no cut has taken yet
-TOUCHING = 1e-4  # metres from a cut within which a vertex lies on it
-Field = Callable[[Array], Array]
+ON_CUT_DISTANCE = 1e-4  # metres from a cut within which a vertex lies on it
+SurfaceField = Callable[[Array], Array]
 
 
 class Seam:
@@ -51,7 +51,7 @@ class Seam:
 
 
 @dataclass
-class Cut:
+class ChartedMesh:
     """A mesh with a chart for every face."""
 
     mesh: Mesh
@@ -61,90 +61,101 @@ class Cut:
 
     def faces_of(self, name: str) -> NDArray[np.int64]:
         """The numbers of a chart's faces."""
-        return np.flatnonzero(self.chart == NAMES.index(name))
+        return np.flatnonzero(self.chart == CHART_NAMES.index(name))
 
 
-def cut(mesh: Mesh, people: People) -> Cut:
+def cut_charts(mesh: Mesh, people: People) -> ChartedMesh:
     """Cut the template's skin."""
     joint = dict(zip(people.bones, people.template_heads, strict=True))
-    work = Cut(mesh, np.full(len(mesh.faces), TRUNK))
+    work = ChartedMesh(mesh, np.full(len(mesh.faces), TRUNK))
     for side, sign in (("L", 1), ("R", -1)):
         _cut_arm(work, joint, side, sign)
     plane = joint["neck01"] + np.array([0, 0, 0.012])
-    _take(work, "head_front", lambda x: (x - plane) @ (0, -0.35, 0.94), joint["head"])
+    _cut_off_chart(work, "head_front", lambda x: (x - plane) @ (0, -0.35, 0.94), joint["head"])
     _cut_legs(work, joint)
-    _halve(
+    _halve_chart(
         work,
         ("torso_front", "torso_back"),
-        lambda x: _coronal(x[:, 2]) - x[:, 1],
+        lambda x: _front_depth(x[:, 2]) - x[:, 1],
         TRUNK,
     )
-    _halve(work, ("head_front", "head_back"), lambda x: -0.028 - x[:, 1], NAMES.index("head_front"))
+    _halve_chart(
+        work,
+        ("head_front", "head_back"),
+        lambda x: -0.028 - x[:, 1],
+        CHART_NAMES.index("head_front"),
+    )
     for side, sign in (("L", 1), ("R", -1)):
         _slit_limbs(work, joint, side, sign)
     return work
 
 
-def _cut_arm(work: Cut, joint: dict[str, Array], side: str, sign: int) -> None:
+def _cut_arm(work: ChartedMesh, joint: dict[str, Array], side: str, sign: int) -> None:
     shoulder, elbow, wrist = (joint[f"{b}.{side}"] for b in ("upperarm01", "lowerarm01", "wrist"))
     fingers = joint[f"finger3-1.{side}"]
     armpit = shoulder + 0.035 * _unit(elbow - shoulder)
-    _take(work, f"arm.{side}", lambda x: (x - armpit) @ (sign * 0.93, 0, -0.36), fingers)
+    _cut_off_chart(work, f"arm.{side}", lambda x: (x - armpit) @ (sign * 0.93, 0, -0.36), fingers)
     down = _unit(wrist - elbow)
-    arm = NAMES.index(f"arm.{side}")
-    _take(work, f"hand.{side}", lambda x: (x - wrist - 0.005 * down) @ down, fingers, within=arm)
+    arm = CHART_NAMES.index(f"arm.{side}")
+    _cut_off_chart(
+        work, f"hand.{side}", lambda x: (x - wrist - 0.005 * down) @ down, fingers, within=arm
+    )
 
 
-def _cut_legs(work: Cut, joint: dict[str, Array]) -> None:
+def _cut_legs(work: ChartedMesh, joint: dict[str, Array]) -> None:
     trunk = work.mesh.points[np.unique(work.mesh.faces[work.chart == TRUNK])]
     middle = trunk[(np.abs(trunk[:, 0]) < 0.012) & (trunk[:, 2] < 0.1)]
     crotch = middle[:, 2].min() - 0.006
     for side, sign in (("L", 1), ("R", -1)):
         thigh = np.array([sign * 0.2, 0, -0.6])
-        _take(work, f"leg.{side}", lambda x: crotch + 0.4 * np.abs(x[:, 0]) - x[:, 2], thigh)
+        _cut_off_chart(
+            work, f"leg.{side}", lambda x: crotch + 0.4 * np.abs(x[:, 0]) - x[:, 2], thigh
+        )
     for side in "LR":
-        ankle, leg = joint[f"foot.{side}"], NAMES.index(f"leg.{side}")
+        ankle, leg = joint[f"foot.{side}"], CHART_NAMES.index(f"leg.{side}")
         toes = ankle + np.array([0, -0.1, -0.06])
         height = ankle[2] + 0.015
-        _take(work, f"foot.{side}", lambda x, z=height: z - x[:, 2], toes, within=leg)
+        _cut_off_chart(work, f"foot.{side}", lambda x, z=height: z - x[:, 2], toes, within=leg)
 
 
-def _coronal(height: Array) -> Array:
+def _front_depth(height: Array) -> Array:
     """Where the trunk's front ends, by height: between armpit and hip bone, through the sides."""
     heights, depths = (-0.1, 0.1, 0.35, 0.52, 0.6), (-0.012, -0.018, -0.028, -0.022, -0.02)
     return np.interp(height, heights, depths)
 
 
-def _slit_limbs(work: Cut, joint: dict[str, Array], side: str, sign: int) -> None:
+def _slit_limbs(work: ChartedMesh, joint: dict[str, Array], side: str, sign: int) -> None:
     arm = [joint[f"{bone}.{side}"] for bone in ("upperarm01", "lowerarm01", "wrist")]
     hip, knee, ankle, toe = (
         joint[f"{bone}.{side}"] for bone in ("upperleg01", "lowerleg01", "foot", "toe1-1")
     )
     ball = 0.5 * (toe + np.array([ankle[0] + sign * 0.03, -0.14, toe[2]]))
-    _slit(work, f"arm.{side}", Seam(arm, np.array([-sign * 0.8, 0.35, -0.45])))
-    _slit(
+    _slit_chart(work, f"arm.{side}", Seam(arm, np.array([-sign * 0.8, 0.35, -0.45])))
+    _slit_chart(
         work,
         f"leg.{side}",
         Seam([hip, knee + np.array([0, 0.01, 0]), ankle], np.array([-sign, 0.0, 0.0])),
     )
-    _slit(
+    _slit_chart(
         work,
         f"foot.{side}",
         Seam([ankle + np.array([0, 0, 0.035]), ball], np.array([0.0, 0.0, -1.0])),
     )
 
 
-def _take(work: Cut, name: str, field: Field, near: Array, within: int = TRUNK) -> None:
+def _cut_off_chart(
+    work: ChartedMesh, name: str, field: SurfaceField, near: Array, within: int = TRUNK
+) -> None:
     """Make a chart of what lies on the positive side of a cut, in the part nearest to a point."""
     touched = (field(work.mesh.points)[work.mesh.faces] > 0).any(axis=1) & (work.chart == within)
-    was, values = _split(work, field, _nearest_part(work, touched, near))
+    was, values = _split_faces(work, field, _nearest_part(work, touched, near))
     side = was & (values[work.mesh.faces].sum(axis=1) > 0)
-    work.chart[_nearest_part(work, side, near)] = NAMES.index(name)
+    work.chart[_nearest_part(work, side, near)] = CHART_NAMES.index(name)
 
 
-def _nearest_part(work: Cut, faces: NDArray[np.bool_], near: Array) -> NDArray[np.bool_]:
+def _nearest_part(work: ChartedMesh, faces: NDArray[np.bool_], near: Array) -> NDArray[np.bool_]:
     chosen = np.flatnonzero(faces)
-    part = part_of(work.mesh.faces[chosen], len(work.mesh.points))
+    part = connected_parts(work.mesh.faces[chosen], len(work.mesh.points))
     centres = work.mesh.points[work.mesh.faces[chosen]].mean(axis=1)
     home = part[np.square(centres - near).sum(axis=1).argmin()]
     mask = np.zeros(len(faces), bool)
@@ -152,22 +163,24 @@ def _nearest_part(work: Cut, faces: NDArray[np.bool_], near: Array) -> NDArray[n
     return mask
 
 
-def _halve(work: Cut, names: tuple[str, str], field: Field, within: int) -> None:
+def _halve_chart(
+    work: ChartedMesh, names: tuple[str, str], field: SurfaceField, within: int
+) -> None:
     """Make two charts of one: the positive side and the other, each in one piece."""
-    was, values = _split(work, field, work.chart == within)
+    was, values = _split_faces(work, field, work.chart == within)
     side = values[work.mesh.faces].sum(axis=1)
     for sign, name in zip((1, -1), names, strict=True):
-        work.chart[was & (np.sign(side) == sign)] = NAMES.index(name)
+        work.chart[was & (np.sign(side) == sign)] = CHART_NAMES.index(name)
     for _ in range(3):
         for name, other in (names, names[::-1]):
             mine = work.faces_of(name)
-            part = part_of(work.mesh.faces[mine], len(work.mesh.points))
-            work.chart[mine[part != np.bincount(part).argmax()]] = NAMES.index(other)
+            part = connected_parts(work.mesh.faces[mine], len(work.mesh.points))
+            work.chart[mine[part != np.bincount(part).argmax()]] = CHART_NAMES.index(other)
 
 
-def _slit(work: Cut, name: str, seam: Seam) -> None:
+def _slit_chart(work: ChartedMesh, name: str, seam: Seam) -> None:
     inner = (seam.inwards(work.mesh.points)[work.mesh.faces] > 0).all(axis=1)
-    _, values = _split(work, seam.distance, inner & (work.chart == NAMES.index(name)))
+    _, values = _split_faces(work, seam.distance, inner & (work.chart == CHART_NAMES.index(name)))
     points = work.mesh.points
     near = (values == 0) & (seam.inwards(points) > 0)
     mine = np.zeros(len(points), bool)
@@ -175,7 +188,9 @@ def _slit(work: Cut, name: str, seam: Seam) -> None:
     work.seams[name], work.on_seam[name] = seam, np.flatnonzero(near & mine)
 
 
-def _split(work: Cut, field: Field, where: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Array]:
+def _split_faces(
+    work: ChartedMesh, field: SurfaceField, where: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], Array]:
     """Put vertices where a cut crosses edges of some faces.
 
     Returns:
@@ -183,7 +198,7 @@ def _split(work: Cut, field: Field, where: NDArray[np.bool_]) -> tuple[NDArray[n
         lie, (V,): 0 on it. The field may bend within a face, so it is not asked again.
     """
     mesh, values = work.mesh, field(work.mesh.points)
-    values[np.abs(values) < TOUCHING] = 0
+    values[np.abs(values) < ON_CUT_DISTANCE] = 0
     sign = np.sign(values)
     crossed: dict[tuple[int, int], int] = {}
     for a, b, c in mesh.faces[where]:
@@ -192,15 +207,17 @@ def _split(work: Cut, field: Field, where: NDArray[np.bool_]) -> tuple[NDArray[n
                 crossed.setdefault((min(u, v), max(u, v)), len(mesh.points) + len(crossed))
     faces, parent = [], []
     for number, corners in enumerate(mesh.faces.tolist()):
-        pieces = _pieces(corners, crossed, len(mesh.points))
+        pieces = _face_pieces(corners, crossed, len(mesh.points))
         faces += pieces
         parent += [number] * len(pieces)
     work.chart = work.chart[parent]
-    work.mesh = _with_crossings(mesh, values, crossed, np.array(faces))
+    work.mesh = _add_crossings(mesh, values, crossed, np.array(faces))
     return where[parent], np.r_[values, np.zeros(len(crossed))]
 
 
-def _pieces(corners: list[int], crossed: dict[tuple[int, int], int], first: int) -> list[list[int]]:
+def _face_pieces(
+    corners: list[int], crossed: dict[tuple[int, int], int], first: int
+) -> list[list[int]]:
     """A face cut along the new vertices, numbered from `first`, on its edges."""
     outline = []
     for u, v in zip(corners, corners[1:] + corners[:1], strict=True):
@@ -220,7 +237,7 @@ def _pieces(corners: list[int], crossed: dict[tuple[int, int], int], first: int)
     return [[fan[0], fan[k], fan[k + 1]] for k in range(1, len(fan) - 1)]
 
 
-def _with_crossings(
+def _add_crossings(
     mesh: Mesh, values: Array, crossed: dict[tuple[int, int], int], faces: NDArray[np.int64]
 ) -> Mesh:
     if not crossed:

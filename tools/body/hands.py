@@ -21,7 +21,7 @@ def bend_fingers(people: People) -> None:
     """Bend the fingers of everybody, and the template's by the mean of theirs, in place."""
     bent = people.vertices.copy()
     for side in "LR":
-        for bone, (rotation, shift) in _transforms(people, side).items():
+        for bone, (rotation, shift) in _finger_transforms(people, side).items():
             moved = np.einsum("sij,snj->sni", rotation, people.vertices) + shift[:, None]
             share = np.where(people.weight_bones == bone, people.weights, 0).sum(axis=1)
             bent += share[None, :, None] * (moved - people.vertices)
@@ -29,7 +29,7 @@ def bend_fingers(people: People) -> None:
     people.vertices = bent
 
 
-def _transforms(people: People, side: str) -> dict[int, tuple[Array, Array]]:
+def _finger_transforms(people: People, side: str) -> dict[int, tuple[Array, Array]]:
     """Rotation (S, 3, 3) and shift (S, 3) of every finger bone of one hand."""
 
     def head(name: str) -> Array:
@@ -47,9 +47,9 @@ def _transforms(people: People, side: str) -> dict[int, tuple[Array, Array]]:
         axis = np.cross(middle if finger > 1 else along, palm)
         rotation, shift = np.tile(np.eye(3), (len(wrist), 1, 1)), np.zeros_like(wrist)
         for number, angle in enumerate(np.deg2rad(angles), start=1):
-            turn = _turn(axis, np.full(len(wrist), angle))
+            turn = _rotations_about(axis, np.full(len(wrist), angle))
             if number == 1:
-                turn = turn @ _turn(palm, LEAN[finger] * _angle(along, tip, palm))
+                turn = turn @ _rotations_about(palm, LEAN[finger] * _angle(along, tip, palm))
             joint = head(f"finger{finger}-{number}")
             kept = joint - np.einsum("sij,sj->si", turn, joint)
             shift = np.einsum("sij,sj->si", rotation, kept) + shift
@@ -64,7 +64,7 @@ def _angle(start: Array, end: Array, axis: Array) -> Array:
     return np.arctan2(_dot(np.cross(a, b), axis), _dot(a, b))
 
 
-def _turn(axis: Array, angle: Array) -> Array:
+def _rotations_about(axis: Array, angle: Array) -> Array:
     """Rotations (S, 3, 3) about axes (S, 3), by Rodrigues' formula."""
     x, y, z = _unit(axis).T
     zero = np.zeros_like(x)

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import spsolve
 
-from tools.body.charts import NAMES, Cut
+from tools.body.charts import CHART_NAMES, ChartedMesh
 from tools.body.people import Array
-from tools.body.skin import loops
+from tools.body.skin import border_loops
 
 RECTANGLES = {  # left, top, width, height in texels of 256x256
     "torso_front": (0, 0, 76, 132),
@@ -30,7 +30,7 @@ RECTANGLES = {  # left, top, width, height in texels of 256x256
     "hand.L": (144, 208, 56, 48),
     "hand.R": (200, 208, 56, 48),
 }
-RELAXED = 8  # rounds
+RELAX_ROUNDS = 8  # rounds
 Ints = NDArray[np.int64]
 
 
@@ -51,23 +51,23 @@ class _Disk(NamedTuple):
     border: Ints  # clockwise as seen from outside
 
 
-def layout(cut: Cut) -> Layout:
+def lay_out_charts(cut: ChartedMesh) -> Layout:
     """Lay every chart into its rectangle.
 
     Raises:
         ValueError: a chart is no disk.
     """
     uv, faces, start = [], np.zeros_like(cut.mesh.faces), 0
-    for name in NAMES:
-        disk, (left, top, width, height) = _disk(cut, name), RECTANGLES[name]
-        path = _border(cut, name, disk, (width, height))
-        uv.append(_embedded(disk, path) + np.array([left, top]))
+    for name in CHART_NAMES:
+        disk, (left, top, width, height) = _chart_disk(cut, name), RECTANGLES[name]
+        path = _lay_border(cut, name, disk, (width, height))
+        uv.append(_embed_disk(disk, path) + np.array([left, top]))
         faces[cut.faces_of(name)] = disk.faces + start
         start += len(disk.points)
     return Layout(np.concatenate(uv), faces)
 
 
-def _disk(cut: Cut, name: str) -> _Disk:
+def _chart_disk(cut: ChartedMesh, name: str) -> _Disk:
     vertices, faces = np.unique(cut.mesh.faces[cut.faces_of(name)], return_inverse=True)
     faces = faces.reshape(-1, 3)
     points, slit = cut.mesh.points[vertices], np.zeros(len(vertices), bool)
@@ -81,13 +81,13 @@ def _disk(cut: Cut, name: str) -> _Disk:
         faces[below] = twin[faces[below]]
         points, vertices = np.vstack([points, points[on_seam]]), np.r_[vertices, vertices[on_seam]]
         slit = np.isin(vertices, cut.on_seam[name])
-    borders = loops(faces)
+    borders = border_loops(faces)
     if len(borders) != 1:
         raise ValueError(f"chart {name} has {len(borders)} borders; it must be a disk")
     return _Disk(points, faces, vertices, slit, np.array(borders[0][::-1]))
 
 
-class _Path:
+class _BorderPath:
     """Positions on a rectangle for the vertices of a border, laid side by side."""
 
     def __init__(self, disk: _Disk) -> None:
@@ -106,54 +106,54 @@ class _Path:
         length = np.r_[0, np.cumsum(steps)]
         return length / length[-1]
 
-    def lay(self, start: int, end: int, first: tuple[int, int], last: tuple[int, int]) -> None:
+    def lay_side(self, start: int, end: int, first: tuple[int, int], last: tuple[int, int]) -> None:
         """Lay a stretch of the border along one side."""
         way = self.walk(start, end)
         share = self.share(way)[:, None]
         self.places[way] = np.array(first) * (1 - share) + np.array(last) * share
 
-    def lay_three(self, start: int, end: int, corners: list[tuple[int, int]]) -> None:
+    def lay_three_sides(self, start: int, end: int, corners: list[tuple[int, int]]) -> None:
         """Lay a stretch along three sides, from the first of four corners to the last."""
         way = self.walk(start, end)
         sides = np.linalg.norm(np.diff(np.array(corners), axis=0), axis=1) + 1
         marks = np.cumsum(sides)[:2] / sides.sum()
         stops = [start, *(way[np.abs(self.share(way) - mark).argmin()] for mark in marks), end]
         for k in range(3):
-            self.lay(int(stops[k]), int(stops[k + 1]), corners[k], corners[k + 1])
+            self.lay_side(int(stops[k]), int(stops[k + 1]), corners[k], corners[k + 1])
 
 
-def _border(cut: Cut, name: str, disk: _Disk, size: tuple[int, int]) -> Array:
+def _lay_border(cut: ChartedMesh, name: str, disk: _Disk, size: tuple[int, int]) -> Array:
     """Where every border vertex goes in a rectangle of `size` texels: (n, 2)."""
     right, bottom = size[0] - 1, size[1] - 1
     corners = [(0, 0), (right, 0), (right, bottom), (0, bottom)]
-    path, part, side = _Path(disk), name.partition(".")[0], name.partition(".")[2]
+    path, part, side = _BorderPath(disk), name.partition(".")[0], name.partition(".")[2]
     if part.startswith("torso"):
         stops = _torso_corners(cut, name, disk)
         for k in range(4):
-            path.lay(stops[k], stops[(k + 1) % 4], corners[k], corners[(k + 1) % 4])
+            path.lay_side(stops[k], stops[(k + 1) % 4], corners[k], corners[(k + 1) % 4])
     elif part.startswith("head"):
         right_end, left_end = _neck_corners(cut, name, disk)
-        path.lay(right_end, left_end, corners[2], corners[3])
-        path.lay_three(left_end, right_end, [corners[3], corners[0], corners[1], corners[2]])
+        path.lay_side(right_end, left_end, corners[2], corners[3])
+        path.lay_three_sides(left_end, right_end, [corners[3], corners[0], corners[1], corners[2]])
     elif part in ("arm", "leg"):
-        upper = _touching(cut, disk, "torso_front") | _touching(cut, disk, "torso_back")
-        lower = _touching(cut, disk, f"{'hand' if part == 'arm' else 'foot'}.{side}")
-        top, end = _between(path, disk, upper), _between(path, disk, lower)
+        upper = _shares_border(cut, disk, "torso_front") | _shares_border(cut, disk, "torso_back")
+        lower = _shares_border(cut, disk, f"{'hand' if part == 'arm' else 'foot'}.{side}")
+        top, end = _edge_ends(path, disk, upper), _edge_ends(path, disk, lower)
         turned = corners if part == "leg" else [corners[3], *corners[:3]]
         stops = [*top, *end]
         for k in range(4):
-            path.lay(stops[k], stops[(k + 1) % 4], turned[k], turned[(k + 1) % 4])
+            path.lay_side(stops[k], stops[(k + 1) % 4], turned[k], turned[(k + 1) % 4])
     elif part == "foot":
-        start, end = _between(path, disk, _touching(cut, disk, f"leg.{side}"))
-        path.lay(start, end, corners[0], corners[1])
-        path.lay_three(end, start, [corners[1], corners[2], corners[3], corners[0]])
+        start, end = _edge_ends(path, disk, _shares_border(cut, disk, f"leg.{side}"))
+        path.lay_side(start, end, corners[0], corners[1])
+        path.lay_three_sides(end, start, [corners[1], corners[2], corners[3], corners[0]])
     else:
-        _lay_around(path, disk, size, corners)
+        _lay_hand(path, disk, size, corners)
     return path.places
 
 
-def _lay_around(
-    path: _Path, disk: _Disk, size: tuple[int, int], corners: list[tuple[int, int]]
+def _lay_hand(
+    path: _BorderPath, disk: _Disk, size: tuple[int, int], corners: list[tuple[int, int]]
 ) -> None:
     """A hand: all four sides, from the foremost point of the wrist."""
     start = int(np.argmin(disk.points[disk.border][:, 1]))
@@ -162,39 +162,44 @@ def _lay_around(
     marks = (0, wide, 0.5, 0.5 + wide)
     stops = [int(way[np.abs(path.share(way) - mark).argmin()]) for mark in marks]
     for k in range(4):
-        path.lay(stops[k], stops[(k + 1) % 4], corners[k], corners[(k + 1) % 4])
+        path.lay_side(stops[k], stops[(k + 1) % 4], corners[k], corners[(k + 1) % 4])
 
 
-def _touching(cut: Cut, disk: _Disk, other: str) -> NDArray[np.bool_]:
+def _shares_border(cut: ChartedMesh, disk: _Disk, other: str) -> NDArray[np.bool_]:
     """Which border vertices another chart has too."""
     theirs = np.unique(cut.mesh.faces[cut.faces_of(other)])
     return np.isin(disk.vertices[disk.border], theirs)
 
 
-def _best(score: Array, among: NDArray[np.bool_]) -> int:
+def _argmax_among(score: Array, among: NDArray[np.bool_]) -> int:
     return int(np.where(among, score, -np.inf).argmax())
 
 
-def _torso_corners(cut: Cut, name: str, disk: _Disk) -> list[int]:
+def _torso_corners(cut: ChartedMesh, name: str, disk: _Disk) -> list[int]:
     """Shoulders and hips, clockwise from the upper left of the image."""
     front, points = name == "torso_front", disk.points[disk.border]
-    half = _touching(cut, disk, "torso_back" if front else "torso_front")
+    half = _shares_border(cut, disk, "torso_back" if front else "torso_front")
     left, right = ("R", "L") if front else ("L", "R")
-    shoulder = {s: _best(points[:, 2], _touching(cut, disk, f"arm.{s}") & half) for s in "LR"}
-    hip = {s: _best(np.abs(points[:, 0]), _touching(cut, disk, f"leg.{s}") & half) for s in "LR"}
+    shoulder = {
+        s: _argmax_among(points[:, 2], _shares_border(cut, disk, f"arm.{s}") & half) for s in "LR"
+    }
+    hip = {
+        s: _argmax_among(np.abs(points[:, 0]), _shares_border(cut, disk, f"leg.{s}") & half)
+        for s in "LR"
+    }
     return [shoulder[left], shoulder[right], hip[right], hip[left]]
 
 
-def _neck_corners(cut: Cut, name: str, disk: _Disk) -> tuple[int, int]:
+def _neck_corners(cut: ChartedMesh, name: str, disk: _Disk) -> tuple[int, int]:
     """The neck's right and left end as seen on the image."""
     front, points = name == "head_front", disk.points[disk.border]
-    trunk = _touching(cut, disk, "torso_front") | _touching(cut, disk, "torso_back")
-    trunk &= _touching(cut, disk, "head_back" if front else "head_front")
+    trunk = _shares_border(cut, disk, "torso_front") | _shares_border(cut, disk, "torso_back")
+    trunk &= _shares_border(cut, disk, "head_back" if front else "head_front")
     sign = 1 if front else -1
-    return _best(sign * points[:, 0], trunk), _best(-sign * points[:, 0], trunk)
+    return _argmax_among(sign * points[:, 0], trunk), _argmax_among(-sign * points[:, 0], trunk)
 
 
-def _between(path: _Path, disk: _Disk, edge: NDArray[np.bool_]) -> tuple[int, int]:
+def _edge_ends(path: _BorderPath, disk: _Disk, edge: NDArray[np.bool_]) -> tuple[int, int]:
     """The two ends of a limb's upper or lower edge, in the order that runs along the edge."""
     ends = np.flatnonzero(disk.slit[disk.border] & edge)
     if len(ends) != 2:
@@ -205,22 +210,22 @@ def _between(path: _Path, disk: _Disk, edge: NDArray[np.bool_]) -> tuple[int, in
     return first, second
 
 
-def _embedded(disk: _Disk, places: Array) -> Array:
+def _embed_disk(disk: _Disk, places: Array) -> Array:
     """UV of all vertices of a disk: (n, 2)."""
-    weights = _mean_value(disk)
+    weights = _mean_value_weights(disk)
     fixed = np.zeros(len(disk.points), bool)
     fixed[disk.border] = True
     uv = np.zeros((len(disk.points), 2))
     uv[disk.border] = places
-    uv[~fixed] = _solved(weights, fixed, uv)
-    for _ in range(RELAXED):
+    uv[~fixed] = _solve_inner(weights, fixed, uv)
+    for _ in range(RELAX_ROUNDS):
         stretch = _stretch(disk, uv).clip(0.2, 5) ** -0.6
-        weights = _normalised(weights @ sp.diags(stretch))
-        uv[~fixed] = _solved(weights, fixed, uv)
+        weights = _normalise_rows(weights @ sp.diags(stretch))
+        uv[~fixed] = _solve_inner(weights, fixed, uv)
     return uv
 
 
-def _mean_value(disk: _Disk) -> sp.csr_matrix:
+def _mean_value_weights(disk: _Disk) -> sp.csr_matrix:
     rows, columns, values = [], [], []
     for k in range(3):
         a, b, c = disk.faces[:, k], disk.faces[:, (k + 1) % 3], disk.faces[:, (k + 2) % 3]
@@ -233,14 +238,14 @@ def _mean_value(disk: _Disk) -> sp.csr_matrix:
         values += [tangent / long_u, tangent / long_v]
     places = (np.concatenate(rows), np.concatenate(columns))
     size = (len(disk.points),) * 2
-    return _normalised(sp.csr_matrix((np.concatenate(values), places), shape=size))
+    return _normalise_rows(sp.csr_matrix((np.concatenate(values), places), shape=size))
 
 
-def _normalised(weights: sp.csr_matrix) -> sp.csr_matrix:
+def _normalise_rows(weights: sp.csr_matrix) -> sp.csr_matrix:
     return (sp.diags(1 / np.asarray(weights.sum(axis=1)).ravel()) @ weights).tocsr()
 
 
-def _solved(weights: sp.csr_matrix, fixed: NDArray[np.bool_], uv: Array) -> Array:
+def _solve_inner(weights: sp.csr_matrix, fixed: NDArray[np.bool_], uv: Array) -> Array:
     """Inner vertices as weighted means of their neighbours."""
     free = np.flatnonzero(~fixed)
     inner = sp.identity(len(free)) - weights[free][:, free]

@@ -39,7 +39,7 @@ class People:
     phenotypes: Array  # (S, 6) gender (1 female), then PHENOTYPES
 
 
-def sample(count: int, seed: int) -> People:
+def sample_people(count: int, seed: int) -> People:
     """`count` people, half of them women, of all ages."""
     import anny
     import torch

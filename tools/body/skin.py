@@ -23,38 +23,40 @@ class Mesh:
     faces: Faces  # (F, 3)
 
 
-def skin(people: People, faces: int) -> Mesh:
+def decimate_skin(people: People, faces: int) -> Mesh:
     """The skin of the template, decimated to about `faces` faces.
 
     Raises:
         ValueError: what comes out is not closed.
     """
-    outer = largest(people.faces[~people.inner], len(people.template))
-    mesh = _closed(outer, people.template)
+    outer = largest_part(people.faces[~people.inner], len(people.template))
+    mesh = _close_borders(outer, people.template)
     points, few = fast_simplification.simplify(
         mesh.points.astype(np.float32), mesh.faces.astype(np.int32), target_count=faces, agg=3
     )
-    mesh = _compact(_snapped(mesh, points) @ mesh.source, few.astype(np.int64), people.template)
+    mesh = _compact_mesh(
+        _snap_to_mesh(mesh, points) @ mesh.source, few.astype(np.int64), people.template
+    )
     edges = np.sort(np.concatenate([mesh.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))]), 1)
     if (np.unique(edges, axis=0, return_counts=True)[1] != 2).any():
         raise ValueError("the decimated skin has holes or fins; try another number of faces")
     return mesh
 
 
-def part_of(faces: Faces, vertices: int) -> NDArray[np.int64]:
+def connected_parts(faces: Faces, vertices: int) -> NDArray[np.int64]:
     """The number of the connected part that each face belongs to: (F,)."""
     ends = faces.ravel(), np.roll(faces, 1, axis=1).ravel()
     joined = sp.coo_matrix((np.ones(len(ends[0])), ends), shape=(vertices, vertices))
     return connected_components(joined, directed=False)[1][faces[:, 0]]
 
 
-def largest(faces: Faces, vertices: int) -> Faces:
+def largest_part(faces: Faces, vertices: int) -> Faces:
     """The faces of the largest connected part."""
-    part = part_of(faces, vertices)
+    part = connected_parts(faces, vertices)
     return faces[part == np.bincount(part).argmax()]
 
 
-def loops(faces: Faces) -> list[list[int]]:
+def border_loops(faces: Faces) -> list[list[int]]:
     """The borders of a mesh, each a list of vertices in the direction of its faces.
 
     A border that touches itself ends where it does.
@@ -76,10 +78,10 @@ def loops(faces: Faces) -> list[list[int]]:
     return found
 
 
-def _closed(faces: Faces, template: Array) -> Mesh:
+def _close_borders(faces: Faces, template: Array) -> Mesh:
     """Close every border by a fan about its middle."""
     rows, fans = [sp.identity(len(template), format="csr")], [faces]
-    for number, loop in enumerate(loops(faces)):
+    for number, loop in enumerate(border_loops(faces)):
         share = np.full(len(loop), 1 / len(loop))
         columns = (np.zeros(len(loop), int), loop)
         rows.append(sp.csr_matrix((share, columns), shape=(1, len(template))))
@@ -87,10 +89,10 @@ def _closed(faces: Faces, template: Array) -> Mesh:
         fans.append(
             np.array([(b, a, middle) for a, b in zip(loop, np.roll(loop, -1), strict=True)])
         )
-    return _compact(sp.vstack(rows).tocsr(), np.concatenate(fans), template)
+    return _compact_mesh(sp.vstack(rows).tocsr(), np.concatenate(fans), template)
 
 
-def _snapped(mesh: Mesh, points: NDArray[np.float32]) -> sp.csr_matrix:
+def _snap_to_mesh(mesh: Mesh, points: NDArray[np.float32]) -> sp.csr_matrix:
     """Decimated points as means of the corners of the face that is nearest to each."""
     whole = trimesh.Trimesh(mesh.points, mesh.faces, process=False)
     nearest, _, face = trimesh.proximity.closest_point(whole, points)
@@ -101,10 +103,10 @@ def _snapped(mesh: Mesh, points: NDArray[np.float32]) -> sp.csr_matrix:
     return sp.csr_matrix((shares.ravel(), places), shape=(len(points), len(mesh.points)))
 
 
-def _compact(source: sp.csr_matrix, faces: Faces, template: Array) -> Mesh:
+def _compact_mesh(source: sp.csr_matrix, faces: Faces, template: Array) -> Mesh:
     """The largest part of a mesh, without vertices that no face has."""
     a, b, c = faces.T
-    faces = largest(faces[(a != b) & (b != c) & (a != c)], source.shape[0])
+    faces = largest_part(faces[(a != b) & (b != c) & (a != c)], source.shape[0])
     used, renumbered = np.unique(faces, return_inverse=True)
     source = source[used].tocsr()
     return Mesh(source, source @ template, renumbered.reshape(faces.shape))

@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.command.code import ROOT, commit
-from san_core.model.saved import RECIPE, SUMS, WEIGHTS, describe, fingerprint
-from san_core.shipped.generator import FOLDER
-from tools.generator.card import card
+from components.command.code import ROOT, git_commit
+from san_core.model.saved import RECIPE_FILE, SUMS_FILE, WEIGHTS_FILE, fingerprint, read_description
+from san_core.shipped.generator import SHIPPED_FOLDER
+from tools.generator.card import model_card
 
 
 def main() -> None:
@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--overrides", default="", help="fields of the recipe to replace")
     parser.add_argument("--precision", default="auto", help="as train_san_pg takes it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=FOLDER, help="default: in the package")
+    parser.add_argument(
+        "--output", type=Path, default=SHIPPED_FOLDER, help="default: in the package"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -37,43 +39,43 @@ def main() -> None:
         training += [f"--overrides={chosen.overrides}"] if chosen.overrides else []
         training += [f"--precision={chosen.precision}"]
         outputs = [f"--{name}={folder}/{name}" for name in ("generator", "html", "metrics")]
-        _run(*pairs, f"--pit={folder}/pit")
-        _run(*training, f"--pit={folder}/pit", *outputs)
-        write(folder / "generator", chosen.output, how=[pairs, training])
+        _run_step(*pairs, f"--pit={folder}/pit")
+        _run_step(*training, f"--pit={folder}/pit", *outputs)
+        write_generator(folder / "generator", chosen.output, how=[pairs, training])
 
 
-def _run(*words: str) -> None:
+def _run_step(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "components", *words], cwd=ROOT, check=True)
 
 
-def write(made: Path, output: Path, *, how: list[list[str]]) -> None:
+def write_generator(made: Path, output: Path, *, how: list[list[str]]) -> None:
     """What is kept of the generator that train_san_pg has `made`, in its place, with a card.
 
     how: the words of the steps that made it.
     """
     output.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(made / RECIPE, output / RECIPE)
-    tensors = load_file(made / WEIGHTS)
-    save_file({name: _halved(tensor) for name, tensor in tensors.items()}, output / WEIGHTS)
-    (output / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read it
-    sums = {name: fingerprint(output, name) for name in (RECIPE, WEIGHTS)}
+    shutil.copyfile(made / RECIPE_FILE, output / RECIPE_FILE)
+    tensors = load_file(made / WEIGHTS_FILE)
+    save_file({name: _to_half(tensor) for name, tensor in tensors.items()}, output / WEIGHTS_FILE)
+    (output / WEIGHTS_FILE).chmod(0o644)  # safetensors lets nobody else read it
+    sums = {name: fingerprint(output, name) for name in (RECIPE_FILE, WEIGHTS_FILE)}
     lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
-    (output / SUMS).write_text("".join(lines))
-    found = describe(output)
+    (output / SUMS_FILE).write_text("".join(lines))
+    found = read_description(output)
     report = json.loads((made / "report.json").read_bytes())
     commands = [shlex.join(["python", "-m", "components", *words]) for words in how]
-    text = card(
+    text = model_card(
         found,
         report,
         commands=commands,
-        commit=commit(),
+        commit=git_commit(),
         sums=sums,
         weights=sum(tensor.numel() for tensor in tensors.values()),
     )
     (output / "MODEL_CARD.md").write_text(text)
 
 
-def _halved(tensor: Tensor) -> Tensor:
+def _to_half(tensor: Tensor) -> Tensor:
     """Convolutions in half the bytes, exact to three digits; statistics and biases as they are."""
     return tensor.half() if tensor.ndim > 1 else tensor
 

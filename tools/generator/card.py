@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from san_core.model.saved import Description
+from san_core.model.saved import ModelDescription
 
 _CARD = """# The texture generator that ships
 
@@ -51,8 +51,8 @@ On {held_out} pictures of rendered people it has never seen, errors pooled over 
 """
 
 
-def card(
-    found: Description,
+def model_card(
+    found: ModelDescription,
     report: Mapping[str, Any],
     *,
     commands: Sequence[str],

@@ -28,31 +28,33 @@ _ERASED_AREA = (0.02, 0.4)  # share of the image (Zhong et al. 2020, and the off
 _ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
 
 
-class Views(NamedTuple):
+class AugmentedBatch(NamedTuple):
     """An augmented batch."""
 
     images: Tensor  # (B, 3, H, W) float32
     flipped: Tensor  # (B,) bool, on the images' device
 
 
-class Targets(NamedTuple):
+class TextureTargets(NamedTuple):
     """Texture targets of an augmented batch."""
 
     textures: Tensor  # (B, 3, T, T) float32 in [-1, 1]
     keep: Tensor  # (B,) bool: the texture is that of the (possibly mirrored) image
 
 
-class Mirror(NamedTuple):
+class TextureMirror(NamedTuple):
     """How textures look in the mirror: every texel an average of others, in CSR form."""
 
     texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
-    bytes: Tensor  # (3 * n,) int64, where their three colours are in a texture laid out as a row
-    shares: Tensor  # (n,) float32, what each counts; a texel's add up to 1
-    starts: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
-    moves: bool  # whether every texel is one other as it is, so that nothing is averaged
+    byte_index: (
+        Tensor  # (3 * n,) int64, where their three colours are in a texture laid out as a row
+    )
+    weights: Tensor  # (n,) float32, what each counts; a texel's add up to 1
+    offsets: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
+    is_permutation: bool  # whether every texel is one other as it is, so that nothing is averaged
 
     @classmethod
-    def of(cls, matrix: csr_array, device: torch.device | str) -> "Mirror":
+    def from_matrix(cls, matrix: csr_array, device: torch.device | str) -> "TextureMirror":
         """The matrix (T * T, T * T) of `synthesis.person.atlas.mirror_matrix`, on a device."""
         texels = matrix.indices.astype(np.int64)
         return cls(
@@ -65,20 +67,20 @@ class Mirror(NamedTuple):
 
     def __call__(self, textures: Tensor) -> Tensor:
         """Mirrored textures, uint8 (B, T * T, 3): float32, or bytes if nothing is averaged."""
-        if self.moves and textures.is_cuda:
+        if self.is_permutation and textures.is_cuda:
             return textures.index_select(1, self.texels)
-        if self.moves:  # byte by byte and row by row: several times as fast on a processor
-            rows = [row.index_select(0, self.bytes) for row in textures.flatten(1)]
+        if self.is_permutation:  # byte by byte and row by row: several times as fast on a processor
+            rows = [row.index_select(0, self.byte_index) for row in textures.flatten(1)]
             return torch.stack(rows).reshape(textures.shape)
         table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
         # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
         mirrored = functional.embedding_bag(
-            self.texels, table, self.starts, mode="sum", per_sample_weights=self.shares
+            self.texels, table, self.offsets, mode="sum", per_sample_weights=self.weights
         )
         return mirrored.reshape(len(table), *textures.shape[::2]).transpose(0, 1)
 
 
-class _Draw(NamedTuple):
+class _ImageDraws(NamedTuple):
     """An image's uniform numbers in [0, 1), one for each purpose."""
 
     flip: float
@@ -92,7 +94,7 @@ class _Draw(NamedTuple):
     erase_column: float
 
 
-class Room:
+class BufferPool:
     """Memory that one batch after another is written into.
 
     Fresh memory costs a page fault every 4 KiB, which takes longer than writing it. On GPUs torch
@@ -100,9 +102,9 @@ class Room:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
-    def take(
+    def buffer(
         self,
         name: str,
         shape: Sequence[int],
@@ -113,41 +115,45 @@ class Room:
         wanted = torch.empty(shape, device=device, dtype=dtype)  # not touched, so it costs nothing
         if wanted.device.type != "cpu":
             return wanted
-        kept = self._kept.get(name)
+        kept = self._buffers.get(name)
         if kept is None or (kept.shape, kept.dtype) != (wanted.shape, wanted.dtype):
-            self._kept[name] = kept = wanted
+            self._buffers[name] = kept = wanted
         return kept
 
-    def rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
+    def gather_rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
         """The rows of these numbers of an array, which may be a memory map."""
         if rows.min() < 0 or rows.max() >= len(array):
             raise IndexError(f"rows {rows.min()} ... {rows.max()} of an array of {len(array)}")
-        picked = self.take(name, (len(rows), *array.shape[1:]), dtype=torch.uint8)
+        picked = self.buffer(name, (len(rows), *array.shape[1:]), dtype=torch.uint8)
         # checked above, for NumPy's own mode "raise" copies twice
         np.take(array, rows, axis=0, out=picked.numpy(), mode="clip")
         return picked
 
 
-def normalise(images: Tensor, *, room: Room | None = None) -> Tensor:
+def normalise_images(images: Tensor, *, pool: BufferPool | None = None) -> Tensor:
     """ImageNet-normalised float32 (B, 3, H, W) of RGB pixels uint8 (B, H, W, 3)."""
     batch, height, width = images.shape[:3]
     # A row of pixels is one long vector: broadcasting over three colours would be slow.
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
     std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
-    rows = (room or Room()).take("images", images.shape, images.device).reshape(batch, height, -1)
+    rows = (
+        (pool or BufferPool())
+        .buffer("images", images.shape, images.device)
+        .reshape(batch, height, -1)
+    )
     rows.copy_(images.reshape(rows.shape))
     torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows)
     return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
-def augment(
+def augment_images(
     images: Tensor,
     recipe: Recipe,
     *,
     generator: torch.Generator,
     skip: int = 0,
-    room: Room | None = None,
-) -> Views:
+    pool: BufferPool | None = None,
+) -> AugmentedBatch:
     """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
 
     What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
@@ -158,24 +164,28 @@ def augment(
         recipe: its flip, crop, crop_pad and erasing.
         generator: a CPU generator.
         skip: images of the batch that come before these and are another process's.
-        room: where to put the views; fresh memory if there is none.
+        pool: where to put the views; fresh memory if there is none.
     """
-    table = torch.rand(skip + len(images), len(_Draw._fields), generator=generator)
-    draws = [_Draw(*row) for row in table[skip:].tolist()]
+    table = torch.rand(skip + len(images), len(_ImageDraws._fields), generator=generator)
+    draws = [_ImageDraws(*row) for row in table[skip:].tolist()]
     mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8, device=images.device)
-    views = _cropped(images, draws, recipe, mean)
+    views = _crop_images(images, draws, recipe, mean)
     for view, draw in zip(views, draws, strict=True):
         if draw.flip < recipe.flip:
             view.copy_(view.flip(1))
         if draw.erase < recipe.erasing:
             _erase(view, draw, mean)
     flipped = torch.tensor([draw.flip < recipe.flip for draw in draws], device=images.device)
-    return Views(normalise(views, room=room), flipped)
+    return AugmentedBatch(normalise_images(views, pool=pool), flipped)
 
 
 def texture_targets(
-    textures: Tensor, flipped: Tensor, *, mirror: Mirror | None, room: Room | None = None
-) -> Targets:
+    textures: Tensor,
+    flipped: Tensor,
+    *,
+    mirror: TextureMirror | None,
+    pool: BufferPool | None = None,
+) -> TextureTargets:
     """Targets for a batch: a mirrored person has the mirrored texture.
 
     Args:
@@ -183,9 +193,9 @@ def texture_targets(
         flipped: (B,) bool.
         mirror: of the textures' atlas and size; where it is unknown (None), flipped samples are
             marked as not to be kept.
-        room: where to put the targets; fresh memory if there is none.
+        pool: where to put the targets; fresh memory if there is none.
     """
-    targets = (room or Room()).take("textures", textures.shape, textures.device)
+    targets = (pool or BufferPool()).buffer("textures", textures.shape, textures.device)
     texels = textures.flatten(1, 2)  # (B, T * T, 3)
     if mirror is None or not flipped.any():
         _to_unit_range(texels, targets)
@@ -201,7 +211,7 @@ def texture_targets(
             for source, target in zip(sources, targets, strict=True):  # stays in the cache
                 _to_unit_range(source, target)
     keep = ~flipped if mirror is None else torch.ones_like(flipped)
-    return Targets(targets.permute(0, 3, 1, 2), keep)
+    return TextureTargets(targets.permute(0, 3, 1, 2), keep)
 
 
 def _to_unit_range(levels: Tensor, out: Tensor) -> None:
@@ -209,29 +219,29 @@ def _to_unit_range(levels: Tensor, out: Tensor) -> None:
     torch.sub(levels.reshape(out.shape), 127.5, out=out).mul_(1 / 127.5)
 
 
-def _cropped(images: Tensor, draws: list[_Draw], recipe: Recipe, mean: Tensor) -> Tensor:
+def _crop_images(images: Tensor, draws: list[_ImageDraws], recipe: Recipe, mean: Tensor) -> Tensor:
     """A crop of every image, of the image's own size."""
     if recipe.crop == "translate":
-        return _translated(images, draws)
+        return _enlarge_and_crop(images, draws)
     if recipe.crop == "pad":
-        return _shifted(images, draws, recipe.crop_pad, mean)
+        return _pad_and_crop(images, draws, recipe.crop_pad, mean)
     return images.clone()
 
 
-def _shifted(images: Tensor, draws: list[_Draw], pad: int, mean: Tensor) -> Tensor:
+def _pad_and_crop(images: Tensor, draws: list[_ImageDraws], pad: int, mean: Tensor) -> Tensor:
     """Windows of images padded by `pad` pixels on every side."""
     height, width = images.shape[1:3]
     views = mean.expand_as(images).contiguous()
     for view, image, draw in zip(views, images, draws, strict=True):
-        down = _whole(draw.crop_row, 2 * pad) - pad
-        right = _whole(draw.crop_column, 2 * pad) - pad
+        down = _uniform_integer(draw.crop_row, 2 * pad) - pad
+        right = _uniform_integer(draw.crop_column, 2 * pad) - pad
         part = image[max(0, -down) : height - down, max(0, -right) : width - right]
         top, left = max(0, down), max(0, right)
         view[top : top + part.shape[0], left : left + part.shape[1]] = part
     return views
 
 
-def _translated(images: Tensor, draws: list[_Draw]) -> Tensor:
+def _enlarge_and_crop(images: Tensor, draws: list[_ImageDraws]) -> Tensor:
     """Windows of images enlarged by 1.125, for half of them; the others as they are."""
     height, width = images.shape[1:3]
     chosen = [i for i, draw in enumerate(draws) if draw.enlarge < _ENLARGED_SHARE]
@@ -239,15 +249,15 @@ def _translated(images: Tensor, draws: list[_Draw]) -> Tensor:
     if not chosen:
         return views
     tall, wide = round(height * _ENLARGE), round(width * _ENLARGE)
-    enlarged = _resized(torch.stack([images[i] for i in chosen]), (tall, wide))
+    enlarged = _resize_batch(torch.stack([images[i] for i in chosen]), (tall, wide))
     for i, large in zip(chosen, enlarged, strict=True):
-        top = _whole(draws[i].crop_row, tall - height)
-        left = _whole(draws[i].crop_column, wide - width)
+        top = _uniform_integer(draws[i].crop_row, tall - height)
+        left = _uniform_integer(draws[i].crop_column, wide - width)
         views[i] = large[top : top + height, left : left + width]
     return views
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_batch(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, uint8 in and out; CUDA has no such kernel for bytes and takes the long way."""
     channels_first = images.permute(0, 3, 1, 2)
     if images.is_cuda:
@@ -258,24 +268,24 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     return large.permute(0, 2, 3, 1)
 
 
-def _erase(view: Tensor, draw: _Draw, mean: Tensor) -> None:
+def _erase(view: Tensor, draw: _ImageDraws, mean: Tensor) -> None:
     """Fill one random box of a view (H, W, 3)."""
     height, width = view.shape[:2]
-    area = _between(_ERASED_AREA, draw.erase_area) * height * width
-    ratio = _between(_ERASED_RATIO, draw.erase_ratio)
+    area = _uniform_between(_ERASED_AREA, draw.erase_area) * height * width
+    ratio = _uniform_between(_ERASED_RATIO, draw.erase_ratio)
     # A box that would not fit is cut to the image, where the official code draws again.
     rows = min(height, max(1, round((area * ratio) ** 0.5)))
     columns = min(width, max(1, round((area / ratio) ** 0.5)))
-    top = _whole(draw.erase_row, height - rows)
-    left = _whole(draw.erase_column, width - columns)
+    top = _uniform_integer(draw.erase_row, height - rows)
+    left = _uniform_integer(draw.erase_column, width - columns)
     view[top : top + rows, left : left + columns] = mean
 
 
-def _whole(uniform: float, highest: int) -> int:
+def _uniform_integer(uniform: float, highest: int) -> int:
     """A whole number 0 ... highest from a uniform draw in [0, 1)."""
     return int(uniform * (highest + 1))
 
 
-def _between(bounds: tuple[float, float], uniform: float) -> float:
+def _uniform_between(bounds: tuple[float, float], uniform: float) -> float:
     low, high = bounds
     return low + (high - low) * uniform

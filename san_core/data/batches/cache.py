@@ -17,14 +17,16 @@ from san_core.images import pixels
 from san_core.images.pixels import Pixels
 
 
-class File(NamedTuple):
+class EncodedImage(NamedTuple):
     """An encoded image and how errors call it."""
 
     name: str
     data: bytes
 
 
-def cache_images(path: Path, files: Iterable[File], *, count: int, size: tuple[int, int]) -> Pixels:
+def cache_images(
+    path: Path, files: Iterable[EncodedImage], *, count: int, size: tuple[int, int]
+) -> Pixels:
     """Images resized to `size` = (rows, columns): a read-only memory map (count, H, W, 3), RGB.
 
     Args:
@@ -37,32 +39,32 @@ def cache_images(path: Path, files: Iterable[File], *, count: int, size: tuple[i
         ValueError: a file is no image, or there are not `count` of them.
     """
 
-    def prepare(file: File) -> Pixels:
+    def prepare(file: EncodedImage) -> Pixels:
         return pixels.resize(pixels.decode(file.data, name=file.name), size)
 
-    return _cache(path, files, prepare, shape=(count, *size, 3))
+    return _write_cache(path, files, prepare, shape=(count, *size, 3))
 
 
-def cache_textures(path: Path, files: Iterable[File], *, count: int, size: int) -> Pixels:
+def cache_textures(path: Path, files: Iterable[EncodedImage], *, count: int, size: int) -> Pixels:
     """Textures area-averaged to `size` x `size`: a read-only memory map (count, T, T, 3), RGB.
 
     As `cache_images`; a texture that is not square or no multiple of `size` raises ValueError.
     """
 
-    def prepare(file: File) -> Pixels:
+    def prepare(file: EncodedImage) -> Pixels:
         texture = pixels.decode(file.data, name=file.name)
         try:
             return pixels.area_average(texture, size)
         except ValueError as error:
             raise ValueError(f"texture {file.name}: {error}") from error
 
-    return _cache(path, files, prepare, shape=(count, size, size, 3))
+    return _write_cache(path, files, prepare, shape=(count, size, size, 3))
 
 
-def _cache(
+def _write_cache(
     path: Path,
-    files: Iterable[File],
-    prepare: Callable[[File], Pixels],
+    files: Iterable[EncodedImage],
+    prepare: Callable[[EncodedImage], Pixels],
     *,
     shape: tuple[int, int, int, int],
 ) -> Pixels:
@@ -89,7 +91,9 @@ def label_map(pids: Iterable[int]) -> dict[int, int]:
     return {pid: label for label, pid in enumerate(sorted(set(pids)))}
 
 
-def rows_of(keys: Sequence[Hashable], among: Sequence[Hashable], *, what: str) -> NDArray[np.int64]:
+def row_indices(
+    keys: Sequence[Hashable], among: Sequence[Hashable], *, what: str
+) -> NDArray[np.int64]:
     """For every key, the row of `among` that holds it: (len(keys),).
 
     Used to find each image's texture by name or identity. `what` is how an error calls a row.

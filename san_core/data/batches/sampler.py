@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def derived_seed(*parts: int | str) -> int:
+def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from a path such as (seed, epoch, step, "augmentation"); never its neighbour's.
 
     A hash and not a sum, so (1, 2) and (2, 1) have nothing in common.
@@ -23,7 +23,7 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def identity_steps(labels: Indices, *, identities: int, images: int) -> int:
+def count_identity_batches(labels: Indices, *, identities: int, images: int) -> int:
     """How many batches an epoch of `identity_batches` has.
 
     An identity of n images makes max(1, n // K) groups, each in another batch. The most batches of
@@ -45,8 +45,9 @@ def identity_batches(
 
     An identity's images are shuffled and cut into groups of K; leftovers wait for another epoch's
     shuffle, and an identity of fewer than K images repeats some. Each batch takes the identities
-    with most groups left, ties by lot, which fills the most batches (see `identity_steps`); the
-    batches are then shuffled, or people with many images would all come early in the epoch.
+    with most groups left, ties by lot, which fills the most batches (see
+    `count_identity_batches`); the batches are then shuffled, or people with many images would all
+    come early in the epoch.
 
     Raises:
         ValueError: fewer than P identities.
@@ -57,10 +58,10 @@ def identity_batches(
             f"{len(pids)} identities cannot fill batches of {identities} different ones: "
             "lower identities_per_batch"
         )
-    draw = np.random.default_rng(derived_seed(seed, epoch, "identity batches"))
-    steps = identity_steps(labels, identities=identities, images=images)
+    draw = np.random.default_rng(derive_seed(seed, epoch, "identity batches"))
+    steps = count_identity_batches(labels, identities=identities, images=images)
     rows_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    groups = [_groups(rows, images, draw) for rows in rows_of]
+    groups = [_shuffle_into_groups(rows, images, draw) for rows in rows_of]
     left = np.array([len(g) for g in groups])
     batches = np.empty((steps, identities * images), np.int64)
     for step in range(steps):
@@ -71,7 +72,7 @@ def identity_batches(
     return draw.permutation(batches)
 
 
-def _groups(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
+def _shuffle_into_groups(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
     """An identity's shuffled rows in groups: (groups, K)."""
     if len(rows) < images:
         rows = np.concatenate([draw.permutation(rows), draw.choice(rows, images - len(rows))])
@@ -92,22 +93,22 @@ def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> I
     if count < 2:
         raise ValueError(f"{count} training images: at least 2 are needed")
     size = min(batch_size, count)
-    order = np.random.default_rng(derived_seed(seed, epoch, "shuffle")).permutation(count)
+    order = np.random.default_rng(derive_seed(seed, epoch, "shuffle")).permutation(count)
     return order[: count // size * size].reshape(-1, size)
 
 
-def shard(batch: Indices, *, rank: int, size: int, together: int = 1) -> Indices:
+def rows_of_rank(batch: Indices, *, rank: int, size: int, group_size: int = 1) -> Indices:
     """The rows of a batch (B,) that process `rank` of `size` takes: (B / size,), in their order.
 
-    Images that stand `together`, K of one identity, are not parted: every process gets P / size
+    Images that stand `group_size`, K of one identity, are not parted: every process gets P / size
     identities of K images.
 
     Raises:
         ValueError: the processes would not get equal shares.
     """
-    groups = batch.reshape(-1, together)
+    groups = batch.reshape(-1, group_size)
     if len(groups) % size:
-        what = f"identities of {together} images" if together > 1 else "images"
+        what = f"identities of {group_size} images" if group_size > 1 else "images"
         raise ValueError(
             f"a batch of {len(groups)} {what} has no equal shares for {size} processes: "
             "choose a multiple"

@@ -34,7 +34,7 @@ class TrainingData:
         if self.labels is not None:
             _check_labels(self.labels, n)
         if self.textures is not None and self.texture_index is not None:
-            _check_rows(self.texture_index, len(self.textures), n)
+            _check_texture_index(self.texture_index, len(self.textures), n)
             texels = self.textures.shape[1] * self.textures.shape[2]
             if self.mirror is not None and self.mirror.shape != (texels, texels):
                 raise ValueError(
@@ -47,23 +47,23 @@ class TrainingData:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
-def check_data(data: TrainingData, recipe: Recipe) -> None:
+def check_training_data(data: TrainingData, recipe: Recipe) -> None:
     """Raise ValueError unless `data` are what `recipe` learns from."""
     _check_images(data, recipe)
-    if recipe.decoder:
+    if recipe.needs_decoder:
         _check_textures(data, recipe)
-    if recipe.identities:
+    if recipe.needs_identities:
         if data.labels is None:
             raise ValueError(
-                f"the recipe's losses {', '.join(recipe.losses)} need labels, there are none"
+                f"the recipe's losses {', '.join(recipe.active_losses)} need labels, there are none"
             )
-        check_identities(recipe, data.num_classes)
+        check_identity_count(recipe, data.num_classes)
     _check_pit(data.pit, recipe)
 
 
-def check_identities(recipe: Recipe, count: int) -> None:
+def check_identity_count(recipe: Recipe, count: int) -> None:
     """Raise ValueError unless `count` identities are enough for a batch of `recipe`."""
-    if recipe.triplets and count < recipe.identities_per_batch:
+    if recipe.forms_triplets and count < recipe.identities_per_batch:
         raise ValueError(
             f"identities_per_batch is {recipe.identities_per_batch}, "
             f"but there are {count} identities"
@@ -81,7 +81,7 @@ def _check_images(data: TrainingData, recipe: Recipe) -> None:
 def _check_textures(data: TrainingData, recipe: Recipe) -> None:
     if data.textures is None:
         raise ValueError(
-            f"the recipe's losses {', '.join(recipe.losses)} need textures, there are none"
+            f"the recipe's losses {', '.join(recipe.active_losses)} need textures, there are none"
         )
     size = recipe.texture_size
     if data.textures.shape[1:3] != (size, size):
@@ -110,7 +110,7 @@ def _check_labels(labels: NDArray[np.int64], n: int) -> None:
         raise ValueError(f"labels must be 0 ... C-1, found {classes[:10].tolist()}")
 
 
-def _check_rows(rows: NDArray[np.int64], textures: int, n: int) -> None:
+def _check_texture_index(rows: NDArray[np.int64], textures: int, n: int) -> None:
     if len(rows) != n:
         raise ValueError(f"{len(rows)} texture rows for {n} images")
     wrong = (rows < 0) | (rows >= textures)

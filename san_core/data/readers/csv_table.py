@@ -12,15 +12,21 @@ junk, as in Market-1501. An archive may hold all of it in one folder, of any nam
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import TEST, Named, divided, is_junk, share_of
+from san_core.data.people import (
+    TEST_OPTION,
+    NamedImage,
+    is_junk,
+    make_listing,
+    parse_test_share,
+)
 from san_core.data.records import Listing, Problem
 from san_core.data.table import Table
 from san_core.data.tree import Tree
-from san_core.images.shard import is_plain
+from san_core.images.shard import is_plain_path
 
 COLUMNS = ("path", "pid", "camid", "split")
 SPLITS = ("train", "val", "query", "gallery", "multi")
-OPTIONS = {"test": TEST}
+OPTIONS = {"test": TEST_OPTION}
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -35,8 +41,8 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         ValueError: there are several, the table has no such columns or no row that can be taken, or
             it has splits and people are to be held out, or names are ambiguous.
     """
-    tree = tree.unwrapped()
-    name = tree.given or _table(tree)
+    tree = tree.unwrap_archive()
+    name = tree.given_file or _find_table(tree)
     table = Table(tree, name)
     _check_columns(table)
     has_splits = "split" in table.columns
@@ -44,20 +50,20 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    images = list(_images(tree, name, table, problems, lines))
+    images = list(_images_of_rows(tree, name, table, problems, lines))
     if "camid" in table.columns:
-        images = _with_cameras(images, name, problems, lines)
+        images = _require_cameras(images, name, problems, lines)
     if not images:
         raise ValueError(
             f"{tree.place}/{name} has no row that can be taken"
             + (f"; the first is {problems[0]}" if problems else "")
         )
-    return divided(images, problems, share=None if has_splits else share_of(options))
+    return make_listing(images, problems, share=None if has_splits else parse_test_share(options))
 
 
-def _with_cameras(
-    images: list[Named], table: str, problems: list[Problem], lines: Mapping[str, int]
-) -> list[Named]:
+def _require_cameras(
+    images: list[NamedImage], table: str, problems: list[Problem], lines: Mapping[str, int]
+) -> list[NamedImage]:
     """The images that have a camera, all others are problems; or all of them, if none has one."""
     known = [image for image in images if image.camera]
     if not known:
@@ -67,7 +73,7 @@ def _with_cameras(
     return known
 
 
-def _table(tree: Tree) -> str:
+def _find_table(tree: Tree) -> str:
     """The only .csv of a folder."""
     found = [name for name in tree.entries().files if name.lower().endswith(".csv")]
     if not found:
@@ -92,15 +98,15 @@ def _check_columns(table: Table) -> None:
         )
 
 
-def _images(
+def _images_of_rows(
     tree: Tree, name: str, table: Table, problems: list[Problem], lines: dict[str, int]
-) -> Iterator[Named]:
+) -> Iterator[NamedImage]:
     """The images of the rows; `lines` learns where each of them is listed."""
     columns = table.columns
     for line, row in table.rows():
         place = f"{name} line {line}"
         path = (row["path"] or "").strip().removeprefix("./")
-        if wrong := _wrong(row, columns, path):
+        if wrong := _row_error(row, columns, path):
             problems.append(Problem("wrong row", place, wrong))
         elif path in lines:
             problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
@@ -110,16 +116,16 @@ def _images(
             lines[path] = line
             camera = row["camid"].strip() if "camid" in columns else None
             split = row["split"].strip() if "split" in columns else ""
-            yield Named(path, row["pid"].strip(), camera, split, partial(tree.read, path))
+            yield NamedImage(path, row["pid"].strip(), camera, split, partial(tree.read, path))
 
 
-def _wrong(row: dict[str, str], columns: list[str], path: str) -> str:
+def _row_error(row: dict[str, str], columns: list[str], path: str) -> str:
     """What is wrong with a row; empty if nothing is."""
     if None in row or None in row.values():
         return f"not {len(columns)} columns"
     if empty := [c for c in columns if c != "camid" and not row[c].strip()]:
         return f"no {empty[0]}"
-    if not is_plain(path):
+    if not is_plain_path(path):
         return f"path {path!r} does not lead below the folder of the table"
     split = row.get("split", SPLITS[0]).strip()
     if split not in SPLITS:

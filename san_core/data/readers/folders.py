@@ -12,12 +12,18 @@ junk, as in Market-1501. An archive may hold all of it in one folder, of any nam
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import TEST, Named, divided, is_junk, share_of
+from san_core.data.people import (
+    TEST_OPTION,
+    NamedImage,
+    is_junk,
+    make_listing,
+    parse_test_share,
+)
 from san_core.data.records import Listing, Problem
-from san_core.data.tree import SUFFIXES, Tree
+from san_core.data.tree import IMAGE_SUFFIXES, Tree
 
 SPLITS = ("train", "val", "query", "gallery", "multi")
-OPTIONS = {"test": TEST}
+OPTIONS = {"test": TEST_OPTION}
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -31,29 +37,31 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         ValueError: there is no image, or some images have a camera and some do not, or there are
             folders of splits and people are to be held out, or names are ambiguous.
     """
-    tree = tree if _splits(tree) else tree.unwrapped()
+    tree = tree if _split_folders(tree) else tree.unwrap_archive()
     files, folders = tree.entries()
-    splits = _splits(tree)
+    splits = _split_folders(tree)
     problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
     if splits:
         if options:
             raise ValueError(f"{tree.place} has splits of its own; option test has no use for it")
         others = [name for name in folders if name not in splits]
         problems += [Problem("unknown name", name, "a folder beside the splits") for name in others]
-    found = [image for split in splits or [""] for image in _people(tree, split, problems)]
+    found = [
+        image for split in splits or [""] for image in _images_of_people(tree, split, problems)
+    ]
     if not found:
         raise ValueError(
             f"{tree.place} has no image in folders of people; they look like alice/0001.jpg"
         )
-    return divided(found, problems, share=None if splits else share_of(options))
+    return make_listing(found, problems, share=None if splits else parse_test_share(options))
 
 
-def _splits(tree: Tree) -> list[str]:
+def _split_folders(tree: Tree) -> list[str]:
     """The folders of splits."""
     return [split for split in SPLITS if tree.is_folder(split)]
 
 
-def _people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[Named]:
+def _images_of_people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[NamedImage]:
     """The images of the people in a folder."""
     files, people = tree.entries(split)
     start = f"{split}/" if split else ""
@@ -65,22 +73,24 @@ def _people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[Named]:
             problems.append(Problem("unknown name", home, "junk, which only a gallery may hold"))
             continue
         shown, cameras = tree.entries(home)
-        images = list(_images(tree, home, shown, problems))
-        found = [Named(n, person, None, split, partial(tree.read, n)) for n in images]
+        images = list(_image_names(tree, home, shown, problems))
+        found = [NamedImage(n, person, None, split, partial(tree.read, n)) for n in images]
         for camera in cameras:
             names, deeper = tree.entries(f"{home}/{camera}")
-            images = list(_images(tree, f"{home}/{camera}", names + deeper, problems))
-            found += [Named(n, person, camera, split, partial(tree.read, n)) for n in images]
+            images = list(_image_names(tree, f"{home}/{camera}", names + deeper, problems))
+            found += [NamedImage(n, person, camera, split, partial(tree.read, n)) for n in images]
         if not found:
             problems.append(Problem("empty identity", home, "no image in it"))
         yield from found
 
 
-def _images(tree: Tree, folder: str, names: list[str], problems: list[Problem]) -> Iterator[str]:
+def _image_names(
+    tree: Tree, folder: str, names: list[str], problems: list[Problem]
+) -> Iterator[str]:
     """The names of the images among what lies in a folder."""
     for name in (f"{folder}/{bare}" for bare in names):
-        if name.lower().endswith(SUFFIXES) and tree.is_file(name):
+        if name.lower().endswith(IMAGE_SUFFIXES) and tree.is_file(name):
             yield name
         else:
-            detail = f"images end in {', '.join(SUFFIXES)}"
+            detail = f"images end in {', '.join(IMAGE_SUFFIXES)}"
             problems.append(Problem("unknown name", name, detail))

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
 
-from san_core.data.records import Listed, Listing
-from san_core.data.tree import SUFFIXES, Tree
+from san_core.data.records import ListedImage, Listing
+from san_core.data.tree import IMAGE_SUFFIXES, Tree
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
@@ -16,9 +16,9 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
     Raises:
         ValueError: it holds no image, or two whose textures would have one name.
     """
-    names = [name for name in tree.walk() if name.lower().endswith(SUFFIXES)]
+    names = [name for name in tree.walk() if name.lower().endswith(IMAGE_SUFFIXES)]
     if not names:
-        raise ValueError(f"{tree.place} holds no image; they end in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{tree.place} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}")
     named: dict[PurePosixPath, str] = {}
     for name in names:
         twin = named.setdefault(PurePosixPath(name).with_suffix(""), name)
@@ -26,4 +26,4 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
             raise ValueError(
                 f"{tree.place}/{twin} and {tree.place}/{name} differ in nothing but their endings"
             )
-    return Listing([Listed(n, None, None, "images", partial(tree.read, n)) for n in names], [])
+    return Listing([ListedImage(n, None, None, "images", partial(tree.read, n)) for n in names], [])

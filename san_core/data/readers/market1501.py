@@ -15,18 +15,22 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.records import DISTRACTOR, JUNK, Listed, Listing, Problem, Published
+from san_core.data.records import DISTRACTOR, JUNK, ListedImage, Listing, Problem, PublishedCounts
 from san_core.data.tree import Tree
 
 RELEASE = "Market-1501-v15.09.15"
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-BOXES = "gt_bbox"
-DISTRACTORS = ("images", "distractors_500k/images", "distractors_500k")  # what the .zip unpacks to
+SPLIT_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+BOXES_FOLDER = "gt_bbox"
+DISTRACTOR_FOLDERS = (
+    "images",
+    "distractors_500k/images",
+    "distractors_500k",
+)  # what the .zip unpacks to
 CAMERAS = 6
 PUBLISHED = {
-    "train": Published(751, 12_936),
-    "query": Published(750, 3_368),
-    "gallery": Published(750, 19_732),
+    "train": PublishedCounts(751, 12_936),
+    "query": PublishedCounts(750, 3_368),
+    "gallery": PublishedCounts(750, 19_732),
 }
 OPTIONS = {
     "multi": "the hand-drawn boxes of gt_bbox that multi-query pools with the queries",
@@ -55,38 +59,38 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         FileNotFoundError: one of the folders is not there.
         ValueError: a folder has no image.
     """
-    root = _root(tree)
+    root = _find_root(tree)
     problems: list[Problem] = []
-    images = [image for split in FOLDERS for image in _split(root, split, problems)]
+    images = [image for split in SPLIT_FOLDERS for image in _split_images(root, split, problems)]
     if "multi" in options:
-        images += _boxes(root, images, problems)
+        images += _multi_query_images(root, images, problems)
     published = dict(PUBLISHED)
     if "500k" in options:
-        images += _distractors(root, tree, problems)
+        images += _distractor_images(root, tree, problems)
         del published["gallery"]
     return Listing(images, problems, published, "market1501")
 
 
-def _root(tree: Tree) -> Tree:
+def _find_root(tree: Tree) -> Tree:
     """The folder of the release: that of the tree, else the one folder in it that is one."""
-    inner = [tree.at(name) for name in tree.entries().folders]
-    found = [root for root in (tree, *inner) if not _missing(root)]
+    inner = [tree.subtree(name) for name in tree.entries().folders]
+    found = [root for root in (tree, *inner) if not _missing_folders(root)]
     if found:
         return found[0]
     looked = next((root for root in inner if root.place.endswith(f"/{RELEASE}")), tree)
     held = sorted([*looked.entries().files, *looked.entries().folders])
     shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
     raise FileNotFoundError(
-        f"{looked.place} is not Market-1501: no {', '.join(_missing(looked))} in it; it holds "
-        f"{shown or 'nothing'}. Give the folder {RELEASE} or the one around it"
+        f"{looked.place} is not Market-1501: no {', '.join(_missing_folders(looked))} in it; "
+        f"it holds {shown or 'nothing'}. Give the folder {RELEASE} or the one around it"
     )
 
 
-def _missing(root: Tree) -> list[str]:
-    return [name for name in FOLDERS.values() if not root.is_folder(name)]
+def _missing_folders(root: Tree) -> list[str]:
+    return [name for name in SPLIT_FOLDERS.values() if not root.is_folder(name)]
 
 
-def _files(root: Tree, folder: str) -> list[str]:
+def _file_names(root: Tree, folder: str) -> list[str]:
     """The names of what a folder holds beside its readme.
 
     Raises:
@@ -101,52 +105,56 @@ def _files(root: Tree, folder: str) -> list[str]:
     return names
 
 
-def _split(root: Tree, split: str, problems: list[Problem]) -> Iterator[Listed]:
-    folder = FOLDERS[split]
-    for bare in _files(root, folder):
+def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[ListedImage]:
+    folder = SPLIT_FOLDERS[split]
+    for bare in _file_names(root, folder):
         name = f"{folder}/{bare}"
-        found = _labels(name, _NAME, problems)
+        found = _parse_labels(name, _NAME, problems)
         if found is None:
             continue
         pid, camid = found
         if split == "query" and pid < 1:
             problems.append(Problem("unknown name", name, f"a query shows a person, {pid} is none"))
         elif split != "train" or pid >= 1:
-            yield Listed(name, pid, camid, split, partial(root.read, name))
+            yield ListedImage(name, pid, camid, split, partial(root.read, name))
 
 
-def _boxes(root: Tree, images: list[Listed], problems: list[Problem]) -> Iterator[Listed]:
+def _multi_query_images(
+    root: Tree, images: list[ListedImage], problems: list[Problem]
+) -> Iterator[ListedImage]:
     """The boxes that multi-query pools with the queries."""
-    if not root.is_folder(BOXES):
-        raise FileNotFoundError(f"{root.place} has no {BOXES}, which option multi needs")
+    if not root.is_folder(BOXES_FOLDER):
+        raise FileNotFoundError(f"{root.place} has no {BOXES_FOLDER}, which option multi needs")
     queries = [image for image in images if image.split == "query"]
     asked = {(image.pid, image.camid) for image in queries}
     known = {image.name.rpartition("/")[2] for image in queries}
-    for bare in _files(root, BOXES):
-        name = f"{BOXES}/{bare}"
-        found = _labels(name, _NAME, problems)
+    for bare in _file_names(root, BOXES_FOLDER):
+        name = f"{BOXES_FOLDER}/{bare}"
+        found = _parse_labels(name, _NAME, problems)
         if found in asked and bare not in known:
-            yield Listed(name, *found, "multi", partial(root.read, name))
+            yield ListedImage(name, *found, "multi", partial(root.read, name))
 
 
-def _distractors(root: Tree, tree: Tree, problems: list[Problem]) -> Iterator[Listed]:
+def _distractor_images(root: Tree, tree: Tree, problems: list[Problem]) -> Iterator[ListedImage]:
     """The large set of distractors, wherever it was unpacked."""
-    places = [(place, folder) for place in (root, tree) for folder in DISTRACTORS]
+    places = [(place, folder) for place in (root, tree) for folder in DISTRACTOR_FOLDERS]
     held = [(place, folder) for place, folder in places if place.is_folder(folder)]
     if not held:
         raise FileNotFoundError(
             f"{root.place} has no distractors, which option 500k needs: none of "
-            f"{', '.join(DISTRACTORS)} is there"
+            f"{', '.join(DISTRACTOR_FOLDERS)} is there"
         )
     place, folder = held[0]
-    for bare in _files(place, folder):
-        found = _labels(f"{folder}/{bare}", _DISTRACTOR, problems)
+    for bare in _file_names(place, folder):
+        found = _parse_labels(f"{folder}/{bare}", _DISTRACTOR, problems)
         if found is not None:
             read = partial(place.read, f"{folder}/{bare}")
-            yield Listed(f"images/{bare}", *found, "gallery", read)
+            yield ListedImage(f"images/{bare}", *found, "gallery", read)
 
 
-def _labels(name: str, pattern: re.Pattern[str], problems: list[Problem]) -> tuple[int, int] | None:
+def _parse_labels(
+    name: str, pattern: re.Pattern[str], problems: list[Problem]
+) -> tuple[int, int] | None:
     """Person and camera that a name tells; None, and a problem, if it tells none."""
     found = pattern.fullmatch(name.rpartition("/")[2])
     if found is None:

@@ -14,17 +14,22 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.records import Listed, Listing, Problem, Published
+from san_core.data.records import ListedImage, Listing, Problem, PublishedCounts
 from san_core.data.tree import Tree
 
-VERSIONS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
+VERSION_FOLDERS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
 CAMERAS = 15
 LISTS = {"train": ("train", "val"), "query": ("query",), "gallery": ("gallery",)}
-WITH_VAL = {"train": ("train",), "val": ("val",), "query": ("query",), "gallery": ("gallery",)}
+LISTS_WITH_VAL = {
+    "train": ("train",),
+    "val": ("val",),
+    "query": ("query",),
+    "gallery": ("gallery",),
+}
 PUBLISHED = {
-    "train": Published(1_041, 32_621),
-    "query": Published(3_060, 11_659),
-    "gallery": Published(3_060, 82_161),
+    "train": PublishedCounts(1_041, 32_621),
+    "query": PublishedCounts(3_060, 11_659),
+    "gallery": PublishedCounts(3_060, 82_161),
 }
 OPTIONS = {"val": "list_val.txt as a split of its own, val, and not a part of train"}
 
@@ -43,31 +48,33 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         FileNotFoundError: the folders or a list are not there.
         ValueError: a list is no text, or holds no image.
     """
-    root, train, test = _root(tree)
-    lists = WITH_VAL if "val" in options else LISTS
-    rows = {split: [r for n in names for r in _rows(root, n)] for split, names in lists.items()}
+    root, train, test = _find_root(tree)
+    lists = LISTS_WITH_VAL if "val" in options else LISTS
+    rows = {
+        split: [r for n in names for r in _read_list(root, n)] for split, names in lists.items()
+    }
     problems: list[Problem] = []
     known: dict[str, str] = {}
     learned = [
         image
         for split in lists
         if split in ("train", "val")
-        for image in _images(root, train, split, rows[split], problems, known, first=1)
+        for image in _split_images(root, train, split, rows[split], problems, known, first=1)
     ]
     first = 1 + max((image.pid or 0 for image in learned), default=0)
     tested = [
         image
         for split in ("query", "gallery")
-        for image in _images(root, test, split, rows[split], problems, known, first=first)
+        for image in _split_images(root, test, split, rows[split], problems, known, first=first)
     ]
     published = {} if "val" in options else PUBLISHED
     return Listing([*learned, *tested], problems, published, "market1501")
 
 
-def _root(tree: Tree) -> tuple[Tree, str, str]:
+def _find_root(tree: Tree) -> tuple[Tree, str, str]:
     """The folder of the release, and those of its two parts."""
-    for root in (tree, *(tree.at(name) for name in tree.entries().folders)):
-        for train, test in VERSIONS:
+    for root in (tree, *(tree.subtree(name) for name in tree.entries().folders)):
+        for train, test in VERSION_FOLDERS:
             if root.is_folder(train) and root.is_folder(test) and root.is_file("list_train.txt"):
                 return root, train, test
     raise FileNotFoundError(
@@ -76,7 +83,7 @@ def _root(tree: Tree) -> tuple[Tree, str, str]:
     )
 
 
-def _rows(root: Tree, part: str) -> list[tuple[str, str]]:
+def _read_list(root: Tree, part: str) -> list[tuple[str, str]]:
     """The lines of a list, each with its place for errors."""
     name = f"list_{part}.txt"
     if not root.is_file(name):
@@ -91,7 +98,7 @@ def _rows(root: Tree, part: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _images(
+def _split_images(
     root: Tree,
     folder: str,
     split: str,
@@ -100,7 +107,7 @@ def _images(
     known: dict[str, str],
     *,
     first: int,
-) -> Iterator[Listed]:
+) -> Iterator[ListedImage]:
     """The images of a split; `first` is the number that its person 0 has in the whole set.
 
     `known` is the line of every image so far, and grows.
@@ -121,4 +128,4 @@ def _images(
         else:
             known[name] = place
             pid, camid = int(found["pid"]) + first, int(labels["camera"]) - 1
-            yield Listed(name, pid, camid, split, partial(root.read, name))
+            yield ListedImage(name, pid, camid, split, partial(root.read, name))

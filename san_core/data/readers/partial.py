@@ -15,25 +15,25 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from san_core.data.people import Named, listed
-from san_core.data.records import Listing, Problem, Published
-from san_core.data.tree import SUFFIXES, Tree
+from san_core.data.people import NamedImage, number_people_and_cameras
+from san_core.data.records import Listing, Problem, PublishedCounts
+from san_core.data.tree import IMAGE_SUFFIXES, Tree
 
 
 class _Layout(NamedTuple):
     query: str
     gallery: str
-    published: Mapping[str, Published]
+    published: Mapping[str, PublishedCounts]
 
 
-_REID = {"query": Published(60, 300), "gallery": Published(60, 300)}
-_ILIDS = {"query": Published(119, 119), "gallery": Published(119, 119)}
+_PARTIAL_REID = {"query": PublishedCounts(60, 300), "gallery": PublishedCounts(60, 300)}
+_PARTIAL_ILIDS = {"query": PublishedCounts(119, 119), "gallery": PublishedCounts(119, 119)}
 LAYOUTS = (
-    _Layout("partial_body_images", "whole_body_images", _REID),
-    _Layout("Probe", "Gallery", _ILIDS),
-    _Layout("query", "gallery", _ILIDS),
+    _Layout("partial_body_images", "whole_body_images", _PARTIAL_REID),
+    _Layout("Probe", "Gallery", _PARTIAL_ILIDS),
+    _Layout("query", "gallery", _PARTIAL_ILIDS),
 )
-OCCLUDED = _Layout("occluded_body_images", "whole_body_images", _REID)
+OCCLUDED_LAYOUT = _Layout("occluded_body_images", "whole_body_images", _PARTIAL_REID)
 OPTIONS = {"occluded": "occluded_body_images as the queries, instead of partial_body_images"}
 
 _NAME = re.compile(r"(?P<pid>\d+)(?:_\w*)?\.\w+")
@@ -51,19 +51,19 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         FileNotFoundError: its two folders are not there.
         ValueError: one of them has no image.
     """
-    layouts = (OCCLUDED,) if "occluded" in options else LAYOUTS
-    root, layout = _root(tree, layouts)
+    layouts = (OCCLUDED_LAYOUT,) if "occluded" in options else LAYOUTS
+    root, layout = _find_root(tree, layouts)
     problems: list[Problem] = []
     found = [
         image
         for split, folder in (("query", layout.query), ("gallery", layout.gallery))
-        for image in _split(root, folder, split, problems)
+        for image in _split_images(root, folder, split, problems)
     ]
-    return Listing(listed(found), problems, layout.published, "camera-free")
+    return Listing(number_people_and_cameras(found), problems, layout.published, "camera-free")
 
 
-def _root(tree: Tree, layouts: tuple[_Layout, ...]) -> tuple[Tree, _Layout]:
-    for root in (tree, *(tree.at(name) for name in tree.entries().folders)):
+def _find_root(tree: Tree, layouts: tuple[_Layout, ...]) -> tuple[Tree, _Layout]:
+    for root in (tree, *(tree.subtree(name) for name in tree.entries().folders)):
         for layout in layouts:
             if root.is_folder(layout.query) and root.is_folder(layout.gallery):
                 return root, layout
@@ -73,14 +73,16 @@ def _root(tree: Tree, layouts: tuple[_Layout, ...]) -> tuple[Tree, _Layout]:
     )
 
 
-def _split(root: Tree, folder: str, split: str, problems: list[Problem]) -> Iterator[Named]:
+def _split_images(
+    root: Tree, folder: str, split: str, problems: list[Problem]
+) -> Iterator[NamedImage]:
     files, folders = root.entries(folder)
     names = [name for name in sorted([*files, *folders]) if name.lower() != _LITTER]
     if not names:
         raise ValueError(f"{root.place}/{folder} has no image; names look like 001_001.jpg")
     for bare in names:
         name, found = f"{folder}/{bare}", _NAME.fullmatch(bare)
-        if found is None or not bare.lower().endswith(SUFFIXES):
+        if found is None or not bare.lower().endswith(IMAGE_SUFFIXES):
             problems.append(Problem("unknown name", name, "not as 001_001.jpg"))
         else:
-            yield Named(name, str(int(found["pid"])), None, split, partial(root.read, name))
+            yield NamedImage(name, str(int(found["pid"])), None, split, partial(root.read, name))

@@ -13,48 +13,48 @@ from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
 IMAGES = "images"
-LEAST_IDENTITIES = 3  # of synthetic people; one of three is for testing
-UNTRAINED = {
+MIN_SYNTHETIC_IDENTITIES = 3  # of synthetic people; one of three is for testing
+UNTRAINABLE = {
     IMAGES: "it tells no people; generate_textures makes textures of it",
     "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
 }
 
 
-class Source(NamedTuple):
+class DatasetFormat(NamedTuple):
     """How a data set is read, what it is, what its options mean, and whether others have it too."""
 
     listing: Callable[[Tree, Mapping[str, str]], Listing]
-    text: str
+    description: str
     options: Mapping[str, str]
     is_published: bool = True
 
 
-SOURCES = {
-    "market1501": Source(
+DATASET_FORMATS = {
+    "market1501": DatasetFormat(
         market1501.listing, "Market-1501, the folder as published", market1501.OPTIONS
     ),
-    "cuhk03": Source(
+    "cuhk03": DatasetFormat(
         cuhk03.listing,
         "CUHK03, read from `cuhk-03.mat`; new protocol (767/700) or a classic split",
         cuhk03.OPTIONS,
     ),
-    "msmt17": Source(msmt17.listing, "MSMT17, V1 or V2, by its lists", msmt17.OPTIONS),
-    "partial": Source(
+    "msmt17": DatasetFormat(msmt17.listing, "MSMT17, V1 or V2, by its lists", msmt17.OPTIONS),
+    "partial": DatasetFormat(
         partial.listing, "Partial-REID or Partial-iLIDS; only to be tested on", partial.OPTIONS
     ),
-    "csv": Source(
+    "csv": DatasetFormat(
         csv_table.listing,
         "a table of yours: path, pid, optional camid, split",
         csv_table.OPTIONS,
         is_published=False,
     ),
-    "folders": Source(
+    "folders": DatasetFormat(
         folders.listing,
         "a folder for every identity, optional splits, cameras",
         folders.OPTIONS,
         is_published=False,
     ),
-    IMAGES: Source(
+    IMAGES: DatasetFormat(
         images.listing,
         "photographs without identities, to make textures of",
         {},
@@ -63,26 +63,26 @@ SOURCES = {
 }
 
 
-class Named(NamedTuple):
+class DatasetName(NamedTuple):
     """A data set's name taken apart."""
 
     key: str
     options: dict[str, str]
 
 
-def parsed(dataset: str) -> Named:
+def parse_dataset_name(dataset: str) -> DatasetName:
     """The key and the options of a data set's name; an option without a value has the value "".
 
     Raises:
         ValueError: there is no such data set, or it takes no such option, or not so.
     """
     key, _, rest = dataset.strip().partition(":")
-    if key != SYNTHETIC and key not in SOURCES:
+    if key != SYNTHETIC and key not in DATASET_FORMATS:
         raise ValueError(
-            f"no data set {key!r}; there are {', '.join([SYNTHETIC, *SOURCES])}"
-            + _suggestion(key, list(SOURCES))
+            f"no data set {key!r}; there are {', '.join([SYNTHETIC, *DATASET_FORMATS])}"
+            + _closest_key_hint(key, list(DATASET_FORMATS))
         )
-    known = SOURCES[key].options if key in SOURCES else {}
+    known = DATASET_FORMATS[key].options if key in DATASET_FORMATS else {}
     options: dict[str, str] = {}
     for word in filter(None, rest.split(",")):
         name, equals, value = word.strip().partition("=")
@@ -96,21 +96,23 @@ def parsed(dataset: str) -> Named:
         if name in options:
             raise ValueError(f"option {name!r} of data set {key} is named twice")
         options[name] = value
-    return Named(key, options)
+    return DatasetName(key, options)
 
 
-def paired(dataset: str, target: str, target_source: str) -> tuple[Named, Named]:
+def parse_dataset_and_target(
+    dataset: str, target: str, target_source: str
+) -> tuple[DatasetName, DatasetName]:
     """The data set to learn and the one to test on; without a target, they are the same.
 
     Raises:
         ValueError: a name is wrong, the target cannot be tested on, or only its place is told.
     """
-    learned = parsed(dataset)
+    learned = parse_dataset_name(dataset)
     if not target:
         if target_source:
             raise ValueError(f"target_source is {target_source}, but no target says what it is")
         return learned, learned
-    tested = parsed(target)
+    tested = parse_dataset_name(target)
     if learned.key == tested.key == SYNTHETIC:
         raise ValueError("dataset and target are both synthetic; leave the target out")
     if tested.key == IMAGES:
@@ -118,43 +120,44 @@ def paired(dataset: str, target: str, target_source: str) -> tuple[Named, Named]
     return learned, tested
 
 
-def check_trainable(learned: Named) -> None:
+def check_trainable(learned: DatasetName) -> None:
     """A data set to learn must have people to train on.
 
     Raises:
         ValueError: it has none, whatever is in it.
     """
-    if learned.key in UNTRAINED:
-        raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINED[learned.key]}")
+    if learned.key in UNTRAINABLE:
+        raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINABLE[learned.key]}")
 
 
-def check_synthetic(identities: int) -> None:
+def check_synthetic_identities(identities: int) -> None:
     """There must be synthetic people to learn and to test.
 
     Raises:
         ValueError: there are too few.
     """
-    if identities < LEAST_IDENTITIES:
+    if identities < MIN_SYNTHETIC_IDENTITIES:
         raise ValueError(
-            f"identities is {identities}: at least {LEAST_IDENTITIES}, of which 1 is for testing"
+            f"identities is {identities}: at least {MIN_SYNTHETIC_IDENTITIES}, of which 1 is for "
+            "testing"
         )
 
 
-def _suggestion(word: str, among: list[str]) -> str:
+def _closest_key_hint(word: str, among: list[str]) -> str:
     close = get_close_matches(word, among, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def listing(named: Named, tree: Tree) -> Listing:
+def list_dataset(named: DatasetName, tree: Tree) -> Listing:
     """What a data set in a tree consists of.
 
     Raises:
         FileNotFoundError: the tree is not that data set.
         ValueError: it is not, or a file was given where a folder or an archive is read.
     """
-    if tree.given and named.key != "csv":
+    if tree.given_file and named.key != "csv":
         raise ValueError(
-            f"{tree.place}/{tree.given} is neither a folder nor an archive (.zip, .tar, .tar.gz);"
-            f" data set {named.key} is read from these"
+            f"{tree.place}/{tree.given_file} is neither a folder nor an archive (.zip, .tar, "
+            f".tar.gz); data set {named.key} is read from these"
         )
-    return SOURCES[named.key].listing(tree, named.options)
+    return DATASET_FORMATS[named.key].listing(tree, named.options)

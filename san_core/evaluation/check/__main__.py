@@ -9,9 +9,9 @@ import sys
 def main() -> int:
     """Print what is found; the exit status."""
     try:
-        from san_core.evaluation.check.soundness import check
+        from san_core.evaluation.check.soundness import verify_compiled_loops
 
-        for line in check():
+        for line in verify_compiled_loops():
             sys.stdout.write(line + "\n")
     except (ImportError, ValueError) as error:
         sys.stderr.write(f"{error}\n")

@@ -1,9 +1,9 @@
 """The ranking again, in NumPy and by sorting: slow, short, and what the compiled loops must equal.
 
 `rank` and `rank_distances` take and return what their namesakes in `ranking` do;
-`rerank_distances` and `single_shot` are the twins of those in `rerank` and of
-`single_shot.exact`. They are for tests, for `soundness`, and for whoever wants to read what is
-computed.
+`rerank_distances` and `single_shot_expectation` are the twins of those in `rerank` and of
+`protocols.single_shot.expected_single_shot`. They are for tests, for `soundness`, and for whoever
+wants to read what is computed.
 
 Shapes: Q queries, G gallery images, N both, K top places, P right answers.
 """
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from san_core.data.records import JUNK
 from san_core.evaluation import roc
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.kernels.rows import Features, as_rows, checked
+from san_core.evaluation.kernels.rows import Features, as_rows, validate_features
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.protocol import Protocol, check_followed, usual
+from san_core.evaluation.protocol import Protocol, check_protocol_applies, default_protocol
 from san_core.evaluation.ranking import (
+    QueryResults,
     Ranking,
-    Results,
-    check_lengths,
+    check_rank_limits,
     check_tile,
     empty_results,
-    judged,
+    make_ranking,
 )
-from san_core.evaluation.rerank import Settings
+from san_core.evaluation.rerank import RerankSettings
 
 _BINS = 2**19
 
@@ -50,15 +50,15 @@ def rank(
     Raises:
         ValueError: as `ranking.rank`.
     """
-    return _ranked(
-        _float64(query_features, gallery_features, metric),
+    return _rank_rows(
+        _float64_distances(query_features, gallery_features, metric),
         query,
         gallery,
         protocol,
         max_rank=max_rank,
         top_k=top_k,
         with_roc=with_roc,
-        lacking=1 if metric == "cosine" else 0,
+        distance_offset=1 if metric == "cosine" else 0,
     )
 
 
@@ -77,8 +77,8 @@ def rank_distances(
     Raises:
         ValueError: as `ranking.rank_distances`.
     """
-    return _ranked(
-        _checked(tiles, len(query.pids), len(gallery.pids)),
+    return _rank_rows(
+        _iterate_distance_rows(tiles, len(query.pids), len(gallery.pids)),
         query,
         gallery,
         protocol,
@@ -89,22 +89,22 @@ def rank_distances(
 
 
 def rerank_distances(
-    distances: NDArray[np.float64], *, num_query: int, settings: Settings
+    distances: NDArray[np.float64], *, num_query: int, settings: RerankSettings
 ) -> NDArray[np.float64]:
     """As `rerank.rerank_distances`: the paper's equations on whole matrices, sets as sets."""
     n = len(distances)
     d = distances / distances.max(axis=1, keepdims=True)
     order = np.argsort(d, axis=1, kind="stable")
 
-    def reciprocal(i: int, k: int) -> set[int]:
+    def reciprocal_neighbours(i: int, k: int) -> set[int]:
         return {int(j) for j in order[i, : k + 1] if i in order[j, : k + 1]}
 
     weights = np.zeros((n, n))
     for i in range(n):
-        own = reciprocal(i, settings.k1)
+        own = reciprocal_neighbours(i, settings.k1)
         members = set(own)
         for j in own:
-            half = reciprocal(j, round(settings.k1 / 2))
+            half = reciprocal_neighbours(j, round(settings.k1 / 2))
             if len(half & own) > 2 / 3 * len(half):
                 members |= half
         listed = sorted(members)
@@ -114,29 +114,29 @@ def rerank_distances(
     asked, searched = weights[:num_query], weights[num_query:]
     shared = np.array([np.minimum(row, searched).sum(axis=1) for row in asked])
     jaccard = 1 - shared / (2 - shared)
-    kept = d[:num_query, num_query:] * settings.kept
-    mixed: NDArray[np.float64] = jaccard * (1 - settings.kept) + kept
+    kept = d[:num_query, num_query:] * settings.original_share
+    mixed: NDArray[np.float64] = jaccard * (1 - settings.original_share) + kept
     return mixed
 
 
-class Drawn(NamedTuple):
+class DrawExpectation(NamedTuple):
     """CMC (K,) and mean average precision over all draws of one image for each person."""
 
     cmc: NDArray[np.float64]
     precision: float
 
 
-def single_shot(
+def single_shot_expectation(
     distances: NDArray[np.float32], *, query: Labels, gallery: Labels, max_rank: int = 50
-) -> Drawn:
-    """As `single_shot.exact`, by the chance of each number of nearer people.
+) -> DrawExpectation:
+    """As `single_shot_expectation.exact`, by the chance of each number of nearer people.
 
     distances: (Q, G), without NaN.
     """
-    protocol = usual(query)
+    protocol = default_protocol(query)
     chances = []  # (G,) each: of 0, 1, 2, ... nearer people
     for i, row in enumerate(distances):
-        left = np.flatnonzero(~_left_out(query, i, gallery, protocol))
+        left = np.flatnonzero(~_excluded_mask(query, i, gallery, protocol))
         order = left[np.argsort(row[left], kind="stable")]
         pids = gallery.pids[order]
         places = np.flatnonzero(pids == query.pids[i])
@@ -151,10 +151,10 @@ def single_shot(
             chances.append(of_query)
     mean = np.mean(chances, axis=0)
     cmc = np.cumsum(mean)[np.minimum(np.arange(max_rank), len(mean) - 1)]
-    return Drawn(cmc, float((mean / np.arange(1, len(mean) + 1)).sum()))
+    return DrawExpectation(cmc, float((mean / np.arange(1, len(mean) + 1)).sum()))
 
 
-def _ranked(
+def _rank_rows(
     rows: Iterable[NDArray[np.floating]],
     query: Labels,
     gallery: Labels,
@@ -163,27 +163,32 @@ def _ranked(
     max_rank: int,
     top_k: int,
     with_roc: bool,
-    lacking: int = 0,
+    distance_offset: int = 0,
 ) -> Ranking:
-    """The ranking by a row of values (G,) for every query; distances are `lacking` above them."""
-    protocol = protocol or usual(query)
-    check_followed(protocol, query, gallery)
-    check_lengths(max_rank=max_rank, top_k=top_k)
+    """The ranking by a row of values (G,) for every query.
+
+    Distances are `distance_offset` above those values.
+    """
+    protocol = protocol or default_protocol(query)
+    check_protocol_applies(protocol, query, gallery)
+    check_rank_limits(max_rank=max_rank, top_k=top_k)
     results = empty_results(len(query.pids), top_k)
     bins = np.zeros((2, _BINS), np.int64)  # of wrong and of right answers
     for i, row in enumerate(rows):
-        left = np.flatnonzero(~_left_out(query, i, gallery, protocol))
+        left = np.flatnonzero(~_excluded_mask(query, i, gallery, protocol))
         order = left[np.argsort(row[left], kind="stable")]  # nearest first, tied in gallery order
         matches = gallery.pids[order] == query.pids[i]
-        _note(results, i, order, matches)
+        _record_query(results, i, order, matches)
         if with_roc and matches.any():
             for right in (False, True):
-                np.add.at(bins[int(right)], bins_of(row[order[matches == right]] + lacking), 1)
-    curve = roc.from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
-    return judged(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
+                np.add.at(
+                    bins[int(right)], roc_bins(row[order[matches == right]] + distance_offset), 1
+                )
+    curve = roc.roc_from_bins(bins[1], bins[0]) if bins.any(axis=1).all() else None
+    return make_ranking(results, query, gallery, protocol=protocol, max_rank=max_rank, curve=curve)
 
 
-def _left_out(query: Labels, i: int, gallery: Labels, protocol: Protocol) -> NDArray[np.bool_]:
+def _excluded_mask(query: Labels, i: int, gallery: Labels, protocol: Protocol) -> NDArray[np.bool_]:
     left_out: NDArray[np.bool_] = gallery.pids == JUNK
     if query.camids is None or gallery.camids is None:
         return left_out
@@ -195,7 +200,9 @@ def _left_out(query: Labels, i: int, gallery: Labels, protocol: Protocol) -> NDA
     return left_out
 
 
-def _note(results: Results, i: int, order: NDArray[np.intp], matches: NDArray[np.bool_]) -> None:
+def _record_query(
+    results: QueryResults, i: int, order: NDArray[np.intp], matches: NDArray[np.bool_]
+) -> None:
     """Note what the ranked gallery of query i says."""
     nearest = order[: results.top.shape[1]]
     results.top[i, : len(nearest)] = nearest
@@ -208,7 +215,7 @@ def _note(results: Results, i: int, order: NDArray[np.intp], matches: NDArray[np
         results.inverse_penalty[i] = len(ranks) / ranks[-1]
 
 
-def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
+def roc_bins(distances: NDArray[np.floating]) -> NDArray[np.int32]:
     """The bin of each distance for a ROC curve: in order, 1,024 to every power of two."""
     single = distances.astype(np.float32) + np.float32(0)  # -0 becomes 0
     bits = single.view(np.int32)
@@ -216,9 +223,11 @@ def bins_of(distances: NDArray[np.floating]) -> NDArray[np.int32]:
     return np.where(np.isnan(single), _BINS - 1, (ordered >> 13) + _BINS // 2)
 
 
-def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArray[np.float64]]:
+def _float64_distances(
+    query: Features, gallery: Features, metric: str
+) -> Iterator[NDArray[np.float64]]:
     """Squared distances; for cosine -cos, which tells apart what 1 - cos rounds together."""
-    checked(as_rows("query", query), as_rows("gallery", gallery), metric)
+    validate_features(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):
         if metric == "euclidean":
@@ -228,7 +237,7 @@ def _float64(query: Features, gallery: Features, metric: str) -> Iterator[NDArra
             yield -(asked * searched).sum(axis=1) / lengths
 
 
-def _checked(
+def _iterate_distance_rows(
     tiles: Iterable[Tile], num_query: int, num_gallery: int
 ) -> Iterator[NDArray[np.float32]]:
     done = 0

@@ -25,7 +25,7 @@ _EQUAL = ("first_rank", "num_right", "top", "right", "cmc")
 _CLOSE = ("average_precision", "inverse_penalty", "mAP", "mINP")
 
 
-def check() -> Iterator[str]:
+def verify_compiled_loops() -> Iterator[str]:
     """Lines that say what was found sound.
 
     Raises:
@@ -37,32 +37,32 @@ def check() -> Iterator[str]:
     for protocol in PROTOCOLS.values():
         _check_ranking(rng, tied, protocol)
         yield f"{protocol.name}: every rank as by sorting in float64"
-    query, gallery = _labels(rng, 60, lowest=1), _labels(rng, 900, lowest=-1)
-    _check_rerank(_features(rng, query), _features(rng, gallery))
+    query, gallery = _random_labels(rng, 60, lowest=1), _random_labels(rng, 900, lowest=-1)
+    _check_rerank(_random_features(rng, query), _random_features(rng, gallery))
     yield "re-ranking: every distance as by whole matrices"
     _check_single_shot(tied, query, gallery)
     yield "single gallery shot: every expectation as by sums over draws"
-    yield _speed(rng)
+    yield _measure_speedup(rng)
 
 
 def _check_ranking(rng: np.random.Generator, tied: list[Tile], protocol: Protocol) -> None:
-    query = _labels(rng, 60, lowest=1, cameras=protocol.asking)
-    gallery = _labels(rng, 900, lowest=-1, cameras=protocol.searched)
+    query = _random_labels(rng, 60, lowest=1, cameras=protocol.asking)
+    gallery = _random_labels(rng, 900, lowest=-1, cameras=protocol.searched)
     same: dict[str, Any] = {"query": query, "gallery": gallery, "protocol": protocol}
-    compare(
+    check_rankings_equal(
         f"tied distances, {protocol.name}",
         ranking.rank_distances(tied, **same),
         reference.rank_distances(tied, **same),
     )
-    asked, searched = _features(rng, query), _features(rng, gallery)
+    asked, searched = _random_features(rng, query), _random_features(rng, gallery)
     for metric in ("euclidean", "cosine"):
         found, expected = (
             each.rank(asked, searched, **same, metric=metric) for each in (ranking, reference)
         )
-        compare(f"features, {metric}, {protocol.name}", found, expected)
+        check_rankings_equal(f"features, {metric}, {protocol.name}", found, expected)
 
 
-def compare(problem: str, found: Ranking, expected: Ranking) -> None:
+def check_rankings_equal(problem: str, found: Ranking, expected: Ranking) -> None:
     """Check that two rankings are one.
 
     Raises:
@@ -79,9 +79,11 @@ def compare(problem: str, found: Ranking, expected: Ranking) -> None:
 def _check_rerank(asked: Features, searched: Features) -> None:
     rows = np.concatenate([asked, searched]).astype(np.float64)
     apart = np.array([((row - rows) ** 2).sum(axis=1) for row in rows])
-    settings = rerank.Settings()
+    settings = rerank.RerankSettings()
     expected = reference.rerank_distances(apart, num_query=len(asked), settings=settings)
-    by_features = [tile.distances for tile in rerank.rerank(asked, searched, settings=settings)]
+    by_features = [
+        tile.distances for tile in rerank.rerank_features(asked, searched, settings=settings)
+    ]
     given = rerank.rerank_distances(
         apart.astype(np.float32), num_query=len(asked), settings=settings
     )
@@ -91,38 +93,40 @@ def _check_rerank(asked: Features, searched: Features) -> None:
 
 
 def _check_single_shot(tiles: list[Tile], query: Labels, gallery: Labels) -> None:
-    found = single_shot.exact(tiles, query=query, gallery=gallery)
-    cmc, precision = reference.single_shot(tiles[0].distances, query=query, gallery=gallery)
+    found = single_shot.expected_single_shot(tiles, query=query, gallery=gallery)
+    cmc, precision = reference.single_shot_expectation(
+        tiles[0].distances, query=query, gallery=gallery
+    )
     if not np.allclose(found.cmc, cmc, rtol=0, atol=1e-12):
         raise ValueError("the compiled single gallery shot is wrong: cmc differs")
     if abs(found.mAP_of_draw - precision) > 1e-12:
         raise ValueError("the compiled single gallery shot is wrong: mAP_of_draw differs")
 
 
-def _speed(rng: np.random.Generator) -> str:
+def _measure_speedup(rng: np.random.Generator) -> str:
     query, gallery = (Labels(rng.integers(1, 700, n), None) for n in (500, 5000))
     rows = rng.random((500, 5000), dtype=np.float32)
     rows[query.pids[:, None] == gallery.pids] *= 0.01  # as good as a trained network's
     tile = [Tile(slice(0, 500), rows)]
     same: dict[str, Any] = {"query": query, "gallery": gallery}
-    compiled = _seconds(lambda: ranking.rank_distances(tile, **same, threads=1))
-    numpy = _seconds(lambda: reference.rank_distances(tile, **same))
+    compiled = _cpu_seconds(lambda: ranking.rank_distances(tile, **same, threads=1))
+    numpy = _cpu_seconds(lambda: reference.rank_distances(tile, **same))
     return f"{numpy / compiled:.0f} times as fast as the twin, one thread, 500 x 5,000"
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _cpu_seconds(run: Callable[[], object]) -> float:
     started = time.process_time()
     run()
     return time.process_time() - started
 
 
-def _labels(
+def _random_labels(
     rng: np.random.Generator, n: int, *, lowest: int, cameras: tuple[int, ...] = ()
 ) -> Labels:
     return Labels(rng.integers(lowest, 40, n), rng.choice(cameras or range(4), n))
 
 
-def _features(rng: np.random.Generator, labels: Labels) -> Features:
+def _random_features(rng: np.random.Generator, labels: Labels) -> Features:
     centres = np.random.default_rng(1).normal(size=(42, 64))
     rows = centres[labels.pids] + 2 * rng.normal(size=(len(labels.pids), 64))
     return rows.astype(np.float32)

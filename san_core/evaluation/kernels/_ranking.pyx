@@ -67,8 +67,8 @@ def group(const int32_t[::1] codes, int64_t[::1] start, int32_t[::1] members):
 cdef class Counter:
     """Some queries of a problem, and what was counted of them so far.
 
-    problem: `protocol.Problem`. first, size: which of its queries. top_k: K, may be 0.
-    results: `ranking.Results`, written by `count_distances` and `finish`. bins: (2^19,) int64 to
+    problem: `protocol.RankingProblem`. first, size: which of its queries. top_k: K, may be 0.
+    results: `ranking.QueryResults`, written by `count_distances` and `finish`. bins: (2^19,) int64 to
     which distances of wrong answers are added, or None. right_bins: the same of right answers.
     """
 

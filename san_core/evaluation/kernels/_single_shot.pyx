@@ -64,7 +64,7 @@ cdef double draw_precision "san_draw_precision"(
 cdef class Draws:
     """The expectation for queries of a problem, and room for every thread.
 
-    problem: `protocol.Problem`. person: (G,) group of each gallery image, -1 junk. kept: (lists, J)
+    problem: `protocol.RankingProblem`. person: (G,) group of each gallery image, -1 junk. kept: (lists, J)
     images of each person that each list of `problem` leaves. nodes, weights: (N,) of a quadrature
     from 0 to 1. cmc: (Q, K) and precision: (Q,), both zeros, are written.
     """

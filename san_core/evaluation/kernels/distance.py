@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from san_core.evaluation.kernels.operands import SCALES, Operands, operands
+from san_core.evaluation.kernels.operands import SQUARED_DISTANCE_SCALES, Operands, make_operands
 from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 
 # One tile of distances has at most so many entries, 64 MiB; a gallery longer than that, one row.
@@ -29,7 +29,7 @@ class Tile(NamedTuple):
     distances: NDArray[np.float32]
 
 
-def tiles(
+def distance_tiles(
     query: Features | Rows,
     gallery: Features | Rows,
     *,
@@ -48,14 +48,14 @@ def tiles(
         threads: cores to use, by default all that BLAS does.
 
     Raises:
-        ValueError: at once, not at the first tile: `rows` or `checked` finds fault.
+        ValueError: at once, not at the first tile: as of `select_rows` and `validate_features`.
     """
-    of = operands(as_rows("query", query), as_rows("gallery", gallery), metric)
+    of = make_operands(as_rows("query", query), as_rows("gallery", gallery), metric)
     step = max(1, entries // len(of.gallery))
-    return _tiles(of, SCALES[metric], step=step, threads=threads)
+    return _iterate_tiles(of, SQUARED_DISTANCE_SCALES[metric], step=step, threads=threads)
 
 
-def _tiles(of: Operands, scale: int, *, step: int, threads: int | None) -> Iterator[Tile]:
+def _iterate_tiles(of: Operands, scale: int, *, step: int, threads: int | None) -> Iterator[Tile]:
     for start in range(0, len(of.query), step):
         with threadpool_limits(threads, user_api="blas"):
             distances = _distances(of, scale, start, start + step)
@@ -64,10 +64,10 @@ def _tiles(of: Operands, scale: int, *, step: int, threads: int | None) -> Itera
 
 def _distances(of: Operands, scale: int, start: int, stop: int) -> NDArray[np.float32]:
     """Of queries start to stop: (stop - start, G)."""
-    asked = of.query.take(start, stop)
+    asked = of.query.read_range(start, stop)
     distances = np.empty((len(asked.features), len(of.gallery)), np.float32)
     for first in range(0, len(of.gallery), _GALLERY_BLOCK):
-        searched = of.gallery.take(first, first + _GALLERY_BLOCK)
+        searched = of.gallery.read_range(first, first + _GALLERY_BLOCK)
         part = distances[:, first : first + _GALLERY_BLOCK]
         np.matmul(asked.features, searched.features.T, out=part)
         part *= -2 / scale

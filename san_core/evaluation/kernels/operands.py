@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.evaluation.kernels.compiled import _features
-from san_core.evaluation.kernels.rows import Features, Rows, checked
+from san_core.evaluation.kernels.rows import Features, Rows, validate_features
 
 Doubles = NDArray[np.float64]
 
@@ -30,10 +30,10 @@ _SAMPLE = 256
 # as wide cost less than the copy does.
 _LEAST_SHARE = 0.5
 # A squared distance as a multiple of the distance that the metric states.
-SCALES = {"euclidean": 1, "cosine": 2}
+SQUARED_DISTANCE_SCALES = {"euclidean": 1, "cosine": 2}
 
 
-class Centred(NamedTuple):
+class FeatureBlock(NamedTuple):
     """Some images as they are multiplied: features (n, D) float32, and |.|^2 of them, (n,)."""
 
     features: Features
@@ -59,21 +59,21 @@ class Operand:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, start: int, stop: int, room: Features | None = None) -> Centred:
-        """Images start to stop: a view if nothing is to be done, or in the first entries of `room`.
+    def read_range(self, start: int, stop: int, buffer: Features | None = None) -> FeatureBlock:
+        """Images start to stop: a view if nothing is to be done, else the first of `buffer`.
 
-        Without `room`, in a new array.
+        Without `buffer`, in a new array.
         """
         if self.scales is None and self.rows.index is None and not self.centre.any():
-            return Centred(self.rows.take(start, stop), self.squares[start:stop])
+            return FeatureBlock(self.rows.read_range(start, stop), self.squares[start:stop])
         shape = (min(stop, len(self)) - start, len(self.centre))
-        room = np.empty(shape, np.float32) if room is None else room
-        features = room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+        buffer = np.empty(shape, np.float32) if buffer is None else buffer
+        features = buffer.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
         squares = np.empty(shape[0])
         _features.centred(
             self.rows.matrix, self.rows.index, start, self.scales, self.centre, features, squares
         )
-        return Centred(features, squares)
+        return FeatureBlock(features, squares)
 
 
 class Operands(NamedTuple):
@@ -83,13 +83,13 @@ class Operands(NamedTuple):
     gallery: Operand
 
 
-def operands(query: Rows, gallery: Rows, metric: str) -> Operands:
+def make_operands(query: Rows, gallery: Rows, metric: str) -> Operands:
     """The operands of features that are compared by a metric.
 
     Raises:
-        ValueError: `rows.checked` finds fault with them.
+        ValueError: `rows.validate_features` finds fault with them.
     """
-    squares = checked(query, gallery, metric)
+    squares = validate_features(query, gallery, metric)
     scales = [None if metric == "euclidean" else 1 / np.sqrt(each) for each in squares]
     centre = _centre(gallery, scales[1])
     return Operands(
@@ -101,7 +101,7 @@ def operands(query: Rows, gallery: Rows, metric: str) -> Operands:
 def _centre(rows: Rows, scales: Doubles | None) -> Doubles:
     """The mean of some of the rows, evenly spaced, by their scales; 0 if it is not worth it."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)
-    features = rows.some(places).take(0, len(places)).astype(np.float64)
+    features = rows.subset(places).read_range(0, len(places)).astype(np.float64)
     if scales is not None:
         features *= scales[places, None]
     mean: Doubles = features.mean(axis=0)

@@ -44,13 +44,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.matrix if self.index is None else self.index)
 
-    def take(self, start: int, stop: int) -> Features:
+    def read_range(self, start: int, stop: int) -> Features:
         """The features at places start to stop, (stop - start, D): a view where that can be."""
         if self.index is None:
             return self.matrix[start:stop]
         return self.matrix[self.index[start:stop]]
 
-    def some(self, places: NDArray[np.int64] | NDArray[np.intp]) -> "Rows":
+    def subset(self, places: NDArray[np.int64] | NDArray[np.intp]) -> "Rows":
         """The rows at those places, in that order; nothing is copied but numbers."""
         index = places if self.index is None else self.index[places]
         return Rows(self.matrix, np.ascontiguousarray(index))
@@ -62,7 +62,9 @@ class Rows:
         return squares
 
 
-def rows(matrix: Features, index: NDArray[np.int64] | None = None, *, role: str = "the") -> Rows:
+def select_rows(
+    matrix: Features, index: NDArray[np.int64] | None = None, *, role: str = "the"
+) -> Rows:
     """The rows of a matrix that `index` names, as a view where they lie one after another.
 
     `role`, such as "query", names the matrix in what is raised.
@@ -107,14 +109,14 @@ class FeatureError(ValueError):
         self.role, self.place = role, place
 
 
-class Squares(NamedTuple):
+class SquaredNorms(NamedTuple):
     """|x|^2 of queries (Q,) and gallery (G,)."""
 
     query: NDArray[np.float64]
     gallery: NDArray[np.float64]
 
 
-def checked(query: Rows, gallery: Rows, metric: str) -> Squares:
+def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
     """The squared norms of two sets of features between which distances can be measured.
 
     Raises:
@@ -131,7 +133,7 @@ def checked(query: Rows, gallery: Rows, metric: str) -> Squares:
             f"query features have {query.matrix.shape[1]} dimensions and gallery features "
             f"{gallery.matrix.shape[1]}: they must come from one model"
         )
-    squares = Squares(query.squared_norms(), gallery.squared_norms())
+    squares = SquaredNorms(query.squared_norms(), gallery.squared_norms())
     for role, each in zip(("query", "gallery"), squares, strict=True):
         _check_norms(role, each, metric)
     return squares
@@ -148,5 +150,5 @@ def _check_norms(role: str, squares: NDArray[np.float64], metric: str) -> None:
 
 
 def as_rows(role: str, features: Features | Rows) -> Rows:
-    """Features, or rows of them, as rows; `role` names them in what `rows` raises."""
-    return features if isinstance(features, Rows) else rows(features, role=role)
+    """Features, or rows of them, as rows; `role` names them in what `select_rows` raises."""
+    return features if isinstance(features, Rows) else select_rows(features, role=role)

@@ -26,7 +26,7 @@ _MOST_QUERIES = 1024
 _BLOCK_BYTES = 2**22
 
 
-class Shape(NamedTuple):
+class TileShape(NamedTuple):
     """How many queries and how many gallery images make a tile."""
 
     queries: int
@@ -37,7 +37,9 @@ class Shape(NamedTuple):
         return self.queries * dim + self.gallery * dim + self.queries * self.gallery
 
 
-def tile_shape(num_query: int, num_gallery: int, *, dim: int, widest: int, threads: int) -> Shape:
+def choose_tile_shape(
+    num_query: int, num_gallery: int, *, dim: int, widest: int, threads: int
+) -> TileShape:
     """The shape of tiles that keeps memory small and the matrix product quick.
 
     dim: D. widest: the most right answers a query may have.
@@ -48,28 +50,36 @@ def tile_shape(num_query: int, num_gallery: int, *, dim: int, widest: int, threa
     blocks = -(-blocks // threads) * threads  # every thread has as many
     queries = -(-num_query // blocks)
     left = (entries - queries * dim) // (queries + dim)
-    return Shape(queries, min(num_gallery, max(1, left)))
+    return TileShape(queries, min(num_gallery, max(1, left)))
 
 
-def count(
-    of: Operands, metric: str, start: Callable[..., Any], *, shape: Shape, threads: int
+def count_by_features(
+    operands: Operands,
+    metric: str,
+    make_counter: Callable[..., Any],
+    *,
+    shape: TileShape,
+    threads: int,
 ) -> None:
     """Count every query against the whole gallery.
 
     Args:
-        of: the features.
+        operands: the features.
         metric: by which they were made operands.
-        start: makes the `_ranking.Counter` of queries first to first + size, for thread `worker`.
+        make_counter: makes the `_ranking.Counter` of queries first to first + size, for thread
+            `worker`.
         shape: of the tiles.
         threads: how many to use.
     """
 
     def work(worker: int) -> None:
-        room = _Room.of(shape, dim=len(of.query.centre))
-        for first in range(worker * shape.queries, len(of.query), threads * shape.queries):
-            size = min(shape.queries, len(of.query) - first)
-            counter = start(first=first, size=size, worker=worker)
-            _count_block(of, metric, counter, room, first=first, size=size, step=shape.gallery)
+        room = _TileBuffers.allocate(shape, dim=len(operands.query.centre))
+        for first in range(worker * shape.queries, len(operands.query), threads * shape.queries):
+            size = min(shape.queries, len(operands.query) - first)
+            counter = make_counter(first=first, size=size, worker=worker)
+            _count_block(
+                operands, metric, counter, room, first=first, size=size, step=shape.gallery
+            )
 
     with threadpool_limits(1, user_api="blas"):
         if threads == 1:
@@ -80,30 +90,37 @@ def count(
                 done.result()
 
 
-class _Room(NamedTuple):
-    """What a thread has for its tiles, used again and again; as in `Shape.entries`."""
+class _TileBuffers(NamedTuple):
+    """What a thread has for its tiles, used again and again; as in `TileShape.entries`."""
 
     queries: Features
     gallery: Features
     products: Features
 
     @classmethod
-    def of(cls, shape: Shape, *, dim: int) -> "_Room":
+    def allocate(cls, shape: TileShape, *, dim: int) -> "_TileBuffers":
         sizes = shape.queries * dim, shape.gallery * dim, shape.queries * shape.gallery
         return cls(*(np.empty(size, np.float32) for size in sizes))
 
 
 def _count_block(
-    of: Operands, metric: str, counter: Any, room: _Room, *, first: int, size: int, step: int
+    operands: Operands,
+    metric: str,
+    counter: Any,
+    buffers: _TileBuffers,
+    *,
+    first: int,
+    size: int,
+    step: int,
 ) -> None:
-    query = of.query.take(first, first + size, room.queries)  # (size, D)
-    counter.open(of.query, of.gallery, query.squares, metric)
-    doubled = room.queries[: query.features.size].reshape(query.features.shape)
+    query = operands.query.read_range(first, first + size, buffers.queries)  # (size, D)
+    counter.open(operands.query, operands.gallery, query.squares, metric)
+    doubled = buffers.queries[: query.features.size].reshape(query.features.shape)
     np.multiply(query.features, -2, out=doubled)
-    for start in range(0, len(of.gallery), step):
-        gallery = of.gallery.take(start, start + step, room.gallery)  # (n, D)
+    for start in range(0, len(operands.gallery), step):
+        gallery = operands.gallery.read_range(start, start + step, buffers.gallery)  # (n, D)
         n = len(gallery.features)
-        products = room.products[: size * n].reshape(size, n)
+        products = buffers.products[: size * n].reshape(size, n)
         np.matmul(doubled, gallery.features.T, out=products)
         counter.count(products, gallery.squares.astype(np.float32), start)
     counter.finish()

@@ -10,7 +10,7 @@ import numpy as np
 from san_core.evaluation.kernels.rows import Rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import Protocol
-from san_core.evaluation.ranking import mean, per_query
+from san_core.evaluation.ranking import exact_mean, rank_each_query
 
 
 class CameraPair(NamedTuple):
@@ -26,7 +26,7 @@ class CameraPair(NamedTuple):
     mAP: float  # noqa: N815 - the field's own word
 
 
-def camera_pairs(
+def score_camera_pairs(
     query_features: Rows,
     gallery_features: Rows,
     *,
@@ -50,16 +50,16 @@ def camera_pairs(
         threads: as in `ranking.rank`.
 
     Raises:
-        ValueError: cameras are unknown, or `ranking.per_query` finds fault.
+        ValueError: cameras are unknown, or `ranking.rank_each_query` finds fault.
     """
     if query.camids is None or gallery.camids is None:
         raise ValueError("cameras are unknown, so there are no pairs of them")
     found = []
     for camera in np.unique(gallery.camids):
         there = np.flatnonzero(gallery.camids == camera)
-        results = per_query(
+        results = rank_each_query(
             query_features,
-            gallery_features.some(there),
+            gallery_features.subset(there),
             query=query,
             gallery=gallery.take(there),
             metric=metric,
@@ -75,7 +75,7 @@ def camera_pairs(
                         int(camera),
                         int(judged.sum()),
                         float((results.first_rank[judged] == 1).mean()),
-                        mean(results.average_precision[judged]),
+                        exact_mean(results.average_precision[judged]),
                     )
                 )
     return sorted(found)

@@ -18,37 +18,37 @@ LEAST_FPR = 1e-5
 def cmc_figure(rankings: Mapping[str, Ranking]) -> Figure:
     """The CMC curves of rankings by name, the first of them the widest line."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = page.axes(figure)
+    axes = page.add_axes(figure)
     for i, (name, ranking) in enumerate(rankings.items()):
         ranks = np.arange(1, len(ranking.cmc) + 1)
-        axes.plot(ranks, ranking.cmc, **_line(i, len(rankings)), label=name)
+        axes.plot(ranks, ranking.cmc, **_line_style(i, len(rankings)), label=name)
     axes.set_xlim(1, max(len(ranking.cmc) for ranking in rankings.values()))
     axes.set_xticks([1, *range(5, int(axes.get_xlim()[1]) + 1, 5)])
     axes.set_ylim(0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("rank")
     axes.set_ylabel("queries matched")
-    page.legend(axes, loc="lower right")
+    page.add_legend(axes, loc="lower right")
     return figure
 
 
 def roc_figure(rocs: Mapping[str, Roc]) -> Figure:
     """The ROC curves by name, the first of them the widest line; the FPR is on a log scale."""
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
-    axes = page.axes(figure)
+    axes = page.add_axes(figure)
     for i, (name, roc) in enumerate(rocs.items()):
         seen = np.geomspace(LEAST_FPR, 1, 201)
         rates = [roc.tpr_at(fpr) for fpr in seen]
-        axes.plot(seen, rates, **_line(i, len(rocs)), label=name)
+        axes.plot(seen, rates, **_line_style(i, len(rocs)), label=name)
     axes.set_xscale("log")
     axes.set_xlim(LEAST_FPR, 1)
     axes.set_ylim(0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
-    page.legend(axes, loc="best")
+    page.add_legend(axes, loc="best")
     return figure
 
 
-def _line(i: int, n: int) -> dict[str, Any]:
-    return {"color": page.cycle(n)[i], "linewidth": 1.6 if i else 2.4}
+def _line_style(i: int, n: int) -> dict[str, Any]:
+    return {"color": page.line_colours(n)[i], "linewidth": 1.6 if i else 2.4}

@@ -6,19 +6,19 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from markupsafe import Markup
 
-from san_core.data.records import Labelled
+from san_core.data.records import LabelledImage
 from san_core.evaluation.ranking import Ranking
 from san_core.images import pixels
 from san_core.pages import page
 
 # Queries shown of each kind, and the (rows, columns) their thumbnails are stored at.
-SHOWN = 6
-THUMBNAIL = (160, 80)
+QUERIES_PER_GROUP = 6
+THUMBNAIL_SIZE = (160, 80)
 
-R = TypeVar("R", bound=Labelled)
+R = TypeVar("R", bound=LabelledImage)
 
 
-class _Place(NamedTuple):
+class _RankedImage(NamedTuple):
     """One of the nearest gallery images; `camera` is empty where unknown."""
 
     image: Markup
@@ -26,7 +26,7 @@ class _Place(NamedTuple):
     camera: str
 
 
-class _Ranked(NamedTuple):
+class _RankedQuery(NamedTuple):
     """A query and what was ranked first for it."""
 
     name: str
@@ -35,12 +35,12 @@ class _Ranked(NamedTuple):
     camera: str
     precision: str
     first_rank: int
-    places: list[_Place]
+    places: list[_RankedImage]
 
 
 class _Group(NamedTuple):
     heading: str
-    queries: list[_Ranked]
+    queries: list[_RankedQuery]
 
 
 def ranked_galleries(
@@ -58,18 +58,18 @@ def ranked_galleries(
         ValueError: an image cannot be decoded.
     """
     groups = [
-        _Group(heading, [_ranked(ranking, i, query, gallery, read) for i in indices])
-        for heading, indices in choose(ranking, shown=SHOWN).items()
+        _Group(heading, [_ranked_query(ranking, i, query, gallery, read) for i in indices])
+        for heading, indices in choose_queries(ranking, shown=QUERIES_PER_GROUP).items()
         if indices
     ]
-    return page.render(
+    return page.render_template(
         "evaluation/pages/ranked.html.jinja",
         groups=groups,
         cameras=ranking.protocol != "camera-free",
     )
 
 
-def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
+def choose_queries(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
     """Indices of up to `shown` worst, median and best queries by average precision, no query twice.
 
     Equal ones are taken in query order. With few queries the worst come first, then the best.
@@ -87,36 +87,36 @@ def choose(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
     }
 
 
-def _ranked(
+def _ranked_query(
     ranking: Ranking, i: int, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
-) -> _Ranked:
+) -> _RankedQuery:
     record = query[i]
     places = [
-        _place(gallery[g], rank, right=bool(right), read=read)
+        _ranked_image(gallery[g], rank, right=bool(right), read=read)
         for rank, (g, right) in enumerate(zip(ranking.top[i], ranking.right[i], strict=True), 1)
         if g >= 0
     ]
-    return _Ranked(
+    return _RankedQuery(
         name=record.name,
         image=_thumbnail(record, read, alt=f"query {record.name}"),
         person=f"person {record.pid}",
-        camera=_camera(record),
+        camera=_camera_label(record),
         precision=f"{100 * ranking.average_precision[i]:.1f}",
         first_rank=int(ranking.first_rank[i]),
         places=places,
     )
 
 
-def _place(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _Place:
+def _ranked_image(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _RankedImage:
     verdict = "right" if right else "wrong"
     alt = f"rank {rank}, {verdict}: {record.name}"
-    return _Place(_thumbnail(record, read, alt=alt), right, _camera(record))
+    return _RankedImage(_thumbnail(record, read, alt=alt), right, _camera_label(record))
 
 
-def _camera(record: Labelled) -> str:
+def _camera_label(record: LabelledImage) -> str:
     return "" if record.camid is None else f"cam {record.camid}"
 
 
 def _thumbnail(record: R, read: Callable[[R], bytes], *, alt: str) -> Markup:
     image = pixels.decode(read(record), name=record.name)
-    return page.image_tag(pixels.resize(image, THUMBNAIL), alt=alt)
+    return page.image_tag(pixels.resize(image, THUMBNAIL_SIZE), alt=alt)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from san_core.data.records import Labelled, summary
+from san_core.data.records import LabelledImage, count_splits
 from san_core.evaluation.pages import curves
 from san_core.evaluation.pages.camera_pairs import CameraPair
 from san_core.evaluation.pages.ranked_gallery import ranked_galleries
@@ -22,7 +22,7 @@ from san_core.evaluation.protocols.scoring import (
     MULTI_QUERY,
     SAMPLED_SHOT,
     SINGLE_SHOT,
-    Scored,
+    ProtocolScores,
 )
 from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.roc import USUAL_FPR, Roc
@@ -67,17 +67,17 @@ _RANKED_LEAD = (
     "images the protocol leaves out are not shown."
 )
 
-R = TypeVar("R", bound=Labelled)
+R = TypeVar("R", bound=LabelledImage)
 
 
-def figures(
+def report_content(
     ranking: Ranking,
     references: Mapping[str, Ranking] | None = None,
     *,
-    query: Sequence[Labelled],
-    gallery: Sequence[Labelled],
+    query: Sequence[LabelledImage],
+    gallery: Sequence[LabelledImage],
     metric: str,
-    scored: Sequence[Scored] = (),
+    scored: Sequence[ProtocolScores] = (),
     pairs: Sequence[CameraPair] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def figures(
         _check_ranking(name, each, query, gallery)
     if metric not in _DISTANCES:
         raise ValueError(f"no metric '{metric}'; there are {', '.join(_DISTANCES)}")
-    asked, searched = summary(query), summary(gallery)
+    asked, searched = count_splits(query), count_splits(gallery)
     cameras = {r.camid for r in (*query, *gallery) if r.camid is not None}
     return {
         "format": FORMAT,
@@ -133,14 +133,14 @@ def figures(
         "num_distractors": sum(subset.distractors for subset in searched.values()),
         "num_junk": sum(subset.junk for subset in searched.values()),
         "references": {name: each.scores() for name, each in references.items()},
-        "protocols": [_under(each) for each in scored],
-        "roc": _rates(ranking.roc) if ranking.roc else None,
+        "protocols": [_protocol_figures(each) for each in scored],
+        "roc": _roc_rates(ranking.roc) if ranking.roc else None,
         "camera_pairs": [pair._asdict() for pair in pairs],
         "provenance": dict(provenance or {}),
     }
 
 
-def _under(scored: Scored) -> dict[str, Any]:
+def _protocol_figures(scored: ProtocolScores) -> dict[str, Any]:
     ranking = scored.ranking
     return {
         "protocol": scored.protocol,
@@ -153,7 +153,7 @@ def _under(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _rates(roc: Roc) -> dict[str, Any]:
+def _roc_rates(roc: Roc) -> dict[str, Any]:
     return {
         "tpr_at_fpr": {f"{fpr:g}": roc.tpr_at(fpr) for fpr in USUAL_FPR},
         "num_right": roc.num_right,
@@ -162,7 +162,7 @@ def _rates(roc: Roc) -> dict[str, Any]:
 
 
 def _check_ranking(
-    name: str, ranking: Ranking, query: Sequence[Labelled], gallery: Sequence[Labelled]
+    name: str, ranking: Ranking, query: Sequence[LabelledImage], gallery: Sequence[LabelledImage]
 ) -> None:
     if (ranking.num_query, ranking.num_gallery) != (len(query), len(gallery)):
         raise ValueError(
@@ -171,7 +171,7 @@ def _check_ranking(
         )
 
 
-def html(
+def report_page(
     report: Mapping[str, Any],
     ranking: Ranking,
     references: Mapping[str, Ranking] | None = None,
@@ -183,25 +183,25 @@ def html(
     """The page of an evaluation: one HTML document with everything in it.
 
     Args:
-        report: what `figures` returned for the same rankings and records.
+        report: what `report_content` returned for the same rankings and records.
         ranking: the trained model's.
-        references: as in `figures`.
-        query: as in `figures`.
-        gallery: as in `figures`.
+        references: as in `report_content`.
+        query: as in `report_content`.
+        gallery: as in `report_content`.
         read: the bytes of a record's image file, such as `ImageSet.read`.
     """
     rankings = {MODEL: ranking, **(references or {})}
     sections = [
-        Section("Figures", _scores(report), protocol_in_words(report)),
-        Section("Other protocols", _protocols(report), _protocols_in_words(report)),
-        _cmc(rankings),
-        _roc(rankings),
-        Section("Pairs of cameras", _camera_pairs(report), _PAIRS_LEAD),
+        Section("Figures", _scores_table(report), protocol_in_words(report)),
+        Section("Other protocols", _protocols_table(report), _protocols_in_words(report)),
+        _cmc_section(rankings),
+        _roc_section(rankings),
+        Section("Pairs of cameras", _camera_pairs_table(report), _PAIRS_LEAD),
         Section("Ranked galleries", ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
-        Section("Data", _counts(report)),
-        Section("Provenance", _provenance(report["provenance"])),
+        Section("Data", _counts_table(report)),
+        Section("Provenance", _provenance_table(report["provenance"])),
     ]
-    return page.render(
+    return page.render_template(
         "evaluation/pages/report.html.jinja",
         title="Person re-identification",
         subtitle=_subtitle(report),
@@ -211,7 +211,7 @@ def html(
 
 
 def protocol_in_words(report: Mapping[str, Any]) -> str:
-    """A paragraph saying how the figures came about, from what `figures` returned."""
+    """A paragraph saying how the figures came about, from what `report_content` returned."""
     junk = report["num_junk"]
     left_out = _LEFT_OUT[report["protocol"]][bool(junk)]
     parts = [
@@ -236,7 +236,7 @@ def _subtitle(report: Mapping[str, Any]) -> str:
     )
 
 
-def _scores(report: Mapping[str, Any]) -> Markup:
+def _scores_table(report: Mapping[str, Any]) -> Markup:
     scored = {MODEL: report, **report["references"]}
     rows = [
         [name, *(f"{100 * figures[key]:.1f}" for key in _SCORES)]
@@ -277,7 +277,7 @@ def _draws_by_camera(report: Mapping[str, Any]) -> bool:
     )
 
 
-def _protocols(report: Mapping[str, Any]) -> Markup:
+def _protocols_table(report: Mapping[str, Any]) -> Markup:
     """The table of other protocols; empty without any."""
     rows = []
     for each in report["protocols"]:
@@ -293,16 +293,16 @@ def _protocols(report: Mapping[str, Any]) -> Markup:
     return page.table(header, rows, caption="Per cent.")
 
 
-def _cmc(rankings: Mapping[str, Ranking]) -> Section:
+def _cmc_section(rankings: Mapping[str, Ranking]) -> Section:
     firsts = "; ".join(f"{name}: {each.cmc[0]:.1%} at rank 1" for name, each in rankings.items())
     return Section(
         "Cumulative matching characteristic",
-        page.figure_svg(curves.cmc_figure(rankings), alt=f"CMC curves. {firsts}"),
+        page.figure_tag(curves.cmc_figure(rankings), alt=f"CMC curves. {firsts}"),
         "The share of queries with a right answer by each rank.",
     )
 
 
-def _roc(rankings: Mapping[str, Ranking]) -> Section:
+def _roc_section(rankings: Mapping[str, Ranking]) -> Section:
     """Curves and rates; without a body if no ranking has a curve."""
     rocs = {name: each.roc for name, each in rankings.items() if each.roc}
     if not rocs:
@@ -310,31 +310,31 @@ def _roc(rankings: Mapping[str, Ranking]) -> Section:
     rates = "; ".join(f"{name}: TPR {each.tpr_at(1e-3):.1%}" for name, each in rocs.items())
     rows = [[name, *(f"{100 * r.tpr_at(f):.1f}" for f in USUAL_FPR)] for name, r in rocs.items()]
     header = ["", *(f"TPR at {fpr:g}" for fpr in USUAL_FPR)]
-    figure = page.figure_svg(
+    figure = page.figure_tag(
         curves.roc_figure(rocs), alt=f"ROC curves. At a false positive rate of 0.001, {rates}"
     )
     table = page.table(header, rows, caption="Per cent, at false positive rates.", strong=0)
     return Section("Receiver operating characteristic", figure + table, _ROC_LEAD)
 
 
-def _camera_pairs(report: Mapping[str, Any]) -> Markup:
+def _camera_pairs_table(report: Mapping[str, Any]) -> Markup:
     """The table by cameras; empty if there are none."""
     pairs = {(p["query_camera"], p["gallery_camera"]): p for p in report["camera_pairs"]}
     if not pairs:
         return Markup()
     columns = sorted({gallery for _, gallery in pairs})
     rows = [
-        [f"from cam {asking}", *(_pair(pairs.get((asking, camera))) for camera in columns)]
+        [f"from cam {asking}", *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
         for asking in sorted({query for query, _ in pairs})
     ]
     return page.table(["", *(f"in cam {camera}" for camera in columns)], rows)
 
 
-def _pair(pair: Mapping[str, Any] | None) -> str:
+def _pair_cell(pair: Mapping[str, Any] | None) -> str:
     return f"{100 * pair['mAP']:.1f} ({100 * pair['rank1']:.1f})" if pair else "–"
 
 
-def _counts(report: Mapping[str, Any]) -> Markup:
+def _counts_table(report: Mapping[str, Any]) -> Markup:
     names = {
         "num_query": "Queries",
         "num_skipped": "– without a right answer, not counted",
@@ -348,7 +348,7 @@ def _counts(report: Mapping[str, Any]) -> Markup:
     return page.table(["", "Number"], rows)
 
 
-def _provenance(provenance: Mapping[str, Any]) -> Markup:
+def _provenance_table(provenance: Mapping[str, Any]) -> Markup:
     """The table of what the features come from; empty if nothing is known."""
     if not provenance:
         return Markup()

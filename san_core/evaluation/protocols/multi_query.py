@@ -17,14 +17,14 @@ from san_core.evaluation.labels import Ids, Labels
 _BLOCK = 1024
 
 
-class Pooled(NamedTuple):
+class PooledQueries(NamedTuple):
     """Queries made of images: features (Q, D) and labels."""
 
     features: Features
     query: Labels
 
 
-def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
+def pool_queries(images: Rows, labels: Labels, *, query: Labels, metric: str) -> PooledQueries:
     """One query for each person and camera that occur together in `query`, in their order.
 
     Args:
@@ -39,7 +39,7 @@ def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
             query.
         FeatureError: one is not finite or, for cosine, all zeros.
     """
-    check_cameras(labels, query)
+    check_cameras_known(labels, query)
     assert labels.camids is not None
     assert query.camids is not None
     if len(images) != len(labels.pids):
@@ -52,11 +52,11 @@ def pool(images: Rows, labels: Labels, *, query: Labels, metric: str) -> Pooled:
     if absent := set(range(len(asked))) - set(place[wanted].tolist()):
         pid, camid = asked[min(absent)]
         raise ValueError(f"no image to be pooled shows person {pid} in camera {camid}, as a query")
-    means = _means(images.some(wanted), place[wanted], len(asked), metric)
-    return Pooled(means, Labels(asked[:, 0], asked[:, 1]))
+    means = _mean_features(images.subset(wanted), place[wanted], len(asked), metric)
+    return PooledQueries(means, Labels(asked[:, 0], asked[:, 1]))
 
 
-def check_cameras(*of: Labels) -> None:
+def check_cameras_known(*of: Labels) -> None:
     """Check that images can be pooled by camera.
 
     Raises:
@@ -66,14 +66,14 @@ def check_cameras(*of: Labels) -> None:
         raise ValueError("multi-query pools a person's images by camera, but camids are unknown")
 
 
-def _means(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
+def _mean_features(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
     """The mean (num_query, D) of the images of each place, read some at a time."""
     added = np.zeros((num_query, images.matrix.shape[1]))
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
-        features = images.take(part.start, part.stop).astype(np.float64)
+        features = images.read_range(part.start, part.stop).astype(np.float64)
         lengths = np.linalg.norm(features, axis=1)
-        _check_lengths(lengths, start, metric)
+        _check_norms(lengths, start, metric)
         if metric == "cosine":
             features /= lengths[:, None]
         np.add.at(added, place[part], features)
@@ -81,7 +81,7 @@ def _means(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
     return mean
 
 
-def _check_lengths(lengths: NDArray[np.float64], start: int, metric: str) -> None:
+def _check_norms(lengths: NDArray[np.float64], start: int, metric: str) -> None:
     """Check images from `start` on: one that has no mean with others is not hidden in it."""
     sound = np.isfinite(lengths)
     if metric == "cosine":

@@ -1,8 +1,8 @@
 """One set of features under several protocols, with and without re-ranking.
 
 Beside those of `protocol.PROTOCOLS` there are some that ask or search otherwise and leave out of
-the gallery what one of those does, `protocol.usual` unless it is named after a colon, such as
-"sampled-gallery-shot:sysu-mm01":
+the gallery what one of those does, `protocol.default_protocol` unless it is named after a colon,
+such as "sampled-gallery-shot:sysu-mm01":
 
 - `multi-query`: by the mean of a person's images by one camera;
 - `single-gallery-shot`: in one gallery image of each person, the expectation over all draws;
@@ -22,26 +22,26 @@ import numpy as np
 from san_core.data.records import JUNK
 from san_core.evaluation.kernels import distance
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.kernels.rows import Rows, rows
+from san_core.evaluation.kernels.rows import Rows, select_rows
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.protocol import PROTOCOLS, Protocol, usual
+from san_core.evaluation.protocol import PROTOCOLS, Protocol, default_protocol
 from san_core.evaluation.protocols import single_shot
-from san_core.evaluation.protocols.multi_query import pool
+from san_core.evaluation.protocols.multi_query import pool_queries
 from san_core.evaluation.ranking import Ranking, rank, rank_distances
-from san_core.evaluation.rerank import Encoded, encode
+from san_core.evaluation.rerank import RerankEncoding, encode_neighbours
 
 MULTI_QUERY = "multi-query"
 SINGLE_SHOT = "single-gallery-shot"
 SAMPLED_SHOT = "sampled-gallery-shot"
-FOLLOWING = (MULTI_QUERY, SINGLE_SHOT, SAMPLED_SHOT)
-NAMES = (*PROTOCOLS, *FOLLOWING)
+DERIVED_PROTOCOLS = (MULTI_QUERY, SINGLE_SHOT, SAMPLED_SHOT)
+PROTOCOL_NAMES = (*PROTOCOLS, *DERIVED_PROTOCOLS)
 AUTO = "auto"
 # Draws of `sampled-gallery-shot`, and their seed.
-DRAWS, SEED = 10, 0
+DRAWS, DRAW_SEED = 10, 0
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class EmbeddedImages:
     """Images that were embedded: queries (Q,), a gallery (G,) and those multi-query pools (M,)."""
 
     query_features: Rows
@@ -53,14 +53,14 @@ class Embedded:
     metric: str
 
 
-class Named(NamedTuple):
+class ParsedProtocol(NamedTuple):
     """What the name of a protocol says: its first word, and what is left out of the gallery."""
 
     word: str
     follow: Protocol
 
 
-class Scored(NamedTuple):
+class ProtocolScores(NamedTuple):
     """The figures of one protocol as fractions; `ranking` holds the counts, and all else but CMC.
 
     `protocol` is the name that was asked for, `ranking.protocol` the one it follows. `scores` has
@@ -73,7 +73,7 @@ class Scored(NamedTuple):
     ranking: Ranking
 
 
-def protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
+def parse_protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
     """The protocols that a text names, separated by blanks or commas, in their order.
 
     "auto" is `own`, the protocol of the data set; where it has none, `market1501` if cameras are
@@ -83,40 +83,40 @@ def protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
         ValueError: there is none, an unknown one, or one twice.
     """
     words = text.replace(",", " ").split()
-    names = [(own or usual(query).name) if word == AUTO else word for word in words]
+    names = [(own or default_protocol(query).name) if word == AUTO else word for word in words]
     for name in names:
-        named(name, query)
+        parse_protocol(name, query)
     if not names:
-        raise ValueError(f"no protocol is named; there are {', '.join((AUTO, *NAMES))}")
+        raise ValueError(f"no protocol is named; there are {', '.join((AUTO, *PROTOCOL_NAMES))}")
     if len(set(names)) < len(names):
         raise ValueError(f"protocol {max(names, key=names.count)} is named twice")
     return names
 
 
-def named(name: str, query: Labels) -> Named:
+def parse_protocol(name: str, query: Labels) -> ParsedProtocol:
     """What a name says.
 
     Raises:
         ValueError: there is no such protocol, or no expectation over its draws.
     """
     word, colon, follow = name.partition(":")
-    if word not in NAMES:
-        raise ValueError(f"no protocol '{word}'; there are {', '.join((AUTO, *NAMES))}")
+    if word not in PROTOCOL_NAMES:
+        raise ValueError(f"no protocol '{word}'; there are {', '.join((AUTO, *PROTOCOL_NAMES))}")
     if not colon:
-        return Named(word, PROTOCOLS.get(word) or usual(query))
+        return ParsedProtocol(word, PROTOCOLS.get(word) or default_protocol(query))
     if word in PROTOCOLS or follow not in PROTOCOLS:
         raise ValueError(
-            f"no protocol '{name}'; one of {', '.join(FOLLOWING)} may be followed by a colon and "
-            f"one of {', '.join(PROTOCOLS)}"
+            f"no protocol '{name}'; one of {', '.join(DERIVED_PROTOCOLS)} may be followed by a "
+            f"colon and one of {', '.join(PROTOCOLS)}"
         )
     if word == SINGLE_SHOT:
-        single_shot.check_expected(PROTOCOLS[follow])
-    return Named(word, PROTOCOLS[follow])
+        single_shot.check_has_expectation(PROTOCOLS[follow])
+    return ParsedProtocol(word, PROTOCOLS[follow])
 
 
-def headline(names: Sequence[str], query: Labels) -> str:
+def ranked_gallery_protocol(names: Sequence[str], query: Labels) -> str:
     """The protocol whose ranked galleries are shown: the first that ranks images one by one."""
-    return next((name for name in names if name in PROTOCOLS), usual(query).name)
+    return next((name for name in names if name in PROTOCOLS), default_protocol(query).name)
 
 
 class Scorer:
@@ -125,16 +125,16 @@ class Scorer:
     images: what was embedded. threads: as in `ranking.rank`.
     """
 
-    def __init__(self, images: Embedded, *, threads: int | None = None) -> None:
+    def __init__(self, images: EmbeddedImages, *, threads: int | None = None) -> None:
         self.images, self.threads = images, threads
 
     def score(
         self, name: str, *, reranked: bool = False, top_k: int = 0, with_roc: bool = False
-    ) -> Scored:
+    ) -> ProtocolScores:
         """The figures of a protocol.
 
         Args:
-            name: one of `NAMES`, as in `protocols`.
+            name: one of `PROTOCOL_NAMES`, as in `parse_protocols`.
             reranked: whether by re-ranked distances; junk, which no protocol ranks, is then left
                 out of the gallery before.
             top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked. 0 for
@@ -144,74 +144,74 @@ class Scorer:
         Raises:
             ValueError: the protocol cannot be followed with these images.
         """
-        word, follow = named(name, self.images.query)
+        word, follow = parse_protocol(name, self.images.query)
         if word == MULTI_QUERY:
-            scored = self._of_pooled.score(
+            scored = self._pooled_scorer.score(
                 follow.name, reranked=reranked, top_k=top_k, with_roc=with_roc
             )
             return scored._replace(protocol=name)
-        images = self._without_junk if reranked else self.images
+        images = self._images_without_junk if reranked else self.images
         if word in (SINGLE_SHOT, SAMPLED_SHOT):
-            shot = self._shot(word, images, follow, reranked=reranked)
-            return Scored(name, reranked, shot.scores(), shot.ranking)
+            shot = self._score_gallery_shot(word, images, follow, reranked=reranked)
+            return ProtocolScores(name, reranked, shot.scores(), shot.ranking)
         ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
-        return Scored(name, reranked, ranking.scores(), ranking)
+        return ProtocolScores(name, reranked, ranking.scores(), ranking)
 
     @cached_property
-    def _of_pooled(self) -> "Scorer":
+    def _pooled_scorer(self) -> "Scorer":
         images = self.images
-        features, query = pool(
+        features, query = pool_queries(
             images.pooled_features, images.pooled, query=images.query, metric=images.metric
         )
-        pooled = replace(images, query_features=rows(features), query=query)
+        pooled = replace(images, query_features=select_rows(features), query=query)
         return Scorer(pooled, threads=self.threads)
 
     @cached_property
-    def _without_junk(self) -> Embedded:
+    def _images_without_junk(self) -> EmbeddedImages:
         images = self.images
         left = np.flatnonzero(images.gallery.pids != JUNK)
         return replace(
             images,
-            gallery_features=images.gallery_features.some(left),
+            gallery_features=images.gallery_features.subset(left),
             gallery=images.gallery.take(left),
         )
 
     @cached_property
-    def _encoded(self) -> Encoded:
-        images = self._without_junk
-        return encode(
+    def _rerank_encoding(self) -> RerankEncoding:
+        images = self._images_without_junk
+        return encode_neighbours(
             images.query_features,
             images.gallery_features,
             metric=images.metric,
             threads=self.threads,
         )
 
-    def _distances(self, *, reranked: bool) -> Iterator[Tile]:
+    def _distance_tiles(self, *, reranked: bool) -> Iterator[Tile]:
         if reranked:
-            return self._encoded.tiles()
+            return self._rerank_encoding.tiles()
         images = self.images
-        return distance.tiles(
+        return distance.distance_tiles(
             images.query_features,
             images.gallery_features,
             metric=images.metric,
             threads=self.threads,
         )
 
-    def _shot(
-        self, word: str, images: Embedded, follow: Protocol, *, reranked: bool
+    def _score_gallery_shot(
+        self, word: str, images: EmbeddedImages, follow: Protocol, *, reranked: bool
     ) -> single_shot.SingleShot:
-        tiles = self._distances(reranked=reranked)
+        tiles = self._distance_tiles(reranked=reranked)
         if word == SAMPLED_SHOT:
-            return single_shot.sampled(
+            return single_shot.sampled_single_shot(
                 tiles,
                 query=images.query,
                 gallery=images.gallery,
                 protocol=follow,
                 draws=DRAWS,
-                seed=SEED,
+                seed=DRAW_SEED,
                 threads=self.threads,
             )
-        return single_shot.exact(
+        return single_shot.expected_single_shot(
             tiles,
             query=images.query,
             gallery=images.gallery,
@@ -220,11 +220,17 @@ class Scorer:
         )
 
     def _rank(
-        self, images: Embedded, follow: Protocol, *, reranked: bool, top_k: int, with_roc: bool
+        self,
+        images: EmbeddedImages,
+        follow: Protocol,
+        *,
+        reranked: bool,
+        top_k: int,
+        with_roc: bool,
     ) -> Ranking:
         if reranked:
             return rank_distances(
-                self._distances(reranked=True),
+                self._distance_tiles(reranked=True),
                 query=images.query,
                 gallery=images.gallery,
                 protocol=follow,

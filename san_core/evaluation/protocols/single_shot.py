@@ -3,14 +3,15 @@
 SYSU-MM01 (Wu et al. 2017) draws one of each person and camera, and ranks people by the nearest of
 theirs.
 
-`exact` gives the expectation over all draws of the former. People are drawn independently:
-of person j, with the share f_j of images nearer than the right answer p, the drawn one is nearer
-with chance f_j. The rank of p is then 1 + X, where X, the number of nearer people, has a
+`expected_single_shot` gives the expectation over all draws of the former. People are drawn
+independently: of person j, with the share f_j of images nearer than the right answer p, the drawn
+one is nearer with chance f_j. The rank of p is then 1 + X, where X, the number of nearer people,
+has a
 Poisson-binomial distribution. CMC at k is the mean over right answers of P(X < k), and the average
 precision, with one right answer in a draw, that of E[1 / (1 + X)]: the integral over z from 0 to 1
 of E[z^X] = prod_j (1 - f_j + f_j z), which Gauss-Legendre quadrature gives to float64's precision.
 
-`sampled` draws either, as papers did, from a seed.
+`sampled_single_shot` draws either, as papers did, from a seed.
 
 Two conventions of mAP are in use and differ by points: `mAP_of_draw`, of the drawn gallery (the
 official SAN code, and papers on SYSU-MM01), and `mAP_of_gallery`, of the whole gallery, as if
@@ -31,8 +32,20 @@ from numpy.typing import NDArray
 from san_core.evaluation.kernels.compiled import _single_shot
 from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.labels import Ids, Labels
-from san_core.evaluation.protocol import Codes, Problem, Protocol, problem, usual
-from san_core.evaluation.ranking import Ranking, check_lengths, mean, rank_distances, usable_threads
+from san_core.evaluation.protocol import (
+    Codes,
+    Protocol,
+    RankingProblem,
+    default_protocol,
+    ranking_problem,
+)
+from san_core.evaluation.ranking import (
+    Ranking,
+    check_rank_limits,
+    exact_mean,
+    rank_distances,
+    usable_threads,
+)
 
 
 class SingleShot(NamedTuple):
@@ -57,7 +70,7 @@ class SingleShot(NamedTuple):
         return {**ranks, **maps}
 
 
-def exact(
+def expected_single_shot(
     tiles: Iterable[Tile],
     *,
     query: Labels,
@@ -72,7 +85,7 @@ def exact(
         tiles: distances of all queries in order, as `ranking.rank_distances` takes them.
         query: labels of the queries.
         gallery: labels of the gallery.
-        protocol: what is left out before drawing; `protocol.usual` by default.
+        protocol: what is left out before drawing; `protocol.default_protocol` by default.
         max_rank: length of the CMC curve, at least 10.
         threads: cores to use, by default all this process may; the result is the same.
 
@@ -80,11 +93,11 @@ def exact(
         ValueError: as `ranking.rank_distances`, or a distance is NaN, or the protocol draws by
             camera.
     """
-    protocol = protocol or usual(query)
-    check_expected(protocol)
-    check_lengths(max_rank=max_rank, top_k=0)
-    laid_out = problem(query, gallery, protocol)
-    person, kept = _people(laid_out, len(gallery.pids))
+    protocol = protocol or default_protocol(query)
+    check_has_expectation(protocol)
+    check_rank_limits(max_rank=max_rank, top_k=0)
+    laid_out = ranking_problem(query, gallery, protocol)
+    person, kept = _people_left(laid_out, len(gallery.pids))
     cmc, precision = np.zeros((len(query.pids), max_rank)), np.zeros(len(query.pids))
     nodes, weights = _quadrature(int((kept.max(axis=0) > 0).sum()))
     draws = _single_shot.Draws(
@@ -98,13 +111,13 @@ def exact(
         threads=usable_threads(threads),
     )
 
-    def watched() -> Iterator[Tile]:
-        for tile in _without_nan(tiles):
+    def add_draws() -> Iterator[Tile]:
+        for tile in _reject_nan(tiles):
             yield tile  # checked by whoever takes it, before the next is asked for
             draws.add(np.ascontiguousarray(tile.distances), tile.rows.start)
 
     ranking = rank_distances(
-        watched(),
+        add_draws(),
         query=query,
         gallery=gallery,
         protocol=protocol,
@@ -113,11 +126,11 @@ def exact(
         threads=threads,
     )
     judged = ranking.first_rank > 0
-    return SingleShot(cmc[judged].mean(axis=0), mean(precision[judged]), ranking.mAP, ranking)
+    return SingleShot(cmc[judged].mean(axis=0), exact_mean(precision[judged]), ranking.mAP, ranking)
 
 
-def check_expected(protocol: Protocol) -> None:
-    """Check that `exact` has the expectation over the draws of a protocol.
+def check_has_expectation(protocol: Protocol) -> None:
+    """Check that `expected_single_shot` has the expectation over the draws of a protocol.
 
     Raises:
         ValueError: it draws an image of each person and camera.
@@ -129,7 +142,7 @@ def check_expected(protocol: Protocol) -> None:
         )
 
 
-def sampled(
+def sampled_single_shot(
     tiles: Iterable[Tile],
     *,
     query: Labels,
@@ -143,39 +156,39 @@ def sampled(
     """The mean over some draws, which each query makes for itself, from its own seed.
 
     Args:
-        tiles: as in `exact`.
-        query: as in `exact`.
-        gallery: as in `exact`.
-        protocol: as in `exact`.
-        max_rank: as in `exact`.
+        tiles: as in `expected_single_shot`.
+        query: as in `expected_single_shot`.
+        gallery: as in `expected_single_shot`.
+        protocol: as in `expected_single_shot`.
+        max_rank: as in `expected_single_shot`.
         draws: how many; papers took 10 or 20.
         seed: of the draws.
         threads: cores to rank the whole gallery with; draws are made on one.
 
     Raises:
-        ValueError: as `exact`, or there are no draws.
+        ValueError: as `expected_single_shot`, or there are no draws.
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; there must be at least 1")
-    protocol = protocol or usual(query)
-    laid_out = problem(query, gallery, protocol)
-    person, _ = _people(laid_out, len(gallery.pids))
-    drawn_of = _drawn_of(laid_out, person, by_camera=protocol.shot_by_camera)
+    protocol = protocol or default_protocol(query)
+    laid_out = ranking_problem(query, gallery, protocol)
+    person, _ = _people_left(laid_out, len(gallery.pids))
+    drawn_of = _draw_keys(laid_out, person, by_camera=protocol.shot_by_camera)
     ranks, precision = np.zeros((len(query.pids), draws), np.int64), np.zeros(len(query.pids))
 
-    def watched() -> Iterator[Tile]:
-        for tile in _without_nan(tiles):
+    def judge_tiles() -> Iterator[Tile]:
+        for tile in _reject_nan(tiles):
             yield tile
             for i, row in enumerate(tile.distances, tile.rows.start):
-                left = _left(laid_out, person, drawn_of, i)
+                left = _eligible_images(laid_out, person, drawn_of, i)
                 rng = np.random.default_rng([seed, i])
-                drawn = _drawn(rng, left, drawn_of[left], draws)
+                drawn = _draw_images(rng, left, drawn_of[left], draws)
                 right = person[drawn[0]] == laid_out.group[i]
                 if right.any():
-                    ranks[i], precision[i] = _judged(row, drawn, person[drawn[0]], right)
+                    ranks[i], precision[i] = _judge_draws(row, drawn, person[drawn[0]], right)
 
     ranking = rank_distances(
-        watched(),
+        judge_tiles(),
         query=query,
         gallery=gallery,
         protocol=protocol,
@@ -185,10 +198,10 @@ def sampled(
     )
     judged = ranking.first_rank > 0
     cmc = np.array([(ranks[judged] <= k).mean() for k in range(1, max_rank + 1)])
-    return SingleShot(cmc, mean(precision[judged]), ranking.mAP, ranking)
+    return SingleShot(cmc, exact_mean(precision[judged]), ranking.mAP, ranking)
 
 
-def _people(laid_out: Problem, num_gallery: int) -> tuple[Codes, Codes]:
+def _people_left(laid_out: RankingProblem, num_gallery: int) -> tuple[Codes, Codes]:
     """The group of each gallery image, -1 for junk, and how many images each list leaves them."""
     sizes = np.diff(laid_out.start)
     person = np.full(num_gallery, -1, np.int32)
@@ -213,7 +226,7 @@ def _quadrature(people: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (nodes + 1) / 2, weights / 2
 
 
-def _without_nan(tiles: Iterable[Tile]) -> Iterator[Tile]:
+def _reject_nan(tiles: Iterable[Tile]) -> Iterator[Tile]:
     for tile in tiles:
         nan = np.isnan(tile.distances).any(axis=1)
         if nan.any():
@@ -221,7 +234,7 @@ def _without_nan(tiles: Iterable[Tile]) -> Iterator[Tile]:
         yield tile
 
 
-def _drawn_of(laid_out: Problem, person: Codes, *, by_camera: bool) -> Ids:
+def _draw_keys(laid_out: RankingProblem, person: Codes, *, by_camera: bool) -> Ids:
     """What each gallery image is drawn for: its person, or person and camera, by person first."""
     drawn_of = person.astype(np.int64)
     if by_camera:
@@ -230,7 +243,9 @@ def _drawn_of(laid_out: Problem, person: Codes, *, by_camera: bool) -> Ids:
     return drawn_of
 
 
-def _left(laid_out: Problem, person: Codes, drawn_of: Ids, i: int) -> NDArray[np.intp]:
+def _eligible_images(
+    laid_out: RankingProblem, person: Codes, drawn_of: Ids, i: int
+) -> NDArray[np.intp]:
     """Gallery images left to query i, ordered by what they are drawn for."""
     camera, group = laid_out.gallery_camera, laid_out.group[i]
     left = (person >= 0) & (camera != laid_out.barred[i])
@@ -239,7 +254,7 @@ def _left(laid_out: Problem, person: Codes, drawn_of: Ids, i: int) -> NDArray[np
     return indices[np.argsort(drawn_of[indices], kind="stable")]
 
 
-def _drawn(
+def _draw_images(
     rng: np.random.Generator, left: NDArray[np.intp], drawn_of: Ids, draws: int
 ) -> NDArray[np.intp]:
     """One image of each run of equal `drawn_of`, in every draw: (draws, U)."""
@@ -249,20 +264,20 @@ def _drawn(
     return drawn
 
 
-class _Judged(NamedTuple):
+class _JudgedDraws(NamedTuple):
     """(draws,) the rank of the query's person among people, and the mean average precision."""
 
     ranks: NDArray[np.int64]
     precision: float
 
 
-def _judged(
+def _judge_draws(
     row: NDArray[np.float32], drawn: NDArray[np.intp], shown: Codes, right: NDArray[np.bool_]
-) -> _Judged:
+) -> _JudgedDraws:
     """Judge draws (draws, U) by a row of distances; shown: (U,) people, ascending."""
     places = np.argsort(np.lexsort((drawn, row[drawn])), axis=1) + 1  # (draws, U), from 1
     found = np.sort(places[:, right], axis=1)  # (draws, P)
     precision = float((np.arange(1, found.shape[1] + 1) / found).mean())
     start = np.flatnonzero(np.diff(shown, prepend=-1))
     nearest = np.minimum.reduceat(places, start, axis=1)  # (draws, J)
-    return _Judged(1 + (nearest < found[:, :1]).sum(axis=1), precision)
+    return _JudgedDraws(1 + (nearest < found[:, :1]).sum(axis=1), precision)

@@ -19,8 +19,11 @@ from san_core.synthesis.person.body import Floats
 from san_core.synthesis.place.background import Scene, sample_scene
 from san_core.synthesis.place.photographs import Photographs
 
-SCENES = 8  # places that a camera looks at
-_CAMERA, _SCENE = 101, 102  # streams of random numbers, apart from those of identities
+SCENES_PER_CAMERA = 8  # places that a camera looks at
+_CAMERA_STREAM, _SCENE_STREAM = (
+    101,
+    102,
+)  # streams of random numbers, apart from those of identities
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,18 @@ class Sensor:
             picture = picture.resize((columns, rows), Image.Resampling.BICUBIC)
         curve = np.rint(255 * (np.arange(256) / 255) ** self.gamma).astype(np.uint8)
         developed: Pixels = np.empty(image.shape, np.uint8)
-        start, grain = int(rng.integers(GRAINS)), _grain()
+        start, grain = int(rng.integers(NOISE_VALUES)), _sensor_noise()
         _raster.develop(np.asarray(picture), grain, start, self.noise, curve, developed)
         return developed
 
 
-GRAINS = 1 << 20
+NOISE_VALUES = 1 << 20
 
 
 @functools.cache
-def _grain() -> Floats:
+def _sensor_noise() -> Floats:
     """Normal noise of deviation 1, drawn once: every picture takes it from another place."""
-    return np.random.default_rng(GRAINS).standard_normal(GRAINS, dtype=np.float32)
+    return np.random.default_rng(NOISE_VALUES).standard_normal(NOISE_VALUES, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Camera:
     lights: tuple[Light, ...]  # one a scene
     occlusion: float  # share of shots with something in the way
 
-    def view(self, rng: np.random.Generator) -> View:
+    def sample_view(self, rng: np.random.Generator) -> View:
         """One person's crop: most come, some go, detectors place the box loosely."""
         going = np.pi if rng.random() < 0.35 else 0
         return View(
@@ -90,9 +93,9 @@ class Camera:
 
 
 @functools.lru_cache(maxsize=64)
-def camera(seed: int, index: int, level: Difficulty) -> Camera:
+def make_camera(seed: int, index: int, level: Difficulty) -> Camera:
     """Camera `index`, from 0, of the set with this seed."""
-    rng = np.random.default_rng([seed, _CAMERA, index])
+    rng = np.random.default_rng([seed, _CAMERA_STREAM, index])
     white, brightness = rng.normal(0, level.camera_colour, 3), rng.normal(0, level.camera_colour)
     gains = np.clip(np.exp(white - white.mean() + brightness), 0.6, 1.5)
     sensor = Sensor(
@@ -109,25 +112,25 @@ def camera(seed: int, index: int, level: Difficulty) -> Camera:
         spread=rng.uniform(0.35, 0.9),
         elevation=rng.uniform(0.02, 0.42),
         distance=rng.uniform(4, 10),
-        lights=tuple(sample_light(rng, variety=level.light) for _ in range(SCENES)),
+        lights=tuple(sample_light(rng, variety=level.light) for _ in range(SCENES_PER_CAMERA)),
         occlusion=level.occlusion * rng.uniform(0.3, 1.7),
     )
 
 
 @functools.lru_cache(maxsize=256)
-def scene(seed: int, place: int, number: int, photographs: Photographs | None = None) -> Scene:
+def make_scene(seed: int, place: int, number: int, photographs: Photographs | None = None) -> Scene:
     """Scene `number` of a place, which is a camera's index or -1 for pictures without one.
 
     It is painted, or one of the photographs if there are any.
     """
-    rng = np.random.default_rng([seed, _SCENE, place + 1, number])
-    return photographs.scene(rng) if photographs else sample_scene(rng)
+    rng = np.random.default_rng([seed, _SCENE_STREAM, place + 1, number])
+    return photographs.random_scene(rng) if photographs else sample_scene(rng)
 
 
 PIT_SCENES = 160  # painted places that textured people are pictured in
 
 
-def photograph_view(rng: np.random.Generator) -> View:
+def sample_pit_view(rng: np.random.Generator) -> View:
     """A view from any side, at eye level or a little above."""
     return View(
         azimuth=rng.uniform(0, 2 * np.pi),
@@ -138,7 +141,7 @@ def photograph_view(rng: np.random.Generator) -> View:
     )
 
 
-def photograph_sensor(rng: np.random.Generator) -> Sensor:
+def sample_pit_sensor(rng: np.random.Generator) -> Sensor:
     """A good camera: true colours, a little blur and noise."""
     return Sensor(
         gains=(1.0, 1.0, 1.0),

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from san_core.synthesis.person.body import Floats, body, smoothed
-from san_core.synthesis.person.surface import landmarks, vertices
+from san_core.synthesis.person.body import Floats, current_body, smooth_values
+from san_core.synthesis.person.surface import landmarks, vertex_surface
 from san_core.synthesis.wardrobe.canvas import smoothstep
 
-HARDNESS = 0.15  # how far round the edge of the lit side light still reaches
+EDGE_SOFTNESS = 0.15  # how far round the edge of the lit side light still reaches
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Light:
     sky: tuple[float, float, float]  # RGB strength
     exposure: float
 
-    def on(self, normals: Floats, openness: Floats) -> Floats:
+    def shading(self, normals: Floats, openness: Floats) -> Floats:
         """Factors (V, 3) on the colour of a surface with unit normals (V, 3).
 
         openness: (V,) share of the sky that a point sees.
         """
         x, y, z = self.direction
         facing = normals[:, 0] * x + normals[:, 1] * y + normals[:, 2] * z
-        lamp = np.clip((facing + HARDNESS) / (1 + HARDNESS), 0, 1)
+        lamp = np.clip((facing + EDGE_SOFTNESS) / (1 + EDGE_SOFTNESS), 0, 1)
         sky = (0.72 + 0.28 * normals[:, 2]) * openness
         lit = sky[:, None] * np.array(self.sky) + lamp[:, None] * np.array(self.lamp)
         factors: Floats = (lit * self.exposure).astype(np.float32)
@@ -61,11 +61,11 @@ def sample_light(rng: np.random.Generator, *, variety: float = 1.0) -> Light:
 @functools.cache
 def body_openness() -> Floats:
     """How open to the sky each vertex (V,) of a body is: less inside legs and arms, under chins."""
-    skin = vertices()
+    skin = vertex_surface()
     inner_leg = smoothstep(0.6, -0.9, np.cos(skin.around_leg)) * smoothstep(
         0.5, -0.1, skin.along_leg
     )
     inner_arm = smoothstep(0.3, -1, np.cos(skin.around_arm)) * smoothstep(0.6, 0, skin.along_arm)
-    chin = skin.head & (skin.z < landmarks().neck + 0.07) & (body().mean[:, 1] < 0)
+    chin = skin.head & (skin.z < landmarks().neck + 0.07) & (current_body().mean[:, 1] < 0)
     openness = 1 - 0.28 * skin.leg * inner_leg - 0.2 * skin.arm * inner_arm - 0.25 * chin
-    return smoothed(openness.astype(np.float32), rounds=4)
+    return smooth_values(openness.astype(np.float32), rounds=4)

@@ -14,13 +14,13 @@ from scipy.ndimage import gaussian_filter
 from san_core.images.pixels import Pixels
 from san_core.synthesis.camera.light import Light, body_openness
 from san_core.synthesis.kernels import _raster
-from san_core.synthesis.person.atlas import SIZE
+from san_core.synthesis.person.atlas import TEXTURE_SIZE
 from san_core.synthesis.person.body import Floats
 from san_core.synthesis.person.skirt import Mesh
 
-SAMPLES = 2  # on a side of every pixel; _raster.composite averages 2 x 2
+SAMPLES_PER_SIDE = 2  # on a side of every pixel; _raster.composite averages 2 x 2
 SKIRT_OPENNESS = 0.95
-CONTACT = 0.09  # metres above the ground at which a foot hardly darkens it any more
+CONTACT_HEIGHT = 0.09  # metres above the ground at which a foot hardly darkens it any more
 NO_UV = np.zeros((0, 0, 2), np.float32)
 
 
@@ -36,7 +36,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Framed:
+class FramedMesh:
     """A mesh in front of a camera: the crop is set so that the mesh fills it as the view asks."""
 
     mesh: Mesh
@@ -62,7 +62,7 @@ class Drawing(NamedTuple):
     alpha: Floats  # (H, W) share of each pixel that the mesh covers
 
 
-def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
+def frame_mesh(mesh: Mesh, view: View, size: tuple[int, int]) -> FramedMesh:
     """Put a mesh before a camera; a wide one is shrunk to fit the image's width."""
     rows, columns = size
     cos, sin = np.cos(view.azimuth), np.sin(view.azimuth)
@@ -71,11 +71,11 @@ def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
     tilt = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], np.float32)
     middle = 0.5 * (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))
     points = (mesh.vertices - middle) @ heading.T
-    x, y, inverse = _perspective(points, tilt, view.distance)
+    x, y, inverse = _project(points, tilt, view.distance)
     scale = min(view.fill * rows / np.ptp(y), 0.98 * columns / np.ptp(x))
     left = columns * (0.5 + view.shift[0]) - scale * 0.5 * (x.max() + x.min())
     top = rows * (0.5 + view.shift[1]) - scale * 0.5 * (y.max() + y.min())
-    return Framed(
+    return FramedMesh(
         mesh=mesh,
         view=view,
         size=size,
@@ -88,7 +88,7 @@ def frame(mesh: Mesh, view: View, size: tuple[int, int]) -> Framed:
     )
 
 
-class _Seen(NamedTuple):
+class _Projected(NamedTuple):
     """Where points lie for a camera: slopes to the right and down, and inverse depth, (V,) each."""
 
     x: Floats
@@ -96,15 +96,15 @@ class _Seen(NamedTuple):
     inverse: Floats
 
 
-def _perspective(points: Floats, tilt: Floats, distance: float) -> _Seen:
+def _project(points: Floats, tilt: Floats, distance: float) -> _Projected:
     """Points (V, 3), told in the camera's frame, as it sees them from a distance in metres."""
     seen = points @ tilt.T
     inverse: Floats = np.reciprocal(seen[:, 1] + np.float32(distance))
-    return _Seen(seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse)
+    return _Projected(seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse)
 
 
-def draw(
-    framed: Framed,
+def draw_mesh(
+    framed: FramedMesh,
     texture: Pixels,
     *,
     light: Light,
@@ -118,21 +118,23 @@ def draw(
         texture: (T, T, 3), of the size that the mesh's UV count in.
         light: in the camera's frame.
         background: (H, W, 3) RGB, 0-255.
-        uv: where to write the texel that each sample shows, as `uv_pass` gives it; left out,
+        uv: where to write the texel that each sample shows, as `render_uv` gives it; left out,
             nothing.
     """
     rows, columns = framed.size
     normals = framed.mesh.normals @ framed.heading.T
-    rgba = _samples(framed, texture, light.on(normals, _openness(framed.mesh)), uv)
+    rgba = _rasterise_samples(
+        framed, texture, light.shading(normals, _mesh_openness(framed.mesh)), uv
+    )
     image, alpha = np.empty((rows, columns, 3), np.float32), np.empty((rows, columns), np.float32)
-    _raster.composite(rgba, background, _shade(framed, light), image, alpha)
+    _raster.composite(rgba, background, _shadow_factors(framed, light), image, alpha)
     return Drawing(image, alpha)
 
 
-def no_texels(size: tuple[int, int]) -> Floats:
+def empty_uv(size: tuple[int, int]) -> Floats:
     """Room for the texel that each sample of an image of that size shows: (2H, 2W, 2), all -1."""
     rows, columns = size
-    return np.full((rows * SAMPLES, columns * SAMPLES, 2), -1, np.float32)
+    return np.full((rows * SAMPLES_PER_SIDE, columns * SAMPLES_PER_SIDE, 2), -1, np.float32)
 
 
 def dense_map(uv: Floats, alpha: Floats) -> Pixels:
@@ -142,7 +144,7 @@ def dense_map(uv: Floats, alpha: Floats) -> Pixels:
     image may lie on different charts.
 
     Args:
-        uv: (2H, 2W, 2), as `draw` writes it.
+        uv: (2H, 2W, 2), as `draw_mesh` writes it.
         alpha: (H, W) share of each pixel that the mesh covers.
 
     Returns:
@@ -150,7 +152,7 @@ def dense_map(uv: Floats, alpha: Floats) -> Pixels:
         blue 0-255 the share of the pixel that is.
     """
     rows, columns = alpha.shape
-    samples = uv.reshape(rows, SAMPLES, columns, SAMPLES, 2)
+    samples = uv.reshape(rows, SAMPLES_PER_SIDE, columns, SAMPLES_PER_SIDE, 2)
     texel = samples[:, 0, :, 0]
     for row, column in ((0, 1), (1, 0), (1, 1)):
         texel = np.where(texel < 0, samples[:, row, :, column], texel)
@@ -160,20 +162,22 @@ def dense_map(uv: Floats, alpha: Floats) -> Pixels:
     return image
 
 
-def uv_pass(framed: Framed) -> Floats:
+def render_uv(framed: FramedMesh) -> Floats:
     """Which texel each sample shows: (2H, 2W, 2) column and row, -1 off the mesh."""
-    out = no_texels(framed.size)
+    out = empty_uv(framed.size)
     dark = np.zeros_like(framed.mesh.vertices)
-    _samples(framed, np.zeros((SIZE, SIZE, 3), np.uint8), dark, out)
+    _rasterise_samples(framed, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8), dark, out)
     return out
 
 
-def _samples(framed: Framed, texture: Pixels, light: Floats, uv_out: Floats) -> Pixels:
+def _rasterise_samples(
+    framed: FramedMesh, texture: Pixels, light: Floats, uv_out: Floats
+) -> Pixels:
     """The samples (2H, 2W, 4) of a framed mesh under light (V, 3), transparent off the mesh."""
     rows, columns = framed.size
-    rgba = np.zeros((rows * SAMPLES, columns * SAMPLES, 4), np.uint8)
+    rgba = np.zeros((rows * SAMPLES_PER_SIDE, columns * SAMPLES_PER_SIDE, 4), np.uint8)
     nearest = np.zeros(rgba.shape[:2], np.float32)
-    points = framed.screen * np.array([SAMPLES, SAMPLES, 1], np.float32)
+    points = framed.screen * np.array([SAMPLES_PER_SIDE, SAMPLES_PER_SIDE, 1], np.float32)
     mesh = framed.mesh
     _raster.rasterise(
         points, light, mesh.uv, mesh.faces, mesh.uv_faces, texture, rgba, nearest, uv_out
@@ -181,7 +185,7 @@ def _samples(framed: Framed, texture: Pixels, light: Floats, uv_out: Floats) -> 
     return rgba
 
 
-def _openness(mesh: Mesh) -> Floats:
+def _mesh_openness(mesh: Mesh) -> Floats:
     """How open to the sky the vertices (V,) of a body, and of its skirt if it has one, are."""
     body = body_openness()
     openness = np.full(len(mesh.vertices), SKIRT_OPENNESS, np.float32)
@@ -189,26 +193,26 @@ def _openness(mesh: Mesh) -> Floats:
     return openness
 
 
-def _shade(framed: Framed, light: Light) -> Floats:
+def _shadow_factors(framed: FramedMesh, light: Light) -> Floats:
     """Share of the background's light (H, W) that the person leaves: contact and cast shadow."""
     height = framed.points[:, 2] - framed.points[:, 2].min()
     below = framed.points - height[:, None] * np.array([0, 0, 1], np.float32)
     x, y, z = light.direction
     cast = framed.points - height[:, None] * np.array([x / z, y / z, 1], np.float32)
     strength = light.lamp[1] / (light.lamp[1] + light.sky[1])
-    contact = _splat(framed, below, np.exp(-height / CONTACT), spread=0.007)
-    shadow = _splat(framed, cast, np.ones_like(height), spread=0.006)
+    contact = _point_density(framed, below, np.exp(-height / CONTACT_HEIGHT), spread=0.007)
+    shadow = _point_density(framed, cast, np.ones_like(height), spread=0.006)
     shade: Floats = (1 - 0.75 * contact) * (1 - 0.8 * np.float32(strength) * shadow)
     return shade
 
 
-def _splat(framed: Framed, points: Floats, weights: Floats, *, spread: float) -> Floats:
+def _point_density(framed: FramedMesh, points: Floats, weights: Floats, *, spread: float) -> Floats:
     """How densely points cover the image, (H, W), 0 to 1, softened by a share of its height.
 
     A shadow is soft, so a quarter of the resolution will do.
     """
     rows, columns = (-(-side // 4) for side in framed.size)
-    x, y, inverse = _perspective(points, framed.tilt, framed.view.distance)
+    x, y, inverse = _project(points, framed.tilt, framed.view.distance)
     column = np.floor((x * framed.scale + framed.axis[0]) / 4).astype(np.intp)
     row = np.floor((y * framed.scale + framed.axis[1]) / 4).astype(np.intp)
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows) & (inverse > 0)

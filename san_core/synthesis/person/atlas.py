@@ -17,11 +17,11 @@ from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 
 from san_core.synthesis.kernels import _raster
-from san_core.synthesis.person.body import Floats, Ints, body
-from san_core.synthesis.person.body_file import SIZE as SIZE
+from san_core.synthesis.person.body import Floats, Ints, current_body
+from san_core.synthesis.person.body_file import TEXTURE_SIZE as TEXTURE_SIZE
 from san_core.synthesis.person.body_file import Body
 
-ATLAS = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
+ATLAS_NAME = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
 SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
 
 
@@ -46,8 +46,10 @@ class TexelMap:
 
 def chart_map(people: Body) -> NDArray[np.str_]:
     """The name of the chart at every texel (256, 256) of a body's atlas; empty on none."""
-    face = np.full((SIZE, SIZE), -1, np.int32)
-    _raster.bake(people.uv, people.uv_faces, face, np.zeros((SIZE, SIZE, 3), np.float32))
+    face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
+    _raster.bake(
+        people.uv, people.uv_faces, face, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
+    )
     names = np.array([*people.charts, ""])
     charts: NDArray[np.str_] = names[np.append(people.face_chart, len(people.charts))[face]]
     return charts
@@ -59,9 +61,9 @@ def texel_map() -> TexelMap:
 
     A texel that no face covers, as other layouts have, shows what the nearest covered one does.
     """
-    people = body()
-    face = np.full((SIZE, SIZE), -1, np.int32)
-    barycentric = np.zeros((SIZE, SIZE, 3), np.float32)
+    people = current_body()
+    face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
+    barycentric = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
     _raster.bake(people.uv, people.uv_faces, face, barycentric)
     if (gaps := face < 0).any():
         rows, columns = distance_transform_edt(gaps, return_distances=False, return_indices=True)
@@ -74,7 +76,7 @@ def texel_map() -> TexelMap:
 
 def chart_rectangle(name: str) -> Rectangle:
     """The texels of a chart of the 256x256 texture."""
-    people = body()
+    people = current_body()
     corners = people.uv[people.uv_faces[people.face_chart == people.charts.index(name)]]
     left, top = np.rint(corners.min(axis=(0, 1))).astype(int)
     right, bottom = np.rint(corners.max(axis=(0, 1))).astype(int) + 1
@@ -83,10 +85,10 @@ def chart_rectangle(name: str) -> Rectangle:
 
 def check_texture_size(size: int) -> None:
     """Raise ValueError unless a painted texture can be averaged to `size` texels on a side."""
-    if size < 1 or SIZE % size:
+    if size < 1 or TEXTURE_SIZE % size:
         raise ValueError(
-            f"texture size {size} does not divide {SIZE}: textures are averaged over whole "
-            f"blocks, so use a divisor of {SIZE}, such as 32, 64, 128 or 256"
+            f"texture size {size} does not divide {TEXTURE_SIZE}: textures are averaged over whole "
+            f"blocks, so use a divisor of {TEXTURE_SIZE}, such as 32, 64, 128 or 256"
         )
 
 
@@ -102,15 +104,17 @@ def mirror_index() -> NDArray[np.intp]:
         (SIZE * SIZE,), read-only.
     """
     chart, points = texel_map().chart, texel_map().points
-    layout = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1)  # rows and columns
-    index = np.empty(SIZE * SIZE, np.intp)
+    layout = np.stack(
+        np.divmod(np.arange(TEXTURE_SIZE * TEXTURE_SIZE), TEXTURE_SIZE), axis=1
+    )  # rows and columns
+    index = np.empty(TEXTURE_SIZE * TEXTURE_SIZE, np.intp)
     for source, target in enumerate(_mirrored_charts()):
         texels, candidates = np.flatnonzero(chart == source), np.flatnonzero(chart == target)
         reflected = points[texels] * np.array([-1, 1, 1], np.float32)
         nearest = cKDTree(points[candidates]).query(reflected)[1]
         # Both edges of a chart cut along a seam show one line of the body, and the nearest point
         # alone may jump from one to the other; a small pull towards the mirrored layout decides.
-        expected = _flipped(layout[texels], layout[candidates][nearest])
+        expected = _mirrored_layout(layout[texels], layout[candidates][nearest])
         tree = cKDTree(np.hstack([points[candidates], layout[candidates] * SEAM_PULL]))
         index[texels] = candidates[tree.query(np.hstack([reflected, expected * SEAM_PULL]))[1]]
     index.setflags(write=False)
@@ -132,17 +136,17 @@ def mirror_matrix(size: int) -> csr_array:
         ValueError: size does not divide 256.
     """
     check_texture_size(size)
-    k = SIZE // size
-    rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    k = TEXTURE_SIZE // size
+    rows, columns = np.divmod(np.arange(TEXTURE_SIZE * TEXTURE_SIZE), TEXTURE_SIZE)
     block = rows // k * size + columns // k  # of every texel
-    shares = np.full(SIZE * SIZE, 1 / k**2, np.float32)
+    shares = np.full(TEXTURE_SIZE * TEXTURE_SIZE, 1 / k**2, np.float32)
     texels = (block, block[mirror_index()])
     return coo_array((shares, texels), shape=(size * size, size * size)).tocsr()
 
 
 def _mirrored_charts() -> list[int]:
     """For every chart the one that shows its mirror image: left and right limbs change places."""
-    charts = body().charts
+    charts = current_body().charts
     swap = {"L": "R", "R": "L"}
     sides = [name.rpartition(".") for name in charts]
     return [
@@ -151,7 +155,7 @@ def _mirrored_charts() -> list[int]:
     ]
 
 
-def _flipped(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.intp]:
+def _mirrored_layout(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.intp]:
     """Where a chart's texels (n, 2) fall when it is laid over its matches, turned as they are."""
     expected = np.empty_like(texels)
     for axis in (0, 1):

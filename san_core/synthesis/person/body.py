@@ -23,22 +23,22 @@ from san_core.synthesis.person.body_file import Ints as Ints
 from san_core.synthesis.person.body_file import read_body
 
 SPAN_ROUNDS = 28  # of smoothing, some ten centimetres wide
-FLATTENED = 0.3  # share of what stands out of the body that cloth presses flat
-SOLE = 0.024  # metres above the ground to which the edge of a sole reaches
+FLATTENED_SHARE = 0.3  # share of what stands out of the body that cloth presses flat
+SOLE_HEIGHT = 0.024  # metres above the ground to which the edge of a sole reaches
 _in_use: list[Body] = []  # at most one
 
 
 @functools.cache
-def shipped() -> Body:
+def shipped_body() -> Body:
     """The package's own body, whichever is in use."""
     with resources.files("san_core.synthesis.person").joinpath("body.npz").open("rb") as file:
         return read_body(file, name="body.npz")
 
 
-def body() -> Body:
+def current_body() -> Body:
     """The body of this process: that of `use_body`, else the package's; read once."""
     if not _in_use:
-        _in_use.append(shipped())
+        _in_use.append(shipped_body())
     return _in_use[0]
 
 
@@ -64,22 +64,22 @@ def use_body(file: Path) -> None:
 
 def sample_shape(rng: np.random.Generator, *, female: bool) -> Floats:
     """Shape coefficients (K,) of an adult: a random blend of two sampled people of that sex."""
-    people = body()
+    people = current_body()
     first, second = rng.choice(np.flatnonzero(people.adult & (people.female == female)), 2)
     share = np.float32(rng.random())
     shape: Floats = people.shapes[first] * (1 - share) + people.shapes[second] * share
     return shape
 
 
-def joints_of(shape: Floats) -> Floats:
+def joint_positions(shape: Floats) -> Floats:
     """Joint positions (B, 3) of a person in the rest pose."""
-    people = body()
+    people = current_body()
     # einsum rather than a matrix product: the same bytes whatever the number of BLAS threads.
     moved: Floats = people.joints + np.einsum("k,kbi->bi", shape, people.joint_components)
     return moved
 
 
-def posed(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) -> Floats:
+def pose_vertices(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) -> Floats:
     """Vertices (V, 3) of a dressed person in a pose.
 
     Args:
@@ -88,30 +88,30 @@ def posed(shape: Floats, rotations: Floats, *, thickness: Floats, hang: Floats) 
         thickness: (V,) metres that clothes and hair stand off the skin, along the normal.
         hang: (V,) from 0, where cloth follows the skin, to 1, where it spans the skin's hollows.
     """
-    people = body()
+    people = current_body()
     rest = people.mean + np.einsum("k,kvi->vi", shape, people.components)
     normals = vertex_normals(rest, people.faces)
-    spanned, spanned_components = _spanned()
+    spanned, spanned_components = _spanned_shapes()
     span = spanned + np.einsum("k,kvi->vi", shape, spanned_components) - rest
     inwards = np.minimum(np.einsum("vi,vi->v", span, normals), 0)
     # What stands out is pressed flat a little, but cloth does not cut into the body.
-    span -= normals * (np.float32(1 - FLATTENED) * inwards)[:, None]
-    rest = rest + span * hang[:, None] + normals * thickness[:, None] + shoes()
+    span -= normals * (np.float32(1 - FLATTENED_SHARE) * inwards)[:, None]
+    rest = rest + span * hang[:, None] + normals * thickness[:, None] + shoe_offsets()
     out: Floats = np.empty_like(rest)
-    transforms = _transforms(joints_of(shape), rotations)
+    transforms = _bone_transforms(joint_positions(shape), rotations)
     _raster.skin(rest, people.weight_bones, people.weights, transforms, out)
     return out
 
 
 @functools.cache
-def _spanned() -> tuple[Floats, Floats]:
+def _spanned_shapes() -> tuple[Floats, Floats]:
     """The mean (V, 3) and the components (K, V, 3) of people whose hollows and bumps are spanned.
 
     Smoothing is linear, so a person is smoothed as a sum of what was smoothed once.
     """
-    people = body()
-    mean = smoothed(people.mean, rounds=SPAN_ROUNDS)
-    components = [smoothed(component, rounds=SPAN_ROUNDS) for component in people.components]
+    people = current_body()
+    mean = smooth_values(people.mean, rounds=SPAN_ROUNDS)
+    components = [smooth_values(component, rounds=SPAN_ROUNDS) for component in people.components]
     return mean.astype(np.float32), np.stack(components).astype(np.float32)
 
 
@@ -122,9 +122,9 @@ def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
     return out
 
 
-def _transforms(joints: Floats, rotations: Floats) -> Floats:
+def _bone_transforms(joints: Floats, rotations: Floats) -> Floats:
     """Rest to posed, (B, 3, 4): joints hang from their parents, bones turn about their joints."""
-    people = body()
+    people = current_body()
     position = np.zeros_like(joints)
     for bone, parent in enumerate(people.parents):
         if parent < 0:
@@ -138,7 +138,7 @@ def _transforms(joints: Floats, rotations: Floats) -> Floats:
     return transforms
 
 
-def smoothed(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
+def smooth_values(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
     """Values per vertex (V,) or (V, n), moved `rounds` times towards their neighbours' mean."""
     for _ in range(rounds):
         values = values * np.float32(1 - share) + np.float32(share) * (_neighbour_mean() @ values)
@@ -148,7 +148,7 @@ def smoothed(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
 @functools.cache
 def _neighbour_mean() -> sp.csr_matrix:
     """A (V, V) matrix that averages over the vertices joined by an edge."""
-    people = body()
+    people = current_body()
     pairs = np.concatenate([people.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
     edges = np.unique(np.sort(pairs, axis=1), axis=0)
     rows, columns = np.r_[edges[:, 0], edges[:, 1]], np.r_[edges[:, 1], edges[:, 0]]
@@ -160,7 +160,7 @@ def _neighbour_mean() -> sp.csr_matrix:
 @functools.cache
 def vertex_chart() -> NDArray[np.intp]:
     """The chart each vertex (V,) lies in; on a cut it is the last of the charts that meet."""
-    people = body()
+    people = current_body()
     chart = np.zeros(len(people.mean), np.intp)
     for index in range(len(people.charts)):
         chart[np.unique(people.faces[people.face_chart == index])] = index
@@ -168,18 +168,18 @@ def vertex_chart() -> NDArray[np.intp]:
 
 
 @functools.cache
-def shoes() -> Floats:
+def shoe_offsets() -> Floats:
     """Displacements (V, 3) that make a shoe of the mean person's foot: toes in one, a flat sole."""
-    people = body()
+    people = current_body()
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     smooth = np.array(people.mean)
     for _ in range(22):
-        smooth[feet] = smoothed(smooth, rounds=1, share=0.65)[feet]
+        smooth[feet] = smooth_values(smooth, rounds=1, share=0.65)[feet]
     shrunk = np.linalg.norm(smooth - people.mean, axis=1, keepdims=True)
     normals = vertex_normals(smooth, people.faces)
     shod = smooth + normals * np.clip(0.75 * shrunk, 0.002, 0.03)
     floor = people.mean[:, 2].min()
-    low = np.clip((floor + SOLE - shod[:, 2]) / SOLE, 0, 1)[:, None]
+    low = np.clip((floor + SOLE_HEIGHT - shod[:, 2]) / SOLE_HEIGHT, 0, 1)[:, None]
     shod += 0.007 * np.sqrt(low) * normals * np.array([1, 1, 0], np.float32)
     shod[:, 2] = np.where(low[:, 0] > 0.55, floor, shod[:, 2])
     moved = np.where(feet[:, None], shod - people.mean, 0).astype(np.float32)

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-SIZE = 256  # texels on a side of the painted texture
+TEXTURE_SIZE = 256  # texels on a side of the painted texture
 _SPINE = ("root", "spine04", "spine02", "spine01", "neck01", "head")
 _LIMBS = ("clavicle", "upperarm01", "lowerarm01", "wrist", "upperleg01", "lowerleg01", "foot")
 BONES = frozenset(_SPINE) | {f"{bone}.{side}" for bone in _LIMBS for side in "LR"}
@@ -68,10 +68,10 @@ _SHAPES = {
     "ph": "S *",
     "atlas": "",
 }
-_TEXT, _WHOLE = ("names", "charts", "atlas"), ("parents", "wi", "F", "FU", "chart")
-_HEIGHT = (1.2, 2.5)  # metres of the mean person, shortest and tallest
+_TEXT_KEYS, _INTEGER_KEYS = ("names", "charts", "atlas"), ("parents", "wi", "F", "FU", "chart")
+_HEIGHT_RANGE = (1.2, 2.5)  # metres of the mean person, shortest and tallest
 _Arrays = dict[str, NDArray[Any]]
-_DAMAGED = (
+_READ_ERRORS = (
     *(ValueError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError),
     *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
@@ -121,7 +121,7 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
         ValueError: it is no npz file, or holds no body that can be dressed and posed.
     """
     data = file.read()
-    arrays = _arrays(data, name)
+    arrays = _load_arrays(data, name)
     _check_shapes(arrays, name)
     _check_values(arrays, name)
     _check_content(arrays, name)
@@ -130,30 +130,30 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
     return Body(
         atlas=str(arrays["atlas"]),
         sha256=hashlib.sha256(data).hexdigest(),
-        mean=_fixed(arrays["mean"], np.float32),
-        components=_fixed(arrays["comp"], np.float32),
-        joints=_fixed(arrays["jmean"], np.float32),
-        joint_components=_fixed(arrays["jcomp"], np.float32),
+        mean=_read_only_copy(arrays["mean"], np.float32),
+        components=_read_only_copy(arrays["comp"], np.float32),
+        joints=_read_only_copy(arrays["jmean"], np.float32),
+        joint_components=_read_only_copy(arrays["jcomp"], np.float32),
         bones=tuple(str(bone) for bone in arrays["names"]),
         parents=tuple(int(parent) for parent in arrays["parents"]),
-        weight_bones=_fixed(arrays["wi"], np.int32),
-        weights=_fixed(weights / weights.sum(axis=1, keepdims=True), np.float32),
-        faces=_fixed(arrays["F"], np.int32),
-        uv=_fixed(arrays["UV"], np.float32),
-        uv_faces=_fixed(arrays["FU"], np.int32),
-        face_chart=_fixed(arrays["chart"], np.intp),
+        weight_bones=_read_only_copy(arrays["wi"], np.int32),
+        weights=_read_only_copy(weights / weights.sum(axis=1, keepdims=True), np.float32),
+        faces=_read_only_copy(arrays["F"], np.int32),
+        uv=_read_only_copy(arrays["UV"], np.float32),
+        uv_faces=_read_only_copy(arrays["FU"], np.int32),
+        face_chart=_read_only_copy(arrays["chart"], np.intp),
         charts=tuple(str(chart) for chart in arrays["charts"]),
-        shapes=_fixed(arrays["coefs"], np.float32),
-        female=_fixed(arrays["ph"][:, 0] > 0.5, np.bool_),
-        adult=_fixed(arrays["ph"][:, 1] > 0.6, np.bool_),
+        shapes=_read_only_copy(arrays["coefs"], np.float32),
+        female=_read_only_copy(arrays["ph"][:, 0] > 0.5, np.bool_),
+        adult=_read_only_copy(arrays["ph"][:, 1] > 0.6, np.bool_),
     )
 
 
-def _arrays(data: bytes, name: str) -> _Arrays:
+def _load_arrays(data: bytes, name: str) -> _Arrays:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
-    except _DAMAGED as error:
+    except _READ_ERRORS as error:
         raise ValueError(f"{name} is no npz file with a body: {error}") from error
     if missing := sorted(set(_SHAPES) - set(arrays)):
         raise ValueError(f"{name}: a body has an array {missing[0]!r}, which is not there")
@@ -184,9 +184,9 @@ def _check_values(arrays: _Arrays, name: str) -> None:
     """Text, whole numbers and numbers where they belong, and all of them finite."""
     for key in _SHAPES:
         array, wanted = arrays[key], "numbers"
-        if key in _TEXT:
+        if key in _TEXT_KEYS:
             agrees, wanted = array.dtype.kind == "U", "text"
-        elif key in _WHOLE:
+        elif key in _INTEGER_KEYS:
             agrees, wanted = array.dtype.kind in "iu", "whole numbers"
         else:
             agrees = array.dtype.kind in "fiu"
@@ -194,7 +194,7 @@ def _check_values(arrays: _Arrays, name: str) -> None:
             raise ValueError(f"{name}: array {key!r} is {array.dtype}; it must hold {wanted}")
         if not array.size:
             raise ValueError(f"{name}: array {key!r} is empty")
-        if key not in _TEXT and not np.isfinite(array).all():
+        if key not in _TEXT_KEYS and not np.isfinite(array).all():
             raise ValueError(f"{name}: array {key!r} has values that are not finite")
 
 
@@ -212,8 +212,10 @@ def _check_content(arrays: _Arrays, name: str) -> None:
     for key, limit in limits.items():
         if arrays[key].min() < 0 or arrays[key].max() >= limit:
             raise ValueError(f"{name}: {key!r} has indices outside 0 to {limit - 1}")
-    if arrays["UV"].min() < -0.5 or arrays["UV"].max() > SIZE - 0.5:
-        raise ValueError(f"{name}: 'UV' lies outside the {SIZE}x{SIZE} texels of a texture")
+    if arrays["UV"].min() < -0.5 or arrays["UV"].max() > TEXTURE_SIZE - 0.5:
+        raise ValueError(
+            f"{name}: 'UV' lies outside the {TEXTURE_SIZE}x{TEXTURE_SIZE} texels of a texture"
+        )
     if (arrays["ww"].astype(np.float32).sum(axis=1) <= 0).any():
         raise ValueError(f"{name}: 'ww' leaves vertices without a bone")
     if arrays["ph"].shape[1] < 2:
@@ -227,10 +229,10 @@ def _check_person(arrays: _Arrays, name: str) -> None:
     """The mean person stands upright in metres about the pelvis, the skin outside."""
     mean = arrays["mean"].astype(np.float64)
     low, high = mean[:, 2].min(), mean[:, 2].max()
-    if not _HEIGHT[0] <= high - low <= _HEIGHT[1]:
+    if not _HEIGHT_RANGE[0] <= high - low <= _HEIGHT_RANGE[1]:
         raise ValueError(
             f"{name}: the mean person is {high - low:.3g} high along z, the third axis;"
-            f" {_HEIGHT[0]} to {_HEIGHT[1]} metres are wanted"
+            f" {_HEIGHT_RANGE[0]} to {_HEIGHT_RANGE[1]} metres are wanted"
         )
     if not 0.3 <= -low / (high - low) <= 0.7:
         raise ValueError(
@@ -242,7 +244,7 @@ def _check_person(arrays: _Arrays, name: str) -> None:
         raise ValueError(f"{name}: 'F' is wound so that normals point inwards; swap two columns")
 
 
-def _fixed(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+def _read_only_copy(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """A contiguous, read-only copy: arrays are shared by every caller."""
     fixed = np.ascontiguousarray(array, dtype)
     fixed.setflags(write=False)

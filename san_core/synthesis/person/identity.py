@@ -41,7 +41,7 @@ PALETTE: dict[str, tuple[tuple[int, int, int], float, float]] = {
     "lilac": ((180, 160, 208), 2, 0.5),
     "mint": ((160, 214, 186), 2, 0.5),
 }
-SKIN = np.array(
+SKIN_TONES = np.array(
     [
         (246, 214, 194),
         (236, 196, 170),
@@ -54,7 +54,7 @@ SKIN = np.array(
     ]
 )
 SKIN_SHARES = [0.16, 0.24, 0.20, 0.14, 0.10, 0.09, 0.07]
-HAIR = [
+HAIR_COLOURS = [
     ((24, 20, 18), 0.34),
     ((44, 32, 26), 0.20),
     ((78, 52, 34), 0.15),
@@ -66,8 +66,8 @@ HAIR = [
 ]
 
 # Weights of every choice, for women and for men.
-Choice = Mapping[str, tuple[float, float]]
-HAIRSTYLES: Choice = {
+ChoiceWeights = Mapping[str, tuple[float, float]]
+HAIRSTYLES: ChoiceWeights = {
     "short": (0.13, 0.44),
     "buzz": (0.03, 0.15),
     "bald": (0.0, 0.08),
@@ -80,7 +80,7 @@ HAIRSTYLES: Choice = {
     "beanie": (0.05, 0.02),
     "hood": (0.01, 0.01),
 }
-UPPERS: Choice = {
+UPPERS: ChoiceWeights = {
     "tee": (0.25, 0.34),
     "long": (0.18, 0.18),
     "tank": (0.10, 0.04),
@@ -90,7 +90,7 @@ UPPERS: Choice = {
     "coat": (0.06, 0.04),
     "dress": (0.10, 0.0),
 }
-LOWERS: Choice = {
+LOWERS: ChoiceWeights = {
     "trousers": (0.20, 0.33),
     "jeans": (0.34, 0.38),
     "shorts": (0.14, 0.20),
@@ -98,7 +98,7 @@ LOWERS: Choice = {
     "leggings": (0.14, 0.0),
     "track": (0.06, 0.09),
 }
-PATTERNS: Choice = {  # of patterned garments
+PATTERNS: ChoiceWeights = {  # of patterned garments
     "horizontal stripes": (0.17, 0.17),
     "vertical stripes": (0.07, 0.07),
     "plaid": (0.15, 0.15),
@@ -110,28 +110,30 @@ PATTERNS: Choice = {  # of patterned garments
     "heather": (0.08, 0.09),
     "side panels": (0.07, 0.07),
 }
-LOGOS: Choice = {  # of printed garments
+LOGOS: ChoiceWeights = {  # of printed garments
     "front": (0.40, 0.40),
     "back": (0.11, 0.11),
     "both": (0.22, 0.22),
     "small": (0.27, 0.27),
 }
-FACES: Choice = {
+FACES: ChoiceWeights = {
     "plain": (0.74, 0.52),
     "beard": (0.0, 0.27),
     "glasses": (0.18, 0.16),
     "mask": (0.08, 0.05),
 }
-CARRIED: Choice = {
+CARRIED: ChoiceWeights = {
     "nothing": (0.60, 0.66),
     "backpack": (0.20, 0.20),
     "shoulder strap": (0.15, 0.07),
     "belt": (0.05, 0.07),
 }
-SHOES: Choice = {"sneaker": (0.55, 0.62), "boot": (0.18, 0.20), "low": (0.27, 0.18)}
+SHOES: ChoiceWeights = {"sneaker": (0.55, 0.62), "boot": (0.18, 0.20), "low": (0.27, 0.18)}
 
-PRINTED = frozenset({"tee", "long", "hoodie", "tank"})  # garments that carry logos
-QUIET = frozenset({"block", "camouflage", "plaid", "heather"})  # patterns that coats are made in
+PRINTABLE_UPPERS = frozenset({"tee", "long", "hoodie", "tank"})  # garments that carry logos
+COAT_PATTERNS = frozenset(
+    {"block", "camouflage", "plaid", "heather"}
+)  # patterns that coats are made in
 
 
 @dataclass(frozen=True)
@@ -162,73 +164,75 @@ def sample_identity(rng: np.random.Generator, level: Difficulty) -> Identity:
     female = bool(rng.random() < 0.5)
     upper = _choose(rng, UPPERS, female)
     patterned = rng.random() < level.pattern_share
-    printed = rng.random() < level.pattern_share and upper in PRINTED
+    printed = rng.random() < level.pattern_share and upper in PRINTABLE_UPPERS
     pattern = _choose(rng, PATTERNS, female) if patterned else "plain"
-    if upper in ("jacket", "coat") and pattern not in QUIET:
+    if upper in ("jacket", "coat") and pattern not in COAT_PATTERNS:
         pattern = "plain"
     lower = _choose(rng, LOWERS, female)
-    hair, hair_shares = zip(*HAIR, strict=True)
-    uppers = _clothes(rng, level, count=3, lower=False)
+    hair, hair_shares = zip(*HAIR_COLOURS, strict=True)
+    uppers = _sample_clothes_colours(rng, level, count=3, lower=False)
     return Identity(
         female=female,
-        skin=_skin(rng),
+        skin=_sample_skin(rng),
         hair=_choose(rng, HAIRSTYLES, female),
-        hair_colour=_stray(rng, hair[rng.choice(len(hair), p=hair_shares)], jitter=0.4),
-        headwear_colour=_clothes(rng, level, count=1, lower=False)[0],
+        hair_colour=_jitter_colour(rng, hair[rng.choice(len(hair), p=hair_shares)], jitter=0.4),
+        headwear_colour=_sample_clothes_colours(rng, level, count=1, lower=False)[0],
         face=_choose(rng, FACES, female),
         upper=upper,
         upper_pattern=pattern,
         upper_colours=(uppers[0], uppers[1], uppers[2]),
         logo=_choose(rng, LOGOS, female) if printed else "none",
         lower=lower,
-        lower_colours=_lower_colours(rng, level, jeans=lower == "jeans"),
+        lower_colours=_sample_lower_colours(rng, level, jeans=lower == "jeans"),
         shoes=_choose(rng, SHOES, female),
-        shoe_colour=_shoe_colour(rng, level),
+        shoe_colour=_sample_shoe_colour(rng, level),
         carried=_choose(rng, CARRIED, female),
-        carried_colour=_clothes(rng, level, count=1, lower=False)[0],
+        carried_colour=_sample_clothes_colours(rng, level, count=1, lower=False)[0],
         details=int(rng.integers(1 << 30)),
     )
 
 
-def _choose(rng: np.random.Generator, options: Choice, female: bool) -> str:
+def _choose(rng: np.random.Generator, options: ChoiceWeights, female: bool) -> str:
     weights = np.array([share[0 if female else 1] for share in options.values()])
     return list(options)[rng.choice(len(options), p=weights / weights.sum())]
 
 
-def _skin(rng: np.random.Generator) -> Colour:
+def _sample_skin(rng: np.random.Generator) -> Colour:
     tone = rng.choice(len(SKIN_SHARES), p=SKIN_SHARES)
     share = rng.random()
-    return _stray(rng, SKIN[tone] * (1 - share) + SKIN[tone + 1] * share, jitter=0.3)
+    return _jitter_colour(
+        rng, SKIN_TONES[tone] * (1 - share) + SKIN_TONES[tone + 1] * share, jitter=0.3
+    )
 
 
-def _clothes(
+def _sample_clothes_colours(
     rng: np.random.Generator, level: Difficulty, *, count: int, lower: bool
 ) -> list[Colour]:
     """Different colours of the palette, each strayed a little."""
     allowed = list(PALETTE.values())[: level.palette]
     weights = np.array([entry[2 if lower else 1] for entry in allowed])
     picks = rng.choice(len(allowed), count, replace=False, p=weights / weights.sum())
-    return [_stray(rng, allowed[pick][0], jitter=level.colour_jitter) for pick in picks]
+    return [_jitter_colour(rng, allowed[pick][0], jitter=level.colour_jitter) for pick in picks]
 
 
-def _lower_colours(
+def _sample_lower_colours(
     rng: np.random.Generator, level: Difficulty, *, jeans: bool
 ) -> tuple[Colour, Colour]:
-    main, contrast = _clothes(rng, level, count=2, lower=True)
+    main, contrast = _sample_clothes_colours(rng, level, count=2, lower=True)
     if jeans:
         dye = PALETTE[rng.choice(["denim", "denim", "navy", "black", "sky", "charcoal"])][0]
-        main = _stray(rng, dye, jitter=level.colour_jitter)
+        main = _jitter_colour(rng, dye, jitter=level.colour_jitter)
     return main, contrast
 
 
-def _shoe_colour(rng: np.random.Generator, level: Difficulty) -> Colour:
+def _sample_shoe_colour(rng: np.random.Generator, level: Difficulty) -> Colour:
     if rng.random() < 0.5:
-        return _clothes(rng, level, count=1, lower=True)[0]
+        return _sample_clothes_colours(rng, level, count=1, lower=True)[0]
     dye = PALETTE[rng.choice(["black", "white", "white", "grey"])][0]
-    return _stray(rng, dye, jitter=level.colour_jitter)
+    return _jitter_colour(rng, dye, jitter=level.colour_jitter)
 
 
-def _stray(
+def _jitter_colour(
     rng: np.random.Generator, colour: np.ndarray | tuple[int, int, int], *, jitter: float
 ) -> Colour:
     """A colour near the one given: brightness by some 8 % and channels by some 8 of 255 at 1."""

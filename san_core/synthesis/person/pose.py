@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from san_core.synthesis.person.body import Floats, body
+from san_core.synthesis.person.body import Floats, current_body
 
 Rotation = NDArray[np.float64]  # (3, 3)
 
-KINDS = {  # share of each
+POSE_SHARES = {  # share of each
     "walk": 0.52,
     "stand": 0.18,
     "phone": 0.08,
@@ -44,17 +44,19 @@ class Stride(NamedTuple):
 def sample_pose(rng: np.random.Generator, joints: Floats) -> Pose:
     """A random pose of a person whose joints at rest are (B, 3)."""
     stride = _sample_stride(rng)
-    bones = _trunk(rng, stride)
-    rest = {name: joints[index].astype(np.float64) for index, name in enumerate(body().bones)}
+    bones = _pose_trunk(rng, stride)
+    rest = {
+        name: joints[index].astype(np.float64) for index, name in enumerate(current_body().bones)
+    }
     for side in (0, 1):
-        bones |= _leg(rng, stride, rest, bones["root"], side)
-        bones |= _arm(rng, stride, rest, bones["spine01"], side)
-    rotations = np.stack([bones[name] for name in body().bones]).astype(np.float32)
+        bones |= _pose_leg(rng, stride, rest, bones["root"], side)
+        bones |= _pose_arm(rng, stride, rest, bones["spine01"], side)
+    rotations = np.stack([bones[name] for name in current_body().bones]).astype(np.float32)
     return Pose(rotations, stride.kind)
 
 
 def _sample_stride(rng: np.random.Generator) -> Stride:
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    kind = str(rng.choice(list(POSE_SHARES), p=list(POSE_SHARES.values())))
     if kind == "walk":
         size = rng.uniform(0.6, 1.15)
     elif kind == "run":
@@ -68,24 +70,32 @@ def _sample_stride(rng: np.random.Generator) -> Stride:
     return Stride(kind, rng.uniform(0, 2 * np.pi), size, busy)
 
 
-def _trunk(rng: np.random.Generator, stride: Stride) -> dict[str, Rotation]:
+def _pose_trunk(rng: np.random.Generator, stride: Stride) -> dict[str, Rotation]:
     """Pelvis, spine, neck and head; shoulders turn against the hips."""
     swing = stride.size * np.cos(stride.phase)
     roll = rng.normal(0, 1.5) + 2 * stride.size * np.sin(stride.phase)
-    root = turn(Z, -6 * swing) @ turn(Y, roll)
+    root = rotation_about(Z, -6 * swing) @ rotation_about(Y, roll)
     lean = rng.normal(9 if stride.kind == "run" else 3, 3)
-    chest = turn(Z, 7 * swing + rng.normal(0, 4)) @ turn(X, lean) @ turn(Y, rng.normal(0, 2))
+    chest = (
+        rotation_about(Z, 7 * swing + rng.normal(0, 4))
+        @ rotation_about(X, lean)
+        @ rotation_about(Y, rng.normal(0, 2))
+    )
     bones = {"root": root}
     for name, share in (("spine04", 0.35), ("spine02", 0.7), ("spine01", 1.0)):
-        bones[name] = between(root, chest, share)
+        bones[name] = blend_rotations(root, chest, share)
     nod = rng.normal(24 if stride.kind == "phone" else 4, 7)
-    look = turn(Z, rng.normal(0, 22)) @ turn(X, nod) @ turn(Y, rng.normal(0, 4))
+    look = (
+        rotation_about(Z, rng.normal(0, 22))
+        @ rotation_about(X, nod)
+        @ rotation_about(Y, rng.normal(0, 4))
+    )
     bones["head"] = chest @ look
-    bones["neck01"] = between(chest, bones["head"], 0.5)
+    bones["neck01"] = blend_rotations(chest, bones["head"], 0.5)
     return bones
 
 
-def _leg(
+def _pose_leg(
     rng: np.random.Generator, stride: Stride, rest: dict[str, Rotation], root: Rotation, side: int
 ) -> dict[str, Rotation]:
     """Thigh, shin and foot. Knee and ankle follow the published course of normal gait, roughly."""
@@ -94,28 +104,30 @@ def _leg(
     cycle = (phase / (2 * np.pi)) % 1  # 0 heel strike, 0.6 toe off
     hip = stride.size * (22 * np.cos(phase) + 5) + rng.normal(0, 2)
     knee = 4 + abs(rng.normal(0, 2))
-    knee += stride.size * (14 * _bump(cycle, 0.12, 0.07) + 58 * _bump(cycle, 0.73, 0.11))
+    knee += stride.size * (
+        14 * _gaussian_bump(cycle, 0.12, 0.07) + 58 * _gaussian_bump(cycle, 0.73, 0.11)
+    )
     if stride.kind == "stand" and rng.random() < 0.35:  # weight on the other leg
         knee, hip = knee + rng.uniform(5, 20), hip + rng.uniform(4, 14)
     still = stride.size < 0.3
     spread, outwards = rng.uniform(1, 6) * (1 if still else 0.5), sign * rng.normal(7, 4)
     thigh_rest = rest[f"lowerleg01.{name}"] - rest[f"upperleg01.{name}"]
     shin_rest = rest[f"foot.{name}"] - rest[f"lowerleg01.{name}"]
-    thigh = align(thigh_rest, root @ _pointing(hip, spread, sign))
-    shin = align(shin_rest, root @ _pointing(hip - knee, 0.7 * spread, sign))
-    shin = shin @ turn(shin_rest, -outwards)
-    heel_up = _bump(cycle, 0.6, 0.09)
-    toe_up = _bump(cycle, 0, 0.08) + _bump(cycle, 1, 0.08)
-    pitch = turn(X, stride.size * (28 * heel_up - 12 * toe_up))
-    level = turn(Z, outwards)
+    thigh = aligning_rotation(thigh_rest, root @ _limb_direction(hip, spread, sign))
+    shin = aligning_rotation(shin_rest, root @ _limb_direction(hip - knee, 0.7 * spread, sign))
+    shin = shin @ rotation_about(shin_rest, -outwards)
+    heel_up = _gaussian_bump(cycle, 0.6, 0.09)
+    toe_up = _gaussian_bump(cycle, 0, 0.08) + _gaussian_bump(cycle, 1, 0.08)
+    pitch = rotation_about(X, stride.size * (28 * heel_up - 12 * toe_up))
+    level = rotation_about(Z, outwards)
     return {
-        f"upperleg01.{name}": thigh @ turn(thigh_rest, -0.6 * outwards),
+        f"upperleg01.{name}": thigh @ rotation_about(thigh_rest, -0.6 * outwards),
         f"lowerleg01.{name}": shin,
-        f"foot.{name}": level if still else between(shin @ pitch, pitch @ level, 0.25),
+        f"foot.{name}": level if still else blend_rotations(shin @ pitch, pitch @ level, 0.25),
     }
 
 
-class Reach(NamedTuple):
+class ArmPose(NamedTuple):
     """Where an arm is held, in degrees."""
 
     forwards: float  # of the upper arm
@@ -124,39 +136,39 @@ class Reach(NamedTuple):
     inwards: float  # of the forearm
 
 
-def _arm(
+def _pose_arm(
     rng: np.random.Generator, stride: Stride, rest: dict[str, Rotation], chest: Rotation, side: int
 ) -> dict[str, Rotation]:
     """Collarbone, upper arm, forearm and hand."""
     name, sign = "LR"[side], 1 - 2 * side
-    hold = _hold(rng, stride, side)
-    upper = chest @ _pointing(hold.forwards, hold.aside, sign)
-    forearm = _pointing(hold.forwards + hold.elbow, 0.3 * hold.aside, sign)
-    forearm = chest @ turn(Z, -sign * hold.inwards) @ forearm
+    hold = _sample_arm_pose(rng, stride, side)
+    upper = chest @ _limb_direction(hold.forwards, hold.aside, sign)
+    forearm = _limb_direction(hold.forwards + hold.elbow, 0.3 * hold.aside, sign)
+    forearm = chest @ rotation_about(Z, -sign * hold.inwards) @ forearm
     upper_rest = rest[f"lowerarm01.{name}"] - rest[f"upperarm01.{name}"]
     forearm_rest = rest[f"wrist.{name}"] - rest[f"lowerarm01.{name}"]
-    lower = align(forearm_rest, forearm)
+    lower = aligning_rotation(forearm_rest, forearm)
     return {
-        f"clavicle.{name}": chest @ turn(Y, sign * rng.uniform(0, 8)),
-        f"upperarm01.{name}": align(upper_rest, upper),
+        f"clavicle.{name}": chest @ rotation_about(Y, sign * rng.uniform(0, 8)),
+        f"upperarm01.{name}": aligning_rotation(upper_rest, upper),
         f"lowerarm01.{name}": lower,
-        f"wrist.{name}": lower @ turn(X, rng.normal(0, 8)),
+        f"wrist.{name}": lower @ rotation_about(X, rng.normal(0, 8)),
     }
 
 
-def _hold(rng: np.random.Generator, stride: Stride, side: int) -> Reach:
+def _sample_arm_pose(rng: np.random.Generator, stride: Stride, side: int) -> ArmPose:
     busy = stride.busy[side]
     if stride.kind == "phone" and busy:
-        return Reach(*rng.uniform([15, 5, 85, 10], [40, 15, 120, 35]))
+        return ArmPose(*rng.uniform([15, 5, 85, 10], [40, 15, 120, 35]))
     if stride.kind == "carry" and busy:
-        return Reach(*rng.uniform([5, 5, 70, -5], [25, 15, 95, 18]))
+        return ArmPose(*rng.uniform([5, 5, 70, -5], [25, 15, 95, 18]))
     if stride.kind == "pocket":
-        return Reach(*rng.uniform([-20, 14, 25, 20], [0, 24, 45, 40]))
+        return ArmPose(*rng.uniform([-20, 14, 25, 20], [0, 24, 45, 40]))
     if stride.kind == "reach" and busy:
-        return Reach(*rng.uniform([35, 5, 0, -4], [120, 15, 50, 9]))
+        return ArmPose(*rng.uniform([35, 5, 0, -4], [120, 15, 50, 9]))
     back = np.cos(stride.phase + np.pi * side)  # an arm swings against its leg
     bend = rng.uniform(6, 20) + stride.size * rng.uniform(0, 16) * (1 - back)
-    return Reach(
+    return ArmPose(
         forwards=-20 * stride.size * back * rng.uniform(0.6, 1.3) + rng.normal(2, 5),
         aside=rng.uniform(5, 15),
         elbow=bend + (65 if stride.kind == "run" else 0),
@@ -164,17 +176,17 @@ def _hold(rng: np.random.Generator, stride: Stride, side: int) -> Reach:
     )
 
 
-def _bump(cycle: float, centre: float, width: float) -> float:
+def _gaussian_bump(cycle: float, centre: float, width: float) -> float:
     return float(np.exp(-(((cycle - centre) / width) ** 2)))
 
 
-def _pointing(forwards: float, aside: float, sign: int) -> NDArray[np.float64]:
+def _limb_direction(forwards: float, aside: float, sign: int) -> NDArray[np.float64]:
     """The direction of a limb swung from hanging, in degrees."""
     f, a = np.deg2rad(forwards), np.deg2rad(aside)
     return np.array([sign * np.sin(a), -np.sin(f) * np.cos(a), -np.cos(f) * np.cos(a)])
 
 
-def turn(axis: ArrayLike, degrees: float) -> Rotation:
+def rotation_about(axis: ArrayLike, degrees: float) -> Rotation:
     """The rotation about an axis (3,), by Rodrigues' formula."""
     unit = np.asarray(axis, np.float64)
     cross = _cross_matrix(unit / np.sqrt(unit @ unit))
@@ -183,7 +195,7 @@ def turn(axis: ArrayLike, degrees: float) -> Rotation:
     return rotation
 
 
-def align(rest: ArrayLike, target: ArrayLike) -> Rotation:
+def aligning_rotation(rest: ArrayLike, target: ArrayLike) -> Rotation:
     """The smallest rotation that turns one direction (3,) into another, not its opposite."""
     a, b = np.asarray(rest, np.float64), np.asarray(target, np.float64)
     a, b = a / np.sqrt(a @ a), b / np.sqrt(b @ b)
@@ -192,7 +204,7 @@ def align(rest: ArrayLike, target: ArrayLike) -> Rotation:
     return rotation
 
 
-def between(first: Rotation, second: Rotation, share: float) -> Rotation:
+def blend_rotations(first: Rotation, second: Rotation, share: float) -> Rotation:
     """The rotation nearest to a weighted mean of two that are not far apart."""
     u, _, vt = np.linalg.svd(first * (1 - share) + second * share)
     rotation: Rotation = u @ vt

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.synthesis.person.atlas import SIZE, chart_rectangle, texel_map
-from san_core.synthesis.person.body import Floats, Ints, body, vertex_normals
-from san_core.synthesis.person.surface import texels, vertices
+from san_core.synthesis.person.atlas import TEXTURE_SIZE, chart_rectangle, texel_map
+from san_core.synthesis.person.body import Floats, Ints, current_body, vertex_normals
+from san_core.synthesis.person.surface import texel_surface, vertex_surface
 
 RINGS, SPOKES = 8, 32
-UPRIGHT = 0.9  # share of steps down a leg's chart that must lead down the leg
+MIN_UPRIGHT_SHARE = 0.9  # share of steps down a leg's chart that must lead down the leg
 
 
 class Tube(NamedTuple):
@@ -40,12 +40,12 @@ class Mesh(NamedTuple):
 
 def clothed_mesh(posed: Floats, hem: float) -> Mesh:
     """The posed body (V, 3), with a skirt down to `hem` along the legs where that is above 0."""
-    people = body()
+    people = current_body()
     normals = vertex_normals(posed, people.faces)
     if hem <= 0:
         return Mesh(posed, normals, people.uv, people.faces, people.uv_faces)
-    tube = skirt(posed, hem)
-    faces, uv_faces = _joined_faces()
+    tube = skirt_tube(posed, hem)
+    faces, uv_faces = _clothed_faces()
     return Mesh(
         np.concatenate([posed, tube.vertices]),
         np.concatenate([normals, tube.normals]),
@@ -55,7 +55,7 @@ def clothed_mesh(posed: Floats, hem: float) -> Mesh:
     )
 
 
-def skirt(posed: Floats, hem: float) -> Tube:
+def skirt_tube(posed: Floats, hem: float) -> Tube:
     """A tube around the legs of a posed body (V, 3), from the hips to `hem`.
 
     Every ring is as wide as the legs at its height in each direction, and hardly narrower than the
@@ -63,12 +63,12 @@ def skirt(posed: Floats, hem: float) -> Tube:
     """
     stations = np.linspace(0, hem, RINGS)
     band = max(0.045, 0.6 * hem / (RINGS - 1))
-    directions, rings = _directions(), np.empty((RINGS, SPOKES, 3), np.float32)
+    directions, rings = _spoke_directions(), np.empty((RINGS, SPOKES, 3), np.float32)
     legs, radius = _leg_vertices(), np.zeros(SPOKES, np.float32)
     lefts = 0.5 + 0.5 * directions[:, 0]
     for row, station in enumerate(stations):
-        near = legs[np.abs(vertices().along_leg[legs] - station) < band]
-        points, on_left = posed[near], vertices().x[near] > 0
+        near = legs[np.abs(vertex_surface().along_leg[legs] - station) < band]
+        points, on_left = posed[near], vertex_surface().x[near] > 0
         centre = 0.5 * (points[:, :2].max(axis=0) + points[:, :2].min(axis=0))
         reach = ((points[:, :2] - centre) @ directions.T).max(axis=0) + 0.010 + 0.014 * row / RINGS
         radius = np.maximum(reach, 0.985 * radius).astype(np.float32)
@@ -79,7 +79,7 @@ def skirt(posed: Floats, hem: float) -> Tube:
     return Tube(flat, vertex_normals(flat, faces), _tube_uv(stations, hem), faces, uv_faces)
 
 
-def check_legs() -> None:
+def check_leg_charts() -> None:
     """Raise ValueError unless the legs' charts are upright rectangles, as `body_file` asks."""
     left, right = chart_rectangle("leg.L"), chart_rectangle("leg.R")
     if (left.top, left.bottom) != (right.top, right.bottom):
@@ -88,23 +88,24 @@ def check_legs() -> None:
             f" {right.top} to {right.bottom - 1}; they must be the same"
         )
     charts, along = (
-        values.reshape(SIZE, SIZE) for values in (texel_map().chart, texels().along_leg)
+        values.reshape(TEXTURE_SIZE, TEXTURE_SIZE)
+        for values in (texel_map().chart, texel_surface().along_leg)
     )
     for name, box in (("leg.L", left), ("leg.R", right)):
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
-        if (charts[inside] != body().charts.index(name)).any():
+        if (charts[inside] != current_body().charts.index(name)).any():
             raise ValueError(f"the body's atlas shows other charts inside the rectangle of {name}")
-        if np.mean(np.diff(along[inside], axis=0) > 0) < UPRIGHT:
+        if np.mean(np.diff(along[inside], axis=0) > 0) < MIN_UPRIGHT_SHARE:
             raise ValueError(f"the body's atlas has {name} not upright, the hip above")
 
 
 @functools.cache
 def _leg_vertices() -> NDArray[np.intp]:
-    return np.flatnonzero(vertices().leg | vertices().torso)
+    return np.flatnonzero(vertex_surface().leg | vertex_surface().torso)
 
 
 @functools.cache
-def _directions() -> Floats:
+def _spoke_directions() -> Floats:
     """(SPOKES, 2) outwards, from the front by the left and the back to the right."""
     angle = np.linspace(0, 2 * np.pi, SPOKES, endpoint=False)
     return np.stack([np.sin(angle), -np.cos(angle)], axis=1).astype(np.float32)
@@ -123,7 +124,11 @@ def _tube_uv(stations: NDArray[np.float64], hem: float) -> Floats:
 @functools.cache
 def _leg_columns() -> Floats:
     """Columns (SPOKES + 2,) front to back on the left leg's chart, back to front on the right's."""
-    depth, spokes, columns = texels().y.reshape(SIZE, SIZE), SPOKES // 2 + 1, []
+    depth, spokes, columns = (
+        texel_surface().y.reshape(TEXTURE_SIZE, TEXTURE_SIZE),
+        SPOKES // 2 + 1,
+        [],
+    )
     for name, from_front in (("leg.L", True), ("leg.R", False)):
         box = chart_rectangle(name)
         by_column = depth[box.top : box.bottom, box.left : box.right].mean(axis=0)
@@ -145,7 +150,9 @@ def _leg_rows(along: NDArray[np.float64], column: float) -> NDArray[np.float64]:
 def _leg_profile(column: int) -> tuple[int, Floats]:
     """The top row of the legs' charts, and how far along the leg each texel of a column lies."""
     box = chart_rectangle("leg.L")
-    profile = texels().along_leg.reshape(SIZE, SIZE)[box.top : box.bottom, column]
+    profile = texel_surface().along_leg.reshape(TEXTURE_SIZE, TEXTURE_SIZE)[
+        box.top : box.bottom, column
+    ]
     return box.top, np.maximum.accumulate(profile)
 
 
@@ -163,9 +170,9 @@ def _tube_faces() -> tuple[Ints, Ints]:
 
 
 @functools.cache
-def _joined_faces() -> tuple[Ints, Ints]:
+def _clothed_faces() -> tuple[Ints, Ints]:
     """Faces of body and tube in one mesh."""
-    people, (faces, uv_faces) = body(), _tube_faces()
+    people, (faces, uv_faces) = current_body(), _tube_faces()
     joined = np.concatenate([people.faces, faces + len(people.mean)])
     return joined.astype(np.int32), np.concatenate(
         [people.uv_faces, uv_faces + len(people.uv)]

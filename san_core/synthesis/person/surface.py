@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.synthesis.person.atlas import texel_map
-from san_core.synthesis.person.body import Floats, body, shoes, vertex_chart
+from san_core.synthesis.person.body import Floats, current_body, shoe_offsets, vertex_chart
 
 Mask = NDArray[np.bool_]
 
@@ -55,7 +55,7 @@ class Landmarks:
 @functools.cache
 def landmarks() -> Landmarks:
     """The heights that faces, collars and shoes are measured from."""
-    people = body()
+    people = current_body()
     return Landmarks(
         eyes=float(people.joint("head")[2]) + 0.032,
         neck=float(people.joint("neck01")[2]),
@@ -64,24 +64,24 @@ def landmarks() -> Landmarks:
 
 
 @functools.cache
-def texels() -> Surface:
+def texel_surface() -> Surface:
     """The surface points of the 256 * 256 texels, row by row."""
-    mapped, people = texel_map(), body()
-    shod = np.einsum("nc,nci->ni", mapped.barycentric, shoes()[people.faces[mapped.face]])
-    return _surface(mapped.points + shod, mapped.chart)
+    mapped, people = texel_map(), current_body()
+    shod = np.einsum("nc,nci->ni", mapped.barycentric, shoe_offsets()[people.faces[mapped.face]])
+    return _surface_at(mapped.points + shod, mapped.chart)
 
 
 @functools.cache
-def vertices() -> Surface:
+def vertex_surface() -> Surface:
     """The surface points of the body's vertices."""
-    return _surface(body().mean + shoes(), vertex_chart())
+    return _surface_at(current_body().mean + shoe_offsets(), vertex_chart())
 
 
-def _surface(points: Floats, chart: NDArray[np.intp]) -> Surface:
-    names = np.array(body().charts)[chart]
+def _surface_at(points: Floats, chart: NDArray[np.intp]) -> Surface:
+    names = np.array(current_body().charts)[chart]
     x, y, z = (np.ascontiguousarray(points[:, axis]) for axis in range(3))
-    along_arm, around_arm = _limb(points, ["upperarm01", "lowerarm01", "wrist"])
-    along_leg, around_leg = _limb(points, ["upperleg01", "lowerleg01", "foot"])
+    along_arm, around_arm = _limb_coordinates(points, ["upperarm01", "lowerarm01", "wrist"])
+    along_leg, around_leg = _limb_coordinates(points, ["upperleg01", "lowerleg01", "foot"])
     return Surface(
         points=points,
         x=x,
@@ -104,11 +104,11 @@ def _surface(points: Floats, chart: NDArray[np.intp]) -> Surface:
     )
 
 
-def _limb(points: Floats, bones: list[str]) -> tuple[Floats, Floats]:
+def _limb_coordinates(points: Floats, bones: list[str]) -> tuple[Floats, Floats]:
     """How far along and at which angle around a limb of its own side every point lies."""
     along, around = np.zeros(len(points), np.float32), np.zeros(len(points), np.float32)
     for side, sign in (("L", 1), ("R", -1)):
-        chain = np.stack([body().joint(f"{bone}.{side}") for bone in bones])
+        chain = np.stack([current_body().joint(f"{bone}.{side}") for bone in bones])
         axis = chain[-1] - chain[0]
         length = np.linalg.norm(axis)
         axis = axis / length

@@ -1,7 +1,7 @@
 """The ground in perspective: asphalt, slabs, bricks, tiles or grass, with kerbs and lines.
 
-A pinhole camera of FOCAL pixels, `height` metres above the ground, looks along it: `below` rows
-under the horizon the ground is height * FOCAL / below metres away.
+A pinhole camera of FOCAL_LENGTH pixels, `height` metres above the ground, looks along it: `below`
+rows under the horizon the ground is height * FOCAL_LENGTH / below metres away.
 """
 
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.synthesis.person.body import Floats
-from san_core.synthesis.place.materials import Noise, muted
+from san_core.synthesis.place.materials import TiledNoise, muted_colour
 
-FOCAL = 400.0  # pixels
+FOCAL_LENGTH = 400.0  # pixels
 
 
-class Plane(NamedTuple):
+class GroundPlane(NamedTuple):
     """Where on the ground every pixel lies, in metres: (rows, columns) each."""
 
     across: Floats
@@ -23,46 +23,50 @@ class Plane(NamedTuple):
     step: Floats  # how much further away the next row is: what is finer cannot be seen
 
 
-def plane(first: float, shape: tuple[int, int], *, height: float, middle: float) -> Plane:
+def ground_plane(
+    first: float, shape: tuple[int, int], *, height: float, middle: float
+) -> GroundPlane:
     """The ground from `first` rows below the horizon on; `middle` is the column straight ahead."""
     rows, columns = shape
     below = (np.arange(rows, dtype=np.float32) + np.float32(max(first, 1)))[:, None]
-    away = height * FOCAL / below
-    across = (np.arange(columns, dtype=np.float32) - middle) * away / FOCAL
+    away = height * FOCAL_LENGTH / below
+    across = (np.arange(columns, dtype=np.float32) - middle) * away / FOCAL_LENGTH
     spread = np.broadcast_to(away, shape)
-    return Plane(across.astype(np.float32), spread, np.broadcast_to(away / below, shape))
+    return GroundPlane(across.astype(np.float32), spread, np.broadcast_to(away / below, shape))
 
 
-def ground(rng: np.random.Generator, where: Plane) -> Floats:
+def sample_ground(rng: np.random.Generator, where: GroundPlane) -> Floats:
     """A ground (rows, columns, 3): one material, or a pavement before a road."""
-    noise = Noise(rng)
-    image = _material(rng, where, noise, int(rng.integers(5)))
+    noise = TiledNoise(rng)
+    image = _ground_material(rng, where, noise, int(rng.integers(5)))
     layout = rng.random()
     if layout < 0.35:  # a road further away than the pavement that people walk on
         near, far = sorted(rng.uniform(4, 16, 2))
         road = (where.away > near) & (where.away < max(far, near + 4))
-        image[road] = _material(rng, where, noise, 0)[road]
+        image[road] = _ground_material(rng, where, noise, 0)[road]
         edge = np.abs(where.away - near) < 0.12
-        image[edge] = muted(rng, 130, 190)
+        image[edge] = muted_colour(rng, 130, 190)
         line = np.abs(where.away - near - 2.2) < 0.07
         dashes = line & (where.across % 4 < 2.2)
         image[dashes] = 0.35 * image[dashes] + 0.65 * np.float32(212)
     elif layout < 0.6:  # a verge or a road along one side
         side = rng.uniform(-2.5, 2.5)
         beyond = (where.across > side) if rng.random() < 0.5 else (where.across < side)
-        image[beyond] = _material(rng, where, noise, int(rng.choice([0, 4])))[beyond]
-        image[np.abs(where.across - side) < 0.09] = muted(rng, 110, 190)
+        image[beyond] = _ground_material(rng, where, noise, int(rng.choice([0, 4])))[beyond]
+        image[np.abs(where.across - side) < 0.09] = muted_colour(rng, 110, 190)
     elif layout < 0.7:  # a crossing
         bars = (where.across % 1.1 < 0.5) & (np.abs(where.away - rng.uniform(3, 9)) < 1.4)
         image[bars] = 0.4 * image[bars] + 0.6 * np.float32(210)
     return image
 
 
-def _material(rng: np.random.Generator, where: Plane, noise: Noise, kind: int) -> Floats:
+def _ground_material(
+    rng: np.random.Generator, where: GroundPlane, noise: TiledNoise, kind: int
+) -> Floats:
     """0 asphalt, 1 slabs, 2 bricks, 3 tiles, 4 grass."""
     u, v = where.across, where.away
-    stains = 0.035 * noise.at(u, v, 2.3) + 0.03 * noise.at(u + 7, v + 3, 0.8)
-    fine = _seen(0.12, where.step) * noise.at(u, v, 0.12)
+    stains = 0.035 * noise.values_at(u, v, 2.3) + 0.03 * noise.values_at(u + 7, v + 3, 0.8)
+    fine = _visibility(0.12, where.step) * noise.values_at(u, v, 0.12)
     grain = 0.02 * rng.standard_normal(u.shape, dtype=np.float32)
     if kind == 4:
         colour = np.array([88, 96, 66]) * rng.uniform(0.7, 1.1) + rng.normal(0, 5, 3)
@@ -71,12 +75,12 @@ def _material(rng: np.random.Generator, where: Plane, noise: Noise, kind: int) -
         return lawn
     low, high = ((62, 125), (105, 190), (85, 150), (110, 195))[kind]
     factor = 1 + stains + (0.045 if kind == 0 else 0.02) * fine + grain
-    factor = factor + _joints(rng, where, kind)
-    image: Floats = (muted(rng, low, high) * factor[..., None]).astype(np.float32)
+    factor = factor + _joint_brightness(rng, where, kind)
+    image: Floats = (muted_colour(rng, low, high) * factor[..., None]).astype(np.float32)
     return image
 
 
-def _joints(rng: np.random.Generator, where: Plane, kind: int) -> Floats:
+def _joint_brightness(rng: np.random.Generator, where: GroundPlane, kind: int) -> Floats:
     """What slabs, bricks and tiles add to the brightness; joints fade where they cannot be seen."""
     if kind == 0:
         return np.zeros_like(where.across)
@@ -86,24 +90,24 @@ def _joints(rng: np.random.Generator, where: Plane, kind: int) -> Floats:
     row = np.floor(where.away / short)
     offset = 0.5 * (row % 2) if kind == 2 or rng.random() < 0.4 else 0 * row
     u, v = where.across / long + offset, where.away / short
-    joints = _line(v % 1 * short, width, where.step)
-    joints = np.maximum(joints, _line(u % 1 * long, width, where.away / FOCAL))
+    joints = _line_coverage(v % 1 * short, width, where.step)
+    joints = np.maximum(joints, _line_coverage(u % 1 * long, width, where.away / FOCAL_LENGTH))
     shade = rng.random((8, 8)).astype(np.float32) - np.float32(0.5)
     cells = shade[row.astype(np.int32) & 7, np.floor(u).astype(np.int32) & 7]
     uneven = 0.12 if kind == 2 else 0.05
     if kind == 3 and rng.random() < 0.4:  # two shades
         cells = (row + np.floor(u)) % 2 - np.float32(0.5)
-    added: Floats = _seen(long, where.step) * uneven * cells - 0.28 * joints
+    added: Floats = _visibility(long, where.step) * uneven * cells - 0.28 * joints
     return added
 
 
-def _line(distance: NDArray[Any], width: float, step: Floats) -> Floats:
+def _line_coverage(distance: NDArray[Any], width: float, step: Floats) -> Floats:
     """How much of a pixel, `step` metres large, a line covers that begins at distance 0."""
     cover: Floats = (distance < np.maximum(step, width)) * np.minimum(1, width / step)
     return cover
 
 
-def _seen(size: float, step: Floats) -> Floats:
+def _visibility(size: float, step: Floats) -> Floats:
     """1 where features of a size are seen, falling to 0 where a pixel is larger than they are."""
     seen: Floats = np.clip(1.5 - step / size, 0, 1)
     return seen

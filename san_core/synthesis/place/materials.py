@@ -8,48 +8,52 @@ from PIL import Image
 
 from san_core.synthesis.person.body import Floats
 
-TILE = 256  # pixels on a side of a patch of noise that repeats
+TILE_SIZE = 256  # pixels on a side of a patch of noise that repeats
 _LATTICE = 64
 
 
-def unevenness(rng: np.random.Generator, shape: tuple[int, int], *, coarsest: int = 64) -> Floats:
+def fractal_noise(
+    rng: np.random.Generator, shape: tuple[int, int], *, coarsest: int = 64
+) -> Floats:
     """Fractal noise of mean 0 and deviation 1 over rows and columns."""
     rows, columns = shape
     grid, cell = np.zeros((2, 2), np.float32), coarsest
     while cell >= 2:
         finer = (rows // cell + 3, columns // cell + 3)
         detail = rng.standard_normal(finer, dtype=np.float32)
-        grid = _enlarged(grid, finer) + detail * np.float32(cell**0.3)
+        grid = _resize_grid(grid, finer) + detail * np.float32(cell**0.3)
         cell //= 2
-    total = _enlarged(grid, shape)
+    total = _resize_grid(grid, shape)
     spread: Floats = (total - total.mean()) / (total.std() + np.float32(1e-6))
     return spread
 
 
-def _enlarged(grid: Floats, shape: tuple[int, int]) -> Floats:
+def _resize_grid(grid: Floats, shape: tuple[int, int]) -> Floats:
     image = Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC)
     return np.asarray(image)
 
 
-class Noise:
+class TiledNoise:
     """Smooth noise of mean 0 and deviation near 1 over a plane, which repeats every 64 cells."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         lattice = np.pad(rng.standard_normal((_LATTICE, _LATTICE), dtype=np.float32), 4, "wrap")
-        k = TILE // _LATTICE
-        self._tile = _enlarged(lattice, (k * (_LATTICE + 8),) * 2)[4 * k : -4 * k, 4 * k : -4 * k]
+        k = TILE_SIZE // _LATTICE
+        self._tile = _resize_grid(lattice, (k * (_LATTICE + 8),) * 2)[
+            4 * k : -4 * k, 4 * k : -4 * k
+        ]
         self._tile = self._tile / self._tile.std()
 
-    def at(self, u: Floats, v: Floats, cell: float) -> Floats:
+    def values_at(self, u: Floats, v: Floats, cell: float) -> Floats:
         """Values at points of the plane, with features of the size of `cell`."""
-        scale = np.float32(TILE / _LATTICE / cell)
-        rows = (v * scale).astype(np.int32) & (TILE - 1)
-        columns = (u * scale).astype(np.int32) & (TILE - 1)
+        scale = np.float32(TILE_SIZE / _LATTICE / cell)
+        rows = (v * scale).astype(np.int32) & (TILE_SIZE - 1)
+        columns = (u * scale).astype(np.int32) & (TILE_SIZE - 1)
         values: Floats = self._tile[rows, columns]
         return values
 
 
-def muted(rng: np.random.Generator, low: float = 55, high: float = 195) -> Floats:
+def muted_colour(rng: np.random.Generator, low: float = 55, high: float = 195) -> Floats:
     """A colour of stone, plaster, asphalt or metal: grey, a little warm or cool."""
     warmth, green = rng.normal(0.015, 0.05), rng.normal(0, 0.015)
     tint = np.array([1 + warmth, 1 + green, 1 - warmth])
@@ -57,7 +61,7 @@ def muted(rng: np.random.Generator, low: float = 55, high: float = 195) -> Float
     return colour
 
 
-def accent(rng: np.random.Generator) -> Floats:
+def accent_colour(rng: np.random.Generator) -> Floats:
     """A colour that catches the eye: shutters, posters, signs."""
     grey, hue = rng.uniform(50, 150), rng.uniform(0, 2 * np.pi)
     wheel = np.cos(hue - np.array([0, 2.1, 4.2])) * (1, 0.7, 1)  # few greens in a town
@@ -68,7 +72,7 @@ def accent(rng: np.random.Generator) -> Floats:
 _PAINTS = ((205, 206, 206), (150, 153, 156), (92, 95, 99), (34, 35, 38), (44, 56, 82), (98, 34, 36))
 
 
-def car_paint(rng: np.random.Generator) -> Floats:
+def car_colour(rng: np.random.Generator) -> Floats:
     """White, silver, grey, black, dark blue or dark red, as most cars are."""
     paint = np.array(_PAINTS[rng.choice(len(_PAINTS), p=[0.26, 0.22, 0.2, 0.18, 0.08, 0.06])])
     return (paint * rng.uniform(0.85, 1.1)).astype(np.float32)
@@ -77,7 +81,7 @@ def car_paint(rng: np.random.Generator) -> Floats:
 def foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
     """Leaves (rows, columns, 3): dull greens and browns, lit from above, with deep gaps."""
     green = np.array([82, 92, 62]) * rng.uniform(0.6, 1.15) + rng.normal(0, 6, 3)
-    clumps = unevenness(rng, shape, coarsest=24)
+    clumps = fractal_noise(rng, shape, coarsest=24)
     lit = np.roll(clumps, 2, axis=0) - clumps  # the upper sides of clumps
     leaves = 1 + 0.22 * clumps + 0.3 * lit + 0.07 * rng.standard_normal(shape, dtype=np.float32)
     out: Floats = (np.clip(green, 15, 200) * np.clip(leaves, 0.25, 1.9)[..., None]).astype(
@@ -86,15 +90,15 @@ def foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
     return out
 
 
-def surface(rng: np.random.Generator, colour: Floats, shape: tuple[int, int]) -> Floats:
+def material_patch(rng: np.random.Generator, colour: Floats, shape: tuple[int, int]) -> Floats:
     """A wall or a thing (rows, columns, 3) of one material, a little stained and grainy."""
-    stains = 1 + rng.uniform(0.015, 0.04) * unevenness(rng, shape)
+    stains = 1 + rng.uniform(0.015, 0.04) * fractal_noise(rng, shape)
     stains += 0.012 * rng.standard_normal(shape, dtype=np.float32)
     material: Floats = (colour * stains[..., None]).astype(np.float32)
     return material
 
 
-def soft(inside: Floats) -> Floats:
+def soft_cover(inside: Floats) -> Floats:
     """Cover from a signed distance: 1 well inside, 0 outside, soft at the edge."""
     cover: Floats = np.clip(0.5 + 6 * inside, 0, 1).astype(np.float32)
     return cover

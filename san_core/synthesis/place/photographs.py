@@ -12,12 +12,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from san_core.images.pixels import Pixels
-from san_core.synthesis.place.background import COLUMNS, ROWS, Scene
+from san_core.synthesis.place.background import SCENE_COLUMNS, SCENE_ROWS, Scene
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-HORIZON = (0.3, 0.5)  # of a photograph's height; nobody tells where it is, so it is drawn between
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
+HORIZON_RANGE = (
+    0.3,
+    0.5,
+)  # of a photograph's height; nobody tells where it is, so it is drawn between
 
-_DAMAGED = (
+_DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
@@ -37,30 +40,30 @@ class Photographs:
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(_listing(self.folder))
+        return len(_photograph_paths(self.folder))
 
     def name(self, number: int) -> str:
         """The path of photograph `number` inside the folder."""
-        return _listing(self.folder)[number].relative_to(self.folder).as_posix()
+        return _photograph_paths(self.folder)[number].relative_to(self.folder).as_posix()
 
-    def scene(self, rng: np.random.Generator) -> Scene:
+    def random_scene(self, rng: np.random.Generator) -> Scene:
         """One of the photographs, cut to the size of a painted place.
 
         Raises:
             ValueError: it is not a whole image.
         """
-        return self.at(int(rng.integers(self.count)), horizon=rng.uniform(*HORIZON))
+        return self.scene_at(int(rng.integers(self.count)), horizon=rng.uniform(*HORIZON_RANGE))
 
-    def at(self, number: int, *, horizon: float) -> Scene:
+    def scene_at(self, number: int, *, horizon: float) -> Scene:
         """Photograph `number`, its horizon at a share of its height.
 
         Raises:
             ValueError: it is not a whole image.
         """
-        return Scene(_fitted(self.folder, number), int(ROWS * horizon))
+        return Scene(_load_fitted(self.folder, number), int(SCENE_ROWS * horizon))
 
 
-def photographs(folder: Path) -> Photographs:
+def open_photographs(folder: Path) -> Photographs:
     """The photographs of a folder, of any size; what they show should be without people.
 
     Raises:
@@ -72,11 +75,13 @@ def photographs(folder: Path) -> Photographs:
         raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of backgrounds")
-    _listing.cache_clear()  # what is there now, whatever was there before
-    _fitted.cache_clear()
-    paths = _listing(folder)
+    _photograph_paths.cache_clear()  # what is there now, whatever was there before
+    _load_fitted.cache_clear()
+    paths = _photograph_paths(folder)
     if not paths:
-        raise ValueError(f"{folder} holds no photograph; they end in {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{folder} holds no photograph; they end in {', '.join(PHOTOGRAPH_SUFFIXES)}"
+        )
     for name in map(str, paths):
         if name != name.encode(errors="replace").decode():
             raise ValueError(f"the name of photograph {name!r} is not in UTF-8")
@@ -85,26 +90,30 @@ def photographs(folder: Path) -> Photographs:
 
 
 @functools.lru_cache(maxsize=4)
-def _listing(folder: Path) -> tuple[Path, ...]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def _photograph_paths(folder: Path) -> tuple[Path, ...]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES)
     # "._name" is what macOS writes beside every file on a foreign disk.
     mine = (path for path in found if not path.name.startswith("._"))
     return tuple(sorted(path for path in mine if path.is_file()))
 
 
 @functools.lru_cache(maxsize=96)
-def _fitted(folder: Path, number: int) -> Pixels:
+def _load_fitted(folder: Path, number: int) -> Pixels:
     """A photograph's middle, as large as can be, at the size of a scene: (ROWS, COLUMNS, 3)."""
-    path = _listing(folder)[number]
+    path = _photograph_paths(folder)[number]
     data = path.read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (COLUMNS, ROWS))  # a JPEG is decoded no larger than need be
+            image.draft(
+                "RGB", (SCENE_COLUMNS, SCENE_ROWS)
+            )  # a JPEG is decoded no larger than need be
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError as error:  # whose message tells an address in memory
         raise ValueError(f"{path} is no JPEG or PNG image") from error
-    except _DAMAGED as error:
+    except _DECODE_ERRORS as error:
         raise ValueError(f"{path} is not a whole JPEG or PNG image: {error}") from error
-    fitted = np.asarray(ImageOps.fit(upright, (COLUMNS, ROWS), Image.Resampling.BILINEAR))
+    fitted = np.asarray(
+        ImageOps.fit(upright, (SCENE_COLUMNS, SCENE_ROWS), Image.Resampling.BILINEAR)
+    )
     fitted.setflags(write=False)
     return fitted

@@ -7,10 +7,10 @@ from numpy.typing import ArrayLike
 
 from san_core.synthesis.kernels import _raster
 from san_core.synthesis.person import surface
-from san_core.synthesis.person.body import Floats, body
+from san_core.synthesis.person.body import Floats, current_body
 from san_core.synthesis.person.surface import Mask, Surface
 
-LATTICE = 24  # cells on a side of the noise lattice, which repeats
+LATTICE_SIZE = 24  # cells on a side of the noise lattice, which repeats
 Region = Callable[[Surface], Mask]
 
 
@@ -28,16 +28,16 @@ class Canvas:
     and which vertices it lifts off the skin.
     """
 
-    def __init__(self, rng: np.random.Generator, ground: ArrayLike) -> None:
+    def __init__(self, rng: np.random.Generator, base_colour: ArrayLike) -> None:
         self.rng = rng
-        self.texels = surface.texels()
+        self.texels = surface.texel_surface()
         self.colour = np.empty((len(self.texels.points), 3), np.float32)
-        self.colour[:] = ground
-        self.thickness = np.zeros(len(body().mean), np.float32)
+        self.colour[:] = base_colour
+        self.thickness = np.zeros(len(current_body().mean), np.float32)
         self.jut = np.zeros_like(self.thickness)
         self.hang = np.zeros_like(self.thickness)
         self.folds = np.zeros(len(self.texels.points), np.float32)
-        self._lattice = rng.standard_normal((LATTICE,) * 3, dtype=np.float32)
+        self._lattice = rng.standard_normal((LATTICE_SIZE,) * 3, dtype=np.float32)
 
     def noise(
         self,
@@ -83,7 +83,7 @@ class Canvas:
         mixed = self.colour[touched] * (1 - share) + np.asarray(colour, np.float32) * share
         self.colour[touched] = mixed
 
-    def wear(
+    def dress_region(
         self,
         region: Region,
         colour: ArrayLike,
@@ -96,26 +96,26 @@ class Canvas:
         where = region(self.texels)
         self.fill(where, colour)
         self.folds[where] = folds
-        self.lift(region, thickness)
-        inside = region(surface.vertices())
+        self.thicken_region(region, thickness)
+        inside = region(surface.vertex_surface())
         self.hang[inside] = np.maximum(self.hang[inside], np.float32(hang))
         return where
 
-    def lift(self, region: Region, thickness: float) -> None:
+    def thicken_region(self, region: Region, thickness: float) -> None:
         """Make what lies in a region stand at least `thickness` metres off the skin."""
-        lifted = region(surface.vertices())
+        lifted = region(surface.vertex_surface())
         self.thickness[lifted] = np.maximum(self.thickness[lifted], np.float32(thickness))
 
-    def loosen(self, region: Region, slack: Callable[[Surface], ArrayLike]) -> None:
+    def add_slack(self, region: Region, slack: Callable[[Surface], ArrayLike]) -> None:
         """Add metres of slack, (V,) or one value, to what lies in a region."""
-        points = surface.vertices()
+        points = surface.vertex_surface()
         where = region(points)
         extra = np.broadcast_to(np.asarray(slack(points), np.float32), where.shape)
         self.thickness[where] += extra[where]
 
-    def protrude(self, region: Region, metres: Callable[[Surface], ArrayLike]) -> None:
+    def protrude_region(self, region: Region, metres: Callable[[Surface], ArrayLike]) -> None:
         """Make what lies in a region jut out by metres, (V,) or one value, with a sharp edge."""
-        points = surface.vertices()
+        points = surface.vertex_surface()
         where = region(points)
         out = np.broadcast_to(np.asarray(metres(points), np.float32), where.shape)
         self.jut[where] = np.maximum(self.jut[where], out[where])

@@ -31,7 +31,7 @@ HAIR_CUTS = {
     "ponytail": HairCut(0.010, crown=0.008, falls=0.32, width=0.035, tied=True, temples=False),
     "bun": HairCut(0.010, crown=0.008, tied=True),
 }
-BUZZ = 0.003
+BUZZ_THICKNESS = 0.003
 HEADWEAR = ("cap", "beanie", "hood")
 
 
@@ -44,31 +44,33 @@ def paint_hair(canvas: Canvas, identity: Identity) -> Mask | None:
     """
     line = _Hairline(canvas)
     if identity.hair in HEADWEAR:
-        canvas.fill(line.scalp(canvas.texels), _strands(canvas, identity, 0.006))
+        canvas.fill(line.scalp(canvas.texels), _strand_colours(canvas, identity, 0.006))
         _paint_headwear(canvas, identity, line)
         return None
     if identity.hair == "bald":
         return None
     if identity.hair == "buzz":
         canvas.blend(0.6 * line.scalp(canvas.texels).astype(np.float32), identity.hair_colour)
-        canvas.lift(line.scalp, BUZZ)
+        canvas.thicken_region(line.scalp, BUZZ_THICKNESS)
         return None
     cut = HAIR_CUTS[identity.hair]
-    canvas.wear(line.scalp, _strands(canvas, identity, cut.strand), thickness=cut.thickness)
+    canvas.dress_region(
+        line.scalp, _strand_colours(canvas, identity, cut.strand), thickness=cut.thickness
+    )
     top = landmarks().eyes + 0.05
     volume = cut.crown * canvas.rng.uniform(0.5, 1.3)
-    canvas.loosen(line.scalp, lambda surface: volume * smoothstep(top, top + 0.07, surface.z))
+    canvas.add_slack(line.scalp, lambda surface: volume * smoothstep(top, top + 0.07, surface.z))
     if cut.tied:
-        _tie(canvas, high=bool(canvas.rng.random() < 0.5))
-    return None if cut.falls is None else _fall(canvas, cut, cut.falls)
+        _tie_knot(canvas, high=bool(canvas.rng.random() < 0.5))
+    return None if cut.falls is None else _lift_falling_hair(canvas, cut, cut.falls)
 
 
 def paint_falling_hair(canvas: Canvas, identity: Identity, fallen: Mask) -> None:
     """Long hair over collars and straps."""
-    canvas.fill(fallen, _strands(canvas, identity, HAIR_CUTS[identity.hair].strand))
+    canvas.fill(fallen, _strand_colours(canvas, identity, HAIR_CUTS[identity.hair].strand))
 
 
-def _strands(canvas: Canvas, identity: Identity, width: float) -> Floats:
+def _strand_colours(canvas: Canvas, identity: Identity, width: float) -> Floats:
     """Hair colour at every texel: fine upright streaks, and a sheen around the crown."""
     head = canvas.texels.head | canvas.texels.torso_back
     height = canvas.texels.z[head] - (landmarks().eyes + 0.065)
@@ -103,7 +105,7 @@ class _Hairline:
         return above
 
 
-def _tie(canvas: Canvas, *, high: bool) -> None:
+def _tie_knot(canvas: Canvas, *, high: bool) -> None:
     """A knot of hair at the back of the head."""
     middle = landmarks().eyes + (0.045 if high else -0.01)
     size, half = canvas.rng.uniform(0.026, 0.042), np.float32(0.036)
@@ -116,10 +118,10 @@ def _tie(canvas: Canvas, *, high: bool) -> None:
         round_: Floats = (size * np.sqrt(np.clip(1 - away, 0, 1))).astype(np.float32)
         return round_
 
-    canvas.protrude(knot, bulge)
+    canvas.protrude_region(knot, bulge)
 
 
-def _fall(canvas: Canvas, cut: HairCut, lowest: float) -> Mask:
+def _lift_falling_hair(canvas: Canvas, cut: HairCut, lowest: float) -> Mask:
     """Lift the hair that falls to the neck or the back and return its texels."""
     neck = landmarks().neck
     end = neck if lowest > 0.45 else canvas.rng.uniform(lowest, lowest + 0.18)
@@ -136,7 +138,7 @@ def _fall(canvas: Canvas, cut: HairCut, lowest: float) -> Mask:
             falling |= cheek & (surface.z > end) & (surface.z < landmarks().eyes + 0.05)
         return falling
 
-    canvas.lift(fall, cut.thickness)
+    canvas.thicken_region(fall, cut.thickness)
     return fall(canvas.texels)
 
 
@@ -153,25 +155,27 @@ def _paint_headwear(canvas: Canvas, identity: Identity, line: _Hairline) -> None
         return line.scalp(surface) | (surface.head & (surface.y > -0.05))
 
     region, thickness = (hood, 0.03) if identity.hair == "hood" else (hat, 0.018)
-    canvas.wear(region, weave, thickness=thickness, folds=0.3)
+    canvas.dress_region(region, weave, thickness=thickness, folds=0.3)
     head = canvas.texels
     if identity.hair == "beanie":
         ribs = hat(head) & (np.arctan2(head.x, -head.y) * 14 % 1 < 0.3)
         canvas.shade(ribs, 0.88)
         canvas.shade(hat(head) & (np.abs(head.z - eyes - 0.085) < 0.003), 0.7)  # the turn-up
-        canvas.loosen(hat, lambda surface: 0.02 * smoothstep(eyes + 0.08, eyes + 0.13, surface.z))
+        canvas.add_slack(
+            hat, lambda surface: 0.02 * smoothstep(eyes + 0.08, eyes + 0.13, surface.z)
+        )
     if identity.hair == "cap":
         peak = head.head_front & (np.abs(head.z - eyes - 0.05) < 0.014) & (head.y < -0.06)
         canvas.fill(peak, colour * 0.75)
-        canvas.protrude(_peak, _peak_length)
+        canvas.protrude_region(_cap_peak, _cap_peak_length)
 
 
-def _peak(surface: Surface) -> Mask:
+def _cap_peak(surface: Surface) -> Mask:
     """Where the peak of a cap stands off the forehead."""
     band: Mask = surface.head_front & (np.abs(surface.z - landmarks().eyes - 0.05) < 0.012)
     return band & (surface.y < -0.06)
 
 
-def _peak_length(surface: Surface) -> Floats:
+def _cap_peak_length(surface: Surface) -> Floats:
     """Longest in front, in metres."""
     return 0.065 * smoothstep(0.075, 0.02, np.abs(surface.x))

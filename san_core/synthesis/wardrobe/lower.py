@@ -8,7 +8,7 @@ from san_core.synthesis.person.body import Floats
 from san_core.synthesis.person.identity import Identity
 from san_core.synthesis.person.surface import Mask, Surface, landmarks
 from san_core.synthesis.wardrobe.canvas import Canvas, smoothstep
-from san_core.synthesis.wardrobe.patterns import cloth
+from san_core.synthesis.wardrobe.patterns import cloth_colours
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,15 @@ def paint_lower(canvas: Canvas, identity: Identity) -> float:
         hips = surface.torso & (surface.torso_height < cut.waist)
         return hips | (surface.leg & (surface.along_leg < hem))
 
-    where = canvas.wear(
-        covered, _fabric(canvas, identity), thickness=cut.thickness, hang=cut.hang, folds=cut.folds
+    where = canvas.dress_region(
+        covered,
+        _fabric_colours(canvas, identity),
+        thickness=cut.thickness,
+        hang=cut.hang,
+        folds=cut.folds,
     )
     flare = cut.flare * canvas.rng.uniform(0.4, 1.4)
-    canvas.loosen(
+    canvas.add_slack(
         lambda surface: covered(surface) & surface.leg,
         lambda surface: flare * smoothstep(0.55 * hem, hem, surface.along_leg),
     )
@@ -56,12 +60,12 @@ def paint_lower(canvas: Canvas, identity: Identity) -> float:
     return hem
 
 
-def _fabric(canvas: Canvas, identity: Identity) -> Floats:
+def _fabric_colours(canvas: Canvas, identity: Identity) -> Floats:
     body, (main, contrast) = canvas.texels, identity.lower_colours
     if identity.lower == "skirt" and canvas.rng.random() < 0.4:
         pattern = str(canvas.rng.choice(["plaid", "dots", "vertical stripes"]))
-        return cloth(canvas, pattern, (main, contrast, contrast))
-    fabric = cloth(canvas, "plain", (main, main, main))
+        return cloth_colours(canvas, pattern, (main, contrast, contrast))
+    fabric = cloth_colours(canvas, "plain", (main, main, main))
     if identity.lower == "jeans":
         worn = np.exp(-(((body.along_leg - 0.25) / 0.2) ** 2)) * (body.y < 0)
         fabric *= (1 + canvas.rng.uniform(0, 0.35) * worn)[:, None]
@@ -70,7 +74,7 @@ def _fabric(canvas: Canvas, identity: Identity) -> Floats:
     return fabric
 
 
-SHAFT = {"sneaker": 0.02, "low": -0.013, "boot": 0.14}  # metres above the ankle's edge
+SHAFT_HEIGHTS = {"sneaker": 0.02, "low": -0.013, "boot": 0.14}  # metres above the ankle's edge
 
 
 def paint_shoes(canvas: Canvas, identity: Identity, hem: float) -> None:
@@ -80,7 +84,7 @@ def paint_shoes(canvas: Canvas, identity: Identity, hem: float) -> None:
         above = body.leg & (body.along_leg > 0.93) & (body.along_leg > hem)
         socks = [(34, 34, 38), (232, 232, 228), (128, 130, 132)]
         canvas.fill(body.foot | above, socks[canvas.rng.integers(len(socks))])
-    height = 0.075 + SHAFT[identity.shoes]
+    height = 0.075 + SHAFT_HEIGHTS[identity.shoes]
 
     def shoe(surface: Surface) -> Mask:
         low = surface.z < landmarks().floor + height
@@ -90,7 +94,7 @@ def paint_shoes(canvas: Canvas, identity: Identity, hem: float) -> None:
     if identity.shoes != "boot":
         where &= ~(body.leg & (body.along_leg < hem))
     canvas.fill(where, colour)
-    canvas.lift(shoe, 0.010)
+    canvas.thicken_region(shoe, 0.010)
     _paint_sole(canvas, identity, where)
     if identity.shoes == "sneaker":
         _paint_laces(canvas, dark=bool(colour.mean() > 150))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from san_core.images.pixels import Pixels
-from san_core.synthesis.person.atlas import SIZE
-from san_core.synthesis.person.body import Floats, smoothed
+from san_core.synthesis.person.atlas import TEXTURE_SIZE
+from san_core.synthesis.person.body import Floats, smooth_values
 from san_core.synthesis.person.identity import Identity
 from san_core.synthesis.wardrobe.canvas import Canvas, smoothstep
 from san_core.synthesis.wardrobe.hair import paint_falling_hair, paint_hair
@@ -26,10 +26,10 @@ class Outfit(NamedTuple):
     skirt: float  # how far a skirt hangs along the legs, 0 hip to 1 ankle; 0 for none
 
 
-def dress(identity: Identity) -> Outfit:
+def paint_outfit(identity: Identity) -> Outfit:
     """Paint a person from the skin outwards."""
     canvas = Canvas(np.random.default_rng(identity.details), identity.skin)
-    _mottle(canvas)
+    _mottle_skin(canvas)
     paint_face(canvas, identity)
     fallen = paint_hair(canvas, identity)
     lower_hem = paint_lower(canvas, identity)
@@ -37,32 +37,32 @@ def dress(identity: Identity) -> Outfit:
     upper_hem = paint_upper(canvas, identity)
     if identity.logo != "none":
         paint_logo(canvas, identity)
-    _weave(canvas)
-    _fold(canvas)
+    _shade_weave(canvas)
+    _shade_folds(canvas)
     paint_carried(canvas, identity)
     if fallen is not None:
         paint_falling_hair(canvas, identity, fallen)
-    texture = np.clip(canvas.colour, 3, 252).astype(np.uint8).reshape(SIZE, SIZE, 3)
+    texture = np.clip(canvas.colour, 3, 252).astype(np.uint8).reshape(TEXTURE_SIZE, TEXTURE_SIZE, 3)
     hem = max(upper_hem, lower_hem if identity.lower == "skirt" else 0.0)
     skirt = hem if hem > SHORTEST_SKIRT else 0.0
-    thickness = smoothed(canvas.thickness, rounds=2) + canvas.jut
-    return Outfit(texture, thickness, smoothed(canvas.hang, rounds=3), skirt)
+    thickness = smooth_values(canvas.thickness, rounds=2) + canvas.jut
+    return Outfit(texture, thickness, smooth_values(canvas.hang, rounds=3), skirt)
 
 
-def _mottle(canvas: Canvas) -> None:
+def _mottle_skin(canvas: Canvas) -> None:
     """Skin is not one colour, and hands are redder."""
     canvas.colour *= (1 + 0.03 * canvas.noise(0.03) + 0.02 * canvas.noise(0.01))[:, None]
     canvas.colour[canvas.texels.hand, 0] *= np.float32(1.03)
 
 
-def _weave(canvas: Canvas) -> None:
+def _shade_weave(canvas: Canvas) -> None:
     """Threads and wear, on cloth alone."""
     clothed = canvas.folds > 0
     worn = 0.03 * canvas.noise(0.006, where=clothed) + 0.025 * canvas.noise(0.05, where=clothed)
     canvas.colour[clothed] *= (1 + worn)[:, None]
 
 
-def _fold(canvas: Canvas) -> None:
+def _shade_folds(canvas: Canvas) -> None:
     """Folds, lit from above: cloth sags between shoulder and hip, and gathers where limbs bend.
 
     A fold's upper side is light and its lower side dark, so the shade is the slope of a rough
@@ -74,7 +74,7 @@ def _fold(canvas: Canvas) -> None:
     trunk = (body.torso | body.hand)[clothed]
     slant = canvas.rng.uniform(0.3, 0.8) * np.abs(points[:, 0])
     points[:, 2] += np.where(trunk, slant, np.float32(0.4) * points[:, 1])
-    rough, depth = np.zeros(len(clothed), np.float32), _gathered(canvas)[clothed]
+    rough, depth = np.zeros(len(clothed), np.float32), _gather_depth(canvas)[clothed]
     for cell, share in ((0.05, 0.6), (0.022, 0.4)):
         above = points + np.array([0, 0, 0.3 * cell], np.float32)
         stretch = (3.0, 3.0, 1.0)
@@ -87,7 +87,7 @@ def _fold(canvas: Canvas) -> None:
     canvas.colour[clothed] *= factor[:, None]
 
 
-def _gathered(canvas: Canvas) -> Floats:
+def _gather_depth(canvas: Canvas) -> Floats:
     """How much cloth gathers at every texel: at elbows, knees, ankles, wrists, waist, armpits."""
     body = canvas.texels
     gathered = np.full(len(body.x), 0.35, np.float32)

@@ -14,7 +14,7 @@ TRUNK_RADIUS, TRUNK_MIDDLE, ARM_RADIUS, ARM_LENGTH, LEG_RADIUS = 0.14, -0.01, 0.
 Colours = tuple[Colour, Colour, Colour]
 
 
-def cloth(canvas: Canvas, pattern: str, colours: Colours) -> Floats:
+def cloth_colours(canvas: Canvas, pattern: str, colours: Colours) -> Floats:
     """The colour (N, 3) of every texel if the whole body were clad in this pattern."""
     if pattern == "plain":
         return np.tile(np.array(colours[0], np.float32), (len(canvas.texels.x), 1))
@@ -33,13 +33,13 @@ def _camouflage(canvas: Canvas, colours: Colours) -> Floats:
     return out
 
 
-def _wave(values: Floats, period: float, duty: float) -> Floats:
+def _square_wave(values: Floats, period: float, duty: float) -> Floats:
     """1 in the first `duty` share of every period, else 0."""
     wave: Floats = ((values / np.float32(period)) % 1 < duty).astype(np.float32)
     return wave
 
 
-def _around(canvas: Canvas) -> Floats:
+def _metres_around(canvas: Canvas) -> Floats:
     """Metres around trunk and limbs, as cloth is cut, so that patterns are as wide at the sides."""
     body = canvas.texels
     trunk = TRUNK_RADIUS * np.arctan2(body.x, TRUNK_MIDDLE - body.y)
@@ -48,7 +48,7 @@ def _around(canvas: Canvas) -> Floats:
     return around
 
 
-def _up(canvas: Canvas) -> Floats:
+def _metres_up(canvas: Canvas) -> Floats:
     """Metres up the trunk and the legs, and along the arms."""
     body = canvas.texels
     up: Floats = np.where(body.arm, -ARM_LENGTH * body.along_arm, body.z).astype(np.float32)
@@ -56,21 +56,30 @@ def _up(canvas: Canvas) -> Floats:
 
 
 def _horizontal_stripes(canvas: Canvas) -> Floats:
-    return _wave(_up(canvas), canvas.rng.uniform(0.025, 0.08), canvas.rng.uniform(0.3, 0.6))
+    return _square_wave(
+        _metres_up(canvas), canvas.rng.uniform(0.025, 0.08), canvas.rng.uniform(0.3, 0.6)
+    )
 
 
 def _vertical_stripes(canvas: Canvas) -> Floats:
-    return _wave(_around(canvas), canvas.rng.uniform(0.015, 0.04), canvas.rng.uniform(0.25, 0.5))
+    return _square_wave(
+        _metres_around(canvas), canvas.rng.uniform(0.015, 0.04), canvas.rng.uniform(0.25, 0.5)
+    )
 
 
 def _plaid(canvas: Canvas) -> Floats:
     period = canvas.rng.uniform(0.04, 0.09)
-    return 0.5 * (_wave(_up(canvas), period, 0.5) + _wave(_around(canvas), period, 0.5))
+    return 0.5 * (
+        _square_wave(_metres_up(canvas), period, 0.5)
+        + _square_wave(_metres_around(canvas), period, 0.5)
+    )
 
 
 def _dots(canvas: Canvas) -> Floats:
     period = canvas.rng.uniform(0.03, 0.06)
-    across, up = ((axis / period) % 1 - 0.5 for axis in (_around(canvas), _up(canvas)))
+    across, up = (
+        (axis / period) % 1 - 0.5 for axis in (_metres_around(canvas), _metres_up(canvas))
+    )
     dots: Floats = (across**2 + up**2 < 0.06).astype(np.float32)
     return dots
 

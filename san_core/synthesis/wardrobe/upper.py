@@ -11,7 +11,7 @@ from san_core.synthesis.person.body import Floats
 from san_core.synthesis.person.identity import Colour, Identity
 from san_core.synthesis.person.surface import Mask, Surface, landmarks
 from san_core.synthesis.wardrobe.canvas import Canvas, Region, smoothstep
-from san_core.synthesis.wardrobe.patterns import cloth
+from san_core.synthesis.wardrobe.patterns import cloth_colours
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ def paint_upper(canvas: Canvas, identity: Identity) -> float:
         sleeves = surface.arm & (surface.along_arm < sleeve)
         return torso | sleeves | (surface.leg & (surface.along_leg < skirt))
 
-    fabric = _fabric(canvas, identity)
-    where = canvas.wear(covered, fabric, thickness=cut.thickness, hang=cut.hang, folds=cut.folds)
-    _drape(canvas, cut, covered)
+    fabric = _fabric_colours(canvas, identity)
+    where = canvas.dress_region(
+        covered, fabric, thickness=cut.thickness, hang=cut.hang, folds=cut.folds
+    )
+    _loosen_fit(canvas, cut, covered)
     _paint_edges(canvas, where, hem=hem, sleeve=sleeve)
     if canvas.rng.random() < cut.open_front:
         _paint_open_front(canvas, identity, where)
@@ -105,10 +107,10 @@ def _neck_hole(surface: Surface, radius: float, *, v_neck: bool) -> Mask:
     return hole
 
 
-def _fabric(canvas: Canvas, identity: Identity) -> Floats:
+def _fabric_colours(canvas: Canvas, identity: Identity) -> Floats:
     """The garment's colours, with the contrast sleeves or stripes that some have."""
     body, colours = canvas.texels, identity.upper_colours
-    fabric = cloth(canvas, identity.upper_pattern, colours)
+    fabric = cloth_colours(canvas, identity.upper_pattern, colours)
     if identity.upper_pattern == "plain":
         return fabric
     if identity.upper in ("jacket", "hoodie", "long") and canvas.rng.random() < 0.4:
@@ -118,15 +120,15 @@ def _fabric(canvas: Canvas, identity: Identity) -> Floats:
     return fabric
 
 
-def _drape(canvas: Canvas, cut: UpperCut, region: Region) -> None:
+def _loosen_fit(canvas: Canvas, cut: UpperCut, region: Region) -> None:
     """Let sleeves, waist and skirts hang loose."""
     waist = 0.006 * canvas.rng.random()
-    canvas.loosen(lambda surface: region(surface) & surface.arm, lambda _: cut.loose_sleeve)
-    canvas.loosen(
+    canvas.add_slack(lambda surface: region(surface) & surface.arm, lambda _: cut.loose_sleeve)
+    canvas.add_slack(
         lambda surface: region(surface) & surface.torso & (surface.torso_height < 0.55),
         lambda _: waist,
     )
-    canvas.loosen(
+    canvas.add_slack(
         lambda surface: region(surface) & surface.leg,
         lambda surface: 0.02 * smoothstep(0, 0.6, surface.along_leg),
     )
@@ -143,7 +145,7 @@ def _paint_open_front(canvas: Canvas, identity: Identity, where: Mask) -> None:
     """The shirt under an open jacket, and the jacket's edges."""
     body, (first, second, third) = canvas.texels, identity.upper_colours
     pattern = "plain" if canvas.rng.random() < 0.7 else "horizontal stripes"
-    shirt = cloth(canvas, pattern, (third, second, first))
+    shirt = cloth_colours(canvas, pattern, (third, second, first))
     gap = canvas.rng.uniform(0.02, 0.06) + 0.03 * smoothstep(0.5, 1, body.torso_height)
     aside = np.abs(body.x)
     canvas.fill(body.torso_front & (aside < gap) & (body.torso_height > 0.1), shirt)
@@ -167,24 +169,24 @@ def _paint_hood(canvas: Canvas, fabric: Floats) -> None:
 
     where = hood(body) | (body.head & (body.z < neck + 0.055))
     canvas.fill(where, fabric * 0.85)
-    canvas.lift(hood, 0.05)
+    canvas.thicken_region(hood, 0.05)
     pouch = body.torso_front & (body.torso_height > 0.22) & (body.torso_height < 0.42)
     canvas.shade(pouch & (np.abs(body.x) < 0.1), 0.9)
 
 
 def paint_logo(canvas: Canvas, identity: Identity) -> None:
     """Prints on chest and back."""
-    colour = _readable(identity)
+    colour = _readable_logo_colour(identity)
     body = canvas.texels
     if identity.logo == "small":
-        _print(canvas, body.torso_front, colour, centre=(0.075, 0.41), size=(0.022, 0.02))
+        _print_motif(canvas, body.torso_front, colour, centre=(0.075, 0.41), size=(0.022, 0.02))
     if identity.logo in ("front", "both"):
-        _print(canvas, body.torso_front, colour, centre=(0, 0.36), size=(0.085, 0.065))
+        _print_motif(canvas, body.torso_front, colour, centre=(0, 0.36), size=(0.085, 0.065))
     if identity.logo in ("back", "both"):
-        _print(canvas, body.torso_back, colour, centre=(0, 0.36), size=(0.11, 0.09))
+        _print_motif(canvas, body.torso_back, colour, centre=(0, 0.36), size=(0.11, 0.09))
 
 
-def _readable(identity: Identity) -> Colour:
+def _readable_logo_colour(identity: Identity) -> Colour:
     """The third colour if it stands out from the garment, else black or white."""
     ground, _, ink = (np.asarray(colour) for colour in identity.upper_colours)
     if np.abs(ink - ground).sum() > 90:
@@ -192,7 +194,7 @@ def _readable(identity: Identity) -> Colour:
     return (20, 20, 20) if ground.mean() > 128 else (240, 240, 240)
 
 
-def _print(
+def _print_motif(
     canvas: Canvas,
     side: Mask,
     colour: Colour,
@@ -241,17 +243,19 @@ def _paint_backpack(canvas: Canvas, colour: Floats) -> None:
         inside = (np.abs(surface.x) < 0.125) & (surface.z > 0.14) & (surface.z < 0.53)
         return surface.torso_back & inside
 
-    where = canvas.wear(bag, colour * (1 + 0.04 * canvas.noise(0.01))[:, None], thickness=0.02)
+    where = canvas.dress_region(
+        bag, colour * (1 + 0.04 * canvas.noise(0.01))[:, None], thickness=0.02
+    )
     pocket = (body.z < 0.3) & (body.z > 0.17) & (np.abs(body.x) < 0.1)
     canvas.shade(where & pocket, 0.82)
     canvas.shade(where & (np.abs(body.z - 0.31) < 0.006), 0.5)
     straps = body.torso & (np.abs(np.abs(body.x) - 0.105) < 0.02)
     canvas.fill(straps & ((body.y < 0) | (body.z > 0.5)) & (body.z > 0.2), colour * 0.75)
     depth = canvas.rng.uniform(0.07, 0.14)
-    canvas.protrude(bag, lambda surface: depth * _padding(surface))
+    canvas.protrude_region(bag, lambda surface: depth * _backpack_padding(surface))
 
 
-def _padding(surface: Surface) -> Floats:
+def _backpack_padding(surface: Surface) -> Floats:
     """How full a backpack is: 1 in the middle, 0 at its edges."""
     across = smoothstep(0.135, 0.09, np.abs(surface.x))
     upwards = np.minimum(smoothstep(0.13, 0.17, surface.z), smoothstep(0.54, 0.48, surface.z))

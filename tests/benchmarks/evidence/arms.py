@@ -17,12 +17,12 @@ import torch
 from components.command.code import ROOT
 from san_core.inference.features import embed
 from san_core.model import weights
-from san_core.model.san import build
-from san_core.recipe import Recipe, recipe, to_json, with_overrides
+from san_core.model.san import build_network
+from san_core.recipe import Recipe, get_recipe, recipe_with_overrides, to_json
 from san_core.training.loop import fit
-from tests.benchmarks.evidence.data import Generator, generator, people, training_data
-from tests.benchmarks.evidence.score import parts, scores
-from tests.benchmarks.measuring import machine
+from tests.benchmarks.evidence.data import Generator, rendered_set, trained_generator, training_data
+from tests.benchmarks.evidence.score import query_and_gallery_rows, score_features
+from tests.benchmarks.measuring import machine_facts
 
 
 class Arm(NamedTuple):
@@ -69,7 +69,7 @@ ARMS = {
     "rec_pg": Arm("+ L_Rec, starts as SAN-PG (recipe synthetic)", "synthetic", "", "pseudo"),
     "full_pg": Arm("full, starts as SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
 }
-GENERATOR = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
+GENERATOR_RECIPE = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
 
 
 class Job(NamedTuple):
@@ -77,48 +77,52 @@ class Job(NamedTuple):
 
     arm: str
     difficulty: str
-    budget: str  # as evidence.py names them: EQUAL_EPOCHS, MULTIPLE, MATCHED
+    budget: str  # as figures.py names them: EQUAL_EPOCHS, MULTIPLE, MATCHED_CPU
     epochs: int
     seed: int
     split: str = "test"
 
 
-def recipe_of(arm: Arm, epochs: int) -> Recipe:
+def recipe_of_arm(arm: Arm, epochs: int) -> Recipe:
     """The recipe an arm trains by."""
     return dataclasses.replace(
-        with_overrides(recipe(arm.recipe), arm.overrides), epochs=epochs, checkpoint_every=epochs
+        recipe_with_overrides(get_recipe(arm.recipe), arm.overrides),
+        epochs=epochs,
+        checkpoint_every=epochs,
     )
 
 
 def recipe_of_generator() -> Recipe:
     """The recipe of SAN-PG, whose textures have the size of the arms'."""
-    return with_overrides(recipe(GENERATOR[0]), GENERATOR[1])
+    return recipe_with_overrides(get_recipe(GENERATOR_RECIPE[0]), GENERATOR_RECIPE[1])
 
 
-def fields(settings: Recipe) -> dict[str, Any]:
+def recipe_fields(settings: Recipe) -> dict[str, Any]:
     """A recipe as JSON has it."""
     found: dict[str, Any] = json.loads(to_json(settings))
     return found
 
 
-def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str, Any]:
+def run_job(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str, Any]:
     """Train, embed, score: the row of a job, in one thread."""
     torch.set_num_threads(1)
-    settings = recipe_of(arm, job.epochs)
-    them = people(cache, job.difficulty, job.seed)
-    made_by = generator(cache, recipe_of_generator())
+    settings = recipe_of_arm(arm, job.epochs)
+    them = rendered_set(cache, job.difficulty, job.seed)
+    made_by = trained_generator(cache, recipe_of_generator())
     uses_generator = arm.targets in ("pseudo", "shuffled") or settings.init != "none"
     started = time.process_time()
     data = training_data(them, arm.targets, settings, made_by.path)
     prepared = time.process_time()
-    model = build(settings, num_classes=data.num_classes, seed=job.seed)
+    model = build_network(settings, num_classes=data.num_classes, seed=job.seed)
     if settings.init != "none":
-        weights.start_from_generator(model, weights.load(made_by.path), recipe=settings)
+        weights.start_from_generator(model, weights.load_network(made_by.path), recipe=settings)
     reports = list(fit(model, data, settings, seed=job.seed, device="cpu"))
     trained = time.process_time()
-    query, gallery = (embed(model, them.images[rows]) for rows in parts(them, job.split))
+    query, gallery = (
+        embed(model, them.images[rows]) for rows in query_and_gallery_rows(them, job.split)
+    )
     metric = "cosine" if settings.normalize_triplet else "euclidean"
-    found = scores(query, gallery, them, job.split, metric=metric)
+    found = score_features(query, gallery, them, job.split, metric=metric)
     return {
         **job._asdict(),
         **{name: value and round(value, 5) for name, value in found._asdict().items()},
@@ -126,24 +130,24 @@ def run(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[str,
         "texture_cpu_seconds": round(prepared - started, 2),
         "losses": {name: round(value, 4) for name, value in reports[-1].terms.items()},
         "targets": arm.targets,
-        "generator": _facts(made_by) if uses_generator else None,
-        "recipe": fields(settings),
+        "generator": _generator_facts(made_by) if uses_generator else None,
+        "recipe": recipe_fields(settings),
         "data": them.fingerprint,
         "code": code,
         "commit": commit,
-        "machine": measured_on(),
+        "machine": machine_and_torch(),
         "date": datetime.date.today().isoformat(),
     }
 
 
-def measured_on() -> dict[str, Any]:
+def machine_and_torch() -> dict[str, Any]:
     """What an arm's CPU time is of."""
-    return {**machine(), "torch": torch.__version__}
+    return {**machine_facts(), "torch": torch.__version__}
 
 
-def _facts(made: Generator) -> dict[str, Any]:
+def _generator_facts(made: Generator) -> dict[str, Any]:
     measured = {name: round(getattr(made, name), 3) for name in Generator._fields[1:]}
-    return {**measured, "recipe": fields(recipe_of_generator())}
+    return {**measured, "recipe": recipe_fields(recipe_of_generator())}
 
 
 def default_cache() -> Path:

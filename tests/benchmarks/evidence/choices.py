@@ -12,12 +12,12 @@ from statistics import fmean
 from components.storage.outputs import write_file
 from tests.benchmarks.evidence import figures
 from tests.benchmarks.evidence.arms import ARMS, Arm, Job
-from tests.benchmarks.evidence.queue import Queue
-from tests.benchmarks.evidence.rows import Kept, difference, paired
+from tests.benchmarks.evidence.queue import JobQueue
+from tests.benchmarks.evidence.rows import RowsFile, mean_difference, paired_differences
 
-CHOICES = figures.RESULTS / "evidence_choices.json"
-TABLE = figures.RESULTS / "evidence_choices.md"
-EPOCHS = 16
+CHOICES_ROWS = figures.RESULTS / "evidence_choices.json"
+CHOICES_TABLE = figures.RESULTS / "evidence_choices.md"
+CHOICES_EPOCHS = 16
 SEEDS = 2  # of what was most likely to be chosen; the rest got a first look, of one seed
 
 
@@ -54,30 +54,30 @@ VARIANTS = {
 }
 
 
-def jobs() -> Iterator[Job]:
+def variant_jobs() -> Iterator[Job]:
     """Every variant on the same people, seed by seed."""
     for seed in range(1, SEEDS + 1):
         for name, arm in VARIANTS.items():
             if seed <= arm.seeds:
-                yield Job(name, "hard", figures.EQUAL_EPOCHS, EPOCHS, seed, "val")
+                yield Job(name, "hard", figures.EQUAL_EPOCHS, CHOICES_EPOCHS, seed, "val")
 
 
-def measure(queue: Queue) -> None:
+def measure_variants(queue: JobQueue) -> None:
     """Run what is missing and renew the table."""
-    queue.run(jobs(), VARIANTS)
-    write_file(TABLE, table(queue.kept) + "\n")
+    queue.run_jobs(variant_jobs(), VARIANTS)
+    write_file(CHOICES_TABLE, choices_table(queue.kept) + "\n")
 
 
-def table(kept: Kept) -> str:
+def choices_table(kept: RowsFile) -> str:
     """Markdown: every variant beside the baseline of the same people."""
-    lines = [f"| variant, {EPOCHS} epochs | seeds | mAP | gain over the baseline |"]
+    lines = [f"| variant, {CHOICES_EPOCHS} epochs | seeds | mAP | gain over the baseline |"]
     lines.append("|---|---|---|---|")
     for name, arm in VARIANTS.items():
         rows = kept.find(arm=name)
         if not rows:
             continue
-        gains = paired(rows, kept.find(arm="baseline"))
-        gain = f"{difference(gains).mean:+.1f}" if gains and name != "baseline" else "–"
+        gains = paired_differences(rows, kept.find(arm="baseline"))
+        gain = f"{mean_difference(gains).mean:+.1f}" if gains and name != "baseline" else "–"
         mean = fmean(row["mAP"] for row in rows)
         lines.append(f"| {arm.words} | {len(rows)} | {mean:.1%} | {gain} |")
     return "\n".join(lines)

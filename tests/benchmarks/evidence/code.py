@@ -7,42 +7,51 @@ import io
 import tokenize
 from pathlib import Path
 
-from components.command.code import ROOT, closure
+from components.command.code import ROOT, import_closure
 
-PEOPLE = ("san_core.synthesis.dataset",)
-TRAINING = ("san_core.training.loop", "san_core.inference.textures", "san_core.model.weights")
-JUDGING = (
+RENDERING_MODULES = ("san_core.synthesis.dataset",)
+TRAINING_MODULES = (
+    "san_core.training.loop",
+    "san_core.inference.textures",
+    "san_core.model.weights",
+)
+SCORING_MODULES = (
     "san_core.inference.features",
     "san_core.evaluation.ranking",
     "san_core.evaluation.kernels.distance",
 )
-EVERYTHING = (*PEOPLE, "san_core.synthesis.person.atlas", *TRAINING, *JUDGING)
-BENCHMARKS = ("data", "score")  # which data, and how scored
+ALL_MODULES = (
+    *RENDERING_MODULES,
+    "san_core.synthesis.person.atlas",
+    *TRAINING_MODULES,
+    *SCORING_MODULES,
+)
+BENCHMARK_MODULES = ("data", "score")  # which data, and how scored
 # Rows carry their recipe, which is compared field by field.
-NOT_DECIDING = ("recipe.py", ".jinja", ".pyi", ".json", ".css")
+IGNORED_SUFFIXES = ("recipe.py", ".jinja", ".pyi", ".json", ".css")
 
 
 @functools.cache
-def fingerprint(
-    modules: tuple[str, ...] = EVERYTHING,
-    benchmarks: tuple[str, ...] = BENCHMARKS,
+def code_fingerprint(
+    modules: tuple[str, ...] = ALL_MODULES,
+    benchmarks: tuple[str, ...] = BENCHMARK_MODULES,
     root: Path = ROOT,
 ) -> str:
     """sha256 of modules with all that they import; of Python, comments and docstrings aside."""
-    files = {file for module in modules for file in closure(module, root)}
+    files = {file for module in modules for file in import_closure(module, root)}
     files |= {root / "tests" / "benchmarks" / "evidence" / f"{name}.py" for name in benchmarks}
     digest = hashlib.sha256()
     for file in sorted(files):
-        if file.name.endswith(NOT_DECIDING):
+        if file.name.endswith(IGNORED_SUFFIXES):
             continue
         data = file.read_bytes()
-        content = bare(data.decode()).encode() if file.suffix == ".py" else data
+        content = strip_comments(data.decode()).encode() if file.suffix == ".py" else data
         name = file.relative_to(root).as_posix()
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def bare(source: str) -> str:
+def strip_comments(source: str) -> str:
     """Python source without comments, docstrings and empty lines."""
     lines = [list(line) for line in source.splitlines()]
 

@@ -10,15 +10,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks.evidence.arms import ARMS, Arm, fields, recipe_of, recipe_of_generator
-from tests.benchmarks.evidence.code import fingerprint
+from tests.benchmarks.evidence.arms import (
+    ARMS,
+    Arm,
+    recipe_fields,
+    recipe_of_arm,
+    recipe_of_generator,
+)
+from tests.benchmarks.evidence.code import code_fingerprint
 from tests.benchmarks.evidence.rows import (
     Difference,
     ForeignRowsError,
-    Kept,
     Row,
-    difference,
-    paired,
+    RowsFile,
+    mean_difference,
+    paired_differences,
     row_name,
 )
 from tests.benchmarks.figure import Figure
@@ -26,33 +32,33 @@ from tests.benchmarks.measuring import ROOT
 
 RESULTS = ROOT / "tests" / "results"
 ROWS = RESULTS / "evidence_rows.json"
-EQUAL_EPOCHS, MULTIPLE, MATCHED = "equal epochs", "{} x the epochs", "CPU time of {}"
+EQUAL_EPOCHS, MULTIPLE, MATCHED_CPU = "equal epochs", "{} x the epochs", "CPU time of {}"
 SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
 # Arms whose CPU time a longer baseline is given, each with all arms that are set beside it
-BESIDE = {"light": ("light", "light_pg"), "full": ("rec", "full", "rec_pg", "full_pg")}
-ENOUGH = 0.5  # mAP points: a doubling that brings the baseline less is the last one
+ARMS_BESIDE = {"light": ("light", "light_pg"), "full": ("rec", "full", "rec_pg", "full_pg")}
+CONVERGED_GAIN = 0.5  # mAP points: a doubling that brings the baseline less is the last one
 
 
 def figures() -> Iterator[Figure]:
     """The rows on paper, then the figures; ends the process where rows are of other code."""
     from tests.benchmarks.evidence import table
 
-    kept = Kept(ROWS)
+    kept = RowsFile(ROWS)
     if not kept.rows:
         sys.exit(f"{ROWS.name} holds no row; make reproduce measures them")
     try:
-        check(kept, fingerprint())
+        check_rows(kept, code_fingerprint())
     except ForeignRowsError as error:
         sys.exit(str(error))
-    for line in lines(kept):
+    for line in row_lines(kept):
         print(line)
-    table.write(kept)
-    yield from of_rows(kept)
+    table.write_table_and_plot(kept)
+    yield from figures_of_rows(kept)
 
 
 def circumstances() -> dict[str, Any]:
     """What the rows were measured on and with, which is not this machine and commit."""
-    rows = Kept(ROWS).rows
+    rows = RowsFile(ROWS).rows
     return {
         "machine": rows[-1]["machine"],
         "commit": ", ".join(commits(rows)),
@@ -65,7 +71,7 @@ def commits(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["commit"] for row in rows))
 
 
-def check(kept: Kept, code: str, arms: Mapping[str, Arm] = ARMS) -> None:
+def check_rows(kept: RowsFile, code: str, arms: Mapping[str, Arm] = ARMS) -> None:
     """Raise ForeignRowsError unless rows are of today's code and arms, and of one machine."""
     for row in kept.rows:
         if row["arm"] not in arms:
@@ -73,18 +79,18 @@ def check(kept: Kept, code: str, arms: Mapping[str, Arm] = ARMS) -> None:
                 f"{kept.path.name}: there is no arm {row['arm']} any more; measure anew with --anew"
             )
         arm = arms[row["arm"]]
-        kept.check(row, "code", row["code"], code)
-        kept.check(row, "targets", row["targets"], arm.targets)
-        recipes = [(kept.recipe(row), fields(recipe_of(arm, row["epochs"])))]
+        kept.check_value(row, "code", row["code"], code)
+        kept.check_value(row, "targets", row["targets"], arm.targets)
+        recipes = [(kept.recipe(row), recipe_fields(recipe_of_arm(arm, row["epochs"])))]
         if row["generator"]:
-            recipes.append((kept.recipe(row["generator"]), fields(recipe_of_generator())))
+            recipes.append((kept.recipe(row["generator"]), recipe_fields(recipe_of_generator())))
         for then, today in recipes:
             for name, value in today.items():
-                kept.check(row, name, then.get(name), value)
+                kept.check_value(row, name, then.get(name), value)
         _check_alike(kept, row)
 
 
-def _check_alike(kept: Kept, row: Row) -> None:
+def _check_alike(kept: RowsFile, row: Row) -> None:
     """Refuse CPU times of two machines, and pairs that saw different pictures."""
     beside = kept.find(difficulty=row["difficulty"], seed=row["seed"])[0]
     for name, other in (("machine", kept.rows[0]), ("data", beside)):
@@ -95,7 +101,7 @@ def _check_alike(kept: Kept, row: Row) -> None:
             )
 
 
-def lines(kept: Kept) -> Iterator[str]:
+def row_lines(kept: RowsFile) -> Iterator[str]:
     """A line a row."""
     for row in kept.rows:
         scores = "  ".join(f"{name} {_percent(row[name])}" for name in SCORES)
@@ -106,9 +112,9 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def of_rows(kept: Kept) -> Iterator[Figure]:
+def figures_of_rows(kept: RowsFile) -> Iterator[Figure]:
     """What the rows come to: means, and paired differences with their intervals."""
-    for difficulty, budget, arm in groups(kept):
+    for difficulty, budget, arm in row_groups(kept):
         rows = kept.find(difficulty=difficulty, budget=budget, arm=arm)
         name = ".".join(("evidence", *(w.replace(" ", "_") for w in (difficulty, budget, arm))))
         for score in SCORES:
@@ -122,22 +128,28 @@ def of_rows(kept: Kept) -> Iterator[Figure]:
             yield Figure(f"{name}.equal_cpu_ratio", ratio, "ratio")
         for score in SCORES if arm != "baseline" else ():
             found = gain(kept, difficulty, arm, budget=budget, score=score)
-            yield from _figures(f"{name}.{score}_gain", found)
+            yield from _difference_figures(f"{name}.{score}_gain", found)
     yield from _headlines(kept)
 
 
-def groups(kept: Kept) -> list[tuple[str, str, str]]:
+def row_groups(kept: RowsFile) -> list[tuple[str, str, str]]:
     """Difficulty, budget and arm of the rows there are, in the order of their first."""
     return list(dict.fromkeys((r["difficulty"], r["budget"], r["arm"]) for r in kept.rows))
 
 
-def _headlines(kept: Kept) -> Iterator[Figure]:
-    yield from _figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
-    yield from _figures("evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light"))
-    for arm in ("light_pg", *BESIDE["full"]):
-        yield from _figures(f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm))
-    yield from _figures("evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg"))
-    yield from _figures(
+def _headlines(kept: RowsFile) -> Iterator[Figure]:
+    yield from _difference_figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
+    yield from _difference_figures(
+        "evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light")
+    )
+    for arm in ("light_pg", *ARMS_BESIDE["full"]):
+        yield from _difference_figures(
+            f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm)
+        )
+    yield from _difference_figures(
+        "evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg")
+    )
+    yield from _difference_figures(
         "evidence.hard_map_gain_from_san_pg_both", gain(kept, "hard", "full_pg", over="baseline_pg")
     )
     share = share_of_oracle(kept, "hard")
@@ -145,10 +157,10 @@ def _headlines(kept: Kept) -> Iterator[Figure]:
         yield Figure("evidence.hard_share_of_oracle", share, "ratio")
     for doubling in doublings(kept, "hard"):
         brought = doubling_gain(kept, "hard", doubling)
-        yield from _figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
+        yield from _difference_figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
 
 
-def _figures(name: str, found: Difference | None) -> Iterator[Figure]:
+def _difference_figures(name: str, found: Difference | None) -> Iterator[Figure]:
     if found is None:
         return
     yield Figure(name, found.mean, "points")
@@ -158,7 +170,7 @@ def _figures(name: str, found: Difference | None) -> Iterator[Figure]:
 
 
 def gain(
-    kept: Kept,
+    kept: RowsFile,
     difficulty: str,
     arm: str,
     *,
@@ -168,47 +180,47 @@ def gain(
 ) -> Difference | None:
     """What an arm has over another in a budget; None where no seed has both."""
     own, other = (kept.find(arm=a, difficulty=difficulty, budget=budget) for a in (arm, over))
-    return _difference(paired(own, other, score))
+    return _difference_if_any(paired_differences(own, other, score))
 
 
-def equal_cpu_gain(kept: Kept, difficulty: str, arm: str) -> Difference | None:
+def equal_cpu_gain(kept: RowsFile, difficulty: str, arm: str) -> Difference | None:
     """What an arm has over the baseline that is given the CPU time of the arm it stands beside."""
     own = kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS)
-    return _difference(paired(own, matched(kept, difficulty, arm)))
+    return _difference_if_any(paired_differences(own, matched_baseline(kept, difficulty, arm)))
 
 
-def matched(kept: Kept, difficulty: str, arm: str) -> list[Row]:
+def matched_baseline(kept: RowsFile, difficulty: str, arm: str) -> list[Row]:
     """The baseline that is given as much CPU time; none where an arm stands beside no other."""
-    given = [each for each, arms in BESIDE.items() if arm in arms]
-    budget = MATCHED.format(*given) if given else None
+    given = [each for each, arms in ARMS_BESIDE.items() if arm in arms]
+    budget = MATCHED_CPU.format(*given) if given else None
     return kept.find(arm="baseline", difficulty=difficulty, budget=budget)
 
 
-def matched_ratio(kept: Kept, difficulty: str, arm: str) -> float | None:
+def matched_ratio(kept: RowsFile, difficulty: str, arm: str) -> float | None:
     """CPU time that the baseline took which was given an arm's, over the arm's."""
-    longer = matched(kept, difficulty, arm)
+    longer = matched_baseline(kept, difficulty, arm)
     own = kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS)
     seconds = [statistics.mean(r["cpu_seconds"] for r in rows) for rows in (longer, own) if rows]
     return seconds[0] / seconds[1] if len(seconds) == 2 else None
 
 
-def _difference(values: Sequence[float]) -> Difference | None:
-    return difference(values) if values else None
+def _difference_if_any(values: Sequence[float]) -> Difference | None:
+    return mean_difference(values) if values else None
 
 
-def beside_oracle(kept: Kept, difficulty: str) -> tuple[Difference, Difference] | None:
+def pseudo_and_true_gains(kept: RowsFile, difficulty: str) -> tuple[Difference, Difference] | None:
     """The gain of pseudo textures and that of true ones, over the seeds that have both."""
     arms = ("full", "oracle", "baseline")
     full, oracle, baseline = (
         kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS) for arm in arms
     )
-    gains = [paired(rows, baseline) for rows in in_common(full, oracle)]
-    return (difference(gains[0]), difference(gains[1])) if all(gains) else None
+    gains = [paired_differences(rows, baseline) for rows in rows_of_common_seeds(full, oracle)]
+    return (mean_difference(gains[0]), mean_difference(gains[1])) if all(gains) else None
 
 
-def share_of_oracle(kept: Kept, difficulty: str) -> float | None:
+def share_of_oracle(kept: RowsFile, difficulty: str) -> float | None:
     """The one gain over the other, where true textures are told from nothing."""
-    found = beside_oracle(kept, difficulty)
+    found = pseudo_and_true_gains(kept, difficulty)
     if found is None:
         return None
     pseudo, true = found
@@ -216,19 +228,19 @@ def share_of_oracle(kept: Kept, difficulty: str) -> float | None:
     return pseudo.mean / true.mean if is_told else None
 
 
-def in_common(*groups_of_rows: Sequence[Row]) -> list[list[Row]]:
+def rows_of_common_seeds(*groups_of_rows: Sequence[Row]) -> list[list[Row]]:
     """Of each group the rows of those seeds that all of them have."""
     seeds = set.intersection(*({row["seed"] for row in rows} for rows in groups_of_rows))
     return [[row for row in rows if row["seed"] in seeds] for rows in groups_of_rows]
 
 
-def cpu_ratios(kept: Kept) -> dict[tuple[str, str], float]:
+def cpu_ratios(kept: RowsFile) -> dict[tuple[str, str], float]:
     """Median CPU seconds of arms over the baseline's at equal epochs, by difficulty and arm."""
     seconds = {
         (difficulty, arm): statistics.median(
             row["cpu_seconds"] for row in kept.find(difficulty=difficulty, budget=budget, arm=arm)
         )
-        for difficulty, budget, arm in groups(kept)
+        for difficulty, budget, arm in row_groups(kept)
         if budget == EQUAL_EPOCHS
     }
     return {
@@ -238,27 +250,27 @@ def cpu_ratios(kept: Kept) -> dict[tuple[str, str], float]:
     }
 
 
-def has_enough(kept: Kept, difficulty: str, doubling: int) -> bool:
-    """Whether the doubling of that number, from 1, brought the baseline less than ENOUGH."""
+def has_converged(kept: RowsFile, difficulty: str, doubling: int) -> bool:
+    """Whether that doubling, from 1, brought the baseline less than CONVERGED_GAIN."""
     found = doubling_gain(kept, difficulty, doubling)
-    return found is not None and found.mean < ENOUGH
+    return found is not None and found.mean < CONVERGED_GAIN
 
 
-def doubling_gain(kept: Kept, difficulty: str, doubling: int) -> Difference | None:
+def doubling_gain(kept: RowsFile, difficulty: str, doubling: int) -> Difference | None:
     """What the doubling of that number, from 1, brought the baseline."""
     longer, shorter = (
-        kept.find(arm="baseline", difficulty=difficulty, budget=times(each))
+        kept.find(arm="baseline", difficulty=difficulty, budget=budget_of_doubling(each))
         for each in (doubling, doubling - 1)
     )
-    return _difference(paired(longer, shorter))
+    return _difference_if_any(paired_differences(longer, shorter))
 
 
-def doublings(kept: Kept, difficulty: str) -> list[int]:
+def doublings(kept: RowsFile, difficulty: str) -> list[int]:
     """The numbers of the doublings that there are, from 1."""
     counted = itertools.count(1)
     return list(itertools.takewhile(lambda d: doubling_gain(kept, difficulty, d), counted))
 
 
-def times(doubling: int) -> str:
+def budget_of_doubling(doubling: int) -> str:
     """The budget after so many doublings of the epochs."""
     return MULTIPLE.format(2**doubling) if doubling else EQUAL_EPOCHS

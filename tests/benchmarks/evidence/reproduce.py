@@ -16,18 +16,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.__main__ import measure as measure_group
+from tests.benchmarks.__main__ import measure_group as measure_group
 from tests.benchmarks.evidence import choices, figures, table
 from tests.benchmarks.evidence.arms import ARMS, Job, default_cache
-from tests.benchmarks.evidence.code import fingerprint
-from tests.benchmarks.evidence.queue import Queue
-from tests.benchmarks.evidence.rows import ForeignRowsError, Kept
+from tests.benchmarks.evidence.code import code_fingerprint
+from tests.benchmarks.evidence.queue import JobQueue
+from tests.benchmarks.evidence.rows import ForeignRowsError, RowsFile
 from tools import readme
 
-GIVEN = tuple(figures.BESIDE)  # whose CPU time the baseline is given too
-CONVERGING, CONVERGING_SEEDS = ("baseline", "full"), 3
+MATCHED_ARMS = tuple(figures.ARMS_BESIDE)  # whose CPU time the baseline is given too
+CONVERGING_ARMS, CONVERGING_SEEDS = ("baseline", "full"), 3
 SECONDS_AN_EPOCH = 2.0  # CPU time of the baseline, roughly, for the plan that is printed
-PREPARING = 600  # CPU seconds for sets and SAN-PG, roughly
+PREPARATION_SECONDS = 600  # CPU seconds for sets and SAN-PG, roughly
 
 
 class Scale(NamedTuple):
@@ -43,7 +43,7 @@ class Scale(NamedTuple):
 
 FULL = Scale(("hard", "normal"), 16, 5, 3, 100, figures.ROWS)
 QUICK = Scale(("hard",), 10, 2, 0, 20, default_cache() / "quick.json")
-CHOICES = FULL._replace(results=choices.CHOICES)
+CHOICES = FULL._replace(results=choices.CHOICES_ROWS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -59,22 +59,22 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"--jobs {asked.jobs}: at least one process is needed")
     scale = CHOICES if asked.choices else QUICK if asked.quick else FULL
     known = choices.VARIANTS if asked.choices else ARMS
-    kept = Kept(scale.results)
+    kept = RowsFile(scale.results)
     if asked.anew:
         kept.drop(arms if asked.only else {row["arm"] for row in kept.rows})
     try:
-        code = fingerprint()
-        figures.check(kept, code, known)
-        with Queue(asked.jobs, kept, asked.cache, code=code, minutes=scale.minutes) as queue:
+        code = code_fingerprint()
+        figures.check_rows(kept, code, known)
+        with JobQueue(asked.jobs, kept, asked.cache, code=code, minutes=scale.minutes) as queue:
             if asked.choices:
-                choices.measure(queue)
+                choices.measure_variants(queue)
             else:
-                measure(queue, scale, arms)
+                measure_arms(queue, scale, arms)
     except ForeignRowsError as error:
         print(error, file=sys.stderr)
         return 1
     if asked.quick:
-        print(table.table(kept))
+        print(table.results_table(kept))
     else:
         if not asked.choices:
             measure_group("evidence")
@@ -82,29 +82,32 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(queue: Queue, scale: Scale, arms: Sequence[str]) -> None:
+def measure_arms(queue: JobQueue, scale: Scale, arms: Sequence[str]) -> None:
     """By difficulty equal epochs, then equal CPU time; then doublings, until that brings little."""
-    print(plan(queue.missing(expected(scale, arms)), at_once=queue.jobs_at_once), flush=True)
+    print(
+        plan_text(queue.missing_jobs(expected_jobs(scale, arms)), at_once=queue.jobs_at_once),
+        flush=True,
+    )
     for difficulty in scale.difficulties:
         part = scale._replace(difficulties=(difficulty,))
-        queue.run(equal_epochs(part, arms))
-        queue.run(equal_cpu(part, arms, figures.cpu_ratios(queue.kept)))
+        queue.run_jobs(equal_epochs_jobs(part, arms))
+        queue.run_jobs(equal_cpu_jobs(part, arms, figures.cpu_ratios(queue.kept)))
     for doubling in range(1, scale.doublings + 1):
-        queue.run(doubled(scale, arms, doubling))
-        if figures.has_enough(queue.kept, scale.difficulties[0], doubling):
+        queue.run_jobs(doubling_jobs(scale, arms, doubling))
+        if figures.has_converged(queue.kept, scale.difficulties[0], doubling):
             break
 
 
-def expected(scale: Scale, arms: Sequence[str]) -> Iterator[Job]:
+def expected_jobs(scale: Scale, arms: Sequence[str]) -> Iterator[Job]:
     """All jobs there may be, as far as can be known before any was run."""
-    yield from equal_epochs(scale, arms)
-    costs = {(d, arm): ARMS[arm].cost for d in scale.difficulties for arm in GIVEN}
-    yield from equal_cpu(scale, arms, costs)
+    yield from equal_epochs_jobs(scale, arms)
+    costs = {(d, arm): ARMS[arm].cost for d in scale.difficulties for arm in MATCHED_ARMS}
+    yield from equal_cpu_jobs(scale, arms, costs)
     for doubling in range(1, scale.doublings + 1):
-        yield from doubled(scale, arms, doubling)
+        yield from doubling_jobs(scale, arms, doubling)
 
 
-def equal_epochs(scale: Scale, arms: Sequence[str]) -> Iterator[Job]:
+def equal_epochs_jobs(scale: Scale, arms: Sequence[str]) -> Iterator[Job]:
     """Every arm for the same epochs; seed by seed, so that what is there can be compared."""
     for seed, difficulty in itertools.product(range(1, scale.seeds + 1), scale.difficulties):
         for name in arms:
@@ -112,33 +115,35 @@ def equal_epochs(scale: Scale, arms: Sequence[str]) -> Iterator[Job]:
                 yield Job(name, difficulty, figures.EQUAL_EPOCHS, scale.epochs, seed)
 
 
-def equal_cpu(
+def equal_cpu_jobs(
     scale: Scale, arms: Sequence[str], ratios: Mapping[tuple[str, str], float]
 ) -> Iterator[Job]:
     """The baseline for as many epochs as take it the CPU time of another arm.
 
     ratios: of an arm's CPU time to the baseline's, by difficulty and arm; those that are known.
     """
-    for difficulty, other in itertools.product(scale.difficulties, GIVEN):
+    for difficulty, other in itertools.product(scale.difficulties, MATCHED_ARMS):
         if {"baseline", other} <= set(arms) and (difficulty, other) in ratios:
             epochs = round(ratios[difficulty, other] * scale.epochs)
             for seed in range(1, min(scale.seeds, ARMS["baseline"].seeds) + 1):
-                yield Job("baseline", difficulty, figures.MATCHED.format(other), epochs, seed)
+                yield Job("baseline", difficulty, figures.MATCHED_CPU.format(other), epochs, seed)
 
 
-def doubled(scale: Scale, arms: Sequence[str], doubling: int) -> Iterator[Job]:
+def doubling_jobs(scale: Scale, arms: Sequence[str], doubling: int) -> Iterator[Job]:
     """Baseline and full SAN for 2, 4, 8 ... times the epochs, at the first difficulty."""
     for seed in range(1, min(scale.seeds, CONVERGING_SEEDS) + 1):
-        for name in CONVERGING:
+        for name in CONVERGING_ARMS:
             if name in arms:
                 epochs = 2**doubling * scale.epochs
-                yield Job(name, scale.difficulties[0], figures.times(doubling), epochs, seed)
+                yield Job(
+                    name, scale.difficulties[0], figures.budget_of_doubling(doubling), epochs, seed
+                )
 
 
-def plan(jobs: Sequence[Job], *, at_once: int) -> str:
+def plan_text(jobs: Sequence[Job], *, at_once: int) -> str:
     """What is about to be measured and how long that takes, roughly."""
     seconds = sum(SECONDS_AN_EPOCH * ARMS[job.arm].cost * job.epochs for job in jobs)
-    seconds += PREPARING if jobs else 0
+    seconds += PREPARATION_SECONDS if jobs else 0
     return (
         f"at most {len(jobs)} runs are missing: {seconds:,.0f} CPU seconds, "
         f"{seconds / at_once / 60:.0f} minutes in {at_once} processes"

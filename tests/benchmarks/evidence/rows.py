@@ -22,7 +22,7 @@ class ForeignRowsError(ValueError):
     """Rows were measured with other code, another recipe or on another machine than today's."""
 
 
-class Kept:
+class RowsFile:
     """A results file: rows, each with the names of its recipes among the recipes."""
 
     def __init__(self, path: Path) -> None:
@@ -35,8 +35,8 @@ class Kept:
         """Keep a row, at once or not at all; a recipe, SAN-PG's too, is kept once."""
         made_by = row["generator"]
         if made_by is not None:
-            made_by = {**made_by, "recipe": self._name(made_by["recipe"])}
-        self.rows.append({**row, "recipe": self._name(row["recipe"]), "generator": made_by})
+            made_by = {**made_by, "recipe": self._add_recipe(made_by["recipe"])}
+        self.rows.append({**row, "recipe": self._add_recipe(row["recipe"]), "generator": made_by})
         write_file(self.path, self._text())
 
     def drop(self, arms: Collection[str]) -> None:
@@ -52,7 +52,7 @@ class Kept:
         fields: dict[str, Any] = self.recipes[row["recipe"]]
         return fields
 
-    def check(self, row: Row, name: str, then: Any, today: Any) -> None:
+    def check_value(self, row: Row, name: str, then: Any, today: Any) -> None:
         """Raise ForeignRowsError if a row was measured with another value than today's."""
         if then != today:
             raise ForeignRowsError(
@@ -60,7 +60,7 @@ class Kept:
                 f"{_short(then)}, today's is {_short(today)}; measure anew with --anew"
             )
 
-    def _name(self, fields: Mapping[str, Any]) -> str:
+    def _add_recipe(self, fields: Mapping[str, Any]) -> str:
         """The name of a recipe, which is kept."""
         name = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
         self.recipes[name] = dict(fields)
@@ -92,7 +92,7 @@ class Difference(NamedTuple):
     pairs: int
 
 
-def difference(values: Sequence[float]) -> Difference:
+def mean_difference(values: Sequence[float]) -> Difference:
     """Of the differences of pairs. Raises ValueError if there is none."""
     if not values:
         raise ValueError("no pair of rows has a seed in common")
@@ -104,7 +104,9 @@ def difference(values: Sequence[float]) -> Difference:
     return Difference(mean, half, len(values))
 
 
-def paired(rows: Iterable[Row], others: Iterable[Row], score: str = "mAP") -> list[float]:
+def paired_differences(
+    rows: Iterable[Row], others: Iterable[Row], score: str = "mAP"
+) -> list[float]:
     """Differences of a score, in points, of rows to the others of the same seed, by seed."""
     theirs = {row["seed"]: row[score] for row in others}
     mine = {row["seed"]: row[score] for row in rows}

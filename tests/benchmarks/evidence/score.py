@@ -10,13 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from san_core.evaluation.kernels.distance import tiles
+from san_core.evaluation.kernels.distance import distance_tiles
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank
-from tests.benchmarks.evidence.data import TEST, TRAIN, VAL, People
+from tests.benchmarks.evidence.data import TEST_PEOPLE, TRAIN_PEOPLE, VAL_PEOPLE, RenderedSet
 
-FRONT = 60  # degrees that a view may stray from the front, or from behind
-SPLITS = {"val": (TRAIN, VAL), "test": (TRAIN + VAL, TEST)}  # the first of its people, how many
+FRONT_DEGREES = 60  # degrees that a view may stray from the front, or from behind
+SPLITS = {
+    "val": (TRAIN_PEOPLE, VAL_PEOPLE),
+    "test": (TRAIN_PEOPLE + VAL_PEOPLE, TEST_PEOPLE),
+}  # the first of its people, how many
 
 Mask = NDArray[np.bool_]
 
@@ -31,26 +34,30 @@ class Scores(NamedTuple):
     cross_pose: float | None
 
 
-def parts(them: People, split: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def query_and_gallery_rows(
+    them: RenderedSet, split: str
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Queries and gallery of a split, as rows of the set."""
-    rows = them.part(*SPLITS[split])
+    rows = them.rows_of_people(*SPLITS[split])
     asked = them.is_query[rows]
     return rows[asked], rows[~asked]
 
 
-def scores(
+def score_features(
     query: NDArray[np.float32],
     gallery: NDArray[np.float32],
-    them: People,
+    them: RenderedSet,
     split: str,
     *,
     metric: str,
 ) -> Scores:
     """Scores of features (Q, D) and (G, D) of a split by the protocol of Market-1501."""
-    q, g = parts(them, split)
+    q, g = query_and_gallery_rows(them, split)
     labels = [Labels(them.identity[rows] + 1, them.camid[rows]) for rows in (q, g)]
     ranking = rank(query, gallery, query=labels[0], gallery=labels[1], metric=metric, threads=1)
-    distances = np.concatenate([tile.distances for tile in tiles(query, gallery, metric=metric)])
+    distances = np.concatenate(
+        [tile.distances for tile in distance_tiles(query, gallery, metric=metric)]
+    )
     same = them.identity[q][:, None] == them.identity[g][None]
     matches = same & (them.camid[q][:, None] != them.camid[g][None])
     opposite = opposite_sides(them.azimuth[q], them.azimuth[g])
@@ -65,8 +72,8 @@ def scores(
 
 def opposite_sides(query: NDArray[np.float64], gallery: NDArray[np.float64]) -> Mask:
     """Whether one of a pair shows the front and the other the back: (Q, G), azimuths in degrees."""
-    ahead = [np.abs((view + 180) % 360 - 180) <= FRONT for view in (query, gallery)]
-    behind = [np.abs(view % 360 - 180) <= FRONT for view in (query, gallery)]
+    ahead = [np.abs((view + 180) % 360 - 180) <= FRONT_DEGREES for view in (query, gallery)]
+    behind = [np.abs(view % 360 - 180) <= FRONT_DEGREES for view in (query, gallery)]
     return (ahead[0][:, None] & behind[1][None]) | (behind[0][:, None] & ahead[1][None])
 
 

@@ -15,33 +15,39 @@ from matplotlib.ticker import LogLocator
 from components.storage.outputs import write_file
 from tests.benchmarks.evidence import figures
 from tests.benchmarks.evidence.arms import ARMS
-from tests.benchmarks.evidence.rows import Difference, Kept, Row, difference, paired
+from tests.benchmarks.evidence.rows import (
+    Difference,
+    Row,
+    RowsFile,
+    mean_difference,
+    paired_differences,
+)
 
-TABLE = figures.RESULTS / "evidence.md"
-PLOT = figures.RESULTS / "evidence.png"
+TABLE_FILE = figures.RESULTS / "evidence.md"
+PLOT_FILE = figures.RESULTS / "evidence.png"
 # What somebody with a budget may choose from, and by how much measured CPU times stray
-CHOSEN_FROM = ("rec", "full", "light", "baseline_pg", "light_pg", "rec_pg", "full_pg")
-SLACK = 1.1
-_ON_TOP = (("rec_pg", "L_Rec"), ("full_pg", "L_Rec and L_TR"))
+CHOOSABLE_ARMS = ("rec", "full", "light", "baseline_pg", "light_pg", "rec_pg", "full_pg")
+TIME_SLACK = 1.1
+_ARMS_ON_TOP = (("rec_pg", "L_Rec"), ("full_pg", "L_Rec and L_TR"))
 SUBSETS = {"front_to_back": "front to back", "occluded": "occluded", "cross_pose": "other pose"}
 
 
-def write(kept: Kept) -> None:
+def write_table_and_plot(kept: RowsFile) -> None:
     """Write table and plot."""
-    write_file(TABLE, table(kept) + "\n")
-    write_file(PLOT, plot(kept))
+    write_file(TABLE_FILE, results_table(kept) + "\n")
+    write_file(PLOT_FILE, results_plot(kept))
 
 
-def table(kept: Kept) -> str:
+def results_table(kept: RowsFile) -> str:
     """Markdown: equal epochs for each difficulty, then equal CPU time and longer training."""
     found = dict.fromkeys(row["difficulty"] for row in kept.rows)
-    parts = ["\n".join(_equal_epochs(kept, difficulty)) for difficulty in found]
-    parts.append("\n".join(_longer(kept)))
+    parts = ["\n".join(_equal_epochs_table(kept, difficulty)) for difficulty in found]
+    parts.append("\n".join(_longer_table(kept)))
     parts.append("\n".join(f"- {sentence}" for sentence in _sentences(kept)))
     return "\n\n".join(part for part in parts if part)
 
 
-def _equal_epochs(kept: Kept, difficulty: str) -> Iterator[str]:
+def _equal_epochs_table(kept: RowsFile, difficulty: str) -> Iterator[str]:
     budget = figures.EQUAL_EPOCHS
     rows = {arm: kept.find(arm=arm, difficulty=difficulty, budget=budget) for arm in ARMS}
     epochs = next(each[0]["epochs"] for each in rows.values() if each)
@@ -63,7 +69,7 @@ def _equal_epochs(kept: Kept, difficulty: str) -> Iterator[str]:
         )
 
 
-def _longer(kept: Kept) -> Iterator[str]:
+def _longer_table(kept: RowsFile) -> Iterator[str]:
     rows = list(_longer_rows(kept))
     if rows:
         yield "| beside each other | baseline | SAN | gain in mAP, 95 % interval |"
@@ -71,30 +77,30 @@ def _longer(kept: Kept) -> Iterator[str]:
         yield from rows
 
 
-def _longer_rows(kept: Kept) -> Iterator[str]:
+def _longer_rows(kept: RowsFile) -> Iterator[str]:
     difficulties = dict.fromkeys(row["difficulty"] for row in kept.rows)
-    for difficulty, arms in itertools.product(difficulties, figures.BESIDE.values()):
+    for difficulty, arms in itertools.product(difficulties, figures.ARMS_BESIDE.values()):
         for arm in arms:
             own = kept.find(arm=arm, difficulty=difficulty, budget=figures.EQUAL_EPOCHS)
             words = f"`{difficulty}`, equal CPU time: {ARMS[arm].words}"
-            yield from _beside(words, figures.matched(kept, difficulty, arm), own)
+            yield from _beside_row(words, figures.matched_baseline(kept, difficulty, arm), own)
     for doubling in figures.doublings(kept, "hard"):
-        budget = figures.times(doubling)
+        budget = figures.budget_of_doubling(doubling)
         rows = (kept.find(arm=a, difficulty="hard", budget=budget) for a in ("baseline", "full"))
-        yield from _beside(f"`hard`, {budget}: {ARMS['full'].words}", *rows)
+        yield from _beside_row(f"`hard`, {budget}: {ARMS['full'].words}", *rows)
 
 
-def _beside(words: str, baseline: Sequence[Row], own: Sequence[Row]) -> Iterator[str]:
-    if gains := paired(own, baseline):
-        beside = map(_map_and_time, figures.in_common(baseline, own))
-        yield f"| {words} | {' | '.join(beside)} | {_points(difference(gains))} |"
+def _beside_row(words: str, baseline: Sequence[Row], own: Sequence[Row]) -> Iterator[str]:
+    if gains := paired_differences(own, baseline):
+        beside = map(_map_and_time, figures.rows_of_common_seeds(baseline, own))
+        yield f"| {words} | {' | '.join(beside)} | {_points(mean_difference(gains))} |"
 
 
 def _map_and_time(rows: Sequence[Row]) -> str:
     return f"{_mean(rows, 'mAP'):.1%} ({_mean(rows, 'cpu_seconds'):.0f} s)"
 
 
-def _sentences(kept: Kept) -> Iterator[str]:
+def _sentences(kept: RowsFile) -> Iterator[str]:
     made_by = next((row["generator"] for row in kept.rows if row["generator"]), None)
     if made_by:
         yield (
@@ -102,26 +108,27 @@ def _sentences(kept: Kept) -> Iterator[str]:
             f" nor is making the textures; its textures of people it has not seen have "
             f"{made_by['psnr'] - made_by['psnr_of_mean']:.1f} dB PSNR above the mean texture."
         )
-    yield from _beside_oracle(kept)
+    yield from _oracle_sentence(kept)
     start = figures.gain(kept, "hard", "baseline_pg")
     if start and start.half is not None:
         more = {
-            words: figures.gain(kept, "hard", arm, over="baseline_pg") for arm, words in _ON_TOP
+            words: figures.gain(kept, "hard", arm, over="baseline_pg")
+            for arm, words in _ARMS_ON_TOP
         }
         told = ", ".join(f"{words} {_points(gain)}" for words, gain in more.items() if gain)
         yield (
             f"At `hard` and equal epochs, starting as SAN-PG's encoder alone brings the baseline "
             f"{_points(start)}; what comes on top of that: {told}."
         )
-    for arm in figures.BESIDE:
+    for arm in figures.ARMS_BESIDE:
         gain = figures.equal_cpu_gain(kept, "hard", arm)
         if gain and gain.half is not None:
             yield (
                 f"At `hard`, in the CPU time of *{ARMS[arm].words}*, {_verdict(kept, arm, gain)}; "
                 f"{_best_within(kept, arm)}."
             )
-    yield from _counted(kept, made_by["cpu_seconds"] if made_by else 0)
-    yield from _convergence(kept)
+    yield from _counted_sentence(kept, made_by["cpu_seconds"] if made_by else 0)
+    yield from _convergence_sentence(kept)
     machine = kept.rows[-1]["machine"]
     yield (
         f"Measured on {machine['cores']} cores, {machine['cpu']}, commit "
@@ -129,8 +136,8 @@ def _sentences(kept: Kept) -> Iterator[str]:
     )
 
 
-def _beside_oracle(kept: Kept) -> Iterator[str]:
-    found = figures.beside_oracle(kept, "hard")
+def _oracle_sentence(kept: RowsFile) -> Iterator[str]:
+    found = figures.pseudo_and_true_gains(kept, "hard")
     if found:
         pseudo, true = found
         share = figures.share_of_oracle(kept, "hard")
@@ -141,12 +148,12 @@ def _beside_oracle(kept: Kept) -> Iterator[str]:
         )
 
 
-def _verdict(kept: Kept, arm: str, gain: Difference) -> str:
+def _verdict(kept: RowsFile, arm: str, gain: Difference) -> str:
     ratio = figures.matched_ratio(kept, "hard", arm)
     assert gain.half is not None
     assert ratio is not None
     other = "a baseline that is given as much"
-    if abs(ratio - 1) > SLACK - 1:
+    if abs(ratio - 1) > TIME_SLACK - 1:
         other += f" (measured: {ratio:.2f} times as much)"
     if gain.mean > gain.half:
         return f"it is better than {other}"
@@ -155,16 +162,20 @@ def _verdict(kept: Kept, arm: str, gain: Difference) -> str:
     return f"it and {other} are not told apart"
 
 
-def _best_within(kept: Kept, given: str) -> str:
+def _best_within(kept: RowsFile, given: str) -> str:
     """Of the arms with most seeds, oracle and controls aside, that which gains most in a time."""
-    longer = figures.matched(kept, "hard", given)
+    longer = figures.matched_baseline(kept, "hard", given)
     equal = {"difficulty": "hard", "budget": figures.EQUAL_EPOCHS}
     time = max(_mean(rows, "cpu_seconds") for rows in (longer, kept.find(arm=given, **equal)))
     gains = {}
-    for arm in CHOSEN_FROM:
+    for arm in CHOOSABLE_ARMS:
         rows = kept.find(arm=arm, **equal)
-        if rows and _mean(rows, "cpu_seconds") <= SLACK * time and (found := paired(rows, longer)):
-            gains[arm] = difference(found)
+        if (
+            rows
+            and _mean(rows, "cpu_seconds") <= TIME_SLACK * time
+            and (found := paired_differences(rows, longer))
+        ):
+            gains[arm] = mean_difference(found)
     most = max(gain.pairs for gain in gains.values())
     best = max((a for a in gains if gains[a].pairs == most), key=lambda arm: gains[arm].mean)
     if gains[best].mean <= 0:
@@ -175,11 +186,11 @@ def _best_within(kept: Kept, given: str) -> str:
     )
 
 
-def _counted(kept: Kept, seconds: float) -> Iterator[str]:
+def _counted_sentence(kept: RowsFile, seconds: float) -> Iterator[str]:
     """An arm that starts as SAN-PG, whose time is counted, beside the baseline nearest in time."""
     own = kept.find(arm="baseline_pg", difficulty="hard", budget=figures.EQUAL_EPOCHS)
     longer = [
-        kept.find(arm="baseline", difficulty="hard", budget=figures.times(doubling))
+        kept.find(arm="baseline", difficulty="hard", budget=figures.budget_of_doubling(doubling))
         for doubling in figures.doublings(kept, "hard")
     ]
     if own and longer:
@@ -187,20 +198,20 @@ def _counted(kept: Kept, seconds: float) -> Iterator[str]:
         nearest = min(longer, key=lambda rows: abs(math.log(_mean(rows, "cpu_seconds") / time)))
         yield (
             f"With SAN-PG counted, *{ARMS['baseline_pg'].words}* takes {time:.0f} CPU seconds and "
-            f"has {_points(difference(paired(own, nearest)))} over a baseline from chance that is "
-            f"given {_mean(nearest, 'cpu_seconds'):.0f}."
+            f"has {_points(mean_difference(paired_differences(own, nearest)))} over a baseline "
+            f"from chance that is given {_mean(nearest, 'cpu_seconds'):.0f}."
         )
 
 
-def _convergence(kept: Kept) -> Iterator[str]:
+def _convergence_sentence(kept: RowsFile) -> Iterator[str]:
     """Whether the longest training was long enough for the baseline."""
     done = figures.doublings(kept, "hard")
     if done:
-        is_enough = figures.has_enough(kept, "hard", done[-1])
+        is_enough = figures.has_converged(kept, "hard", done[-1])
         yield (
-            f"The last doubling, to {figures.times(done[-1])}, brings the baseline "
+            f"The last doubling, to {figures.budget_of_doubling(done[-1])}, brings the baseline "
             f"{_points(figures.doubling_gain(kept, 'hard', done[-1]))} at `hard`: by the mark of "
-            f"{figures.ENOUGH} points it has {'' if is_enough else 'not '}converged."
+            f"{figures.CONVERGED_GAIN} points it has {'' if is_enough else 'not '}converged."
         )
 
 
@@ -215,7 +226,7 @@ def _mean(rows: Sequence[Row], name: str) -> float:
     return statistics.mean(row[name] for row in rows)
 
 
-def plot(kept: Kept) -> bytes:
+def results_plot(kept: RowsFile) -> bytes:
     """A PNG: gains of the arms at equal epochs, and mAP over CPU time. It holds its table's hash.
 
     The hash tells a plot of other rows, since drawings differ from one matplotlib to another.
@@ -226,16 +237,16 @@ def plot(kept: Kept) -> bytes:
     _draw_gains(left, kept)
     _draw_time(right, kept)
     file = io.BytesIO()
-    page.savefig(file, format="png", metadata={"Software": None, "Description": stamp(kept)})
+    page.savefig(file, format="png", metadata={"Software": None, "Description": table_hash(kept)})
     return file.getvalue()
 
 
-def stamp(kept: Kept) -> str:
+def table_hash(kept: RowsFile) -> str:
     """What tells which rows a plot was made from."""
-    return hashlib.sha256(table(kept).encode()).hexdigest()
+    return hashlib.sha256(results_table(kept).encode()).hexdigest()
 
 
-def _draw_gains(axes: Axes, kept: Kept) -> None:
+def _draw_gains(axes: Axes, kept: RowsFile) -> None:
     difficulties = list(dict.fromkeys(row["difficulty"] for row in kept.rows))
     arms = [arm for arm in ARMS if arm != "baseline"]
     for shift, difficulty in enumerate(difficulties):
@@ -256,11 +267,11 @@ def _draw_gains(axes: Axes, kept: Kept) -> None:
     axes.invert_yaxis()
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_xlabel("gain at equal epochs, mAP points, 95 % interval")
-    _name(axes)
+    _draw_legend(axes)
 
 
-def _draw_time(axes: Axes, kept: Kept) -> None:
-    for place, arm in enumerate(("baseline", *CHOSEN_FROM)):
+def _draw_time(axes: Axes, kept: RowsFile) -> None:
+    for place, arm in enumerate(("baseline", *CHOOSABLE_ARMS)):
         rows = kept.find(arm=arm, difficulty="hard")
         points = sorted(
             (_mean(same, "cpu_seconds"), 100 * _mean(same, "mAP"))
@@ -275,10 +286,10 @@ def _draw_time(axes: Axes, kept: Kept) -> None:
     axes.set_xlabel("CPU seconds of training at hard, SAN-PG's aside (3 to 5 seeds)")
     axes.set_ylabel("mAP, %")
     if axes.lines:
-        _name(axes)
+        _draw_legend(axes)
 
 
-def _name(axes: Axes) -> None:
+def _draw_legend(axes: Axes) -> None:
     """Say above a drawing what its marks are, where they hide nothing."""
     axes.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small"

@@ -17,16 +17,16 @@ from san_core.images.pixels import encode_jpeg
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.measuring import least_cpu_seconds, one_thread, peak_mib
 
-IMAGES = {"bounding_box_train": 6000, "query": 1000, "bounding_box_test": 3000}
+IMAGE_COUNTS = {"bounding_box_train": 6000, "query": 1000, "bounding_box_test": 3000}
 TIMES = 7
 
-MEMORY = """
+PREPARE_CODE = """
 from pathlib import Path
 from functools import partial
 from tempfile import TemporaryDirectory
 
-from san_core.data.prepare import checked, write_set
-from san_core.data.records import Listed
+from san_core.data.prepare import check_images, write_prepared_set
+from san_core.data.records import ListedImage
 from san_core.images.pixels import encode_jpeg
 import numpy as np
 
@@ -39,11 +39,14 @@ def read(i):
 def prepare(count):
     problems = []
     images = [
-        Listed(f"{{i // 100:04d}}/{{i:06d}}.jpg", 1 + i // 100, i % 6, "train", partial(read, i))
+        ListedImage(
+            f"{{i // 100:04d}}/{{i:06d}}.jpg", 1 + i // 100, i % 6, "train", partial(read, i)
+        )
         for i in range(count)
     ]
     with TemporaryDirectory() as folder:
-        write_set(Path(folder), checked(images, problems, seen={{}}), problems, provenance={{}})
+        kept = check_images(images, problems, seen={{}})
+        write_prepared_set(Path(folder), kept, problems, provenance={{}})
 
 prepare(2000)
 
@@ -56,40 +59,40 @@ def figures() -> Iterator[Figure]:
     """CPU times, in turns, and their ratio; memory."""
     with tempfile.TemporaryDirectory() as place, one_thread():
         release = Path(place, "Market-1501-v15.09.15")
-        _make(release)
+        _write_release(release)
 
-        def prepared() -> None:
+        def run_prepare() -> None:
             prepare_reid(Path(place, "reid"), dataset="market1501", source=str(release))
 
         copies = count()
 
-        def copied() -> None:  # each to a folder of its own: removing one would be timed too
+        def run_copy() -> None:  # each to a folder of its own: removing one would be timed too
             shutil.copytree(release, Path(place, f"copy{next(copies)}"))
 
-        prepare, copy = least_cpu_seconds(prepared, copied, times=TIMES)
+        prepare, copy = least_cpu_seconds(run_prepare, run_copy, times=TIMES)
         yield Figure("datasets.prepare_cpu_seconds", prepare, "s")
         yield Figure("datasets.copy_cpu_seconds", copy, "s")
         yield Figure("datasets.prepare_vs_copy", prepare / copy, "ratio")
-    yield Figure("datasets.memory_130000_mib", peak_mib(MEMORY.format(count=130_000)), "MiB")
+    yield Figure("datasets.memory_130000_mib", peak_mib(PREPARE_CODE.format(count=130_000)), "MiB")
 
 
-def _make(release: Path) -> None:
+def _write_release(release: Path) -> None:
     """Pictures as smooth as photographs, each of its own: 2 to 3 KB of JPEG."""
     rng = np.random.default_rng(0)
     number = 0
-    for folder, images in IMAGES.items():
+    for folder, images in IMAGE_COUNTS.items():
         (release / folder).mkdir(parents=True)
         for _ in range(images):
             number += 1
             coarse = rng.uniform(0, 255, (17, 9, 3))
             rows, columns = np.linspace(0, 15.99, 128), np.linspace(0, 7.99, 64)
-            picture = _interpolated(coarse, rows, columns) + rng.normal(0, 6, (128, 64, 3))
+            picture = _interpolate(coarse, rows, columns) + rng.normal(0, 6, (128, 64, 3))
             name = f"{1 + number // 10:04d}_c{1 + number % 6}s1_{number:06d}_00.jpg"
             data = encode_jpeg(picture.clip(0, 255).astype(np.uint8), quality=90)
             (release / folder / name).write_bytes(data)
 
 
-def _interpolated(coarse: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _interpolate(coarse: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """A coarse picture (h, w, 3) at fractional rows and columns, bilinear."""
     top, left = rows.astype(int), columns.astype(int)
     down, right = (rows - top)[:, None, None], (columns - left)[None, :, None]

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[3]
 def figures() -> Iterator[Figure]:
     """Run the demo twice in an empty folder; wall-clock seconds, and what its reports say."""
     with tempfile.TemporaryDirectory() as runs:
-        yield Figure("pipeline.demo_seconds", _run(runs), "s")
-        yield Figure("pipeline.demo_skip_seconds", _run(runs), "s")
+        yield Figure("pipeline.demo_seconds", _run_demo(runs), "s")
+        yield Figure("pipeline.demo_skip_seconds", _run_demo(runs), "s")
         report = json.loads(Path(runs, "demo/evaluate/report/report.json").read_bytes())
         yield Figure("pipeline.demo_map", report["mAP"], "fraction")
         yield Figure("pipeline.demo_rank1", report["rank1"], "fraction")
@@ -29,7 +29,7 @@ def figures() -> Iterator[Figure]:
         yield Figure("pipeline.demo_psnr_gain_over_mean_db", gain, "dB")
 
 
-def _run(runs: str) -> float:
+def _run_demo(runs: str) -> float:
     start = time.monotonic()
     subprocess.run(
         [sys.executable, "pipeline.py", "run", "--preset", "demo", "--runs", runs],

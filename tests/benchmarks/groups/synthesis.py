@@ -20,43 +20,47 @@ from san_core.evaluation import histogram
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank
 from san_core.images.pixels import Pixels, decode
-from san_core.synthesis.camera.render import NO_UV, SAMPLES, View, frame
-from san_core.synthesis.dataset import reid_identity
+from san_core.synthesis.camera.render import NO_UV, SAMPLES_PER_SIDE, View, frame_mesh
+from san_core.synthesis.dataset import make_reid_identity
 from san_core.synthesis.difficulty import DIFFICULTIES
 from san_core.synthesis.kernels import _raster
-from san_core.synthesis.person.atlas import SIZE
-from san_core.synthesis.person.body import body, posed
+from san_core.synthesis.person.atlas import TEXTURE_SIZE
+from san_core.synthesis.person.body import current_body, pose_vertices
 from san_core.synthesis.person.identity import sample_identity
 from san_core.synthesis.person.pose import sample_pose
 from san_core.synthesis.person.skirt import clothed_mesh
 from san_core.synthesis.spec import ReidSpec
-from san_core.synthesis.wardrobe.painter import dress
+from san_core.synthesis.wardrobe.painter import paint_outfit
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.measuring import Cost, one_thread, run_step
+from tests.benchmarks.measuring import StepCost, one_thread, run_step
 
-SEED, PEOPLE, CAMERAS = 0, 100, 6  # of the histogram matcher
-IMAGE = (256, 128)
+SEED, PEOPLE_COUNT, CAMERA_COUNT = 0, 100, 6  # of the histogram matcher
+MATCHER_IMAGE_SIZE = (256, 128)
 FRAMES = 60
 
 
 def figures() -> Iterator[Figure]:
     """All figures of the group."""
     with one_thread():
-        yield from _atlas()
+        yield from _atlas_figures()
         yield Figure("synthesis.raster_ms", _raster_ms(), "ms")
-    yield from _hardness()
-    pit = _run("make_pit", "--pit", "--textures", "929", "--meshes", "10")
+    yield from _histogram_figures()
+    pit = _run_into_scratch("make_pit", "--pit", "--textures", "929", "--meshes", "10")
     yield Figure("synthesis.pit_set_seconds", pit.wall, "s")
     yield Figure("synthesis.pit_pairs_per_core_second", 9290 / pit.cpu, "1/s")
-    reid = _run("prepare_reid", "--reid", "--identities", "300", "--difficulty", "hard")
+    reid = _run_into_scratch(
+        "prepare_reid", "--reid", "--identities", "300", "--difficulty", "hard"
+    )
     yield Figure("synthesis.reid_shots_per_core_second", 300 * 6 * 3 / reid.cpu, "1/s")
 
 
-def _atlas() -> Iterator[Figure]:
+def _atlas_figures() -> Iterator[Figure]:
     """How much of the texture is covered by faces, and how many of these are flat or turned."""
-    people = body()
-    face = np.full((SIZE, SIZE), -1, np.int32)
-    _raster.bake(people.uv, people.uv_faces, face, np.zeros((SIZE, SIZE, 3), np.float32))
+    people = current_body()
+    face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
+    _raster.bake(
+        people.uv, people.uv_faces, face, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
+    )
     yield Figure("synthesis.atlas_coverage", float((face >= 0).mean()), "fraction")
     a, b, c = np.moveaxis(people.uv[people.uv_faces], 1, 0)
     area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
@@ -67,17 +71,20 @@ def _atlas() -> Iterator[Figure]:
 def _raster_ms() -> float:
     """Drawing a dressed body at 512x256 samples, the least of many: others only add to it."""
     rng = np.random.default_rng(0)
-    outfit = dress(sample_identity(rng, DIFFICULTIES["easy"]))
-    shape = body().shapes[0]
-    pose = sample_pose(rng, body().joints)
-    vertices = posed(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
+    outfit = paint_outfit(sample_identity(rng, DIFFICULTIES["easy"]))
+    shape = current_body().shapes[0]
+    pose = sample_pose(rng, current_body().joints)
+    vertices = pose_vertices(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
     view = View(azimuth=0.5, elevation=0.15, distance=6.0, fill=0.95)
-    framed = frame(clothed_mesh(vertices, outfit.skirt), view, IMAGE)
+    framed = frame_mesh(clothed_mesh(vertices, outfit.skirt), view, MATCHER_IMAGE_SIZE)
     mesh, light = framed.mesh, np.ones_like(framed.mesh.vertices)
-    points = framed.screen * np.array([SAMPLES, SAMPLES, 1], np.float32)
+    points = framed.screen * np.array([SAMPLES_PER_SIDE, SAMPLES_PER_SIDE, 1], np.float32)
     seconds = []
     for _ in range(FRAMES):
-        rgba = np.zeros((IMAGE[0] * SAMPLES, IMAGE[1] * SAMPLES, 4), np.uint8)
+        rgba = np.zeros(
+            (MATCHER_IMAGE_SIZE[0] * SAMPLES_PER_SIDE, MATCHER_IMAGE_SIZE[1] * SAMPLES_PER_SIDE, 4),
+            np.uint8,
+        )
         near = np.zeros(rgba.shape[:2], np.float32)
         corners = (points, light, mesh.uv, mesh.faces, mesh.uv_faces)
         started = time.perf_counter()
@@ -86,7 +93,7 @@ def _raster_ms() -> float:
     return 1000 * min(seconds)
 
 
-def _hardness() -> Iterator[Figure]:
+def _histogram_figures() -> Iterator[Figure]:
     """The mAP of a colour histogram at each level, and at `hard` as a perfect sensor sees it."""
     for name in DIFFICULTIES:
         yield Figure(f"synthesis.histogram_map_{name}", _histogram_map(name), "fraction")
@@ -96,33 +103,33 @@ def _hardness() -> Iterator[Figure]:
 
 
 def _histogram_map(level: str) -> float:
-    seen = people(level)
-    return mean_average_precision(histogram.features(seen.images), seen.labels)
+    seen = matcher_set(level)
+    return mean_average_precision(histogram.histogram_features(seen.images), seen.labels)
 
 
-class People(NamedTuple):
+class MatcherSet(NamedTuple):
     """What every matcher is asked to tell apart."""
 
     images: list[Pixels]  # (H, W, 3)
     labels: Labels
 
 
-def people(level: str) -> People:
+def matcher_set(level: str) -> MatcherSet:
     """The 100 people at a level of difficulty."""
     spec = ReidSpec(
         seed=SEED,
         train_identities=0,
-        test_identities=PEOPLE,
-        cameras=CAMERAS,
+        test_identities=PEOPLE_COUNT,
+        cameras=CAMERA_COUNT,
         shots=1,
-        image_size=IMAGE,
+        image_size=MATCHER_IMAGE_SIZE,
         difficulty=level,
     )
-    shots = [shot for pid in range(PEOPLE) for shot in reid_identity(spec, pid).shots]
+    shots = [shot for pid in range(PEOPLE_COUNT) for shot in make_reid_identity(spec, pid).shots]
     labels = Labels(
         np.array([shot.pid for shot in shots]), np.array([shot.camid for shot in shots])
     )
-    return People([decode(shot.data) for shot in shots], labels)
+    return MatcherSet([decode(shot.data) for shot in shots], labels)
 
 
 def mean_average_precision(features: NDArray[np.float32], labels: Labels) -> float:
@@ -130,6 +137,6 @@ def mean_average_precision(features: NDArray[np.float32], labels: Labels) -> flo
     return rank(features, features, query=labels, gallery=labels, metric="cosine").mAP
 
 
-def _run(step: str, output: str, *words: str) -> Cost:
+def _run_into_scratch(step: str, output: str, *words: str) -> StepCost:
     with tempfile.TemporaryDirectory() as folder:
         return run_step(step, output, str(Path(folder, "out")), *words)

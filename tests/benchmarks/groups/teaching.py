@@ -22,23 +22,23 @@ from san_core.evaluation import histogram
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import Pixels, area_average, decode, resize
 from san_core.inference.features import embed
-from san_core.inference.textures import generate
+from san_core.inference.textures import predict_textures
 from san_core.model import weights
-from san_core.training.precision import native
+from san_core.training.precision import resolve_precision
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.groups import synthesis
 from tests.benchmarks.measuring import run_step
 from tests.benchmarks.teaching_sheet import write_sheet
 
-PIT = ("--textures", "929", "--meshes", "10", "--image-height", "128", "--texture-size", "64")
-TRAINING = ("--recipe", "pit-small")
+PIT_FLAGS = ("--textures", "929", "--meshes", "10", "--image-height", "128", "--texture-size", "64")
+GENERATOR_FLAGS = ("--recipe", "pit-small")
 # Other people than those to be told apart: another seed draws them all anew.
-REID = ("--difficulty", "hard", "--identities", "450", "--seed", str(synthesis.SEED + 1))
-ENCODER = ("--recipe", "synthetic-baseline")
+REID_FLAGS = ("--difficulty", "hard", "--identities", "450", "--seed", str(synthesis.SEED + 1))
+ENCODER_FLAGS = ("--recipe", "synthetic-baseline")
 SSIM_SIGMA, C1, C2 = 1.5, (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
 
 
-class Split(NamedTuple):
+class PitSplit(NamedTuple):
     """Images (N, H, W, 3), masks of their people, their textures, and which texels they show."""
 
     images: Pixels
@@ -50,44 +50,46 @@ class Split(NamedTuple):
 def figures() -> Iterator[Figure]:
     """All figures of the group."""
     with tempfile.TemporaryDirectory() as name:
-        yield from _generator(Path(name))
-        yield from _encoder(Path(name))
+        yield from _generator_figures(Path(name))
+        yield from _encoder_figures(Path(name))
 
 
-def _generator(folder: Path) -> Iterator[Figure]:
+def _generator_figures(folder: Path) -> Iterator[Figure]:
     """Make PIT, train SAN-PG on it, and compare."""
-    run_step("make_pit", "--pit", f"{folder}/pit", *PIT, "--dense", "true")
+    run_step("make_pit", "--pit", f"{folder}/pit", *PIT_FLAGS, "--dense", "true")
     outputs = [f"--{kind}={folder}/{kind}" for kind in ("generator", "html", "metrics")]
-    cost = run_step("train_san_pg", "--pit", f"{folder}/pit", *outputs, *TRAINING, *_fast())
-    yield Figure("teaching.mixed_precision", float("bfloat16" in _fast()), "1 if so")
+    cost = run_step(
+        "train_san_pg", "--pit", f"{folder}/pit", *outputs, *GENERATOR_FLAGS, *_precision_flags()
+    )
+    yield Figure("teaching.mixed_precision", float("bfloat16" in _precision_flags()), "1 if so")
     yield Figure("teaching.training_seconds", cost.wall, "s")
     yield Figure("teaching.training_cpu_seconds", cost.cpu, "s")
-    loaded = weights.load(folder / "generator")
+    loaded = weights.load_network(folder / "generator")
     size = loaded.recipe.texture_size
-    seen, unseen = (_split(folder / "pit", split, size) for split in ("train", "val"))
+    seen, unseen = (_read_split(folder / "pit", split, size) for split in ("train", "val"))
     images = np.stack([resize(image, loaded.recipe.image_size) for image in unseen.images])
     guesses = {
-        "san_pg": generate(loaded.model, images, device="cpu"),
-        "nearest": seen.textures[_nearest(seen, unseen)],
-        "mean": np.broadcast_to(_mean(seen.textures), unseen.textures.shape),
+        "san_pg": predict_textures(loaded.model, images, device="cpu"),
+        "nearest": seen.textures[_nearest_by_colour(seen, unseen)],
+        "mean": np.broadcast_to(_mean_texture(seen.textures), unseen.textures.shape),
     }
     write_sheet(unseen.images, {"true": unseen.textures, **guesses})
-    yield from _compared(guesses, unseen)
+    yield from _comparison_figures(guesses, unseen)
 
 
-def _fast() -> tuple[str, str]:
+def _precision_flags() -> tuple[str, str]:
     """Mixed precision where the processor has instructions for it, as one would ask for here."""
     try:
-        return "--precision", native("bfloat16", device())
+        return "--precision", resolve_precision("bfloat16", device())
     except ValueError:
         return "--precision", "float32"
 
 
-def _compared(guesses: Mapping[str, Pixels], truth: Split) -> Iterator[Figure]:
+def _comparison_figures(guesses: Mapping[str, Pixels], truth: PitSplit) -> Iterator[Figure]:
     found = {
         figure.name: figure
         for rival, guess in guesses.items()
-        for figure in _scores(rival, guess, truth)
+        for figure in _score_figures(rival, guess, truth)
     }
     yield from found.values()
     ours = found["teaching.psnr_san_pg_all"].value
@@ -96,17 +98,19 @@ def _compared(guesses: Mapping[str, Pixels], truth: Split) -> Iterator[Figure]:
         yield Figure(f"san_pg.psnr_gain_over_{rival}_db", gain, "dB")
 
 
-def _encoder(folder: Path) -> Iterator[Figure]:
+def _encoder_figures(folder: Path) -> Iterator[Figure]:
     """Train the encoder alone on people at `hard`, and let it find others again."""
-    run_step("prepare_reid", "--reid", f"{folder}/reid", *REID)
+    run_step("prepare_reid", "--reid", f"{folder}/reid", *REID_FLAGS)
     outputs = [f"--{kind}={folder}/encoder/{kind}" for kind in ("model", "html", "metrics")]
-    cost = run_step("train_san", "--dataset", f"{folder}/reid", *outputs, *ENCODER, *_fast())
+    cost = run_step(
+        "train_san", "--dataset", f"{folder}/reid", *outputs, *ENCODER_FLAGS, *_precision_flags()
+    )
     yield Figure("teaching.encoder_training_seconds", cost.wall, "s")
     yield Figure("teaching.encoder_training_cpu_seconds", cost.cpu, "s")
-    loaded = weights.load(folder / "encoder" / "model")
-    seen = synthesis.people("hard")
+    loaded = weights.load_network(folder / "encoder" / "model")
+    seen = synthesis.matcher_set("hard")
     images = np.stack([resize(image, loaded.recipe.image_size) for image in seen.images])
-    by_colours = histogram.features(seen.images)
+    by_colours = histogram.histogram_features(seen.images)
     for name, features in (
         ("baseline", embed(loaded.model, images)),
         ("histogram", by_colours),
@@ -115,7 +119,7 @@ def _encoder(folder: Path) -> Iterator[Figure]:
         yield Figure(f"synthesis.hard_{name}_map", score, "fraction")
 
 
-def _split(pit: Path, split: str, size: int) -> Split:
+def _read_split(pit: Path, split: str, size: int) -> PitSplit:
     """The pairs of a split, their textures averaged to `size`."""
     with (
         ImageSet.open(pit / "images") as images,
@@ -124,19 +128,19 @@ def _split(pit: Path, split: str, size: int) -> Split:
     ):
         by_name = {
             record.name: area_average(decode(textures.read(record)), size)
-            for record in textures.of_split(split)
+            for record in textures.records_in_splits(split)
         }
-        shown = images.of_split(split)
-        maps = [decode(dense.read(record)) for record in dense.of_split(split)]
-        return Split(
+        shown = images.records_in_splits(split)
+        maps = [decode(dense.read(record)) for record in dense.records_in_splits(split)]
+        return PitSplit(
             np.stack([decode(images.read(record)) for record in shown]),
             np.stack([each[..., 2] > 127 for each in maps]),
             np.stack([by_name[record.fields["texture"]] for record in shown]),
-            np.stack([_shown(each, size) for each in maps]),
+            np.stack([_texels_shown(each, size) for each in maps]),
         )
 
 
-def _shown(dense: Pixels, size: int) -> NDArray[np.bool_]:
+def _texels_shown(dense: Pixels, size: int) -> NDArray[np.bool_]:
     """The texels (size, size) that an image's dense map speaks of."""
     shown = np.zeros((size, size), bool)
     column, row, cover = np.moveaxis(dense[dense[..., 2] > 0].astype(int), 1, 0)
@@ -144,15 +148,15 @@ def _shown(dense: Pixels, size: int) -> NDArray[np.bool_]:
     return shown
 
 
-def _mean(textures: Pixels) -> Pixels:
+def _mean_texture(textures: Pixels) -> Pixels:
     mean: Pixels = np.rint(textures.mean(axis=0, dtype=np.float64)).astype(np.uint8)
     return mean
 
 
-def _nearest(seen: Split, unseen: Split) -> NDArray[np.intp]:
+def _nearest_by_colour(seen: PitSplit, unseen: PitSplit) -> NDArray[np.intp]:
     """For every held-out image the training image whose person has the nearest colours."""
     gallery, query = (
-        histogram.features(
+        histogram.histogram_features(
             np.where(mask[..., None], image, np.uint8(0))
             for image, mask in zip(split.images, split.masks, strict=True)
         )
@@ -161,7 +165,7 @@ def _nearest(seen: Split, unseen: Split) -> NDArray[np.intp]:
     return np.argmax(query @ gallery.T, axis=1)
 
 
-def _scores(rival: str, guess: Pixels, truth: Split) -> Iterator[Figure]:
+def _score_figures(rival: str, guess: Pixels, truth: PitSplit) -> Iterator[Figure]:
     squares = np.square(guess.astype(np.float32) - truth.textures).mean(axis=3)
     for part, where in (("all", None), ("seen", truth.shown), ("unseen", ~truth.shown)):
         error = (squares if where is None else squares[where]).mean(dtype=np.float64)

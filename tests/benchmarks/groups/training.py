@@ -19,37 +19,37 @@ import torch
 from PIL import Image
 
 from san_core.data.batches.augmentation import (
-    Mirror,
-    Room,
-    Targets,
-    augment,
-    normalise,
+    BufferPool,
+    TextureMirror,
+    TextureTargets,
+    augment_images,
+    normalise_images,
     texture_targets,
 )
-from san_core.data.batches.cache import File, cache_images, cache_textures
+from san_core.data.batches.cache import EncodedImage, cache_images, cache_textures
 from san_core.images.pixels import encode_jpeg
-from san_core.inference.textures import generate
-from san_core.model.encoder import channels_last
+from san_core.inference.textures import predict_textures
+from san_core.model.encoder import to_channels_last
 from san_core.model.onnx import export_generator
-from san_core.model.san import build
-from san_core.recipe import Recipe, recipe, with_overrides
+from san_core.model.san import build_network
+from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
 from san_core.synthesis.person.atlas import mirror_matrix
 from san_core.training import objective
 from san_core.training.distributed import ALONE
-from san_core.training.optimisation import optimisation
+from san_core.training.optimisation import make_optimisation
 from san_core.training.schedule import loss_weights
 from tests.benchmarks import official
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.resume import same_when_killed
-from tests.tiny import run_all
+from tests.tiny import run_all_steps
 
 ROUNDS = 5  # of steps and of inference, which take seconds
 DATA_ROUNDS = 25
 CLASSES = 767  # identities of CUHK03's training split
-BATCH = "identities_per_batch=2 images_per_identity=4"
-LIGHT = "texture_size=64 decoder_plan=light"
-GENERATOR = "image_height=128 image_width=64 texture_size=128"
-READ, PAINTED = 64, 16  # images a batch of the data path, and of inference
+BATCH_OVERRIDES = "identities_per_batch=2 images_per_identity=4"
+LIGHT_OVERRIDES = "texture_size=64 decoder_plan=light"
+GENERATOR_OVERRIDES = "image_height=128 image_width=64 texture_size=128"
+DATA_IMAGES, INFERENCE_IMAGES = 64, 16  # images a batch of the data path, and of inference
 
 Work = Callable[[], object]
 
@@ -59,37 +59,49 @@ def figures() -> Iterator[Figure]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seconds = _seconds({name: make(folder) for name, make in STEPS.items()})
-        yield _ratio("joint_step_vs_official", seconds["official_step"], seconds["joint_step"])
-        yield _ratio("light_decoder_vs_baseline", seconds["light_step"], seconds["baseline_step"])
+        seconds = _median_cpu_seconds({name: make(folder) for name, make in STEPS.items()})
+        yield _ratio_figure(
+            "joint_step_vs_official", seconds["official_step"], seconds["joint_step"]
+        )
+        yield _ratio_figure(
+            "light_decoder_vs_baseline", seconds["light_step"], seconds["baseline_step"]
+        )
         yield from (Figure(f"training.{n}_cpu_seconds", s, "s") for n, s in seconds.items())
         paths = {name: make(folder) for name, make in PATHS.items()}
-        seconds = _seconds(paths, rounds=DATA_ROUNDS)
-        yield _ratio("data_path_vs_official", seconds["official_data"], seconds["data"])
-        yield _ratio("data_path_light_vs_official", seconds["official_data"], seconds["light_data"])
-        yield _ratio("data_path_host_vs_official", seconds["official_data"], seconds["host_data"])
+        seconds = _median_cpu_seconds(paths, rounds=DATA_ROUNDS)
+        yield _ratio_figure("data_path_vs_official", seconds["official_data"], seconds["data"])
+        yield _ratio_figure(
+            "data_path_light_vs_official", seconds["official_data"], seconds["light_data"]
+        )
+        yield _ratio_figure(
+            "data_path_host_vs_official", seconds["official_data"], seconds["host_data"]
+        )
         yield from (
-            Figure(f"training.{n}_images_per_cpu_second", READ / s, "1/s")
+            Figure(f"training.{n}_images_per_cpu_second", DATA_IMAGES / s, "1/s")
             for n, s in seconds.items()
         )
-        seconds = _seconds({name: make(folder) for name, make in INFERENCE.items()})
-        yield _ratio("infer_vs_official", seconds["official_inference"], seconds["inference"])
-        yield _ratio(
+        seconds = _median_cpu_seconds({name: make(folder) for name, make in INFERENCE.items()})
+        yield _ratio_figure(
+            "infer_vs_official", seconds["official_inference"], seconds["inference"]
+        )
+        yield _ratio_figure(
             "infer_onnx_vs_official", seconds["official_inference"], seconds["onnx_inference"]
         )
-        yield Figure("training.infer_largest_difference", _difference(folder), "levels of 255")
+        yield Figure(
+            "training.infer_largest_difference", _largest_difference(folder), "levels of 255"
+        )
     for name in VARIANTS:
-        yield Figure(f"training.{name}_peak_mib", _peak(name), "MiB")
+        yield Figure(f"training.{name}_peak_mib", _peak_mib(name), "MiB")
     with tempfile.TemporaryDirectory() as name:
-        equal = same_when_killed(run_all(Path(name, "tiny")), Path(name))
+        equal = same_when_killed(run_all_steps(Path(name, "tiny")), Path(name))
         yield Figure("training.resume_bit_identical", float(equal), "1 if so")
 
 
-def _ratio(name: str, above: float, below: float) -> Figure:
+def _ratio_figure(name: str, above: float, below: float) -> Figure:
     return Figure(f"training.{name}", above / below, "ratio")
 
 
-def _seconds(variants: Mapping[str, Work], *, rounds: int = ROUNDS) -> dict[str, float]:
+def _median_cpu_seconds(variants: Mapping[str, Work], *, rounds: int = ROUNDS) -> dict[str, float]:
     """The median CPU seconds of each, taken in turns after a warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
@@ -101,21 +113,21 @@ def _seconds(variants: Mapping[str, Work], *, rounds: int = ROUNDS) -> dict[str,
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def _peak(variant: str) -> float:
+def _peak_mib(variant: str) -> float:
     """MiB at the highest of a process that does one variant twice."""
     command = [sys.executable, "-m", "tests.benchmarks.groups.training", variant]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def _step(words: str, base: str = "cuhk03") -> Work:
+def _our_step(words: str, base: str = "cuhk03") -> Work:
     """Our step of a recipe on a fixed batch."""
-    settings = with_overrides(recipe(base), f"pretrained=none {BATCH} {words}")
-    model = build(settings, num_classes=CLASSES, seed=0).train()
-    channels_last(model)
-    steps = optimisation(model, settings, torch.amp.GradScaler("cpu", enabled=False))
-    steps.set_learning_rate(1.0)
-    batch, weights = _batch(settings), loss_weights(settings, settings.epochs)
+    settings = recipe_with_overrides(get_recipe(base), f"pretrained=none {BATCH_OVERRIDES} {words}")
+    model = build_network(settings, num_classes=CLASSES, seed=0).train()
+    to_channels_last(model)
+    steps = make_optimisation(model, settings, torch.amp.GradScaler("cpu", enabled=False))
+    steps.set_learning_rate_share(1.0)
+    batch, weights = _fixed_batch(settings), loss_weights(settings, settings.epochs)
 
     def work() -> None:
         output = model(batch.images)
@@ -125,9 +137,9 @@ def _step(words: str, base: str = "cuhk03") -> Work:
 
 
 def _official_step(_: Path) -> Work:
-    settings = with_overrides(recipe("cuhk03"), f"pretrained=none {BATCH}")
-    step = official.OfficialStep(build(settings, num_classes=CLASSES, seed=0))
-    batch = _batch(settings)
+    settings = recipe_with_overrides(get_recipe("cuhk03"), f"pretrained=none {BATCH_OVERRIDES}")
+    step = official.OfficialStep(build_network(settings, num_classes=CLASSES, seed=0))
+    batch = _fixed_batch(settings)
     assert batch.labels is not None
     assert batch.targets is not None
     images = batch.images.contiguous()  # the released code's layout
@@ -135,23 +147,27 @@ def _official_step(_: Path) -> Work:
     return lambda: step(images, labels, textures)
 
 
-def _batch(settings: Recipe) -> objective.Batch:
+def _fixed_batch(settings: Recipe) -> objective.Batch:
     n = settings.images_per_batch
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (n, *settings.image_size, 3), np.uint8)
     labels = torch.arange(n) // settings.images_per_identity
     size = settings.texture_size
     textures = draw.integers(0, 256, (n, size, size, 3), np.uint8)
-    kept = Targets(normalise(torch.from_numpy(textures)), torch.ones(n, dtype=torch.bool))
-    return objective.Batch(normalise(torch.from_numpy(pixels)), labels, kept)
+    kept = TextureTargets(
+        normalise_images(torch.from_numpy(textures)), torch.ones(n, dtype=torch.bool)
+    )
+    return objective.Batch(normalise_images(torch.from_numpy(pixels)), labels, kept)
 
 
 def _official_data(_: Path) -> Work:
-    files = list(zip(_jpegs(260, 100), _jpegs(256, 256), strict=True))
+    files = list(zip(_photograph_jpegs(260, 100), _photograph_jpegs(256, 256), strict=True))
 
     def work() -> None:
         samples = [
-            official.sample(*(Image.open(io.BytesIO(data)).convert("RGB") for data in pair))
+            official.augmented_sample(
+                *(Image.open(io.BytesIO(data)).convert("RGB") for data in pair)
+            )
             for pair in files
         ]
         for tensors in zip(*samples, strict=True):
@@ -160,37 +176,41 @@ def _official_data(_: Path) -> Work:
     return work
 
 
-def _data(folder: Path, words: str, *, device: bool = False) -> Work:
+def _our_data(folder: Path, words: str, *, device: bool = False) -> Work:
     """The epoch's share of our path: files have been decoded once into the memory map.
 
     With a `device` that augments, the processor does no more than pick the rows.
     """
-    settings = with_overrides(recipe("cuhk03"), words)
+    settings = recipe_with_overrides(get_recipe("cuhk03"), words)
     size, texels = settings.image_size, settings.texture_size
-    files = [File(f"{i}", data) for i, data in enumerate(_jpegs(260, 100))]
-    images = cache_images(folder / f"images-{texels}.npy", files, count=READ, size=size)
-    files = [File(f"{i}", data) for i, data in enumerate(_jpegs(256, 256))]
-    textures = cache_textures(folder / f"textures-{texels}.npy", files, count=READ, size=texels)
-    mirror = Mirror.of(mirror_matrix(texels), "cpu")
-    rows = np.random.default_rng(0).permutation(READ)
-    generator, room = torch.Generator().manual_seed(0), Room()
+    files = [EncodedImage(f"{i}", data) for i, data in enumerate(_photograph_jpegs(260, 100))]
+    images = cache_images(folder / f"images-{texels}.npy", files, count=DATA_IMAGES, size=size)
+    files = [EncodedImage(f"{i}", data) for i, data in enumerate(_photograph_jpegs(256, 256))]
+    textures = cache_textures(
+        folder / f"textures-{texels}.npy", files, count=DATA_IMAGES, size=texels
+    )
+    mirror = TextureMirror.from_matrix(mirror_matrix(texels), "cpu")
+    rows = np.random.default_rng(0).permutation(DATA_IMAGES)
+    generator, room = torch.Generator().manual_seed(0), BufferPool()
 
     if device:
         return lambda: (images[rows], textures[rows])
 
     def work() -> None:
-        views = augment(room.rows("pixels", images, rows), settings, generator=generator, room=room)
-        texels = room.rows("texels", textures, rows)
-        texture_targets(texels, views.flipped, mirror=mirror, room=room)
+        views = augment_images(
+            room.gather_rows("pixels", images, rows), settings, generator=generator, pool=room
+        )
+        texels = room.gather_rows("texels", textures, rows)
+        texture_targets(texels, views.flipped, mirror=mirror, pool=room)
 
     return work
 
 
-def _jpegs(height: int, width: int) -> list[bytes]:
+def _photograph_jpegs(height: int, width: int) -> list[bytes]:
     """Files that compress as photographs do: soft patches and a little noise."""
     draw = np.random.default_rng(0)
     made = []
-    for _ in range(READ):
+    for _ in range(DATA_IMAGES):
         patches = Image.fromarray(draw.integers(0, 256, (height // 12, width // 12, 3), np.uint8))
         soft = np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC), np.int16)
         noisy = soft + draw.integers(-8, 9, soft.shape)
@@ -198,34 +218,34 @@ def _jpegs(height: int, width: int) -> list[bytes]:
     return made
 
 
-def _generator() -> tuple[Recipe, torch.nn.Module, np.ndarray]:
+def _warmed_generator() -> tuple[Recipe, torch.nn.Module, np.ndarray]:
     """SAN-PG with statistics of the pictures it then paints."""
-    settings = with_overrides(recipe("pit"), f"pretrained=none {GENERATOR}")
-    model = build(settings, num_classes=0, seed=0)
+    settings = recipe_with_overrides(get_recipe("pit"), f"pretrained=none {GENERATOR_OVERRIDES}")
+    model = build_network(settings, num_classes=0, seed=0)
     draw = np.random.default_rng(0)
-    pictures = draw.integers(0, 256, (PAINTED, *settings.image_size, 3), np.uint8)
+    pictures = draw.integers(0, 256, (INFERENCE_IMAGES, *settings.image_size, 3), np.uint8)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = None  # averages over all it has seen
-        model.train()(normalise(torch.from_numpy(pictures)))
+        model.train()(normalise_images(torch.from_numpy(pictures)))
     return settings, model.eval(), pictures
 
 
 def _official_inference(_: Path) -> Work:
-    _, model, pictures = _generator()
-    return lambda: np.stack([official.paint_one(model, picture) for picture in pictures])
+    _, model, pictures = _warmed_generator()
+    return lambda: np.stack([official.generate_one(model, picture) for picture in pictures])
 
 
 def _inference(_: Path) -> Work:
-    _, model, pictures = _generator()
-    return lambda: generate(model, pictures, device="cpu", batch_size=PAINTED)
+    _, model, pictures = _warmed_generator()
+    return lambda: predict_textures(model, pictures, device="cpu", batch_size=INFERENCE_IMAGES)
 
 
 def _onnx_inference(folder: Path) -> Work:
     import onnxruntime
 
-    settings, model, pictures = _generator()
+    settings, model, pictures = _warmed_generator()
     export_generator(folder / "generator.onnx", model, settings)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -241,7 +261,7 @@ def _onnx_inference(folder: Path) -> Work:
     return work
 
 
-def _difference(folder: Path) -> float:
+def _largest_difference(folder: Path) -> float:
     """The largest difference of a texel's level between the three ways."""
     made = [np.asarray(make(folder)(), np.int16) for make in INFERENCE.values()]
     return float(max(np.abs(other - made[0]).max() for other in made[1:]))
@@ -249,15 +269,15 @@ def _difference(folder: Path) -> float:
 
 STEPS: dict[str, Callable[[Path], Work]] = {
     "official_step": _official_step,
-    "joint_step": lambda _: _step(""),
-    "light_step": lambda _: _step(LIGHT),
-    "baseline_step": lambda _: _step("", "cuhk03-baseline"),
+    "joint_step": lambda _: _our_step(""),
+    "light_step": lambda _: _our_step(LIGHT_OVERRIDES),
+    "baseline_step": lambda _: _our_step("", "cuhk03-baseline"),
 }
 PATHS: dict[str, Callable[[Path], Work]] = {
     "official_data": _official_data,
-    "data": lambda folder: _data(folder, ""),
-    "light_data": lambda folder: _data(folder, LIGHT),
-    "host_data": lambda folder: _data(folder, "", device=True),
+    "data": lambda folder: _our_data(folder, ""),
+    "light_data": lambda folder: _our_data(folder, LIGHT_OVERRIDES),
+    "host_data": lambda folder: _our_data(folder, "", device=True),
 }
 INFERENCE = {
     "official_inference": _official_inference,

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from components.__main__ import STEPS
-from components.command.beforehand import check
-from components.command.step import parameters
-from components.storage.texture_store import VERIFY
-from san_core.evaluation.protocols.scoring import NAMES
+from components.command.beforehand import check_parameters
+from components.command.step import step_parameters
+from components.storage.texture_store import VERIFY_LEVELS
+from san_core.evaluation.protocols.scoring import PROTOCOL_NAMES
 from san_core.synthesis.difficulty import DIFFICULTIES
 
 DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
@@ -18,15 +18,15 @@ SHIPPED = {"generator": "shipped", "san_recipe": "demo", "san_overrides": ""}
 
 @pytest.mark.parametrize("step", STEPS)
 def test_defaults_of_every_step_are_no_mistake(step):
-    declared = [p for p in parameters(STEPS[step]) if p.artifact is None]
-    check({p.name: p.default for p in declared if not p.is_required})
+    declared = [p for p in step_parameters(STEPS[step]) if p.artifact is None]
+    check_parameters({p.name: p.default for p in declared if not p.is_required})
 
 
 @pytest.mark.parametrize(
     "workers", [["0/1"], ["0/2", "1/2"], ["1/2", "0/2"], [f"{i}/12" for i in range(12)]]
 )
 def test_workers_that_make_every_shard_once_are_taken(workers):
-    check({"workers": workers})
+    check_parameters({"workers": workers})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_workers_that_make_every_shard_once_are_taken(workers):
 )
 def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        check({"workers": workers})
+        check_parameters({"workers": workers})
 
 
 @pytest.mark.parametrize(
@@ -83,34 +83,40 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
 )
 def test_value_that_no_step_takes_is_refused(values, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        check(values)
+        check_parameters(values)
 
 
 def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():
-    check(SHIPPED)
+    check_parameters(SHIPPED)
     small = "texture_size=64 decoder_plan=light"
-    check({**SHIPPED, "san_recipe": "cuhk03", "san_overrides": small})
-    check({**SHIPPED, "san_recipe": "cuhk03-baseline"})
-    check({**SHIPPED, "generator": "/somebodys", "san_recipe": "cuhk03"})
+    check_parameters({**SHIPPED, "san_recipe": "cuhk03", "san_overrides": small})
+    check_parameters({**SHIPPED, "san_recipe": "cuhk03-baseline"})
+    check_parameters({**SHIPPED, "generator": "/somebodys", "san_recipe": "cuhk03"})
 
 
 def test_people_are_not_counted_where_none_are_rendered():
-    check({**DATA, "dataset": "msmt17", "source": "/m", "identities": 0})
-    check({**DATA, "identities": 3})
+    check_parameters({**DATA, "dataset": "msmt17", "source": "/m", "identities": 0})
+    check_parameters({**DATA, "identities": 3})
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("verify", VERIFY),
+        ("verify", VERIFY_LEVELS),
         ("difficulty", DIFFICULTIES),
         (
             "protocol",
-            [*NAMES, "auto", "auto,camera-free", "auto market1501", "multi-query:sysu-mm01"],
+            [
+                *PROTOCOL_NAMES,
+                "auto",
+                "auto,camera-free",
+                "auto market1501",
+                "multi-query:sysu-mm01",
+            ],
         ),
         ("worker", ["0/1", "1/2", "/3"]),
     ],
 )
 def test_value_that_a_step_takes_is_taken(name, values):
     for value in values:
-        check({name: value})
+        check_parameters({name: value})

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from components.command.code import ROOT, closure, fingerprint
+from components.command.code import ROOT, code_fingerprint, import_closure
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def bake():
 
 
 def test_closure_is_what_is_imported_and_no_more(project):
-    found = closure("components.bake", project)
+    found = import_closure("components.bake", project)
     assert [file.relative_to(project).as_posix() for file in found] == [
         "components/__init__.py",
         "components/bake.py",
@@ -67,42 +67,42 @@ def test_closure_is_what_is_imported_and_no_more(project):
     "edited", ["components/bake.py", "san_core/_knead.pyx", "san_core/tools/page.jinja"]
 )
 def test_edit_of_what_is_used_changes_the_fingerprint(project, edited):
-    before = fingerprint("components.bake", project)
+    before = code_fingerprint("components.bake", project)
     (project / edited).write_text((project / edited).read_text() + "\n# more")
-    assert fingerprint("components.bake", project) != before
+    assert code_fingerprint("components.bake", project) != before
 
 
 @pytest.mark.parametrize(
     "edited", ["components/other.py", "san_core/unused/body.npz", "san_core/tools/README.md"]
 )
 def test_edit_of_anything_else_does_not(project, edited):
-    before = fingerprint("components.bake", project)
+    before = code_fingerprint("components.bake", project)
     (project / edited).write_text("more")
-    assert fingerprint("components.bake", project) == before
+    assert code_fingerprint("components.bake", project) == before
 
 
 def test_renamed_file_changes_the_fingerprint(project):
-    before = fingerprint("components.bake", project)
+    before = code_fingerprint("components.bake", project)
     page = project / "san_core" / "tools" / "page.jinja"
     page.rename(page.with_name("sheet.jinja"))
-    assert fingerprint("components.bake", project) != before
+    assert code_fingerprint("components.bake", project) != before
 
 
 def test_fingerprint_does_not_depend_on_where_the_code_lies(project, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("site-packages") / "copy"
     project.rename(elsewhere)
-    moved = fingerprint("components.bake", elsewhere)
+    moved = code_fingerprint("components.bake", elsewhere)
     elsewhere.rename(project)
-    assert fingerprint("components.bake", project) == moved
+    assert code_fingerprint("components.bake", project) == moved
 
 
 def test_unknown_module_is_refused(project):
     with pytest.raises(FileNotFoundError, match=r"no module components\.cook in "):
-        closure("components.cook", project)
+        import_closure("components.cook", project)
 
 
 def test_real_step_depends_on_itself_and_on_its_tools():
-    found = {file.relative_to(ROOT).as_posix() for file in closure("components.make_pit")}
+    found = {file.relative_to(ROOT).as_posix() for file in import_closure("components.make_pit")}
     assert {
         "components/make_pit.py",
         "components/command/step.py",

@@ -9,7 +9,7 @@ from components.__main__ import main
 from components.storage import transfer
 from components.storage.places import open_storage
 from san_core.images.imageset import ImageSet, manifest_bytes
-from tests.tiny import changed, elsewhere, files, words
+from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
 
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.s3)])
@@ -18,7 +18,7 @@ def place(request, small_set):
     if request.param == "folder":
         return str(small_set.path)
     uri = request.getfixturevalue("s3")
-    transfer.send(small_set.path, uri)
+    transfer.send_artifact(small_set.path, uri)
     return uri
 
 
@@ -64,7 +64,7 @@ def test_extract_writes_files_and_keeps_those_that_are_there(place, small_set, t
     command = ["imageset", "extract", place, "--output", str(tmp_path / "out")]
     assert main([*command, "--name", "0003.jpg"]) == 0
     assert main(command) == 0
-    assert files(tmp_path / "out") == {r.name: small_set.read(r) for r in small_set.records}
+    assert file_contents(tmp_path / "out") == {r.name: small_set.read(r) for r in small_set.records}
     (tmp_path / "out" / "0003.jpg").write_bytes(b"mine")
     assert main(command) == 1
     assert "0003.jpg is there and is another picture" in capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_sealed_manifest_and_receipt_lead_to_their_textures(tiny, tmp_path):
         out = tmp_path / Path(artifact).name
         assert main(["imageset", "verify", artifact]) == 0
         assert main(["imageset", "extract", artifact, "--output", str(out)]) == 0
-        assert files(out) == expected
+        assert file_contents(out) == expected
 
 
 def test_photographs_become_textures_in_three_commands(tiny, small_set, tmp_path):
@@ -117,13 +117,13 @@ def test_photographs_become_textures_in_three_commands(tiny, small_set, tmp_path
         file.write_bytes(small_set.read(record))
     prepare = ["prepare_reid", "--reid", f"{tmp_path}/images", "--dataset", "images"]
     assert main([*prepare, "--source", str(photographs)]) == 0
-    generate = elsewhere(words("generate_textures", tiny), tmp_path)
+    generate = with_outputs_in(step_command("generate_textures", tiny), tmp_path)
     given = {"dataset": f"{tmp_path}/images", "destination": f"{tmp_path}/kept"}
-    assert main(changed(generate, split="images", **given)) == 0
+    assert main(with_flags(generate, split="images", **given)) == 0
     out = ["--output", f"{tmp_path}/textures"]
     assert main(["imageset", "extract", f"{tmp_path}/written", *out]) == 0
-    made = {Path(name).with_suffix("") for name in files(tmp_path / "textures")}
-    assert made == {Path(name).with_suffix("") for name in files(photographs)}
+    made = {Path(name).with_suffix("") for name in file_contents(tmp_path / "textures")}
+    assert made == {Path(name).with_suffix("") for name in file_contents(photographs)}
     assert len(made) == 7
 
 

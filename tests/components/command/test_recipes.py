@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from components.__main__ import main
-from components.command.recipes import fields
+from components.command.recipes import field_meanings
 from san_core.recipe import RECIPES, Recipe
 
 
@@ -26,7 +26,7 @@ def test_one_recipe_is_shown_field_by_field_as_overrides_are_spelt(capsys):
 
 
 def test_meanings_are_the_comments_of_the_class():
-    found = fields()
+    found = field_meanings()
     assert list(found) == [field.name for field in dataclasses.fields(Recipe)]
     assert found["epochs"] == "passes over the training set, warm-up included"
     assert found["arch"] == "SA-Enc; the paper's is resnet50"

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import pytest
 
-from components.command.run import run
+from components.command.run import run_step
 from components.command.step import Input, Output
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ def words(tmp_path: Path, how: str) -> list[str]:
 
 
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
-    assert run(act, words(tmp_path, "well")) == 0
+    assert run_step(act, words(tmp_path, "well")) == 0
     assert (tmp_path / "deep" / "down" / "result").is_file()
     assert re.fullmatch(r"\d\d:\d\d:\d\d acting well – with None\n", capsys.readouterr().err)
 
@@ -92,27 +92,27 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
     ],
 )
 def test_users_mistake_is_one_line(tmp_path, capsys, how, status, line):
-    assert run(act, words(tmp_path, how)) == status
+    assert run_step(act, words(tmp_path, how)) == status
     assert capsys.readouterr().err.splitlines()[1:] == [line]
 
 
 def test_defect_shows_its_traceback(tmp_path):
     with pytest.raises(ModuleNotFoundError, match="a_module_nobody_wrote"):
-        run(act, words(tmp_path, "no module"))
+        run_step(act, words(tmp_path, "no module"))
 
 
 def test_value_error_that_no_statement_of_ours_raises_is_a_defect(tmp_path, monkeypatch):
     monkeypatch.setattr("components.command.run.OWN_CODE", (Path(__file__).parent,))
     with pytest.raises(ValueError, match="invalid literal for int"):
-        run(act, words(tmp_path, "defect"))
+        run_step(act, words(tmp_path, "defect"))
 
 
 def test_what_a_worker_raises_is_judged_by_what_raised_it_there(tmp_path, capsys):
-    assert run(act, words(tmp_path, "worker: wrong value")) == 1
+    assert run_step(act, words(tmp_path, "worker: wrong value")) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "act: a.jpg is no JPEG or PNG image"
     with pytest.raises(ValueError, match="invalid literal for int"):
-        run(act, words(tmp_path, "worker: defect"))
+        run_step(act, words(tmp_path, "worker: defect"))
 
 
 @pytest.mark.parametrize(
@@ -121,19 +121,19 @@ def test_what_a_worker_raises_is_judged_by_what_raised_it_there(tmp_path, capsys
     ids=["flag", "JSON", "outputs"],
 )
 def test_wrong_usage_is_2(tmp_path, capsys, wrong):
-    assert run(act, [*words(tmp_path, "well"), *wrong]) == 2
+    assert run_step(act, [*words(tmp_path, "well"), *wrong]) == 2
     assert "usage: python -m components act" in capsys.readouterr().err
 
 
 def test_help_is_0(capsys):
-    assert run(act, ["--help"]) == 0
+    assert run_step(act, ["--help"]) == 0
     assert "--how STR" in capsys.readouterr().out
 
 
 def test_process_is_left_as_it_was_found(tmp_path):
     root = logging.getLogger()
     before = (list(root.handlers), root.level, signal.getsignal(signal.SIGTERM))
-    run(act, words(tmp_path, "wrong value"))
+    run_step(act, words(tmp_path, "wrong value"))
     assert (list(root.handlers), root.level, signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -153,7 +153,7 @@ def executor_input(tmp_path: Path, artifacts: dict[str, object]) -> str:
 
 def test_kfp_is_told_what_was_written(tmp_path):
     given = ["--executor-input", executor_input(tmp_path, {})]
-    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
     assert json.loads((tmp_path / "executor_output.json").read_text()) == {
         "artifacts": {
             "result": {
@@ -171,7 +171,7 @@ def test_kfp_is_told_what_was_written(tmp_path):
 
 def test_kfp_is_told_nothing_of_a_failure(tmp_path):
     given = ["--executor-input", executor_input(tmp_path, {})]
-    assert run(act, [*words(tmp_path, "wrong value"), *given]) == 1
+    assert run_step(act, [*words(tmp_path, "wrong value"), *given]) == 1
     assert not (tmp_path / "executor_output.json").exists()
 
 
@@ -189,14 +189,14 @@ def test_kfp_is_told_nothing_of_a_failure(tmp_path):
 )
 def test_optional_input_is_read_from_what_kfp_passes(tmp_path, capsys, artifacts, seen):
     given = ["--executor-input", executor_input(tmp_path, artifacts)]
-    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
     assert f"with {seen}\n" in capsys.readouterr().err
 
 
 def test_flag_of_an_optional_input_goes_before_what_kfp_passes(tmp_path, capsys):
     artifacts = {"extra": {"artifacts": [{"name": "e", "uri": "/data/e"}]}}
     given = ["--executor-input", executor_input(tmp_path, artifacts), "--extra", "/mine"]
-    assert run(act, [*words(tmp_path, "well"), *given]) == 0
+    assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
     assert "with /mine\n" in capsys.readouterr().err
 
 
@@ -204,7 +204,7 @@ SLOW_STEP = '''
 import concurrent.futures, sys, time
 from pathlib import Path
 from typing import Annotated
-from components.command.run import run
+from components.command.run import run_step
 from components.command.step import Output
 
 def slow(result: Annotated[Path, Output("Dataset")]) -> None:
@@ -222,7 +222,7 @@ def slow(result: Annotated[Path, Output("Dataset")]) -> None:
         result.with_name("cleaned").touch()
 
 if __name__ == "__main__":
-    sys.exit(run(slow, sys.argv[1:]))
+    sys.exit(run_step(slow, sys.argv[1:]))
 '''
 
 

@@ -6,7 +6,14 @@ from typing import Annotated
 import pytest
 
 from components.__main__ import STEPS, main, usage
-from components.command.step import Input, Output, Step, command_line, parameters, read_docstring
+from components.command.step import (
+    Input,
+    Output,
+    Step,
+    read_docstring,
+    step_parameters,
+    step_parser,
+)
 
 
 def mix(
@@ -40,7 +47,7 @@ def mix(
 
 
 def test_signature_and_docstring_become_parameters():
-    found = {p.name: p for p in parameters(mix)}
+    found = {p.name: p for p in step_parameters(mix)}
     assert list(found) == ["data", "result", "extra", "count", "rate", "name", "folder", "fast"]
     assert found["data"].is_input
     assert found["data"].is_required
@@ -54,7 +61,7 @@ def test_signature_and_docstring_become_parameters():
 
 
 def test_description_goes_on_in_deeper_lines_and_ends_with_its_section():
-    described = read_docstring(mix).described
+    described = read_docstring(mix).parameter_help
     assert described["count"] == "how often, told in a second line"
     assert described["fast"] == "whether to hurry"
     assert "ValueError" not in described
@@ -66,7 +73,7 @@ def test_docstring_without_parameters_is_all_text():
 
 
 def parse(*words: str) -> dict[str, object]:
-    return vars(command_line(mix).parse_args(["--data", "d", "--result", "r", *words]))
+    return vars(step_parser(mix).parse_args(["--data", "d", "--result", "r", *words]))
 
 
 def test_words_are_read_by_the_declared_types():
@@ -110,13 +117,13 @@ def test_wrong_word_is_a_usage_error(capsys, words, message):
 
 def test_missing_artifact_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as stop:
-        command_line(mix).parse_args(["--data", "d"])
+        step_parser(mix).parse_args(["--data", "d"])
     assert stop.value.code == 2
     assert "required: --result" in capsys.readouterr().err
 
 
 def test_help_groups_flags_and_shows_defaults():
-    text = re.sub(r"\s+", " ", command_line(mix).format_help())
+    text = re.sub(r"\s+", " ", step_parser(mix).format_help())
     assert "python -m components mix" in text
     assert "Mix things. It does so twice." in text
     _, inputs, outputs, settings = re.split(r"inputs: |outputs: |settings: ", text)
@@ -222,7 +229,7 @@ def number_by_default_a_word(alpha: int = "one") -> None:  # type: ignore[assign
 )
 def test_wrong_declaration_is_refused(step, message):
     with pytest.raises(TypeError, match=message):
-        parameters(step)
+        step_parameters(step)
 
 
 def with_settings(count: int) -> Step:
@@ -238,16 +245,16 @@ def with_settings(count: int) -> Step:
 
 
 def test_more_than_twelve_parameters_are_refused():
-    assert len(parameters(with_settings(12))) == 12
+    assert len(step_parameters(with_settings(12))) == 12
     with pytest.raises(TypeError, match=r"many has 13 parameters.*at most 12"):
-        parameters(with_settings(13))
+        step_parameters(with_settings(13))
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_step_is_declared_as_it_should_be(name):
     assert STEPS[name].__name__ == name
-    assert isinstance(command_line(STEPS[name]), argparse.ArgumentParser)
-    assert any(p.is_output for p in parameters(STEPS[name]))
+    assert isinstance(step_parser(STEPS[name]), argparse.ArgumentParser)
+    assert any(p.is_output for p in step_parameters(STEPS[name]))
 
 
 def test_without_a_step_the_steps_are_listed(capsys):

@@ -10,27 +10,27 @@ from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes_pb
 from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
 from components.__main__ import GPU_STEPS, STEPS
-from components.command.step import command_line
+from components.command.step import step_parser
 from components.kubeflow import cluster
 from components.kubeflow.cluster import Cluster
-from components.runner.ir import tasks
-from pipeline import GRAPHS, compile_graph
-from tests.write_golden import GOLDEN, IMAGE, on_a_cluster
+from components.runner.ir import read_tasks
+from pipeline import GRAPHS
+from tests.write_golden import CLUSTER_IMAGE, GOLDEN, golden_cluster
 
 IN_FULL = [step for step in STEPS if step != "take_generator"]  # it trains its own
 
 
 def asked(*words: str) -> Cluster:
     parser = argparse.ArgumentParser()
-    cluster.add_options(parser)
-    return cluster.cluster_of(parser.parse_args(words))
+    cluster.add_cluster_options(parser)
+    return cluster.cluster_from_options(parser.parse_args(words))
 
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory) -> list[dict]:
     """The graph `full` with every option: its definition and its platform specification."""
     file = tmp_path_factory.mktemp("cluster") / "full.yaml"
-    compile_graph("full", file, image=IMAGE, asked=on_a_cluster())
+    GRAPHS["full"].compile(file, image=CLUSTER_IMAGE, cluster=golden_cluster())
     return list(yaml.safe_load_all(file.read_text("utf-8")))
 
 
@@ -64,9 +64,9 @@ def test_both_documents_are_of_kfps_schema(documents):
 
 def test_command_of_every_task_still_parses_by_the_steps_own_command_line(documents):
     places = {"destination": "s3://b/d", "checkpoint": "s3://b/c"}
-    for task in tasks(documents[0], places):
+    for task in read_tasks(documents[0], places):
         words = task.words[task.words.index("components") + 1 :]
-        given = vars(command_line(STEPS[words[0]]).parse_args(words[1:]))
+        given = vars(step_parser(STEPS[words[0]]).parse_args(words[1:]))
         assert given["executor_input"] == "{{$}}"
         assert {name: given[name] for name in task.parameters} == dict(task.parameters)
 
@@ -109,7 +109,7 @@ def test_without_gpus_every_step_goes_to_the_nodes():
 
 def compiled_twice(graph: str, chosen: Cluster) -> list[dict]:
     """Definition and platform specification, without a file."""
-    made = GRAPHS[graph](IMAGE, chosen)
+    made = GRAPHS[graph].pipeline(CLUSTER_IMAGE, chosen)
     return [json_format.MessageToDict(one) for one in (made.pipeline_spec, made.platform_spec)]
 
 

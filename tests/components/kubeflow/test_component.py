@@ -11,18 +11,18 @@ from kfp import compiler, dsl
 from kfp.components import load_component_from_file
 
 from components.__main__ import STEPS
-from components.command.step import Input, Output, Step, command_line, parameters
+from components.command.step import Input, Output, Step, step_parameters, step_parser
 from components.kubeflow.cluster import Cluster
 from components.kubeflow.component import (
-    check_pinned,
-    compiled,
-    component,
-    image_of,
-    single,
-    with_commit,
+    check_image_pinned,
+    compile_pipeline,
+    fill_commit,
+    image_of_step,
+    single_step_pipeline,
+    step_component,
     write_components,
 )
-from tools.readme import _beside_bars, reference, renewed, table
+from tools.readme import _table_with_bars, flag_reference, renew_tables, step_table
 
 
 def mix(
@@ -52,7 +52,7 @@ def mixing(tmp_path_factory) -> dict:
     @dsl.pipeline(name="mixing")
     def pipeline(uri: str):
         data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset).output
-        component(mix, "mixer:1")(data=data, rate=0.5)
+        step_component(mix, "mixer:1")(data=data, rate=0.5)
 
     path = tmp_path_factory.mktemp("kfp") / "mixing.yaml"
     compiler.Compiler().compile(pipeline, str(path))
@@ -116,20 +116,20 @@ def mixing_by(name: str) -> Step:
 def test_renaming_a_parameter_once_renames_it_everywhere(monkeypatch, name):
     step = mixing_by(name)
     monkeypatch.setattr("tools.readme.STEPS", {"mix": step})
-    spec = component(step, "mixer:1").component_spec
-    flags = command_line(step).format_help()
+    spec = step_component(step, "mixer:1").component_spec
+    flags = step_parser(step).format_help()
     for candidate in ("count", "times"):
         is_there = candidate == name
         assert (f"--{candidate} INT" in flags) is is_there
         assert (candidate in spec.inputs) is is_there
         assert (f"--{candidate}" in spec.implementation.container.args) is is_there
-        assert (f"| `--{candidate}` | int | `3` | how often |" in reference()) is is_there
+        assert (f"| `--{candidate}` | int | `3` | how often |" in flag_reference()) is is_there
 
 
 def test_table_shows_artifacts_and_image(monkeypatch):
     monkeypatch.setattr("tools.readme.STEPS", {"mix": mix})
     monkeypatch.setattr("tools.readme.GPU_STEPS", {"mix"})
-    assert table().splitlines() == [
+    assert step_table().splitlines() == [
         "| step | what it does | in | out | image |",
         "|---|---|---|---|---|",
         "| `mix` | Mix things. | data, [extra] | result | gpu |",
@@ -139,17 +139,17 @@ def test_table_shows_artifacts_and_image(monkeypatch):
 
 
 def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
-    monkeypatch.setattr("tools.readme.PARTS", {"steps": lambda: r"a \1 table"})
+    monkeypatch.setattr("tools.readme.TABLE_MAKERS", {"steps": lambda: r"a \1 table"})
     text = "before\n<!-- steps -->\nold\n<!-- /steps -->\nafter"
     made = "before\n<!-- steps -->\na \\1 table\n<!-- /steps -->\nafter"
-    assert renewed(text) == made
-    assert renewed(made) == made
+    assert renew_tables(text) == made
+    assert renew_tables(made) == made
 
 
 @pytest.mark.parametrize("file", ["README.md", "components/README.md", "san_core/README.md"])
 def test_readme_is_up_to_date(file):
     text = (Path(__file__).parents[3] / file).read_text("utf-8")
-    assert text == renewed(text), "run `python -m tools.readme`"
+    assert text == renew_tables(text), "run `python -m tools.readme`"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_step_commands_of_the_readme_parse(file, steps):
     ]
     assert steps <= {step for step, _ in commands}
     for step, words in commands:
-        command_line(STEPS[step]).parse_args(words)
+        step_parser(STEPS[step]).parse_args(words)
 
 
 @pytest.mark.parametrize(
@@ -190,37 +190,37 @@ def test_step_commands_of_the_readme_parse(file, steps):
     ],
 )
 def test_a_missed_bar_is_marked(monkeypatch, value, bar, shown):
-    monkeypatch.setattr("tools.readme._measured", lambda _: ({"a": 2, "b": value}, "here"))
-    made = _beside_bars("group", "what", [("one", "a", ".0f", "–"), ("other", "b", ".0f", bar)])
+    monkeypatch.setattr("tools.readme._read_figures", lambda _: ({"a": 2, "b": value}, "here"))
+    made = _table_with_bars("group", "what", [("one", "a", ".0f", "–"), ("other", "b", ".0f", bar)])
     assert made.splitlines()[-1] == f"| other | {value:.0f} | {shown} |"
 
 
 def test_a_bar_that_cannot_be_read_is_a_defect(monkeypatch):
-    monkeypatch.setattr("tools.readme._measured", lambda _: ({"a": 2}, "here"))
+    monkeypatch.setattr("tools.readme._read_figures", lambda _: ({"a": 2}, "here"))
     with pytest.raises(AssertionError, match="'much' is no bar"):
-        _beside_bars("group", "what", [("one", "a", ".0f", "much")])
+        _table_with_bars("group", "what", [("one", "a", ".0f", "much")])
 
 
 def test_readme_of_the_components_has_both_tables():
     text = (Path(__file__).parents[3] / "components" / "README.md").read_text("utf-8")
-    assert table() in text
-    assert reference() in text
+    assert step_table() in text
+    assert flag_reference() in text
 
 
 @pytest.mark.parametrize(
     ("step", "target"), [("evaluate", "cpu"), ("make_pit", "cpu"), ("train_san", "gpu")]
 )
 def test_image_follows_the_step(step, target):
-    assert image_of(STEPS[step], "registry/san-{target}:abc") == f"registry/san-{target}:abc"
-    assert image_of(STEPS[step], "registry/san@sha256:1") == "registry/san@sha256:1"
+    assert image_of_step(STEPS[step], "registry/san-{target}:abc") == f"registry/san-{target}:abc"
+    assert image_of_step(STEPS[step], "registry/san@sha256:1") == "registry/san@sha256:1"
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_arguments_parse_back_to_the_steps_own_defaults(name):
     step = STEPS[name]
-    spec = component(step, "image").component_spec
+    spec = step_component(step, "image").component_spec
     words = spec.implementation.container.args
-    declared = {p.flag: p for p in parameters(step)}
+    declared = {p.flag: p for p in step_parameters(step)}
     line = []
     for flag, value in zip(words[::2], words[1::2], strict=True):
         p = declared.get(flag)
@@ -230,7 +230,7 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
             default = spec.inputs[p.name].default
             line += [flag, default if isinstance(default, str) else json.dumps(default)]
             assert "inputs.parameters" in str(value)
-    parsed = vars(command_line(step).parse_args(line))
+    parsed = vars(step_parser(step).parse_args(line))
     for p in declared.values():
         if not p.artifact and not p.is_required:
             assert parsed[p.name] == p.default
@@ -240,15 +240,15 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
 @pytest.mark.parametrize("image", ["san:{tag}", "san:{target", "{}"])
 def test_image_with_another_placeholder_is_refused(image):
     with pytest.raises(ValueError, match=r"only \{target\} can stand in braces"):
-        image_of(STEPS["evaluate"], image)
+        image_of_step(STEPS["evaluate"], image)
 
 
 def test_two_images_by_digest_are_told_apart():
     both = "cpu=r/san@sha256:1,gpu=r/san@sha256:2"
-    assert image_of(STEPS["evaluate"], both) == "r/san@sha256:1"
-    assert image_of(STEPS["train_san"], both) == "r/san@sha256:2"
+    assert image_of_step(STEPS["evaluate"], both) == "r/san@sha256:1"
+    assert image_of_step(STEPS["train_san"], both) == "r/san@sha256:2"
     with pytest.raises(ValueError, match="not of the form cpu=NAME,gpu=NAME"):
-        image_of(STEPS["train_san"], "cpu=r/san@sha256:1")
+        image_of_step(STEPS["train_san"], "cpu=r/san@sha256:1")
 
 
 @pytest.mark.parametrize(
@@ -267,13 +267,13 @@ def test_two_images_by_digest_are_told_apart():
 )
 def test_image_that_may_change_is_refused(image):
     with pytest.raises(ValueError, match="is not pinned; name a tag that is never moved"):
-        check_pinned(image)
+        check_image_pinned(image)
 
 
 @pytest.mark.parametrize("end", ["dirty", "unknown"])
 def test_image_of_uncommitted_changes_is_refused(end):
     with pytest.raises(ValueError, match=f"r/san:cpu-0123-{end} is of uncommitted changes"):
-        check_pinned(f"r/san:{{target}}-0123-{end}")
+        check_image_pinned(f"r/san:{{target}}-0123-{end}")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_image_of_uncommitted_changes_is_refused(end):
 )
 def test_digest_that_is_none_is_refused(digest):
     with pytest.raises(ValueError, match="a digest is @sha256: and 64 hexadecimal digits"):
-        check_pinned(f"r/san:1@{digest}")
+        check_image_pinned(f"r/san:1@{digest}")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_digest_that_is_none_is_refused(digest):
 )
 def test_image_given_twice_for_a_target_is_refused(image):
     with pytest.raises(ValueError, match="is not of the form cpu=NAME,gpu=NAME"):
-        check_pinned(image)
+        check_image_pinned(image)
 
 
 DIGEST = "sha256:" + "0a" * 32
@@ -306,7 +306,7 @@ DIGEST = "sha256:" + "0a" * 32
     ],
 )
 def test_image_that_stays_what_it_is_is_taken(image):
-    check_pinned(image)
+    check_image_pinned(image)
 
 
 def test_commit_is_that_of_the_checkout():
@@ -314,15 +314,15 @@ def test_commit_is_that_of_the_checkout():
         ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
     assert (
-        with_commit("san:{target}-{commit}").removesuffix("-dirty") == f"san:{{target}}-{described}"
+        fill_commit("san:{target}-{commit}").removesuffix("-dirty") == f"san:{{target}}-{described}"
     )
-    assert with_commit("san:{target}-1") == "san:{target}-1"
+    assert fill_commit("san:{target}-1") == "san:{target}-1"
 
 
 def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr("components.command.code.ROOT", tmp_path)
     with pytest.raises(ValueError, match="is no git checkout, so there is no commit to name"):
-        with_commit("san:{commit}")
+        fill_commit("san:{commit}")
 
 
 @pytest.fixture(scope="module")
@@ -337,8 +337,10 @@ def written(tmp_path_factory) -> Path:
 def test_component_file_of_a_step_loads_and_runs_its_command(written, name):
     loaded = load_component_from_file(str(written / name / "component.yaml"))
     spec = loaded.component_spec
-    assert set(spec.inputs or {}) == {p.name for p in parameters(STEPS[name]) if not p.is_output}
-    assert set(spec.outputs) == {p.name for p in parameters(STEPS[name]) if p.is_output}
+    assert set(spec.inputs or {}) == {
+        p.name for p in step_parameters(STEPS[name]) if not p.is_output
+    }
+    assert set(spec.outputs) == {p.name for p in step_parameters(STEPS[name]) if p.is_output}
     assert spec.implementation.container.command[-2:] == ["components", name]
     assert ("torch.distributed.run" in spec.implementation.container.command) is (
         name == "train_san"
@@ -347,8 +349,8 @@ def test_component_file_of_a_step_loads_and_runs_its_command(written, name):
 
 def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
     inputs = {"dataset": "s3://b/reid", "textures": "s3://b/textures"}
-    pipeline = single("train_san", inputs, "san:{target}-1")
-    (document,) = compiled(pipeline, tmp_path / "one.yaml")
+    pipeline = single_step_pipeline("train_san", inputs, "san:{target}-1")
+    (document,) = compile_pipeline(pipeline, tmp_path / "one.yaml")
     steps = document["root"]["dag"]["tasks"]
     assert document["pipelineInfo"]["name"] == "san-train-san"
     assert "enableCache" not in steps["train-san"]["cachingOptions"]
@@ -360,7 +362,9 @@ def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
     }
     assert found == set(inputs.values())
     declared = document["root"]["inputDefinitions"]["parameters"]
-    assert set(declared) == {p.name for p in parameters(STEPS["train_san"]) if p.artifact is None}
+    assert set(declared) == {
+        p.name for p in step_parameters(STEPS["train_san"]) if p.artifact is None
+    }
     assert declared["recipe"]["description"].startswith("how to train; ")
 
 
@@ -378,4 +382,4 @@ def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
 )
 def test_one_step_needs_its_inputs(step, inputs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        single(step, inputs, "san:1")
+        single_step_pipeline(step, inputs, "san:1")

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from components.__main__ import STEPS
-from components.command.step import command_line
+from components.command.step import step_parser
 from pipeline import GRAPHS
 from tests.servers.kubeflow_driver import (
     PARAMETER,
@@ -70,7 +70,7 @@ def test_driver_resolves_the_whole_graph(name, is_strict):
     resolved = resolve(document, arguments_of(document), is_strict=is_strict)
     for found in resolved.values():
         own = found[found.index("components") + 1 :]
-        command_line(STEPS[own[0]]).parse_args(own[1:])  # it exits where a word is not understood
+        step_parser(STEPS[own[0]]).parse_args(own[1:])  # it exits where a word is not understood
         assert not any("inputs.parameters" in word for word in found)
     if "workers" in arguments_of(document):
         assert [name for name in resolved if "[1]" in name] == ["for-loop-1[1]/generate-textures"]

@@ -18,12 +18,15 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 import pipeline
 from components.command.code import ROOT
 from components.kubeflow import api
-from components.kubeflow.api import Server, Submission, SubmissionError
-from components.kubeflow.cluster import cluster_of
-from components.kubeflow.component import check_pinned
-from components.storage.retry import Patience
-from tests.servers.kubeflow_stub import API, Stub
-from tests.write_golden import IMAGE
+from components.kubeflow.api import KubeflowClient, Server, SubmissionError
+from components.kubeflow.cluster import cluster_from_options
+from components.kubeflow.component import check_image_pinned
+from components.launch.commands import check_beforehand, choose_graph
+from components.launch.options import argument_parser
+from components.launch.presets import find_preset, pipeline_arguments
+from components.storage.retry import Backoff
+from tests.servers.kubeflow_stub import API, KubeflowStub
+from tests.write_golden import CLUSTER_IMAGE
 
 PLACES = ("--param", "destination=s3://b/textures", "--param", "checkpoint=s3://b/state")
 
@@ -33,21 +36,21 @@ PAIRS = ("--input", "pit=s3://b/pit", "--param", "checkpoint=")
 
 @pytest.fixture
 def stub():
-    with Stub().running() as server:
+    with KubeflowStub().running() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(api, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(api, "PATIENCE", Patience(total=2, first=0.01, longest=0.01))
+    monkeypatch.setattr(api, "PATIENCE", Backoff(total=2, first=0.01, longest=0.01))
 
 
-def submit(stub: Stub, *words: str) -> int:
-    return pipeline.main(["submit", "--host", stub.host, "--image", IMAGE, *words])
+def submit(stub: KubeflowStub, *words: str) -> int:
+    return pipeline.main(["submit", "--host", stub.host, "--image", CLUSTER_IMAGE, *words])
 
 
-def posted(stub: Stub, what: str) -> dict[str, Any]:
+def posted(stub: KubeflowStub, what: str) -> dict[str, Any]:
     (request,) = [r for r in stub.requests if (r.method, r.path) == ("POST", f"{API}/{what}")]
     return request.body
 
@@ -91,7 +94,7 @@ def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
 @pytest.mark.parametrize("gpus", ["0", "2"])
 def test_bodies_are_those_that_kfps_own_client_sends(stub, tmp_path, gpus):
     file = str(tmp_path / "p.yaml")
-    words = ["--gpus", gpus, "--graph", "baseline", "--image", IMAGE]
+    words = ["--gpus", gpus, "--graph", "baseline", "--image", CLUSTER_IMAGE]
     assert pipeline.main(["compile", *words, "--output", file]) == 0
     assert submit(stub, *words, "--name", "r", "--param", "checkpoint=", "--param", "seed=3") == 0
     ours = [request for request in stub.requests if request.method == "POST"]
@@ -147,20 +150,20 @@ def test_namespace_and_token_are_given(stub, tmp_path):
 def test_token_is_read_anew_for_every_request(stub, tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
-    client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
-    client._experiment("a")
+    client = KubeflowClient(Server(stub.host, token_file=file), terminal=io.StringIO())
+    client._experiment_id("a")
     file.write_text("two")
-    client._experiment("b")
+    client._experiment_id("b")
     assert [r.token for r in stub.requests] == [*["Bearer one"] * 2, *["Bearer two"] * 2]
 
 
 def test_token_that_goes_away_while_waiting_is_told(stub, tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
-    client = Submission(Server(stub.host, token_file=file), terminal=io.StringIO())
+    client = KubeflowClient(Server(stub.host, token_file=file), terminal=io.StringIO())
     file.unlink()
     with pytest.raises(SubmissionError, match=f"--token-file {file}: No such file or directory"):
-        client.follow("run-1")
+        client.follow_run("run-1")
 
 
 def task(name: str, state: str, **more: Any) -> dict[str, Any]:
@@ -229,19 +232,19 @@ def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, ca
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
 def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
-    client = Submission(Server(stub.host), terminal=io.StringIO())
-    stub.away, stub.away_status = 3, status
-    client.follow("run-1")
+    client = KubeflowClient(Server(stub.host), terminal=io.StringIO())
+    stub.failures_left, stub.failure_status = 3, status
+    client.follow_run("run-1")
     assert len(stub.requests) == 4
 
 
 def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
-    monkeypatch.setattr(api, "PATIENCE", Patience(total=0))
-    stub.away = 1000
+    monkeypatch.setattr(api, "PATIENCE", Backoff(total=0))
+    stub.failures_left = 1000
     link = re.escape(f"{stub.host}/#/runs/details/run-1")
     goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
     with pytest.raises(SubmissionError, match=goes_on):
-        Submission(Server(stub.host), terminal=io.StringIO()).follow("run-1")
+        KubeflowClient(Server(stub.host), terminal=io.StringIO()).follow_run("run-1")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host = f"http://127.0.0.1:{free.getsockname()[1]}"
-    words = ["submit", "--host", host, "--image", IMAGE, "--graph", "baseline"]
+    words = ["submit", "--host", host, "--image", CLUSTER_IMAGE, "--graph", "baseline"]
     assert pipeline.main([*words, "--param", "checkpoint="]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"pipeline.py: cannot reach {host}: Connection refused"
@@ -425,7 +428,7 @@ def test_credentials_are_in_nothing_that_is_sent(stub, monkeypatch):
 
 def test_what_is_submitted_is_what_compile_writes(stub, tmp_path):
     file = tmp_path / "p.yaml"
-    assert pipeline.main(["compile", "--image", IMAGE, "--output", str(file)]) == 0
+    assert pipeline.main(["compile", "--image", CLUSTER_IMAGE, "--output", str(file)]) == 0
     assert submit(stub, *PLACES) == 0
     (written,) = yaml.safe_load_all(Path(file).read_text())
     assert posted(stub, "runs")["pipeline_spec"] == written
@@ -446,15 +449,15 @@ def test_commands_of_the_readme_are_no_mistake(file, tmp_path):
     commands = written_commands(file)
     assert {"run", "submit"} <= {words[0] for words in commands}
     for words in commands:
-        options = pipeline._command_line().parse_args(words)
+        options = argument_parser(pipeline.GRAPHS).parse_args(words)
         is_whole = options.command == "run" or (options.command == "submit" and not options.only)
         if is_whole:
-            preset = pipeline._preset(options.preset)
-            document = pipeline.compile_graph(pipeline._graph(options, preset), tmp_path / "p.yaml")
-            pipeline._check(
-                pipeline.arguments_of(preset, document, options.param, folder=tmp_path), document
-            )
+            preset = find_preset(options.preset)
+            graph = pipeline.GRAPHS[choose_graph(options, preset)]
+            document = graph.compile(tmp_path / "p.yaml")
+            arguments = pipeline_arguments(preset, document, options.param, folder=tmp_path)
+            check_beforehand(arguments, document)
         if options.command == "submit":
-            cluster_of(options)
+            cluster_from_options(options)
             image = options.image.replace("...", "r.example/san:1")
-            check_pinned(image.replace("{commit}", "0123456789ab"))
+            check_image_pinned(image.replace("{commit}", "0123456789ab"))

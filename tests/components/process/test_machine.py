@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from components.process.machine import cores
+from components.process.machine import core_count
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_cores_are_those_of_the_quota_and_of_the_affinity(monkeypatch, tmp_path,
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     if quota:
         (tmp_path / "cpu.max").write_text(quota)
-    assert cores(tmp_path / "cpu.max") == expected
+    assert core_count(tmp_path / "cpu.max") == expected

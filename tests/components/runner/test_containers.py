@@ -16,19 +16,19 @@ from kfp.local import docker_task_handler
 
 import pipeline
 from components.command.code import ROOT
-from components.process.machine import cores
+from components.process.machine import core_count
 from components.process.signals import Terminated
 from components.runner import containers
 from components.runner.containers import (
     RunError,
-    _check_images,
+    _bind_mounts,
     _Containers,
-    _failure,
-    _lines,
-    _mounts,
+    _ensure_images,
+    _failure_message,
+    _split_lines,
 )
 from components.runner.ir import Task
-from components.storage.sources import READ
+from components.storage.sources import READ_PARAMETERS
 
 COMMAND = ["python", "-m", "components", "evaluate", "--html", "/x", "--rerank", "false"]
 
@@ -75,7 +75,7 @@ def run(tmp_path):
         runner = _Containers(
             client, plan or [Task("evaluate", "evaluate")], tmp_path, io.StringIO(), verbose=False
         )
-        return runner.run(client, "san:1", COMMAND, {}), runner, created
+        return runner.run_container(client, "san:1", COMMAND, {}), runner, created
 
     return run
 
@@ -97,7 +97,7 @@ def test_container_that_is_gone_is_no_success(run):
 
     container.wait = gone
     status, runner, _ = run(container)
-    assert status == containers.KILLED
+    assert status == containers.KILLED_STATUS
     assert runner.failure.startswith("evaluate was killed by SIGKILL\n  log: ")
 
 
@@ -181,7 +181,7 @@ def test_memory_that_ran_out_is_told_apart_from_being_killed(run):
 
 def test_end_of_a_traceback_is_shown():
     lines = ["Traceback", *"abcd", "KeyError: 1", ""]
-    told = _failure("evaluate", 1, lines, Path("/l"), is_out_of_memory=False)
+    told = _failure_message("evaluate", 1, lines, Path("/l"), is_out_of_memory=False)
     assert told.splitlines() == [
         "evaluate failed with exit code 1:",
         *("  | a", "  | b", "  | c", "  | d", "  | KeyError: 1", "  log: /l"),
@@ -191,18 +191,18 @@ def test_end_of_a_traceback_is_shown():
 def test_steps_side_by_side_divide_the_cores(run):
     two = [Task(f"evaluate-{i}", "evaluate") for i in range(2)]
     _, _, options = run(Container(), plan=two)
-    assert options["environment"]["OMP_NUM_THREADS"] == str(max(1, cores() // 2))
+    assert options["environment"]["OMP_NUM_THREADS"] == str(max(1, core_count() // 2))
 
 
 def test_lines_come_whole_out_of_pieces():
-    assert list(_lines([b"a\nb", b"c\n", b"", b"d\xff"])) == ["a", "bc", "d\ufffd"]
+    assert list(_split_lines([b"a\nb", b"c\n", b"", b"d\xff"])) == ["a", "bc", "d\ufffd"]
 
 
 def test_kfp_runs_containers_here_and_only_within_the_block(tmp_path):
     theirs = docker_task_handler.run_docker_container
     runner = _Containers(None, [], tmp_path, io.StringIO(), verbose=False)
-    with runner.in_place_of_kfps():
-        assert docker_task_handler.run_docker_container == runner.run
+    with runner.replace_kfp_runner():
+        assert docker_task_handler.run_docker_container == runner.run_container
     assert docker_task_handler.run_docker_container is theirs
 
 
@@ -213,19 +213,19 @@ def test_signal_removes_what_runs(tmp_path, number, error):
     runner = _Containers(None, [], tmp_path, io.StringIO(), verbose=False)
     container = Container()
     runner.running["1"] = container
-    with pytest.raises(error), runner.in_place_of_kfps():
+    with pytest.raises(error), runner.replace_kfp_runner():
         signal.raise_signal(number)
     assert container.is_removed
     assert signal.getsignal(number) != runner._stop
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", READ_PARAMETERS)
 def test_data_is_mounted_read_only_under_its_own_path(tmp_path, name):
     data = tmp_path / "data"
     data.mkdir()
     run = tmp_path / "run"
     arguments = {name: str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
-    (mount,) = _mounts(arguments, run)
+    (mount,) = _bind_mounts(arguments, run)
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(data), str(data), True)
 
 
@@ -237,7 +237,7 @@ def test_table_is_mounted_with_its_folder_and_an_archive_alone(tmp_path, name, m
     data.mkdir()
     (data / "people.csv").touch()
     (data / "people.zip").touch()
-    (mount,) = _mounts({"source": str(data / name)}, tmp_path / "run")
+    (mount,) = _bind_mounts({"source": str(data / name)}, tmp_path / "run")
     assert mount["Source"] == mount["Target"] == str(data / mounted)
 
 
@@ -249,13 +249,13 @@ def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
         "target_source": f"file://{tmp_path}/b.csv",
         "texture_source": f"{tmp_path}/",
     }
-    (mount,) = _mounts(arguments, tmp_path / "run")
+    (mount,) = _bind_mounts(arguments, tmp_path / "run")
     assert mount["Source"] == str(tmp_path)
 
 
 def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
     (tmp_path / "data").mkdir()
-    assert _mounts({"target_source": str(tmp_path / "data")}, tmp_path) == []
+    assert _bind_mounts({"target_source": str(tmp_path / "data")}, tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -269,11 +269,11 @@ def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
 )
 def test_place_that_containers_cannot_reach_is_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        _mounts(arguments, tmp_path)
+        _bind_mounts(arguments, tmp_path)
 
 
 def test_places_in_buckets_are_reached_from_anywhere(tmp_path):
-    assert _mounts({"destination": "s3://b/t", "source": "s3://b/s"}, tmp_path) == []
+    assert _bind_mounts({"destination": "s3://b/t", "source": "s3://b/s"}, tmp_path) == []
 
 
 def images(pull: Any) -> Any:
@@ -285,12 +285,12 @@ def images(pull: Any) -> Any:
 
 def test_image_without_a_registry_is_never_pulled():
     with pytest.raises(RunError, match="there is no image san:cpu here; `make images` builds it"):
-        _check_images(images(lambda _: pytest.fail("pulled")), {"san:cpu"})
+        _ensure_images(images(lambda _: pytest.fail("pulled")), {"san:cpu"})
 
 
 def test_image_of_a_registry_is_pulled():
     pulled: list[str] = []
-    _check_images(images(pulled.append), {"r.example/san:cpu-1"})
+    _ensure_images(images(pulled.append), {"r.example/san:cpu-1"})
     assert pulled == ["r.example/san:cpu-1"]
 
 

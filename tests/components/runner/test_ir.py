@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from components.command.suggestion import suggestion
 from components.runner import local
-from components.runner.ir import Output, parse_argument, suggestion, tasks
+from components.runner.ir import TaskOutput, parse_argument, read_tasks
 
 DATASET = {"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}}
 HTML = {"artifactType": {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}}
@@ -110,16 +111,16 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_tasks_come_in_an_order_they_can_run_in():
-    make, eat = tasks(DOCUMENT, {"who": "baker"})
+    make, eat = read_tasks(DOCUMENT, {"who": "baker"})
     assert (make.name, make.step, eat.name) == ("make_it", "make_it", "eat_it")
     assert eat.after == ("make_it",)
-    assert eat.inputs == {"data": Output("make_it", "data")}
+    assert eat.inputs == {"data": TaskOutput("make_it", "data")}
     assert make.outputs == {"data": "system.Dataset"}
     assert make.env == {"LANG": "C"}
 
 
 def test_parameters_are_filled_in_as_kfp_writes_them():
-    make, _ = tasks(DOCUMENT, {"who": "baker"})
+    make, _ = read_tasks(DOCUMENT, {"who": "baker"})
     assert make.words[:4] == ("python", "-m", "components", "make")
     filled = dict(zip(make.words[4::2], make.words[5::2], strict=True))
     assert filled == {
@@ -159,17 +160,17 @@ def looping(**spec: Any) -> dict[str, Any]:
 
 
 def test_loop_is_unrolled_and_its_tasks_keep_to_their_iteration():
-    found = tasks(looping(), {"who": "x"})
+    found = read_tasks(looping(), {"who": "x"})
     assert [task.name for task in found] == ["make_it-0", "make_it-1", "eat_it-0", "eat_it-1"]
     assert [task.parameters["name"] for task in found[:2]] == ["a", "b"]
-    assert found[3].inputs == {"data": Output("make_it-1", "data")}
+    assert found[3].inputs == {"data": TaskOutput("make_it-1", "data")}
     assert found[3].after == ("make_it-1",)
 
 
 def test_loop_over_something_else_is_refused():
     iterator = {"itemInput": "item", "items": {"raw": '"ab"'}}
     with pytest.raises(ValueError, match="loop loop is over 'ab', which is not a list"):
-        tasks(looping(parameterIterator=iterator), {"who": "x"})
+        read_tasks(looping(parameterIterator=iterator), {"who": "x"})
 
 
 MAKE = "root.dag.tasks.make-it"
@@ -223,19 +224,19 @@ CONTAINER = "deploymentSpec.executors.exec-eat.container"
 )
 def test_what_cannot_be_run_here_is_refused_by_name(path, value, message):
     with pytest.raises(ValueError, match=message):
-        tasks(changed(path, value), {"who": "x"})
+        read_tasks(changed(path, value), {"who": "x"})
 
 
 def test_missing_parameter_of_a_task_is_refused():
     document = changed(f"{MAKE}.inputs.parameters", {})
     with pytest.raises(ValueError, match="task make-it needs a value for its parameter name"):
-        tasks(document, {"who": "x"})
+        read_tasks(document, {"who": "x"})
 
 
 def test_command_of_something_else_is_refused(tmp_path):
     document = changed("deploymentSpec.executors.exec-make.container.command", ["rm", "-r"])
     with pytest.raises(ValueError, match=r"task make_it runs rm -r .*only `python -m components"):
-        local.run(document, {"who": "x"}, folder=tmp_path)
+        local.run_in_processes(document, {"who": "x"}, folder=tmp_path)
 
 
 def test_two_pages_of_one_task_are_refused(tmp_path):
@@ -244,7 +245,7 @@ def test_two_pages_of_one_task_are_refused(tmp_path):
         "command": ["python", "-m", "components", "make_pit"],
     }
     with pytest.raises(ValueError, match="task make_it has two outputs of one type that is a si"):
-        local.run(document, {"who": "x"}, folder=tmp_path)
+        local.run_in_processes(document, {"who": "x"}, folder=tmp_path)
 
 
 DECLARED = {

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
-from components.command.code import ROOT, closure
-from components.kubeflow.component import component
+from components.command.code import ROOT, import_closure
+from components.kubeflow.component import step_component
 from components.runner import local, state
 
 # A step for each thing the runner has to do: nothing in, optional input, a loop, pages, figures.
@@ -121,14 +121,16 @@ from components.command.step import Input, Output
 """
 MAIN = """
 import importlib, sys
-from components.command.run import run
+from components.command.run import run_step
 step = getattr(importlib.import_module(f"components.{sys.argv[1]}"), sys.argv[1])
-sys.exit(run(step, sys.argv[2:]))
+sys.exit(run_step(step, sys.argv[2:]))
 """
 
 
 def write_project(root: Path) -> None:
-    for file in closure("components.command.run"):
+    """A checkout with three small steps, what runs one of them, and what runs all."""
+    needed = {*import_closure("components.command.run"), *import_closure("components.runner.local")}
+    for file in needed:
         if file.suffix == ".py":
             copy = root / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +147,7 @@ def load(root: Path, name: str) -> Any:
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return component(getattr(module, name), "small:1")
+    return step_component(getattr(module, name), "small:1")
 
 
 def pipelines(root: Path) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def go(project, compiled) -> Callable[..., list[str]]:
         terminal = io.StringIO()
         arguments = options.pop("arguments", {})
         try:
-            local.run(
+            local.run_in_processes(
                 compiled[pipeline],
                 arguments,
                 folder=project / "runs" / "small",
@@ -294,7 +296,7 @@ def test_run_elsewhere_under_another_name_is_of_its_own(go, project, compiled):
     go()
     terminal = io.StringIO()
     folder = project / "runs" / "other"
-    local.run(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    local.run_in_processes(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
     assert len(done(terminal.getvalue().splitlines())) == 3
 
 
@@ -424,7 +426,7 @@ def store(tmp_path) -> Path:
 
 
 def test_loop_runs_once_for_each_item(go, store, monkeypatch):
-    monkeypatch.setattr(local, "cores", lambda: 4)
+    monkeypatch.setattr(local, "core_count", lambda: 4)
     lines = go("loop", arguments={"store": str(store)})
     assert lines[0] == "make ... done in T s"
     assert sorted(done(lines)[1:3]) == ["part-0", "part-1"]
@@ -441,7 +443,7 @@ def test_loop_runs_once_for_each_item(go, store, monkeypatch):
 
 
 def test_threads_do_not_depend_on_what_is_left_to_do(go, store, monkeypatch):
-    monkeypatch.setattr(local, "cores", lambda: 4)
+    monkeypatch.setattr(local, "core_count", lambda: 4)
     go("loop", arguments={"store": str(store)})
     (store / "shards" / "1-2.tar").unlink()
     lines = go("loop", arguments={"store": str(store)})
@@ -462,8 +464,8 @@ def test_step_whose_shards_cannot_be_seen_from_here_is_not_skipped(go, project, 
     folder = project / "runs" / "small" / "part-0"
     manifest = folder / "written" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("file://", "s3://bucket"))
-    kept = state.read(folder)
-    state.record(folder, kept.key, {"written": folder / "written"})
+    kept = state.read_state(folder)
+    state.record_state(folder, kept.key, {"written": folder / "written"})
     assert done(go("loop", arguments={"store": str(store)})) == ["part-0"]
 
 
@@ -515,7 +517,7 @@ class Terminal(io.StringIO):
 def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, compiled):
     terminal = Terminal()
     folder = project / "runs" / "small"
-    local.run(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    local.run_in_processes(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
     shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", terminal.getvalue())
     assert "\r\x1b[Kgrow ... TIME adding 10\r\x1b[Kgrow ... done in " in shown
 
@@ -541,7 +543,7 @@ from components.process.signals import Terminated
 signal.signal(signal.SIGINT, signal.default_int_handler)
 document, arguments, folder = json.loads(sys.argv[1])
 try:
-    local.run(document, arguments, folder=Path(folder), root=Path.cwd())
+    local.run_in_processes(document, arguments, folder=Path(folder), root=Path.cwd())
 except KeyboardInterrupt:
     sys.exit(130)
 except Terminated:
@@ -597,7 +599,7 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     os.kill(hanging.pid, number)
     assert hanging.wait(timeout=120) == status
     wait_for(lambda: not is_running(step))
-    assert state.read(project / "runs" / "small" / "grow") is None
+    assert state.read_state(project / "runs" / "small" / "grow") is None
     (project / "flag").unlink()
     lines = go(arguments={"flag": str(project / "flag")})
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])

@@ -15,18 +15,18 @@ import urllib3
 
 from components.storage import retry
 from components.storage.places import open_storage
-from components.storage.retry import Patience
+from components.storage.retry import Backoff
 from components.storage.s3_client import endpoint_of
-from tests.servers.seaweedfs import SECRET
+from tests.servers.seaweedfs import SECRET_KEY
 
-SHORT = Patience(total=0.5, first=0.05)
+SHORT = Backoff(total=0.5, first=0.05)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     """Nobody waits long in a test."""
-    monkeypatch.setattr(retry, "SHORT", SHORT)
-    monkeypatch.setattr(retry, "LONG", SHORT)
+    monkeypatch.setattr(retry, "SHORT_BACKOFF", SHORT)
+    monkeypatch.setattr(retry, "LONG_BACKOFF", SHORT)
 
 
 # One protocol, two kinds of storage
@@ -115,7 +115,7 @@ def test_more_objects_than_one_page_are_listed(s3):
 
 @pytest.mark.s3
 def test_file_longer_than_one_request_is_put_in_parts(s3, tmp_path, monkeypatch):
-    monkeypatch.setattr("components.storage.object_store.PART", 5 << 20)
+    monkeypatch.setattr("components.storage.object_store.PART_SIZE", 5 << 20)
     data = bytes(range(256)) * (12 << 12)
     (tmp_path / "big").write_bytes(data)
     storage = open_storage(s3)
@@ -148,7 +148,7 @@ def test_refused_credentials_fail_at_once_and_are_not_shown(
         with pytest.raises(PermissionError, match=message) as raised:
             action()
         assert "\n" not in str(raised.value)
-        assert not any(word in str(raised.value) for word in (value, SECRET))
+        assert not any(word in str(raised.value) for word in (value, SECRET_KEY))
     with pytest.raises(PermissionError, match="denies access"):  # an answer to HEAD has no words
         storage.stat("x")
     assert caplog.text == ""  # nothing was tried again
@@ -169,7 +169,7 @@ def test_missing_bucket_is_named_and_not_made(s3, s3_server, caplog):
     assert not s3_server.client().bucket_exists("no-such-bucket")
 
 
-@pytest.mark.usefixtures("impatient", "at_home")
+@pytest.mark.usefixtures("impatient", "isolated_environment")
 def test_server_that_does_not_answer_is_named_with_where_its_address_is_from(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -182,7 +182,7 @@ def test_server_that_does_not_answer_is_named_with_where_its_address_is_from(mon
         open_storage("s3://san/x").list()
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 def test_missing_credentials_are_asked_for():
     with pytest.raises(PermissionError, match="minio://san: no credentials; set AWS_ACCESS_KEY_ID"):
         open_storage("minio://san/x")
@@ -197,7 +197,7 @@ def test_impossible_buckets_are_refused(uri):
         open_storage(uri)
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 @pytest.mark.parametrize("content", ["hunter2\n", "[default]\naws_access_key_id = %hunter2\n"])
 def test_malformed_file_of_credentials_is_named_and_not_quoted(tmp_path, content):
     (tmp_path / "home" / ".aws").mkdir(parents=True)
@@ -207,7 +207,7 @@ def test_malformed_file_of_credentials_is_named_and_not_quoted(tmp_path, content
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 @pytest.mark.parametrize("name", ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"])
 def test_credentials_with_a_line_break_are_refused_and_not_shown(monkeypatch, name):
     for one in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
@@ -217,7 +217,7 @@ def test_credentials_with_a_line_break_are_refused_and_not_shown(monkeypatch, na
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/san")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
@@ -226,13 +226,13 @@ def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.s3
-def test_server_that_is_no_store_is_told_from_one(s3, liar):
-    liar.lie = lambda answer: b"<!doctype html>".ljust(len(answer.body))
+def test_server_that_is_no_store_is_told_from_one(s3, tampering_proxy):
+    tampering_proxy.tamper = lambda answer: b"<!doctype html>".ljust(len(answer.body))
     with pytest.raises(OSError, match="does not answer as an S3 server does"):
         open_storage(s3).list()
 
 
-@pytest.mark.usefixtures("at_home")
+@pytest.mark.usefixtures("isolated_environment")
 @pytest.mark.parametrize(
     ("cause", "passes"),
     [
@@ -245,9 +245,9 @@ def test_broken_tls_may_pass_but_a_refused_certificate_does_not(monkeypatch, cau
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     storage = open_storage("s3://san/x")
     error = urllib3.exceptions.SSLError(cause)
-    assert storage._may_pass(error) == passes
+    assert storage._is_transient(error) == passes
     words = "breaks off: broken off" if passes else r"is not trusted \(self-signed\); SSL_CERT_FILE"
-    assert re.search(words, str(storage._explained(error, "s3://san/x")))
+    assert re.search(words, str(storage._readable_error(error, "s3://san/x")))
 
 
 def test_credentials_in_a_uri_are_refused_and_not_shown():
@@ -257,7 +257,7 @@ def test_credentials_in_a_uri_are_refused_and_not_shown():
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", "", "./a"])
-def test_names_do_not_leave_their_root(name, at_home, monkeypatch):
+def test_names_do_not_leave_their_root(name, isolated_environment, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(ValueError, match="is not a plain relative path"):
@@ -297,17 +297,19 @@ def test_impossible_endpoint_is_refused_and_not_shown(url):
 @pytest.mark.s3
 @pytest.mark.parametrize("place", ["MINIO", "file"])
 def test_credentials_are_found_in_the_usual_places(s3, monkeypatch, tmp_path, place):
-    from tests.servers.seaweedfs import KEY
+    from tests.servers.seaweedfs import ACCESS_KEY
 
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     if place == "MINIO":
-        monkeypatch.setenv("MINIO_ACCESS_KEY", KEY)
-        monkeypatch.setenv("MINIO_SECRET_KEY", SECRET)
+        monkeypatch.setenv("MINIO_ACCESS_KEY", ACCESS_KEY)
+        monkeypatch.setenv("MINIO_SECRET_KEY", SECRET_KEY)
     else:
         file = tmp_path / "home" / ".aws" / "credentials"
         file.parent.mkdir(parents=True)
-        file.write_text(f"[default]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n")
+        file.write_text(
+            f"[default]\naws_access_key_id={ACCESS_KEY}\naws_secret_access_key={SECRET_KEY}\n"
+        )
     assert open_storage(s3).list() == []
 
 
@@ -321,7 +323,7 @@ STS = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc
 @pytest.fixture
 def sts():
     """A token service that lends the server's keys for a web identity token."""
-    from tests.servers.seaweedfs import KEY
+    from tests.servers.seaweedfs import ACCESS_KEY
 
     asked = []
 
@@ -329,7 +331,7 @@ def sts():
         def do_POST(self):
             length = int(self.headers.get("Content-Length") or 0)
             asked.append(f"{self.path} {self.rfile.read(length).decode()}")
-            body = STS.format(key=KEY, secret=SECRET).encode()
+            body = STS.format(key=ACCESS_KEY, secret=SECRET_KEY).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -387,39 +389,45 @@ def truncated(body):
 
 @pytest.mark.s3
 @pytest.mark.parametrize("change", [truncated, flipped])
-def test_body_that_arrives_wrong_is_read_again(s3, liar, caplog, change):
+def test_body_that_arrives_wrong_is_read_again(s3, tampering_proxy, caplog, change):
     storage = open_storage(s3)
     storage.put_bytes("x", b"0123456789")
-    liar.lie = _once(change)
+    tampering_proxy.tamper = _once(change)
     assert storage.get("x") == b"0123456789"
-    assert liar.told == 1
+    assert tampering_proxy.tampered == 1
     assert "trying again" in caplog.text
 
 
 @pytest.mark.s3
-def test_truncated_part_is_read_again(s3, liar):
+def test_truncated_part_is_read_again(s3, tampering_proxy):
     storage = open_storage(s3)
     storage.put_bytes("x", b"0123456789")
-    liar.lie = _once(truncated)
+    tampering_proxy.tamper = _once(truncated)
     assert storage.get_range("x", 2, 6) == b"234567"
-    assert liar.told == 1
+    assert tampering_proxy.tampered == 1
 
 
 @pytest.mark.s3
 @pytest.mark.usefixtures("impatient")
-def test_body_that_always_arrives_wrong_is_never_believed(s3, liar):
+def test_body_that_always_arrives_wrong_is_never_believed(s3, tampering_proxy):
     storage = open_storage(s3)
     storage.put_bytes("x", b"0123456789")
-    liar.lie = lambda answer: flipped(answer.body) if answer.method == "GET" else answer.body
+    tampering_proxy.tamper = lambda answer: (
+        flipped(answer.body) if answer.method == "GET" else answer.body
+    )
     with pytest.raises(OSError, match="x arrives damaged every time: its sha256 is not"):
         storage.get("x")
-    liar.lie = lambda answer: truncated(answer.body) if answer.method == "GET" else answer.body
+    tampering_proxy.tamper = lambda answer: (
+        truncated(answer.body) if answer.method == "GET" else answer.body
+    )
     with pytest.raises(ConnectionError, match=r"x: http://.* breaks off: "):
         storage.get("x")
 
 
 @pytest.mark.s3
-def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(s3, liar, tmp_path, caplog):
+def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(
+    s3, tampering_proxy, tmp_path, caplog
+):
     told = []
 
     def garble(method, body):
@@ -430,7 +438,7 @@ def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(s3, liar, tmp
 
     storage = open_storage(s3)
     storage.list()
-    liar.garble = garble
+    tampering_proxy.alter_request = garble
     (tmp_path / "file").write_bytes(b"0123456789")
     storage.put_file("x", tmp_path / "file")
     assert len(told) == 2
@@ -440,9 +448,9 @@ def test_body_that_is_damaged_on_its_way_to_the_store_is_put_again(s3, liar, tmp
 
 @pytest.mark.s3
 @pytest.mark.usefixtures("impatient")
-def test_body_that_is_always_damaged_on_its_way_is_not_kept(s3, liar):
+def test_body_that_is_always_damaged_on_its_way_is_not_kept(s3, tampering_proxy):
     storage = open_storage(s3)
-    liar.garble = lambda method, body: flipped(body) if method == "PUT" else body
+    tampering_proxy.alter_request = lambda method, body: flipped(body) if method == "PUT" else body
     with pytest.raises(OSError, match="x: http"):
         storage.put_bytes("x", b"0123456789")
     assert storage.stat("x") is None
@@ -459,14 +467,14 @@ def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypa
 
 
 @pytest.mark.s3
-def test_slow_store_has_the_time_it_needs_for_a_long_body(s3, liar, monkeypatch):
+def test_slow_store_has_the_time_it_needs_for_a_long_body(s3, tampering_proxy, monkeypatch):
     """Each piece must be taken in time, not the whole."""
     monkeypatch.setattr("components.storage.s3_client.SECONDS_TO_CONNECT", 0.5)
-    liar.seconds_per_mib = 0.1
+    tampering_proxy.seconds_per_mib = 0.1
     storage = open_storage(s3)
     data = bytes(24 << 20)
     storage.put_bytes("x", data)
-    liar.seconds_per_mib = 0
+    tampering_proxy.seconds_per_mib = 0
     assert storage.get("x") == data
 
 
@@ -484,8 +492,8 @@ def test_retries_wait_longer_each_time_and_end(monkeypatch, caplog):
         raise OSError("down")
 
     with pytest.raises(OSError, match="down"):
-        retry.retried(
-            action, passes=lambda _: True, what="x", patience=Patience(10, first=1, longest=4)
+        retry.call_with_retries(
+            action, is_transient=lambda _: True, what="x", backoff=Backoff(10, first=1, longest=4)
         )
     assert tries == [0, 1, 3, 7]  # the next would begin at 11
     assert caplog.text.count("x: down; trying again in") == 3
@@ -499,6 +507,6 @@ def test_error_that_does_not_pass_is_raised_at_once(caplog):
         raise ValueError("wrong")
 
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="wrong"):
-        retry.retried(action, passes=lambda _: False, what="x", patience=SHORT)
+        retry.call_with_retries(action, is_transient=lambda _: False, what="x", backoff=SHORT)
     assert len(tries) == 1
     assert caplog.text == ""

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from components.storage.outputs import (
-    executor_output,
-    finished,
-    local_path,
-    scratch,
+    artifact_path,
+    atomic_folder,
+    scratch_folder,
+    write_executor_output,
     write_file,
     write_metrics,
 )
@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_directory_appears_when_it_is_whole(tmp_path):
-    with finished(tmp_path / "a" / "out") as folder:
+    with atomic_folder(tmp_path / "a" / "out") as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("x")
         assert folder.parent == tmp_path / "a"
@@ -43,7 +43,7 @@ def test_directory_appears_when_it_is_whole(tmp_path):
 
 def test_older_directory_is_replaced(tmp_path):
     for text in ("old", "new"):
-        with finished(tmp_path / "out") as folder:
+        with atomic_folder(tmp_path / "out") as folder:
             (folder / text).write_text(text)
     assert tree(tmp_path) == {"out/new": "new"}
     assert names(tmp_path) == ["out"]
@@ -55,9 +55,9 @@ def write_and_fail(folder: Path) -> None:
 
 
 def test_failure_leaves_the_older_directory_and_nothing_else(tmp_path):
-    with finished(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         (folder / "file").write_text("old")
-    with pytest.raises(KeyError), finished(tmp_path / "out") as folder:
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "out") as folder:
         write_and_fail(folder)
     assert tree(tmp_path) == {"out/file": "old"}
     assert names(tmp_path) == ["out"]
@@ -66,8 +66,8 @@ def test_failure_leaves_the_older_directory_and_nothing_else(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from components.storage.outputs import finished
-with finished(Path(sys.argv[1])) as folder:
+from components.storage.outputs import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -78,7 +78,7 @@ def test_killed_writer_leaves_nothing_that_lasts(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     assert len(names(tmp_path)) == 1
-    with finished(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         (folder / "whole").write_text("whole")
     assert tree(tmp_path) == {"out/whole": "whole"}
     assert names(tmp_path) == ["out"]
@@ -130,7 +130,7 @@ def test_kfp_gets_metrics_and_facts_of_manifests(tmp_path):
             "outputFile": str(tmp_path / "deep" / "executor_output.json"),
         }
     }
-    executor_output(executor_input, {name: tmp_path / name for name in kinds})
+    write_executor_output(executor_input, {name: tmp_path / name for name in kinds})
     written = json.loads((tmp_path / "deep" / "executor_output.json").read_text())["artifacts"]
     assert {name: one["artifacts"][0]["metadata"] for name, one in written.items()} == {
         "textures": {
@@ -147,7 +147,7 @@ def test_kfp_gets_metrics_and_facts_of_manifests(tmp_path):
 
 
 def test_kfp_gets_no_artifacts_of_a_step_without_any(tmp_path):
-    executor_output({"outputs": {"outputFile": str(tmp_path / "out.json")}}, {})
+    write_executor_output({"outputs": {"outputFile": str(tmp_path / "out.json")}}, {})
     assert json.loads((tmp_path / "out.json").read_text()) == {"artifacts": {}}
 
 
@@ -162,10 +162,10 @@ def test_kfp_gets_no_artifacts_of_a_step_without_any(tmp_path):
     ],
 )
 def test_artifacts_lie_where_kfp_mounts_them(uri, path):
-    assert local_path({"uri": uri}) == Path(path)
+    assert artifact_path({"uri": uri}) == Path(path)
 
 
-@pytest.mark.parametrize("within", [finished, scratch])
+@pytest.mark.parametrize("within", [atomic_folder, scratch_folder])
 def test_full_disk_says_what_was_being_written(tmp_path, within):
     with pytest.raises(OSError) as found, within(tmp_path / "model"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from components.storage.places import LocalStorage, local_path, open_storage
+from components.storage.folder import LocalStorage
+from components.storage.places import local_path, open_storage
 
 
 def test_what_was_put_can_be_got_listed_and_deleted(tmp_path):

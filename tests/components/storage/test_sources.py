@@ -5,11 +5,11 @@ import os
 import pytest
 
 from components.storage.places import open_storage
-from components.storage.sources import is_place, versions
+from components.storage.sources import file_versions, names_place
 
 
 def names(source):
-    return [name for name, _, _ in versions(str(source))]
+    return [name for name, _, _ in file_versions(str(source))]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def folder(tmp_path):
 
 def test_a_folder_counts_by_all_its_files(folder):
     assert names(folder) == ["a/1.jpg", "all.zip", "b.jpg", "table.csv"]
-    before = versions(str(folder))
+    before = file_versions(str(folder))
     os.utime(folder / "a" / "1.jpg", (1, 1))
-    assert versions(str(folder)) != before
+    assert file_versions(str(folder)) != before
 
 
 def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
@@ -33,7 +33,7 @@ def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
 
 
 def test_nothing_counts_where_nothing_is(tmp_path):
-    assert versions(None) == versions("") == versions(str(tmp_path / "absent")) == []
+    assert file_versions(None) == file_versions("") == file_versions(str(tmp_path / "absent")) == []
 
 
 @pytest.mark.s3
@@ -46,14 +46,14 @@ def test_objects_count_by_what_the_bucket_says(s3):
     for name in ("own/table.csv", "own/a/1.jpg"):
         storage.put_bytes(name, name.encode())
     assert names(f"{s3}/raw/own/table.csv") == ["a/1.jpg", "table.csv"]
-    before = versions(f"{s3}/raw/all.zip")
+    before = file_versions(f"{s3}/raw/all.zip")
     storage.put_bytes("all.zip", b"other")
-    assert versions(f"{s3}/raw/all.zip") != before
+    assert file_versions(f"{s3}/raw/all.zip") != before
 
 
 def test_a_word_is_no_place_but_for_the_parameter_it_belongs_to():
-    assert not is_place("generator", "shipped")
-    assert is_place("generator", "./shipped")
-    assert is_place("texture_source", "shipped")
-    assert not is_place("source", "")
-    assert not is_place("seed", 3)
+    assert not names_place("generator", "shipped")
+    assert names_place("generator", "./shipped")
+    assert names_place("texture_source", "shipped")
+    assert not names_place("source", "")
+    assert not names_place("seed", 3)

@@ -9,7 +9,12 @@ import pytest
 
 from components.storage import staging
 from components.storage.places import open_storage
-from components.storage.staging import cache_folder, identity, open_index, open_set
+from components.storage.staging import (
+    cache_folder,
+    image_set_digest,
+    open_image_records,
+    open_image_set,
+)
 from san_core.images.imageset import manifest_bytes
 
 
@@ -22,23 +27,23 @@ def _travelling(small_set, folder):
 
 
 def test_set_beside_its_manifest_is_opened(small_set):
-    with open_set(small_set.path) as images:
+    with open_image_set(small_set.path) as images:
         assert images.records == small_set.records
 
 
 def test_manifest_that_travels_alone_leads_to_its_shards(small_set, tmp_path):
     artifact = _travelling(small_set, tmp_path / "artifact")
-    with open_set(artifact) as images:
+    with open_image_set(artifact) as images:
         assert images.records == small_set.records
         assert images.path == small_set.path
 
 
 def test_identity_is_that_of_the_content_wherever_it_lies(small_set, tmp_path):
     artifact = _travelling(small_set, tmp_path / "artifact")
-    assert identity(artifact) == identity(small_set.path)
+    assert image_set_digest(artifact) == image_set_digest(small_set.path)
     changed = {**small_set.manifest, "fingerprint": "other"}
     (artifact / "manifest.json").write_bytes(manifest_bytes(changed))
-    assert identity(artifact) != identity(small_set.path)
+    assert image_set_digest(artifact) != image_set_digest(small_set.path)
 
 
 def test_another_set_at_the_place_is_refused(small_set, tmp_path):
@@ -47,7 +52,7 @@ def test_another_set_at_the_place_is_refused(small_set, tmp_path):
     content["fingerprint"] = "f" * 64
     (artifact / "manifest.json").write_bytes(manifest_bytes(content))
     with pytest.raises(ValueError, match=r"holds another image set than .* was expected"):
-        open_set(artifact)
+        open_image_set(artifact)
 
 
 def test_damaged_shard_is_refused_before_anything_is_read(small_set, tmp_path):
@@ -57,12 +62,12 @@ def test_damaged_shard_is_refused_before_anything_is_read(small_set, tmp_path):
     data[600] ^= 1
     tar.write_bytes(data)
     with pytest.raises(ValueError, match=rf"{tar.name} is damaged"):
-        open_set(artifact)
+        open_image_set(artifact)
 
 
 def test_unfinished_set_has_no_identity(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a finished image set"):
-        identity(tmp_path)
+        image_set_digest(tmp_path)
 
 
 # Sets in a bucket
@@ -94,12 +99,12 @@ def _pixels(images):
 
 @pytest.mark.s3
 def test_set_in_a_bucket_is_copied_once_and_then_found(small_set, artifact, sent):
-    with open_set(artifact) as images:
+    with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
         assert images.path.is_relative_to(cache_folder())
     for stat in sent.list():
         sent.delete(stat.name)
-    with open_set(artifact) as images:  # the bucket is not asked again
+    with open_image_set(artifact) as images:  # the bucket is not asked again
         assert _pixels(images) == _pixels(small_set)
         assert not list(images.path.rglob("*.part"))
 
@@ -109,17 +114,17 @@ def test_index_of_a_set_in_a_bucket_needs_no_tar(small_set, artifact, sent):
     for stat in sent.list():
         if stat.name.endswith(".tar"):
             sent.delete(stat.name)
-    with open_index(artifact) as index:
+    with open_image_records(artifact) as index:
         assert index.records == small_set.records
-        assert index.of_split("train") == list(small_set.records)
+        assert index.records_in_splits("train") == list(small_set.records)
 
 
 @pytest.mark.s3
 def test_copy_that_has_rotted_is_fetched_again(small_set, artifact, caplog):
-    with open_set(artifact) as images:
+    with open_image_set(artifact) as images:
         tar = images.path / images.manifest["shards"][1]["tar"]
     _flip(tar)
-    with open_set(artifact) as images:
+    with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
     assert f"{tar} is damaged; it is fetched again" in caplog.text
 
@@ -131,10 +136,10 @@ def _flip(path, at=600):
 
 
 @pytest.mark.s3
-def test_fetching_goes_on_where_it_was_killed(small_set, artifact, liar, monkeypatch):
-    monkeypatch.setattr(staging, "CHUNK", 1000)
+def test_fetching_goes_on_where_it_was_killed(small_set, artifact, tampering_proxy, monkeypatch):
+    monkeypatch.setattr(staging, "STAGING_CHUNK", 1000)
     shard = small_set.manifest["shards"][0]
-    folder = cache_folder() / "imagesets" / identity(artifact)[:32]
+    folder = cache_folder() / "imagesets" / image_set_digest(artifact)[:32]
     part = folder / f"{shard['tar']}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes((small_set.path / shard["tar"]).read_bytes()[:5000])
@@ -145,14 +150,14 @@ def test_fetching_goes_on_where_it_was_killed(small_set, artifact, liar, monkeyp
             asked.append(len(answer.body))
         return answer.body
 
-    liar.lie = listen
-    with open_set(artifact) as images:
+    tampering_proxy.tamper = listen
+    with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
     assert sum(asked) == shard["size"] - 5000
 
 
 @pytest.mark.s3
-def test_one_flipped_byte_on_the_way_is_read_again(small_set, artifact, liar, caplog):
+def test_one_flipped_byte_on_the_way_is_read_again(small_set, artifact, tampering_proxy, caplog):
     told = []
 
     def lie(answer):
@@ -161,10 +166,10 @@ def test_one_flipped_byte_on_the_way_is_read_again(small_set, artifact, liar, ca
         told.append(True)
         return answer.body[:700] + bytes([answer.body[700] ^ 1]) + answer.body[701:]
 
-    liar.lie = lie
-    with open_set(artifact) as images:
+    tampering_proxy.tamper = lie
+    with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
-    assert liar.told == 1
+    assert tampering_proxy.tampered == 1
     assert "arrived damaged at image 000" in caplog.text
 
 
@@ -176,8 +181,8 @@ def test_shard_that_is_damaged_in_the_bucket_is_refused_by_its_name(artifact, se
     sent.put_bytes(shard["tar"], bytes(data))
     name = re.escape(shard["tar"])
     with pytest.raises(OSError, match=f"shard {name} is damaged at image 0004.jpg: its sha256"):
-        open_set(artifact)
-    folder = cache_folder() / "imagesets" / identity(artifact)[:32]
+        open_image_set(artifact)
+    folder = cache_folder() / "imagesets" / image_set_digest(artifact)[:32]
     assert not (folder / shard["tar"]).exists()
     assert not (folder / "manifest.json").exists()
 
@@ -186,7 +191,7 @@ def test_shard_that_is_damaged_in_the_bucket_is_refused_by_its_name(artifact, se
 def test_missing_shard_is_named(artifact, sent, small_set):
     sent.delete(small_set.manifest["shards"][2]["tar"])
     with pytest.raises(FileNotFoundError, match=r"00002-of-00003.*tar: there is no such object"):
-        open_set(artifact)
+        open_image_set(artifact)
 
 
 @pytest.mark.s3
@@ -194,12 +199,12 @@ def test_lack_of_room_is_said_before_anything_is_fetched(artifact, monkeypatch):
     room = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     with pytest.raises(OSError, match=r"MB, but only 0\.0 MB are free; set SAN_CACHE to a folder"):
-        open_set(artifact)
+        open_image_set(artifact)
     assert not list(cache_folder().rglob("*.part"))
 
 
 @pytest.mark.s3
-def test_processes_share_one_copy(small_set, artifact, liar):
+def test_processes_share_one_copy(small_set, artifact, tampering_proxy):
     fetched = []
 
     def listen(answer):
@@ -207,10 +212,11 @@ def test_processes_share_one_copy(small_set, artifact, liar):
             fetched.append(answer.path)
         return answer.body
 
-    liar.lie = listen
+    tampering_proxy.tamper = listen
     code = (
-        "import sys; from pathlib import Path; from components.storage.staging import open_set\n"
-        "s = open_set(Path(sys.argv[1])); print(sum(len(s.read(r)) for r in s.records))"
+        "import sys; from pathlib import Path\n"
+        "from components.storage.staging import open_image_set\n"
+        "s = open_image_set(Path(sys.argv[1])); print(sum(len(s.read(r)) for r in s.records))"
     )
     started = [
         subprocess.Popen(

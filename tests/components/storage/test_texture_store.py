@@ -3,15 +3,16 @@ import json
 
 import pytest
 
-from components.storage.places import LocalStorage, open_storage
+from components.storage.folder import LocalStorage
+from components.storage.places import open_storage
 from components.storage.texture_store import (
-    delete_former,
+    delete_other_shards,
+    delete_replaced_shards,
     finished_units,
-    prune,
     put_shard,
-    sidecars,
+    sidecar_names,
 )
-from san_core.images.shard import Item, pack, sha256
+from san_core.images.shard import Item, pack_shard, sha256
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def shard(tmp_path):
 
     def make(number, data):
         items = [Item(f"{number}.png", data, 1, 0, "train")]
-        return pack(items, tmp_path / f"{sha256(data)}.tar", number, total=2)
+        return pack_shard(items, tmp_path / f"{sha256(data)}.tar", number, total=2)
 
     return make
 
@@ -34,7 +35,7 @@ def test_finished_units_are_found_with_what_their_sidecars_say(storage, shard):
     put = put_shard(storage, shard(1, b"one"))
     assert finished_units(storage, range(2)) == {1: put}
     assert put.sha256 == json.loads(put.data)["sha256"]
-    assert put.described()["tar"] == put.tar
+    assert put.manifest_entry()["tar"] == put.tar
 
 
 def test_units_that_were_not_asked_for_are_not_read(storage, shard):
@@ -74,13 +75,13 @@ def test_unknown_way_to_verify_is_refused(storage):
 def test_former_pairs_of_a_unit_are_deleted_and_nothing_newer(storage, shard):
     put_shard(storage, shard(0, b"before"))
     other = put_shard(storage, shard(1, b"another unit"))
-    former = sidecars(storage)
+    former = sidecar_names(storage)
     meanwhile = put_shard(storage, shard(0, b"by another worker"))
     made = put_shard(storage, shard(0, b"by this one"))
     half = shard(0, b"being put")
     storage.put_file(half.tar_name, half.tar)
-    delete_former(storage, made, former)
-    assert sorted(sidecars(storage)) == sorted([meanwhile.name, made.name, other.name])
+    delete_replaced_shards(storage, made, former)
+    assert sorted(sidecar_names(storage)) == sorted([meanwhile.name, made.name, other.name])
     assert storage.stat(half.tar_name)
     assert len(storage.list("shards")) == 7
 
@@ -90,7 +91,7 @@ def test_foreign_files_among_the_shards_are_passed_over(storage, shard):
     for name in ("shards/notes.txt", "shards/notes.json"):
         storage.put_bytes(name, b"mine")
     assert finished_units(storage, range(2)) == {0: put}
-    assert sidecars(storage) == [put.name]
+    assert sidecar_names(storage) == [put.name]
 
 
 @pytest.mark.s3
@@ -114,6 +115,6 @@ def test_unreadable_sidecar_is_not_finished(storage, shard, content):
 def test_prune_deletes_what_no_unit_names(storage, shard):
     keep = put_shard(storage, shard(0, b"zero"))
     put_shard(storage, shard(1, b"one"))
-    assert prune(storage, {0: keep}) == 2
+    assert delete_other_shards(storage, {0: keep}) == 2
     assert finished_units(storage, range(2)) == {0: keep}
     assert len(storage.list("shards")) == 2

@@ -6,8 +6,8 @@ import pytest
 
 from components.storage import transfer
 from components.storage.places import open_storage
-from components.storage.staging import identity, open_set
-from tests.tiny import files
+from components.storage.staging import image_set_digest, open_image_set
+from tests.tiny import file_contents
 
 pytestmark = pytest.mark.s3
 
@@ -23,23 +23,23 @@ def model(tmp_path):
 
 
 def test_folder_comes_back_as_it_was_sent(s3, model, tmp_path):
-    transfer.send(model, s3)
-    assert files(transfer.fetch(s3, tmp_path / "back")) == files(model)
+    transfer.send_artifact(model, s3)
+    assert file_contents(transfer.fetch_artifact(s3, tmp_path / "back")) == file_contents(model)
 
 
 def test_file_is_sent_under_its_uri(s3, tmp_path):
     (tmp_path / "page").write_text("<html>")
-    transfer.send(tmp_path / "page", f"{s3}/pages/report.html")
+    transfer.send_artifact(tmp_path / "page", f"{s3}/pages/report.html")
     assert open_storage(s3).get("pages/report.html") == b"<html>"
 
 
 def test_image_set_is_fetched_without_its_shards_and_knows_where_they_are(s3, small_set, tmp_path):
-    transfer.send(small_set.path, f"{s3}/reid")
-    fetched = transfer.fetch(f"{s3}/reid/", tmp_path / "fetched")
+    transfer.send_artifact(small_set.path, f"{s3}/reid")
+    fetched = transfer.fetch_artifact(f"{s3}/reid/", tmp_path / "fetched")
     assert [p.name for p in fetched.iterdir()] == ["manifest.json"]
     assert json.loads((fetched / "manifest.json").read_bytes())["uri"] == f"{s3}/reid"
-    assert identity(fetched) == identity(small_set.path)
-    with open_set(fetched) as images:
+    assert image_set_digest(fetched) == image_set_digest(small_set.path)
+    with open_image_set(fetched) as images:
         assert [images.read(r) for r in images.records] == [
             small_set.read(r) for r in small_set.records
         ]
@@ -49,10 +49,10 @@ def test_sets_in_an_artifact_each_know_their_place(s3, small_set, tmp_path):
     (tmp_path / "pit").mkdir()
     for name in ("images", "textures"):
         (tmp_path / "pit" / name).symlink_to(small_set.path)
-        transfer.send(small_set.path, f"{s3}/pit/{name}")
-    fetched = transfer.fetch(f"{s3}/pit", tmp_path / "fetched")
+        transfer.send_artifact(small_set.path, f"{s3}/pit/{name}")
+    fetched = transfer.fetch_artifact(f"{s3}/pit", tmp_path / "fetched")
     for name in ("images", "textures"):
-        with open_set(fetched / name) as images:
+        with open_image_set(fetched / name) as images:
             assert images.records == small_set.records
 
 
@@ -61,17 +61,17 @@ def test_manifest_that_points_elsewhere_keeps_pointing_there(s3, tmp_path):
     folder.mkdir()
     content = {"format": "san-imageset", "uri": "s3://elsewhere/x"}
     (folder / "manifest.json").write_text(json.dumps(content))
-    transfer.send(folder, s3)
-    fetched = transfer.fetch(s3, tmp_path / "fetched")
+    transfer.send_artifact(folder, s3)
+    fetched = transfer.fetch_artifact(s3, tmp_path / "fetched")
     assert json.loads((fetched / "manifest.json").read_bytes()) == content
 
 
 def test_new_artifact_leaves_nothing_of_the_old_and_everything_else(s3, model, small_set):
-    transfer.send(small_set.path, s3)
+    transfer.send_artifact(small_set.path, s3)
     storage = open_storage(s3)
     storage.put_bytes("notes/thesis.tex", b"years of work")
     storage.put_bytes("other/manifest.json", b"of an app")
-    transfer.send(model, s3)
+    transfer.send_artifact(model, s3)
     assert [stat.name for stat in storage.list()] == [
         "notes/thesis.tex",
         "other/manifest.json",
@@ -81,7 +81,7 @@ def test_new_artifact_leaves_nothing_of_the_old_and_everything_else(s3, model, s
 
 
 def test_artifact_that_was_half_sent_is_not_there(s3, model, monkeypatch):
-    transfer.send(model, s3)
+    transfer.send_artifact(model, s3)
     (model / "weights.safetensors").write_bytes(b"new weights")
     storage = open_storage(s3)
 
@@ -91,35 +91,37 @@ def test_artifact_that_was_half_sent_is_not_there(s3, model, monkeypatch):
     monkeypatch.setattr(storage, "put_file", broken)
     monkeypatch.setattr(transfer, "open_storage", lambda _uri: storage)
     with pytest.raises(ConnectionError, match=r"lost while sending weights\.safetensors"):
-        transfer.send(model, s3)
+        transfer.send_artifact(model, s3)
     assert storage.stat("recipe.json") is None  # without it there is no model for any reader
 
 
 def test_nothing_there_is_said(s3, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{s3}: there is nothing there"):
-        transfer.fetch(s3, tmp_path / "x")
+        transfer.fetch_artifact(s3, tmp_path / "x")
 
 
 def test_what_no_step_has_written_is_not_replaced(s3):
     open_storage(s3).put_bytes("thesis/chapter1.tex", b"years of work")
     with pytest.raises(ValueError, match="holds objects that no step has written"):
-        transfer.check_replaceable(f"{s3}/thesis", is_file=False)
+        transfer.check_uri_replaceable(f"{s3}/thesis", is_file=False)
     with pytest.raises(ValueError, match="is a folder, but the output is a file"):
-        transfer.check_replaceable(f"{s3}/thesis", is_file=True)
+        transfer.check_uri_replaceable(f"{s3}/thesis", is_file=True)
     open_storage(s3).put_bytes("thesis/app/manifest.json", b'{"format": "san-imageset"}')
     with pytest.raises(ValueError, match="holds objects that no step has written"):
-        transfer.check_replaceable(f"{s3}/thesis", is_file=False)  # what lies deeper says nothing
-    transfer.check_replaceable(f"{s3}/thesis/app", is_file=False)
-    transfer.check_replaceable(f"{s3}/other", is_file=False)
+        transfer.check_uri_replaceable(
+            f"{s3}/thesis", is_file=False
+        )  # what lies deeper says nothing
+    transfer.check_uri_replaceable(f"{s3}/thesis/app", is_file=False)
+    transfer.check_uri_replaceable(f"{s3}/other", is_file=False)
 
 
 def test_source_in_a_bucket_is_a_folder_for_a_while(s3, monkeypatch):
     storage = open_storage(s3)
     storage.put_bytes("query/1.jpg", b"0123456789")
-    monkeypatch.setattr(transfer, "AT_ONCE", 5)
-    monkeypatch.setattr(transfer, "CHUNK", 4)
+    monkeypatch.setattr(transfer, "MAX_IN_MEMORY", 5)
+    monkeypatch.setattr(transfer, "TRANSFER_CHUNK", 4)
     with transfer.local_source(s3) as folder:
-        assert files(folder) == {"query/1.jpg": b"0123456789"}
+        assert file_contents(folder) == {"query/1.jpg": b"0123456789"}
     assert not folder.exists()
 
 

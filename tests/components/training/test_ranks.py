@@ -2,6 +2,7 @@
 
 import pytest
 
+from components.process.torchrun import is_first_rank
 from components.training import ranks
 
 
@@ -13,22 +14,22 @@ def _torchrun(monkeypatch, **words):
 def test_process_alone_is_the_first_and_makes_everything(monkeypatch, tmp_path):
     for name in ("LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert ranks.is_first()
-    with ranks.together() as found, found.scratch(tmp_path / "model") as room:
-        assert found.of_first(lambda: 5) == 5
+    assert is_first_rank()
+    with ranks.process_group() as found, found.shared_scratch_folder(tmp_path / "model") as room:
+        assert found.make_on_first(lambda: 5) == 5
         assert room.is_dir()
     assert not room.exists()
 
 
 def test_second_process_is_not_the_first(monkeypatch):
     _torchrun(monkeypatch, LOCAL_RANK="1")
-    assert not ranks.is_first()
+    assert not is_first_rank()
 
 
 def test_processes_on_several_machines_are_refused(monkeypatch):
     _torchrun(monkeypatch, LOCAL_RANK="0", WORLD_SIZE="8", LOCAL_WORLD_SIZE="4")
     with (
         pytest.raises(ValueError, match=r"8 processes on several machines \(4 on this one\)"),
-        ranks.together(),
+        ranks.process_group(),
     ):
         pass

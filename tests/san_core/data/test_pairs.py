@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from san_core.data.pairs import Sizes, pairs
+from san_core.data.pairs import SizeChecker, find_pairs
 from san_core.data.tree import open_tree
 from san_core.images.pixels import encode_jpeg, encode_png
 
@@ -18,7 +18,7 @@ TEXTURE = encode_png(np.full((32, 32, 3), 120, np.uint8))
 
 def found(place):
     with open_tree(place) as tree:
-        return pairs(tree).found
+        return find_pairs(tree).pairs
 
 
 def texture(name):
@@ -158,9 +158,9 @@ def test_copies_of_a_texture_are_one_texture(named):
         shutil.copy(named / "textures" / "a.png", named / "textures" / name)
     put(named, "images/c_1.jpg", "images/d.jpg", "textures/d.png")
     with open_tree(named) as tree:
-        listed = pairs(tree)
-    assert listed.copies == 2
-    assert [(p.image_name, p.texture_name, p.texture) for p in listed.found] == [
+        listed = find_pairs(tree)
+    assert listed.duplicate_textures == 2
+    assert [(p.image_name, p.texture_name, p.texture) for p in listed.pairs] == [
         ("a_1.jpg", "a.png", "textures/a.png"),
         ("a_2.jpg", "a.png", "textures/a.png"),
         ("b.jpg", "a.png", "textures/a.png"),
@@ -251,9 +251,9 @@ def test_a_set_in_the_project_s_own_format_is_not_taken_by_its_contact_sheets(tm
 def test_archives_give_what_was_packed(named, tmp_path, kind):
     archive = shutil.make_archive(str(tmp_path / "packed"), kind, named.parent, "named")
     with open_tree(tmp_path / archive) as tree:
-        listed = pairs(tree)
-        assert [p[2:] for p in listed.found] == [p[2:] for p in found(named)]
-        assert listed.tree.read(listed.found[0].texture) == texture("textures/a.png")
+        listed = find_pairs(tree)
+        assert [p[2:] for p in listed.pairs] == [p[2:] for p in found(named)]
+        assert listed.tree.read(listed.pairs[0].texture) == texture("textures/a.png")
 
 
 def test_a_zip_of_a_mac_gives_what_was_packed(named, tmp_path):
@@ -275,7 +275,7 @@ def test_an_archive_that_is_none_or_damaged_is_refused(named, tmp_path):
 
 
 def test_sizes_must_agree_and_textures_be_square():
-    sizes = Sizes()
+    sizes = SizeChecker()
     sizes.check_image("first.jpg", IMAGE)
     sizes.check_image("second.jpg", IMAGE)
     with pytest.raises(ValueError, match=r"image t.png has 32x32 pixels and first.jpg 64x32"):

@@ -7,14 +7,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from san_core.data.people import (
-    Named,
-    camera_numbers,
-    hold_out,
+    NamedImage,
+    assign_splits,
+    camids_by_name,
     is_junk,
-    listed,
-    person_numbers,
+    number_people_and_cameras,
+    pids_by_name,
 )
-from san_core.data.records import Listed
+from san_core.data.records import ListedImage
 
 SPLITS = st.sampled_from(["train", "query", "gallery"])
 NAMES = st.one_of(st.text(min_size=1, max_size=4), st.integers(-1, 30).map(str))
@@ -36,7 +36,7 @@ def nothing() -> bytes:
 @given(st.lists(st.tuples(NAMES, SPLITS), min_size=1))
 def test_two_people_are_two_numbers_from_1(people):
     assume_clear(people)
-    numbers = person_numbers(people)
+    numbers = pids_by_name(people)
     where = defaultdict(set)
     for name, split in people:
         where[name].add(split)
@@ -52,18 +52,18 @@ def test_two_people_are_two_numbers_from_1(people):
 def test_numbers_do_not_depend_on_the_order_of_images(people, random):
     assume_clear(people)
     shuffled = random.sample(people, len(people))
-    assert person_numbers(shuffled) == person_numbers(people)
+    assert pids_by_name(shuffled) == pids_by_name(people)
 
 
 @given(st.sets(st.integers(1, 10**6), min_size=1))
 def test_numbers_from_1_are_kept(pids):
-    assert person_numbers((f"{pid:04d}", "train") for pid in pids) == {f"{p:04d}": p for p in pids}
+    assert pids_by_name((f"{pid:04d}", "train") for pid in pids) == {f"{p:04d}": p for p in pids}
 
 
 @given(st.sets(NAMES, min_size=1))
 def test_two_cameras_are_two_numbers_from_0(cameras):
     assume_clear([(name, "") for name in cameras])
-    numbers = camera_numbers(cameras)
+    numbers = camids_by_name(cameras)
     assert numbers.keys() == cameras
     assert len(set(numbers.values())) == len(cameras)
     assert min(numbers.values()) >= 0
@@ -71,31 +71,31 @@ def test_two_cameras_are_two_numbers_from_0(cameras):
 
 def test_names_that_are_one_number_are_refused():
     with pytest.raises(ValueError, match="people '007' and '7' are one number; write it in one"):
-        person_numbers([("7", "train"), ("007", "train")])
+        pids_by_name([("7", "train"), ("007", "train")])
     with pytest.raises(ValueError, match="cameras '01' and '1' are one number"):
-        camera_numbers(["1", "01"])
+        camids_by_name(["1", "01"])
 
 
 @pytest.mark.parametrize("split", ["train", "val", "multi"])
 def test_0_that_is_a_person_and_a_distractor_is_refused(split):
     people = [("1", "train"), ("0", split), ("2", "query"), ("0", "gallery")]
     with pytest.raises(ValueError, match=f"pid 0 is in {split} and in gallery: it would be"):
-        person_numbers(people)
+        pids_by_name(people)
 
 
 def test_nobody_may_be_written_in_several_ways():
     names = ("-1", "-01", "0", "0000")
     people = [("5", "train"), *((name, "gallery") for name in names)]
-    assert person_numbers(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}
+    assert pids_by_name(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}
     with pytest.raises(ValueError, match="people '0' and '0000' are one number"):
-        person_numbers([("0", "query"), ("0000", "gallery")])
+        pids_by_name([("0", "query"), ("0000", "gallery")])
     with pytest.raises(ValueError, match="pid 0 is in train and in gallery"):
-        person_numbers([("0", "train"), ("0000", "gallery")])
+        pids_by_name([("0", "train"), ("0000", "gallery")])
 
 
 def test_0_that_is_asked_for_is_a_person_in_the_gallery_too():
     people = [("1", "train"), ("0", "query"), ("0", "gallery")]
-    assert person_numbers(people) == {"0": 1, "1": 2}
+    assert pids_by_name(people) == {"0": 1, "1": 2}
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_junk_is_known_by_its_number(name, expected):
 
 
 def test_cameras_that_are_numbers_keep_them_and_names_are_sorted_by_value():
-    assert camera_numbers(["3", "10"]) == {"3": 3, "10": 10}
-    assert camera_numbers(["-1", "10", "9"]) == {"-1": 0, "9": 1, "10": 2}
-    assert camera_numbers(["hall", "10", "9"]) == {"9": 0, "10": 1, "hall": 2}
+    assert camids_by_name(["3", "10"]) == {"3": 3, "10": 10}
+    assert camids_by_name(["-1", "10", "9"]) == {"-1": 0, "9": 1, "10": 2}
+    assert camids_by_name(["hall", "10", "9"]) == {"9": 0, "10": 1, "hall": 2}
 
 
 def test_a_set_where_some_images_have_no_camera_is_refused():
     images = [
-        Named("a.jpg", "x", "1", "train", nothing),
-        Named("b.jpg", "x", None, "train", nothing),
+        NamedImage("a.jpg", "x", "1", "train", nothing),
+        NamedImage("b.jpg", "x", None, "train", nothing),
     ]
     with pytest.raises(ValueError, match=r"b\.jpg has no camera, as 1 of 2 images"):
-        listed(images)
+        number_people_and_cameras(images)
 
 
 @st.composite
@@ -128,7 +128,7 @@ def collections(draw):
     for pid in range(1, draw(st.integers(2, 12)) + 1):
         for shot in range(draw(st.integers(1, 6))):
             camid = draw(st.integers(0, 3)) if has_cameras else None
-            images.append(Listed(f"{pid}/{shot}.jpg", pid, camid, "images", nothing))
+            images.append(ListedImage(f"{pid}/{shot}.jpg", pid, camid, "images", nothing))
     return draw(st.permutations(images))
 
 
@@ -144,9 +144,9 @@ def findable(images):
 def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     if not findable(images):
         with pytest.raises(ValueError, match="can be held out for testing"):
-            hold_out(images, share=share)
+            assign_splits(images, share=share)
         return
-    parted = hold_out(images, share=share)
+    parted = assign_splits(images, share=share)
     assert [image.name for image in parted] == [image.name for image in images]
     assert all(a.pid == b.pid and a.camid == b.camid for a, b in zip(parted, images, strict=True))
     of = {s: [i for i in parted if i.split == s] for s in ("train", "query", "gallery")}
@@ -169,6 +169,6 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
 def test_who_is_held_out_does_not_depend_on_the_order_of_images(images, random):
     if not findable(images):
         return
-    splits = {image.name: image.split for image in hold_out(images, share=0.3)}
+    splits = {image.name: image.split for image in assign_splits(images, share=0.3)}
     shuffled = random.sample(images, len(images))
-    assert {image.name: image.split for image in hold_out(shuffled, share=0.3)} == splits
+    assert {image.name: image.split for image in assign_splits(shuffled, share=0.3)} == splits

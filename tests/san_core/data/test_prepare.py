@@ -5,14 +5,21 @@ import os
 
 import pytest
 
-from san_core.data.prepare import checked, moved, only, write_set
+from san_core.data.prepare import check_images, select_splits, shift_pids, write_prepared_set
 from san_core.data.readers import images
-from san_core.data.records import Listed, Listing, Problem, ProblemsError, Published, Subset
+from san_core.data.records import (
+    ListedImage,
+    Listing,
+    Problem,
+    ProblemsError,
+    PublishedCounts,
+    SplitCounts,
+)
 from san_core.data.tree import open_tree
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, encode_jpeg, encode_png
 from san_core.images.shard import Item
-from tests.benchmarks.groups.datasets import MEMORY
+from tests.benchmarks.groups.datasets import PREPARE_CODE
 from tests.benchmarks.measuring import peak_mib
 
 
@@ -22,12 +29,12 @@ def jpeg(picture):
 
 
 def listed(name, data, pid=1, camid=0, split="train", **fields):
-    return Listed(name, pid, camid, split, lambda: data, fields)
+    return ListedImage(name, pid, camid, split, lambda: data, fields)
 
 
 def taken(images, seen=None):
     problems = []
-    return list(checked(images, problems, seen={} if seen is None else seen)), problems
+    return list(check_images(images, problems, seen={} if seen is None else seen)), problems
 
 
 def test_whole_images_pass_as_they_are(jpeg, picture):
@@ -50,7 +57,7 @@ def test_damaged_images_are_problems_by_name(jpeg):
     images = [
         listed("cut.jpg", cut),
         listed("text.jpg", text),
-        Listed("b.jpg", 1, 0, "train", missing),
+        ListedImage("b.jpg", 1, 0, "train", missing),
         listed("good.jpg", jpeg(1)),
     ]
     items, problems = taken(images)
@@ -72,8 +79,8 @@ def test_a_name_of_any_bytes_is_a_problem_that_can_be_told(tmp_path, jpeg):
     with open_tree(tmp_path / "own") as tree:
         found = images.listing(tree, {}).images
         problems = []
-        items = checked(found, problems, seen={})
-        write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+        items = check_images(found, problems, seen={})
+        write_prepared_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
     with ImageSet.open(tmp_path / "set") as kept:
         assert [record.name for record in kept.records] == ["good.jpg"]
         assert kept.manifest["provenance"]["skipped"] == [
@@ -93,8 +100,8 @@ def test_of_equal_images_the_first_is_taken_also_between_sets(jpeg):
 
 def test_images_of_one_name_in_two_sets_are_compared_too(jpeg):
     seen, problems = {}, []
-    first = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="one/")
-    second = checked([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="two/")
+    first = check_images([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="one/")
+    second = check_images([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="two/")
     assert [item.name for item in [*first, *second]] == ["one/a.jpg"]
     assert problems == [("duplicate image", "two/a.jpg", "the same as one/a.jpg")]
 
@@ -106,7 +113,7 @@ def test_images_that_a_published_split_has_twice_are_kept(jpeg):
         listed("b.jpg", jpeg(1), 2),
         listed("c.jpg", jpeg(1), split="query"),
     ]
-    items = list(checked(images, problems, seen={}, twins=twins))
+    items = list(check_images(images, problems, seen={}, kept_duplicates=twins))
     assert [item.name for item in items] == ["a.jpg", "b.jpg"]
     assert twins == [("duplicate image", "b.jpg", "the same as a.jpg")]
     assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
@@ -117,8 +124,8 @@ def test_a_name_that_a_tar_cannot_hold_is_a_problem(tmp_path, jpeg):
     long = [f"{'d' * 156}/n.jpg", f"{'n' * 97}.jpg", f"{'人' * 33}.jpg"]
     problems = []
     images = [listed(name, jpeg(i)) for i, name in enumerate([*fine, *long])]
-    items = checked(images, problems, seen={})
-    write_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    items = check_images(images, problems, seen={})
+    write_prepared_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
     with ImageSet.open(tmp_path / "set") as kept:
         assert [record.name for record in kept.records] == fine
     limit = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
@@ -133,7 +140,7 @@ def doubts(tmp_path, jpeg, *people):
         Item(f"{i}.jpg", jpeg(i), pid, 0, split)
         for i, (split, pid) in enumerate((split, pid) for split, pids in people for pid in pids)
     ]
-    return write_set(tmp_path, items, [], provenance={}).doubts
+    return write_prepared_set(tmp_path, items, [], provenance={}).score_warnings
 
 
 def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
@@ -158,19 +165,19 @@ def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
 
 def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
     images = [listed("a", b""), listed("b", b"", split="query"), listed("c", b"", split="val")]
-    published = {"train": Published(1, 1), "query": Published(1, 1)}
+    published = {"train": PublishedCounts(1, 1), "query": PublishedCounts(1, 1)}
     whole = Listing(images, [Problem("unknown name", "x")], published, "market1501")
-    part = only(whole, ("train", "val"), needed=("train",), name="market1501")
+    part = select_splits(whole, ("train", "val"), needed=("train",), name="market1501")
     assert [image.name for image in part.images] == ["a", "c"]
     assert part.problems == whole.problems
     assert part.published == {"train": (1, 1)}
     with pytest.raises(ValueError, match="data set market1501 has no images in split gallery"):
-        only(whole, ("query", "gallery"), needed=("query", "gallery"), name="market1501")
+        select_splits(whole, ("query", "gallery"), needed=("query", "gallery"), name="market1501")
 
 
 def test_moved_people_keep_apart_and_nobody_stays_nobody():
     items = [Item("a.jpg", b"", pid, None, "gallery") for pid in (1, 7, 0, -1)]
-    found = list(moved([*items, Item("b.jpg", b"", None, None, "images")], by=10))
+    found = list(shift_pids([*items, Item("b.jpg", b"", None, None, "images")], by=10))
     assert [(item.name, item.pid) for item in found] == [
         ("a.jpg", 11),
         ("a.jpg", 17),
@@ -187,9 +194,9 @@ def items_of(jpeg, count, split, pids=2):
 def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
     items = [*items_of(jpeg, 4, "train"), *items_of(jpeg, 3, "query")]
     items.append(Item("0.jpg", jpeg(9), 0, 5, "gallery"))
-    written = write_set(tmp_path, items, [], provenance={"made_by": "a test"})
+    written = write_prepared_set(tmp_path, items, [], provenance={"made_by": "a test"})
     assert written.protocol == "market1501"
-    assert written.counts["train"] == Subset(ids=2, images=4, cameras=3, distractors=0, junk=0)
+    assert written.counts["train"] == SplitCounts(ids=2, images=4, cameras=3, distractors=0, junk=0)
     with ImageSet.open(tmp_path) as images:
         assert images.manifest["provenance"] == {
             "made_by": "a test",
@@ -214,13 +221,13 @@ def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
 )
 def test_the_protocol_follows_from_the_cameras(tmp_path, jpeg, protocol, camid, split, expected):
     item = Item("a.jpg", jpeg(1), 1, camid, split)
-    written = write_set(tmp_path, [item], [], provenance={}, protocol=protocol)
+    written = write_prepared_set(tmp_path, [item], [], provenance={}, protocol=protocol)
     assert written.protocol == expected
 
 
 def test_every_split_has_a_contact_sheet(tmp_path, jpeg):
     items = [*items_of(jpeg, 130, "train"), *items_of(jpeg, 16, "query")]
-    write_set(tmp_path, items, [], provenance={})
+    write_prepared_set(tmp_path, items, [], provenance={})
     shapes = {p.name: decode(p.read_bytes()).shape for p in (tmp_path / "preview").iterdir()}
     # Fifteen cells of 128x64 a row, with gaps of 2: 44 of 130 pictures are three rows, 16 two.
     assert shapes == {
@@ -233,12 +240,14 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
     problems = [Problem("unknown name", "x.gif")]
     images = [listed("a.jpg", jpeg(1)), listed("b.jpg", b"damaged"), listed("c.jpg", jpeg(1))]
     with pytest.raises(ProblemsError, match=r"^1 unknown name: x\.gif; 1 damaged image: b\.jpg \("):
-        write_set(tmp_path / "a", checked(images, problems, seen={}), problems, provenance={})
+        write_prepared_set(
+            tmp_path / "a", check_images(images, problems, seen={}), problems, provenance={}
+        )
     assert not (tmp_path / "a" / "manifest.json").exists()
     problems = [Problem("unknown name", "x.gif")]
-    write_set(
+    write_prepared_set(
         tmp_path / "b",
-        checked(images, problems, seen={}),
+        check_images(images, problems, seen={}),
         problems,
         provenance={},
         skip_bad=True,
@@ -258,14 +267,14 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
 
 def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
     problems = []
-    items = checked([listed("b.jpg", b"damaged")], problems, seen={})
+    items = check_images([listed("b.jpg", b"damaged")], problems, seen={})
     with pytest.raises(ValueError, match="needs at least one image"):
-        write_set(tmp_path, items, problems, provenance={}, skip_bad=True)
+        write_prepared_set(tmp_path, items, problems, provenance={}, skip_bad=True)
     assert not (tmp_path / "manifest.json").exists()
 
 
 def test_shards_are_numbered_when_their_number_is_known(tmp_path, jpeg):
-    write_set(tmp_path, items_of(jpeg, 1001, "train"), [], provenance={})
+    write_prepared_set(tmp_path, items_of(jpeg, 1001, "train"), [], provenance={})
     names = sorted(p.name[:15] for p in (tmp_path / "shards").iterdir())
     assert names == ["00000-of-00002."] * 2 + ["00001-of-00002."] * 2
     for sidecar in (tmp_path / "shards").glob("*.json"):
@@ -276,6 +285,6 @@ def test_shards_are_numbered_when_their_number_is_known(tmp_path, jpeg):
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_130000_images():
-    few, many = (peak_mib(MEMORY.format(count=count)) for count in (13_000, 130_000))
+    few, many = (peak_mib(PREPARE_CODE.format(count=count)) for count in (13_000, 130_000))
     # An image takes less than 1 KiB: its name, labels and digest, in the listing and the index.
     assert (many - few) * 1024 / (130_000 - 13_000) < 1

@@ -63,33 +63,33 @@ def test_files_are_read_and_told_from_folders(tree):
 
 
 def test_a_folder_inside_is_a_tree_of_its_own(tree):
-    inner = tree.at("set")
+    inner = tree.subtree("set")
     assert inner.place == f"{tree.place}/set"
     assert inner.read("b/10.jpg") == b"b10"
     assert list(inner.walk()) == ["a.jpg", "b/1.jpg", "b/10.jpg"]
-    assert inner.at("b").entries() == (["1.jpg", "10.jpg"], [])
+    assert inner.subtree("b").entries() == (["1.jpg", "10.jpg"], [])
 
 
 def test_a_file_can_be_had_as_a_file(tree):
-    assert tree.path("set/a.jpg").read_bytes() == FILES["set/a.jpg"]
+    assert tree.local_path("set/a.jpg").read_bytes() == FILES["set/a.jpg"]
 
 
 def test_a_file_is_found_by_its_name_as_deep_as_asked(tree):
-    assert tree.find("readme.txt", depth=0) == "readme.txt"
-    assert tree.find("10.jpg", depth=1) is None
-    assert tree.find("10.jpg", depth=2) == "set/b/10.jpg"
+    assert tree.find_file("readme.txt", depth=0) == "readme.txt"
+    assert tree.find_file("10.jpg", depth=1) is None
+    assert tree.find_file("10.jpg", depth=2) == "set/b/10.jpg"
 
 
 def test_copies_are_removed_when_the_tree_is_closed(folder, tmp_path):
     with open_tree(tmp_path / shutil.make_archive(str(tmp_path / "p"), "zip", folder)) as tree:
-        copy = tree.path("readme.txt")
+        copy = tree.local_path("readme.txt")
         assert copy.exists()
     assert not copy.exists()
 
 
 def test_a_file_that_is_no_archive_gives_the_folder_it_is_in(folder):
     with open_tree(folder / "readme.txt") as tree:
-        assert (tree.given, tree.place) == ("readme.txt", str(folder))
+        assert (tree.given_file, tree.place) == ("readme.txt", str(folder))
         assert tree.is_file("readme.txt")
 
 
@@ -196,7 +196,7 @@ def test_a_file_damaged_within_an_archive_is_refused_by_name(tmp_path):
     data = (tmp_path / "a.zip").read_bytes().replace(b"abcdefgh", b"abcdXfgh")
     (tmp_path / "a.zip").write_bytes(data)
     with open_tree(tmp_path / "a.zip") as tree:
-        for get in (tree.read, tree.path):
+        for get in (tree.read, tree.local_path):
             with pytest.raises(ValueError, match=r"x\.jpg cannot"):
                 get("x.jpg")
 
@@ -209,7 +209,7 @@ def test_damaged_lzma_in_an_archive_is_refused_by_name(tmp_path):
         data[place] ^= 0x5A
     (tmp_path / "a.zip").write_bytes(data)
     with open_tree(tmp_path / "a.zip") as tree:
-        for get in (tree.read, tree.path):
+        for get in (tree.read, tree.local_path):
             with pytest.raises(ValueError, match=r"x\.jpg cannot be unpacked"):
                 get("x.jpg")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from san_core.data.records import Listed
+from san_core.data.records import ListedImage
 from san_core.evaluation import ranking
 from san_core.evaluation.check import reference
 from san_core.evaluation.kernels import distance
@@ -242,13 +242,15 @@ def test_tiles_of_any_height_give_the_same_ranking():
     who = {"query": labels(rng.integers(1, 4, 7)), "gallery": labels(rng.integers(0, 4, 30))}
     whole = ranking.rank(query, gallery, **who)
     for entries in (1, 60, 100):
-        streamed = ranking.rank_distances(distance.tiles(query, gallery, entries=entries), **who)
+        streamed = ranking.rank_distances(
+            distance.distance_tiles(query, gallery, entries=entries), **who
+        )
         np.testing.assert_array_equal(streamed.top, whole.top)
         assert streamed.scores() == whole.scores()
 
 
-def listed(pid, camid, split="query") -> Listed:
-    return Listed(f"{pid}-{camid}.jpg", pid, camid, split, lambda: b"")
+def listed(pid, camid, split="query") -> ListedImage:
+    return ListedImage(f"{pid}-{camid}.jpg", pid, camid, split, lambda: b"")
 
 
 def test_labels_follow_the_records():

@@ -12,8 +12,8 @@ from san_core.evaluation import ranking
 from san_core.evaluation.check import reference
 from san_core.evaluation.kernels import rows, streaming
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.kernels.operands import operands
-from san_core.evaluation.kernels.streaming import Shape
+from san_core.evaluation.kernels.operands import make_operands
+from san_core.evaluation.kernels.streaming import TileShape
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501, SYSU_MM01, Protocol
 from san_core.evaluation.ranking import Ranking
@@ -162,13 +162,15 @@ def test_features_are_ranked_by_their_distance_in_float64(metric, dim, noise, pr
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(7, 64), Shape(13, 100), Shape(40, 700)])
+@pytest.mark.parametrize(
+    "shape", [TileShape(1, 1), TileShape(7, 64), TileShape(13, 100), TileShape(40, 700)]
+)
 def test_tiles_of_any_shape_give_the_same_ranking(monkeypatch, metric, shape):
     rng = np.random.default_rng(5)
     who = some_labels(rng, 40, 700, people=30)
     query, gallery = features(rng, who, dim=33, noise=1.5)
     expected = ranking.rank(query, gallery, **who, metric=metric)
-    monkeypatch.setattr(streaming, "tile_shape", lambda *_, **__: shape)
+    monkeypatch.setattr(streaming, "choose_tile_shape", lambda *_, **__: shape)
     for threads in (1, 2):
         assert_same(ranking.rank(query, gallery, **who, metric=metric, threads=threads), expected)
 
@@ -184,9 +186,9 @@ def test_what_features_have_in_common_costs_neither_ranks_nor_time(metric, offse
     same = {"metric": metric, "top_k": 30}
     expected = reference.rank(query, gallery, **who, **same)
     assert_same(ranking.rank(query, gallery, **who, **same), expected)
-    for of in operands(rows.rows(query), rows.rows(gallery), metric):
+    for of in make_operands(rows.select_rows(query), rows.select_rows(gallery), metric):
         before = of.squares * (1 if of.scales is None else of.scales**2)
-        assert of.take(0, len(of)).squares.mean() < before.mean() / 50
+        assert of.read_range(0, len(of)).squares.mean() < before.mean() / 50
 
 
 def test_near_ties_that_float32_confuses_are_ranked_rightly():
@@ -228,20 +230,25 @@ def test_rows_of_a_memory_mapped_file_are_ranked_as_they_are_in_memory(tmp_path,
     np.save(tmp_path / "features.npy", matrix)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     found = ranking.rank(
-        rows.rows(mapped, place[:20]), rows.rows(mapped, place[20:]), **who, metric=metric
+        rows.select_rows(mapped, place[:20]),
+        rows.select_rows(mapped, place[20:]),
+        **who,
+        metric=metric,
     )
     assert_same(found, ranking.rank(query, gallery, **who, metric=metric))
 
 
 def test_rows_that_lie_together_are_not_copied():
     matrix = np.arange(40, dtype=np.float32).reshape(10, 4)
-    assert np.shares_memory(rows.rows(matrix, np.arange(3, 8)).take(0, 5), matrix)
-    np.testing.assert_array_equal(rows.rows(matrix, np.array([5, 2])).take(0, 2), matrix[[5, 2]])
+    assert np.shares_memory(rows.select_rows(matrix, np.arange(3, 8)).read_range(0, 5), matrix)
+    np.testing.assert_array_equal(
+        rows.select_rows(matrix, np.array([5, 2])).read_range(0, 2), matrix[[5, 2]]
+    )
 
 
 def test_rows_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="query features have 3 rows, and none is row 7"):
-        rows.rows(np.ones((3, 2), np.float32), np.array([0, 7]), role="query")
+        rows.select_rows(np.ones((3, 2), np.float32), np.array([0, 7]), role="query")
 
 
 def test_features_of_any_length_are_ranked_by_cosine():
@@ -353,5 +360,5 @@ def test_tiles_shrink_as_features_grow_and_threads_do(dim, threads):
     assert entries <= max(3 * 2**20 / threads, 2**19, 2 * dim + 1)  # at the least 1 x 1
 
 
-def tile_shape(*, gallery=10**4, dim=512, widest=50, threads=1) -> Shape:
-    return streaming.tile_shape(3368, gallery, dim=dim, widest=widest, threads=threads)
+def tile_shape(*, gallery=10**4, dim=512, widest=50, threads=1) -> TileShape:
+    return streaming.choose_tile_shape(3368, gallery, dim=dim, widest=widest, threads=threads)

@@ -7,11 +7,11 @@ from san_core.evaluation import ranking, rerank
 from san_core.evaluation.check import reference
 from san_core.evaluation.kernels import rows
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.rerank import Settings
+from san_core.evaluation.rerank import RerankSettings
 
 
 def dense(distances, num_query, k1, k2, kept):
-    settings = Settings(k1, k2, kept)
+    settings = RerankSettings(k1, k2, kept)
     return reference.rerank_distances(distances, num_query=num_query, settings=settings)
 
 
@@ -42,7 +42,7 @@ SETTINGS = [(90, 20, 6, 0.3), (90, 5, 1, 0.0), (90, 7, 3, 1.0), (90, 1, 2, 0.5),
 def test_given_distances_are_reranked_as_published(seed, count, k1, k2, kept):
     features, _ = some_features(seed, n_gallery=count)
     distances = squared(features).astype(np.float32)
-    found = rerank.rerank_distances(distances, num_query=15, settings=Settings(k1, k2, kept))
+    found = rerank.rerank_distances(distances, num_query=15, settings=RerankSettings(k1, k2, kept))
     np.testing.assert_allclose(found, dense(distances, 15, k1, k2, kept), rtol=0, atol=1e-6)
 
 
@@ -52,12 +52,12 @@ def test_features_are_reranked_as_published(monkeypatch, metric, count, k1, k2, 
     features, _ = some_features(3, n_gallery=count)
     expected = dense(squared(features, metric), 15, k1, k2, kept)
     for side in (1024, 32, 7):  # tiles above, on and across the diagonal
-        monkeypatch.setattr(rerank, "_SIDE", side)
+        monkeypatch.setattr(rerank, "_TILE_SIDE", side)
         for threads in (1, 2):
-            tiles = rerank.rerank(
+            tiles = rerank.rerank_features(
                 *features,
                 metric=metric,
-                settings=Settings(k1, k2, kept),
+                settings=RerankSettings(k1, k2, kept),
                 threads=threads,
                 entries=count * 4,
             )
@@ -66,15 +66,17 @@ def test_features_are_reranked_as_published(monkeypatch, metric, count, k1, k2, 
 
 
 def test_neighbours_are_the_nearest_with_ties_in_order(monkeypatch):
-    monkeypatch.setattr(rerank, "_SIDE", 16)
+    monkeypatch.setattr(rerank, "_TILE_SIDE", 16)
     rng = np.random.default_rng(4)
     query, half = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (20, 35))
     features = query, np.concatenate([half, -half])  # integers around 0: exact, and tied
-    images = rerank._images(*features, "euclidean")
+    images = rerank._all_images(*features, "euclidean")
     for threads in (1, 2):
-        near = rerank.neighbours(images, 9, threads=threads)
+        near = rerank.find_neighbours(images, 9, threads=threads)
         expected = squared(features)
-        np.testing.assert_array_equal(near.who, np.argsort(expected, axis=1, kind="stable")[:, :9])
+        np.testing.assert_array_equal(
+            near.indices, np.argsort(expected, axis=1, kind="stable")[:, :9]
+        )
         np.testing.assert_array_equal(near.farthest, expected.max(axis=1))
 
 
@@ -85,22 +87,26 @@ def test_reranking_a_memory_mapped_file_is_reranking_what_it_holds(tmp_path):
     matrix[place] = np.concatenate(features)
     np.save(tmp_path / "features.npy", matrix)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    parts = rows.rows(mapped, place[:15]), rows.rows(mapped, place[15:])
-    for one, two in zip(rerank.rerank(*parts), rerank.rerank(*features), strict=True):
+    parts = rows.select_rows(mapped, place[:15]), rows.select_rows(mapped, place[15:])
+    for one, two in zip(
+        rerank.rerank_features(*parts), rerank.rerank_features(*features), strict=True
+    ):
         np.testing.assert_array_equal(one.distances, two.distances)
 
 
 def test_reranking_helps_where_neighbours_agree():
     features, who = some_features(6, people=30, n_query=60, n_gallery=400, noise=1.3)
     before = ranking.rank(*features, **who)
-    after = ranking.rank_distances(rerank.rerank(*features), **who)
+    after = ranking.rank_distances(rerank.rerank_features(*features), **who)
     assert after.mAP > before.mAP + 0.02
 
 
 def test_all_of_the_original_distance_ranks_as_without():
     features, who = some_features(7)
     before = ranking.rank(*features, **who)
-    after = ranking.rank_distances(rerank.rerank(*features, settings=Settings(kept=1)), **who)
+    after = ranking.rank_distances(
+        rerank.rerank_features(*features, settings=RerankSettings(original_share=1)), **who
+    )
     np.testing.assert_array_equal(after.first_rank, before.first_rank)
 
 
@@ -109,13 +115,13 @@ def test_all_of_the_original_distance_ranks_as_without():
     [
         ({"k1": 0}, "k1 is 0 and k2 is 6; both must be at least 1"),
         ({"k2": 0}, "k1 is 20 and k2 is 0"),
-        ({"kept": 1.5}, "lambda is 1.5; it must be between 0 and 1"),
-        ({"kept": float("nan")}, "lambda is nan"),
+        ({"original_share": 1.5}, "lambda is 1.5; it must be between 0 and 1"),
+        ({"original_share": float("nan")}, "lambda is nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**settings)
+        RerankSettings(**settings)
 
 
 def with_row_1(*values) -> np.ndarray:
@@ -145,7 +151,7 @@ def test_distances_that_cannot_be_reranked_are_refused(distances, num_query, mes
 
 def test_features_that_do_not_fit_are_refused_at_once():
     with pytest.raises(ValueError, match="must come from one model"):
-        rerank.rerank(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))
+        rerank.rerank_features(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -156,4 +162,4 @@ def test_features_that_are_all_the_same_are_refused(metric):
         if metric == "cosine":
             features[1] *= np.float32(3)
         with pytest.raises(ValueError, match="the same feature as image 0, as far as float32"):
-            rerank.rerank(*features, metric=metric)
+            rerank.rerank_features(*features, metric=metric)

@@ -69,7 +69,7 @@ def test_curves_of_features_are_the_twins_up_to_rounding(monkeypatch, metric, di
     pids = rng.integers(1, 4, 40), rng.integers(1, 4, 700)
     who = {"query": Labels(pids[0], None), "gallery": Labels(pids[1], None)}
     bins = []
-    monkeypatch.setattr(roc, "from_bins", lambda right, wrong: bins.append((right, wrong)))
+    monkeypatch.setattr(roc, "roc_from_bins", lambda right, wrong: bins.append((right, wrong)))
     for threads in (1, 2):
         ranking.rank(query, gallery, **who, metric=metric, with_roc=True, threads=threads)
     reference.rank(query, gallery, **who, metric=metric, with_roc=True)
@@ -89,7 +89,7 @@ def test_curves_of_features_are_the_twins_up_to_rounding(monkeypatch, metric, di
     is_wrong = pids[0][:, None] != pids[1]
 
     def at_or_below(values):
-        return np.cumsum(np.bincount(reference.bins_of(values[is_wrong]), minlength=2**19))
+        return np.cumsum(np.bincount(reference.roc_bins(values[is_wrong]), minlength=2**19))
 
     fewest, most = at_or_below(distances + slack), at_or_below(distances - slack)
     for counted in (wrong, wrong_of_two):
@@ -121,8 +121,8 @@ def test_without_wrong_answers_there_is_no_curve(ranker):
 def test_numbers_that_make_no_curve_are_refused():
     some, none = np.array([0, 2]), np.array([0, 0])
     with pytest.raises(ValueError, match="2 right and 0 wrong answers: a ROC curve needs some"):
-        roc.from_bins(some, none)
+        roc.roc_from_bins(some, none)
     with pytest.raises(ValueError, match="0 right and 2 wrong answers"):
-        roc.from_bins(none, some)
+        roc.roc_from_bins(none, some)
     with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
-        roc.from_bins(some, some).tpr_at(1.5)
+        roc.roc_from_bins(some, some).tpr_at(1.5)

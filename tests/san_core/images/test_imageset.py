@@ -4,13 +4,13 @@ import tarfile
 
 import pytest
 
-from san_core.images.imageset import ImageSet, manifest_bytes, write
+from san_core.images.imageset import ImageSet, manifest_bytes, write_imageset
 from san_core.images.shard import Item
 
 
 def test_every_image_comes_back_as_it_was_packed(tmp_path, items):
     packed = items(7)
-    write(tmp_path, packed, total=7, shard_size=3, provenance={})
+    write_imageset(tmp_path, packed, total=7, shard_size=3, provenance={})
     with ImageSet.open(tmp_path) as images:
         assert [images.read(record) for record in images.records] == [i.data for i in packed]
         assert [
@@ -40,7 +40,7 @@ def test_a_shard_is_named_after_its_content(small_set):
 
 def test_equal_images_give_equal_bytes(tmp_path, items):
     for copy in ("a", "b"):
-        write(tmp_path / copy, items(5), total=5, shard_size=2, provenance={"seed": 1})
+        write_imageset(tmp_path / copy, items(5), total=5, shard_size=2, provenance={"seed": 1})
     files = [
         {p.relative_to(tmp_path / c): p.read_bytes() for p in (tmp_path / c).rglob("*.*")}
         for c in ("a", "b")
@@ -51,7 +51,7 @@ def test_equal_images_give_equal_bytes(tmp_path, items):
 
 def test_manifest_counts_images_identities_and_cameras(tmp_path, items):
     more = [Item("q.jpg", items(1)[0].data, 9, None, "query")]
-    write(tmp_path, [*items(4), *more], total=5, provenance={})
+    write_imageset(tmp_path, [*items(4), *more], total=5, provenance={})
     assert ImageSet.open(tmp_path).manifest["splits"] == {
         "query": {"images": 1, "identities": 1, "cameras": 0},
         "train": {"images": 4, "identities": 2, "cameras": 2},
@@ -129,7 +129,7 @@ def test_foreign_manifest_is_refused(tmp_path, text, message):
 
 def test_asking_for_an_absent_split_names_those_there_are(small_set):
     with pytest.raises(ValueError, match="no images in split query or gallery; it has train"):
-        small_set.of_split("query", "gallery")
+        small_set.records_in_splits("query", "gallery")
 
 
 @pytest.mark.parametrize(
@@ -153,21 +153,21 @@ def test_manifest_that_leads_elsewhere_or_lacks_something_is_refused(
 @pytest.mark.parametrize("n", [6, 8])
 def test_wrong_number_of_images_is_refused_and_nothing_is_finished(tmp_path, items, n):
     with pytest.raises(ValueError, match="7 images were announced"):
-        write(tmp_path, items(n), total=7, shard_size=3, provenance={})
+        write_imageset(tmp_path, items(n), total=7, shard_size=3, provenance={})
     assert not (tmp_path / "manifest.json").exists()
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, items):
     with pytest.raises(ValueError, match=r"1 image names occur twice, such as '0000\.jpg'"):
-        write(tmp_path, [items(1)[0], items(1)[0]], total=2, provenance={})
+        write_imageset(tmp_path, [items(1)[0], items(1)[0]], total=2, provenance={})
 
 
 @pytest.mark.parametrize("size", [0, 1001])
 def test_impossible_shard_size_is_refused(tmp_path, items, size):
     with pytest.raises(ValueError, match=f"a shard holds 1 to 1000 images, not {size}"):
-        write(tmp_path, items(2), total=2, shard_size=size, provenance={})
+        write_imageset(tmp_path, items(2), total=2, shard_size=size, provenance={})
 
 
 def test_empty_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
-        write(tmp_path, [], total=0, provenance={})
+        write_imageset(tmp_path, [], total=0, provenance={})

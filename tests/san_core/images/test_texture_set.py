@@ -3,7 +3,13 @@ from dataclasses import replace
 import pytest
 
 from san_core.images.shard import Record
-from san_core.images.texture_set import TextureSettings, share, texture_name, unit_number, units
+from san_core.images.texture_set import (
+    TextureSettings,
+    parse_sidecar_name,
+    split_into_units,
+    texture_name,
+    units_of_worker,
+)
 
 SETTINGS = TextureSettings(source="aa", dataset="bb", split="train", texture_size=64)
 
@@ -40,8 +46,8 @@ def _records(n):
 
 
 def test_workers_share_every_image_once():
-    work = units(_records(25), 4)
-    shares = [share(f"{i}/3", work) for i in range(3)]
+    work = split_into_units(_records(25), 4)
+    shares = [units_of_worker(f"{i}/3", work) for i in range(3)]
     assert [[u.number for u in s] for s in shares] == [[0, 3, 6], [1, 4], [2, 5]]
     names = sorted(r.name for s in shares for u in s for r in u.records)
     assert names == sorted(r.name for r in _records(25))
@@ -50,7 +56,7 @@ def test_workers_share_every_image_once():
 @pytest.mark.parametrize("worker", ["2/2", "1", "a/b", "-1/2", "0/0", "1/2/3"])
 def test_impossible_worker_is_refused(worker):
     with pytest.raises(ValueError, match=f"worker '{worker}' is not i/n"):
-        share(worker, [])
+        units_of_worker(worker, [])
 
 
 def test_texture_is_named_after_its_image():
@@ -58,6 +64,6 @@ def test_texture_is_named_after_its_image():
 
 
 def test_unit_number_is_read_from_a_sidecars_name():
-    assert unit_number("shards/00007-of-00130.0123456789ab.json") == (7, 130)
+    assert parse_sidecar_name("shards/00007-of-00130.0123456789ab.json") == (7, 130)
     with pytest.raises(ValueError, match="is not the name of a shard's sidecar"):
-        unit_number("shards/readme.txt")
+        parse_sidecar_name("shards/readme.txt")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from san_core.data.batches.augmentation import normalise
+from san_core.data.batches.augmentation import normalise_images
 from san_core.inference.features import embed
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
@@ -16,7 +16,7 @@ def test_features_are_the_encoders_embeddings_in_order():
     model = tiny_model(tiny_recipe()).eval()
     found = embed(model, batches(20), device="cpu")
     with torch.inference_mode():
-        expected = model.encoder(normalise(torch.tensor(tiny_data().images))).embedding
+        expected = model.encoder(normalise_images(torch.tensor(tiny_data().images))).embedding
     assert found.shape == (48, 16)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)

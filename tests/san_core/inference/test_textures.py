@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from san_core.inference.textures import generate, psnr
+from san_core.inference.textures import predict_textures, psnr
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 
@@ -22,7 +22,7 @@ def images():
 
 
 def test_textures_are_the_decoders_clipped_and_rounded(generator):
-    found = generate(generator, images(), device="cpu", batch_size=48)
+    found = predict_textures(generator, images(), device="cpu", batch_size=48)
     pixels = torch.tensor(images()).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.inference_mode():
@@ -37,29 +37,29 @@ def test_textures_are_the_decoders_clipped_and_rounded(generator):
 
 
 def test_a_texture_does_not_depend_on_its_company(generator):
-    together = generate(generator, images(), device="cpu", batch_size=16)
+    together = predict_textures(generator, images(), device="cpu", batch_size=16)
     order = np.random.default_rng(1).permutation(48)
-    shuffled = generate(generator, images()[order], device="cpu", batch_size=16)
+    shuffled = predict_textures(generator, images()[order], device="cpu", batch_size=16)
     assert np.array_equal(shuffled, together[order])
-    alone = generate(generator, images()[7:8], device="cpu", batch_size=16)
+    alone = predict_textures(generator, images()[7:8], device="cpu", batch_size=16)
     assert np.array_equal(alone[0], together[7])
-    some = generate(generator, images()[3:40], device="cpu", batch_size=16)
+    some = predict_textures(generator, images()[3:40], device="cpu", batch_size=16)
     assert np.array_equal(some, together[3:40])
 
 
 def test_a_training_generator_is_put_into_evaluation(generator):
-    expected = generate(generator, images(), device="cpu")
-    again = generate(generator.train(), images(), device="cpu")
+    expected = predict_textures(generator, images(), device="cpu")
+    again = predict_textures(generator.train(), images(), device="cpu")
     assert np.array_equal(again, expected)
 
 
 def test_no_images_give_no_textures(generator):
-    assert generate(generator, images()[:0], device="cpu").shape == (0, 16, 16, 3)
+    assert predict_textures(generator, images()[:0], device="cpu").shape == (0, 16, 16, 3)
 
 
 def test_a_baseline_cannot_generate():
     with pytest.raises(ValueError, match="the model has no decoder: a baseline cannot generate"):
-        generate(tiny_model(tiny_recipe("demo-baseline")), images(), device="cpu")
+        predict_textures(tiny_model(tiny_recipe("demo-baseline")), images(), device="cpu")
 
 
 def test_psnr_by_hand():

@@ -7,11 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder, count_parameters
-from san_core.model.san import SAN, build
-from san_core.recipe import Recipe, recipe, with_overrides
+from san_core.model.san import SAN, build_network
+from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
 
 # The demo's small encoder with the published plan of the decoder.
-PUBLISHED = with_overrides(recipe("demo"), "skips=true decoder_width=1")
+PUBLISHED = recipe_with_overrides(get_recipe("demo"), "skips=true decoder_width=1")
 
 
 def decode(settings, batch=1):
@@ -71,7 +71,7 @@ def test_plans_have_their_channels_parameters_and_cost(plan, size, channels, gma
 
 
 def test_without_skips_the_decoder_sees_the_last_map_alone():
-    settings = with_overrides(PUBLISHED, "skips=false")
+    settings = recipe_with_overrides(PUBLISHED, "skips=false")
     encoder = Encoder(settings).eval()
     decoder = Decoder(settings, encoder).eval()
     maps = encoder(torch.zeros(2, 3, 64, 32)).maps
@@ -91,24 +91,24 @@ def test_up_blocks_follow_the_texture():
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 4, 5])
 def test_a_doubled_texture_takes_one_more_up_block(n_blocks):
-    decoder, output = decode(with_overrides(PUBLISHED, f"texture_size={8 << n_blocks}"))
+    decoder, output = decode(recipe_with_overrides(PUBLISHED, f"texture_size={8 << n_blocks}"))
     assert len(decoder.blocks) == len(output.maps) == n_blocks
     assert output.texture.shape[-1] == 8 << n_blocks
 
 
 def test_more_up_blocks_than_published_keep_the_last_width():
-    decoder, output = decode(with_overrides(PUBLISHED, "texture_size=256"))
+    decoder, output = decode(recipe_with_overrides(PUBLISHED, "texture_size=256"))
     assert decoder.channels == (128, 64, 16, 8, 4, 4)
     assert output.texture.shape == (1, 3, 256, 256)
 
 
 def test_skips_match_maps_of_their_size_when_the_last_stride_is_two():
-    decoder, _ = decode(with_overrides(PUBLISHED, "last_stride=2"))
+    decoder, _ = decode(recipe_with_overrides(PUBLISHED, "last_stride=2"))
     assert decoder.skip_stages == {1: 2, 2: 1}  # f_e3 and f_e2 into the second and third block
 
 
 def test_the_width_is_stretched_and_the_height_is_not():
-    settings = recipe("demo")
+    settings = get_recipe("demo")
     encoder = Encoder(settings).eval()
     decoder = Decoder(settings, encoder).eval()
     seen = []
@@ -128,22 +128,22 @@ def test_the_width_is_stretched_and_the_height_is_not():
 def test_unreachable_textures_are_refused(size):
     message = f"texture_size {size} cannot be reached from the 8 rows .* for instance 16, 32, 64"
     with pytest.raises(ValueError, match=message):
-        decode(with_overrides(recipe("demo"), f"texture_size={size}"))
+        decode(recipe_with_overrides(get_recipe("demo"), f"texture_size={size}"))
 
 
 def test_maps_too_small_for_the_head_are_refused():
-    tiny = with_overrides(recipe("demo"), "image_height=16 image_width=8 texture_size=4")
+    tiny = recipe_with_overrides(get_recipe("demo"), "image_height=16 image_width=8 texture_size=4")
     message = "last map has 4x2 rows and columns, too few for its 7x7 head: .* at least 4"
     with pytest.raises(ValueError, match=message):
         decode(tiny)
-    _, output = decode(with_overrides(tiny, "image_width=16"))
+    _, output = decode(recipe_with_overrides(tiny, "image_width=16"))
     assert output.texture.shape == (1, 3, 4, 4)
 
 
 def test_the_recipe_decides_which_parts_exist():
-    san = SAN(recipe("demo"), num_classes=5)
-    baseline = SAN(recipe("demo-baseline"), num_classes=5)
-    generator = SAN(recipe("demo-pg"), num_classes=0)
+    san = SAN(get_recipe("demo"), num_classes=5)
+    baseline = SAN(get_recipe("demo-baseline"), num_classes=5)
+    generator = SAN(get_recipe("demo-pg"), num_classes=0)
     images = torch.zeros(2, 3, 64, 32)
     assert san(images).logits.shape == (2, 5)
     assert san(images).texture.shape == (2, 3, 32, 32)
@@ -154,10 +154,10 @@ def test_the_recipe_decides_which_parts_exist():
 
 
 def test_one_seed_gives_san_and_its_baseline_the_same_encoder_and_classifier():
-    san = build(recipe("demo"), num_classes=5, seed=3).state_dict()
-    baseline = build(recipe("demo-baseline"), num_classes=5, seed=3).state_dict()
+    san = build_network(get_recipe("demo"), num_classes=5, seed=3).state_dict()
+    baseline = build_network(get_recipe("demo-baseline"), num_classes=5, seed=3).state_dict()
     assert all(torch.equal(san[name], value) for name, value in baseline.items())
-    other = build(recipe("demo"), num_classes=5, seed=4).state_dict()
+    other = build_network(get_recipe("demo"), num_classes=5, seed=4).state_dict()
     assert not torch.equal(san["encoder.conv1.weight"], other["encoder.conv1.weight"])
 
 
@@ -165,16 +165,16 @@ def test_building_leaves_the_global_generators_alone(monkeypatch):
     reseeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     before = torch.get_rng_state()
-    build(recipe("demo"), num_classes=5, seed=3)
+    build_network(get_recipe("demo"), num_classes=5, seed=3)
     assert torch.equal(before, torch.get_rng_state())
     assert reseeded == []
 
 
 def test_a_reid_network_needs_identities():
     with pytest.raises(ValueError, match="1 training identities: a ReID recipe needs at least 2"):
-        SAN(recipe("demo"), num_classes=1)
+        SAN(get_recipe("demo"), num_classes=1)
 
 
 def test_a_generator_has_no_classifier():
     with pytest.raises(ValueError, match="no classifier, but num_classes is 4: must be 0"):
-        SAN(recipe("demo-pg"), num_classes=4)
+        SAN(get_recipe("demo-pg"), num_classes=4)

@@ -5,7 +5,7 @@ import torch
 
 from san_core.model.encoder import Encoder, count_parameters
 from san_core.model.san import SAN
-from san_core.recipe import Recipe, recipe, with_overrides
+from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
 
 
 def shapes(encoder, image_size, batch=2):
@@ -26,7 +26,7 @@ def test_resnet50_has_the_published_maps_and_parameters():
 
 def test_resnet50_with_the_classes_of_cuhk03_has_the_published_size():
     with torch.device("meta"):
-        model = SAN(recipe("cuhk03-baseline"), num_classes=767)
+        model = SAN(get_recipe("cuhk03-baseline"), num_classes=767)
     classifier = 512 * 767 + 767
     assert count_parameters(model) == 23_508_032 + 2048 * 512 + 3 * 512 + classifier  # 24.95 M
 
@@ -44,14 +44,14 @@ def test_the_last_stride_is_one_for_basic_blocks_too(arch):
 
 
 def test_the_quarter_network_sees_small_images():
-    encoder = Encoder(recipe("demo"))
+    encoder = Encoder(get_recipe("demo"))
     embedding, maps = shapes(encoder, (64, 32))
     assert embedding == (2, 128)
     assert maps == [(16, 32, 16), (32, 16, 8), (64, 8, 4), (128, 8, 4)]
 
 
 def test_the_pooled_embedding_is_the_mean_of_the_last_map():
-    encoder = Encoder(with_overrides(recipe("demo"), "embedding=pool")).eval()
+    encoder = Encoder(recipe_with_overrides(get_recipe("demo"), "embedding=pool")).eval()
     images = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(0))
     output = encoder(images)
     assert output.embedding.shape == (3, 128)
@@ -60,11 +60,11 @@ def test_the_pooled_embedding_is_the_mean_of_the_last_map():
 
 def test_the_fc512_embedding_is_not_negative():
     images = torch.randn(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    embedding = Encoder(recipe("demo"))(images).embedding
+    embedding = Encoder(get_recipe("demo"))(images).embedding
     assert embedding.min() == 0
     assert embedding.max() > 0
 
 
 def test_images_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="images of 60x32 do not divide by 8, the stride of resn"):
-        Encoder(with_overrides(recipe("demo"), "image_height=60"))
+        Encoder(recipe_with_overrides(get_recipe("demo"), "image_height=60"))

@@ -3,9 +3,9 @@ import onnxruntime
 import pytest
 import torch
 
-from san_core.data.batches.augmentation import normalise
+from san_core.data.batches.augmentation import normalise_images
 from san_core.inference.features import embed
-from san_core.inference.textures import generate
+from san_core.inference.textures import predict_textures
 from san_core.model.onnx import export_encoder, export_generator
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
@@ -17,7 +17,7 @@ def model():
     """A network whose batch normalisation has seen pictures."""
     made = tiny_model(SETTINGS).train()
     with torch.no_grad():
-        made(normalise(torch.tensor(tiny_data().images)))
+        made(normalise_images(torch.tensor(tiny_data().images)))
     return made
 
 
@@ -50,7 +50,7 @@ def test_an_exported_generator_paints_as_the_network(model, exported):
     images = tiny_data().images[:5]
     found = run(exported / "generator.onnx", images)
     levels = ((found + 1) * 127.5).round().clip(0, 255).transpose(0, 2, 3, 1)
-    expected = generate(model, images, device="cpu")
+    expected = predict_textures(model, images, device="cpu")
     assert expected.std() > 5  # levels
     assert abs(levels - expected).max() <= 1
 

@@ -9,24 +9,24 @@ import torchvision
 
 from san_core.model import saved as files
 from san_core.model import weights
-from san_core.model.san import build
-from san_core.recipe import Recipe, with_overrides
+from san_core.model.san import build_network
+from san_core.recipe import Recipe, recipe_with_overrides
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe()
-NAMES = (files.WEIGHTS, files.RECIPE)
+NAMES = (files.WEIGHTS_FILE, files.RECIPE_FILE)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    weights.save(
+    weights.save_network(
         tmp_path / "model", tiny_model(SETTINGS), SETTINGS, facts={"atlas": "a", "seed": 3}
     )
     return tmp_path / "model"
 
 
 def test_a_saved_network_is_loaded_whole(saved):
-    loaded = weights.load(saved)
+    loaded = weights.load_network(saved)
     assert loaded.recipe == SETTINGS
     assert loaded.facts == {"atlas": "a", "seed": 3, "num_classes": 8}
     assert not loaded.model.training
@@ -36,8 +36,8 @@ def test_a_saved_network_is_loaded_whole(saved):
 
 def test_equal_networks_give_equal_bytes(saved, tmp_path):
     model = tiny_model(SETTINGS).to(memory_format=torch.channels_last)
-    weights.save(tmp_path / "again", model, SETTINGS, facts={"seed": 3, "atlas": "a"})
-    for name in (files.WEIGHTS, files.RECIPE):
+    weights.save_network(tmp_path / "again", model, SETTINGS, facts={"seed": 3, "atlas": "a"})
+    for name in (files.WEIGHTS_FILE, files.RECIPE_FILE):
         assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -50,7 +50,7 @@ def test_the_fingerprint_is_the_sha256_of_the_weights(saved):
 def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"holds no model: {name} is missing"):
-        weights.load(saved)
+        weights.load_network(saved)
 
 
 def test_a_directory_without_weights_has_no_fingerprint(tmp_path):
@@ -62,23 +62,23 @@ def test_truncated_weights_are_refused(saved):
     path = saved / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"weights.safetensors: not a whole safetensors file"):
-        weights.load(saved)
+        weights.load_network(saved)
 
 
 def test_files_are_compared_with_the_sums_beside_them(saved):
     lines = [f"{files.fingerprint(saved, name)}  {name}\n" for name in NAMES]
-    (saved / files.SUMS).write_text("".join(lines))
-    assert weights.load(saved).recipe == SETTINGS
-    recipe = (saved / files.RECIPE).read_text()
-    (saved / files.RECIPE).write_text(recipe.replace('"seed": 3', '"seed": 4'))
+    (saved / files.SUMS_FILE).write_text("".join(lines))
+    assert weights.load_network(saved).recipe == SETTINGS
+    recipe = (saved / files.RECIPE_FILE).read_text()
+    (saved / files.RECIPE_FILE).write_text(recipe.replace('"seed": 3', '"seed": 4'))
     with pytest.raises(ValueError, match=r"recipe\.json is damaged: its sha256 is not that of SHA"):
-        weights.load(saved)
+        weights.load_network(saved)
 
 
 def test_sums_of_other_files_are_refused(saved):
-    (saved / files.SUMS).write_text("0123  ../weights.safetensors\n")
+    (saved / files.SUMS_FILE).write_text("0123  ../weights.safetensors\n")
     with pytest.raises(ValueError, match=r"SHA256SUMS: '0123  \.\./weights.*' is not the sha256"):
-        files.describe(saved)
+        files.read_description(saved)
 
 
 def test_tensors_that_do_not_fit_are_listed(saved):
@@ -92,7 +92,7 @@ def test_tensors_that_do_not_fit_are_listed(saved):
         "encoder.bn1.weight is (3,), must be (16,)"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
-        weights.load(saved)
+        weights.load_network(saved)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_damaged_recipe_file_is_named(saved, change, message):
     path = saved / "recipe.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ValueError, match=message):
-        weights.load(saved)
+        weights.load_network(saved)
 
 
 RESNET18 = Recipe(arch="resnet18", texture_size=64, image_height=64, image_width=32)
@@ -131,7 +131,7 @@ def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix, w
         torch.save(tensors, path)
     else:
         safetensors.torch.save_file(tensors, path)
-    model = build(RESNET18, num_classes=3, seed=0)
+    model = build_network(RESNET18, num_classes=3, seed=0)
     before = {n: t.clone() for n, t in model.state_dict().items()}
     weights.load_pretrained(model, str(path))
     after = model.state_dict()
@@ -149,8 +149,8 @@ def test_imagenet_means_torchvisions_first_weights_with_their_hash_checked(monke
         return imagenet_like(arch)
 
     monkeypatch.setattr(published, "get_state_dict", fake)
-    settings = with_overrides(RESNET18, f"arch={arch} w_rec=0")
-    model = build(settings, num_classes=3, seed=0)
+    settings = recipe_with_overrides(RESNET18, f"arch={arch} w_rec=0")
+    model = build_network(settings, num_classes=3, seed=0)
     weights.load_pretrained(model, "imagenet")
     assert [weight for weight, _ in asked] == [published.IMAGENET1K_V1]
     assert asked[0][1]["check_hash"] is True
@@ -162,20 +162,20 @@ def test_a_file_that_lacks_weights_is_refused(tmp_path):
     tensors = imagenet_like()
     del tensors["bn1.running_mean"]
     torch.save(tensors, tmp_path / "r18.pth")
-    model = build(RESNET18, num_classes=3, seed=0)
+    model = build_network(RESNET18, num_classes=3, seed=0)
     with pytest.raises(ValueError, match=r"1 tensors do not fit: bn1.running_mean is missing"):
         weights.load_pretrained(model, str(tmp_path / "r18.pth"))
 
 
 def test_pretrained_weights_of_another_architecture_are_refused(tmp_path):
     torch.save(imagenet_like(), tmp_path / "r18.pth")
-    model = build(with_overrides(RESNET18, "arch=resnet34"), num_classes=3, seed=0)
+    model = build_network(recipe_with_overrides(RESNET18, "arch=resnet34"), num_classes=3, seed=0)
     with pytest.raises(ValueError, match=r"r18.pth: \d+ tensors do not fit: layer1.2.conv1.weight"):
         weights.load_pretrained(model, str(tmp_path / "r18.pth"))
 
 
 def test_pretrained_files_that_are_none_are_named(tmp_path):
-    model = build(RESNET18, num_classes=3, seed=0)
+    model = build_network(RESNET18, num_classes=3, seed=0)
     with pytest.raises(FileNotFoundError, match=r"pretrained weights .*none.pth do not exist"):
         weights.load_pretrained(model, str(tmp_path / "none.pth"))
     (tmp_path / "a.bin").write_bytes(b"x")
@@ -190,7 +190,7 @@ def test_pretrained_files_that_are_none_are_named(tmp_path):
 
 
 def loaded(settings):
-    return weights.Loaded(tiny_model(settings, seed=9), settings, {})
+    return weights.LoadedNetwork(tiny_model(settings, seed=9), settings, {})
 
 
 def test_san_starts_from_its_generator():

@@ -45,7 +45,7 @@ def outline(text: str) -> Outline:
 
 def drawn() -> Figure:
     figure = Figure(figsize=(2, 1))
-    page.axes(figure).plot([0, 1], [0, 1], label="a line")
+    page.add_axes(figure).plot([0, 1], [0, 1], label="a line")
     return figure
 
 
@@ -55,7 +55,7 @@ def payload(tag: str) -> bytes:
 
 def test_a_page_has_its_sections_in_order_and_every_tag_closed():
     sections = [Section("First", Markup("<p>body</p>"), "A lead."), Section("Second", Markup(""))]
-    text = page.page("Title", sections, subtitle="Sub")
+    text = page.render_page("Title", sections, subtitle="Sub")
     assert [tag for tag in outline(text).seen if tag in ("h1", "h2")] == ["h1", "h2", "h2"]
     assert re.search(r"Title.*Sub.*First.*A lead\..*<p>body</p>.*Second", text, re.DOTALL)
 
@@ -64,8 +64,8 @@ def test_all_text_is_escaped():
     evil = "<script>alert(1)</script>"
     table = page.table([evil, evil], [[evil, evil]], caption=evil)
     image = page.image_tag(np.zeros((2, 2, 3), np.uint8), alt='" onload="' + evil)
-    grid = page.gallery([[image]], captions=[evil])
-    text = page.page(evil, [Section(evil, table + image + grid, evil)], subtitle=evil)
+    grid = page.image_grid([[image]], captions=[evil])
+    text = page.render_page(evil, [Section(evil, table + image + grid, evil)], subtitle=evil)
     parsed = outline(text)
     assert "script" not in parsed.seen
     assert all(set(image) == {"src", "width", "height", "alt"} for image in parsed.images)
@@ -73,7 +73,7 @@ def test_all_text_is_escaped():
 
 def test_a_page_fetches_nothing():
     image = page.image_tag(np.zeros((2, 2, 3), np.uint8), alt="black")
-    text = page.page("Title", [Section("S", image + page.figure_svg(drawn(), alt="a plot"))])
+    text = page.render_page("Title", [Section("S", image + page.figure_tag(drawn(), alt="a plot"))])
     assert not re.search(r"<script|<link|@import|url\(|https?:", text)
     assert all(image["src"].startswith("data:") for image in outline(text).images)
 
@@ -87,7 +87,7 @@ def test_lossless_images_come_back_texel_by_texel():
 
 
 def test_equal_figures_give_equal_bytes_without_a_date():
-    one, two = (page.figure_svg(drawn(), alt="a plot") for _ in range(2))
+    one, two = (page.figure_tag(drawn(), alt="a plot") for _ in range(2))
     assert one == two
     svg = payload(one).decode()
     assert svg.startswith("<?xml")
@@ -104,7 +104,7 @@ def test_a_table_names_rows_and_sets_one_in_bold():
 
 def test_a_gallery_has_a_column_for_each_caption():
     image = Markup('<img src="data:," alt="">')
-    text = page.gallery([[image, image], [image, image]], captions=["photograph", "texture"])
+    text = page.image_grid([[image, image], [image, image]], captions=["photograph", "texture"])
     assert len(outline(text).images) == 4
     assert "repeat(2, max-content)" in text
 
@@ -117,7 +117,7 @@ HISTORY = [
 
 
 def test_curves_draw_what_was_measured_when_it_was_measured():
-    figure = page.curves(HISTORY, ["loss", "psnr"], label="figures")
+    figure = page.history_figure(HISTORY, ["loss", "psnr"], label="figures")
     (axes,) = figure.axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert drawn == {"loss": [[1, 3], [2, 2], [3, 1.5]], "psnr": [[2, 20]]}
@@ -126,7 +126,7 @@ def test_curves_draw_what_was_measured_when_it_was_measured():
 
 
 def test_a_lone_epoch_is_drawn_as_a_point():
-    (line,) = page.curves(HISTORY[:1], ["loss"], label="loss").axes[0].lines
+    (line,) = page.history_figure(HISTORY[:1], ["loss"], label="loss").axes[0].lines
     assert line.get_marker() == "o"
 
 
@@ -139,16 +139,16 @@ def test_a_lone_epoch_is_drawn_as_a_point():
 )
 def test_curves_of_nothing_are_refused(history, names, message):
     with pytest.raises(ValueError, match=message):
-        page.curves(history, names, label="loss")
+        page.history_figure(history, names, label="loss")
 
 
 def test_ragged_tables_and_galleries_are_refused():
     with pytest.raises(ValueError, match="table row 1 has 1 cells under 2 columns"):
         page.table(["", "mAP"], [["ours", 1], ["theirs"]])
     with pytest.raises(ValueError, match="image row 0 has 1 images under 2 captions"):
-        page.gallery([[Markup("")]], captions=["photograph", "texture"])
+        page.image_grid([[Markup("")]], captions=["photograph", "texture"])
 
 
 def test_a_template_that_misses_a_value_is_refused():
     with pytest.raises(jinja2.UndefinedError, match="'caption' is undefined"):
-        page.render("pages/table.html.jinja", header=[], rows=[], strong=None, text=False)
+        page.render_template("pages/table.html.jinja", header=[], rows=[], strong=None, text=False)

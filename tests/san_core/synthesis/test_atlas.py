@@ -6,31 +6,31 @@ import pytest
 from san_core.synthesis.difficulty import DIFFICULTIES
 from san_core.synthesis.kernels import _raster
 from san_core.synthesis.person.atlas import (
-    SIZE,
+    TEXTURE_SIZE,
     chart_rectangle,
     check_texture_size,
     mirror_index,
     mirror_matrix,
     texel_map,
 )
-from san_core.synthesis.person.body import body
+from san_core.synthesis.person.body import current_body
 from san_core.synthesis.person.identity import sample_identity
-from san_core.synthesis.person.surface import texels, vertices
-from san_core.synthesis.wardrobe.painter import dress
+from san_core.synthesis.person.surface import texel_surface, vertex_surface
+from san_core.synthesis.wardrobe.painter import paint_outfit
 
 
 @pytest.fixture(scope="module")
 def painted():
     """Six people of 24, those dressed least alike left and right: (256 * 256, 6 * 3) colours."""
     people = [sample_identity(np.random.default_rng(i), DIFFICULTIES["easy"]) for i in range(24)]
-    textures = [dress(looks).texture.reshape(-1, 3).astype(float) for looks in people]
+    textures = [paint_outfit(looks).texture.reshape(-1, 3).astype(float) for looks in people]
     textures.sort(key=lambda texture: error(texture[mirror_index()], texture))
     return np.hstack(textures[-6:])
 
 
 def averaged(columns, size):
     """Columns of 256 * 256 colours as columns of size * size."""
-    k = SIZE // size
+    k = TEXTURE_SIZE // size
     return columns.reshape(size, k, size, k, -1).mean(axis=(1, 3)).reshape(size * size, -1)
 
 
@@ -40,14 +40,16 @@ def error(found, expected):
 
 def test_faces_cover_every_texel():
     # Not by texel_map, which gives the texels of a layout with gaps to the nearest face.
-    people, face = body(), np.full((SIZE, SIZE), -1, np.int32)
-    _raster.bake(people.uv, people.uv_faces, face, np.zeros((SIZE, SIZE, 3), np.float32))
+    people, face = current_body(), np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
+    _raster.bake(
+        people.uv, people.uv_faces, face, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
+    )
     assert (face >= 0).all()
     assert (texel_map().face == face.ravel()).all()
 
 
 def test_hardly_any_face_is_flat_or_turned_over_in_the_atlas():
-    people = body()
+    people = current_body()
     a, b, c = np.moveaxis(people.uv[people.uv_faces], 1, 0)
     area = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     wrong = min((area <= 0).sum(), (area >= 0).sum())
@@ -55,9 +57,9 @@ def test_hardly_any_face_is_flat_or_turned_over_in_the_atlas():
 
 
 def test_charts_tile_the_texture():
-    owner = np.zeros((SIZE, SIZE), int)
-    names = np.array(body().charts)[texel_map().chart].reshape(SIZE, SIZE)
-    for name in body().charts:
+    owner = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), int)
+    names = np.array(current_body().charts)[texel_map().chart].reshape(TEXTURE_SIZE, TEXTURE_SIZE)
+    for name in current_body().charts:
         box = chart_rectangle(name)
         owner[box.top : box.bottom, box.left : box.right] += 1
         assert (names[box.top : box.bottom, box.left : box.right] == name).all()
@@ -65,9 +67,9 @@ def test_charts_tile_the_texture():
 
 
 def test_texels_and_their_uv_coordinates_agree():
-    people, mapped = body(), texel_map()
+    people, mapped = current_body(), texel_map()
     uv = np.einsum("nc,nci->ni", mapped.barycentric, people.uv[people.uv_faces[mapped.face]])
-    rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    rows, columns = np.divmod(np.arange(TEXTURE_SIZE * TEXTURE_SIZE), TEXTURE_SIZE)
     np.testing.assert_allclose(uv, np.stack([columns, rows], axis=1), atol=0.05)
 
 
@@ -101,13 +103,13 @@ def test_the_mirror_of_a_small_texture_by_hand():
 
 
 def test_the_mirror_of_a_whole_texture_is_the_index():
-    mirror = mirror_matrix(SIZE)
+    mirror = mirror_matrix(TEXTURE_SIZE)
     assert (mirror.indices == mirror_index()).all()
-    assert (mirror.indptr == np.arange(SIZE * SIZE + 1)).all()
+    assert (mirror.indptr == np.arange(TEXTURE_SIZE * TEXTURE_SIZE + 1)).all()
 
 
 def test_mirroring_swaps_left_and_right_charts_and_keeps_the_others():
-    names = np.array(body().charts)[texel_map().chart]
+    names = np.array(current_body().charts)[texel_map().chart]
     swap = {"L": "R", "R": "L"}
     expected = [name[:-1] + swap[name[-1]] if "." in name else name for name in names]
     assert (names[mirror_index()] == expected).all()
@@ -135,7 +137,7 @@ def test_a_texture_size_that_does_not_divide_the_atlas_is_refused(size):
         mirror_matrix(size)
 
 
-@pytest.mark.parametrize("surface", [texels, vertices])
+@pytest.mark.parametrize("surface", [texel_surface, vertex_surface])
 def test_body_coordinates_grow_along_torso_arms_and_legs(surface):
     points = surface()
     assert points.torso_height[points.torso].max() == pytest.approx(1, abs=0.15)

@@ -4,28 +4,34 @@ import numpy as np
 import pytest
 
 from san_core.synthesis.person.body import (
-    body,
-    joints_of,
-    posed,
+    current_body,
+    joint_positions,
+    pose_vertices,
     sample_shape,
-    shoes,
-    smoothed,
+    shoe_offsets,
+    smooth_values,
     vertex_chart,
     vertex_normals,
 )
-from san_core.synthesis.person.pose import KINDS, align, between, sample_pose, turn
+from san_core.synthesis.person.pose import (
+    POSE_SHARES,
+    aligning_rotation,
+    blend_rotations,
+    rotation_about,
+    sample_pose,
+)
 
 
 def rest_rotations():
-    return np.tile(np.eye(3, dtype=np.float32), (len(body().bones), 1, 1))
+    return np.tile(np.eye(3, dtype=np.float32), (len(current_body().bones), 1, 1))
 
 
 def bare():
-    return np.zeros(len(body().mean), np.float32)
+    return np.zeros(len(current_body().mean), np.float32)
 
 
 def test_asset_arrays_belong_together():
-    people = body()
+    people = current_body()
     n_vertices, n_bones = len(people.mean), len(people.bones)
     assert people.components.shape == (people.shapes.shape[1], n_vertices, 3)
     assert people.joint_components.shape == (people.shapes.shape[1], n_bones, 3)
@@ -38,7 +44,7 @@ def test_asset_arrays_belong_together():
 
 def test_asset_arrays_cannot_be_written():
     with pytest.raises(ValueError, match="read-only"):
-        body().mean[0] = 0
+        current_body().mean[0] = 0
 
 
 def test_normals_of_a_tetrahedron_point_outwards():
@@ -51,7 +57,7 @@ def test_normals_of_a_tetrahedron_point_outwards():
 
 
 def test_body_normals_point_outwards():
-    people = body()
+    people = current_body()
     normals = vertex_normals(people.mean, people.faces)
     back = people.faces[people.face_chart == people.charts.index("torso_back")]
     front = people.faces[people.face_chart == people.charts.index("torso_front")]
@@ -60,10 +66,10 @@ def test_body_normals_point_outwards():
 
 
 def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
-    people = body()
+    people = current_body()
     shape = people.shapes[0]
     expected = people.mean + np.tensordot(shape, people.components, 1)
-    vertices = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
+    vertices = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare())
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     moved = np.linalg.norm(vertices - expected, axis=1) > 1e-4
     assert not (moved & ~feet).any()
@@ -71,10 +77,10 @@ def test_rest_pose_without_clothes_is_the_shaped_body_but_for_the_shoes():
 
 
 def test_one_rotation_of_all_bones_turns_the_body_rigidly():
-    people, rotation = body(), turn([1, 2, 3], 50).astype(np.float32)
+    people, rotation = current_body(), rotation_about([1, 2, 3], 50).astype(np.float32)
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    still = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
-    turned = posed(
+    still = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare())
+    turned = pose_vertices(
         shape, np.tile(rotation, (len(people.bones), 1, 1)), thickness=bare(), hang=bare()
     )
     root = people.joints[0]
@@ -82,19 +88,19 @@ def test_one_rotation_of_all_bones_turns_the_body_rigidly():
 
 
 def test_thickness_moves_vertices_along_their_normals():
-    people = body()
+    people = current_body()
     shape = np.zeros(people.shapes.shape[1], np.float32)
-    thin = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
-    thick = posed(shape, rest_rotations(), thickness=bare() + np.float32(0.02), hang=bare())
+    thin = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare())
+    thick = pose_vertices(shape, rest_rotations(), thickness=bare() + np.float32(0.02), hang=bare())
     np.testing.assert_allclose(np.linalg.norm(thick - thin, axis=1), 0.02, atol=1e-5)
 
 
 def test_hanging_cloth_spans_hollows_and_hardly_cuts_into_the_body():
-    people = body()
+    people = current_body()
     shape = people.shapes[0]
-    tight = posed(shape, rest_rotations(), thickness=bare(), hang=bare())
-    loose = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(1))
-    half = posed(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(0.5))
+    tight = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare())
+    loose = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(1))
+    half = pose_vertices(shape, rest_rotations(), thickness=bare(), hang=bare() + np.float32(0.5))
     np.testing.assert_allclose(half, 0.5 * (tight + loose), atol=1e-5)
     rest = (people.mean + np.tensordot(shape, people.components, 1)).astype(np.float32)
     outwards = ((loose - tight) * vertex_normals(rest, people.faces)).sum(axis=1)
@@ -104,7 +110,7 @@ def test_hanging_cloth_spans_hollows_and_hardly_cuts_into_the_body():
 
 
 def test_shoes_have_flat_soles_and_only_feet_wear_them():
-    people, moved = body(), shoes()
+    people, moved = current_body(), shoe_offsets()
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     assert not moved[~feet].any()
     height = (people.mean + moved)[feet, 2] - people.mean[:, 2].min()
@@ -113,11 +119,11 @@ def test_shoes_have_flat_soles_and_only_feet_wear_them():
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_spike():
-    ones = np.ones(len(body().mean), np.float32)
-    np.testing.assert_allclose(smoothed(ones, rounds=3), ones, atol=1e-5)
+    ones = np.ones(len(current_body().mean), np.float32)
+    np.testing.assert_allclose(smooth_values(ones, rounds=3), ones, atol=1e-5)
     spike = bare()
     spike[100] = 1
-    once = smoothed(spike, rounds=1)
+    once = smooth_values(spike, rounds=1)
     assert once[100] == pytest.approx(0.5)
     assert (once > 0).sum() > 4
 
@@ -125,18 +131,23 @@ def test_smoothing_keeps_a_constant_and_spreads_a_spike():
 def test_sampled_shapes_follow_the_sex_asked_for():
     def height(female):
         rng = np.random.default_rng(0)
-        joints = [joints_of(sample_shape(rng, female=female)) for _ in range(60)]
-        return np.mean([j[body().bone("head"), 2] - j[body().bone("foot.L"), 2] for j in joints])
+        joints = [joint_positions(sample_shape(rng, female=female)) for _ in range(60)]
+        return np.mean(
+            [
+                j[current_body().bone("head"), 2] - j[current_body().bone("foot.L"), 2]
+                for j in joints
+            ]
+        )
 
     assert height(False) - height(True) == pytest.approx(0.10, abs=0.05)
 
 
 def test_poses_are_rotations_of_a_known_kind():
     rng = np.random.default_rng(1)
-    joints = joints_of(np.zeros(body().shapes.shape[1], np.float32))
+    joints = joint_positions(np.zeros(current_body().shapes.shape[1], np.float32))
     for _ in range(20):
         pose = sample_pose(rng, joints)
-        assert pose.kind in KINDS
+        assert pose.kind in POSE_SHARES
         product = pose.rotations @ pose.rotations.transpose(0, 2, 1)
         np.testing.assert_allclose(product, np.tile(np.eye(3), (20, 1, 1)), atol=1e-5)
         np.testing.assert_allclose(np.linalg.det(pose.rotations), 1, atol=1e-5)
@@ -144,13 +155,15 @@ def test_poses_are_rotations_of_a_known_kind():
 
 def test_align_turns_one_direction_into_the_other():
     a, b = np.array([0.3, -1, 0.2]), np.array([0.1, 0.4, -2])
-    turned = align(a, b) @ (a / np.linalg.norm(a))
+    turned = aligning_rotation(a, b) @ (a / np.linalg.norm(a))
     np.testing.assert_allclose(turned, b / np.linalg.norm(b), atol=1e-7)
 
 
 def test_turn_by_a_right_angle_and_half_way_between():
     # About z, x goes to y.
-    np.testing.assert_allclose(turn([0, 0, 2], 90) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_about([0, 0, 2], 90) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     np.testing.assert_allclose(
-        between(np.eye(3), turn([0, 0, 1], 60), 0.5), turn([0, 0, 1], 30), atol=1e-12
+        blend_rotations(np.eye(3), rotation_about([0, 0, 1], 60), 0.5),
+        rotation_about([0, 0, 1], 30),
+        atol=1e-12,
     )

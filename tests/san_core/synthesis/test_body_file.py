@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from san_core.images.pixels import decode
-from san_core.synthesis.dataset import pit_identity
+from san_core.synthesis.dataset import make_pit_identity
 from san_core.synthesis.person.body import use_body
-from san_core.synthesis.person.body_file import SIZE, read_body
+from san_core.synthesis.person.body_file import TEXTURE_SIZE, read_body
 from san_core.synthesis.spec import PitSpec
-from san_core.synthesis.workers import over_identities
+from san_core.synthesis.workers import map_identities
 
 SPEC = PitSpec(seed=4, identities=3, meshes=2, image_size=(128, 64), held_out=0.0, dense=True)
 TOP = 132  # rows of the package's atlas that torso and legs take; head, arms, hands, feet follow
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_npz_is_refused():
 
 
 def test_a_process_has_one_body(tmp_path):
-    pit_identity(SPEC, 0)
+    make_pit_identity(SPEC, 0)
     with pytest.raises(RuntimeError, match="this process uses a body already"):
         use_body(saved(tmp_path / "other.npz", atlas=np.array("other")))
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none.npz with a body"):
@@ -120,17 +120,17 @@ def test_a_process_has_one_body(tmp_path):
 def made(body_file, *, identities=1):
     """Made in other processes, since this one has its body."""
     spec = replace(SPEC, identities=identities, body_file=body_file)
-    return list(over_identities(pit_identity, spec, processes=2))
+    return list(map_identities(make_pit_identity, spec, processes=2))
 
 
 @pytest.fixture(scope="module")
 def ours():
-    return [pit_identity(SPEC, identity) for identity in range(SPEC.identities)]
+    return [make_pit_identity(SPEC, identity) for identity in range(SPEC.identities)]
 
 
 def test_another_layout_moves_the_texture_and_leaves_the_pictures(tmp_path, ours):
     # The upper charts go below the lower ones.
-    uv, below = arrays()["UV"], SIZE - TOP
+    uv, below = arrays()["UV"], TEXTURE_SIZE - TOP
     uv[:, 1] = np.where(uv[:, 1] < TOP - 0.5, uv[:, 1] + below, uv[:, 1] - TOP)
     file = saved(tmp_path / "moved.npz", UV=uv, atlas=np.array("upside-down"))
     for person, moved in zip(ours, made(file, identities=3), strict=True):
@@ -154,7 +154,7 @@ def test_the_provenance_tells_the_layout_and_the_file_s_content(tmp_path):
 def test_another_layout_cannot_go_by_the_name_of_the_package_s(tmp_path):
     same = saved(tmp_path / "same.npz", mean=arrays()["mean"] * np.float32(1.01))
     assert PitSpec(seed=0, body_file=same).provenance()["atlas"] == "san-atlas-1"
-    mirrored = arrays()["UV"] * [-1, 1] + [SIZE - 1, 0]
+    mirrored = arrays()["UV"] * [-1, 1] + [TEXTURE_SIZE - 1, 0]
     file = saved(tmp_path / "odd.npz", UV=mirrored)
     with pytest.raises(ValueError, match=r"odd.npz calls its atlas 'san-atlas-1', .* otherwise"):
         PitSpec(seed=0, body_file=file).provenance()

@@ -15,14 +15,14 @@ from threadpoolctl import threadpool_info
 
 from san_core.images.pixels import decode, encode_jpeg
 from san_core.synthesis import dataset
-from san_core.synthesis.camera.camera import SCENES, Sensor, camera
-from san_core.synthesis.camera.render import draw
-from san_core.synthesis.dataset import pit_identity, reid_identity, reid_texture
-from san_core.synthesis.difficulty import DIFFICULTIES, difficulty
-from san_core.synthesis.person.body import body
-from san_core.synthesis.spec import PitSpec, ReidSpec, held_out
-from san_core.synthesis.wardrobe.painter import dress
-from san_core.synthesis.workers import over_identities
+from san_core.synthesis.camera.camera import SCENES_PER_CAMERA, Sensor, make_camera
+from san_core.synthesis.camera.render import draw_mesh
+from san_core.synthesis.dataset import make_pit_identity, make_reid_identity, reid_texture
+from san_core.synthesis.difficulty import DIFFICULTIES, difficulty_by_name
+from san_core.synthesis.person.body import current_body
+from san_core.synthesis.spec import PitSpec, ReidSpec, held_out_identities
+from san_core.synthesis.wardrobe.painter import paint_outfit
+from san_core.synthesis.workers import map_identities
 
 SMALL = (64, 32)
 PIT = PitSpec(seed=5, identities=5, meshes=2, image_size=SMALL, texture_size=64, held_out=0.4)
@@ -33,12 +33,12 @@ MARKET_NAME = re.compile(r"([-\d]+)_c(\d)s\d_\d{6}_\d{2}\.jpg")
 
 @pytest.fixture(scope="module")
 def pit():
-    return [pit_identity(PIT, identity) for identity in range(PIT.identities)]
+    return [make_pit_identity(PIT, identity) for identity in range(PIT.identities)]
 
 
 @pytest.fixture(scope="module")
 def reid():
-    return [reid_identity(REID, identity) for identity in range(REID.identities)]
+    return [make_reid_identity(REID, identity) for identity in range(REID.identities)]
 
 
 def fails_at_one(spec, identity):
@@ -63,7 +63,7 @@ def note_threads(ledger, identity):
 
 def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     ledger = Ledger(tmp_path / "made", 40)
-    results = over_identities(note_threads, ledger, processes=2)
+    results = map_identities(note_threads, ledger, processes=2)
     first = [next(results) for _ in range(10)]
     time.sleep(0.5)  # for what is made too far ahead
     made = ledger.path.read_text().split()
@@ -75,10 +75,10 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
 ENDLESS = """
 import os
 from tests.san_core.synthesis.test_dataset import Ledger, note_threads
-from san_core.synthesis.workers import over_identities
+from san_core.synthesis.workers import map_identities
 
 if __name__ == "__main__":
-    for made in over_identities(note_threads, Ledger(__PATH__, 10**9), processes=2):
+    for made in map_identities(note_threads, Ledger(__PATH__, 10**9), processes=2):
         pass
 """
 
@@ -123,17 +123,17 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 
 def test_samples_do_not_depend_on_what_was_made_before(pit, reid):
-    assert pit_identity(PIT, 3) == pit[3]
-    assert reid_identity(REID, 2) == reid[2]
+    assert make_pit_identity(PIT, 3) == pit[3]
+    assert make_reid_identity(REID, 2) == reid[2]
 
 
 def test_two_processes_make_the_same_bytes_in_order(pit, reid):
-    assert list(over_identities(reid_identity, REID, processes=2)) == reid
-    assert list(over_identities(pit_identity, PIT, processes=2)) == pit
+    assert list(map_identities(make_reid_identity, REID, processes=2)) == reid
+    assert list(map_identities(make_pit_identity, PIT, processes=2)) == pit
 
 
 def test_one_process_makes_identities_in_order(pit):
-    assert list(over_identities(pit_identity, PIT, processes=1)) == pit
+    assert list(map_identities(make_pit_identity, PIT, processes=1)) == pit
 
 
 def test_results_are_made_when_asked_for():
@@ -142,14 +142,14 @@ def test_results_are_made_when_asked_for():
     def note(spec, identity):
         made.append(identity)
 
-    results = over_identities(note, PIT, processes=1)
+    results = map_identities(note, PIT, processes=1)
     assert made == []
     next(results)
     assert made == [0]
 
 
 def test_another_seed_makes_other_people(pit):
-    other = pit_identity(replace(PIT, seed=6), 0)
+    other = make_pit_identity(replace(PIT, seed=6), 0)
     assert other.texture.data != pit[0].texture.data
 
 
@@ -158,18 +158,18 @@ def test_pairs_and_people_on_cameras_of_one_seed_are_different_people(monkeypatc
 
     def note(looks):
         seen.append(looks)
-        return dress(looks)
+        return paint_outfit(looks)
 
-    monkeypatch.setattr("san_core.synthesis.dataset.dress", note)
-    pit_identity(replace(PIT, meshes=1), 0)
-    reid_identity(replace(REID, difficulty="easy", shots=1), 0)
+    monkeypatch.setattr("san_core.synthesis.dataset.paint_outfit", note)
+    make_pit_identity(replace(PIT, meshes=1), 0)
+    make_reid_identity(replace(REID, difficulty="easy", shots=1), 0)
     pair, person = seen
     assert pair.details != person.details
     assert pair.skin != person.skin
 
 
 def test_more_identities_or_meshes_leave_the_others_as_they_are(pit):
-    more = pit_identity(replace(PIT, meshes=3, identities=9, held_out=0.0), 1)
+    more = make_pit_identity(replace(PIT, meshes=3, identities=9, held_out=0.0), 1)
     assert [shot.data for shot in more.images[:2]] == [shot.data for shot in pit[1].images]
     assert more.texture.data == pit[1].texture.data
 
@@ -186,7 +186,7 @@ def test_pit_images_name_their_texture_and_share_its_split(pit):
             assert set(shot.fields) == {
                 *("texture", "azimuth", "elevation", "pose", "shape", "background"),
             }
-            assert len(shot.fields["shape"]) == len(body().components)
+            assert len(shot.fields["shape"]) == len(current_body().components)
             assert 0 <= shot.fields["azimuth"] < 360
     tilts = [abs(shot.fields["elevation"]) for made in pit for shot in made.images]
     assert 5 < max(tilts) < 40  # degrees: half a radian is 29
@@ -199,15 +199,17 @@ def test_the_held_out_share_of_textures_is_for_validation(pit):
 
 
 def test_who_is_held_out_follows_from_the_seed():
-    splits = [held_out(seed, 50, 0.2) for seed in range(3)]
+    splits = [held_out_identities(seed, 50, 0.2) for seed in range(3)]
     assert [len(split) for split in splits] == [10] * 3
     assert len(set(splits)) == 3
-    assert held_out(0, 50, 0.2) == splits[0]
+    assert held_out_identities(0, 50, 0.2) == splits[0]
 
 
 def test_nothing_is_held_out_on_request_and_at_least_one_otherwise():
     def count(spec):
-        return sum(pit_identity(spec, i).texture.split == "val" for i in range(spec.identities))
+        return sum(
+            make_pit_identity(spec, i).texture.split == "val" for i in range(spec.identities)
+        )
 
     tiny = replace(PIT, identities=3, meshes=1)
     assert count(replace(tiny, held_out=0.0)) == 0
@@ -251,7 +253,7 @@ def test_reid_shots_tell_how_they_were_taken(reid):
 @pytest.fixture(scope="module")
 def hard():
     spec = replace(REID, train_identities=6, test_identities=0, shots=6, difficulty="hard")
-    return spec, [shot for pid in range(6) for shot in reid_identity(spec, pid).shots]
+    return spec, [shot for pid in range(6) for shot in make_reid_identity(spec, pid).shots]
 
 
 def test_a_camera_takes_people_in_several_places(hard):
@@ -259,7 +261,7 @@ def test_a_camera_takes_people_in_several_places(hard):
         scenes = [shot.fields["scene"] for shot in hard[1] if shot.camid == camid]
         assert len(scenes) == 36
         assert len(set(scenes)) > 5
-        assert set(scenes) <= set(range(SCENES))
+        assert set(scenes) <= set(range(SCENES_PER_CAMERA))
 
 
 def test_every_place_of_a_camera_has_a_light_of_its_own(monkeypatch, hard):
@@ -267,18 +269,18 @@ def test_every_place_of_a_camera_has_a_light_of_its_own(monkeypatch, hard):
 
     def note(framed, texture, *, light, background, uv):
         drawn.append(light)
-        return draw(framed, texture, light=light, background=background, uv=uv)
+        return draw_mesh(framed, texture, light=light, background=background, uv=uv)
 
-    monkeypatch.setattr("san_core.synthesis.dataset.draw", note)
-    shots = reid_identity(spec, 0).shots
-    level = difficulty("hard")
-    expected = [camera(spec.seed, s.camid, level).lights[s.fields["scene"]] for s in shots]
+    monkeypatch.setattr("san_core.synthesis.dataset.draw_mesh", note)
+    shots = make_reid_identity(spec, 0).shots
+    level = difficulty_by_name("hard")
+    expected = [make_camera(spec.seed, s.camid, level).lights[s.fields["scene"]] for s in shots]
     assert drawn == expected
     assert len(set(drawn)) > 6
 
 
 def test_a_shot_is_taken_and_packed_by_its_own_camera(monkeypatch, hard):
-    spec, level, taken, develop = hard[0], difficulty("hard"), [], Sensor.develop
+    spec, level, taken, develop = hard[0], difficulty_by_name("hard"), [], Sensor.develop
 
     def note_sensor(sensor, rng, image):
         taken.append(sensor)
@@ -290,8 +292,8 @@ def test_a_shot_is_taken_and_packed_by_its_own_camera(monkeypatch, hard):
 
     monkeypatch.setattr(Sensor, "develop", note_sensor)
     monkeypatch.setattr("san_core.synthesis.dataset.encode_jpeg", note_quality)
-    shots = reid_identity(replace(spec, shots=1), 0).shots
-    cameras = [camera(spec.seed, shot.camid, level) for shot in shots]
+    shots = make_reid_identity(replace(spec, shots=1), 0).shots
+    cameras = [make_camera(spec.seed, shot.camid, level) for shot in shots]
     assert taken == [part for one in cameras for part in (one.sensor, one.quality)]
     assert len({one.quality for one in cameras}) == len(cameras) == 2
 
@@ -300,8 +302,8 @@ def test_shots_said_to_be_occluded_are(monkeypatch, hard):
     spec, shots = hard
     said = [shot.fields["occluded"] for shot in shots]
     assert 0.1 < np.mean(said) < 0.6  # 0.3, more or less by camera
-    monkeypatch.setattr("san_core.synthesis.dataset.occlude", lambda *_: None)
-    bare = [shot for pid in range(6) for shot in reid_identity(spec, pid).shots]
+    monkeypatch.setattr("san_core.synthesis.dataset.draw_occluder", lambda *_: None)
+    bare = [shot for pid in range(6) for shot in make_reid_identity(spec, pid).shots]
     assert [a.data != b.data for a, b in zip(shots, bare, strict=True)] == said
 
 
@@ -322,14 +324,14 @@ def test_each_test_person_has_one_query_on_every_camera(reid):
 
 
 def test_true_texture_of_a_person_is_what_every_shot_shows(monkeypatch):
-    worn, picture = [], dataset._picture
+    worn, picture = [], dataset._render_picture
 
     def note(rng, outfit, **rest):
         worn.append(outfit.texture)
         return picture(rng, outfit, **rest)
 
-    monkeypatch.setattr(dataset, "_picture", note)
-    reid_identity(REID, 3)
+    monkeypatch.setattr(dataset, "_render_picture", note)
+    make_reid_identity(REID, 3)
     assert len(worn) == REID.cameras * REID.shots
     assert all(np.array_equal(texture, reid_texture(REID, 3)) for texture in worn)
     assert not np.array_equal(worn[0], reid_texture(REID, 2))
@@ -338,13 +340,13 @@ def test_true_texture_of_a_person_is_what_every_shot_shows(monkeypatch):
 def test_with_one_shot_everyone_is_query_on_some_cameras_and_gallery_on_others():
     spec = replace(REID, train_identities=0, test_identities=3, cameras=3, shots=1)
     for identity in range(3):
-        shots = reid_identity(spec, identity).shots
+        shots = make_reid_identity(spec, identity).shots
         expected = ["query" if (identity + camid) % 2 == 0 else "gallery" for camid in range(3)]
         assert [shot.split for shot in shots] == expected
 
 
 def test_a_workers_error_reaches_the_caller():
-    results = over_identities(fails_at_one, PIT, processes=2)
+    results = map_identities(fails_at_one, PIT, processes=2)
     assert next(results) == 0
     with pytest.raises(RuntimeError, match="the painter slipped"):
         list(results)
@@ -356,7 +358,7 @@ def interrupted(spec, identity):
 
 
 def test_workers_leave_ctrl_c_to_their_parent():
-    assert list(over_identities(interrupted, PIT, processes=2)) == [0, 1, 2, 3, 4]
+    assert list(map_identities(interrupted, PIT, processes=2)) == [0, 1, 2, 3, 4]
 
 
 def killed_at_one(spec, identity):
@@ -366,7 +368,7 @@ def killed_at_one(spec, identity):
 
 
 def test_a_killed_worker_is_told_of():
-    results = over_identities(killed_at_one, PIT, processes=2)
+    results = map_identities(killed_at_one, PIT, processes=2)
     with pytest.raises(ChildProcessError, match="one of 2 processes was ended from outside"):
         list(results)
 
@@ -375,13 +377,13 @@ def test_occlusion_grows_with_difficulty():
     shares = [level.occlusion for level in DIFFICULTIES.values()]
     assert shares == sorted(shares)
     easy = replace(REID, difficulty="easy", train_identities=1, test_identities=0)
-    assert not any(shot.fields["occluded"] for shot in reid_identity(easy, 0).shots)
+    assert not any(shot.fields["occluded"] for shot in make_reid_identity(easy, 0).shots)
 
 
 def test_an_unknown_difficulty_lists_those_there_are():
     message = "no difficulty 'brutal'; there are: easy, normal, hard"
     with pytest.raises(ValueError, match=message):
-        difficulty("brutal")
+        difficulty_by_name("brutal")
     with pytest.raises(ValueError, match=message):
         replace(REID, difficulty="brutal")
 
@@ -428,13 +430,13 @@ def test_a_senseless_reid_set_is_refused(change, message):
 
 def test_an_identity_that_is_not_in_the_set_is_refused():
     with pytest.raises(ValueError, match="no identity 5: the set has 0 to 4"):
-        pit_identity(PIT, 5)
+        make_pit_identity(PIT, 5)
     with pytest.raises(ValueError, match="no identity -1: the set has 0 to 3"):
-        reid_identity(REID, -1)
+        make_reid_identity(REID, -1)
     with pytest.raises(ValueError, match="no identity 4: the set has 0 to 3"):
         reid_texture(REID, 4)
 
 
 def test_fewer_than_one_process_is_refused():
     with pytest.raises(ValueError, match="processes is 0: at least 1"):
-        over_identities(pit_identity, PIT, processes=0)
+        map_identities(make_pit_identity, PIT, processes=0)

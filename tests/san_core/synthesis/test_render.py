@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from san_core.synthesis.camera.light import Light, sample_light
-from san_core.synthesis.camera.render import View, dense_map, draw, frame, no_texels, uv_pass
+from san_core.synthesis.camera.render import (
+    View,
+    dense_map,
+    draw_mesh,
+    empty_uv,
+    frame_mesh,
+    render_uv,
+)
 from san_core.synthesis.kernels import _raster
-from san_core.synthesis.person.atlas import SIZE, mirror_index, texel_map
-from san_core.synthesis.person.body import body, posed
+from san_core.synthesis.person.atlas import TEXTURE_SIZE, mirror_index, texel_map
+from san_core.synthesis.person.body import current_body, pose_vertices
 from san_core.synthesis.person.skirt import RINGS, SPOKES, clothed_mesh
-from san_core.synthesis.person.surface import texels
+from san_core.synthesis.person.surface import texel_surface
 
 FRONT = View(azimuth=0.0, elevation=0.0, distance=6.0, fill=0.9)
 # White light: it changes how bright a texel is seen, never its ratio of channels.
@@ -17,11 +24,11 @@ DAY = Light(direction=(0.0, -0.7, 0.714), lamp=(0.3, 0.3, 0.3), sky=(0.6, 0.6, 0
 
 
 def rest_mesh(skirt=0.0):
-    people = body()
+    people = current_body()
     still = np.tile(np.eye(3, dtype=np.float32), (len(people.bones), 1, 1))
     shape = np.zeros(people.shapes.shape[1], np.float32)
     bare = np.zeros(len(people.mean), np.float32)
-    return clothed_mesh(posed(shape, still, thickness=bare, hang=bare), skirt)
+    return clothed_mesh(pose_vertices(shape, still, thickness=bare, hang=bare), skirt)
 
 
 def white(size):
@@ -81,9 +88,9 @@ def test_noise_meets_its_lattice_and_repeats():
 
 
 def test_a_person_fills_the_crop_as_asked():
-    alpha = draw(
-        frame(rest_mesh(), FRONT, (128, 96)),
-        np.zeros((SIZE, SIZE, 3), np.uint8),
+    alpha = draw_mesh(
+        frame_mesh(rest_mesh(), FRONT, (128, 96)),
+        np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8),
         light=DAY,
         background=white((128, 96)),
     ).alpha
@@ -95,7 +102,7 @@ def test_a_person_fills_the_crop_as_asked():
 def test_the_horizon_rises_in_the_crop_as_the_camera_does():
     def horizon(elevation):
         view = View(azimuth=0.0, elevation=elevation, distance=6.0, fill=0.9)
-        return frame(rest_mesh(), view, (128, 64)).horizon
+        return frame_mesh(rest_mesh(), view, (128, 64)).horizon
 
     assert horizon(0.0) == pytest.approx(64, abs=6)
     assert horizon(0.1) < horizon(0.0) - 10
@@ -111,21 +118,25 @@ def test_the_horizon_rises_in_the_crop_as_the_camera_does():
     ],
 )
 def test_azimuth_says_from_which_side_a_person_is_seen(azimuth, seen, hidden):
-    uv = uv_pass(frame(rest_mesh(), View(azimuth, 0.0, 6.0, 0.9), (128, 64)))
+    uv = render_uv(frame_mesh(rest_mesh(), View(azimuth, 0.0, 6.0, 0.9), (128, 64)))
     column, row = np.rint(uv[uv[..., 0] >= 0]).astype(int).T
-    charts = np.array(body().charts)[texel_map().chart.reshape(SIZE, SIZE)[row, column]]
+    charts = np.array(current_body().charts)[
+        texel_map().chart.reshape(TEXTURE_SIZE, TEXTURE_SIZE)[row, column]
+    ]
     assert (charts == seen).sum() > 10 * (charts == hidden).sum()
 
 
 def test_the_drawn_colour_is_the_colour_of_the_texel_seen():
-    colours = np.random.default_rng(0).integers(60, 200, (len(body().charts), 3)).astype(np.uint8)
-    chart = texel_map().chart.reshape(SIZE, SIZE)
+    colours = (
+        np.random.default_rng(0).integers(60, 200, (len(current_body().charts), 3)).astype(np.uint8)
+    )
+    chart = texel_map().chart.reshape(TEXTURE_SIZE, TEXTURE_SIZE)
     size = (128, 64)
     for azimuth in (0.0, 1.0, 3.1):
         view = View(azimuth=azimuth, elevation=0.1, distance=6.0, fill=0.9)
-        framed = frame(rest_mesh(), view, size)
-        drawing = draw(framed, colours[chart], light=DAY, background=white(size))
-        seen = uv_pass(framed)
+        framed = frame_mesh(rest_mesh(), view, size)
+        drawing = draw_mesh(framed, colours[chart], light=DAY, background=white(size))
+        seen = render_uv(framed)
         blocks = seen.reshape(size[0], 2, size[1], 2, 2).swapaxes(1, 2).reshape(*size, 4, 2)
         column, row = np.rint(blocks).astype(int).transpose(3, 0, 1, 2)
         charts = chart[row, column]
@@ -141,17 +152,17 @@ def test_the_drawn_colour_is_the_colour_of_the_texel_seen():
 
 def test_a_mirrored_texture_draws_the_mirrored_person():
     # Each side of the body, each chart and each height has a colour of its own.
-    surface = texels()
+    surface = texel_surface()
     texture = np.stack([128 + 400 * surface.x, 128 + 110 * surface.z, 128 + 500 * surface.y], 1)
     texture = np.clip(texture, 0, 255).astype(np.uint8)
     mirrored = texture[mirror_index()]
     size = (128, 96)
     light = Light(direction=(0.0, 0.0, 1.0), lamp=(0.3,) * 3, sky=(0.6,) * 3, exposure=1.0)
-    framed = frame(rest_mesh(), FRONT, size)
+    framed = frame_mesh(rest_mesh(), FRONT, size)
 
     def shown(flat):
-        image = flat.reshape(SIZE, SIZE, 3)
-        return draw(framed, image, light=light, background=white(size))
+        image = flat.reshape(TEXTURE_SIZE, TEXTURE_SIZE, 3)
+        return draw_mesh(framed, image, light=light, background=white(size))
 
     plain, turned = shown(texture), shown(mirrored)
     both = (plain.alpha == 1) & (turned.alpha[:, ::-1] == 1)
@@ -164,14 +175,16 @@ def test_a_mirrored_texture_draws_the_mirrored_person():
 @pytest.mark.parametrize("azimuth", [0.0, 1.5, 3.0])
 def test_a_skirt_shows_cloth_of_the_legs_down_to_its_hem(azimuth):
     hem = 0.5
-    cloth = (texels().leg & (texels().along_leg < hem)).reshape(SIZE, SIZE)
+    cloth = (texel_surface().leg & (texel_surface().along_leg < hem)).reshape(
+        TEXTURE_SIZE, TEXTURE_SIZE
+    )
     texture = np.where(cloth[..., None], np.uint8([0, 200, 0]), np.uint8([200, 0, 0]))
     mesh = rest_mesh(skirt=hem)
-    assert len(mesh.vertices) == len(body().mean) + RINGS * SPOKES
+    assert len(mesh.vertices) == len(current_body().mean) + RINGS * SPOKES
     view = View(azimuth=azimuth, elevation=0.0, distance=6.0, fill=0.9)
-    framed = frame(mesh, view, (256, 128))
-    drawing = draw(framed, texture, light=DAY, background=white((256, 128)))
-    tube = framed.screen[len(body().mean) :].reshape(RINGS, SPOKES, 3)
+    framed = frame_mesh(mesh, view, (256, 128))
+    drawing = draw_mesh(framed, texture, light=DAY, background=white((256, 128)))
+    tube = framed.screen[len(current_body().mean) :].reshape(RINGS, SPOKES, 3)
     top, bottom = tube[1, :, 1].max() + 1, tube[-1, :, 1].min() - 2
     middle = int(tube[:, :, 0].mean())
     strip = drawing.image[int(top) : int(bottom), middle - 2 : middle + 3]
@@ -180,7 +193,7 @@ def test_a_skirt_shows_cloth_of_the_legs_down_to_its_hem(azimuth):
 
 
 def test_a_skirt_hardly_narrows_downwards():
-    rings = rest_mesh(skirt=0.6).vertices[len(body().mean) :].reshape(RINGS, SPOKES, 3)
+    rings = rest_mesh(skirt=0.6).vertices[len(current_body().mean) :].reshape(RINGS, SPOKES, 3)
     across = np.linalg.norm(rings[:, : SPOKES // 2, :2] - rings[:, SPOKES // 2 :, :2], axis=2)
     assert (across[1:] > 0.984 * across[:-1]).all()
     assert (np.diff(rings[:, :, 2], axis=0) < 0).all()
@@ -189,7 +202,7 @@ def test_a_skirt_hardly_narrows_downwards():
 def test_light_from_the_side_brightens_that_side():
     normals = np.float32([[1, 0, 0], [-1, 0, 0], [0, 0, 1]])
     light = Light(direction=(1.0, 0.0, 0.0), lamp=(0.5,) * 3, sky=(0.6,) * 3, exposure=1.0)
-    right, left, up = light.on(normals, np.ones(3, np.float32))
+    right, left, up = light.shading(normals, np.ones(3, np.float32))
     # Facing the lamp: 0.72 sky * 0.6 + 0.5; away from it the sky's share alone.
     np.testing.assert_allclose(right, 0.72 * 0.6 + 0.5, atol=1e-6)
     np.testing.assert_allclose(left, 0.72 * 0.6, atol=1e-6)
@@ -206,9 +219,9 @@ def test_light_of_no_variety_differs_only_in_direction():
 
 def test_feet_darken_the_ground_they_stand_on():
     size = (128, 64)
-    framed = frame(rest_mesh(), View(0.0, 0.3, 6.0, 0.8), size)
-    texture = np.zeros((SIZE, SIZE, 3), np.uint8)
-    drawing = draw(framed, texture, light=DAY, background=white(size))
+    framed = frame_mesh(rest_mesh(), View(0.0, 0.3, 6.0, 0.8), size)
+    texture = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8)
+    drawing = draw_mesh(framed, texture, light=DAY, background=white(size))
     ground = drawing.image[..., 0][drawing.alpha == 0]
     far = drawing.image[:10, :, 0][drawing.alpha[:10] == 0]
     assert ground.min() < 200
@@ -224,12 +237,12 @@ def test_a_dense_map_shows_the_texel_of_one_sample_and_the_share_covered():
 
 
 def test_a_dense_map_and_the_image_show_the_same_texels():
-    size, colours = (128, 64), texels()
+    size, colours = (128, 64), texel_surface()
     texture = np.stack([colours.x * 200 + 128, colours.z * 100 + 100, colours.y * 400 + 128], 1)
-    texture = np.clip(texture, 0, 255).astype(np.uint8).reshape(SIZE, SIZE, 3)
+    texture = np.clip(texture, 0, 255).astype(np.uint8).reshape(TEXTURE_SIZE, TEXTURE_SIZE, 3)
     light = Light(direction=(0.0, 0.0, 1.0), lamp=(0.0,) * 3, sky=(1.0,) * 3, exposure=1.0)
-    uv, framed = no_texels(size), frame(rest_mesh(), FRONT, size)
-    drawing = draw(framed, texture, light=light, background=white(size), uv=uv)
+    uv, framed = empty_uv(size), frame_mesh(rest_mesh(), FRONT, size)
+    drawing = draw_mesh(framed, texture, light=light, background=white(size), uv=uv)
     dense = dense_map(uv, drawing.alpha)
     inside = dense[..., 2] == 255
     looked_up = texture[dense[..., 1], dense[..., 0]][inside].astype(float)
@@ -237,4 +250,6 @@ def test_a_dense_map_and_the_image_show_the_same_texels():
     ratio = shown.sum(axis=1) / looked_up.sum(axis=1)  # the light
     assert inside.sum() > 1000
     assert np.median(np.abs(shown - looked_up * ratio[:, None]).max(axis=1)) < 4
-    assert (drawing.alpha == draw(framed, texture, light=light, background=white(size)).alpha).all()
+    assert (
+        drawing.alpha == draw_mesh(framed, texture, light=light, background=white(size)).alpha
+    ).all()

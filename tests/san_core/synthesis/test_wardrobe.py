@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from san_core.synthesis.difficulty import DIFFICULTIES
-from san_core.synthesis.person.atlas import SIZE
-from san_core.synthesis.person.body import body
+from san_core.synthesis.person.atlas import TEXTURE_SIZE
+from san_core.synthesis.person.body import current_body
 from san_core.synthesis.person.identity import (
     CARRIED,
     FACES,
-    HAIR,
+    HAIR_COLOURS,
     HAIRSTYLES,
     LOGOS,
     LOWERS,
@@ -23,10 +23,10 @@ from san_core.synthesis.person.identity import (
     Identity,
     sample_identity,
 )
-from san_core.synthesis.person.surface import texels, vertices
+from san_core.synthesis.person.surface import texel_surface, vertex_surface
 from san_core.synthesis.wardrobe.canvas import Canvas, smoothstep
 from san_core.synthesis.wardrobe.lower import LOWER_CUTS
-from san_core.synthesis.wardrobe.painter import dress
+from san_core.synthesis.wardrobe.painter import paint_outfit
 from san_core.synthesis.wardrobe.upper import UPPER_CUTS
 
 RED, GREEN, BLUE = (200.0, 20.0, 20.0), (20.0, 200.0, 20.0), (20.0, 20.0, 200.0)
@@ -52,11 +52,11 @@ PLAIN = Identity(
 
 
 def mean_colour(identity, where):
-    return dress(identity).texture.reshape(-1, 3)[where].mean(axis=0)
+    return paint_outfit(identity).texture.reshape(-1, 3)[where].mean(axis=0)
 
 
 def test_each_part_of_a_plain_outfit_has_its_colour():
-    skin = texels()
+    skin = texel_surface()
     chest = skin.torso_front & (skin.torso_height > 0.4) & (skin.torso_height < 0.7)
     np.testing.assert_allclose(mean_colour(PLAIN, chest), RED, atol=12)
     shin = skin.leg & (skin.along_leg > 0.6) & (skin.along_leg < 0.9)
@@ -65,32 +65,35 @@ def test_each_part_of_a_plain_outfit_has_its_colour():
 
 
 def test_short_sleeves_bare_the_forearm_and_long_ones_cover_it():
-    skin = texels()
+    skin = texel_surface()
     forearm = skin.arm & (skin.along_arm > 0.6) & (skin.along_arm < 0.9)
     np.testing.assert_allclose(mean_colour(PLAIN, forearm), PLAIN.skin, atol=12)
     np.testing.assert_allclose(mean_colour(replace(PLAIN, upper="long"), forearm), RED, atol=12)
 
 
 def test_only_what_hangs_around_both_legs_is_a_skirt():
-    assert dress(PLAIN).skirt == 0
-    assert 0.25 <= dress(replace(PLAIN, upper="dress")).skirt <= 0.6
-    assert 0.25 <= dress(replace(PLAIN, upper="coat")).skirt <= 0.55
-    assert 0.3 <= dress(replace(PLAIN, lower="skirt")).skirt <= 0.6
+    assert paint_outfit(PLAIN).skirt == 0
+    assert 0.25 <= paint_outfit(replace(PLAIN, upper="dress")).skirt <= 0.6
+    assert 0.25 <= paint_outfit(replace(PLAIN, upper="coat")).skirt <= 0.55
+    assert 0.3 <= paint_outfit(replace(PLAIN, lower="skirt")).skirt <= 0.6
 
 
 def test_a_backpack_stands_off_the_back_and_a_coat_off_the_chest():
-    skin = vertices()
+    skin = vertex_surface()
     back = skin.torso_back & (np.abs(skin.x) < 0.05) & (np.abs(skin.z - 0.33) < 0.08)
-    bare, packed = dress(PLAIN).thickness, dress(replace(PLAIN, carried="backpack")).thickness
+    bare, packed = (
+        paint_outfit(PLAIN).thickness,
+        paint_outfit(replace(PLAIN, carried="backpack")).thickness,
+    )
     assert (packed[back] > bare[back] + 0.05).all()
     chest = skin.torso_front & (np.abs(skin.torso_height - 0.6) < 0.1)
-    coat = dress(replace(PLAIN, upper="coat")).thickness
+    coat = paint_outfit(replace(PLAIN, upper="coat")).thickness
     assert coat[chest].mean() > bare[chest].mean() + 0.01
 
 
 def test_hidden_skin_and_hands_get_no_thickness():
-    assert dress(PLAIN).thickness[vertices().hand].max() < 0.01
-    assert dress(PLAIN).thickness.shape == (len(body().mean),)
+    assert paint_outfit(PLAIN).thickness[vertex_surface().hand].max() < 0.01
+    assert paint_outfit(PLAIN).thickness.shape == (len(current_body().mean),)
 
 
 CHOICES = [
@@ -112,8 +115,8 @@ CHOICES = [
 
 @pytest.mark.parametrize(("field", "name"), CHOICES)
 def test_every_choice_is_seen_in_colour_or_shape(field, name):
-    plain, outfit = dress(PLAIN), dress(replace(PLAIN, **{field: name}))
-    assert outfit.texture.shape == (SIZE, SIZE, 3)
+    plain, outfit = paint_outfit(PLAIN), paint_outfit(replace(PLAIN, **{field: name}))
+    assert outfit.texture.shape == (TEXTURE_SIZE, TEXTURE_SIZE, 3)
     coloured = (outfit.texture != plain.texture).any(axis=-1).mean()
     shaped = (np.abs(outfit.thickness - plain.thickness) > 0.001).mean()
     assert max(coloured, shaped) > 0.0005
@@ -125,14 +128,14 @@ def test_every_garment_on_offer_has_a_cut():
 
 
 def test_dressing_twice_gives_the_same_texture():
-    first, second = dress(PLAIN), dress(PLAIN)
+    first, second = paint_outfit(PLAIN), paint_outfit(PLAIN)
     assert (first.texture == second.texture).all()
     assert (first.thickness == second.thickness).all()
 
 
 def test_left_and_right_sleeves_are_alike():
-    red = (dress(PLAIN).texture.reshape(-1, 3)[:, 0] > 150) & texels().arm
-    left, right = (red & (sign * texels().x > 0) for sign in (1, -1))
+    red = (paint_outfit(PLAIN).texture.reshape(-1, 3)[:, 0] > 150) & texel_surface().arm
+    left, right = (red & (sign * texel_surface().x > 0) for sign in (1, -1))
     assert left.sum() == pytest.approx(right.sum(), rel=0.05)
 
 
@@ -163,21 +166,21 @@ def test_patterns_are_as_common_as_asked():
 
 def test_shares_add_up_and_the_palette_is_ordered():
     assert sum(SKIN_SHARES) == pytest.approx(1)
-    assert sum(share for _, share in HAIR) == pytest.approx(1)
+    assert sum(share for _, share in HAIR_COLOURS) == pytest.approx(1)
     weights = [upper + lower for _, upper, lower in PALETTE.values()]
     assert weights == sorted(weights, reverse=True)
 
 
 def test_noise_on_a_part_is_noise_on_the_whole():
     canvas = Canvas(np.random.default_rng(0), (0, 0, 0))
-    part = texels().torso_front
+    part = texel_surface().torso_front
     np.testing.assert_array_equal(canvas.noise(0.03, where=part), canvas.noise(0.03)[part])
     assert canvas.noise(0.01).std() == pytest.approx(0.55, abs=0.15)
 
 
 def test_painting_touches_only_its_texels():
     canvas = Canvas(np.random.default_rng(0), (100, 100, 100))
-    part = texels().foot
+    part = texel_surface().foot
     canvas.fill(part, (10, 20, 30))
     canvas.shade(part, 2)
     assert (canvas.colour[part] == [20, 40, 60]).all()
@@ -189,21 +192,21 @@ def test_painting_touches_only_its_texels():
 
 def test_wearing_something_marks_where_it_hangs_and_folds():
     canvas = Canvas(np.random.default_rng(0), (0, 0, 0))
-    where = canvas.wear(lambda s: s.torso_front, RED, thickness=0.01, hang=0.7, folds=0.4)
-    assert (where == texels().torso_front).all()
+    where = canvas.dress_region(lambda s: s.torso_front, RED, thickness=0.01, hang=0.7, folds=0.4)
+    assert (where == texel_surface().torso_front).all()
     assert set(canvas.folds[where]) == {np.float32(0.4)}
     assert not canvas.folds[~where].any()
-    assert canvas.hang[vertices().torso_front] == pytest.approx(0.7)
-    assert not canvas.hang[~vertices().torso_front].any()
+    assert canvas.hang[vertex_surface().torso_front] == pytest.approx(0.7)
+    assert not canvas.hang[~vertex_surface().torso_front].any()
 
 
 def test_what_juts_out_keeps_its_edge():
-    cap, plain = (dress(replace(PLAIN, hair=hair)).thickness for hair in ("cap", "beanie"))
-    forehead = vertices().head_front & (vertices().y < -0.09)
+    cap, plain = (paint_outfit(replace(PLAIN, hair=hair)).thickness for hair in ("cap", "beanie"))
+    forehead = vertex_surface().head_front & (vertex_surface().y < -0.09)
     assert (cap - plain)[forehead].max() > 0.04
-    bun = dress(replace(PLAIN, hair="bun")).thickness
-    short = dress(replace(PLAIN, hair="short")).thickness
-    assert (bun - short)[vertices().head & (vertices().y > 0)].max() > 0.015
+    bun = paint_outfit(replace(PLAIN, hair="bun")).thickness
+    short = paint_outfit(replace(PLAIN, hair="short")).thickness
+    assert (bun - short)[vertex_surface().head & (vertex_surface().y > 0)].max() > 0.015
 
 
 def test_folds_darken_and_brighten_cloth_but_not_skin():
@@ -211,19 +214,23 @@ def test_folds_darken_and_brighten_cloth_but_not_skin():
     smooth = replace(PLAIN, upper="tank", lower="leggings")
 
     def unevenness(identity, where):
-        return dress(identity).texture.reshape(-1, 3)[where].mean(axis=1).std()
+        return paint_outfit(identity).texture.reshape(-1, 3)[where].mean(axis=1).std()
 
-    shin = texels().leg & (texels().along_leg > 0.6) & (texels().along_leg < 0.9)
+    shin = (
+        texel_surface().leg & (texel_surface().along_leg > 0.6) & (texel_surface().along_leg < 0.9)
+    )
     assert unevenness(creased, shin) > 2 * unevenness(smooth, shin)
-    assert unevenness(creased, texels().hand) == pytest.approx(
-        unevenness(smooth, texels().hand), rel=0.5
+    assert unevenness(creased, texel_surface().hand) == pytest.approx(
+        unevenness(smooth, texel_surface().hand), rel=0.5
     )
 
 
 def test_two_faces_differ_in_their_features():
-    face = texels().head_front & (texels().y < -0.08)
+    face = texel_surface().head_front & (texel_surface().y < -0.08)
     first, second = (
-        dress(replace(PLAIN, hair="bald", details=d)).texture.reshape(-1, 3)[face].astype(int)
+        paint_outfit(replace(PLAIN, hair="bald", details=d))
+        .texture.reshape(-1, 3)[face]
+        .astype(int)
         for d in (1, 2)
     )
     assert np.abs(first - second).max() > 60

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from san_core.training import distributed
-from san_core.training.distributed import ALONE, any_of, gathered, of_the_first, parallel, world
+from san_core.training.distributed import (
+    ALONE,
+    broadcast_from_first,
+    current_world,
+    distribute_network,
+    gather_batch,
+    is_set_in_any_process,
+)
 from tests.san_core.training import two_processes
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
@@ -97,26 +104,26 @@ def test_what_goes_wrong_in_one_process_stops_all(runs):
 
 def test_a_process_that_is_told_to_stop_stops_all(runs):
     assert runs["stopped"][0]["ended"] == ""
-    assert runs["stopped"][1]["ended"] == "Stopped: in epoch 1 after batch 4"
+    assert runs["stopped"][1]["ended"] == "TrainingStopped: in epoch 1 after batch 4"
     assert runs["stopped"][1]["place"] == (0, 4)
 
 
 def test_a_process_alone_needs_no_other():
     share, model = torch.ones(3), nn.Linear(2, 2)
     device = torch.device("cpu")
-    assert world() == ALONE
-    assert gathered(share, ALONE) is share
-    assert any_of(True, ALONE, device) is True
-    assert of_the_first(0.1, ALONE, device) == 0.1
-    assert parallel(model, tiny_recipe(), ALONE, device) is model
+    assert current_world() == ALONE
+    assert gather_batch(share, ALONE) is share
+    assert is_set_in_any_process(True, ALONE, device) is True
+    assert broadcast_from_first(0.1, ALONE, device) == 0.1
+    assert distribute_network(model, tiny_recipe(), ALONE, device) is model
 
 
 def test_batch_norm_over_processes_keeps_names_weights_and_inference():
     settings = tiny_recipe()
     plain, shared = tiny_model(settings), tiny_model(settings)
-    distributed._synchronise(shared, torch.device("cpu"))
+    distributed._replace_batchnorms(shared, torch.device("cpu"))
     kinds = {type(m).__name__ for m in shared.modules() if "Norm" in type(m).__name__}
-    assert kinds == {"_WholeBatchNorm"}
+    assert kinds == {"_DistributedBatchNorm"}
     assert list(shared.state_dict()) == list(plain.state_dict())
     images = torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(shared.eval()(images).texture, plain.eval()(images).texture)
@@ -124,6 +131,6 @@ def test_batch_norm_over_processes_keeps_names_weights_and_inference():
 
 def test_gpus_use_torchs_own_batch_norm_over_processes():
     model = tiny_model(tiny_recipe())
-    distributed._synchronise(model, torch.device("cuda"))
+    distributed._replace_batchnorms(model, torch.device("cuda"))
     kinds = {type(m) for m in model.modules() if "Norm" in type(m).__name__}
     assert kinds == {nn.SyncBatchNorm}

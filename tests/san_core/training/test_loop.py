@@ -12,8 +12,8 @@ from san_core.data.batches import augmentation, sampler
 from san_core.training import loop
 from san_core.training.distributed import World
 from tests.san_core.training.tiny_run import (
-    SHIPPED,
-    left_for_right,
+    DEMO_DECODER,
+    left_right_mirror,
     tiny_data,
     tiny_model,
     tiny_recipe,
@@ -86,7 +86,7 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
     [
         ("optimizer=adam", 1),
         ("optimizer=adam", 2),
-        (f"optimizer=adam {SHIPPED}", 2),
+        (f"optimizer=adam {DEMO_DECODER}", 2),
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
     ],
@@ -127,7 +127,7 @@ def test_a_run_stopped_after_any_batch_ends_with_the_same_bytes(words, batches):
     states = []
     epoch, batch = divmod(batches - 1, 6)
     message = f"in epoch {epoch + 1} after batch {batch + 1}"
-    with pytest.raises(loop.Stopped, match=message):
+    with pytest.raises(loop.TrainingStopped, match=message):
         run(settings, states=states, stop=after(batches))
     assert len(states) == 1
     resumed, rest = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
@@ -165,7 +165,7 @@ def test_training_leaves_the_global_generators_alone():
     assert np.array_equal(before[1], np.random.get_state()[1])
 
 
-@pytest.mark.parametrize("plan", ["", SHIPPED])
+@pytest.mark.parametrize("plan", ["", DEMO_DECODER])
 def test_every_parameter_learns(plan):
     settings = tiny_recipe("demo", f"w_tr=0.1 epochs=2 {plan}")
     model = tiny_model(settings)
@@ -214,7 +214,7 @@ def test_scoring_changes_nothing_of_training():
 def test_the_best_survives_a_stop():
     settings = tiny_recipe("demo-baseline", "eval_every=1")
     states = []
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(loop.TrainingStopped):
         run(settings, states=states, evaluate=lambda _: 0.9, stop=after(8))
     last = []
     run(settings, state=read(states[-1]), states=last, evaluate=lambda _: 0.1)
@@ -240,7 +240,7 @@ def test_a_validation_and_its_interval_come_together(words, evaluate, message):
 
 
 def test_two_steps_are_not_for_several_processes(monkeypatch):
-    monkeypatch.setattr(loop, "world", lambda: World(rank=0, size=2))
+    monkeypatch.setattr(loop, "current_world", lambda: World(rank=0, size=2))
     with pytest.raises(ValueError, match="two_step trains in one process: its two gradients"):
         run(tiny_recipe("demo", "two_step=true"))
 
@@ -256,7 +256,7 @@ def test_two_steps_are_not_for_several_processes(monkeypatch):
 def test_batches_without_equal_shares_are_refused_by_the_call(monkeypatch, name, words, message):
     settings = tiny_recipe(name, words)
     data, model = tiny_data(pit=settings.pit_every > 0), tiny_model(settings)
-    monkeypatch.setattr(loop, "world", lambda: World(rank=0, size=3))
+    monkeypatch.setattr(loop, "current_world", lambda: World(rank=0, size=3))
     with pytest.raises(ValueError, match=message):
         loop.fit(model, data, settings, seed=0, device="cpu")
 
@@ -276,7 +276,7 @@ def test_pit_batches_come_in_between_and_bring_their_own_term():
 def test_a_pit_batch_that_is_not_finite_is_named():
     settings = tiny_recipe("demo", "pit_every=1")
     model, data = tiny_model(settings), tiny_data(pit=True)
-    step = loop._Run._pit_step
+    step = loop._TrainingRun._train_pit_batch
 
     def poisoned(run, number, weights):
         with torch.no_grad():
@@ -284,7 +284,7 @@ def test_a_pit_batch_that_is_not_finite_is_named():
         step(run, number, weights)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_pit_step", poisoned)
+        patch.setattr(loop._TrainingRun, "_train_pit_batch", poisoned)
         with pytest.raises(ValueError, match="epoch 1 batch 1: PIT batch: L_Rec is not finite"):
             run(settings, data, model=model)
 
@@ -364,7 +364,7 @@ def test_one_step_agrees_with_the_obvious_one():
     data = tiny_data()
     model, twin = tiny_model(settings), tiny_model(settings)
     run(settings, data, model=model, epochs=1)
-    images = augmentation.normalise(torch.tensor(data.images))
+    images = augmentation.normalise_images(torch.tensor(data.images))
     targets = torch.tensor(data.textures[data.texture_index]).permute(0, 3, 1, 2) / 127.5 - 1
     optimizer = torch.optim.Adam(
         [
@@ -534,7 +534,7 @@ def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
         ({"labels": np.full(48, 4)}, r"labels must be 0 ... C-1, found \[4\]"),
         ({"texture_index": np.zeros(3, np.int64)}, "3 texture rows for 48 images"),
         ({"texture_index": np.full(48, 8)}, "image 0 has texture row 8, but there are 8 textures"),
-        ({"mirror": left_for_right(3)}, "the mirror is of 9 texels, textures have 256"),
+        ({"mirror": left_right_mirror(3)}, "the mirror is of 9 texels, textures have 256"),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(change, message):
@@ -545,12 +545,14 @@ def test_arrays_that_do_not_belong_together_are_refused(change, message):
 def test_everything_of_a_batch_is_where_the_network_is():
     settings = tiny_recipe("demo", "pit_every=1")
     data = tiny_data(mirror=False, pit=True)
-    made = loop._Run(tiny_model(settings), data, settings, 5, torch.device("cpu"), "float32")
+    made = loop._TrainingRun(
+        tiny_model(settings), data, settings, 5, torch.device("cpu"), "float32"
+    )
     made.device = torch.device("meta")  # a GPU's stand-in: tensors of two devices do not mix
     rows = np.arange(8)
     for source in (data, data.pit):
-        batch = made._load(source, None, rows, 1, "augmentation")
-        parts = [batch.images, batch.targets.textures, batch.targets.keep]
+        batch = made._load_share(source, None, rows, 1, "augmentation")
+        parts = [batch.images, batch.targets.decode_textures, batch.targets.keep]
         parts += [] if batch.labels is None else [batch.labels]
         assert {part.device.type for part in parts} == {"meta"}
 

@@ -20,8 +20,8 @@ def made(words, *, scale=None):
     settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
     model = tiny_model(settings).train()
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
-    steps = optimisation.optimisation(model, settings, scaler)
-    steps.set_learning_rate(1.0)
+    steps = optimisation.make_optimisation(model, settings, scaler)
+    steps.set_learning_rate_share(1.0)
     return settings, model, steps
 
 
@@ -111,7 +111,7 @@ def test_two_steps_take_both_gradients_at_the_same_weights():
 
 def test_the_learning_rate_of_textures_is_constant_in_two_steps():
     _, model, steps = made("two_step=true texture_lr=1e-3 weight_decay=0")
-    steps.set_learning_rate(0.0)
+    steps.set_learning_rate_share(0.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     steps.step(terms_of(model), WEIGHTS)
     moved = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
@@ -182,7 +182,7 @@ def test_a_restored_optimisation_goes_on_alike(words):
 
 def test_parameters_belong_to_one_group():
     _, model, _ = made("")
-    rest, decoder = optimisation._parts(model)
+    rest, decoder = optimisation._split_parameters(model)
     assert {id(p) for p in rest} | {id(p) for p in decoder} == {id(p) for p in model.parameters()}
     assert not {id(p) for p in rest} & {id(p) for p in decoder}
     assert all(isinstance(p, nn.Parameter) for p in rest)

@@ -1,15 +1,15 @@
 import pytest
 
-from san_core.training.schedule import learning_rate, loss_weights
+from san_core.training.schedule import learning_rate_share, loss_weights
 from tests.san_core.training.tiny_run import tiny_recipe
 
 
 def test_learning_rates_by_hand():
     cosine = tiny_recipe("demo", "epochs=10 warmup_epochs=2")
-    shares = [learning_rate(cosine, p) for p in (0, 1, 2, 6, 10)]
+    shares = [learning_rate_share(cosine, p) for p in (0, 1, 2, 6, 10)]
     assert shares == pytest.approx([0, 0.5, 1, 0.5, 0])
     steps = tiny_recipe("demo", "epochs=10 schedule=multistep milestones=4,6 gamma=0.5")
-    shares = [learning_rate(steps, p) for p in (0.5, 3.9, 4, 5.5, 6, 9)]
+    shares = [learning_rate_share(steps, p) for p in (0.5, 3.9, 4, 5.5, 6, 9)]
     assert shares == pytest.approx([0.5, 1, 0.5, 0.5, 0.25, 0.25])
 
 

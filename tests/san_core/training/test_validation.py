@@ -9,7 +9,7 @@ from torch import nn
 from san_core.evaluation.ranking import Labels
 from san_core.model.encoder import EncoderOutput
 from san_core.training.loop import fit
-from san_core.training.validation import held_out, mean_average_precision
+from san_core.training.validation import held_out_mask, make_map_evaluator
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe("demo-baseline")
@@ -35,7 +35,7 @@ def test_the_score_is_the_map_of_later_images(name):
     levels = [100, 104, 110, 112, 108, 101, 111, 118]
     pids = np.array([1, 1, 2, 2, 1, 1, 2, 2])
     camids = np.array([0, 1, 0, 1, 0, 1, 0, 1])
-    evaluate = mean_average_precision(
+    evaluate = make_map_evaluator(
         shaded(*levels), Labels(pids, camids), tiny_recipe(name, "epochs=30"), device="cpu"
     )
     # right answers are of the other camera, those of the same person and camera are left out:
@@ -46,14 +46,14 @@ def test_the_score_is_the_map_of_later_images(name):
 
 def test_without_cameras_the_first_image_of_a_person_is_the_query():
     levels, pids = [100, 200, 150, 190], np.array([1, 2, 1, 2])
-    evaluate = mean_average_precision(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
+    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1) / 2)
 
 
 def test_training_takes_it_as_its_score():
     data = tiny_data()
     labels = Labels(data.labels + 1, np.arange(48) % 2)
-    evaluate = mean_average_precision(data.images, labels, SETTINGS, device="cpu")
+    evaluate = make_map_evaluator(data.images, labels, SETTINGS, device="cpu")
     settings = dataclasses.replace(SETTINGS, eval_every=2)
     reports = fit(tiny_model(settings), data, settings, seed=0, device="cpu", evaluate=evaluate)
     scores = [report.score for report in reports]
@@ -71,9 +71,7 @@ def test_training_takes_it_as_its_score():
 )
 def test_images_that_cannot_be_searched_are_refused(pids, message):
     with pytest.raises(ValueError, match=message):
-        mean_average_precision(
-            shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu"
-        )
+        make_map_evaluator(shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu")
 
 
 @pytest.mark.parametrize("camids", [[0, 0, 0, 0], [0, 1, 0, 2]])
@@ -81,16 +79,16 @@ def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
     # of people 1 and 2, images 0, 1 and 3 at most are queries; what is left is of a query's camera
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
     with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
-        mean_average_precision(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+        make_map_evaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
 
 
 def test_share_of_the_people_is_held_out_with_all_their_images():
     pids = np.repeat(np.arange(1, 31), 3)
-    is_out = held_out(pids, 0.2)
+    is_out = held_out_mask(pids, 0.2)
     people = set(pids[is_out])
     assert len(people) == 6
     np.testing.assert_array_equal(is_out, np.isin(pids, list(people)))
-    np.testing.assert_array_equal(held_out(pids[::-1], 0.2), is_out[::-1])
-    assert len(set(pids[held_out(pids, 0.01)])) == 2
+    np.testing.assert_array_equal(held_out_mask(pids[::-1], 0.2), is_out[::-1])
+    assert len(set(pids[held_out_mask(pids, 0.01)])) == 2
     with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
-        held_out(np.array([1, 2, 3]), 0.1)
+        held_out_mask(np.array([1, 2, 3]), 0.1)

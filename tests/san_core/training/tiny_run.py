@@ -4,19 +4,19 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from san_core.model import san
-from san_core.recipe import recipe, with_overrides
+from san_core.recipe import get_recipe, recipe_with_overrides
 from san_core.training.loop import TrainingData
 
-TINY = (
+TINY_OVERRIDES = (
     "epochs=3 warmup_epochs=1 identities_per_batch=4 images_per_identity=2 image_height=32 "
     "image_width=16 texture_size=16 batch_size=8 embedding_dim=16 skips=true decoder_width=1"
 )
-SHIPPED = "skips=false decoder_width=0.5"  # the demo's own plan of the decoder
+DEMO_DECODER = "skips=false decoder_width=0.5"  # the demo's own plan of the decoder
 
 
 def tiny_recipe(name="demo", words=""):
-    base = recipe(name)
-    return with_overrides(with_overrides(base, TINY), words)
+    base = get_recipe(name)
+    return recipe_with_overrides(recipe_with_overrides(base, TINY_OVERRIDES), words)
 
 
 def tiny_data(*, labels=True, textures=True, mirror=True, pit=False):
@@ -34,12 +34,12 @@ def tiny_data(*, labels=True, textures=True, mirror=True, pit=False):
         labels=people if labels else None,
         textures=painted if textures else None,
         texture_index=people if textures else None,
-        mirror=left_for_right(16) if mirror else None,
+        mirror=left_right_mirror(16) if mirror else None,
         pit=tiny_data(labels=False, mirror=mirror) if pit else None,
     )
 
 
-def left_for_right(size):
+def left_right_mirror(size):
     """The mirror of an atlas whose left half is the right half mirrored."""
     columns = np.arange(size * size).reshape(size, size)[:, ::-1].ravel()
     shares = np.ones(size * size, np.float32)
@@ -47,4 +47,4 @@ def left_for_right(size):
 
 
 def tiny_model(settings, seed=0):
-    return san.build(settings, num_classes=8 if settings.identities else 0, seed=seed)
+    return san.build_network(settings, num_classes=8 if settings.needs_identities else 0, seed=seed)

@@ -11,15 +11,15 @@ import torch
 from torch import distributed
 
 from san_core.training import loop
-from san_core.training.distributed import world
+from san_core.training.distributed import current_world
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 
-def train(run):
+def train_run(run):
     """What a run came to: its reports, the weights, and how and where it ended."""
     settings = tiny_recipe(run["recipe"], run["words"])
     model = tiny_model(settings)
-    rank = world().rank
+    rank = current_world().rank
     asked = iter(range(1000))
     reports, states, ended = [], [], ""
     made = loop.fit(
@@ -37,7 +37,7 @@ def train(run):
             model.get_parameter(run["poisoned"]).fill_(float("nan"))
     try:
         reports.extend((r.loss, r.terms, r.score) for r in made)
-    except (ValueError, loop.Stopped) as end:
+    except (ValueError, loop.TrainingStopped) as end:
         ended = f"{type(end).__name__}: {end}"
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     place = (states[-1]["epoch"], states[-1]["step"]) if states else None
@@ -50,9 +50,9 @@ def main(folder):
     try:
         for run in json.loads((folder / "runs.json").read_text()):
             torch.set_default_dtype(getattr(torch, run.get("dtype", "float32")))
-            found = train(run)
-            if world().rank == 0:
-                torch.save(found, folder / f"{run['name']}-{world().size}.pt")
+            found = train_run(run)
+            if current_world().rank == 0:
+                torch.save(found, folder / f"{run['name']}-{current_world().size}.pt")
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(kind)

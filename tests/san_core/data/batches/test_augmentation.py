@@ -10,23 +10,23 @@ from san_core.data.batches.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MEAN_COLOUR,
-    Mirror,
-    Room,
-    augment,
-    normalise,
+    BufferPool,
+    TextureMirror,
+    augment_images,
+    normalise_images,
     texture_targets,
 )
-from san_core.recipe import recipe
-from tests.san_core.training.tiny_run import left_for_right
+from san_core.recipe import get_recipe
+from tests.san_core.training.tiny_run import left_right_mirror
 
-PLAIN = dataclasses.replace(recipe("demo"), flip=0.0, crop="none", erasing=0.0)
+PLAIN = dataclasses.replace(get_recipe("demo"), flip=0.0, crop="none", erasing=0.0)
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-MEAN = normalise(torch.tensor(MEAN_COLOUR, dtype=torch.uint8).reshape(1, 1, 1, 3))
+MEAN = normalise_images(torch.tensor(MEAN_COLOUR, dtype=torch.uint8).reshape(1, 1, 1, 3))
 
 
 def noise(batch=64, height=16, width=8):
@@ -35,7 +35,7 @@ def noise(batch=64, height=16, width=8):
 
 
 def views(images, seed=0, **changes):
-    return augment(images, dataclasses.replace(PLAIN, **changes), generator=generator(seed))
+    return augment_images(images, dataclasses.replace(PLAIN, **changes), generator=generator(seed))
 
 
 def test_normalisation_by_hand():
@@ -43,15 +43,15 @@ def test_normalisation_by_hand():
     expected = [
         (v - m) / s for v, m, s in zip((1, 0, 0.2), IMAGENET_MEAN, IMAGENET_STD, strict=True)
     ]
-    torch.testing.assert_close(normalise(image).flatten(), torch.tensor(expected))
+    torch.testing.assert_close(normalise_images(image).flatten(), torch.tensor(expected))
 
 
 def test_normalised_images_are_channels_last():
-    assert normalise(noise()).is_contiguous(memory_format=torch.channels_last)
+    assert normalise_images(noise()).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_with_everything_off_an_image_is_only_normalised():
-    torch.testing.assert_close(views(noise()).images, normalise(noise()))
+    torch.testing.assert_close(views(noise()).images, normalise_images(noise()))
 
 
 def one_by_one(images, settings, seed):
@@ -91,7 +91,7 @@ def one_by_one(images, settings, seed):
 def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
     images = noise(48, 32, 16)
     settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, crop_pad=3, erasing=0.5)
-    made = augment(images, settings, generator=generator(4)).images
+    made = augment_images(images, settings, generator=generator(4)).images
     # one level of 255 is 0.018 after normalisation; libraries may round a half either way
     torch.testing.assert_close(made, one_by_one(images, settings, 4), atol=0.02, rtol=0)
 
@@ -99,8 +99,8 @@ def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
 @pytest.mark.parametrize("crop", ["translate", "pad"])
 def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
     settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
-    whole = augment(noise(), settings, generator=generator())
-    share = augment(noise()[40:], settings, generator=generator(), skip=40)
+    whole = augment_images(noise(), settings, generator=generator())
+    share = augment_images(noise()[40:], settings, generator=generator(), skip=40)
     assert torch.equal(share.images, whole.images[40:])
     assert torch.equal(share.flipped, whole.flipped[40:])
 
@@ -125,7 +125,7 @@ def test_flip_probabilities_zero_and_one():
     assert not views(noise(), flip=0.0).flipped.any()
     flipped = views(noise(), flip=1.0)
     assert flipped.flipped.all()
-    torch.testing.assert_close(flipped.images, normalise(noise()).flip(3))
+    torch.testing.assert_close(flipped.images, normalise_images(noise()).flip(3))
 
 
 def test_images_draw_by_themselves():
@@ -138,7 +138,7 @@ def test_a_padded_crop_is_a_shifted_window_with_the_mean_outside():
     images = noise()
     made = views(images, crop="pad", crop_pad=2).images
     padded = MEAN.expand(64, 3, 20, 12).clone()
-    padded[:, :, 2:-2, 2:-2] = normalise(images)
+    padded[:, :, 2:-2, 2:-2] = normalise_images(images)
     shifts = set()
     for i in range(64):
         windows = {(y, x): padded[i, :, y : y + 16, x : x + 8] for y in range(5) for x in range(5)}
@@ -150,12 +150,12 @@ def test_a_padded_crop_is_a_shifted_window_with_the_mean_outside():
 def test_half_of_the_images_are_translated():
     images = noise()
     made = views(images, crop="translate").images
-    untouched = (made - normalise(images)).abs().amax((1, 2, 3)) < 1e-5
+    untouched = (made - normalise_images(images)).abs().amax((1, 2, 3)) < 1e-5
     assert 16 < untouched.sum() < 48
     large = torch.nn.functional.interpolate(
         images.float().permute(0, 3, 1, 2), size=(18, 9), mode="bilinear"
     )
-    large = normalise(large.round().to(torch.uint8).permute(0, 2, 3, 1))
+    large = normalise_images(large.round().to(torch.uint8).permute(0, 2, 3, 1))
     i = int((~untouched).nonzero()[0])
     windows = [large[i, :, y : y + 16, x : x + 8] for y in range(3) for x in range(2)]
     # one level of 255 is 0.018 after normalisation; libraries may round a half either way
@@ -191,7 +191,9 @@ def test_switching_one_augmentation_off_leaves_the_others_draws():
 def test_mirrored_people_have_mirrored_textures():
     textures = noise(3, 4, 4)
     flipped = torch.tensor([True, False, True])
-    made = texture_targets(textures, flipped, mirror=Mirror.of(left_for_right(4), "cpu"))
+    made = texture_targets(
+        textures, flipped, mirror=TextureMirror.from_matrix(left_right_mirror(4), "cpu")
+    )
     expected = (textures.float() / 127.5 - 1).permute(0, 3, 1, 2)
     torch.testing.assert_close(made.textures[1], expected[1])
     torch.testing.assert_close(made.textures[[0, 2]], expected[[0, 2]].flip(3))
@@ -203,7 +205,7 @@ def test_a_mirror_may_average_texels():
     # second and third change places; the last is taken from the first.
     matrix = np.array([[0.25, 0, 0, 0.75], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
     textures = noise(3, 2, 2)
-    made = Mirror.of(csr_array(matrix), "cpu")(textures.flatten(1, 2).float())
+    made = TextureMirror.from_matrix(csr_array(matrix), "cpu")(textures.flatten(1, 2).float())
     a, b, c, d = textures.flatten(1, 2).float().unbind(1)
     torch.testing.assert_close(made, torch.stack([(a + 3 * d) / 4, c, b, a], dim=1))
 
@@ -221,51 +223,53 @@ def test_texture_targets_span_minus_one_to_one():
 
 
 def test_texels_that_only_move_are_mirrored_as_averages_are():
-    moved = Mirror.of(left_for_right(4), "cpu")
+    moved = TextureMirror.from_matrix(left_right_mirror(4), "cpu")
     textures = noise(3, 4, 4).flatten(1, 2)
-    assert moved.moves
-    assert torch.equal(moved(textures).float(), moved._replace(moves=False)(textures))
+    assert moved.is_permutation
+    assert torch.equal(moved(textures).float(), moved._replace(is_permutation=False)(textures))
     halves = csr_array(np.full((16, 16), 1 / 16, np.float32))
-    assert not Mirror.of(halves, "cpu").moves
+    assert not TextureMirror.from_matrix(halves, "cpu").is_permutation
 
 
 def test_normalising_leaves_the_pixels_alone():
     images = noise()
     before = images.clone()
-    normalise(images)
+    normalise_images(images)
     assert torch.equal(images, before)
 
 
 def test_room_gives_the_same_memory_for_the_same_shape():
-    room = Room()
-    first = room.take("images", (2, 3))
-    assert room.take("images", (2, 3)).data_ptr() == first.data_ptr()
-    assert room.take("textures", (2, 3)).data_ptr() != first.data_ptr()
-    assert room.take("images", (2, 3), dtype=torch.uint8).dtype == torch.uint8
+    room = BufferPool()
+    first = room.buffer("images", (2, 3))
+    assert room.buffer("images", (2, 3)).data_ptr() == first.data_ptr()
+    assert room.buffer("textures", (2, 3)).data_ptr() != first.data_ptr()
+    assert room.buffer("images", (2, 3), dtype=torch.uint8).dtype == torch.uint8
 
 
 def test_room_picks_rows_and_refuses_those_that_are_none():
     array = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
     rows = np.array([3, 0, 3])
-    picked = Room().rows("pixels", array, rows)
+    picked = BufferPool().gather_rows("pixels", array, rows)
     np.testing.assert_array_equal(picked.numpy(), array[rows])
     with pytest.raises(IndexError, match=r"rows 0 \.\.\. 4 of an array of 4"):
-        Room().rows("pixels", array, np.array([0, 4]))
+        BufferPool().gather_rows("pixels", array, np.array([0, 4]))
 
 
 def test_batches_written_into_one_room_are_those_of_fresh_memory():
-    settings = recipe("demo")
+    settings = get_recipe("demo")
     draw = np.random.default_rng(0)
-    room = Room()
+    room = BufferPool()
     for seed in range(3):
         images = torch.from_numpy(draw.integers(0, 256, (4, 64, 32, 3), np.uint8))
         made = [
-            augment(images, settings, generator=torch.Generator().manual_seed(seed), room=where)
+            augment_images(
+                images, settings, generator=torch.Generator().manual_seed(seed), pool=where
+            )
             for where in (room, None)
         ]
         assert torch.equal(made[0].images, made[1].images)
         targets = [
-            texture_targets(images[:, :32], made[0].flipped, mirror=None, room=where)
+            texture_targets(images[:, :32], made[0].flipped, mirror=None, pool=where)
             for where in (room, None)
         ]
         assert torch.equal(targets[0].textures, targets[1].textures)

@@ -3,7 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from san_core.data.batches.cache import File, cache_images, cache_textures, label_map, rows_of
+from san_core.data.batches.cache import (
+    EncodedImage,
+    cache_images,
+    cache_textures,
+    label_map,
+    row_indices,
+)
 from san_core.images import pixels
 
 
@@ -12,7 +18,7 @@ def noise(*shape):
 
 
 def files(images):
-    return [File(f"{i}.png", pixels.encode_png(image)) for i, image in enumerate(images)]
+    return [EncodedImage(f"{i}.png", pixels.encode_png(image)) for i, image in enumerate(images)]
 
 
 def test_rows_are_the_decoded_and_resized_images(tmp_path):
@@ -57,7 +63,7 @@ def test_a_wrong_count_is_refused_and_leaves_no_cache(tmp_path, count):
 
 
 def test_a_broken_image_is_named(tmp_path):
-    broken = File("0007.png", files(noise(1, 8, 4, 3))[0].data[:40])
+    broken = EncodedImage("0007.png", files(noise(1, 8, 4, 3))[0].data[:40])
     with pytest.raises(ValueError, match=r"0007.png: 40 bytes"):
         cache_images(tmp_path / "a.npy", [broken], count=1, size=(8, 4))
 
@@ -72,11 +78,11 @@ def test_labels_follow_sorted_identities():
 
 
 def test_rows_of_finds_every_key():
-    assert rows_of(["b", "a", "b"], ["a", "b", "c"], what="texture").tolist() == [1, 0, 1]
+    assert row_indices(["b", "a", "b"], ["a", "b", "c"], what="texture").tolist() == [1, 0, 1]
 
 
 def test_absent_and_doubled_rows_are_named():
     with pytest.raises(ValueError, match=re.escape("no texture 'c' (2 of 3 are absent)")):
-        rows_of(["a", "c", "d"], ["a", "b"], what="texture")
+        row_indices(["a", "c", "d"], ["a", "b"], what="texture")
     with pytest.raises(ValueError, match="texture 'a' appears twice"):
-        rows_of(["a"], ["b", "a", "a"], what="texture")
+        row_indices(["a"], ["b", "a", "a"], what="texture")

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from san_core.data.batches.sampler import (
-    derived_seed,
+    count_identity_batches,
+    derive_seed,
     identity_batches,
-    identity_steps,
-    shard,
+    rows_of_rank,
     shuffled_batches,
 )
 
@@ -31,7 +31,7 @@ def test_every_batch_is_p_identities_of_k_images(counts_p, k, seed):
     counts, p = counts_p
     labels = labels_of(counts)
     made = batches(counts, p, k, seed=seed)
-    assert len(made) == identity_steps(labels, identities=p, images=k)
+    assert len(made) == count_identity_batches(labels, identities=p, images=k)
     for row in made:
         grouped = labels[row].reshape(p, k)
         assert (grouped == grouped[:, :1]).all()
@@ -43,9 +43,9 @@ def test_every_batch_is_p_identities_of_k_images(counts_p, k, seed):
 
 def test_steps_by_hand():
     # groups of K=2: 4, 1, 1; P=2: batches (0,1), (0,2) and then nobody is left beside 0
-    assert identity_steps(labels_of([8, 2, 3]), identities=2, images=2) == 2
+    assert count_identity_batches(labels_of([8, 2, 3]), identities=2, images=2) == 2
     # groups 3, 3, 3, 3 in batches of 2 identities: 12 / 2
-    assert identity_steps(labels_of([6, 6, 7, 7]), identities=2, images=2) == 6
+    assert count_identity_batches(labels_of([6, 6, 7, 7]), identities=2, images=2) == 6
 
 
 def slow_steps(counts, p, k):
@@ -62,7 +62,9 @@ def slow_steps(counts, p, k):
 @given(counts_and_p, st.integers(2, 5))
 def test_steps_agree_with_playing_it_out(counts_p, k):
     counts, p = counts_p
-    assert identity_steps(labels_of(counts), identities=p, images=k) == slow_steps(counts, p, k)
+    assert count_identity_batches(labels_of(counts), identities=p, images=k) == slow_steps(
+        counts, p, k
+    )
 
 
 def test_an_epoch_follows_from_seed_and_epoch_alone():
@@ -126,15 +128,15 @@ def test_one_image_cannot_be_shuffled():
 
 def test_derived_seeds_do_not_collide():
     paths = [(seed, epoch, step) for seed in range(8) for epoch in range(8) for step in range(8)]
-    seeds = {derived_seed(*path, purpose) for path in paths for purpose in ("a", "b")}
+    seeds = {derive_seed(*path, purpose) for path in paths for purpose in ("a", "b")}
     assert len(seeds) == 2 * 8**3
-    assert derived_seed(1, 23) != derived_seed(12, 3)
-    assert derived_seed(1) != derived_seed("1")
+    assert derive_seed(1, 23) != derive_seed(12, 3)
+    assert derive_seed(1) != derive_seed("1")
 
 
 def test_derived_seeds_never_change():
     # Golden: a change here would change every training run.
-    assert derived_seed(0, 1, 2, "augmentation") == 6573394415979232182
+    assert derive_seed(0, 1, 2, "augmentation") == 6573394415979232182
 
 
 @settings(max_examples=30, deadline=None)
@@ -144,7 +146,7 @@ def test_shares_are_whole_identities_and_together_the_batch(size, each, k, seed)
     size = size if p % size == 0 else 1
     labels = labels_of([5] * (p + 1))
     batch = identity_batches(labels, identities=p, images=k, seed=seed, epoch=0)[0]
-    shares = [shard(batch, rank=r, size=size, together=k) for r in range(size)]
+    shares = [rows_of_rank(batch, rank=r, size=size, group_size=k) for r in range(size)]
     assert np.array_equal(np.concatenate(shares), batch)
     for share in shares:
         assert (labels[share].reshape(p // size, k) == labels[share][::k, None]).all()
@@ -159,4 +161,4 @@ def test_shares_are_whole_identities_and_together_the_batch(size, each, k, seed)
 )
 def test_unequal_shares_are_refused(together, message):
     with pytest.raises(ValueError, match=message):
-        shard(np.arange(12), rank=0, size=2 if together == 4 else 5, together=together)
+        rows_of_rank(np.arange(12), rank=0, size=2 if together == 4 else 5, group_size=together)

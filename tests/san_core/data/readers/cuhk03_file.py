@@ -6,14 +6,14 @@ import h5py
 import numpy as np
 import scipy.io
 
-PEOPLE = (3, 1, 1, 1, 1)  # in each of the five pairs of cameras
+PEOPLE_PER_PAIR = (3, 1, 1, 1, 1)  # in each of the five pairs of cameras
 # Images that are not there: (pair, person, number), from 1.
-MISSING = {(1, 2, 5), (1, 2, 9), (1, 2, 10), (2, 1, 6)}
+MISSING_IMAGES = {(1, 2, 5), (1, 2, 9), (1, 2, 10), (2, 1, 6)}
 SPLITS = [[(1, 1), (3, 1)], [(1, 2), (2, 1)]] + [[(5, 1), (1, 3)]] * 18
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jun  2 2014 HDF5 schema 1.00 ."
 
 
-def picture(kind: str, pair: int, person: int, number: int) -> np.ndarray:
+def image_pixels(kind: str, pair: int, person: int, number: int) -> np.ndarray:
     """The pixels of an image, (H, W, 3) uint8 RGB; each has a height and colours of its own."""
     height, width = 9 + number, 4
     pixels = np.arange(height * width * 3).reshape(height, width, 3)
@@ -28,49 +28,49 @@ def write_release(root: Path) -> None:
     with h5py.File(path, "w", userblock_size=512) as file:
         pool = file.create_group("#refs#")
         for kind in ("detected", "labeled"):
-            cells = [_pair(pool, kind, pair + 1, n) for pair, n in enumerate(PEOPLE)]
-            _cell(file, kind, np.array([cells], dtype=object))
-        tests = [_array(pool, np.array(s, float).T, "double") for s in SPLITS]
-        _cell(file, "testsets", np.array([tests], dtype=object))
+            cells = [_write_pair(pool, kind, pair + 1, n) for pair, n in enumerate(PEOPLE_PER_PAIR)]
+            _write_cell(file, kind, np.array([cells], dtype=object))
+        tests = [_write_array(pool, np.array(s, float).T, "double") for s in SPLITS]
+        _write_cell(file, "testsets", np.array([tests], dtype=object))
     with path.open("r+b") as raw:
         raw.write(HEADER.ljust(116) + bytes(8) + b"\x00\x02IM")
 
 
-def _pair(pool: h5py.Group, kind: str, pair: int, people: int) -> h5py.Reference:
+def _write_pair(pool: h5py.Group, kind: str, pair: int, people: int) -> h5py.Reference:
     """A cell of people x 10 images; on disk its axes are reversed."""
     cells = np.empty((10, people), dtype=object)
     for person in range(people):
         for number in range(10):
             place = (pair, person + 1, number + 1)
-            cells[number, person] = _image(
-                pool, None if place in MISSING else picture(kind, *place)
+            cells[number, person] = _write_image(
+                pool, None if place in MISSING_IMAGES else image_pixels(kind, *place)
             )
-    return _cell(pool, f"{kind}{pair}", cells).ref
+    return _write_cell(pool, f"{kind}{pair}", cells).ref
 
 
-def _image(pool: h5py.Group, pixels: np.ndarray | None) -> h5py.Reference:
+def _write_image(pool: h5py.Group, pixels: np.ndarray | None) -> h5py.Reference:
     if pixels is None:  # as MATLAB writes []: the sizes as content, and a mark
         found = pool.create_dataset(f"i{len(pool)}", data=np.array([0, 0], np.uint64))
         found.attrs["MATLAB_empty"] = np.uint8(1)
         found.attrs["MATLAB_class"] = np.bytes_("double")
         return found.ref
-    return _array(pool, pixels.transpose(2, 1, 0), "uint8")
+    return _write_array(pool, pixels.transpose(2, 1, 0), "uint8")
 
 
-def _array(pool: h5py.Group, content: np.ndarray, kind: str) -> h5py.Reference:
+def _write_array(pool: h5py.Group, content: np.ndarray, kind: str) -> h5py.Reference:
     found = pool.create_dataset(f"i{len(pool)}", data=content, compression="gzip")
     found.attrs["MATLAB_class"] = np.bytes_(kind)
     return found.ref
 
 
-def _cell(group: h5py.Group, name: str, references: np.ndarray) -> h5py.Dataset:
+def _write_cell(group: h5py.Group, name: str, references: np.ndarray) -> h5py.Dataset:
     found = group.create_dataset(name, data=references, dtype=h5py.ref_dtype)
     found.attrs["MATLAB_class"] = np.bytes_("cell")
     return found
 
 
 # The new protocol in miniature: file, person, and which list names it.
-PROTOCOL = [
+PROTOCOL_ROWS = [
     ("1_001_1_01.png", 1, "train"),
     ("1_001_2_06.png", 1, "train"),
     ("1_002_1_01.png", 2, "query"),
@@ -82,7 +82,7 @@ PROTOCOL = [
 ]
 
 
-def write_protocol(root: Path, kind: str, rows: list[tuple[str, int, str]] = PROTOCOL) -> None:
+def write_protocol(root: Path, kind: str, rows: list[tuple[str, int, str]] = PROTOCOL_ROWS) -> None:
     """cuhk03_new_protocol_config_KIND.mat: a cell of names and columns of numbers from 1."""
     cells = np.empty((len(rows), 1), dtype=object)
     cells[:, 0] = [name for name, _, _ in rows]

@@ -13,8 +13,8 @@ from san_core.data.tree import open_tree
 from san_core.images.pixels import decode
 from tests.san_core.data.readers.cuhk03_file import (
     HEADER,
-    PROTOCOL,
-    picture,
+    PROTOCOL_ROWS,
+    image_pixels,
     write_protocol,
     write_release,
 )
@@ -64,7 +64,7 @@ def test_the_new_protocol_is_read_from_its_file_of_settings(whole, options, kind
         for image in found.images:
             place = image.name.removesuffix(".png").rpartition("/")[2].split("_")
             pair, person, _, number = map(int, place)
-            assert np.array_equal(decode(image.read()), picture(kind, pair, person, number))
+            assert np.array_equal(decode(image.read()), image_pixels(kind, pair, person, number))
 
 
 @pytest.mark.parametrize("where", ["around", "zip", "tar.gz"])
@@ -76,7 +76,7 @@ def test_the_folder_around_it_and_archives_will_do(whole, tmp_path, where):
     with open_tree(place) as tree:
         found = listing(tree, {"detected": ""})
         assert known(found.images) == new("detected")
-        assert np.array_equal(decode(found.images[0].read()), picture("detected", 1, 1, 1))
+        assert np.array_equal(decode(found.images[0].read()), image_pixels("detected", 1, 1, 1))
 
 
 def test_the_file_in_the_test_begins_as_matlab_writes_it(whole):
@@ -88,7 +88,7 @@ def test_the_file_in_the_test_begins_as_matlab_writes_it(whole):
 
 
 def test_an_image_that_is_listed_twice_is_a_problem_by_its_row(release):
-    write_protocol(release, "labeled", [*PROTOCOL, ("1_002_1_01.png", 2, "gallery")])
+    write_protocol(release, "labeled", [*PROTOCOL_ROWS, ("1_002_1_01.png", 2, "gallery")])
     with open_tree(release) as tree:
         found = listing(tree, {})
         assert known(found.images) == new("labeled")
@@ -142,7 +142,7 @@ def test_it_is_labeled_or_detected(whole):
 
 def test_images_that_are_not_in_the_file_are_problems_by_name(release):
     rows = [
-        *PROTOCOL,
+        *PROTOCOL_ROWS,
         ("1_002_1_05.png", 2, "gallery"),  # an empty cell
         ("1_009_1_01.png", 2, "gallery"),  # no such person
         ("6_001_1_01.png", 2, "gallery"),  # no such pair

@@ -6,7 +6,7 @@ import pytest
 
 from san_core.data import records
 from san_core.data.readers import market1501
-from san_core.data.records import Listed, Problem, ProblemsError, Published, Subset
+from san_core.data.records import ListedImage, Problem, ProblemsError, PublishedCounts, SplitCounts
 from san_core.data.tree import open_tree
 
 IMAGES = {
@@ -175,13 +175,13 @@ def test_an_incomplete_release_is_judged_by_itself_not_by_the_folder_around_it(m
 
 
 def test_the_summary_counts_people_apart_from_junk_and_distractors(market):
-    counts = records.summary(listed(market).images)
+    counts = records.count_splits(listed(market).images)
     assert counts == {
-        "train": Subset(ids=1, images=2, cameras=2, distractors=0, junk=0),
-        "query": Subset(ids=2, images=2, cameras=2, distractors=0, junk=0),
-        "gallery": Subset(ids=2, images=5, cameras=4, distractors=2, junk=1),
+        "train": SplitCounts(ids=1, images=2, cameras=2, distractors=0, junk=0),
+        "query": SplitCounts(ids=2, images=2, cameras=2, distractors=0, junk=0),
+        "gallery": SplitCounts(ids=2, images=5, cameras=4, distractors=2, junk=1),
     }
-    assert records.summary_text(counts).splitlines() == [
+    assert records.split_table(counts).splitlines() == [
         "subset       ids    images  cameras",
         "train          1         2        2",
         "query          2         2        2",
@@ -202,17 +202,17 @@ def test_the_summary_counts_people_apart_from_junk_and_distractors(market):
 )
 def test_impossible_labels_are_refused(pid, camid, split, message):
     with pytest.raises(ValueError, match=message):
-        Listed("a.jpg", pid, camid, split, lambda: b"")
+        ListedImage("a.jpg", pid, camid, split, lambda: b"")
 
 
 def test_counts_are_compared_with_the_published_ones():
-    counts = {"train": Subset(2, 12, 2, 0, 0), "query": Subset(1, 3, 2, 0, 0)}
+    counts = {"train": SplitCounts(2, 12, 2, 0, 0), "query": SplitCounts(1, 3, 2, 0, 0)}
     published = {
-        "train": Published(2, 12),
-        "query": Published(1, 1_003),
-        "gallery": Published(1, 5),
+        "train": PublishedCounts(2, 12),
+        "query": PublishedCounts(1, 1_003),
+        "gallery": PublishedCounts(1, 5),
     }
-    assert records.differences(counts, published) == [
+    assert records.differences_from_published(counts, published) == [
         "query: 3 images of 1 people, where 1,003 of 1 were published",
         "gallery: 0 images of 0 people, where 5 of 1 were published",
     ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from san_core.data.readers.msmt17 import VERSIONS, listing
+from san_core.data.readers.msmt17 import VERSION_FOLDERS, listing
 from san_core.data.tree import open_tree
 
 LISTS = {
@@ -19,9 +19,9 @@ LISTS = {
 }
 
 
-@pytest.fixture(params=VERSIONS, ids=["V1", "V2"])
+@pytest.fixture(params=VERSION_FOLDERS, ids=["V1", "V2"])
 def release(request, tmp_path):
-    root = tmp_path / f"MSMT17_V{1 + VERSIONS.index(request.param)}"
+    root = tmp_path / f"MSMT17_V{1 + VERSION_FOLDERS.index(request.param)}"
     train, test = request.param
     for part, lines in LISTS.items():
         folder = train if part in ("train", "val") else test

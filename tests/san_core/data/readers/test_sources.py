@@ -2,7 +2,7 @@
 
 import pytest
 
-from san_core.data.readers.sources import SOURCES, listing, parsed
+from san_core.data.readers.sources import DATASET_FORMATS, list_dataset, parse_dataset_name
 from san_core.data.tree import open_tree
 
 
@@ -18,7 +18,7 @@ from san_core.data.tree import open_tree
     ],
 )
 def test_a_name_is_a_key_and_options(text, key, options):
-    assert parsed(text) == (key, options)
+    assert parse_dataset_name(text) == (key, options)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_a_name_is_a_key_and_options(text, key, options):
 )
 def test_a_wrong_name_is_told_what_there_is(text, message):
     with pytest.raises(ValueError, match=message):
-        parsed(text)
+        parse_dataset_name(text)
 
 
 def test_every_option_says_how_it_is_written():
-    for source in SOURCES.values():
-        assert source.text
+    for source in DATASET_FORMATS.values():
+        assert source.description
         for name, text in source.options.items():
             assert text
             assert "=" not in name
@@ -50,11 +50,11 @@ def test_every_option_says_how_it_is_written():
                 assert ":" in text
 
 
-@pytest.mark.parametrize("key", sorted(SOURCES.keys() - {"csv"}))
+@pytest.mark.parametrize("key", sorted(DATASET_FORMATS.keys() - {"csv"}))
 def test_only_a_table_is_read_from_a_file_that_is_no_archive(tmp_path, key):
     (tmp_path / "list.txt").write_text("")
     with (
         open_tree(tmp_path / "list.txt") as tree,
         pytest.raises(ValueError, match=r"list.txt is neither a folder nor an archive"),
     ):
-        listing(parsed(key), tree)
+        list_dataset(parse_dataset_name(key), tree)

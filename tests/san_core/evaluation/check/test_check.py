@@ -53,13 +53,13 @@ def test_check_fails_where_a_reranked_distance_is_wrong(monkeypatch, capsys):
 
 @pytest.mark.parametrize("figure", ["cmc", "mAP_of_draw"])
 def test_check_fails_where_an_expectation_is_wrong(monkeypatch, capsys, figure):
-    honest = single_shot.exact
+    honest = single_shot.expected_single_shot
 
     def off(*args, **kwargs):
         found = honest(*args, **kwargs)
         return found._replace(**{figure: getattr(found, figure) + 1e-9})
 
-    monkeypatch.setattr(single_shot, "exact", off)
+    monkeypatch.setattr(single_shot, "expected_single_shot", off)
     assert __main__.main() == 1
     assert f"single gallery shot is wrong: {figure} differs" in capsys.readouterr().err
 

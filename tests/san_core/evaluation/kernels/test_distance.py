@@ -13,7 +13,9 @@ def features(rows: list[list[float]]) -> NDArray[np.float32]:
 
 
 def whole(query, gallery, **kwargs) -> NDArray[np.float32]:
-    return np.concatenate([tile.distances for tile in distance.tiles(query, gallery, **kwargs)])
+    return np.concatenate(
+        [tile.distances for tile in distance.distance_tiles(query, gallery, **kwargs)]
+    )
 
 
 def test_euclidean_distance_is_squared():
@@ -47,7 +49,7 @@ def test_tiles_cover_the_queries_in_order_and_stay_small(entries, heights):
     rng = np.random.default_rng(2)
     query = rng.integers(-9, 9, (5, 4)).astype(np.float32)  # integers: exact in any tiling
     gallery = rng.integers(-9, 9, (3, 4)).astype(np.float32)
-    tiles = list(distance.tiles(query, gallery, entries=entries))
+    tiles = list(distance.distance_tiles(query, gallery, entries=entries))
     assert [len(tile.distances) for tile in tiles] == heights
     assert [row for tile in tiles for row in range(tile.rows.start, tile.rows.stop)] == [*range(5)]
     np.testing.assert_array_equal(
@@ -81,7 +83,7 @@ def test_features_that_have_no_distance_are_refused_before_the_first_tile(
     query, gallery, metric, message
 ):
     with pytest.raises(ValueError, match=message):
-        distance.tiles(query, gallery, metric=metric)
+        distance.distance_tiles(query, gallery, metric=metric)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_rows_that_the_loops_could_not_follow_are_refused(matrix, index, message
 
 
 def test_every_other_index_makes_rows():
-    some = rows.rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
+    some = rows.select_rows(features([[1], [2], [3], [4]]), np.array([0, 9, 3, 9])[::2])
     np.testing.assert_array_equal(some.squared_norms(), [1, 16])
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from san_core.evaluation import ranking
-from san_core.evaluation.kernels.rows import rows
+from san_core.evaluation.kernels.rows import select_rows
 from san_core.evaluation.labels import Labels
-from san_core.evaluation.pages.camera_pairs import camera_pairs
+from san_core.evaluation.pages.camera_pairs import score_camera_pairs
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501
 from san_core.evaluation.protocols import multi_query
-from san_core.evaluation.protocols.multi_query import pool
+from san_core.evaluation.protocols.multi_query import pool_queries
 
 
 def line(*positions) -> np.ndarray:
@@ -20,9 +20,9 @@ def line(*positions) -> np.ndarray:
 def test_pairs_of_cameras_by_hand():
     query = Labels(np.array([1, 2, 1]), np.array([0, 0, 1]))
     gallery = Labels(np.array([1, 2, 1, 2]), np.array([1, 1, 0, 2]))
-    found = camera_pairs(
-        rows(line(0, 10, 0)),
-        rows(line(1, 2, 3, 4)),
+    found = score_camera_pairs(
+        select_rows(line(0, 10, 0)),
+        select_rows(line(1, 2, 3, 4)),
         query=query,
         gallery=gallery,
         metric="euclidean",
@@ -42,8 +42,12 @@ def test_a_pair_is_the_ranking_of_its_two_cameras():
     matrix = np.empty((240, 5), np.float32)
     matrix[place] = np.concatenate([asked, searched])
     same = {"metric": "cosine", "protocol": CAMERA_FREE}
-    found = camera_pairs(
-        rows(matrix, place[:40]), rows(matrix, place[40:]), query=query, gallery=gallery, **same
+    found = score_camera_pairs(
+        select_rows(matrix, place[:40]),
+        select_rows(matrix, place[40:]),
+        query=query,
+        gallery=gallery,
+        **same,
     )
     assert [pair[:2] for pair in found] == [(a, b) for a in range(3) for b in range(4)]
     for pair in found:
@@ -59,13 +63,19 @@ def test_a_pair_is_the_ranking_of_its_two_cameras():
 def test_without_cameras_there_are_no_pairs():
     who = {"query": Labels(np.array([1]), None), "gallery": Labels(np.array([1]), None)}
     with pytest.raises(ValueError, match="cameras are unknown, so there are no pairs of them"):
-        camera_pairs(rows(line(0)), rows(line(1)), **who, metric="euclidean", protocol=CAMERA_FREE)
+        score_camera_pairs(
+            select_rows(line(0)),
+            select_rows(line(1)),
+            **who,
+            metric="euclidean",
+            protocol=CAMERA_FREE,
+        )
 
 
 def test_images_of_a_person_by_one_camera_are_averaged():
     labels = Labels(np.array([7, 5, 7, 7]), np.array([1, 0, 1, 2]))
     images = np.array([[1, 0], [3, 3], [0, 4], [5, 5]], np.float32)
-    features, query = pool(rows(images), labels, query=labels, metric="euclidean")
+    features, query = pool_queries(select_rows(images), labels, query=labels, metric="euclidean")
     assert (query.pids.tolist(), query.camids.tolist()) == ([5, 7, 7], [0, 1, 2])
     assert features.tolist() == [[3, 3], [0.5, 2], [5, 5]]
 
@@ -73,7 +83,7 @@ def test_images_of_a_person_by_one_camera_are_averaged():
 def test_for_cosine_directions_are_averaged():
     images = np.array([[2, 0], [0, 8]], np.float32)
     labels = Labels(np.array([1, 1]), np.array([0, 0]))
-    features, _ = pool(rows(images), labels, query=labels, metric="cosine")
+    features, _ = pool_queries(select_rows(images), labels, query=labels, metric="cosine")
     assert features.tolist() == [[0.5, 0.5]]
 
 
@@ -82,7 +92,7 @@ def test_only_people_and_cameras_among_the_queries_ask():
     labels = Labels(np.array([7, 8, 7, 7]), np.array([1, 1, 2, 1]))
     images = np.array([[1, 0], [3, 3], [5, 5], [0, 4]], np.float32)
     asked = Labels(np.array([7, 7]), np.array([1, 1]))
-    features, query = pool(rows(images), labels, query=asked, metric="euclidean")
+    features, query = pool_queries(select_rows(images), labels, query=asked, metric="euclidean")
     assert (query.pids.tolist(), query.camids.tolist()) == ([7], [1])
     assert features.tolist() == [[0.5, 2]]
 
@@ -92,7 +102,7 @@ def test_many_images_are_averaged_as_at_once(monkeypatch):
     rng = np.random.default_rng(3)
     labels = Labels(rng.integers(1, 4, 100), rng.integers(0, 2, 100))
     images = rng.normal(size=(100, 5)).astype(np.float32)
-    features, query = pool(rows(images), labels, query=labels, metric="euclidean")
+    features, query = pool_queries(select_rows(images), labels, query=labels, metric="euclidean")
     for feature, pid, camid in zip(features, query.pids, query.camids, strict=True):
         of = (labels.pids == pid) & (labels.camids == camid)
         np.testing.assert_allclose(feature, images[of].mean(axis=0), rtol=0, atol=1e-6)
@@ -107,7 +117,7 @@ def test_many_images_are_averaged_as_at_once(monkeypatch):
 )
 def test_images_that_cannot_be_pooled_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        pool(rows(line(0, 1)), labels, query=labels, metric="euclidean")
+        pool_queries(select_rows(line(0, 1)), labels, query=labels, metric="euclidean")
 
 
 @pytest.mark.parametrize(
@@ -122,4 +132,4 @@ def test_pooled_images_that_make_no_query_are_refused(images, asked, metric, mes
     labels = Labels(np.array([1, 1]), np.array([0, 0]))
     query = Labels(np.array(asked), np.array([0, 0]))
     with pytest.raises(ValueError, match=message):
-        pool(rows(np.array(images, np.float32)), labels, query=query, metric=metric)
+        pool_queries(select_rows(np.array(images, np.float32)), labels, query=query, metric=metric)

@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from san_core.data.records import Listed
+from san_core.data.records import ListedImage
 from san_core.evaluation import ranking
 from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.pages import ranked_gallery, report
 from san_core.evaluation.pages.camera_pairs import CameraPair
 from san_core.evaluation.protocol import SYSU_MM01
-from san_core.evaluation.protocols.scoring import Scored
+from san_core.evaluation.protocols.scoring import ProtocolScores
 from san_core.images import pixels
 
 
@@ -22,9 +22,9 @@ def image(pid: int, camid: int) -> bytes:
     return pixels.encode_jpeg(plain, quality=80)
 
 
-def listed(pid, camid, split) -> Listed:
+def listed(pid, camid, split) -> ListedImage:
     name = f"{split}/{pid:04d}_c{camid}.jpg"
-    return Listed(name, pid, camid, split, lambda: image(pid, camid or 0))
+    return ListedImage(name, pid, camid, split, lambda: image(pid, camid or 0))
 
 
 def problem(*, cameras=True, people=30):
@@ -48,7 +48,7 @@ def ranked(query, gallery, *, seed=0, **kwargs):
 
 def made(query, gallery, references=None, **kwargs):
     model = ranked(query, gallery)
-    content = report.figures(
+    content = report.report_content(
         model, references, query=query, gallery=gallery, metric="euclidean", **kwargs
     )
     return model, content
@@ -56,7 +56,7 @@ def made(query, gallery, references=None, **kwargs):
 
 def page_of(query, gallery, references=None, **kwargs) -> str:
     model, content = made(query, gallery, references, **kwargs)
-    return report.html(
+    return report.report_page(
         content, model, references, query=query, gallery=gallery, read=lambda record: record.read()
     )
 
@@ -119,7 +119,9 @@ def test_every_shown_query_has_its_ranked_images_framed_by_their_verdict():
     text = page_of(query, gallery)
     chosen = [
         i
-        for group in ranked_gallery.choose(model, shown=ranked_gallery.SHOWN).values()
+        for group in ranked_gallery.choose_queries(
+            model, shown=ranked_gallery.QUERIES_PER_GROUP
+        ).values()
         for i in group
     ]
     assert text.count('<figure class="query">') == len(chosen) == 18
@@ -146,13 +148,13 @@ def test_worst_median_and_best_are_chosen_by_average_precision():
     query, gallery = problem(people=8)
     model = ranked(query, gallery)
     model.average_precision[:7] = [0.5, 0.1, 0.9, 0.3, 0.7, 0.3, 0.2]
-    assert ranked_gallery.choose(model, shown=2) == {
+    assert ranked_gallery.choose_queries(model, shown=2) == {
         "Worst queries": [1, 6],
         "Median queries": [3, 5],
         "Best queries": [2, 4],
     }
     # Query 7 shows a person who is absent; no query is shown twice.
-    assert ranked_gallery.choose(model, shown=5) == {
+    assert ranked_gallery.choose_queries(model, shown=5) == {
         "Worst queries": [1, 6, 3, 5, 0],
         "Median queries": [],
         "Best queries": [2, 4],
@@ -163,7 +165,7 @@ def test_equal_queries_are_chosen_in_query_order():
     query, gallery = problem(people=8)
     model = ranked(query, gallery)
     model.average_precision[:7] = 0.5
-    assert ranked_gallery.choose(model, shown=2) == {
+    assert ranked_gallery.choose_queries(model, shown=2) == {
         "Worst queries": [0, 1],
         "Median queries": [4, 5],
         "Best queries": [2, 3],
@@ -201,8 +203,8 @@ def test_provenance_is_shown_and_escaped():
     assert "Provenance" not in page_of(*problem())
 
 
-def scored(query, gallery, protocol, *, reranked=False, **scores) -> Scored:
-    return Scored(protocol, reranked, scores, ranked(query, gallery))
+def scored(query, gallery, protocol, *, reranked=False, **scores) -> ProtocolScores:
+    return ProtocolScores(protocol, reranked, scores, ranked(query, gallery))
 
 
 SHOT = "single-gallery-shot:market1501"
@@ -275,10 +277,10 @@ def test_a_roc_curve_is_drawn_where_there_is_one():
     query, gallery = problem()
     model = ranked(query, gallery, with_roc=True)
     who = {"query": query, "gallery": gallery}
-    content = report.figures(model, **who, metric="cosine")
+    content = report.report_content(model, **who, metric="cosine")
     rates = content["roc"]["tpr_at_fpr"]
     assert rates == {f"{fpr:g}": model.roc.tpr_at(fpr) for fpr in (1e-4, 1e-3, 1e-2, 1e-1)}
-    text = report.html(content, model, **who, read=lambda record: record.read())
+    text = report.report_page(content, model, **who, read=lambda record: record.read())
     assert (
         f"ROC curves. At a false positive rate of 0.001, this model: TPR {rates['0.001']:.1%}"
         in (text)
@@ -292,7 +294,7 @@ def test_sysu_leaves_out_the_room():
     query = [dataclasses.replace(record, camid=2) for record in query]
     gallery = [dataclasses.replace(record, camid=0) for record in gallery]
     model = ranked(query, gallery, protocol=SYSU_MM01)
-    content = report.figures(model, query=query, gallery=gallery, metric="cosine")
+    content = report.report_content(model, query=query, gallery=gallery, metric="cosine")
     assert content["protocol"] == "sysu-mm01"
     assert "all images by the other camera of the query's room" in report.protocol_in_words(content)
 
@@ -300,7 +302,9 @@ def test_sysu_leaves_out_the_room():
 def test_a_ranking_of_other_records_is_refused():
     query, gallery = problem()
     with pytest.raises(ValueError, match="this model is one of 30 queries and 31 gallery images, "):
-        report.figures(ranked(query, gallery), query=query[1:], gallery=gallery, metric="cosine")
+        report.report_content(
+            ranked(query, gallery), query=query[1:], gallery=gallery, metric="cosine"
+        )
     other = ranked(*problem(people=8))
     with pytest.raises(ValueError, match="the ranking of histogram is one of 8 queries"):
         made(query, gallery, {"histogram": other})
@@ -315,7 +319,7 @@ def test_a_reference_may_not_take_the_name_of_the_model():
 def test_an_unknown_metric_is_refused():
     query, gallery = problem()
     with pytest.raises(ValueError, match="no metric 'l1'; there are euclidean, cosine"):
-        report.figures(ranked(query, gallery), query=query, gallery=gallery, metric="l1")
+        report.report_content(ranked(query, gallery), query=query, gallery=gallery, metric="l1")
 
 
 def test_a_damaged_image_is_named():

@@ -8,17 +8,17 @@ import pytest
 
 from san_core.evaluation import ranking
 from san_core.evaluation.kernels import distance
-from san_core.evaluation.kernels.rows import rows
+from san_core.evaluation.kernels.rows import select_rows
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import CAMERA_FREE, SYSU_MM01
 from san_core.evaluation.protocols import scoring, single_shot
-from san_core.evaluation.protocols.multi_query import pool
-from san_core.evaluation.protocols.scoring import Embedded, Scorer
-from san_core.evaluation.rerank import rerank
+from san_core.evaluation.protocols.multi_query import pool_queries
+from san_core.evaluation.protocols.scoring import EmbeddedImages, Scorer
+from san_core.evaluation.rerank import rerank_features
 
 
 @pytest.fixture(scope="module")
-def images() -> Embedded:
+def images() -> EmbeddedImages:
     """Queries, two more images of each in its camera, and a gallery with junk."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(32, 12))
@@ -29,13 +29,19 @@ def images() -> Embedded:
         (centres[labels.pids] + 0.8 * rng.normal(size=(len(labels.pids), 12))).astype(np.float32)
         for labels in (pooled, gallery)
     ]
-    return Embedded(
-        rows(of[0][:30]), rows(of[1]), rows(of[0]), query, gallery, pooled, metric="cosine"
+    return EmbeddedImages(
+        select_rows(of[0][:30]),
+        select_rows(of[1]),
+        select_rows(of[0]),
+        query,
+        gallery,
+        pooled,
+        metric="cosine",
     )
 
 
 @pytest.fixture(scope="module")
-def infrared(images) -> Embedded:
+def infrared(images) -> EmbeddedImages:
     """The same by the cameras of SYSU-MM01."""
 
     def by(labels: Labels, cameras: tuple[int, ...]) -> Labels:
@@ -49,7 +55,7 @@ def infrared(images) -> Embedded:
     )
 
 
-def plain(images: Embedded) -> dict:
+def plain(images: EmbeddedImages) -> dict:
     return {"query": images.query, "gallery": images.gallery}
 
 
@@ -70,7 +76,7 @@ def test_a_protocol_is_ranked_as_it_says(infrared, protocol):
 
 
 def test_multi_query_asks_with_the_mean(images):
-    features, query = pool(
+    features, query = pool_queries(
         images.pooled_features, images.pooled, query=images.query, metric="cosine"
     )
     expected = ranking.rank(
@@ -82,14 +88,14 @@ def test_multi_query_asks_with_the_mean(images):
 
 
 def test_single_gallery_shot_is_the_exact_one(images):
-    tiles = distance.tiles(images.query_features, images.gallery_features, metric="cosine")
-    expected = single_shot.exact(tiles, **plain(images))
+    tiles = distance.distance_tiles(images.query_features, images.gallery_features, metric="cosine")
+    expected = single_shot.expected_single_shot(tiles, **plain(images))
     assert Scorer(images).score("single-gallery-shot").scores == expected.scores()
 
 
 def test_a_sampled_gallery_shot_is_drawn_from_its_seed(images):
-    tiles = distance.tiles(images.query_features, images.gallery_features, metric="cosine")
-    expected = single_shot.sampled(tiles, **plain(images), draws=10, seed=0)
+    tiles = distance.distance_tiles(images.query_features, images.gallery_features, metric="cosine")
+    expected = single_shot.sampled_single_shot(tiles, **plain(images), draws=10, seed=0)
     assert Scorer(images).score("sampled-gallery-shot").scores == expected.scores()
 
 
@@ -110,13 +116,13 @@ def test_a_protocol_may_leave_out_what_another_does(images, infrared, word, foll
 
 
 def test_all_pairs_are_passed_over_once_for_all_reranked_protocols(monkeypatch, images):
-    honest, calls = scoring.encode, []
+    honest, calls = scoring.encode_neighbours, []
 
     def counted(*args, **kwargs):
         calls.append(args)
         return honest(*args, **kwargs)
 
-    monkeypatch.setattr(scoring, "encode", counted)
+    monkeypatch.setattr(scoring, "encode_neighbours", counted)
     names = ["market1501", "camera-free", "single-gallery-shot", "single-gallery-shot:camera-free"]
     scorer = Scorer(images)
     shared = [scorer.score(name, reranked=True).scores for name in names]
@@ -131,8 +137,8 @@ def test_reranked_scores_leave_junk_out_before(images, name):
     assert found.reranked
     assert found.ranking.num_gallery == len(left) < 400
     if name == "market1501":
-        gallery = rows(images.gallery_features.matrix, left)
-        tiles = rerank(images.query_features, gallery, metric="cosine")
+        gallery = select_rows(images.gallery_features.matrix, left)
+        tiles = rerank_features(images.query_features, gallery, metric="cosine")
         expected = ranking.rank_distances(
             tiles, query=images.query, gallery=images.gallery.take(left)
         )
@@ -162,15 +168,15 @@ UNKNOWN = Labels(np.array([1]), None)
     ],
 )
 def test_protocols_are_named_in_their_order(text, labels, names):
-    assert scoring.protocols(text, labels) == names
+    assert scoring.parse_protocols(text, labels) == names
 
 
 def test_auto_is_the_protocol_of_the_data_set():
     own = "single-gallery-shot"
-    assert scoring.protocols("auto,camera-free", KNOWN, own=own) == [own, "camera-free"]
-    assert scoring.protocols("market1501", KNOWN, own=own) == ["market1501"]
+    assert scoring.parse_protocols("auto,camera-free", KNOWN, own=own) == [own, "camera-free"]
+    assert scoring.parse_protocols("market1501", KNOWN, own=own) == ["market1501"]
     with pytest.raises(ValueError, match="no protocol 'lost'"):
-        scoring.protocols("auto", KNOWN, own="lost")
+        scoring.parse_protocols("auto", KNOWN, own="lost")
 
 
 @pytest.mark.parametrize(
@@ -192,13 +198,16 @@ def test_auto_is_the_protocol_of_the_data_set():
 )
 def test_protocols_that_are_none_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        scoring.protocols(text, KNOWN)
+        scoring.parse_protocols(text, KNOWN)
 
 
 def test_the_headline_ranks_images_one_by_one():
-    assert scoring.headline(["single-gallery-shot", "camera-free"], KNOWN) == "camera-free"
-    assert scoring.headline(["multi-query"], KNOWN) == "market1501"
-    assert scoring.headline(["multi-query"], UNKNOWN) == "camera-free"
+    assert (
+        scoring.ranked_gallery_protocol(["single-gallery-shot", "camera-free"], KNOWN)
+        == "camera-free"
+    )
+    assert scoring.ranked_gallery_protocol(["multi-query"], KNOWN) == "market1501"
+    assert scoring.ranked_gallery_protocol(["multi-query"], UNKNOWN) == "camera-free"
 
 
 @pytest.mark.parametrize("reranked", [False, True])

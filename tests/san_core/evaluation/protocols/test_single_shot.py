@@ -53,7 +53,7 @@ def test_the_expectation_is_the_mean_over_every_draw(seed, protocol):
             cmc.append([np.mean(np.array(ranks) <= k) for k in range(1, 21)])
             precision.append(np.mean(reciprocal))
     for threads in (1, 2):
-        found = single_shot.exact(
+        found = single_shot.expected_single_shot(
             tile(rows),
             query=query,
             gallery=gallery,
@@ -69,7 +69,9 @@ def test_the_expectation_is_the_mean_over_every_draw(seed, protocol):
 def test_expectation_by_hand():
     # Right at distance 2. Person 8 has one of two images nearer, person 9 its only one.
     gallery = labels([7, 8, 8, 9])
-    found = single_shot.exact(tile([[2, 1, 3, 1]]), query=labels([7]), gallery=gallery)
+    found = single_shot.expected_single_shot(
+        tile([[2, 1, 3, 1]]), query=labels([7]), gallery=gallery
+    )
     # 9 is nearer for sure; 8 with chance 1/2: rank 2 or 3, half the time each.
     assert found.cmc[:4].tolist() == [0, 1 / 2, 1, 1]
     assert found.mAP_of_draw == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-15)
@@ -79,7 +81,7 @@ def test_expectation_by_hand():
 
 def test_cmc_stays_one_beyond_the_number_of_people():
     # Peers fall to 0 there.
-    found = single_shot.exact(
+    found = single_shot.expected_single_shot(
         tile([[1, 2, 3]]), query=labels([7]), gallery=labels([7, 8, 9]), max_rank=20
     )
     assert found.cmc.tolist() == [1] * 20
@@ -96,21 +98,23 @@ def many(people=60, seed=0):
 
 def test_fewer_nodes_give_what_the_exact_number_gives(monkeypatch):
     tiles, who = many(people=400)
-    few = single_shot.exact(tiles, **who)
+    few = single_shot.expected_single_shot(tiles, **who)
     nodes, weights = np.polynomial.legendre.leggauss(201)
     monkeypatch.setattr(single_shot, "_quadrature", lambda _: ((nodes + 1) / 2, weights / 2))
-    assert few.mAP_of_draw == pytest.approx(single_shot.exact(tiles, **who).mAP_of_draw, abs=1e-13)
+    assert few.mAP_of_draw == pytest.approx(
+        single_shot.expected_single_shot(tiles, **who).mAP_of_draw, abs=1e-13
+    )
 
 
 def test_samples_come_near_the_expectation_and_from_their_seed():
     tiles, who = many()
-    expected = single_shot.exact(tiles, **who)
-    found = single_shot.sampled(tiles, **who, draws=400, seed=1)
+    expected = single_shot.expected_single_shot(tiles, **who)
+    found = single_shot.sampled_single_shot(tiles, **who, draws=400, seed=1)
     np.testing.assert_allclose(found.cmc, expected.cmc, atol=0.02)
     assert found.mAP_of_draw == pytest.approx(expected.mAP_of_draw, abs=0.01)
     assert found.mAP_of_gallery == expected.mAP_of_gallery
-    again = single_shot.sampled(tiles, **who, draws=400, seed=1)
-    other = single_shot.sampled(tiles, **who, draws=400, seed=2)
+    again = single_shot.sampled_single_shot(tiles, **who, draws=400, seed=1)
+    other = single_shot.sampled_single_shot(tiles, **who, draws=400, seed=2)
     assert again.mAP_of_draw == found.mAP_of_draw != other.mAP_of_draw
 
 
@@ -119,7 +123,7 @@ def test_a_draw_by_camera_ranks_people_by_the_nearest_of_theirs_by_hand():
     # 8, 8, right, 9, right; 7 is the second of the people.
     gallery = labels([7, 7, 8, 8, 9], [0, 3, 0, 4, 0])
     who = {"query": labels([7, 9], [5, 2]), "gallery": gallery, "protocol": SYSU_MM01}
-    found = single_shot.sampled(tile([[3, 5, 1, 2, 4], [2, 3, 1, 1, 4]]), **who)
+    found = single_shot.sampled_single_shot(tile([[3, 5, 1, 2, 4], [2, 3, 1, 1, 4]]), **who)
     # To query 1: 8, 8, 7, 7, right; 9 is the third of the people.
     assert found.cmc[:4].tolist() == [0, 1 / 2, 1, 1]
     assert found.mAP_of_draw == pytest.approx(((1 / 3 + 2 / 5) / 2 + 1 / 5) / 2, abs=1e-15)
@@ -157,7 +161,7 @@ def test_draws_by_camera_come_near_the_mean_over_every_draw(seed):
             cmc.append([np.mean(np.array(ranks) <= k) for k in range(1, 11)])
             precision.append(np.mean(precisions))
     who = {"query": query, "gallery": gallery, "protocol": SYSU_MM01, "max_rank": 10}
-    found = single_shot.sampled(tile(rows), **who, draws=20000)
+    found = single_shot.sampled_single_shot(tile(rows), **who, draws=20000)
     # A share of 20,000 draws is off by 0.0035 at most, as one standard deviation.
     np.testing.assert_allclose(found.cmc, np.mean(cmc, axis=0), rtol=0, atol=0.015)
     assert found.mAP_of_draw == pytest.approx(np.mean(precision), abs=0.015)
@@ -167,18 +171,18 @@ def test_draws_by_camera_come_near_the_mean_over_every_draw(seed):
 def test_the_expectation_over_draws_by_camera_is_refused():
     who = {"query": labels([7], [2]), "gallery": labels([7], [0]), "protocol": SYSU_MM01}
     with pytest.raises(ValueError, match="sysu-mm01 an image of each person and camera"):
-        single_shot.exact(tile([[1]]), **who)
+        single_shot.expected_single_shot(tile([[1]]), **who)
 
 
 def test_a_query_to_which_nothing_is_left_is_skipped():
     who = {"query": labels([7, 8], [2, 5]), "gallery": labels([7, 8], [1, 1])}
-    found = single_shot.sampled(tile([[1, 2], [1, 2]]), **who, protocol=SYSU_MM01)
+    found = single_shot.sampled_single_shot(tile([[1, 2], [1, 2]]), **who, protocol=SYSU_MM01)
     assert (found.ranking.num_skipped, found.cmc[:2].tolist()) == (1, [0, 1])
 
 
 def test_both_skip_the_same_queries():
     who = {"query": labels([7, 8], [0, 0]), "gallery": labels([7, 8, 9], [1, 0, 1])}
-    for score in (single_shot.exact, single_shot.sampled):
+    for score in (single_shot.expected_single_shot, single_shot.sampled_single_shot):
         found = score(tile([[1, 2, 3], [1, 2, 3]]), **who)
         assert (found.ranking.num_skipped, found.cmc[0]) == (1, 1)
 
@@ -186,18 +190,18 @@ def test_both_skip_the_same_queries():
 def test_the_whole_gallery_is_ranked_as_ever():
     tiles, who = many()
     expected = ranking.rank_distances(tiles, **who)
-    assert single_shot.exact(tiles, **who).mAP_of_gallery == expected.mAP
+    assert single_shot.expected_single_shot(tiles, **who).mAP_of_gallery == expected.mAP
 
 
 def test_nan_too_many_rows_and_no_draws_are_refused():
     who = {"query": labels([7]), "gallery": labels([7, 8])}
-    for score in (single_shot.exact, single_shot.sampled):
+    for score in (single_shot.expected_single_shot, single_shot.sampled_single_shot):
         with pytest.raises(ValueError, match="the distances of query 0 hold NaN"):
             score(tile([[1, np.nan]]), **who)
         with pytest.raises(ValueError, match="distances for queries 0 to 900, but there are 1"):
             score(tile([[1, 2]] * 900), **who)
     with pytest.raises(ValueError, match="draws is 0; there must be at least 1"):
-        single_shot.sampled(tile([[1, 2]]), **who, draws=0)
+        single_shot.sampled_single_shot(tile([[1, 2]]), **who, draws=0)
 
 
 def test_a_perfect_ranking_scores_exactly_one():
@@ -205,5 +209,7 @@ def test_a_perfect_ranking_scores_exactly_one():
     gallery = labels(np.repeat(np.arange(1, 8), 3))
     rows = rng.uniform(1, 2, (7, 21))
     rows[np.arange(7)[:, None] == gallery.pids - 1] *= 0.1
-    found = single_shot.exact(tile(rows), query=labels(np.arange(1, 8)), gallery=gallery)
+    found = single_shot.expected_single_shot(
+        tile(rows), query=labels(np.arange(1, 8)), gallery=gallery
+    )
     assert set(found.scores().values()) == {1.0}

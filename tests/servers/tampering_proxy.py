@@ -19,26 +19,26 @@ class Answer(NamedTuple):
 
 
 # Given an answer, the bytes to send in place of its body; fewer than announced break off.
-Lie = Callable[[Answer], bytes]
+Tamper = Callable[[Answer], bytes]
 
 
-def honest(answer: Answer) -> bytes:
+def unchanged_body(answer: Answer) -> bytes:
     """The body as it is."""
     return answer.body
 
 
-class Liar:
-    """The proxy; `lie` may be set at any time, and `told` counts the answers that were changed.
+class TamperingProxy:
+    """The proxy; `tamper` may be set at any time, `tampered` counts the answers it changed.
 
-    Bodies are taken at `seconds_per_mib` and handed on as `garble` makes them.
+    Bodies are taken at `seconds_per_mib` and handed on as `alter_request` makes them.
     """
 
     def __init__(self, server_port: int) -> None:
         self.server_port = server_port
-        self.lie: Lie = honest
-        self.told = 0
+        self.tamper: Tamper = unchanged_body
+        self.tampered = 0
         self.seconds_per_mib = 0.0
-        self.garble: Callable[[str, bytes], bytes] = lambda _method, body: body
+        self.alter_request: Callable[[str, bytes], bytes] = lambda _method, body: body
         self.port = 0
 
     @property
@@ -46,9 +46,9 @@ class Liar:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Liar"]:
+    def running(self) -> Iterator["TamperingProxy"]:
         """Listen until the block ends."""
-        liar = self
+        tampering_proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -58,7 +58,7 @@ class Liar:
                     super().handle_one_request()
 
             def hand_on(self) -> None:
-                liar._hand_on(self)
+                tampering_proxy._forward(self)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = hand_on  # noqa: N815
 
@@ -76,9 +76,9 @@ class Liar:
             proxy.shutdown()
             proxy.server_close()
 
-    def _hand_on(self, asked: http.server.BaseHTTPRequestHandler) -> None:
-        sent = self._read(asked, int(asked.headers.get("Content-Length") or 0))
-        sent = self.garble(asked.command, sent)
+    def _forward(self, asked: http.server.BaseHTTPRequestHandler) -> None:
+        sent = self._read_slowly(asked, int(asked.headers.get("Content-Length") or 0))
+        sent = self.alter_request(asked.command, sent)
         connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
         try:
             connection.request(asked.command, asked.path, sent, dict(asked.headers.items()))
@@ -86,8 +86,8 @@ class Liar:
             answer = Answer(asked.command, asked.path, response.status, response.read())
         finally:
             connection.close()
-        body = self.lie(answer)
-        self.told += body != answer.body
+        body = self.tamper(answer)
+        self.tampered += body != answer.body
         asked.send_response_only(response.status)
         for name, value in response.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
@@ -99,7 +99,7 @@ class Liar:
             asked.wfile.write(body)
             asked.close_connection = len(body) < len(answer.body)
 
-    def _read(self, asked: http.server.BaseHTTPRequestHandler, length: int) -> bytes:
+    def _read_slowly(self, asked: http.server.BaseHTTPRequestHandler, length: int) -> bytes:
         """What the client sends, taken as slowly as the server is said to be."""
         pieces = []
         while length > 0:

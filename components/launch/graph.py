@@ -1,0 +1,53 @@
+"""What makes a KFP pipeline of a graph; the graphs themselves are in pipeline.py."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
+from components.kubeflow.component import compile_pipeline, make_pipeline, task_factories
+from components.launch.parameters import graph_parameters
+
+# `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
+IMAGE = "san-pipeline:{target}"
+# On a cluster the name of an image stands for one content for ever; `make images` makes these.
+PINNED_IMAGE = "san-pipeline:{target}-{commit}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tasks of a pipeline, before it is compiled.
+
+    Attributes:
+        name: what it is called; the pipeline is `san-NAME`.
+        add_tasks: makes the tasks. It is given the steps, which make a task each when they are
+            called (`steps.train_san(...)`), and the pipeline's parameters (`p.seed`). Kubeflow
+            shows its docstring as the pipeline's description.
+        parameters: what the pipeline takes beside the parameters of every graph.
+        defaults: where it has defaults of its own.
+    """
+
+    name: str
+    add_tasks: Callable[[SimpleNamespace, SimpleNamespace], None]
+    parameters: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def pipeline(self, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER) -> GraphComponent:
+        """The KFP pipeline, its steps in `image`, its pods asking `cluster` for what they need."""
+        steps = SimpleNamespace(**task_factories(image, cluster))
+        return make_pipeline(
+            self.name,
+            (self.add_tasks.__doc__ or "").strip(),
+            graph_parameters(self.parameters, self.defaults),
+            lambda values: self.add_tasks(steps, SimpleNamespace(**values)),
+        )
+
+    def compile(
+        self, output: Path, *, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER
+    ) -> dict[str, Any]:
+        """Compile it into a YAML file; returns the pipeline's definition."""
+        return compile_pipeline(self.pipeline(image, cluster), output)[0]

@@ -1,0 +1,93 @@
+"""Presets: a graph and the values to run it with, for whoever begins."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from components.command.suggestion import suggestion
+from components.runner.ir import parse_argument, pipeline_parameters
+from components.storage.sources import names_place
+
+
+class Preset(NamedTuple):
+    """A graph and the parameters to run it with."""
+
+    graph: str
+    values: dict[str, Any]
+
+
+_SYNTHETIC = {"dataset": "synthetic", "difficulty": "normal", "seed": 0, "references": True}
+_DEMO = {**_SYNTHETIC, "identities": 192, "image_height": 128}
+_TWO_WORKERS = ["0/2", "1/2"]
+
+
+def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
+    """SAN and its baseline on one data set, each with the recipe of its name."""
+    baseline = f"{name}-baseline"
+    data = {
+        **data,
+        "san_overrides": "",
+    }  # as the recipe is, also in `ready_graph`, which has its own
+    return {
+        name: Preset("full", {**data, **full, "san_recipe": name, "workers": _TWO_WORKERS}),
+        baseline: Preset("baseline", {**data, "san_recipe": baseline}),
+    }
+
+
+PRESETS = {
+    # Small people, networks and epochs: the whole pipeline on a laptop's processor.
+    **_preset_pair("demo", _DEMO, pit_textures=400, pit_meshes=6, pg_recipe="demo-pg"),
+    # Rendered people in hundreds and small networks: an hour or so on a processor.
+    **_preset_pair(
+        "synthetic",
+        {**_SYNTHETIC, "identities": 900, "image_height": 128},
+        pg_recipe="demo-pg",
+        pg_overrides="epochs=40",
+    ),
+    # The paper's networks; add --param source=FOLDER, the data set as it was published.
+    **_preset_pair("cuhk03", {"dataset": "cuhk03"}, pg_recipe="pit"),
+    **_preset_pair("market1501", {"dataset": "market1501"}, pg_recipe="pit"),
+    **_preset_pair("msmt17", {"dataset": "msmt17"}, pg_recipe="pit"),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}{suggestion(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def pipeline_arguments(
+    preset: Preset, document: Mapping[str, Any], words: Sequence[str], *, folder: Path
+) -> dict[str, Any]:
+    """The pipeline's arguments: what is given in words, then the preset's, then folders of a run.
+
+    Args:
+        preset: those of its values that the graph does not take are left out
+        document: the compiled pipeline
+        words: `name=value` each
+        folder: where this run keeps textures and checkpoints unless told otherwise
+    """
+    folders = {"destination": "textures", "checkpoint": "checkpoints"}
+    values = {
+        **{name: str(folder.resolve() / where) for name, where in folders.items()},
+        **preset.values,
+    }
+    declared = pipeline_parameters(document)
+    chosen = {
+        **{name: value for name, value in values.items() if name in declared},
+        **dict(parse_argument(word, document) for word in words),
+    }
+    return {
+        n: _absolute_place(value) if names_place(n, value) else value for n, value in chosen.items()
+    }
+
+
+def _absolute_place(place: str) -> str:
+    """A relative folder is meant from where the command is given; the steps run elsewhere."""
+    return str(Path(place).resolve()) if place and "://" not in place else place

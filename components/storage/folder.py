@@ -1,0 +1,101 @@
+"""A folder as a store: objects are files."""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from components.storage.outputs import add_path_to_errors, flush_to_disk
+from components.storage.store import Stat
+
+
+class LocalStorage:
+    """Objects as files under a folder; files whose names begin with a dot are not objects."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def uri(self) -> str:
+        """The absolute URI of the root."""
+        return self.root.as_uri()
+
+    def put_bytes(self, name: str, data: bytes) -> None:
+        """Keep an object: written beside its place, flushed to disk, then renamed into it."""
+        with self._open_replacement(name) as file:
+            file.write(data)
+
+    def put_file(self, name: str, path: Path, *, digest: str = "") -> None:  # noqa: ARG002
+        """Keep the content of a file, as `put_bytes` does; a folder keeps no digests."""
+        with path.open("rb") as source, self._open_replacement(name) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    @contextmanager
+    def _open_replacement(self, name: str) -> Iterator[BinaryIO]:
+        """A file to be written, which becomes the object when the block ends well."""
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        partial = Path(temporary)
+        try:
+            with add_path_to_errors(target), os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o644)
+            partial.replace(target)
+            flush_to_disk(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def get(self, name: str) -> bytes:
+        """The bytes of an object."""
+        return (self.root / name).read_bytes()
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
+        path = self.root / name
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        if len(data) < length:
+            raise OSError(f"{path} ends at {offset + len(data)}, before byte {offset + length}")
+        return data
+
+    def stat(self, name: str) -> Stat | None:
+        """Name, size and version of an object; None if there is none."""
+        return self._file_stat(self.root / name)
+
+    def list(self, folder: str = "") -> list[Stat]:
+        """The objects in a folder and in its folders, in the order of their names."""
+        found = []
+        for parent, folders, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths = (Path(parent, name) for name in names if not name.startswith("."))
+            found += [one for path in paths if (one := self._file_stat(path))]
+        return sorted(found)
+
+    def _file_stat(self, path: Path) -> Stat | None:
+        """What is known of a file; None if it is none, or has just been deleted."""
+        try:
+            facts = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        name = path.relative_to(self.root).as_posix()
+        is_file = stat.S_ISREG(facts.st_mode)
+        return Stat(name, facts.st_size, str(facts.st_mtime_ns)) if is_file else None
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        (self.root / name).unlink(missing_ok=True)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read is an error."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

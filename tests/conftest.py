@@ -105,9 +105,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without credentials and endpoints, with a cache folder of its own."""
+    """An environment without credentials, servers and proxies, with a cache folder of its own."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "S3_", "MINIO_")):
+        is_of_servers = name.startswith(("AWS_", "S3_", "MINIO_", "SEAWEEDFS_", "SSL_CERT_"))
+        if is_of_servers or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))

@@ -23,14 +23,13 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from components.storage import retry
 from components.storage.s3_client import (
-    ENDPOINT_VARIABLES,
     CredentialsError,
-    Endpoint,
     client_of,
-    endpoint_of,
     is_aws,
-    region,
+    proxy_of_endpoint,
+    region_of,
 )
+from components.storage.s3_servers import Endpoint, endpoint_of, first_set
 from components.storage.store import DamagedError, Stat, check_object_name
 from san_core.images.shard import sha256
 
@@ -51,13 +50,18 @@ TRANSIENT_CODES = (
 UNREACHABLE_ERRORS = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 # Error codes of S3, and what a person should look at.
 REFUSALS = {
-    "SignatureDoesNotMatch": "refuses the secret key; is AWS_SECRET_ACCESS_KEY right?",
-    "InvalidAccessKeyId": "does not know the access key; is AWS_ACCESS_KEY_ID right?",
+    "SignatureDoesNotMatch": "refuses the secret key; is {secret_key} right?",
+    "InvalidAccessKeyId": "does not know the access key; is {access_key} right?",
     "ExpiredToken": "says that the credentials have expired",
     "InvalidToken": "refuses the session token; is AWS_SESSION_TOKEN right?",
     "RequestTimeTooSkewed": "says that the clock of this machine is wrong",
-    "AccessDenied": "denies access; are the credentials right, and do they allow it?",
+    "AccessDenied": "denies access; are {access_key} and {secret_key} right, and do they allow it?",
 }
+# Error codes of a bucket that lies in another region than the one that was signed for.
+WRONG_REGION_CODES = (
+    *("AuthorizationHeaderMalformed", "PermanentRedirect"),
+    *("IllegalLocationConstraintException", "InvalidRegion"),
+)
 
 
 class ObjectStorage:
@@ -75,20 +79,15 @@ class ObjectStorage:
 
     @classmethod
     def open(cls, uri: str, *folders: str) -> Self:
-        """The store of an s3://bucket/prefix or minio://bucket/prefix URI; nothing is asked yet.
+        """The store of an s3://bucket/prefix or minio://bucket/prefix URI; it is not asked yet.
 
         Raises:
             ValueError: the bucket's name, the prefix or the endpoint is impossible.
             PermissionError: there are no credentials.
+            ConnectionError: minio:// leads to Kubeflow's own store, and there is none.
         """
         scheme, _, rest = uri.partition("://")
         bucket, _, prefix = rest.partition("/")
-        if "@" in bucket or ":" in bucket:
-            raise ValueError(
-                f"a {scheme}:// URI is {scheme}://bucket/prefix, without credentials or host;"
-                f" these belong into the environment ({ENDPOINT_VARIABLES[-1]}, "
-                "AWS_ACCESS_KEY_ID, ...)"
-            )
         is_name = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket)
         if not is_name or ".." in bucket or re.fullmatch(r"[0-9.]+", bucket):
             raise ValueError(
@@ -224,7 +223,7 @@ class ObjectStorage:
                 action, is_transient=self._is_transient, what=where, backoff=patience
             )
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            raise OSError(f"{where}: {self._endpoint.url} {NOT_AN_S3_SERVER}") from error
+            raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}") from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._readable_error(error, where) from error
         except DamagedError as error:
@@ -258,21 +257,9 @@ class ObjectStorage:
         """What a person should read instead of the client's error."""
         server = self._endpoint.url
         if isinstance(error, S3Error):
-            if error.code in MISSING_OBJECT_CODES:
-                return FileNotFoundError(f"{where}: there is no such object at {server}")
-            if error.code == "NoSuchBucket":
-                return FileNotFoundError(
-                    f"{self.scheme}://{self.bucket}: there is no such bucket at {server};"
-                    " make it, or correct the name"
-                )
-            if error.code in REFUSALS or error.response.status in (401, 403):
-                words = REFUSALS.get(error.code or "", REFUSALS["AccessDenied"])
-                if is_aws(server) and not region():
-                    words += " (without AWS_REGION they must allow s3:GetBucketLocation too)"
-                return PermissionError(f"{where}: {server} {words}")
-            return OSError(f"{where}: {server} answers {error.code}: {error.message}")
+            return self._readable_answer(error, where)
         if isinstance(error, MinioException):
-            return OSError(f"{where}: {server} {NOT_AN_S3_SERVER}: {str(error)[:200]}")
+            return OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}: {str(error)[:200]}")
         if _is_certificate_refusal(error):
             return ConnectionError(
                 f"{where}: the certificate of {server} is not trusted"
@@ -280,9 +267,51 @@ class ObjectStorage:
             )
         is_unreachable = isinstance(error, UNREACHABLE_ERRORS)
         return ConnectionError(
-            f"{where}: {server} (from {self._endpoint.origin})"
+            f"{where}: {self._server()}"
             f" {'cannot be reached' if is_unreachable else 'breaks off'}: {retry.root_cause(error)}"
         )
+
+    def _server(self) -> str:
+        """The server, where that was said, and the proxy that leads to it, if one does."""
+        proxy = proxy_of_endpoint(self._endpoint)
+        through = f", through the proxy of {proxy.variable}" if proxy else ""
+        return f"{self._endpoint.url} (from {self._endpoint.origin}{through})"
+
+    def _readable_answer(self, error: S3Error, where: str) -> OSError:
+        """What a person should read instead of a server's error."""
+        server = self._endpoint.url
+        if error.code in MISSING_OBJECT_CODES:
+            return FileNotFoundError(f"{where}: there is no such object at {server}")
+        if error.code == "NoSuchBucket":
+            return FileNotFoundError(
+                f"{self.scheme}://{self.bucket}: there is no such bucket at {server};"
+                " make it, or correct the name"
+            )
+        if expected := self._expected_region(error):
+            return OSError(f"{where}: {server} {expected}")
+        if error.code in REFUSALS or error.response.status in (401, 403):
+            words = REFUSALS.get(error.code or "", REFUSALS["AccessDenied"])
+            words = words.format_map(self._endpoint.variables._asdict())
+            if is_aws(server) and not region_of(self._endpoint):
+                words += " (without AWS_REGION they must allow s3:GetBucketLocation too)"
+            return PermissionError(f"{where}: {server} {words}")
+        return OSError(f"{where}: {server} answers {error.code}: {error.message}")
+
+    def _expected_region(self, error: S3Error) -> str:
+        """What is wrong with the region; empty if the server does not complain of it."""
+        told = error.response.headers.get("x-amz-bucket-region", "")
+        used = region_of(self._endpoint)
+        message = error.message or ""
+        # That code is also of a key that is none.
+        is_other = error.code == "AuthorizationHeaderMalformed" and "region" not in message
+        is_named = error.code in WRONG_REGION_CODES and not is_other
+        if not is_named and (not told or not used or told == used):  # it is told with any refusal
+            return ""
+        found = re.search(r"expecting '([\w-]+)'", message)
+        expected = told or (found[1] if found else "another one")
+        names = self._endpoint.variables.regions
+        said = f"{first_set(names)} is {used}" if used else f"{names[0]} is not set"
+        return f"expects the region {expected}, and {said}"
 
 
 def _retry_if_damaged(action: Callable[[], T]) -> Callable[[], T]:

@@ -4,6 +4,7 @@
 the two kinds of stores; the latter is imported only where a bucket is named.
 """
 
+import re
 from pathlib import Path
 
 from components.storage.folder import LocalStorage
@@ -21,9 +22,11 @@ def open_storage(uri: str, *folders: str) -> Storage:
         folders: names to be appended.
 
     Raises:
-        ValueError: the URI is empty or of another kind, or names an impossible bucket.
+        ValueError: the URI is empty, of another kind, holds credentials, or names an impossible
+            bucket; or the environment names an impossible server.
         PermissionError: it names a bucket, and there are no credentials.
     """
+    check_no_user_information(uri)
     if is_remote(uri):
         from components.storage.object_store import ObjectStorage
 
@@ -40,8 +43,9 @@ def path_or_uri(text: str) -> Path | str:
     """How artifacts are named: a path or file:// URI, as a path; the URI of a bucket as it is.
 
     Raises:
-        ValueError: it is empty or a URI of another kind.
+        ValueError: it is empty, a URI of another kind, or holds credentials.
     """
+    check_no_user_information(text)
     return text if is_remote(text) else local_path(text)
 
 
@@ -53,9 +57,32 @@ def local_path(uri: str) -> Path:
     """
     if not uri:
         raise ValueError("a place is needed, such as /data/textures or s3://bucket/textures")
+    check_no_user_information(uri)
     scheme, found, rest = uri.partition("://")
     if found and scheme == "file" and rest.removeprefix("localhost").startswith("/"):
         return path_from_uri(f"file://{rest.removeprefix('localhost')}")
     if found or uri.startswith("file:"):
         raise ValueError(f"{uri!r} is neither a folder nor a file:///, s3:// or minio:// URI")
     return Path(uri)
+
+
+def check_no_user_information(place: str, *, what: str = "a place") -> None:
+    """Refuse a URI with a user or key before its host or bucket, without repeating it.
+
+    Args:
+        place: a path or URI of any kind.
+        what: how the message calls it.
+
+    Raises:
+        ValueError: it has one, or a bucket's URI names a host.
+    """
+    scheme, found, rest = place.partition("://")
+    authority = re.sub(r"\[[0-9a-fA-F:.]*\]", "", re.split(r"[/?#]", rest, maxsplit=1)[0])
+    # A key may hold slashes, so that what stands before the first of them ends in no port.
+    is_port = re.search(r":(?!\d*$)", authority) is None and scheme not in BUCKET_SCHEMES
+    if found and ("@" in scheme + authority or (":" in authority and not is_port)):
+        raise ValueError(
+            f"{what}: a URI must not hold a user, key or host before its bucket; give"
+            " s3://BUCKET/PREFIX, and credentials by the environment (AWS_ACCESS_KEY_ID, ...), on"
+            " Kubeflow by --secret"
+        )

@@ -1,18 +1,18 @@
-"""Where a bucket's server is, who may ask it, and a minio client that asks.
+"""A minio client for a server: whom it lets in, over which proxy, and which certificates it trusts.
 
-The endpoint is AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL or AWS_ENDPOINT_URL, else for minio:// the
-service that Kubeflow runs, else AWS. Credentials are looked for in AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY, in MINIO_ACCESS_KEY and MINIO_SECRET_KEY, in ~/.aws, and where the platform
-lends a role: IRSA on EKS (AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE), ECS, EC2. The region is
-AWS_REGION or AWS_DEFAULT_REGION. No message ever holds a key.
+Credentials of `s3_servers.Variables` come first. For AWS_* they are also looked for in ~/.aws, and
+where the platform lends a role: IRSA on EKS (AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE), ECS,
+EC2. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. No message ever holds a key or a password.
 """
 
 import configparser
+import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import urllib3
@@ -27,11 +27,15 @@ from minio.credentials.providers import (
     Provider,
 )
 
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
-KUBEFLOW_ENDPOINT = "http://minio-service.kubeflow:9000"
-AWS_ENDPOINT = "https://s3.amazonaws.com"
+from components.storage.s3_servers import (
+    MINIO_VARIABLES,
+    SECONDS_TO_CONNECT,
+    Endpoint,
+    Variables,
+    first_set,
+)
+
 CONNECTIONS = 32
-SECONDS_TO_CONNECT = 5
 SECONDS_OF_SILENCE = 60
 SEND_CHUNK = 1 << 20
 # Where the platform says that it lends a role.
@@ -42,44 +46,27 @@ ROLE_VARIABLES = (
 )
 
 
-class Endpoint(NamedTuple):
-    """Where a store answers, and where that was said."""
+class Proxy(NamedTuple):
+    """A proxy: its URL without user and password, these, and the variable that names it."""
 
     url: str
-    origin: str
+    user: str
+    variable: str
 
 
 class CredentialsError(Exception):
     """None of the usual places gives credentials, or what they give cannot be used."""
 
 
-def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """Where the stores of a URI scheme answer.
+def client_of(endpoint: Endpoint, bucket: str) -> Minio:
+    """A client with credentials; retrying is left to us, so that there is one place that does.
 
     Raises:
-        ValueError: the environment names something that is no http:// or https:// URL of a host.
+        PermissionError: there are no credentials, or they cannot be used.
+        ValueError: the environment names a proxy or certificates that are none.
     """
-    for name in ENDPOINT_VARIABLES:
-        if url := environment.get(name):
-            parts = urlsplit(url)
-            is_plain = not parts.username and not parts.password and parts.path in ("", "/")
-            if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
-                raise ValueError(f"{name} must be http://HOST:PORT or https://HOST:PORT")
-            return Endpoint(f"{parts.scheme}://{parts.netloc}", name)
-    if scheme == "s3":
-        return Endpoint(AWS_ENDPOINT, "the scheme s3")
-    host = environment.get("MINIO_SERVICE_SERVICE_HOST")
-    if host:
-        port = environment.get("MINIO_SERVICE_SERVICE_PORT", "9000")
-        return Endpoint(f"http://{host}:{port}", "MINIO_SERVICE_SERVICE_HOST")
-    return Endpoint(KUBEFLOW_ENDPOINT, "the scheme minio")
-
-
-def client_of(endpoint: Endpoint, bucket: str) -> Minio:
-    """A client with credentials; retrying is left to us, so that there is one place that does."""
     parts = urlsplit(endpoint.url)
-    lent = is_aws(endpoint.url) or any(os.environ.get(name) for name in ROLE_VARIABLES)
-    provider = _CredentialsProvider(try_roles=lent)
+    provider = _CredentialsProvider(endpoint)
     try:
         provider.retrieve()
     except CredentialsError as error:
@@ -88,15 +75,15 @@ def client_of(endpoint: Endpoint, bucket: str) -> Minio:
         parts.netloc,
         secure=parts.scheme == "https",
         # Without a region the client asks for every bucket's.
-        region=region() or (None if is_aws(endpoint.url) else "us-east-1"),
+        region=region_of(endpoint) or (None if is_aws(endpoint.url) else "us-east-1"),
         credentials=provider,
-        http_client=_pool_manager(),
+        http_client=_pool_manager(endpoint.variables, proxy_of_endpoint(endpoint)),
     )
 
 
-def region() -> str | None:
+def region_of(endpoint: Endpoint) -> str | None:
     """The region that the environment names."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return os.environ.get(first_set(endpoint.variables.regions))
 
 
 def is_aws(url: str) -> bool:
@@ -104,17 +91,88 @@ def is_aws(url: str) -> bool:
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def _pool_manager() -> urllib3.PoolManager:
-    pool = urllib3.PoolManager(
-        maxsize=CONNECTIONS,
-        block=True,
-        timeout=urllib3.Timeout(connect=SECONDS_TO_CONNECT, read=SECONDS_OF_SILENCE),
-        retries=False,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-    )
+def proxy_of_endpoint(endpoint: Endpoint) -> Proxy | None:
+    """The proxy that leads to an endpoint; none does within a cluster."""
+    return None if endpoint.is_in_cluster else proxy_of(endpoint.url)
+
+
+def proxy_of(url: str, environment: Mapping[str, str] | None = None) -> Proxy | None:
+    """The proxy that the environment names for a URL; None if it is asked directly.
+
+    This machine itself is. NO_PROXY holds names, each with all below it, addresses and networks
+    such as 10.0.0.0/8, or `*`. Small letters count more, as they do for curl.
+
+    Raises:
+        ValueError: what is named is not the http:// or https:// URL of a proxy.
+    """
+    known = os.environ if environment is None else environment
+    parts = urlsplit(url)
+    upper = f"{parts.scheme}_proxy".upper()
+    variable = first_set((upper.lower(), upper, "all_proxy", "ALL_PROXY"), known)
+    avoided = known.get(first_set(("no_proxy", "NO_PROXY"), known), "")
+    if not variable or _is_avoided(parts.hostname or "", avoided):
+        return None
+    named = known[variable]
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    user, _, host = proxy.netloc.rpartition("@")
+    is_address = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]+)(:\d+)?", host) is not None
+    if proxy.scheme not in ("http", "https") or not is_address:
+        raise ValueError(f"{variable} must be http://HOST:PORT or https://HOST:PORT")
+    return Proxy(f"{proxy.scheme}://{host}", unquote(user), variable)
+
+
+def _is_avoided(host: str, avoided: str) -> bool:
+    """Whether a host is asked without a proxy."""
+    names = [item.strip().removeprefix("*.").lstrip(".") for item in avoided.split(",")]
+    if "*" in names or host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return any(f".{host}".endswith(f".{name.partition(':')[0]}") for name in names if name)
+    return address.is_loopback or any(_holds(network, address) for network in names)
+
+
+def _holds(network: str, address: "ipaddress.IPv4Address | ipaddress.IPv6Address") -> bool:
+    """Whether an item of NO_PROXY is this address or a network that it is in."""
+    try:
+        return address in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _pool_manager(variables: Variables, proxy: Proxy | None) -> urllib3.PoolManager:
+    options: dict[str, Any] = {
+        "maxsize": CONNECTIONS,
+        "block": True,
+        "timeout": urllib3.Timeout(connect=SECONDS_TO_CONNECT, read=SECONDS_OF_SILENCE),
+        "retries": False,
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": _trusted_certificates(variables),
+    }
+    pool = urllib3.PoolManager(**options)
+    if proxy:
+        told = urllib3.make_headers(proxy_basic_auth=proxy.user) if proxy.user else None
+        pool = urllib3.ProxyManager(proxy.url, proxy_headers=told, **options)
     pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return pool
+
+
+def _trusted_certificates(variables: Variables) -> str:
+    """The file of the certificates that are trusted.
+
+    Raises:
+        ValueError: the environment names a file without any.
+    """
+    name = first_set(variables.certificates)
+    if not name:
+        return certifi.where()
+    path = os.environ[name]
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise ValueError(f"{name}={path} is no readable file of certificates (PEM)") from error
+    return path
 
 
 class _ChunkedSend:
@@ -152,18 +210,15 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 class _CredentialsProvider(Provider):
     """The first of the usual places that has credentials, asked anew when they have expired.
 
-    Args:
-        try_roles: whether to ask who lends roles: elsewhere its address leads nowhere, and slowly.
-
     Raises:
         CredentialsError: by `retrieve`, if none has any; the message holds none of them.
     """
 
-    def __init__(self, *, try_roles: bool) -> None:
-        places: list[Provider] = [EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]
-        if try_roles:
-            sts = os.environ.get("AWS_ENDPOINT_URL_STS")
-            places.append(IamAwsProvider(custom_endpoint=sts, http_client=_pool_manager()))
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._variables = endpoint.variables
+        places: list[Provider] = [EnvMinioProvider()]
+        if self._variables != MINIO_VARIABLES:
+            places = [EnvAWSProvider(), AWSConfigProvider(), *_role_lenders(endpoint)]
         self._chain = ChainedProvider(places)
 
     def retrieve(self) -> Credentials:
@@ -172,13 +227,35 @@ class _CredentialsProvider(Provider):
         except configparser.Error as error:
             raise CredentialsError("the file of AWS credentials is malformed") from error
         except (ValueError, OSError, urllib3.exceptions.HTTPError) as error:
-            role = next((name for name in ROLE_VARIABLES if os.environ.get(name)), "")
-            raise CredentialsError(
-                f"the role that {role} speaks of is not lent"
-                if role
-                else "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            ) from error
+            raise CredentialsError(self._what_is_missing()) from error
         for what in ("access_key", "secret_key", "session_token"):
             if re.search(r"\s", getattr(found, what) or ""):
                 raise CredentialsError(f"the {what.replace('_', ' ')} holds white space")
         return found
+
+    def _what_is_missing(self) -> str:
+        """What a person should see to where there are no credentials."""
+        asked = f"{self._variables.access_key} and {self._variables.secret_key}"
+        if self._variables == MINIO_VARIABLES:
+            return f"no credentials; set {asked}: AWS_* do not count where a MINIO_* is set"
+        role = first_set(ROLE_VARIABLES)
+        return (
+            f"the role that {role} speaks of is not lent"
+            if role
+            else f"no credentials; set {asked}"
+        )
+
+
+def _role_lenders(endpoint: Endpoint) -> list[Provider]:
+    """Who lends roles, where one may: elsewhere its address leads nowhere, and slowly.
+
+    The token service of IRSA is on the internet; what lends roles to ECS and EC2 is beside the
+    machine, where no proxy leads.
+    """
+    if not is_aws(endpoint.url) and not first_set(ROLE_VARIABLES):
+        return []
+    service = os.environ.get("AWS_ENDPOINT_URL_STS")
+    is_far = bool(os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"))
+    proxy = proxy_of(service or "https://sts.amazonaws.com") if is_far else None
+    pool = _pool_manager(endpoint.variables, proxy)
+    return [IamAwsProvider(custom_endpoint=service, http_client=pool)]

@@ -4,7 +4,12 @@ import stat
 import pytest
 
 from components.storage.folder import LocalStorage
-from components.storage.places import local_path, open_storage
+from components.storage.places import (
+    check_no_user_information,
+    local_path,
+    open_storage,
+    path_or_uri,
+)
 
 
 def test_what_was_put_can_be_got_listed_and_deleted(tmp_path):
@@ -81,3 +86,29 @@ def test_folder_that_cannot_be_read_is_not_empty(tmp_path):
         patch.setattr(os, "scandir", denied)
         with pytest.raises(PermissionError, match="Permission denied"):
             LocalStorage(tmp_path).list()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("s3://key:hunter2@san/x", "s3://hunter2@san", "minio://key:hun/ter2@san/x"),
+        *("s3://host:9000/hunter2", "https://me:hunter2@host/x", "https://me:hun/ter2@host"),
+        *("gs://hunter2@bucket", "key:hunter2@s3://san/x"),
+    ],
+)
+@pytest.mark.parametrize("read", [check_no_user_information, open_storage, path_or_uri])
+def test_credentials_in_a_uri_are_refused_and_not_shown(read, place):
+    with pytest.raises(ValueError, match="must not hold a user, key or host") as raised:
+        read(place)
+    assert "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("", "/data/me@host:x", "me@host", "file:///home/me@host/x", "s3://san/a@b:c"),
+        *("http://host:8080/a@b", "http://[::1]:8080/x", "c:/x"),
+    ],
+)
+def test_at_signs_and_colons_in_a_path_are_no_credentials(place):
+    check_no_user_information(place)

@@ -30,7 +30,7 @@ def generate_textures(
     dataset: Annotated[Path, Input("Dataset")],
     generator: Annotated[Path, Input("Model")],
     written: Annotated[Path, Output("Dataset")],
-    destination: str,
+    destination: str = "",
     split: str = "train",
     worker: str = "0/1",
     shard_size: int = 1000,
@@ -49,7 +49,8 @@ def generate_textures(
         dataset: the person images, an image set
         generator: SAN-PG, made by train_san_pg; the word shipped is the package's own
         written: receipt naming the shards of this worker and where they are
-        destination: folder or URI under which textures are kept, in a folder of their own
+        destination: folder or URI under which textures are kept, in a folder of their own; on
+            Kubeflow, empty is san-textures in the pipeline root
         split: which images get a texture
         worker: "i/n": this is worker i of n, counted from 0; it makes every n-th shard. "/n" takes
             i from JOB_COMPLETION_INDEX, as an indexed Kubernetes job sets it

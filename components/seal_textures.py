@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def seal_textures(
     dataset: Annotated[Path, Input("Dataset")],
     textures: Annotated[Path, Output("Dataset")],
-    destination: str,
+    destination: str = "",
     generator: Annotated[Path | None, Input("Model")] = None,
     split: str = "train",
     shard_size: int = 1000,
@@ -41,7 +41,7 @@ def seal_textures(
     Args:
         dataset: the person images the textures belong to
         textures: the sealed manifest, which says where the shards are
-        destination: folder or URI given to generate_textures
+        destination: folder or URI given to generate_textures, or empty as there
         generator: SAN-PG, as given to generate_textures
         split: which images have a texture, as given to generate_textures
         shard_size: images per shard, as given to generate_textures

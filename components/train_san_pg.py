@@ -47,7 +47,8 @@ def train_san_pg(
         overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
             components recipes NAME` shows them all
         seed: seed of every random choice
-        checkpoint: folder or URI for the state of unfinished training; empty keeps none
+        checkpoint: folder or URI for the state of unfinished training; on Kubeflow, empty is
+            san-checkpoints in the pipeline root and none keeps none; by hand empty keeps none
         precision: auto, float32, bfloat16 or float16; auto is mixed precision on a GPU alone
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
     """

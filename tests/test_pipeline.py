@@ -271,7 +271,8 @@ def test_compile_writes_where_it_is_told(tmp_path):
     output = tmp_path / "deep" / "p.yaml"
     words = ["--graph", "baseline", "--image", "san:1", "--output", str(output)]
     assert main(["compile", *words]) == 0
-    assert yaml.safe_load(output.read_text())["pipelineInfo"]["name"] == "san-baseline"
+    definition, _ = yaml.safe_load_all(output.read_text())  # and what the pods ask for
+    assert definition["pipelineInfo"]["name"] == "san-baseline"
 
 
 @pytest.mark.parametrize(
@@ -349,14 +350,32 @@ def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
 
 def test_parameters_go_before_the_preset(ran, tmp_path):
     words = ["--param", "seed=7", "--param", "san_overrides=lr=1e-4 epochs=3"]
-    words += ["--param", "checkpoint=", "--name", "other", "--only", "train_san"]
+    words += ["--param", "checkpoint=none", "--name", "other", "--only", "train_san"]
     assert main(["run", "--preset", "demo", "--runs", str(tmp_path), *words]) == 0
     (call,) = ran
     assert call["arguments"]["seed"] == 7
     assert call["arguments"]["san_overrides"] == "lr=1e-4 epochs=3"
-    assert call["arguments"]["checkpoint"] == ""
+    assert call["arguments"]["checkpoint"] == "none"
     assert call["folder"] == tmp_path / "other"
     assert call["only"] == "train_san"
+
+
+def test_empty_places_are_folders_of_the_run(ran, tmp_path):
+    words = ["--param", "destination=", "--param", "checkpoint="]
+    assert main(["run", "--preset", "demo", "--runs", str(tmp_path), *words]) == 0
+    (call,) = ran
+    assert call["arguments"]["destination"] == str(tmp_path / "demo" / "textures")
+    assert call["arguments"]["checkpoint"] == str(tmp_path / "demo" / "checkpoints")
+
+
+def test_credentials_in_a_place_are_refused_and_not_shown(ran, capsys, tmp_path):
+    words = ["--param", "destination=s3://KEY:hunter2@bucket/x", "--runs", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(["run", "--preset", "demo", *words])
+    said = capsys.readouterr().err
+    assert "destination: a URI must not hold a user, key or host before its bucket" in said
+    assert "hunter2" not in said
+    assert ran == []
 
 
 def test_a_generator_that_is_there_takes_the_place_of_training_one(ran, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from components.command.code import ROOT
+from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
 from components.process.signals import Terminated, signal_handler
 from components.process.torchrun import (
@@ -58,6 +59,10 @@ def run_step(step: Step, argv: Sequence[str]) -> int:
         executor_input = _read_executor_input(parser, values.pop("executor_input"))
     except SystemExit as stop:  # argparse has written its help or its message
         return stop.code if isinstance(stop.code, int) else 2
+    try:
+        values = settle_places(values, executor_input)
+    except ValueError as error:
+        return _report_failure(step, str(error), status=2)
     try:
         with _log_to_stderr(), _raise_on_sigterm():
             _run_parsed_step(step, values, executor_input)

@@ -35,6 +35,7 @@ S3_KEYS = {
         "AWS_REGION",
     )
 }
+NO_SECRET = "none"  # is said where the installation's own shall not be used
 # KFP's backoff_max_duration is Argo's maxDuration: the time from the first attempt's start after
 # which nothing is tried again, and not a cap of pauses. Its default, an hour, is less than one
 # attempt at training takes; this is longer than any step with all of its attempts.
@@ -64,6 +65,15 @@ class Secret(NamedTuple):
     name: str
     variables: Mapping[str, str]
     is_optional: bool
+
+
+# What serves minio:// in every pod unless it is said otherwise: the keys of Kubeflow Pipelines' own
+# object store, which are in the namespace of the run under this name.
+INSTALLATION_SECRET = Secret(
+    "mlpipeline-minio-artifact",
+    {"accesskey": "MINIO_ACCESS_KEY", "secretkey": "MINIO_SECRET_KEY"},
+    is_optional=True,
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,8 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "--secret",
         "NAME[:KEY=VARIABLE,...]",
         "secret whose keys become environment variables; without a list, those keys that are "
-        f"called {', '.join(S3_KEYS)}",
+        f"called {', '.join(S3_KEYS)}; {INSTALLATION_SECRET.name} gives MINIO_ACCESS_KEY and "
+        f"MINIO_SECRET_KEY, unless a secret named here does; {NO_SECRET} leaves it out",
         **many,
     )
     add(
@@ -223,10 +234,16 @@ def cluster_from_options(options: argparse.Namespace) -> Cluster:
         raise ValueError(f"--retries {options.retries} is not a number of tries")
     labels = [_parse_value("--node-selector", word, _parse_label) for word in options.node_selector]
     _check_unique("--node-selector", [label for label, _ in labels])
-    secrets = [_parse_value("--secret", word, _parse_secret) for word in options.secret]
+    secrets = [
+        _parse_value("--secret", word, _parse_secret)
+        for word in options.secret
+        if word != NO_SECRET
+    ]
     env = [_parse_variable(word) for word in options.env]
     secrets = [_without(secret, dict(env)) for secret in secrets]
     _check_variables(secrets, [name for name, _ in env])
+    if NO_SECRET not in options.secret and not _give_minio_keys(secrets):
+        secrets.append(INSTALLATION_SECRET)
     cluster = Cluster(
         gpus=_gpus_by_step(options.gpus),
         gpu_type=options.gpu_type,
@@ -337,6 +354,12 @@ def _without(secret: Secret, env: Collection[str]) -> Secret:
         return secret
     kept = {key: name for key, name in secret.variables.items() if name not in env}
     return secret._replace(variables=kept)
+
+
+def _give_minio_keys(secrets: Sequence[Secret]) -> bool:
+    """Whether secrets say who serves minio://; half of one's keys go with no other's half."""
+    own = set(INSTALLATION_SECRET.variables.values())
+    return any(own.intersection(secret.variables.values()) for secret in secrets)
 
 
 def _check_variables(secrets: Sequence[Secret], env: Sequence[str]) -> None:

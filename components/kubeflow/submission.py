@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.command.places import check_root
 from components.kubeflow.api import KubeflowClient, Server
 from components.storage.outputs import path_from_uri
-from components.storage.places import is_remote
+from components.storage.places import check_no_user_information, is_remote
 
 # What KFP's importer reads: a bucket and a key, without a query, credentials or empty parts.
 _IMPORT_SCHEMES = ("s3", "minio", "gs", "oci")
@@ -77,6 +78,7 @@ def inputs_from_options(options: argparse.Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in options.input:
         name, _, uri = word.partition("=")
+        check_no_user_information(uri or name, what="--input")
         if not re.fullmatch(_IMPORT_URI, uri):
             raise ValueError(
                 f"--input {word} is not of the form NAME=URI, such as data=s3://BUCKET/KEY; "
@@ -86,6 +88,21 @@ def inputs_from_options(options: argparse.Namespace) -> dict[str, str]:
             raise ValueError(f"--input {name} is given twice: {found[name]} and {uri}")
         found[name] = uri
     return found
+
+
+def check_pipeline_root(root: str, places: Mapping[str, Any]) -> None:
+    """Refuse a pipeline root that is no place to keep things, if a place is to be in it.
+
+    Args:
+        root: its URI; empty is the server's choice.
+        places: the values of the parameters that name a place to keep things.
+
+    Raises:
+        ValueError: it holds credentials, or steps cannot keep things there.
+    """
+    check_no_user_information(root, what="--pipeline-root")
+    if root and not all(places.values()):
+        check_root(root)
 
 
 def check_places_outlast_pod(places: Mapping[str, str], volumes: Collection[str]) -> None:

@@ -24,7 +24,7 @@ from components.launch.presets import Preset, find_preset, pipeline_arguments
 from components.process.signals import Terminated
 from components.runner import local
 from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
-from components.storage.sources import names_place
+from components.storage.sources import STORE_PARAMETERS, names_place
 
 # What a person who stops a command should know.
 STOPPED_HINTS = {
@@ -127,6 +127,8 @@ def _submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     arguments = {name: value for name, value in preset.values.items() if name in declared}
     arguments |= dict(parse_argument(word, documents[0]) for word in options.param)
     check_arguments(documents[0], arguments)
+    kept = {name: arguments.get(name, "") for name in STORE_PARAMETERS if name in declared}
+    submission.check_pipeline_root(options.pipeline_root, kept)
     places = {name: value for name, value in arguments.items() if names_place(name, value)}
     submission.check_places_outlast_pod(places, asked.volumes.values())
     check_beforehand(arguments, documents[0])

@@ -13,8 +13,10 @@ from san_core.shipped.generator import SHIPPED_GENERATOR
 
 # What each parameter of a graph means; Kubeflow shows it beside the field.
 PARAMETER_MEANINGS = {
-    "destination": "folder or URI under which textures are kept, shared by all workers",
-    "checkpoint": "folder or URI for the state of unfinished training; empty keeps none",
+    "destination": "folder or URI under which textures are kept, shared by all workers; empty is "
+    "san-textures in the pipeline root, or a folder of the run on this machine",
+    "checkpoint": "folder or URI for the state of unfinished training, or none; empty is "
+    "san-checkpoints in the pipeline root, or a folder of the run on this machine",
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv or folders",
     "source": "folder, archive or URI of the data set; not used for synthetic",
     "target": "the data set to test on, named as dataset is; empty for dataset itself",
@@ -42,6 +44,8 @@ PARAMETER_MEANINGS = {
 
 # What they are by default; one that is not here must be given.
 _DEFAULT_VALUES: dict[str, Any] = {
+    "destination": "",
+    "checkpoint": "",
     "dataset": "synthetic",
     "source": "",
     "target": "",

@@ -67,6 +67,8 @@ def pipeline_arguments(
 ) -> dict[str, Any]:
     """The pipeline's arguments: what is given in words, then the preset's, then folders of a run.
 
+    An empty place to keep things is such a folder too.
+
     Args:
         preset: those of its values that the graph does not take are left out
         document: the compiled pipeline
@@ -74,15 +76,13 @@ def pipeline_arguments(
         folder: where this run keeps textures and checkpoints unless told otherwise
     """
     folders = {"destination": "textures", "checkpoint": "checkpoints"}
-    values = {
-        **{name: str(folder.resolve() / where) for name, where in folders.items()},
-        **preset.values,
-    }
     declared = pipeline_parameters(document)
     chosen = {
-        **{name: value for name, value in values.items() if name in declared},
+        **{name: value for name, value in preset.values.items() if name in declared},
         **dict(parse_argument(word, document) for word in words),
     }
+    for name in filter(declared.__contains__, folders):
+        chosen[name] = chosen.get(name) or str(folder.resolve() / folders[name])
     return {
         n: _absolute_place(value) if names_place(n, value) else value for n, value in chosen.items()
     }

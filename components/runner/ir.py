@@ -14,6 +14,7 @@ from typing import Any
 
 from components.command.suggestion import suggestion
 from components.storage.outputs import path_from_uri
+from components.storage.places import check_no_user_information
 
 PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
 _PARAMETER_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
@@ -84,9 +85,12 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
     """Name and value of `name=value`, read by the type that the pipeline declares.
 
     Raises:
-        ValueError: the pipeline has no such parameter, or the value is of another type.
+        ValueError: the pipeline has no such parameter, or the value is of another type or a URI
+            that holds credentials.
     """
     name, equals, text = word.partition("=")
+    for part in (name, text):
+        check_no_user_information(part, what=name if name.isidentifier() else "--param")
     declared = pipeline_parameters(document)
     if not equals:
         raise ValueError(f"{word!r} is not of the form name=value")

@@ -14,15 +14,23 @@ STORE_PARAMETERS = ("destination", "checkpoint")
 # All parameters, of steps and of graphs, that may name a folder or file to read.
 READ_PARAMETERS = (*SOURCE_PARAMETERS, "texture_source", "generator", "backgrounds", "body")
 PLACE_PARAMETERS = (*STORE_PARAMETERS, *READ_PARAMETERS)
+# What is said instead of a place where nothing shall be kept; a folder of that name is ./none.
+KEEPS_NOTHING = "none"
 
 
 def names_place(name: str, value: object) -> bool:
-    """Whether a parameter's value names a place; generator=shipped is a word."""
+    """Whether a parameter's value names a place; generator=shipped, checkpoint=none are words."""
     return (
         name in PLACE_PARAMETERS
         and bool(value)
         and (name, value) != ("generator", SHIPPED_GENERATOR)
+        and not keeps_nothing(name, value)
     )
+
+
+def keeps_nothing(name: str, value: object) -> bool:
+    """Whether a parameter says that nothing is kept: checkpoint=none."""
+    return (name, value) == ("checkpoint", KEEPS_NOTHING)
 
 
 def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:

@@ -145,7 +145,7 @@ def test_shared_memory_is_what_is_asked_for_or_what_several_processes_need(docum
 
 def test_credentials_come_from_secrets_and_stand_nowhere_else(documents):
     for step in IN_FULL:
-        storage, other = platform(documents, step)["secretAsEnv"]
+        storage, other, _ = platform(documents, step)["secretAsEnv"]
         assert storage["secretName"] == "san-storage"
         assert storage["optional"] is True
         by_env = {"AWS_ENDPOINT_URL"}  # which counts more
@@ -155,6 +155,32 @@ def test_credentials_come_from_secrets_and_stand_nowhere_else(documents):
         assert container(documents, step)["env"] == [
             {"name": "AWS_ENDPOINT_URL", "value": "http://seaweedfs.kubeflow:8333"}
         ]
+
+
+def test_keys_of_minio_are_those_of_the_installation_and_may_be_missing(documents):
+    for step in IN_FULL:
+        *_, own = platform(documents, step)["secretAsEnv"]
+        assert own["secretName"] == "mlpipeline-minio-artifact"
+        assert own["optional"] is True
+        assert {one["secretKey"]: one["envVar"] for one in own["keyToEnv"]} == {
+            "accesskey": "MINIO_ACCESS_KEY",
+            "secretkey": "MINIO_SECRET_KEY",
+        }
+
+
+@pytest.mark.parametrize(
+    ("words", "secrets"),
+    [
+        ((), ["mlpipeline-minio-artifact"]),
+        (("--secret", "aws"), ["aws", "mlpipeline-minio-artifact"]),
+        (("--secret", "mine:a=MINIO_ACCESS_KEY,s=MINIO_SECRET_KEY"), ["mine"]),
+        (("--secret", "mine:s=MINIO_SECRET_KEY"), ["mine"]),  # half a pair goes with no other
+        (("--secret", "none"), []),
+        (("--secret", "none", "--secret", "aws"), ["aws"]),
+    ],
+)
+def test_secret_of_the_installation_is_not_given_where_another_is_asked_for(words, secrets):
+    assert [secret.name for secret in asked(*words).secrets] == secrets
 
 
 def test_volume_is_mounted_where_data_is_read_or_kept(documents):
@@ -189,7 +215,7 @@ def test_parts_of_a_size_become_smaller_units(given, written):
 
 def test_variable_given_by_env_is_not_taken_from_a_secret_without_a_list():
     found = asked("--secret", "a", "--env", "AWS_REGION=eu", "--env", "OTHER=1")
-    (secret,) = found.secrets
+    secret, _ = found.secrets
     assert set(secret.variables.values()) == set(cluster.S3_KEYS) - {"AWS_REGION"}
     assert found.env == {"AWS_REGION": "eu", "OTHER": "1"}
 

@@ -31,6 +31,8 @@ class S3Server:
 
     folder: Path
     port: int = 0
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
     process: subprocess.Popen[bytes] | None = None
     ports: list[int] = field(default_factory=list)
 
@@ -44,16 +46,15 @@ class S3Server:
         """What a client's environment holds to be let in."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
         }
 
     def client(self) -> Minio:
         """A plain client, to look at the server past the code under test."""
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=20), retries=False)
-        return Minio(
-            f"127.0.0.1:{self.port}", ACCESS_KEY, SECRET_KEY, secure=False, http_client=pool
-        )
+        keys = self.access_key, self.secret_key
+        return Minio(f"127.0.0.1:{self.port}", *keys, secure=False, http_client=pool)
 
     def start(self) -> None:
         """Start the server and wait until it takes and gives an object."""
@@ -66,8 +67,8 @@ class S3Server:
                 _server_command(self.folder, dict(zip(PORT_NAMES, self.ports, strict=True))),
                 env={
                     **os.environ,
-                    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-                    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                    "AWS_ACCESS_KEY_ID": self.access_key,
+                    "AWS_SECRET_ACCESS_KEY": self.secret_key,
                 },
                 cwd=self.folder,
                 stdout=log,
@@ -151,9 +152,11 @@ def _is_free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, *, port: int = 0) -> Iterator[S3Server]:
-    """A server that ends with the block; port 0 takes a free one."""
-    server = S3Server(folder, port)
+def running_server(
+    folder: Path, *, port: int = 0, keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY)
+) -> Iterator[S3Server]:
+    """A server that ends with the block and lets these keys in; port 0 takes a free one."""
+    server = S3Server(folder, port, *keys)
     try:
         server.start()
         yield server

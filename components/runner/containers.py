@@ -48,6 +48,7 @@ from san_core.data.tree import is_archive
 
 # Environment that steps in containers get too: servers and credentials of object storage.
 PASSED_PREFIXES = ("AWS_", "S3_", "MINIO_")
+CERTIFICATES_VARIABLE = "AWS_CA_BUNDLE"  # names a file, which they get under the same path
 RUN_LABEL = "san-pipeline.run"
 CONTAINER_USER = (
     "1000:1000"  # of the images; for a run started by root, who may not be root in them
@@ -339,12 +340,15 @@ def _bind_mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
                 "name a folder in it, or a URI"
             )
     read = set()
-    for name in filter(here.__contains__, READ_PARAMETERS):
+    if bundle := os.environ.get(CERTIFICATES_VARIABLE):
+        here[CERTIFICATES_VARIABLE] = bundle
+    for name in filter(here.__contains__, (*READ_PARAMETERS, CERTIFICATES_VARIABLE)):
         path = path_from_uri(here[name]).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
         # Of a table the images lie in the same folder; an archive is all by itself.
-        read.add(path if path.is_dir() or is_archive(path.name) else path.parent)
+        is_alone = path.is_dir() or is_archive(path.name) or name == CERTIFICATES_VARIABLE
+        read.add(path if is_alone else path.parent)
     return [
         Mount(str(path), str(path), type="bind", read_only=True)
         for path in sorted(read)
@@ -355,6 +359,8 @@ def _bind_mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
 def _container_options(client: Any, folder: Path) -> dict[str, Any]:
     """How containers run: as an ordinary user, with this machine's storage and GPUs."""
     passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_PREFIXES)}
+    if bundle := passed.get(CERTIFICATES_VARIABLE):
+        passed[CERTIFICATES_VARIABLE] = str(Path(bundle).absolute())
     options: dict[str, Any] = {
         "environment": {**passed, "HOME": "/tmp", "SAN_CACHE": str(folder / "cache")},
         "user": f"{os.getuid()}:{os.getgid()}" if os.getuid() else CONTAINER_USER,

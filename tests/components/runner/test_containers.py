@@ -22,6 +22,7 @@ from components.runner import containers
 from components.runner.containers import (
     RunError,
     _bind_mounts,
+    _container_options,
     _Containers,
     _ensure_images,
     _failure_message,
@@ -56,6 +57,12 @@ class Container:
 
     def remove(self, *, force: bool) -> None:
         self.is_removed = force
+
+
+@pytest.fixture(autouse=True)
+def no_certificates(monkeypatch):
+    """The environment of whoever tests names no certificates, which would be mounted."""
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
 
 
 @pytest.fixture
@@ -270,6 +277,24 @@ def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
 def test_place_that_containers_cannot_reach_is_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         _bind_mounts(arguments, tmp_path)
+
+
+def test_file_of_certificates_is_mounted_where_its_variable_says(tmp_path, monkeypatch):
+    (tmp_path / "bundle.pem").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", "bundle.pem")
+    (mount,) = _bind_mounts({}, tmp_path / "run")
+    assert mount["Source"] == mount["Target"] == str(tmp_path / "bundle.pem")
+    client = SimpleNamespace(info=dict)
+    passed = _container_options(client, tmp_path / "run")["environment"]
+    assert passed["AWS_CA_BUNDLE"] == mount["Target"]
+    monkeypatch.setenv("AWS_CA_BUNDLE", "none.pem")
+    with pytest.raises(ValueError, match=r"AWS_CA_BUNDLE \S+none.pem does not exist"):
+        _bind_mounts({}, tmp_path / "run")
+
+
+def test_word_none_is_no_folder_that_containers_would_have_to_reach(tmp_path):
+    assert _bind_mounts({"checkpoint": "none"}, tmp_path) == []
 
 
 def test_places_in_buckets_are_reached_from_anywhere(tmp_path):

@@ -108,7 +108,7 @@ def proxy_of(url: str, environment: Mapping[str, str] | None = None) -> Proxy | 
     known = os.environ if environment is None else environment
     parts = urlsplit(url)
     upper = f"{parts.scheme}_proxy".upper()
-    variable = first_set((upper.lower(), upper, "all_proxy", "ALL_PROXY"), known)
+    variable = first_set((upper.lower(), upper), known)
     avoided = known.get(first_set(("no_proxy", "NO_PROXY"), known), "")
     if not variable or _is_avoided(parts.hostname or "", avoided):
         return None

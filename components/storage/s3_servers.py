@@ -104,6 +104,7 @@ def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> End
         return Endpoint(AWS_ENDPOINT, "the scheme s3", variables)
     found = _service_of_namespace(environment) or find_service(KUBEFLOW_SERVICES)
     url = f"http://{found.host}:{found.port}"
+    _log_once(f"minio:// is Kubeflow's {found.name}, {url}")
     return Endpoint(url, f"Kubeflow's {found.name}", variables, is_in_cluster=True)
 
 
@@ -159,8 +160,11 @@ def find_service(services: tuple[Service, ...]) -> Service:
         )
 
     is_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    found = retry.call_with_retries(
+    return retry.call_with_retries(
         connect, is_transient=lambda _: is_pod, what="minio://", backoff=retry.SHORT_BACKOFF
     )
-    log.info("minio:// is Kubeflow's %s, http://%s:%d", found.name, found.host, found.port)
-    return found
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    log.info("%s", message)

@@ -5,11 +5,15 @@ import datetime
 import http.client
 import http.server
 import ipaddress
+import socket
 import ssl
 import threading
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.storage import retry
 from components.storage.places import open_storage
@@ -124,7 +128,6 @@ def test_store_in_the_cluster_is_asked_without_a_proxy(s3, monkeypatch):
     [
         ("https://s3.example", {"HTTPS_PROXY": "http://p:1"}, "HTTPS_PROXY"),
         ("https://s3.example", {"https_proxy": "p:1", "HTTPS_PROXY": "q:1"}, "https_proxy"),
-        ("https://s3.example", {"ALL_PROXY": "http://p:1"}, "ALL_PROXY"),
         ("https://s3.example", {"HTTP_PROXY": "http://p:1"}, None),
         ("http://s3.example", {"HTTP_PROXY": "http://p:1"}, "HTTP_PROXY"),
         ("http://127.0.0.1:9000", {"HTTP_PROXY": "http://p:1"}, None),
@@ -158,15 +161,11 @@ def test_impossible_proxy_is_refused_and_not_shown(named):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """The file of a certificate that nobody knows, for 127.0.0.1, with its key."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
+    """A file with a certificate nobody knows, of this machine and store.example, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     today = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("store.example")]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -175,7 +174,7 @@ def certificate(tmp_path):
         .serial_number(x509.random_serial_number())
         .not_valid_before(today - datetime.timedelta(days=1))
         .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -208,7 +207,7 @@ def tls_store(isolated_environment, certificate, monkeypatch):
             monkeypatch.setenv(f"{scheme}_ENDPOINT{ending[0]}", f"https://127.0.0.1:{port}")
             monkeypatch.setenv(f"{scheme}_ACCESS{ending[1]}", "key")
             monkeypatch.setenv(f"{scheme}_SECRET{ending[2]}", "secret")
-        yield
+        yield port
 
 
 @pytest.mark.usefixtures("tls_store")
@@ -231,6 +230,41 @@ def test_certificate_that_is_not_trusted_is_told_at_once_with_what_names_trusted
 def test_certificates_of_the_environment_are_trusted(scheme, variable, certificate, monkeypatch):
     monkeypatch.setenv(variable, str(certificate))
     assert open_storage(f"{scheme}://san/x").list() == []
+
+
+def test_store_behind_tls_is_reached_through_a_tunnel_of_the_proxy(
+    tls_store, certificate, monkeypatch
+):
+    asked = []
+
+    class Tunnel(Quiet):
+        def do_CONNECT(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            with socket.create_connection(("127.0.0.1", tls_store)) as there:
+                back = threading.Thread(target=relay, args=(there, self.connection))
+                back.start()
+                relay(self.connection, there)
+                back.join()
+            self.close_connection = True
+
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://store.example")
+    with http_server(Tunnel) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        storage = open_storage("s3://san/x")
+        assert storage.list() == []
+        storage._client._http.clear()  # ends the tunnel
+    assert asked == ["store.example:443"]
+
+
+def relay(here, there):
+    """Pass on what comes until one side ends."""
+    with contextlib.suppress(OSError):
+        while data := here.recv(1 << 16):
+            there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.usefixtures("tls_store")

@@ -65,6 +65,13 @@ def test_endpoint_is_found_where_others_look_for_it(scheme, environment, url):
     assert endpoint_of(scheme, environment).url == url
 
 
+def test_object_store_in_the_namespace_of_a_pod_is_named_too(caplog):
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            endpoint_of("minio", {"SEAWEEDFS_SERVICE_HOST": "10.9.8.7"})
+    assert caplog.messages == ["minio:// is Kubeflow's SeaweedFS, http://10.9.8.7:8333"]
+
+
 @pytest.mark.parametrize(
     "url",
     ["host:9000", "ftp://host", "http://u:hunter2@host", "http://h/x", "http://h:hunter2/", "//h"],

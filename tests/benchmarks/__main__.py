@@ -15,7 +15,7 @@ from typing import Any
 from tests.benchmarks.measuring import commit, machine_facts
 
 EVIDENCE = "evidence"
-GROUPS = ("training", "textures", "ranking", "datasets", "synthesis", "pipeline")
+GROUPS = ("training", "sampler", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
 LONG_GROUPS = ("teaching", EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"

@@ -6,6 +6,7 @@ replaying the ones before it.
 
 import bisect
 import hashlib
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,25 +61,63 @@ def identity_batches(
         )
     draw = np.random.default_rng(derive_seed(seed, epoch, "identity batches"))
     steps = count_identity_batches(labels, identities=identities, images=images)
-    rows_of = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    groups = [_shuffle_into_groups(rows, images, draw) for rows in rows_of]
-    left = np.array([len(g) for g in groups])
-    batches = np.empty((steps, identities * images), np.int64)
+    rows, ends = np.argsort(labels, kind="stable"), [0, *counts.cumsum().tolist()]
+    shuffled = [_shuffle_and_cut(rows[i:j], images, draw) for i, j in itertools.pairwise(ends)]
+    groups = np.concatenate(shuffled).reshape(-1, images)
+    sizes = np.maximum(1, counts // images)
+    fullest = _FullestIdentities(sizes, identities, draw)
+    first, taken = sizes.cumsum() - sizes, np.empty((steps, identities), np.int64)
     for step in range(steps):
-        order = np.lexsort((draw.random(len(pids)), -left))[:identities]
+        order = fullest.next_by_lot()
         draw.shuffle(order)
-        left[order] -= 1
-        batches[step] = np.concatenate([groups[i][left[i]] for i in order])
-    return draw.permutation(batches)
+        taken[step] = first[order] + fullest.take(order)
+    return draw.permutation(groups[taken].reshape(steps, -1))
 
 
-def _shuffle_into_groups(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
-    """An identity's shuffled rows in groups: (groups, K)."""
+def _shuffle_and_cut(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
+    """An identity's rows, shuffled where they stand, as many as make whole groups of K."""
     if len(rows) < images:
         rows = np.concatenate([draw.permutation(rows), draw.choice(rows, images - len(rows))])
-    rows = draw.permutation(rows)
-    n = len(rows) // images
-    return rows[: n * images].reshape(n, images)
+    draw.shuffle(rows)
+    return rows[: len(rows) // images * images]
+
+
+class _FullestIdentities:
+    """Who has most groups left, ties by lot, without sorting everybody for every batch.
+
+    Everybody draws a lot in [0, 1); the order is that of np.lexsort((lots, -left)). Only those are
+    sorted whose lots are below their bounds, left - threshold: whoever passes has everybody before
+    him pass as well.
+    """
+
+    def __init__(self, groups: Indices, count: int, draw: np.random.Generator) -> None:
+        self._left, self._count, self._draw = groups.copy(), count, draw
+        self._lots, self._bounds = np.empty(len(groups)), np.zeros(len(groups))
+        self._threshold = 0.0  # no lot is below 0: the first batch sets it
+
+    def next_by_lot(self) -> Indices:
+        """The first `count` identities, in order: (count,)."""
+        self._draw.random(out=self._lots)
+        among, spare = np.flatnonzero(self._lots < self._bounds), self._count
+        while len(among) < self._count:
+            self._raise_bounds(spare)
+            among, spare = np.flatnonzero(self._lots < self._bounds), 2 * spare
+        order = np.lexsort((self._lots[among], -self._left[among]))
+        return among[order[: self._count]]
+
+    def take(self, chosen: Indices) -> Indices:
+        """Take a group of each of these away: its number among the identity's, (count,)."""
+        self._left[chosen] -= 1
+        self._bounds[chosen] = self._left[chosen] - self._threshold
+        return self._left[chosen]
+
+    def _raise_bounds(self, spare: int) -> None:
+        """Let `spare` more pass than are wanted, or so, or all who tie with the last of these."""
+        level = np.partition(self._left, -self._count)[-self._count]
+        wanted = self._count - np.count_nonzero(self._left > level)
+        share = min(1.0, (wanted + spare) / np.count_nonzero(self._left == level))
+        self._threshold = level - share
+        self._bounds = self._left - self._threshold
 
 
 def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Indices:

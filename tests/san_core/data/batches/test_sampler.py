@@ -67,6 +67,40 @@ def test_steps_agree_with_playing_it_out(counts_p, k):
     )
 
 
+def sorted_batches(labels, p, k, seed, epoch):
+    """Sorts everybody for every batch, by groups left and then by lot."""
+    counts = np.unique(labels, return_counts=True)[1]
+    draw = np.random.default_rng(derive_seed(seed, epoch, "identity batches"))
+    groups = []
+    for rows in np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1]):
+        few = len(rows) < k
+        extra = [draw.permutation(rows), draw.choice(rows, k - len(rows))] if few else [rows]
+        rows = draw.permutation(np.concatenate(extra))
+        groups.append(rows[: len(rows) // k * k].reshape(-1, k))
+    left, made = np.array([len(g) for g in groups]), []
+    for _ in range(count_identity_batches(labels, identities=p, images=k)):
+        order = np.lexsort((draw.random(len(left)), -left))[:p]
+        draw.shuffle(order)
+        left[order] -= 1
+        made.append(np.concatenate([groups[i][left[i]] for i in order]))
+    return draw.permutation(np.array(made))
+
+
+@settings(max_examples=80, deadline=None)
+@given(counts_and_p, st.integers(2, 5), st.integers(0, 1000))
+def test_batches_are_those_of_sorting_everybody_for_each(counts_p, k, seed):
+    counts, p = counts_p
+    expected = sorted_batches(labels_of(counts), p, k, seed, 3)
+    assert np.array_equal(batches(counts, p, k, seed=seed, epoch=3), expected)
+
+
+@pytest.mark.parametrize("most", [4, 9, 60])
+def test_batches_of_many_people_are_those_of_sorting_everybody(most):
+    counts = np.random.default_rng(most).integers(4, most + 1, 1500)
+    expected = sorted_batches(labels_of(counts), 16, 4, 1, 2)
+    assert np.array_equal(batches(counts, 16, 4, seed=1, epoch=2), expected)
+
+
 def test_an_epoch_follows_from_seed_and_epoch_alone():
     first = batches([9, 8, 7, 6], 2, 3, seed=1, epoch=2)
     np.random.seed(0)

@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from components.process.machine import core_count
+from components.process.progress import track_progress
+from components.process.threads import map_bounded, thread_pool
 from components.storage.places import is_remote, local_path
 from components.storage.staging import open_image_set
 from components.storage.transfer import fetch_file
 from components.training.ranks import SINGLE_PROCESS, Ranks
-from san_core.data.batches.cache import EncodedImage, cache_images, cache_textures, row_indices
+from san_core.data.batches.cache import (
+    EncodedImage,
+    Mapper,
+    cache_images,
+    cache_textures,
+    row_indices,
+)
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import Pixels
 from san_core.images.shard import Record
@@ -112,7 +123,11 @@ class PixelCache:
         return self._decode_once(
             name,
             lambda path: cache_images(
-                path, _encoded_files(images, records), count=len(records), size=size
+                path,
+                _encoded_files(images, records),
+                count=len(records),
+                size=size,
+                mapper=decoding_threads(len(records), "images"),
             ),
         )
 
@@ -122,7 +137,11 @@ class PixelCache:
         return self._decode_once(
             name,
             lambda path: cache_textures(
-                path, _encoded_files(textures, records), count=len(records), size=size
+                path,
+                _encoded_files(textures, records),
+                count=len(records),
+                size=size,
+                mapper=decoding_threads(len(records), "textures"),
             ),
         )
 
@@ -150,7 +169,23 @@ class PixelCache:
 
 
 def _encoded_files(images: ImageSet, records: Sequence[Record]) -> Iterator[EncodedImage]:
-    return (EncodedImage(record.name, images.read(record)) for record in records)
+    return (EncodedImage(record.name, partial(images.read, record)) for record in records)
+
+
+def decoding_threads(total: int, unit: str) -> Mapper:
+    """Reads and decodes a few images ahead, a thread a core, telling how many a second."""
+
+    def decode_all(
+        decode: Callable[[EncodedImage], Pixels], files: Iterable[EncodedImage]
+    ) -> Iterator[Pixels]:
+        threads, started = core_count(), time.monotonic()
+        with thread_pool(threads) as pool:
+            decoded = map_bounded(pool, decode, files, ahead=2 * threads)
+            yield from track_progress(decoded, total=total, unit=f"{unit} decoded")
+        rate = total / max(time.monotonic() - started, 1e-9)
+        log.info("%d %s decoded  %.0f/s  %d threads", total, unit, rate, threads)
+
+    return decode_all
 
 
 def mirror_of(atlas: object, size: int) -> csr_array | None:

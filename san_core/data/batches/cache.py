@@ -7,6 +7,8 @@ row once an epoch. Memory stays flat while the array is made and while it is rea
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +20,23 @@ from san_core.images.pixels import Pixels
 
 
 class EncodedImage(NamedTuple):
-    """An encoded image and how errors call it."""
+    """An encoded image, read when its turn comes, and how errors call it."""
 
     name: str
-    data: bytes
+    read: Callable[[], bytes]
+
+
+# Applies a function to every item and gives the results in order, as `map` does.
+Mapper = Callable[[Callable[[EncodedImage], Pixels], Iterable[EncodedImage]], Iterable[Pixels]]
 
 
 def cache_images(
-    path: Path, files: Iterable[EncodedImage], *, count: int, size: tuple[int, int]
+    path: Path,
+    files: Iterable[EncodedImage],
+    *,
+    count: int,
+    size: tuple[int, int],
+    mapper: Mapper = map,
 ) -> Pixels:
     """Images resized to `size` = (rows, columns): a read-only memory map (count, H, W, 3), RGB.
 
@@ -34,55 +45,64 @@ def cache_images(
         files: exactly `count` JPEG or PNG files, in the order of the rows.
         count: the number of rows.
         size: rows and columns of every image.
+        mapper: reads and decodes several at once, in threads for instance. It must give the results
+            in order, and should hold but a few of them.
 
     Raises:
-        ValueError: a file is no image, or there are not `count` of them.
+        ValueError: a file is no image, naming the first of them, or there are not `count`.
     """
 
     def prepare(file: EncodedImage) -> Pixels:
-        return pixels.resize(pixels.decode(file.data, name=file.name), size)
+        return pixels.resize(pixels.decode(file.read(), name=file.name), size)
 
-    return _write_cache(path, files, prepare, shape=(count, *size, 3))
+    return _write_cache(path, files, partial(mapper, prepare), shape=(count, *size, 3))
 
 
-def cache_textures(path: Path, files: Iterable[EncodedImage], *, count: int, size: int) -> Pixels:
+def cache_textures(
+    path: Path,
+    files: Iterable[EncodedImage],
+    *,
+    count: int,
+    size: int,
+    mapper: Mapper = map,
+) -> Pixels:
     """Textures area-averaged to `size` x `size`: a read-only memory map (count, T, T, 3), RGB.
 
     As `cache_images`; a texture that is not square or no multiple of `size` raises ValueError.
     """
 
     def prepare(file: EncodedImage) -> Pixels:
-        texture = pixels.decode(file.data, name=file.name)
+        texture = pixels.decode(file.read(), name=file.name)
         try:
             return pixels.area_average(texture, size)
         except ValueError as error:
             raise ValueError(f"texture {file.name}: {error}") from error
 
-    return _write_cache(path, files, prepare, shape=(count, size, size, 3))
+    return _write_cache(path, files, partial(mapper, prepare), shape=(count, size, size, 3))
 
 
 def _write_cache(
     path: Path,
     files: Iterable[EncodedImage],
-    prepare: Callable[[EncodedImage], Pixels],
+    prepare_all: Callable[[Iterable[EncodedImage]], Iterable[Pixels]],
     *,
     shape: tuple[int, int, int, int],
 ) -> Pixels:
-    if shape[0] == 0:
+    count = shape[0]
+    if count == 0:
         raise ValueError(f"{path.name}: no images to cache")
-    partial = path.with_name(path.name + ".partial")
-    rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    found = 0
-    for file in files:
-        if found == shape[0]:
-            raise ValueError(f"{path.name}: more than the {shape[0]} images announced")
-        rows[found] = prepare(file)
-        found += 1
-    if found != shape[0]:
-        raise ValueError(f"{path.name}: {found} images, {shape[0]} announced")
+    unfinished = path.with_name(path.name + ".partial")
+    rows = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+    source, found = iter(files), 0
+    for found, image in enumerate(prepare_all(islice(source, count)), start=1):
+        rows[found - 1] = image
+    if found < count:
+        raise ValueError(f"{path.name}: {found} images, {count} announced")
+    if next(source, None) is not None:
+        raise ValueError(f"{path.name}: more than the {count} images announced")
     rows.flush()
     del rows
-    os.replace(partial, path)  # noqa: PTH105 - the atomic call, under its own name
+    os.replace(unfinished, path)  # noqa: PTH105 - the atomic call, under its own name
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 

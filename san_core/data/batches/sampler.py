@@ -117,7 +117,7 @@ class _FullestIdentities:
         wanted = self._count - np.count_nonzero(self._left > level)
         share = min(1.0, (wanted + spare) / np.count_nonzero(self._left == level))
         self._threshold = level - share
-        self._bounds = self._left - self._threshold
+        np.subtract(self._left, self._threshold, out=self._bounds)
 
 
 def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Indices:

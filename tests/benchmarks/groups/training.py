@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -183,9 +184,9 @@ def _our_data(folder: Path, words: str, *, device: bool = False) -> Work:
     """
     settings = recipe_with_overrides(get_recipe("cuhk03"), words)
     size, texels = settings.image_size, settings.texture_size
-    files = [EncodedImage(f"{i}", data) for i, data in enumerate(_photograph_jpegs(260, 100))]
+    files = _encoded_images(_photograph_jpegs(260, 100))
     images = cache_images(folder / f"images-{texels}.npy", files, count=DATA_IMAGES, size=size)
-    files = [EncodedImage(f"{i}", data) for i, data in enumerate(_photograph_jpegs(256, 256))]
+    files = _encoded_images(_photograph_jpegs(256, 256))
     textures = cache_textures(
         folder / f"textures-{texels}.npy", files, count=DATA_IMAGES, size=texels
     )
@@ -204,6 +205,10 @@ def _our_data(folder: Path, words: str, *, device: bool = False) -> Work:
         texture_targets(texels, views.flipped, mirror=mirror, pool=room)
 
     return work
+
+
+def _encoded_images(files: list[bytes]) -> list[EncodedImage]:
+    return [EncodedImage(f"{i}", partial(bytes, data)) for i, data in enumerate(files)]
 
 
 def _photograph_jpegs(height: int, width: int) -> list[bytes]:

@@ -1,4 +1,5 @@
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ def noise(*shape):
 
 
 def files(images):
-    return [EncodedImage(f"{i}.png", pixels.encode_png(image)) for i, image in enumerate(images)]
+    encoded = [pixels.encode_png(image) for image in images]
+    return [EncodedImage(f"{i}.png", partial(bytes, data)) for i, data in enumerate(encoded)]
 
 
 def test_rows_are_the_decoded_and_resized_images(tmp_path):
@@ -63,7 +65,7 @@ def test_a_wrong_count_is_refused_and_leaves_no_cache(tmp_path, count):
 
 
 def test_a_broken_image_is_named(tmp_path):
-    broken = EncodedImage("0007.png", files(noise(1, 8, 4, 3))[0].data[:40])
+    broken = EncodedImage("0007.png", lambda: files(noise(1, 8, 4, 3))[0].read()[:40])
     with pytest.raises(ValueError, match=r"0007.png: 40 bytes"):
         cache_images(tmp_path / "a.npy", [broken], count=1, size=(8, 4))
 
@@ -71,6 +73,29 @@ def test_a_broken_image_is_named(tmp_path):
 def test_a_texture_of_another_size_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"texture 0.png: a texture of 8x4 cannot be averaged"):
         cache_textures(tmp_path / "t.npy", files(noise(1, 8, 4, 3)), count=1, size=4)
+
+
+def test_a_broken_image_is_named_before_a_wrong_count(tmp_path):
+    broken = EncodedImage("0007.png", bytes)
+    with pytest.raises(ValueError, match=r"0007.png: 0 bytes"):
+        cache_images(tmp_path / "a.npy", [broken] * 2, count=1, size=(8, 4))
+
+
+def test_a_file_is_read_when_the_mapper_comes_to_it(tmp_path):
+    events = []
+
+    def read(number):
+        events.append(f"read {number}")
+        return files(noise(1, 8, 4, 3))[0].read()
+
+    def one_by_one(prepare, images):
+        for image in images:
+            yield prepare(image)
+            events.append(f"written {image.name}")
+
+    made = [EncodedImage(str(i), partial(read, i)) for i in range(2)]
+    cache_images(tmp_path / "a.npy", made, count=2, size=(8, 4), mapper=one_by_one)
+    assert events == ["read 0", "written 0", "read 1", "written 1"]
 
 
 def test_labels_follow_sorted_identities():

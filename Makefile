@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-docker images push s3 lint format bench reproduce golden clean
+.PHONY: help install demo test test-slow test-docker images push s3 lint format bench bench-gpu reproduce golden clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ GROUP ?=
 bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
+
+bench-gpu: $(INSTALLED)  ## the tests and figures that need a GPU, in under eight minutes
+	@$(BIN)/python -m tests.benchmarks.gpu
 
 ARGS ?=
 reproduce: $(INSTALLED)  ## measure whether texture supervision helps, or go on with it: make reproduce ARGS=--quick

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from san_core.images.shard import Item, sha256
 from tests.servers.seaweedfs import BUCKET, S3Server, running_server
 from tests.servers.tampering_proxy import TamperingProxy
 from tests.tiny import TinyRun, shared_tiny_run
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pytest_configure() -> None:
@@ -69,6 +73,14 @@ def small_set(tmp_path: Path, items: Callable[[int], list[Item]]) -> Iterator[Im
     )
     with ImageSet.open(tmp_path / "set") as images:
         yield images
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def accelerator(request: pytest.FixtureRequest) -> "torch.device":
+    """A processor in the everyday tests, a GPU in those that are marked so."""
+    import torch  # takes seconds, which most tests need not wait
+
+    return torch.device(request.param)
 
 
 @pytest.fixture

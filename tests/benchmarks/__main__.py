@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks [GROUP ...]`: measure, print and keep figures.
 
 Every figure is printed as `figure NAME VALUE UNIT`. A group is a module of
-`groups`, or evidence/figures.py, with a function `figures` that yields them.
+`groups`, or evidence/figures.py or gpu/figures.py, with a function `figures` that yields them.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 from tests.benchmarks.measuring import commit, machine_facts
 
 EVIDENCE = "evidence"
+GPU = "gpu"  # measured by `make bench-gpu`
 GROUPS = ("training", "sampler", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
 LONG_GROUPS = ("teaching", EVIDENCE)
@@ -23,7 +24,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def measure_group(group: str) -> None:
     """Measure one group, print its figures and write its results file."""
-    place = "evidence.figures" if group == EVIDENCE else f"groups.{group}"
+    place = f"{group}.figures" if group in (EVIDENCE, GPU) else f"groups.{group}"
     module = importlib.import_module(f"tests.benchmarks.{place}")
     found = {}
     for figure in module.figures():

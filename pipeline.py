@@ -38,6 +38,8 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         overrides=p.pg_overrides,
         seed=p.seed,
         checkpoint=p.checkpoint,
+        precision=p.precision,
+        compiled=p.compiled,
     ).outputs["generator"]
     textures = generate_textures(steps, p, reid=reid, generator=generator)
     train_and_score(steps, p, reid=reid, textures=textures, generator=generator, pit=pit)
@@ -54,10 +56,10 @@ def ready_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
 def textures_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     """Train SAN with ready-made textures, and score it."""
     reid = prepare_data(steps, p)
-    sealed = steps.seal_textures(
+    textures = steps.seal_textures(
         dataset=reid, destination=p.destination, source=p.texture_source
-    ).set_caching_options(False)
-    train_and_score(steps, p, reid=reid, textures=sealed.outputs["textures"])
+    ).outputs["textures"]
+    train_and_score(steps, p, reid=reid, textures=textures)
 
 
 def baseline_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
@@ -91,11 +93,8 @@ def generate_textures(
         "verify": p.verify,
     }
     with dsl.ParallelFor(items=p.workers, name="workers") as worker:
-        generated = steps.generate_textures(**settings, worker=worker).set_caching_options(False)
-    # Both look into the store themselves, where finished work is found again; a cached
-    # manifest would be believed even if its shards are gone.
-    sealed = steps.seal_textures(**settings).set_caching_options(False).after(generated)
-    return sealed.outputs["textures"]
+        generated = steps.generate_textures(**settings, worker=worker)
+    return steps.seal_textures(**settings).after(generated).outputs["textures"]
 
 
 def train_and_score(
@@ -109,6 +108,8 @@ def train_and_score(
         overrides=p.san_overrides,
         seed=p.seed,
         checkpoint=p.checkpoint,
+        precision=p.precision,
+        compiled=p.compiled,
         onnx=p.onnx,
     )
     extracted = steps.extract_features(

@@ -260,6 +260,7 @@ def test_kfp_is_imported_where_pipelines_are_made_and_run_only():
     components = ROOT / "components"
     allowed = {
         ROOT / "pipeline.py",
+        components / "kubeflow" / "caching.py",
         components / "kubeflow" / "cluster.py",
         components / "kubeflow" / "component.py",
         components / "launch" / "graph.py",

@@ -172,22 +172,16 @@ def test_each_graph_passes_the_artifacts_it_has(compiled):
     assert set(plan(compiled["baseline"])["train_san"].inputs) == {"dataset"}
 
 
-def every_task(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    dags = [document["root"], *document["components"].values()]
-    return {
-        name: spec for one in dags for name, spec in one.get("dag", {}).get("tasks", {}).items()
-    }
-
-
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_only_the_steps_that_look_into_the_store_are_never_cached(compiled, graph):
-    found = every_task(compiled[graph])
-    uncached = {
-        name
-        for name, spec in found.items()
-        if "parameterIterator" not in spec and not spec["cachingOptions"].get("enableCache")
-    }
-    assert uncached == {"generate-textures", "seal-textures"} & set(found)
+def test_arithmetic_of_training_can_be_pinned(compiled, graph):
+    pinned = {"precision": "bfloat16", "compiled": True}
+    tasks = plan(compiled[graph], **pinned)
+    for name in {"train_san", "train_san_pg"} & set(tasks):
+        words = step_parser(STEPS[name]).parse_args(tasks[name].words[4:])
+        assert (words.precision, words.compiled) == ("bfloat16", True)
+    # as textures are found again by it, theirs is the same whatever trains
+    for name in {"generate_textures-0"} & set(tasks):
+        assert tasks[name].parameters["precision"] == "float32"
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -390,7 +384,8 @@ def test_a_generator_that_is_there_takes_the_place_of_training_one(ran, tmp_path
 
 def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
     words = ["--graph", "baseline", "--from", "evaluate", "--verbose", "--runs", str(tmp_path)]
-    assert main(["run", "--preset", "demo", *words]) == 0
+    recipe = ["--param", "san_recipe=demo-baseline"]
+    assert main(["run", "--preset", "demo", *recipe, *words]) == 0
     (call,) = ran
     assert call["pipeline"] == "san-baseline"
     assert "pg_recipe" not in call["arguments"]

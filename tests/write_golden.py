@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from components.kubeflow import cluster
+from components.kubeflow import cluster_options
 from components.kubeflow.cluster import Cluster
 from pipeline import GRAPHS
 
@@ -17,16 +17,28 @@ CLUSTER_FLAGS = (
     *("--toleration", "nvidia.com/gpu:NoSchedule", "--toleration", "team=vision:NoExecute"),
     *("--secret", "san-storage", "--secret", "mlpipeline-minio-artifact:accesskey=MINIO_ACCESS"),
     *("--env", "AWS_ENDPOINT_URL=http://seaweedfs.kubeflow:8333", "--volume", "reid-data:/data"),
-    *("--image-pull-secret", "registry"),
+    *("--image-pull-secret", "registry", "--cpu-limit", "train_san=24"),
+    *("--gpu-type", "generate_textures=nvidia.com/mig-1g.10gb"),
+    *("--ephemeral-storage", "train_san=200Gi", "--node-selector", "evaluate=pool=cpu"),
+    *("--toleration", "evaluate=spot:NoSchedule"),
+    *("--label", "team=vision", "--label", "train_san=kueue.x-k8s.io/queue-name=gpu"),
+    *("--annotation", "sidecar.istio.io/inject=false"),
+    *("--config-map", "company-ca:/certificates", "--secret-files", "netrc:/run/netrc"),
+    *("--run-as-user", "1000", "--run-as-group", "2000", "--run-as-non-root"),
 )
 CLUSTER_IMAGE = "registry.example/san-pipeline:{target}-0123456789ab"
 
 
+def asked(*words: str) -> Cluster:
+    """What the words of a command line ask of a cluster."""
+    parser = argparse.ArgumentParser()
+    cluster_options.add_cluster_options(parser)
+    return cluster_options.cluster_from_options(parser.parse_args(words))
+
+
 def golden_cluster() -> Cluster:
     """What the words above ask for."""
-    parser = argparse.ArgumentParser()
-    cluster.add_cluster_options(parser)
-    return cluster.cluster_from_options(parser.parse_args(CLUSTER_FLAGS))
+    return asked(*CLUSTER_FLAGS)
 
 
 def main() -> None:

@@ -13,23 +13,42 @@ from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
 from san_core.images.texture_set import units_of_worker
 from san_core.model.saved import read_description
+from san_core.model.sizes import check_sizes
+from san_core.recipe import Recipe
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
 
-# What the name of a recipe begins with: in a step, and in a graph that trains two networks.
-_RECIPE_PREFIXES = ("", "pg_", "san_")
+# What the name of a recipe begins with: in a step, and in a graph that trains two networks; and the
+# step that trains it there.
+_RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
+# The parameters that say where a graph has textures from.
+_TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
-def check_parameters(values: Mapping[str, Any]) -> None:
+def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:
     """Find what no step can do with the values of the parameters, defaults included.
 
+    Args:
+        values: of the parameters of a graph, or of one step.
+        processes: how many train side by side, by step; one where it is not said. The only step of
+            a pipeline is called "".
+
     Raises:
-        ValueError: there is no such recipe, field, data set, difficulty, protocol or check; a data
-            set has no place or too few people; or the workers do not make every shard once.
+        ValueError: there is no such recipe, field, data set, difficulty, precision, protocol or
+            check; a recipe's sizes do not fit its network, its batches have no equal shares for
+            the processes, or it needs what the graph does not make; a data set has no place or too
+            few people; or the workers do not make every shard once.
     """
-    for which in _RECIPE_PREFIXES:
+    for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
-            recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
+            recipe = recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
+            check_sizes(recipe)
+            _check_processes(recipe, (processes or {}).get(step, 1), step)
+    if values.get("precision", "auto") not in PRECISIONS:
+        raise ValueError(f"precision {values['precision']!r} is none of {', '.join(PRECISIONS)}")
+    if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
+        _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:
         _check_untrained_generator(values)
     if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
@@ -46,6 +65,28 @@ def check_parameters(values: Mapping[str, Any]) -> None:
         check_workers(values["workers"])
     if not values.get("worker", "/").startswith("/"):  # else its number is known in its pod alone
         units_of_worker(values["worker"], [])
+
+
+def _check_processes(recipe: Recipe, count: int, step: str) -> None:
+    """Every process gets an equal share of a batch; a step has one for each of its GPUs."""
+    from san_core.data.batches.shares import check_shares_of_full_batches
+
+    try:
+        check_shares_of_full_batches(recipe, count)
+    except ValueError as error:
+        where = f"--gpus {step}={count}" if step else f"--gpus {count}"
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
+    """A graph that has textures from nowhere trains without them."""
+    recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
+    if recipe.needs_decoder:
+        raise ValueError(
+            f"recipe {values['san_recipe']!r} needs textures (w_rec={recipe.w_rec:g},"
+            f" w_tr={recipe.w_tr:g}), and this graph has none; take one that ends in -baseline, or"
+            " another graph"
+        )
 
 
 def _check_data_sets(values: Mapping[str, Any]) -> None:

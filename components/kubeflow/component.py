@@ -26,6 +26,7 @@ from components.__main__ import GPU_STEPS, STEPS
 from components.command.code import ROOT, git_commit
 from components.command.step import Parameter, Step, read_docstring, step_parameters
 from components.command.suggestion import suggestion
+from components.kubeflow.caching import is_cacheable
 from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
 
 
@@ -110,7 +111,8 @@ def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.
     """Every step as what makes a task of it in a pipeline, in its image, asking for its pods.
 
     A task passes every parameter, those at their default too: the driver of KFP 2.17.0 fills in
-    the command line before it adds a component's defaults, and fails where one is missing.
+    the command line before it adds a component's defaults, and fails where one is missing. It is
+    not cached if it may read what lies outside the artifacts.
     """
 
     def factory_of(name: str) -> Callable[..., dsl.PipelineTask]:
@@ -118,7 +120,12 @@ def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.
             STEPS[name], image_of_step(STEPS[name], image), processes=cluster.process_count(name)
         )
         defaults = _default_arguments(STEPS[name])
-        return lambda **arguments: cluster.configure(made(**(defaults | arguments)), name)
+
+        def make_task(**arguments: Any) -> dsl.PipelineTask:
+            task = cluster.configure(made(**(defaults | arguments)), name)
+            return task.set_caching_options(is_cacheable(STEPS[name], arguments))
+
+        return make_task
 
     return {name: factory_of(name) for name in STEPS}
 

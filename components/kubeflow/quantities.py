@@ -24,6 +24,11 @@ def parse_cores(text: str) -> str:
     return text
 
 
+def cores_of(text: str) -> Decimal:
+    """How many cores a word of `parse_cores` stands for: 500m is 0.5."""
+    return Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
+
+
 def parse_size(text: str) -> str:
     """A number of bytes above 0; parts of a unit become a whole number of smaller ones.
 

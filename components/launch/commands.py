@@ -7,10 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from components.__main__ import STEPS
 from components.command import beforehand
 from components.kubeflow import submission
 from components.kubeflow.api import SubmissionError
-from components.kubeflow.cluster import check_component_options, cluster_from_options
+from components.kubeflow.caching import cache_what_reads_nothing
+from components.kubeflow.cluster_options import check_component_options, cluster_from_options
 from components.kubeflow.component import (
     check_image_pinned,
     compile_pipeline,
@@ -131,7 +133,12 @@ def _submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     submission.check_pipeline_root(options.pipeline_root, kept)
     places = {name: value for name, value in arguments.items() if names_place(name, value)}
     submission.check_places_outlast_pod(places, asked.volumes.values())
-    check_beforehand(arguments, documents[0])
+    processes = {name: asked.process_count(name) for name in STEPS}
+    if options.only:
+        processes = {"": processes[options.only]}
+    check_beforehand(arguments, documents[0], processes)
+    if not options.only:
+        cache_what_reads_nothing(documents[0], arguments)
     submission.submit(server, documents, arguments, options)
 
 
@@ -141,11 +148,17 @@ def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
     return options.graph or ("ready" if preset.graph == "full" and has_generator else preset.graph)
 
 
-def check_beforehand(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+def check_beforehand(
+    arguments: Mapping[str, Any],
+    document: Mapping[str, Any],
+    processes: Mapping[str, int] | None = None,
+) -> None:
     """Find mistakes that the last step would find only after all others have run.
+
+    processes: as for `beforehand.check_parameters`.
 
     Raises:
         ValueError: there is one.
     """
     defaults = {n: d.get("defaultValue") for n, d in pipeline_parameters(document).items()}
-    beforehand.check_parameters({**defaults, **arguments})
+    beforehand.check_parameters({**defaults, **arguments}, processes)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from components.kubeflow.cluster import add_cluster_options
+from components.kubeflow.cluster_options import add_cluster_options
 from components.kubeflow.submission import add_submission_options
 from components.launch.graph import IMAGE, PINNED_IMAGE
 from components.launch.parameters import parameters_help

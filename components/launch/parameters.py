@@ -34,6 +34,8 @@ PARAMETER_MEANINGS = {
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
     "pg_overrides": "fields of pg_recipe to replace",
     "seed": "seed of every random choice",
+    "precision": "arithmetic of training: auto, float32, bfloat16 or float16; auto goes by the GPU",
+    "compiled": "whether to train through torch.compile, which needs a C compiler",
     "onnx": "whether to write the trained encoder as ONNX too",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
@@ -62,6 +64,8 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "san_overrides": "",
     "pg_overrides": "",
     "seed": 0,
+    "precision": "auto",
+    "compiled": False,
     "onnx": False,
     "verify": "size",
     "workers": ["0/1"],
@@ -76,7 +80,10 @@ DATA_PARAMETERS = (
     *("difficulty", "identities", "image_height"),
 )
 TEXTURE_PARAMETERS = ("destination", "workers", "verify")
-TRAINING_PARAMETERS = ("san_recipe", "san_overrides", "seed", "checkpoint", "onnx")
+TRAINING_PARAMETERS = (
+    *("san_recipe", "san_overrides", "seed", "checkpoint"),
+    *("precision", "compiled", "onnx"),
+)
 COMMON_PARAMETERS = (*DATA_PARAMETERS, *TRAINING_PARAMETERS, "protocol", "rerank", "references")
 
 

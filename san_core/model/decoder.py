@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from san_core.model.encoder import Encoder, Maps
+from san_core.model.sizes import HEAD_KERNEL, decoder_doublings
 from san_core.recipe import Recipe
 
 # Channels at the decoder's input and after each up-block, in units of the encoder's base width,
@@ -21,7 +22,6 @@ _CHANNEL_PLANS: dict[str, tuple[float, ...]] = {
     "published": (8.0, 4.0, 1.0, 0.5, 0.25),  # 512-256-64-32-16
     "light": (4.0, 2.0, 1.0, 0.5, 0.25),  # 256-128-64-32-16
 }
-_HEAD_KERNEL = 7  # rows and columns of the last convolution
 
 
 class DecoderOutput(NamedTuple):
@@ -43,9 +43,7 @@ class Decoder(nn.Module):
 
     def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
         super().__init__()
-        rows = recipe.image_height // encoder.strides[3]
-        n_blocks = _doublings(rows, recipe)
-        _check_head((rows << n_blocks, recipe.image_width // encoder.strides[3] << n_blocks))
+        n_blocks = decoder_doublings(recipe)
         base = 16 if recipe.arch == "resnet10_quarter" else 64
         widths = _CHANNEL_PLANS[recipe.decoder_plan]
         plan = [widths[min(i, len(widths) - 1)] for i in range(n_blocks + 1)]
@@ -63,7 +61,7 @@ class Decoder(nn.Module):
             }
         )
         self.head = nn.Sequential(
-            nn.ReflectionPad2d(_HEAD_KERNEL // 2), nn.Conv2d(self.channels[-1], 3, _HEAD_KERNEL)
+            nn.ReflectionPad2d(HEAD_KERNEL // 2), nn.Conv2d(self.channels[-1], 3, HEAD_KERNEL)
         )
 
     def forward(self, maps: Maps) -> DecoderOutput:
@@ -123,28 +121,3 @@ def _skip_stages(encoder: Encoder, n_blocks: int) -> dict[int, int]:
         if stages:
             found[block] = max(stages)
     return found
-
-
-def _doublings(rows: int, recipe: Recipe) -> int:
-    """How often `rows` doubles until it is the texture's side."""
-    n = 0
-    while rows << n < recipe.texture_size:
-        n += 1
-    if n == 0 or rows << n != recipe.texture_size:
-        raise ValueError(
-            f"texture_size {recipe.texture_size} cannot be reached from the {rows} rows of f_e4 "
-            f"(image_height {recipe.image_height}): choose {rows} times a power of two, "
-            f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
-        )
-    return n
-
-
-def _check_head(size: tuple[int, int]) -> None:
-    """Reflection padding takes other rows and columns than the outermost, so it needs enough."""
-    least = _HEAD_KERNEL // 2 + 1
-    if min(size) < least:
-        raise ValueError(
-            f"the decoder's last map has {size[0]}x{size[1]} rows and columns, too few for its "
-            f"{_HEAD_KERNEL}x{_HEAD_KERNEL} head: choose texture_size and the image's size so that "
-            f"both are at least {least}"
-        )

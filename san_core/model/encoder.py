@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from san_core.model.sizes import check_image_size, encoder_strides
 from san_core.recipe import Recipe
 
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,21 +48,19 @@ class Encoder(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
+        check_image_size(recipe)
         self.arch = recipe.arch
         if recipe.arch == "resnet10_quarter":
-            trunk, self.channels, strides = _resnet10_quarter(), (16, 32, 64, 128), (2, 4, 8, 16)
+            trunk, self.channels = _resnet10_quarter(), (16, 32, 64, 128)
         else:
             trunk = torchvision.models.get_model(recipe.arch, weights=None)
             wide = 4 if recipe.arch in ("resnet50", "resnet101") else 1
             self.channels = (64 * wide, 128 * wide, 256 * wide, 512 * wide)
-            strides = (4, 8, 16, 32)
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(trunk, name))
         if recipe.last_stride == 1:
             _remove_last_stride(self.layer4)
-            strides = (*strides[:3], strides[2])
-        self.strides = strides
-        _check_image_size(recipe, strides[3])
+        self.strides = encoder_strides(recipe)
         self.head, self.dim = _embedding_head(recipe, self.channels[3])
 
     def forward(self, images: Tensor) -> EncoderOutput:
@@ -84,15 +83,6 @@ def _remove_last_stride(stage: nn.Sequential) -> None:
     for module in stage[0].modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (1, 1)
-
-
-def _check_image_size(recipe: Recipe, stride: int) -> None:
-    height, width = recipe.image_size
-    if height % stride or width % stride:
-        raise ValueError(
-            f"images of {height}x{width} do not divide by {stride}, the stride of {recipe.arch}: "
-            "choose image_height and image_width as multiples of it"
-        )
 
 
 def _embedding_head(recipe: Recipe, channels: int) -> tuple[nn.Module, int]:

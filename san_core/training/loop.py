@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from san_core.data.batches import augmentation, sampler
+from san_core.data.batches.shares import check_shares
 from san_core.data.batches.training_data import TrainingData as TrainingData
 from san_core.data.batches.training_data import check_training_data
 from san_core.model.encoder import to_channels_last
@@ -393,17 +394,7 @@ def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None 
         images: to train on.
         pit_images: those of paired data, where such batches are mixed in.
     """
-    size = current_world().size
-    if recipe.two_step and size > 1:
-        raise ValueError("two_step trains in one process: its two gradients are not averaged")
-    shuffled = [] if pit_images is None else [pit_images]
-    if recipe.forms_triplets:
-        batch, together = np.arange(recipe.images_per_batch), recipe.images_per_identity
-        sampler.rows_of_rank(batch, rank=0, size=size, group_size=together)
-    else:
-        shuffled.append(images)
-    for count in shuffled:
-        sampler.rows_of_rank(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
+    check_shares(recipe, current_world().size, images=images, pit_images=pit_images)
 
 
 def _mismatch_message(name: str, found: Any, expected: Any) -> str:

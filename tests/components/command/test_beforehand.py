@@ -1,15 +1,17 @@
 """Mistakes that are found before the first step, by the names of graphs and of single steps."""
 
 import re
+from typing import get_args
 
 import pytest
 
 from components.__main__ import STEPS
-from components.command.beforehand import check_parameters
+from components.command.beforehand import PRECISIONS, check_parameters
 from components.command.step import step_parameters
 from components.storage.texture_store import VERIFY_LEVELS
 from san_core.evaluation.protocols.scoring import PROTOCOL_NAMES
 from san_core.synthesis.difficulty import DIFFICULTIES
+from san_core.training.precision import Precision
 
 DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
 
@@ -84,6 +86,41 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
 def test_value_that_no_step_takes_is_refused(values, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         check_parameters(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"recipe": "demo", "overrides": "image_height=60"}, "images of 60x32 do not divide by 8"),
+        ({"pg_recipe": "pit", "pg_overrides": "texture_size=200"}, "texture_size 200 cannot be"),
+        ({"precision": "half"}, "precision 'half' is none of auto, float32, bfloat16, float16"),
+        (
+            {"san_recipe": "demo", "san_overrides": ""},
+            "recipe 'demo' needs textures (w_rec=5, w_tr=0), and this graph has none",
+        ),
+    ],
+)
+def test_training_that_cannot_work_is_refused(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_parameters(values)
+
+
+def test_processes_are_those_of_the_step_that_trains_the_recipe():
+    values = {
+        "pg_recipe": "pit",
+        "pg_overrides": "batch_size=60",
+        "san_recipe": "cuhk03",
+        "san_overrides": "identities_per_batch=16",
+    }
+    check_parameters(values, {"train_san_pg": 3, "train_san": 4, "evaluate": 7})
+    with pytest.raises(ValueError, match="--gpus train_san=3: a batch of 16 identities"):
+        check_parameters(values, {"train_san_pg": 3, "train_san": 3})
+    with pytest.raises(ValueError, match="--gpus 3: a batch of 64 images"):
+        check_parameters({"recipe": "pit", "overrides": ""}, {"": 3})
+
+
+def test_precisions_are_those_of_training():
+    assert get_args(Precision) == PRECISIONS
 
 
 def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():

@@ -1,6 +1,4 @@
-"""What pods ask for: read from words, and found again in the compiled pipeline."""
-
-import argparse
+"""What pods ask for, as it is found in the compiled pipeline."""
 
 import pytest
 import yaml
@@ -11,19 +9,13 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
 from components.__main__ import GPU_STEPS, STEPS
 from components.command.step import step_parser
-from components.kubeflow import cluster
 from components.kubeflow.cluster import Cluster
+from components.kubeflow.words import S3_KEYS
 from components.runner.ir import read_tasks
 from pipeline import GRAPHS
-from tests.write_golden import CLUSTER_IMAGE, GOLDEN, golden_cluster
+from tests.write_golden import CLUSTER_IMAGE, GOLDEN, asked, golden_cluster
 
 IN_FULL = [step for step in STEPS if step != "take_generator"]  # it trains its own
-
-
-def asked(*words: str) -> Cluster:
-    parser = argparse.ArgumentParser()
-    cluster.add_cluster_options(parser)
-    return cluster.cluster_from_options(parser.parse_args(words))
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +78,27 @@ def test_steps_ask_for_gpus_cores_and_memory(documents, step):
     is_large = step == "train_san"
     count = resources.get("accelerator", {}).get("resourceCount")
     assert count == ("4" if is_large else "1" if step in GPU_STEPS else None)
+    kind = "mig-1g.10gb" if step == "generate_textures" else "gpu"
+    assert resources.get("accelerator", {}).get("resourceType") == (
+        f"nvidia.com/{kind}" if step in GPU_STEPS else None
+    )
     assert resources["resourceCpuRequest"] == ("16" if is_large else "2")
-    assert "resourceCpuLimit" not in resources
+    assert resources.get("resourceCpuLimit") == ("24" if is_large else None)
     assert resources["resourceMemoryRequest"] == ("64Gi" if is_large else "8Gi")
     assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"]
 
 
 @pytest.mark.parametrize("step", IN_FULL)
-def test_only_steps_with_gpus_go_to_their_nodes(documents, step):
+def test_only_steps_with_gpus_and_those_that_are_named_go_to_chosen_nodes(documents, step):
     found = platform(documents, step)
-    assert ("nodeSelector" in found) is (step in GPU_STEPS)
-    assert ("tolerations" in found) is (step in GPU_STEPS)
+    labels = found.get("nodeSelector", {}).get("labels")
+    keys = [taint.get("key") for taint in found.get("tolerations", [])]
+    if step in GPU_STEPS:
+        assert labels == {"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"}
+        assert keys == ["nvidia.com/gpu", "team"]
+    else:
+        assert labels == ({"pool": "cpu"} if step == "evaluate" else None)
+        assert keys == (["spot"] if step == "evaluate" else [])
 
 
 def test_without_gpus_every_step_goes_to_the_nodes():
@@ -104,7 +106,7 @@ def test_without_gpus_every_step_goes_to_the_nodes():
     documents = compiled_twice("baseline", chosen)
     for step in ("prepare_reid", "train_san", "evaluate"):
         assert platform(documents, step)["nodeSelector"] == {"labels": {"pool": "cheap"}}
-        assert "resources" not in container(documents, step)
+        assert "accelerator" not in container(documents, step).get("resources", {})
 
 
 def compiled_twice(graph: str, chosen: Cluster) -> list[dict]:
@@ -113,7 +115,7 @@ def compiled_twice(graph: str, chosen: Cluster) -> list[dict]:
     return [json_format.MessageToDict(one) for one in (made.pipeline_spec, made.platform_spec)]
 
 
-def test_tasks_are_tried_again_with_growing_pauses_and_end_in_time(documents):
+def test_tasks_are_tried_again_with_equal_pauses_and_end_in_time(documents):
     every = [
         *documents[0]["root"]["dag"]["tasks"].values(),
         *documents[0]["components"]["comp-for-loop-1"]["dag"]["tasks"].values(),
@@ -124,7 +126,7 @@ def test_tasks_are_tried_again_with_growing_pauses_and_end_in_time(documents):
         assert policy == {
             "maxRetryCount": 3,
             "backoffDuration": "30s",
-            "backoffFactor": 2.0,
+            "backoffFactor": 1.0,
             "backoffMaxDuration": f"{30 * 24 * 3600}s",  # in which all attempts must begin
         }
     assert platform(documents, "train_san")["activeDeadlineSeconds"] == str(2 * 24 * 3600)
@@ -132,7 +134,7 @@ def test_tasks_are_tried_again_with_growing_pauses_and_end_in_time(documents):
 
 
 def test_shared_memory_is_what_is_asked_for_or_what_several_processes_need(documents):
-    (mount,) = platform(documents, "train_san")["emptyDirMounts"]
+    mount, _ = platform(documents, "train_san")["emptyDirMounts"]
     assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == (
         *("/dev/shm", "Memory", "8Gi"),
     )
@@ -149,12 +151,12 @@ def test_credentials_come_from_secrets_and_stand_nowhere_else(documents):
         assert storage["secretName"] == "san-storage"
         assert storage["optional"] is True
         by_env = {"AWS_ENDPOINT_URL"}  # which counts more
-        assert {one["secretKey"] for one in storage["keyToEnv"]} == set(cluster.S3_KEYS) - by_env
+        assert {one["secretKey"] for one in storage["keyToEnv"]} == set(S3_KEYS) - by_env
         assert other["keyToEnv"] == [{"envVar": "MINIO_ACCESS", "secretKey": "accesskey"}]
         assert other["optional"] is False
-        assert container(documents, step)["env"] == [
-            {"name": "AWS_ENDPOINT_URL", "value": "http://seaweedfs.kubeflow:8333"}
-        ]
+        assert {"name": "AWS_ENDPOINT_URL", "value": "http://seaweedfs.kubeflow:8333"} in container(
+            documents, step
+        )["env"]
 
 
 def test_keys_of_minio_are_those_of_the_installation_and_may_be_missing(documents):
@@ -183,111 +185,59 @@ def test_secret_of_the_installation_is_not_given_where_another_is_asked_for(word
     assert [secret.name for secret in asked(*words).secrets] == secrets
 
 
-def test_volume_is_mounted_where_data_is_read_or_kept(documents):
-    mounted = {step for step in IN_FULL if "pvcMount" in platform(documents, step)}
-    reading = {"prepare_reid", "generate_textures", "seal_textures", "train_san", "train_san_pg"}
-    assert reading <= mounted
-    assert not mounted & {"extract_features", "evaluate"}
+def variables(documents: list[dict], step: str) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container(documents, step).get("env", [])}
 
 
-def test_a_step_named_counts_more_than_all_in_any_order():
-    assert asked("--cpu", "evaluate=8", "--cpu", "2").cpu == {
-        **dict.fromkeys(STEPS, "2"),
-        "evaluate": "8",
+def test_step_is_told_how_many_cores_it_may_use(documents):
+    assert variables(documents, "train_san")["SAN_CPUS"] == "24"  # its limit, above its request
+    assert variables(documents, "evaluate")["SAN_CPUS"] == "2"
+    found = compiled_twice(
+        "baseline", asked("--cpu", "train_san=2500m", "--cpu-limit", "prepare_reid=500m")
+    )
+    assert variables(found, "train_san") == {"SAN_CPUS": "2"}
+    assert variables(found, "prepare_reid") == {"SAN_CPUS": "1"}
+    assert variables(found, "evaluate") == {}
+
+
+def test_temporary_files_go_where_there_is_room_for_them(documents):
+    _, mount = platform(documents, "train_san")["emptyDirMounts"]
+    assert mount == {"volumeName": "scratch", "mountPath": "/scratch", "sizeLimit": "200Gi"}
+    assert variables(documents, "train_san")["TMPDIR"] == "/scratch"
+    assert "TMPDIR" not in variables(documents, "evaluate")
+
+
+def test_memory_that_was_measured_is_requested_and_no_limit():
+    found = compiled_twice("full", asked("--memory", "generate_textures=4Gi"))
+    resources = container(found, "make_pit")["resources"]
+    assert resources["resourceMemoryRequest"] == "1Gi"
+    assert "resourceMemoryLimit" not in resources
+    resources = container(found, "generate_textures")["resources"]
+    assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"] == "4Gi"
+    assert "resources" not in container(found, "evaluate")
+
+
+@pytest.mark.parametrize("step", IN_FULL)
+def test_pods_carry_labels_annotations_and_whom_they_run_as(documents, step):
+    found = platform(documents, step)
+    queue = {"kueue.x-k8s.io/queue-name": "gpu"} if step == "train_san" else {}
+    assert found["podMetadata"] == {
+        "labels": {"team": "vision", **queue},
+        "annotations": {"sidecar.istio.io/inject": "false"},
     }
-    assert asked("--memory", "make_pit=1Gi").memory == {"make_pit": "1Gi"}
-
-
-@pytest.mark.parametrize(
-    ("given", "written"),
-    [("16Gi", "16Gi"), ("1.5Gi", "1536Mi"), ("2.0Gi", "2Gi"), ("0.25T", "250G"), ("1.5M", None)],
-)
-def test_parts_of_a_size_become_smaller_units(given, written):
-    if written is None:
-        with pytest.raises(ValueError, match="not a whole number of M"):
-            asked("--memory", given)
-    else:
-        chosen = asked("--memory", given, "--shm", given)
-        assert set(chosen.memory.values()) == set(chosen.shm.values()) == {written}
-        resources = container(compiled_twice("baseline", chosen), "evaluate")["resources"]
-        assert resources["resourceMemoryLimit"] == written
-
-
-def test_variable_given_by_env_is_not_taken_from_a_secret_without_a_list():
-    found = asked("--secret", "a", "--env", "AWS_REGION=eu", "--env", "OTHER=1")
-    secret, _ = found.secrets
-    assert set(secret.variables.values()) == set(cluster.S3_KEYS) - {"AWS_REGION"}
-    assert found.env == {"AWS_REGION": "eu", "OTHER": "1"}
-
-
-def test_many_gpus_are_for_the_steps_that_can_use_them():
-    assert asked("--gpus", "4").gpus == {
-        "train_san_pg": 4,
-        "train_san": 4,
-        "generate_textures": 1,
-        "extract_features": 1,
+    assert found["securityContext"] == {
+        "runAsUser": "1000",
+        "runAsGroup": "2000",
+        "runAsNonRoot": True,
     }
-    assert not any(asked("--gpus", "0").gpus.values())
-    one = dict.fromkeys(GPU_STEPS, 1)
-    assert asked("--gpus", "train_san=2").gpus == {**one, "train_san": 2}
-    assert asked().gpus == dict.fromkeys(GPU_STEPS, 1)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--gpus", "two"], "--gpus two: not a whole number"),
-        (["--gpus", "-1"], "--gpus -1: not a whole number"),
-        (["--gpus", "generate_textures=2"], "generate_textures uses one GPU at most"),
-        (["--gpus", "evaluate=1"], "--gpus evaluate=1: no such step; there are extract_features"),
-        (["--cpu", "train_sam=4"], "no such step; did you mean 'train_san'?"),
-        (["--cpu", "4 cores"], "--cpu 4 cores: not a number of cores, such as 4"),
-        (["--memory", "16"], "--memory 16: not a size, such as 16Gi"),
-        (["--shm", "much"], "--shm much: not a size"),
-        (["--timeout", "12"], "--timeout 12: not a time, such as 90s"),
-        (["--timeout", "0h"], "--timeout 0h: not a time"),
-        (["--backoff", "soon"], "--backoff soon: not a time"),
-        (["--retries", "-1"], "--retries -1 is not a number of tries"),
-        (["--node-selector", "pool"], "--node-selector pool: not of the form LABEL=VALUE"),
-        (["--toleration", "gpu:Never"], "not of the form KEY"),
-        (["--secret", "a:b"], "--secret a:b: not of the form NAME or NAME:KEY=VARIABLE"),
-        (["--secret", "Bad_Name"], "--secret Bad_Name: not of the form NAME"),
-        (["--env", "X"], "--env X: not of the form NAME=VALUE"),
-        (["--volume", "claim:data"], "--volume claim:data: not of the form CLAIM:/FOLDER"),
-        (["--volume", "a:/../x"], "--volume a:/../x: not of the form CLAIM:/FOLDER"),
-        (["--volume", "a:/x/./y"], "--volume a:/x/./y: not of the form CLAIM:/FOLDER"),
-        (["--volume", "a:/x/.."], "--volume a:/x/..: not of the form CLAIM:/FOLDER"),
-        (["--secret", "a:k=1X"], "--secret a:k=1X: not of the form NAME"),
-        (["--secret", "a:k=X Y"], "--secret a:k=X Y: not of the form NAME"),
-        (["--secret", "a:k=X,k=Y"], "--secret a:k=X,k=Y: key k is given 2 times"),
-        (["--secret", "a:k=X,l=X"], "variable X is given 2 times"),
-        (["--secret", "a:k=X", "--secret", "b:k=X"], "variable X is given 2 times"),
-        (["--secret", "a:k=X", "--env", "X=1"], "variable X is given 2 times"),
-        (["--secret", "a:k=X", "--env", "X=1"], "by --secret a and --env; once is right"),
-        (["--secret", "a", "--secret", "a"], "--secret a is given 2 times"),
-        (["--secret", "a", "--secret", "b"], "variable AWS_ACCESS_KEY_ID is given 2 times"),
-        (["--secret", "a", "--secret", "b:k=AWS_REGION"], "AWS_REGION is given 2 times, by --s"),
-        (["--env", "\u00c4=1"], "--env \u00c4: not of the form NAME=VALUE"),
-        (["--env", "A=1", "--env", "A=2"], "variable A is given 2 times"),
-        (["--node-selector", "a=1", "--node-selector", "a=2"], "--node-selector a is given 2 t"),
-        (["--gpus", "2", "--gpus", "4"], "--gpus of all steps is given 2 times"),
-        (["--cpu", "evaluate=2", "--cpu", "evaluate=4"], "--cpu of evaluate is given 2 times"),
-        (["--cpu", "0"], "--cpu 0: not a number of cores"),
-        (["--cpu", "0.0"], "--cpu 0.0: not a number of cores"),
-        (["--cpu", "0m"], "--cpu 0m: not a number of cores"),
-        (["--memory", "0Gi"], "--memory 0Gi: not a size"),
-        (["--memory", "8K"], "--memory 8K: not a size"),
-        (["--memory", "0.0001Ki"], "--memory 0.0001Ki: not a whole number of Ki"),
-        (["--volume", "a:/d", "--volume", "b:/d"], "two claims cannot share a folder"),
-    ],
-)
-def test_what_is_not_understood_is_refused(words, message):
-    with pytest.raises(ValueError) as found:
-        asked(*words)
-    assert message in str(found.value)
-
-
-def test_credentials_in_the_environment_are_refused_and_not_repeated():
-    with pytest.raises(ValueError, match="must not stand in a compiled pipeline") as found:
-        asked("--env", "AWS_SECRET_ACCESS_KEY=hunter2")
-    assert "hunter2" not in str(found.value)
+@pytest.mark.parametrize("step", IN_FULL)
+def test_files_and_volumes_of_the_cluster_are_in_every_step(documents, step):
+    found = platform(documents, step)
+    (volume,), (config,), (secret,) = (
+        found[key] for key in ("pvcMount", "configMapAsVolume", "secretAsVolume")
+    )
+    assert (volume["constant"], volume["mountPath"]) == ("reid-data", "/data")
+    assert (config["configMapName"], config["mountPath"]) == ("company-ca", "/certificates")
+    assert (secret["secretName"], secret["mountPath"]) == ("netrc", "/run/netrc")

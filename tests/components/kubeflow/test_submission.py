@@ -19,7 +19,7 @@ import pipeline
 from components.command.code import ROOT
 from components.kubeflow import api
 from components.kubeflow.api import KubeflowClient, Server, SubmissionError
-from components.kubeflow.cluster import cluster_from_options
+from components.kubeflow.cluster_options import cluster_from_options
 from components.kubeflow.component import check_image_pinned
 from components.launch.commands import check_beforehand, choose_graph
 from components.launch.options import argument_parser
@@ -96,12 +96,14 @@ def test_bodies_are_those_that_kfps_own_client_sends(stub, tmp_path, gpus):
     file = str(tmp_path / "p.yaml")
     words = ["--gpus", gpus, "--graph", "baseline", "--image", CLUSTER_IMAGE]
     assert pipeline.main(["compile", *words, "--output", file]) == 0
-    assert submit(stub, *words, "--name", "r", "--param", "checkpoint=", "--param", "seed=3") == 0
+    given = {"checkpoint": "", "seed": 3, "dataset": "msmt17", "source": "s3://b/msmt"}
+    params = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    assert submit(stub, *words, "--name", "r", *params) == 0
     ours = [request for request in stub.requests if request.method == "POST"]
     stub.requests.clear()
     stub.experiments.clear()
     kfp.Client(stub.host).create_run_from_pipeline_package(
-        file, {"checkpoint": "", "seed": 3}, run_name="r", experiment_name="san"
+        file, given, run_name="r", experiment_name="san"
     )
     theirs = [request for request in stub.requests if request.method == "POST"]
     for one, other in zip(ours, theirs, strict=True):
@@ -125,7 +127,7 @@ def test_pipeline_that_is_posted_is_of_kfps_schema(stub):
 
 
 def test_pipeline_without_a_platform_specification_is_posted_plain(stub):
-    assert submit(stub, "--graph", "baseline", "--secret", "none") == 0
+    assert submit(stub, "--graph", "baseline", "--param", "checkpoint=") == 0
     spec = posted(stub, "runs")["pipeline_spec"]
     assert spec["pipelineInfo"]["name"] == "san-baseline"
 
@@ -303,9 +305,7 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
     ("words", "message"),
     [
         (("--param", "sed=1", *PLACES), "no parameter 'sed'; did you mean 'seed'?"),
-        (("--graph", "textures", *PLACES), "needs a value for its parameter texture_source"),
-        (("--pipeline-root", "gs://b/root"), "the pipeline root is at gs://, where steps cannot"),
-        (("--pipeline-root", "gs://b", *PLACES[:2]), "give both destination=URI and checkpoint="),
+        (("--param", "destination=s3://b/t"), "needs a value for its parameter checkpoint"),
         (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),
         (
             ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
@@ -322,6 +322,23 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         ),
         (("--token-file", "/nowhere/token", *PLACES), "--token-file /nowhere/token: No such file"),
         (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
+        (
+            ("--gpus", "train_san=3", *PLACES),
+            "--gpus train_san=3: a batch of 16 identities of 4 images has no equal shares for 3",
+        ),
+        (
+            ("--gpus", "3", "--only", "train_san_pg", *PAIRS),
+            "--gpus 3: a batch of 64 images has no equal shares for 3 processes",
+        ),
+        (
+            ("--graph", "baseline", "--param", "san_recipe=cuhk03", *PLACES[2:]),
+            "recipe 'cuhk03' needs textures (w_rec=1, w_tr=1), and this graph has none",
+        ),
+        (
+            ("--param", "san_overrides=image_height=250", *PLACES),
+            "images of 250x128 do not divide by 16, the stride of resnet50",
+        ),
+        (("--param", "precision=half", *PLACES), "precision 'half' is none of auto, float32"),
         (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
         (("--only", "evaluate", "--preset", "demo", *EVALUATED), "--preset is for a whole graph"),
         (("--only", "evaluate", *EVALUATED, "--param", "protocol=best"), "no protocol 'best'"),
@@ -346,49 +363,6 @@ def test_mistakes_are_found_before_anything_is_sent(stub, capsys, words, message
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("--param", "destination=s3://KEY:hunter2@bucket/x"),
-        ("--param", "checkpoint=minio://KEY:hun/ter2@bucket"),
-        ("--param", "source=https://me:hunter2@host/x"),
-        ("--param", "destinatoin=s3://KEY:hunter2@bucket/x"),
-        ("--param", "s3://KEY:hunt=er2@bucket/x"),
-        ("--only", "evaluate", "--input", "features=s3://KEY:hunter2@bucket/x"),
-        ("--pipeline-root", "s3://KEY:hunter2@bucket/x"),
-    ],
-)
-def test_credentials_in_a_place_are_refused_before_anything_is_sent_and_not_shown(
-    stub, capsys, words
-):
-    with pytest.raises(SystemExit) as stop:
-        submit(stub, *words)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "a URI must not hold a user, key or host before its bucket" in said
-    assert "er2" not in said
-    assert stub.requests == []
-
-
-def test_nothing_needs_to_be_configured_on_a_stock_installation(stub):
-    """Both places are the pipeline root's, the keys of minio:// the installation's own."""
-    assert submit(stub, "--preset", "demo") == 0
-    run = posted(stub, "runs")
-    assert not {"destination", "checkpoint"} & run["runtime_config"]["parameters"].keys()
-    declared = run["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
-    assert declared["destination"]["defaultValue"] == declared["checkpoint"]["defaultValue"] == ""
-    platform = run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]
-    for executor in platform["deploymentSpec"]["executors"].values():
-        assert [one["secretName"] for one in executor["secretAsEnv"]] == [
-            "mlpipeline-minio-artifact"
-        ]
-
-
-def test_checkpoint_none_is_no_folder(stub):
-    assert submit(stub, *PLACES[:2], "--param", "checkpoint=none") == 0
-    assert posted(stub, "runs")["runtime_config"]["parameters"]["checkpoint"] == "none"
-
-
-@pytest.mark.parametrize(
     "uri",
     [
         *(
@@ -408,7 +382,7 @@ def test_input_in_a_bucket_is_imported(stub, uri):
     "uri",
     [
         *("features", "file:///f", "https://h/f", "s4://b/f", "s3://b", "s3://b/", "s3:///f"),
-        *("s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
+        *("s3://key:word@b/f", "s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
         *("s3://b/f g", "", "as3://b/f"),
     ],
 )
@@ -440,7 +414,7 @@ def test_one_step_is_submitted_alone(stub):
     words = ("--only", "evaluate", "--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
     assert submit(stub, *words, "--param", "rerank=true") == 0
     run = posted(stub, "runs")
-    spec = run["pipeline_spec"]["pipeline_spec"]
+    spec = run["pipeline_spec"]
     assert spec["pipelineInfo"]["name"] == "san-evaluate"
     importers = [
         t for t in spec["root"]["dag"]["tasks"].values() if "importer" in t["taskInfo"]["name"]
@@ -452,7 +426,7 @@ def test_one_step_is_submitted_alone(stub):
 def test_preset_gives_parameters_and_graph(stub):
     assert submit(stub, "--preset", "demo-baseline", "--param", "checkpoint=s3://b/c") == 0
     run = posted(stub, "runs")
-    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
+    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
     assert run["runtime_config"]["parameters"]["san_recipe"] == "demo-baseline"
 
 
@@ -460,9 +434,23 @@ def test_the_generator_that_ships_is_no_place(stub):
     words = ("--preset", "demo", "--param", "generator=shipped", *PLACES)
     assert submit(stub, *words) == 0
     run = posted(stub, "runs")
-    name = run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"]
+    name = run["pipeline_spec"]["pipelineInfo"]["name"]
     assert name == "san-ready"
     assert run["runtime_config"]["parameters"]["generator"] == "shipped"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_cached"),
+    [
+        ((), True),
+        (("--param", "dataset=market1501", "--param", "source=s3://b/market"), False),
+    ],
+)
+def test_data_set_from_outside_is_prepared_anew_by_every_run(stub, words, is_cached):
+    assert submit(stub, *words, *PLACES) == 0
+    spec = posted(stub, "runs")["pipeline_spec"]
+    options = spec["root"]["dag"]["tasks"]["prepare-reid"]["cachingOptions"]
+    assert options == ({"enableCache": True} if is_cached else {})
 
 
 def test_credentials_are_in_nothing_that_is_sent(stub, monkeypatch):
@@ -474,7 +462,8 @@ def test_credentials_are_in_nothing_that_is_sent(stub, monkeypatch):
 def test_what_is_submitted_is_what_compile_writes(stub, tmp_path):
     file = tmp_path / "p.yaml"
     assert pipeline.main(["compile", "--image", CLUSTER_IMAGE, "--output", str(file)]) == 0
-    assert submit(stub, *PLACES) == 0
+    source = ("--param", "dataset=market1501", "--param", "source=s3://b/market")
+    assert submit(stub, *source, *PLACES) == 0
     pipeline_spec, platform_spec = yaml.safe_load_all(Path(file).read_text())
     assert posted(stub, "runs")["pipeline_spec"] == {
         "pipeline_spec": pipeline_spec,

@@ -1,0 +1,64 @@
+"""Which sizes of images and textures fit a recipe's network; told without building it.
+
+No torch here: who submits a training elsewhere asks too.
+"""
+
+from san_core.recipe import Recipe
+
+HEAD_KERNEL = 7  # rows and columns of the decoder's last convolution
+
+
+def check_sizes(recipe: Recipe) -> None:
+    """Raise ValueError unless images and textures of the recipe's sizes fit its network."""
+    check_image_size(recipe)
+    if recipe.needs_decoder:
+        decoder_doublings(recipe)
+
+
+def encoder_strides(recipe: Recipe) -> tuple[int, int, int, int]:
+    """Pixels of the image per cell of f_e1 ... f_e4."""
+    first = 2 if recipe.arch == "resnet10_quarter" else 4
+    return (first, first * 2, first * 4, first * 4 * recipe.last_stride)
+
+
+def check_image_size(recipe: Recipe) -> None:
+    """Raise ValueError if the image size is no multiple of the encoder's last stride."""
+    stride = encoder_strides(recipe)[3]
+    height, width = recipe.image_size
+    if height % stride or width % stride:
+        raise ValueError(
+            f"images of {height}x{width} do not divide by {stride}, the stride of {recipe.arch}: "
+            "choose image_height and image_width as multiples of it"
+        )
+
+
+def decoder_doublings(recipe: Recipe) -> int:
+    """How often the decoder doubles the rows of f_e4 until they are the texture's.
+
+    Raises:
+        ValueError: they never are, or the last map is too small for the head's padding.
+    """
+    stride = encoder_strides(recipe)[3]
+    rows, columns = recipe.image_height // stride, recipe.image_width // stride
+    n = 0
+    while rows << n < recipe.texture_size:
+        n += 1
+    if n == 0 or rows << n != recipe.texture_size:
+        raise ValueError(
+            f"texture_size {recipe.texture_size} cannot be reached from the {rows} rows of f_e4 "
+            f"(image_height {recipe.image_height}): choose {rows} times a power of two, "
+            f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
+        )
+    _check_head(rows << n, columns << n)
+    return n
+
+
+def _check_head(rows: int, columns: int) -> None:
+    """Reflection padding takes other rows and columns than the outermost, so it needs enough."""
+    least = HEAD_KERNEL // 2 + 1
+    if min(rows, columns) < least:
+        raise ValueError(
+            f"the decoder's last map has {rows}x{columns} rows and columns, too few for its "
+            f"{HEAD_KERNEL}x{HEAD_KERNEL} head: choose texture_size and the image's size so that "
+            f"both are at least {least}"
+        )

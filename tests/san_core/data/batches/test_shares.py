@@ -1,0 +1,29 @@
+"""Whether processes can share batches, before there are images to share."""
+
+import pytest
+
+from san_core.data.batches.shares import check_shares, check_shares_of_full_batches
+from san_core.recipe import get_recipe, recipe_with_overrides
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "size", "message"),
+    [
+        ("cuhk03", "identities_per_batch=16", 3, "a batch of 16 identities of 4 images has no eq"),
+        ("pit", "batch_size=64", 6, "a batch of 64 images has no equal shares for 6 processes"),
+        ("cuhk03", "pit_every=2 batch_size=30", 4, "a batch of 30 images has no equal shares"),
+        ("cuhk03-two-step", "", 2, "two_step trains in one process"),
+    ],
+)
+def test_processes_that_batches_do_not_divide_by_are_refused(name, overrides, size, message):
+    recipe = recipe_with_overrides(get_recipe(name), overrides)
+    check_shares_of_full_batches(recipe, 1)
+    with pytest.raises(ValueError, match=message):
+        check_shares_of_full_batches(recipe, size)
+
+
+def test_the_one_small_batch_of_few_images_counts():
+    recipe = recipe_with_overrides(get_recipe("pit"), "batch_size=64")
+    check_shares(recipe, 3, images=6)
+    with pytest.raises(ValueError, match="a batch of 6 images has no equal shares for 4"):
+        check_shares(recipe, 4, images=6)

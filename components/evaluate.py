@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.command.step import Input, Output
-from components.storage.outputs import atomic_folder, write_file, write_metrics
+from components.storage.outputs import atomic_folder, write_file, write_metrics, write_roc
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from san_core.evaluation.pages.camera_pairs import CameraPair
     from san_core.evaluation.protocols.scoring import EmbeddedImages, ProtocolScores
     from san_core.evaluation.ranking import Ranking
+    from san_core.evaluation.roc import Roc
     from san_core.images.imageset import ImageSet
     from san_core.images.shard import Record
 
@@ -27,14 +28,16 @@ log = logging.getLogger(__name__)
 SCORED_SPLITS = ("query", "gallery", "multi")
 SHOWN_METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
 RANKED_SHOWN = 10
+ROC_POINTS = 100
 
 
 def evaluate(
     features: Annotated[Path, Input("Dataset")],
     dataset: Annotated[Path, Input("Dataset")],
     report: Annotated[Path, Output("Dataset")],
-    html: Annotated[Path, Output("HTML")],
-    metrics: Annotated[Path, Output("Metrics")],
+    report_page: Annotated[Path, Output("HTML")],
+    scores: Annotated[Path, Output("Metrics")],
+    roc: Annotated[Path, Output("ClassificationMetrics")],
     references: bool = False,
     protocol: str = "auto",
     rerank: bool = False,
@@ -45,9 +48,12 @@ def evaluate(
         features: embeddings of the query and gallery images, made by extract_features
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
-        html: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
-        metrics: rank-1, rank-5, rank-10, mAP and mINP, as fractions, and the mAP of all else
-        references: whether to score an untrained encoder and a colour histogram beside the model
+        report_page: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
+        scores: rank-1, rank-5, rank-10, mAP and mINP of the model, as fractions, and rank-1 and mAP
+            by each further protocol
+        roc: the verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
+            squared Euclidean distance)
+        references: whether to score an untrained encoder and a colour histogram too, for the report
         protocol: one or more of market1501, camera-free, sysu-mm01, multi-query,
             single-gallery-shot (exact) and sampled-gallery-shot, in one word with commas; auto is
             the data set's own (market1501, or camera-free where no camera is known, but
@@ -98,11 +104,13 @@ def evaluate(
         )
     with atomic_folder(report) as folder:
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
-    write_file(html, document)
-    write_metrics(metrics, _kfp_metrics(content))
-    for name, scores in {"this model": content, **content["references"]}.items():
-        log.info("%s: %s", name, "  ".join(f"{key} {scores[key]:.1%}" for key in SHOWN_METRICS))
-    for name, value in _kfp_metrics(content).items():
+    write_file(report_page, document)
+    shown = _shown_scores(content)
+    write_metrics(scores, shown)
+    _write_roc(roc, ranking.roc, metric)
+    for name, scored in {"this model": content, **content["references"]}.items():
+        log.info("%s: %s", name, "  ".join(f"{key} {scored[key]:.1%}" for key in SHOWN_METRICS))
+    for name, value in shown.items():
         if name not in SHOWN_METRICS:
             log.info("%s %.1f%%", name, 100 * value)
 
@@ -227,17 +235,30 @@ def _camera_pair_table(images: "EmbeddedImages", protocol: str) -> "list[CameraP
     )
 
 
-def _kfp_metrics(content: Mapping[str, Any]) -> dict[str, float]:
-    """The scores that KFP shows; keys are words without blanks or hyphens."""
+def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
+    """The model's scores that KFP lists and compares; keys are words without blanks or hyphens."""
     shown = {name: content[name] for name in SHOWN_METRICS}
-    for name, scores in content["references"].items():
-        shown[f"mAP_of_{name}"] = scores["mAP"]
     for each in content["protocols"]:
         suffix = each["protocol"] + ("_reranked" if each["reranked"] else "")
         for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):
             if score in each:
                 shown[f"{score}_{suffix}"] = each[score]
     return {re.sub("[ :-]", "_", name): value for name, value in shown.items()}
+
+
+def _write_roc(path: Path, curve: "Roc | None", metric: str) -> None:
+    """Write the curve over falling similarity, from the corner where nothing is a match yet."""
+    if curve is None:
+        write_roc(path, confidence=(), fpr=(), tpr=())
+        return
+    drawn = curve.thin_out(ROC_POINTS - 1)
+    similarity = 1 - drawn.threshold if metric == "cosine" else -drawn.threshold
+    write_roc(
+        path,
+        confidence=[similarity[0] + 1, *similarity],  # more similar than any pair
+        fpr=[0, *drawn.fpr],
+        tpr=[0, *drawn.tpr],
+    )
 
 
 def _histogram_features(images: "ImageSet", records: "Sequence[Record]") -> "NDArray[np.float32]":

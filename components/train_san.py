@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 def train_san(
     dataset: Annotated[Path, Input("Dataset")],
     model: Annotated[Path, Output("Model")],
-    html: Annotated[Path, Output("HTML")],
-    metrics: Annotated[Path, Output("Metrics")],
+    training_page: Annotated[Path, Output("HTML")],
+    losses: Annotated[Path, Output("Metrics")],
     textures: Annotated[Path | None, Input("Dataset")] = None,
     generator: Annotated[Path | None, Input("Model")] = None,
     pit: Annotated[Path | None, Input("Dataset")] = None,
@@ -42,8 +42,10 @@ def train_san(
         dataset: the person images, an image set; its train split is used
         model: weights, recipe and history.jsonl (one line an epoch); where the recipe validates
             (eval_every), the weights are the best ones and last.safetensors the last
-        html: page with loss curves and a grid of inputs, their textures and decoded textures
-        metrics: the losses, and the score if there is one, of the epoch whose weights are kept
+        training_page: page with loss curves and a grid of inputs, their textures and decoded
+            textures
+        losses: loss, loss_identity, loss_triplet, loss_texture ... of the epoch whose weights are
+            kept, and val_mAP where the recipe validates
         textures: sealed textures of the training images; recipes without texture losses need none
         generator: SAN-PG to start from, for recipes with init=generator or init=encoder
         pit: paired image-texture data to mix in, for recipes with pit_every
@@ -149,8 +151,8 @@ def train_san(
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
         sections = [report.curves_section(trained.history), *_example_sections(network, data)]
-    write_file(html, page.render_page("SAN", sections, subtitle=recipe))
-    write_metrics(metrics, trained.kept_record)
+    write_file(training_page, page.render_page("SAN", sections, subtitle=recipe))
+    write_metrics(losses, loop.loss_metrics(trained.kept_record))
 
 
 def _check_inputs(

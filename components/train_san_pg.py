@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def train_san_pg(
     pit: Annotated[Path, Input("Dataset")],
     generator: Annotated[Path, Output("Model")],
-    html: Annotated[Path, Output("HTML")],
-    metrics: Annotated[Path, Output("Metrics")],
+    generator_page: Annotated[Path, Output("HTML")],
+    generator_scores: Annotated[Path, Output("Metrics")],
     recipe: str = "pit",
     overrides: str = "",
     seed: int = 0,
@@ -41,8 +41,10 @@ def train_san_pg(
         generator: weights, recipe and report.json with the PSNR on held-out textures; where the
             recipe validates (eval_every), the weights are the best on half of those textures, the
             report is of the other half, and last.safetensors has the last
-        html: page with loss curves and held-out pictures, their true and generated textures
-        metrics: PSNR on held-out textures, of the generator and of the mean training texture
+        generator_page: page with loss curves and held-out pictures, their true and generated
+            textures
+        generator_scores: psnr, in dB on held-out textures, and psnr_gain, how much more that is
+            than of the mean training texture
         recipe: how to train; `python -m components recipes` lists them
         overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
             components recipes NAME` shows them all
@@ -122,12 +124,13 @@ def train_san_pg(
             report.curves_section(trained.history),
             _examples_section(unseen, generated),
         ]
-    write_file(html, page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe))
-    write_metrics(metrics, scores._asdict())
+    document = page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe)
+    write_file(generator_page, document)
+    write_metrics(generator_scores, {"psnr": scores.psnr, "psnr_gain": scores.gain})
     log.info(
         "held-out textures: PSNR %.2f dB, %.2f dB above the mean training texture",
         scores.psnr,
-        scores.psnr - scores.psnr_of_mean_texture,
+        scores.gain,
     )
 
 
@@ -149,6 +152,10 @@ class _Scores(NamedTuple):
 
     psnr: float
     psnr_of_mean_texture: float  # predicting the mean training texture for everybody
+
+    @property
+    def gain(self) -> float:
+        return self.psnr - self.psnr_of_mean_texture
 
 
 def _held_out_scores(generated: "Pixels", seen: "DecodedPairs", unseen: "DecodedPairs") -> _Scores:

@@ -54,7 +54,7 @@ def _run(market, runs, *words):
 def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, capsys):
     status, said = _run(market, tmp_path), capsys.readouterr()
     assert status == 0, said
-    page = tmp_path / "demo" / "evaluate" / "report.html"
+    page = tmp_path / "demo" / "evaluate" / "report_page.html"
     assert f"evaluate: {page}" in said.out
     report = json.loads((tmp_path / "demo/evaluate/report/report.json").read_bytes())
     assert (report["num_query"], report["num_gallery"], report["num_skipped"]) == (8, 24, 0)

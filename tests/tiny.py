@@ -29,7 +29,7 @@ def step_command(step: str, tiny: TinyRun) -> list[str]:
 
 
 def _step_flags(step: str, t: TinyRun) -> list[str]:
-    page = ["--html", f"{t.root}/{step}.html", "--metrics", f"{t.root}/{step}.json"]
+    page, figures = f"{t.root}/{step}.html", f"{t.root}/{step}.json"
     return {
         "make_pit": [
             *("--pit", t.pit, "--textures", "6", "--meshes", "3"),
@@ -39,7 +39,10 @@ def _step_flags(step: str, t: TinyRun) -> list[str]:
             *("--reid", t.reid, "--identities", "9", "--cameras", "2", "--shots", "2"),
             *("--image-height", "64"),
         ],
-        "train_san_pg": ["--pit", t.pit, "--generator", t.generator, *PG_FLAGS, *page],
+        "train_san_pg": [
+            *("--pit", t.pit, "--generator", t.generator, *PG_FLAGS),
+            *("--generator-page", page, "--generator-scores", figures),
+        ],
         "generate_textures": [
             *("--dataset", t.reid, "--generator", t.generator, "--written", t.written),
             *("--destination", t.destination, "--shard-size", "10"),
@@ -49,7 +52,8 @@ def _step_flags(step: str, t: TinyRun) -> list[str]:
             *("--destination", t.destination, "--shard-size", "10"),
         ],
         "train_san": [
-            *("--dataset", t.reid, "--textures", t.textures, "--model", t.model, *page),
+            *("--dataset", t.reid, "--textures", t.textures, "--model", t.model),
+            *("--training-page", page, "--losses", figures),
             *("--recipe", SAN_RECIPE, "--overrides", SAN_OVERRIDES),
         ],
         "extract_features": [
@@ -58,7 +62,8 @@ def _step_flags(step: str, t: TinyRun) -> list[str]:
         ],
         "evaluate": [
             *("--features", t.features, "--dataset", t.reid, "--report", t.report),
-            *("--references", "true", *page),
+            *("--report-page", page, "--scores", figures, "--roc", f"{t.root}/roc.json"),
+            *("--references", "true"),
         ],
     }[step]
 

@@ -28,6 +28,7 @@ from typing import Any
 from components.command.code import ROOT
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
+from components.process.messages import forget_copies, leave_last_words, name_uris, note_copy
 from components.process.signals import Terminated, signal_handler
 from components.process.torchrun import (
     FirstRankFailed,
@@ -44,7 +45,7 @@ SECONDS_TO_CLEAN_UP = 5.0
 SECONDS_FOR_FIRST_RANK = 15.0
 _FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
 # The outputs that are files, by their KFP type.
-FILE_KINDS = ("HTML", "Metrics")
+FILE_KINDS = ("HTML", "Metrics", "ClassificationMetrics")
 
 
 def run_step(step: Step, argv: Sequence[str]) -> int:
@@ -53,6 +54,15 @@ def run_step(step: Step, argv: Sequence[str]) -> int:
     Raises:
         Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
     """
+    with forget_copies():
+        try:
+            return _run_and_report(step, argv)
+        except Exception as error:  # a defect, whose traceback Kubernetes has no room for
+            leave_last_words(f"{step.__name__}: {type(error).__name__}: {name_uris(str(error))}")
+            raise
+
+
+def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     parser = step_parser(step)
     try:
         values = vars(parser.parse_args(argv))
@@ -73,7 +83,9 @@ def run_step(step: Step, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _report_failure(step, "stopped by Ctrl-C", status=130)
     except OSError as error:
-        return _report_failure(step, _os_error_message(error))
+        told = _os_error_message(error)
+        is_full = error.errno in outputs.DISK_FULL_ERRORS  # this machine's disk, whatever is copied
+        return _report_failure(step, told if is_full else name_uris(told))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "components", "san_core"):
@@ -84,7 +96,7 @@ def run_step(step: Step, argv: Sequence[str]) -> int:
     except ValueError as error:
         if not _is_user_error(error):
             raise
-        return _report_failure(step, str(error))
+        return _report_failure(step, name_uris(str(error)))
     return 0
 
 
@@ -95,6 +107,7 @@ def _run_parsed_step(
     check_may_share_work(step.__name__)
     declared = step_parameters(step)
     if executor_input is not None:
+        _note_mounted_artifacts(executor_input)
         for p in declared:
             if p.is_input and values[p.name] is None:
                 values[p.name] = _passed_artifact_path(executor_input, p.name)
@@ -110,20 +123,25 @@ def _run_parsed_step(
             )
     with TemporaryDirectory() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
-        told = {p.name: values[p.name] for p in declared if p.artifact}
         values |= _localise_artifacts(declared, values, Path(room))
         written = {p.name: values[p.name] for p in outgoing}
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _name_uris_in_errors(
-            {str(values[n]): u for n, u in told.items() if isinstance(u, str)}
-        ):
-            step(**values)
+        step(**values)
         for p, uri in remote.items():
             if written[p.name].exists():
                 _send_or_keep(written[p.name], uri)
     if executor_input is not None and is_first_rank():
         outputs.write_executor_output(executor_input, written)
+
+
+def _note_mounted_artifacts(executor_input: Mapping[str, Any]) -> None:
+    """Let messages name the URIs that Kubeflow shows, not where its launcher puts the files."""
+    for side in ("inputs", "outputs"):
+        for found in (executor_input.get(side, {}).get("artifacts") or {}).values():
+            for artifact in (found or {}).get("artifacts") or []:
+                if not artifact["uri"].startswith(("/", "file:")):
+                    note_copy(outputs.artifact_path(artifact), artifact["uri"])
 
 
 def _send_or_keep(path: Path, uri: str) -> None:
@@ -142,22 +160,6 @@ def _send_or_keep(path: Path, uri: str) -> None:
         ) from error
 
 
-@contextmanager
-def _name_uris_in_errors(uris: Mapping[str, str]) -> Iterator[None]:
-    """Let messages name the URIs a person gave, not the copies that are read here."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        said = _os_error_message(error) if isinstance(error, OSError) else str(error)
-        meant = said
-        for path, uri in uris.items():
-            meant = meant.replace(path, uri)
-        if meant == said or (isinstance(error, ValueError) and not _is_user_error(error)):
-            raise
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(meant) from error
-
-
 def _is_file_artifact(p: Parameter) -> bool:
     return p.artifact is not None and p.artifact.kind in FILE_KINDS
 
@@ -170,6 +172,7 @@ def _localise_artifacts(
     for p in declared:
         if p.artifact and isinstance(values[p.name], str):
             found[p.name] = room / p.name
+            note_copy(found[p.name], values[p.name])
             if p.is_input:
                 transfer.fetch_artifact(values[p.name], room / p.name)
     return found
@@ -258,7 +261,7 @@ def _passed_artifact_path(executor_input: Mapping[str, Any], name: str) -> Path 
 
 
 def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
-    """Say in one line on stderr why the step ends.
+    """Say in one line, on stderr and to Kubernetes, why the step ends.
 
     What one process finds wrong, most often all do: the others give torchrun the time to end them
     when the first has spoken.
@@ -266,7 +269,9 @@ def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
     if not is_first_rank():
         time.sleep(SECONDS_FOR_FIRST_RANK)
     who = step.__name__ if is_first_rank() else f"{step.__name__}, process {local_rank() + 1}"
-    sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
+    line = f"{who}: {' '.join(message.split())}"
+    leave_last_words(line)
+    sys.stderr.write(line + "\n")
     sys.stderr.flush()
     return status
 
@@ -302,6 +307,11 @@ def _raise_location(error: ValueError) -> tuple[str, str]:
     return frame.filename, frame.line or ""
 
 
+class _UriFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return name_uris(super().format(record))
+
+
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
     """One line a message, with the time, in UTF-8; the process is left as it was found.
@@ -311,7 +321,7 @@ def _log_to_stderr() -> Iterator[None]:
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_UriFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from components.process.messages import leave_last_words
 from components.storage.places import path_or_uri
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
@@ -202,7 +203,7 @@ def _is_of_type(value: Any, wanted: type) -> bool:
 
 def step_parser(step: Step) -> argparse.ArgumentParser:
     """The command line of a step: `python -m components STEP ...`, on KFP and in a shell alike."""
-    parser = argparse.ArgumentParser(
+    parser = _StepParser(
         prog=f"python -m components {step.__name__}",
         description=read_docstring(step).text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -223,6 +224,12 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
         help="what KFP knows of this run, passed by the pipeline; leave it out by hand",
     )
     return parser
+
+
+class _StepParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        leave_last_words(f"{self.prog}: error: {message}")
+        super().error(message)
 
 
 def _add_argument(group: "argparse._ArgumentGroup", p: Parameter) -> None:

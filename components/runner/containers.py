@@ -33,7 +33,7 @@ from requests.exceptions import RequestException
 from components.process.machine import core_count
 from components.process.signals import Terminated, signal_handler
 from components.runner.ir import Task, read_tasks
-from components.runner.local import RunError, run_lock
+from components.runner.local import RunError, paths_of_kind, run_lock
 from components.runner.processes import SPIN_ENVIRONMENT, Screen, failure_excerpt, thread_limits
 from components.storage.outputs import path_from_uri
 from components.storage.places import is_remote
@@ -132,6 +132,7 @@ class _Containers:
         self.screen = Screen(terminal, verbose=verbose)
         self.failure = ""
         self.finished_steps: list[dict[str, str]] = []
+        self.tasks = {task.step: task for task in plan}
         self.task_counts = Counter(task.step for task in plan)
         self.running: dict[str, Any] = {}
 
@@ -198,12 +199,14 @@ class _Containers:
     def show_results(self) -> None:
         """Say where the pages of the steps are, and under each its figures."""
         for flags in self.finished_steps:
-            if "--html" in flags:
-                page = self.folder / f"{flags['step']}.html"  # a name that a browser opens
-                shutil.copyfile(flags["--html"], page)
-                self.screen.write_line(f"{flags['step']}: {page}")
-            if "--metrics" in flags:
-                self.screen.write_metrics_line(Path(flags["--metrics"]))
+            task = self.tasks[flags["step"]]
+            paths = {name: Path(flags[f"--{name.replace('_', '-')}"]) for name in task.outputs}
+            for page in paths_of_kind(task, paths, "system.HTML"):
+                shown = self.folder / f"{task.step}.html"  # a name that a browser opens
+                shutil.copyfile(page, shown)
+                self.screen.write_line(f"{task.step}: {shown}")
+            for figures in paths_of_kind(task, paths, "system.Metrics"):
+                self.screen.write_metrics_line(figures)
 
     def remove_leftovers(self) -> None:
         """Remove what a killed runner of the same folder left running."""

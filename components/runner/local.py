@@ -36,8 +36,12 @@ from components.runner.processes import (
 )
 from components.storage.sources import SOURCE_PARAMETERS, file_versions
 
-# Beside its own name, what an artifact of these types is called, so that a browser opens it.
-FILE_NAMES = {"system.HTML": "report.html", "system.Metrics": "metrics.json"}
+# What the name of an artifact of these types ends with, so that a browser opens it.
+FILE_SUFFIXES = {
+    "system.HTML": ".html",
+    "system.Metrics": ".json",
+    "system.ClassificationMetrics": ".json",
+}
 
 
 class RunError(Exception):
@@ -235,10 +239,10 @@ class _Run:
         if task.imported:
             return dict.fromkeys(task.outputs, task.imported)
         folder = self.folder / task.name
-        paths = {name: folder / FILE_NAMES.get(kind, name) for name, kind in task.outputs.items()}
-        if len(set(paths.values())) < len(paths):
-            raise ValueError(f"task {task.name} has two outputs of one type that is a single file")
-        return paths
+        return {
+            name: folder / (name + FILE_SUFFIXES.get(kind, ""))
+            for name, kind in task.outputs.items()
+        }
 
     def _input_paths(self, task: Task) -> dict[str, Path]:
         """Where each input artifact that was passed lies."""
@@ -279,15 +283,16 @@ class _Run:
     def show_results(self, names: set[str]) -> None:
         """Say where the pages of these tasks are, and under each its figures."""
         for task in (task for task in self.plan.values() if task.name in names):
-            files = {
-                task.outputs[name]: path
-                for name, path in self._output_paths(task).items()
-                if path.is_file()
-            }
-            if "system.HTML" in files:
-                self.screen.write_line(f"{task.name}: {files['system.HTML']}")
-            if "system.Metrics" in files:
-                self.screen.write_metrics_line(files["system.Metrics"])
+            paths = self._output_paths(task)
+            for page in paths_of_kind(task, paths, "system.HTML"):
+                self.screen.write_line(f"{task.name}: {page}")
+            for figures in paths_of_kind(task, paths, "system.Metrics"):
+                self.screen.write_metrics_line(figures)
+
+
+def paths_of_kind(task: Task, paths: Mapping[str, Path], kind: str) -> list[Path]:
+    """Of the outputs of a task, those of a KFP type that have been written."""
+    return [paths[n] for n, k in task.outputs.items() if k == kind and paths[n].is_file()]
 
 
 def _without_flag(words: Sequence[str], flag: str) -> list[str]:

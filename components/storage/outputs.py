@@ -2,7 +2,7 @@
 
 A path exists only when it is whole: work is done under another name beside it, flushed to disk
 and renamed. `write_executor_output` tells KFP what was written: it shows the metadata of artifacts,
-and of a Metrics artifact nothing but its metadata.
+and of metrics nothing but their metadata.
 """
 
 import errno
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 # By what an artifact is known: files that only go together, and those whose content says so.
 PAIRED_FILES = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
 SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json")
+# KFP types whose file, a JSON object, is what KFP is told as metadata.
+SHOWN_BY_METADATA = ("system.Metrics", "system.ClassificationMetrics")
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk that is full
 
 
@@ -134,6 +136,31 @@ def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -
     write_file(path, json.dumps(dict(metrics), indent=2, ensure_ascii=False) + "\n")
 
 
+def write_roc(
+    path: Path, *, confidence: Iterable[float], fpr: Iterable[float], tpr: Iterable[float]
+) -> None:
+    """Write a receiver operating characteristic as KFP draws it; without points, no curve.
+
+    Args:
+        path: the file
+        confidence: falling thresholds; what is at least so similar counts as a match
+        fpr: the false positive rate at each
+        tpr: the true positive rate, or recall, at each
+
+    Raises:
+        ValueError: a figure is not finite, or some are missing.
+    """
+    points = [
+        {"confidenceThreshold": float(c), "falsePositiveRate": float(f), "recall": float(t)}
+        for c, f, t in zip(confidence, fpr, tpr, strict=True)
+    ]
+    for name, value in (item for point in points for item in point.items()):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, which is not a finite number")
+    content = {"confidenceMetrics": points} if points else {}
+    write_file(path, json.dumps(content, indent=1) + "\n")
+
+
 def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[str, Path]) -> None:
     """Write KFP's executor_output.json: name, URI and metadata of every output artifact.
 
@@ -145,12 +172,12 @@ def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[st
     artifacts = {}
     for name, found in declared.items():
         artifact = found["artifacts"][0]
-        is_metrics = artifact.get("type", {}).get("schemaTitle") == "system.Metrics"
+        is_shown = artifact.get("type", {}).get("schemaTitle") in SHOWN_BY_METADATA
         path = written.get(name, artifact_path(artifact))
         entry = {
             "name": artifact.get("name", ""),
             "uri": artifact["uri"],
-            "metadata": json.loads(path.read_bytes()) if is_metrics else _artifact_metadata(path),
+            "metadata": json.loads(path.read_bytes()) if is_shown else _artifact_metadata(path),
         }
         artifacts[name] = {"artifacts": [entry]}
     write_file(

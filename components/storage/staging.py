@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.process.machine import core_count
+from components.process.messages import note_copy
 from components.process.progress import Progress
 from components.process.threads import thread_pool
 from components.storage.outputs import add_path_to_errors, flush_to_disk, write_file
@@ -134,6 +135,7 @@ def _stage_set(content: dict[str, Any], storage: Storage, *, verify: bool) -> Pa
     with _lock_folder(folder):
         _fetch_missing(sidecars, tars, storage, folder, verify=verify)
         write_file(folder / "manifest.json", manifest_bytes(content))
+    note_copy(folder, storage.uri)  # not before: of what it lacks the copy is to be named
     return folder
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from components.process.messages import note_copy
 from components.process.progress import Progress
 from components.process.threads import thread_pool
 from components.storage.outputs import (
@@ -73,6 +74,7 @@ def fetch_file(uri: str, path: Path) -> None:
         FileNotFoundError: it is not there.
         OSError: it cannot be fetched.
     """
+    note_copy(path, uri)
     parent, _, name = uri.rstrip("/").rpartition("/")
     storage = open_storage(parent)
     stat = storage.stat(name)
@@ -193,6 +195,7 @@ def local_source(source: str) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         single = stat_if_file(source)
         parent, _, name = source.rstrip("/").rpartition("/")
+        note_copy(Path(folder), parent if single else source)
         storage = open_storage(parent if single else source)
         listed = [single] if single and is_archive(name) else _list_objects(storage)
         log.info("fetching %d files from %s", len(listed), source)

@@ -27,6 +27,15 @@ History = list[dict[str, Any]]
 # What a record of the history holds beside the terms of the loss.
 _NOT_LOSS_TERMS = ("epoch", "loss", "lr")
 _SCORE_PREFIX = "val_"
+# What a term of the loss is called where a person compares runs, who may not know our short names.
+_LOSS_NAMES = {
+    "loss": "loss",
+    "id": "loss_identity",
+    "tri": "loss_triplet",
+    "rec": "loss_texture",
+    "tr": "loss_texture_triplet",  # the triplet ReID constraint on the decoder's maps
+    "pit": "loss_texture_pit",  # L_Rec of the batches of PIT that are mixed in
+}
 
 
 class Validation(NamedTuple):
@@ -172,6 +181,20 @@ def _epoch_line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -
 def loss_terms(history: History) -> list[str]:
     """The terms of the loss that a history records."""
     return [n for n in history[0] if n not in _NOT_LOSS_TERMS and not n.startswith(_SCORE_PREFIX)]
+
+
+def loss_name(term: str) -> str:
+    """What a term of the loss is called where people read it, such as loss_identity."""
+    return _LOSS_NAMES[term]
+
+
+def loss_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The loss, its terms and the validation score of an epoch, under names that say what they are.
+
+    Terms are as they were before they were weighted.
+    """
+    named = {told: record[name] for name, told in _LOSS_NAMES.items() if name in record}
+    return named | {n: value for n, value in record.items() if n.startswith(_SCORE_PREFIX)}
 
 
 def score_names(history: History) -> list[str]:

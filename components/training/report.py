@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from components.training.loop import History, loss_terms, score_names
+from components.training.loop import History, loss_name, loss_terms, score_names
 from san_core.images.pixels import Pixels, resize
 from san_core.pages import page
 from san_core.pages.page import Section
@@ -18,13 +18,13 @@ EXAMPLES_SHOWN = 12
 
 def curves_section(history: History) -> Section:
     """Plots over the epochs: loss terms, learning rate and, where there is one, the score."""
-    terms = loss_terms(history)
-    last = ", ".join(f"{name} {history[-1][name]:.3f}" for name in terms)
+    names = {term: _spoken(term) for term in loss_terms(history)}
+    losses = [{names.get(key, key): value for key, value in r.items()} for r in history]
+    last = ", ".join(f"{name} {losses[-1][name]:.3f}" for name in names.values())
+    label = "terms of the loss" if len(names) > 1 else f"loss, {', '.join(names.values())}"
     drawn = [
         page.figure_tag(
-            page.history_figure(
-                history, terms, label="loss terms" if len(terms) > 1 else f"loss, {terms[0]}"
-            ),
+            page.history_figure(losses, list(names.values()), label=label),
             alt=f"Losses over {len(history)} epochs; last: {last}",
         ),
         page.figure_tag(
@@ -45,6 +45,11 @@ def curves_section(history: History) -> Section:
         Markup("").join(drawn),
         "Means over each epoch of the terms of the loss, before they are weighted.",
     )
+
+
+def _spoken(term: str) -> str:
+    """A term of the loss in words: those of its name among the metrics, such as texture triplet."""
+    return loss_name(term).removeprefix("loss_").replace("_", " ")
 
 
 def examples_section(columns: Mapping[str, Pixels], *, lead: str) -> Section:

@@ -19,13 +19,23 @@ from numpy.typing import NDArray
 
 # The rates at which verification papers give the TPR.
 USUAL_FPR = (1e-4, 1e-3, 1e-2, 1e-1)
+# The smallest false positive rate drawn.
+LEAST_FPR = 1e-5
+
+_BINS = 1 << 19  # of float32, cut to sign, exponent and 10 bits of mantissa
+_CUT_BITS = 13
 
 
 class Roc(NamedTuple):
-    """Rates at rising thresholds, both (N,) float64 and rising from above 0 to 1."""
+    """Rates at rising thresholds, both (N,) float64 and rising from above 0 to 1.
+
+    `threshold` has the thresholds, (N,) float64: the greatest distance that counts, squared for
+    Euclidean ones; finite, though distances may not be.
+    """
 
     fpr: NDArray[np.float64]
     tpr: NDArray[np.float64]
+    threshold: NDArray[np.float64]
     num_right: int
     num_wrong: int
 
@@ -39,6 +49,17 @@ class Roc(NamedTuple):
             raise ValueError(f"a false positive rate is between 0 and 1, not {fpr}")
         within = int(np.searchsorted(self.fpr, fpr, side="right"))
         return float(self.tpr[within - 1]) if within else 0.0
+
+    def thin_out(self, most: int) -> "Roc":
+        """The curve at `most` of its thresholds or fewer, the last included, for a drawing.
+
+        One half of them is evenly spread over the TPR, the other over the logarithm of the FPR.
+        """
+        rising = np.searchsorted(self.tpr, np.linspace(0, 1, most // 2))
+        within = np.geomspace(LEAST_FPR, 1, most - most // 2)
+        before = np.searchsorted(self.fpr, within, side="right") - 1
+        kept = np.unique(np.maximum([*rising, *before], 0))
+        return self._replace(fpr=self.fpr[kept], tpr=self.tpr[kept], threshold=self.threshold[kept])
 
 
 def roc_from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
@@ -56,6 +77,17 @@ def roc_from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
     return Roc(
         fpr=np.cumsum(wrong[filled]) / num_wrong,
         tpr=np.cumsum(right[filled]) / num_right,
+        threshold=_greatest_in_bins(filled),
         num_right=num_right,
         num_wrong=num_wrong,
     )
+
+
+def _greatest_in_bins(bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The greatest distance in each bin; the greatest number where a bin has no end."""
+    ordered = ((bins - _BINS // 2) << _CUT_BITS) | ((1 << _CUT_BITS) - 1)
+    bits = ordered.astype(np.int32)
+    bits ^= (bits >> 31) & 0x7FFFFFFF  # back from the order of numbers to sign and magnitude
+    edges = bits.view(np.float32)
+    greatest = np.copysign(np.finfo(np.float32).max, edges)
+    return np.where(np.isfinite(edges), edges, greatest).astype(np.float64)

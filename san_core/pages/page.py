@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 import matplotlib
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -94,6 +94,11 @@ def table(
         strong=strong,
         text=text,
     )
+
+
+def with_note(text: str, note: str) -> Markup:
+    """The content of a cell with a softer line under it; without a note, the text alone."""
+    return Markup("{}<small>{}</small>").format(text, note) if note else Markup(escape(text))
 
 
 def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:

@@ -296,7 +296,8 @@ def test_a_wrong_call_ends_in_one_clear_line(
 
 def evaluated(tiny, tmp_path, *flags):
     """The report on a prepared set, by the network of the tiny run."""
-    out = [f"--{name}={tmp_path}/{name}" for name in ("report", "html", "metrics")]
+    outputs = ("report", "report-page", "scores", "roc")
+    out = [f"--{name}={tmp_path}/{name}" for name in outputs]
     reid, features = f"--dataset={tmp_path}/reid", f"--features={tmp_path}/features"
     assert main(["extract_features", reid, f"--model={tiny.model}", features]) == 0
     assert main(["evaluate", features, reid, *out, *flags]) == 0

@@ -123,13 +123,59 @@ def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path, capsys
     assert (market["rank1"], market["mAP"]) == (usual["rank1"], usual["mAP"])
     assert report["camera_pairs"]
     assert set(report["roc"]["tpr_at_fpr"]) == {"0.0001", "0.001", "0.01", "0.1"}
-    metrics = json.loads((tmp_path / "metrics").read_bytes())
-    assert metrics["mAP_multi_query"] == report["protocols"][0]["mAP"]
+    scores = json.loads((tmp_path / "scores").read_bytes())
+    assert scores["mAP_multi_query"] == report["protocols"][0]["mAP"]
     assert (
-        metrics["mAP_of_draw_single_gallery_shot_reranked"]
+        scores["mAP_of_draw_single_gallery_shot_reranked"]
         == (report["protocols"][5]["mAP_of_draw"])
     )
-    assert "Pairs of cameras" in (tmp_path / "html").read_text()
+    assert "Pairs of cameras" in (tmp_path / "report_page").read_text()
+
+
+def test_scores_that_are_compared_are_the_models_alone(tiny):
+    scores = json.loads(Path(tiny.root, "evaluate.json").read_bytes())
+    assert list(scores) == ["rank1", "rank5", "rank10", "mAP", "mINP"]
+    losses = json.loads(Path(tiny.root, "train_san.json").read_bytes())
+    assert list(losses) == ["loss", "loss_identity", "loss_triplet", "loss_texture"]
+    last = json.loads(Path(tiny.model, "history.jsonl").read_text().splitlines()[-1])
+    assert list(losses.values()) == [last[name] for name in ("loss", "id", "tri", "rec")]
+    generator = json.loads(Path(tiny.root, "train_san_pg.json").read_bytes())
+    report = json.loads(Path(tiny.generator, "report.json").read_bytes())
+    gain = report["psnr"] - report["psnr_of_mean_texture"]
+    assert generator == {"psnr": report["psnr"], "psnr_gain": gain}
+
+
+def test_roc_has_the_share_of_pairs_that_are_at_least_so_similar(tiny):
+    points = json.loads((tiny.root / "roc.json").read_bytes())["confidenceMetrics"]
+    assert 2 < len(points) <= 100
+    right, wrong = (np.array(pairs) for pairs in _similarities(tiny))
+    for point in points:
+        threshold = point["confidenceThreshold"]
+        # a distance that is at the threshold may be rounded to either side
+        slack = 1e-5
+        assert (right >= threshold + slack).mean() <= point["recall"]
+        assert point["recall"] <= (right >= threshold - slack).mean()
+        assert (wrong >= threshold + slack).mean() <= point["falsePositiveRate"]
+        assert point["falsePositiveRate"] <= (wrong >= threshold - slack).mean()
+    first, last = ((p["falsePositiveRate"], p["recall"]) for p in (points[0], points[-1]))
+    assert (first, last) == ((0, 0), (1, 1))
+
+
+def _similarities(tiny):
+    """The cosines of right and of wrong pairs of query and gallery, one by one."""
+    rows = np.load(f"{tiny.features}/features.npy").astype(float)
+    names = [line.split(",")[0] for line in Path(tiny.features, "index.csv").read_text().split()]
+    with ImageSet.open(Path(tiny.reid)) as images:
+        known = {record.name: record for record in images.records}
+    shown = [(known[name], row) for name, row in zip(names[1:], rows, strict=True)]
+    pairs = {True: [], False: []}
+    for asked, a in shown:
+        for found, b in shown:
+            is_own = (asked.pid, asked.camid) == (found.pid, found.camid)
+            if (asked.split, found.split) == ("query", "gallery") and not is_own:
+                cosine = a @ b / np.sqrt((a @ a) * (b @ b))
+                pairs[asked.pid == found.pid].append(cosine)
+    return pairs[True], pairs[False]
 
 
 def test_evaluation_reads_features_from_their_file_as_it_goes(tiny, tmp_path):
@@ -232,7 +278,9 @@ def test_page_fetches_nothing(tiny, step):
 def test_training_again_gives_the_same_bytes(tiny, tmp_path):
     assert main(with_outputs_in(step_command("train_san", tiny), tmp_path)) == 0
     assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
-    assert (tmp_path / "html").read_bytes() == Path(tiny.root, "train_san.html").read_bytes()
+    assert (tmp_path / "training_page").read_bytes() == Path(
+        tiny.root, "train_san.html"
+    ).read_bytes()
 
 
 def test_two_workers_make_what_one_makes(tiny, tmp_path):
@@ -590,7 +638,7 @@ def test_output_never_replaces_a_file_or_a_foreign_manifest(tiny, tmp_path, caps
 
 def test_page_is_not_written_over_a_folder(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
-    assert main(with_flags(command, html=str(tmp_path))) == 1
+    assert main(with_flags(command, report_page=str(tmp_path))) == 1
     _check_one_line("evaluate", "is a folder, but the output is a file", capsys.readouterr().err)
     assert not (tmp_path / "report").exists()
 

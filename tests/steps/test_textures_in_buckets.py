@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.__main__ import main
@@ -17,7 +19,7 @@ from components.storage import retry, staging
 from components.storage.places import open_storage
 from components.storage.retry import Backoff
 from san_core.images.imageset import ImageSet
-from san_core.images.pixels import decode
+from san_core.images.pixels import decode, encode_png
 from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
 
 pytestmark = pytest.mark.s3
@@ -308,7 +310,9 @@ def test_steps_take_and_give_uris(tiny, s3):
     pg = with_flags(
         step_command("train_san_pg", tiny), pit=f"{s3}/pit", generator=f"{s3}/generator"
     )
-    assert main(with_flags(pg, html=f"{s3}/pg.html", metrics=f"{s3}/pg.json")) == 0
+    assert (
+        main(with_flags(pg, generator_page=f"{s3}/pg.html", generator_scores=f"{s3}/pg.json")) == 0
+    )
     common = {"dataset": f"{s3}/reid", "destination": f"{s3}/kept"}
     made = with_flags(
         step_command("generate_textures", tiny), generator=f"{s3}/generator", **common
@@ -318,7 +322,7 @@ def test_steps_take_and_give_uris(tiny, s3):
     assert main(with_flags(sealed, textures=f"{s3}/textures")) == 0
     places = {"dataset": f"{s3}/reid", "textures": f"{s3}/textures", "model": f"{s3}/model"}
     trained = with_flags(step_command("train_san", tiny), **places)
-    assert main(with_flags(trained, html=f"{s3}/san.html", metrics=f"{s3}/san.json")) == 0
+    assert main(with_flags(trained, training_page=f"{s3}/san.html", losses=f"{s3}/san.json")) == 0
     storage = open_storage(s3)
     for name in ("model/weights.safetensors", "model/history.jsonl"):
         assert storage.get(name) == Path(tiny.root, name).read_bytes()
@@ -347,8 +351,20 @@ def test_messages_speak_of_the_uris_that_were_given(tiny, generate, s3, capsys):
     assert f"{s3}/nothing has no manifest.json" in capsys.readouterr().err
 
 
+def test_messages_speak_of_the_uri_of_a_source(tiny, seal, s3, capsys, tmp_path):
+    open_storage(s3).put_bytes("mine/nobody.png", encode_png(np.zeros((8, 8, 3), np.uint8)))
+    command = [word for word in seal if word not in ("--generator", tiny.generator)]
+    assert main(with_flags(command, source=f"{s3}/mine")) == 1
+    assert f"seal_textures: {s3}/mine: 24 of 24 images" in capsys.readouterr().err
+    prepare = with_flags(step_command("prepare_reid", tiny), reid=str(tmp_path / "reid"))
+    assert main(with_flags(prepare, dataset="market1501", source=f"{s3}/mine")) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{s3}/mine" in told
+    assert tempfile.gettempdir() not in told.replace(str(tmp_path), "")
+
+
 def test_page_needs_a_name_in_its_bucket(tiny, capsys, s3):
-    command = with_flags(step_command("evaluate", tiny), html="s3://san")
+    command = with_flags(step_command("evaluate", tiny), report_page="s3://san")
     assert main(command) == 1
     assert "s3://san names no file in its bucket" in capsys.readouterr().err
 

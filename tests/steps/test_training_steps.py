@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -52,9 +53,11 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     assert best.keys() == last.keys()
     is_last = all(torch.equal(best[name], last[name]) for name in best)
     assert is_last == (facts["best_epoch"] == 3)
-    assert "val_mAP of 3 validations" in (tmp_path / "html").read_text()
-    metrics = json.loads((tmp_path / "metrics").read_text())
-    assert (metrics["epoch"], metrics["val_mAP"]) == (facts["best_epoch"], facts["best_score"])
+    assert "val_mAP of 3 validations" in (tmp_path / "training_page").read_text()
+    losses = json.loads((tmp_path / "losses").read_text())
+    kept = _history(model)[facts["best_epoch"] - 1]
+    assert losses["val_mAP"] == facts["best_score"]
+    assert losses["loss_identity"] == kept["id"]
 
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):
@@ -261,3 +264,8 @@ def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsy
         monkeypatch.setenv(name, value)
     assert main(with_outputs_in(step_command("extract_features", tiny), tmp_path)) == 1
     assert "extract_features is the work of one" in capsys.readouterr().err
+
+
+def test_page_of_training_calls_losses_by_words(tiny):
+    page = (tiny.root / "train_san.html").read_text()
+    assert re.search(r"Losses over 3 epochs; last: identity \S+, triplet \S+, texture \S+\"", page)

@@ -70,14 +70,14 @@ def test_two_processes_train_what_one_trains(tiny, tmp_path):
     assert weights[0] == weights[1]
     # and Kubeflow is told once what they made
     artifacts = json.loads((tmp_path / "told.json").read_text())["artifacts"]
-    assert "id" in artifacts["metrics"]["artifacts"][0]["metadata"]
+    assert "loss_identity" in artifacts["losses"]["artifacts"][0]["metadata"]
 
 
 def _executor_input(folder, file):
     """What KFP tells a step whose outputs lie in a folder, and which is to answer in a file."""
     artifacts = {}
-    for name in ("model", "html", "metrics"):
-        kind = {"metrics": "system.Metrics"}.get(name, "system.Model")
+    for name in ("model", "training_page", "losses"):
+        kind = {"losses": "system.Metrics"}.get(name, "system.Model")
         artifact = {"name": name, "uri": str(folder / name), "type": {"schemaTitle": kind}}
         artifacts[name] = {"artifacts": [artifact]}
     return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(file)}})

@@ -38,7 +38,8 @@ def main() -> None:
         training = ["train_san_pg", f"--recipe={chosen.recipe}", f"--seed={chosen.seed}"]
         training += [f"--overrides={chosen.overrides}"] if chosen.overrides else []
         training += [f"--precision={chosen.precision}"]
-        outputs = [f"--{name}={folder}/{name}" for name in ("generator", "html", "metrics")]
+        names = ("generator", "generator-page", "generator-scores")
+        outputs = [f"--{name}={folder}/{name}" for name in names]
         _run_step(*pairs, f"--pit={folder}/pit")
         _run_step(*training, f"--pit={folder}/pit", *outputs)
         write_generator(folder / "generator", chosen.output, how=[pairs, training])

@@ -8,11 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from san_core.evaluation.ranking import Ranking
-from san_core.evaluation.roc import Roc
+from san_core.evaluation.roc import LEAST_FPR, Roc
 from san_core.pages import page
-
-# The smallest false positive rate drawn.
-LEAST_FPR = 1e-5
 
 
 def cmc_figure(rankings: Mapping[str, Ranking]) -> Figure:

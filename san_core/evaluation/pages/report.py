@@ -34,7 +34,7 @@ VERSION = 1
 MODEL = "this model"
 
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
-_MAPS_OF_SHOT = {" (mAP of the draw)": "mAP_of_draw", " (mAP of the gallery)": "mAP_of_gallery"}
+_MAPS_OF_SHOT = {"mAP of the draw": "mAP_of_draw", "mAP of the gallery": "mAP_of_gallery"}
 _DISTANCES = {"euclidean": "squared Euclidean distance", "cosine": "cosine distance"}
 
 _OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
@@ -59,7 +59,7 @@ _ROC_LEAD = (
     "within a distance, against the share of wrong ones within it."
 )
 _PAIRS_LEAD = (
-    "mAP, and rank-1 in brackets, in per cent: queries by the camera of the row, in the gallery "
+    "mAP, and rank-1 under it, in per cent: queries by the camera of the row, in the gallery "
     "images by the camera of the column alone."
 )
 _RANKED_LEAD = (
@@ -286,11 +286,19 @@ def _protocols_table(report: Mapping[str, Any]) -> Markup:
             figures = {**each, "mAP": each[key]}
             cells = [f"{100 * figures[k]:.1f}" if k in figures else "–" for k in _SCORES]
             judged = each["num_query"] - each["num_skipped"]
-            rows.append([name + which, each["leaves_out_as"], *cells, f"{judged:,}"])
+            notes = filter(None, (which, _leaves_out_in_words(each)))
+            rows.append([page.with_note(name, "; ".join(notes)), *cells, f"{judged:,}"])
     if not rows:
         return Markup()
-    header = ["", "Leaves out as", *_SCORES.values(), "Queries"]
+    header = ["", *_SCORES.values(), "Queries"]
     return page.table(header, rows, caption="Per cent.")
+
+
+def _leaves_out_in_words(scored: Mapping[str, Any]) -> str:
+    """Whose rule for the gallery a protocol follows, where its own name does not say so."""
+    rule = scored["leaves_out_as"]
+    is_told = rule in scored["protocol"].split(":")
+    return "" if is_told else f"leaves out as {rule}"
 
 
 def _cmc_section(rankings: Mapping[str, Ranking]) -> Section:
@@ -324,14 +332,16 @@ def _camera_pairs_table(report: Mapping[str, Any]) -> Markup:
         return Markup()
     columns = sorted({gallery for _, gallery in pairs})
     rows = [
-        [f"from cam {asking}", *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
+        [f"cam {asking}", *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
         for asking in sorted({query for query, _ in pairs})
     ]
-    return page.table(["", *(f"in cam {camera}" for camera in columns)], rows)
+    return page.table(["", *(f"cam {camera}" for camera in columns)], rows)
 
 
 def _pair_cell(pair: Mapping[str, Any] | None) -> str:
-    return f"{100 * pair['mAP']:.1f} ({100 * pair['rank1']:.1f})" if pair else "–"
+    if pair is None:
+        return "–"
+    return page.with_note(f"{100 * pair['mAP']:.1f}", f"{100 * pair['rank1']:.1f}")
 
 
 def _counts_table(report: Mapping[str, Any]) -> Markup:

@@ -35,6 +35,8 @@ GENERATOR_FLAGS = ("--recipe", "pit-small")
 # Other people than those to be told apart: another seed draws them all anew.
 REID_FLAGS = ("--difficulty", "hard", "--identities", "450", "--seed", str(synthesis.SEED + 1))
 ENCODER_FLAGS = ("--recipe", "synthetic-baseline")
+GENERATOR_OUTPUTS = ("generator", "generator-page", "generator-scores")
+MODEL_OUTPUTS = ("model", "training-page", "losses")
 SSIM_SIGMA, C1, C2 = 1.5, (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
 
 
@@ -57,7 +59,7 @@ def figures() -> Iterator[Figure]:
 def _generator_figures(folder: Path) -> Iterator[Figure]:
     """Make PIT, train SAN-PG on it, and compare."""
     run_step("make_pit", "--pit", f"{folder}/pit", *PIT_FLAGS, "--dense", "true")
-    outputs = [f"--{kind}={folder}/{kind}" for kind in ("generator", "html", "metrics")]
+    outputs = [f"--{kind}={folder}/{kind}" for kind in GENERATOR_OUTPUTS]
     cost = run_step(
         "train_san_pg", "--pit", f"{folder}/pit", *outputs, *GENERATOR_FLAGS, *_precision_flags()
     )
@@ -101,7 +103,7 @@ def _comparison_figures(guesses: Mapping[str, Pixels], truth: PitSplit) -> Itera
 def _encoder_figures(folder: Path) -> Iterator[Figure]:
     """Train the encoder alone on people at `hard`, and let it find others again."""
     run_step("prepare_reid", "--reid", f"{folder}/reid", *REID_FLAGS)
-    outputs = [f"--{kind}={folder}/encoder/{kind}" for kind in ("model", "html", "metrics")]
+    outputs = [f"--{kind}={folder}/encoder/{kind}" for kind in MODEL_OUTPUTS]
     cost = run_step(
         "train_san", "--dataset", f"{folder}/reid", *outputs, *ENCODER_FLAGS, *_precision_flags()
     )

@@ -32,12 +32,19 @@ def act(
         how: in what way
     """
     logging.getLogger(__name__).info("acting %s – with %s", how, extra)
+    result.with_name("seen").write_text(str(extra))
     if how == "no file":
         raise FileNotFoundError("textures/manifest.json is not there;\nrun seal_textures")
     if how == "no permission":
         raise PermissionError(13, "Permission denied", "/etc/shadow")
     if how == "two files":
         raise OSError(18, "Invalid cross-device link", "a", None, "b")
+    if how == "damaged":
+        raise ValueError(f"{extra}/recipe.json is damaged")
+    if how == "full disk":
+        raise OSError(28, "No space left on device", f"{extra}/copy")
+    if how == "long":
+        raise ValueError("ä" * 5000)
     if how == "wrong value":
         raise ValueError("index.csv row 17: camid 'c3' is not an integer")
     if how == "defect":
@@ -59,6 +66,15 @@ def work(how: str) -> None:
     if how == "wrong value":
         raise ValueError("a.jpg is no JPEG or PNG image")
     int("three")
+
+
+@pytest.fixture
+def termination_log(tmp_path, monkeypatch):
+    """The file that Kubernetes gives a container, with what another one left in it."""
+    log = tmp_path / "termination-log"
+    log.write_text("an older and a much longer line, which must not shine through" * 2)
+    monkeypatch.setattr("components.process.messages.TERMINATION_LOG", log)
+    return log
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +110,48 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
 def test_users_mistake_is_one_line(tmp_path, capsys, how, status, line):
     assert run_step(act, words(tmp_path, how)) == status
     assert capsys.readouterr().err.splitlines()[1:] == [line]
+
+
+@pytest.mark.parametrize("how", ["no file", "wrong value", "no package", "Ctrl-C"])
+def test_line_of_a_failure_is_left_for_kubernetes(tmp_path, capsys, termination_log, how):
+    run_step(act, words(tmp_path, how))
+    assert termination_log.read_text() + "\n" == capsys.readouterr().err.splitlines(True)[-1]
+
+
+def test_line_of_wrong_usage_is_left_for_kubernetes(tmp_path, capsys, termination_log):
+    run_step(act, [*words(tmp_path, "well"), "--hw", "well"])
+    assert termination_log.read_text() + "\n" == capsys.readouterr().err.splitlines(True)[-1]
+
+
+def test_defect_leaves_its_kind_for_kubernetes(tmp_path, termination_log):
+    with pytest.raises(ModuleNotFoundError):
+        run_step(act, words(tmp_path, "no module"))
+    left = termination_log.read_text()
+    assert left.startswith("act: ModuleNotFoundError: No module named 'components.a_module_no")
+
+
+def test_success_leaves_nothing_for_kubernetes(tmp_path, termination_log):
+    before = termination_log.read_text()
+    assert run_step(act, words(tmp_path, "well")) == 0
+    assert termination_log.read_text() == before
+
+
+def test_long_line_is_cut_between_two_characters(tmp_path, termination_log):
+    run_step(act, words(tmp_path, "long"))
+    assert termination_log.stat().st_size == 4095  # 5 of "act: ", 2 of every ä
+    assert termination_log.read_text() == "act: " + "ä" * 2045
+
+
+@pytest.mark.parametrize("kind", ["absent", "of somebody else"])
+def test_failure_is_told_on_stderr_where_kubernetes_file_is_not_to_be_had(
+    tmp_path, capsys, termination_log, kind
+):
+    termination_log.unlink()
+    if kind == "of somebody else":
+        termination_log.mkdir()  # cannot be opened for writing, not even by root
+    assert run_step(act, words(tmp_path, "no file")) == 1
+    assert capsys.readouterr().err.endswith("is not there; run seal_textures\n")
+    assert termination_log.exists() == (kind == "of somebody else")
 
 
 def test_defect_shows_its_traceback(tmp_path):
@@ -187,10 +245,20 @@ def test_kfp_is_told_nothing_of_a_failure(tmp_path):
     ],
     ids=["in a bucket", "on a disk", "elsewhere", "empty", "null", "absent"],
 )
-def test_optional_input_is_read_from_what_kfp_passes(tmp_path, capsys, artifacts, seen):
+def test_optional_input_is_read_from_what_kfp_passes(tmp_path, artifacts, seen):
     given = ["--executor-input", executor_input(tmp_path, artifacts)]
     assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
-    assert f"with {seen}\n" in capsys.readouterr().err
+    assert (tmp_path / "deep" / "down" / "seen").read_text() == seen
+
+
+def test_messages_name_the_uris_that_kubeflow_shows(tmp_path, capsys, termination_log):
+    extra = {"extra": {"artifacts": [{"name": "e", "uri": "minio://b/e"}]}}
+    given = ["--executor-input", executor_input(tmp_path, extra)]
+    assert run_step(act, [*words(tmp_path, "damaged"), *given]) == 1
+    told = capsys.readouterr().err
+    assert "with minio://b/e\n" in told
+    assert told.endswith("act: minio://b/e/recipe.json is damaged\n")
+    assert termination_log.read_text() == "act: minio://b/e/recipe.json is damaged"
 
 
 def test_flag_of_an_optional_input_goes_before_what_kfp_passes(tmp_path, capsys):
@@ -198,6 +266,13 @@ def test_flag_of_an_optional_input_goes_before_what_kfp_passes(tmp_path, capsys)
     given = ["--executor-input", executor_input(tmp_path, artifacts), "--extra", "/mine"]
     assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
     assert "with /mine\n" in capsys.readouterr().err
+
+
+def test_full_disk_is_that_of_this_machine(tmp_path, capsys):
+    extra = {"extra": {"artifacts": [{"name": "e", "uri": "minio://b/e"}]}}
+    given = ["--executor-input", executor_input(tmp_path, extra)]
+    assert run_step(act, [*words(tmp_path, "full disk"), *given]) == 1
+    assert capsys.readouterr().err.endswith("act: /minio/b/e/copy: No space left on device\n")
 
 
 SLOW_STEP = '''

@@ -31,7 +31,7 @@ from components.runner.containers import (
 from components.runner.ir import Task
 from components.storage.sources import READ_PARAMETERS
 
-COMMAND = ["python", "-m", "components", "evaluate", "--html", "/x", "--rerank", "false"]
+COMMAND = ["python", "-m", "components", "evaluate", "--report-page", "/x", "--rerank", "false"]
 
 
 class Container:
@@ -199,6 +199,21 @@ def test_steps_side_by_side_divide_the_cores(run):
     two = [Task(f"evaluate-{i}", "evaluate") for i in range(2)]
     _, _, options = run(Container(), plan=two)
     assert options["environment"]["OMP_NUM_THREADS"] == str(max(1, core_count() // 2))
+
+
+def test_pages_and_scores_are_shown_whatever_they_are_called(tmp_path):
+    made = {"a_page": "system.HTML", "scores": "system.Metrics", "model": "system.Model"}
+    words = {"step": "train"}
+    for name, content in (("a_page", "<p>"), ("scores", '{"mAP": 0.5}'), ("model", "")):
+        (tmp_path / f"made-{name}").write_text(content)
+        words[f"--{name.replace('_', '-')}"] = str(tmp_path / f"made-{name}")
+    plan = [Task("train-0", "train", outputs=made)]
+    runner = _Containers(None, plan, tmp_path, io.StringIO(), verbose=False)
+    runner.finished_steps.append(words)
+    runner.show_results()
+    page = tmp_path / "train.html"
+    assert page.read_text() == "<p>"
+    assert runner.screen.stream.getvalue() == f"train: {page}\n  mAP 0.5\n"
 
 
 def test_lines_come_whole_out_of_pieces():

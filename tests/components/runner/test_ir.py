@@ -239,15 +239,6 @@ def test_command_of_something_else_is_refused(tmp_path):
         local.run_in_processes(document, {"who": "x"}, folder=tmp_path)
 
 
-def test_two_pages_of_one_task_are_refused(tmp_path):
-    document = changed("components.comp-make.outputDefinitions.artifacts", {"a": HTML, "b": HTML})
-    document["deploymentSpec"]["executors"]["exec-make"]["container"] = {
-        "command": ["python", "-m", "components", "make_pit"],
-    }
-    with pytest.raises(ValueError, match="task make_it has two outputs of one type that is a si"):
-        local.run_in_processes(document, {"who": "x"}, folder=tmp_path)
-
-
 DECLARED = {
     "root": {
         "inputDefinitions": {

@@ -50,8 +50,8 @@ STEPS = {
         def grow(
             data: Annotated[Path, Input("Dataset")],
             result: Annotated[Path, Output("Dataset")],
-            html: Annotated[Path, Output("HTML")],
-            metrics: Annotated[Path, Output("Metrics")],
+            page: Annotated[Path, Output("HTML")],
+            size: Annotated[Path, Output("Metrics")],
             extra: Annotated[Path | None, Input("Dataset")] = None,
             by: int = 0,
             flag: str = "",
@@ -61,8 +61,8 @@ STEPS = {
             Args:
                 data: the number
                 result: the greater number
-                html: a page
-                metrics: the result
+                page: a page
+                size: the result
                 extra: another number to add
                 by: how much
                 flag: a file; how to misbehave, as long as it is there
@@ -82,8 +82,8 @@ STEPS = {
                 (result / "hanging").write_text(str(os.getpid()))
                 time.sleep(600)
             if how != "forget":
-                html.write_text("<p>")
-            write_metrics(metrics, {"number": number, "half": number / 2})
+                page.write_text("<p>")
+            write_metrics(size, {"number": number, "half": number / 2})
     ''',
     "part": '''
         import json
@@ -238,16 +238,16 @@ def test_run_does_every_step_and_shows_pages_and_figures(go, project):
         "make ... done in T s",
         "grow ... done in T s",
         "grow_2 ... done in T s",
-        "grow: /runs/small/grow/report.html",
+        "grow: /runs/small/grow/page.html",
         "  number 11  half 5.5",
-        "grow_2: /runs/small/grow_2/report.html",
+        "grow_2: /runs/small/grow_2/page.html",
         "  number 111  half 55.5",
     ]
     folder = project / "runs" / "small" / "grow"
     assert (folder / "result" / "number").read_text() == "11"
-    assert json.loads((folder / "metrics.json").read_text())["number"] == 11
+    assert json.loads((folder / "size.json").read_text())["number"] == 11
     written = json.loads((folder / "executor_output.json").read_text())["artifacts"]
-    assert written["metrics"]["artifacts"][0]["metadata"] == {"number": 11, "half": 5.5}
+    assert written["size"]["artifacts"][0]["metadata"] == {"number": 11, "half": 5.5}
     assert (folder / "log.txt").is_file()
 
 
@@ -353,7 +353,7 @@ def test_defect_shows_the_end_of_its_traceback(go, project):
 
 def test_step_that_forgets_an_output_has_failed(go, project):
     (project / "flag").write_text("forget")
-    with pytest.raises(local.RunError, match="grow ended well, but its output html is not"):
+    with pytest.raises(local.RunError, match="grow ended well, but its output page is not"):
         go(arguments={"flag": str(project / "flag")})
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kfp import dsl
 
 from components.storage.outputs import (
     artifact_path,
@@ -15,6 +16,7 @@ from components.storage.outputs import (
     write_executor_output,
     write_file,
     write_metrics,
+    write_roc,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -111,6 +113,23 @@ def test_metric_that_is_no_number_is_refused(tmp_path, value):
         write_metrics(tmp_path / "metrics", {"loss": value})
 
 
+def test_roc_is_what_kfps_own_class_would_write(tmp_path):
+    write_roc(tmp_path / "roc", confidence=[2.0, 0.5], fpr=[0, 0.25], tpr=[0, 1])
+    theirs = dsl.ClassificationMetrics()
+    theirs.log_roc_curve(fpr=[0.0, 0.25], tpr=[0.0, 1.0], threshold=[2.0, 0.5])
+    assert json.loads((tmp_path / "roc").read_bytes()) == theirs.metadata
+
+
+def test_roc_without_points_is_an_empty_object(tmp_path):
+    write_roc(tmp_path / "roc", confidence=[], fpr=[], tpr=[])
+    assert json.loads((tmp_path / "roc").read_bytes()) == {}
+
+
+def test_threshold_that_is_not_finite_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="confidenceThreshold is inf, which is not a finite"):
+        write_roc(tmp_path / "roc", confidence=[float("inf")], fpr=[0], tpr=[0])
+
+
 def artifact(name: str, kind: str, uri: str) -> dict[str, object]:
     return {"artifacts": [{"name": name, "uri": uri, "type": {"schemaTitle": f"system.{kind}"}}]}
 
@@ -121,7 +140,9 @@ def test_kfp_gets_metrics_and_facts_of_manifests(tmp_path):
     write_file(tmp_path / "model" / "weights", "w")
     write_file(tmp_path / "html", "<p>")
     write_metrics(tmp_path / "metrics", {"mAP": 0.25})
+    write_roc(tmp_path / "roc", confidence=[0.5], fpr=[0.25], tpr=[1])
     kinds = {"textures": "Dataset", "model": "Model", "html": "HTML", "metrics": "Metrics"}
+    kinds["roc"] = "ClassificationMetrics"
     executor_input = {
         "outputs": {
             "artifacts": {
@@ -141,6 +162,11 @@ def test_kfp_gets_metrics_and_facts_of_manifests(tmp_path):
         "model": {},
         "html": {},
         "metrics": {"mAP": 0.25},
+        "roc": {
+            "confidenceMetrics": [
+                {"confidenceThreshold": 0.5, "falsePositiveRate": 0.25, "recall": 1.0}
+            ]
+        },
     }
     assert written["model"]["artifacts"][0]["uri"] == "s3://b/model"
     assert written["model"]["artifacts"][0]["name"] == "model"

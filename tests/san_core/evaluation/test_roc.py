@@ -42,6 +42,44 @@ def test_signs_zeros_and_infinities_keep_their_order(ranker):
     assert curve.fpr.tolist() == [0, 1 / 4, 1 / 4, 2 / 4, 3 / 4, 3 / 4, 1, 1]
 
 
+def test_thresholds_are_those_that_give_the_rates():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(5, 400)).astype(np.float32)  # of both signs
+    pids = rng.integers(1, 3, 400)
+    curve = ranked(ranking, rows, pids).roc
+    is_right = np.broadcast_to(pids == 1, rows.shape)
+    for fpr, tpr, threshold in zip(curve.fpr, curve.tpr, curve.threshold, strict=True):
+        assert tpr == (rows[is_right] <= threshold).mean()
+        assert fpr == (rows[~is_right] <= threshold).mean()
+
+
+def test_thresholds_are_finite_where_distances_are_not():
+    curve = ranked(ranking, [[-np.inf, 0, np.inf, np.nan]], [1, 2, 1, 2]).roc
+    assert np.isfinite(curve.threshold).all()
+    assert (np.diff(curve.threshold) >= 0).all()
+
+
+def test_thinned_curve_is_as_good_as_the_whole_one():
+    rng = np.random.default_rng(4)
+    rows = np.where(rng.random(20000) < 0.1, rng.normal(1, 1, 20000), rng.normal(3, 1, 20000))
+    curve = ranked(ranking, [rows], rng.integers(1, 3, 20000)).roc
+    thin = curve.thin_out(99)
+    assert len(curve.fpr) > 1000
+    assert 60 < len(thin.fpr) <= 99
+    assert (thin.fpr[-1], thin.tpr[-1]) == (1, 1)
+    whole = {*zip(curve.fpr, curve.tpr, curve.threshold, strict=True)}
+    assert whole.issuperset(zip(thin.fpr, thin.tpr, thin.threshold, strict=True))
+    # No step over more than a fiftieth of the TPR, nor beyond the next tenth of a decade of FPR.
+    assert np.diff(thin.tpr).max() < 0.03
+    area, thin_area = (np.trapezoid(each.tpr, each.fpr) for each in (curve, thin))
+    assert thin_area == pytest.approx(area, abs=1e-3)
+
+
+def test_curve_of_few_thresholds_stays_whole():
+    curve = ranked(ranking, [[1, 3, 2, 4, 8], [2, 2, 1, 16, 32]], [1, 1, 2, 2, 2]).roc
+    assert curve.thin_out(1000).tpr.tolist() == [1 / 4, 3 / 4, 1, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_features_give_the_curve_of_their_distances(metric):
     rng = np.random.default_rng(0)

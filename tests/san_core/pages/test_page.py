@@ -53,6 +53,11 @@ def payload(tag: str) -> bytes:
     return base64.b64decode(re.search(r'base64,([^"]*)"', tag)[1])
 
 
+def test_note_of_a_cell_is_escaped_and_may_be_absent():
+    assert page.with_note("a<b", "c&d") == "a&lt;b<small>c&amp;d</small>"
+    assert page.with_note("a<b", "") == "a&lt;b"
+
+
 def test_a_page_has_its_sections_in_order_and_every_tag_closed():
     sections = [Section("First", Markup("<p>body</p>"), "A lead."), Section("Second", Markup(""))]
     text = page.render_page("Title", sections, subtitle="Sub")

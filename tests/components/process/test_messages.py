@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from components.process.messages import forget_copies, name_uris, note_copy
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted():
+    with forget_copies():
+        yield
+
+
+def test_uri_stands_for_its_copy_and_what_is_in_it():
+    note_copy(Path("/tmp/tmpx1"), "s3://bucket/cuhk/")
+    told = name_uris("/tmp/tmpx1/a.png and '/tmp/tmpx1': 3 images; /tmp/tmpx12 is another")
+    assert told == "s3://bucket/cuhk/a.png and 's3://bucket/cuhk': 3 images; /tmp/tmpx12 is another"
+
+
+def test_copy_in_a_copy_has_its_own_uri():
+    note_copy(Path("/tmp/room"), "s3://bucket/all")
+    note_copy(Path("/tmp/room/pit"), r"minio://other/p\1")
+    assert name_uris("/tmp/room/pit/x /tmp/room/y") == r"minio://other/p\1/x s3://bucket/all/y"
+
+
+def test_copies_of_one_run_mean_nothing_in_the_next():
+    with forget_copies():
+        note_copy(Path("/tmp/room"), "s3://bucket/all")
+    assert name_uris("/tmp/room/y") == "/tmp/room/y"

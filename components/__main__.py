@@ -11,6 +11,7 @@ from components.extract_features import extract_features
 from components.generate_textures import generate_textures
 from components.make_pit import make_pit
 from components.prepare_reid import prepare_reid
+from components.process.compute_threads import limit_threads
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
 from components.train_san import train_san
@@ -31,9 +32,6 @@ STEPS: dict[str, Step] = {
         evaluate,
     )
 }
-
-# Those that compute on a GPU where there is one: they run in the gpu image.
-GPU_STEPS = frozenset({"train_san_pg", "generate_textures", "train_san", "extract_features"})
 
 
 def usage() -> str:
@@ -70,4 +68,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    try:
+        limit_threads()
+    except ValueError as error:
+        sys.exit(f"components: {error}")
     sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ fail() {
 
 build() {
     local passed=()
-    for variable in BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; do
+    for variable in BASE_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS TORCH_CUDA TORCH_INDEX_URL; do
         [ -z "${!variable+set}" ] || passed+=(--build-arg "$variable")
     done
     for target in "$@"; do

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from components.__main__ import GPU_STEPS, STEPS
+from components.__main__ import STEPS
 from components.command.step import step_parameters, step_parser
 from components.launch.commands import check_beforehand
 from components.launch.parameters import PARAMETER_MEANINGS
 from components.launch.presets import PRESETS, pipeline_arguments
+from components.process.gpu import GPU_STEPS
 from components.process.signals import Terminated
 from components.runner import local
 from components.runner.ir import Task, pipeline_parameters, read_tasks

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.__main__ import GPU_STEPS, STEPS
+from components.__main__ import STEPS
 from components.command.code import ROOT
 from components.command.step import Parameter, command_line_word, read_docstring, step_parameters
+from components.process.gpu import GPU_STEPS
 from components.storage.outputs import write_file
 
 README_FILES = ("README.md", "components/README.md", "san_core/README.md")

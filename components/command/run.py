@@ -28,8 +28,11 @@ from typing import Any
 from components.command.code import ROOT
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
+from components.process.gpu import hide_gpus
 from components.process.messages import forget_copies, leave_last_words, name_uris, note_copy
+from components.process.out_of_memory import out_of_memory_message
 from components.process.signals import Terminated, signal_handler
+from components.process.start_line import log_start
 from components.process.torchrun import (
     FirstRankFailed,
     check_may_share_work,
@@ -67,6 +70,7 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     try:
         values = vars(parser.parse_args(argv))
         executor_input = _read_executor_input(parser, values.pop("executor_input"))
+        device = values.pop("device", "auto")
     except SystemExit as stop:  # argparse has written its help or its message
         return stop.code if isinstance(stop.code, int) else 2
     try:
@@ -74,7 +78,7 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     except ValueError as error:
         return _report_failure(step, str(error), status=2)
     try:
-        with _log_to_stderr(), _raise_on_sigterm():
+        with _log_to_stderr(), _raise_on_sigterm(), hide_gpus(device == "cpu"):
             _run_parsed_step(step, values, executor_input)
     except Terminated:
         return _report_failure(step, "stopped by SIGTERM", status=143) if is_first_rank() else 143
@@ -97,6 +101,11 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
         if not _is_user_error(error):
             raise
         return _report_failure(step, name_uris(str(error)))
+    except (RuntimeError, MemoryError) as error:
+        message = out_of_memory_message(error, step.__name__)
+        if message is None:
+            raise
+        return _report_failure(step, message)
     return 0
 
 
@@ -121,6 +130,7 @@ def _run_parsed_step(
             _check_store_outside(
                 values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag
             )
+    log_start(step.__name__, precision=values.get("precision", "float32"))
     with TemporaryDirectory() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
         values |= _localise_artifacts(declared, values, Path(room))

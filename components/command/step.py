@@ -18,6 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from components.process.gpu import GPU_STEPS
 from components.process.messages import leave_last_words
 from components.storage.places import path_or_uri
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
@@ -218,6 +219,13 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
         group = parser.add_argument_group(title)
         for p in chosen:
             _add_argument(group, p)
+    if step.__name__ in GPU_STEPS:
+        parser.add_argument_group("machine").add_argument(
+            "--device",
+            choices=("auto", "cpu"),
+            default="auto",
+            help="auto takes the GPU where one is; cpu computes on the processor all the same",
+        )
     parser.add_argument_group("on Kubeflow").add_argument(
         "--executor-input",
         metavar="JSON",

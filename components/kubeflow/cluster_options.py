@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.__main__ import GPU_STEPS, STEPS
+from components.__main__ import STEPS
+from components.process.gpu import GPU_STEPS
 from components.kubeflow import quantities, words
 from components.kubeflow.cluster import (
     CORES_VARIABLE,

@@ -22,12 +22,13 @@ from kfp import compiler, dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
-from components.__main__ import GPU_STEPS, STEPS
+from components.__main__ import STEPS
 from components.command.code import ROOT, git_commit
 from components.command.step import Parameter, Step, read_docstring, step_parameters
 from components.command.suggestion import suggestion
 from components.kubeflow.caching import is_cacheable
 from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
+from components.process.gpu import GPU_STEPS
 
 
 def image_of_step(step: Step, image: str) -> str:

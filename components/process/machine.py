@@ -1,26 +1,24 @@
 """What this machine offers, detected and never configured, and the work that is this pod's."""
 
+import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.process import gpu
+from components.process.limits import cpu_quota
 from components.process.torchrun import local_rank
 
 if TYPE_CHECKING:
     import torch
 
-# What a container may use of the processor, in microseconds: "QUOTA PERIOD", or "max PERIOD".
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
-
-def core_count(cpu_max: Path = CPU_MAX) -> int:
+def core_count() -> int:
     """How many processor cores this process may use: those it may run on, within its quota.
 
-    cpu_max: the file of cgroup v2 that holds the quota; without it there is none.
+    A quota of half a core more counts as a whole one: 1.5 is 2, 1.2 is 1.
     """
-    most = len(os.sched_getaffinity(0))
-    quota, _, period = cpu_max.read_text().partition(" ") if cpu_max.is_file() else ("max", "", "")
-    return most if quota == "max" else max(1, min(most, int(quota) // int(period)))
+    there_are, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    return there_are if quota is None else max(1, min(there_are, math.floor(quota + 0.5)))
 
 
 def device() -> "torch.device":
@@ -29,11 +27,12 @@ def device() -> "torch.device":
     Processes that torchrun started take a GPU each.
 
     Raises:
-        ValueError: torchrun started more processes than there are GPUs.
+        ValueError: there is a GPU that torch cannot use, or torchrun started more processes than
+            there are GPUs.
     """
     import torch
 
-    if not torch.cuda.is_available():
+    if not gpu.is_usable():
         return torch.device("cpu")
     number, there_are = local_rank(), torch.cuda.device_count()
     if number >= there_are:

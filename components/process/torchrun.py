@@ -21,6 +21,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_process_count() -> int:
+    """How many processes torchrun started on this machine; 1 where there is one alone."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def is_first_rank() -> bool:
     """Whether this is the process that logs and writes; always so where there is one alone."""
     return local_rank() == 0

@@ -30,11 +30,12 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.local import docker_task_handler
 from requests.exceptions import RequestException
 
+from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.process.machine import core_count
 from components.process.signals import Terminated, signal_handler
 from components.runner.ir import Task, read_tasks
 from components.runner.local import RunError, paths_of_kind, run_lock
-from components.runner.processes import SPIN_ENVIRONMENT, Screen, failure_excerpt, thread_limits
+from components.runner.processes import Screen, failure_excerpt
 from components.storage.outputs import path_from_uri
 from components.storage.places import is_remote
 from components.storage.retry import root_cause
@@ -147,7 +148,7 @@ class _Containers:
         """Run one container to its end; its exit status. Called by kfp, perhaps from threads."""
         step, flags = _parse_command(command)
         limits = thread_limits(max(1, core_count() // max(1, self.task_counts[step])))
-        options["environment"] = {**SPIN_ENVIRONMENT, **limits, **options.get("environment", {})}
+        options["environment"] = {**SPIN_VARIABLES, **limits, **options.get("environment", {})}
         started = time.monotonic()
         try:
             container = client.containers.create(image, command, volumes=volumes, **options)

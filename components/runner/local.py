@@ -22,17 +22,16 @@ from typing import Any, NoReturn, TextIO
 
 from components.command.code import ROOT, code_fingerprint
 from components.command.suggestion import suggestion
+from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.process.machine import core_count
 from components.process.signals import Terminated, signal_handler
 from components.runner import state
 from components.runner.ir import PLACEHOLDER, Task, read_tasks
 from components.runner.processes import (
     SECONDS_BETWEEN_LOOKS,
-    SPIN_ENVIRONMENT,
     Screen,
     TaskProcess,
     stop_processes,
-    thread_limits,
 )
 from components.storage.sources import SOURCE_PARAMETERS, file_versions
 
@@ -205,7 +204,7 @@ class _Run:
             shutil.rmtree(folder)
         folder.mkdir()
         words = [self._fill_placeholders(task, word) for word in task.words]
-        env = {**SPIN_ENVIRONMENT, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
         env |= task.env
         return TaskProcess(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
 

@@ -19,9 +19,6 @@ from components.runner.ir import Task
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
-# Waiting threads give the core back sooner than by default. Beside one other process on two cores
-# training took 29 s by this, 50 s with 30,000 looks before they sleep; alone 13.8 s and 13.4 s.
-SPIN_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 
 
 class TaskProcess:
@@ -75,12 +72,6 @@ class TaskProcess:
             f"{self.task.name} {how}:{said}\n  log: {self.log}\n"
             "  what is done is kept; the next run goes on from there"
         )
-
-
-def thread_limits(threads: int) -> dict[str, str]:
-    """The environment in which every library of a step takes so many threads."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(names, str(threads))
 
 
 def failure_excerpt(step: str, lines: Iterable[str]) -> str:

@@ -7,15 +7,18 @@ writes what the step makes. They share the files of one machine, so several mach
 """
 
 import os
+import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.process.machine import device
-from components.process.torchrun import FirstRankFailed, is_first_rank
+from components.process.torchrun import FirstRankFailed, is_first_rank, local_process_count
 from components.storage.outputs import scratch_folder
 
 if TYPE_CHECKING:
@@ -23,12 +26,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long the others wait while the first decodes: torch's own patience is 10 minutes on GPUs.
-BROADCAST_TIMEOUT = timedelta(days=1)
+# Without a word from one another for so long, processes take each other for lost. While the first
+# makes what may take hours it says again and again that it is still there.
+WORD_TIMEOUT = timedelta(minutes=5)
+SECONDS_BETWEEN_WORDS = 20.0
+# For a step of training the others wait longer: one may keep a state in a slow store meanwhile.
+TRAINING_TIMEOUT = timedelta(minutes=15)
+_LOST = re.compile(
+    r"[Tt]imed out|timeout|Connection (closed|reset|refused)|Broken pipe|Application timeout"
+)
 
 
 class _FailureMarker:
     """Told to the others instead of what could not be made."""
+
+
+class _StillMaking:
+    """Told to the others now and then until it is made."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +64,55 @@ class Ranks:
         """
         if self.gloo_group is None:
             return make()
+        if not is_first_rank():
+            return self._wait_for_first()  # type: ignore[no-any-return]
+        try:
+            with self._words_of_life():
+                made = make()
+        except Exception:
+            with suppress(RuntimeError):  # the others are lost: what could not be made says more
+                self._tell(_FailureMarker())
+            raise
+        self._tell(made)
+        return made
+
+    def _wait_for_first(self) -> Any:
+        """What the first process tells when it has made it.
+
+        Raises:
+            FirstRankFailed: it could not make it.
+        """
+        told: Any = _StillMaking()
+        while isinstance(told, _StillMaking):
+            told = self._tell(None)
+        if isinstance(told, _FailureMarker):
+            raise FirstRankFailed
+        return told
+
+    def _tell(self, word: Any) -> Any:
+        """The word of the first process, in all of them."""
         from torch import distributed
 
-        if not is_first_rank():
-            told: list[Any] = [None]
-            distributed.broadcast_object_list(told, src=0, group=self.gloo_group)
-            if isinstance(told[0], _FailureMarker):
-                raise FirstRankFailed
-            return told[0]  # type: ignore[no-any-return]
-        try:
-            made = make()
-        except Exception:
-            distributed.broadcast_object_list([_FailureMarker()], src=0, group=self.gloo_group)
-            raise
-        distributed.broadcast_object_list([made], src=0, group=self.gloo_group)
-        return made
+        told = [word]
+        distributed.broadcast_object_list(told, src=0, group=self.gloo_group)
+        return told[0]
+
+    @contextmanager
+    def _words_of_life(self) -> Iterator[None]:
+        """Within the block the others are told, by another thread, that this process is there."""
+        is_made = threading.Event()
+
+        def repeat() -> None:
+            while not is_made.wait(SECONDS_BETWEEN_WORDS):
+                self._tell(_StillMaking())
+
+        with ThreadPoolExecutor(1) as pool:
+            telling = pool.submit(repeat)
+            try:
+                yield
+            finally:
+                is_made.set()
+        telling.result()  # raises if the others could not be told
 
     def broadcast_weights(self, network: "nn.Module") -> None:
         """Give the first process's weights to all others' networks; those are on the CPU."""
@@ -96,13 +144,15 @@ def process_group() -> Iterator[Ranks]:
 
     Raises:
         ValueError: they are on several machines, or more than there are GPUs.
+        ConnectionError: one of them has ended, or says nothing for minutes. Where nccl misses one
+            it ends the process itself, after the same time and with lines of its own.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield SINGLE_PROCESS
         return
-    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    if int(here) != size:
+    here = local_process_count()
+    if here != size:
         raise ValueError(
             f"{size} processes on several machines ({here} on this one): training shares files, so"
             " all must be on one; start it by torchrun --nproc-per-node alone"
@@ -113,7 +163,31 @@ def process_group() -> Iterator[Ranks]:
     place = device()
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
-    yield Ranks(distributed.new_group(backend="gloo", timeout=BROADCAST_TIMEOUT))
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    with _name_lost_processes():
+        distributed.init_process_group(backend, timeout=TRAINING_TIMEOUT)
+        yield Ranks(distributed.new_group(backend="gloo", timeout=WORD_TIMEOUT))
     # Not in a `finally`: after a failure the others wait for this one until torchrun ends them.
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _name_lost_processes() -> Iterator[None]:
+    """Say in one line that the processes have lost each other, instead of torch's many.
+
+    Raises:
+        ConnectionError: they have.
+    """
+    from torch import distributed
+
+    try:
+        yield
+    except RuntimeError as error:
+        is_gloo = "gloo" in str(error) and _LOST.search(str(error))
+        if not is_gloo and not isinstance(error, distributed.DistError):
+            raise
+        raise ConnectionError(
+            "the processes of this step have lost each other: one has ended, or has said nothing"
+            " for minutes; why is among its lines, if it could tell. Run again, training goes on"
+            f" from its checkpoint ({str(error).strip().splitlines()[0]})"
+        ) from error

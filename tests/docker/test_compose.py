@@ -20,12 +20,19 @@ def test_server_is_reached_from_this_machine_alone():
 def test_server_and_steps_share_keys_and_bucket():
     server = COMPOSE["services"]["s3"]["environment"]
     assert server["S3_BUCKET"] == BUCKET
-    for service in ("s3", "cpu", "gpu"):
+    for service in ("s3", "cpu", "gpu", "torch"):
         environment = COMPOSE["services"][service]["environment"]
         assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == (
             ACCESS_KEY,
             SECRET_KEY,
         )
+
+
+def test_one_service_alone_asks_for_the_gpus_of_the_machine():
+    asking = {name: s["deploy"] for name, s in COMPOSE["services"].items() if "deploy" in s}
+    wish = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert asking == {"gpu": {"resources": {"reservations": {"devices": [wish]}}}}
+    assert COMPOSE["services"]["torch"]["image"] == COMPOSE["services"]["gpu"]["image"]
 
 
 @pytest.mark.s3

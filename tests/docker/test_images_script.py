@@ -40,7 +40,7 @@ def images(checkout, tmp_path_factory):
     def run(*words, **environment):
         calls = place / "calls"
         calls.unlink(missing_ok=True)
-        ours = ("PIP_", "BASE_IMAGE", "IMAGE_NAME")
+        ours = ("PIP_", "TORCH_", "BASE_IMAGE", "IMAGE_NAME")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         path = f"{place}:{os.environ['PATH']}"
         done = subprocess.run(
@@ -75,6 +75,11 @@ def test_both_targets_are_built_and_labelled_with_the_commit(images, checkout):
 def test_base_image_and_package_index_are_handed_on(images):
     _, (call,) = images("build", "cpu", BASE_IMAGE="base:1", PIP_INDEX_URL="http://index")
     assert "--build-arg BASE_IMAGE --build-arg PIP_INDEX_URL --build-arg VERSION" in call
+
+
+def test_cuda_of_torch_is_handed_on(images):
+    _, (call,) = images("build", "gpu", TORCH_CUDA="cu126")
+    assert "--build-arg TORCH_CUDA --build-arg VERSION" in call
 
 
 def test_images_may_have_another_name(images, checkout):

@@ -39,7 +39,7 @@ from san_core.training import objective
 from san_core.training.distributed import ALONE
 from san_core.training.optimisation import make_optimisation
 from san_core.training.schedule import loss_weights
-from tests.benchmarks import official
+from tests.benchmarks import contention, official
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.resume import same_when_killed
 from tests.tiny import run_all_steps
@@ -91,6 +91,7 @@ def figures() -> Iterator[Figure]:
         yield Figure(
             "training.infer_largest_difference", _largest_difference(folder), "levels of 255"
         )
+    yield from contention.figures()
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak_mib(name), "MiB")
     with tempfile.TemporaryDirectory() as name:
@@ -121,9 +122,9 @@ def _peak_mib(variant: str) -> float:
     return float(done.stdout)
 
 
-def _our_step(words: str, base: str = "cuhk03") -> Work:
+def _our_step(words: str, base: str = "cuhk03", batch: str = BATCH_OVERRIDES) -> Work:
     """Our step of a recipe on a fixed batch."""
-    settings = recipe_with_overrides(get_recipe(base), f"pretrained=none {BATCH_OVERRIDES} {words}")
+    settings = recipe_with_overrides(get_recipe(base), f"pretrained=none {batch} {words}")
     model = build_network(settings, num_classes=CLASSES, seed=0).train()
     to_channels_last(model)
     steps = make_optimisation(model, settings, torch.amp.GradScaler("cpu", enabled=False))
@@ -135,6 +136,11 @@ def _our_step(words: str, base: str = "cuhk03") -> Work:
         steps.step(objective.loss_terms(output, batch, settings, ALONE), weights)
 
     return work
+
+
+def demo_step() -> tuple[Work, int]:
+    """A step of the network that `make demo` trains, in batches of its recipe, and their images."""
+    return _our_step("", "demo", batch=""), get_recipe("demo").images_per_batch
 
 
 def _official_step(_: Path) -> Work:

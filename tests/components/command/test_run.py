@@ -56,6 +56,8 @@ def act(
         import a_package_nobody_has  # noqa: F401
     if how == "no module":
         import components.a_module_nobody_wrote  # noqa: F401
+    if how == "memory":
+        raise MemoryError("Unable to allocate 8.00 GiB for an array with shape (2, 3)")
     if how == "Ctrl-C":
         raise KeyboardInterrupt
     result.write_text('{"rank1": 0.5}')
@@ -89,7 +91,9 @@ def words(tmp_path: Path, how: str) -> list[str]:
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
     assert run_step(act, words(tmp_path, "well")) == 0
     assert (tmp_path / "deep" / "down" / "result").is_file()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d acting well – with None\n", capsys.readouterr().err)
+    where, said = capsys.readouterr().err.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\d act computes on the processor; \d+ thread", where)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d acting well – with None", said)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +108,29 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
             1,
             "act: needs the Python package a_package_nobody_has, which is not installed here",
         ),
+        ("memory", 1, "act: out of memory on the processor; 8.00 GiB more were asked for"),
         ("Ctrl-C", 130, "act: stopped by Ctrl-C"),
     ],
 )
 def test_users_mistake_is_one_line(tmp_path, capsys, how, status, line):
     assert run_step(act, words(tmp_path, how)) == status
-    assert capsys.readouterr().err.splitlines()[1:] == [line]
+    assert capsys.readouterr().err.splitlines()[2:] == [line]  # after where it computes, and acts
+
+
+def test_gpu_that_cannot_be_used_ends_the_step_unless_the_processor_is_asked_for(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "GPU-1f2e")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("components.process.start_line.gpu.GPU_STEPS", {"act"})
+    monkeypatch.setattr("components.command.step.GPU_STEPS", {"act"})
+    monkeypatch.setattr("components.command.run.OWN_CODE", (ROOT / "components",))
+    assert run_step(act, words(tmp_path, "well")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("act: a GPU is here (NVIDIA_VISIBLE_DEVICES=GPU-1f2e), but ")
+    assert run_step(act, [*words(tmp_path, "well"), "--device", "cpu"]) == 0
+    assert "act computes on the processor (no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["no file", "wrong value", "no package", "Ctrl-C"])
@@ -317,5 +338,5 @@ def test_sigterm_is_143_soon_and_cleans_up(tmp_path):
     step.send_signal(signal.SIGTERM)
     _, said = step.communicate(timeout=120)  # its pool alone would sleep for ten minutes
     assert step.returncode == 143
-    assert said == "slow: stopped by SIGTERM\n"
+    assert said.splitlines()[1:] == ["slow: stopped by SIGTERM"]
     assert (tmp_path / "cleaned").exists()

@@ -7,10 +7,11 @@ from kfp import components as kfp_components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes_pb
 from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
-from components.__main__ import GPU_STEPS, STEPS
+from components.__main__ import STEPS
 from components.command.step import step_parser
 from components.kubeflow.cluster import Cluster
 from components.kubeflow.words import S3_KEYS
+from components.process.gpu import GPU_STEPS
 from components.runner.ir import read_tasks
 from pipeline import GRAPHS
 from tests.write_golden import CLUSTER_IMAGE, GOLDEN, asked, golden_cluster

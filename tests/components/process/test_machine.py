@@ -3,23 +3,40 @@
 import os
 
 import pytest
+import torch
 
-from components.process.machine import core_count
+from components.process import gpu, machine
+from components.process.machine import core_count  # all tests have a stand-in for the attribute
 
 
 @pytest.mark.parametrize(
     ("quota", "expected"),
     [
-        ("200000 100000\n", 2),
-        ("350000 100000\n", 3),  # what a fourth thread would wait for
-        ("50000 100000\n", 1),
-        ("1600000 100000\n", 8),
-        ("max 100000\n", 8),
+        (2.0, 2),
+        (3.5, 4),  # three would leave an eighth of what is paid for
+        (1.2, 1),  # a second would wait most of the time
+        (0.5, 1),
+        (0.1, 1),
+        (16.0, 8),
         (None, 8),
     ],
 )
-def test_cores_are_those_of_the_quota_and_of_the_affinity(monkeypatch, tmp_path, quota, expected):
+def test_cores_are_those_of_the_quota_and_of_the_affinity(monkeypatch, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    if quota:
-        (tmp_path / "cpu.max").write_text(quota)
-    assert core_count(tmp_path / "cpu.max") == expected
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    assert core_count() == expected
+
+
+def test_processor_is_used_where_no_gpu_is(monkeypatch):
+    monkeypatch.setattr(gpu, "is_usable", lambda: False)
+    assert machine.device() == torch.device("cpu")
+
+
+def test_every_process_of_torchrun_takes_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(gpu, "is_usable", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert machine.device() == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="process 3 has no GPU: this machine has 2"):
+        machine.device()

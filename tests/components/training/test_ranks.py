@@ -1,7 +1,15 @@
 """Torchrun's processes as steps see them; how they train together is in test_two_processes."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
 
+from components.command.code import ROOT
 from components.process.torchrun import is_first_rank
 from components.training import ranks
 
@@ -33,3 +41,70 @@ def test_processes_on_several_machines_are_refused(monkeypatch):
         ranks.process_group(),
     ):
         pass
+
+
+# One of two processes, in which minutes are half seconds.
+ONE_OF_TWO = """
+import sys, time
+from datetime import timedelta
+from components.training import ranks
+
+ranks.SECONDS_BETWEEN_WORDS = 0.2
+ranks.WORD_TIMEOUT = timedelta(seconds=2)
+
+def make():
+    print("making", flush=True)
+    time.sleep(float(sys.argv[1]))
+    return "made"
+
+try:
+    with ranks.process_group() as found:
+        print(found.make_on_first(make), flush=True)
+except ConnectionError as error:
+    print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def two_processes():
+    """Start two processes of one step, the first of which makes something for some seconds."""
+    started = []
+
+    def start(seconds):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        for rank in ("0", "1"):
+            env = {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", ONE_OF_TWO, str(seconds)],
+                    cwd=ROOT,
+                    env={**os.environ, **world, **env, "CUDA_VISIBLE_DEVICES": ""},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        assert started[0].stdout.readline() == "making\n"
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_others_wait_for_what_the_first_makes_however_long_it_takes(two_processes):
+    first, second = two_processes(6)
+    assert [one.communicate(timeout=90)[0] for one in (first, second)] == ["made\n", "made\n"]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "is killed"])
+def test_processes_that_lose_each_other_end_with_a_line(two_processes, sign):
+    first, second = two_processes(600)
+    time.sleep(1)
+    first.send_signal(sign)
+    said, _ = second.communicate(timeout=60)
+    assert said.startswith("the processes of this step have lost each other: one has ended, or")
+    assert said.count("\n") == 1

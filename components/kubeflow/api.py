@@ -1,104 +1,61 @@
-"""Kubeflow Pipelines' v2beta1 API: starting a run and following it.
-
-Spoken is through the client that its makers generate (kfp-server-api); what goes wrong is said in
-one line for the person who submits.
-"""
+"""What is asked of Kubeflow Pipelines' v2beta1 API: runs, pipelines and schedules."""
 
 import json
-import os
-import re
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, NamedTuple
 
 import kfp_server_api as kfp
-import urllib3
 
-from components.storage.retry import Backoff, call_with_retries, root_cause
+from components.kubeflow import connection
+from components.kubeflow.connection import Connection, NotFoundError, Server, SubmissionError
+from components.kubeflow.documents import as_spec
+from components.kubeflow.schedule import Schedule
 
-T = TypeVar("T")
-
-END_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-SECONDS_BETWEEN_LOOKS = 5.0
-# (to connect, to answer); a server that is busy with its database takes seconds.
-TIMEOUT = (10.0, 60.0)
-# While a run is followed, for how long its server may be away.
-PATIENCE = Backoff(total=300)
-NOT_KUBEFLOW = (
-    "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it wants --token-file"
-)
-
-# What KFP calls the nodes that are none of the pipeline's tasks.
-_INTERNAL_NODES = r"root|executor(\(\d+\))?|.*-driver"
+# Names longer than these are refused by the server; a run of such a name it even starts, and then
+# cannot keep.
+LONGEST_NAMES = {"run": 255, "experiment": 128, "pipeline": 128, "version": 127}
+PAGE_SIZE = 100
 
 
-class SubmissionError(Exception):
-    """Why a pipeline could not be submitted, or its run did not succeed, in one line."""
+class VersionIds(NamedTuple):
+    """An uploaded version of a pipeline."""
+
+    pipeline: str
+    version: str
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where Kubeflow Pipelines is, and who asks.
-
-    Attributes:
-        host: URL of its API or user interface, such as http://localhost:8080
-        namespace: the profile of a multi-user installation; empty for a single-user one
-        token_file: file with a bearer token, read anew for every request, as tokens get old
-    """
-
-    host: str
-    namespace: str = ""
-    token_file: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not self.host.startswith(("http://", "https://")):
-            raise ValueError(f"--host {self.host} is not a URL such as https://kubeflow.example")
-        if self.token_file is not None:
-            read_token(self.token_file)
-
-    def run_url(self, run: str) -> str:
-        """The page of a run in the user interface."""
-        return f"{self.host.rstrip('/')}/#/runs/details/{run}"
-
-
-def read_token(file: Path) -> str:
-    """The bearer token in a file; messages never show any of it.
+def check_name(kind: str, name: str) -> str:
+    """A name that the server can keep.
 
     Raises:
-        ValueError: the file cannot be read, is empty, or holds more than one word.
+        ValueError: it is empty or too long.
     """
-    try:
-        token = file.read_text("ascii").strip()
-    except OSError as error:
-        raise ValueError(f"--token-file {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"--token-file {file} is not a token: it is not text") from None
-    if len(token.split()) != 1:
-        found = "is empty" if not token else "has several words"
-        raise ValueError(f"--token-file {file} {found}; it must hold one token and nothing else")
-    return token
+    longest = LONGEST_NAMES[kind]
+    if not name.strip():
+        raise ValueError(f"the name of the {kind} is empty")
+    if len(name) > longest:
+        raise ValueError(
+            f"the name of the {kind} has {len(name)} characters, and Kubeflow keeps {longest}:"
+            f" {name[:40]}..."
+        )
+    return name
 
 
 class KubeflowClient:
-    """The API of one server, with errors in words for the person who submits."""
+    """The API of one server. Every method raises SubmissionError where it cannot or will not."""
 
-    def __init__(self, server: Server, *, terminal: TextIO | None = None) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
-        self.terminal = terminal or sys.stdout
-        configuration = kfp.Configuration(host=server.host.rstrip("/"))
-        configuration.retries = False  # what may be asked again is asked again by `follow_run`
-        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
-        if server.token_file is not None:
-            configuration.api_key_prefix["authorization"] = "Bearer"
-            configuration.refresh_api_key_hook = self._renew_token
-            self._renew_token(configuration)
-        client = kfp.ApiClient(configuration)
-        self._experiments = kfp.ExperimentServiceApi(client)
-        self._runs = kfp.RunServiceApi(client)
+        self._connection = Connection(server)
+        api = self._connection.api
+        self._experiments = kfp.ExperimentServiceApi(api)
+        self._runs = kfp.RunServiceApi(api)
+        self._pipelines = kfp.PipelineServiceApi(api)
+        self._uploads = kfp.PipelineUploadServiceApi(api)
+        self._recurring = kfp.RecurringRunServiceApi(api)
 
     def start_run(
         self,
@@ -110,192 +67,203 @@ class KubeflowClient:
         pipeline_root: str = "",
         service_account: str = "",
     ) -> str:
-        """Start a run, say where its page is, and return its id.
+        """Start a run and return its id.
 
         Args:
             documents: the compiled pipeline and, if there is one, its platform specification.
             arguments: values of the pipeline's parameters.
-            experiment: the experiment it belongs to; made if there is none of that name.
+            experiment: the id of the experiment it belongs to.
             name: what the run is called.
             pipeline_root: where artifacts are kept; empty for the server's own place.
             service_account: which its pods use; empty for the server's own choice.
-
-        Raises:
-            SubmissionError: the server cannot be reached, or refuses.
         """
-        pipeline = documents[0]
-        if len(documents) > 1:
-            pipeline = {"pipeline_spec": documents[0], "platform_spec": documents[1]}
         run = kfp.V2beta1Run(
-            experiment_id=self._experiment_id(experiment),
-            display_name=name,
-            pipeline_spec=pipeline,
-            runtime_config=kfp.V2beta1RuntimeConfig(
-                parameters=dict(arguments), pipeline_root=pipeline_root or None
-            ),
+            experiment_id=experiment,
+            display_name=check_name("run", name),
+            pipeline_spec=as_spec(documents),
+            runtime_config=_runtime_config(arguments, pipeline_root),
             service_account=service_account or None,
         )
-        made = self._call(
-            lambda: self._runs.run_service_create_run(run, _request_timeout=TIMEOUT), needs="run_id"
+        made = self._connection.call(
+            lambda: self._runs.run_service_create_run(run, **_timeout()),
+            needs="run_id",
+            if_sent="the run may have started all the same: before you submit again look at "
+            f"{self.server.page_url('runs')}",
         )
-        self._write_line(f"run {name}: {self.server.run_url(made.run_id)}")
         return str(made.run_id)
 
-    def follow_run(self, run: str) -> None:
-        """Say how the states of a run and its tasks change, until it has succeeded.
+    def get_run(self, run: str) -> "kfp.V2beta1Run":
+        """A run as it is now."""
+        return self._connection.call(
+            lambda: self._runs.run_service_get_run(run, **_timeout()), needs="run_id"
+        )
 
-        Raises:
-            SubmissionError: it ended otherwise, or the server has gone for minutes, where the run
-                goes on.
-        """
-        known: dict[str, str] = {}
-        while True:
-            found = self._get_run(run)
-            states = {**_task_states(found), "the run": found.state or "PENDING"}
-            for who, state in states.items():
-                if known.get(who) != state:
-                    self._write_line(f"{time.strftime('%H:%M:%S')} {who} {state.lower()}")
-            known |= states
-            if found.state in END_STATES:
-                break
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if found.state != "SUCCEEDED":
-            raise SubmissionError(
-                f"the run ended as {found.state}{_failure_reason(found)}; "
-                f"see {self.server.run_url(run)}"
-            )
+    def run_spec(self, run: "kfp.V2beta1Run") -> Mapping[str, Any]:
+        """The pipeline of a run: its own, or that of the uploaded version it is of."""
+        spec: Mapping[str, Any] | None = run.pipeline_spec
+        if not spec and (of := run.pipeline_version_reference):
+            spec = self.version_spec(VersionIds(of.pipeline_id, of.pipeline_version_id))
+        if not spec:
+            raise SubmissionError(f"{self.server.host} does not give the pipeline of {run.run_id}")
+        return spec
 
-    def _get_run(self, run: str) -> "kfp.V2beta1Run":
-        """A run as it is now; asked for again while the server is away."""
-        try:
-            return call_with_retries(
-                lambda: self._call(
-                    lambda: self._runs.run_service_get_run(run, _request_timeout=TIMEOUT),
-                    needs="run_id",
-                ),
-                is_transient=lambda error: isinstance(error, _UnavailableError),
-                what=f"run {run}",
-                backoff=PATIENCE,
-            )
-        except SubmissionError as error:
-            raise SubmissionError(
-                f"{error}; the run is no longer followed, but goes on: {self.server.run_url(run)}"
-            ) from error
-
-    def _experiment_id(self, name: str) -> str:
-        """The id of an experiment, which is made if there is none of that name."""
-        by_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-        where = {"namespace": self.server.namespace} if self.server.namespace else {}
-        listed = self._call(
-            lambda: self._experiments.experiment_service_list_experiments(
-                filter=json.dumps({"predicates": [by_name]}), **where, _request_timeout=TIMEOUT
+    def list_runs(self, experiment: str, most: int) -> "list[kfp.V2beta1Run]":
+        """The newest runs of an experiment, the newest first."""
+        pages = self._pages(
+            lambda token: self._runs.run_service_list_runs(
+                experiment_id=experiment,
+                page_size=min(PAGE_SIZE, most),
+                sort_by="created_at desc",
+                **token,
+                **_timeout(),
             )
         )
-        if listed.experiments:
-            return str(listed.experiments[0].experiment_id)
-        wanted = kfp.V2beta1Experiment(display_name=name, **where)
-        made = self._call(
-            lambda: self._experiments.experiment_service_create_experiment(
-                wanted, _request_timeout=TIMEOUT
-            ),
+        return list(islice((run for page in pages for run in page.runs or []), most))
+
+    def stop_run(self, run: str) -> None:
+        """Ask a run to end."""
+        self._connection.call(lambda: self._runs.run_service_terminate_run(run, **_timeout()))
+
+    def retry_run(self, run: str) -> None:
+        """Let the server run the failed steps of a run again, and those that wait for them."""
+        self._connection.call(lambda: self._runs.run_service_retry_run(run, **_timeout()))
+
+    def find_experiment(self, name: str) -> str | None:
+        """The id of the experiment of that name, if there is one."""
+        by_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        listed = self._connection.call(
+            lambda: self._experiments.experiment_service_list_experiments(
+                filter=json.dumps({"predicates": [by_name]}), **self._namespace(), **_timeout()
+            )
+        )
+        return str(listed.experiments[0].experiment_id) if listed.experiments else None
+
+    def make_experiment(self, name: str) -> str:
+        """The id of the experiment of that name, which is made if there is none."""
+        check_name("experiment", name)
+        if found := self.find_experiment(name):
+            return found
+        wanted = kfp.V2beta1Experiment(display_name=name, **self._namespace())
+        made = self._connection.call(
+            lambda: self._experiments.experiment_service_create_experiment(wanted, **_timeout()),
             needs="experiment_id",
         )
         return str(made.experiment_id)
 
-    def _call(self, request: Callable[[], T], *, needs: str = "") -> T:
-        """The answer to a request, or one line that says why there is none.
-
-        needs: what every true answer to this request has.
-        """
-        host = self.server.host
+    def find_pipeline(self, name: str) -> str | None:
+        """The id of the uploaded pipeline of that name, if there is one."""
         try:
-            answer = request()
-        except urllib3.exceptions.HTTPError as error:
-            raise _UnavailableError(f"cannot reach {host}: {root_cause(error)}") from error
-        except kfp.ApiException as error:
-            raise self._refusal_error(error) from error
-        except (ValueError, TypeError, AttributeError) as error:  # made of a web page by the client
-            raise SubmissionError(f"{host} {NOT_KUBEFLOW}") from error
-        if needs and not getattr(answer, needs):  # of a web page it makes an empty answer
-            raise SubmissionError(f"{host} {NOT_KUBEFLOW}")
-        return answer
-
-    def _refusal_error(self, error: "kfp.ApiException") -> SubmissionError:
-        """What a status means for the person who submits."""
-        host, said = self.server.host, _server_message(error)
-        if error.status == 401:
-            file = self.server.token_file
-            wants = f"does not accept the token in {file}" if file else "wants --token-file"
-            return SubmissionError(f"{host} {wants} (401{said})")
-        if error.status == 403:
-            where = f"in namespace {self.server.namespace}" if self.server.namespace else "there"
-            hint = "" if self.server.namespace else "; perhaps it wants --namespace"
-            return SubmissionError(
-                f"{host} does not let you run pipelines {where} (403{said}){hint}"
+            found = self._connection.call(
+                lambda: self._pipelines.pipeline_service_get_pipeline_by_name(
+                    name, **self._namespace(), **_timeout()
+                ),
+                needs="pipeline_id",
             )
-        if 300 <= error.status < 400 or (error.status == 404 and not said):
-            return SubmissionError(f"{host} {NOT_KUBEFLOW} ({error.status})")
-        if not error.status:  # the client's own word for what TLS finds wrong
-            return SubmissionError(f"cannot reach {host}: {' '.join(str(error.reason).split())}")
-        # 5xx is the server's own trouble, as of one that restarts or waits for its database.
-        kind = _UnavailableError if error.status == 429 or error.status >= 500 else SubmissionError
-        return kind(f"{host} refuses ({error.status}{said})")
+        except NotFoundError:
+            return None
+        return str(found.pipeline_id)
 
-    def _renew_token(self, configuration: "kfp.Configuration") -> None:
-        """Put the token as the file has it now into the next request."""
-        assert self.server.token_file is not None
-        try:
-            configuration.api_key["authorization"] = read_token(self.server.token_file)
-        except ValueError as error:  # it was read well before
-            raise SubmissionError(str(error)) from error
+    def upload_pipeline(self, file: Path, name: str) -> str:
+        """Upload a compiled pipeline under a name that is new; its id."""
+        check_name("pipeline", name)
+        made = self._connection.call(
+            lambda: self._uploads.upload_pipeline(
+                str(file), name=name, **self._namespace(), **_timeout()
+            ),
+            needs="pipeline_id",
+        )
+        return str(made.pipeline_id)
 
-    def _write_line(self, line: str) -> None:
-        self.terminal.write(line + "\n")
-        self.terminal.flush()
+    def upload_version(self, file: Path, name: str, pipeline: str) -> VersionIds:
+        """Upload a compiled pipeline as a version of one that is there."""
+        check_name("version", name)
+        made = self._connection.call(
+            lambda: self._uploads.upload_pipeline_version(
+                str(file), name=name, pipelineid=pipeline, **_timeout()
+            ),
+            needs="pipeline_version_id",
+        )
+        return VersionIds(pipeline, str(made.pipeline_version_id))
+
+    def versions(self, pipeline: str) -> "Iterator[kfp.V2beta1PipelineVersion]":
+        """The versions of a pipeline, the newest first."""
+        pages = self._pages(
+            lambda token: self._pipelines.pipeline_service_list_pipeline_versions(
+                pipeline,
+                page_size=PAGE_SIZE,
+                sort_by="created_at desc",
+                **token,
+                **_timeout(),
+            )
+        )
+        return (one for page in pages for one in page.pipeline_versions or [])
+
+    def version_spec(self, ids: VersionIds) -> Mapping[str, Any]:
+        """The compiled pipeline of a version."""
+        found = self._connection.call(
+            lambda: self._pipelines.pipeline_service_get_pipeline_version(*ids, **_timeout()),
+            needs="pipeline_spec",
+        )
+        spec: Mapping[str, Any] = found.pipeline_spec
+        return spec
+
+    def make_schedule(
+        self,
+        ids: VersionIds,
+        arguments: Mapping[str, Any],
+        schedule: Schedule,
+        *,
+        experiment: str,
+        name: str,
+        pipeline_root: str = "",
+        service_account: str = "",
+    ) -> str:
+        """Run an uploaded version again and again; the id of the recurring run."""
+        wanted = kfp.V2beta1RecurringRun(
+            display_name=check_name("run", name),
+            experiment_id=experiment,
+            pipeline_version_reference=kfp.V2beta1PipelineVersionReference(
+                pipeline_id=ids.pipeline, pipeline_version_id=ids.version
+            ),
+            runtime_config=_runtime_config(arguments, pipeline_root),
+            service_account=service_account or None,
+            max_concurrency=str(schedule.max_concurrency),
+            no_catchup=schedule.no_catchup,
+            mode="ENABLE",
+            trigger=kfp.V2beta1Trigger(
+                cron_schedule=kfp.V2beta1CronSchedule(
+                    cron=schedule.cron, start_time=schedule.start, end_time=schedule.end
+                )
+            ),
+        )
+        made = self._connection.call(
+            lambda: self._recurring.recurring_run_service_create_recurring_run(
+                wanted, **_timeout()
+            ),
+            needs="recurring_run_id",
+            if_sent="the schedule may have been made all the same: before you make it again look"
+            f" at {self.server.page_url('recurringruns')}",
+        )
+        return str(made.recurring_run_id)
+
+    def _pages(self, request: Callable[[dict[str, str]], Any]) -> Iterator[Any]:
+        """Each page of a list; `request` is given the token that asks for the next."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._connection.call(partial(request, token))
+            yield page
+            if not page.next_page_token:
+                return
+            token = {"page_token": page.next_page_token}
+
+    def _namespace(self) -> dict[str, str]:
+        """The profile, where an installation has several."""
+        return {"namespace": self.server.namespace} if self.server.namespace else {}
 
 
-class _UnavailableError(SubmissionError):
-    """The server cannot be reached now, which may pass."""
+def _runtime_config(arguments: Mapping[str, Any], pipeline_root: str) -> Any:
+    return kfp.V2beta1RuntimeConfig(parameters=dict(arguments), pipeline_root=pipeline_root or None)
 
 
-def _server_message(error: "kfp.ApiException") -> str:
-    """The first line of the server's own explanation, if it has one."""
-    try:
-        content = json.loads(error.body)
-        text = str(content.get("message") or content.get("error") or "")
-    except (TypeError, ValueError, AttributeError):
-        return ""
-    line = " ".join(text.split())
-    return f": {line[:300]}" if line else ""
-
-
-def _pipeline_tasks(run: "kfp.V2beta1Run") -> list[Any]:
-    """The pipeline's own tasks of a run; KFP lists nodes of its own among them."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    return [
-        one
-        for one in details
-        if one.display_name and not re.fullmatch(_INTERNAL_NODES, one.display_name)
-    ]
-
-
-def _task_states(run: "kfp.V2beta1Run") -> dict[str, str]:
-    """The state of every task of a run that has one, by its name, and an end that tells twins."""
-    tasks = _pipeline_tasks(run)
-    names = Counter(one.display_name for one in tasks)
-    return {
-        f"{name} ({(one.task_id or '')[-4:]})" if names[name] > 1 else name: one.state
-        for one in tasks
-        if (name := one.display_name) and one.state
-    }
-
-
-def _failure_reason(run: "kfp.V2beta1Run") -> str:
-    """Which tasks failed, and what is said of it."""
-    words = [
-        one.display_name + (f" ({one.error.message})" if one.error and one.error.message else "")
-        for one in _pipeline_tasks(run)
-        if one.state == "FAILED"
-    ]
-    general = f": {run.error.message}" if run.error and run.error.message else ""
-    return f": {', '.join(dict.fromkeys(words))}" if words else general
+def _timeout() -> dict[str, Any]:
+    return {"_request_timeout": connection.TIMEOUT}

@@ -1,4 +1,4 @@
-"""The words that `python pipeline.py compile|run|submit` takes."""
+"""The words that `python pipeline.py compile|run|submit|upload|runs` takes."""
 
 import argparse
 from collections.abc import Collection
@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from components.kubeflow.cluster_options import add_cluster_options
-from components.kubeflow.submission import add_submission_options
+from components.kubeflow.submission import (
+    add_compiled_options,
+    add_server_options,
+    add_submission_options,
+)
 from components.launch.graph import IMAGE, PINNED_IMAGE
 from components.launch.parameters import parameters_help
 from components.launch.presets import PRESETS
+from components.launch.runs import add_runs_options
 
 
 def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
@@ -36,11 +41,18 @@ def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_submission_options(submitting, graphs=graphs, presets=PRESETS)
-    for one in (compiling, submitting):
+    uploading = commands.add_parser("upload", help="keep it on Kubeflow Pipelines, as a version")
+    add_server_options(uploading)
+    uploading.add_argument("--graph", choices=graphs, help="default: full")
+    uploading.add_argument("--pipeline", metavar="NAME", help="default: san-GRAPH")
+    uploading.add_argument("--version", metavar="NAME", help="default: pipeline and time")
+    add_compiled_options(uploading)
+    for one in (compiling, submitting, uploading):
         _add_image(one, PINNED_IMAGE)
         add_cluster_options(one)
 
     _add_run(commands, graphs)
+    add_runs_options(commands.add_parser("runs", help="list, stop or retry runs on Kubeflow"))
     return parser
 
 

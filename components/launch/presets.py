@@ -1,9 +1,11 @@
 """Presets: a graph and the values to run it with, for whoever begins."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from components.command import beforehand
 from components.command.suggestion import suggestion
 from components.runner.ir import parse_argument, pipeline_parameters
 from components.storage.sources import names_place
@@ -62,6 +64,12 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
+    """The graph that is asked for; with a generator that is there, none is trained."""
+    has_generator = any(word.partition("=")[0] == "generator" for word in options.param)
+    return options.graph or ("ready" if preset.graph == "full" and has_generator else preset.graph)
+
+
 def pipeline_arguments(
     preset: Preset, document: Mapping[str, Any], words: Sequence[str], *, folder: Path
 ) -> dict[str, Any]:
@@ -86,6 +94,22 @@ def pipeline_arguments(
     return {
         n: _absolute_place(value) if names_place(n, value) else value for n, value in chosen.items()
     }
+
+
+def check_beforehand(
+    arguments: Mapping[str, Any],
+    document: Mapping[str, Any],
+    processes: Mapping[str, int] | None = None,
+) -> None:
+    """Find mistakes that the last step would find only after all others have run.
+
+    processes: as for `beforehand.check_parameters`.
+
+    Raises:
+        ValueError: there is one.
+    """
+    defaults = {n: d.get("defaultValue") for n, d in pipeline_parameters(document).items()}
+    beforehand.check_parameters({**defaults, **arguments}, processes)
 
 
 def _absolute_place(place: str) -> str:

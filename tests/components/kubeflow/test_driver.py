@@ -25,7 +25,7 @@ def golden(name: str) -> list[dict]:
     return list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text("utf-8")))
 
 
-def arguments_of(document: dict) -> dict:
+def resolve_arguments(document: dict) -> dict:
     """Values for the parameters without a default, and two iterations of each loop."""
     declared = document["root"]["inputDefinitions"]["parameters"]
     values = {name: value for name, value in PLACES.items() if name in declared}
@@ -60,25 +60,25 @@ def test_a_parameter_that_a_task_leaves_out_is_found_inside_a_loop_too():
     del document["root"]["dag"]["tasks"]["evaluate"]["inputs"]["parameters"]["rerank"]
     assert sorted(left_out(document)) == ["evaluate: rerank", "generate-textures: verify"]
     with pytest.raises(DriverError, match='evaluate: parameter "rerank" not found'):
-        resolve(document, arguments_of(document), is_strict=True)
+        resolve(document, resolve_arguments(document), is_strict=True)
 
 
 @pytest.mark.parametrize("is_strict", [True, False], ids=["2.17.0", "2.16"])
 @pytest.mark.parametrize("name", FILES)
 def test_driver_resolves_the_whole_graph(name, is_strict):
     document = golden(name)[0]
-    resolved = resolve(document, arguments_of(document), is_strict=is_strict)
+    resolved = resolve(document, resolve_arguments(document), is_strict=is_strict)
     for found in resolved.values():
         own = found[found.index("components") + 1 :]
         step_parser(STEPS[own[0]]).parse_args(own[1:])  # it exits where a word is not understood
         assert not any("inputs.parameters" in word for word in found)
-    if "workers" in arguments_of(document):
+    if "workers" in resolve_arguments(document):
         assert [name for name in resolved if "[1]" in name] == ["for-loop-1[1]/generate-textures"]
 
 
 def test_driver_of_2_17_0_and_of_2_16_start_the_same_containers():
     document = golden("full")[0]
-    given = arguments_of(document)
+    given = resolve_arguments(document)
     assert resolve(document, given, is_strict=True) == resolve(document, given, is_strict=False)
 
 

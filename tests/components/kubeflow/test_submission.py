@@ -1,6 +1,5 @@
 """Submitting, against a server that records what it is asked; its words are Kubeflow's models."""
 
-import io
 import json
 import re
 import shlex
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import kfp
-import kfp_server_api
 import pytest
 import yaml
 from google.protobuf import json_format
@@ -17,16 +15,28 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 
 import pipeline
 from components.command.code import ROOT
-from components.kubeflow import api
-from components.kubeflow.api import KubeflowClient, Server, SubmissionError
+from components.kubeflow import follow
+from components.kubeflow.api import KubeflowClient
 from components.kubeflow.cluster_options import cluster_from_options
 from components.kubeflow.component import check_image_pinned
-from components.launch.commands import check_beforehand, choose_graph
+from components.kubeflow.connection import Server
+from components.kubeflow.schedule import schedule_from_options
+from components.kubeflow.submission import check_mode_options, check_no_user_info
 from components.launch.options import argument_parser
-from components.launch.presets import find_preset, pipeline_arguments
+from components.launch.presets import (
+    Preset,
+    check_beforehand,
+    choose_graph,
+    find_preset,
+    pipeline_arguments,
+)
 from components.storage.retry import Backoff
+from tests.servers.kubeflow_models import check_model
 from tests.servers.kubeflow_stub import API, KubeflowStub
 from tests.write_golden import CLUSTER_IMAGE
+
+# What the stub calls the first of each.
+RUN, EXPERIMENT = "00000002-0000-4000-8000-000000000001", "00000001-0000-4000-8000-000000000001"
 
 PLACES = ("--param", "destination=s3://b/textures", "--param", "checkpoint=s3://b/state")
 
@@ -42,8 +52,8 @@ def stub():
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(api, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(api, "PATIENCE", Backoff(total=2, first=0.01, longest=0.01))
+    monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(follow, "PATIENCE", Backoff(total=2, first=0.01, longest=0.01))
 
 
 def submit(stub: KubeflowStub, *words: str) -> int:
@@ -55,21 +65,6 @@ def posted(stub: KubeflowStub, what: str) -> dict[str, Any]:
     return request.body
 
 
-def check_model(model: str, body: dict[str, Any]) -> None:
-    """Every key of a body is a field of the API's model, and of the field's type."""
-    cls = getattr(kfp_server_api, model)
-    fields = {key: cls.openapi_types[name] for name, key in cls.attribute_map.items()}
-    for key, value in body.items():
-        assert key in fields, f"{model} has no field {key}"
-        kind = fields[key]
-        if kind == "str":
-            assert isinstance(value, str)
-        elif kind == "object" or kind.startswith("dict"):
-            assert isinstance(value, dict)
-        else:
-            check_model(kind, value)
-
-
 def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
     words = ("--experiment", "reid", "--name", "first", "--param", "seed=3", *PLACES)
     assert submit(stub, *words, "--pipeline-root", "s3://b/root", "--service-account", "me") == 0
@@ -77,7 +72,7 @@ def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
     assert posted(stub, "experiments") == {"display_name": "reid"}
     run = posted(stub, "runs")
     check_model("V2beta1Run", run)
-    assert run["experiment_id"] == "experiment-0"
+    assert run["experiment_id"] == EXPERIMENT
     assert (run["display_name"], run["service_account"]) == ("first", "me")
     assert run["runtime_config"] == {
         "parameters": {
@@ -87,7 +82,7 @@ def test_run_is_posted_as_kubeflows_models_want_it(stub, capsys):
         },
         "pipeline_root": "s3://b/root",
     }
-    assert f"run first: {stub.host}/#/runs/details/run-1" in capsys.readouterr().out
+    assert f"run first: {stub.host}/#/runs/details/{RUN}" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:This client only works:FutureWarning")
@@ -152,101 +147,25 @@ def test_namespace_and_token_are_given(stub, tmp_path):
 def test_token_is_read_anew_for_every_request(stub, tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
-    client = KubeflowClient(Server(stub.host, token_file=file), terminal=io.StringIO())
-    client._experiment_id("a")
+    client = KubeflowClient(Server(stub.host, token_file=file))
+    client.make_experiment("a")
     file.write_text("two")
-    client._experiment_id("b")
+    client.make_experiment("b")
     assert [r.token for r in stub.requests] == [*["Bearer one"] * 2, *["Bearer two"] * 2]
 
 
-def test_token_that_goes_away_while_waiting_is_told(stub, tmp_path):
-    file = tmp_path / "token"
-    file.write_text("one")
-    client = KubeflowClient(Server(stub.host, token_file=file), terminal=io.StringIO())
-    file.unlink()
-    with pytest.raises(SubmissionError, match=f"--token-file {file}: No such file or directory"):
-        client.follow_run("run-1")
-
-
-def task(name: str, state: str, **more: Any) -> dict[str, Any]:
-    return {"display_name": name, "task_id": f"id-{name}", "state": state, **more}
-
-
-def test_waiting_says_what_changes_and_ends_well(stub, capsys):
-    stub.states = ["PENDING", "RUNNING", "RUNNING", "SUCCEEDED"]
-    stub.tasks = [
-        [],
-        [task("root-driver", "SUCCEEDED"), task("prepare-reid", "RUNNING")],
-        [task("prepare-reid", "RUNNING")],
-        [task("prepare-reid", "SUCCEEDED"), task("train-san", "SUCCEEDED")],
-    ]
-    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
-    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert lines == [
-        "the run pending",
-        "prepare-reid running",
-        "the run running",
-        "prepare-reid succeeded",
-        "train-san succeeded",
-        "the run succeeded",
-    ]
-
-
-@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_waiting_for_a_run_that_does_not_succeed_ends_with_1_and_one_line(stub, capsys, state):
-    stub.states = ["RUNNING", state]
-    why = {"code": 2, "message": "exit code 1"}
-    stub.tasks = [[task("root", "FAILED"), task("train-san", "FAILED", error=why)]]
-    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    link = f"{stub.host}/#/runs/details/run-1"
-    assert line == f"pipeline.py: the run ended as {state}: train-san (exit code 1); see {link}"
-
-
-INTERNAL = ("root", "root-driver", "executor", "executor(0)", "executor(12)", "train-san-driver")
-
-
-def test_nodes_of_kubeflows_own_are_no_tasks(stub, capsys):
+def test_waiting_names_tasks_and_ends_with_1_and_one_line_if_the_run_fails(stub, capsys):
     stub.states = ["RUNNING", "FAILED"]
-    own = [task(name, "FAILED", error={"message": "inner"}) for name in INTERNAL]
-    stub.tasks = [[*own, task("executors", "RUNNING")], [*own, task("executors", "FAILED")]]
+    nodes = [{"display_name": name, "state": "FAILED"} for name in ("san-baseline-9", "train-san")]
+    stub.tasks = [nodes]
     assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 1
     said = capsys.readouterr()
     lines = [line.split(" ", 1)[1] for line in said.out.splitlines()[1:]]
-    assert lines == [
-        *("executors running", "the run running", "executors failed", "the run failed"),
-    ]
-    assert "the run ended as FAILED: executors; see " in said.err
-
-
-def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub, capsys):
-    stub.tasks = [
-        [
-            {"display_name": "generate-textures", "task_id": "id-aaaa", "state": "SUCCEEDED"},
-            {"display_name": "generate-textures", "state": "SUCCEEDED"},
-        ]
-    ]
-    assert submit(stub, "--wait", "--graph", "baseline", "--param", "checkpoint=") == 0
-    out = capsys.readouterr().out
-    assert "generate-textures (aaaa) succeeded" in out
-    assert "generate-textures () succeeded" in out
-
-
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
-def test_waiting_outlives_a_server_that_is_away_for_a_moment(stub, status):
-    client = KubeflowClient(Server(stub.host), terminal=io.StringIO())
-    stub.failures_left, stub.failure_status = 3, status
-    client.follow_run("run-1")
-    assert len(stub.requests) == 4
-
-
-def test_waiting_ends_when_the_server_stays_away(stub, monkeypatch):
-    monkeypatch.setattr(api, "PATIENCE", Backoff(total=0))
-    stub.failures_left = 1000
-    link = re.escape(f"{stub.host}/#/runs/details/run-1")
-    goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
-    with pytest.raises(SubmissionError, match=goes_on):
-        KubeflowClient(Server(stub.host), terminal=io.StringIO()).follow_run("run-1")
+    assert lines == ["train-san failed", "the run running", "the run failed"]
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        "pipeline.py: the run ended as FAILED: train-san failed; to see a step's"
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,7 +301,7 @@ def test_input_in_a_bucket_is_imported(stub, uri):
     "uri",
     [
         *("features", "file:///f", "https://h/f", "s4://b/f", "s3://b", "s3://b/", "s3:///f"),
-        *("s3://key:word@b/f", "s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
+        *("s3://b/f?endpoint=h", "s3://b/f#1", "s3://b//f", "s3://b/../f"),
         *("s3://b/f g", "", "as3://b/f"),
     ],
 )
@@ -485,16 +404,21 @@ def written_commands(file: str) -> list[list[str]]:
 def test_commands_of_the_readme_are_no_mistake(file, tmp_path):
     commands = written_commands(file)
     assert {"run", "submit"} <= {words[0] for words in commands}
+    # A whole pipeline has parameters to check; the run that --of names has them at the server.
     for words in commands:
         options = argument_parser(pipeline.GRAPHS).parse_args(words)
-        is_whole = options.command == "run" or (options.command == "submit" and not options.only)
-        if is_whole:
-            preset = find_preset(options.preset)
+        is_submit = options.command == "submit"
+        if options.command == "run" or (is_submit and not options.only and not options.of):
+            preset = find_preset(options.preset) if options.preset else Preset("full", {})
             graph = pipeline.GRAPHS[choose_graph(options, preset)]
             document = graph.compile(tmp_path / "p.yaml")
             arguments = pipeline_arguments(preset, document, options.param, folder=tmp_path)
             check_beforehand(arguments, document)
-        if options.command == "submit":
+        if is_submit:
+            check_mode_options(options)
+            check_no_user_info(options)
+            schedule_from_options(options)
+        if is_submit or options.command == "upload":
             cluster_from_options(options)
             image = options.image.replace("...", "r.example/san:1")
             check_image_pinned(image.replace("{commit}", "0123456789ab"))

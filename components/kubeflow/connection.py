@@ -1,0 +1,268 @@
+"""The way to one server of Kubeflow Pipelines: host, token, proxy, certificates, refusals.
+
+Spoken is through the client that its makers generate (kfp-server-api); what goes wrong is said in
+one line for the person who submits.
+"""
+
+import json
+import os
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import kfp_server_api as kfp
+import urllib3
+
+from components.storage.retry import root_cause
+
+T = TypeVar("T")
+
+# (to connect, to answer); a server that is busy with its database takes seconds.
+TIMEOUT = (10.0, 60.0)
+NOT_KUBEFLOW = (
+    "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it wants --token-file"
+)
+# What a server for several users says of a request without a namespace.
+_NEEDS_NAMESPACE = "empty namespace in multi-user mode"
+# Where no other authority would help: the certificate is too old, or of another host or address.
+_CERTIFICATE_OF_ANOTHER = (10, 62, 64)
+# A request that broke off here may have arrived and been carried out.
+_BROKEN_OFF = (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError)
+
+
+class SubmissionError(Exception):
+    """Why a pipeline could not be submitted, or its run did not succeed, in one line."""
+
+
+class UnavailableError(SubmissionError):
+    """The server cannot be reached now, which may pass."""
+
+
+class NotFoundError(SubmissionError):
+    """The server does not have what was asked for."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where Kubeflow Pipelines is, and who asks.
+
+    Attributes:
+        host: URL of its API or user interface, such as http://localhost:8080
+        namespace: the profile of a multi-user installation; empty for a single-user one
+        token_file: file with a bearer token, read anew for every request, as tokens get old
+    """
+
+    host: str
+    namespace: str = ""
+    token_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if "@" in self.host:  # nor is it repeated, as messages end in logs
+            raise ValueError(
+                "--host holds a user name or password (before @); give it without, and a token by "
+                "--token-file"
+            )
+        if not self.host.startswith(("http://", "https://")) or not urlsplit(self.host).hostname:
+            raise ValueError(f"--host {self.host} is not a URL such as https://kubeflow.example")
+        if self.token_file is not None:
+            read_token(self.token_file)
+
+    def page_url(self, *path: str) -> str:
+        """A page of the user interface, such as runs/details/ID."""
+        return f"{self.host.rstrip('/')}/#/{'/'.join(path)}"
+
+    def run_url(self, run: str) -> str:
+        """The page of a run."""
+        return self.page_url("runs", "details", run)
+
+
+def read_token(file: Path) -> str:
+    """The bearer token in a file; messages never show any of it.
+
+    Raises:
+        ValueError: the file cannot be read, is empty, or holds more than one word.
+    """
+    try:
+        token = file.read_text("ascii").strip()
+    except OSError as error:
+        raise ValueError(f"--token-file {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"--token-file {file} is not a token: it is not text") from None
+    if len(token.split()) != 1:
+        found = "is empty" if not token else "has several words"
+        raise ValueError(f"--token-file {file} {found}; it must hold one token and nothing else")
+    return token
+
+
+class Proxy(NamedTuple):
+    """What stands between a company's network and the server; messages show `url` alone."""
+
+    url: str
+    user_info: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def find_proxy(url: str) -> Proxy | None:
+    """The proxy that HTTPS_PROXY or HTTP_PROXY names for a URL, unless NO_PROXY names its host.
+
+    Raises:
+        ValueError: it is not an http:// or https:// URL; the message does not repeat it.
+    """
+    parts, proxies = urlsplit(url), getproxies()
+    given = proxies.get(parts.scheme, "")
+    if not given or proxy_bypass(parts.netloc):
+        return None
+    scheme, _, rest = (given if "://" in given else f"http://{given}").partition("://")
+    user_info, _, address = rest.rpartition("@")
+    if scheme not in ("http", "https") or not urlsplit(f"{scheme}://{address}").hostname:
+        raise ValueError(
+            f"{parts.scheme.upper()}_PROXY is not a URL such as http://proxy.example:3128"
+        )
+    return Proxy(f"{scheme}://{address}", unquote(user_info))
+
+
+class Connection:
+    """Requests to one server, with errors in words for the person who submits."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.proxy = find_proxy(server.host)
+        self.api = kfp.ApiClient(self._configuration())
+
+    def call(self, request: Callable[[], T], *, needs: str = "", if_sent: str = "") -> T:
+        """The answer to a request, or one line that says why there is none.
+
+        Args:
+            request: asks the server.
+            needs: what every true answer to this request has.
+            if_sent: what to know where the request may have been carried out all the same.
+
+        Raises:
+            SubmissionError: the server cannot be reached, or refuses.
+        """
+        host = self.server.host
+        try:
+            answer = request()
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable_error(error, if_sent) from error
+        except kfp.ApiException as error:
+            raise self._refusal_error(error, if_sent) from error
+        except (ValueError, TypeError, AttributeError) as error:  # made of a web page by the client
+            if isinstance(error.__context__, kfp.ApiException):  # it fails at an error without body
+                raise self._refusal_error(error.__context__, if_sent) from error
+            raise SubmissionError(f"{host} {NOT_KUBEFLOW}") from error
+        if needs and not getattr(answer, needs):  # of a web page it makes an empty answer
+            raise SubmissionError(f"{host} {NOT_KUBEFLOW}")
+        return answer
+
+    def _configuration(self) -> "kfp.Configuration":
+        """How the generated client reaches the server."""
+        configuration = kfp.Configuration(host=self.server.host.rstrip("/"))
+        configuration.retries = False  # what may be asked again is asked again by `follow_run`
+        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
+        if configuration.ssl_ca_cert and not Path(configuration.ssl_ca_cert).is_file():
+            raise ValueError(f"SSL_CERT_FILE names {configuration.ssl_ca_cert}, which is no file")
+        if self.proxy:
+            configuration.proxy = self.proxy.url
+            if self.proxy.user_info:
+                configuration.proxy_headers = urllib3.util.make_headers(
+                    proxy_basic_auth=self.proxy.user_info
+                )
+        if self.server.token_file is not None:
+            configuration.api_key_prefix["authorization"] = "Bearer"
+            configuration.refresh_api_key_hook = self._renew_token
+            self._renew_token(configuration)
+        return configuration
+
+    def _unreachable_error(
+        self, error: "urllib3.exceptions.HTTPError", if_sent: str
+    ) -> SubmissionError:
+        """What it means that no answer came."""
+        host, reason = self.server.host, root_cause(error)
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            reason = f"no answer within {TIMEOUT[1]:g} s"
+        by = f" through the proxy {self.proxy}" if self.proxy else ""
+        more = f"; {if_sent}" if if_sent and isinstance(error, _BROKEN_OFF) else ""
+        return UnavailableError(f"cannot reach {host}{by}: {reason}{more}")
+
+    def _tls_error(self, error: "kfp.ApiException") -> SubmissionError:
+        """What TLS finds wrong."""
+        host, cause = self.server.host, _certificate_error(error)
+        if cause is None:
+            return SubmissionError(f"cannot reach {host}: {' '.join(str(error.reason).split())}")
+        hint = "; SSL_CERT_FILE names a file of certificates that are"
+        if cause.verify_code in _CERTIFICATE_OF_ANOTHER:
+            hint = ""
+        return SubmissionError(
+            f"the certificate of {host} is not trusted ({cause.verify_message.rstrip('.')}){hint}"
+        )
+
+    def _refusal_error(self, error: "kfp.ApiException", if_sent: str) -> SubmissionError:
+        """What a status means for the person who submits."""
+        host, said = self.server.host, _server_message(error)
+        if not error.status:
+            return self._tls_error(error)
+        if error.status in (401, 403):
+            return self._forbidden_error(error.status, said)
+        if _NEEDS_NAMESPACE in said:
+            return SubmissionError(
+                f"{host} is an installation for several users; give --namespace, your profile"
+            )
+        if 300 <= error.status < 400 or (error.status == 404 and not said):
+            return SubmissionError(f"{host} {NOT_KUBEFLOW} ({error.status})")
+        text = f"{host} refuses ({error.status}{said})"
+        if error.status == 404:
+            return NotFoundError(text)
+        # 5xx is the server's own trouble, as of one that restarts or waits for its database.
+        if error.status >= 500:
+            return UnavailableError(f"{text}; {if_sent}" if if_sent else text)
+        return UnavailableError(text) if error.status == 429 else SubmissionError(text)
+
+    def _forbidden_error(self, status: int, said: str) -> SubmissionError:
+        """What somebody lacks who is not let in."""
+        host, namespace, file = self.server.host, self.server.namespace, self.server.token_file
+        if status == 401:
+            wants = f"does not accept the token in {file}" if file else "wants --token-file"
+            return SubmissionError(f"{host} {wants} (401{said})")
+        where = f"in namespace {namespace}" if namespace else "there"
+        hint = "" if namespace else "; perhaps it wants --namespace"
+        return SubmissionError(f"{host} does not let you run pipelines {where} (403{said}){hint}")
+
+    def _renew_token(self, configuration: "kfp.Configuration") -> None:
+        """Put the token as the file has it now into the next request."""
+        assert self.server.token_file is not None
+        try:
+            configuration.api_key["authorization"] = read_token(self.server.token_file)
+        except ValueError as error:  # it was read well before
+            raise SubmissionError(str(error)) from error
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of a certificate behind an error, if that is what is behind it."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        inner = [one for one in error.args if isinstance(one, BaseException)]
+        error = error.__cause__ or error.__context__ or (inner[0] if inner else None)
+    return None
+
+
+def _server_message(error: "kfp.ApiException") -> str:
+    """The first line of the server's own explanation, if it has one."""
+    try:
+        content = json.loads(error.body)
+        words = (content.get(key) for key in ("message", "error_message", "error"))
+        text = str(next(filter(None, words), ""))
+    except (TypeError, ValueError, AttributeError):
+        # Uploads are refused in plain words; other plain words are of what stands before it.
+        is_plain = error.status == 400 and not re.match(r"\s*<", error.body or "<")
+        text = error.body if is_plain else ""
+    line = " ".join(text.split())
+    return f": {line[:300]}" if line else ""

@@ -1,0 +1,111 @@
+"""What is to be run on Kubeflow, and how it is checked before anything is sent."""
+
+import argparse
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from kfp.dsl.graph_component import GraphComponent
+
+from components.kubeflow import documents as compiled
+from components.kubeflow import submission
+from components.kubeflow.cluster import Cluster
+from components.kubeflow.cluster_options import add_cluster_options, cluster_from_options
+from components.kubeflow.component import check_image_pinned, compile_pipeline, fill_commit
+from components.kubeflow.documents import Documents
+from components.kubeflow.earlier_run import EarlierRun
+from components.launch.graph import PINNED_IMAGE
+from components.launch.presets import check_beforehand
+from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
+from components.storage.sources import STORE_PARAMETERS, names_place
+
+
+class RunRequest(NamedTuple):
+    """What is to be run.
+
+    Attributes:
+        documents: the compiled pipeline
+        arguments: values of its parameters
+        earlier: the run that it is taken from, if any
+    """
+
+    documents: Documents
+    arguments: dict[str, Any]
+    earlier: EarlierRun | None = None
+
+
+def image_and_cluster(options: argparse.Namespace) -> tuple[str, Cluster]:
+    """Image and pods of the steps.
+
+    Raises:
+        ValueError: the image is not pinned, or a word is not understood.
+    """
+    image, asked = fill_commit(options.image), cluster_from_options(options)
+    check_image_pinned(image)
+    return image, asked
+
+
+def check_no_pod_options(options: argparse.Namespace, why: str) -> None:
+    """Refuse what asks for other images and pods than those that are there.
+
+    Raises:
+        ValueError: something is asked for.
+    """
+    parser = argparse.ArgumentParser()
+    add_cluster_options(parser)
+    defaults = {**vars(parser.parse_args([])), "image": PINNED_IMAGE}
+    for name, default in defaults.items():
+        if getattr(options, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} has no effect with {why}")
+
+
+def compile_documents(pipeline: GraphComponent) -> Documents:
+    """The documents of a KFP pipeline."""
+    with TemporaryDirectory() as folder:
+        return compile_pipeline(pipeline, Path(folder, "pipeline.yaml"))
+
+
+def apply_compiled_options(documents: Documents, no_cache: bool, deadline: int | None) -> Documents:
+    """A compiled pipeline as `--no-cache` and `--deadline` change it."""
+    if no_cache:
+        documents = compiled.without_caching(documents)
+    return documents if deadline is None else compiled.with_deadline(documents, deadline)
+
+
+def resolve_arguments(
+    documents: Documents,
+    values: Mapping[str, Any],
+    options: argparse.Namespace,
+    volumes: Collection[str],
+    *,
+    processes: Mapping[str, int] | None = None,
+    is_checked: bool = True,
+) -> dict[str, Any]:
+    """The pipeline's arguments: what is given in words, then `values` that the pipeline takes.
+
+    Args:
+        documents: the compiled pipeline.
+        values: what to begin with.
+        options: the words.
+        volumes: folders that outlast a pod.
+        processes: of each step, as for `check_beforehand`.
+        is_checked: whether to look for mistakes that only a step would find.
+    """
+    declared = pipeline_parameters(documents[0])
+    given = dict(parse_argument(word, documents[0]) for word in options.param)
+    arguments = {n: value for n, value in values.items() if n in declared} | given
+    check_arguments(documents[0], arguments)
+    if is_checked:
+        kept = {n: arguments.get(n, "") for n in STORE_PARAMETERS if n in declared}
+        submission.check_pipeline_root(options.pipeline_root, kept)
+        places = {n: value for n, value in arguments.items() if names_place(n, value)}
+        submission.check_places_outlast_pod(places, volumes)
+        check_beforehand(arguments, documents[0], processes)
+    return arguments
+
+
+def default_name(kind: str) -> str:
+    """What a run or version is called that nobody gave a name."""
+    return f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"

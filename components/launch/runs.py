@@ -1,0 +1,72 @@
+"""The commands `runs list`, `runs stop` and `runs retry`."""
+
+import argparse
+from typing import Any
+
+from components.kubeflow import submission
+from components.kubeflow.api import KubeflowClient
+from components.kubeflow.connection import SubmissionError
+from components.kubeflow.earlier_run import parse_run
+from components.kubeflow.follow import END_STATES, write_line
+
+
+def add_runs_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be done with runs to a command line."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="list the runs of an experiment, the newest first")
+    listing.add_argument(
+        "--experiment", help="default: %(default)s", default=submission.DEFAULT_EXPERIMENT
+    )
+    listing.add_argument("--most", help="how many (default: 20)", type=int, default=20, metavar="N")
+    stopping = actions.add_parser("stop", help="end a run; its pods are killed")
+    retrying = actions.add_parser(
+        "retry",
+        help="let the server run the failed steps of a run again, and those that wait for them; "
+        "nothing of it can be changed (see `submit --of`)",
+    )
+    for one in (stopping, retrying):
+        one.add_argument("run", help="its id, or the link to its page", metavar="RUN")
+    for one in (listing, stopping, retrying):
+        submission.add_server_options(one)
+
+
+def manage_runs(options: argparse.Namespace) -> None:
+    """List, stop or retry runs as a command line says.
+
+    Raises:
+        ValueError: a word of it is wrong.
+        SubmissionError: the server cannot be reached or refuses.
+    """
+    client = KubeflowClient(submission.server_from_options(options))
+    {"list": _list, "stop": _stop, "retry": _retry}[options.action](client, options)
+
+
+def _list(client: KubeflowClient, options: argparse.Namespace) -> None:
+    if options.most < 1:
+        raise ValueError(f"--most {options.most} is not a number of runs")
+    experiment = client.find_experiment(options.experiment)
+    if experiment is None:
+        raise SubmissionError(f"{client.server.host} has no experiment {options.experiment}")
+    for run in client.list_runs(experiment, options.most):
+        write_line(_line_of(run))
+
+
+def _line_of(run: Any) -> str:
+    """A run in one line: id, state, when it was made, name."""
+    made = f"{run.created_at:%Y-%m-%d %H:%M}" if run.created_at else " " * 16
+    return f"{run.run_id}  {run.state or 'PENDING':9}  {made}  {run.display_name}"
+
+
+def _stop(client: KubeflowClient, options: argparse.Namespace) -> None:
+    run = parse_run(options.run)
+    state = client.get_run(run).state
+    if state in (*END_STATES, "CANCELING"):
+        raise SubmissionError(f"run {run} cannot be stopped: it is {state}")
+    client.stop_run(run)
+    write_line(f"run {run} is asked to stop: {client.server.run_url(run)}")
+
+
+def _retry(client: KubeflowClient, options: argparse.Namespace) -> None:
+    run = parse_run(options.run)
+    client.retry_run(run)
+    write_line(f"run {run} goes on: {client.server.run_url(run)}")

@@ -64,7 +64,7 @@ def test_losses_fall(name):
     settings = tiny_recipe(name, "epochs=8 triplet_ramp_epochs=0")
     _, reports = run(settings)
     assert reports[-1].loss < reports[0].loss
-    assert list(reports[0].terms) == list(settings.losses)
+    assert list(reports[0].terms) == list(settings.active_losses)
     assert [r.epoch for r in reports] == list(range(1, 9))
     assert all(r.images_per_second > 0 and r.seconds > 0 for r in reports)
 
@@ -552,7 +552,7 @@ def test_everything_of_a_batch_is_where_the_network_is():
     rows = np.arange(8)
     for source in (data, data.pit):
         batch = made._load_share(source, None, rows, 1, "augmentation")
-        parts = [batch.images, batch.targets.decode_textures, batch.targets.keep]
+        parts = [batch.images, batch.targets.textures, batch.targets.keep]
         parts += [] if batch.labels is None else [batch.labels]
         assert {part.device.type for part in parts} == {"meta"}
 

@@ -51,7 +51,8 @@ def train_san_pg(
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; on Kubeflow, empty is
             san-checkpoints in the pipeline root and none keeps none; by hand empty keeps none
-        precision: auto, float32, bfloat16 or float16; auto is mixed precision on a GPU alone
+        precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
+            float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
     """
     from components.command import code, recipes

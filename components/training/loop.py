@@ -174,7 +174,8 @@ def _epoch_line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -
     measured = "".join(f"  {name} {value:.4f}" for name, value in scores.items())
     return (
         f"epoch {report.epoch}/{recipe.epochs}  loss {report.loss:.3f} ({terms}){measured}"
-        f"  lr {report.lr:.2g}  {report.images_per_second:.0f} img/s  eta {eta}"
+        f"  lr {report.lr:.2g}  {report.images_per_second:.0f} img/s"
+        f"  waiting for data {report.waiting_share:.0%}  eta {eta}"
     )
 
 

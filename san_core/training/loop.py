@@ -17,21 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from san_core.data.batches import augmentation, sampler
+from san_core.data.batches.loader import (
+    BatchLoader,
+    LoadedBatch,
+    Wanted,
+    loading_ahead,
+    make_buffers,
+)
 from san_core.data.batches.shares import check_shares
 from san_core.data.batches.training_data import TrainingData as TrainingData
 from san_core.data.batches.training_data import check_training_data
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
-from san_core.training import losses, objective, schedule
+from san_core.training import objective, schedule
 from san_core.training.distributed import (
     broadcast_from_first,
     current_world,
     distribute_network,
     is_set_in_any_process,
 )
+from san_core.training.finiteness import FiniteFlags, LateCheck
 from san_core.training.optimisation import make_optimisation
-from san_core.training.precision import Precision, autocast_type
+from san_core.training.precision import Precision, autocast_type, convolution_arithmetic
+from san_core.training.sums import LossSums
 
 State = dict[str, Any]
 
@@ -45,6 +54,7 @@ class EpochReport(NamedTuple):
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
     seconds: float  # wall time
+    waiting_share: float  # of that time, how much training waited for its batches
     score: float | None = None  # of the validation split, where one was due
 
 
@@ -90,15 +100,18 @@ def fit(
             epochs and at the end; may leave it in evaluation mode.
         stop: asked after every batch; once it says yes, training raises `TrainingStopped`. Several
             processes stop together, as soon as one says yes.
-        precision: full or mixed; "auto" is mixed on CUDA alone.
+        precision: full or mixed; "auto" is mixed on CUDA alone. A step that overflows float16 is
+            left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
 
     Raises:
-        ValueError: data, model, recipe, precision or state do not belong together; while training,
-            a loss, gradient or score is not finite (naming epoch, batch and term).
+        ValueError: data, model, recipe, precision or state do not belong together, or several
+            processes were to compile; while training, a loss, gradient or score is not finite
+            (naming epoch, batch and term): told a batch later, but before any state.
         TrainingStopped: see `stop`.
     """
     _check_fit_arguments(model, data, recipe, evaluate)
+    _check_compiled(compiled=compiled)
     run = _TrainingRun(model, data, recipe, seed, torch.device(device), precision)
     if state is not None:
         run.restore(state)
@@ -118,18 +131,20 @@ class _TrainingRun:
         device: torch.device,
         precision: Precision,
     ) -> None:
-        self.autocast_dtype = autocast_type(precision, device)
+        self.precision, self.autocast_dtype = precision, autocast_type(precision, device)
         to_channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
         self.seed, self.device, self.world = seed, device, current_world()
-        scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype is torch.float16)
+        self.may_overflow = self.autocast_dtype is torch.float16
+        scaler = torch.amp.GradScaler(device.type, enabled=self.may_overflow)
         self.optimisation = make_optimisation(model, recipe, scaler)
         self.network: Callable[..., SANOutput] = model
         self.mirror = _device_mirror(data, device)
         self.pit_mirror = None if data.pit is None else _device_mirror(data.pit, device)
         self.buffers = augmentation.BufferPool()
+        self.batch_buffers = [make_buffers(device) for _ in range(2)]
         self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
-        self.sums = _LossSums()
+        self.sums, self.late = LossSums(device), LateCheck(device)
         self.best: State | None = None
 
     def prepare_network(self, *, compiled: bool) -> None:
@@ -164,7 +179,8 @@ class _TrainingRun:
         self.model.load_state_dict(state["model"])
         self.optimisation.load_state_dict(state["optimisation"])
         self.epochs_finished, self.batch_index = state["epoch"], state["step"]
-        self.sums, self.best = _LossSums(**state["sums"]), state["best"]
+        self.sums.load_state_dict(state["sums"])
+        self.best = state["best"]
 
     def _resume_conditions(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
@@ -174,7 +190,9 @@ class _TrainingRun:
             "seed": self.seed,
             "images": len(self.data.images),
             "pit_images": 0 if self.data.pit is None else len(self.data.pit.images),
-            "precision": str(self.autocast_dtype or torch.float32),
+            "precision": "tf32"
+            if self.precision == "tf32"
+            else str(self.autocast_dtype or torch.float32),
         }
 
     def _checkpoint_state(self) -> State:
@@ -182,7 +200,7 @@ class _TrainingRun:
             **self._resume_conditions(),
             "epoch": self.epochs_finished,
             "step": self.batch_index,
-            "sums": dataclasses.asdict(self.sums),
+            "sums": self.sums.state_dict(),
             "model": self.model.state_dict(),
             "optimisation": self.optimisation.state_dict(),
             "best": self.best,
@@ -195,20 +213,26 @@ class _TrainingRun:
         started, first = time.perf_counter(), self.batch_index
         self.model.train()
         batches = self._epoch_batches()
-        while self.batch_index < len(batches):
-            self._train_batch(batches)
-            self.batch_index += 1
-            if stop is not None and is_set_in_any_process(stop(), self.world, self.device):
-                self._check_weights_finite()
-                raise TrainingStopped(
-                    f"in epoch {self.epochs_finished + 1} after batch {self.batch_index}"
-                )
-        self._check_weights_finite()
+        with (
+            convolution_arithmetic(self.precision, self.device),
+            loading_ahead(self._wanted_batches(batches), self.recipe, self.batch_buffers) as loader,
+        ):
+            while self.batch_index < len(batches):
+                self._train_batch(loader, len(batches))
+                self.batch_index += 1
+                self.late.read(but_last=1)
+                if stop is not None and is_set_in_any_process(stop(), self.world, self.device):
+                    self._check_finite()
+                    raise TrainingStopped(
+                        f"in epoch {self.epochs_finished + 1} after batch {self.batch_index}"
+                    )
+        self._check_finite()
+        means = self._epoch_means()
         seconds = time.perf_counter() - started
-        means = self.sums.means()
         last = self.epochs_finished + (len(batches) - 1) / len(batches)
         done = (len(batches) - first) * batches.shape[1]
-        self.epochs_finished, self.batch_index, self.sums = self.epochs_finished + 1, 0, _LossSums()
+        self.epochs_finished, self.batch_index = self.epochs_finished + 1, 0
+        self.sums = LossSums(self.device)
         return EpochReport(
             epoch=self.epochs_finished,
             loss=means.pop("loss"),
@@ -216,16 +240,33 @@ class _TrainingRun:
             lr=self.recipe.lr * schedule.learning_rate_share(self.recipe, last),
             images_per_second=done / seconds,
             seconds=seconds,
+            waiting_share=loader.seconds_waited / seconds,
         )
 
-    def _check_weights_finite(self) -> None:
-        """Raise ValueError if a weight is not finite: the last batch's loss cannot tell."""
-        for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight).all():
-                raise ValueError(
-                    f"epoch {self.epochs_finished + 1} batch {self.batch_index}: {name} is not "
-                    "finite any more"
-                )
+    def _check_finite(self) -> None:
+        """Raise ValueError if a loss was not finite, or the network no longer is.
+
+        The last batch's loss cannot tell what its step did. A state is made after this alone.
+        """
+        self.late.read()
+        flags = FiniteFlags()
+        for name, values in self.model.state_dict().items():
+            flags.note(name, values)
+        found = flags.stacked().tolist()
+        if not all(found):
+            raise ValueError(
+                f"epoch {self.epochs_finished + 1} batch {self.batch_index}: "
+                f"{flags.name_of(found.index(False))} is not finite any more"
+            )
+
+    def _epoch_means(self) -> dict[str, float]:
+        try:
+            return self.sums.means()
+        except ZeroDivisionError:
+            raise ValueError(
+                f"epoch {self.epochs_finished + 1}: every batch overflowed float16; train with "
+                "precision bfloat16 or float32"
+            ) from None
 
     def _epoch_batches(self) -> NDArray[np.int64]:
         recipe = self.recipe
@@ -244,47 +285,98 @@ class _TrainingRun:
             epoch=self.epochs_finished,
         )
 
-    def _train_batch(self, batches: NDArray[np.int64]) -> None:
-        """One step on the batch at hand, and on a PIT batch where one is due."""
-        progress = self.epochs_finished + self.batch_index / len(batches)
-        self.optimisation.set_learning_rate_share(
-            schedule.learning_rate_share(self.recipe, progress)
-        )
-        weights = schedule.loss_weights(self.recipe, progress)
-        try:
-            self._train_main_batch(batches[self.batch_index], weights)
-            done = self.epochs_finished * len(batches) + self.batch_index + 1
-            if self.recipe.pit_every and done % self.recipe.pit_every == 0:
-                self._train_pit_batch(done // self.recipe.pit_every - 1, weights)
-        except losses.NonFiniteError as error:
-            raise ValueError(
-                f"epoch {self.epochs_finished + 1} batch {self.batch_index + 1}: {error}"
-            ) from error
-
-    def _train_main_batch(self, rows: NDArray[np.int64], weights: dict[str, float]) -> None:
+    def _wanted_batches(self, batches: NDArray[np.int64]) -> list[Wanted]:
+        """What is left of the epoch, PIT batches in between."""
         together = self.recipe.images_per_identity if self.recipe.forms_triplets else 1
-        batch = self._load_share(self.data, self.mirror, rows, together, "augmentation")
-        terms = objective.loss_terms(self._forward(batch), batch, self.recipe, self.world)
-        loss = self.optimisation.step(terms, weights)
-        self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]))
+        wanted = []
+        for index in range(self.batch_index, len(batches)):
+            wanted.append(
+                self._wanted("main", self.data, batches[index], together, index, "augmentation")
+            )
+            number = self._pit_batch_after(index, len(batches))
+            if number is not None:
+                assert self.data.pit is not None  # checked with the recipe
+                rows = self._pit_rows(self.data.pit, number)
+                wanted.append(
+                    self._wanted("pit", self.data.pit, rows, 1, index, "PIT augmentation")
+                )
+        return wanted
 
-    def _train_pit_batch(self, number: int, weights: dict[str, float]) -> None:
-        """A step on L_Rec of the PIT batch of that number, counted from the start of training."""
-        pit = self.data.pit
-        assert pit is not None  # checked with the recipe
+    def _wanted(
+        self,
+        source: str,
+        data: TrainingData,
+        rows: NDArray[np.int64],
+        group_size: int,
+        index: int,
+        purpose: str,
+    ) -> Wanted:
+        """This process's share of a batch, to be augmented as the whole batch would be."""
+        rank, size = self.world
+        mine = sampler.rows_of_rank(rows, rank=rank, size=size, group_size=group_size)
+        seed = (self.seed, self.epochs_finished, index, purpose)
+        return Wanted(source, data, rows, mine, rank * len(mine), seed)
+
+    def _pit_batch_after(self, index: int, epoch_length: int) -> int | None:
+        """The PIT batch due after a batch of the epoch, counted from the start of training."""
+        every, done = self.recipe.pit_every, self.epochs_finished * epoch_length + index + 1
+        return done // every - 1 if every and done % every == 0 else None
+
+    def _pit_rows(self, pit: TrainingData, number: int) -> NDArray[np.int64]:
         size = min(self.recipe.batch_size, len(pit.images))
         epoch, place = divmod(number, len(pit.images) // size)
         seed = sampler.derive_seed(self.seed, "PIT")
         rows = sampler.shuffled_batches(len(pit.images), batch_size=size, seed=seed, epoch=epoch)
-        batch = self._load_share(pit, self.pit_mirror, rows[place], 1, "PIT augmentation")
+        picked: NDArray[np.int64] = rows[place]
+        return picked
+
+    def _train_batch(self, loader: BatchLoader, epoch_length: int) -> None:
+        """One step on the batch at hand, and on a PIT batch where one is due."""
+        progress = self.epochs_finished + self.batch_index / epoch_length
+        self.optimisation.set_learning_rate_share(
+            schedule.learning_rate_share(self.recipe, progress)
+        )
+        weights, flags = schedule.loss_weights(self.recipe, progress), FiniteFlags()
+        self._train_main_batch(loader.next(), weights, flags)
+        if self._pit_batch_after(self.batch_index, epoch_length) is not None:
+            self._train_pit_batch(loader.next(), weights, flags)
+        if not self.may_overflow:  # else the steps that did are left out
+            place = f"epoch {self.epochs_finished + 1} batch {self.batch_index + 1}"
+            self.late.add(place, flags)
+
+    def _train_main_batch(
+        self, loaded: LoadedBatch, weights: dict[str, float], flags: FiniteFlags
+    ) -> None:
+        batch, before = self._augment(loaded, self.mirror), self._statistics()
+        output = self._forward(batch)
+        terms = objective.loss_terms(output, batch, self.recipe, self.world, flags)
+        finite = flags.all_finite()
+        loss = self.optimisation.step(terms, weights, flags)
+        self._restore_statistics(before, unless=finite)
+        self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]), counts=finite)
+
+    def _train_pit_batch(
+        self, loaded: LoadedBatch, weights: dict[str, float], flags: FiniteFlags
+    ) -> None:
+        """A step on L_Rec of a PIT batch."""
+        batch, before = self._augment(loaded, self.pit_mirror), self._statistics()
         assert batch.targets is not None  # checked with the recipe
-        try:
-            output = self._forward(batch, identities=False)
-            term = objective.reconstruction_term(output, batch.targets, self.world)
-            self.optimisation.step({"rec": term}, weights)
-        except losses.NonFiniteError as error:
-            raise losses.NonFiniteError(f"PIT batch: {error}") from error
-        self.sums.add(("pit",), term[None])
+        output, own = self._forward(batch, identities=False), FiniteFlags()
+        term = objective.reconstruction_term(output, batch.targets, self.world, own)
+        finite = own.all_finite()
+        self.optimisation.step({"rec": term}, weights, own)
+        self._restore_statistics(before, unless=finite)
+        flags.take(own, prefix="PIT batch: ")
+        self.sums.add(("pit",), term[None], counts=finite)
+
+    def _statistics(self) -> list[Tensor]:
+        """The running statistics, where the forward pass to come may overflow float16."""
+        return [buffer.clone() for buffer in self.model.buffers()] if self.may_overflow else []
+
+    def _restore_statistics(self, before: list[Tensor], *, unless: Tensor) -> None:
+        """Put them back if the pass did: a step that is left out leaves nothing behind."""
+        for kept, buffer in zip(before, self.model.buffers(), strict=False):
+            buffer.copy_(torch.where(unless, buffer, kept))
 
     def _forward(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
         with torch.autocast(
@@ -292,32 +384,18 @@ class _TrainingRun:
         ):
             return self.network(batch.images, identities=identities)
 
-    def _load_share(
-        self,
-        data: TrainingData,
-        mirror: augmentation.TextureMirror | None,
-        rows: NDArray[np.int64],
-        group_size: int,
-        purpose: str,
+    def _augment(
+        self, loaded: LoadedBatch, mirror: augmentation.TextureMirror | None
     ) -> objective.Batch:
-        """This process's share of the batch of `rows`, augmented as the whole batch would be."""
-        rank, size = self.world
-        mine = sampler.rows_of_rank(rows, rank=rank, size=size, group_size=group_size)
-        views = augmentation.augment_images(
-            self._rows_on_device("pixels", data.images, mine),
-            self.recipe,
-            generator=_random_generator(self.seed, self.epochs_finished, self.batch_index, purpose),
-            skip=rank * len(mine),
-            pool=self.buffers,
+        images = augmentation.augment_images(
+            loaded.pixels, loaded.draws, self.recipe, pool=self.buffers
         )
-        labels = None if data.labels is None else self._to_device(data.labels[rows])
-        if not self.recipe.needs_decoder or data.textures is None or data.texture_index is None:
-            return objective.Batch(views.images, labels, None)
-        textures = self._rows_on_device("texels", data.textures, data.texture_index[mine])
+        if loaded.texels is None:
+            return objective.Batch(images, loaded.labels, None)
         targets = augmentation.texture_targets(
-            textures, views.flipped, mirror=mirror, pool=self.buffers
+            loaded.texels, loaded.draws.flipped, mirror=mirror, pool=self.buffers
         )
-        return objective.Batch(views.images, labels, targets)
+        return objective.Batch(images, loaded.labels, targets)
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""
@@ -329,41 +407,11 @@ class _TrainingRun:
             self.best = {"epoch": self.epochs_finished, "score": score, "weights": weights}
         return score
 
-    def _rows_on_device(
-        self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]
-    ) -> Tensor:
-        return self.buffers.gather_rows(name, array, rows).to(self.device)
-
-    def _to_device(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
-
-
-@dataclasses.dataclass
-class _LossSums:
-    """Sums over the batches of an epoch, and how many each is of."""
-
-    totals: dict[str, float] = dataclasses.field(default_factory=dict)
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def add(self, names: tuple[str, ...], values: Tensor) -> None:
-        for name, value in zip(names, values.detach().double().tolist(), strict=True):
-            self.totals[name] = self.totals.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        return {name: total / self.counts[name] for name, total in self.totals.items()}
-
 
 def _device_mirror(data: TrainingData, device: torch.device) -> augmentation.TextureMirror | None:
     return (
         None if data.mirror is None else augmentation.TextureMirror.from_matrix(data.mirror, device)
     )
-
-
-def _random_generator(*parts: int | str) -> torch.Generator:
-    made = torch.Generator()
-    made.manual_seed(sampler.derive_seed(*parts))
-    return made
 
 
 def _check_fit_arguments(
@@ -384,6 +432,14 @@ def _check_fit_arguments(
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
+
+
+def _check_compiled(*, compiled: bool) -> None:
+    if compiled and current_world().size > 1:
+        raise ValueError(
+            "compiled trains in one process: torch.compile breaks at every batch normalisation that"
+            " processes share (pytorch issue 161302), and has not been measured without"
+        )
 
 
 def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None = None) -> None:

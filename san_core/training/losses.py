@@ -1,7 +1,9 @@
 """The four losses of SAN, as functions of tensors (paper, Figure 2).
 
 Legend: B batch, D embedding, C channels, T texels a side. Labels are identities, (B,) int64;
-positives and negatives come from them alone, never from positions in the batch.
+positives and negatives come from them alone, never from positions in the batch. With `flags` a
+loss notes whether its values are finite, and nothing waits for the device they are on; without,
+it raises NonFiniteError, naming itself, if one is not.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
-class NonFiniteError(ValueError):
-    """A loss met infinity or NaN. The message names the loss."""
+from san_core.training.finiteness import FiniteFlags, check_finite
 
 
-def identity_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
+def identity_loss(
+    logits: Tensor, labels: Tensor, *, smoothing: float, flags: FiniteFlags | None = None
+) -> Tensor:
     """L_ID: cross entropy against labels smoothed by `smoothing` over all identities.
 
     The target is (1 - smoothing) on the person plus smoothing / identities on everyone, as in the
@@ -25,13 +27,17 @@ def identity_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor
         ValueError: there is not one label a sample.
     """
     _check_labels("L_ID", logits, labels)
-    return _check_finite(
-        "L_ID", functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-    )
+    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    return check_finite("L_ID", loss, flags)
 
 
 def batch_hard_triplet(
-    embeddings: Tensor, labels: Tensor, *, margin: float, normalize: bool = False
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    margin: float,
+    normalize: bool = False,
+    flags: FiniteFlags | None = None,
 ) -> Tensor:
     """L_Triplet: each anchor's farthest image of its person against the nearest of another.
 
@@ -39,14 +45,15 @@ def batch_hard_triplet(
     (Hermans et al. 2017, eq. 5). embeddings: (B, D), L2-normalised first if `normalize`.
 
     Raises:
-        ValueError: a person appears once in the batch, there is only one person, or there is not
-            one label a sample.
+        ValueError: there is not one label a sample; labels on the host show one person alone, or
+            a person once.
     """
     _check_labels("L_Triplet", embeddings, labels)
     same = _same_person("L_Triplet", labels)
     x = functional.normalize(embeddings.float()) if normalize else embeddings.float()
     # The floor keeps the gradient of the root finite for identical images (official: 1e-12).
-    distances = _check_finite("L_Triplet", _squared_distances(x).clamp(min=1e-12).sqrt())  # (B, B)
+    distances = _squared_distances(x).clamp(min=1e-12).sqrt()  # (B, B)
+    check_finite("L_Triplet", distances, flags)
     others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = distances.masked_fill(~(same & others), -torch.inf).amax(dim=1)
     negative = distances.masked_fill(same, torch.inf).amin(dim=1)
@@ -74,13 +81,20 @@ def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
     return (textures.float() - targets).abs().mean(dim=(1, 2, 3))
 
 
-def mean_reconstruction(errors: Tensor, *, keep: Tensor | None) -> Tensor:
+def mean_reconstruction(
+    errors: Tensor, *, keep: Tensor | None, flags: FiniteFlags | None = None
+) -> Tensor:
     """L_Rec from the errors (B,) of its samples, which several processes may have computed."""
-    return _check_finite("L_Rec", _mean_of_kept(errors, keep))
+    return check_finite("L_Rec", _mean_of_kept(errors, keep), flags)
 
 
 def triplet_reid_constraint(
-    maps: Sequence[Tensor], labels: Tensor, *, margin: float, keep: Tensor | None = None
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    margin: float,
+    keep: Tensor | None = None,
+    flags: FiniteFlags | None = None,
 ) -> Tensor:
     """L_TR: decoder maps of one person nearer than those of two people, summed over the maps.
 
@@ -90,8 +104,8 @@ def triplet_reid_constraint(
     the samples that take part; anchors left without a pair do not count.
 
     Raises:
-        ValueError: no maps, a person appears once in the batch, there is only one person, or there
-            is not one label a sample.
+        ValueError: no maps, or not one label a sample; labels on the host show one person alone,
+            or a person once.
     """
     if not maps:
         raise ValueError("L_TR: no decoder maps; the network has no decoder")
@@ -106,7 +120,8 @@ def triplet_reid_constraint(
     total = maps[0].new_zeros((), dtype=torch.float32)
     for i, decoded in enumerate(maps):
         flat = decoded.float().flatten(1)
-        mse = _check_finite(f"L_TR on f_d{i + 1}", _squared_distances(flat) / flat.shape[1])
+        mse = _squared_distances(flat) / flat.shape[1]
+        check_finite(f"L_TR on f_d{i + 1}", mse, flags)
         hinge = functional.relu(mse[:, :, None] - mse[:, None, :] + margin) * valid
         total = total + _mean_of_kept(hinge.sum(dim=(1, 2)) / pairs.clamp(min=1), pairs > 0)
     return total
@@ -138,8 +153,8 @@ def _check_labels(loss: str, samples: Tensor, labels: Tensor) -> None:
         )
 
 
-def _same_person(loss: str, labels: Tensor) -> Tensor:
-    """(B, B) bool: whether two samples show one person."""
+def check_triplets(loss: str, labels: Tensor) -> None:
+    """Raise ValueError unless labels on the host are of two people or more, each at least twice."""
     people, counts = torch.unique(labels, return_counts=True)
     if len(people) < 2:
         raise ValueError(f"{loss}: the batch shows {len(people)} person, triplets need at least 2")
@@ -149,10 +164,14 @@ def _same_person(loss: str, labels: Tensor) -> Tensor:
             f"{loss}: identity {lonely} appears once in the batch; every person needs at least 2 "
             "images (sample P identities of K >= 2 images)"
         )
+
+
+def _same_person(loss: str, labels: Tensor) -> Tensor:
+    """(B, B) bool: whether two samples show one person.
+
+    Labels on a GPU are not looked at, as the host would wait for it: `identity_batches` draws none
+    but good ones, and `check_triplets` may be asked on the host.
+    """
+    if labels.device.type == "cpu":
+        check_triplets(loss, labels)
     return labels[:, None] == labels[None, :]
-
-
-def _check_finite(loss: str, values: Tensor) -> Tensor:
-    if not torch.isfinite(values).all():
-        raise NonFiniteError(f"{loss} is not finite")
-    return values

@@ -13,6 +13,7 @@ from san_core.model.san import SANOutput
 from san_core.recipe import Recipe
 from san_core.training import losses
 from san_core.training.distributed import World, gather_batch
+from san_core.training.finiteness import FiniteFlags
 
 
 class Batch(NamedTuple):
@@ -23,39 +24,46 @@ class Batch(NamedTuple):
     targets: TextureTargets | None  # of b images
 
 
-def loss_terms(output: SANOutput, batch: Batch, recipe: Recipe, world: World) -> dict[str, Tensor]:
-    """The terms that count, unweighted, in the order of `Recipe.losses`.
+def loss_terms(
+    output: SANOutput, batch: Batch, recipe: Recipe, world: World, flags: FiniteFlags
+) -> dict[str, Tensor]:
+    """The terms that count, unweighted, in the order of `Recipe.active_losses`.
 
-    Raises:
-        NonFiniteError: a term is not finite; in every process alike.
+    Whether they are finite is noted in `flags`, in every process alike.
     """
     terms = {}
     labels, targets = batch.labels, batch.targets
     if recipe.w_id and output.logits is not None and labels is not None:
         logits = gather_batch(output.logits, world)
-        terms["id"] = losses.identity_loss(logits, labels, smoothing=recipe.label_smoothing)
+        terms["id"] = losses.identity_loss(
+            logits, labels, smoothing=recipe.label_smoothing, flags=flags
+        )
     if recipe.w_tri and output.embedding is not None and labels is not None:
         terms["tri"] = losses.batch_hard_triplet(
             gather_batch(output.embedding, world),
             labels,
             margin=recipe.margin,
             normalize=recipe.normalize_triplet,
+            flags=flags,
         )
     if recipe.w_rec and targets is not None:
-        terms["rec"] = reconstruction_term(output, targets, world)
+        terms["rec"] = reconstruction_term(output, targets, world, flags)
     if recipe.w_tr and labels is not None and targets is not None:
         terms["tr"] = losses.triplet_reid_constraint(
             [gather_batch(decoded, world) for decoded in output.maps],
             labels,
             margin=recipe.tr_margin,
             keep=gather_batch(targets.keep, world),
+            flags=flags,
         )
     return terms
 
 
-def reconstruction_term(output: SANOutput, targets: TextureTargets, world: World) -> Tensor:
+def reconstruction_term(
+    output: SANOutput, targets: TextureTargets, world: World, flags: FiniteFlags
+) -> Tensor:
     """L_Rec; of textures, the largest tensors there are, only the errors travel."""
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)
     keep = gather_batch(targets.keep, world)
-    return losses.mean_reconstruction(gather_batch(errors, world), keep=keep)
+    return losses.mean_reconstruction(gather_batch(errors, world), keep=keep, flags=flags)

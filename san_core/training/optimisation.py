@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
-from san_core.training.losses import NonFiniteError
+from san_core.training.finiteness import FiniteFlags
 
 State = dict[str, Any]
 LossTerms = Mapping[str, Tensor]  # unweighted, by the names of Recipe.losses
@@ -38,12 +38,16 @@ class JointOptimisation:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
 
-    def step(self, terms: LossTerms, weights: LossWeights) -> Tensor:
-        """One step down the weighted sum of the terms, which is returned."""
+    def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
+        """One step down the weighted sum of the terms, which is returned.
+
+        Whether a gradient that is clipped is finite is noted in `flags`.
+        """
         loss = weighted_sum(terms, weights)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
-        _clip_gradients(self._parameters, self._optimizer, self._recipe, self._scaler)
+        _clip_gradients(self._parameters, self._optimizer, self._recipe, self._scaler, flags)
+        _check_strides(self._parameters)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss
@@ -81,8 +85,11 @@ class TwoStepOptimisation:
         for group in self._reid[2].param_groups:
             group["lr"] = group["peak_lr"] * share
 
-    def step(self, terms: LossTerms, weights: LossWeights) -> Tensor:
-        """Both steps down the terms; the weighted sum of all of them is returned."""
+    def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
+        """Both steps down the terms; the weighted sum of all of them is returned.
+
+        Whether gradients that are clipped are finite is noted in `flags`.
+        """
         losses, taken = [], []
         for part in (self._reid, self._texture):
             mine = {name: term for name, term in terms.items() if name in part[0]}
@@ -101,7 +108,8 @@ class TwoStepOptimisation:
         for mine_of, (_, parameters, optimizer) in zip(gradients, taken, strict=True):
             for parameter, gradient in zip(parameters, mine_of, strict=True):
                 parameter.grad = gradient
-            _clip_gradients(parameters, optimizer, self._recipe, self._scaler)
+            _clip_gradients(parameters, optimizer, self._recipe, self._scaler, flags)
+            _check_strides(parameters)
             self._scaler.step(optimizer)
         self._scaler.update()
         return torch.stack(losses).sum()
@@ -160,11 +168,27 @@ def _clip_gradients(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     scaler: torch.amp.GradScaler,
+    flags: FiniteFlags,
 ) -> None:
     """Shorten the gradient to the recipe's norm; float16's scaling skips infinite ones itself."""
     if not recipe.clip_norm:
         return
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-    if not scaler.is_enabled() and not torch.isfinite(norm):
-        raise NonFiniteError("the gradient is not finite")
+    if not scaler.is_enabled():
+        flags.note("the gradient", norm)
+
+
+def _check_strides(parameters: Iterable[nn.Parameter]) -> None:
+    """Assert that a gradient lies in memory as its weight does.
+
+    NOTE a fused step on a processor goes through both as they lie, and would give a weight another
+    one's gradient without a word. Dimensions of one element have no order.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None:
+            lies, expected = (
+                [s for s, n in zip(t.stride(), t.shape, strict=True) if n > 1]
+                for t in (parameter.grad, parameter)
+            )
+            assert lies == expected, f"gradient of strides {lies} for a weight of {expected}"

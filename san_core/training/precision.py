@@ -1,10 +1,16 @@
-"""Which arithmetic training uses: full, or mixed where the machine computes it natively."""
+"""Which arithmetic training uses: full, or mixed where the machine computes it natively.
 
+On GPUs torch's convolutions take float32 numbers for TF32 ones (10 bits of 23) unless told
+otherwise: here float32 means float32, and TF32 is a choice of its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 _HALF_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,7 +30,8 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     """The type for autocast, None for full precision.
 
     "auto" is mixed precision on CUDA (bfloat16 where it is native, else float16) and full precision
-    elsewhere. NOTE not tested on a GPU.
+    elsewhere. With "tf32" numbers stay float32; see `convolution_arithmetic`. NOTE not tested on a
+    GPU.
 
     Raises:
         ValueError: no such precision, or the device only emulates it: processors without bfloat16
@@ -32,11 +39,13 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
-    native = _native_half_precisions(device)
+    if precision == "float32":
+        return None
+    native = _native_precisions(device)
     if precision == "auto":
         chosen = native[0] if device.type == "cuda" else "float32"
         return _HALF_DTYPES.get(chosen)
-    if precision != "float32" and precision not in native:
+    if precision not in native:
         raise ValueError(
             f"precision {precision} is not native on this {device.type}, and slower than float32; "
             f"native are {', '.join([*native, 'float32'])}"
@@ -44,10 +53,30 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     return _HALF_DTYPES.get(precision)
 
 
-def _native_half_precisions(device: torch.device) -> list[str]:
-    """The half precisions a device has instructions for, the better first."""
+@contextmanager
+def convolution_arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Within the block, convolutions of float32 numbers take TF32 if that is the precision.
+
+    Matrix products of float32 numbers, such as the distances of the triplet losses, never do.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at import
+    products = torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
+
+
+def _native_precisions(device: torch.device) -> list[str]:
+    """The precisions beside float32 that a device has instructions for, the best first."""
     if device.type == "cuda":
-        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ["bfloat16", "float16"] if bfloat16 else ["float16"]
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)  # and so is TF32
+        return ["bfloat16", "float16", "tf32"] if bfloat16 else ["float16"]
     able = torch.cpu.get_capabilities()
     return ["bfloat16"] if able.get("avx512_bf16") or able.get("amx_bf16") else []

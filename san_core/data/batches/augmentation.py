@@ -3,7 +3,9 @@
 Legend: B batch, H W rows and columns, T texels a side. Images enter as uint8 (B, H, W, 3) RGB and
 leave as float32 (B, 3, H, W), ImageNet-normalised, in channels-last layout. Everything but the
 normalisation works on bytes, which is several times faster on a CPU. Random numbers are drawn on
-the CPU, so every device sees the same augmentation, up to the rounding of enlarged images.
+the CPU (see `draws`), so every device sees the same augmentation, up to the rounding of enlarged
+images, and the host never waits for the device. A GPU takes whole batches, a kernel each; where a
+processor is faster image by image, as what it works on then stays in its cache, it goes that way.
 """
 
 from collections.abc import Sequence
@@ -16,23 +18,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 
+from san_core.data.batches.draws import Draws, enlarged_size
 from san_core.recipe import Recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEAN_COLOUR = (124, 116, 104)  # IMAGENET_MEAN as a pixel
-
-_ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
-_ENLARGED_SHARE = 0.5
-_ERASED_AREA = (0.02, 0.4)  # share of the image (Zhong et al. 2020, and the official code)
-_ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
-
-
-class AugmentedBatch(NamedTuple):
-    """An augmented batch."""
-
-    images: Tensor  # (B, 3, H, W) float32
-    flipped: Tensor  # (B,) bool, on the images' device
 
 
 class TextureTargets(NamedTuple):
@@ -67,7 +58,7 @@ class TextureMirror(NamedTuple):
 
     def __call__(self, textures: Tensor) -> Tensor:
         """Mirrored textures, uint8 (B, T * T, 3): float32, or bytes if nothing is averaged."""
-        if self.is_permutation and textures.is_cuda:
+        if self.is_permutation and textures.device.type != "cpu":
             return textures.index_select(1, self.texels)
         if self.is_permutation:  # byte by byte and row by row: several times as fast on a processor
             rows = [row.index_select(0, self.byte_index) for row in textures.flatten(1)]
@@ -80,20 +71,6 @@ class TextureMirror(NamedTuple):
         return mirrored.reshape(len(table), *textures.shape[::2]).transpose(0, 1)
 
 
-class _ImageDraws(NamedTuple):
-    """An image's uniform numbers in [0, 1), one for each purpose."""
-
-    flip: float
-    enlarge: float
-    crop_row: float
-    crop_column: float
-    erase: float
-    erase_area: float
-    erase_ratio: float
-    erase_row: float
-    erase_column: float
-
-
 class BufferPool:
     """Memory that one batch after another is written into.
 
@@ -101,8 +78,9 @@ class BufferPool:
     keeps memory itself, and this does nothing. A tensor is good until the next one of its name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pinned: bool = False) -> None:
         self._buffers: dict[str, Tensor] = {}
+        self._pinned = pinned  # memory that a GPU copies from while the host goes on
 
     def buffer(
         self,
@@ -117,7 +95,7 @@ class BufferPool:
             return wanted
         kept = self._buffers.get(name)
         if kept is None or (kept.shape, kept.dtype) != (wanted.shape, wanted.dtype):
-            self._buffers[name] = kept = wanted
+            self._buffers[name] = kept = wanted.pin_memory() if self._pinned else wanted
         return kept
 
     def gather_rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
@@ -134,8 +112,8 @@ def normalise_images(images: Tensor, *, pool: BufferPool | None = None) -> Tenso
     """ImageNet-normalised float32 (B, 3, H, W) of RGB pixels uint8 (B, H, W, 3)."""
     batch, height, width = images.shape[:3]
     # A row of pixels is one long vector: broadcasting over three colours would be slow.
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).repeat(width)
-    std = torch.tensor(IMAGENET_STD, device=images.device).repeat(width)
+    mean = _row_of_colours(IMAGENET_MEAN, width, images.device)
+    std = _row_of_colours(IMAGENET_STD, width, images.device)
     rows = (
         (pool or BufferPool())
         .buffer("images", images.shape, images.device)
@@ -147,36 +125,25 @@ def normalise_images(images: Tensor, *, pool: BufferPool | None = None) -> Tenso
 
 
 def augment_images(
-    images: Tensor,
-    recipe: Recipe,
-    *,
-    generator: torch.Generator,
-    skip: int = 0,
-    pool: BufferPool | None = None,
-) -> AugmentedBatch:
-    """Crop, flip and random erasing of uint8 images (B, H, W, 3), as the recipe says.
+    images: Tensor, draws: Draws, recipe: Recipe, *, pool: BufferPool | None = None
+) -> Tensor:
+    """The views that were drawn, normalised: float32 (B, 3, H, W).
 
-    What a crop leaves open and what is erased takes the ImageNet mean colour. An image draws the
-    same numbers whatever the recipe switches on or off.
+    What a crop leaves open and what is erased takes the ImageNet mean colour.
 
     Args:
-        images: uint8, on any device.
-        recipe: its flip, crop, crop_pad and erasing.
-        generator: a CPU generator.
-        skip: images of the batch that come before these and are another process's.
+        images: uint8 (B, H, W, 3), on any device.
+        draws: of `draw_views` for images of that size and this recipe, on the same device.
+        recipe: its crop, crop_pad and whether it flips and erases at all.
         pool: where to put the views; fresh memory if there is none.
     """
-    table = torch.rand(skip + len(images), len(_ImageDraws._fields), generator=generator)
-    draws = [_ImageDraws(*row) for row in table[skip:].tolist()]
-    mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8, device=images.device)
-    views = _crop_images(images, draws, recipe, mean)
-    for view, draw in zip(views, draws, strict=True):
-        if draw.flip < recipe.flip:
-            view.copy_(view.flip(1))
-        if draw.erase < recipe.erasing:
-            _erase(view, draw, mean)
-    flipped = torch.tensor([draw.flip < recipe.flip for draw in draws], device=images.device)
-    return AugmentedBatch(normalise_images(views, pool=pool), flipped)
+    views = _crop_images(images, draws, recipe)
+    by_image = images.device.type == "cpu"
+    if recipe.flip:
+        (_flip_by_image if by_image else _flip_whole)(views, draws.flipped)
+    if recipe.erasing:
+        views = (_erase_by_image if by_image else _erase_whole)(views, draws.boxes)
+    return normalise_images(views, pool=pool)
 
 
 def texture_targets(
@@ -190,28 +157,40 @@ def texture_targets(
 
     Args:
         textures: uint8 (B, T, T, 3).
-        flipped: (B,) bool.
+        flipped: the samples whose images are mirrored, by number, int64 on the same device.
         mirror: of the textures' atlas and size; where it is unknown (None), flipped samples are
             marked as not to be kept.
         pool: where to put the targets; fresh memory if there is none.
     """
     targets = (pool or BufferPool()).buffer("textures", textures.shape, textures.device)
+    keep = torch.ones(len(textures), dtype=torch.bool, device=textures.device)
+    if mirror is None:
+        keep.index_fill_(0, flipped, False)
     texels = textures.flatten(1, 2)  # (B, T * T, 3)
-    if mirror is None or not flipped.any():
-        _to_unit_range(texels, targets)
+    mirrored = (
+        None if mirror is None or not len(flipped) else mirror(texels.index_select(0, flipped))
+    )
+    if textures.device.type == "cpu":
+        _fill_by_image(targets, texels, flipped, mirrored)
     else:
-        chosen = flipped.nonzero().flatten()  # picking by number copies whole rows, by mask texels
-        mirrored = mirror(texels.index_select(0, chosen))
-        if textures.is_cuda:
-            _to_unit_range(texels.to(mirrored.dtype).index_copy(0, chosen, mirrored), targets)
-        else:
-            sources = list(texels)
-            for i, source in zip(chosen.tolist(), mirrored, strict=True):
-                sources[i] = source
-            for source, target in zip(sources, targets, strict=True):  # stays in the cache
-                _to_unit_range(source, target)
-    keep = ~flipped if mirror is None else torch.ones_like(flipped)
+        _fill_whole(targets, texels, flipped, mirrored)
     return TextureTargets(targets.permute(0, 3, 1, 2), keep)
+
+
+def _fill_by_image(
+    targets: Tensor, texels: Tensor, flipped: Tensor, mirrored: Tensor | None
+) -> None:
+    sources = list(texels)
+    for i, source in zip(flipped.tolist(), () if mirrored is None else mirrored, strict=False):
+        sources[i] = source
+    for source, target in zip(sources, targets, strict=True):
+        _to_unit_range(source, target)
+
+
+def _fill_whole(targets: Tensor, texels: Tensor, flipped: Tensor, mirrored: Tensor | None) -> None:
+    if mirrored is not None:
+        texels = texels.to(mirrored.dtype).index_copy(0, flipped, mirrored)
+    _to_unit_range(texels, targets)
 
 
 def _to_unit_range(levels: Tensor, out: Tensor) -> None:
@@ -219,73 +198,90 @@ def _to_unit_range(levels: Tensor, out: Tensor) -> None:
     torch.sub(levels.reshape(out.shape), 127.5, out=out).mul_(1 / 127.5)
 
 
-def _crop_images(images: Tensor, draws: list[_ImageDraws], recipe: Recipe, mean: Tensor) -> Tensor:
-    """A crop of every image, of the image's own size."""
-    if recipe.crop == "translate":
-        return _enlarge_and_crop(images, draws)
+def _crop_images(images: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
+    """A crop of every image, of the image's own size; never the images themselves."""
+    batch, height, width = images.shape[:3]
+    number = torch.arange(batch, device=images.device)
     if recipe.crop == "pad":
-        return _pad_and_crop(images, draws, recipe.crop_pad, mean)
-    return images.clone()
+        pad = recipe.crop_pad
+        tall, wide = height + 2 * pad, width + 2 * pad
+        row = _row_of_colours(MEAN_COLOUR, wide, images.device, torch.uint8)
+        padded = row.repeat(batch, tall, 1).view(batch, tall, wide, 3)
+        padded[:, pad : pad + height, pad : pad + width] = images
+        # the draw moves the image, so the window goes the other way; (B,) of row, then of column
+        top, left = (2 * pad - draws.corners).unbind(1)
+        first = ((number * tall + top) * wide + left) * 3
+        return _windows(padded, first, torch.full_like(first, wide * 3), images.shape)
+    if not len(draws.enlarged):
+        return images.clone()
+    tall, wide = enlarged_size((height, width))
+    large = _resize_batch(images.index_select(0, draws.enlarged), (tall, wide))
+    top, left = draws.corners.index_select(0, draws.enlarged).unbind(1)
+    place = images.numel() + ((number[: len(large)] * tall + top) * wide + left) * 3
+    first = (number * height * width * 3).index_copy(0, draws.enlarged, place)
+    steps = torch.full_like(first, width * 3).index_fill(0, draws.enlarged, wide * 3)
+    return _windows(torch.cat([images.flatten(), large.flatten()]), first, steps, images.shape)
 
 
-def _pad_and_crop(images: Tensor, draws: list[_ImageDraws], pad: int, mean: Tensor) -> Tensor:
-    """Windows of images padded by `pad` pixels on every side."""
-    height, width = images.shape[1:3]
-    views = mean.expand_as(images).contiguous()
-    for view, image, draw in zip(views, images, draws, strict=True):
-        down = _uniform_integer(draw.crop_row, 2 * pad) - pad
-        right = _uniform_integer(draw.crop_column, 2 * pad) - pad
-        part = image[max(0, -down) : height - down, max(0, -right) : width - right]
-        top, left = max(0, down), max(0, right)
-        view[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return views
+def _windows(source: Tensor, first: Tensor, steps: Tensor, shape: torch.Size) -> Tensor:
+    """Windows of bytes: (B, H, W, 3) of that shape.
 
-
-def _enlarge_and_crop(images: Tensor, draws: list[_ImageDraws]) -> Tensor:
-    """Windows of images enlarged by 1.125, for half of them; the others as they are."""
-    height, width = images.shape[1:3]
-    chosen = [i for i, draw in enumerate(draws) if draw.enlarge < _ENLARGED_SHARE]
-    views = images.clone()
-    if not chosen:
-        return views
-    tall, wide = round(height * _ENLARGE), round(width * _ENLARGE)
-    enlarged = _resize_batch(torch.stack([images[i] for i in chosen]), (tall, wide))
-    for i, large in zip(chosen, enlarged, strict=True):
-        top = _uniform_integer(draws[i].crop_row, tall - height)
-        left = _uniform_integer(draws[i].crop_column, wide - width)
-        views[i] = large[top : top + height, left : left + width]
-    return views
+    first: (B,), where a window's first row begins in the source; steps: (B,), bytes from one of
+    its rows to the next.
+    """
+    _, height, width, _ = shape
+    rows = torch.arange(height, device=source.device)
+    begins = first[:, None] + rows * steps[:, None]  # (B, H)
+    length = width * 3
+    # every run of so many bytes, overlapping: picking one is one copy of a whole row
+    runs = source.flatten().as_strided((source.numel() - length + 1, length), (1, 1))
+    return runs.index_select(0, begins.flatten()).reshape(shape)
 
 
 def _resize_batch(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, uint8 in and out; CUDA has no such kernel for bytes and takes the long way."""
+    """Bilinear, uint8 in and out; only processors have such a kernel for bytes."""
     channels_first = images.permute(0, 3, 1, 2)
-    if images.is_cuda:
+    if images.device.type != "cpu":
         channels_first = channels_first.float()
     large = functional.interpolate(channels_first, size=size, mode="bilinear")
-    if images.is_cuda:
+    if images.device.type != "cpu":
         large = large.round().to(torch.uint8)
     return large.permute(0, 2, 3, 1)
 
 
-def _erase(view: Tensor, draw: _ImageDraws, mean: Tensor) -> None:
-    """Fill one random box of a view (H, W, 3)."""
-    height, width = view.shape[:2]
-    area = _uniform_between(_ERASED_AREA, draw.erase_area) * height * width
-    ratio = _uniform_between(_ERASED_RATIO, draw.erase_ratio)
-    # A box that would not fit is cut to the image, where the official code draws again.
-    rows = min(height, max(1, round((area * ratio) ** 0.5)))
-    columns = min(width, max(1, round((area / ratio) ** 0.5)))
-    top = _uniform_integer(draw.erase_row, height - rows)
-    left = _uniform_integer(draw.erase_column, width - columns)
-    view[top : top + rows, left : left + columns] = mean
+def _flip_by_image(views: Tensor, flipped: Tensor) -> None:
+    for i in flipped.tolist():
+        views[i] = views[i].flip(1)
 
 
-def _uniform_integer(uniform: float, highest: int) -> int:
-    """A whole number 0 ... highest from a uniform draw in [0, 1)."""
-    return int(uniform * (highest + 1))
+def _flip_whole(views: Tensor, flipped: Tensor) -> None:
+    views.index_copy_(0, flipped, views.index_select(0, flipped).flip(2))
 
 
-def _uniform_between(bounds: tuple[float, float], uniform: float) -> float:
-    low, high = bounds
-    return low + (high - low) * uniform
+def _erase_by_image(views: Tensor, boxes: Tensor) -> Tensor:
+    mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8)
+    for view, (top, left, bottom, right) in zip(views, boxes.tolist(), strict=True):
+        view[top:bottom, left:right] = mean
+    return views
+
+
+def _erase_whole(views: Tensor, boxes: Tensor) -> Tensor:
+    height, width = views.shape[1:3]
+    rows = torch.arange(height, device=views.device)
+    columns = torch.arange(width, device=views.device)
+    top, left, bottom, right = boxes[..., None].unbind(1)  # (B, 1) each
+    in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    erased = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]  # (B, H, W, 1)
+    mean = _row_of_colours(MEAN_COLOUR, 1, views.device, torch.uint8)
+    return torch.where(erased, mean, views)
+
+
+def _row_of_colours(
+    colour: Sequence[float],
+    width: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A row of pixels of one colour, (3 * W,); filled in place, as a copy would be waited for."""
+    columns = [torch.full((width,), value, device=device, dtype=dtype) for value in colour]
+    return torch.stack(columns, dim=1).flatten()

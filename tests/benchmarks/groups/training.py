@@ -28,6 +28,7 @@ from san_core.data.batches.augmentation import (
     texture_targets,
 )
 from san_core.data.batches.cache import EncodedImage, cache_images, cache_textures
+from san_core.data.batches.draws import draw_views
 from san_core.images.pixels import encode_jpeg
 from san_core.inference.textures import predict_textures
 from san_core.model.encoder import to_channels_last
@@ -37,10 +38,12 @@ from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
 from san_core.synthesis.person.atlas import mirror_matrix
 from san_core.training import objective
 from san_core.training.distributed import ALONE
+from san_core.training.finiteness import FiniteFlags
 from san_core.training.optimisation import make_optimisation
 from san_core.training.schedule import loss_weights
 from tests.benchmarks import contention, official
 from tests.benchmarks.figure import Figure
+from tests.benchmarks.host_waits import count_backward_waits, count_step_waits
 from tests.benchmarks.resume import same_when_killed
 from tests.tiny import run_all_steps
 
@@ -92,11 +95,19 @@ def figures() -> Iterator[Figure]:
             "training.infer_largest_difference", _largest_difference(folder), "levels of 255"
         )
     yield from contention.figures()
+    yield Figure("training.host_waits_per_step", _host_waits(), "waits")
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak_mib(name), "MiB")
     with tempfile.TemporaryDirectory() as name:
         equal = same_when_killed(run_all_steps(Path(name, "tiny")), Path(name))
         yield Figure("training.resume_bit_identical", float(equal), "1 if so")
+
+
+def _host_waits() -> float:
+    """The most waits of a step of the paper's recipe, its backward pass counted apart."""
+    paper = get_recipe("cuhk03")
+    small = recipe_with_overrides(paper, "identities_per_batch=2 images_per_identity=2")
+    return max(map(len, count_step_waits(paper))) + len(count_backward_waits(small))
 
 
 def _ratio_figure(name: str, above: float, below: float) -> Figure:
@@ -132,8 +143,9 @@ def _our_step(words: str, base: str = "cuhk03", batch: str = BATCH_OVERRIDES) ->
     batch, weights = _fixed_batch(settings), loss_weights(settings, settings.epochs)
 
     def work() -> None:
-        output = model(batch.images)
-        steps.step(objective.loss_terms(output, batch, settings, ALONE), weights)
+        output, flags = model(batch.images), FiniteFlags()
+        terms = objective.loss_terms(output, batch, settings, ALONE, flags)
+        steps.step(terms, weights, flags)
 
     return work
 
@@ -204,11 +216,10 @@ def _our_data(folder: Path, words: str, *, device: bool = False) -> Work:
         return lambda: (images[rows], textures[rows])
 
     def work() -> None:
-        views = augment_images(
-            room.gather_rows("pixels", images, rows), settings, generator=generator, pool=room
-        )
+        draws = draw_views(len(rows), size, settings, generator=generator)
+        augment_images(room.gather_rows("pixels", images, rows), draws, settings, pool=room)
         texels = room.gather_rows("texels", textures, rows)
-        texture_targets(texels, views.flipped, mirror=mirror, pool=room)
+        texture_targets(texels, draws.flipped, mirror=mirror, pool=room)
 
     return work
 

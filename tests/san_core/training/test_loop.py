@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from san_core.data.batches import augmentation, sampler
+from san_core.data.batches import augmentation, loader, sampler
 from san_core.training import loop
 from san_core.training.distributed import World
 from tests.san_core.training.tiny_run import (
@@ -278,10 +278,10 @@ def test_a_pit_batch_that_is_not_finite_is_named():
     model, data = tiny_model(settings), tiny_data(pit=True)
     step = loop._TrainingRun._train_pit_batch
 
-    def poisoned(run, number, weights):
+    def poisoned(run, *arguments):
         with torch.no_grad():
             model.decoder.head[1].weight.fill_(float("nan"))
-        step(run, number, weights)
+        step(run, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop._TrainingRun, "_train_pit_batch", poisoned)
@@ -548,10 +548,11 @@ def test_everything_of_a_batch_is_where_the_network_is():
     made = loop._TrainingRun(
         tiny_model(settings), data, settings, 5, torch.device("cpu"), "float32"
     )
-    made.device = torch.device("meta")  # a GPU's stand-in: tensors of two devices do not mix
-    rows = np.arange(8)
-    for source in (data, data.pit):
-        batch = made._load_share(source, None, rows, 1, "augmentation")
+    buffers = loader.make_buffers(torch.device("meta"))  # tensors of two devices do not mix
+    main, pit = made._wanted_batches(made._epoch_batches())[:2]
+    assert (main.source, pit.source) == ("main", "pit")
+    for wanted in (main, pit):
+        batch = made._augment(buffers.load(wanted, settings), None)
         parts = [batch.images, batch.targets.textures, batch.targets.keep]
         parts += [] if batch.labels is None else [batch.labels]
         assert {part.device.type for part in parts} == {"meta"}

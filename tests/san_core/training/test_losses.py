@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from san_core.training import losses
+from san_core.training.finiteness import FiniteFlags, NonFiniteError
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
 
@@ -292,11 +293,27 @@ def test_reconstruction_refuses_other_shapes():
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_each_loss_names_itself_when_not_finite(bad):
     labels = torch.tensor([0, 0, 1, 1])
-    with pytest.raises(losses.NonFiniteError, match="L_ID is not finite"):
+    with pytest.raises(NonFiniteError, match="L_ID is not finite"):
         losses.identity_loss(torch.full((4, 2), bad), labels, smoothing=0.1)
-    with pytest.raises(losses.NonFiniteError, match="L_Triplet is not finite"):
+    with pytest.raises(NonFiniteError, match="L_Triplet is not finite"):
         triplet([0, 0, 1, 1], torch.full((4, 2), bad))
-    with pytest.raises(losses.NonFiniteError, match="L_Rec is not finite"):
+    with pytest.raises(NonFiniteError, match="L_Rec is not finite"):
         losses.reconstruction_loss(torch.full((1, 3, 2, 2), bad), torch.zeros(1, 3, 2, 2))
-    with pytest.raises(losses.NonFiniteError, match="L_TR on f_d1 is not finite"):
+    with pytest.raises(NonFiniteError, match="L_TR on f_d1 is not finite"):
         constraint([0, 0, 1, 1], torch.full((4, 1, 2, 2), bad))
+
+
+def test_flags_take_the_place_of_the_error():
+    labels, flags = torch.tensor([0, 0, 1, 1]), FiniteFlags()
+    wrong = torch.full((4, 2), math.nan)
+    losses.identity_loss(wrong, labels, smoothing=0.1, flags=flags)
+    losses.batch_hard_triplet(wrong, labels, margin=0.3, flags=flags)
+    maps = [torch.zeros(4, 1, 2, 2), torch.full((4, 1, 2, 2), math.inf)]
+    losses.triplet_reid_constraint(maps, labels, margin=0.3, flags=flags)
+    assert flags.stacked().tolist() == [False, False, True, False]
+    assert [flags.name_of(i) for i in range(4)] == [
+        "L_ID",
+        "L_Triplet",
+        "L_TR on f_d1",
+        "L_TR on f_d2",
+    ]

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from san_core.training import optimisation
+from san_core.training.finiteness import FiniteFlags
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,7 +67,7 @@ def test_a_joint_step_is_one_optimiser_on_the_weighted_sum(name, optimizer, opti
         **options,
     )
     for _ in range(2):
-        loss = steps.step(terms_of(model), WEIGHTS)
+        loss = steps.step(terms_of(model), WEIGHTS, FiniteFlags())
         found = terms_of_sum(twin)
         theirs.zero_grad()
         found.backward()
@@ -93,7 +94,7 @@ def test_two_steps_take_both_gradients_at_the_same_weights():
     of_encoder = torch.optim.Adam(encoder, lr=1e-4, betas=(0.5, 0.999))
     of_decoder = torch.optim.Adam(decoder, lr=1e-4, betas=(0.5, 0.999))
     for _ in range(3):
-        steps.step(terms_of(model), WEIGHTS)
+        steps.step(terms_of(model), WEIGHTS, FiniteFlags())
         # the obvious way: a network for each loss, before any weight moves
         other = copy.deepcopy(twin)
         first, second = terms_of(twin), terms_of(other)
@@ -113,7 +114,7 @@ def test_the_learning_rate_of_textures_is_constant_in_two_steps():
     _, model, steps = made("two_step=true texture_lr=1e-3 weight_decay=0")
     steps.set_learning_rate_share(0.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    steps.step(terms_of(model), WEIGHTS)
+    steps.step(terms_of(model), WEIGHTS, FiniteFlags())
     moved = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
     trunk = {n for n in before if n.startswith(("encoder.", "decoder."))}
     head = {n for n in before if n.startswith("encoder.head.")}
@@ -123,7 +124,7 @@ def test_the_learning_rate_of_textures_is_constant_in_two_steps():
 def test_a_batch_of_textures_alone_is_the_texture_step_of_two():
     _, model, steps = made("two_step=true texture_lr=1e-3")
     before = model.classifier.weight.detach().clone()
-    loss = steps.step({"rec": terms_of(model)["rec"]}, WEIGHTS)
+    loss = steps.step({"rec": terms_of(model)["rec"]}, WEIGHTS, FiniteFlags())
     assert loss.item() > 0
     assert torch.equal(before, model.classifier.weight)
 
@@ -131,7 +132,7 @@ def test_a_batch_of_textures_alone_is_the_texture_step_of_two():
 @pytest.mark.parametrize("words", ["", "two_step=true"])
 def test_clipped_gradients_are_at_most_as_long_as_asked(words):
     _, model, steps = made(f"clip_norm=1e-3 {words}")
-    steps.step(terms_of(model), WEIGHTS)
+    steps.step(terms_of(model), WEIGHTS, FiniteFlags())
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.stack([g.norm() for g in gradients]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)
@@ -140,8 +141,8 @@ def test_clipped_gradients_are_at_most_as_long_as_asked(words):
 def test_gradients_shorter_than_that_are_left_alone():
     _, clipped, steps = made("clip_norm=1000")
     _, plain, others = made("")
-    steps.step(terms_of(clipped), WEIGHTS)
-    others.step(terms_of(plain), WEIGHTS)
+    steps.step(terms_of(clipped), WEIGHTS, FiniteFlags())
+    others.step(terms_of(plain), WEIGHTS, FiniteFlags())
     for one, other in zip(clipped.parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -152,8 +153,10 @@ def test_losses_scaled_for_float16_give_the_same_steps(words, clip):
     _, model, steps = made(f"{words} {clip}", scale=1024.0)
     _, twin, plain = made(f"{words} {clip}")
     for _ in range(2):
-        loss = steps.step(terms_of(model), WEIGHTS)
-        assert loss.item() == pytest.approx(plain.step(terms_of(twin), WEIGHTS).item(), rel=1e-4)
+        loss = steps.step(terms_of(model), WEIGHTS, FiniteFlags())
+        assert loss.item() == pytest.approx(
+            plain.step(terms_of(twin), WEIGHTS, FiniteFlags()).item(), rel=1e-4
+        )
     assert_same(model, twin)
 
 
@@ -162,7 +165,7 @@ def test_gradients_that_overflow_float16_are_skipped_and_the_scale_is_halved(wor
     _, model, steps = made(words, scale=1024.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     huge = {name: term * 1e38 for name, term in terms_of(model).items()}
-    steps.step(huge, WEIGHTS)
+    steps.step(huge, WEIGHTS, FiniteFlags())
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
     assert steps.state_dict()["scaler"]["scale"] == 512.0
 
@@ -170,12 +173,12 @@ def test_gradients_that_overflow_float16_are_skipped_and_the_scale_is_halved(wor
 @pytest.mark.parametrize("words", ["", "two_step=true"])
 def test_a_restored_optimisation_goes_on_alike(words):
     _, model, steps = made(words)
-    steps.step(terms_of(model), WEIGHTS)
+    steps.step(terms_of(model), WEIGHTS, FiniteFlags())
     _, other, fresh = made(words)
     other.load_state_dict(model.state_dict())
     fresh.load_state_dict(copy.deepcopy(steps.state_dict()))
     for network, its in ((model, steps), (other, fresh)):
-        its.step(terms_of(network), WEIGHTS)
+        its.step(terms_of(network), WEIGHTS, FiniteFlags())
     pairs = zip(model.parameters(), other.parameters(), strict=True)
     assert all(torch.equal(one, another) for one, another in pairs)
 

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from scipy.sparse import csr_array
 from torchvision.transforms.v2 import functional as v2
 
+from san_core.data.batches import augmentation
 from san_core.data.batches.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -16,6 +18,7 @@ from san_core.data.batches.augmentation import (
     normalise_images,
     texture_targets,
 )
+from san_core.data.batches.draws import draw_views
 from san_core.recipe import get_recipe
 from tests.san_core.training.tiny_run import left_right_mirror
 
@@ -34,8 +37,24 @@ def noise(batch=64, height=16, width=8):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(9))
 
 
+def draws_for(images, settings, seed=0, skip=0):
+    size = tuple(images.shape[1:3])
+    return draw_views(len(images), size, settings, generator=generator(seed), skip=skip)
+
+
+class Views(NamedTuple):
+    images: torch.Tensor
+    flipped: torch.Tensor  # (B,) bool
+
+
+def made_views(images, settings, seed=0, skip=0):
+    drawn = draws_for(images, settings, seed, skip)
+    flipped = torch.zeros(len(images), dtype=torch.bool).index_fill(0, drawn.flipped, True)
+    return Views(augment_images(images, drawn, settings), flipped)
+
+
 def views(images, seed=0, **changes):
-    return augment_images(images, dataclasses.replace(PLAIN, **changes), generator=generator(seed))
+    return made_views(images, dataclasses.replace(PLAIN, **changes), seed)
 
 
 def test_normalisation_by_hand():
@@ -91,7 +110,7 @@ def one_by_one(images, settings, seed):
 def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
     images = noise(48, 32, 16)
     settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, crop_pad=3, erasing=0.5)
-    made = augment_images(images, settings, generator=generator(4)).images
+    made = made_views(images, settings, 4).images
     # one level of 255 is 0.018 after normalisation; libraries may round a half either way
     torch.testing.assert_close(made, one_by_one(images, settings, 4), atol=0.02, rtol=0)
 
@@ -99,8 +118,8 @@ def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
 @pytest.mark.parametrize("crop", ["translate", "pad"])
 def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
     settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
-    whole = augment_images(noise(), settings, generator=generator())
-    share = augment_images(noise()[40:], settings, generator=generator(), skip=40)
+    whole = made_views(noise(), settings)
+    share = made_views(noise()[40:], settings, skip=40)
     assert torch.equal(share.images, whole.images[40:])
     assert torch.equal(share.flipped, whole.flipped[40:])
 
@@ -190,7 +209,7 @@ def test_switching_one_augmentation_off_leaves_the_others_draws():
 
 def test_mirrored_people_have_mirrored_textures():
     textures = noise(3, 4, 4)
-    flipped = torch.tensor([True, False, True])
+    flipped = torch.tensor([0, 2])
     made = texture_targets(
         textures, flipped, mirror=TextureMirror.from_matrix(left_right_mirror(4), "cpu")
     )
@@ -211,14 +230,14 @@ def test_a_mirror_may_average_texels():
 
 
 def test_without_a_mirror_flipped_images_are_left_out():
-    flipped = torch.tensor([True, False])
+    flipped = torch.tensor([0])
     made = texture_targets(noise(2, 4, 4), flipped, mirror=None)
     assert made.keep.tolist() == [False, True]
 
 
 def test_texture_targets_span_minus_one_to_one():
     textures = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 2, 3)
-    made = texture_targets(textures, torch.zeros(2).bool(), mirror=None).textures
+    made = texture_targets(textures, torch.tensor([], dtype=torch.int64), mirror=None).textures
     assert made.amin((1, 2, 3)).tolist() == made.amax((1, 2, 3)).tolist() == [-1, 1]
 
 
@@ -257,19 +276,61 @@ def test_room_picks_rows_and_refuses_those_that_are_none():
 
 def test_batches_written_into_one_room_are_those_of_fresh_memory():
     settings = get_recipe("demo")
-    draw = np.random.default_rng(0)
     room = BufferPool()
     for seed in range(3):
-        images = torch.from_numpy(draw.integers(0, 256, (4, 64, 32, 3), np.uint8))
-        made = [
-            augment_images(
-                images, settings, generator=torch.Generator().manual_seed(seed), pool=where
-            )
-            for where in (room, None)
-        ]
-        assert torch.equal(made[0].images, made[1].images)
+        images = noise(4, 64, 32)
+        drawn = draws_for(images, settings, seed)
+        made = [augment_images(images, drawn, settings, pool=where) for where in (room, None)]
+        assert torch.equal(*made)
         targets = [
-            texture_targets(images[:, :32], made[0].flipped, mirror=None, pool=where)
+            texture_targets(images[:, :32], drawn.flipped, mirror=None, pool=where)
             for where in (room, None)
         ]
         assert torch.equal(targets[0].textures, targets[1].textures)
+
+
+def test_whole_batches_are_changed_as_image_by_image():
+    images = noise()
+    drawn = draws_for(images, dataclasses.replace(PLAIN, flip=0.5, erasing=0.5))
+    whole, single = images.clone(), images.clone()
+    augmentation._flip_whole(whole, drawn.flipped)
+    augmentation._flip_by_image(single, drawn.flipped)
+    assert torch.equal(whole, single)
+    assert not torch.equal(whole, images)
+    erased = augmentation._erase_whole(whole, drawn.boxes)
+    assert not torch.equal(erased, whole)
+    assert torch.equal(erased, augmentation._erase_by_image(single, drawn.boxes))
+
+
+@pytest.mark.parametrize("averages", [True, False])
+def test_whole_batches_of_textures_are_mirrored_as_image_by_image(averages):
+    textures, flipped = noise(5, 4, 4).flatten(1, 2), torch.tensor([1, 4])
+    mirror = TextureMirror.from_matrix(left_right_mirror(4), "cpu")
+    mirrored = mirror._replace(is_permutation=not averages)(textures[flipped])
+    made = [torch.zeros(5, 4, 4, 3) for _ in range(2)]
+    augmentation._fill_whole(made[0], textures, flipped, mirrored)
+    augmentation._fill_by_image(made[1], textures, flipped, mirrored)
+    assert torch.equal(*made)
+    assert made[0].any()
+
+
+# "meta" stands in for a GPU: it has no values, so nothing can be read from it, and its tensors do
+# not mix with a processor's
+@pytest.mark.parametrize("crop", ["none", "pad", "translate"])
+def test_nothing_is_read_from_the_device(crop):
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, crop_pad=3, erasing=0.5)
+    images = noise()
+    drawn = draws_for(images, settings)
+    there = drawn.unpacked(drawn.packed().to("meta"))
+    made = augment_images(images.to("meta"), there, settings)
+    assert (made.shape, made.device.type) == ((64, 3, 16, 8), "meta")
+    for mirror in (None, TextureMirror.from_matrix(left_right_mirror(8), "meta")):
+        targets = texture_targets(images[:, :8].to("meta"), there.flipped, mirror=mirror)
+        assert {t.device.type for t in targets} == {"meta"}
+
+
+def test_draws_come_back_from_their_vector():
+    drawn = draws_for(noise(), dataclasses.replace(PLAIN, flip=0.5, crop="translate", erasing=0.5))
+    back = drawn.unpacked(drawn.packed())
+    assert all(torch.equal(a, b) for a, b in zip(drawn, back, strict=True))
+    assert 0 < len(back.enlarged) < 64

@@ -1,0 +1,110 @@
+"""Which view of every image a batch shows: drawn on the host, from one table of random numbers.
+
+An image draws the same numbers whatever the recipe switches on or off. What is drawn is whole
+numbers, few enough to travel to the device in one small tensor.
+Legend: B batch, H W rows and columns.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from san_core.recipe import Recipe
+
+ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
+
+_ENLARGED_SHARE = 0.5
+_ERASED_AREA = (0.02, 0.4)  # share of the image (Zhong et al. 2020, and the official code)
+_ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
+
+# The columns of the table of uniform numbers in [0, 1): one for each purpose
+_COLUMNS = 9
+_FLIP, _ENLARGED, _CROP_ROW, _CROP_COLUMN, _ERASE, _AREA, _RATIO, _ROW, _COLUMN = range(_COLUMNS)
+
+_Table = NDArray[np.float64]
+
+
+class Draws(NamedTuple):
+    """What happens to each of B images, int64, on one device."""
+
+    flipped: Tensor  # the images that are mirrored, by number
+    enlarged: Tensor  # the images that are enlarged before they are cropped, by number
+    corners: Tensor  # (B, 2), the first row and column of the view in what it is cut from
+    boxes: Tensor  # (B, 4), what is erased: top, left, bottom, right; empty where nothing is
+
+    def packed(self) -> Tensor:
+        """All of it as one vector."""
+        return torch.cat([part.flatten() for part in self])
+
+    def unpacked(self, vector: Tensor) -> "Draws":
+        """The draws of a vector from `packed`, which may be on another device by now."""
+        parts = torch.split(vector, [part.numel() for part in self])
+        return Draws(*(part.view(mine.shape) for part, mine in zip(parts, self, strict=True)))
+
+
+def draw_views(
+    count: int,
+    size: tuple[int, int],
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    skip: int = 0,
+) -> Draws:
+    """The draws for `count` images of `size` = (H, W), on the host.
+
+    Args:
+        count: B.
+        size: rows and columns of every image.
+        recipe: its flip, crop, crop_pad and erasing.
+        generator: a CPU generator.
+        skip: images of the batch that come before these and are another process's.
+    """
+    table = torch.rand(skip + count, _COLUMNS, generator=generator)[skip:].double().numpy()
+    enlarged = (table[:, _ENLARGED] < _ENLARGED_SHARE) & (recipe.crop == "translate")
+    return Draws(
+        _numbers_of(table[:, _FLIP] < recipe.flip),
+        _numbers_of(enlarged),
+        torch.from_numpy(_corners(table, size, recipe, enlarged)),
+        torch.from_numpy(_boxes(table, size) * (table[:, _ERASE] < recipe.erasing)[:, None]),
+    )
+
+
+def enlarged_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of an image that is enlarged before it is cropped."""
+    return round(size[0] * ENLARGE), round(size[1] * ENLARGE)
+
+
+def _numbers_of(chosen: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def _corners(
+    table: _Table, size: tuple[int, int], recipe: Recipe, enlarged: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    uniform = table[:, [_CROP_ROW, _CROP_COLUMN]]
+    if recipe.crop == "pad":
+        return _whole(uniform, np.full(2, 2 * recipe.crop_pad))
+    spare = np.subtract(enlarged_size(size), size)
+    return _whole(uniform, spare) * enlarged[:, None]
+
+
+def _boxes(table: _Table, size: tuple[int, int]) -> NDArray[np.int64]:
+    """A box for every image; one that would not fit is cut, where the official code draws again."""
+    area = _between(_ERASED_AREA, table[:, _AREA]) * size[0] * size[1]
+    ratio = _between(_ERASED_RATIO, table[:, _RATIO])
+    sides = np.rint(np.sqrt([area * ratio, area / ratio])).T  # (B, 2): rows, columns
+    sides = sides.clip(1, size).astype(np.int64)
+    first = _whole(table[:, [_ROW, _COLUMN]], np.array(size) - sides)
+    return np.concatenate([first, first + sides], axis=1)
+
+
+def _whole(uniform: _Table, highest: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whole numbers 0 ... highest from uniform draws in [0, 1)."""
+    return (uniform * (highest + 1)).astype(np.int64)
+
+
+def _between(bounds: tuple[float, float], uniform: _Table) -> _Table:
+    return bounds[0] + (bounds[1] - bounds[0]) * uniform

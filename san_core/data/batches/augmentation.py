@@ -200,26 +200,47 @@ def _to_unit_range(levels: Tensor, out: Tensor) -> None:
 
 def _crop_images(images: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
     """A crop of every image, of the image's own size; never the images themselves."""
-    batch, height, width = images.shape[:3]
-    number = torch.arange(batch, device=images.device)
     if recipe.crop == "pad":
-        pad = recipe.crop_pad
-        tall, wide = height + 2 * pad, width + 2 * pad
-        row = _row_of_colours(MEAN_COLOUR, wide, images.device, torch.uint8)
-        padded = row.repeat(batch, tall, 1).view(batch, tall, wide, 3)
-        padded[:, pad : pad + height, pad : pad + width] = images
-        # the draw moves the image, so the window goes the other way; (B,) of row, then of column
-        top, left = (2 * pad - draws.corners).unbind(1)
-        first = ((number * tall + top) * wide + left) * 3
-        return _windows(padded, first, torch.full_like(first, wide * 3), images.shape)
+        return _pad_and_crop(images, draws.corners, recipe.crop_pad)
     if not len(draws.enlarged):
         return images.clone()
-    tall, wide = enlarged_size((height, width))
-    large = _resize_batch(images.index_select(0, draws.enlarged), (tall, wide))
-    top, left = draws.corners.index_select(0, draws.enlarged).unbind(1)
+    size = enlarged_size((images.shape[1], images.shape[2]))
+    large = _resize_batch(images.index_select(0, draws.enlarged), size)
+    corners = draws.corners.index_select(0, draws.enlarged)
+    crop = _crop_by_image if images.device.type == "cpu" else _crop_whole
+    return crop(images, large, draws.enlarged, corners)
+
+
+def _pad_and_crop(images: Tensor, corners: Tensor, pad: int) -> Tensor:
+    """Windows of images with `pad` pixels of the mean colour on every side."""
+    batch, height, width = images.shape[:3]
+    tall, wide = height + 2 * pad, width + 2 * pad
+    row = _row_of_colours(MEAN_COLOUR, wide, images.device, torch.uint8)
+    padded = row.repeat(batch, tall, 1).view(batch, tall, wide, 3)
+    padded[:, pad : pad + height, pad : pad + width] = images
+    # the draw moves the image, so the window goes the other way
+    top, left = (2 * pad - corners).unbind(1)  # (B,) each
+    first = ((torch.arange(batch, device=images.device) * tall + top) * wide + left) * 3
+    return _windows(padded, first, torch.full_like(first, wide * 3), images.shape)
+
+
+def _crop_by_image(images: Tensor, large: Tensor, chosen: Tensor, corners: Tensor) -> Tensor:
+    """The images, those chosen replaced by windows of what they are when enlarged."""
+    height, width = images.shape[1:3]
+    views = images.clone()
+    for i, one, (top, left) in zip(chosen.tolist(), large, corners.tolist(), strict=True):
+        views[i] = one[top : top + height, left : left + width]
+    return views
+
+
+def _crop_whole(images: Tensor, large: Tensor, chosen: Tensor, corners: Tensor) -> Tensor:
+    batch, height, width = images.shape[:3]
+    tall, wide = large.shape[1:3]
+    number = torch.arange(batch, device=images.device)
+    top, left = corners.unbind(1)
     place = images.numel() + ((number[: len(large)] * tall + top) * wide + left) * 3
-    first = (number * height * width * 3).index_copy(0, draws.enlarged, place)
-    steps = torch.full_like(first, width * 3).index_fill(0, draws.enlarged, wide * 3)
+    first = (number * height * width * 3).index_copy(0, chosen, place)
+    steps = torch.full_like(first, width * 3).index_fill(0, chosen, wide * 3)
     return _windows(torch.cat([images.flatten(), large.flatten()]), first, steps, images.shape)
 
 

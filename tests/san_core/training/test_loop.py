@@ -573,3 +573,63 @@ def test_gradient_that_destroys_the_weights_is_not_kept():
     ):
         run(settings, model=model, states=states)
     assert states == []
+
+
+def overflow_in(model, batches):
+    """Lets the forward pass of these batches, counted from 0, come to infinity."""
+    calls = itertools.count()
+
+    def overflow(_module, _inputs, output):
+        return output * float("inf") if next(calls) in batches else output
+
+    model.encoder.conv1.register_forward_hook(overflow)
+
+
+def test_a_forward_pass_that_overflows_float16_is_left_out(monkeypatch):
+    settings = tiny_recipe("demo-baseline", "epochs=2")
+    monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.float16)
+    model, states = tiny_model(settings), []
+    overflow_in(model, {2, 3})
+    _, reports = run(settings, model=model, states=states)
+    assert all(np.isfinite([r.loss, *r.terms.values()]).all() for r in reports)
+    assert all(torch.isfinite(t).all() for t in model.state_dict().values())
+    assert model.encoder.bn1.num_batches_tracked == 12 - 2  # no trace of the two in statistics
+    assert read(states[-1])["optimisation"]["scaler"]["scale"] <= 65536 / 4  # halved each time
+
+
+def test_an_epoch_that_overflows_in_every_batch_ends_the_run(monkeypatch):
+    settings = tiny_recipe("demo-baseline", "epochs=2")
+    monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.float16)
+    model, states = tiny_model(settings), []
+    overflow_in(model, range(6))
+    with pytest.raises(ValueError, match="epoch 1: every batch overflowed float16; train with"):
+        run(settings, model=model, states=states)
+    assert states == []
+
+
+def test_the_same_overflow_ends_a_run_in_float32():
+    settings = tiny_recipe("demo-baseline", "epochs=2")
+    model = tiny_model(settings)
+    overflow_in(model, {2, 3})
+    with pytest.raises(ValueError, match="epoch 1 batch 3: L_ID is not finite"):
+        run(settings, model=model)
+
+
+def test_a_stop_after_a_bad_batch_leaves_no_state():
+    settings = tiny_recipe("demo-baseline")
+    model, states = tiny_model(settings), []
+    overflow_in(model, {1})
+    with pytest.raises(ValueError, match="epoch 1 batch 2: L_ID is not finite"):
+        run(settings, model=model, states=states, stop=after(2))
+    assert states == []
+
+
+def test_several_processes_compile_nothing(monkeypatch):
+    monkeypatch.setattr(loop, "current_world", lambda: World(rank=0, size=2))
+    with pytest.raises(ValueError, match="compiled trains in one process"):
+        run(tiny_recipe("demo"), compiled=True)
+
+
+def test_reports_tell_how_long_training_waited_for_its_batches():
+    _, reports = run(tiny_recipe("demo-baseline", "epochs=2"))
+    assert all(0 <= r.waiting_share < 1 for r in reports)

@@ -189,3 +189,38 @@ def test_parameters_belong_to_one_group():
     assert {id(p) for p in rest} | {id(p) for p in decoder} == {id(p) for p in model.parameters()}
     assert not {id(p) for p in rest} & {id(p) for p in decoder}
     assert all(isinstance(p, nn.Parameter) for p in rest)
+
+
+@pytest.mark.parametrize("words", ["", "two_step=true"])
+def test_a_gradient_that_lies_otherwise_than_its_weight_is_no_step(monkeypatch, words):
+    _, model, steps = made(words)
+    weight = model.encoder.layer4[0].conv1.weight
+    before = weight.detach().clone()
+    other = torch.empty(weight.shape).to(memory_format=torch.channels_last)
+    assert other.stride() != weight.stride()
+
+    def lay_otherwise(parameters, *_):
+        for parameter in parameters:
+            if parameter is weight:
+                parameter.grad = other.copy_(parameter.grad)
+
+    monkeypatch.setattr(optimisation, "_clip_gradients", lay_otherwise)
+    with pytest.raises(AssertionError, match="gradient of strides"):
+        steps.step(terms_of(model), WEIGHTS, FiniteFlags())
+    assert torch.equal(weight, before)
+
+
+def test_dimensions_of_one_element_have_no_order():
+    weight = nn.Parameter(torch.zeros(4, 3, 1, 1))
+    weight.grad = torch.zeros(4, 3, 1, 1).to(memory_format=torch.channels_last)
+    assert weight.grad.stride() != weight.stride()
+    optimisation._check_strides([weight])
+
+
+def test_a_clipped_gradient_that_is_not_finite_is_noted():
+    _, model, steps = made("clip_norm=1")
+    flags = FiniteFlags()
+    huge = {name: term * float("inf") for name, term in terms_of(model).items()}
+    steps.step(huge, WEIGHTS, flags)
+    assert flags.stacked().tolist() == [False]
+    assert flags.name_of(0) == "the gradient"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from san_core.training.precision import autocast_type
+from san_core.training.precision import autocast_type, convolution_arithmetic
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -57,6 +57,32 @@ def test_emulated_precisions_are_refused(processor, gpu, precision):
 
 
 def test_an_unknown_precision_lists_what_exists():
-    message = "precision 'half' is none of auto, float32, bfloat16, float16"
+    message = "precision 'half' is none of auto, float32, tf32, bfloat16, float16"
     with pytest.raises(ValueError, match=message):
         autocast_type("half", CPU)
+
+
+def arithmetic_of_float32():
+    return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "convolutions"),
+    [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee"), ("auto", "ieee")],
+)
+def test_float32_is_tf32_in_convolutions_alone_and_when_asked(precision, convolutions):
+    before = arithmetic_of_float32()
+    assert before[0] == "tf32"  # torch's own choice
+    with convolution_arithmetic(precision, CUDA):
+        assert arithmetic_of_float32() == (convolutions, "ieee")
+    assert arithmetic_of_float32() == before
+
+
+def test_a_processor_knows_no_tf32(gpu):
+    with pytest.raises(ValueError, match="precision tf32 is not native on this cpu"):
+        autocast_type("tf32", CPU)
+    gpu(bfloat16=False)
+    with pytest.raises(ValueError, match="precision tf32 is not native on this cuda"):
+        autocast_type("tf32", CUDA)
+    gpu(bfloat16=True)
+    assert autocast_type("tf32", CUDA) is None

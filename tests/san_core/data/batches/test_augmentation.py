@@ -289,6 +289,15 @@ def test_batches_written_into_one_room_are_those_of_fresh_memory():
         assert torch.equal(targets[0].textures, targets[1].textures)
 
 
+def test_whole_batches_are_cropped_as_image_by_image():
+    images, large = noise(5, 16, 8), noise(3, 18, 9)
+    chosen, corners = torch.tensor([0, 2, 4]), torch.tensor([[0, 1], [2, 0], [1, 1]])
+    whole = augmentation._crop_whole(images, large, chosen, corners)
+    assert torch.equal(whole, augmentation._crop_by_image(images, large, chosen, corners))
+    assert torch.equal(whole[2], large[1, 2:18, :8])
+    assert torch.equal(whole[1], images[1])
+
+
 def test_whole_batches_are_changed_as_image_by_image():
     images = noise()
     drawn = draws_for(images, dataclasses.replace(PLAIN, flip=0.5, erasing=0.5))

@@ -1,0 +1,114 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from san_core.data.batches.augmentation import BufferPool
+from san_core.data.batches.loader import Wanted, loading_ahead, make_buffers
+from tests.san_core.training.tiny_run import tiny_data, tiny_recipe
+
+CPU = torch.device("cpu")
+RECIPE = tiny_recipe("demo")
+
+
+def wanted(count, data=None, images=8):
+    """Batches of which each has other rows."""
+    data = data or tiny_data()
+    made = []
+    for index in range(count):
+        rows = (np.arange(images) * 5 + index) % len(data.images)
+        made.append(Wanted("main", data, rows, rows, 0, (5, 0, index, "augmentation")))
+    return made
+
+
+def two_buffers():
+    return [make_buffers(CPU) for _ in range(2)]
+
+
+def loaders_alive():
+    return [t for t in threading.enumerate() if t.name == "batches"]
+
+
+def test_batches_come_in_order_with_their_rows():
+    asked, data = wanted(6), tiny_data()
+    with loading_ahead(asked, RECIPE, two_buffers()) as loader:
+        for one in asked:
+            batch = loader.next()
+            assert np.array_equal(batch.pixels.numpy(), data.images[one.mine])
+            assert np.array_equal(batch.texels.numpy(), data.textures[data.texture_index[one.mine]])
+            assert batch.labels.tolist() == data.labels[one.rows].tolist()
+
+
+def test_a_batch_is_gathered_while_training_uses_another(monkeypatch):
+    gathered, gather = [], BufferPool.gather_rows
+    ahead = threading.Event()
+
+    def counted(pool, name, array, rows):
+        made = gather(pool, name, array, rows)
+        gathered.append(name)
+        if gathered.count("main texels") == 2:
+            ahead.set()
+        return made
+
+    monkeypatch.setattr(BufferPool, "gather_rows", counted)
+    with loading_ahead(wanted(5), RECIPE, two_buffers()) as loader:
+        first = loader.next()
+        before = first.pixels.clone()
+        assert ahead.wait(timeout=20)  # the second is there, though nobody has asked for it
+        assert torch.equal(first.pixels, before)
+        assert gathered.count("main texels") == 2  # and the third has to wait for a buffer
+
+
+def test_buffers_are_used_in_turn():
+    with loading_ahead(wanted(4), RECIPE, two_buffers()) as loader:
+        places = [loader.next().pixels.data_ptr() for _ in range(4)]
+    assert places[0] != places[1]
+    assert places[2:] == places[:2]
+
+
+def test_what_goes_wrong_in_the_thread_is_told_where_the_batch_is_asked_for():
+    bad = wanted(2)
+    bad[1] = bad[1]._replace(mine=np.array([0, 48]))
+    with loading_ahead(bad, RECIPE, two_buffers()) as loader:
+        loader.next()
+        with pytest.raises(IndexError, match=r"rows 0 \.\.\. 48 of an array of 48"):
+            loader.next()
+
+
+def test_no_thread_outlives_its_batches():
+    def interrupted():
+        with loading_ahead(wanted(9), RECIPE, two_buffers()) as loader:
+            loader.next()
+            assert len(loaders_alive()) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert loaders_alive() == []
+
+
+def test_the_time_that_training_waits_is_measured(monkeypatch):
+    gather, go = BufferPool.gather_rows, threading.Event()
+
+    def held_up(*arguments):
+        go.wait(timeout=20)
+        return gather(*arguments)
+
+    monkeypatch.setattr(BufferPool, "gather_rows", held_up)
+    with loading_ahead(wanted(1), RECIPE, two_buffers()) as loader:
+        threading.Timer(0.2, go.set).start()
+        loader.next()
+        assert 0.1 < loader.seconds_waited < 20
+
+
+def test_a_recipe_without_a_decoder_gathers_no_textures():
+    batch = make_buffers(CPU).load(wanted(1)[0], tiny_recipe("demo-baseline"))
+    assert batch.texels is None
+    assert batch.labels is not None
+
+
+def test_what_goes_to_a_device_is_all_of_the_batch():
+    batch = make_buffers(torch.device("meta")).load(wanted(1)[0], RECIPE)
+    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels]
+    assert {part.device.type for part in parts} == {"meta"}

@@ -23,7 +23,7 @@ from san_core.synthesis.difficulty import difficulty_by_name
 _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
 # The parameters that say where a graph has textures from.
 _TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
 def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:

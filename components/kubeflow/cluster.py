@@ -13,6 +13,7 @@ from kfp import dsl, kubernetes
 
 from components.kubeflow import quantities
 from components.kubeflow.words import Secret, Toleration
+from components.process.machine import CORES_VARIABLE
 
 # KFP's backoff_max_duration is Argo's maxDuration: the time from the first attempt's start after
 # which nothing is tried again, and not a cap of pauses. Its default, an hour, is less than one
@@ -22,7 +23,6 @@ RETRY_WINDOW = "30d"
 RETRY_FACTOR = 1.0
 DEFAULT_GPU_TYPE = "nvidia.com/gpu"
 SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes talk through /dev/shm; docker's default is 64 MiB
-CORES_VARIABLE = "SAN_CPUS"  # how many cores a step's threads and processes may use
 # Where a pod's temporary files go that has room of its own for them; Python's tempfile reads it.
 SCRATCH_FOLDER, SCRATCH_VARIABLE = "/scratch", "TMPDIR"
 

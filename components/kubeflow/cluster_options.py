@@ -7,9 +7,9 @@ from typing import Any
 
 from components.__main__ import STEPS
 from components.process.gpu import GPU_STEPS
+from components.process.machine import CORES_VARIABLE
 from components.kubeflow import quantities, words
 from components.kubeflow.cluster import (
-    CORES_VARIABLE,
     DEFAULT_GPU_TYPE,
     SCRATCH_FOLDER,
     SCRATCH_VARIABLE,

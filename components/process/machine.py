@@ -12,13 +12,28 @@ if TYPE_CHECKING:
     import torch
 
 
+# How many cores a pod was given; set by whoever compiled its pipeline with --cpu or --cpu-limit.
+CORES_VARIABLE = "SAN_CPUS"
+
+
 def core_count() -> int:
     """How many processor cores this process may use: those it may run on, within its quota.
 
-    A quota of half a core more counts as a whole one: 1.5 is 2, 1.2 is 1.
+    A quota of half a core more counts as a whole one: 1.5 is 2, 1.2 is 1. SAN_CPUS, which a pod
+    may have, bounds it too.
+
+    Raises:
+        ValueError: SAN_CPUS is no whole number above 0.
     """
-    there_are, quota = len(os.sched_getaffinity(0)), cpu_quota()
-    return there_are if quota is None else max(1, min(there_are, math.floor(quota + 0.5)))
+    most, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    if quota is not None:
+        most = max(1, min(most, math.floor(quota + 0.5)))
+    given = os.environ.get(CORES_VARIABLE, "")
+    if not given:
+        return most
+    if not given.isdecimal() or int(given) == 0:
+        raise ValueError(f"{CORES_VARIABLE} is {given!r}; it must be a number of cores, such as 4")
+    return min(most, int(given))
 
 
 def device() -> "torch.device":

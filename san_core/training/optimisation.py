@@ -14,7 +14,7 @@ from san_core.model.san import SAN
 from san_core.recipe import Recipe
 from san_core.training.finiteness import FiniteFlags
 
-State = dict[str, Any]
+OptimizerState = dict[str, Any]
 LossTerms = Mapping[str, Tensor]  # unweighted, by the names of Recipe.losses
 LossWeights = Mapping[str, float]
 
@@ -52,11 +52,11 @@ class JointOptimisation:
         self._scaler.update()
         return loss
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> OptimizerState:
         """What a checkpoint holds of it."""
         return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state: OptimizerState) -> None:
         """Take back what `state_dict` gave."""
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -114,7 +114,7 @@ class TwoStepOptimisation:
         self._scaler.update()
         return torch.stack(losses).sum()
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> OptimizerState:
         """What a checkpoint holds of it."""
         return {
             "optimizer": self._reid[2].state_dict(),
@@ -122,7 +122,7 @@ class TwoStepOptimisation:
             "scaler": self._scaler.state_dict(),
         }
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state: OptimizerState) -> None:
         """Take back what `state_dict` gave."""
         self._reid[2].load_state_dict(state["optimizer"])
         self._texture[2].load_state_dict(state["texture_optimizer"])

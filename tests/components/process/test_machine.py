@@ -27,6 +27,21 @@ def test_cores_are_those_of_the_quota_and_of_the_affinity(monkeypatch, quota, ex
     assert core_count() == expected
 
 
+def test_cores_are_no_more_than_a_pod_was_given(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    for given, expected in (("4", 4), ("16", 8), ("", 8)):
+        monkeypatch.setenv("SAN_CPUS", given)
+        assert core_count() == expected
+
+
+@pytest.mark.parametrize("given", ["0", "500m", "many"])
+def test_number_of_cores_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv("SAN_CPUS", given)
+    with pytest.raises(ValueError, match=f"SAN_CPUS is '{given}'; it must be a number of cores"):
+        core_count()
+
+
 def test_processor_is_used_where_no_gpu_is(monkeypatch):
     monkeypatch.setattr(gpu, "is_usable", lambda: False)
     assert machine.device() == torch.device("cpu")

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.__main__ import STEPS
-from components.process.gpu import GPU_STEPS
-from components.process.machine import CORES_VARIABLE
 from components.kubeflow import quantities, words
 from components.kubeflow.cluster import (
     DEFAULT_GPU_TYPE,
@@ -16,6 +14,8 @@ from components.kubeflow.cluster import (
     Cluster,
     Identity,
 )
+from components.process.gpu import GPU_STEPS
+from components.process.machine import CORES_VARIABLE
 from components.process.torchrun import MULTI_PROCESS_STEPS
 
 # Requested where --memory says nothing, without a limit: what each was measured to need, and

@@ -34,7 +34,7 @@ PARAMETER_MEANINGS = {
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
     "pg_overrides": "fields of pg_recipe to replace",
     "seed": "seed of every random choice",
-    "precision": "arithmetic of training: auto, float32, tf32, bfloat16, float16; auto goes by the GPU",
+    "precision": "arithmetic of training: auto (by the GPU), float32, tf32, bfloat16 or float16",
     "compiled": "whether to train through torch.compile, which needs a C compiler",
     "onnx": "whether to write the trained encoder as ONNX too",
     "verify": "how finished shards of textures are checked: none, size or sha256",

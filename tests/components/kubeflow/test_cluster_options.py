@@ -5,10 +5,10 @@ import argparse
 import pytest
 
 from components.__main__ import STEPS
-from components.process.gpu import GPU_STEPS
 from components.kubeflow import cluster_options
 from components.kubeflow.cluster import Identity
 from components.kubeflow.words import S3_KEYS, Toleration
+from components.process.gpu import GPU_STEPS
 from tests.write_golden import asked
 
 

@@ -28,6 +28,7 @@ def train_san_pg(
     overrides: str = "",
     seed: int = 0,
     checkpoint: str = "",
+    checkpoint_minutes: float = 10.0,
     precision: str = "auto",
     compiled: bool = False,
 ) -> None:
@@ -51,6 +52,8 @@ def train_san_pg(
         seed: seed of every random choice
         checkpoint: folder or URI for the state of unfinished training; on Kubeflow, empty is
             san-checkpoints in the pipeline root and none keeps none; by hand empty keeps none
+        checkpoint_minutes: how often a state is kept in the middle of epochs too, beside those the
+            recipe asks for; 0 for never
         precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
             float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
@@ -110,6 +113,7 @@ def train_san_pg(
             validation=_psnr_validation(watched) if chosen.eval_every else None,
             precision=arithmetic,
             compiled=compiled,
+            checkpoint_minutes=checkpoint_minutes,
         )
         if not is_first_rank():
             return

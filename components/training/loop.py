@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -82,8 +83,11 @@ def train(
     validation: Validation | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
+    checkpoint_minutes: float = 0.0,
 ) -> TrainingResult:
     """Train to the end, or on to the end from the checkpoint; one log line an epoch.
+
+    checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
 
     Returns:
         A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
@@ -105,6 +109,11 @@ def train(
         if is_first_rank():
             checkpoint.save({"epoch": state["epoch"], "fit": state, "history": history})
 
+    def take_state(state: dict[str, Any]) -> None:
+        states.append(state)
+        if state["step"]:  # in the middle of an epoch, which has no report to wait for
+            save_checkpoint()
+
     with defer_sigterm() as stop:
         reports = fit(
             model,
@@ -113,9 +122,10 @@ def train(
             seed=seed,
             device=device(),
             state=kept["fit"] if kept else None,
-            on_state=states.append,
+            on_state=take_state,
             evaluate=validation.score if validation else None,
             stop=stop,
+            state_due=_timer(checkpoint_minutes) if checkpoint_minutes else None,
             precision=precision,
             compiled=compiled,
         )
@@ -135,13 +145,29 @@ def train(
                 if states:
                     save_checkpoint()
         except TrainingStopped as stopped:
-            save_checkpoint()
+            if states:
+                save_checkpoint()
             log.info("stopped %s", stopped)
             raise Terminated from stopped
     if best is None:
         return TrainingResult(history, None)
     log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
     return TrainingResult(history, BestWeights(best["epoch"], best["score"], best["weights"]))
+
+
+def _timer(minutes: float) -> Callable[[], bool]:
+    """A function that says whether so many minutes are over since it last said so."""
+    since = time.monotonic()
+
+    def is_over() -> bool:
+        nonlocal since
+        now = time.monotonic()
+        if now - since < 60 * minutes:
+            return False
+        since = now
+        return True
+
+    return is_over
 
 
 def save_model(

@@ -47,13 +47,13 @@ def gather_batch(share: Tensor, world: World) -> Tensor:
     return made
 
 
-def is_set_in_any_process(flag: bool, world: World, device: torch.device) -> bool:
-    """Whether the flag is set in one process at least; all of them learn the same."""
+def largest_of_processes(value: int, world: World, device: torch.device) -> int:
+    """The largest of the values that the processes give; all of them learn the same."""
     if world.size == 1:
-        return flag
-    raised = torch.tensor(float(flag), device=device)
-    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
-    return bool(raised.item())
+        return value
+    largest = torch.tensor(value, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest.item())
 
 
 def broadcast_from_first(value: float, world: World, device: torch.device) -> float:

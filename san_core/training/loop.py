@@ -32,10 +32,11 @@ from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
 from san_core.training import objective, schedule
 from san_core.training.distributed import (
+    World,
     broadcast_from_first,
     current_world,
     distribute_network,
-    is_set_in_any_process,
+    largest_of_processes,
 )
 from san_core.training.finiteness import FiniteFlags, LateCheck
 from san_core.training.optimisation import make_optimisation
@@ -73,6 +74,7 @@ def fit(
     on_state: Callable[[State], None] | None = None,
     evaluate: Callable[[SAN], float] | None = None,
     stop: Callable[[], bool] | None = None,
+    state_due: Callable[[], bool] | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
 ) -> Iterator[EpochReport]:
@@ -100,6 +102,8 @@ def fit(
             epochs and at the end; may leave it in evaluation mode.
         stop: asked after every batch; once it says yes, training raises `TrainingStopped`. Several
             processes stop together, as soon as one says yes.
+        state_due: asked after every batch, of several processes by the first; where it says yes,
+            `on_state` is called there too, in the middle of an epoch ("step" is not 0).
         precision: full or mixed; "auto" is mixed on CUDA alone. A step that overflows float16 is
             left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
@@ -116,7 +120,28 @@ def fit(
     if state is not None:
         run.restore(state)
     run.prepare_network(compiled=compiled)
-    return run.train_epochs(on_state, evaluate, stop)
+    requests = _Requests(stop, state_due if on_state else None, on_state)
+    return run.train_epochs(evaluate, requests)
+
+
+_KEEP_STATE, _STOP = 1, 2  # what may be asked for after a batch; 0 is nothing
+
+
+class _Requests(NamedTuple):
+    """Who may ask something of a training within an epoch, and who is given its states."""
+
+    stop: Callable[[], bool] | None
+    state_due: Callable[[], bool] | None
+    on_state: Callable[[State], None] | None
+
+    def after_batch(self, world: World, device: torch.device) -> int:
+        """What is asked for, in all processes alike: any may stop, the first keeps the time."""
+        if self.stop is None and self.state_due is None:
+            return 0
+        is_due = self.state_due is not None and world.rank == 0 and self.state_due()
+        is_stopped = self.stop is not None and self.stop()
+        own = _STOP if is_stopped else _KEEP_STATE if is_due else 0
+        return largest_of_processes(own, world, device)
 
 
 class _TrainingRun:
@@ -153,14 +178,12 @@ class _TrainingRun:
         self.network = torch.compile(network) if compiled else network
 
     def train_epochs(
-        self,
-        on_state: Callable[[State], None] | None,
-        evaluate: Callable[[SAN], float] | None,
-        stop: Callable[[], bool] | None,
+        self, evaluate: Callable[[SAN], float] | None, requests: "_Requests"
     ) -> Iterator[EpochReport]:
+        on_state = requests.on_state
         while self.epochs_finished < self.recipe.epochs:
             try:
-                report = self._train_epoch(stop)
+                report = self._train_epoch(requests)
             except TrainingStopped:
                 if on_state is not None:
                     on_state(self._checkpoint_state())
@@ -209,7 +232,7 @@ class _TrainingRun:
     def _is_due_or_last(self, interval: int) -> bool:
         return self.epochs_finished % interval == 0 or self.epochs_finished == self.recipe.epochs
 
-    def _train_epoch(self, stop: Callable[[], bool] | None) -> EpochReport:
+    def _train_epoch(self, requests: "_Requests") -> EpochReport:
         started, first = time.perf_counter(), self.batch_index
         self.model.train()
         batches = self._epoch_batches()
@@ -221,11 +244,7 @@ class _TrainingRun:
                 self._train_batch(loader, len(batches))
                 self.batch_index += 1
                 self.late.read(but_last=1)
-                if stop is not None and is_set_in_any_process(stop(), self.world, self.device):
-                    self._check_finite()
-                    raise TrainingStopped(
-                        f"in epoch {self.epochs_finished + 1} after batch {self.batch_index}"
-                    )
+                self._answer(requests, is_last=self.batch_index == len(batches))
         self._check_finite()
         means = self._epoch_means()
         seconds = time.perf_counter() - started
@@ -242,6 +261,23 @@ class _TrainingRun:
             seconds=seconds,
             waiting_share=loader.seconds_waited / seconds,
         )
+
+    def _answer(self, requests: "_Requests", *, is_last: bool) -> None:
+        """After a batch, stop or hand out a state if that is asked for; after the last, stop only.
+
+        Raises:
+            TrainingStopped: it is to stop.
+        """
+        asked = requests.after_batch(self.world, self.device)
+        if not asked:
+            return
+        self._check_finite()
+        if asked == _STOP:
+            raise TrainingStopped(
+                f"in epoch {self.epochs_finished + 1} after batch {self.batch_index}"
+            )
+        if not is_last and requests.on_state is not None:
+            requests.on_state(self._checkpoint_state())
 
     def _check_finite(self) -> None:
         """Raise ValueError if a loss was not finite, or the network no longer is.

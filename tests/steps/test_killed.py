@@ -88,6 +88,33 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
     )
 
 
+def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_state(tiny, tmp_path):
+    """Kubernetes' mercy: the launcher has no handler, so a second is all a step has."""
+
+    def command(folder):
+        line = with_outputs_in(step_command("train_san", tiny), tmp_path / folder)
+        overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=30 checkpoint_every=30")
+        state = str(tmp_path / f"{folder}-state")
+        return with_flags(line, overrides=overrides, checkpoint=state, checkpoint_minutes="0.0001")
+
+    assert main(command("undisturbed")) == 0
+    process = _start(command("stopped"))
+    for line in process.stderr:
+        if "epoch 2/30" in line:
+            break
+    os.kill(process.pid, signal.SIGSTOP)  # so busy that it does not come to answer SIGTERM
+    process.terminate()
+    time.sleep(1)
+    assert _kill(process) == -signal.SIGKILL
+    process = _start(command("stopped"))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    assert re.search(r"going on after epoch [1-9]", log)
+    assert file_contents(tmp_path / "stopped" / "model") == file_contents(
+        tmp_path / "undisturbed" / "model"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_step_killed_at_any_moment_ends_the_same_when_run_again(

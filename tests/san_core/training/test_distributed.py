@@ -14,7 +14,7 @@ from san_core.training.distributed import (
     current_world,
     distribute_network,
     gather_batch,
-    is_set_in_any_process,
+    largest_of_processes,
 )
 from tests.san_core.training import two_processes
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
@@ -113,7 +113,7 @@ def test_a_process_alone_needs_no_other():
     device = torch.device("cpu")
     assert current_world() == ALONE
     assert gather_batch(share, ALONE) is share
-    assert is_set_in_any_process(True, ALONE, device) is True
+    assert largest_of_processes(2, ALONE, device) == 2
     assert broadcast_from_first(0.1, ALONE, device) == 0.1
     assert distribute_network(model, tiny_recipe(), ALONE, device) is model
 

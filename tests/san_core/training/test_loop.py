@@ -136,6 +136,29 @@ def test_a_run_stopped_after_any_batch_ends_with_the_same_bytes(words, batches):
     assert [(r.epoch, r.loss, r.terms, r.lr) for r in rest] == expected
 
 
+# after a batch with PIT behind it, in the middle, and where an epoch ends, which keeps no state
+@pytest.mark.parametrize("batches", [1, 8, 11])
+def test_a_state_kept_in_the_middle_of_an_epoch_ends_with_the_same_bytes(batches):
+    settings = tiny_recipe("demo", "w_tr=0.1 checkpoint_every=9 pit_every=4")
+    undisturbed, reports = run(settings)
+    states = []
+    timed, _ = run(settings, states=states, state_due=after(batches))
+    assert weights(timed) == weights(undisturbed)
+    epoch, batch = divmod(batches, 6)
+    kept = read(states[0])
+    assert (kept["epoch"], kept["step"]) == (epoch, batch)
+    resumed, rest = run(settings, model=tiny_model(settings, seed=77), state=kept)
+    assert weights(resumed) == weights(undisturbed)
+    expected = [(r.epoch, r.loss, r.terms, r.lr) for r in reports[epoch:]]
+    assert [(r.epoch, r.loss, r.terms, r.lr) for r in rest] == expected
+
+
+def test_time_that_is_over_with_the_last_batch_of_an_epoch_is_left_to_the_epochs_own_state():
+    settings, states = tiny_recipe("demo", "checkpoint_every=9"), []
+    run(settings, states=states, state_due=after(6))
+    assert [state["epoch"] for state in map(read, states)] == [3]
+
+
 def test_a_run_that_is_not_told_to_stop_goes_on():
     settings = tiny_recipe("demo-baseline")
     plain, _ = run(settings)

@@ -81,7 +81,8 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
     )
     caplog.set_level(logging.INFO)
     assert prepare(tmp_path, "market1501", market) == 0
-    said = [record.getMessage() for record in caplog.records]
+    where, *said = [record.getMessage() for record in caplog.records]
+    assert where.startswith("prepare_reid computes on the processor")
     assert said == [
         "subset       ids    images  cameras",
         "train          2         4        2",

@@ -93,7 +93,10 @@ def test_value_that_no_step_takes_is_refused(values, message):
     [
         ({"recipe": "demo", "overrides": "image_height=60"}, "images of 60x32 do not divide by 8"),
         ({"pg_recipe": "pit", "pg_overrides": "texture_size=200"}, "texture_size 200 cannot be"),
-        ({"precision": "half"}, "precision 'half' is none of auto, float32, bfloat16, float16"),
+        (
+            {"precision": "half"},
+            "precision 'half' is none of auto, float32, tf32, bfloat16, float16",
+        ),
         (
             {"san_recipe": "demo", "san_overrides": ""},
             "recipe 'demo' needs textures (w_rec=5, w_tr=0), and this graph has none",

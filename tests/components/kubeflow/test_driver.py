@@ -83,8 +83,8 @@ def test_driver_of_2_17_0_and_of_2_16_start_the_same_containers():
 
 
 def test_server_refuses_a_run_whose_parameter_has_no_value():
-    with pytest.raises(DriverError, match="parameter destination has no value"):
-        resolve(golden("full")[0], {"checkpoint": "s3://b/c"}, is_strict=True)
+    with pytest.raises(DriverError, match="parameter texture_source has no value"):
+        resolve(golden("textures")[0], {"checkpoint": "s3://b/c"}, is_strict=True)
 
 
 # As KFP's own template of a pod has them; Argo merges the driver's patch into these.

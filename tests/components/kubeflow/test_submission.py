@@ -122,14 +122,14 @@ def test_pipeline_that_is_posted_is_of_kfps_schema(stub):
 
 
 def test_pipeline_without_a_platform_specification_is_posted_plain(stub):
-    assert submit(stub, "--graph", "baseline", "--param", "checkpoint=") == 0
+    assert submit(stub, "--graph", "baseline", "--secret", "none") == 0
     spec = posted(stub, "runs")["pipeline_spec"]
     assert spec["pipelineInfo"]["name"] == "san-baseline"
 
 
 def test_experiment_that_is_there_is_not_made_again(stub):
     stub.experiments["san"] = "old"
-    assert submit(stub, "--graph", "baseline", "--param", "checkpoint=") == 0
+    assert submit(stub, "--graph", "baseline", "--secret", "none") == 0
     assert [r.method for r in stub.requests] == ["GET", "POST"]
     assert posted(stub, "runs")["experiment_id"] == "old"
 
@@ -224,7 +224,9 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
     ("words", "message"),
     [
         (("--param", "sed=1", *PLACES), "no parameter 'sed'; did you mean 'seed'?"),
-        (("--param", "destination=s3://b/t"), "needs a value for its parameter checkpoint"),
+        (("--graph", "textures", *PLACES), "needs a value for its parameter texture_source"),
+        (("--pipeline-root", "gs://b/root"), "the pipeline root is at gs://, where steps cannot"),
+        (("--pipeline-root", "gs://b", *PLACES[:2]), "give both destination=URI and checkpoint="),
         (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),
         (
             ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
@@ -333,7 +335,7 @@ def test_one_step_is_submitted_alone(stub):
     words = ("--only", "evaluate", "--input", "features=s3://b/f", "--input", "dataset=s3://b/d")
     assert submit(stub, *words, "--param", "rerank=true") == 0
     run = posted(stub, "runs")
-    spec = run["pipeline_spec"]
+    spec = run["pipeline_spec"]["pipeline_spec"]
     assert spec["pipelineInfo"]["name"] == "san-evaluate"
     importers = [
         t for t in spec["root"]["dag"]["tasks"].values() if "importer" in t["taskInfo"]["name"]
@@ -345,7 +347,7 @@ def test_one_step_is_submitted_alone(stub):
 def test_preset_gives_parameters_and_graph(stub):
     assert submit(stub, "--preset", "demo-baseline", "--param", "checkpoint=s3://b/c") == 0
     run = posted(stub, "runs")
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
+    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "san-baseline"
     assert run["runtime_config"]["parameters"]["san_recipe"] == "demo-baseline"
 
 
@@ -353,7 +355,7 @@ def test_the_generator_that_ships_is_no_place(stub):
     words = ("--preset", "demo", "--param", "generator=shipped", *PLACES)
     assert submit(stub, *words) == 0
     run = posted(stub, "runs")
-    name = run["pipeline_spec"]["pipelineInfo"]["name"]
+    name = run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"]
     assert name == "san-ready"
     assert run["runtime_config"]["parameters"]["generator"] == "shipped"
 
@@ -367,7 +369,7 @@ def test_the_generator_that_ships_is_no_place(stub):
 )
 def test_data_set_from_outside_is_prepared_anew_by_every_run(stub, words, is_cached):
     assert submit(stub, *words, *PLACES) == 0
-    spec = posted(stub, "runs")["pipeline_spec"]
+    spec = posted(stub, "runs")["pipeline_spec"]["pipeline_spec"]
     options = spec["root"]["dag"]["tasks"]["prepare-reid"]["cachingOptions"]
     assert options == ({"enableCache": True} if is_cached else {})
 
@@ -422,3 +424,46 @@ def test_commands_of_the_readme_are_no_mistake(file, tmp_path):
             cluster_from_options(options)
             image = options.image.replace("...", "r.example/san:1")
             check_image_pinned(image.replace("{commit}", "0123456789ab"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--param", "destination=s3://KEY:hunter2@bucket/x"),
+        ("--param", "checkpoint=minio://KEY:hun/ter2@bucket"),
+        ("--param", "source=https://me:hunter2@host/x"),
+        ("--param", "destinatoin=s3://KEY:hunter2@bucket/x"),
+        ("--param", "s3://KEY:hunt=er2@bucket/x"),
+        ("--only", "evaluate", "--input", "features=s3://KEY:hunter2@bucket/x"),
+        ("--pipeline-root", "s3://KEY:hunter2@bucket/x"),
+    ],
+)
+def test_credentials_in_a_place_are_refused_before_anything_is_sent_and_not_shown(
+    stub, capsys, words
+):
+    with pytest.raises(SystemExit) as stop:
+        submit(stub, *words)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "must not hold a user, key or host" in said or "holds a user name or password" in said
+    assert "er2" not in said
+    assert stub.requests == []
+
+
+def test_nothing_needs_to_be_configured_on_a_stock_installation(stub):
+    """Both places are the pipeline root's, the keys of minio:// the installation's own."""
+    assert submit(stub, "--preset", "demo") == 0
+    run = posted(stub, "runs")
+    assert not {"destination", "checkpoint"} & run["runtime_config"]["parameters"].keys()
+    declared = run["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    assert declared["destination"]["defaultValue"] == declared["checkpoint"]["defaultValue"] == ""
+    platform = run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]
+    for executor in platform["deploymentSpec"]["executors"].values():
+        assert [one["secretName"] for one in executor["secretAsEnv"]] == [
+            "mlpipeline-minio-artifact"
+        ]
+
+
+def test_checkpoint_none_is_no_folder(stub):
+    assert submit(stub, *PLACES[:2], "--param", "checkpoint=none") == 0
+    assert posted(stub, "runs")["runtime_config"]["parameters"]["checkpoint"] == "none"

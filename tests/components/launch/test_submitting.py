@@ -221,7 +221,7 @@ def test_one_step_takes_its_parameters_from_a_run(stub, earlier, capsys):
     values = run["runtime_config"]["parameters"]
     given = {"recipe": "demo", "checkpoint": "s3://b/state", "seed": 9, "onnx": False}
     assert given.items() <= values.items()
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "san-train-san"
+    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "san-train-san"
     assert run["runtime_config"]["pipeline_root"] == "minio://mlpipeline/mine"
     assert run["experiment_id"] == stub.experiments["reid"]
     assert "warning" not in capsys.readouterr().err
@@ -313,8 +313,8 @@ def test_upload_makes_a_pipeline_and_then_adds_versions(stub, capsys):
     assert call(stub, "upload", *UPLOADED, "--version", "v2", "--no-cache") == 0
     versions = list(stub.versions.values())
     assert [one["name"] for one in versions] == ["san-baseline", "v2"]
-    assert any(caching(versions[0]["pipeline_spec"]).values())
-    assert not any(caching(versions[1]["pipeline_spec"]).values())
+    assert any(caching(versions[0]["pipeline_spec"]["pipeline_spec"]).values())
+    assert not any(caching(versions[1]["pipeline_spec"]["pipeline_spec"]).values())
     out = capsys.readouterr().out
     assert out.startswith(f"version v2 of san-baseline: {stub.host}/#/pipelines/details/")
     assert out.endswith(f"/version/{versions[1]['pipeline_version_id']}\n")

@@ -88,6 +88,9 @@ class Recipe:
     texture_lr: float = 1e-5  # of that Adam, constant; official 1e-5
     # Over the batch of all processes that train together; without it each normalises its own share
     sync_batchnorm: bool = True
+    # On a GPU, add up in one order, slower: equal seeds then give equal bytes there too. Processors
+    # always do
+    deterministic: bool = False
 
     # Augmentation, drawn for every image by itself
     flip: float = 0.5  # probability of a horizontal mirror; official 0.5

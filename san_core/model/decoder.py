@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from san_core.model.encoder import Encoder, Maps
+from san_core.model.fixed_order import FixedOrderReflectionPad, FixedOrderUpsample
 from san_core.model.sizes import HEAD_KERNEL, decoder_doublings
 from san_core.recipe import Recipe
 
@@ -50,9 +51,12 @@ class Decoder(nn.Module):
         self.channels = tuple(max(1, round(c * base * recipe.decoder_width)) for c in plan)
         self.texture_size = recipe.texture_size
         self.reduce = _conv1x1_block(encoder.channels[3], self.channels[0])
-        self.blocks = nn.ModuleList(
-            _up_block(before, after) for before, after in itertools.pairwise(self.channels)
-        )
+        fixed, stride = recipe.deterministic, encoder.strides[3]
+        size = (recipe.image_height // stride, recipe.image_width // stride)  # of f_e4
+        self.blocks = nn.ModuleList()
+        for before, after in itertools.pairwise(self.channels):
+            self.blocks.append(_up_block(before, after, size, fixed_order=fixed))
+            size = _doubled(size)
         self.skip_stages = _skip_stages(encoder, n_blocks) if recipe.skips else {}
         self.skips = nn.ModuleDict(
             {
@@ -61,8 +65,10 @@ class Decoder(nn.Module):
             }
         )
         self.head = nn.Sequential(
-            nn.ReflectionPad2d(HEAD_KERNEL // 2), nn.Conv2d(self.channels[-1], 3, HEAD_KERNEL)
+            _reflection_pad(HEAD_KERNEL // 2, fixed_order=fixed),
+            nn.Conv2d(self.channels[-1], 3, HEAD_KERNEL),
         )
+        self.stretch = _stretching(size, recipe.texture_size, fixed_order=fixed)
 
     def forward(self, maps: Maps) -> DecoderOutput:
         """Textures from the encoder maps f_e1 ... f_e4."""
@@ -74,10 +80,7 @@ class Decoder(nn.Module):
             x = block(x)  # rows and columns double
             decoded.append(x)
         x = self.head(x)  # (B, 3, T, T * W / H)
-        size = (self.texture_size, self.texture_size)
-        # The official stretch to a square; align_corners as there.
-        texture = functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
-        return DecoderOutput(texture, tuple(decoded))
+        return DecoderOutput(self.stretch(x), tuple(decoded))
 
 
 class _ResidualBlock(nn.Module):
@@ -97,14 +100,37 @@ class _ResidualBlock(nn.Module):
         return functional.relu(x + self.body(x))
 
 
-def _up_block(inputs: int, outputs: int) -> nn.Sequential:
+def _up_block(
+    inputs: int, outputs: int, size: tuple[int, int], *, fixed_order: bool
+) -> nn.Sequential:
     """Residual block, bilinear doubling, 3x3 convolution; nothing after it, as published."""
     return nn.Sequential(
         _ResidualBlock(inputs),
-        nn.Upsample(scale_factor=2, mode="bilinear"),
-        nn.ReflectionPad2d(1),
+        _doubling(size, fixed_order=fixed_order),
+        _reflection_pad(1, fixed_order=fixed_order),
         nn.Conv2d(inputs, outputs, 3),
     )
+
+
+def _doubled(size: tuple[int, int]) -> tuple[int, int]:
+    return 2 * size[0], 2 * size[1]
+
+
+def _doubling(before: tuple[int, int], *, fixed_order: bool) -> nn.Module:
+    if fixed_order:
+        return FixedOrderUpsample(before, _doubled(before), align_corners=False)
+    return nn.Upsample(scale_factor=2, mode="bilinear")
+
+
+def _stretching(before: tuple[int, int], side: int, *, fixed_order: bool) -> nn.Module:
+    """The official stretch to a square; align_corners as there."""
+    if fixed_order:
+        return FixedOrderUpsample(before, (side, side), align_corners=True)
+    return nn.Upsample(size=(side, side), mode="bilinear", align_corners=True)
+
+
+def _reflection_pad(margin: int, *, fixed_order: bool) -> nn.Module:
+    return FixedOrderReflectionPad(margin) if fixed_order else nn.ReflectionPad2d(margin)
 
 
 def _conv1x1_block(inputs: int, outputs: int) -> nn.Sequential:

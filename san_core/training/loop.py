@@ -40,7 +40,12 @@ from san_core.training.distributed import (
 )
 from san_core.training.finiteness import FiniteFlags, LateCheck
 from san_core.training.optimisation import make_optimisation
-from san_core.training.precision import Precision, autocast_type, convolution_arithmetic
+from san_core.training.precision import (
+    Precision,
+    autocast_type,
+    convolution_arithmetic,
+    repeatable_arithmetic,
+)
 from san_core.training.sums import LossSums
 
 State = dict[str, Any]
@@ -238,6 +243,7 @@ class _TrainingRun:
         batches = self._epoch_batches()
         with (
             convolution_arithmetic(self.precision, self.device),
+            repeatable_arithmetic(wanted=self.recipe.deterministic),
             loading_ahead(self._wanted_batches(batches), self.recipe, self.batch_buffers) as loader,
         ):
             while self.batch_index < len(batches):

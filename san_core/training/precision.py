@@ -4,9 +4,10 @@ On GPUs torch's convolutions take float32 numbers for TF32 ones (10 bits of 23) 
 otherwise: here float32 means float32, and TF32 is a choice of its own.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -71,6 +72,35 @@ def convolution_arithmetic(precision: Precision, device: torch.device) -> Iterat
         yield
     finally:
         convolutions.fp32_precision, products.fp32_precision = before
+
+
+@contextmanager
+def repeatable_arithmetic(*, wanted: bool) -> Iterator[None]:
+    """Within the block, every sum has one order, where torch can; NOTE not tested on a GPU.
+
+    Raises:
+        ValueError: the device has no such way to compute something.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    memory: Any = torch.utils.deterministic  # its settings are made at import
+    cudnn = torch.backends.cudnn
+    enabled = torch.are_deterministic_algorithms_enabled()
+    before = memory.fill_uninitialized_memory, cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory, cudnn.benchmark = False, False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise ValueError(f"the recipe says deterministic=true, but torch: {first}") from error
+    finally:
+        torch.use_deterministic_algorithms(enabled)
+        memory.fill_uninitialized_memory, cudnn.benchmark = before
 
 
 def _native_precisions(device: torch.device) -> list[str]:

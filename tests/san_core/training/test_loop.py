@@ -656,3 +656,20 @@ def test_several_processes_compile_nothing(monkeypatch):
 def test_reports_tell_how_long_training_waited_for_its_batches():
     _, reports = run(tiny_recipe("demo-baseline", "epochs=2"))
     assert all(0 <= r.waiting_share < 1 for r in reports)
+
+
+def test_deterministic_training_adds_up_in_one_order():
+    seen = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            return x
+
+    settings = tiny_recipe("demo", "epochs=1 warmup_epochs=0 deterministic=true")
+    model = tiny_model(settings)
+    model.encoder.conv1 = nn.Sequential(model.encoder.conv1, Watched())
+    run(settings, model=model)
+    assert seen
+    assert all(seen)
+    assert not torch.are_deterministic_algorithms_enabled()

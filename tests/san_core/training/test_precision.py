@@ -1,7 +1,13 @@
+import os
+
 import pytest
 import torch
 
-from san_core.training.precision import autocast_type, convolution_arithmetic
+from san_core.training.precision import (
+    autocast_type,
+    convolution_arithmetic,
+    repeatable_arithmetic,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -86,3 +92,36 @@ def test_a_processor_knows_no_tf32(gpu):
         autocast_type("tf32", CUDA)
     gpu(bfloat16=True)
     assert autocast_type("tf32", CUDA) is None
+
+
+def deterministic_settings():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+def test_sums_have_one_order_within_the_block_alone(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = deterministic_settings()
+    with repeatable_arithmetic(wanted=False):
+        assert deterministic_settings() == before
+    with repeatable_arithmetic(wanted=True):
+        assert deterministic_settings() == (True, False, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert deterministic_settings() == before
+
+
+def test_what_torch_cannot_add_up_in_one_order_is_told_in_a_line():
+    said = (
+        "reflection_pad2d_backward_cuda does not have a deterministic implementation, but you set"
+        " 'torch.use_deterministic_algorithms(True)'.\nYou can turn off determinism"
+    )
+    with (
+        pytest.raises(ValueError, match=r"says deterministic=true, but torch: reflection\w+ does"),
+        repeatable_arithmetic(wanted=True),
+    ):
+        raise RuntimeError(said)
+    assert not torch.are_deterministic_algorithms_enabled()

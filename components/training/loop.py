@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -97,6 +98,8 @@ def train(
         Terminated: SIGTERM came; the state after the batch at hand is kept.
     """
     log.info("recipe: %s", json.dumps(asdict(recipe)))
+    if recipe.deterministic:  # cuBLAS reads it at its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     kept = checkpoint.load()
     history: History = list(kept["history"]) if kept else []
     best = kept["fit"]["best"] if kept else None

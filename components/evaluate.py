@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
 from components.command.step import Input, Output
 from components.storage.outputs import atomic_folder, write_file, write_metrics, write_roc
@@ -113,6 +113,13 @@ def evaluate(
     for name, value in shown.items():
         if name not in SHOWN_METRICS:
             log.info("%s %.1f%%", name, 100 * value)
+
+
+class _Provenance(TypedDict):
+    """What features.json says, and perhaps more."""
+
+    dataset: str
+    metric: Literal["cosine", "euclidean"]
 
 
 class _ScoringPlan(NamedTuple):
@@ -271,18 +278,12 @@ def _histogram_features(images: "ImageSet", records: "Sequence[Record]") -> "NDA
 
 def _read_provenance(features: Path) -> dict[str, Any]:
     """What features.json says the features were made from."""
+    from san_core.checked_json import read_json_file
+
     file = features / "features.json"
     if not file.is_file():
         raise FileNotFoundError(f"{features} holds no features: features.json is missing")
-    try:
-        content: dict[str, Any] = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged: it is not a JSON object")
-    if missing := {"dataset", "metric"} - content.keys():
-        raise ValueError(f"{file} is damaged: it has no {min(missing)}")
-    return content
+    return {**read_json_file(file, _Provenance)}
 
 
 def _protocol_of_dataset(images: "ImageSet") -> str:

@@ -43,6 +43,8 @@ def extract_features(
     loaded = weights.load_network(model)
     if not loaded.recipe.needs_identities:
         raise ValueError(f"{model} has learned no identities: it is a texture generator")
+    if references and "seed" not in loaded.facts:
+        raise ValueError(f"{model} tells no seed, which the untrained encoder is made from")
     with scratch_folder(features) as room, open_image_set(dataset) as images:
         records = images.records_in_splits("query", "gallery", "multi")
         pictures = PixelCache(room, loaded.recipe, SINGLE_PROCESS).decode_images(
@@ -66,8 +68,8 @@ def extract_features(
     provenance = {
         "dataset": image_set_digest(dataset),
         "model": weights.fingerprint(model),
-        "recipe": loaded.facts["recipe"],
-        "seed": loaded.facts["seed"],
+        "recipe": loaded.facts.get("recipe"),
+        "seed": loaded.facts.get("seed"),
         # Compared as they were trained: by direction where the triplet saw directions alone.
         "metric": "cosine" if loaded.recipe.normalize_triplet else "euclidean",
     }

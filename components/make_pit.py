@@ -174,7 +174,7 @@ def _write_pairs_sheet(folder: Path) -> None:
     from san_core.images.pixels import contact_sheet, decode, encode_png, resize
 
     def side_by_side(record: "Record") -> "Pixels":
-        texture = decode(textures.read(by_name[record.fields["texture"]]))
+        texture = decode(textures.read(by_name[record.named("texture")]))
         picture = resize(decode(images.read(record)), IMAGE_PREVIEW)
         return np.hstack([picture, resize(texture, TEXTURE_PREVIEW)])
 

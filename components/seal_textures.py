@@ -1,12 +1,11 @@
 """Make sure that every texture is there and whole, and say so in a manifest."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
 from components.storage.outputs import atomic_folder
@@ -249,6 +248,7 @@ def _check_complete(
         FileNotFoundError: units are missing; the line names them.
         ValueError: a shard holds other textures than it should.
     """
+    from san_core.images.shard import read_sidecar
     from san_core.images.texture_set import texture_name
 
     missing = [unit.number for unit in work if unit.number not in done]
@@ -259,9 +259,10 @@ def _check_complete(
             " run generate_textures again, it makes only those"
         )
     for unit in work:
-        images: list[dict[str, Any]] = json.loads(done[unit.number].data)["images"]
+        found = done[unit.number]
+        images = read_sidecar(found.data, where=f"{where}/{found.name}")["images"]
         if [i["name"] for i in images] != [texture_name(r.name) for r in unit.records]:
             raise ValueError(
-                f"{where}: {done[unit.number].name} holds textures of other images;"
+                f"{where}: {found.name} holds textures of other images;"
                 " delete it and run generate_textures again"
             )

@@ -10,8 +10,11 @@ import dataclasses
 import difflib
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from san_core.checked_json import read_json
 
 Arch = Literal["resnet10_quarter", "resnet18", "resnet34", "resnet50", "resnet101"]
 Embedding = Literal["fc512", "pool"]
@@ -182,10 +185,9 @@ class Recipe:
 
 _FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
 
-_INFINITY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
     "last_stride": (1, 2),
-    "embedding_dim": (1, _INFINITY),
+    "embedding_dim": (1, 65_536),
     "decoder_width": (0.05, 4),
     "image_height": (8, 4096),
     "image_width": (8, 4096),
@@ -433,15 +435,17 @@ def from_json(text: str) -> Recipe:
     A field that is absent takes its default, which means that nothing is done differently.
 
     Raises:
-        ValueError: the text is no JSON object, a field is unknown, one without a default is
-            missing, or a value is wrong.
+        ValueError: the text is no JSON object, or as of `from_fields`.
     """
-    try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"a recipe must be JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"a recipe must be a JSON object, found {type(fields).__name__}")
+    return from_fields(read_json(text, dict[str, Any], where="a recipe"))
+
+
+def from_fields(fields: Mapping[str, Any]) -> Recipe:
+    """The recipe of fields that JSON held.
+
+    Raises:
+        ValueError: a field is unknown, one without a default is missing, or a value is wrong.
+    """
     if unknown := sorted(set(fields) - set(_FIELD_TYPES)):
         raise ValueError(f"recipe has unknown fields {', '.join(unknown)}")
     required = {f.name for f in dataclasses.fields(Recipe) if f.default is dataclasses.MISSING}

@@ -1,6 +1,7 @@
 """What several test files share: small pictures and image sets made from a seed, servers."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from components.process.signals import signal_handler
 from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.pixels import Pixels, encode_jpeg, encode_png
 from san_core.images.shard import Item, sha256
@@ -32,6 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of whole steps and pipelines first: they take longest, and no core should idle."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.parent not in (here, here / "steps"))
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """A test that waits for ten seconds fails, where it would else wait for ever."""
+
+    def give_up(_signal: int, _frame: object) -> None:
+        raise AssertionError("this waits for ever")
+
+    with signal_handler(give_up, signal.SIGALRM):
+        signal.alarm(10)
+        yield
+        signal.alarm(0)
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def test_imports_are_found_wherever_they_are():
 # Rooms from the lowest to the highest: a file imports from its own room and from those before it.
 # The longest name counts, so that a file or a folder of a room may lie lower or higher than it.
 ORDER = (
+    "san_core.checked_json",
     "san_core.recipe",
     "san_core.images",
     "san_core.pages",
@@ -282,6 +283,13 @@ def test_minio_is_imported_in_two_files_only():
 
 def test_nothing_is_unpickled():
     assert importers(EVERYTHING, "pickle", "joblib", "dill", "shelve", "marshal") == []
+
+
+def test_json_is_parsed_in_one_place_alone():
+    reader = ROOT / "san_core" / "checked_json.py"
+    parsers = {"json.load", "json.loads", "json.JSONDecoder"}
+    assert [file for file in EVERYTHING if parsers & used(parsed(file))] == [reader]
+    assert importers(EVERYTHING, *parsers, "json.decoder", "orjson", "simplejson") == []
 
 
 def test_importing_all_steps_is_light():

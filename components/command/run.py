@@ -6,7 +6,6 @@ Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 130
 
 import argparse
 import io
-import json
 import logging
 import multiprocessing
 import os
@@ -26,6 +25,11 @@ from types import FrameType
 from typing import Any
 
 from components.command.code import ROOT
+from components.command.executor_input import (
+    note_mounted_artifacts,
+    parse_executor_input,
+    passed_artifact_path,
+)
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
 from components.process.gpu import hide_gpus
@@ -116,10 +120,10 @@ def _run_parsed_step(
     check_may_share_work(step.__name__)
     declared = step_parameters(step)
     if executor_input is not None:
-        _note_mounted_artifacts(executor_input)
+        note_mounted_artifacts(executor_input)
         for p in declared:
             if p.is_input and values[p.name] is None:
-                values[p.name] = _passed_artifact_path(executor_input, p.name)
+                values[p.name] = passed_artifact_path(executor_input, p.name)
     outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
     read += [values[p.name] for p in declared if p.name in SOURCE_PARAMETERS and values[p.name]]
@@ -143,15 +147,6 @@ def _run_parsed_step(
                 _send_or_keep(written[p.name], uri)
     if executor_input is not None and is_first_rank():
         outputs.write_executor_output(executor_input, written)
-
-
-def _note_mounted_artifacts(executor_input: Mapping[str, Any]) -> None:
-    """Let messages name the URIs that Kubeflow shows, not where its launcher puts the files."""
-    for side in ("inputs", "outputs"):
-        for found in (executor_input.get(side, {}).get("artifacts") or {}).values():
-            for artifact in (found or {}).get("artifacts") or []:
-                if not artifact["uri"].startswith(("/", "file:")):
-                    note_copy(outputs.artifact_path(artifact), artifact["uri"])
 
 
 def _send_or_keep(path: Path, uri: str) -> None:
@@ -251,23 +246,9 @@ def _read_executor_input(
     if text is None:
         return None
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        parser.error(f"argument --executor-input: not JSON ({error})")
-    if not isinstance(found, dict) or "outputFile" not in (found.get("outputs") or {}):
-        parser.error("argument --executor-input: has no outputs.outputFile; KFP writes one")
-    return found
-
-
-def _passed_artifact_path(executor_input: Mapping[str, Any], name: str) -> Path | None:
-    """Where an optional input artifact lies, or None if the pipeline did not pass it.
-
-    Optional artifacts are never among the arguments: there KFP writes the word `null` for an
-    absent one.
-    """
-    passed = (executor_input.get("inputs", {}).get("artifacts") or {}).get(name) or {}
-    artifacts = passed.get("artifacts") or []
-    return outputs.artifact_path(artifacts[0]) if artifacts else None
+        return parse_executor_input(text)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _report_failure(step: Step, message: str, *, status: int = 1) -> int:

@@ -4,14 +4,13 @@ Spoken is through the client that its makers generate (kfp-server-api); what goe
 one line for the person who submits.
 """
 
-import json
 import os
 import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,6 +18,7 @@ import kfp_server_api as kfp
 import urllib3
 
 from components.storage.retry import root_cause
+from san_core.checked_json import read_json
 
 T = TypeVar("T")
 
@@ -257,10 +257,10 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
 def _server_message(error: "kfp.ApiException") -> str:
     """The first line of the server's own explanation, if it has one."""
     try:
-        content = json.loads(error.body)
+        content = read_json(error.body or "", dict[str, Any], where="the answer")
         words = (content.get(key) for key in ("message", "error_message", "error"))
         text = str(next(filter(None, words), ""))
-    except (TypeError, ValueError, AttributeError):
+    except ValueError:
         # Uploads are refused in plain words; other plain words are of what stands before it.
         is_plain = error.status == 400 and not re.match(r"\s*<", error.body or "<")
         text = error.body if is_plain else ""

@@ -15,6 +15,7 @@ from typing import Any
 from components.command.suggestion import suggestion
 from components.storage.outputs import path_from_uri
 from components.storage.places import check_no_user_information
+from san_core.checked_json import read_json
 
 PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
 _PARAMETER_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
@@ -101,8 +102,8 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
         return name, text
     expected, example = _PARAMETER_TYPES[kind]
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = read_json(text, object, where=name)
+    except ValueError:
         value = None
     if type(value) not in expected:
         raise ValueError(f"parameter {name}: {text!r} is not {example}")
@@ -200,7 +201,8 @@ class _PipelineReader:
         """Every task of a loop's body, once for each item; iterations of one task in a row."""
         iterator = spec["parameterIterator"]
         source = iterator["items"]
-        items = json.loads(source["raw"]) if "raw" in source else values[source["inputParameter"]]
+        raw = source.get("raw")
+        items = read_json(raw, object, where=name) if raw else values[source["inputParameter"]]
         if not isinstance(items, list):
             raise ValueError(f"loop {name} is over {items!r}, which is not a list")
         bodies = [

@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import json
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from components.runner.ir import Task
+from san_core.checked_json import read_json_file
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0
@@ -99,7 +99,7 @@ class Screen:
 
     def write_metrics_line(self, metrics: Path) -> None:
         """Write the figures of a file of metrics as a person reads them."""
-        figures = json.loads(metrics.read_bytes()).items()
+        figures = read_json_file(metrics, dict[str, float | str | bool]).items()
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures)
         self.write_line("  " + "  ".join(shown))
 

@@ -8,12 +8,14 @@ elsewhere; they are watched as well.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from components.storage.outputs import path_from_uri, write_file
 from components.storage.places import is_remote
+from san_core.checked_json import read_json_file
 
 STATE_FILE = "state.json"
 
@@ -33,6 +35,29 @@ class TaskState:
     digests: dict[str, str]
     files: dict[str, list[int]]
     remote: list[str]
+
+
+class _StateFile(TypedDict):
+    """What `state.json` holds."""
+
+    key: str
+    digests: dict[str, str]
+    files: dict[str, list[int]]
+    remote: list[str]
+
+
+class _ShardFiles(TypedDict):
+    """The files of a shard that a manifest names."""
+
+    tar: str
+    sidecar: str
+
+
+class _Pointer(TypedDict):
+    """A manifest that may point elsewhere."""
+
+    uri: NotRequired[str]
+    shards: NotRequired[list[_ShardFiles]]
 
 
 def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskState:
@@ -64,17 +89,19 @@ def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskSta
 def read_state(folder: Path) -> TaskState | None:
     """The state of a task, or None if it never finished or has been removed."""
     try:
-        return TaskState(**json.loads((folder / STATE_FILE).read_bytes()))
+        told = read_json_file(folder / STATE_FILE, _StateFile)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError):  # not ours, or of another version
+    except ValueError:  # not ours, or of another version
         return None
+    return TaskState(told["key"], told["digests"], told["files"], told["remote"])
 
 
 def outputs_unchanged(state: TaskState, outputs: Mapping[str, Path]) -> bool:
     """Whether every file is as the task left it, none is gone and none was added."""
     try:
-        return state.files == _file_stats(outputs.values())
+        is_whole = state.digests.keys() == outputs.keys()
+        return is_whole and state.files == _file_stats(outputs.values())
     except (OSError, ValueError):
         return False
 
@@ -109,14 +136,13 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
 
 
-def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[_Pointer, str]]:
     """Every manifest among the artifacts that points elsewhere, with its URI."""
-    for path in paths:
-        for file in _files(path):
-            if file.name == "manifest.json":
-                manifest = json.loads(file.read_bytes())
-                if isinstance(manifest, dict) and isinstance(manifest.get("uri"), str):
-                    yield manifest, manifest["uri"]
+    for file in (file for path in paths for file in _files(path) if file.name == "manifest.json"):
+        with suppress(ValueError):  # somebody else's file of that name, which points nowhere
+            manifest = read_json_file(file, _Pointer)
+            if uri := manifest.get("uri"):
+                yield manifest, uri
 
 
 def _local_folder(uri: str) -> Path | None:
@@ -124,11 +150,7 @@ def _local_folder(uri: str) -> Path | None:
     return None if is_remote(uri) else path_from_uri(uri)
 
 
-def _shard_files(manifest: Mapping[str, Any]) -> list[str]:
+def _shard_files(manifest: _Pointer) -> list[str]:
     """The names of the files of every shard, relative to the manifest's URI."""
-    return [
-        shard[part]
-        for shard in manifest.get("shards", [])
-        for part in ("tar", "sidecar")
-        if part in shard
-    ]
+    shards = manifest.get("shards", [])
+    return [name for shard in shards for name in (shard["tar"], shard["sidecar"])]

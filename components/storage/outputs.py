@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from san_core.checked_json import json_bytes, read_json, read_json_file
+
 # Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
@@ -55,8 +57,8 @@ def _is_written_by_step(folder: Path) -> bool:
         if all((folder / name).is_file() for name in pair):
             return True
     for name in SELF_DESCRIBING_FILES:
-        with suppress(OSError):
-            if has_step_format((folder / name).read_bytes()):
+        with suppress(OSError, ValueError):
+            if has_step_format(json_bytes(folder / name)):
                 return True
     return False
 
@@ -64,10 +66,10 @@ def _is_written_by_step(folder: Path) -> bool:
 def has_step_format(data: bytes) -> bool:
     """Whether the content of a file says, as JSON, that a step has written it."""
     try:
-        content = json.loads(data)
+        content = read_json(data, dict[str, Any], where="a file")
     except ValueError:
         return False
-    return isinstance(content, dict) and str(content.get("format", "")).startswith("san-")
+    return str(content.get("format", "")).startswith("san-")
 
 
 @contextmanager
@@ -177,7 +179,9 @@ def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[st
         entry = {
             "name": artifact.get("name", ""),
             "uri": artifact["uri"],
-            "metadata": json.loads(path.read_bytes()) if is_shown else _artifact_metadata(path),
+            "metadata": read_json_file(path, dict[str, Any])
+            if is_shown
+            else _artifact_metadata(path),
         }
         artifacts[name] = {"artifacts": [entry]}
     write_file(
@@ -207,8 +211,8 @@ def _artifact_metadata(path: Path) -> dict[str, Any]:
     if not manifest.is_file():
         return {}
     data = manifest.read_bytes()
-    document = json.loads(data)
-    facts = {key: document[key] for key in ("count", "uri") if key in document}
+    document = read_json(data, dict[str, Any], where=str(manifest))
+    facts: dict[str, Any] = {key: document[key] for key in ("count", "uri") if key in document}
     return {**facts, "sha256": hashlib.sha256(data).hexdigest()}
 
 

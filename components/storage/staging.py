@@ -9,7 +9,6 @@ needed any more.
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from components.storage.outputs import add_path_to_errors, flush_to_disk, write_
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Storage
 from san_core.images.imageset import ImageSet, manifest_bytes, read_manifest
-from san_core.images.shard import Record, parse_sidecar, sha256
+from san_core.images.shard import Record, parse_sidecar, read_sidecar, sha256
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +265,7 @@ def _damaged_image(part: Path, folder: Path, file: _RecordedFile) -> str:
     if not file.name.endswith(".tar") or not sidecar.is_file():
         return ""
     with part.open("rb") as content:
-        for image in json.loads(sidecar.read_bytes())["images"]:
+        for image in read_sidecar(sidecar.read_bytes(), where=str(sidecar))["images"]:
             content.seek(image["offset"])
             if sha256(content.read(image["size"])) != image["sha256"]:
                 return f" at image {image['name']}"

@@ -5,14 +5,13 @@ workers on one unit leave two complete pairs with different names; the lowest na
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from components.storage.store import DamagedError, Storage
-from san_core.images.shard import Shard, shard_entry
+from san_core.images.shard import Shard, read_sidecar, shard_entry
 from san_core.images.texture_set import parse_sidecar_name
 
 log = logging.getLogger(__name__)
@@ -87,11 +86,11 @@ def _read_finished_unit(
     """The unit of a sidecar; None if the sidecar or its tar is not whole."""
     try:
         data = storage.get(name)
-        sidecar = json.loads(data)
+        sidecar = read_sidecar(data, where=name)
         unit = FinishedUnit(name, data, sidecar["tar"], sidecar["size"], sidecar["sha256"])
     except FileNotFoundError:  # another process has just deleted it
         return None
-    except (DamagedError, ValueError, KeyError, TypeError):
+    except (DamagedError, ValueError):
         log.warning("%s/%s is damaged; it counts as unfinished", storage.uri, name)
         return None
     is_whole = verify == "none" or sizes.get(unit.tar) == unit.size

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from components.process.messages import note_copy
 from components.process.progress import Progress
@@ -27,6 +28,7 @@ from components.storage.outputs import (
 )
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Stat, Storage, check_object_name
+from san_core.checked_json import read_json
 from san_core.data.tree import is_archive
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ def _add_uri_to_manifest(file: Path, uri: str) -> None:
     """Add its place to the manifest of an image set that does not tell one."""
     data = file.read_bytes()
     if has_step_format(data):  # of another its reader says what is wrong
-        told = {"uri": uri, **json.loads(data)}
+        told = {"uri": uri, **read_json(data, dict[str, Any], where=str(file))}
         write_file(file, json.dumps(told, indent=1, ensure_ascii=False))
 
 

@@ -154,7 +154,7 @@ class PixelCache:
                 self.decode_images(f"pit-{split}-images", images, shown),
                 self.decode_textures(f"pit-{split}-textures", textures, painted),
                 row_indices(
-                    [record.fields["texture"] for record in shown],
+                    [record.named("texture") for record in shown],
                     [record.name for record in painted],
                     what="texture",
                 ),

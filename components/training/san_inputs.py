@@ -83,7 +83,7 @@ def _add_textures(
 ) -> TrainingData:
     records = people.train_records
     with open_image_set(textures) as painted:
-        of_image = {record.fields["image"]: record for record in painted.records}
+        of_image = {record.named("image"): record for record in painted.records}
         if missing := [record.name for record in records if record.name not in of_image]:
             raise ValueError(
                 f"{len(missing)} of {len(records)} training images have no texture,"

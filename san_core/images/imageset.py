@@ -23,18 +23,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 
+from san_core.checked_json import Rule, check_shape, json_bytes, read_json
 from san_core.images.pixels import contact_sheet, decode, encode_png
 from san_core.images.shard import (
     MAX_SHARD_SIZE,
+    Digest,
     Item,
     Record,
     Shard,
+    Size,
     canonical_json,
     number_of_shards,
     pack_shard,
     parse_sidecar,
+    read_sidecar,
     renumber_shard,
     sha256,
     shard_entry,
@@ -42,11 +46,36 @@ from san_core.images.shard import (
 
 FORMAT = "san-imageset"
 VERSION = 1
-_ENTRY_TYPES = {
-    **dict.fromkeys(("tar", "sha256", "sidecar", "sidecar_sha256"), str),
-    **dict.fromkeys(("size", "sidecar_size", "images"), int),
-}
-_MANIFEST_KEYS = {"fingerprint", "count", "splits", "provenance", "shards"}
+
+TarName = Annotated[
+    str, Rule(re.compile(r"shards/[\w.-]+\.tar").fullmatch, "the name of a shard's tar")
+]
+SidecarName = Annotated[
+    str, Rule(re.compile(r"shards/[\w.-]+\.json").fullmatch, "the name of a shard's sidecar")
+]
+
+
+class ShardEntry(TypedDict):
+    """What a manifest says of a shard, as `shard_entry` makes it."""
+
+    tar: TarName
+    size: Size
+    sha256: Digest
+    sidecar: SidecarName
+    sidecar_size: Size
+    sidecar_sha256: Digest
+    images: Size
+
+
+class Manifest(TypedDict):
+    """What a manifest says of a set, as `build_manifest` makes it; if it travels, its uri too."""
+
+    fingerprint: str
+    count: Size
+    splits: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+    shards: list[ShardEntry]
+    uri: NotRequired[str]
 
 
 def build_manifest(
@@ -70,7 +99,7 @@ def build_manifest(
     splits: dict[str, _SplitTally] = {}
     for name, data in sidecars.items():
         shards.append(shard_entry(name, data))
-        for image in json.loads(data)["images"]:
+        for image in read_sidecar(data, where=name)["images"]:
             names[image["name"]] += 1
             split = splits.setdefault(image["split"], _SplitTally(0, {None}, {None}))
             splits[image["split"]] = split._replace(images=split.images + 1)
@@ -309,7 +338,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
         raise FileNotFoundError(f"{path} has no manifest.json: it is not a finished image set")
-    return parse_manifest(file.read_bytes(), where=str(file))
+    return parse_manifest(json_bytes(file), where=str(file))
 
 
 def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
@@ -318,35 +347,15 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none of this format, or of a version not known here.
     """
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+    content = read_json(data, Any, where=where)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{where} is not the manifest of an image set ({FORMAT})")
     if content.get("version") != VERSION:
         raise ValueError(
             f"{where} has format version {content.get('version')!r}; this software reads {VERSION}"
         )
-    if missing := _MANIFEST_KEYS - content.keys():
-        raise ValueError(f"{where} is damaged: it has no {min(missing)}")
-    check_shard_entries(content["shards"], where=where)
+    check_shape(content, Manifest, where=where)
     return content
-
-
-def check_shard_entries(shards: Any, *, where: str) -> None:
-    """The entries of shards, as `shard_entry` makes them; a set may come from anybody.
-
-    Raises:
-        ValueError: one lacks something, or names a file that is no shard's.
-    """
-    for number, shard in enumerate(shards):
-        for key, kind in _ENTRY_TYPES.items():
-            if not isinstance(shard, dict) or not isinstance(shard.get(key), kind):
-                raise ValueError(f"{where} is damaged: shard {number} has no {key}")
-        for key, suffix in (("tar", "tar"), ("sidecar", "json")):
-            if not re.fullmatch(rf"shards/[\w.-]+\.{suffix}", shard[key]):
-                raise ValueError(f"{where}: {shard[key]!r} is not the name of a shard's {key}")
 
 
 def _expect_file(path: Path, name: str) -> Path:

@@ -9,11 +9,14 @@ name is that of its content.
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
+
+from san_core.checked_json import Rule, read_json
 
 MAX_SHARD_SIZE = 1000
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
@@ -23,7 +26,35 @@ _SHORT_NAME_BYTES, _SIZE_DIGITS = (
     11,
 )  # bytes of a name, and digits of a size, in the header of a tar
 _WRITE_BUFFER = 1 << 18  # bytes that are gathered before they are written
-_RECORD_KEYS = ("name", "pid", "camid", "split", "offset", "size", "sha256")
+
+Size = Annotated[int, Rule(lambda number: number >= 0, "a whole number from 0")]
+Digest = Annotated[str, Rule(re.compile("[0-9a-f]{64}").fullmatch, "a sha256 in hexadecimal")]
+PlainPath = Annotated[str, Rule(lambda name: is_plain_path(name), "a plain relative path")]
+Split = Annotated[str, Rule(SPLITS.__contains__, f"one of {', '.join(SPLITS)}")]
+
+
+class SidecarImage(TypedDict):
+    """What a sidecar says of an image, and perhaps more: the fields of its record."""
+
+    name: PlainPath
+    pid: int | None
+    camid: Size | None
+    split: Split
+    offset: Size
+    size: Size
+    sha256: Digest
+
+
+class Sidecar(TypedDict):
+    """What a sidecar says of its shard."""
+
+    tar: str
+    size: Size
+    sha256: Digest
+    images: list[SidecarImage]
+
+
+_RECORD_KEYS = tuple(SidecarImage.__annotations__)
 
 
 class Item(NamedTuple):
@@ -55,6 +86,17 @@ class Record:
     size: int
     sha256: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, what: str) -> str:
+        """The name that a field holds, such as that of the image's texture.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        found = self.fields.get(what)
+        if not isinstance(found, str):
+            raise ValueError(f"image {self.name} names no {what}: the set is of another kind")
+        return found
 
 
 class Shard(NamedTuple):
@@ -194,7 +236,8 @@ def name_fits_tar(name: str) -> bool:
 def is_plain_path(name: str) -> bool:
     """Whether a name is a relative POSIX path in its plain form, which leads below its root."""
     path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and str(path) == name
+    is_relative = not path.is_absolute() and ".." not in path.parts
+    return bool(name) and is_relative and str(path) == name and "\0" not in name
 
 
 def _check_item(item: Item) -> None:
@@ -221,7 +264,7 @@ def number_of_shards(total: int, shard_size: int) -> int:
 
 def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
     """What a manifest says of a shard, from the name and the bytes of its sidecar."""
-    content = json.loads(sidecar)
+    content = read_sidecar(sidecar, where=name)
     return {
         "tar": content["tar"],
         "size": content["size"],
@@ -233,13 +276,22 @@ def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
     }
 
 
+def read_sidecar(data: bytes, *, where: str) -> Sidecar:
+    """What the sidecar found at `where` says.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return read_json(data, Sidecar, where=where)
+
+
 def parse_sidecar(
     sidecar: bytes, shard: int, content: Mapping[str, Any], *, where: str
 ) -> list[Record]:
     """The images of shard number `shard` of a manifest, from the bytes of its sidecar.
 
     Raises:
-        ValueError: they are not the bytes that the manifest speaks of.
+        ValueError: they are not the bytes that the manifest speaks of, or none of a sidecar.
     """
     recorded = content["shards"][shard]
     if sha256(sidecar) != recorded["sidecar_sha256"]:
@@ -247,7 +299,13 @@ def parse_sidecar(
             f"{where}: shard {recorded['sidecar']} is damaged: its sha256 is not the recorded"
         )
     records = []
-    for image in json.loads(sidecar)["images"]:
+    for told in read_sidecar(sidecar, where=f"{where}: {recorded['sidecar']}")["images"]:
+        image: dict[str, Any] = {**told}
         known = {key: image.pop(key) for key in _RECORD_KEYS}
-        records.append(Record(**known, shard=shard, fields=image))
+        record = Record(**known, shard=shard, fields=image)
+        if record.offset + record.size > recorded["size"]:
+            raise ValueError(
+                f"{where}: {recorded['sidecar']}: image {record.name} would end after its tar"
+            )
+        records.append(record)
     return records

@@ -5,17 +5,20 @@ another step. All of them must agree on where the textures lie and on which imag
 the functions here are what they agree by.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+from san_core.checked_json import check_shape, read_json
+from san_core.images.imageset import ShardEntry
 from san_core.images.shard import (
     MAX_SHARD_SIZE,
     Item,
     Record,
+    Size,
+    Split,
     canonical_json,
     number_of_shards,
     sha256,
@@ -146,11 +149,24 @@ def build_receipt(
     }
 
 
-def parse_receipt(data: bytes) -> dict[str, Any] | None:
-    """The receipt in a manifest.json; None if it holds something else."""
-    try:
-        content = json.loads(data)
-    except ValueError:
+class Receipt(TypedDict):
+    """What `build_receipt` writes."""
+
+    uri: str
+    worker: str
+    split: Split
+    count: Size
+    shards: list[ShardEntry]
+
+
+def parse_receipt(data: bytes, *, where: str) -> dict[str, Any] | None:
+    """The receipt in a manifest.json found at `where`; None if it holds something else.
+
+    Raises:
+        ValueError: it is not JSON, or a receipt that lacks something.
+    """
+    content = read_json(data, Any, where=where)
+    if not isinstance(content, dict) or content.get("format") != RECEIPT_FORMAT:
         return None
-    is_receipt = isinstance(content, dict) and content.get("format") == RECEIPT_FORMAT
-    return content if is_receipt else None
+    check_shape(content, Receipt, where=where)
+    return content

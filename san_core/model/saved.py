@@ -1,11 +1,11 @@
 """A saved network as files: which there are, and what they tell without torch."""
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from san_core import recipe as recipes
+from san_core.checked_json import Rule, read_json_file
 from san_core.recipe import Recipe
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -16,6 +16,25 @@ SUMS_FILE = (
 )
 COMPANION_FILES = (SUMS_FILE, "report.json", "MODEL_CARD.md")  # what may lie beside a generator
 FORMAT_VERSION = 1
+MOST_CLASSES = 10_000_000  # identities of a classifier
+_FEW_CLASSES = f"a whole number from 0 to {MOST_CLASSES:,}"
+
+
+class _Facts(TypedDict):
+    """What is known of a network beside its recipe, and perhaps more."""
+
+    num_classes: Annotated[int, Rule(range(MOST_CLASSES + 1).__contains__, _FEW_CLASSES)]
+    seed: NotRequired[int]
+    recipe: NotRequired[str]
+    atlas: NotRequired[str | None]
+
+
+class _RecipeFile(TypedDict):
+    """What recipe.json holds."""
+
+    format: int
+    recipe: dict[str, Any]
+    facts: _Facts
 
 
 class ModelDescription(NamedTuple):
@@ -37,17 +56,13 @@ def read_description(path: Path) -> ModelDescription:
             raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     if (path / SUMS_FILE).exists():
         _check_sums(path)
+    document = read_json_file(path / RECIPE_FILE, _RecipeFile)
+    if document["format"] != FORMAT_VERSION:
+        told = f"format {document['format']}, this version reads {FORMAT_VERSION}"
+        raise ValueError(f"{path / RECIPE_FILE}: {told}")
     try:
-        document = json.loads((path / RECIPE_FILE).read_text())
-        if document["format"] != FORMAT_VERSION:
-            raise ValueError(f"format {document['format']!r}, this version reads {FORMAT_VERSION}")
-        facts: dict[str, Any] = document["facts"]
-        if type(facts["num_classes"]) is not int:
-            raise ValueError(f"num_classes {facts['num_classes']!r} is not a whole number")
-        return ModelDescription(recipes.from_json(json.dumps(document["recipe"])), facts)
-    except KeyError as error:
-        raise ValueError(f"{path / RECIPE_FILE}: the key {error} is missing") from error
-    except (ValueError, TypeError) as error:
+        return ModelDescription(recipes.from_fields(document["recipe"]), {**document["facts"]})
+    except ValueError as error:
         raise ValueError(f"{path / RECIPE_FILE}: {error}") from error
 
 

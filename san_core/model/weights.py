@@ -6,7 +6,7 @@ The bytes depend on weights, recipe and facts alone: equal training gives equal 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 import torchvision
 from torch import Tensor
 
-from san_core import recipe as recipes
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build_network
 from san_core.model.saved import (
@@ -78,7 +77,7 @@ def save_network(
         _write_safetensors(best_weights, path / WEIGHTS_FILE)
     document = {
         "format": FORMAT_VERSION,
-        "recipe": json.loads(recipes.to_json(recipe)),
+        "recipe": asdict(recipe),
         "facts": {**facts, "num_classes": model.num_classes},
     }
     (path / RECIPE_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -117,8 +117,8 @@ def test_a_whole_number_serves_as_a_float():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "a recipe must be JSON"),
-        ("[]", "a recipe must be a JSON object, found list"),
+        ("{", "a recipe is not JSON"),
+        ("[]", "a recipe: it is a list; it must be an object"),
         ('{"lrr": 1}', "recipe has unknown fields lrr"),
         ('{"lr": 0.1}', "recipe lacks the fields arch"),
     ],

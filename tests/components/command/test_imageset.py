@@ -95,7 +95,7 @@ def test_sidecar_that_leads_out_of_the_folder_is_refused(small_set, tmp_path, ca
     (small_set.path / "manifest.json").write_bytes(manifest_bytes(small_set.manifest))
     out = tmp_path / "deep" / "out"
     assert main(["imageset", "extract", str(small_set.path), "--output", str(out)]) == 1
-    assert "'../escaped.jpg' is not a plain relative path" in capsys.readouterr().err
+    assert "name is '../escaped.jpg'; it must be a plain relative path" in capsys.readouterr().err
     assert not (tmp_path / "deep" / "escaped.jpg").exists()
 
 

@@ -117,6 +117,8 @@ def test_set_without_manifest_is_unfinished(small_set):
     ("text", "message"),
     [
         ("{", "is not JSON"),
+        ("[" * 200_000, "is not JSON that anybody needs: it is nested too deep"),
+        ("5", "is not the manifest of an image set"),
         ('{"format": "something else"}', "is not the manifest of an image set"),
         ('{"format": "san-imageset", "version": 99}', "has format version 99; .* reads 1"),
     ],
@@ -135,10 +137,15 @@ def test_asking_for_an_absent_split_names_those_there_are(small_set):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("tar", "../escaped.tar", "'../escaped.tar' is not the name of a shard's tar"),
-        ("sidecar", "shards/../../x.json", "is not the name of a shard's sidecar"),
-        ("size", "12", "is damaged: shard 1 has no size"),
-        ("sidecar_sha256", None, "is damaged: shard 1 has no sidecar_sha256"),
+        ("tar", "../escaped.tar", r"shards\[1\].tar is .* be the name of a shard's tar"),
+        (
+            "sidecar",
+            "shards/../../x.json",
+            r"shards\[1\].sidecar is .* of a shard's sidecar",
+        ),
+        ("size", "12", r"manifest.json: shards\[1\].size is '12'; it must be a whole number"),
+        ("size", -1, r"shards\[1\].size is -1; it must be a whole number from 0"),
+        ("sidecar_sha256", None, r"shards\[1\].sidecar_sha256 is None; it must be text"),
     ],
 )
 def test_manifest_that_leads_elsewhere_or_lacks_something_is_refused(

@@ -100,9 +100,11 @@ def test_tensors_that_do_not_fit_are_listed(saved):
     [
         ({"format": 2}, "format 2, this version reads 1"),
         ({"recipe": {"lrr": 1}}, "recipe has unknown fields lrr"),
-        ({"facts": {}}, "the key 'num_classes' is missing"),
-        ({"facts": {"num_classes": "8"}}, "num_classes '8' is not a whole number"),
-        ({"facts": 3}, "recipe.json: "),
+        ({"recipe": 5}, "recipe.json: recipe is 5; it must be an object"),
+        ({"facts": {}}, "recipe.json: facts has no num_classes"),
+        ({"facts": {"num_classes": "8"}}, "facts.num_classes is '8'; it must be a whole number"),
+        ({"facts": {"num_classes": 10**12}}, "facts.num_classes is 10{12}; .* 0 to 10,000,000"),
+        ({"facts": 3}, "recipe.json: facts is 3; it must be an object"),
     ],
 )
 def test_a_damaged_recipe_file_is_named(saved, change, message):

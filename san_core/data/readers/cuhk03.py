@@ -13,22 +13,19 @@ As published: 1,467 people; by the new protocol 7,368 labeled (7,365 detected) i
 for training, 1,400 queries, and a gallery of 5,328 (5,332) images of 700 people.
 """
 
-import zlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import h5py
-import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
-
+from san_core.data.readers.mat_file import MatFile, open_mat_file, read_variables
 from san_core.data.records import ListedImage, Listing, Problem, PublishedCounts
 from san_core.data.tree import Tree
 from san_core.images.pixels import encode_png
 
 MAT_FILE = "cuhk-03.mat"
 CONFIG_FILE = "cuhk03_new_protocol_config_{kind}.mat"
+PAIRS = 5  # of cameras
 VIEWS = 2
 IMAGES_PER_VIEW = 5  # images of a person by each of the two cameras
 CLASSIC_SPLITS = 20
@@ -44,8 +41,6 @@ PUBLISHED = {
         "gallery": PublishedCounts(700, 5_332),
     },
 }
-# What scipy raises where a file is not MATLAB's, or not whole.
-_CONFIG_ERRORS = (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error)
 OPTIONS = {
     "labeled": "boxes drawn by hand; so it is unless detected is given",
     "detected": "boxes found by a detector",
@@ -102,11 +97,14 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 class _BoxImages:
     """The images of one kind in the file, in cells of references."""
 
-    def __init__(self, file: "h5py.File", kind: str) -> None:
+    def __init__(self, file: MatFile, kind: str) -> None:
         self.file = file
         self.kind = kind
         # MATLAB's arrays appear with their axes in reverse: a cell (people, 10) as (10, people).
-        self.cells = [file[reference] for reference in file[kind][0]]
+        self.cells = [
+            file.references(reference, f"pair {pair} of {kind}")
+            for pair, reference in enumerate(file.references(kind, kind).ravel()[:PAIRS], 1)
+        ]
 
     def positions_of_people(self) -> Iterator[tuple[int, int]]:
         """Every person, as pair and number in the pair, both from 0."""
@@ -120,24 +118,22 @@ class _BoxImages:
         cell = self.cells[place.pair]
         if not (0 <= place.number < cell.shape[0] and 0 <= place.person < cell.shape[1]):
             return False
-        image = self._image_dataset(place)
-        return bool(image.ndim == 3 and image.shape[0] == 3)
+        found = self.file.array(cell[place.number, place.person], self._name(place))
+        return bool(found.ndim == 3 and found.shape[0] == 3)
 
     def read_png(self, place: ImagePosition) -> bytes:
-        """An image as PNG."""
-        pixels = self._image_dataset(place)[:]  # (3, W, H)
-        return encode_png(np.ascontiguousarray(pixels.transpose(2, 1, 0)))
-
-    def _image_dataset(self, place: ImagePosition) -> "h5py.Dataset":
-        """What the file has in the place of an image.
+        """An image as PNG.
 
         Raises:
-            ValueError: the file is damaged there.
+            ValueError: the file has something else in its place.
         """
-        try:
-            return self.file[self.cells[place.pair][place.number, place.person]]
-        except (KeyError, OSError, TypeError) as error:
-            raise ValueError(f"{MAT_FILE} is damaged at {place.file_name}: {error}") from error
+        cell = self.cells[place.pair]
+        pixels = self.file.pixels(cell[place.number, place.person], self._name(place))
+        return encode_png(pixels)
+
+    def _name(self, place: ImagePosition) -> str:
+        """How errors call the place of an image."""
+        return f"{MAT_FILE} is damaged at {place.file_name}"
 
     def listed_image(self, place: ImagePosition, pid: int, split: str) -> ListedImage:
         """An image on its way into a split."""
@@ -148,9 +144,8 @@ class _BoxImages:
 def _open_box_images(tree: Tree, kind: str) -> _BoxImages:
     path = tree.local_path(_find_file(tree, MAT_FILE))
     try:
-        file = tree.enter_context(h5py.File(path, "r"))
-        return _BoxImages(file, kind)
-    except (OSError, KeyError, TypeError) as error:
+        return _BoxImages(MatFile(tree.enter_context(open_mat_file(path))), kind)
+    except ValueError as error:
         raise ValueError(
             f"{tree.place}: {MAT_FILE} is not CUHK03's file (MATLAB 7.3, with a cell {kind}): "
             f"{error}"
@@ -175,17 +170,16 @@ def _new_protocol_images(
     name = CONFIG_FILE.format(kind=boxes.kind)
     path = tree.local_path(_find_file(tree, name))
     try:
-        config = scipy.io.loadmat(path)
-        files = [str(cell[0]) for cell in config["filelist"].ravel()]
-        pids = [int(label) for label in config["labels"].ravel()]
-        rows = {
-            s: config[f"{s}_idx"].ravel().astype(int) - 1 for s in ("train", "query", "gallery")
-        }
+        lists = tuple(f"{split}_idx" for split in PUBLISHED[boxes.kind])
+        config = read_variables(path, ("filelist", "labels", *lists))
+        files = [_text_of_cell(cell) for cell in config["filelist"].ravel()]
+        pids = _whole_numbers(config["labels"])
+        rows = {name.removesuffix("_idx"): _whole_numbers(config[name]) for name in lists}
         if len(pids) != len(files) or any(
-            min(r) < 0 or max(r) >= len(files) for r in rows.values()
+            not 1 <= row <= len(files) for chosen in rows.values() for row in chosen
         ):
             raise ValueError("its lists do not go together")
-    except (*_CONFIG_ERRORS, KeyError, IndexError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{tree.place}: {name} is not the file of the new protocol, with filelist, labels and "
             f"train_idx, query_idx, gallery_idx: {error}"
@@ -193,23 +187,40 @@ def _new_protocol_images(
     known: dict[ImagePosition, int] = {}
     for split, chosen in rows.items():
         for row in chosen:
-            place = _parse_image_name(files[row])
+            file, pid = files[row - 1], pids[row - 1]
+            place = _parse_image_name(file)
             if place is None:
-                problems.append(Problem("unknown name", files[row], f"row {row + 1} of {name}"))
+                problems.append(Problem("unknown name", file, f"row {row} of {name}"))
             elif not boxes.has_image(place):
-                problems.append(Problem("missing image", files[row], f"row {row + 1} of {name}"))
+                problems.append(Problem("missing image", file, f"row {row} of {name}"))
             elif place in known:
                 detail = f"{place.file_name} is in row {known[place]} too"
-                problems.append(Problem("wrong row", f"{name} row {row + 1}", detail))
+                problems.append(Problem("wrong row", f"{name} row {row}", detail))
+            elif pid < 1:
+                problems.append(Problem("wrong row", f"{name} row {row}", f"label {pid}"))
             else:
-                known[place] = row + 1
-                yield boxes.listed_image(place, pids[row], split)
+                known[place] = row
+                yield boxes.listed_image(place, pid, split)
+
+
+def _text_of_cell(cell: Any) -> str:
+    """The text that a cell of a list of names holds."""
+    if getattr(cell, "size", 0) != 1 or not isinstance(cell.ravel()[0], str):
+        raise ValueError("filelist holds something else than names")
+    return str(cell.ravel()[0])
+
+
+def _whole_numbers(column: Any) -> list[int]:
+    """The numbers of a list."""
+    if column.dtype.kind not in "iuf" or not all(float(n).is_integer() for n in column.ravel()):
+        raise ValueError("a list holds something else than whole numbers")
+    return [int(number) for number in column.ravel()]
 
 
 def _parse_image_name(name: str) -> ImagePosition | None:
     """Where the image of a file's name is; None if the name is none of CUHK03's."""
     parts = name.rpartition("/")[2].removesuffix(".png").split("_")
-    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) < 10 for part in parts):
         return None
     pair, person, view, number = (int(part) - 1 for part in parts)
     place = ImagePosition(pair, person, number)
@@ -218,19 +229,20 @@ def _parse_image_name(name: str) -> ImagePosition | None:
 
 def _parse_split_number(text: str) -> int:
     """The number of a classic split, from 1."""
-    if not text.isdecimal() or not 1 <= int(text) <= CLASSIC_SPLITS:
+    if not re.fullmatch(r"\d{1,2}", text) or not 1 <= int(text) <= CLASSIC_SPLITS:
         raise ValueError(f"option classic={text!r} is no split; they are 1 to {CLASSIC_SPLITS}")
     return int(text)
 
 
 def _classic_split_images(boxes: _BoxImages, number: int) -> Iterator[ListedImage]:
     """The images of a classic split."""
-    try:
-        pairs = boxes.file[boxes.file["testsets"][0, number - 1]][:]  # (2, people), from 1
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{MAT_FILE} has no classic split {number} in testsets: {error}"
-        ) from error
+    what = f"{MAT_FILE} has no classic split {number} in testsets"
+    splits = boxes.file.references("testsets", what).ravel()
+    if len(splits) < number:
+        raise ValueError(f"{what}: it has {len(splits)}")
+    pairs = boxes.file.whole_numbers(splits[number - 1], what)  # (2, people), from 1
+    if len(pairs) != 2:
+        raise ValueError(f"{what}: it has {len(pairs)} columns, where pair and person are two")
     tested = {(int(pair) - 1, int(person) - 1) for pair, person in pairs.T}
     people = {person: pid for pid, person in enumerate(boxes.positions_of_people(), 1)}
     if lost := tested - people.keys():

@@ -12,6 +12,7 @@ from san_core.data.records import (
     SplitCounts,
     SplitTally,
 )
+from san_core.data.stores import UnreadableError
 from san_core.images.imageset import preview_sheet, write_imageset
 from san_core.images.pixels import check_decodable
 from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
@@ -58,7 +59,7 @@ def check_images(
             data = image.read()
             check_decodable(data, name=name)
         except (ValueError, OSError) as error:
-            problems.append(Problem("damaged image", name, str(error).removeprefix(f"{name}: ")))
+            problems.append(Problem("damaged image", name, _reason(error, name)))
             continue
         digest = sha256(data)
         if first := seen.get(digest):
@@ -70,6 +71,14 @@ def check_images(
         else:
             seen[digest] = FirstSeen(name, image.split)
         yield Item(name, data, image.pid, image.camid, image.split, image.fields)
+
+
+def _reason(error: ValueError | OSError, name: str) -> str:
+    """Why an image cannot be read: neither its name nor where it lies, which differs by machine."""
+    if isinstance(error, UnreadableError):
+        return error.reason
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return told.removeprefix(f"{name}: ")
 
 
 def _name_error(name: str) -> str:

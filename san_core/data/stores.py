@@ -6,18 +6,37 @@ import lzma
 import os
 import posixpath
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 from san_core.images.shard import is_plain_path
 
+MOST_FILE_BYTES = 256 << 20  # of a file that is read at once: an image, a table
+MOST_FOLDERS_DEEP = 100
+MOST_LINKED_FILES = 1_000_000  # that links of an archive stand for
+# What a compressed .tar may unpack to: so many times its size, and so many bytes in any case.
+MOST_UNPACKED_TIMES, ALWAYS_UNPACKED_BYTES = 100, 4 << 30
+_MOST_ROUNDS = 40  # of links that lead to links
 _CHUNK = 1 << 20
+
+
+class UnreadableError(ValueError):
+    """A file of a data set cannot be read; `reason` says why, without its name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.reason = reason
 
 
 class Entries(NamedTuple):
@@ -41,6 +60,9 @@ class Store(Protocol):
 
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
+
+    def identity(self, folder: str) -> object:
+        """What tells a folder from all others, whatever links lead to it."""
 
     def local_path(self, name: str) -> Path | None:
         """Where a file lies on this machine by itself; None inside an archive."""
@@ -67,8 +89,13 @@ class FolderStore:
         return Entries(sorted(found.files), sorted(found.folders))
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        with open(self._full_path(name), "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast
+        """The bytes of a file; of a pipe or a device none are waited for."""
+        path = self._full_path(name)
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise UnreadableError(path, "is a pipe or a device, and no file")
+            _check_size(path, facts.st_size)
             return file.read()
 
     def is_file(self, name: str) -> bool:
@@ -78,6 +105,11 @@ class FolderStore:
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
         return Path(self._full_path(name)).is_dir()
+
+    def identity(self, folder: str) -> object:
+        """Where the folder is on its disk."""
+        facts = os.stat(self._full_path(folder))  # noqa: PTH116 - no Path for every folder
+        return facts.st_dev, facts.st_ino
 
     def local_path(self, name: str) -> Path | None:
         """Where the file lies by itself."""
@@ -90,6 +122,17 @@ class FolderStore:
 
     def _full_path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; that nobody writes into a pipe is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_size(name: str, size: int) -> None:
+    """Raise UnreadableError if a file is too large to be read at once."""
+    if size > MOST_FILE_BYTES:
+        raise UnreadableError(name, f"has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
 
 
 class _FolderIndex:
@@ -110,6 +153,8 @@ class _FolderIndex:
             return ""
         if not is_plain_path(plain):
             raise ValueError(f"{self._place} has a file named {name!r}, which leads out of it")
+        if plain.count("/") > MOST_FOLDERS_DEEP:
+            raise ValueError(f"{self._place} has folders nested deeper than {MOST_FOLDERS_DEEP}")
         if is_folder:
             self._ensure_folder(plain)
         else:
@@ -130,6 +175,15 @@ class _FolderIndex:
             return None
         files, folders = self._folders[folder]
         return Entries(sorted(files), sorted(folders))
+
+    def files_below(self, folder: str) -> Iterator[str]:
+        """The names of the files in a folder and in its folders."""
+        waiting = [folder]
+        while waiting:
+            here = waiting.pop()
+            files, folders = self._folders[here]
+            yield from [f"{here}/{name}" for name in files]
+            waiting += [f"{here}/{name}" for name in folders]
 
 
 class ZipStore:
@@ -154,9 +208,11 @@ class ZipStore:
         return self._index.entries(folder)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        with _unpack_errors(f"{self._place}: {name}"):
-            return self._zip.read(self._infos[name])
+        """The bytes of a file, as many as the archive's directory says and no more."""
+        info, where = self._infos[name], f"{self._place}: {name}"
+        _check_size(where, info.file_size)
+        with _unpack_errors(where), self._zip.open(info) as file:
+            return b"".join(iter(partial(file.read, _piece_size(info)), b""))
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -166,17 +222,29 @@ class ZipStore:
         """Whether there is a folder of that name."""
         return self._index.entries(name) is not None
 
+    def identity(self, folder: str) -> object:
+        """Its name: a link counts as a folder of its own."""
+        return folder
+
     def local_path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""
         return None
 
     def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
-        with (
-            _unpack_errors(f"{self._place}: {name}"),
-            self._zip.open(self._infos[name]) as file,
-        ):
-            shutil.copyfileobj(file, target, _CHUNK)
+        info = self._infos[name]
+        reserve_space(target, info.file_size, path=Path(target.name))
+        with _unpack_errors(f"{self._place}: {name}"), self._zip.open(info) as file:
+            shutil.copyfileobj(file, target, _piece_size(info))
+
+
+def _piece_size(info: zipfile.ZipInfo) -> int:
+    """How much of a packed file to read at once, so that what it unpacks to fits memory.
+
+    Of bzip2 and LZMA `zipfile` unpacks as many bytes as are asked for, whatever they become.
+    """
+    is_bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    return _CHUNK if is_bounded else 4096
 
 
 class TarStore:
@@ -187,28 +255,21 @@ class TarStore:
     """
 
     def __init__(self, path: Path, exit_stack: ExitStack) -> None:
+        self._place = str(path)
         self._file = _open_uncompressed_tar(path, exit_stack)
-        index = _FolderIndex(str(path))
+        self._index = _FolderIndex(self._place)
         self._ranges: dict[str, tuple[int, int]] = {}
         links: dict[str, str] = {}
-        try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                for member in tar:
-                    self._add_member(member, index, links, place=str(path))
-        except tarfile.TarError as error:
-            raise ValueError(f"{path} is not a whole .tar: {error}") from error
-        self._resolve_links(links, index, place=str(path))
-        self._index = index
-        self._place = str(path)
+        for member in _tar_members(self._file, self._place):
+            self._add_member(member, links)
+        self._resolve_links(links)
 
-    def _add_member(
-        self, member: tarfile.TarInfo, index: _FolderIndex, links: dict[str, str], *, place: str
-    ) -> None:
+    def _add_member(self, member: tarfile.TarInfo, links: dict[str, str]) -> None:
         """Take what a header tells of; `links` learns where links lead to, from the root."""
         if member.isdir():
-            index.add(member.name, is_folder=True)
+            self._index.add(member.name, is_folder=True)
         elif member.isreg() and not member.issparse():
-            name = index.add(member.name, is_folder=False)
+            name = self._index.add(member.name, is_folder=False)
             self._ranges[name] = member.offset_data, member.size
         elif member.issym():  # leads from its own folder, and a hard link from the root
             start = posixpath.dirname(member.name)
@@ -219,41 +280,54 @@ class TarStore:
             links[_normalise_name(member.name)] = _normalise_name(member.linkname)
         else:
             what = "a sparse file" if member.issparse() else "neither file, folder nor link"
-            raise ValueError(f"{place} holds {member.name}, which is {what}; pack it without")
+            raise ValueError(f"{self._place} holds {member.name}, which is {what}; pack it without")
 
-    def _resolve_links(self, links: dict[str, str], index: _FolderIndex, *, place: str) -> None:
+    def _resolve_links(self, links: dict[str, str]) -> None:
         """Take links as the files they lead to, or as folders with the files there.
 
         Raises:
-            ValueError: one leads to nothing in the archive, or to a folder that it is in.
+            ValueError: one leads to nothing in the archive, or to a folder that it is in; or they
+                stand for too many files, as folders of links to folders of links do.
         """
-        left = dict(links)
-        while found := [
-            name for name, there in left.items() if self._is_resolvable(there, left, index)
-        ]:
-            for name in found:
-                there = left.pop(name)
-                if there in self._ranges:
-                    self._ranges[index.add(name, is_folder=False)] = self._ranges[there]
+        left, stands_for = dict(links), 0
+        waited_for = Counter(folder for name in links for folder in _folders_above(name))
+        for _ in range(_MOST_ROUNDS):
+            for name, there in list(left.items()):
+                if not self._is_resolvable(there, waited_for):
                     continue
-                index.add(name, is_folder=True)
-                inner = [file for file in self._ranges if file.startswith(f"{there}/")]
-                for file in inner:
-                    same = index.add(name + file.removeprefix(there), is_folder=False)
-                    self._ranges[same] = self._ranges[file]
+                stands_for += self._add_link(name, there, most=MOST_LINKED_FILES - stands_for)
+                del left[name]
+                waited_for.subtract(_folders_above(name))
         if left:
             name, there = next(iter(left.items()))
             raise ValueError(
-                f"{place} has links that lead to nothing in it ({len(left):,}, such as {name} to "
-                f"{links[name]}); pack what they lead to: tar --dereference --hard-dereference"
+                f"{self._place} has links that lead to nothing in it ({len(left):,}, such as {name}"
+                f" to {there}); pack what they lead to: tar --dereference --hard-dereference"
             )
 
-    def _is_resolvable(self, there: str, left: dict[str, str], index: _FolderIndex) -> bool:
+    def _is_resolvable(self, there: str, waited_for: Mapping[str, int]) -> bool:
         """Whether a link can be followed: to a file, or a folder that no link is left in."""
         if there in self._ranges:
             return True
-        is_folder = there not in ("", ".") and index.entries(there) is not None
-        return is_folder and not any(name.startswith(f"{there}/") for name in left)
+        is_folder = there not in ("", ".") and self.is_folder(there)
+        return is_folder and not waited_for.get(there)
+
+    def _add_link(self, name: str, there: str, *, most: int) -> int:
+        """Take a link to a file or a folder; returns how many files it stands for."""
+        if there in self._ranges:
+            self._ranges[self._index.add(name, is_folder=False)] = self._ranges[there]
+            return 1
+        self._index.add(name, is_folder=True)
+        inner = list(islice(self._index.files_below(there), most + 1))
+        if len(inner) > most:
+            raise ValueError(
+                f"{self._place} has links that stand for more than {MOST_LINKED_FILES:,} files;"
+                " pack it without links to folders"
+            )
+        for file in inner:
+            same = self._index.add(name + file.removeprefix(there), is_folder=False)
+            self._ranges[same] = self._ranges[file]
+        return len(inner)
 
     def entries(self, folder: str) -> Entries | None:
         """What lies in a folder; None if there is no such folder."""
@@ -262,6 +336,7 @@ class TarStore:
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         start, size = self._ranges[name]
+        _check_size(f"{self._place}: {name}", size)
         data = os.pread(self._file.fileno(), size, start)
         if len(data) < size:
             raise ValueError(f"{self._place} ends within {name}: it is not whole")
@@ -275,6 +350,10 @@ class TarStore:
         """Whether there is a folder of that name."""
         return self._index.entries(name) is not None
 
+    def identity(self, folder: str) -> object:
+        """Its name: a link counts as a folder of its own."""
+        return folder
+
     def local_path(self, name: str) -> Path | None:  # noqa: ARG002
         """None: it lies in the archive."""
         return None
@@ -282,12 +361,32 @@ class TarStore:
     def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another."""
         start, size = self._ranges[name]
+        reserve_space(target, size, path=Path(target.name))
         for offset in range(start, start + size, _CHUNK):
             length = min(_CHUNK, start + size - offset)
             data = os.pread(self._file.fileno(), length, offset)
             if len(data) < length:
                 raise ValueError(f"{self._place} ends within {name}: it is not whole")
             target.write(data)
+
+
+def _tar_members(file: BinaryIO, place: str) -> list[tarfile.TarInfo]:
+    """What the headers of a .tar tell of.
+
+    Raises:
+        ValueError: it is not a whole .tar.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            return tar.getmembers()
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise ValueError(f"{place} is not a whole .tar: {error}") from error
+
+
+def _folders_above(name: str) -> Iterator[str]:
+    """The folders that a file is in, from its own to the highest."""
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def _normalise_name(name: str) -> str:
@@ -314,7 +413,7 @@ def _unpack_errors(what: str) -> Iterator[None]:
     ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of this machine, such as a full disk, and not of the archive
-        raise ValueError(f"{what} cannot be unpacked: {error}") from error
+        raise UnreadableError(what, f"cannot be unpacked: {error}") from error
 
 
 _UNPACKERS: dict[str, Callable[[Path], Any]] = {
@@ -332,6 +431,28 @@ def _open_uncompressed_tar(path: Path, exit_stack: ExitStack) -> BinaryIO:
         return exit_stack.enter_context(path.open("rb"))
     plain = exit_stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     with _unpack_errors(str(path)), _UNPACKERS[kind](path) as packed:
-        shutil.copyfileobj(packed, plain, _CHUNK)
+        _unpack(packed, plain, path)
     plain.seek(0)
     return plain
+
+
+def _unpack(packed: BinaryIO, plain: BinaryIO, path: Path) -> None:
+    """Write what an archive unpacks to into a temporary file.
+
+    Raises:
+        ValueError: it is out of all proportion to the archive.
+        OSError: there is no room for it.
+    """
+    most = max(ALWAYS_UNPACKED_BYTES, MOST_UNPACKED_TIMES * path.stat().st_size)
+    try:
+        while piece := packed.read(_CHUNK):
+            if plain.tell() + len(piece) > most:
+                raise UnreadableError(
+                    str(path), f"unpacks to more than {most:,} bytes; unpack it first if it may"
+                )
+            plain.write(piece)
+        plain.flush()
+    except OSError as error:
+        if error.errno not in DISK_FULL_ERRORS:
+            raise
+        raise disk_full_error(Path(tempfile.gettempdir())) from error

@@ -11,7 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from san_core.data.stores import Entries, FolderStore, Store, TarStore, ZipStore
+from san_core.data.stores import (
+    MOST_FOLDERS_DEEP,
+    Entries,
+    FolderStore,
+    Store,
+    TarStore,
+    ZipStore,
+)
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -79,14 +86,30 @@ class Tree:
         return Entries(*([name for name in names if not _is_litter(name)] for names in found))
 
     def walk(self, folder: str = "") -> Iterator[str]:
-        """The names of all files in a folder and in its folders, sorted folder by folder."""
+        """The names of all files in a folder and in its folders, sorted folder by folder.
+
+        Raises:
+            ValueError: links lead to one folder twice, or folders are nested too deep.
+        """
+        return self._walk(folder, {}, MOST_FOLDERS_DEEP) if self.is_folder(folder) else iter(())
+
+    def _walk(self, folder: str, seen: dict[object, str], levels: int) -> Iterator[str]:
+        """As `walk`; `seen` is the name of every folder so far, by what tells it from others."""
+        twin = seen.setdefault(self._store.identity(self._store_name(folder)), folder)
+        if twin != folder:
+            raise ValueError(
+                f"{self.place}/{folder} is {self.place}/{twin} by a link; its files would be taken"
+                " twice"
+            )
+        if not levels:
+            raise ValueError(f"{self.place}/{folder}: folders nested so deep are not read")
         files, folders = self.entries(folder)
         start = f"{folder}/" if folder else ""
         for name, is_folder in sorted(
             [*((f, False) for f in files), *((f, True) for f in folders)]
         ):
             if is_folder:
-                yield from self.walk(start + name)
+                yield from self._walk(start + name, seen, levels - 1)
             else:
                 yield start + name
 

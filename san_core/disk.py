@@ -1,0 +1,36 @@
+"""Room on a disk, taken before anything is written.
+
+A memory map over a file that the disk has no room for ends the process by SIGBUS, without a word.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+
+
+def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
+    """Give a file that is open for writing its full size on disk, filled with zeros.
+
+    Raises:
+        OSError: the disk has no room for it; the message says how much it has.
+    """
+    if not size:
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in DISK_FULL_ERRORS:
+            raise
+        raise disk_full_error(path, needed=size) from error
+
+
+def disk_full_error(path: Path, *, needed: int | None = None) -> OSError:
+    """What is said where no room is left for a file or folder: `PATH: no space left (...)`."""
+    place = next(place for place in (path, *path.absolute().parents) if place.exists())
+    has = f"has {shutil.disk_usage(place).free / 1e6:,.1f} MB"
+    told = has if needed is None else f"needs {needed / 1e6:,.1f} MB, {has}"
+    return OSError(errno.ENOSPC, f"no space left ({told})", str(path))

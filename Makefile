@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Says by its status whether a Python is new enough, and can be installed into.
+IS_USABLE := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
 COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
@@ -12,7 +14,11 @@ help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt $(COMPILED)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import pip; $(IS_USABLE)' 2>/dev/null || { \
+		$(PYTHON) -c '$(IS_USABLE)' 2>/dev/null || { \
+			echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); needed is Python 3.11 or newer with venv: make PYTHON=..." >&2; \
+			exit 1; }; \
+		$(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,pipeline,dev]'
 	@touch $@
 

@@ -33,7 +33,13 @@ from components.command.executor_input import (
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
 from components.process.gpu import hide_gpus
-from components.process.messages import forget_copies, leave_last_words, name_uris, note_copy
+from components.process.messages import (
+    WARNING_MARK,
+    forget_copies,
+    leave_last_words,
+    name_uris,
+    note_copy,
+)
 from components.process.out_of_memory import out_of_memory_message
 from components.process.signals import Terminated, signal_handler
 from components.process.start_line import log_start
@@ -272,7 +278,10 @@ def _os_error_message(error: OSError) -> str:
     if error.filename is None or error.strerror is None:
         return str(error) or type(error).__name__
     other = f" -> {error.filename2}" if error.filename2 is not None else ""
-    return f"{error.filename}{other}: {error.strerror}"
+    told = f"{error.filename}{other}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        told += f' to user {os.getuid()}; docker run --user "$(id -u):$(id -g)" runs a step as you'
+    return told
 
 
 def _is_user_error(error: ValueError) -> bool:
@@ -298,8 +307,14 @@ def _raise_location(error: ValueError) -> tuple[str, str]:
     return frame.filename, frame.line or ""
 
 
-class _UriFormatter(logging.Formatter):
+class _LineFormatter(logging.Formatter):
+    """The time, a mark before warnings, and the message with the URIs that people know."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(mark)s%(message)s", datefmt="%H:%M:%S")
+
     def format(self, record: logging.LogRecord) -> str:
+        record.mark = WARNING_MARK if record.levelno >= logging.WARNING else ""
         return name_uris(super().format(record))
 
 
@@ -312,7 +327,7 @@ def _log_to_stderr() -> Iterator[None]:
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_UriFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_LineFormatter())
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

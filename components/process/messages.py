@@ -13,6 +13,7 @@ from pathlib import Path
 # Every container of a pod has this file. Argo and kubectl show what is in it as the pod's message.
 TERMINATION_LOG = Path("/dev/termination-log")
 MOST_BYTES = 4096  # that Kubernetes keeps of it
+WARNING_MARK = "warning: "  # how a log tells warnings from what is only told
 
 _URI_OF_COPY: dict[str, str] = {}
 

@@ -166,6 +166,7 @@ class _Containers:
             )
         else:
             self.screen.write_line(f"{step} ... done in {time.monotonic() - started:.1f} s")
+            self.screen.write_warnings(end.lines, log)
             self.finished_steps.append({"step": step, **flags})
         return status
 

@@ -31,6 +31,7 @@ from components.runner.processes import (
     SECONDS_BETWEEN_LOOKS,
     Screen,
     TaskProcess,
+    log_lines,
     stop_processes,
 )
 from components.storage.sources import SOURCE_PARAMETERS, file_versions
@@ -41,6 +42,9 @@ FILE_SUFFIXES = {
     "system.Metrics": ".json",
     "system.ClassificationMetrics": ".json",
 }
+
+
+LOG_FILE = "log.txt"  # in a task's folder, what it has said
 
 
 class RunError(Exception):
@@ -142,6 +146,8 @@ class _Run:
                 assert found is not None
                 self.digests[task.name] = found.digests
                 self.screen.write_line(f"{task.name} ... skipped (unchanged)")
+                log = self.folder / task.name / LOG_FILE
+                self.screen.write_warnings(log_lines(log), log)
             else:
                 stale[task.name] = key
         # Divided by all of the step's tasks, not by those that are run: how many threads add up
@@ -206,7 +212,7 @@ class _Run:
         words = [self._fill_placeholders(task, word) for word in task.words]
         env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
         env |= task.env
-        return TaskProcess(task, [sys.executable, *words[1:]], folder / "log.txt", env, self.root)
+        return TaskProcess(task, [sys.executable, *words[1:]], folder / LOG_FILE, env, self.root)
 
     def _accept_result(self, process: TaskProcess, key: str) -> None:
         """Believe what a task wrote, if it ended well."""
@@ -220,6 +226,7 @@ class _Run:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
         self.digests[task.name] = done.digests
         self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")
+        self.screen.write_warnings(log_lines(process.log), process.log)
 
     def _record_import(self, task: Task) -> None:
         """Take in a folder or file that somebody has; it is read anew only if it has changed."""

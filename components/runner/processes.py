@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from components.process.messages import WARNING_MARK
 from components.runner.ir import Task
 from san_core.checked_json import read_json_file
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
+MOST_WARNINGS = 8  # of a step that a terminal shows
+_WARNING_LINE = re.compile(rf"\d\d:\d\d:\d\d {WARNING_MARK}(.+)")
 
 
 class TaskProcess:
@@ -62,7 +66,7 @@ class TaskProcess:
     def failure_message(self) -> str:
         """Why the task failed, as far as its log tells, and where to read on."""
         assert self.status is not None
-        said = failure_excerpt(self.task.step, self.log.read_text("utf-8", "replace").splitlines())
+        said = failure_excerpt(self.task.step, log_lines(self.log))
         how = (
             f"was killed by {signal.Signals(-self.status).name}"
             if self.status < 0
@@ -72,6 +76,11 @@ class TaskProcess:
             f"{self.task.name} {how}:{said}\n  log: {self.log}\n"
             "  what is done is kept; the next run goes on from there"
         )
+
+
+def log_lines(log: Path) -> list[str]:
+    """What a task has said; nothing if it never began."""
+    return log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
 
 
 def failure_excerpt(step: str, lines: Iterable[str]) -> str:
@@ -102,6 +111,14 @@ class Screen:
         figures = read_json_file(metrics, dict[str, float | str | bool]).items()
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures)
         self.write_line("  " + "  ".join(shown))
+
+    def write_warnings(self, lines: Iterable[str], log: Path) -> None:
+        """Write what a step has warned of, each once, under its line; `lines` are its log's."""
+        found = list(dict.fromkeys(m[1] for line in lines if (m := _WARNING_LINE.fullmatch(line))))
+        for told in found[:MOST_WARNINGS]:
+            self.write_line(f"  {WARNING_MARK}{told}")
+        if len(found) > MOST_WARNINGS:
+            self.write_line(f"  and {len(found) - MOST_WARNINGS} more warnings in {log}")
 
     def show_logs(self, running: list[TaskProcess]) -> None:
         """Show the newest log line, or all of them if the person wants them."""

@@ -100,7 +100,12 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
     ("how", "status", "line"),
     [
         ("no file", 1, "act: textures/manifest.json is not there; run seal_textures"),
-        ("no permission", 1, "act: /etc/shadow: Permission denied"),
+        (
+            "no permission",
+            1,
+            f"act: /etc/shadow: Permission denied to user {os.getuid()}; docker run --user"
+            ' "$(id -u):$(id -g)" runs a step as you',
+        ),
         ("two files", 1, "act: a -> b: Invalid cross-device link"),
         ("wrong value", 1, "act: index.csv row 17: camid 'c3' is not an integer"),
         (

@@ -96,6 +96,14 @@ def test_exit_status_is_the_containers(run, status):
     assert bool(runner.failure) is (status != 0)
 
 
+def test_what_a_container_warns_of_is_shown_under_its_line(run):
+    said = b"12:00:00 reading\n12:00:01 warning: 61 images are left out\nwarning: not a log's\n"
+    _, runner, _ = run(Container(said=said))
+    first, *others = runner.screen.stream.getvalue().splitlines()
+    assert first.startswith("evaluate ... done in ")
+    assert others == ["  warning: 61 images are left out"]
+
+
 def test_container_that_is_gone_is_no_success(run):
     container = Container()
 

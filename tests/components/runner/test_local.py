@@ -74,6 +74,9 @@ STEPS = {
             result.mkdir()
             (result / "number").write_text(str(number))
             how = Path(flag).read_text() if flag and Path(flag).is_file() else ""
+            for told in {"warn": 2, "warn often": 20}.get(how, 0) * ["the number is small"]:
+                logging.getLogger().warning("%s %d", told, number)
+                number += how == "warn often"
             if how == "fail":
                 raise ValueError("the number is too small")
             if how == "crash":
@@ -256,6 +259,30 @@ def test_second_run_skips_everything_and_shows_the_same_figures(go):
     second = go()
     assert skipped(second) == ALL
     assert second[3:] == first[3:]
+
+
+def test_what_a_step_warns_of_is_shown_under_its_line_and_again_when_it_is_skipped(go, tmp_path):
+    (tmp_path / "flag").write_text("warn")
+    options = {"arguments": {"flag": str(tmp_path / "flag"), "by": 1}}
+    assert go(**options)[:4] == [
+        "make ... done in T s",
+        "grow ... done in T s",
+        "  warning: the number is small 2",
+        "grow_2 ... done in T s",
+    ]
+    assert go(**options)[:4] == [
+        "make ... skipped (unchanged)",
+        "grow ... skipped (unchanged)",
+        "  warning: the number is small 2",
+        "grow_2 ... skipped (unchanged)",
+    ]
+
+
+def test_of_many_warnings_the_first_are_shown_and_the_log_is_named(go, tmp_path):
+    (tmp_path / "flag").write_text("warn often")
+    lines = go(arguments={"flag": str(tmp_path / "flag"), "by": 1})
+    assert lines[2:10] == [f"  warning: the number is small {n}" for n in range(2, 10)]
+    assert lines[10] == "  and 12 more warnings in /runs/small/grow/log.txt"
 
 
 def test_source_folder_is_read_again_when_a_file_in_it_changes(go, tmp_path):

@@ -12,7 +12,6 @@ from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
 
 
-@torch.inference_mode()
 def embed(
     model: SAN,
     images: Pixels | Iterable[Pixels],
@@ -35,19 +34,24 @@ def embed(
         batch_size: images at once, where they come as one array.
 
     Raises:
-        ValueError: images are no uint8 (B, H, W, 3), or an embedding is not finite, naming its row.
+        ValueError: images are no uint8 (B, H, W, 3) of the size that the encoder was made for, or
+            an embedding is not finite, naming its row.
     """
     encoder = model.encoder
+    # Outside of inference mode: weights that are moved within it cannot be trained on.
     to_channels_last(encoder.to(device).eval())
     rows = [np.empty((0, encoder.dim), np.float32)]
     done = 0
     for batch in _batches(images, batch_size):
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+        wanted = (*encoder.image_size, 3)
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != wanted:
             raise ValueError(
-                f"images are {batch.dtype} of shape {batch.shape}, must be uint8 (B, H, W, 3)"
+                f"images are {batch.dtype} of shape {batch.shape}, must be uint8 of shape"
+                f" (B, {', '.join(map(str, wanted))}), as the encoder was made for"
             )
-        pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy: memory maps are read-only
-        part = encoder(normalise_images(pixels)).embedding.float().cpu().numpy()
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy of a read-only map
+            part = encoder(normalise_images(pixels)).embedding.float().cpu().numpy()
         broken = ~np.isfinite(part).all(axis=1)
         if broken.any():
             raise ValueError(

@@ -30,6 +30,7 @@ class Encoder(nn.Module):
 
     Attributes:
         arch: the architecture's name in recipes.
+        image_size: rows and columns of the images that it is made for.
         channels: channels of f_e1 ... f_e4.
         strides: pixels of the image per cell of f_e1 ... f_e4.
         dim: length D of the embedding.
@@ -50,6 +51,7 @@ class Encoder(nn.Module):
         super().__init__()
         check_image_size(recipe)
         self.arch = recipe.arch
+        self.image_size = recipe.image_size
         if recipe.arch == "resnet10_quarter":
             trunk, self.channels = _resnet10_quarter(), (16, 32, 64, 128)
         else:

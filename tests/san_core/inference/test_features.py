@@ -40,7 +40,11 @@ def test_one_array_is_embedded_in_batches():
     [
         (np.zeros((2, 32, 16, 3)), r"images are float64 of shape \(2, 32, 16, 3\), must be uint8"),
         (np.zeros((32, 16, 3), np.uint8), r"images are uint8 of shape \(32, 16, 3\), must be"),
-        ([np.zeros((1, 3, 32, 16), np.uint8)], r"of shape \(1, 3, 32, 16\), must be uint8 \(B, H"),
+        ([np.zeros((1, 3, 32, 16), np.uint8)], r"of shape \(1, 3, 32, 16\), must be uint8 of"),
+        (
+            np.zeros((2, 32, 32, 3), np.uint8),
+            r"\(2, 32, 32, 3\), must be uint8 of shape \(B, 32, 16, 3\), as the encoder was made",
+        ),
     ],
 )
 def test_what_are_no_images_is_refused(images, message):
@@ -69,3 +73,11 @@ def test_an_embedding_that_is_not_finite_is_named():
         model.encoder.head[0].bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="the embedding of image 0 is not finite"):
         embed(model, broken, device="cpu")
+
+
+def test_a_network_that_has_embedded_can_still_be_trained():
+    model, data = tiny_model(tiny_recipe()), tiny_data()
+    embed(model, data.images)
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+    out = model.train()(normalise_images(torch.tensor(data.images[:8])))
+    out.embedding.sum().backward()

@@ -57,7 +57,10 @@ def textures_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     """Train SAN with ready-made textures, and score it."""
     reid = prepare_data(steps, p)
     textures = steps.seal_textures(
-        dataset=reid, destination=p.destination, source=p.texture_source
+        dataset=reid,
+        destination=p.destination,
+        source=p.texture_source,
+        atlas=p.texture_atlas,
     ).outputs["textures"]
     train_and_score(steps, p, reid=reid, textures=textures)
 
@@ -139,7 +142,7 @@ GRAPHS = {
             # As the generator that ships makes them.
             defaults={"san_overrides": "texture_size=64 decoder_plan=light"},
         ),
-        Graph("textures", textures_graph, ("destination", "texture_source")),
+        Graph("textures", textures_graph, ("destination", "texture_source", "texture_atlas")),
         Graph("baseline", baseline_graph, defaults={"san_recipe": "cuhk03-baseline"}),
     )
 }

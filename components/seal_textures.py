@@ -29,6 +29,7 @@ def seal_textures(
     shard_size: int = 1000,
     precision: str = "float32",
     source: str = "",
+    atlas: str = "",
     prune: bool = False,
     verify: str = "size",
 ) -> None:
@@ -46,6 +47,8 @@ def seal_textures(
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
         source: folder, .zip, .tar or URI of ready-made textures to pack instead of generated ones
+        atlas: name of the layout of a source's textures, such as san-atlas-1, which is this
+            package's own; empty where it is not known, and then mirrored images learn no texture
         prune: whether to delete shards that the manifest does not name; not while workers run
         verify: how shards are checked before they are believed: none, size or sha256
     """
@@ -62,6 +65,8 @@ def seal_textures(
         raise ValueError(
             "either a generator or a source folder of textures is needed, and not both"
         )
+    if atlas and not source:
+        raise ValueError(f"--atlas {atlas} is of a --source; a generator tells its own layout")
     with open_image_records(dataset) as images:
         records = images.records_in_splits(split)
     with ExitStack() as opened:
@@ -69,7 +74,7 @@ def seal_textures(
             made = _origin_of_generator(generator)
         else:
             place = opened.enter_context(local_source(source))
-            made = _origin_of_files(opened.enter_context(open_tree(place)), records)
+            made = _origin_of_files(opened.enter_context(open_tree(place)), records, atlas)
         settings = TextureSettings(
             source=made.sha256,
             dataset=image_set_digest(dataset),
@@ -126,7 +131,7 @@ def _origin_of_generator(generator: Path) -> _TextureOrigin:
     return _TextureOrigin(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
 
 
-def _origin_of_files(tree: "Tree", records: "Sequence[Record]") -> _TextureOrigin:
+def _origin_of_files(tree: "Tree", records: "Sequence[Record]", atlas: str) -> _TextureOrigin:
     """Ready-made textures, matched to the images by file name without its suffix.
 
     Raises:
@@ -152,9 +157,9 @@ def _origin_of_files(tree: "Tree", records: "Sequence[Record]") -> _TextureOrigi
         )
     if rows != columns:
         raise ValueError(f"{tree.place}: textures must be square, these are {columns}x{rows}")
-    return _TextureOrigin(
-        sha256(canonical_json(digests)), rows, None, _ReadyTextures(files, tree.read)
-    )
+    told = [digests, atlas] if atlas else digests
+    ready = _ReadyTextures(files, tree.read)
+    return _TextureOrigin(sha256(canonical_json(told)), rows, atlas or None, ready)
 
 
 def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
@@ -164,7 +169,7 @@ def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]
         FileNotFoundError: images have no texture there.
         ValueError: pictures have one name, or images one picture.
     """
-    from san_core.data.tree import IMAGE_SUFFIXES
+    from san_core.images.pixels import IMAGE_SUFFIXES
 
     pictures = [
         name for name in tree.walk() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
@@ -211,7 +216,7 @@ def _abbreviate_names(names: "Sequence[str]") -> str:
     if len(names) <= 10:
         return ", ".join(names)
     for name in names:
-        log.warning("%s", name)
+        log.info("%s", name)
     return ", ".join(names[:10]) + f" and {len(names) - 10} more, listed above"
 
 

@@ -29,6 +29,8 @@ PARAMETER_MEANINGS = {
     "pit_meshes": "pictures of each of them",
     "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
+    "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "
+    "it is not known",
     "san_recipe": "recipe of the ReID training; `python -m components recipes` lists them",
     "pg_recipe": "recipe of the texture generator, such as pit",
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
@@ -59,6 +61,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "pit_textures": 929,
     "pit_meshes": 10,
     "generator": SHIPPED_GENERATOR,
+    "texture_atlas": "",
     "san_recipe": "cuhk03",
     "pg_recipe": "pit",
     "san_overrides": "",

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from components.__main__ import main
 from san_core.images.imageset import ImageSet, read_manifest, write_imageset
 from san_core.images.pixels import decode, encode_png, resize
+from san_core.synthesis.person.atlas import ATLAS_NAME
 from tests.tiny import STEPS, file_contents, step_command, with_flags, with_outputs_in
 
 
@@ -401,6 +402,19 @@ def test_folder_of_textures_is_matched_by_name(tiny, folder_of_textures, texture
     assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
     for i, record in enumerate(textures.records):
         assert np.array_equal(decode(textures.read(record)), decode(texture(i)))
+
+
+def test_layout_of_ready_made_textures_is_told_by_hand(tiny, folder_of_textures, tmp_path, capsys):
+    assert main(_seal_folder(tiny, folder_of_textures, tmp_path)) == 0
+    first = read_manifest(tmp_path / "textures")
+    assert main([*_seal_folder(tiny, folder_of_textures, tmp_path), "--atlas", ATLAS_NAME]) == 0
+    again = read_manifest(tmp_path / "textures")
+    assert [m["provenance"]["atlas"] for m in (first, again)] == [None, ATLAS_NAME]
+    assert first["uri"] != again["uri"]  # the sealed set of others stays what it was
+    capsys.readouterr()
+    generated = with_outputs_in(step_command("seal_textures", tiny), tmp_path / "generated")
+    assert main([*generated, "--atlas", ATLAS_NAME]) == 1
+    assert "--atlas san-atlas-1 is of a --source; a generator tells" in capsys.readouterr().err
 
 
 def test_missing_textures_are_counted_and_named(tiny, folder_of_textures, tmp_path, capsys):

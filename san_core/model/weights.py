@@ -183,7 +183,13 @@ def _read_tensors(path: Path, *, where: str) -> dict[str, Tensor]:
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
     """The first weights torchvision published for the architecture, those of the official code."""
     first = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
-    return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+    try:
+        return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+    except OSError as error:
+        raise ConnectionError(
+            f"the ImageNet weights of {arch} cannot be fetched from {first.url} ({error}); the"
+            " recipe's field pretrained takes the file instead: pretrained=FILE, or pretrained=none"
+        ) from error
 
 
 def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+from urllib.error import URLError
 
 import pytest
 import safetensors.torch
@@ -140,6 +141,20 @@ def test_a_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, suffix, w
     trunk = {f"encoder.{n}" for n in tensors if not n.startswith("fc.")}
     assert all(torch.equal(after[n], tensors[n.removeprefix("encoder.")]) for n in trunk)
     assert all(torch.equal(after[n], before[n]) for n in after if n not in trunk)
+
+
+def test_without_internet_the_field_that_takes_a_file_is_named(monkeypatch):
+    def fetch(*_, **__):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    model = build_network(RESNET18, num_classes=3, seed=0)
+    message = (
+        r"the ImageNet weights of resnet18 cannot be fetched from https://download\.pytorch\.org/.*"
+        r"\.pth \(.*Name or service not known.*pretrained takes the file instead: pretrained=FILE"
+    )
+    with pytest.raises(ConnectionError, match=message):
+        weights.load_pretrained(model, "imagenet")
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])

@@ -8,18 +8,23 @@ step that is run again has it within seconds. Delete the folder when it is not n
 
 import io
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 import torch
 
+from components.process.torchrun import is_first_rank
 from components.storage.places import open_storage
 from components.storage.store import Storage
+from san_core.checked_json import read_json
 from san_core.images.shard import canonical_json, sha256
 
 log = logging.getLogger(__name__)
 
 _OBJECT_NAME = "state.pt"
+_RUN_NAME = "run.json"  # beside it, the key of its run, for people and for other runs
+_MOST_COMPARED = 100  # states of other runs that are looked at
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256
 
 
@@ -32,25 +37,35 @@ class Checkpoint:
     """
 
     def __init__(self, uri: str, run_key: Mapping[str, Any]) -> None:
-        folder = sha256(canonical_json({**run_key, "torch": torch.__version__}))[:16]
+        self._uri = uri
+        self._run_key = {**run_key, "torch": torch.__version__}
+        folder = sha256(canonical_json(self._run_key))[:16]
         self._storage: Storage | None = open_storage(uri, folder) if uri else None
+        self._is_described = False
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep the state; an older one is replaced, all or nothing."""
         if self._storage is None:
             return
+        if not self._is_described:
+            self._storage.put_bytes(_RUN_NAME, canonical_json(self._run_key))
+            self._is_described = True
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
         self._storage.put_bytes(_OBJECT_NAME, sha256(data).encode() + data)
 
     def load(self) -> dict[str, Any] | None:
-        """The state kept last; None if there is none.
+        """The state kept last; None if there is none, and then the nearest of another run is told.
 
         Raises:
             ValueError: it is damaged.
         """
-        if self._storage is None or self._storage.stat(_OBJECT_NAME) is None:
+        if self._storage is None:
+            return None
+        if self._storage.stat(_OBJECT_NAME) is None:
+            if is_first_rank():
+                self._warn_of_other_run()
             return None
         stored = self._storage.get(_OBJECT_NAME)
         digest, data = stored[:_DIGEST_LENGTH], stored[_DIGEST_LENGTH:]
@@ -61,3 +76,63 @@ class Checkpoint:
         state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)
         return state
+
+    def _warn_of_other_run(self) -> None:
+        """Say which state of another run lies here, and what would have to be equal to use it."""
+        try:
+            others = list(self._other_runs())
+        except OSError as error:
+            log.warning("states of other runs cannot be looked at: %s", error)
+            return
+        if others:
+            nearest = min(others, key=lambda other: len(other.differences))
+            log.warning(
+                "training starts anew: the state in %s is of another run of %s, which differs in"
+                " %s; to go on from it, give what that run was given",
+                *(nearest.place, self._run_key.get("step"), "; ".join(nearest.differences)),
+            )
+
+    def _other_runs(self) -> "Iterator[_OtherRun]":
+        """The runs of the same step whose states are kept beside this one's."""
+        root = open_storage(self._uri)
+        names = {stat.name for stat in root.list()}
+        described = [n for n in sorted(names) if PurePosixPath(n).name == _RUN_NAME]
+        for name in described[:_MOST_COMPARED]:
+            folder = PurePosixPath(name).parent
+            theirs = _parse_run_key(root.get(name))
+            is_same_step = theirs.get("step") == self._run_key.get("step")
+            if str(folder / _OBJECT_NAME) in names and is_same_step:
+                place = f"{root.uri}/{folder}"
+                yield _OtherRun(place, list(_differences(theirs, self._run_key)))
+
+
+class _OtherRun(NamedTuple):
+    place: str
+    differences: list[str]
+
+
+def _parse_run_key(data: bytes) -> dict[str, Any]:
+    """The key of a run; nothing if it is not one."""
+    try:
+        return read_json(data, dict[str, Any], where=_RUN_NAME)
+    except ValueError:
+        return {}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """What two keys of runs differ in, in words."""
+    for name in sorted({*there, *here}):
+        one, other = there.get(name), here.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            inner = ", ".join(_differences(one, other))
+            yield f"{name} ({inner})"
+        elif _is_short(one) and _is_short(other):
+            yield f"{name} {one} there, {other} here"
+        else:
+            yield name  # a digest, which tells people nothing
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float | str) and len(str(value)) < _DIGEST_LENGTH

@@ -49,8 +49,9 @@ def evaluate(
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
         report_page: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
-        scores: rank-1, rank-5, rank-10, mAP and mINP of the model, as fractions, and rank-1 and mAP
-            by each further protocol
+        scores: rank-1, rank-5, rank-10, mAP and mINP of the model, as fractions; num_skipped, the
+            queries without a right answer, which are not counted; rank-1 and mAP by each further
+            protocol
         roc: the verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
             squared Euclidean distance)
         references: whether to score an untrained encoder and a colour histogram too, for the report
@@ -76,11 +77,7 @@ def evaluate(
             test, _load_features(features / "features.npy", len(test.records)), metric
         )
         ranking = _headline_ranking(model, test)
-        if ranking.roc and len(ranking.roc.fpr) == 1:
-            log.warning(
-                "all distances are equal to 1 part in 1,024: the model tells nobody apart, and "
-                "tied images rank in gallery order"
-            )
+        warnings = [*_warnings_of_dataset(images), *test.warnings, *_ranking_warnings(ranking)]
         others = {}
         if references:
             untrained = _load_features(features / "untrained.npy", len(test.records))
@@ -98,6 +95,7 @@ def evaluate(
             scored=_other_scores(model, test, rerank=rerank),
             pairs=_camera_pair_table(model, test.headline),
             provenance=provenance,
+            warnings=warnings,
         )
         document = reports.report_page(
             content, ranking, others, query=test.query, gallery=test.gallery, read=images.read
@@ -108,10 +106,12 @@ def evaluate(
     shown = _shown_scores(content)
     write_metrics(scores, shown)
     _write_roc(roc, ranking.roc, metric)
+    for line in warnings:
+        log.warning("%s", line)
     for name, scored in {"this model": content, **content["references"]}.items():
         log.info("%s: %s", name, "  ".join(f"{key} {scored[key]:.1%}" for key in SHOWN_METRICS))
     for name, value in shown.items():
-        if name not in SHOWN_METRICS:
+        if name not in (*SHOWN_METRICS, "num_skipped"):
             log.info("%s %.1f%%", name, 100 * value)
 
 
@@ -126,7 +126,8 @@ class _ScoringPlan(NamedTuple):
     """The images that are scored, and by which protocols.
 
     `query_rows`, `gallery_rows` and `pooled_rows` are the rows of the features, (Q,), (G,) and
-    (M,) int64, of queries, gallery, and all that multi-query pools.
+    (M,) int64, of queries, gallery, and all that multi-query pools. `warnings` is what people
+    should know of it.
     """
 
     records: "Sequence[Record]"
@@ -135,6 +136,7 @@ class _ScoringPlan(NamedTuple):
     pooled_rows: "NDArray[np.int64]"
     protocols: list[str]
     headline: str
+    warnings: list[str]
 
     @property
     def query(self) -> "list[Record]":
@@ -182,16 +184,33 @@ def _plan_scoring(records: "Sequence[Record]", protocol: str, *, own: str) -> _S
     named = [scoring.parse_protocol(name, query) for name in names]
     for each in named:
         check_protocol_applies(each.follow, query, gallery)
+    warnings = []
     if any(each.word == scoring.MULTI_QUERY for each in named):
         check_cameras_known(query)
         if not len(rows_of_splits("multi")):
-            log.warning(
-                "%s: the data set has no images of split multi, so only queries of the same person "
-                "by the same camera are pooled",
-                scoring.MULTI_QUERY,
+            warnings.append(
+                f"{scoring.MULTI_QUERY}: the data set has no images of split multi, so only queries"
+                " of the same person by the same camera are pooled"
             )
     headline = scoring.ranked_gallery_protocol(names, query)
-    return _ScoringPlan(records, asked, searched, rows_of_splits("query", "multi"), names, headline)
+    pooled = rows_of_splits("query", "multi")
+    return _ScoringPlan(records, asked, searched, pooled, names, headline, warnings)
+
+
+def _ranking_warnings(ranking: "Ranking") -> list[str]:
+    """What people should know before they believe the scores of a ranking."""
+    lines = []
+    if ranking.num_skipped:
+        lines.append(
+            f"{ranking.num_skipped:,} of {ranking.num_query:,} queries have no right answer in the"
+            " gallery and are not counted"
+        )
+    if ranking.roc and len(ranking.roc.fpr) == 1:
+        lines.append(
+            "all distances are equal to 1 part in 1,024: the model tells nobody apart, and tied"
+            " images rank in gallery order"
+        )
+    return lines
 
 
 def _headline_ranking(images: "EmbeddedImages", test: _ScoringPlan) -> "Ranking":
@@ -243,8 +262,11 @@ def _camera_pair_table(images: "EmbeddedImages", protocol: str) -> "list[CameraP
 
 
 def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
-    """The model's scores that KFP lists and compares; keys are words without blanks or hyphens."""
-    shown = {name: content[name] for name in SHOWN_METRICS}
+    """The model's scores that KFP lists and compares, and how many queries are not in them.
+
+    Keys are words without blanks or hyphens.
+    """
+    shown = {name: content[name] for name in (*SHOWN_METRICS, "num_skipped")}
     for each in content["protocols"]:
         suffix = each["protocol"] + ("_reranked" if each["reranked"] else "")
         for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):
@@ -289,6 +311,12 @@ def _read_provenance(features: Path) -> dict[str, Any]:
 def _protocol_of_dataset(images: "ImageSet") -> str:
     """The protocol that the data set is scored by, as prepare_reid wrote it; empty if none is."""
     return str(images.manifest["provenance"].get("protocol", ""))
+
+
+def _warnings_of_dataset(images: "ImageSet") -> list[str]:
+    """What prepare_reid warned of."""
+    told = images.manifest["provenance"].get("warnings", [])
+    return [str(line) for line in told] if isinstance(told, list) else []
 
 
 def _read_feature_records(features: Path, images: "ImageSet") -> "list[Record]":

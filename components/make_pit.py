@@ -187,7 +187,7 @@ def _write_pairs_sheet(folder: Path) -> None:
 
 
 def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
-    """Bring pairs that exist into the same format, their files unchanged."""
+    """Bring pairs that exist into the same format, JPEG and PNG files unchanged."""
     from san_core.data.pairs import find_pairs
     from san_core.data.tree import open_tree
     from san_core.images.imageset import write_imageset
@@ -199,9 +199,10 @@ def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
         splits = _texture_splits(listed, seed)
         provenance = {"made_by": "make_pit", "source": "pairs", "atlas": atlas, "seed": seed}
         with atomic_folder(pit) as folder:
-            worn, total = _texture_items(listed, splits), len(splits)
+            called: dict[str, str] = {}
+            worn, total = _texture_items(listed, splits, called), len(splits)
             _write_textures(folder, worn, provenance, total=total)
-            pictures = _image_items(listed, splits)
+            pictures = _image_items(listed, splits, called)
             write_imageset(
                 folder / "images", pictures, total=len(listed.pairs), provenance=provenance
             )
@@ -229,27 +230,38 @@ def _texture_splits(listed: "Pairs", seed: int) -> dict[str, str]:
     }
 
 
-def _texture_items(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
-    """Every texture once, checked; identities are numbered in the order of the textures."""
+def _texture_items(
+    listed: "Pairs", splits: dict[str, str], called: dict[str, str]
+) -> "Iterator[Item]":
+    """Every texture once, checked; identities are numbered in the order of the textures.
+
+    `called` learns under which name each is kept.
+    """
     from san_core.data.pairs import SizeChecker
+    from san_core.images.pixels import file_to_keep
     from san_core.images.shard import Item
 
     sizes, paths = SizeChecker(), {pair.texture_name: pair.texture for pair in listed.pairs}
     for pid, (name, split) in enumerate(splits.items()):
-        data = listed.tree.read(paths[name])
-        sizes.check_texture(name, data)
-        yield Item(name, data, pid, None, split, {"identity": pid})
+        kept = file_to_keep(name, listed.tree.read(paths[name]))
+        sizes.check_texture(*kept)
+        called[name] = kept.name
+        yield Item(*kept, pid, None, split, {"identity": pid})
 
 
-def _image_items(listed: "Pairs", splits: dict[str, str]) -> "Iterator[Item]":
-    """Every image, checked."""
+def _image_items(
+    listed: "Pairs", splits: dict[str, str], called: dict[str, str]
+) -> "Iterator[Item]":
+    """Every image, checked; `called` are the names of their textures."""
     from components.process.progress import track_progress
     from san_core.data.pairs import SizeChecker
+    from san_core.images.pixels import file_to_keep
     from san_core.images.shard import Item
 
     sizes, pids = SizeChecker(), {name: pid for pid, name in enumerate(splits)}
     for pair in track_progress(listed.pairs, total=len(listed.pairs), unit="pairs"):
-        data, texture = listed.tree.read(pair.image), pair.texture_name
-        sizes.check_image(pair.image_name, data)
-        fields = {**pair.fields, "texture": texture}
-        yield Item(pair.image_name, data, pids[texture], None, splits[texture], fields)
+        kept = file_to_keep(pair.image_name, listed.tree.read(pair.image))
+        sizes.check_image(*kept)
+        texture = pair.texture_name
+        fields = {**pair.fields, "texture": called[texture]}
+        yield Item(*kept, pids[texture], None, splits[texture], fields)

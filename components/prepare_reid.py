@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,8 @@ from components.command.step import Output
 from components.storage.outputs import atomic_folder
 
 if TYPE_CHECKING:
-    from san_core.data.prepare import WrittenSet
-    from san_core.data.records import Problem, PublishedCounts
+    from san_core.data.prepare import Findings, WrittenSet
+    from san_core.data.records import Problem
 
 log = logging.getLogger(__name__)
 
@@ -102,22 +101,16 @@ def prepare_reid(
                 written = write_prepared_set(
                     folder,
                     made.items,
-                    reader.problems,
+                    reader.found,
                     provenance=provenance,
                     protocol=made.protocol,
+                    published=made.published,
                     skip_bad=skip_bad,
                 )
         except ProblemsError as error:
             _log_problems(error.problems)
             raise ValueError(f"{error}; repair them, or leave them out with --skip-bad") from error
-    if reader.problems:
-        log.warning("left out: %s", ProblemsError(reader.problems))
-        _log_problems(reader.problems)
-    if reader.duplicates:
-        log.warning("kept as published: %s", ProblemsError(reader.duplicates))
-    for line in written.score_warnings:
-        log.warning("%s", line)
-    _log_summary(written, made.published)
+    _log_summary(written, reader.found, is_published=bool(made.published))
 
 
 def _warn_of_unused(**given: object) -> None:
@@ -132,21 +125,27 @@ def _log_problems(problems: "list[Problem]") -> None:
     """Name every problem, where one line could not name them all."""
     if len(problems) > 1:
         for problem in problems:
-            log.warning("%s: %s", problem.kind, problem)
+            log.info("%s: %s", problem.kind, problem)
 
 
-def _log_summary(written: "WrittenSet", published: "Mapping[str, PublishedCounts]") -> None:
-    """Print the familiar table, and how it differs from the published one."""
-    from san_core.data.records import differences_from_published, split_table
+def _log_summary(written: "WrittenSet", found: "Findings", *, is_published: bool) -> None:
+    """Print the familiar table, what became of single images, and every warning."""
+    from san_core.data.records import ProblemsError, split_table
 
+    _log_problems(found.problems)
+    if found.duplicates:
+        log.info("kept as published: %s", ProblemsError(found.duplicates))
+    if found.kept_as_png:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(found.kept_as_png.items()))
+        log.info("%d images are kept as PNG: %s", found.kept_as_png.total(), kinds)
     for line in split_table(written.counts).splitlines():
         log.info("%s", line)
-    lines = differences_from_published(written.counts, published)
-    for line in lines:
-        log.warning("not as published: %s", line)
-    if published and not lines:
+    for line in written.warnings:
+        log.warning("%s", line)
+    differs = any(line.startswith("not as published") for line in written.warnings)
+    if is_published and not differs:
         log.info("all counts are those that were published")
     if written.protocol == "camera-free":
-        log.info("no cameras are known: queries are judged camera-free, against the whole gallery")
+        log.info("queries are judged camera-free, against the whole gallery")
     elif written.protocol == "single-gallery-shot":
         log.info("queries are judged by single-gallery-shot")

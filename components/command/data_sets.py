@@ -12,6 +12,7 @@ from components.storage.transfer import local_source
 from san_core.data.prepare import (
     TEST_SPLITS,
     TRAINING_SPLITS,
+    Findings,
     FirstSeen,
     check_images,
     select_splits,
@@ -24,7 +25,7 @@ from san_core.data.readers.sources import (
     list_dataset,
     parse_dataset_and_target,
 )
-from san_core.data.records import Problem, PublishedCounts
+from san_core.data.records import PublishedCounts
 from san_core.data.tree import open_tree
 from san_core.images.shard import Item
 from san_core.synthesis.dataset import make_reid_identity
@@ -67,14 +68,10 @@ class ImageStream(NamedTuple):
 
 
 class DataSetReader:
-    """Reads data sets, and collects what is wrong with them; places stay open until it is left.
-
-    `duplicates` are images that a published data set has twice in a split; they are kept.
-    """
+    """Reads data sets, and collects what is `found` there; places stay open until it is left."""
 
     def __init__(self, spec: ReidSpec | None) -> None:
-        self.problems: list[Problem] = []
-        self.duplicates: list[Problem] = []
+        self.found = Findings()
         self._seen: dict[str, FirstSeen] = {}
         self._spec = spec
         self._open_places = ExitStack()
@@ -100,17 +97,20 @@ class DataSetReader:
             made = _synthetic_items(self._spec, prefix=prefix)
             return ImageStream(made, self._spec.train_identities, {}, "")
         place = self._open_places.enter_context(local_source(source))
-        found = list_dataset(named, self._open_places.enter_context(open_tree(place)))
+        listed = list_dataset(named, self._open_places.enter_context(open_tree(place)))
         if splits:
-            found = select_splits(found, splits, needed=needed, name=named.key)
-        self.problems += found.problems
-        images = track_progress(found.images, total=len(found.images), unit="images")
-        twins = self.duplicates if DATASET_FORMATS[named.key].is_published else None
+            listed = select_splits(listed, splits, needed=needed, name=named.key)
+        self.found.problems += listed.problems
+        self.found.warnings += listed.warnings
         items = check_images(
-            images, self.problems, seen=self._seen, prefix=prefix, kept_duplicates=twins
+            track_progress(listed.images, total=len(listed.images), unit="images"),
+            self.found,
+            seen=self._seen,
+            prefix=prefix,
+            is_published=DATASET_FORMATS[named.key].is_published,
         )
-        highest = max((image.pid or 0 for image in found.images), default=0)
-        return ImageStream(items, highest, found.published, found.protocol)
+        highest = max((image.pid or 0 for image in listed.images), default=0)
+        return ImageStream(items, highest, listed.published, listed.protocol)
 
     def read_cross_domain(
         self, learned: DatasetName, source: str, tested: DatasetName, target: str

@@ -128,10 +128,12 @@ def _select_records(shelf: StoredSet, options: argparse.Namespace) -> "list[Reco
 
 def _print_records(shelf: StoredSet, chosen: "Sequence[Record]") -> None:
     """A line an image, in columns, and a last line that adds them up."""
-    rows = [("name", "split", "pid", "camid", "bytes")]
+    called = [key for key in ("person", "camera") if any(key in r.fields for r in chosen)]
+    rows = [["name", "split", "pid", "camid", *called, "bytes"]]
     for r in chosen:
-        known = ("-" if value is None else str(value) for value in (r.pid, r.camid))
-        rows.append((r.name, r.split, *known, str(r.size)))  # type: ignore[arg-type]
+        known = [r.pid, r.camid, *(r.fields.get(key) for key in called)]
+        told = ["-" if value is None else str(value) for value in known]
+        rows.append([r.name, r.split, *told, str(r.size)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *others in rows:
         cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))

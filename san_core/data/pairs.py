@@ -20,14 +20,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from san_core.data.table import Table
-from san_core.data.tree import ARCHIVE_SUFFIXES, IMAGE_SUFFIXES, Tree
-from san_core.images.pixels import decode
+from san_core.data.tree import ARCHIVE_SUFFIXES, Tree
+from san_core.images.pixels import IMAGE_SUFFIXES, decode
 from san_core.images.shard import TAR_NAME_RULE, is_plain_path, name_fits_tar
 
 INDEX_FILE = "index.csv"
 PAIR_SPLITS = ("train", "val")
 _FOLDERS = ("images", "textures")
-_OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy")
+_OTHER_SUFFIXES = (".gif", ".npy")
 _OWN_MANIFEST = "images/manifest.json"  # of a set in the project's own format
 _MAX_SHOWN = 3  # names in a message
 _RESERVED_COLUMNS = frozenset(
@@ -92,16 +92,16 @@ def _find_pairs_root(tree: Tree) -> tuple[Tree, str]:
         return tree, tree.given_file
     if tree.is_file(_OWN_MANIFEST):
         raise ValueError(f"{tree.place} holds pairs as make_pit writes them; use them as they are")
-    files, folders = tree.entries()
+    _, folders = tree.entries()
     roots = [tree] if _has_pairs(tree) else [*filter(_has_pairs, map(tree.subtree, folders))]
     if len(roots) == 1:
         return roots[0], INDEX_FILE if roots[0].is_file(INDEX_FILE) else ""
     if roots:
         places = ", ".join(root.place for root in roots[:_MAX_SHOWN])
         raise ValueError(f"{tree.place} has pairs in {len(roots)} folders, {places}; give one")
-    seen = ", ".join(sorted([*files, *folders])[:8]) or "nothing"
     raise ValueError(
-        f"{tree.place} has neither {INDEX_FILE} nor the folders images and textures; it has {seen}"
+        f"{tree.place} has neither {INDEX_FILE} nor the folders images and textures; it holds"
+        f" {tree.describe_entries()}"
     )
 
 
@@ -135,8 +135,8 @@ def _pairs_from_table(root: Tree, name: str) -> list[Pair]:
 def _check_columns(table: Table) -> None:
     columns = table.columns
     if missing := [name for name in ("image", "texture") if name not in columns]:
-        told = ", ".join(columns) or "none"
-        raise ValueError(f"{table.place} has no column {missing[0]!r}; it has {told}")
+        told = table.describe_first_row(("image", "texture"))
+        raise ValueError(f"{table.place} has no column {missing[0]!r}; {told}")
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ValueError(f"{table.place} has a column {twice[0]!r} twice")
     if taken := sorted(_RESERVED_COLUMNS.intersection(columns)):

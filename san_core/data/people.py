@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from san_core.data.records import (
+    CAMERA_FREE,
     DISTRACTOR,
     JUNK,
     ListedImage,
@@ -20,7 +21,11 @@ from san_core.data.records import (
     ProblemsError,
 )
 
-TEST_OPTION = "test=SHARE: the share of people that is held out for testing, 0.33 unless given"
+# The options of data sets of one's own: whom to test on, and how.
+OWN_OPTIONS = {
+    "test": "test=SHARE: the share of people that is held out for testing, 0.33 unless given",
+    CAMERA_FREE: "queries are searched in the whole gallery, whatever the cameras",
+}
 
 _DEFAULT_TEST_SHARE = 1 / 3
 _WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
@@ -42,17 +47,29 @@ def is_junk(person: str) -> bool:
 
 
 def make_listing(
-    images: Sequence[NamedImage], problems: list[Problem], *, share: float | None = None
+    images: Sequence[NamedImage],
+    problems: list[Problem],
+    options: Mapping[str, str],
+    *,
+    has_splits: bool,
 ) -> Listing:
-    """The listing of images and problems; with a share, that share of the people is held out.
+    """The listing of images and problems; where there are no splits, people are held out.
+
+    options: keys of OWN_OPTIONS.
 
     Raises:
-        ValueError: as of `number_people_and_cameras` and `assign_splits`; the line tells the
-            problems too.
+        ValueError: as of `number_people_and_cameras` and `assign_splits`, and the line tells the
+            problems too; or people are to be held out of a set that has splits.
     """
+    protocol = CAMERA_FREE if CAMERA_FREE in options else ""
+    share = parse_test_share(options)
     try:
         found = number_people_and_cameras(images)
-        return Listing(found if share is None else assign_splits(found, share=share), problems)
+        if has_splits:
+            return Listing(found, problems, {}, protocol)
+        parted = assign_splits(found, share=share, protocol=protocol)
+        warnings = [parted.shortage] if parted.shortage else []
+        return Listing(parted.images, problems, {}, protocol, warnings)
     except ValueError as error:
         if not problems:
             raise
@@ -62,7 +79,7 @@ def make_listing(
 def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]:
     """The images with numbers for their people and cameras, in the order given.
 
-    Where people are numbered anew, the field `person` keeps their names.
+    Where people are numbered anew, the field `person` keeps their names; likewise `camera`.
 
     Raises:
         ValueError: some images tell their camera and some do not, or names are ambiguous.
@@ -75,9 +92,7 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
         )
     pids = pids_by_name((image.person, image.split) for image in images)
     cameras = camids_by_name(image.camera for image in images if image.camera is not None)
-    is_same = all(
-        _WHOLE_NUMBER.fullmatch(person) and int(person) == n for person, n in pids.items()
-    )
+    renamed = [k for k, numbers in (("person", pids), ("camera", cameras)) if _differ(numbers)]
     return [
         ListedImage(
             image.name,
@@ -85,10 +100,15 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
             None if image.camera is None else cameras[image.camera],
             image.split or "images",
             image.read,
-            {} if is_same else {"person": image.person},
+            {kind: getattr(image, kind) for kind in renamed},
         )
         for image in images
     ]
+
+
+def _differ(numbers: Mapping[str, int]) -> bool:
+    """Whether numbers are others than the names say."""
+    return any(not _WHOLE_NUMBER.fullmatch(name) or int(name) != n for name, n in numbers.items())
 
 
 def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -173,18 +193,30 @@ def parse_test_share(options: Mapping[str, str]) -> float:
         raise ValueError(f"option test={options['test']!r} is no share, such as 0.5") from error
 
 
-def assign_splits(images: Sequence[ListedImage], *, share: float) -> list[ListedImage]:
+class PartedImages(NamedTuple):
+    """Images with splits, and in words how many people too few are held out; empty if none."""
+
+    images: list[ListedImage]
+    shortage: str
+
+
+def assign_splits(
+    images: Sequence[ListedImage], *, share: float, protocol: str = ""
+) -> PartedImages:
     """The images with splits: a share of the people is for testing, all others for training.
 
     Who is held out depends on the names of the images alone and looks random. A person can be held
-    out who has images from two cameras, or two images where cameras are unknown. Of these, from
-    every camera with several images the first by name is a query, all others are gallery; if no
-    camera has several, the first image of all is the query. So every query can be found.
+    out who has images from two cameras, or two images where cameras are unknown or do not matter.
+    Where few can, about half of them stay for training, which needs to see people by several
+    cameras too. Of those held out, from every camera with several images the first by name is a
+    query, all others are gallery; if no camera has several, the first image of all is the query.
+    So every query can be found.
 
     Args:
         images: with people from 1; their splits are not looked at.
         share: of the people, within 0 to 1; at least one is held out and one is not. 0 holds out
             nobody.
+        protocol: how queries will be judged; by camera-free their cameras do not matter.
 
     Raises:
         ValueError: the share is not within 0 to 1, or nobody can be held out.
@@ -194,33 +226,53 @@ def assign_splits(images: Sequence[ListedImage], *, share: float) -> list[Listed
     people: dict[int, list[ListedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.name):
         people[image.pid or 0].append(image)
-    held = _pick_test_pids(people, share) if share else set()
+    wanted = min(max(1, round(share * len(people))), len(people) - 1) if share else 0
+    held = _pick_test_pids(people, share, wanted, protocol) if share else set()
     queries = {image.name for pid in held for image in _pick_queries(people[pid])}
-    return [
+    parted = [
         replace(image, split=_test_split(image, queries) if image.pid in held else "train")
         for image in images
     ]
+    return PartedImages(parted, _shortage(people, len(held), wanted, protocol))
 
 
 def _test_split(image: ListedImage, queries: set[str]) -> str:
     return "query" if image.name in queries else "gallery"
 
 
-def _pick_test_pids(people: Mapping[int, Sequence[ListedImage]], share: float) -> set[int]:
+def _pick_test_pids(
+    people: Mapping[int, Sequence[ListedImage]], share: float, wanted: int, protocol: str
+) -> set[int]:
     """The people to be held out: those whose first image has the lowest hash."""
-    able = [pid for pid, images in people.items() if _is_findable(images)]
+    able = [pid for pid, images in people.items() if _is_findable(images, protocol)]
     if not able or len(people) < 2:
         raise ValueError(
             f"nobody of {len(people)} people can be held out for testing: that takes a second "
             "person, and two images of the first, from two cameras where cameras are known"
         )
-    wanted = min(max(1, round(share * len(people))), len(people) - 1)
     able.sort(key=lambda pid: hashlib.sha256(people[pid][0].name.encode()).digest())
-    return set(able[:wanted])
+    most = max(len(able) // 2, min(round(share * len(able)), len(able) - 1), 1)
+    return set(able[: min(wanted, most)])
 
 
-def _is_findable(images: Sequence[ListedImage]) -> bool:
-    return len({image.name if image.camid is None else image.camid for image in images}) > 1
+def _is_findable(images: Sequence[ListedImage], protocol: str) -> bool:
+    by_camera = protocol != CAMERA_FREE
+    return len({i.camid if by_camera and i.camid is not None else i.name for i in images}) > 1
+
+
+def _shortage(
+    people: Mapping[int, Sequence[ListedImage]], held: int, wanted: int, protocol: str
+) -> str:
+    """In words that fewer people are held out than wanted; empty if that is not so."""
+    if held >= wanted:
+        return ""
+    able = sum(_is_findable(images, protocol) for images in people.values())
+    has_cameras = any(images[0].camid is not None for images in people.values())
+    how = "seen by two cameras" if has_cameras and protocol != CAMERA_FREE else "on two images"
+    return (
+        f"{held} of {wanted} wanted people are held out for testing: of {len(people):,} people "
+        f"{able:,} are {how}, and training keeps some of them"
+    )
 
 
 def _pick_queries(images: Sequence[ListedImage]) -> list[ListedImage]:

@@ -1,6 +1,8 @@
 """A listed data set on its way into an image set: read, decoded, compared, counted, shown."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,12 +11,14 @@ from san_core.data.records import (
     Listing,
     Problem,
     ProblemsError,
+    PublishedCounts,
     SplitCounts,
     SplitTally,
+    differences_from_published,
 )
 from san_core.data.stores import UnreadableError
 from san_core.images.imageset import preview_sheet, write_imageset
-from san_core.images.pixels import check_decodable
+from san_core.images.pixels import file_to_keep, image_format
 from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
 
 TRAINING_SPLITS = ("train", "val")
@@ -30,47 +34,73 @@ class FirstSeen(NamedTuple):
     split: str
 
 
+@dataclass
+class Findings:
+    """What the images of data sets bring to light; it grows while they are taken.
+
+    Attributes:
+        problems: what cannot be taken.
+        duplicates: images that a published data set has twice in a split; they are kept.
+        kept_as_png: how many images of other formats than JPEG and PNG there are, by format.
+        warnings: what else people should know.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    duplicates: list[Problem] = field(default_factory=list)
+    kept_as_png: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+
 def check_images(
     images: Iterable[ListedImage],
-    problems: list[Problem],
+    found: Findings,
     *,
     seen: dict[str, FirstSeen],
     prefix: str = "",
-    kept_duplicates: list[Problem] | None = None,
+    is_published: bool = False,
 ) -> Iterator[Item]:
     """The images that are whole and not there twice; all others are added to the problems.
 
-    Every image is decoded, so that no damaged one goes further. Of images with equal bytes the
-    first is taken; with `kept_duplicates`, all that are in the split of the first.
+    Every image is decoded, so that no damaged one goes further. A JPEG or PNG stays as it is, any
+    other becomes a PNG and is named so. Of images with equal bytes the first is taken; of a
+    published data set, all that are in the split of the first.
 
     Args:
         images: to be read, one by one.
-        problems: grows while images are taken.
+        found: grows while images are taken.
         seen: former images by the sha256 of their bytes; grows too.
         prefix: goes before every name, such as "csv/".
-        kept_duplicates: grows by the images that are there twice and taken.
+        is_published: whether others have the same data set.
     """
+    names: set[str] = set()
     for image in images:
         name = prefix + image.name
         if wrong := _name_error(name):
-            problems.append(Problem("unknown name", name, wrong))
+            found.problems.append(Problem("unknown name", name, wrong))
             continue
         try:
             data = image.read()
-            check_decodable(data, name=name)
+            kept = file_to_keep(name, data)
         except (ValueError, OSError) as error:
-            problems.append(Problem("damaged image", name, _reason(error, name)))
+            found.problems.append(Problem("damaged image", name, _reason(error, name)))
             continue
+        if kept.name in names:
+            told = f"kept as {kept.name}, as another image is called"
+            found.problems.append(Problem("unknown name", name, told))
+            continue
+        names.add(kept.name)
+        if kept.data is not data:
+            found.kept_as_png[image_format(data)] += 1
         digest = sha256(data)
         if first := seen.get(digest):
             twin = Problem("duplicate image", name, f"the same as {first.name}")
-            is_taken = kept_duplicates is not None and first.split == image.split
-            (kept_duplicates if kept_duplicates is not None and is_taken else problems).append(twin)
+            is_taken = is_published and first.split == image.split
+            (found.duplicates if is_taken else found.problems).append(twin)
             if not is_taken:
                 continue
         else:
             seen[digest] = FirstSeen(name, image.split)
-        yield Item(name, data, image.pid, image.camid, image.split, image.fields)
+        yield Item(*kept, image.pid, image.camid, image.split, image.fields)
 
 
 def _reason(error: ValueError | OSError, name: str) -> str:
@@ -111,7 +141,7 @@ def select_splits(
         if split not in there:
             raise ValueError(f"data set {name} has no images in split {split}")
     published = {split: n for split, n in listing.published.items() if split in splits}
-    return Listing(images, listing.problems, published, listing.protocol)
+    return listing._replace(images=images, published=published)
 
 
 def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
@@ -125,68 +155,87 @@ def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
 
 
 class WrittenSet(NamedTuple):
-    """What went into a set: counts of its splits, protocol of its scores, doubts about them."""
+    """What went into a set: counts of its splits, protocol of its scores, and all warnings."""
 
     counts: dict[str, SplitCounts]
     protocol: str
-    score_warnings: list[str]
+    warnings: list[str]
 
 
 def write_prepared_set(
     folder: Path,
     items: Iterable[Item],
-    problems: list[Problem],
+    found: Findings,
     *,
     provenance: Mapping[str, Any],
     protocol: str = "",
+    published: Mapping[str, PublishedCounts] | None = None,
     skip_bad: bool = False,
 ) -> WrittenSet:
     """Write a set with a contact sheet of every split; memory holds what is known of the images.
 
-    The manifest's provenance also tells the protocol, the counts of every split, and what was
-    skipped.
+    The manifest's provenance also tells the protocol, the counts of every split, what was skipped
+    or kept in another format, and the warnings.
 
     Args:
         folder: where the set goes.
         items: the images.
-        problems: what is wrong with the data set; may grow while items are taken.
+        found: what is wrong with the data set; may grow while items are taken.
         provenance: as in `imageset.write`.
         protocol: a name of `san_core.evaluation`; by default market1501 where the cameras of
             queries are known, and camera-free elsewhere.
+        published: what the authors of the data set say is in each split.
         skip_bad: whether to leave out what has a problem.
 
     Raises:
         ProblemsError: there are problems, and they are not to be skipped.
-        ValueError: no image is left.
+        ValueError: no image is left, or no query can be scored.
     """
     tally, sheets = SplitTally(), dict[str, _PreviewSample]()
+    written: WrittenSet
 
     def counted_items() -> Iterator[Item]:
+        nonlocal written
         for item in items:
             tally.add(item)
             sheets.setdefault(item.split, _PreviewSample()).add(item.data)
             yield item
-        if problems and not skip_bad:
-            raise ProblemsError(problems)
+        if found.problems and not skip_bad:
+            raise ProblemsError(found.problems)
+        written = _summarise(tally, found, protocol, published or {})
 
     def full_provenance() -> dict[str, Any]:
-        counts = tally.split_counts()
         more: dict[str, Any] = {
-            "protocol": protocol or _default_protocol(counts),
-            "subsets": {split: subset._asdict() for split, subset in counts.items()},
+            "protocol": written.protocol,
+            "subsets": {split: subset._asdict() for split, subset in written.counts.items()},
+            "skipped": [_problem_json(problem) for problem in found.problems],
+            "kept_as_png": dict(sorted(found.kept_as_png.items())),
+            "warnings": [_writable(line) for line in written.warnings],
         }
-        if problems:
-            more["skipped"] = [_problem_json(problem) for problem in problems]
-        return {**provenance, **more}
+        always = ("protocol", "subsets")
+        return {**provenance, **{key: told for key, told in more.items() if told or key in always}}
 
-    content = write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
+    write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
     (folder / "preview").mkdir()
     for split, sample in sheets.items():
         sheet = preview_sheet(sample.pictures(), cell=PREVIEW_CELL)
         (folder / "preview" / f"{split}.png").write_bytes(sheet)
-    return WrittenSet(
-        tally.split_counts(), content["provenance"]["protocol"], tally.score_warnings()
-    )
+    return written
+
+
+def _summarise(
+    tally: SplitTally, found: Findings, protocol: str, published: Mapping[str, PublishedCounts]
+) -> WrittenSet:
+    """What is known of a set when all its images have been taken.
+
+    Raises:
+        ValueError: no query can be scored.
+    """
+    counts = tally.split_counts()
+    protocol = protocol or _default_protocol(counts)
+    lines = [f"left out: {ProblemsError(found.problems)}"] if found.problems else []
+    lines += [f"not as published: {one}" for one in differences_from_published(counts, published)]
+    return WrittenSet(counts, protocol, [*lines, *found.warnings, *tally.score_warnings(protocol)])
 
 
 def _default_protocol(counts: Mapping[str, SplitCounts]) -> str:
@@ -197,11 +246,12 @@ def _default_protocol(counts: Mapping[str, SplitCounts]) -> str:
 
 
 def _problem_json(problem: Problem) -> dict[str, str]:
-    """A problem as JSON, whatever bytes its names have."""
-    return {
-        key: text.encode("utf-8", "backslashreplace").decode()
-        for key, text in problem._asdict().items()
-    }
+    return {key: _writable(text) for key, text in problem._asdict().items()}
+
+
+def _writable(text: str) -> str:
+    """A text as UTF-8 can have it, whatever bytes the names in it have."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _PreviewSample:

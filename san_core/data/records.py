@@ -5,7 +5,8 @@ shows too little of anybody; neither right nor wrong) and 0 is a distractor (a b
 nobody who is looked for; always wrong). Both belong in a gallery and nowhere else.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from san_core.images.shard import SPLITS
 _MAX_SHOWN = 10
 JUNK = -1
 DISTRACTOR = 0
+CAMERA_FREE = "camera-free"  # the protocol that looks at no camera
 
 
 class LabelledImage(Protocol):
@@ -35,6 +37,20 @@ class LabelledImage(Protocol):
     def split(self) -> str:
         """One of `shard.SPLITS`."""
 
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What else is known of the image, such as how its data set calls person and camera."""
+
+
+def person_name(record: LabelledImage) -> str:
+    """How the data set calls the person of an image: by a name, else by its number."""
+    return str(record.fields.get("person", record.pid))
+
+
+def camera_name(record: LabelledImage) -> str:
+    """How the data set calls the camera of an image: by a name, else by its number."""
+    return str(record.fields.get("camera", record.camid))
+
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
@@ -43,7 +59,7 @@ class ListedImage:
     `name` is its path inside the data set, `pid` the person (from 1; None where unknown), `camid`
     the camera (0-based; None where unknown) and `split` one of `shard.SPLITS`. `read()` gives
     the bytes of its file unchanged, from a folder or an archive. `fields` is what else is known of
-    it, as JSON, such as the name that the data set gives to its person.
+    it, as JSON, such as the names that the data set gives to its person and camera.
 
     Raises:
         ValueError: the split is unknown, the camera is negative, or a person's number below 1
@@ -104,13 +120,14 @@ class Listing(NamedTuple):
 
     `problems` is what was found that cannot be taken, `published` the counts of the release, by
     split, and `protocol` the one of `san_core.evaluation` that its authors score by; empty where
-    that follows from whether cameras are known.
+    that follows from whether cameras are known. `warnings` is what else people should know.
     """
 
     images: list[ListedImage]
     problems: list[Problem]
     published: Mapping[str, PublishedCounts] = {}
     protocol: str = ""
+    warnings: Sequence[str] = ()
 
 
 class SplitCounts(NamedTuple):
@@ -128,6 +145,7 @@ class SplitTally:
 
     def __init__(self) -> None:
         self._splits: dict[str, _RunningCounts] = {}
+        self._names: dict[int, str] = {}
 
     def add(self, record: LabelledImage) -> None:
         """Count an image."""
@@ -138,7 +156,8 @@ class SplitTally:
         elif record.pid == JUNK:
             counts.junk += 1
         elif record.pid is not None:
-            counts.people.add(record.pid)
+            counts.sightings[record.pid, record.camid] += 1
+            self._names.setdefault(record.pid, person_name(record))
         if record.camid is not None:
             counts.cameras.add(record.camid)
 
@@ -150,26 +169,84 @@ class SplitTally:
             if (n := self._splits.get(split))
         }
 
-    def score_warnings(self) -> list[str]:
-        """What makes scores wrong or impossible, a line each; none if nothing does."""
-        learned, asked, held = (
-            set().union(*(n.people for split, n in self._splits.items() if split in splits))
-            for splits in (("train", "val"), ("query",), ("gallery",))
-        )
+    def score_warnings(self, protocol: str = "") -> list[str]:
+        """What makes scores wrong or impossible, a line each; none if nothing does.
+
+        protocol: how queries are judged; by camera-free their cameras do not matter.
+
+        Raises:
+            ValueError: there is a gallery, and no query can be scored.
+        """
+        learned = self._people("train") | self._people("val")
+        asked, held = self._people("query"), self._people("gallery")
         lines = []
         if known := learned & (asked | held):
             lines.append(
                 f"{len(known):,} of {len(asked | held):,} people in query and gallery are in train "
-                f"or val too, such as {min(known)}: scores will be too good"
+                f"or val too, such as {self._names[min(known)]}: scores will be too good"
             )
         if "query" in self._splits and "gallery" not in self._splits:
-            lines.append("there are queries and no gallery: they cannot be scored")
-        elif lost := asked - held:
+            return [*lines, "there are queries and no gallery: they cannot be scored"]
+        if lost := asked - held:
             lines.append(
                 f"{len(lost):,} of {len(asked):,} people in query are not in gallery, such as "
-                f"{min(lost)}: their queries cannot be scored"
+                f"{self._names[min(lost)]}: their queries cannot be scored"
             )
+        if protocol != CAMERA_FREE:
+            lines += self._own_camera_warnings()
+        self._check_queries_left(protocol)
         return lines
+
+    def _people(self, split: str) -> set[int]:
+        return self._splits[split].people if split in self._splits else set()
+
+    def _own_camera_warnings(self) -> list[str]:
+        """How many queries have their person in the gallery by their own camera alone."""
+        queries = self._splits["query"].images if "query" in self._splits else 0
+        alone = self._own_camera_queries()
+        if not alone:
+            return []
+        pid, _ = min(alone)
+        return [
+            f"{alone.total():,} of {queries:,} queries are of people whom only the query's own "
+            f"camera saw in gallery, such as {self._names[pid]}: these images are left out, and "
+            "the queries are not scored"
+        ]
+
+    def _own_camera_queries(self) -> Counter[tuple[int, int | None]]:
+        """How many queries there are of each person and camera that no other camera saw."""
+        query, gallery = (self._splits.get(s, _RunningCounts()) for s in ("query", "gallery"))
+        cameras: dict[int, set[int | None]] = {}
+        for pid, camid in gallery.sightings:
+            cameras.setdefault(pid, set()).add(camid)
+        return Counter(
+            {
+                (pid, camid): count
+                for (pid, camid), count in query.sightings.items()
+                if camid is not None and cameras.get(pid) == {camid}
+            }
+        )
+
+    def _check_queries_left(self, protocol: str) -> None:
+        """At least one query must have a right answer.
+
+        Raises:
+            ValueError: none has, so that no network of this set could be scored.
+        """
+        query = self._splits.get("query", _RunningCounts())
+        held = self._people("gallery")
+        absent = sum(n for (pid, _), n in query.sightings.items() if pid not in held)
+        alone = 0 if protocol == CAMERA_FREE else self._own_camera_queries().total()
+        if not query.images or absent + alone < query.images:
+            return
+        why = f"{absent:,} are of people who are not in gallery" if absent else ""
+        if alone:
+            why += f"{'; ' if why else ''}{alone:,} are of people whom only the query's own camera"
+            why += (
+                " saw in gallery, whose images are left out; csv:camera-free and"
+                " folders:camera-free judge whatever the cameras"
+            )
+        raise ValueError(f"none of the {query.images:,} queries can be scored: {why}")
 
 
 @dataclass
@@ -177,8 +254,12 @@ class _RunningCounts:
     images: int = 0
     distractors: int = 0
     junk: int = 0
-    people: set[int] = field(default_factory=set)
+    sightings: Counter[tuple[int, int | None]] = field(default_factory=Counter)  # images of each
     cameras: set[int] = field(default_factory=set)
+
+    @property
+    def people(self) -> set[int]:
+        return {pid for pid, _ in self.sightings}
 
 
 def count_splits(records: Iterable[LabelledImage]) -> dict[str, SplitCounts]:

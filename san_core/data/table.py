@@ -2,9 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from san_core.data.tree import Tree
+
+_OTHER_SEPARATORS = {";": "a semicolon (;)", "\t": "a tab", "|": "a bar (|)"}
 
 
 class Table:
@@ -34,6 +36,16 @@ class Table:
         except csv.Error as error:
             raise self._parse_error(error) from error
         self._reader.fieldnames = self.columns
+
+    def describe_first_row(self, wanted: Collection[str]) -> str:
+        """The first row as it was read, and what is odd in it where columns are wanted."""
+        told = f"its first row is read as {', '.join(map(repr, self.columns)) or 'nothing'}"
+        for mark, called in _OTHER_SEPARATORS.items():
+            if any(mark in column for column in self.columns):
+                return f"{told}: {called} separates its columns, and a comma should"
+        if not set(wanted) & set(self.columns) and set(wanted) & {c.lower() for c in self.columns}:
+            return f"{told}: columns are named in small letters"
+        return told
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """The line and the cells of every row that is not blank.

@@ -1,7 +1,6 @@
 """Where a data set lies: a folder, a .zip or a .tar, read in one way and never unpacked by hand.
 
-A tree holds folders and files under POSIX names. What desktops and archivers leave behind
-(Thumbs.db, __MACOSX and their like) is not in it.
+A tree holds folders and files under POSIX names. What `is_litter` names is not in it.
 """
 
 import tempfile
@@ -21,9 +20,17 @@ from san_core.data.stores import (
 )
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-_LITTER = frozenset({"thumbs.db", "desktop.ini", ".ds_store", "__macosx"})
+# What desktops, archivers and servers leave beside what people keep, in small letters.
+_LITTER = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("__macosx", "icon\r", "@eadir", "#recycle", "lost+found"),
+        *("readme", "readme.txt", "readme.md"),
+    }
+)
+
+_MOST_SHOWN = 8  # names in a message
 
 T = TypeVar("T")
 
@@ -83,7 +90,12 @@ class Tree:
     def entries(self, folder: str = "") -> Entries:
         """What lies in a folder; nothing where there is no such folder."""
         found = self._store.entries(self._store_name(folder)) or Entries([], [])
-        return Entries(*([name for name in names if not _is_litter(name)] for names in found))
+        return Entries(*([name for name in names if not is_litter(name)] for names in found))
+
+    def describe_entries(self, folder: str = "") -> str:
+        """What lies in a folder, in words for a message: some names, or nothing."""
+        names = sorted(name for kind in self.entries(folder) for name in kind)
+        return (", ".join(names[:_MOST_SHOWN]) or "nothing") + ", ..." * (len(names) > _MOST_SHOWN)
 
     def walk(self, folder: str = "") -> Iterator[str]:
         """The names of all files in a folder and in its folders, sorted folder by folder.
@@ -176,6 +188,9 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def _is_litter(name: str) -> bool:
-    # "._name" is what macOS writes beside every file on a foreign disk.
-    return name.lower() in _LITTER or name.startswith("._")
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of that bare name is none of the data: hidden, or left by a program.
+
+    Also a readme, which says something of the data to people.
+    """
+    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in _LITTER

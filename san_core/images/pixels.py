@@ -6,25 +6,44 @@ and training, texture generation, feature extraction and reports all use it.
 """
 
 import io
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
-_DECODERS = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-}  # by their beginning
+# What is read, by how its bytes begin, whatever a file is called.
+_DECODERS: dict[str, tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImageFile),
+    "BMP": (re.compile(rb"BM"), BmpImageFile),
+    "TIFF": (re.compile(rb"II\*\0|MM\0\*"), TiffImageFile),
+}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# The formats that image sets hold; what is read in another one is kept as PNG.
+KEPT_FORMATS = ("JPEG", "PNG")
+_GREY_16_BITS = "I;16"  # how modes of 16-bit greyscale begin
 _Z_RLE = 3
-_EXIF_ERRORS = (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error)
+# What Pillow raises where a file is damaged, or its EXIF data.
+_DAMAGE_ERRORS = (
+    *(SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError),
+    *(OSError, struct.error, zlib.error),
+)
 _TURNS = {  # by the orientation in EXIF; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,29 +55,70 @@ _TURNS = {  # by the orientation in EXIF; 1 is upright
 }
 
 
-def decode(data: bytes, *, name: str = "image") -> Pixels:
-    """The pixels of a JPEG or PNG file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
+def decode(data: bytes, *, name: str = "image", at_least: tuple[int, int] | None = None) -> Pixels:
+    """The pixels of an image file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
+
+    JPEG, PNG, WebP, BMP and TIFF are read, one picture a file. Of 16 bits a colour the upper 8 are
+    taken, so that the whole range of the file is that of the pixels.
 
     Args:
         data: the whole file.
         name: how an error calls the image.
+        at_least: rows and columns that will do; a larger JPEG may come smaller, which is faster.
 
     Raises:
-        ValueError: the bytes are not a whole image.
+        ValueError: the bytes are not a whole image, or of a kind that is not read.
     """
     with _open_image(data, name) as image:
+        if at_least:
+            image.draft("RGB", at_least[::-1])
         image.load()  # the EXIF data of a PNG may follow its pixels
-        return np.asarray(_turn_upright(image).convert("RGB"))
+        return _rgb_pixels(_turn_upright(image))
 
 
 def check_decodable(data: bytes, *, name: str = "image") -> None:
-    """Decode a JPEG or PNG file to its last pixel, and keep nothing; arguments as of `decode`.
+    """Decode an image file to its last pixel, and keep nothing; arguments as of `decode`.
 
     Raises:
-        ValueError: the bytes are not a whole image.
+        ValueError: the bytes are not a whole image, or of a kind that is not read.
     """
     with _open_image(data, name) as image:
         image.load()
+
+
+def image_format(data: bytes) -> str:
+    """The format of an image file by how it begins, such as "JPEG"; empty if it is not read."""
+    return next((name for name, (start, _) in _DECODERS.items() if start.match(data)), "")
+
+
+class KeptFile(NamedTuple):
+    """An image file as sets keep it."""
+
+    name: str
+    data: bytes
+
+
+def file_to_keep(name: str, data: bytes) -> KeptFile:
+    """A whole JPEG or PNG as it is; of an image of another format its pixels, as a .png.
+
+    Raises:
+        ValueError: the bytes are not a whole image, or of a kind that is not read.
+    """
+    if image_format(data) not in KEPT_FORMATS:
+        png = encode_png(decode(data, name=name))
+        return KeptFile(str(PurePosixPath(name).with_suffix(".png")), png)
+    check_decodable(data, name=name)
+    return KeptFile(name, data)
+
+
+def _rgb_pixels(image: Image.Image) -> Pixels:
+    """The pixels of a loaded image: (H, W, 3), RGB.
+
+    Pillow clips greyscale of 16 bits to white, and takes the upper 8 bits where there are colours.
+    """
+    if image.mode.startswith(_GREY_16_BITS):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -67,7 +127,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
         return image
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _EXIF_ERRORS:
+    except _DAMAGE_ERRORS:
         return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
@@ -78,21 +138,33 @@ def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
     """An image to be decoded in the block, whose errors are those of its file.
 
     Raises:
-        ValueError: the bytes are not a whole image, or one of more than MAX_PIXELS.
+        ValueError: the bytes are not a whole image, or of a kind that is not read.
     """
-    kind = next((kind for start, kind in _DECODERS.items() if data.startswith(start)), None)
-    if kind is None:
-        raise ValueError(f"{name}: {len(data)} bytes that are no JPEG and no PNG")
+    kind = image_format(data)
+    if not kind:
+        raise ValueError(f"{name}: {len(data)} bytes that are none of {', '.join(_DECODERS)}")
     try:
         # Not Image.open, which reads forty formats and prints a warning of its own for big images.
-        with kind(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height <= MAX_PIXELS:
+        with _DECODERS[kind][1](io.BytesIO(data)) as image:
+            refusal = _refusal(image)
+            if not refusal:
                 yield image
                 return
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except _DAMAGE_ERRORS as error:
         raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
-    raise ValueError(f"{name}: {width}x{height} pixels; at most {MAX_PIXELS:,} are decoded")
+    raise ValueError(f"{name}: {refusal}")
+
+
+def _refusal(image: ImageFile) -> str:
+    """Why an image that was opened is not decoded; empty if it is."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        return f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded"
+    pictures = 1 if isinstance(image, PngImageFile) else getattr(image, "n_frames", 1)
+    if pictures > 1:  # but a PNG that moves has a still picture for those who show no other
+        return f"{pictures} pictures in one file; one is read"
+    is_wide = image.mode.startswith(("I", "F")) and not image.mode.startswith(_GREY_16_BITS)
+    return "32 bits a pixel and colour; 8 or 16 are read" if is_wide else ""
 
 
 def encode_png(image: Pixels) -> bytes:

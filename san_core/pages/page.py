@@ -96,6 +96,12 @@ def table(
     )
 
 
+def bullet_list(lines: Iterable[str]) -> Markup:
+    """Lines as a list with a dot before each; empty if there are none."""
+    items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
+    return Markup("<ul>{}</ul>").format(items) if items else Markup()
+
+
 def with_note(text: str, note: str) -> Markup:
     """The content of a cell with a softer line under it; without a note, the text alone."""
     return Markup("{}<small>{}</small>").format(text, note) if note else Markup(escape(text))

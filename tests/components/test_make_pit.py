@@ -78,7 +78,9 @@ def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monk
     assert main([*words, "--backgrounds", str(tmp_path / "photos")]) == 1
     where, *said = capsys.readouterr().err.splitlines()
     assert where.endswith("make_pit computes on the processor; 1 thread")
-    assert said == [f"make_pit: {tmp_path}/photos/a.jpg is no JPEG or PNG image"]
+    assert said == [
+        f"make_pit: {tmp_path}/photos/a.jpg: 5 bytes that are none of JPEG, PNG, WebP, BMP, TIFF"
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"photos"}
 
 
@@ -187,7 +189,7 @@ def test_pairs_in_a_bucket_are_taken_as_those_of_this_machine(source, tmp_path, 
         ),
         (
             lambda s: (s / "images" / "05_0.jpg").write_bytes(b"no image"),
-            "image 05_0.jpg: 8 bytes that are no JPEG",
+            "05_0.jpg: 8 bytes that are none of JPEG",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.__main__ import main
 from components.storage.places import open_storage
@@ -168,11 +169,16 @@ def test_what_was_published_twice_in_a_split_is_kept_and_told(market, tmp_path, 
     assert len(known(tmp_path)) == 11
 
 
-def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
+def table_of_ann(table):
+    """A table of one person, in train and in test."""
     rows = [f"ann/{i}.jpg,ann,{split}" for i, split in enumerate(("train", "query", "gallery"))]
     (table / "own.csv").write_text("\n".join(["path,pid,split", *rows]) + "\n")
-    assert prepare(tmp_path, "csv", table) == 0
-    assert "1 of 1 people in query and gallery are in train or val too, such as 1" in caplog.text
+    return table
+
+
+def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
+    assert prepare(tmp_path, "csv", table_of_ann(table)) == 0
+    assert "1 of 1 people in query and gallery are in train or val too, such as ann" in caplog.text
 
 
 def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
@@ -308,10 +314,71 @@ def evaluated(tiny, tmp_path, *flags):
 def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert prepare(tmp_path, "csv", table) == 0
-    assert "no cameras are known: queries are judged camera-free" in caplog.text
+    assert "queries are judged camera-free, against the whole gallery" in caplog.text
     report = evaluated(tiny, tmp_path)
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 1, 2)
     assert report["rank1"] == 1  # nobody else is in the gallery
+
+
+def test_what_was_warned_of_stands_in_manifest_report_and_page(tiny, table, tmp_path, capsys):
+    assert prepare(tmp_path, "csv", table_of_ann(table)) == 0
+    warning = "1 of 1 people in query and gallery are in train or val too, such as ann: scores"
+    assert f"warning: {warning}" in capsys.readouterr().err
+    (told,) = provenance(tmp_path)["warnings"]
+    assert told == f"{warning} will be too good"
+    assert evaluated(tiny, tmp_path)["warnings"] == [told]
+    page = (tmp_path / "report-page").read_text()
+    assert f"<h2>Warnings</h2>\n<ul><li>{told}</li></ul>" in page
+    assert f" warning: {told}\n" in capsys.readouterr().err
+
+
+def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp_path, capsys):
+    files = {
+        "query/ann/hall": 2,
+        "gallery/ann/hall": 1,  # by the query's own camera
+        "query/bob/hall": 1,
+        "gallery/bob/door": 1,
+        "train/cid/hall": 2,
+        "train/dan/hall": 2,
+    }
+    own = make("own", [f"{folder}/{i}.jpg" for folder, n in files.items() for i in range(n)])
+    assert prepare(tmp_path, "folders", own) == 0
+    said = "2 of 3 queries are of people whom only the query's own camera saw in gallery, such as a"
+    assert f"warning: {said}" in capsys.readouterr().err
+    report = evaluated(tiny, tmp_path)
+    assert report["num_skipped"] == 2
+    assert json.loads((tmp_path / "scores").read_bytes())["num_skipped"] == 2
+    told = "2 of 3 queries have no right answer in the gallery and are not counted"
+    assert report["warnings"][1] == told
+    assert f" warning: {told}\n" in capsys.readouterr().err
+    page = (tmp_path / "report-page").read_text()
+    assert "<b>person bob</b>" in page
+    assert "</b> cam door</figcaption>" in page
+    assert report["cameras"] == {"0": "door", "1": "hall"}
+
+
+def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(make, tmp_path, capsys):
+    names = [f"{split}/ann/hall/{i}.jpg" for split in ("query", "gallery") for i in (1, 2)]
+    own = make("own", [*names, "train/bob/hall/1.jpg"])
+    assert prepare(tmp_path, "folders", own) == 1
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prepare_reid: none of the 2 queries can be scored: 2 are of people who")
+    assert "folders:camera-free" in line
+    assert not (tmp_path / "reid").exists()
+    assert prepare(tmp_path, "folders:camera-free", own) == 0
+    assert provenance(tmp_path)["protocol"] == "camera-free"
+
+
+def test_images_of_other_formats_are_kept_as_png_and_counted(make, tmp_path, capsys):
+    own = make("own", [f"{person}/{i}.jpg" for person in ("ann", "bob") for i in range(2)])
+    with Image.open(own / "ann" / "0.jpg") as image:
+        image.save(own / "ann" / "2.webp")
+        image.save(own / "ann" / "3.bmp")
+    assert prepare(tmp_path, "folders:test=0", own) == 0
+    assert " 2 images are kept as PNG: 1 BMP, 1 WebP\n" in capsys.readouterr().err
+    assert provenance(tmp_path)["kept_as_png"] == {"BMP": 1, "WebP": 1}
+    names = [name for _, name, _, _ in known(tmp_path)]
+    assert names == ["ann/0.jpg", "ann/1.jpg", "ann/2.png", "ann/3.png", "bob/0.jpg", "bob/1.jpg"]
 
 
 def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):

@@ -12,13 +12,7 @@ junk, as in Market-1501. An archive may hold all of it in one folder, of any nam
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import (
-    TEST_OPTION,
-    NamedImage,
-    is_junk,
-    make_listing,
-    parse_test_share,
-)
+from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
 from san_core.data.records import Listing, Problem
 from san_core.data.table import Table
 from san_core.data.tree import Tree
@@ -26,7 +20,8 @@ from san_core.images.shard import is_plain_path
 
 COLUMNS = ("path", "pid", "camid", "split")
 SPLITS = ("train", "val", "query", "gallery", "multi")
-OPTIONS = {"test": TEST_OPTION}
+OPTIONS = OWN_OPTIONS
+_NO_CAMERA = "-1"  # as many write what is unknown
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -46,7 +41,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     table = Table(tree, name)
     _check_columns(table)
     has_splits = "split" in table.columns
-    if has_splits and options:
+    if has_splits and "test" in options:
         raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
@@ -58,7 +53,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
             f"{tree.place}/{name} has no row that can be taken"
             + (f"; the first is {problems[0]}" if problems else "")
         )
-    return make_listing(images, problems, share=None if has_splits else parse_test_share(options))
+    return make_listing(images, problems, options, has_splits=has_splits)
 
 
 def _require_cameras(
@@ -68,6 +63,11 @@ def _require_cameras(
     known = [image for image in images if image.camera]
     if not known:
         return [image._replace(camera=None) for image in images]
+    if {image.camera for image in images} == {_NO_CAMERA}:
+        raise ValueError(
+            f"{table}: camid is {_NO_CAMERA} in every row; where cameras are unknown, leave the "
+            "column out"
+        )
     blank = [lines[image.name] for image in images if not image.camera]
     problems += [Problem("wrong row", f"{table} line {line}", "no camid") for line in blank]
     return known
@@ -93,8 +93,8 @@ def _check_columns(table: Table) -> None:
         what = f"no column {lacking[0]}" if lacking else f"a column {[*wrong, *twice][0]!r}"
         what += " twice" if not (wrong or lacking) else ""
         raise ValueError(
-            f"{table.place} has {what}; its first row must name the columns path and pid, and may "
-            "name camid and split"
+            f"{table.place} has {what}; {table.describe_first_row(COLUMNS)}; it must name the "
+            "columns path and pid, and may name camid and split"
         )
 
 

@@ -142,7 +142,7 @@ class _BoxImages:
 
 
 def _open_box_images(tree: Tree, kind: str) -> _BoxImages:
-    path = tree.local_path(_find_file(tree, MAT_FILE))
+    path = tree.local_path(_find_file(tree, MAT_FILE, kind))
     try:
         return _BoxImages(MatFile(tree.enter_context(open_mat_file(path))), kind)
     except ValueError as error:
@@ -152,12 +152,12 @@ def _open_box_images(tree: Tree, kind: str) -> _BoxImages:
         ) from error
 
 
-def _find_file(tree: Tree, name: str) -> str:
+def _find_file(tree: Tree, name: str, kind: str) -> str:
     found = tree.find_file(name, depth=2)
     if found is None:
         raise FileNotFoundError(
             f"{tree.place} has no {name}, nor has a folder in it; CUHK03 is read from "
-            f"cuhk03_release/{MAT_FILE} and {CONFIG_FILE.format(kind='labeled')} beside "
+            f"cuhk03_release/{MAT_FILE} and {CONFIG_FILE.format(kind=kind)} beside "
             "cuhk03_release"
         )
     return found
@@ -168,7 +168,7 @@ def _new_protocol_images(
 ) -> Iterator[ListedImage]:
     """The images of the new protocol, by its file of settings."""
     name = CONFIG_FILE.format(kind=boxes.kind)
-    path = tree.local_path(_find_file(tree, name))
+    path = tree.local_path(_find_file(tree, name, boxes.kind))
     try:
         lists = tuple(f"{split}_idx" for split in PUBLISHED[boxes.kind])
         config = read_variables(path, ("filelist", "labels", *lists))

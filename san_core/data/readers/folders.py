@@ -12,18 +12,13 @@ junk, as in Market-1501. An archive may hold all of it in one folder, of any nam
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from san_core.data.people import (
-    TEST_OPTION,
-    NamedImage,
-    is_junk,
-    make_listing,
-    parse_test_share,
-)
+from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
 from san_core.data.records import Listing, Problem
-from san_core.data.tree import IMAGE_SUFFIXES, Tree
+from san_core.data.tree import Tree
+from san_core.images.pixels import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "query", "gallery", "multi")
-OPTIONS = {"test": TEST_OPTION}
+OPTIONS = OWN_OPTIONS
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -42,7 +37,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     splits = _split_folders(tree)
     problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
     if splits:
-        if options:
+        if "test" in options:
             raise ValueError(f"{tree.place} has splits of its own; option test has no use for it")
         others = [name for name in folders if name not in splits]
         problems += [Problem("unknown name", name, "a folder beside the splits") for name in others]
@@ -53,7 +48,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         raise ValueError(
             f"{tree.place} has no image in folders of people; they look like alice/0001.jpg"
         )
-    return make_listing(found, problems, share=None if splits else parse_test_share(options))
+    return make_listing(found, problems, options, has_splits=bool(splits))
 
 
 def _split_folders(tree: Tree) -> list[str]:

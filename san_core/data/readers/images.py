@@ -1,22 +1,29 @@
 """Photographs nobody has labelled: a folder of person images, for textures and nothing else."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
 
 from san_core.data.records import ListedImage, Listing
-from san_core.data.tree import IMAGE_SUFFIXES, Tree
+from san_core.data.tree import Tree
+from san_core.images.pixels import IMAGE_SUFFIXES
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
-    """Every JPEG and PNG in a folder and its folders, by name; split `images`, no pid, no camid.
+    """Every image in a folder and its folders, by name; split `images`, no pid, no camid.
 
-    Files with other endings are passed over.
+    Files with other endings are passed over and counted.
 
     Raises:
         ValueError: it holds no image, or two whose textures would have one name.
     """
-    names = [name for name in tree.walk() if name.lower().endswith(IMAGE_SUFFIXES)]
+    names, others = [], Counter[str]()
+    for name in tree.walk():
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            names.append(name)
+        else:
+            others[PurePosixPath(name).suffix.lower() or "without an ending"] += 1
     if not names:
         raise ValueError(f"{tree.place} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}")
     named: dict[PurePosixPath, str] = {}
@@ -26,4 +33,11 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
             raise ValueError(
                 f"{tree.place}/{twin} and {tree.place}/{name} differ in nothing but their endings"
             )
-    return Listing([ListedImage(n, None, None, "images", partial(tree.read, n)) for n in names], [])
+    images = [ListedImage(n, None, None, "images", partial(tree.read, n)) for n in names]
+    return Listing(images, [], warnings=[_passed_over(others)] if others else [])
+
+
+def _passed_over(others: Counter[str]) -> str:
+    """How many files are no images by their names, and what they end in."""
+    kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items()))
+    return f"passed over: {others.total():,} files whose names end as no image's ({kinds})"

@@ -38,7 +38,6 @@ OPTIONS = {
     "beside it if the folder around both is given",
 }
 
-_LITTER = "readme.txt"
 _NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camera>\d+)s\d+_\d+_\d+\.jpg")
 _DISTRACTOR = re.compile(r"(?P<pid>-1|0000)_c(?P<camera>\d+)\w*\.jpg")
 
@@ -78,11 +77,9 @@ def _find_root(tree: Tree) -> Tree:
     if found:
         return found[0]
     looked = next((root for root in inner if root.place.endswith(f"/{RELEASE}")), tree)
-    held = sorted([*looked.entries().files, *looked.entries().folders])
-    shown = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
     raise FileNotFoundError(
         f"{looked.place} is not Market-1501: no {', '.join(_missing_folders(looked))} in it; "
-        f"it holds {shown or 'nothing'}. Give the folder {RELEASE} or the one around it"
+        f"it holds {looked.describe_entries()}. Give the folder {RELEASE} or the one around it"
     )
 
 
@@ -91,13 +88,13 @@ def _missing_folders(root: Tree) -> list[str]:
 
 
 def _file_names(root: Tree, folder: str) -> list[str]:
-    """The names of what a folder holds beside its readme.
+    """The names of what a folder holds.
 
     Raises:
         ValueError: that is nothing.
     """
     files, folders = root.entries(folder)
-    names = [name for name in sorted([*files, *folders]) if name.lower() != _LITTER]
+    names = sorted([*files, *folders])
     if not names:
         raise ValueError(
             f"{root.place}/{folder} has no image; names look like 0002_c1s1_000451_03.jpg"
@@ -107,7 +104,9 @@ def _file_names(root: Tree, folder: str) -> list[str]:
 
 def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[ListedImage]:
     folder = SPLIT_FOLDERS[split]
-    for bare in _file_names(root, folder):
+    names = _file_names(root, folder)
+    _check_named_so(root, folder, names)
+    for bare in names:
         name = f"{folder}/{bare}"
         found = _parse_labels(name, _NAME, problems)
         if found is None:
@@ -117,6 +116,21 @@ def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[L
             problems.append(Problem("unknown name", name, f"a query shows a person, {pid} is none"))
         elif split != "train" or pid >= 1:
             yield ListedImage(name, pid, camid, split, partial(root.read, name))
+
+
+def _check_named_so(root: Tree, folder: str, names: list[str]) -> None:
+    """Most names of a folder must be those of Market-1501; single others are problems.
+
+    Raises:
+        ValueError: they are not, so that this is another data set.
+    """
+    foreign = [name for name in names if not _NAME.fullmatch(name)]
+    if len(foreign) > len(names) // 2:
+        raise ValueError(
+            f"{root.place}/{folder} is not that of Market-1501: {len(foreign):,} of {len(names):,} "
+            f"names are not as 0002_c1s1_000451_03.jpg, such as {foreign[0]}; images of your own "
+            "are read from folders of people (folders) or by a table (csv)"
+        )
 
 
 def _multi_query_images(

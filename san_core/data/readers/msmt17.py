@@ -79,8 +79,16 @@ def _find_root(tree: Tree) -> tuple[Tree, str, str]:
                 return root, train, test
     raise FileNotFoundError(
         f"{tree.place} is not MSMT17: neither it nor a folder in it holds list_train.txt beside "
-        "train and test (V1) or mask_train_v2 and mask_test_v2 (V2)"
+        "train and test (V1) or mask_train_v2 and mask_test_v2 (V2); it holds "
+        f"{_describe_two_levels(tree)}"
     )
+
+
+def _describe_two_levels(tree: Tree) -> str:
+    """What a folder holds, and the only folder in it if there is one."""
+    _, folders = tree.entries()
+    inner = f", and that holds {tree.describe_entries(folders[0])}" if len(folders) == 1 else ""
+    return tree.describe_entries() + inner
 
 
 def _read_list(root: Tree, part: str) -> list[tuple[str, str]]:
@@ -112,6 +120,7 @@ def _split_images(
 
     `known` is the line of every image so far, and grows.
     """
+    taken = 0
     for place, line in rows:
         found = _LINE.fullmatch(line.strip())
         if found is None:
@@ -128,4 +137,19 @@ def _split_images(
         else:
             known[name] = place
             pid, camid = int(found["pid"]) + first, int(labels["camera"]) - 1
+            taken += 1
             yield ListedImage(name, pid, camid, split, partial(root.read, name))
+    if not taken:
+        raise ValueError(_nothing_taken_message(root, folder, problems[-len(rows) :]))
+
+
+def _nothing_taken_message(root: Tree, folder: str, problems: list[Problem]) -> str:
+    """What is wrong with every line of a list, by its first, and what there is instead."""
+    first = problems[0]
+    inner = first.name.rpartition("/")[0] if first.name.startswith(f"{folder}/") else folder
+    where = inner if root.is_folder(inner) else folder
+    return (
+        f"{root.place}: none of the {len(problems):,} images of a list can be taken; the first is "
+        f"a {first.kind}: {first}; {where} holds {root.describe_entries(where)}; images are named "
+        "as 0000/0000_000_01_0303morning_0015_0.jpg"
+    )

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from san_core.data.people import NamedImage, number_people_and_cameras
 from san_core.data.records import Listing, Problem, PublishedCounts
-from san_core.data.tree import IMAGE_SUFFIXES, Tree
+from san_core.data.tree import Tree
+from san_core.images.pixels import IMAGE_SUFFIXES
 
 
 class _Layout(NamedTuple):
@@ -37,7 +38,6 @@ OCCLUDED_LAYOUT = _Layout("occluded_body_images", "whole_body_images", _PARTIAL_
 OPTIONS = {"occluded": "occluded_body_images as the queries, instead of partial_body_images"}
 
 _NAME = re.compile(r"(?P<pid>\d+)(?:_\w*)?\.\w+")
-_LITTER = "readme.txt"
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -77,7 +77,7 @@ def _split_images(
     root: Tree, folder: str, split: str, problems: list[Problem]
 ) -> Iterator[NamedImage]:
     files, folders = root.entries(folder)
-    names = [name for name in sorted([*files, *folders]) if name.lower() != _LITTER]
+    names = sorted([*files, *folders])
     if not names:
         raise ValueError(f"{root.place}/{folder} has no image; names look like 001_001.jpg")
     for bare in names:

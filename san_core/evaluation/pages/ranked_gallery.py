@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from markupsafe import Markup
 
-from san_core.data.records import LabelledImage
+from san_core.data.records import LabelledImage, camera_name, person_name
 from san_core.evaluation.ranking import Ranking
 from san_core.images import pixels
 from san_core.pages import page
@@ -65,7 +65,8 @@ def ranked_galleries(
     return page.render_template(
         "evaluation/pages/ranked.html.jinja",
         groups=groups,
-        cameras=ranking.protocol != "camera-free",
+        numbered=ranking.protocol != "camera-free"
+        and all(r.camid is not None and "camera" not in r.fields for r in query),
     )
 
 
@@ -99,7 +100,7 @@ def _ranked_query(
     return _RankedQuery(
         name=record.name,
         image=_thumbnail(record, read, alt=f"query {record.name}"),
-        person=f"person {record.pid}",
+        person=f"person {person_name(record)}",
         camera=_camera_label(record),
         precision=f"{100 * ranking.average_precision[i]:.1f}",
         first_rank=int(ranking.first_rank[i]),
@@ -114,7 +115,7 @@ def _ranked_image(record: R, rank: int, *, right: bool, read: Callable[[R], byte
 
 
 def _camera_label(record: LabelledImage) -> str:
-    return "" if record.camid is None else f"cam {record.camid}"
+    return "" if record.camid is None else f"cam {camera_name(record)}"
 
 
 def _thumbnail(record: R, read: Callable[[R], bytes], *, alt: str) -> Markup:

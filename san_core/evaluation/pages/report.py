@@ -7,12 +7,12 @@ queries with what was ranked first for each.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from san_core.data.records import LabelledImage, count_splits
+from san_core.data.records import LabelledImage, camera_name, count_splits
 from san_core.evaluation.pages import curves
 from san_core.evaluation.pages.camera_pairs import CameraPair
 from san_core.evaluation.pages.ranked_gallery import ranked_galleries
@@ -80,6 +80,7 @@ def report_content(
     scored: Sequence[ProtocolScores] = (),
     pairs: Sequence[CameraPair] = (),
     provenance: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of report.json: the same for the same input, on any machine, at any time.
 
@@ -95,15 +96,17 @@ def report_content(
         scored: the model under further protocols, or re-ranked.
         pairs: the model by pair of cameras.
         provenance: where the features come from, as JSON; kept as it is.
+        warnings: what people should know before they believe the figures; kept as it is.
 
     Returns:
         `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the judged queries, the same for
         each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
         `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
         (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
-        `protocols` has the scores and counts of `scored`, and in `leaves_out_as` the protocol whose
-        rule for the gallery they follow; `camera_pairs` has the figures of `pairs`; `roc`,
-        if the ranking has one, the true positive rates at the usual false positive rates.
+        `cameras` has the names of the cameras that have one, by number. `protocols` has the scores
+        and counts of `scored`, and in `leaves_out_as` the protocol whose rule for the gallery they
+        follow; `camera_pairs` has the figures of `pairs`; `roc`, if the ranking has one, the true
+        positive rates at the usual false positive rates.
 
     Raises:
         ValueError: a ranking is not one of these records, a reference has the model's name, or
@@ -136,8 +139,16 @@ def report_content(
         "protocols": [_protocol_figures(each) for each in scored],
         "roc": _roc_rates(ranking.roc) if ranking.roc else None,
         "camera_pairs": [pair._asdict() for pair in pairs],
+        "cameras": _camera_names([*query, *gallery]),
         "provenance": dict(provenance or {}),
+        "warnings": list(warnings),
     }
+
+
+def _camera_names(records: Iterable[LabelledImage]) -> dict[str, str]:
+    """How the data set calls its cameras, by their numbers, where it gives names to them."""
+    named = {r.camid: camera_name(r) for r in records if r.camid is not None}
+    return {str(n): name for n, name in sorted(named.items()) if name != str(n)}
 
 
 def _protocol_figures(scored: ProtocolScores) -> dict[str, Any]:
@@ -192,6 +203,7 @@ def report_page(
     """
     rankings = {MODEL: ranking, **(references or {})}
     sections = [
+        Section("Warnings", page.bullet_list(report["warnings"])),
         Section("Figures", _scores_table(report), protocol_in_words(report)),
         Section("Other protocols", _protocols_table(report), _protocols_in_words(report)),
         _cmc_section(rankings),
@@ -331,11 +343,12 @@ def _camera_pairs_table(report: Mapping[str, Any]) -> Markup:
     if not pairs:
         return Markup()
     columns = sorted({gallery for _, gallery in pairs})
+    called = {n: report["cameras"].get(str(n), f"cam {n}") for pair in pairs for n in pair}
     rows = [
-        [f"cam {asking}", *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
+        [called[asking], *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
         for asking in sorted({query for query, _ in pairs})
     ]
-    return page.table(["", *(f"cam {camera}" for camera in columns)], rows)
+    return page.table(["", *(called[camera] for camera in columns)], rows)
 
 
 def _pair_cell(pair: Mapping[str, Any] | None) -> str:

@@ -2,33 +2,25 @@
 
 import functools
 import hashlib
-import io
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from san_core.images.pixels import Pixels
+from san_core.data.tree import is_litter
+from san_core.images.pixels import IMAGE_SUFFIXES, Pixels, decode
 from san_core.synthesis.place.background import SCENE_COLUMNS, SCENE_ROWS, Scene
 
-PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 HORIZON_RANGE = (
     0.3,
     0.5,
 )  # of a photograph's height; nobody tells where it is, so it is drawn between
 
-_DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
-
 
 @dataclass(frozen=True)
 class Photographs:
-    """Every JPEG and PNG in a folder and its folders, by name.
+    """Every image in a folder and its folders, by name.
 
     Attributes:
         fingerprint: number, names and sizes of the files as one sha256; tells sets apart.
@@ -79,9 +71,7 @@ def open_photographs(folder: Path) -> Photographs:
     _load_fitted.cache_clear()
     paths = _photograph_paths(folder)
     if not paths:
-        raise ValueError(
-            f"{folder} holds no photograph; they end in {', '.join(PHOTOGRAPH_SUFFIXES)}"
-        )
+        raise ValueError(f"{folder} holds no photograph; they end in {', '.join(IMAGE_SUFFIXES)}")
     for name in map(str, paths):
         if name != name.encode(errors="replace").decode():
             raise ValueError(f"the name of photograph {name!r} is not in UTF-8")
@@ -91,9 +81,8 @@ def open_photographs(folder: Path) -> Photographs:
 
 @functools.lru_cache(maxsize=4)
 def _photograph_paths(folder: Path) -> tuple[Path, ...]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES)
-    # "._name" is what macOS writes beside every file on a foreign disk.
-    mine = (path for path in found if not path.name.startswith("._"))
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    mine = (path for path in found if not any(map(is_litter, path.relative_to(folder).parts)))
     return tuple(sorted(path for path in mine if path.is_file()))
 
 
@@ -101,19 +90,10 @@ def _photograph_paths(folder: Path) -> tuple[Path, ...]:
 def _load_fitted(folder: Path, number: int) -> Pixels:
     """A photograph's middle, as large as can be, at the size of a scene: (ROWS, COLUMNS, 3)."""
     path = _photograph_paths(folder)[number]
-    data = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft(
-                "RGB", (SCENE_COLUMNS, SCENE_ROWS)
-            )  # a JPEG is decoded no larger than need be
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError as error:  # whose message tells an address in memory
-        raise ValueError(f"{path} is no JPEG or PNG image") from error
-    except _DECODE_ERRORS as error:
-        raise ValueError(f"{path} is not a whole JPEG or PNG image: {error}") from error
+    # A JPEG is decoded no larger than need be.
+    whole = decode(path.read_bytes(), name=str(path), at_least=(SCENE_ROWS, SCENE_COLUMNS))
     fitted = np.asarray(
-        ImageOps.fit(upright, (SCENE_COLUMNS, SCENE_ROWS), Image.Resampling.BILINEAR)
+        ImageOps.fit(Image.fromarray(whole), (SCENE_COLUMNS, SCENE_ROWS), Image.Resampling.BILINEAR)
     )
     fitted.setflags(write=False)
     return fitted

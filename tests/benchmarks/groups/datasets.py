@@ -25,7 +25,7 @@ from pathlib import Path
 from functools import partial
 from tempfile import TemporaryDirectory
 
-from san_core.data.prepare import check_images, write_prepared_set
+from san_core.data.prepare import Findings, check_images, write_prepared_set
 from san_core.data.records import ListedImage
 from san_core.images.pixels import encode_jpeg
 import numpy as np
@@ -37,7 +37,7 @@ def read(i):
     return base + i.to_bytes(4, "big")  # decoders ignore what follows the image; no two are equal
 
 def prepare(count):
-    problems = []
+    found = Findings()
     images = [
         ListedImage(
             f"{{i // 100:04d}}/{{i:06d}}.jpg", 1 + i // 100, i % 6, "train", partial(read, i)
@@ -45,8 +45,8 @@ def prepare(count):
         for i in range(count)
     ]
     with TemporaryDirectory() as folder:
-        kept = check_images(images, problems, seen={{}})
-        write_prepared_set(Path(folder), kept, problems, provenance={{}})
+        kept = check_images(images, found, seen={{}})
+        write_prepared_set(Path(folder), kept, found, provenance={{}})
 
 prepare(2000)
 

@@ -8,7 +8,9 @@ import pytest
 from components.__main__ import main
 from components.storage import transfer
 from components.storage.places import open_storage
-from san_core.images.imageset import ImageSet, manifest_bytes
+from san_core.images.imageset import ImageSet, manifest_bytes, write_imageset
+from san_core.images.pixels import encode_png
+from san_core.images.shard import Item
 from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
 
 
@@ -29,6 +31,19 @@ def test_ls_shows_a_line_an_image_and_adds_them_up(place, capsys):
     assert lines[1].split()[:4] == ["0000.jpg", "train", "0", "0"]
     assert lines[8].startswith("7 images in 3 shards, ")
     assert place in lines[8]
+
+
+def test_ls_shows_how_the_data_set_calls_people_and_cameras(tmp_path, picture, capsys):
+    items = [
+        Item("1.png", encode_png(picture(1)), 1, 0, "train", {"person": "alice", "camera": "hall"}),
+        Item("2.png", encode_png(picture(2)), 2, 1, "train", {"person": "bob"}),
+    ]
+    write_imageset(tmp_path, items, provenance={})
+    assert main(["imageset", "ls", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["name", "split", "pid", "camid", "person", "camera", "bytes"]
+    assert lines[1][:6] == ["1.png", "train", "1", "0", "alice", "hall"]
+    assert lines[2][:6] == ["2.png", "train", "2", "1", "bob", "-"]
 
 
 def test_ls_can_be_narrowed(place, capsys):

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from san_core.data import stores
-from san_core.data.prepare import check_images
+from san_core.data.prepare import Findings, check_images
 from san_core.data.records import ListedImage
 from san_core.data.tree import open_tree
 
@@ -125,11 +125,11 @@ def test_a_pipe_or_device_among_images_is_a_problem_by_name(tmp_path, kind):
 
 def problems_of(folder):
     """What is wrong with a.jpg of a folder."""
-    problems = []
+    found = Findings()
     with open_tree(folder) as tree:
         image = ListedImage("a.jpg", 1, 0, "train", lambda: tree.read("a.jpg"))
-        assert list(check_images([image], problems, seen={})) == []
-    return problems
+        assert list(check_images([image], found, seen={})) == []
+    return found.problems
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

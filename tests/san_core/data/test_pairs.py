@@ -111,8 +111,11 @@ def test_blanks_and_blank_lines_in_an_index_mean_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["image,uv", "p/1.jpg,t"], "has no column 'texture'; it has image, uv"),
-        ([], "has no column 'image'; it has none"),
+        (
+            ["image,uv", "p/1.jpg,t"],
+            "has no column 'texture'; its first row is read as 'image', 'uv'",
+        ),
+        ([], "has no column 'image'; its first row is read as nothing"),
         (["image,texture,image", "p/1.jpg,textures/t.png,x"], "has a column 'image' twice"),
         (
             ["image,texture", "p/1.jpg,textures/t.png", "p/1.jpg,textures/u.png"],
@@ -204,8 +207,8 @@ def test_files_without_a_partner_are_counted_and_named(named):
 def test_images_of_other_kinds_are_refused_and_notes_are_not(named):
     put(named, "images/notes.txt")
     assert len(found(named)) == 3
-    put(named, "images/a_3.webp", "images/a_4.BMP")
-    message = r"2 files that are no .jpg, .jpeg, .png: images/a_3.webp, images/a_4.BMP"
+    put(named, "images/a_3.GIF", "images/a_4.npy")
+    message = r"2 files that are no .jpg, .*: images/a_3.GIF, images/a_4.npy"
     with pytest.raises(ValueError, match=message):
         found(named)
 
@@ -227,14 +230,14 @@ def test_two_files_of_one_name_are_refused(tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere, and no archive"):
         found(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"index.csv nor the folders .*; it has nothing"):
+    with pytest.raises(ValueError, match=r"index.csv nor the folders .*; it holds nothing"):
         found(tmp_path)
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match=r"neither index.csv nor the folders .* it has photos"):
+    with pytest.raises(ValueError, match=r"neither index.csv nor the folders .* it holds photos"):
         found(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "textures").mkdir()
-    with pytest.raises(ValueError, match=r"textures holds no image; they end in .jpg, .jpeg, .png"):
+    with pytest.raises(ValueError, match=r"textures holds no image; they end in .jpg, .jpeg, .jf"):
         found(tmp_path)
     (tmp_path / "notes.txt").write_text("no table")
     with pytest.raises(ValueError, match=r"notes.txt is no table of pairs \(.csv\) and no archive"):

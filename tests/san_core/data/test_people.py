@@ -146,7 +146,7 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
         with pytest.raises(ValueError, match="can be held out for testing"):
             assign_splits(images, share=share)
         return
-    parted = assign_splits(images, share=share)
+    parted, shortage = assign_splits(images, share=share)
     assert [image.name for image in parted] == [image.name for image in images]
     assert all(a.pid == b.pid and a.camid == b.camid for a, b in zip(parted, images, strict=True))
     of = {s: [i for i in parted if i.split == s] for s in ("train", "query", "gallery")}
@@ -157,7 +157,10 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     assert people["query"] == people["gallery"]
     everybody = {image.pid for image in images}
     wanted = min(max(1, round(share * len(everybody))), len(everybody) - 1)
-    assert len(people["query"]) == min(wanted, len(findable(images)))
+    able = len(findable(images))
+    most = max(able // 2, min(round(share * able), able - 1), 1)
+    assert len(people["query"]) == min(wanted, most)
+    assert bool(shortage) == (most < wanted)
     for query in of["query"]:
         matches = [g for g in of["gallery"] if g.pid == query.pid]
         assert any(query.camid is None or g.camid != query.camid for g in matches)
@@ -169,6 +172,34 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
 def test_who_is_held_out_does_not_depend_on_the_order_of_images(images, random):
     if not findable(images):
         return
-    splits = {image.name: image.split for image in assign_splits(images, share=0.3)}
+    splits = {image.name: image.split for image in assign_splits(images, share=0.3).images}
     shuffled = random.sample(images, len(images))
-    assert {image.name: image.split for image in assign_splits(shuffled, share=0.3)} == splits
+    again = assign_splits(shuffled, share=0.3).images
+    assert {image.name: image.split for image in again} == splits
+
+
+def few_seen_twice(able, count):
+    """People with two images each, of whom some have them from two cameras."""
+    return [
+        ListedImage(f"{pid}/{shot}.jpg", pid, shot if pid <= able else 0, "images", nothing)
+        for pid in range(1, count + 1)
+        for shot in range(2)
+    ]
+
+
+@pytest.mark.parametrize(("share", "held", "wanted"), [(1 / 3, 1, 10), (0.5, 2, 15), (0.9, 2, 27)])
+def test_of_few_people_whom_two_cameras_saw_training_keeps_some(share, held, wanted):
+    images, shortage = assign_splits(few_seen_twice(3, 30), share=share)
+    assert len({image.pid for image in images if image.split == "query"}) == held
+    assert shortage == (
+        f"{held} of {wanted} wanted people are held out for testing: of 30 people 3 are seen by two"
+        " cameras, and training keeps some of them"
+    )
+    kept = {image.pid for image in images if image.split == "train"}
+    assert kept & {1, 2, 3}
+
+
+def test_where_cameras_do_not_matter_two_images_are_enough_to_be_held_out():
+    images, shortage = assign_splits(few_seen_twice(0, 30), share=0.5, protocol="camera-free")
+    assert len({image.pid for image in images if image.split == "query"}) == 15
+    assert shortage == ""

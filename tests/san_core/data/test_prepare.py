@@ -1,11 +1,20 @@
 """Images on their way from a listing into a set."""
 
+import io
 import json
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from san_core.data.prepare import check_images, select_splits, shift_pids, write_prepared_set
+from san_core.data.prepare import (
+    Findings,
+    check_images,
+    select_splits,
+    shift_pids,
+    write_prepared_set,
+)
 from san_core.data.readers import images
 from san_core.data.records import (
     ListedImage,
@@ -33,8 +42,9 @@ def listed(name, data, pid=1, camid=0, split="train", **fields):
 
 
 def taken(images, seen=None):
-    problems = []
-    return list(check_images(images, problems, seen={} if seen is None else seen)), problems
+    found = Findings()
+    items = list(check_images(images, found, seen={} if seen is None else seen))
+    return items, found.problems
 
 
 def test_whole_images_pass_as_they_are(jpeg, picture):
@@ -68,7 +78,7 @@ def test_damaged_images_are_problems_by_name(jpeg):
         ("damaged image", "b.jpg"),
     ]
     assert problems[0].detail.startswith(f"{len(cut)} bytes are not a whole image (image file is t")
-    assert problems[1].detail == "8 bytes that are no JPEG and no PNG"
+    assert problems[1].detail == "8 bytes that are none of JPEG, PNG, WebP, BMP, TIFF"
     assert problems[2].detail == "b.jpg is gone"
 
 
@@ -78,9 +88,9 @@ def test_a_name_of_any_bytes_is_a_problem_that_can_be_told(tmp_path, jpeg):
         (tmp_path / "own" / os.fsdecode(name)).write_bytes(jpeg(i))
     with open_tree(tmp_path / "own") as tree:
         found = images.listing(tree, {}).images
-        problems = []
-        items = check_images(found, problems, seen={})
-        write_prepared_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+        told = Findings()
+        items = check_images(found, told, seen={})
+        write_prepared_set(tmp_path / "set", items, told, provenance={}, skip_bad=True)
     with ImageSet.open(tmp_path / "set") as kept:
         assert [record.name for record in kept.records] == ["good.jpg"]
         assert kept.manifest["provenance"]["skipped"] == [
@@ -99,37 +109,37 @@ def test_of_equal_images_the_first_is_taken_also_between_sets(jpeg):
 
 
 def test_images_of_one_name_in_two_sets_are_compared_too(jpeg):
-    seen, problems = {}, []
-    first = check_images([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="one/")
-    second = check_images([listed("a.jpg", jpeg(1))], problems, seen=seen, prefix="two/")
+    seen, found = {}, Findings()
+    first = check_images([listed("a.jpg", jpeg(1))], found, seen=seen, prefix="one/")
+    second = check_images([listed("a.jpg", jpeg(1))], found, seen=seen, prefix="two/")
     assert [item.name for item in [*first, *second]] == ["one/a.jpg"]
-    assert problems == [("duplicate image", "two/a.jpg", "the same as one/a.jpg")]
+    assert found.problems == [("duplicate image", "two/a.jpg", "the same as one/a.jpg")]
 
 
 def test_images_that_a_published_split_has_twice_are_kept(jpeg):
-    problems, twins = [], []
+    found = Findings()
     images = [
         listed("a.jpg", jpeg(1)),
         listed("b.jpg", jpeg(1), 2),
         listed("c.jpg", jpeg(1), split="query"),
     ]
-    items = list(check_images(images, problems, seen={}, kept_duplicates=twins))
+    items = list(check_images(images, found, seen={}, is_published=True))
     assert [item.name for item in items] == ["a.jpg", "b.jpg"]
-    assert twins == [("duplicate image", "b.jpg", "the same as a.jpg")]
-    assert problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
+    assert found.duplicates == [("duplicate image", "b.jpg", "the same as a.jpg")]
+    assert found.problems == [("duplicate image", "c.jpg", "the same as a.jpg")]
 
 
 def test_a_name_that_a_tar_cannot_hold_is_a_problem(tmp_path, jpeg):
     fine = [f"{'d' * 155}/{'n' * 96}.jpg", f"{'n' * 96}.jpg", f"{'人' * 32}.jpg"]
     long = [f"{'d' * 156}/n.jpg", f"{'n' * 97}.jpg", f"{'人' * 33}.jpg"]
-    problems = []
+    found = Findings()
     images = [listed(name, jpeg(i)) for i, name in enumerate([*fine, *long])]
-    items = check_images(images, problems, seen={})
-    write_prepared_set(tmp_path / "set", items, problems, provenance={}, skip_bad=True)
+    items = check_images(images, found, seen={})
+    write_prepared_set(tmp_path / "set", items, found, provenance={}, skip_bad=True)
     with ImageSet.open(tmp_path / "set") as kept:
         assert [record.name for record in kept.records] == fine
     limit = "a tar holds names of 100 bytes, or of 155 for the folders and 100 for the file"
-    assert problems == [
+    assert found.problems == [
         ("unknown name", name, f"{size} bytes long; {limit}")
         for name, size in zip(long, (162, 101, 103), strict=True)
     ]
@@ -137,10 +147,10 @@ def test_a_name_that_a_tar_cannot_hold_is_a_problem(tmp_path, jpeg):
 
 def doubts(tmp_path, jpeg, *people):
     items = [
-        Item(f"{i}.jpg", jpeg(i), pid, 0, split)
+        Item(f"{i}.jpg", jpeg(i), pid, int(split == "gallery"), split)
         for i, (split, pid) in enumerate((split, pid) for split, pids in people for pid in pids)
     ]
-    return write_prepared_set(tmp_path, items, [], provenance={}).score_warnings
+    return write_prepared_set(tmp_path, items, Findings(), provenance={}).warnings
 
 
 def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
@@ -161,6 +171,101 @@ def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
     ]
     people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 5))]
     assert doubts(tmp_path / "none", jpeg, *people) == []
+
+
+def seen_by(jpeg, *images):
+    """Items of (split, pid, camid)."""
+    return [
+        Item(f"{i}.jpg", jpeg(i), pid, camid, split, {"person": "abc"[pid - 1]})
+        for i, (split, pid, camid) in enumerate(images)
+    ]
+
+
+def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifest(tmp_path, jpeg):
+    images = [("query", 1, 0), ("query", 1, 0), ("query", 2, 0), ("gallery", 1, 0)]
+    items = seen_by(jpeg, *images, ("gallery", 2, 0), ("gallery", 2, 1))
+    written = write_prepared_set(tmp_path / "set", items, Findings(), provenance={})
+    # The second person was seen by camera 1 too.
+    assert written.warnings == [
+        "2 of 3 queries are of people whom only the query's own camera saw in gallery, such as a:"
+        " these images are left out, and the queries are not scored"
+    ]
+    with ImageSet.open(tmp_path / "set") as kept:
+        assert kept.manifest["provenance"]["warnings"] == written.warnings
+
+
+@pytest.mark.parametrize(
+    ("gallery", "message"),
+    [
+        (
+            [("gallery", 1, 0), ("gallery", 2, 1)],
+            "none of the 2 queries can be scored: 2 are of people whom only the query's own camera"
+            " saw in gallery, whose images are left out; csv:camera-free and folders:camera-free",
+        ),
+        ([("gallery", 3, 1)], "none of the 2 queries can be scored: 2 are of people who are not"),
+        ([("gallery", 1, 0)], "queries can be scored: 1 are of people who are not in gallery; 1 a"),
+    ],
+)
+def test_a_set_of_which_no_query_can_be_scored_is_refused(tmp_path, jpeg, gallery, message):
+    items = seen_by(jpeg, ("train", 1, 0), ("query", 1, 0), ("query", 2, 1), *gallery)
+    with pytest.raises(ValueError, match=message):
+        write_prepared_set(tmp_path / "set", items, Findings(), provenance={})
+    assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_cameras_do_not_matter_where_queries_are_judged_without(tmp_path, jpeg):
+    items = seen_by(jpeg, ("query", 1, 0), ("gallery", 1, 0))
+    written = write_prepared_set(tmp_path, items, Findings(), provenance={}, protocol="camera-free")
+    assert written.warnings == []
+
+
+def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
+    found = Findings([Problem("unknown name", "x.gif")], warnings=["passed over: 2 files"])
+    items = seen_by(jpeg, ("train", 1, 0), ("query", 1, 0), ("gallery", 1, 1))
+    written = write_prepared_set(
+        tmp_path,
+        items,
+        found,
+        provenance={},
+        published={"train": PublishedCounts(2, 5)},
+        skip_bad=True,
+    )
+    assert written.warnings == [
+        "left out: 1 unknown name: x.gif",
+        "not as published: train: 1 images of 1 people, where 5 of 2 were published",
+        "passed over: 2 files",
+        "1 of 1 people in query and gallery are in train or val too, such as a: scores will be"
+        " too good",
+    ]
+    with ImageSet.open(tmp_path) as kept:
+        assert kept.manifest["provenance"]["warnings"] == written.warnings
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "TIFF"])
+def test_an_image_of_another_format_is_kept_as_png(tmp_path, picture, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    found = Findings()
+    suffix = {"WEBP": "webp", "BMP": "jpg", "TIFF": "tif"}[kind]  # names may be wrong
+    items = check_images([listed(f"a/1.{suffix}", buffer.getvalue())], found, seen={})
+    write_prepared_set(tmp_path, items, found, provenance={})
+    with ImageSet.open(tmp_path) as kept:
+        (record,) = kept.records
+        assert record.name == "a/1.png"
+        assert kept.read(record).startswith(b"\x89PNG")
+        assert np.array_equal(decode(kept.read(record)), picture(1))
+        told = {"WEBP": "WebP"}.get(kind, kind)
+        assert kept.manifest["provenance"]["kept_as_png"] == {told: 1}
+
+
+def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, "BMP")
+    images = [listed("a/1.png", encode_png(picture(2))), listed("a/1.bmp", buffer.getvalue())]
+    items, problems = taken(images)
+    assert [item.name for item in items] == ["a/1.png"]
+    told = "kept as a/1.png, as another image is called"
+    assert problems == [("unknown name", "a/1.bmp", told)]
 
 
 def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
@@ -192,9 +297,10 @@ def items_of(jpeg, count, split, pids=2):
 
 
 def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
-    items = [*items_of(jpeg, 4, "train"), *items_of(jpeg, 3, "query")]
-    items.append(Item("0.jpg", jpeg(9), 0, 5, "gallery"))
-    written = write_prepared_set(tmp_path, items, [], provenance={"made_by": "a test"})
+    queries = [item._replace(pid=item.pid + 2) for item in items_of(jpeg, 3, "query")]
+    found = [Item(f"{pid}.jpg", jpeg(9), pid, 5, "gallery") for pid in (0, 3, 4)]
+    items = [*items_of(jpeg, 4, "train"), *queries, *found]
+    written = write_prepared_set(tmp_path, items, Findings(), provenance={"made_by": "a test"})
     assert written.protocol == "market1501"
     assert written.counts["train"] == SplitCounts(ids=2, images=4, cameras=3, distractors=0, junk=0)
     with ImageSet.open(tmp_path) as images:
@@ -204,7 +310,7 @@ def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
             "subsets": {
                 "train": {"ids": 2, "images": 4, "cameras": 3, "distractors": 0, "junk": 0},
                 "query": {"ids": 2, "images": 3, "cameras": 3, "distractors": 0, "junk": 0},
-                "gallery": {"ids": 0, "images": 1, "cameras": 1, "distractors": 1, "junk": 0},
+                "gallery": {"ids": 2, "images": 3, "cameras": 1, "distractors": 1, "junk": 0},
             },
         }
         assert [images.read(record) for record in images.records] == [item.data for item in items]
@@ -221,13 +327,13 @@ def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
 )
 def test_the_protocol_follows_from_the_cameras(tmp_path, jpeg, protocol, camid, split, expected):
     item = Item("a.jpg", jpeg(1), 1, camid, split)
-    written = write_prepared_set(tmp_path, [item], [], provenance={}, protocol=protocol)
+    written = write_prepared_set(tmp_path, [item], Findings(), provenance={}, protocol=protocol)
     assert written.protocol == expected
 
 
 def test_every_split_has_a_contact_sheet(tmp_path, jpeg):
     items = [*items_of(jpeg, 130, "train"), *items_of(jpeg, 16, "query")]
-    write_prepared_set(tmp_path, items, [], provenance={})
+    write_prepared_set(tmp_path, items, Findings(), provenance={})
     shapes = {p.name: decode(p.read_bytes()).shape for p in (tmp_path / "preview").iterdir()}
     # Fifteen cells of 128x64 a row, with gaps of 2: 44 of 130 pictures are three rows, 16 two.
     assert shapes == {
@@ -237,18 +343,18 @@ def test_every_split_has_a_contact_sheet(tmp_path, jpeg):
 
 
 def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
-    problems = [Problem("unknown name", "x.gif")]
+    found = Findings([Problem("unknown name", "x.gif")])
     images = [listed("a.jpg", jpeg(1)), listed("b.jpg", b"damaged"), listed("c.jpg", jpeg(1))]
     with pytest.raises(ProblemsError, match=r"^1 unknown name: x\.gif; 1 damaged image: b\.jpg \("):
         write_prepared_set(
-            tmp_path / "a", check_images(images, problems, seen={}), problems, provenance={}
+            tmp_path / "a", check_images(images, found, seen={}), found, provenance={}
         )
     assert not (tmp_path / "a" / "manifest.json").exists()
-    problems = [Problem("unknown name", "x.gif")]
+    found = Findings([Problem("unknown name", "x.gif")])
     write_prepared_set(
         tmp_path / "b",
-        check_images(images, problems, seen={}),
-        problems,
+        check_images(images, found, seen={}),
+        found,
         provenance={},
         skip_bad=True,
     )
@@ -259,22 +365,22 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
             {
                 "kind": "damaged image",
                 "name": "b.jpg",
-                "detail": "7 bytes that are no JPEG and no PNG",
+                "detail": "7 bytes that are none of JPEG, PNG, WebP, BMP, TIFF",
             },
             {"kind": "duplicate image", "name": "c.jpg", "detail": "the same as a.jpg"},
         ]
 
 
 def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
-    problems = []
-    items = check_images([listed("b.jpg", b"damaged")], problems, seen={})
+    found = Findings()
+    items = check_images([listed("b.jpg", b"damaged")], found, seen={})
     with pytest.raises(ValueError, match="needs at least one image"):
-        write_prepared_set(tmp_path, items, problems, provenance={}, skip_bad=True)
+        write_prepared_set(tmp_path, items, found, provenance={}, skip_bad=True)
     assert not (tmp_path / "manifest.json").exists()
 
 
 def test_shards_are_numbered_when_their_number_is_known(tmp_path, jpeg):
-    write_prepared_set(tmp_path, items_of(jpeg, 1001, "train"), [], provenance={})
+    write_prepared_set(tmp_path, items_of(jpeg, 1001, "train"), Findings(), provenance={})
     names = sorted(p.name[:15] for p in (tmp_path / "shards").iterdir())
     assert names == ["00000-of-00002."] * 2 + ["00001-of-00002."] * 2
     for sidecar in (tmp_path / "shards").glob("*.json"):

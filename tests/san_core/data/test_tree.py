@@ -16,7 +16,11 @@ FILES = {
     "set/b/__MACOSX/x.jpg": b"litter",
     "set/Thumbs.db": b"litter",
     "set/._a.jpg": b"litter",
-    "readme.txt": b"hello",
+    "set/.hidden/a.jpg": b"litter",
+    "set/@eaDir/a.jpg": b"litter",
+    "set/a.jpg~": b"litter",
+    "set/README.md": b"litter",
+    "list.txt": b"hello",
 }
 KINDS = {"zip": "zip", "tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}
 
@@ -42,14 +46,14 @@ def tree(request, folder, tmp_path):
 
 
 def test_entries_are_sorted_and_without_litter(tree):
-    assert tree.entries() == (["readme.txt"], ["set"])
+    assert tree.entries() == (["list.txt"], ["set"])
     assert tree.entries("set") == (["a.jpg"], ["b", "empty"])
     assert tree.entries("set/empty") == ([], [])
     assert tree.entries("nowhere") == ([], [])
 
 
 def test_walk_finds_every_file_in_order(tree):
-    assert list(tree.walk()) == ["readme.txt", "set/a.jpg", "set/b/1.jpg", "set/b/10.jpg"]
+    assert list(tree.walk()) == ["list.txt", "set/a.jpg", "set/b/1.jpg", "set/b/10.jpg"]
     assert list(tree.walk("set/b")) == ["set/b/1.jpg", "set/b/10.jpg"]
 
 
@@ -75,22 +79,22 @@ def test_a_file_can_be_had_as_a_file(tree):
 
 
 def test_a_file_is_found_by_its_name_as_deep_as_asked(tree):
-    assert tree.find_file("readme.txt", depth=0) == "readme.txt"
+    assert tree.find_file("list.txt", depth=0) == "list.txt"
     assert tree.find_file("10.jpg", depth=1) is None
     assert tree.find_file("10.jpg", depth=2) == "set/b/10.jpg"
 
 
 def test_copies_are_removed_when_the_tree_is_closed(folder, tmp_path):
     with open_tree(tmp_path / shutil.make_archive(str(tmp_path / "p"), "zip", folder)) as tree:
-        copy = tree.local_path("readme.txt")
+        copy = tree.local_path("list.txt")
         assert copy.exists()
     assert not copy.exists()
 
 
 def test_a_file_that_is_no_archive_gives_the_folder_it_is_in(folder):
-    with open_tree(folder / "readme.txt") as tree:
-        assert (tree.given_file, tree.place) == ("readme.txt", str(folder))
-        assert tree.is_file("readme.txt")
+    with open_tree(folder / "list.txt") as tree:
+        assert (tree.given_file, tree.place) == ("list.txt", str(folder))
+        assert tree.is_file("list.txt")
 
 
 def test_hard_links_of_a_tar_are_the_files_they_name(tmp_path):

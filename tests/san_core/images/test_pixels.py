@@ -16,6 +16,8 @@ from san_core.images.pixels import (
     decode,
     encode_jpeg,
     encode_png,
+    file_to_keep,
+    image_format,
     resize,
 )
 
@@ -37,16 +39,87 @@ def test_truncated_image_is_refused_by_name(picture):
 
 
 def test_what_is_no_image_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"a\.txt: 5 bytes that are no JPEG and no PNG"):
+    with pytest.raises(ValueError, match=r"a\.txt: 5 bytes that are none of JPEG, PNG, WebP, BM"):
         decode(b"words", name="a.txt")
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_their_name(picture, kind):
     buffer = io.BytesIO()
     Image.fromarray(picture(1)).save(buffer, kind)
-    with pytest.raises(ValueError, match=r"a\.jpg: \d+ bytes that are no JPEG and no PNG"):
+    with pytest.raises(ValueError, match=r"a\.jpg: \d+ bytes that are none of JPEG, PNG"):
         decode(buffer.getvalue(), name="a.jpg")
+
+
+def saved(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, of a TIFF that was cut
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("WEBP", {"lossless": True}),
+    ],
+)
+def test_other_formats_are_read_and_kept_as_png(picture, kind, options):
+    data = saved(Image.fromarray(picture(1)), kind, **options)
+    assert np.array_equal(decode(data), picture(1))
+    kept = file_to_keep("a/1.jpg", data)
+    assert (kept.name, image_format(kept.data)) == ("a/1.png", "PNG")
+    assert np.array_equal(decode(kept.data), picture(1))
+    with pytest.raises(ValueError, match=r"a/1\.jpg: \d+ bytes are not a whole image"):
+        file_to_keep("a/1.jpg", data[: len(data) // 2])
+
+
+def test_a_jpeg_or_png_is_kept_as_it_is(picture):
+    for data in (encode_png(picture(1)), encode_jpeg(picture(1), quality=90)):
+        assert file_to_keep("a.JPG", data) == ("a.JPG", data)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
+def test_a_file_of_several_pictures_is_refused(picture, kind):
+    first, *more = (Image.fromarray(picture(seed)) for seed in range(3))
+    data = saved(first, kind, save_all=True, append_images=more)
+    with pytest.raises(ValueError, match=r"a\.tif: 3 pictures in one file; one is read"):
+        check_decodable(data, name="a.tif")
+
+
+GREY = np.linspace(0, 65535, 32 * 16).astype(np.uint16).reshape(32, 16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(Image.fromarray(GREY), "PNG"),
+        saved(Image.fromarray(GREY), "TIFF"),
+        saved(Image.fromarray(GREY.astype(">u2")), "TIFF"),
+    ],
+    ids=["PNG", "TIFF", "TIFF of big-endian order"],
+)
+def test_greyscale_of_16_bits_keeps_its_range(data):
+    found = decode(data)
+    assert np.array_equal(found, np.repeat((GREY // 256)[..., None], 3, axis=2))
+    assert (found == 255).mean() < 0.01
+    assert file_to_keep("a.png", data).name == "a.png"
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((8, 4), np.int32), np.zeros((8, 4), np.float32)])
+def test_pixels_of_32_bits_are_refused(pixels):
+    with pytest.raises(ValueError, match=r"a\.tif: 32 bits a pixel and colour; 8 or 16 are read"):
+        check_decodable(saved(Image.fromarray(pixels), "TIFF"), name="a.tif")
+
+
+def test_a_jpeg_that_may_come_smaller_is_no_smaller_than_asked(picture):
+    whole = encode_jpeg(picture(1, 512, 256), quality=90)
+    assert decode(whole, at_least=(100, 60)).shape == (128, 64, 3)
+    assert decode(whole).shape == (512, 256, 3)
 
 
 @pytest.mark.parametrize("side", [10_000, 30_000])
@@ -58,21 +131,21 @@ def test_an_image_that_would_fill_the_memory_is_refused(picture, side):
         check_decodable(bytes(data), name="a.png")
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of damaged TIFF files
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it keeps no state
 @given(st.data())
 def test_damage_of_any_kind_is_an_error_of_the_image(picture, data):
-    whole = data.draw(
-        st.sampled_from([encode_png(picture(1)), encode_jpeg(picture(1), quality=90)])
-    )
+    image = Image.fromarray(picture(1))
+    whole = saved(image, data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF"])))
     damaged = bytearray(whole)
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, 150), st.integers(0, 255)))):
-        damaged[place] = value
+        damaged[place % len(damaged)] = value
     with suppress(ValueError):  # anything else would end a step by a traceback
         check_decodable(bytes(damaged), name="a.png")
 
 
 @pytest.mark.parametrize("orientation", range(10))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_picture_of_a_turned_camera_is_upright(orientation, kind):
     turned = np.zeros((20, 10, 3), np.uint8)
     turned[:8, :4] = 255

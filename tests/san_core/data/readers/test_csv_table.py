@@ -39,12 +39,12 @@ def known(images):
 
 
 EXPECTED = [
-    ("train", "a/1.jpg", 1, 0, {"person": "alice"}),
-    ("train", "a/2.jpg", 1, 1, {"person": "alice"}),
-    ("query", "b, c/3.jpg", 2, 0, {"person": "bob"}),
-    ("gallery", "b/4.jpg", 2, 1, {"person": "bob"}),
-    ("gallery", "b/5.jpg", -1, 1, {"person": "-1"}),
-    ("gallery", "b/6.jpg", 0, 1, {"person": "0"}),
+    ("train", "a/1.jpg", 1, 0, {"person": "alice", "camera": "door"}),
+    ("train", "a/2.jpg", 1, 1, {"person": "alice", "camera": "hall"}),
+    ("query", "b, c/3.jpg", 2, 0, {"person": "bob", "camera": "door"}),
+    ("gallery", "b/4.jpg", 2, 1, {"person": "bob", "camera": "hall"}),
+    ("gallery", "b/5.jpg", -1, 1, {"person": "-1", "camera": "hall"}),
+    ("gallery", "b/6.jpg", 0, 1, {"person": "0", "camera": "hall"}),
 ]
 
 
@@ -179,9 +179,29 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "people.csv has no column path; its first row must name the columns path and pid"),
+        (
+            "",
+            "people.csv has no column path; its first row is read as nothing; it must name the c",
+        ),
         ("path,person\n", "has no column pid"),
-        ("path,pid,camera\n", "has a column 'camera'; its first row must name the columns path"),
+        (
+            "path,pid,camera\n",
+            "has a column 'camera'; its first row is read as 'path', 'pid', 'camera'; it must name",
+        ),
+        (
+            "path;pid;camid\n",
+            r"no column path; its first row is read as 'path;pid;camid': a semicolon \(;\) "
+            "separates its columns, and a comma should; it must name the columns path and pid",
+        ),
+        (
+            "path\tpid\n",
+            r"is read as 'path\\tpid': a tab separates its columns, and a comma should",
+        ),
+        ("Path,PID\n", "is read as 'Path', 'PID': columns are named in small letters; it must"),
+        (
+            "path,pid,camid\na/1.jpg,1,-1\na/2.jpg,2,-1\n",
+            "people.csv: camid is -1 in every row; where cameras are unknown, leave the column out",
+        ),
         ("path,pid\n", "has no row that can be taken$"),
         ("path,pid,pid\n", "has a column 'pid' twice"),
         ('"path,pid\na/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
@@ -201,6 +221,11 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
 def test_another_table_is_refused(folder, text, message):
     with pytest.raises(ValueError, match=message):
         read(folder, text)
+
+
+def test_queries_may_be_judged_whatever_the_cameras(folder):
+    assert read(folder, TABLE, **{"camera-free": ""}).protocol == "camera-free"
+    assert read(folder, TABLE).protocol == ""
 
 
 def test_a_column_of_splits_and_people_held_out_contradict_each_other(folder):

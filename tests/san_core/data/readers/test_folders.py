@@ -7,6 +7,7 @@ import pytest
 
 from san_core.data.readers.folders import listing
 from san_core.data.tree import open_tree
+from san_core.images.pixels import IMAGE_SUFFIXES
 
 
 def read(root, files, **options):
@@ -80,6 +81,37 @@ def test_the_share_that_is_held_out_may_be_chosen(tmp_path):
             listing(tree, {"test": "1"})
 
 
+def test_hidden_folders_and_what_file_managers_leave_are_no_people(tmp_path):
+    found = read(
+        tmp_path,
+        [
+            *(f"{person}/{shot}.jpg" for person in ("ann", "bob") for shot in (1, 2)),
+            *(".ipynb_checkpoints/1.jpg", "@eaDir/1.jpg", ".Trash-1000/1.jpg", "ann/.hidden.jpg"),
+            *("ann/@eaDir/1.jpg", "bob/1.jpg~", "Icon\r", "README.md"),
+        ],
+    )
+    assert {image.fields["person"] for image in found.images} == {"ann", "bob"}
+    assert (len(found.images), found.problems) == (4, [])
+
+
+def test_too_few_people_to_hold_out_are_warned_of(tmp_path):
+    names = [f"{p}/c{camera}/1.jpg" for p in "abc" for camera in (1, 2)]
+    found = read(tmp_path, [*names, *(f"{p}/c1/1.jpg" for p in "defghi")])
+    assert found.warnings == [
+        "1 of 3 wanted people are held out for testing: of 9 people 3 are seen by two cameras, and"
+        " training keeps some of them"
+    ]
+
+
+def test_cameras_keep_their_names(tmp_path):
+    found = read(tmp_path, ["train/7/door/1.jpg", "train/7/hall/2.jpg", "train/8/door/3.jpg"])
+    assert [image.fields for image in found.images] == [
+        {"camera": "door"},
+        {"camera": "hall"},
+        {"camera": "door"},
+    ]
+
+
 def test_whole_numbers_are_kept(tmp_path):
     found = read(tmp_path, ["train/0007/a.jpg", "query/12/b.jpg", "gallery/12/c.jpg"])
     assert [(image.pid, image.fields) for image in found.images] == [(7, {}), (12, {}), (12, {})]
@@ -90,6 +122,7 @@ def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
         tmp_path,
         [
             "readme.txt",
+            "notes.txt",
             "train/list.txt",
             "train/a/1.jpg",
             "train/a/notes.txt",
@@ -105,10 +138,14 @@ def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
         "gallery/a/4.jpg",
     ]
     assert found.problems == [
-        ("unknown name", "readme.txt", "in no folder of a person"),
+        ("unknown name", "notes.txt", "in no folder of a person"),
         ("unknown name", "spare", "a folder beside the splits"),
         ("unknown name", "train/list.txt", "in no folder of a person"),
-        ("unknown name", "train/a/notes.txt", "images end in .jpg, .jpeg, .png"),
+        (
+            "unknown name",
+            "train/a/notes.txt",
+            f"images end in {', '.join(IMAGE_SUFFIXES)}",
+        ),
         ("empty identity", "train/b", "no image in it"),
     ]
 

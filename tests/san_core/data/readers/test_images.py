@@ -25,10 +25,24 @@ def test_photographs_are_listed_by_name_without_identities(folder):
     assert [image.read() for image in found] == [b"a.png", b"b/1.jpeg", b"b/2.JPG"]
 
 
+def test_every_format_that_is_read_is_taken_and_what_is_passed_over_is_counted(folder):
+    for name in ("c.webp", "d.BMP", "e.tiff", "f.jfif", "g.gif", "h.mp4", "LICENCE", ".i.jpg"):
+        (folder / name).write_bytes(name.encode())
+    with open_tree(folder) as tree:
+        found = images.listing(tree, {})
+    assert [image.name for image in found.images] == [
+        *("a.png", "b/1.jpeg", "b/2.JPG", "c.webp", "d.BMP", "e.tiff", "f.jfif")
+    ]
+    assert found.warnings == [
+        "passed over: 4 files whose names end as no image's (1 .gif, 1 .mp4, 1 .txt, 1 without an"
+        " ending)"
+    ]
+
+
 def test_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere, and no"):
         listing(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no image; they end in \.jpg, \.jpeg, \.png"):
+    with pytest.raises(ValueError, match=r"holds no image; they end in \.jpg, \.jpeg, \.jfif"):
         listing(tmp_path)
 
 

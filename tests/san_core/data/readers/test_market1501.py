@@ -106,6 +106,18 @@ def test_a_file_that_is_no_query_is_a_problem_by_name(market, name, detail):
     assert known(found.images) == EXPECTED
 
 
+def test_foreign_names_are_told_once_with_their_count(market):
+    for path in (market / "query").glob("0*.jpg"):
+        path.rename(path.with_name(f"person {path.name}"))
+    message = (
+        r"query is not that of Market-1501: 2 of 2 names are not as 0002_c1s1_000451_03\.jpg, such"
+        r" as person 0001_c1s1_001051_00\.jpg; images of your own are read from folders of people"
+        r" \(folders\) or by a table \(csv\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        listed(market)
+
+
 def test_multi_query_pools_the_boxes_of_a_querys_person_and_camera(market):
     for name in (
         "0001_c1s1_001051_00.jpg",  # the query itself

@@ -118,3 +118,36 @@ def test_another_folder_is_told_what_is_wanted(tmp_path):
         pytest.raises(FileNotFoundError, match="is not MSMT17: neith"),
     ):
         listing(tree, {})
+
+
+def refused(root, message):
+    with open_tree(root) as tree, pytest.raises((ValueError, FileNotFoundError), match=message):
+        listing(tree, {})
+
+
+def test_a_release_that_lies_deeper_is_told_by_what_is_there(release, tmp_path):
+    root, _, _ = release
+    root.rename(tmp_path / "inner")
+    (tmp_path / "outer" / "all").mkdir(parents=True)
+    (tmp_path / "inner").rename(tmp_path / "outer" / "all" / "MSMT17")
+    refused(tmp_path / "outer", r"V2\); it holds all, and that holds MSMT17$")
+
+
+def test_images_under_other_names_than_listed_are_told_once_with_what_is_there(release):
+    root, train, _ = release
+    for path in list((root / train).rglob("*.jpg")):
+        path.rename(path.with_suffix(".jpeg"))
+    refused(
+        root,
+        rf"none of the 3 images of a list can be taken; the first is a missing image: {train}/0000/"
+        rf"0000_000_01_0303morning_0015_0.jpg .* {train}/0000 holds 0000_000_01_0303morning_0015_0"
+        r".jpeg, 0000_001_03_0303noon_0020_0.jpeg; images are named as 0000/0000_000_01_0303",
+    )
+
+
+def test_a_list_of_other_names_is_told_once(release):
+    root, _, _ = release
+    text = (root / "list_train.txt").read_text().replace(".jpg", ".jpeg")
+    (root / "list_train.txt").write_text(text)
+    (root / "list_val.txt").write_text(text[: text.index("\n") + 1])
+    refused(root, r"none of the 3 images .* the first is a unknown name")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from components.command import imageset, recipes
 from components.command.run import run_step
 from components.command.step import Step, read_docstring
+from components.command.suggestion import suggestion
 from components.evaluate import evaluate
 from components.extract_features import extract_features
 from components.generate_textures import generate_textures
@@ -62,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
     if name == "recipes":
         return recipes.run_recipes(words)
     if name not in STEPS:
-        print(f"components: no step {name!r}; there are {', '.join(STEPS)}", file=sys.stderr)
+        known = suggestion(name, [*STEPS, "imageset", "recipes"])
+        print(f"components: no step {name!r}{known}", file=sys.stderr)
         return 2
     return run_step(STEPS[name], words)
 

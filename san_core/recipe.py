@@ -398,7 +398,7 @@ def recipe_with_overrides(base: Recipe, words: str) -> Recipe:
         if not equals:
             raise ValueError(f"recipe override {word!r} is not of the form field=value")
         if name not in _FIELD_TYPES:
-            close = difflib.get_close_matches(name, _FIELD_TYPES, n=1)
+            close = difflib.get_close_matches(name.lower(), _FIELD_TYPES, n=1)
             hint = (
                 f"; did you mean {close[0]!r}?" if close else f"; fields: {', '.join(_FIELD_TYPES)}"
             )

@@ -22,6 +22,7 @@ from components.runner.ir import Task, pipeline_parameters, read_tasks
 from components.storage.sources import PLACE_PARAMETERS
 from pipeline import GRAPHS, main
 from san_core.recipe import RECIPES
+from tests.write_golden import CLUSTER_IMAGE
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -375,6 +376,7 @@ def test_credentials_in_a_place_are_refused_and_not_shown(ran, capsys, tmp_path)
 
 def test_a_generator_that_is_there_takes_the_place_of_training_one(ran, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
     for given, meant in (("shipped", "shipped"), ("mine", str(tmp_path / "mine"))):
         words = ["--preset", "demo", "--runs", str(tmp_path), "--param", f"generator={given}"]
         assert main(["run", *words]) == 0
@@ -412,7 +414,7 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
             ["--preset", "demo", "--param", "generator=shipped", "--param", "pit_textures=5"],
             "no parameter 'pit_textures'",
         ),
-        (["--preset", "demo", "--graph", "textures"], "needs a value for its parameter texture_s"),
+        (["--preset", "demo", "--graph", "textures"], "--param texture_source=VALUE is needed"),
         (["--preset", "demo", "--from", "evaluate", "--only", "evaluate"], "not allowed with"),
         ([], "required: --preset"),
     ],
@@ -445,14 +447,65 @@ def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error,
     assert line in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("source=/nowhere", "source /nowhere: there is no such folder or file"),
+        ("destination=/dev/null/x", "destination /dev/null/x: /dev/null is no folder"),
+        ("pg_overrides=pretrained=/no.pth", "pretrained /no.pth: there is no such folder or file"),
+        ("generator=/nowhere", "generator /nowhere: there is no such folder or file"),
+    ],
+)
+def test_places_are_opened_before_the_first_step(ran, tmp_path, capsys, word, line):
+    words = ["run", "--preset", "market1501", "--runs", str(tmp_path), "--param", word]
+    (tmp_path / "here").mkdir()
+    if not word.startswith("source"):
+        words += ["--param", f"source={tmp_path / 'here'}"]
+    assert main(words) == 1
+    assert capsys.readouterr().err == f"pipeline.py: {line}\n"
+    assert ran == []
+
+
+def test_a_step_alone_does_not_ask_for_what_it_does_not_read(ran, tmp_path):
+    words = ["--preset", "market1501", "--param", "source=/nowhere", "--only", "evaluate"]
+    assert main(["run", "--runs", str(tmp_path), *words]) == 0
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--graph", "textures", "--param", "target=cuhk03"],
+            "--param texture_source=VALUE is needed; dataset market1501 needs --param source=PLACE,"
+            " where it is; target cuhk03 needs --param target_source=PLACE, where it is",
+        ),
+        ([], "error: dataset market1501 needs --param source=PLACE, where it is"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [["run"], ["submit", "--host", "http://localhost:1", "--image", CLUSTER_IMAGE]],
+    ids=["run", "submit"],
+)
+def test_all_that_is_missing_is_told_at_once(
+    tmp_path, capsys, monkeypatch, words, message, command
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--preset", "market1501", *words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_failing_run_ends_with_one_clear_message(tmp_path):
     words = ["run", "--preset", "market1501-baseline", "--runs", str(tmp_path)]
-    words += ["--param", f"source={tmp_path / 'nowhere'}"]
+    (tmp_path / "empty").mkdir()
+    words += ["--param", f"source={tmp_path / 'empty'}"]
     done = subprocess.run(
         [sys.executable, "pipeline.py", *words], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 1
     why, log, _ = done.stderr.splitlines()
-    assert why.startswith("pipeline.py: prepare_reid failed with exit code 1: there is no folder /")
-    assert "nowhere" in why
+    assert why.startswith(f"pipeline.py: prepare_reid failed with exit code 1: {tmp_path}/empty is")
     assert log == f"  log: {tmp_path / 'market1501-baseline' / 'prepare_reid' / 'log.txt'}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.command import recipes
+from components.storage.sources import check_place, names_place
 from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
@@ -90,21 +91,46 @@ def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
 
 
 def _check_data_sets(values: Mapping[str, Any]) -> None:
-    learned, _ = sources.parse_dataset_and_target(
+    learned, tested = sources.parse_dataset_and_target(
         values["dataset"], values["target"], values["target_source"]
     )
     if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
         sources.check_trainable(learned)
-    keys = set()
-    for name, place in (("dataset", "source"), ("target", "target_source")):
-        if not values[name]:
-            continue
-        key = sources.parse_dataset_name(values[name]).key
-        if key != SYNTHETIC and not values[place]:
-            raise ValueError(f"{name} {key} needs --param {place}=PLACE, where it is")
-        keys.add(key)
-    if SYNTHETIC in keys:
+    if lacking := lacking_places(values):
+        raise ValueError("; ".join(lacking))
+    if SYNTHETIC in (learned.key, tested.key):
         sources.check_synthetic_identities(values["identities"])
+
+
+def lacking_places(values: Mapping[str, Any]) -> list[str]:
+    """What to give so that every data set has a place, a line each; nothing if all have one.
+
+    Raises:
+        ValueError: there is no such data set.
+    """
+    lines = []
+    for name, place in (("dataset", "source"), ("target", "target_source")):
+        key = sources.parse_dataset_name(values[name]).key if values.get(name) else SYNTHETIC
+        if key != SYNTHETIC and not values.get(place):
+            lines.append(f"{name} {key} needs --param {place}=PLACE, where it is")
+    return lines
+
+
+def check_places(values: Mapping[str, Any]) -> None:
+    """Open every place that parameters of a graph name, and the first weights of its recipes.
+
+    Raises:
+        OSError: one is not there, or may not be read or written.
+        ValueError: one is no place.
+    """
+    for name, value in values.items():
+        if names_place(name, value):
+            check_place(name, value)
+    for which in filter(None, _RECIPE_PREFIXES):
+        if f"{which}recipe" in values:
+            recipe = recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
+            if recipe.pretrained not in ("none", "imagenet"):
+                check_place("pretrained", recipe.pretrained)
 
 
 def _check_untrained_generator(values: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from components.launch.graph import IMAGE, Graph
 from components.launch.options import argument_parser
 from components.launch.presets import (
     check_beforehand,
+    check_places,
     choose_graph,
     find_preset,
     pipeline_arguments,
@@ -84,6 +85,8 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     document = graph.compile(folder / "pipeline.yaml", image=image)
     arguments = pipeline_arguments(preset, document, options.param, folder=folder)
     check_beforehand(arguments, document)
+    if not options.only:  # which needs what it reads alone, and looks for it at once
+        check_places(arguments, document)
     if options.runner == "process":
         local.run_in_processes(
             document,

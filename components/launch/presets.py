@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from components.command import beforehand
 from components.command.suggestion import suggestion
-from components.runner.ir import parse_argument, pipeline_parameters
+from components.runner.ir import missing_parameters, parse_argument, pipeline_parameters
 from components.storage.sources import names_place
 
 
@@ -108,8 +108,35 @@ def check_beforehand(
     Raises:
         ValueError: there is one.
     """
+    check_complete(arguments, document)
+    beforehand.check_parameters(_with_defaults(arguments, document), processes)
+
+
+def check_complete(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Find every parameter that has no value, and then every data set that has no place too.
+
+    Raises:
+        ValueError: there are such parameters; all that is lacking is in the line.
+    """
+    if missing := missing_parameters(document, arguments):
+        lines = [f"--param {name}=VALUE is needed" for name in missing]
+        lines += beforehand.lacking_places(_with_defaults(arguments, document))
+        raise ValueError("; ".join(lines))
+
+
+def check_places(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Open every place that a run on this machine will read or keep things in.
+
+    Raises:
+        OSError: one is not there, or may not be read or written.
+        ValueError: one is no place.
+    """
+    beforehand.check_places(_with_defaults(arguments, document))
+
+
+def _with_defaults(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {n: d.get("defaultValue") for n, d in pipeline_parameters(document).items()}
-    beforehand.check_parameters({**defaults, **arguments}, processes)
+    return {**defaults, **arguments}
 
 
 def _absolute_place(place: str) -> str:

@@ -17,7 +17,7 @@ from components.kubeflow.component import check_image_pinned, compile_pipeline, 
 from components.kubeflow.documents import Documents
 from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
-from components.launch.presets import check_beforehand
+from components.launch.presets import check_beforehand, check_complete
 from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place
 
@@ -96,6 +96,8 @@ def resolve_arguments(
     declared = pipeline_parameters(documents[0])
     given = dict(parse_argument(word, documents[0]) for word in options.param)
     arguments = {n: value for n, value in values.items() if n in declared} | given
+    if is_checked:
+        check_complete(arguments, documents[0])
     check_arguments(documents[0], arguments)
     if is_checked:
         kept = {n: arguments.get(n, "") for n in STORE_PARAMETERS if n in declared}

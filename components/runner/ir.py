@@ -119,6 +119,15 @@ def check_arguments(document: Mapping[str, Any], arguments: Mapping[str, Any]) -
     _with_defaults("the pipeline", document["root"], arguments)
 
 
+def missing_parameters(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[str]:
+    """The parameters of the pipeline that have neither a value nor a default."""
+    return [
+        name
+        for name, spec in pipeline_parameters(document).items()
+        if name not in arguments and "defaultValue" not in spec and not spec.get("isOptional")
+    ]
+
+
 def read_tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
     """All tasks of a compiled pipeline in an order they can run in, loops unrolled.
 

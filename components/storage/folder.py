@@ -80,6 +80,10 @@ class LocalStorage:
             found += [one for path in paths if (one := self._file_stat(path))]
         return sorted(found)
 
+    def is_empty(self) -> bool:
+        """Whether there is no object."""
+        return not self.list()
+
     def _file_stat(self, path: Path) -> Stat | None:
         """What is known of a file; None if it is none, or has just been deleted."""
         try:

@@ -202,6 +202,16 @@ class ObjectStorage:
             if not o.object_name.endswith("/")
         ]
 
+    def is_empty(self) -> bool:
+        """Whether there is no object, by one request."""
+        start = f"{self.prefix}/" if self.prefix else ""
+
+        def first_key() -> Any:
+            found = self._client.list_objects(self.bucket, prefix=start, recursive=True)
+            return next(iter(found), None)
+
+        return self._call_with_retries("", first_key) is None
+
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
         key = self._key(name)

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from components.storage.places import is_remote, open_storage
+from components.storage.places import is_remote, local_path, open_storage
 from components.storage.transfer import stat_if_file
-from san_core.data.tree import is_archive
+from san_core.data.tree import is_archive, is_litter
 from san_core.shipped.generator import SHIPPED_GENERATOR
 
 # The parameters that name such a place, and those that name one to keep things.
@@ -33,6 +33,39 @@ def keeps_nothing(name: str, value: object) -> bool:
     return (name, value) == ("checkpoint", KEEPS_NOTHING)
 
 
+def check_place(name: str, place: str) -> None:
+    """Open a place that a parameter names, so that it is not found wrong hours later.
+
+    A place in a bucket is asked for by one request, which takes credentials too.
+
+    Raises:
+        OSError: what is to be read is not there, or may not be read; or nothing can be kept there.
+        ValueError: it is no place.
+    """
+    if name in STORE_PARAMETERS:
+        _check_store(name, place)
+    elif is_remote(place):
+        if stat_if_file(place) is None and open_storage(place).is_empty():
+            raise FileNotFoundError(f"{name} {place}: there is nothing there")
+    elif not (path := local_path(place)).exists():
+        raise FileNotFoundError(f"{name} {place}: there is no such folder or file")
+    elif not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise PermissionError(f"{name} {place}: user {os.getuid()} may not read it")
+
+
+def _check_store(name: str, place: str) -> None:
+    """What is kept must be writable; in a bucket, at least it must answer."""
+    if is_remote(place):
+        open_storage(place).is_empty()
+        return
+    folder = local_path(place).absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{name} {place}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{name} {place}: user {os.getuid()} may not write to {there}")
+
+
 def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:
     """Name, size and version of every file in a place, which may change at any time.
 
@@ -51,7 +84,7 @@ def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:
         return [_file_version(place, place.parent)]
     folder = place.parent if place.is_file() else place
     walk = os.walk(folder, followlinks=True)
-    files = sorted(Path(parent, name) for parent, _, names in walk for name in names)
+    files = sorted(Path(parent, n) for parent, _, names in walk for n in names if not is_litter(n))
     return [_file_version(path, folder) for path in files if path.is_file()]
 
 

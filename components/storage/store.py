@@ -59,6 +59,9 @@ class Storage(Protocol):
     def list(self, folder: str = "") -> list[Stat]:
         """The objects in a folder and in its folders, in the order of their names."""
 
+    def is_empty(self) -> bool:
+        """Whether there is no object; a store in a bucket is asked once, however much it holds."""
+
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
 

@@ -80,7 +80,7 @@ def parse_dataset_name(dataset: str) -> DatasetName:
     if key != SYNTHETIC and key not in DATASET_FORMATS:
         raise ValueError(
             f"no data set {key!r}; there are {', '.join([SYNTHETIC, *DATASET_FORMATS])}"
-            + _closest_key_hint(key, list(DATASET_FORMATS))
+            + _closest_key_hint(key, [SYNTHETIC, *DATASET_FORMATS])
         )
     known = DATASET_FORMATS[key].options if key in DATASET_FORMATS else {}
     options: dict[str, str] = {}
@@ -144,7 +144,7 @@ def check_synthetic_identities(identities: int) -> None:
 
 
 def _closest_key_hint(word: str, among: list[str]) -> str:
-    close = get_close_matches(word, among, n=1)
+    close = get_close_matches(word.lower(), among, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

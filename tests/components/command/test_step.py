@@ -269,3 +269,12 @@ def test_without_a_step_the_steps_are_listed(capsys):
 def test_unknown_step_is_a_usage_error(capsys):
     assert main(["bake"]) == 2
     assert "no step 'bake'; there are make_pit, prepare_reid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("trainsan", "train_san"), ("Evaluate", "evaluate"), ("seal-textures", "seal_textures")],
+)
+def test_capitals_and_joints_of_words_do_not_hide_what_was_meant(wrong, meant, capsys):
+    assert main([wrong]) == 2
+    assert f"no step {wrong!r}; did you mean {meant!r}? there are" in capsys.readouterr().err

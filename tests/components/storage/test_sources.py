@@ -5,7 +5,7 @@ import os
 import pytest
 
 from components.storage.places import open_storage
-from components.storage.sources import file_versions, names_place
+from components.storage.sources import check_place, file_versions, names_place
 
 
 def names(source):
@@ -34,6 +34,43 @@ def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
 
 def test_nothing_counts_where_nothing_is(tmp_path):
     assert file_versions(None) == file_versions("") == file_versions(str(tmp_path / "absent")) == []
+
+
+def test_what_file_managers_leave_does_not_count(folder):
+    before = file_versions(str(folder))
+    for name in (".DS_Store", "Thumbs.db", "a/._1.jpg"):
+        (folder / name).write_text("litter")
+    assert file_versions(str(folder)) == before
+
+
+def test_a_place_to_keep_things_need_not_be_there_yet(tmp_path):
+    check_place("destination", str(tmp_path / "a" / "b"))
+    check_place("checkpoint", (tmp_path / "a").as_uri())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read and write everything")
+def test_a_place_that_may_not_be_used_is_told_with_the_user(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0)
+    for name, how in (("source", "may not read it"), ("destination", "may not write to")):
+        with pytest.raises(PermissionError, match=f"{name} .*locked: user {os.getuid()} {how}"):
+            check_place(name, str(tmp_path / "locked"))
+
+
+@pytest.mark.s3
+def test_a_place_in_a_bucket_is_asked_for_by_one_request(s3, monkeypatch):
+    bucket = s3.split("/")[2]
+    open_storage(f"{s3}/raw").put_bytes("a.jpg", b"a")
+    check_place("source", f"{s3}/raw")
+    check_place("source", f"{s3}/raw/a.jpg")
+    check_place("destination", f"{s3}/empty")
+    with pytest.raises(FileNotFoundError, match=r"source s3://.*/empty: there is nothing there"):
+        check_place("source", f"{s3}/empty")
+    with pytest.raises(FileNotFoundError, match=f"s3://{bucket}-not: there is no such bucket"):
+        check_place("checkpoint", f"s3://{bucket}-not/x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(PermissionError, match="refuses the secret key"):
+        check_place("source", f"{s3}/raw")
 
 
 @pytest.mark.s3

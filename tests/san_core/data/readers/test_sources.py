@@ -58,3 +58,12 @@ def test_only_a_table_is_read_from_a_file_that_is_no_archive(tmp_path, key):
         pytest.raises(ValueError, match=r"list.txt is neither a folder nor an archive"),
     ):
         list_dataset(parse_dataset_name(key), tree)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("MSMT17", "msmt17"), ("Market-1501", "market1501"), ("Synthetic", "synthetic")],
+)
+def test_a_name_in_capitals_is_no_data_set_and_the_meant_one_is_told(wrong, meant):
+    with pytest.raises(ValueError, match=f"no data set '{wrong}'; .*; did you mean '{meant}'"):
+        parse_dataset_name(wrong)

@@ -224,7 +224,7 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
     ("words", "message"),
     [
         (("--param", "sed=1", *PLACES), "no parameter 'sed'; did you mean 'seed'?"),
-        (("--graph", "textures", *PLACES), "needs a value for its parameter texture_source"),
+        (("--graph", "textures", *PLACES), "--param texture_source=VALUE is needed"),
         (("--pipeline-root", "gs://b/root"), "the pipeline root is at gs://, where steps cannot"),
         (("--pipeline-root", "gs://b", *PLACES[:2]), "give both destination=URI and checkpoint="),
         (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),

@@ -1,13 +1,11 @@
 """Score embeddings: CMC, mAP and a report."""
 
-import csv
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from components.command.step import Input, Output
 from components.storage.outputs import atomic_folder, write_file, write_metrics, write_roc
@@ -63,24 +61,24 @@ def evaluate(
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.storage.staging import image_set_digest, open_image_set
+    from san_core.evaluation.feature_files import FeatureFiles
     from san_core.evaluation.pages import report as reports
 
-    provenance = _read_provenance(features)
-    metric = provenance.pop("metric")
+    embedded = FeatureFiles(features)
+    if not embedded.is_summed:
+        log.warning("%s tells no sha256 of its files: damage would not be noticed", features)
+    provenance, metric = embedded.provenance, embedded.metric
     if provenance["dataset"] != image_set_digest(dataset):
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
     with open_image_set(dataset) as images:
-        test = _plan_scoring(
-            _read_feature_records(features, images), protocol, own=_protocol_of_dataset(images)
-        )
-        model = _select_embedded(
-            test, _load_features(features / "features.npy", len(test.records)), metric
-        )
+        records = embedded.records(images.records, SCORED_SPLITS)
+        test = _plan_scoring(records, protocol, own=_protocol_of_dataset(images))
+        model = _select_embedded(test, embedded.rows("features", len(records)), metric)
         ranking = _headline_ranking(model, test)
         warnings = [*_warnings_of_dataset(images), *test.warnings, *_ranking_warnings(ranking)]
         others = {}
         if references:
-            untrained = _load_features(features / "untrained.npy", len(test.records))
+            untrained = embedded.rows("untrained", len(records))
             others["untrained encoder"] = _headline_ranking(
                 _select_embedded(test, untrained, metric), test
             )
@@ -113,13 +111,6 @@ def evaluate(
     for name, value in shown.items():
         if name not in (*SHOWN_METRICS, "num_skipped"):
             log.info("%s %.1f%%", name, 100 * value)
-
-
-class _Provenance(TypedDict):
-    """What features.json says, and perhaps more."""
-
-    dataset: str
-    metric: Literal["cosine", "euclidean"]
 
 
 class _ScoringPlan(NamedTuple):
@@ -298,16 +289,6 @@ def _histogram_features(images: "ImageSet", records: "Sequence[Record]") -> "NDA
     return histogram_features(decode(images.read(record), name=record.name) for record in records)
 
 
-def _read_provenance(features: Path) -> dict[str, Any]:
-    """What features.json says the features were made from."""
-    from san_core.checked_json import read_json_file
-
-    file = features / "features.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{features} holds no features: features.json is missing")
-    return {**read_json_file(file, _Provenance)}
-
-
 def _protocol_of_dataset(images: "ImageSet") -> str:
     """The protocol that the data set is scored by, as prepare_reid wrote it; empty if none is."""
     return str(images.manifest["provenance"].get("protocol", ""))
@@ -317,53 +298,3 @@ def _warnings_of_dataset(images: "ImageSet") -> list[str]:
     """What prepare_reid warned of."""
     told = images.manifest["provenance"].get("warnings", [])
     return [str(line) for line in told] if isinstance(told, list) else []
-
-
-def _read_feature_records(features: Path, images: "ImageSet") -> "list[Record]":
-    """The image of every row, by index.csv, which names each that is scored once."""
-    known = {record.name: record for record in images.records}
-    try:
-        with (features / "index.csv").open(encoding="utf-8", newline="") as file:
-            names = [row.get("name") or "" for row in csv.DictReader(file)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{features}/index.csv is damaged: {error}") from error
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{features}/index.csv names {unknown[0]}, which is not in the data set")
-    named = Counter(names)
-    if len(named) < len(names):
-        raise ValueError(f"{features}/index.csv names {named.most_common(1)[0][0]} more than once")
-    wanted = [record.name for record in images.records if record.split in SCORED_SPLITS]
-    if missing := [name for name in wanted if name not in named]:
-        raise ValueError(
-            f"{features}/index.csv lacks {len(missing)} of the {len(wanted)} images of splits "
-            f"{', '.join(SCORED_SPLITS)}, such as {missing[0]}: scores would be those of a part"
-        )
-    return [known[name] for name in names]
-
-
-def _load_features(file: Path, rows: int) -> "NDArray[np.float32]":
-    """A matrix of features, one row an image.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is not float32 row by row, or has another number of rows.
-    """
-    import numpy as np
-
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; extract_features makes it")
-    try:
-        matrix = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != rows:
-        raise ValueError(
-            f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {rows} rows"
-        )
-    if not matrix.flags.c_contiguous:
-        raise ValueError(
-            f"{file} holds its columns one after another (Fortran order): it would have to be "
-            "copied whole; save np.ascontiguousarray of it"
-        )
-    loaded: NDArray[np.float32] = matrix
-    return loaded

@@ -1,14 +1,12 @@
 """Embed the images that evaluation needs."""
 
-import csv
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import atomic_folder, scratch_folder, write_file
+from components.storage.outputs import atomic_folder, scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +24,16 @@ def extract_features(
     Args:
         dataset: the person images, an image set
         model: the encoder, made by train_san
-        features: features.npy (N, D) float32 and index.csv naming the image of each row
+        features: features.npy (N, D) float32, index.csv naming the image of each row, and
+            features.json with the sha256 of both
         references: whether to embed with the untrained encoder too, as untrained.npy
     """
-    import numpy as np
-
     from components.process.machine import device
     from components.process.progress import track_progress
     from components.storage.staging import image_set_digest, open_image_set
     from components.training.inputs import PixelCache, initial_model
     from components.training.ranks import SINGLE_PROCESS
+    from san_core.evaluation.feature_files import write_features
     from san_core.images.pixels import Pixels
     from san_core.inference.features import embed
     from san_core.model import weights
@@ -74,11 +72,5 @@ def extract_features(
         "metric": "cosine" if loaded.recipe.normalize_triplet else "euclidean",
     }
     with atomic_folder(features) as folder:
-        for name, rows in embedded.items():
-            np.save(folder / f"{name}.npy", rows)
-        with (folder / "index.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "pid", "camid", "split"])
-            writer.writerows((r.name, r.pid, r.camid, r.split) for r in records)
-        write_file(folder / "features.json", json.dumps(provenance, indent=2) + "\n")
+        write_features(folder, embedded, records, provenance=provenance)
     log.info("%d images, %d dimensions", *embedded["features"].shape)

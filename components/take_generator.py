@@ -24,17 +24,27 @@ def take_generator(
     """
     from components.storage.transfer import local_source
     from san_core.images.texture_set import check_generator
-    from san_core.model.saved import COMPANION_FILES, RECIPE_FILE, WEIGHTS_FILE, read_description
+    from san_core.model.saved import (
+        COMPANION_FILES,
+        RECIPE_FILE,
+        WEIGHTS_FILE,
+        lacks_sums,
+        read_description,
+        write_sums,
+    )
     from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
     with local_source("" if source == SHIPPED_GENERATOR else source) as place:
         folder = SHIPPED_FOLDER if source == SHIPPED_GENERATOR else place
         recipe, facts = read_description(folder)
         check_generator(recipe, source)
+        if lacks_sums(folder):
+            log.warning("%s has no SHA256SUMS: its damage cannot be told", source)
         with atomic_folder(generator) as taken:
             for name in (RECIPE_FILE, WEIGHTS_FILE, *COMPANION_FILES):
                 if (folder / name).is_file():
                     shutil.copyfile(folder / name, taken / name)
+            write_sums(taken)
     log.info(
         "textures of %dx%d from images of %dx%d, atlas %s",
         *(recipe.texture_size, recipe.texture_size, *recipe.image_size),

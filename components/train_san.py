@@ -80,7 +80,7 @@ def train_san(
     from san_core.data.batches.training_data import check_identity_count
     from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_onnx_installed, export_encoder
-    from san_core.model.saved import read_description
+    from san_core.model.saved import read_description, write_sums
     from san_core.pages import page
     from san_core.training.loop import check_batches_divide
     from san_core.training.precision import resolve_precision
@@ -155,6 +155,7 @@ def train_san(
             )
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
+            write_sums(folder)
         sections = [report.curves_section(trained.history), *_example_sections(network, data)]
     write_file(training_page, page.render_page("SAN", sections, subtitle=recipe))
     write_metrics(losses, loop.loss_metrics(trained.kept_record))

@@ -72,6 +72,7 @@ def train_san_pg(
     )
     from components.training.ranks import process_group
     from san_core.inference.textures import predict_textures
+    from san_core.model.saved import write_sums
     from san_core.pages import page
     from san_core.training.precision import resolve_precision
 
@@ -124,6 +125,7 @@ def train_san_pg(
             scores = _held_out_scores(generated, seen, unseen)
             summary = {**scores._asdict(), "held_out_images": len(generated)}
             write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
+            write_sums(folder)
         sections = [
             _scores_section(scores),
             report.curves_section(trained.history),

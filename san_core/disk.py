@@ -7,16 +7,44 @@ import errno
 import os
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
-def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
-    """Give a file that is open for writing its full size on disk, filled with zeros.
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file.
 
     Raises:
-        OSError: the disk has no room for it; the message says how much it has.
+        OSError: there is no room for it; the message says how much there is.
+    """
+    with path.open("wb") as file:
+        reserve_space(file, len(data), path=path)
+        file.write(data)
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> "np.memmap[Any, Any]":
+    """A new .npy file of zeros, to be filled as a memory map; its room on disk is taken.
+
+    Raises:
+        OSError: there is no room for it; the message says how much there is.
+    """
+    import numpy as np
+
+    made = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        reserve_space(file, path.stat().st_size, path=path)
+    return made
+
+
+def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
+    """Give a file that is open for writing its full size on disk.
+
+    Raises:
+        OSError: there is no room for it; the message says how much there is.
     """
     if not size:
         return

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.process.messages import os_error_message, printable
 from components.storage.places import open_storage
 from components.storage.store import Storage
 
@@ -68,7 +69,8 @@ def run_imageset(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"imageset: {error}\n")
+        told = os_error_message(error) if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"imageset: {printable(told)}\n")
         return 1
     return 0
 
@@ -230,4 +232,4 @@ def _write_image(shelf: StoredSet, record: "Record", folder: Path) -> None:
 
 
 def _print_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{printable(line)}\n")

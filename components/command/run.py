@@ -39,6 +39,8 @@ from components.process.messages import (
     leave_last_words,
     name_uris,
     note_copy,
+    os_error_message,
+    printable,
 )
 from components.process.out_of_memory import out_of_memory_message
 from components.process.signals import Terminated, signal_handler
@@ -52,6 +54,10 @@ from components.process.torchrun import (
 from components.storage import outputs, transfer
 from components.storage.places import is_remote
 from components.storage.sources import SOURCE_PARAMETERS, STORE_PARAMETERS
+from san_core.disk import DISK_FULL_ERRORS
+from san_core.model.saved import lacks_sums
+
+log = logging.getLogger(__name__)
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
@@ -97,8 +103,8 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _report_failure(step, "stopped by Ctrl-C", status=130)
     except OSError as error:
-        told = _os_error_message(error)
-        is_full = error.errno in outputs.DISK_FULL_ERRORS  # this machine's disk, whatever is copied
+        told = os_error_message(error)
+        is_full = error.errno in DISK_FULL_ERRORS  # this machine's disk, whatever is copied
         return _report_failure(step, told if is_full else name_uris(told))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -145,6 +151,9 @@ def _run_parsed_step(
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
         values |= _localise_artifacts(declared, values, Path(room))
         written = {p.name: values[p.name] for p in outgoing}
+        for p in declared:
+            if p.is_input and values[p.name] is not None and lacks_sums(values[p.name]):
+                log.warning("%s has no SHA256SUMS: its damage cannot be told", values[p.name])
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         step(**values)
@@ -167,7 +176,7 @@ def _send_or_keep(path: Path, uri: str) -> None:
         kept = Path(mkdtemp(prefix="san-unsent-"), path.name)
         shutil.move(path, kept)
         raise OSError(
-            f"{_os_error_message(error)}; what was to be sent is kept as {kept}"
+            f"{os_error_message(error)}; what was to be sent is kept as {kept}"
         ) from error
 
 
@@ -266,22 +275,11 @@ def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
     if not is_first_rank():
         time.sleep(SECONDS_FOR_FIRST_RANK)
     who = step.__name__ if is_first_rank() else f"{step.__name__}, process {local_rank() + 1}"
-    line = f"{who}: {' '.join(message.split())}"
+    line = printable(f"{who}: {' '.join(message.split())}")
     leave_last_words(line)
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
     return status
-
-
-def _os_error_message(error: OSError) -> str:
-    """`path: what is wrong with it` instead of `[Errno 2] ...: 'path'`."""
-    if error.filename is None or error.strerror is None:
-        return str(error) or type(error).__name__
-    other = f" -> {error.filename2}" if error.filename2 is not None else ""
-    told = f"{error.filename}{other}: {error.strerror}"
-    if isinstance(error, PermissionError):
-        told += f' to user {os.getuid()}; docker run --user "$(id -u):$(id -g)" runs a step as you'
-    return told
 
 
 def _is_user_error(error: ValueError) -> bool:
@@ -315,7 +313,8 @@ class _LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.mark = WARNING_MARK if record.levelno >= logging.WARNING else ""
-        return name_uris(super().format(record))
+        lines = name_uris(super().format(record)).split("\n")  # a traceback has several
+        return "\n".join(map(printable, lines))
 
 
 @contextmanager

@@ -10,12 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from san_core.disk import DISK_FULL_ERRORS, disk_full_error
+
 # Every container of a pod has this file. Argo and kubectl show what is in it as the pod's message.
 TERMINATION_LOG = Path("/dev/termination-log")
 MOST_BYTES = 4096  # that Kubernetes keeps of it
 WARNING_MARK = "warning: "  # how a log tells warnings from what is only told
 
 _URI_OF_COPY: dict[str, str] = {}
+# Control characters but the tab, marks of direction, and halves of characters.
+_UNSHOWN = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SIGNATURE = re.compile(
+    r"(?i)((?<=[?&])(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig"
+    r"|awsaccesskeyid))=[^&\s\"'<>]*"
+)
 
 
 def note_copy(path: Path, uri: str) -> None:
@@ -39,6 +49,29 @@ def forget_copies() -> Iterator[None]:
     finally:
         _URI_OF_COPY.clear()
         _URI_OF_COPY.update(before)
+
+
+def printable(text: str) -> str:
+    """A line of text as it may be shown: names may be anybody's, and terminals obey some of them.
+
+    Control characters, and marks that turn the direction of writing, stand as their numbers.
+    Signatures of presigned URLs are left out.
+    """
+    shown = _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _SIGNATURE.sub(r"\1=...", shown)
+
+
+def os_error_message(error: OSError) -> str:
+    """`path: what is wrong with it` instead of `[Errno 2] ...: 'path'`."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    if error.errno in DISK_FULL_ERRORS and error.strerror == os.strerror(error.errno):
+        error = disk_full_error(Path(os.fsdecode(error.filename)))
+    other = f" -> {error.filename2}" if error.filename2 is not None else ""
+    told = f"{error.filename}{other}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        told += f' to user {os.getuid()}; docker run --user "$(id -u):$(id -g)" runs a step as you'
+    return told
 
 
 def leave_last_words(line: str) -> None:

@@ -63,17 +63,26 @@ class Checkpoint:
         """
         if self._storage is None:
             return None
-        if self._storage.stat(_OBJECT_NAME) is None:
+        found = self._storage.stat(_OBJECT_NAME)
+        if found is None:
             if is_first_rank():
                 self._warn_of_other_run()
             return None
-        stored = self._storage.get(_OBJECT_NAME)
+        stored = self._storage.get(_OBJECT_NAME, most=found.size)
         digest, data = stored[:_DIGEST_LENGTH], stored[_DIGEST_LENGTH:]
         if sha256(data).encode() != digest:
             raise ValueError(
                 f"checkpoint {self._storage.uri}/{_OBJECT_NAME} is damaged; delete it to train anew"
             )
-        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        try:
+            state: dict[str, Any] = torch.load(
+                io.BytesIO(data), weights_only=True, map_location="cpu"
+            )
+        except Exception as error:  # anything from EOFError to UnpicklingError
+            where = f"{self._storage.uri}/{_OBJECT_NAME}"
+            raise ValueError(
+                f"checkpoint {where} holds no state of training; delete it to train anew"
+            ) from error
         log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)
         return state
 

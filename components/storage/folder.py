@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from components.storage.outputs import add_path_to_errors, flush_to_disk
-from components.storage.store import Stat
+from components.storage.store import MOST_IN_MEMORY, Stat, check_fits_memory
 
 
 class LocalStorage:
@@ -53,9 +53,13 @@ class LocalStorage:
             partial.unlink(missing_ok=True)
             raise
 
-    def get(self, name: str) -> bytes:
-        """The bytes of an object."""
-        return (self.root / name).read_bytes()
+    def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
+        """The bytes of an object; OSError if there are more than `most`."""
+        path = self.root / name
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path} is not a file")
+        check_fits_memory(str(path), path.stat().st_size, most)
+        return path.read_bytes()
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""

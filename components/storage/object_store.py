@@ -30,7 +30,13 @@ from components.storage.s3_client import (
     region_of,
 )
 from components.storage.s3_servers import Endpoint, endpoint_of, first_set
-from components.storage.store import DamagedError, Stat, check_object_name
+from components.storage.store import (
+    MOST_IN_MEMORY,
+    DamagedError,
+    Stat,
+    check_fits_memory,
+    check_object_name,
+)
 from san_core.images.shard import sha256
 
 T = TypeVar("T")
@@ -136,11 +142,13 @@ class ObjectStorage:
             told["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(digest)).decode()
         self._client.put_object(self.bucket, key, content, size, metadata=told, part_size=PART_SIZE)
 
-    def get(self, name: str) -> bytes:
-        """The bytes of an object."""
+    def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
+        """The bytes of an object; OSError if there are more than `most`."""
 
         def get() -> bytes:
             with self._open_object(self._key(name)) as response:
+                size = int(response.headers.get("content-length", 0))
+                check_fits_memory(f"{self.uri}/{name}", size, most)
                 data: bytes = response.read()
                 digest = response.headers.get(f"x-amz-meta-{DIGEST_METADATA}")
             if digest and sha256(data) != digest:

@@ -5,7 +5,6 @@ and renamed. `write_executor_output` tells KFP what was written: it shows the me
 and of metrics nothing but their metadata.
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from san_core.checked_json import json_bytes, read_json, read_json_file
+from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 
 # Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
@@ -27,7 +27,6 @@ PAIRED_FILES = (("recipe.json", "weights.safetensors"), ("features.json", "featu
 SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json")
 # KFP types whose file, a JSON object, is what KFP is told as metadata.
 SHOWN_BY_METADATA = ("system.Metrics", "system.ClassificationMetrics")
-DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk that is full
 
 
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
@@ -118,10 +117,16 @@ def write_file(path: Path, data: bytes | str) -> None:
     """Write a file at once or not at all; text is UTF-8. Missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _hidden_sibling(path, "unfinished")
-    with unfinished.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
+    content = data.encode() if isinstance(data, str) else data
+    try:
+        with unfinished.open("wb") as file:
+            reserve_space(file, len(content), path=path)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
     flush_to_disk(path.parent)
 
@@ -246,7 +251,9 @@ def add_path_to_errors(path: Path, only_errnos: Collection[int] = ()) -> Iterato
     except OSError as error:
         is_meant = error.errno in only_errnos if only_errnos else error.errno is not None
         if error.filename is None and is_meant:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            is_full = error.errno in DISK_FULL_ERRORS
+            named = OSError(error.errno, error.strerror, str(path))
+            raise (disk_full_error(path) if is_full else named) from error
         raise
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.transfer import stat_if_file
-from san_core.data.tree import is_archive, is_litter
+from san_core.data.tree import is_archive, open_tree
 from san_core.shipped.generator import SHIPPED_GENERATOR
 
 # The parameters that name such a place, and those that name one to keep things.
@@ -70,6 +70,9 @@ def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:
     """Name, size and version of every file in a place, which may change at any time.
 
     An archive counts by itself; of any other file, such as a table of images, its folder does.
+
+    Raises:
+        ValueError: links lead to one folder of it twice.
     """
     if not source:
         return []
@@ -83,8 +86,10 @@ def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:
     if place.is_file() and is_archive(place.name):
         return [_file_version(place, place.parent)]
     folder = place.parent if place.is_file() else place
-    walk = os.walk(folder, followlinks=True)
-    files = sorted(Path(parent, n) for parent, _, names in walk for n in names if not is_litter(n))
+    if not folder.is_dir():
+        return []
+    with open_tree(folder) as tree:
+        files = sorted(folder / name for name in tree.walk())
     return [_file_version(path, folder) for path in files if path.is_file()]
 
 

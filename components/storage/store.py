@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from san_core.images.shard import is_plain_path
 
+MOST_IN_MEMORY = 512 << 20  # bytes of an object that is read at once
+
 
 class DamagedError(OSError):
     """What arrives is not what was stored, however often it is read."""
@@ -47,8 +49,8 @@ class Storage(Protocol):
         digest is the file's sha256 where it is known, so that it need not be made once more.
         """
 
-    def get(self, name: str) -> bytes:
-        """The bytes of an object."""
+    def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
+        """The bytes of an object; OSError if there are more than `most`, of which none is kept."""
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -64,6 +66,12 @@ class Storage(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
+
+
+def check_fits_memory(where: str, size: int, most: int) -> None:
+    """Raise OSError if an object is larger than what is read at once."""
+    if size > most:
+        raise OSError(f"{where} has {size:,} bytes; at most {most:,} are read at once")
 
 
 def check_object_name(name: str) -> None:

@@ -27,7 +27,7 @@ from components.storage.outputs import (
     write_file,
 )
 from components.storage.places import is_remote, local_path, open_storage
-from components.storage.store import Stat, Storage, check_object_name
+from components.storage.store import MOST_IN_MEMORY, Stat, Storage, check_object_name
 from san_core.checked_json import read_json
 from san_core.data.tree import is_archive
 
@@ -35,9 +35,6 @@ log = logging.getLogger(__name__)
 
 TRANSFER_THREADS = 16
 TRANSFER_CHUNK = 16 << 20
-MAX_IN_MEMORY = (
-    512 << 20
-)  # bytes of an object that is held in memory, so that its sha256 is compared
 # Files by which readers tell that an artifact is there.
 COMPLETION_FILES = ("manifest.json", "recipe.json", "features.json", "report.json")
 IMAGE_SET_FOLDERS = ("shards", "preview")
@@ -105,7 +102,7 @@ def _download_objects(storage: Storage, wanted: Sequence[Stat], folder: Path) ->
 
 
 def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
-    if stat.size <= MAX_IN_MEMORY:
+    if stat.size <= MOST_IN_MEMORY:  # then its sha256 is compared
         write_file(path, storage.get(stat.name))
         return
     path.parent.mkdir(parents=True, exist_ok=True)

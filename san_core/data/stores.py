@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
-from san_core.images.shard import is_plain_path
+from san_core.images.shard import MOST_FILE_BYTES, is_plain_path
 
-MOST_FILE_BYTES = 256 << 20  # of a file that is read at once: an image, a table
 MOST_FOLDERS_DEEP = 100
 MOST_LINKED_FILES = 1_000_000  # that links of an archive stand for
 # What a compressed .tar may unpack to: so many times its size, and so many bytes in any case.

@@ -19,6 +19,7 @@ from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
 from san_core.checked_json import Rule, read_json
 
 MAX_SHARD_SIZE = 1000
+MOST_FILE_BYTES = 256 << 20  # of an image, or a table of images, that is read at once
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
 _SHORT_NAME_BYTES, _SIZE_DIGITS = (

@@ -1,6 +1,7 @@
 """A saved network as files: which there are, and what they tell without torch."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
@@ -11,12 +12,12 @@ from san_core.recipe import Recipe
 WEIGHTS_FILE = "weights.safetensors"
 LAST_WEIGHTS_FILE = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
 RECIPE_FILE = "recipe.json"
-SUMS_FILE = (
-    "SHA256SUMS"  # as sha256sum writes it; files that it names are compared before they are used
-)
+SUMS_FILE = "SHA256SUMS"  # as sha256sum writes it and `sha256sum --check` reads it
 COMPANION_FILES = (SUMS_FILE, "report.json", "MODEL_CARD.md")  # what may lie beside a generator
 FORMAT_VERSION = 1
 MOST_CLASSES = 10_000_000  # identities of a classifier
+_SUM = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[^/]+)")
+_MOST_SUMS_BYTES = 1 << 16
 _FEW_CLASSES = f"a whole number from 0 to {MOST_CLASSES:,}"
 
 
@@ -49,7 +50,8 @@ def read_description(path: Path) -> ModelDescription:
 
     Raises:
         FileNotFoundError: the directory lacks one of the two files.
-        ValueError: recipe.json is damaged, or a file is not what SHA256SUMS, if it is there, says.
+        ValueError: recipe.json is damaged, or one of the two is not what SHA256SUMS, if it is
+            there, says.
     """
     for name in (RECIPE_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
@@ -78,10 +80,32 @@ def fingerprint(path: Path, name: str = WEIGHTS_FILE) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def lacks_sums(path: Path) -> bool:
+    """Whether a network is saved in directory `path` whose damage cannot be told, having no sums.
+
+    Versions before there were sums wrote none.
+    """
+    return (path / RECIPE_FILE).is_file() and not (path / SUMS_FILE).exists()
+
+
+def write_sums(path: Path) -> None:
+    """Write the sums of all files that lie in directory `path`, when they are all there."""
+    names = sorted(file.name for file in path.iterdir() if file.name != SUMS_FILE)
+    lines = [f"{fingerprint(path, name)}  {name}\n" for name in names]
+    (path / SUMS_FILE).write_text("".join(lines))
+
+
 def _check_sums(path: Path) -> None:
-    for line in (path / SUMS_FILE).read_text().splitlines():
-        digest, _, name = line.partition("  ")
-        if name not in (RECIPE_FILE, WEIGHTS_FILE):
-            raise ValueError(f"{path / SUMS_FILE}: {line!r} is not the sha256 of a file of a model")
-        if fingerprint(path, name) != digest:
+    """Raise ValueError if recipe or weights are not those that the sums tell of."""
+    with (path / SUMS_FILE).open("rb") as file:
+        lines = file.read(_MOST_SUMS_BYTES).decode("utf-8", "replace").splitlines()
+    told = {}
+    for line in lines:
+        if not (found := _SUM.fullmatch(line)):
+            raise ValueError(f"{path / SUMS_FILE}: {line[:80]!r} is not the sha256 of a file")
+        told[found["name"]] = found["digest"]
+    for name in (RECIPE_FILE, WEIGHTS_FILE):
+        if name not in told:
+            raise ValueError(f"{path / SUMS_FILE} does not tell the sha256 of {name}")
+        if fingerprint(path, name) != told[name]:
             raise ValueError(f"{path / name} is damaged: its sha256 is not that of {SUMS_FILE}")

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from san_core.disk import write_file
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build_network
 from san_core.model.saved import (
@@ -91,10 +92,20 @@ def load_network(path: Path) -> LoadedNetwork:
         ValueError: recipe.json is damaged, or weights and recipe do not fit each other.
     """
     recipe, facts = read_description(path)
-    model = build_network(recipe, num_classes=facts["num_classes"], seed=0)
     where = str(path / WEIGHTS_FILE)
-    _load_tensors(model, _read_safetensors(path / WEIGHTS_FILE, where=where), where=where)
+    tensors = _read_safetensors(path / WEIGHTS_FILE, where=where)
+    _check_classes(tensors, facts["num_classes"], where=where)
+    model = build_network(recipe, num_classes=facts["num_classes"], seed=0)
+    _load_tensors(model, tensors, where=where)
     return LoadedNetwork(model.eval(), recipe, facts)
+
+
+def _check_classes(tensors: Mapping[str, Tensor], count: int, *, where: str) -> None:
+    """Raise ValueError if a classifier is not of `count` people, before one of these is made."""
+    found = len(tensors["classifier.weight"]) if "classifier.weight" in tensors else count
+    if found != count:
+        told = f"its classifier is of {found} people, {RECIPE_FILE} says {count}"
+        raise ValueError(f"{where}: {told}")
 
 
 def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
@@ -154,7 +165,8 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
 
 def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    safetensors.torch.save_file(whole, path)
+    # Not `save_file`, which lets nobody else read the file, and calls a full disk a panic.
+    write_file(path, safetensors.torch.save(whole))
 
 
 def _read_safetensors(path: Path, *, where: str) -> dict[str, Tensor]:
@@ -173,8 +185,8 @@ def _read_tensors(path: Path, *, where: str) -> dict[str, Tensor]:
         raise ValueError(f"{where}: must be a .pth or .safetensors file")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here
-        raise ValueError(f"{where} cannot be read: {error}") from error
+    except Exception as error:  # anything from EOFError to UnpicklingError, and advice to unpickle
+        raise ValueError(f"{where} cannot be read: no whole file of tensors alone") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise ValueError(f"{where}: must be a state dict, names to tensors")
     return tensors
@@ -193,7 +205,10 @@ def _imagenet_weights(arch: str) -> dict[str, Tensor]:
 
 
 def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Load every tensor by name, or raise ValueError listing all that do not fit."""
+    """Load every tensor by name, or raise ValueError listing all that do not fit.
+
+    Files may hold half floats, which become float32 without loss.
+    """
     own = module.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not of this network" for name in tensors if name not in own]
@@ -202,7 +217,22 @@ def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
+    problems += [
+        f"{name} is {tensors[name].dtype}, must be {value.dtype}"
+        for name, value in own.items()
+        if name in tensors and not _is_kept_as(tensors[name].dtype, value.dtype)
+    ]
+    problems += [
+        f"{name} has values that are not finite"
+        for name, tensor in tensors.items()
+        if not tensor.isfinite().all()
+    ]
     if problems:
         shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
         raise ValueError(f"{where}: {len(problems)} tensors do not fit: {shown}")
     module.load_state_dict(dict(tensors))
+
+
+def _is_kept_as(kept: torch.dtype, used: torch.dtype) -> bool:
+    """Whether numbers of a network that are used as one type may be kept as another."""
+    return kept == used or (kept == torch.float16 and used == torch.float32)

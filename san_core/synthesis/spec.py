@@ -79,6 +79,8 @@ class PitSpec:
         told = _provenance_fields(asdict(self), self.backgrounds)
         if self.body_file is None:
             return {"atlas": ATLAS_NAME, "spec": {**told, "body_file": None}}
+        if not self.body_file.is_file():
+            raise FileNotFoundError(f"there is no file {self.body_file} with a body")
         with self.body_file.open("rb") as file:
             other = read_body(file, name=str(self.body_file))
         if other.atlas == ATLAS_NAME and (chart_map(other) != chart_map(shipped_body())).any():

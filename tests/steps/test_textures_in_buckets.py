@@ -257,7 +257,7 @@ def test_full_disk_of_the_cache_is_said_and_leaves_nothing_that_is_believed(
     monkeypatch.setattr(staging, "flush_to_disk", full)
     assert main(train) == 1
     assert re.search(
-        r"^train_san: /.*part: No space left on device$", capsys.readouterr().err, re.M
+        r"^train_san: /.*part: no space left \(has [\d,.]+ MB\)$", capsys.readouterr().err, re.M
     )
     assert not list(staging.cache_folder().rglob("*.tar"))
     monkeypatch.setattr(staging, "flush_to_disk", flush)
@@ -294,7 +294,7 @@ def test_full_disk_ends_in_one_clear_line(
     said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("generate_textures: ")]
     assert len(said) == 1
     assert re.search(
-        rf"{small_disk}.*(No space left on device|MB are free; set SAN_CACHE)", said[0]
+        rf"{small_disk}.*(no space left \(.*has [\d.]+ MB\)|MB are free; set SAN_CACHE)", said[0]
     )
     assert not [*small_disk.rglob("*.json"), *small_disk.rglob("*.tar")]
     assert not (tmp_path / "written").exists()

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from components.command.code import ROOT, git_commit
@@ -57,8 +57,8 @@ def write_generator(made: Path, output: Path, *, how: list[list[str]]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made / RECIPE_FILE, output / RECIPE_FILE)
     tensors = load_file(made / WEIGHTS_FILE)
-    save_file({name: _to_half(tensor) for name, tensor in tensors.items()}, output / WEIGHTS_FILE)
-    (output / WEIGHTS_FILE).chmod(0o644)  # safetensors lets nobody else read it
+    halves = {name: _to_half(tensor) for name, tensor in tensors.items()}
+    (output / WEIGHTS_FILE).write_bytes(save(halves))
     sums = {name: fingerprint(output, name) for name in (RECIPE_FILE, WEIGHTS_FILE)}
     lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
     (output / SUMS_FILE).write_text("".join(lines))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from san_core.disk import new_array
 from san_core.images import pixels
 from san_core.images.pixels import Pixels
 
@@ -92,7 +93,7 @@ def _write_cache(
     if count == 0:
         raise ValueError(f"{path.name}: no images to cache")
     unfinished = path.with_name(path.name + ".partial")
-    rows = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+    rows = new_array(unfinished, shape, np.dtype(np.uint8))
     source, found = iter(files), 0
     for found, image in enumerate(prepare_all(islice(source, count)), start=1):
         rows[found - 1] = image

@@ -71,8 +71,9 @@ _SHAPES = {
 _TEXT_KEYS, _INTEGER_KEYS = ("names", "charts", "atlas"), ("parents", "wi", "F", "FU", "chart")
 _HEIGHT_RANGE = (1.2, 2.5)  # metres of the mean person, shortest and tallest
 _Arrays = dict[str, NDArray[Any]]
+_MOST_BYTES = 256 << 20  # of all arrays; those of the body that ships have 6 MB
 _READ_ERRORS = (
-    *(ValueError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError),
+    *(ValueError, TypeError, OSError, EOFError, NotImplementedError, RuntimeError, MemoryError),
     *(SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 
@@ -120,7 +121,7 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
     Raises:
         ValueError: it is no npz file, or holds no body that can be dressed and posed.
     """
-    data = file.read()
+    data = file.read(_MOST_BYTES + 1)
     arrays = _load_arrays(data, name)
     _check_shapes(arrays, name)
     _check_values(arrays, name)
@@ -151,10 +152,16 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
 
 def _load_arrays(data: bytes, name: str) -> _Arrays:
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            size = sum(info.file_size for info in packed.infolist())
+        if max(size, len(data)) > _MOST_BYTES:
+            raise ValueError(f"{size:,} bytes are packed in it; at most {_MOST_BYTES:,} are read")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
     except _READ_ERRORS as error:
-        raise ValueError(f"{name} is no npz file with a body: {error}") from error
+        # numpy advises to allow pickles, which run what they hold.
+        told = "it holds Python objects" if "pickle" in str(error) else error
+        raise ValueError(f"{name} is no npz file with a body: {told}") from error
     if missing := sorted(set(_SHAPES) - set(arrays)):
         raise ValueError(f"{name}: a body has an array {missing[0]!r}, which is not there")
     return arrays

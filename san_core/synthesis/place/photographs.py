@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from san_core.data.tree import is_litter
 from san_core.images.pixels import IMAGE_SUFFIXES, Pixels, decode
+from san_core.images.shard import MOST_FILE_BYTES
 from san_core.synthesis.place.background import SCENE_COLUMNS, SCENE_ROWS, Scene
 
 HORIZON_RANGE = (
@@ -90,6 +91,8 @@ def _photograph_paths(folder: Path) -> tuple[Path, ...]:
 def _load_fitted(folder: Path, number: int) -> Pixels:
     """A photograph's middle, as large as can be, at the size of a scene: (ROWS, COLUMNS, 3)."""
     path = _photograph_paths(folder)[number]
+    if (size := path.stat().st_size) > MOST_FILE_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
     # A JPEG is decoded no larger than need be.
     whole = decode(path.read_bytes(), name=str(path), at_least=(SCENE_ROWS, SCENE_COLUMNS))
     fitted = np.asarray(

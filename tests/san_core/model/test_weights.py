@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 import re
 from urllib.error import URLError
 
@@ -76,10 +78,78 @@ def test_files_are_compared_with_the_sums_beside_them(saved):
         weights.load_network(saved)
 
 
-def test_sums_of_other_files_are_refused(saved):
-    (saved / files.SUMS_FILE).write_text("0123  ../weights.safetensors\n")
-    with pytest.raises(ValueError, match=r"SHA256SUMS: '0123  \.\./weights.*' is not the sha256"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0123  weights.safetensors\n", r"SHA256SUMS: '0123  weights.*' is not the sha256 of a"),
+        (f"{'0' * 64}  ../recipe.json\n", r"SHA256SUMS: '0{64}  \.\./.*' is not the sha256 of a"),
+        (f"{'0' * 64}  history.jsonl\n", r"SHA256SUMS does not tell the sha256 of recipe\.json"),
+        ("", r"SHA256SUMS does not tell the sha256 of recipe\.json"),
+    ],
+)
+def test_sums_that_are_none_are_refused(saved, text, message):
+    (saved / files.SUMS_FILE).write_text(text)
+    with pytest.raises(ValueError, match=message):
         files.read_description(saved)
+
+
+def test_the_sums_of_all_files_are_written(saved):
+    (saved / "history.jsonl").write_text("{}\n")
+    files.write_sums(saved)
+    names = [line.split("  ")[1] for line in (saved / files.SUMS_FILE).read_text().splitlines()]
+    assert names == ["history.jsonl", "recipe.json", "weights.safetensors"]
+    assert weights.load_network(saved).recipe == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((16,), float("nan")), "encoder.bn1.weight has values that are not finite"),
+        (torch.ones(16, dtype=torch.float64), "bn1.weight is torch.float64, must be torch.float3"),
+        (torch.ones(16, dtype=torch.bfloat16), "bn1.weight is torch.bfloat16, must be torch.floa"),
+        (torch.ones(16, dtype=torch.int32), "encoder.bn1.weight is torch.int32, must be torch.fl"),
+    ],
+)
+def test_weights_of_another_kind_are_refused(saved, value, message):
+    path = saved / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({**tensors, "encoder.bn1.weight": value}, path)
+    with pytest.raises(ValueError, match=message):
+        weights.load_network(saved)
+
+
+def test_half_floats_are_read_as_what_they_are(saved):
+    path = saved / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    half = tensors["encoder.bn1.weight"].half()
+    safetensors.torch.save_file({**tensors, "encoder.bn1.weight": half}, path)
+    read = weights.load_network(saved).model.state_dict()["encoder.bn1.weight"]
+    assert read.dtype == torch.float32
+    assert torch.equal(read, half.float())
+
+
+def test_a_classifier_of_more_people_than_there_are_weights_is_never_made(saved):
+    path = saved / "recipe.json"
+    document = json.loads(path.read_text())
+    document["facts"]["num_classes"] = 9_000_000
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"classifier is of \d+ people, recipe.json says 9000000"):
+        weights.load_network(saved)
+
+
+def test_weights_are_for_whoever_may_read_what_is_beside_them(saved):
+    modes = {file.stat().st_mode for file in saved.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_disk_without_room_for_weights_is_named(saved, tmp_path, monkeypatch):
+    def no_room(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model = weights.load_network(saved).model
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(OSError, match=r"no space left \(needs \d+\.\d MB, has [\d,.]+ MB\).*weigh"):
+        weights.save_network(tmp_path / "full", model, SETTINGS, facts={})
 
 
 def test_tensors_that_do_not_fit_are_listed(saved):

@@ -1,0 +1,170 @@
+"""Features of images in a folder, with sums that tell whether they are as they were written.
+
+    features.npy     (N, D) float32
+    untrained.npy    (N, D) float32, of the network before it was trained, where that was asked for
+    index.csv        name, pid, camid and split of the image of each row
+    features.json    what they were made from, and the sha256 of the other files
+
+Legend: N images, D embedding.
+"""
+
+import csv
+import hashlib
+import json
+import tokenize
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_core.checked_json import read_json_file
+from san_core.disk import new_array, write_file
+from san_core.images.shard import MOST_FILE_BYTES, Digest, Record
+
+FEATURES_FILE = "features.json"
+INDEX_FILE = "index.csv"
+# What numpy raises where a file is none of its own, or not whole.
+_READ_ERRORS = (
+    *(ValueError, TypeError, EOFError, OverflowError, MemoryError, SyntaxError),
+    tokenize.TokenError,
+)
+COLUMNS = ("name", "pid", "camid", "split")
+
+
+class _Told(TypedDict):
+    """What features.json says, and perhaps more; sums are absent where older versions wrote it."""
+
+    dataset: str
+    metric: Literal["cosine", "euclidean"]
+    sha256: NotRequired[dict[str, Digest]]
+
+
+def write_features(
+    folder: Path,
+    rows: Mapping[str, NDArray[np.float32]],
+    records: Sequence[Record],
+    *,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write features into a folder that is there.
+
+    Args:
+        folder: where the files go.
+        rows: (N, D) by name: "features", and perhaps "untrained".
+        records: the image of each row.
+        provenance: what they were made from, with the keys dataset and metric.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    for name, matrix in rows.items():
+        new_array(folder / f"{name}.npy", matrix.shape, matrix.dtype)[:] = matrix
+    with (folder / INDEX_FILE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows((r.name, r.pid, r.camid, r.split) for r in records)
+    sums = {name: _sha256(folder / name) for name in (*(f"{n}.npy" for n in rows), INDEX_FILE)}
+    told = json.dumps({**provenance, "sha256": sums}, indent=2)
+    write_file(folder / FEATURES_FILE, told.encode() + b"\n")
+
+
+class FeatureFiles:
+    """Features in a folder; each file is compared with its sum before it is used.
+
+    Attributes:
+        provenance: what they were made from, the data set among it.
+        metric: the distance they are meant for.
+        is_summed: whether there are sums; without, no damage is noticed.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        ValueError: features.json is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / FEATURES_FILE).is_file():
+            raise FileNotFoundError(f"{folder} holds no features: {FEATURES_FILE} is missing")
+        told: dict[str, Any] = {**read_json_file(folder / FEATURES_FILE, _Told)}
+        self._folder = folder
+        self._sums: dict[str, str] | None = told.pop("sha256", None)
+        self.metric: str = told.pop("metric")
+        self.provenance = told
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether there are sums."""
+        return self._sums is not None
+
+    def records(self, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
+        """The image of every row, by index.csv, which names each of some splits once.
+
+        Raises:
+            FileNotFoundError: index.csv is missing.
+            ValueError: it is damaged, names an image twice or one that is not `among` these, or
+                lacks one of the splits.
+        """
+        known, found = {record.name: record for record in among}, dict[str, Record]()
+        file = self._checked(INDEX_FILE)
+        for name in self._names(file):
+            if name not in known:
+                raise ValueError(f"{file} names {name}, which is not in the data set")
+            if name in found:
+                raise ValueError(f"{file} names {name} more than once")
+            found[name] = known[name]
+        wanted = [record.name for record in among if record.split in splits]
+        if missing := [name for name in wanted if name not in found]:
+            raise ValueError(
+                f"{file} lacks {len(missing)} of the {len(wanted)} images of splits "
+                f"{', '.join(splits)}, such as {missing[0]}: scores would be those of a part"
+            )
+        return list(found.values())
+
+    def _names(self, file: Path) -> "list[str]":
+        """The column `name` of the table, row by row."""
+        if (size := file.stat().st_size) > MOST_FILE_BYTES:
+            raise ValueError(f"{file} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
+        try:
+            with file.open(encoding="utf-8", newline="") as table:
+                return [row.get("name") or "" for row in csv.DictReader(table)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{file} is damaged: {error}") from error
+
+    def rows(self, name: str, count: int) -> NDArray[np.float32]:
+        """A matrix of features by its name, one row an image: (count, D), a memory map.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is damaged, not float32 row by row, or has another number of rows.
+        """
+        file = self._checked(f"{name}.npy")
+        try:
+            matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+        except _READ_ERRORS as error:  # which advise to allow pickles
+            raise ValueError(f"{file} is damaged: it is no whole .npy file of numbers") from error
+        if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != count:
+            raise ValueError(
+                f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {count} rows"
+            )
+        if not matrix.flags.c_contiguous:
+            raise ValueError(
+                f"{file} holds its columns one after another (Fortran order): it would have to be "
+                "copied whole; save np.ascontiguousarray of it"
+            )
+        found: NDArray[np.float32] = matrix
+        return found
+
+    def _checked(self, name: str) -> Path:
+        """A file that is there and, where sums are, as it was written."""
+        file = self._folder / name
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing; extract_features makes it")
+        if self._sums is not None and _sha256(file) != self._sums.get(name):
+            raise ValueError(f"{file} is damaged: its sha256 is not that of {FEATURES_FILE}")
+        return file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

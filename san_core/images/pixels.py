@@ -160,11 +160,20 @@ def _refusal(image: ImageFile) -> str:
     width, height = image.size
     if width * height > MAX_PIXELS:
         return f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded"
-    pictures = 1 if isinstance(image, PngImageFile) else getattr(image, "n_frames", 1)
-    if pictures > 1:  # but a PNG that moves has a still picture for those who show no other
-        return f"{pictures} pictures in one file; one is read"
+    # A PNG that moves has a still picture for those who show no other.
+    if not isinstance(image, PngImageFile) and _has_second_picture(image):
+        return "several pictures in one file; one is read"
     is_wide = image.mode.startswith(("I", "F")) and not image.mode.startswith(_GREY_16_BITS)
     return "32 bits a pixel and colour; 8 or 16 are read" if is_wide else ""
+
+
+def _has_second_picture(image: ImageFile) -> bool:
+    """Whether there is one; how many there are may take long to count."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def encode_png(image: Pixels) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from san_core.data.batches.augmentation import normalise_images
+from san_core.data.batches.augmentation import normalise_by_torch
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
 
@@ -62,7 +62,7 @@ class _PixelEncoder(nn.Module):
         self.encoder = model.encoder
 
     def forward(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.encoder(normalise_images(pixels)).embedding
+        embedding: Tensor = self.encoder(normalise_by_torch(pixels)).embedding
         return embedding
 
 
@@ -73,7 +73,7 @@ class _PixelGenerator(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         assert self.decoder is not None  # checked before
-        texture: Tensor = self.decoder(self.encoder.stage_maps(normalise_images(pixels))).texture
+        texture: Tensor = self.decoder(self.encoder.stage_maps(normalise_by_torch(pixels))).texture
         return texture
 
 

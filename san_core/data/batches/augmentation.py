@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
 
+from san_core.data.batches import _pixels
 from san_core.data.batches.draws import Draws, enlarged_size
 from san_core.recipe import Recipe
 
@@ -36,39 +37,45 @@ class TextureTargets(NamedTuple):
 class TextureMirror(NamedTuple):
     """How textures look in the mirror: every texel an average of others, in CSR form."""
 
-    texels: Tensor  # (n,) int64, the texels averaged, those of the first texel first
-    byte_index: (
-        Tensor  # (3 * n,) int64, where their three colours are in a texture laid out as a row
-    )
+    texels: Tensor  # (n,) int32, the texels averaged, those of the first texel first
     weights: Tensor  # (n,) float32, what each counts; a texel's add up to 1
-    offsets: Tensor  # (T * T,) int64, where in `texels` those of a texel begin
+    starts: Tensor  # (T * T + 1,) int64, where in `texels` those of a texel begin
     is_permutation: bool  # whether every texel is one other as it is, so that nothing is averaged
 
     @classmethod
     def from_matrix(cls, matrix: csr_array, device: torch.device | str) -> "TextureMirror":
         """The matrix (T * T, T * T) of `synthesis.person.atlas.mirror_matrix`, on a device."""
-        texels = matrix.indices.astype(np.int64)
         return cls(
-            torch.from_numpy(texels).to(device),
-            torch.from_numpy(np.add.outer(3 * texels, np.arange(3)).ravel()).to(device),
+            torch.from_numpy(matrix.indices.astype(np.int32)).to(device),
             torch.from_numpy(matrix.data.astype(np.float32)).to(device),
-            torch.from_numpy(matrix.indptr[:-1].astype(np.int64)).to(device),
+            torch.from_numpy(matrix.indptr.astype(np.int64)).to(device),
             bool((np.diff(matrix.indptr) == 1).all() and (matrix.data == 1).all()),
         )
 
-    def __call__(self, textures: Tensor) -> Tensor:
+    def whole(self, textures: Tensor) -> Tensor:
         """Mirrored textures, uint8 (B, T * T, 3): float32, or bytes if nothing is averaged."""
-        if self.is_permutation and textures.device.type != "cpu":
+        if self.is_permutation:
             return textures.index_select(1, self.texels)
-        if self.is_permutation:  # byte by byte and row by row: several times as fast on a processor
-            rows = [row.index_select(0, self.byte_index) for row in textures.flatten(1)]
-            return torch.stack(rows).reshape(textures.shape)
         table = textures.transpose(0, 1).flatten(1).float()  # (T * T, B * C)
         # A sum over "bags" of rows is the product with a sparse matrix; always in the same order.
         mirrored = functional.embedding_bag(
-            self.texels, table, self.offsets, mode="sum", per_sample_weights=self.weights
+            self.texels,
+            table,
+            self.starts,
+            mode="sum",
+            per_sample_weights=self.weights,
+            include_last_offset=True,
         )
         return mirrored.reshape(len(table), *textures.shape[::2]).transpose(0, 1)
+
+    def fill(self, texture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """Write one mirrored texture, bytes (3 * T * T,), as -1 ... 1, on a processor."""
+        texels = self.texels.numpy()
+        if self.is_permutation:
+            _pixels.move_texels(texture, texels, out)
+        else:
+            weights, starts = self.weights.numpy(), self.starts.numpy()
+            _pixels.average_texels(texture, texels, weights, starts, out)
 
 
 class BufferPool:
@@ -94,9 +101,12 @@ class BufferPool:
         if wanted.device.type != "cpu":
             return wanted
         kept = self._buffers.get(name)
-        if kept is None or (kept.shape, kept.dtype) != (wanted.shape, wanted.dtype):
+        fits = (
+            kept is not None and kept.dtype == wanted.dtype and kept.shape[1:] == wanted.shape[1:]
+        )
+        if kept is None or not fits or len(kept) < len(wanted):
             self._buffers[name] = kept = wanted.pin_memory() if self._pinned else wanted
-        return kept
+        return kept[: len(wanted)]
 
     def gather_rows(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
         """The rows of these numbers of an array, which may be a memory map."""
@@ -110,18 +120,33 @@ class BufferPool:
 
 def normalise_images(images: Tensor, *, pool: BufferPool | None = None) -> Tensor:
     """ImageNet-normalised float32 (B, 3, H, W) of RGB pixels uint8 (B, H, W, 3)."""
-    batch, height, width = images.shape[:3]
-    # A row of pixels is one long vector: broadcasting over three colours would be slow.
-    mean = _row_of_colours(IMAGENET_MEAN, width, images.device)
-    std = _row_of_colours(IMAGENET_STD, width, images.device)
-    rows = (
-        (pool or BufferPool())
-        .buffer("images", images.shape, images.device)
-        .reshape(batch, height, -1)
+    if images.device.type != "cpu":
+        return normalise_by_torch(images)
+    factor, offset = _normalisation(images.shape[2], images.device)
+    normal = (pool or BufferPool()).buffer("images", images.shape)
+    _pixels.normalise_rows(
+        images.contiguous().reshape(-1, len(factor)).numpy(),
+        factor.numpy(),
+        offset.numpy(),
+        normal.reshape(-1, len(factor)).numpy(),
     )
-    rows.copy_(images.reshape(rows.shape))
-    torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows)
-    return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+    return normal.permute(0, 3, 1, 2)
+
+
+def normalise_by_torch(images: Tensor) -> Tensor:
+    """The same, as GPUs and exported networks compute it."""
+    factor, offset = _normalisation(images.shape[2], images.device)
+    rows = torch.addcmul(offset, images.flatten(2).float(), factor)
+    return rows.reshape(images.shape).permute(0, 3, 1, 2)
+
+
+def _normalisation(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What a row of pixels is multiplied with and what is added, (3 * W,) each.
+
+    A row of pixels is one long vector: broadcasting over three colours would be slow.
+    """
+    mean, std = (_row_of_colours(c, width, device) for c in (IMAGENET_MEAN, IMAGENET_STD))
+    return 1 / (255 * std), -mean / std
 
 
 def augment_images(
@@ -166,36 +191,31 @@ def texture_targets(
     keep = torch.ones(len(textures), dtype=torch.bool, device=textures.device)
     if mirror is None:
         keep.index_fill_(0, flipped, False)
-    texels = textures.flatten(1, 2)  # (B, T * T, 3)
-    mirrored = (
-        None if mirror is None or not len(flipped) else mirror(texels.index_select(0, flipped))
-    )
-    if textures.device.type == "cpu":
-        _fill_by_image(targets, texels, flipped, mirrored)
-    else:
-        _fill_whole(targets, texels, flipped, mirrored)
+    fill = _fill_by_image if textures.device.type == "cpu" else _fill_whole
+    fill(targets, textures, flipped, mirror)
     return TextureTargets(targets.permute(0, 3, 1, 2), keep)
 
 
 def _fill_by_image(
-    targets: Tensor, texels: Tensor, flipped: Tensor, mirrored: Tensor | None
+    targets: Tensor, textures: Tensor, flipped: Tensor, mirror: TextureMirror | None
 ) -> None:
-    sources = list(texels)
-    for i, source in zip(flipped.tolist(), () if mirrored is None else mirrored, strict=False):
-        sources[i] = source
-    for source, target in zip(sources, targets, strict=True):
-        _to_unit_range(source, target)
+    mirrored = frozenset(() if mirror is None else flipped.tolist())
+    sources, outs = textures.contiguous().flatten(1).numpy(), targets.flatten(1).numpy()
+    for i, (source, out) in enumerate(zip(sources, outs, strict=True)):
+        if mirror is not None and i in mirrored:
+            mirror.fill(source, out)
+        else:
+            _pixels.scale_texture(source, out)
 
 
-def _fill_whole(targets: Tensor, texels: Tensor, flipped: Tensor, mirrored: Tensor | None) -> None:
-    if mirrored is not None:
+def _fill_whole(
+    targets: Tensor, textures: Tensor, flipped: Tensor, mirror: TextureMirror | None
+) -> None:
+    texels = textures.flatten(1, 2)  # (B, T * T, 3)
+    if mirror is not None and len(flipped):
+        mirrored = mirror.whole(texels.index_select(0, flipped))
         texels = texels.to(mirrored.dtype).index_copy(0, flipped, mirrored)
-    _to_unit_range(texels, targets)
-
-
-def _to_unit_range(levels: Tensor, out: Tensor) -> None:
-    """Bytes 0 ... 255, or averages of them, to -1 ... 1, in the shape of `out`."""
-    torch.sub(levels.reshape(out.shape), 127.5, out=out).mul_(1 / 127.5)
+    torch.sub(texels.reshape(targets.shape), 127.5, out=targets).mul_(1 / 127.5)
 
 
 def _crop_images(images: Tensor, draws: Draws, recipe: Recipe) -> Tensor:

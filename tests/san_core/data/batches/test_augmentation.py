@@ -15,6 +15,7 @@ from san_core.data.batches.augmentation import (
     BufferPool,
     TextureMirror,
     augment_images,
+    normalise_by_torch,
     normalise_images,
     texture_targets,
 )
@@ -224,9 +225,13 @@ def test_a_mirror_may_average_texels():
     # second and third change places; the last is taken from the first.
     matrix = np.array([[0.25, 0, 0, 0.75], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
     textures = noise(3, 2, 2)
-    made = TextureMirror.from_matrix(csr_array(matrix), "cpu")(textures.flatten(1, 2).float())
+    mirror = TextureMirror.from_matrix(csr_array(matrix), "cpu")
     a, b, c, d = textures.flatten(1, 2).float().unbind(1)
-    torch.testing.assert_close(made, torch.stack([(a + 3 * d) / 4, c, b, a], dim=1))
+    expected = torch.stack([(a + 3 * d) / 4, c, b, a], dim=1)
+    torch.testing.assert_close(mirror.whole(textures.flatten(1, 2)), expected)
+    made = texture_targets(textures, torch.tensor([0, 1, 2]), mirror=mirror).textures
+    shown = made.permute(0, 2, 3, 1).flatten(1, 2)
+    torch.testing.assert_close(shown, expected / 127.5 - 1, rtol=0, atol=1e-6)
 
 
 def test_without_a_mirror_flipped_images_are_left_out():
@@ -245,7 +250,8 @@ def test_texels_that_only_move_are_mirrored_as_averages_are():
     moved = TextureMirror.from_matrix(left_right_mirror(4), "cpu")
     textures = noise(3, 4, 4).flatten(1, 2)
     assert moved.is_permutation
-    assert torch.equal(moved(textures).float(), moved._replace(is_permutation=False)(textures))
+    averaged = moved._replace(is_permutation=False)
+    assert torch.equal(moved.whole(textures).float(), averaged.whole(textures))
     halves = csr_array(np.full((16, 16), 1 / 16, np.float32))
     assert not TextureMirror.from_matrix(halves, "cpu").is_permutation
 
@@ -313,14 +319,22 @@ def test_whole_batches_are_changed_as_image_by_image():
 
 @pytest.mark.parametrize("averages", [True, False])
 def test_whole_batches_of_textures_are_mirrored_as_image_by_image(averages):
-    textures, flipped = noise(5, 4, 4).flatten(1, 2), torch.tensor([1, 4])
+    textures, flipped = noise(5, 4, 4), torch.tensor([1, 4])
     mirror = TextureMirror.from_matrix(left_right_mirror(4), "cpu")
-    mirrored = mirror._replace(is_permutation=not averages)(textures[flipped])
+    mirror = mirror._replace(is_permutation=not averages)
     made = [torch.zeros(5, 4, 4, 3) for _ in range(2)]
-    augmentation._fill_whole(made[0], textures, flipped, mirrored)
-    augmentation._fill_by_image(made[1], textures, flipped, mirrored)
-    assert torch.equal(*made)
+    augmentation._fill_whole(made[0], textures, flipped, mirror)
+    augmentation._fill_by_image(made[1], textures, flipped, mirror)
+    torch.testing.assert_close(*made, rtol=0, atol=1e-6)
     assert made[0].any()
+
+
+def test_a_processor_normalises_as_torch_does():
+    images = noise(3, 16, 8)
+    made = normalise_images(images)
+    torch.testing.assert_close(made, normalise_by_torch(images), rtol=0, atol=1e-6)
+    strided = noise(3, 16, 16)[:, :, ::2]
+    assert torch.equal(normalise_images(strided), normalise_images(strided.contiguous()))
 
 
 # "meta" stands in for a GPU: it has no values, so nothing can be read from it, and its tensors do

@@ -1,0 +1,13 @@
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Bytes = NDArray[np.uint8]
+
+def normalise_rows(rows: Bytes, factor: Floats, offset: Floats, out: Floats) -> None: ...
+def scale_texture(texture: Bytes, out: Floats) -> None: ...
+def move_texels(texture: Bytes, texels: Ints, out: Floats) -> None: ...
+def average_texels(
+    texture: Bytes, texels: Ints, weights: Floats, starts: NDArray[np.int64], out: Floats
+) -> None: ...

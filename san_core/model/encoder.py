@@ -126,11 +126,6 @@ def _stage(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut))
 
 
-def count_parameters(module: nn.Module) -> int:
-    """The number of learned values in a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def to_channels_last(module: nn.Module) -> nn.Module:
     """The module with its convolutions in channels-last layout, the faster one on every device."""
     return module.to(memory_format=torch.channels_last)

@@ -60,20 +60,14 @@ def batch_hard_triplet(
     return functional.relu(positive - negative + margin).mean()
 
 
-def reconstruction_loss(textures: Tensor, targets: Tensor, *, keep: Tensor | None = None) -> Tensor:
-    """L_Rec: mean absolute difference over the kept samples' texels and colours.
+def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
+    """Each sample's mean absolute difference over its texels and colours, (B,).
 
-    textures, targets: (B, 3, T, T) in [-1, 1]. keep: (B,) bool, the samples that count (None: all);
-    with none kept the loss is 0 and so are its gradients.
+    textures, targets: (B, 3, T, T) in [-1, 1].
 
     Raises:
         ValueError: the shapes differ.
     """
-    return mean_reconstruction(reconstruction_errors(textures, targets), keep=keep)
-
-
-def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
-    """Each sample's mean absolute difference, (B,): what `reconstruction_loss` averages."""
     if textures.shape != targets.shape:
         raise ValueError(
             f"L_Rec: textures are {tuple(textures.shape)} but targets {tuple(targets.shape)}"
@@ -84,7 +78,11 @@ def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
 def mean_reconstruction(
     errors: Tensor, *, keep: Tensor | None, flags: FiniteFlags | None = None
 ) -> Tensor:
-    """L_Rec from the errors (B,) of its samples, which several processes may have computed."""
+    """L_Rec: the mean of the errors (B,) of the kept samples, which several processes may compute.
+
+    keep: (B,) bool, the samples that count (None: all); with none kept the loss is 0 and so are its
+    gradients.
+    """
     return check_finite("L_Rec", _mean_of_kept(errors, keep), flags)
 
 
@@ -115,16 +113,32 @@ def triplet_reid_constraint(
     both = kept[:, None] & kept[None, :]
     others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive, negative = same & others & both, ~same & both
-    valid = positive[:, :, None] & negative[:, None, :]  # (B, B, B): anchor, positive, negative
-    pairs = valid.sum(dim=(1, 2))  # (B,)
+    pairs = positive.sum(dim=1) * negative.sum(dim=1)  # (B,)
     total = maps[0].new_zeros((), dtype=torch.float32)
     for i, decoded in enumerate(maps):
         flat = decoded.float().flatten(1)
         mse = _squared_distances(flat) / flat.shape[1]
         check_finite(f"L_TR on f_d{i + 1}", mse, flags)
-        hinge = functional.relu(mse[:, :, None] - mse[:, None, :] + margin) * valid
-        total = total + _mean_of_kept(hinge.sum(dim=(1, 2)) / pairs.clamp(min=1), pairs > 0)
+        hinges = _hinges_of_anchors(mse, positive, negative, margin)
+        total = total + _mean_of_kept(hinges / pairs.clamp(min=1), pairs > 0)
     return total
+
+
+def _hinges_of_anchors(mse: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """For each anchor, the sum of the hinges of all its pairs: (B,).
+
+    mse: (B, B). positive, negative: (B, B) bool. A hinge that is not 0 is a positive's distance and
+    the margin, its reach, less the distance of a negative within it. So it is enough to count how
+    many negatives each positive reaches, and how many positives reach each negative; memory is that
+    of some (B, B).
+    """
+    mse = mse.double()  # sums of many hinges would lose digits
+    reach = (mse + margin).detach().masked_fill(~positive, -torch.inf)
+    level = mse.detach().masked_fill(~negative, torch.inf)
+    reaches = torch.searchsorted(level.sort(dim=1).values, reach)  # (B, B): levels below
+    below = torch.searchsorted(reach.sort(dim=1).values, level, right=True)  # (B, B)
+    reached = len(mse) - below
+    return (reaches * (mse + margin) - reached * mse).sum(dim=1).float()
 
 
 def _mean_of_kept(values: Tensor, keep: Tensor | None) -> Tensor:

@@ -62,7 +62,7 @@ def loss_terms(
 def reconstruction_term(
     output: SANOutput, targets: TextureTargets, world: World, flags: FiniteFlags
 ) -> Tensor:
-    """L_Rec; of textures, the largest tensors there are, only the errors travel."""
+    """L_Rec; of the textures, only their errors travel between processes."""
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)
     keep = gather_batch(targets.keep, world)

@@ -2,7 +2,7 @@
 cdef extern from *:
     """
     typedef struct {
-        int32_t group, right, widest, top_k, found;
+        int32_t group, right, top_k, found;
         double *distance;
         int32_t *at, *nearer;
         double *top_distance;
@@ -25,7 +25,6 @@ cdef extern from *:
     ctypedef struct Row "SanRow":
         int32_t group       # of the query's person among `Gallery.start`; -1 where absent
         int32_t right       # right answers
-        int32_t widest      # R
         int32_t top_k       # K
         int32_t found       # wrong answers in `top_distance`, at most K
         double* distance    # (R,) of the right answers, farthest first

@@ -44,6 +44,7 @@ from san_core.training.schedule import loss_weights
 from tests.benchmarks import contention, official
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.host_waits import count_backward_waits, count_step_waits
+from tests.benchmarks.measuring import peak_mib
 from tests.benchmarks.resume import same_when_killed
 from tests.tiny import run_all_steps
 
@@ -54,6 +55,22 @@ BATCH_OVERRIDES = "identities_per_batch=2 images_per_identity=4"
 LIGHT_OVERRIDES = "texture_size=64 decoder_plan=light"
 GENERATOR_OVERRIDES = "image_height=128 image_width=64 texture_size=128"
 DATA_IMAGES, INFERENCE_IMAGES = 64, 16  # images a batch of the data path, and of inference
+
+# L_TR, forwards and backwards, on 128 people of 4 images each; the maps themselves are small.
+L_TR_CODE = """
+import torch
+from san_core.training.losses import triplet_reid_constraint
+
+torch.set_num_threads(1)
+
+def take_loss(people):
+    labels = torch.arange(people).repeat_interleave(4)
+    maps = [torch.randn(len(labels), 4, 8, 4, requires_grad=True) for _ in range(4)]
+    triplet_reid_constraint(maps, labels, margin=0.3).backward()
+
+take_loss(4)
+run = lambda: take_loss(128)
+"""
 
 Work = Callable[[], object]
 
@@ -96,6 +113,7 @@ def figures() -> Iterator[Figure]:
         )
     yield from contention.figures()
     yield Figure("training.host_waits_per_step", _host_waits(), "waits")
+    yield Figure("training.l_tr_512_mib", peak_mib(L_TR_CODE), "MiB")
     for name in VARIANTS:
         yield Figure(f"training.{name}_peak_mib", _peak_mib(name), "MiB")
     with tempfile.TemporaryDirectory() as name:

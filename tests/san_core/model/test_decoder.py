@@ -6,12 +6,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from san_core.model.decoder import Decoder
-from san_core.model.encoder import Encoder, count_parameters
+from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build_network
 from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
 
 # The demo's small encoder with the published plan of the decoder.
 PUBLISHED = recipe_with_overrides(get_recipe("demo"), "skips=true decoder_width=1")
+
+
+def count_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def decode(settings, batch=1):

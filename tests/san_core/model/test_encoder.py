@@ -3,9 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from san_core.model.encoder import Encoder, count_parameters
+from san_core.model.encoder import Encoder
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
+
+
+def count_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def shapes(encoder, image_size, batch=2):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from san_core.training import losses
 from san_core.training.finiteness import FiniteFlags, NonFiniteError
@@ -13,6 +14,10 @@ LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
 
 def randn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def reconstruction_loss(textures, targets, *, keep=None):
+    return losses.mean_reconstruction(losses.reconstruction_errors(textures, targets), keep=keep)
 
 
 def slow_triplet(embeddings, labels, margin):
@@ -140,15 +145,15 @@ def test_identical_images_have_finite_triplet_gradients():
 def test_reconstruction_by_hand():
     textures = torch.zeros(2, 3, 1, 2)
     targets = torch.tensor([[1.0, -1.0], [0.5, 0.0]])[:, None, None, :].expand(2, 3, 1, 2)
-    found = losses.reconstruction_loss(textures, targets)
+    found = reconstruction_loss(textures, targets)
     assert found.item() == pytest.approx(((1 + 1) / 2 + (0.5 + 0) / 2) / 2)
-    kept = losses.reconstruction_loss(textures, targets, keep=torch.tensor([False, True]))
+    kept = reconstruction_loss(textures, targets, keep=torch.tensor([False, True]))
     assert kept.item() == pytest.approx((0.5 + 0) / 2)
 
 
 def test_reconstruction_of_nothing_is_zero_with_zero_gradients():
     textures = torch.ones(2, 3, 2, 2, requires_grad=True)
-    loss = losses.reconstruction_loss(textures, torch.zeros(2, 3, 2, 2), keep=torch.zeros(2).bool())
+    loss = reconstruction_loss(textures, torch.zeros(2, 3, 2, 2), keep=torch.zeros(2).bool())
     loss.backward()
     assert loss == 0
     assert torch.equal(textures.grad, torch.zeros(2, 3, 2, 2))
@@ -158,15 +163,15 @@ def test_reconstruction_agrees_with_its_slow_twin():
     textures, targets = randn(3, 3, 4, 4), randn(3, 3, 4, 4, seed=1)
     pairs = list(zip(textures.flatten().tolist(), targets.flatten().tolist(), strict=True))
     expected = sum(abs(a - b) for a, b in pairs) / len(pairs)
-    assert losses.reconstruction_loss(textures, targets).item() == pytest.approx(expected, rel=1e-5)
-    swapped = losses.reconstruction_loss(targets, textures)
-    assert torch.equal(swapped, losses.reconstruction_loss(textures, targets))
+    assert reconstruction_loss(textures, targets).item() == pytest.approx(expected, rel=1e-5)
+    swapped = reconstruction_loss(targets, textures)
+    assert torch.equal(swapped, reconstruction_loss(textures, targets))
 
 
 def test_left_out_samples_have_no_reconstruction_gradient():
     textures = torch.ones(3, 3, 2, 2, requires_grad=True)
     keep = torch.tensor([True, False, True])
-    losses.reconstruction_loss(textures, torch.zeros(3, 3, 2, 2), keep=keep).backward()
+    reconstruction_loss(textures, torch.zeros(3, 3, 2, 2), keep=keep).backward()
     assert textures.grad.abs().sum(dim=(1, 2, 3)).gt(0).tolist() == keep.tolist()
 
 
@@ -204,6 +209,25 @@ def test_constraint_gradients_agree_with_its_slow_twin():
     found = decoded.detach().float().requires_grad_()
     losses.triplet_reid_constraint([found], LABELS, margin=0.3).backward()
     torch.testing.assert_close(found.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def test_constraint_holds_no_tensor_of_all_triplets():
+    decoded, labels = randn(48, 2, 2, 2).requires_grad_(), torch.arange(12).repeat_interleave(4)
+    with LargestTensor() as seen:
+        losses.triplet_reid_constraint([decoded], labels, margin=0.3).backward()
+    assert seen.elements == 48 * 48
 
 
 def test_constraint_with_nobody_left_is_zero():
@@ -287,7 +311,7 @@ def test_the_constraint_needs_maps():
 
 def test_reconstruction_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"L_Rec: textures are \(1, 3, 4, 4\) but targets \(1, 3"):
-        losses.reconstruction_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8))
+        reconstruction_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -298,7 +322,7 @@ def test_each_loss_names_itself_when_not_finite(bad):
     with pytest.raises(NonFiniteError, match="L_Triplet is not finite"):
         triplet([0, 0, 1, 1], torch.full((4, 2), bad))
     with pytest.raises(NonFiniteError, match="L_Rec is not finite"):
-        losses.reconstruction_loss(torch.full((1, 3, 2, 2), bad), torch.zeros(1, 3, 2, 2))
+        reconstruction_loss(torch.full((1, 3, 2, 2), bad), torch.zeros(1, 3, 2, 2))
     with pytest.raises(NonFiniteError, match="L_TR on f_d1 is not finite"):
         constraint([0, 0, 1, 1], torch.full((4, 1, 2, 2), bad))
 

@@ -7,8 +7,9 @@ BLAS runs on one thread in each: nothing waits for anything.
 Shapes: Q queries, G gallery images, D dimensions.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,10 +32,6 @@ class TileShape(NamedTuple):
 
     queries: int
     gallery: int
-
-    def entries(self, dim: int) -> int:
-        """Float32 numbers that it takes: both sides, and their products."""
-        return self.queries * dim + self.gallery * dim + self.queries * self.gallery
 
 
 def choose_tile_shape(
@@ -71,27 +68,36 @@ def count_by_features(
         shape: of the tiles.
         threads: how many to use.
     """
+    stop = Event()
 
     def work(worker: int) -> None:
         room = _TileBuffers.allocate(shape, dim=len(operands.query.centre))
         for first in range(worker * shape.queries, len(operands.query), threads * shape.queries):
             size = min(shape.queries, len(operands.query) - first)
             counter = make_counter(first=first, size=size, worker=worker)
-            _count_block(
+            steps = _count_block(
                 operands, metric, counter, room, first=first, size=size, step=shape.gallery
             )
+            for _ in steps:
+                if stop.is_set():
+                    return
 
     with threadpool_limits(1, user_api="blas"):
         if threads == 1:
             work(0)
             return
         with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(work, worker) for worker in range(threads)]:
-                done.result()
+            counting = [pool.submit(work, worker) for worker in range(threads)]
+            try:
+                wait(counting, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()  # the pool waits for its threads: after Ctrl-C, for a tile of each
+        for done in counting:
+            done.result()
 
 
 class _TileBuffers(NamedTuple):
-    """What a thread has for its tiles, used again and again; as in `TileShape.entries`."""
+    """What a thread has for its tiles, used again and again: both sides, and their products."""
 
     queries: Features
     gallery: Features
@@ -112,7 +118,8 @@ def _count_block(
     first: int,
     size: int,
     step: int,
-) -> None:
+) -> Iterator[None]:
+    """Count some queries, a tile of gallery images at a step."""
     query = operands.query.read_range(first, first + size, buffers.queries)  # (size, D)
     counter.open(operands.query, operands.gallery, query.squares, metric)
     doubled = buffers.queries[: query.features.size].reshape(query.features.shape)
@@ -123,4 +130,5 @@ def _count_block(
         products = buffers.products[: size * n].reshape(size, n)
         np.matmul(doubled, gallery.features.T, out=products)
         counter.count(products, gallery.squares.astype(np.float32), start)
+        yield
     counter.finish()

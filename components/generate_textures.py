@@ -192,20 +192,25 @@ def _generate_pngs(
     from components.process.machine import device
     from components.process.threads import map_bounded
     from san_core.images.pixels import decode, encode_png, resize
-    from san_core.inference.textures import stream_textures
+    from san_core.inference.textures import TextureError, stream_textures
 
     def read_input(record: "Record") -> "Pixels":
         picture = decode(images.read(record), name=record.name)
         return resize(picture, generator.recipe.image_size)
 
-    made = stream_textures(
-        generator.model,
-        map_bounded(pool, read_input, records, ahead=2 * BATCH),
-        device=device(),
-        batch_size=BATCH,
-        precision=precision,
-    )
-    return map_bounded(pool, encode_png, made, ahead=2 * BATCH)
+    def generate() -> "Iterator[Pixels]":
+        try:
+            yield from stream_textures(
+                generator.model,
+                map_bounded(pool, read_input, records, ahead=2 * BATCH),
+                device=device(),
+                batch_size=BATCH,
+                precision=precision,
+            )
+        except TextureError as error:
+            raise ValueError(f"{error}; it is that of {records[error.place].name}") from error
+
+    return map_bounded(pool, encode_png, generate(), ahead=2 * BATCH)
 
 
 def _pack_unit(

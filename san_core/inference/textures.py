@@ -6,6 +6,7 @@ Legend: N images, H W rows and columns, T texels a side.
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,14 @@ from san_core.images.pixels import Pixels
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
+
+
+class TextureError(ValueError):
+    """A texture that is not finite; `place` is the number of its image."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"the texture of image {place} is not finite")
+        self.place = place
 
 
 def predict_textures(
@@ -60,28 +69,39 @@ def stream_textures(
 
     Raises:
         ValueError: the model has no decoder, or the precision is not one for the device.
+        TextureError: a texture is not finite.
     """
     device = torch.device(device)
     half = half_dtype(precision, device)
     _decoder_of(model)
     to_channels_last(model.to(device).eval())
-    computing: tuple[torch.Tensor, int] | None = None
-    source = iter(images)
+    computing: _Computed | None = None
+    source, done = iter(images), 0
     while batch := list(islice(source, batch_size)):
         filled = batch + [batch[-1]] * (batch_size - len(batch))
         started = _compute_textures(model, np.stack(filled), device=device, half=half)
         if computing:
-            yield from _fetch_textures(*computing)
-        computing = started, len(batch)
+            yield from _fetch_textures(computing)
+        computing = started._replace(first=done, asked=len(batch))
+        done += len(batch)
     if computing:
-        yield from _fetch_textures(*computing)
+        yield from _fetch_textures(computing)
+
+
+class _Computed(NamedTuple):
+    """A batch that may be computing yet: textures (B, T, T, 3) uint8, and which were finite."""
+
+    levels: torch.Tensor
+    finite: torch.Tensor  # (B,) bool
+    first: int = 0  # number of the first image
+    asked: int = 0  # images that were asked for, the first of the batch
 
 
 @torch.inference_mode()
 def _compute_textures(
     model: SAN, batch: Pixels, *, device: torch.device, half: torch.dtype | None
-) -> torch.Tensor:
-    """The textures of a batch (B, H, W, 3) as uint8 (B, T, T, 3), on the device."""
+) -> _Computed:
+    """The textures of a batch (B, H, W, 3), on the device."""
     images = torch.from_numpy(batch)
     if device.type == "cuda":
         images = images.pin_memory()
@@ -90,14 +110,18 @@ def _compute_textures(
         made = _decoder_of(model)(
             model.encoder(normalise_images(images)).maps
         ).texture  # (B, 3, T, T)
+    finite = torch.isfinite(made).all(dim=(1, 2, 3))
     levels: torch.Tensor = ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1)
+    return _Computed(levels.permute(0, 2, 3, 1), finite)
 
 
-def _fetch_textures(levels: torch.Tensor, count: int) -> Iterator[Pixels]:
-    """The first `count` textures of a batch, once they are computed."""
-    textures: Pixels = levels.cpu().numpy()
-    yield from textures[:count]
+def _fetch_textures(batch: _Computed) -> Iterator[Pixels]:
+    """The textures of a batch that were asked for, once they are computed."""
+    finite = batch.finite.cpu().numpy()[: batch.asked]
+    if not finite.all():
+        raise TextureError(batch.first + int(np.argmin(finite)))
+    textures: Pixels = batch.levels.cpu().numpy()
+    yield from textures[: batch.asked]
 
 
 def _decoder_of(model: SAN) -> Decoder:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from san_core.inference.textures import predict_textures, psnr
+from san_core.inference.textures import TextureError, predict_textures, psnr, stream_textures
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 
@@ -55,6 +55,28 @@ def test_a_training_generator_is_put_into_evaluation(generator):
 
 def test_no_images_give_no_textures(generator):
     assert predict_textures(generator, images()[:0], device="cpu").shape == (0, 16, 16, 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_texture_that_is_not_finite_is_refused(generator, value):
+    calls = iter(range(100))
+
+    def spoil(_module, _inputs, output):  # the second picture of the third batch
+        return output.index_fill(0, torch.tensor([1]), value) if next(calls) == 2 else output
+
+    generator.decoder.head.register_forward_hook(spoil)
+    made = stream_textures(generator, images(), device="cpu", batch_size=16)
+    assert len([next(made) for _ in range(32)]) == 32
+    with pytest.raises(TextureError, match="the texture of image 33 is not finite") as refused:
+        next(made)
+    assert refused.value.place == 33
+
+
+def test_a_picture_that_fills_a_batch_up_is_not_looked_at(generator):
+    generator.decoder.head.register_forward_hook(
+        lambda _module, _inputs, output: output.index_fill(0, torch.tensor([15]), float("nan"))
+    )
+    assert len(predict_textures(generator, images()[:7], device="cpu", batch_size=16)) == 7
 
 
 def test_a_baseline_cannot_generate():

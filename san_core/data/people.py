@@ -28,6 +28,7 @@ OWN_OPTIONS = {
 }
 
 _DEFAULT_TEST_SHARE = 1 / 3
+_LEAST_HELD_OUT = 2  # people; of one alone every answer is right
 _WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
 
 
@@ -214,19 +215,19 @@ def assign_splits(
 
     Args:
         images: with people from 1; their splits are not looked at.
-        share: of the people, within 0 to 1; at least one is held out and one is not. 0 holds out
-            nobody.
+        share: of the people, within 0 to 1; at least two are held out, or every answer would be
+            right, and one is not. 0 holds out nobody.
         protocol: how queries will be judged; by camera-free their cameras do not matter.
 
     Raises:
-        ValueError: the share is not within 0 to 1, or nobody can be held out.
+        ValueError: the share is not within 0 to 1, or fewer than two people can be held out.
     """
     if not 0 <= share < 1:
         raise ValueError(f"a share of {share} cannot be held out for testing; 0 to below 1 can")
     people: dict[int, list[ListedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.name):
         people[image.pid or 0].append(image)
-    wanted = min(max(1, round(share * len(people))), len(people) - 1) if share else 0
+    wanted = min(max(_LEAST_HELD_OUT, round(share * len(people))), len(people) - 1) if share else 0
     held = _pick_test_pids(people, share, wanted, protocol) if share else set()
     queries = {image.name for pid in held for image in _pick_queries(people[pid])}
     parted = [
@@ -245,13 +246,14 @@ def _pick_test_pids(
 ) -> set[int]:
     """The people to be held out: those whose first image has the lowest hash."""
     able = [pid for pid, images in people.items() if _is_findable(images, protocol)]
-    if not able or len(people) < 2:
+    if len(able) < _LEAST_HELD_OUT or len(people) <= _LEAST_HELD_OUT:
         raise ValueError(
-            f"nobody of {len(people)} people can be held out for testing: that takes a second "
-            "person, and two images of the first, from two cameras where cameras are known"
+            f"{len(able)} of {len(people)} people can be held out for testing: that takes at least "
+            f"{_LEAST_HELD_OUT} with two images each, from two cameras where cameras are known, "
+            "and a third to train on; hold out nobody with test=0"
         )
     able.sort(key=lambda pid: hashlib.sha256(people[pid][0].name.encode()).digest())
-    most = max(len(able) // 2, min(round(share * len(able)), len(able) - 1), 1)
+    most = max(len(able) // 2, min(round(share * len(able)), len(able) - 1), _LEAST_HELD_OUT)
     return set(able[: min(wanted, most)])
 
 
@@ -271,7 +273,7 @@ def _shortage(
     how = "seen by two cameras" if has_cameras and protocol != CAMERA_FREE else "on two images"
     return (
         f"{held} of {wanted} wanted people are held out for testing: of {len(people):,} people "
-        f"{able:,} are {how}, and training keeps some of them"
+        f"{able:,} are {how}" + (", and training keeps some of them" if held < able else "")
     )
 
 

@@ -177,9 +177,14 @@ class SplitTally:
         Raises:
             ValueError: there is a gallery, and no query can be scored.
         """
-        learned = self._people("train") | self._people("val")
-        asked, held = self._people("query"), self._people("gallery")
+        learned, watched, asked, held = map(self._people, ("train", "val", "query", "gallery"))
         lines = []
+        if known := learned & watched:
+            lines.append(
+                f"{len(known):,} of {len(watched):,} people in val are in train too, such as "
+                f"{self._names[min(known)]}: val cannot be validated on (eval_every)"
+            )
+        learned = learned | watched
         if known := learned & (asked | held):
             lines.append(
                 f"{len(known):,} of {len(asked | held):,} people in query and gallery are in train "
@@ -192,6 +197,8 @@ class SplitTally:
                 f"{len(lost):,} of {len(asked):,} people in query are not in gallery, such as "
                 f"{self._names[min(lost)]}: their queries cannot be scored"
             )
+        if len(held) == 1 and asked and not self._splits["gallery"].distractors:
+            lines.append("query and gallery show 1 person: every answer is right")
         if protocol != CAMERA_FREE:
             lines += self._own_camera_warnings()
         self._check_queries_left(protocol)

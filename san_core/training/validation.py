@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from san_core.evaluation.labels import Ids, Labels
+from san_core.evaluation.labels import Ids, Labels, check_labels
 from san_core.evaluation.ranking import rank
 from san_core.images.pixels import Pixels
 from san_core.inference.features import embed
@@ -24,8 +24,9 @@ def make_map_evaluator(
 ) -> Callable[[SAN], float]:
     """What `fit` may take as `evaluate`: the mAP of validation images searched among themselves.
 
-    The first image of every person and camera is a query, all others are the gallery; the protocol
-    is that of `evaluation.ranking`, the distance the one the triplet is trained with.
+    The first image of every person and camera is a query, and all images are the gallery. A query
+    leaves out itself and what else its own camera took of its person, as `evaluation.ranking` does;
+    where no camera is known, itself alone. The distance is the one the triplet is trained with.
 
     Args:
         images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
@@ -34,24 +35,21 @@ def make_map_evaluator(
         device: where to embed.
 
     Raises:
-        ValueError: the labels are not one an image, or no query has a right answer by the protocol.
+        ValueError: the labels are not one an image, no query has a right answer by the protocol, or
+            none has a wrong one.
     """
     if len(labels.pids) != len(images):
         raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
-    asked, searched = _split_query_gallery(labels)
-    if not _has_right_answer(labels, asked, searched):
-        where = "" if labels.camids is None else " by another camera"
-        raise ValueError(
-            f"{len(images)} validation images show nobody twice{where}, so there is no mAP of them:"
-            " train with eval_every=0, or on a set with a split val that does"
-        )
-    query, gallery = labels.take(asked), labels.take(searched)
-    metric = "cosine" if recipe.normalize_triplet else "euclidean"
+    _check_scorable(labels)
+    check_labels(labels, labels)
+    queries = _first_of_person_and_camera(labels)
+    # An image that alone has its camera is what a query of it leaves out.
+    gallery = labels._replace(camids=np.arange(len(images))) if labels.camids is None else labels
+    query, metric = gallery.take(queries), "cosine" if recipe.normalize_triplet else "euclidean"
 
     def evaluate(model: SAN) -> float:
         found = embed(model, images, device=device)
-        ranking = rank(found[asked], found[searched], query=query, gallery=gallery, metric=metric)
-        return ranking.mAP
+        return rank(found[queries], found, query=query, gallery=gallery, metric=metric, top_k=0).mAP
 
     return evaluate
 
@@ -77,22 +75,26 @@ def held_out_mask(pids: Ids, share: float) -> NDArray[np.bool_]:
     return np.isin(pids, drawn)
 
 
-def _split_query_gallery(labels: Labels) -> tuple[Ids, Ids]:
-    """Rows of the queries and of the gallery."""
+def _first_of_person_and_camera(labels: Labels) -> Ids:
+    """Rows of the first image of every person and camera, ascending."""
     cameras = np.zeros_like(labels.pids) if labels.camids is None else labels.camids
     seen = np.stack([labels.pids, cameras], axis=1)
-    asked = np.sort(np.unique(seen, axis=0, return_index=True)[1])
-    return asked, np.setdiff1d(np.arange(len(seen)), asked)
+    return np.sort(np.unique(seen, axis=0, return_index=True)[1])
 
 
-def _has_right_answer(labels: Labels, asked: Ids, searched: Ids) -> bool:
-    """Whether a query of a known person has somebody right in the gallery, as `rank` judges it."""
-    pids = labels.pids
-    if labels.camids is None:
-        return bool(np.isin(pids[asked], pids[searched][pids[searched] > 0]).any())
-    cameras = labels.camids
-    for query in asked[pids[asked] > 0]:
-        same = searched[pids[searched] == pids[query]]
-        if (cameras[same] != cameras[query]).any():
-            return True
-    return False
+def _check_scorable(labels: Labels) -> None:
+    """Raise ValueError unless somebody can be found, and somebody else be taken for them."""
+    people = np.unique(labels.pids)
+    if len(people) < 2:
+        raise ValueError(
+            f"{len(labels.pids)} validation images show {len(people)} person: every answer would be"
+            " right; at least 2 people are needed"
+        )
+    where = "" if labels.camids is None else " by another camera"
+    known = np.arange(len(labels.pids)) if labels.camids is None else labels.camids
+    views = np.unique(np.stack([labels.pids, known], axis=1), axis=0)  # (views, 2)
+    if np.unique(views[:, 0], return_counts=True)[1].max() < 2:
+        raise ValueError(
+            f"{len(labels.pids)} validation images show nobody twice{where}, so there is no mAP of"
+            " them: train with eval_every=0, or on a set with a split val that does"
+        )

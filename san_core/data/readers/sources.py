@@ -13,7 +13,7 @@ from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
 IMAGES = "images"
-MIN_SYNTHETIC_IDENTITIES = 3  # of synthetic people; one of three is for testing
+MIN_SYNTHETIC_IDENTITIES = 6  # of synthetic people; one of three is for testing, two at least
 UNTRAINABLE = {
     IMAGES: "it tells no people; generate_textures makes textures of it",
     "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
@@ -138,7 +138,7 @@ def check_synthetic_identities(identities: int) -> None:
     """
     if identities < MIN_SYNTHETIC_IDENTITIES:
         raise ValueError(
-            f"identities is {identities}: at least {MIN_SYNTHETIC_IDENTITIES}, of which 1 is for "
+            f"identities is {identities}: at least {MIN_SYNTHETIC_IDENTITIES}, of which 2 are for "
             "testing"
         )
 

@@ -214,7 +214,7 @@ def test_a_set_of_which_no_query_can_be_scored_is_refused(tmp_path, jpeg, galler
 
 
 def test_cameras_do_not_matter_where_queries_are_judged_without(tmp_path, jpeg):
-    items = seen_by(jpeg, ("query", 1, 0), ("gallery", 1, 0))
+    items = seen_by(jpeg, ("query", 1, 0), ("gallery", 1, 0), ("gallery", 2, 0))
     written = write_prepared_set(tmp_path, items, Findings(), provenance={}, protocol="camera-free")
     assert written.warnings == []
 
@@ -236,6 +236,7 @@ def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
         "passed over: 2 files",
         "1 of 1 people in query and gallery are in train or val too, such as a: scores will be"
         " too good",
+        "query and gallery show 1 person: every answer is right",
     ]
     with ImageSet.open(tmp_path) as kept:
         assert kept.manifest["provenance"]["warnings"] == written.warnings
@@ -266,6 +267,22 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
     assert [item.name for item in items] == ["a/1.png"]
     told = "kept as a/1.png, as another image is called"
     assert problems == [("unknown name", "a/1.bmp", told)]
+
+
+def test_people_to_validate_on_that_are_trained_on_are_told(tmp_path, jpeg):
+    people = [("train", (1, 2)), ("val", (2, 3)), ("query", (4, 5)), ("gallery", (4, 5))]
+    assert doubts(tmp_path, jpeg, *people) == [
+        "1 of 2 people in val are in train too, such as 2: val cannot be validated on (eval_every)"
+    ]
+
+
+def test_one_person_of_whom_every_answer_is_right_is_told(tmp_path, jpeg):
+    people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 3, -1))]
+    assert doubts(tmp_path / "one", jpeg, *people) == [
+        "query and gallery show 1 person: every answer is right"
+    ]
+    people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 0))]
+    assert doubts(tmp_path / "distracted", jpeg, *people) == []
 
 
 def test_a_part_of_a_data_set_has_the_splits_that_are_needed():

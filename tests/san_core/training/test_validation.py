@@ -30,17 +30,17 @@ def shaded(*levels):
 
 
 @pytest.mark.parametrize("name", ["demo-baseline", "cuhk03-baseline"])  # cosine, Euclidean
-def test_the_score_is_the_map_of_later_images(name):
-    # queries: images 0 (person 1, camera 0), 1 (1, 1), 2 (2, 0), 3 (2, 1); gallery: 4 ... 7
-    levels = [100, 104, 110, 112, 108, 101, 111, 118]
+def test_the_score_is_the_map_of_the_first_image_of_each_person_and_camera(name):
+    # queries: images 0 (person 1, camera 0), 1 (1, 1), 2 (2, 0), 3 (2, 1)
+    levels = [100, 104, 110, 113, 108, 101, 111, 118]
     pids = np.array([1, 1, 2, 2, 1, 1, 2, 2])
     camids = np.array([0, 1, 0, 1, 0, 1, 0, 1])
     evaluate = make_map_evaluator(
         shaded(*levels), Labels(pids, camids), tiny_recipe(name, "epochs=30"), device="cpu"
     )
     # right answers are of the other camera, those of the same person and camera are left out:
-    # 100: [101 right] -> 1;  104: [108 right] -> 1;  110: 101 at 9, 108 at 2, [118 right] at 8,
-    # 111 left out -> 1/2;  112: 108 at 4, [111 right] at 1, 101 at 11 -> 1
+    # 100: 101 and 104 right -> 1;  104: 100 and 108 right -> 1;  113: 110 and 111 right -> 1;
+    # 110: 108, [113 right], 104, [118 right] -> (1/2 + 2/4) / 2
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1 + 1 / 2 + 1) / 4)
 
 
@@ -48,6 +48,21 @@ def test_without_cameras_the_first_image_of_a_person_is_the_query():
     levels, pids = [100, 200, 150, 190], np.array([1, 2, 1, 2])
     evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1) / 2)
+
+
+def test_a_query_is_searched_among_the_other_queries_too():
+    # A gallery without them would show person 1 alone: any network would find everybody.
+    pids, camids = np.array([1, 1, 1, 1, 2, 2, 3, 3]), np.array([0, 0, 1, 1, 0, 1, 0, 1])
+    levels = [100, 101, 180, 181, 102, 182, 103, 183]  # by camera, not by person
+    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, camids), SETTINGS, device="cpu")
+    assert evaluate(SimpleNamespace(encoder=Brightness())) < 0.5
+
+
+def test_a_query_without_a_camera_leaves_itself_out():
+    levels, pids = [100, 150, 101, 149], np.array([1, 1, 2, 2])  # everybody's nearest is a stranger
+    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
+    # 100: 101, 149, [150];  101: 100, [149], 150
+    assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 / 3 + 1 / 2) / 2)
 
 
 def test_training_takes_it_as_its_score():
@@ -66,7 +81,8 @@ def test_training_takes_it_as_its_score():
     [
         ([1, 1], "2 validation labels for 3 images"),
         ([1, 2, 3], "3 validation images show nobody twice, so there is no mAP"),
-        ([0, 0, 3], "3 validation images show nobody twice, so there is no mAP"),
+        ([1, 1, 1], "3 validation images show 1 person: every answer would be right"),
+        ([0, 0, 3], "query 0 has pid 0; people are numbered from 1"),
     ],
 )
 def test_images_that_cannot_be_searched_are_refused(pids, message):
@@ -76,7 +92,7 @@ def test_images_that_cannot_be_searched_are_refused(pids, message):
 
 @pytest.mark.parametrize("camids", [[0, 0, 0, 0], [0, 1, 0, 2]])
 def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
-    # of people 1 and 2, images 0, 1 and 3 at most are queries; what is left is of a query's camera
+    # person 1 alone is there twice, by one camera
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
     with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
         make_map_evaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")

@@ -47,9 +47,9 @@ def evaluate(
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
         report_page: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
-        scores: rank-1, rank-5, rank-10, mAP and mINP of the model, as fractions; num_skipped, the
-            queries without a right answer, which are not counted; rank-1 and mAP by each further
-            protocol
+        scores: rank-1, rank-5, rank-10, mAP and mINP of the model by the first protocol, as
+            fractions; num_skipped, the queries without a right answer, which are not counted;
+            rank-1 and mAP by each further protocol
         roc: the verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
             squared Euclidean distance)
         references: whether to score an untrained encoder and a colour histogram too, for the report
@@ -74,29 +74,38 @@ def evaluate(
         records = embedded.records(images.records, SCORED_SPLITS)
         test = _plan_scoring(records, protocol, own=_protocol_of_dataset(images))
         model = _select_embedded(test, embedded.rows("features", len(records)), metric)
-        ranking = _headline_ranking(model, test)
-        warnings = [*_warnings_of_dataset(images), *test.warnings, *_ranking_warnings(ranking)]
-        others = {}
+        compared = {reports.MODEL: model}
         if references:
             untrained = embedded.rows("untrained", len(records))
-            others["untrained encoder"] = _headline_ranking(
-                _select_embedded(test, untrained, metric), test
-            )
-            colours = _select_embedded(test, _histogram_features(images, test.records), "euclidean")
-            others["colour histogram"] = _headline_ranking(colours, test)
+            compared["untrained encoder"] = _select_embedded(test, untrained, metric)
+            colours = _histogram_features(images, test.records)
+            compared["colour histogram"] = _select_embedded(test, colours, "euclidean")
+        others = {name: _shown_ranking(each, test) for name, each in compared.items()}
+        ranking = others.pop(reports.MODEL)
+        warnings = [*_warnings_of_dataset(images), *test.warnings, *_ranking_warnings(ranking)]
+        headline = {}
+        if test.headline != test.shown:
+            headline = {name: _headline_scores(each, test) for name, each in compared.items()}
         content = reports.report_content(
             ranking,
             others,
             query=test.query,
             gallery=test.gallery,
             metric=metric,
+            headline=headline,
             scored=_other_scores(model, test, rerank=rerank),
-            pairs=_camera_pair_table(model, test.headline),
+            pairs=_camera_pair_table(model, test.shown),
             provenance=provenance,
             warnings=warnings,
         )
         document = reports.report_page(
-            content, ranking, others, query=test.query, gallery=test.gallery, read=images.read
+            content,
+            ranking,
+            others,
+            query=test.query,
+            gallery=test.gallery,
+            read=images.read,
+            headline=headline,
         )
     with atomic_folder(report) as folder:
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
@@ -106,8 +115,9 @@ def evaluate(
     _write_roc(roc, ranking.roc, metric)
     for line in warnings:
         log.warning("%s", line)
-    for name, scored in {"this model": content, **content["references"]}.items():
-        log.info("%s: %s", name, "  ".join(f"{key} {scored[key]:.1%}" for key in SHOWN_METRICS))
+    for name, scored in {reports.MODEL: content, **content["references"]}.items():
+        figures = "  ".join(f"{key} {scored[key]:.1%}" for key in SHOWN_METRICS if key in scored)
+        log.info("%s, %s: %s", name, content["protocol"], figures)
     for name, value in shown.items():
         if name not in (*SHOWN_METRICS, "num_skipped"):
             log.info("%s %.1f%%", name, 100 * value)
@@ -117,7 +127,8 @@ class _ScoringPlan(NamedTuple):
     """The images that are scored, and by which protocols.
 
     `query_rows`, `gallery_rows` and `pooled_rows` are the rows of the features, (Q,), (G,) and
-    (M,) int64, of queries, gallery, and all that multi-query pools. `warnings` is what people
+    (M,) int64, of queries, gallery, and all that multi-query pools. `headline` is the first of the
+    protocols, `shown` the one that ranks the whole gallery as it does; `warnings` is what people
     should know of it.
     """
 
@@ -127,6 +138,7 @@ class _ScoringPlan(NamedTuple):
     pooled_rows: "NDArray[np.int64]"
     protocols: list[str]
     headline: str
+    shown: str
     warnings: list[str]
 
     @property
@@ -183,9 +195,9 @@ def _plan_scoring(records: "Sequence[Record]", protocol: str, *, own: str) -> _S
                 f"{scoring.MULTI_QUERY}: the data set has no images of split multi, so only queries"
                 " of the same person by the same camera are pooled"
             )
-    headline = scoring.ranked_gallery_protocol(names, query)
     pooled = rows_of_splits("query", "multi")
-    return _ScoringPlan(records, asked, searched, pooled, names, headline, warnings)
+    shown = scoring.ranked_gallery_protocol(names[0], query)
+    return _ScoringPlan(records, asked, searched, pooled, names, names[0], shown, warnings)
 
 
 def _ranking_warnings(ranking: "Ranking") -> list[str]:
@@ -196,7 +208,12 @@ def _ranking_warnings(ranking: "Ranking") -> list[str]:
             f"{ranking.num_skipped:,} of {ranking.num_query:,} queries have no right answer in the"
             " gallery and are not counted"
         )
-    if ranking.roc and len(ranking.roc.fpr) == 1:
+    if ranking.roc is None:
+        lines.append(
+            "no query has a wrong answer left in the gallery: every figure is perfect, whatever the"
+            " model"
+        )
+    elif len(ranking.roc.fpr) == 1:
         lines.append(
             "all distances are equal to 1 part in 1,024: the model tells nobody apart, and tied"
             " images rank in gallery order"
@@ -204,15 +221,23 @@ def _ranking_warnings(ranking: "Ranking") -> list[str]:
     return lines
 
 
-def _headline_ranking(images: "EmbeddedImages", test: _ScoringPlan) -> "Ranking":
-    """The ranking whose pictures and curves are shown."""
+def _headline_scores(images: "EmbeddedImages", test: _ScoringPlan) -> "ProtocolScores":
+    """The figures of the first protocol."""
+    from components.process.machine import core_count
+    from san_core.evaluation.protocols.scoring import Scorer
+
+    return Scorer(images, threads=core_count()).score(test.headline)
+
+
+def _shown_ranking(images: "EmbeddedImages", test: _ScoringPlan) -> "Ranking":
+    """The ranking whose pictures and ROC curve are shown."""
     from components.process.machine import core_count
     from san_core.evaluation.kernels.rows import FeatureError
     from san_core.evaluation.protocols.scoring import Scorer
 
     scorer = Scorer(images, threads=core_count())
     try:
-        return scorer.score(test.headline, top_k=RANKED_SHOWN, with_roc=True).ranking
+        return scorer.score(test.shown, top_k=RANKED_SHOWN, with_roc=True).ranking
     except FeatureError as error:
         shown = {"query": test.query, "gallery": test.gallery}[error.role][error.place]
         raise ValueError(f"{error}; it is that of {shown.name}") from error
@@ -226,10 +251,9 @@ def _other_scores(
     from san_core.evaluation.protocols.scoring import Scorer
 
     scorer = Scorer(images, threads=core_count())
-    names = list(dict.fromkeys([test.headline, *test.protocols]))
-    asked = [(name, False) for name in names if name != test.headline]
+    asked = [(name, False) for name in test.protocols if name != test.headline]
     if rerank:
-        asked += [(name, True) for name in names]
+        asked += [(name, True) for name in test.protocols]
     return [scorer.score(name, reranked=again) for name, again in asked]
 
 
@@ -257,7 +281,8 @@ def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
 
     Keys are words without blanks or hyphens.
     """
-    shown = {name: content[name] for name in (*SHOWN_METRICS, "num_skipped")}
+    kept = (*SHOWN_METRICS, "num_skipped")
+    shown = {name: content[name] for name in kept if name in content}
     for each in content["protocols"]:
         suffix = each["protocol"] + ("_reranked" if each["reranked"] else "")
         for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):

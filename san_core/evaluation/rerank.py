@@ -8,9 +8,9 @@ joined by those half sets (of k1 / 2) of its members that lie in it by more than
 weigh exp(-d), normalised, and averaged over the k2 nearest. The Jaccard distance of two rows of
 weights is mixed with the distance, lambda of which stays.
 
-Of every image only the k1 + 1 nearest and the farthest are kept. A tile of dot products serves its
-rows and its columns, so each pair is multiplied once; then the queries' distances are made again,
-tile by tile, mixed, and handed to whoever ranks them.
+Of every image only the max(k1 + 1, k2) nearest and the farthest are kept. A tile of dot products
+serves its rows and its columns, so each pair is multiplied once; then the queries' distances are
+made again, tile by tile, mixed, and handed to whoever ranks them.
 
 Shapes: Q queries, G gallery images, N both, D dimensions, K neighbours.
 """
@@ -61,6 +61,11 @@ class RerankSettings:
             raise ValueError(f"k1 is {self.k1} and k2 is {self.k2}; both must be at least 1")
         if not 0 <= self.original_share <= 1:
             raise ValueError(f"lambda is {self.original_share}; it must be between 0 and 1")
+
+    @property
+    def neighbours(self) -> int:
+        """How many of the nearest of each image are kept, itself among them."""
+        return max(self.k1 + 1, self.k2)
 
 
 class Neighbours(NamedTuple):
@@ -134,7 +139,7 @@ def encode_neighbours(
     settings = settings or RerankSettings()
     images = _all_images(query_features, gallery_features, metric)
     cores = usable_threads(threads)
-    near = find_neighbours(images, min(settings.k1 + 1, len(images)), threads=cores)
+    near = find_neighbours(images, min(settings.neighbours, len(images)), threads=cores)
     _check_not_identical(near, images)
     weights = _encode_weights(images, near, settings, threads=cores)
     return RerankEncoding(images, near.farthest, weights, settings.original_share, cores)
@@ -215,7 +220,7 @@ def rerank_distances(
     if not 0 < num_query < n:
         raise ValueError(f"{num_query} of {n} images are queries; expected 1 to {n - 1}")
     scaled = _scale_rows(distances)
-    near = _empty_search(n, min(settings.k1 + 1, n))
+    near = _empty_search(n, min(settings.neighbours, n))
     _rerank.scan(
         scaled * np.float32(-0.5), np.zeros(n, np.float32), 0, 0, *near, both=False, threads=1
     )
@@ -345,7 +350,7 @@ def _empty_search(n: int, k: int) -> _NeighbourSearch:
 def _reciprocal_sets(who: Codes, k1: int, *, threads: int) -> tuple[Ids, Codes]:
     """`start` and `column` of the expanded sets of k-reciprocal neighbours."""
     half = min(round(k1 / 2) + 1, who.shape[1])
-    reciprocal = _rerank.reciprocal(who, who.shape[1], threads=threads)
+    reciprocal = _rerank.reciprocal(who, min(k1 + 1, who.shape[1]), threads=threads)
     return _rerank.expand(
         *reciprocal, *_rerank.reciprocal(who, half, threads=threads), threads=threads
     )

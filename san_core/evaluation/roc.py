@@ -1,9 +1,9 @@
 """Receiver operating characteristic: of pairs of query and gallery image, are they one person?
 
-All pairs that the protocol leaves are pooled. At a threshold, the true positive rate (TPR) is the
-share of right answers whose distance is within it, the false positive rate (FPR) that of wrong
-answers. Thresholds are steps of distance in float32 cut to 10 bits of mantissa, 1 part in 1,024, so
-that counting needs no sort and little memory.
+All pairs that the protocol leaves to queries with a right answer are pooled. At a threshold, the
+true positive rate (TPR) is the share of right answers whose distance is within it, the false
+positive rate (FPR) that of wrong answers. Thresholds are steps of distance in float32 cut to 10
+bits of mantissa, 1 part in 1,024, so that counting needs no sort and little memory.
 
 Of given distances every count is exact. By features, right answers are placed by their distance in
 float64, wrong ones by the matrix product in float32 that ranking only takes as a bound: each wrong

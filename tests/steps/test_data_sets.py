@@ -216,12 +216,12 @@ def test_one_set_is_trained_on_and_another_tested(market, table, tmp_path):
 
 
 def test_synthetic_people_train_for_real_ones(market, tmp_path):
-    flags = ["--dataset", "synthetic", "--identities", "3", "--cameras", "2", "--shots", "1"]
+    flags = ["--dataset", "synthetic", "--identities", "6", "--cameras", "2", "--shots", "1"]
     flags += ["--image-height", "64", "--target", "market1501", "--target-source", str(market)]
     assert main(["prepare_reid", "--reid", str(tmp_path / "reid"), *flags]) == 0
     found = known(tmp_path)
-    assert {pid for split, _, pid, _ in found if split == "train"} == {1, 2}
-    assert {pid for split, _, pid, _ in found if split == "gallery"} == {3, 5, 0, -1}
+    assert {pid for split, _, pid, _ in found if split == "train"} == {1, 2, 3, 4}
+    assert {pid for split, _, pid, _ in found if split == "gallery"} == {5, 7, 0, -1}
     assert {name.partition("/")[0] for _, name, _, _ in found} == {"synthetic", "market1501"}
 
 
@@ -316,19 +316,22 @@ def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, ca
     assert prepare(tmp_path, "csv", table) == 0
     assert "queries are judged camera-free, against the whole gallery" in caplog.text
     report = evaluated(tiny, tmp_path)
-    assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 1, 2)
-    assert report["rank1"] == 1  # nobody else is in the gallery
+    assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 2, 4)
+    assert report["roc"]["num_wrong"] == 4  # of two people each is a wrong answer to the other
 
 
 def test_what_was_warned_of_stands_in_manifest_report_and_page(tiny, table, tmp_path, capsys):
     assert prepare(tmp_path, "csv", table_of_ann(table)) == 0
     warning = "1 of 1 people in query and gallery are in train or val too, such as ann: scores"
     assert f"warning: {warning}" in capsys.readouterr().err
-    (told,) = provenance(tmp_path)["warnings"]
+    told, alone = provenance(tmp_path)["warnings"]
     assert told == f"{warning} will be too good"
-    assert evaluated(tiny, tmp_path)["warnings"] == [told]
+    assert alone == "query and gallery show 1 person: every answer is right"
+    hollow = "no query has a wrong answer left in the gallery: every figure is perfect, whatever"
+    found = evaluated(tiny, tmp_path)["warnings"]
+    assert found == [told, alone, f"{hollow} the model"]
     page = (tmp_path / "report-page").read_text()
-    assert f"<h2>Warnings</h2>\n<ul><li>{told}</li></ul>" in page
+    assert f"<h2>Warnings</h2>\n<ul><li>{told}</li><li>{alone}</li>" in page
     assert f" warning: {told}\n" in capsys.readouterr().err
 
 
@@ -386,16 +389,40 @@ def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):
     assert prepare(tmp_path, "cuhk03:classic=2", tmp_path / "cuhk03") == 0
     assert provenance(tmp_path)["protocol"] == "single-gallery-shot"
     report = evaluated(tiny, tmp_path)
-    assert [each["protocol"] for each in report["protocols"]] == ["single-gallery-shot"]
+    assert (report["protocol"], report["leaves_out_as"]) == ("single-gallery-shot", "market1501")
+    assert report["mAP"] == report["mAP_of_draw"]
+    assert "mINP" not in report
+    assert report["protocols"] == []
     report = evaluated(tiny, tmp_path, "--protocol", "market1501")
     assert report["protocols"] == []
 
 
 def test_names_with_line_ends_of_unicode_are_scored(tiny, make, tmp_path):
-    names = [f"{person}/{shot}\u2028.jpg" for person in ("ann", "bob") for shot in range(2)]
+    names = [f"{person}/{shot}\u2028.jpg" for person in ("ann", "bob", "cid") for shot in range(2)]
     assert prepare(tmp_path, "folders", make("odd", names)) == 0
     report = evaluated(tiny, tmp_path)
-    assert (report["num_query"], report["num_gallery"]) == (1, 1)
+    assert (report["num_query"], report["num_gallery"]) == (2, 2)
+
+
+def test_scores_of_one_person_are_perfect_and_said_to_be_hollow(tiny, make, tmp_path, caplog):
+    names = ["train/ann/0.jpg", "train/cid/0.jpg", "query/bob/0.jpg", "gallery/bob/1.jpg"]
+    assert prepare(tmp_path, "folders", make("one", names)) == 0
+    assert "query and gallery show 1 person: every answer is right" in caplog.text
+    assert evaluated(tiny, tmp_path)["mAP"] == 1
+    assert "no query has a wrong answer left in the gallery: every figure is perf" in caplog.text
+
+
+def test_the_figures_follow_the_rule_of_the_first_protocol(tiny, make, tmp_path):
+    shown = [("ann", "hall"), ("bob", "hall"), ("cid", "hall")]  # one camera: by market1501 none
+    names = [
+        f"{split}/{who}/{where}/{split}.jpg"
+        for who, where in shown
+        for split in ("query", "gallery")
+    ]
+    assert prepare(tmp_path, "folders:camera-free", make("hall", names)) == 0
+    report = evaluated(tiny, tmp_path, "--protocol", "single-gallery-shot:camera-free")
+    assert report["protocol"] == "single-gallery-shot:camera-free"
+    assert (report["leaves_out_as"], report["num_skipped"]) == ("camera-free", 0)
 
 
 def test_boxes_of_multi_query_are_pooled_with_the_queries(tiny, market, tmp_path):

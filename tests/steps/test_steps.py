@@ -606,7 +606,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
         ("evaluate", "--protocol", "auto,auto", "protocol market1501 is named twice"),
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
-        ("prepare_reid", "--identities", "2", "identities is 2: at least 3, of which 1 is for tes"),
+        ("prepare_reid", "--identities", "5", "identities is 5: at least 6, of which 2 are for te"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
         ("make_pit", "--pit", "/", "is no name for an output"),
         ("prepare_reid", "--dataset", "images", "dataset images needs --source"),

@@ -6,20 +6,19 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
-from san_core.evaluation.ranking import Ranking
 from san_core.evaluation.roc import LEAST_FPR, Roc
 from san_core.pages import page
 
 
-def cmc_figure(rankings: Mapping[str, Ranking]) -> Figure:
-    """The CMC curves of rankings by name, the first of them the widest line."""
+def cmc_figure(cmcs: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """CMC curves (K,) by name, the first of them the widest line."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = page.add_axes(figure)
-    for i, (name, ranking) in enumerate(rankings.items()):
-        ranks = np.arange(1, len(ranking.cmc) + 1)
-        axes.plot(ranks, ranking.cmc, **_line_style(i, len(rankings)), label=name)
-    axes.set_xlim(1, max(len(ranking.cmc) for ranking in rankings.values()))
+    for i, (name, cmc) in enumerate(cmcs.items()):
+        axes.plot(np.arange(1, len(cmc) + 1), cmc, **_line_style(i, len(cmcs)), label=name)
+    axes.set_xlim(1, max(map(len, cmcs.values())))
     axes.set_xticks([1, *range(5, int(axes.get_xlim()[1]) + 1, 5)])
     axes.set_ylim(0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -10,7 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from san_core.data.records import LabelledImage, camera_name, count_splits
 from san_core.evaluation.pages import curves
@@ -34,6 +36,8 @@ VERSION = 1
 MODEL = "this model"
 
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
+# Where the figures are those of the drawn gallery, so is the mAP.
+_HEADLINE_MAP_OF_SHOT = "mAP_of_draw"
 _MAPS_OF_SHOT = {"mAP of the draw": "mAP_of_draw", "mAP of the gallery": "mAP_of_gallery"}
 _DISTANCES = {"euclidean": "squared Euclidean distance", "cosine": "cosine distance"}
 
@@ -55,13 +59,14 @@ _BY_CAMERA = (
 )
 
 _ROC_LEAD = (
-    "All pairs of a query and a gallery image that the protocol leaves: the share of right ones "
-    "within a distance, against the share of wrong ones within it."
+    "All pairs of a query that has a right answer and a gallery image that the protocol leaves: "
+    "the share of right ones within a distance, against the share of wrong ones within it."
 )
 _PAIRS_LEAD = (
     "mAP, and rank-1 under it, in per cent: queries by the camera of the row, in the gallery "
     "images by the camera of the column alone."
 )
+_MOST_PAIRS_SHOWN = 100
 _RANKED_LEAD = (
     "The query is on the left and the nearest gallery images follow; "
     "images the protocol leaves out are not shown."
@@ -77,6 +82,7 @@ def report_content(
     query: Sequence[LabelledImage],
     gallery: Sequence[LabelledImage],
     metric: str,
+    headline: Mapping[str, ProtocolScores] | None = None,
     scored: Sequence[ProtocolScores] = (),
     pairs: Sequence[CameraPair] = (),
     provenance: Mapping[str, Any] | None = None,
@@ -84,35 +90,41 @@ def report_content(
 ) -> dict[str, Any]:
     """The content of report.json: the same for the same input, on any machine, at any time.
 
-    The exception is `roc`, whose false positive rates follow the rounding of float32 (see `roc`).
+    The exceptions follow the rounding of float32, which is the processor's: the false positive
+    rates of `roc` (see there), and the figures of a gallery shot and re-ranked ones, which may
+    differ in the sixth digit where distances are nearly tied.
 
     Args:
-        ranking: the trained model's.
+        ranking: the trained model's, of the whole gallery image by image.
         references: rankings of the same queries and gallery by something else, by name, such as
             "untrained encoder" or "colour histogram".
         query: the queries' records, in the order they were ranked.
         gallery: the gallery's records, in the order they were ranked.
         metric: the distance the model was ranked by, "euclidean" or "cosine".
+        headline: the figures of the protocol asked for first, by name as `references` and
+            `MODEL`, where they are not those of the rankings: of a gallery shot or multi-query.
         scored: the model under further protocols, or re-ranked.
-        pairs: the model by pair of cameras.
+        pairs: the model by pair of cameras; of more than 100 the worst by mAP are kept.
         provenance: where the features come from, as JSON; kept as it is.
         warnings: what people should know before they believe the figures; kept as it is.
 
     Returns:
-        `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the judged queries, the same for
+        `protocol`, the one that was asked for first, and `leaves_out_as`, the one whose rule for
+        the gallery it follows; its `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the
+        judged queries (of a gallery shot no mINP, and `mAP` is `mAP_of_draw`), the same for
         each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
         `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
         (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
         `cameras` has the names of the cameras that have one, by number. `protocols` has the scores
-        and counts of `scored`, and in `leaves_out_as` the protocol whose rule for the gallery they
-        follow; `camera_pairs` has the figures of `pairs`; `roc`, if the ranking has one, the true
-        positive rates at the usual false positive rates.
+        and counts of `scored`, with `leaves_out_as`; `camera_pairs` has the figures of `pairs` and
+        `num_camera_pairs` the number of all; `roc`, if the ranking has one, the true positive rates
+        at the usual false positive rates.
 
     Raises:
         ValueError: a ranking is not one of these records, a reference has the model's name, or
             the metric is unknown.
     """
-    references = references or {}
+    references, headline = references or {}, headline or {}
     if MODEL in references:
         raise ValueError(f"a reference may not be called '{MODEL}'")
     for name, each in {MODEL: ranking, **references}.items():
@@ -121,24 +133,30 @@ def report_content(
         raise ValueError(f"no metric '{metric}'; there are {', '.join(_DISTANCES)}")
     asked, searched = count_splits(query), count_splits(gallery)
     cameras = {r.camid for r in (*query, *gallery) if r.camid is not None}
+    first = headline.get(MODEL) or _plain_scores(ranking)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "protocol": ranking.protocol,
+        "protocol": first.protocol,
+        "leaves_out_as": ranking.protocol,
         "metric": metric,
-        **ranking.scores(),
-        "cmc": ranking.cmc.tolist(),
-        "num_query": ranking.num_query,
-        "num_gallery": ranking.num_gallery,
-        "num_skipped": ranking.num_skipped,
+        **_headline_scores(first),
+        "cmc": first.cmc.tolist(),
+        "num_query": first.ranking.num_query,
+        "num_gallery": first.ranking.num_gallery,
+        "num_skipped": first.ranking.num_skipped,
         "num_identities": sum(subset.ids for subset in asked.values()),
         "num_cameras": len(cameras),
         "num_distractors": sum(subset.distractors for subset in searched.values()),
         "num_junk": sum(subset.junk for subset in searched.values()),
-        "references": {name: each.scores() for name, each in references.items()},
+        "references": {
+            name: _headline_scores(headline.get(name) or _plain_scores(each))
+            for name, each in references.items()
+        },
         "protocols": [_protocol_figures(each) for each in scored],
         "roc": _roc_rates(ranking.roc) if ranking.roc else None,
-        "camera_pairs": [pair._asdict() for pair in pairs],
+        "camera_pairs": [pair._asdict() for pair in _worst_pairs(pairs)],
+        "num_camera_pairs": len(pairs),
         "cameras": _camera_names([*query, *gallery]),
         "provenance": dict(provenance or {}),
         "warnings": list(warnings),
@@ -149,6 +167,24 @@ def _camera_names(records: Iterable[LabelledImage]) -> dict[str, str]:
     """How the data set calls its cameras, by their numbers, where it gives names to them."""
     named = {r.camid: camera_name(r) for r in records if r.camid is not None}
     return {str(n): name for n, name in sorted(named.items()) if name != str(n)}
+
+
+def _plain_scores(ranking: Ranking) -> ProtocolScores:
+    """The figures of a ranking of the whole gallery, image by image."""
+    return ProtocolScores(ranking.protocol, False, ranking.scores(), ranking.cmc, ranking)
+
+
+def _headline_scores(scored: ProtocolScores) -> dict[str, float]:
+    """The scores of a protocol, `mAP` among them whatever it is of."""
+    if "mAP" in scored.scores:
+        return scored.scores
+    return {**scored.scores, "mAP": scored.scores[_HEADLINE_MAP_OF_SHOT]}
+
+
+def _worst_pairs(pairs: Sequence[CameraPair]) -> list[CameraPair]:
+    """The pairs in their order, without the best ones where they are many."""
+    worst = sorted(pairs, key=lambda pair: (pair.mAP, pair))[:_MOST_PAIRS_SHOWN]
+    return sorted(worst)
 
 
 def _protocol_figures(scored: ProtocolScores) -> dict[str, Any]:
@@ -190,6 +226,7 @@ def report_page(
     query: Sequence[R],
     gallery: Sequence[R],
     read: Callable[[R], bytes],
+    headline: Mapping[str, ProtocolScores] | None = None,
 ) -> str:
     """The page of an evaluation: one HTML document with everything in it.
 
@@ -200,15 +237,18 @@ def report_page(
         query: as in `report_content`.
         gallery: as in `report_content`.
         read: the bytes of a record's image file, such as `ImageSet.read`.
+        headline: as in `report_content`.
     """
     rankings = {MODEL: ranking, **(references or {})}
+    cmcs = {name: each.cmc for name, each in rankings.items()}
+    cmcs |= {name: each.cmc for name, each in (headline or {}).items()}
     sections = [
         Section("Warnings", page.bullet_list(report["warnings"])),
         Section("Figures", _scores_table(report), protocol_in_words(report)),
         Section("Other protocols", _protocols_table(report), _protocols_in_words(report)),
-        _cmc_section(rankings),
+        _cmc_section(cmcs),
         _roc_section(rankings),
-        Section("Pairs of cameras", _camera_pairs_table(report), _PAIRS_LEAD),
+        _camera_pairs_section(report),
         Section("Ranked galleries", ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
         Section("Data", _counts_table(report)),
         Section("Provenance", _provenance_table(report["provenance"])),
@@ -225,14 +265,16 @@ def report_page(
 def protocol_in_words(report: Mapping[str, Any]) -> str:
     """A paragraph saying how the figures came about, from what `report_content` returned."""
     junk = report["num_junk"]
-    left_out = _LEFT_OUT[report["protocol"]][bool(junk)]
+    left_out = _LEFT_OUT[report["leaves_out_as"]][bool(junk)]
     parts = [
+        f"The figures are those of {report['protocol']}.",
+        *_kinds_in_words([report]),
         f"Each query is compared with every gallery image by {_DISTANCES[report['metric']]}.",
         left_out,
         "Tied distances rank in gallery order.",
     ]
     if report["num_distractors"]:
-        parts.insert(2, "Distractors stay in as wrong answers.")
+        parts.insert(-1, "Distractors stay in as wrong answers.")
     if report["num_skipped"]:
         parts.append(
             f"Of {report['num_query']:,} queries {report['num_skipped']:,} have no right answer "
@@ -251,7 +293,7 @@ def _subtitle(report: Mapping[str, Any]) -> str:
 def _scores_table(report: Mapping[str, Any]) -> Markup:
     scored = {MODEL: report, **report["references"]}
     rows = [
-        [name, *(f"{100 * figures[key]:.1f}" for key in _SCORES)]
+        [name, *(f"{100 * figures[key]:.1f}" if key in figures else "–" for key in _SCORES)]
         for name, figures in scored.items()
     ]
     return page.table(["", *_SCORES.values()], rows, caption="Per cent.", strong=0)
@@ -259,8 +301,16 @@ def _scores_table(report: Mapping[str, Any]) -> Markup:
 
 def _protocols_in_words(report: Mapping[str, Any]) -> str:
     """What the rows of the table of other protocols are."""
-    parts = ["The same features under other rules."]
-    words = {each["protocol"].partition(":")[0] for each in report["protocols"]}
+    parts = ["The same features under other rules.", *_kinds_in_words(report["protocols"])]
+    if any(each["reranked"] for each in report["protocols"]):
+        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
+    return " ".join(parts)
+
+
+def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the protocols are that do not simply rank the gallery for each query."""
+    parts = []
+    words = {each["protocol"].partition(":")[0] for each in protocols}
     if MULTI_QUERY in words:
         parts.append("Multi-query asks by the mean of a person's images by one camera.")
     if SINGLE_SHOT in words:
@@ -270,22 +320,20 @@ def _protocols_in_words(report: Mapping[str, Any]) -> str:
     if SAMPLED_SHOT in words:
         parts.append(
             f"A sampled gallery shot is the mean over {DRAWS} draws from a fixed seed, of one "
-            "image per person" + (_BY_CAMERA if _draws_by_camera(report) else "") + "."
+            "image per person" + (_BY_CAMERA if _draws_by_camera(protocols) else "") + "."
         )
     if words & {SINGLE_SHOT, SAMPLED_SHOT}:
         parts.append(
             "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
         )
-    if any(each["reranked"] for each in report["protocols"]):
-        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
-    return " ".join(parts)
+    return parts
 
 
-def _draws_by_camera(report: Mapping[str, Any]) -> bool:
+def _draws_by_camera(protocols: Sequence[Mapping[str, Any]]) -> bool:
     return any(
         each["protocol"].startswith(SAMPLED_SHOT)
         and PROTOCOLS[each["leaves_out_as"]].shot_by_camera
-        for each in report["protocols"]
+        for each in protocols
     )
 
 
@@ -313,11 +361,11 @@ def _leaves_out_in_words(scored: Mapping[str, Any]) -> str:
     return "" if is_told else f"leaves out as {rule}"
 
 
-def _cmc_section(rankings: Mapping[str, Ranking]) -> Section:
-    firsts = "; ".join(f"{name}: {each.cmc[0]:.1%} at rank 1" for name, each in rankings.items())
+def _cmc_section(cmcs: Mapping[str, NDArray[np.float64]]) -> Section:
+    firsts = "; ".join(f"{name}: {cmc[0]:.1%} at rank 1" for name, cmc in cmcs.items())
     return Section(
         "Cumulative matching characteristic",
-        page.figure_tag(curves.cmc_figure(rankings), alt=f"CMC curves. {firsts}"),
+        page.figure_tag(curves.cmc_figure(cmcs), alt=f"CMC curves. {firsts}"),
         "The share of queries with a right answer by each rank.",
     )
 
@@ -337,13 +385,35 @@ def _roc_section(rankings: Mapping[str, Ranking]) -> Section:
     return Section("Receiver operating characteristic", figure + table, _ROC_LEAD)
 
 
-def _camera_pairs_table(report: Mapping[str, Any]) -> Markup:
-    """The table by cameras; empty if there are none."""
-    pairs = {(p["query_camera"], p["gallery_camera"]): p for p in report["camera_pairs"]}
-    if not pairs:
-        return Markup()
+def _camera_pairs_section(report: Mapping[str, Any]) -> Section:
+    """A table of all pairs, or a list of the worst; without a body if there are none."""
+    shown, number = report["camera_pairs"], report["num_camera_pairs"]
+    if not shown:
+        return Section("", Markup())
+    cameras = {pair[role] for pair in shown for role in ("query_camera", "gallery_camera")}
+    called = {n: report["cameras"].get(str(n), f"cam {n}") for n in cameras}
+    if len(shown) == number:
+        return Section("Pairs of cameras", _camera_pairs_table(shown, called), _PAIRS_LEAD)
+    worst = sorted(shown, key=lambda pair: (pair["mAP"], *pair.values()))
+    rows = [
+        (
+            f"{called[pair['query_camera']]} in {called[pair['gallery_camera']]}",
+            *(f"{100 * pair[key]:.1f}" for key in ("rank1", "mAP")),
+            f"{pair['num_query']:,}",
+        )
+        for pair in worst
+    ]
+    return Section(
+        "Pairs of cameras",
+        page.table(["", "Rank-1", "mAP", "Queries"], rows, caption="Per cent."),
+        f"The {len(shown)} worst of {number:,} pairs, by mAP: queries by one camera, in the "
+        "gallery images by the other alone.",
+    )
+
+
+def _camera_pairs_table(shown: Sequence[Mapping[str, Any]], called: Mapping[int, str]) -> Markup:
+    pairs = {(p["query_camera"], p["gallery_camera"]): p for p in shown}
     columns = sorted({gallery for _, gallery in pairs})
-    called = {n: report["cameras"].get(str(n), f"cam {n}") for pair in pairs for n in pair}
     rows = [
         [called[asking], *(_pair_cell(pairs.get((asking, camera))) for camera in columns)]
         for asking in sorted({query for query, _ in pairs})

@@ -12,12 +12,13 @@ such as "sampled-gallery-shot:sysu-mm01":
 Shapes: Q queries, G gallery images, M images that multi-query pools.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from san_core.data.records import JUNK
 from san_core.evaluation.kernels import distance
@@ -61,15 +62,17 @@ class ParsedProtocol(NamedTuple):
 
 
 class ProtocolScores(NamedTuple):
-    """The figures of one protocol as fractions; `ranking` holds the counts, and all else but CMC.
+    """The figures of one protocol as fractions; `ranking` holds the counts, and all else.
 
     `protocol` is the name that was asked for, `ranking.protocol` the one it follows. `scores` has
-    `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`.
+    `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`; `cmc` is the curve they are
+    of, (K,) float64.
     """
 
     protocol: str
     reranked: bool
     scores: dict[str, float]
+    cmc: NDArray[np.float64]
     ranking: Ranking
 
 
@@ -114,9 +117,9 @@ def parse_protocol(name: str, query: Labels) -> ParsedProtocol:
     return ParsedProtocol(word, PROTOCOLS[follow])
 
 
-def ranked_gallery_protocol(names: Sequence[str], query: Labels) -> str:
-    """The protocol whose ranked galleries are shown: the first that ranks images one by one."""
-    return next((name for name in names if name in PROTOCOLS), default_protocol(query).name)
+def ranked_gallery_protocol(name: str, query: Labels) -> str:
+    """The protocol that ranks images one by one as `name` does, to be shown: the one it follows."""
+    return parse_protocol(name, query).follow.name
 
 
 class Scorer:
@@ -153,9 +156,9 @@ class Scorer:
         images = self._images_without_junk if reranked else self.images
         if word in (SINGLE_SHOT, SAMPLED_SHOT):
             shot = self._score_gallery_shot(word, images, follow, reranked=reranked)
-            return ProtocolScores(name, reranked, shot.scores(), shot.ranking)
+            return ProtocolScores(name, reranked, shot.scores(), shot.cmc, shot.ranking)
         ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
-        return ProtocolScores(name, reranked, ranking.scores(), ranking)
+        return ProtocolScores(name, reranked, ranking.scores(), ranking.cmc, ranking)
 
     @cached_property
     def _pooled_scorer(self) -> "Scorer":

@@ -35,6 +35,7 @@ def squared(features, metric="euclidean"):
 
 # Gallery images, k1, k2, lambda; few images where k1 takes in all, for which dense() needs long.
 SETTINGS = [(90, 20, 6, 0.3), (90, 5, 1, 0.0), (90, 7, 3, 1.0), (90, 1, 2, 0.5), (25, 400, 6, 0.3)]
+SETTINGS += [(90, 4, 9, 0.3), (90, 1, 40, 0.0)]  # averaged over more than are looked through
 
 
 @pytest.mark.parametrize(("count", "k1", "k2", "kept"), SETTINGS)

@@ -81,6 +81,7 @@ def test_the_figures_are_fractions_and_counts():
         "num_cameras": 2,
         "num_distractors": 1,
         "num_junk": 1,
+        "num_camera_pairs": 0,
     }
     assert content["protocol"] == "market1501"
     assert (content["format"], content["version"]) == ("san-evaluation", 1)
@@ -204,7 +205,8 @@ def test_provenance_is_shown_and_escaped():
 
 
 def scored(query, gallery, protocol, *, reranked=False, **scores) -> ProtocolScores:
-    return ProtocolScores(protocol, reranked, scores, ranked(query, gallery))
+    ranking = ranked(query, gallery)
+    return ProtocolScores(protocol, reranked, scores, np.full(50, 0.625), ranking)
 
 
 SHOT = "single-gallery-shot:market1501"
@@ -246,6 +248,29 @@ def test_other_protocols_are_listed_with_their_scores():
     assert "Other protocols" not in page_of(query, gallery)
 
 
+def test_the_figures_are_those_of_the_first_protocol():
+    query, gallery = problem()
+    scores = {"rank1": 0.25, "rank5": 0.5, "rank10": 0.75}
+    shot = scored(*(query, gallery, SHOT), **scores, mAP_of_draw=0.3, mAP_of_gallery=0.2)
+    untrained = scored(*(query, gallery, SHOT), **scores, mAP_of_draw=0.1, mAP_of_gallery=0.2)
+    headline = {"this model": shot, "untrained encoder": untrained}
+    references = {"untrained encoder": ranked(query, gallery, seed=1)}
+    model, content = made(query, gallery, references, headline=headline)
+    assert (content["protocol"], content["leaves_out_as"]) == (SHOT, "market1501")
+    assert (content["rank1"], content["mAP"], content["mAP_of_gallery"]) == (0.25, 0.3, 0.2)
+    assert "mINP" not in content
+    assert content["cmc"] == [0.625] * 50
+    assert content["references"]["untrained encoder"]["mAP"] == 0.1
+    who = {"query": query, "gallery": gallery}
+    text = report.report_page(
+        content, model, references, **who, read=lambda record: record.read(), headline=headline
+    )
+    assert f"The figures are those of {SHOT}. A single gallery shot is the expectation" in text
+    cells = "".join(f"<td>{cell}</td>" for cell in ("25.0", "30.0", "50.0", "75.0", "–"))
+    assert re.search(rf'<th scope="row">this model</th>{cells}', re.sub(' class="[^"]*"', "", text))
+    assert "CMC curves. this model: 62.5% at rank 1" in text
+
+
 def test_what_a_sampled_shot_draws_is_put_into_words():
     query, gallery = problem()
     shot = scored(query, gallery, "sampled-gallery-shot", mAP_of_draw=0.5, mAP_of_gallery=0.5)
@@ -272,6 +297,19 @@ def test_pairs_of_cameras_make_a_table():
     assert '<th scope="row">cam 0</th><td>–</td><td>25.0<small>50.0</small></td>' in text
     assert '<th scope="row">cam 2</th><td>75.0<small>100.0</small></td><td>–</td>' in text
     assert "Pairs of cameras" not in page_of(query, gallery)
+
+
+def test_of_many_pairs_of_cameras_the_worst_hundred_are_listed():
+    query, gallery = problem()
+    pairs = [CameraPair(i, j, 3, 0.5, (40 * i + j) / 1600) for i in range(40) for j in range(40)]
+    _, content = made(query, gallery, pairs=pairs[::-1])
+    kept = [(p["query_camera"], p["gallery_camera"]) for p in content["camera_pairs"]]
+    assert kept == [divmod(number, 40) for number in range(100)]
+    assert content["num_camera_pairs"] == 1600
+    text = page_of(query, gallery, pairs=pairs)
+    assert "The 100 worst of 1,600 pairs, by mAP" in text
+    assert text.count("cam 2 in cam ") == 20
+    assert "cam 3 in" not in text
 
 
 def test_a_roc_curve_is_drawn_where_there_is_one():

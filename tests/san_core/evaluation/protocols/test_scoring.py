@@ -201,13 +201,13 @@ def test_protocols_that_are_none_are_refused(text, message):
         scoring.parse_protocols(text, KNOWN)
 
 
-def test_the_headline_ranks_images_one_by_one():
-    assert (
-        scoring.ranked_gallery_protocol(["single-gallery-shot", "camera-free"], KNOWN)
-        == "camera-free"
-    )
-    assert scoring.ranked_gallery_protocol(["multi-query"], KNOWN) == "market1501"
-    assert scoring.ranked_gallery_protocol(["multi-query"], UNKNOWN) == "camera-free"
+def test_the_gallery_that_is_shown_is_ranked_by_the_rule_of_the_protocol():
+    shown = scoring.ranked_gallery_protocol
+    assert shown("sysu-mm01", KNOWN) == "sysu-mm01"
+    assert shown("single-gallery-shot:camera-free", KNOWN) == "camera-free"
+    assert shown("sampled-gallery-shot:sysu-mm01", KNOWN) == "sysu-mm01"
+    assert shown("multi-query", KNOWN) == "market1501"
+    assert shown("multi-query", UNKNOWN) == "camera-free"
 
 
 @pytest.mark.parametrize("reranked", [False, True])

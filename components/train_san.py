@@ -1,7 +1,6 @@
 """Train the ReID encoder, with or without texture supervision."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,31 +62,42 @@ def train_san(
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
         onnx: whether to write encoder.onnx too, for use without torch
     """
-    from components.command import code, recipes
-    from components.process.machine import device
+    from components.command import recipes
     from components.process.torchrun import is_first_rank
-    from components.storage.checkpoint import Checkpoint
-    from components.storage.staging import image_set_digest, open_image_set
+    from components.storage.staging import image_set_digest
     from components.training import loop, report
     from components.training.inputs import (
         PixelCache,
         check_atlases,
         initial_model,
         initial_weights_fingerprint,
+        open_on_ranks,
     )
     from components.training.ranks import process_group
-    from components.training.san_inputs import split_identities, training_data, validation_by_map
+    from components.training.san_inputs import (
+        check_textures_of,
+        split_identities,
+        training_data,
+        validation_by_map,
+    )
     from san_core.data.batches.training_data import check_identity_count
     from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_onnx_installed, export_encoder
     from san_core.model.saved import read_description, write_sums
     from san_core.pages import page
     from san_core.training.loop import check_batches_divide
-    from san_core.training.precision import resolve_precision
 
     chosen = recipes.resolve_recipe(recipe, overrides)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
-    arithmetic = resolve_precision(precision, device())
+    settings = loop.TrainingSettings(
+        step="train_san",
+        recipe=chosen,
+        seed=seed,
+        precision=precision,
+        compiled=compiled,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+    )
     if onnx:
         check_onnx_installed()
     starting_from = generator if chosen.init != "none" else None
@@ -96,12 +106,14 @@ def train_san(
     check_atlases(
         textures=textures if chosen.needs_decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
-        generator=starting_from,
+        generator=starting_from if chosen.init == "generator" else None,
     )
+    if textures and chosen.needs_decoder:
+        check_textures_of(textures, dataset)
     with (
         process_group() as ranks,
         ranks.shared_scratch_folder(model) as room,
-        open_image_set(dataset) as images,
+        open_on_ranks(dataset) as images,
     ):
         people = split_identities(images, chosen)
         network = initial_model(
@@ -117,35 +129,15 @@ def train_san(
         reader = PixelCache(room, chosen, ranks)
         validation = validation_by_map(reader, images, people) if chosen.eval_every else None
         data = training_data(reader, images, people, textures=textures, pit=pit)
-        state = Checkpoint(
-            checkpoint,
-            {
-                "step": "train_san",
-                "recipe": asdict(chosen),
-                "seed": seed,
-                "device": device().type,
-                "precision": precision,
-                "dataset": image_set_digest(dataset),
-                "textures": image_set_digest(textures)
-                if textures and chosen.needs_decoder
-                else None,
-                "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
-                **ranks.make_on_first(
-                    lambda: initial_weights_fingerprint(room, chosen, starting_from)
-                ),
-                "code": code.code_fingerprint("components.train_san"),
-            },
-        )
+        used = textures if chosen.needs_decoder else None
+        inputs = {
+            "dataset": image_set_digest(dataset),
+            "textures": image_set_digest(used) if used else None,
+            "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
+            **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, starting_from)),
+        }
         trained = loop.train(
-            network,
-            data,
-            chosen,
-            seed=seed,
-            checkpoint=state,
-            validation=validation,
-            precision=arithmetic,
-            compiled=compiled,
-            checkpoint_minutes=checkpoint_minutes,
+            network, data, settings, inputs=inputs, room=room, ranks=ranks, validation=validation
         )
         if not is_first_rank():
             return
@@ -187,6 +179,10 @@ def _check_inputs(
         )
     if textures is not None and not recipe.needs_decoder:
         log.warning("recipe %r has no texture losses: the textures are not used", name)
+    if generator is not None and recipe.init == "none":
+        log.info("recipe %r has init=none: the generator is not used", name)
+    if pit is not None and not recipe.pit_every:
+        log.info("recipe %r has pit_every=0: the paired data are not used", name)
 
 
 def _identity_of_pit(pit: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -58,10 +57,9 @@ def train_san_pg(
             float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
     """
-    from components.command import code, recipes
+    from components.command import recipes
     from components.process.machine import device
     from components.process.torchrun import is_first_rank
-    from components.storage.checkpoint import Checkpoint
     from components.storage.staging import image_set_digest
     from components.training import loop, report
     from components.training.inputs import (
@@ -74,7 +72,6 @@ def train_san_pg(
     from san_core.inference.textures import predict_textures
     from san_core.model.saved import write_sums
     from san_core.pages import page
-    from san_core.training.precision import resolve_precision
 
     chosen = recipes.resolve_recipe(recipe, overrides)
     if chosen.needs_identities or not chosen.needs_decoder:
@@ -82,7 +79,15 @@ def train_san_pg(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
-    arithmetic = resolve_precision(precision, device())
+    settings = loop.TrainingSettings(
+        step="train_san_pg",
+        recipe=chosen,
+        seed=seed,
+        precision=precision,
+        compiled=compiled,
+        checkpoint=checkpoint,
+        checkpoint_minutes=checkpoint_minutes,
+    )
     check_atlases(pit=pit / "textures")
     with process_group() as ranks, ranks.shared_scratch_folder(generator) as room:
         model = initial_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
@@ -91,30 +96,19 @@ def train_san_pg(
         watched = unseen
         if chosen.eval_every:
             watched, unseen = unseen.split_by_texture()
-        state = Checkpoint(
-            checkpoint,
-            {
-                "step": "train_san_pg",
-                "recipe": asdict(chosen),
-                "seed": seed,
-                "device": device().type,
-                "precision": precision,
-                "images": image_set_digest(pit / "images"),
-                "textures": image_set_digest(pit / "textures"),
-                **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, None)),
-                "code": code.code_fingerprint("components.train_san_pg"),
-            },
-        )
+        inputs = {
+            "images": image_set_digest(pit / "images"),
+            "textures": image_set_digest(pit / "textures"),
+            **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, None)),
+        }
         trained = loop.train(
             model,
             seen.as_training_data(),
-            chosen,
-            seed=seed,
-            checkpoint=state,
+            settings,
+            inputs=inputs,
+            room=room,
+            ranks=ranks,
             validation=_psnr_validation(watched) if chosen.eval_every else None,
-            precision=arithmetic,
-            compiled=compiled,
-            checkpoint_minutes=checkpoint_minutes,
         )
         if not is_first_rank():
             return

@@ -143,6 +143,9 @@ class Recipe:
             "pit_every is for batches of L_Rec beside others: it needs w_rec, and w_id or w_tri": (
                 self.pit_every > 0 and not (self.needs_identities and self.w_rec > 0)
             ),
+            f"init '{self.init}' is for ReID training: it has no effect without w_id and w_tri": (
+                self.init != "none" and not self.needs_identities
+            ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
@@ -422,6 +425,19 @@ def _parse_field(name: str, text: str) -> Any:
     except ValueError:
         wanted = {int: "a whole number", float: "a number"}.get(kind, "whole numbers like 40,80")
         raise ValueError(f"recipe {name}={text!r}: must be {wanted}") from None
+
+
+def idle_settings(recipe: Recipe) -> list[str]:
+    """What a recipe says and training does not do, a line each; none if it does all."""
+    lines = []
+    if late := [epoch for epoch in recipe.milestones if epoch >= recipe.epochs]:
+        lines.append(
+            f"milestones {', '.join(map(str, late))} have no effect: training ends after "
+            f"{recipe.epochs} epochs"
+        )
+    if recipe.init != "none" and recipe.pretrained != "none":
+        lines.append(f"pretrained {recipe.pretrained!r} is not used: init is {recipe.init!r}")
+    return lines
 
 
 def to_json(value: Recipe) -> str:

@@ -330,7 +330,7 @@ def _log_to_stderr() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
+    root.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
     try:
         yield
     finally:

@@ -4,17 +4,19 @@ A checkpoint belongs to one training run and no other: it lies in a folder named
 decides the result (recipe, seed, inputs, code), so that no run revives another's.
 The last state stays when training is done: if what was trained is lost on its way to storage, the
 step that is run again has it within seconds. Delete the folder when it is not needed any more.
+
+A state passes through a file of this machine, so that memory never holds a copy of it.
 """
 
-import io
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from components.process.torchrun import is_first_rank
+from components.process.messages import note_copy
 from components.storage.places import open_storage
 from components.storage.store import Storage
 from san_core.checked_json import read_json
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 _OBJECT_NAME = "state.pt"
 _RUN_NAME = "run.json"  # beside it, the key of its run, for people and for other runs
 _MOST_COMPARED = 100  # states of other runs that are looked at
-_DIGEST_LENGTH = 64  # hexadecimal digits of a sha256
+_DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
+_CHUNK = 8 << 20
 
 
 class Checkpoint:
@@ -34,10 +37,11 @@ class Checkpoint:
     Args:
         uri: folder or URI under which the checkpoints of all runs lie.
         run_key: everything that decides what this run computes, as JSON.
+        room: a folder of this machine for the file that a state passes through.
     """
 
-    def __init__(self, uri: str, run_key: Mapping[str, Any]) -> None:
-        self._uri = uri
+    def __init__(self, uri: str, run_key: Mapping[str, Any], *, room: Path) -> None:
+        self._uri, self._room = uri, room
         self._run_key = {**run_key, "torch": torch.__version__}
         folder = sha256(canonical_json(self._run_key))[:16]
         self._storage: Storage | None = open_storage(uri, folder) if uri else None
@@ -50,13 +54,20 @@ class Checkpoint:
         if not self._is_described:
             self._storage.put_bytes(_RUN_NAME, canonical_json(self._run_key))
             self._is_described = True
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
-        self._storage.put_bytes(_OBJECT_NAME, sha256(data).encode() + data)
+        path = self._room / f"saving-{_OBJECT_NAME}"
+        with path.open("wb") as file:
+            file.write(bytes(_DIGEST_LENGTH))
+            hashed = _HashedWriter(file)
+            torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+            file.seek(0)
+            file.write(hashed.digest.hexdigest().encode())
+        self._storage.put_file(_OBJECT_NAME, path)
+        path.unlink()
 
-    def load(self) -> dict[str, Any] | None:
-        """The state kept last; None if there is none, and then the nearest of another run is told.
+    def fetch(self) -> Path | None:
+        """A file of this machine with the state kept last, for `read_state`.
+
+        None if there is none, and then the nearest of another run is told.
 
         Raises:
             ValueError: it is damaged.
@@ -65,26 +76,22 @@ class Checkpoint:
             return None
         found = self._storage.stat(_OBJECT_NAME)
         if found is None:
-            if is_first_rank():
-                self._warn_of_other_run()
+            self._warn_of_other_run()
             return None
-        stored = self._storage.get(_OBJECT_NAME, most=found.size)
-        digest, data = stored[:_DIGEST_LENGTH], stored[_DIGEST_LENGTH:]
-        if sha256(data).encode() != digest:
+        path, digest = self._room / _OBJECT_NAME, hashlib.sha256()
+        expected = self._storage.get_range(_OBJECT_NAME, 0, min(_DIGEST_LENGTH, found.size))
+        with path.open("wb") as file:
+            for start in range(_DIGEST_LENGTH, found.size, _CHUNK):
+                data = self._storage.get_range(_OBJECT_NAME, start, min(_CHUNK, found.size - start))
+                digest.update(data)
+                file.write(data)
+        if digest.hexdigest().encode() != expected:
             raise ValueError(
                 f"checkpoint {self._storage.uri}/{_OBJECT_NAME} is damaged; delete it to train anew"
             )
-        try:
-            state: dict[str, Any] = torch.load(
-                io.BytesIO(data), weights_only=True, map_location="cpu"
-            )
-        except Exception as error:  # anything from EOFError to UnpicklingError
-            where = f"{self._storage.uri}/{_OBJECT_NAME}"
-            raise ValueError(
-                f"checkpoint {where} holds no state of training; delete it to train anew"
-            ) from error
-        log.info("going on after epoch %s, from %s", state.get("epoch"), self._storage.uri)
-        return state
+        note_copy(path, f"{self._storage.uri}/{_OBJECT_NAME}")
+        log.info("a state of this training is kept in %s", self._storage.uri)
+        return path
 
     def _warn_of_other_run(self) -> None:
         """Say which state of another run lies here, and what would have to be equal to use it."""
@@ -113,6 +120,22 @@ class Checkpoint:
             if str(folder / _OBJECT_NAME) in names and is_same_step:
                 place = f"{root.uri}/{folder}"
                 yield _OtherRun(place, list(_differences(theirs, self._run_key)))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state in a file of `Checkpoint.fetch`, its tensors read from there as they are needed.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception as error:  # anything from EOFError to UnpicklingError
+        raise ValueError(
+            f"checkpoint {path} holds no state of training; delete it to train anew"
+        ) from error
+    log.info("going on after epoch %s", state.get("epoch"))
+    return state
 
 
 class _OtherRun(NamedTuple):
@@ -145,3 +168,17 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 def _is_short(value: Any) -> bool:
     return isinstance(value, int | float | str) and len(str(value)) < _DIGEST_LENGTH
+
+
+class _HashedWriter:
+    """What `torch.save` writes to: a file, and the sha256 of what goes there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: memoryview) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from components.process.machine import core_count
 from components.process.progress import track_progress
 from components.process.threads import map_bounded, thread_pool
+from components.process.torchrun import is_first_rank
 from components.storage.places import is_remote, local_path
 from components.storage.staging import open_image_set
 from components.storage.transfer import fetch_file
@@ -111,6 +112,27 @@ def _atlas_of(place: Path) -> str | None:
     return None if told is None else str(told)
 
 
+def open_on_ranks(artifact: Path) -> ImageSet:
+    """Open an image set; of several processes the first alone compares every byte.
+
+    Raises:
+        OSError, ValueError: as `staging.open_image_set`.
+    """
+    return open_image_set(artifact, verify=is_first_rank())
+
+
+def _check_made_together(pit: Path, images: ImageSet, textures: ImageSet) -> None:
+    """Raise ValueError unless images and textures are the pairs of one make_pit.
+
+    Their names are alike in all that it makes.
+    """
+    if images.manifest["provenance"] != textures.manifest["provenance"]:
+        raise ValueError(
+            f"{pit}: images and textures are not of one make_pit, their manifests say, so pictures"
+            " would be paired with the textures of others"
+        )
+
+
 class PixelCache:
     """Decodes into memory-mapped files in `folder`, once for all processes of the step."""
 
@@ -119,35 +141,18 @@ class PixelCache:
 
     def decode_images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
         """The images of `records` at the recipe's size, decoded into a file of that name."""
-        size = self.recipe.image_size
-        return self._decode_once(
-            name,
-            lambda path: cache_images(
-                path,
-                _encoded_files(images, records),
-                count=len(records),
-                size=size,
-                mapper=decoding_threads(len(records), "images"),
-            ),
-        )
+        cache = partial(cache_images, size=self.recipe.image_size)
+        return self._decode_once(name, images, records, cache, unit="images")
 
     def decode_textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:
         """The textures of `records`, averaged to the recipe's size; else as `decode_images`."""
-        size = self.recipe.texture_size
-        return self._decode_once(
-            name,
-            lambda path: cache_textures(
-                path,
-                _encoded_files(textures, records),
-                count=len(records),
-                size=size,
-                mapper=decoding_threads(len(records), "textures"),
-            ),
-        )
+        cache = partial(cache_textures, size=self.recipe.texture_size)
+        return self._decode_once(name, textures, records, cache, unit="textures")
 
     def decode_pairs(self, pit: Path, split: str) -> DecodedPairs:
         """A split of paired image-texture data; textures of other splits are not read."""
-        with open_image_set(pit / "images") as images, open_image_set(pit / "textures") as textures:
+        with open_on_ranks(pit / "images") as images, open_on_ranks(pit / "textures") as textures:
+            _check_made_together(pit, images, textures)
             shown, painted = images.records_in_splits(split), textures.records_in_splits(split)
             atlas = textures.manifest["provenance"].get("atlas")
             return DecodedPairs(
@@ -162,14 +167,24 @@ class PixelCache:
                 mirror_of(atlas, self.recipe.texture_size),
             )
 
-    def _decode_once(self, name: str, make: Callable[[Path], Pixels]) -> Pixels:
+    def _decode_once(
+        self,
+        name: str,
+        images: ImageSet,
+        records: Sequence[Record],
+        cache: Callable[..., Pixels],
+        *,
+        unit: str,
+    ) -> Pixels:
         path = self._folder / f"{name}.npy"
-        self._ranks.make_on_first(lambda: make(path).shape)
+
+        def decode() -> tuple[int, ...]:
+            files = (EncodedImage(record.name, partial(images.read, record)) for record in records)
+            mapper = decoding_threads(len(records), unit)
+            return cache(path, files, count=len(records), mapper=mapper).shape
+
+        self._ranks.make_on_first(decode)
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-
-
-def _encoded_files(images: ImageSet, records: Sequence[Record]) -> Iterator[EncodedImage]:
-    return (EncodedImage(record.name, partial(images.read, record)) for record in records)
 
 
 def decoding_threads(total: int, unit: str) -> Mapper:
@@ -220,7 +235,7 @@ def initial_weights_fingerprint(
     folder: Path, recipe: Recipe, generator: Path | None
 ) -> dict[str, str | None]:
     """What stands for the weights that training starts from: part of what decides its result."""
-    file = fetch_pretrained_file(folder, recipe)
+    file = None if generator else fetch_pretrained_file(folder, recipe)
     return {
         "pretrained": _sha256(file) if file else None,
         "generator": weights.fingerprint(generator) if generator else None,
@@ -241,7 +256,7 @@ def initial_model(
     generator: Path | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> SAN:
-    """A network as its training begins: pretrained or from a generator, where the recipe says so.
+    """A network as its training begins: from a generator or pretrained, where the recipe says so.
 
     Args:
         recipe: of the network.
@@ -249,17 +264,16 @@ def initial_model(
         seed: of all weights that come from nowhere else.
         folder: where a file from a bucket may be put.
         generator: SAN-PG, for recipes that start from it.
-        ranks: the first process reads, all others are given its weights.
+        ranks: the first process reads; training gives the others its weights.
     """
     model = build_network(recipe, num_classes=num_classes, seed=seed)
 
     def load_weights() -> None:
-        if recipe.pretrained != "none":
+        if recipe.init != "none" and generator is not None:  # all that is pretrained comes with it
+            weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
+        elif recipe.pretrained != "none":
             file = fetch_pretrained_file(folder, recipe)
             weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
-        if recipe.init != "none" and generator is not None:
-            weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
 
     ranks.make_on_first(load_weights)
-    ranks.broadcast_weights(model)
     return model

@@ -5,22 +5,25 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from components.command.code import code_fingerprint
 from components.process.machine import device
 from components.process.signals import Terminated, defer_sigterm
 from components.process.torchrun import is_first_rank
-from components.storage.checkpoint import Checkpoint
+from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.outputs import write_file
+from components.training.ranks import SINGLE_PROCESS, Ranks
+from san_core.data.batches.sampler import check_seed, fuller_epoch, share_of_epoch
 from san_core.model import weights
 from san_core.model.san import SAN
-from san_core.recipe import Recipe
+from san_core.recipe import Recipe, idle_settings
 from san_core.training.loop import EpochReport, TrainingData, TrainingStopped, fit
-from san_core.training.precision import Precision
+from san_core.training.precision import resolve_precision
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ History = list[dict[str, Any]]
 # What a record of the history holds beside the terms of the loss.
 _NOT_LOSS_TERMS = ("epoch", "loss", "lr")
 _SCORE_PREFIX = "val_"
+# Of the images; with less in an epoch, its number says little of how often each was seen.
+_LEAST_SHARE_SHOWN = 0.5
 # What a term of the loss is called where a person compares runs, who may not know our short names.
 _LOSS_NAMES = {
     "loss": "loss",
@@ -74,21 +79,69 @@ class TrainingResult(NamedTuple):
         return self.history[-1 if self.best is None else self.best.epoch - 1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a step was asked to train, whether SAN or SAN-PG.
+
+    Attributes:
+        step: its name.
+        recipe: what to learn and how.
+        seed: of batches and augmentation.
+        precision: as in `san_core.training.precision`.
+        compiled: whether to train through torch.compile.
+        checkpoint: folder or URI for the state of unfinished training; empty keeps none.
+        checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
+
+    Raises:
+        ValueError: the seed is out of its range, or the precision is not one for this machine.
+    """
+
+    step: str
+    recipe: Recipe
+    seed: int
+    precision: str
+    compiled: bool
+    checkpoint: str
+    checkpoint_minutes: float
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        resolve_precision(self.precision, device())
+
+    def open_checkpoint(self, room: Path, inputs: Mapping[str, Any]) -> Checkpoint:
+        """Where the state of this training is kept. inputs: what else decides its result."""
+        run_key = {
+            "step": self.step,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "device": device().type,
+            "precision": self.precision,
+            "code": code_fingerprint(f"components.{self.step}"),
+            **inputs,
+        }
+        return Checkpoint(self.checkpoint, run_key, room=room)
+
+
 def train(
     model: SAN,
     data: TrainingData,
-    recipe: Recipe,
+    settings: TrainingSettings,
     *,
-    seed: int,
-    checkpoint: Checkpoint,
+    inputs: Mapping[str, Any],
+    room: Path,
+    ranks: Ranks = SINGLE_PROCESS,
     validation: Validation | None = None,
-    precision: Precision = "auto",
-    compiled: bool = False,
-    checkpoint_minutes: float = 0.0,
 ) -> TrainingResult:
     """Train to the end, or on to the end from the checkpoint; one log line an epoch.
 
-    checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
+    Args:
+        model: the network as training begins.
+        data: what to learn from.
+        settings: how.
+        inputs: digests of the artifacts and first weights, as JSON: they decide the result too.
+        room: a folder of this machine that all processes see until training is done.
+        ranks: the processes that train together.
+        validation: where the recipe validates.
 
     Returns:
         A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
@@ -97,12 +150,17 @@ def train(
     Raises:
         Terminated: SIGTERM came; the state after the batch at hand is kept.
     """
+    recipe = settings.recipe
     log.info("recipe: %s", json.dumps(asdict(recipe)))
     if recipe.deterministic:  # cuBLAS reads it at its first product
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    kept = checkpoint.load()
-    history: History = list(kept["history"]) if kept else []
-    best = kept["fit"]["best"] if kept else None
+    for line in idle_settings(recipe):
+        log.warning("%s", line)
+    _warn_of_unseen_images(data, recipe)
+    checkpoint = settings.open_checkpoint(room, inputs)
+    kept = ranks.make_on_first(checkpoint.fetch)
+    begun = _Begun.read(kept) if kept else _Begun()
+    history, best = begun.history, begun.best
     states: list[dict[str, Any]] = []
 
     def save_checkpoint() -> None:
@@ -122,15 +180,15 @@ def train(
             model,
             data,
             recipe,
-            seed=seed,
+            seed=settings.seed,
             device=device(),
-            state=kept["fit"] if kept else None,
+            state=begun.take_state(),
             on_state=take_state,
             evaluate=validation.score if validation else None,
             stop=stop,
-            state_due=_timer(checkpoint_minutes) if checkpoint_minutes else None,
-            precision=precision,
-            compiled=compiled,
+            state_due=_timer(settings.checkpoint_minutes) if settings.checkpoint_minutes else None,
+            precision=resolve_precision(settings.precision, device()),
+            compiled=settings.compiled,
         )
         try:
             for report in reports:
@@ -156,6 +214,44 @@ def train(
         return TrainingResult(history, None)
     log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
     return TrainingResult(history, BestWeights(best["epoch"], best["score"], best["weights"]))
+
+
+def _warn_of_unseen_images(data: TrainingData, recipe: Recipe) -> None:
+    """Say so if an epoch leaves most of the images out, and which P would show more of them."""
+    if data.labels is None or not recipe.forms_triplets:
+        return
+    sizes = {"identities": recipe.identities_per_batch, "images": recipe.images_per_identity}
+    shown = share_of_epoch(data.labels, **sizes)
+    if shown.share >= _LEAST_SHARE_SHOWN:
+        return
+    better = fuller_epoch(data.labels, **sizes)
+    advice = f"; identities_per_batch={better.identities} would show {better.share:.1%}"
+    log.warning(
+        "an epoch has %d batches and shows %.1f %% of the %d images, as few people have most of"
+        " them%s",
+        shown.batches,
+        100 * shown.share,
+        len(data.labels),
+        advice if better.share > shown.share else "",
+    )
+
+
+class _Begun:
+    """What a former life of this training left: its history, best weights and state."""
+
+    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+        self.history: History = list(kept["history"]) if kept else []
+        self.best = kept["fit"]["best"] if kept else None
+        self._state: dict[str, Any] | None = kept["fit"] if kept else None
+
+    @classmethod
+    def read(cls, path: Path) -> "_Begun":
+        return cls(read_state(path))
+
+    def take_state(self) -> dict[str, Any] | None:
+        """The state, which is not held here any longer: training has what it needs of it."""
+        state, self._state = self._state, None
+        return state
 
 
 def _timer(minutes: float) -> Callable[[], bool]:
@@ -209,8 +305,9 @@ def _epoch_line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -
 
 
 def loss_terms(history: History) -> list[str]:
-    """The terms of the loss that a history records."""
-    return [n for n in history[0] if n not in _NOT_LOSS_TERMS and not n.startswith(_SCORE_PREFIX)]
+    """The terms of the loss that a history records, of PIT batches even if an epoch had none."""
+    told = {name for record in history for name in record}
+    return [name for name in _LOSS_NAMES if name in told and name not in _NOT_LOSS_TERMS]
 
 
 def loss_name(term: str) -> str:

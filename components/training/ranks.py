@@ -15,14 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from components.process.machine import device
 from components.process.torchrun import FirstRankFailed, is_first_rank, local_process_count
 from components.storage.outputs import scratch_folder
-
-if TYPE_CHECKING:
-    from torch import nn
 
 T = TypeVar("T")
 
@@ -30,7 +27,8 @@ T = TypeVar("T")
 # makes what may take hours it says again and again that it is still there.
 WORD_TIMEOUT = timedelta(minutes=5)
 SECONDS_BETWEEN_WORDS = 20.0
-# For a step of training the others wait longer: one may keep a state in a slow store meanwhile.
+# For a step of training the others wait longer: the first may validate, or keep a state in a slow
+# store meanwhile.
 TRAINING_TIMEOUT = timedelta(minutes=15)
 _LOST = re.compile(
     r"[Tt]imed out|timeout|Connection (closed|reset|refused)|Broken pipe|Application timeout"
@@ -113,15 +111,6 @@ class Ranks:
             finally:
                 is_made.set()
         telling.result()  # raises if the others could not be told
-
-    def broadcast_weights(self, network: "nn.Module") -> None:
-        """Give the first process's weights to all others' networks; those are on the CPU."""
-        if self.gloo_group is None:
-            return
-        from torch import distributed
-
-        for tensor in network.state_dict().values():
-            distributed.broadcast(tensor, src=0, group=self.gloo_group)
 
     @contextmanager
     def shared_scratch_folder(self, path: Path) -> Iterator[Path]:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.process.machine import device
-from components.storage.staging import open_image_set
-from components.training.inputs import PixelCache, mirror_of
+from components.storage.staging import image_set_digest
+from components.training.inputs import PixelCache, mirror_of, open_on_ranks
 from components.training.loop import Validation
 from san_core.data.batches.cache import label_map
 from san_core.evaluation.labels import Labels
-from san_core.images.imageset import ImageSet
+from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.shard import Record
 from san_core.recipe import Recipe
 from san_core.training.loop import TrainingData
@@ -41,12 +41,14 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     """Whom to train on and whom to validate on: the split val, or a share of the people.
 
     Raises:
-        ValueError: there are no training images, one shows nobody, or too few people are left.
+        ValueError: there are no training images, one shows nobody, the split val shows people who
+            are trained on, or too few people are left.
     """
     records: Sequence[Record] = images.records_in_splits("train")
     others: Sequence[Record] = []
     if recipe.eval_every and any(record.split == "val" for record in images.records):
         others = images.records_in_splits("val")
+        _check_not_trained_on(_pids(others), _pids(records))
     elif recipe.eval_every:
         is_out = held_out_mask(_pids(records), recipe.validation_share)
         others = [record for record, out in zip(records, is_out, strict=True) if out]
@@ -54,6 +56,29 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     pids = _pids(records).tolist()
     classes = label_map(pids)
     return IdentitySplit(records, others, np.array([classes[pid] for pid in pids], np.int64))
+
+
+def _check_not_trained_on(watched: NDArray[np.int64], learned: NDArray[np.int64]) -> None:
+    """Raise ValueError if people to validate on are trained on: they would be found too well."""
+    known = np.intersect1d(watched, learned)
+    if len(known):
+        raise ValueError(
+            f"{len(known)} of {len(np.unique(watched))} people in split val are trained on, such as"
+            f" {known[0]}: their score would tell nothing of others; validate on other people, or"
+            " train with eval_every=0"
+        )
+
+
+def check_textures_of(textures: Path, dataset: Path) -> None:
+    """Raise ValueError unless textures are those of this data set, whose names others may have."""
+    made_of = read_manifest(textures)["provenance"].get("settings", {}).get("dataset")
+    if made_of is None:
+        log.warning("%s does not tell of which data set it is: names alone are compared", textures)
+    elif made_of != image_set_digest(dataset):
+        raise ValueError(
+            f"{textures} holds the textures of another data set than {dataset}: the manifest that"
+            f" they were made from is {made_of[:12]}, this one {image_set_digest(dataset)[:12]}"
+        )
 
 
 def training_data(
@@ -82,7 +107,7 @@ def _add_textures(
     data: TrainingData, reader: PixelCache, people: IdentitySplit, textures: Path
 ) -> TrainingData:
     records = people.train_records
-    with open_image_set(textures) as painted:
+    with open_on_ranks(textures) as painted:
         of_image = {record.named("image"): record for record in painted.records}
         if missing := [record.name for record in records if record.name not in of_image]:
             raise ValueError(

@@ -41,6 +41,7 @@ from san_core.training.distributed import (
 from san_core.training.finiteness import FiniteFlags, LateCheck
 from san_core.training.optimisation import make_optimisation
 from san_core.training.precision import (
+    AUTOCAST_TYPES,
     Precision,
     autocast_type,
     convolution_arithmetic,
@@ -97,14 +98,16 @@ def fit(
         seed: of batches and augmentation; torch's own generators are never used.
         device: where to train.
         state: what `on_state` was given by an earlier run of the same recipe, seed, number of
-            images and precision; training goes on where it was. Readable by
-            torch.load(weights_only=True).
+            images and precision; training goes on where it was, with "auto" in the arithmetic that
+            it was begun in. Readable by torch.load(weights_only=True); not held any longer than it
+            is read, the best weights aside.
         on_state: called every `checkpoint_every` epochs, at the end and before `TrainingStopped`,
             ahead of the epoch's report, in every process (one copy is enough). The state refers to
             the live weights: save or copy it before returning. Its "best" holds the epoch, score
             and weights of the best validation so far, None where there was none.
         evaluate: scores the network on a validation split, higher is better, every `eval_every`
-            epochs and at the end; may leave it in evaluation mode.
+            epochs and at the end; may leave it in evaluation mode. Of several processes the first
+            asks, the others wait.
         stop: asked after every batch; once it says yes, training raises `TrainingStopped`. Several
             processes stop together, as soon as one says yes.
         state_due: asked after every batch, of several processes by the first; where it says yes,
@@ -165,9 +168,7 @@ class _TrainingRun:
         to_channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
         self.seed, self.device, self.world = seed, device, current_world()
-        self.may_overflow = self.autocast_dtype is torch.float16
-        scaler = torch.amp.GradScaler(device.type, enabled=self.may_overflow)
-        self.optimisation = make_optimisation(model, recipe, scaler)
+        self._prepare_optimisation()
         self.network: Callable[..., SANOutput] = model
         self.mirror = _device_mirror(data, device)
         self.pit_mirror = None if data.pit is None else _device_mirror(data.pit, device)
@@ -176,6 +177,11 @@ class _TrainingRun:
         self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
         self.sums, self.late = LossSums(device), LateCheck(device)
         self.best: State | None = None
+
+    def _prepare_optimisation(self) -> None:
+        self.may_overflow = self.autocast_dtype is torch.float16
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.may_overflow)
+        self.optimisation = make_optimisation(self.model, self.recipe, scaler)
 
     def prepare_network(self, *, compiled: bool) -> None:
         """Make the callable that trains: several processes' and compiled, as asked."""
@@ -200,6 +206,11 @@ class _TrainingRun:
             yield report
 
     def restore(self, state: State) -> None:
+        if self.precision == "auto" and state.get("precision") in AUTOCAST_TYPES:
+            self.autocast_dtype = AUTOCAST_TYPES[
+                state["precision"]
+            ]  # this machine's may be another
+            self._prepare_optimisation()
         expected = self._resume_conditions()
         for name, value in expected.items():
             if state.get(name) != value:
@@ -311,21 +322,7 @@ class _TrainingRun:
             ) from None
 
     def _epoch_batches(self) -> NDArray[np.int64]:
-        recipe = self.recipe
-        if recipe.forms_triplets and self.data.labels is not None:
-            return sampler.identity_batches(
-                self.data.labels,
-                identities=recipe.identities_per_batch,
-                images=recipe.images_per_identity,
-                seed=self.seed,
-                epoch=self.epochs_finished,
-            )
-        return sampler.shuffled_batches(
-            len(self.data.images),
-            batch_size=recipe.batch_size,
-            seed=self.seed,
-            epoch=self.epochs_finished,
-        )
+        return _batches_of_epoch(self.data, self.recipe, seed=self.seed, epoch=self.epochs_finished)
 
     def _wanted_batches(self, batches: NDArray[np.int64]) -> list[Wanted]:
         """What is left of the epoch, PIT batches in between."""
@@ -441,13 +438,31 @@ class _TrainingRun:
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""
-        score = broadcast_from_first(evaluate(self.model), self.world, self.device)
+        own = evaluate(self.model) if self.world.rank == 0 else math.nan
+        score = broadcast_from_first(own, self.world, self.device)
         if not math.isfinite(score):
             raise ValueError(f"epoch {self.epochs_finished}: the validation score is {score}")
         if self.best is None or score > self.best["score"]:
             weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
             self.best = {"epoch": self.epochs_finished, "score": score, "weights": weights}
         return score
+
+
+def _batches_of_epoch(
+    data: TrainingData, recipe: Recipe, *, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """The row numbers of every batch of an epoch: (batches, images)."""
+    if recipe.forms_triplets and data.labels is not None:
+        return sampler.identity_batches(
+            data.labels,
+            identities=recipe.identities_per_batch,
+            images=recipe.images_per_identity,
+            seed=seed,
+            epoch=epoch,
+        )
+    return sampler.shuffled_batches(
+        len(data.images), batch_size=recipe.batch_size, seed=seed, epoch=epoch
+    )
 
 
 def _device_mirror(data: TrainingData, device: torch.device) -> augmentation.TextureMirror | None:
@@ -471,9 +486,21 @@ def _check_fit_arguments(
         )
     pit = None if data.pit is None else len(data.pit.images)
     check_batches_divide(recipe, images=len(data.images), pit_images=pit)
+    _check_learning_rate(data, recipe)
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
+
+
+def _check_learning_rate(data: TrainingData, recipe: Recipe) -> None:
+    """Raise ValueError if warming up from 0 is all there is time for."""
+    if recipe.epochs > 1 or not recipe.warmup_epochs:
+        return
+    if len(_batches_of_epoch(data, recipe, seed=0, epoch=0)) == 1:
+        raise ValueError(
+            "one batch is all the training there is, and warm-up begins at a learning rate of 0:"
+            " nothing would be learned; set warmup_epochs=0, or train for more epochs"
+        )
 
 
 def _check_compiled(*, compiled: bool) -> None:

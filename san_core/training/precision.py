@@ -13,6 +13,8 @@ import torch
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
 _HALF_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# The types for autocast by the names that states tell; None for full precision.
+AUTOCAST_TYPES = {"torch.float32": None, **{str(half): half for half in _HALF_DTYPES.values()}}
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:

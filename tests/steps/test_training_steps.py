@@ -159,12 +159,12 @@ def test_other_first_weights_under_the_same_name_are_another_training(
 ):
     begun = []
 
-    def stopped(network, *_, checkpoint, **__):
+    def stopped(network, *_, on_state, **__):
         begun.append(network.encoder.conv1.weight.detach().clone())
-        checkpoint.save({"epoch": 1})
+        on_state({"epoch": 0, "step": 1, "best": None})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.training.loop.train", stopped)
+    monkeypatch.setattr("components.training.loop.fit", stopped)
     for seed in (4, 5):
         source = publish(seed)
         command = with_outputs_in(step_command("train_san", tiny), tmp_path)
@@ -228,7 +228,8 @@ def test_textures_of_two_atlases_are_never_learned_together(tiny, tmp_path, caps
 
 def test_unknown_atlas_is_told_of(tiny, tmp_path, capsys):
     shutil.copytree(tiny.pit, tmp_path / "pit")
-    _with_atlas(tmp_path / "pit" / "textures", "smpl")
+    for part in ("images", "textures"):
+        _with_atlas(tmp_path / "pit" / part, "smpl")
     command = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
     command = with_flags(
         command, pit=str(tmp_path / "pit"), overrides="epochs=1 batch_size=8 warmup_epochs=0"

@@ -7,11 +7,18 @@ replaying the ones before it.
 import bisect
 import hashlib
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless a seed is one that every generator of random numbers takes."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}: 0 to {2**63 - 1} is wanted")
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -37,6 +44,29 @@ def count_identity_batches(labels: Indices, *, identities: int, images: int) -> 
 
     highest = int(groups.sum()) // identities
     return bisect.bisect_left(range(1, highest + 1), True, key=too_many)
+
+
+class EpochShare(NamedTuple):
+    """How much of the images an epoch of `identity_batches` shows."""
+
+    identities: int  # P, in each batch
+    batches: int
+    share: float  # of all images, at most
+
+
+def share_of_epoch(labels: Indices, *, identities: int, images: int) -> EpochShare:
+    """How much of the images an epoch of batches of P x K shows."""
+    batches = count_identity_batches(labels, identities=identities, images=images)
+    return EpochShare(identities, batches, min(1.0, batches * identities * images / len(labels)))
+
+
+def fuller_epoch(labels: Indices, *, identities: int, images: int) -> EpochShare:
+    """The epoch of a smaller P that shows most of the images; of equals, that of the largest P."""
+    smaller = [
+        share_of_epoch(labels, identities=count, images=images) for count in range(2, identities)
+    ]
+    own = share_of_epoch(labels, identities=identities, images=images)
+    return max([*smaller, own], key=lambda epoch: (epoch.share, epoch.identities))
 
 
 def identity_batches(

@@ -1,21 +1,41 @@
+import hashlib
+
 import pytest
 import torch
 
-from components.storage.checkpoint import Checkpoint
+from components.storage.checkpoint import Checkpoint, read_state
+from components.storage.folder import LocalStorage
 
 STATE = {"epoch": 3, "weights": {"a": torch.arange(4.0)}}
 
 
-def test_state_comes_back(tmp_path):
-    Checkpoint(str(tmp_path), {"seed": 0}).save(STATE)
-    state = Checkpoint(str(tmp_path), {"seed": 0}).load()
+@pytest.fixture
+def kept_in(tmp_path):
+    """Makes the checkpoint of a run: where its states are kept, and everything that decides it."""
+    room = tmp_path / "room"
+    room.mkdir()
+
+    def make(uri, run_key):
+        return Checkpoint(str(uri), run_key, room=room)
+
+    return make
+
+
+def loaded(checkpoint):
+    path = checkpoint.fetch()
+    return None if path is None else read_state(path)
+
+
+def test_state_comes_back(kept_in, tmp_path):
+    kept_in(tmp_path, {"seed": 0}).save(STATE)
+    state = loaded(kept_in(tmp_path, {"seed": 0}))
     assert state["epoch"] == 3
     assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
 
 
-def test_another_run_does_not_find_it(tmp_path):
-    Checkpoint(str(tmp_path), {"seed": 0}).save(STATE)
-    assert Checkpoint(str(tmp_path), {"seed": 1}).load() is None
+def test_another_run_does_not_find_it(kept_in, tmp_path):
+    kept_in(tmp_path, {"seed": 0}).save(STATE)
+    assert loaded(kept_in(tmp_path, {"seed": 1})) is None
 
 
 RUN = {"step": "train_san", "recipe": {"lr": 1e-3, "epochs": 2}, "seed": 0, "code": "a" * 64}
@@ -30,65 +50,105 @@ RUN = {"step": "train_san", "recipe": {"lr": 1e-3, "epochs": 2}, "seed": 0, "cod
         ({"code": "b" * 64, "seed": 7}, "code; seed 0 there, 7 here"),
     ],
 )
-def test_a_state_of_another_run_is_told_with_what_differs(tmp_path, caplog, other, told):
-    Checkpoint(str(tmp_path), RUN).save(STATE)
-    Checkpoint(str(tmp_path), {**RUN, "step": "train_san_pg", **other}).save(STATE)
-    assert Checkpoint(str(tmp_path), {**RUN, **other}).load() is None
+def test_a_state_of_another_run_is_told_with_what_differs(kept_in, tmp_path, caplog, other, told):
+    kept_in(tmp_path / "kept", RUN).save(STATE)
+    kept_in(tmp_path / "kept", {**RUN, "step": "train_san_pg", **other}).save(STATE)
+    assert kept_in(tmp_path / "kept", {**RUN, **other}).fetch() is None
     (folder,) = (
         path.parent.name
         for path in tmp_path.rglob("run.json")
         if b'"train_san"' in path.read_bytes()
     )
+    place = f"{(tmp_path / 'kept').as_uri()}/{folder}"
     assert [record.getMessage() for record in caplog.records] == [
-        f"training starts anew: the state in {tmp_path.as_uri()}/{folder} is of another run of"
+        f"training starts anew: the state in {place} is of another run of"
         f" train_san, which differs in {told}; to go on from it, give what that run was given"
     ]
 
 
-def test_of_several_states_the_nearest_is_told(tmp_path, caplog):
-    Checkpoint(str(tmp_path), {**RUN, "seed": 1, "code": "b" * 64}).save(STATE)
-    Checkpoint(str(tmp_path), {**RUN, "seed": 1}).save(STATE)
-    Checkpoint(str(tmp_path), RUN).load()
+def test_of_several_states_the_nearest_is_told(kept_in, tmp_path, caplog):
+    kept_in(tmp_path / "kept", {**RUN, "seed": 1, "code": "b" * 64}).save(STATE)
+    kept_in(tmp_path / "kept", {**RUN, "seed": 1}).save(STATE)
+    kept_in(tmp_path / "kept", RUN).fetch()
     (record,) = caplog.records
     assert "which differs in seed 1 there, 0 here; to go on" in record.getMessage()
 
 
-def test_where_no_other_run_of_the_step_is_known_nothing_is_told(tmp_path, caplog):
-    Checkpoint(str(tmp_path), {**RUN, "step": "train_san_pg"}).save(STATE)
-    (tmp_path / "odd").mkdir()
+def test_where_no_other_run_of_the_step_is_known_nothing_is_told(kept_in, tmp_path, caplog):
+    kept_in(tmp_path / "kept", {**RUN, "step": "train_san_pg"}).save(STATE)
+    (tmp_path / "kept" / "odd").mkdir()
     for name in ("run.json", "state.pt"):
-        (tmp_path / "odd" / name).write_bytes(b"{" * 10_000)
-    assert Checkpoint(str(tmp_path), RUN).load() is None
-    assert Checkpoint(str(tmp_path / "empty"), RUN).load() is None
+        (tmp_path / "kept" / "odd" / name).write_bytes(b"{" * 10_000)
+    assert kept_in(tmp_path / "kept", RUN).fetch() is None
+    assert kept_in(tmp_path / "empty", RUN).fetch() is None
     assert caplog.records == []
 
 
-def test_the_newest_state_counts(tmp_path):
-    checkpoint = Checkpoint(str(tmp_path), {})
+def test_the_newest_state_counts(kept_in, tmp_path):
+    checkpoint = kept_in(tmp_path, {})
     checkpoint.save(STATE)
     checkpoint.save({"epoch": 4})
-    assert checkpoint.load() == {"epoch": 4}
+    assert loaded(checkpoint) == {"epoch": 4}
 
 
-def test_without_a_place_nothing_is_kept():
-    checkpoint = Checkpoint("", {})
+def test_without_a_place_nothing_is_kept(kept_in):
+    checkpoint = kept_in("", {})
     checkpoint.save(STATE)
-    assert checkpoint.load() is None
+    assert loaded(checkpoint) is None
 
 
-def test_damaged_state_is_refused(tmp_path):
-    Checkpoint(str(tmp_path), {}).save(STATE)
-    (path,) = tmp_path.rglob("state.pt")
+@pytest.mark.parametrize("damage", ["changed", "cut", "empty"])
+def test_damaged_state_is_refused(kept_in, tmp_path, damage):
+    kept_in(tmp_path / "kept", {}).save(STATE)
+    (path,) = (tmp_path / "kept").rglob("state.pt")
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
-    path.write_bytes(data)
+    path.write_bytes({"changed": data, "cut": data[:-1], "empty": b""}[damage])
     with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it to train anew"):
-        Checkpoint(str(tmp_path), {}).load()
+        kept_in(tmp_path / "kept", {}).fetch()
+
+
+def few_bytes(action):
+    """A method of a store that takes and gives no more than a description is long."""
+
+    def act(self, *args):
+        given = action(self, *args)
+        assert all(len(data) < 1000 for data in (*args, given) if isinstance(data, bytes))
+        return given
+
+    return act
+
+
+def test_a_state_is_never_whole_in_memory(kept_in, tmp_path, monkeypatch):
+    state = {"epoch": 1, "parts": [torch.full((2**18,), float(i)) for i in range(24)]}  # 1 MiB each
+    asked = []
+
+    def get_range(self, name, offset, length):
+        asked.append(length)
+        return honest(self, name, offset, length)
+
+    honest = LocalStorage.get_range
+    monkeypatch.setattr(LocalStorage, "get_range", get_range)
+    for whole in ("get", "put_bytes"):
+        monkeypatch.setattr(LocalStorage, whole, few_bytes(getattr(LocalStorage, whole)))
+    checkpoint = kept_in(tmp_path / "kept", {})
+    checkpoint.save(state)
+    found = loaded(checkpoint)
+    assert max(asked) == 8 << 20
+    assert all(torch.equal(*pair) for pair in zip(found["parts"], state["parts"], strict=True))
+    assert not (tmp_path / "room" / "saving-state.pt").exists()
+
+
+def test_a_state_has_its_digest_before_it(kept_in, tmp_path):
+    kept_in(tmp_path / "kept", {}).save(STATE)
+    (path,) = (tmp_path / "kept").rglob("state.pt")
+    data = path.read_bytes()
+    assert hashlib.sha256(data[64:]).hexdigest().encode() == data[:64]
 
 
 @pytest.mark.s3
-def test_state_is_kept_in_a_bucket(s3):
-    Checkpoint(s3, {"seed": 0}).save(STATE)
-    state = Checkpoint(s3, {"seed": 0}).load()
+def test_state_is_kept_in_a_bucket(kept_in, s3):
+    kept_in(s3, {"seed": 0}).save(STATE)
+    state = loaded(kept_in(s3, {"seed": 0}))
     assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
-    assert Checkpoint(s3, {"seed": 1}).load() is None
+    assert loaded(kept_in(s3, {"seed": 1})) is None

@@ -1,9 +1,15 @@
+import gc
+import logging
 import os
+import weakref
 
+import numpy as np
 import pytest
+import torch
 
-from components.storage.checkpoint import Checkpoint
-from components.training.loop import loss_metrics, train
+from components.training import loop
+from components.training.loop import TrainingSettings, loss_metrics, loss_terms, train
+from san_core.training.loop import EpochReport, TrainingData
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 
@@ -25,10 +31,76 @@ def test_metrics_of_training_are_losses_by_name_and_the_validation_score():
     }
 
 
+def settings(recipe, **changes):
+    asked = {"precision": "auto", "compiled": False, "checkpoint": "", "checkpoint_minutes": 0.0}
+    return TrainingSettings(
+        **{"step": "train_san", "recipe": recipe, "seed": 0, **asked, **changes}
+    )
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**80])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed}: 0 to {2**63 - 1} is wanted"):
+        settings(tiny_recipe("demo-baseline"), seed=seed)
+
+
+def test_terms_that_the_first_epoch_had_not_are_told():
+    history = [{"epoch": 1, "loss": 2.0, "id": 1.0, "lr": 0.1}]
+    history.append({"epoch": 2, "loss": 2.0, "id": 1.0, "pit": 0.5, "lr": 0.1, "val_mAP": 0.5})
+    assert loss_terms(history) == ["id", "pit"]
+
+
+def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, monkeypatch):
+    recipe, seen = tiny_recipe("demo-baseline"), []
+    kept = {"epoch": 1, "history": [], "fit": {"best": None, "large": torch.zeros(3)}}
+    monkeypatch.setattr(loop, "read_state", lambda _: kept)
+    monkeypatch.setattr(loop.Checkpoint, "fetch", lambda _: tmp_path / "state.pt")
+    large = weakref.ref(kept["fit"]["large"])
+
+    def fit(*_, state, **__):
+        assert state["large"] is not None
+        kept.clear()
+        return reports()
+
+    def reports():
+        gc.collect()
+        seen.append(large())
+        yield EpochReport(2, 1.0, {"id": 1.0}, 0.1, 1.0, 1.0, 0.0)
+
+    monkeypatch.setattr(loop, "fit", fit)
+    train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
+    assert seen == [None]
+
+
+def few_have_most():
+    """3,000 images of one person, and 6 of each of 30 more."""
+    labels = np.repeat(np.arange(31), [3000, *[6] * 30])
+    return TrainingData(images=np.zeros((len(labels), 1, 1, 3), np.uint8), labels=labels)
+
+
+def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not(caplog):
+    recipe = tiny_recipe("demo-baseline", "identities_per_batch=16 images_per_identity=4")
+    loop._warn_of_unseen_images(few_have_most(), recipe)
+    # 16 of 31 people in a batch: 2 batches of 64 images; 2 of them: 30 batches of 8
+    assert caplog.messages == [
+        "an epoch has 2 batches and shows 4.0 % of the 3180 images, as few people have most of"
+        " them; identities_per_batch=2 would show 7.5%"
+    ]
+
+
+def test_an_epoch_that_shows_most_images_says_nothing(caplog):
+    caplog.set_level(logging.INFO)
+    recipe = tiny_recipe("demo-baseline", "identities_per_batch=4 images_per_identity=2")
+    loop._warn_of_unseen_images(tiny_data(), recipe)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(("words", "setting"), [("deterministic=true", ":4096:8"), ("", None)])
-def test_cublas_is_told_to_repeat_itself_where_the_recipe_says_so(words, setting, monkeypatch):
+def test_cublas_is_told_to_repeat_itself_where_the_recipe_says_so(
+    words, setting, monkeypatch, tmp_path
+):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # put back afterwards, whatever the step sets
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    settings = tiny_recipe("demo", f"epochs=1 warmup_epochs=0 {words}")
-    train(tiny_model(settings), tiny_data(), settings, seed=0, checkpoint=Checkpoint("", {}))
+    recipe = tiny_recipe("demo", f"epochs=1 warmup_epochs=0 {words}")
+    train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == setting

@@ -513,11 +513,56 @@ def test_a_state_of_another_run_is_refused(words, seed, message):
 
 def test_a_state_of_another_precision_is_refused(monkeypatch):
     settings, states = tiny_recipe("demo-baseline"), []
-    run(settings, states=states, epochs=1)
-    monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
-    message = "another run: precision 'torch.float32' there, 'torch.bfloat16' here"
+    with monkeypatch.context() as half:
+        half.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
+        run(settings, states=states, epochs=1)
+    message = "another run: precision 'torch.bfloat16' there, 'torch.float32' here"
     with pytest.raises(ValueError, match=message):
-        run(settings, state=read(states[0]))
+        fit_on(settings, read(states[0]), precision="float32")
+
+
+def test_automatic_precision_goes_on_as_it_was_begun_on_another_device(monkeypatch):
+    settings, states = tiny_recipe("demo-baseline", "epochs=2"), []
+    with monkeypatch.context() as half:
+        half.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
+        model, _ = run(settings, states=states)
+    later = []
+    resumed = fit_on(settings, read(states[0]), precision="auto", on_state=later.append)
+    assert weights(resumed) == weights(model)
+    assert later[-1]["precision"] == "torch.bfloat16"
+
+
+def fit_on(settings, state, **more):
+    """A network with other weights, trained on from a state."""
+    model = tiny_model(settings, seed=77)
+    for _ in loop.fit(model, tiny_data(), settings, seed=5, device="cpu", state=state, **more):
+        pass
+    return model
+
+
+def test_of_several_processes_the_first_validates_for_all(monkeypatch):
+    settings = tiny_recipe("demo-baseline", "eval_every=1")
+    told = []
+
+    def broadcast(value, *_):
+        told.append(value)
+        return 0.5
+
+    monkeypatch.setattr(loop, "broadcast_from_first", broadcast)
+    model = tiny_model(settings)
+    made = loop._TrainingRun(model, tiny_data(), settings, 5, torch.device("cpu"), "float32")
+    made.world = World(rank=1, size=2)
+    assert made._validate(lambda _: pytest.fail("validated once more")) == 0.5
+    made.world = World(rank=0, size=2)
+    assert made._validate(lambda _: 0.25) == 0.5
+    assert told[1] == 0.25
+
+
+def test_a_training_of_one_batch_with_a_warm_up_is_refused():
+    short = "epochs=1 identities_per_batch=8 images_per_identity=6 warmup_epochs=0.5"
+    with pytest.raises(ValueError, match="one batch is all the training there is, and warm-up"):
+        run(tiny_recipe("demo-baseline", short))
+    run(tiny_recipe("demo-baseline", short.replace("0.5", "0")))
 
 
 # float16 on the smallest network alone: processors are very slow with it

@@ -152,3 +152,12 @@ def test_state_is_kept_in_a_bucket(kept_in, s3):
     state = loaded(kept_in(s3, {"seed": 0}))
     assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
     assert loaded(kept_in(s3, {"seed": 1})) is None
+
+
+def test_a_file_that_is_no_state_is_named(kept_in, tmp_path):
+    data = b"no state of torch"
+    kept_in(tmp_path / "kept", {}).save(STATE)
+    (path,) = (tmp_path / "kept").rglob("state.pt")
+    path.write_bytes(hashlib.sha256(data).hexdigest().encode() + data)
+    with pytest.raises(ValueError, match=r"state\.pt holds no state of training; delete it to"):
+        loaded(kept_in(tmp_path / "kept", {}))

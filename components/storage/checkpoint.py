@@ -42,8 +42,8 @@ class Checkpoint:
 
     def __init__(self, uri: str, run_key: Mapping[str, Any], *, room: Path) -> None:
         self._uri, self._room = uri, room
-        self._run_key = {**run_key, "torch": torch.__version__}
-        folder = sha256(canonical_json(self._run_key))[:16]
+        self._run_key = canonical_json({**run_key, "torch": torch.__version__})
+        folder = sha256(self._run_key)[:16]
         self._storage: Storage | None = open_storage(uri, folder) if uri else None
         self._is_described = False
 
@@ -52,7 +52,7 @@ class Checkpoint:
         if self._storage is None:
             return
         if not self._is_described:
-            self._storage.put_bytes(_RUN_NAME, canonical_json(self._run_key))
+            self._storage.put_bytes(_RUN_NAME, self._run_key)
             self._is_described = True
         path = self._room / f"saving-{_OBJECT_NAME}"
         with path.open("wb") as file:
@@ -95,8 +95,9 @@ class Checkpoint:
 
     def _warn_of_other_run(self) -> None:
         """Say which state of another run lies here, and what would have to be equal to use it."""
+        mine = _parse_run_key(self._run_key)
         try:
-            others = list(self._other_runs())
+            others = list(self._other_runs(mine))
         except OSError as error:
             log.warning("states of other runs cannot be looked at: %s", error)
             return
@@ -105,10 +106,10 @@ class Checkpoint:
             log.warning(
                 "training starts anew: the state in %s is of another run of %s, which differs in"
                 " %s; to go on from it, give what that run was given",
-                *(nearest.place, self._run_key.get("step"), "; ".join(nearest.differences)),
+                *(nearest.place, mine.get("step"), "; ".join(nearest.differences)),
             )
 
-    def _other_runs(self) -> "Iterator[_OtherRun]":
+    def _other_runs(self, mine: Mapping[str, Any]) -> "Iterator[_OtherRun]":
         """The runs of the same step whose states are kept beside this one's."""
         root = open_storage(self._uri)
         names = {stat.name for stat in root.list()}
@@ -116,10 +117,10 @@ class Checkpoint:
         for name in described[:_MOST_COMPARED]:
             folder = PurePosixPath(name).parent
             theirs = _parse_run_key(root.get(name))
-            is_same_step = theirs.get("step") == self._run_key.get("step")
+            is_same_step = theirs.get("step") == mine.get("step")
             if str(folder / _OBJECT_NAME) in names and is_same_step:
                 place = f"{root.uri}/{folder}"
-                yield _OtherRun(place, list(_differences(theirs, self._run_key)))
+                yield _OtherRun(place, list(_differences(theirs, mine)))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def _is_short(value: Any) -> bool:
-    return isinstance(value, int | float | str) and len(str(value)) < _DIGEST_LENGTH
+    return isinstance(value, int | float | str | list) and len(str(value)) < _DIGEST_LENGTH
 
 
 class _HashedWriter:

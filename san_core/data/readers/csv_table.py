@@ -47,7 +47,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     lines: dict[str, int] = {}
     images = list(_images_of_rows(tree, name, table, problems, lines))
     if "camid" in table.columns:
-        images = _require_cameras(images, name, problems, lines)
+        images = _require_cameras(images, table, name, problems, lines)
     if not images:
         raise ValueError(
             f"{tree.place}/{name} has no row that can be taken"
@@ -57,7 +57,11 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
 
 def _require_cameras(
-    images: list[NamedImage], table: str, problems: list[Problem], lines: Mapping[str, int]
+    images: list[NamedImage],
+    table: Table,
+    name: str,
+    problems: list[Problem],
+    lines: Mapping[str, int],
 ) -> list[NamedImage]:
     """The images that have a camera, all others are problems; or all of them, if none has one."""
     known = [image for image in images if image.camera]
@@ -65,11 +69,11 @@ def _require_cameras(
         return [image._replace(camera=None) for image in images]
     if {image.camera for image in images} == {_NO_CAMERA}:
         raise ValueError(
-            f"{table}: camid is {_NO_CAMERA} in every row; where cameras are unknown, leave the "
-            "column out"
+            f"{table.place}: camid is {_NO_CAMERA} in every row; where cameras are unknown, leave "
+            "the column out"
         )
     blank = [lines[image.name] for image in images if not image.camera]
-    problems += [Problem("wrong row", f"{table} line {line}", "no camid") for line in blank]
+    problems += [Problem("wrong row", f"{name} line {line}", "no camid") for line in blank]
     return known
 
 

@@ -38,6 +38,6 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
 
 
 def _passed_over(others: Counter[str]) -> str:
-    """How many files are no images by their names, and what they end in."""
+    """How many files are no images by their names."""
     kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items()))
-    return f"passed over: {others.total():,} files whose names end as no image's ({kinds})"
+    return f"passed over, by how their names end: {kinds}"

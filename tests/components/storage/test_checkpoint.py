@@ -38,13 +38,22 @@ def test_another_run_does_not_find_it(kept_in, tmp_path):
     assert loaded(kept_in(tmp_path, {"seed": 1})) is None
 
 
-RUN = {"step": "train_san", "recipe": {"lr": 1e-3, "epochs": 2}, "seed": 0, "code": "a" * 64}
+RUN = {
+    "step": "train_san",
+    "recipe": {"lr": 1e-3, "epochs": 2, "milestones": (1, 2)},
+    "seed": 0,
+    "code": "a" * 64,
+}
 
 
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"recipe": {"lr": 1e-3, "epochs": 3}}, "recipe (epochs 2 there, 3 here)"),
+        ({"recipe": {**RUN["recipe"], "epochs": 3}}, "recipe (epochs 2 there, 3 here)"),
+        (
+            {"recipe": {**RUN["recipe"], "milestones": ()}},
+            "recipe (milestones [1, 2] there, [] here)",
+        ),
         ({"seed": 7}, "seed 0 there, 7 here"),
         ({"code": "b" * 64}, "code"),
         ({"code": "b" * 64, "seed": 7}, "code; seed 0 there, 7 here"),

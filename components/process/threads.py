@@ -1,5 +1,7 @@
 """Work done side by side, its results in order."""
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -8,6 +10,11 @@ from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+_here = threading.local()
+
+
+class PoolLeftError(Exception):
+    """The work of a thread is not waited for any more."""
 
 
 def map_bounded(
@@ -31,12 +38,32 @@ def map_bounded(
 def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of which none is at work any more when the block is left, however it is left.
 
-    What has not begun by then is not begun if the block is left by an exception.
+    If it is left by an exception, what has not begun by then is not begun, and who sleeps by
+    `pause` is woken.
     """
-    pool = ThreadPoolExecutor(count)
+    is_left = threading.Event()
+    pool = ThreadPoolExecutor(count, initializer=_enter_pool, initargs=(is_left,))
     try:
         yield pool
     except BaseException:
+        is_left.set()
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _enter_pool(is_left: threading.Event) -> None:
+    _here.is_left = is_left
+
+
+def pause(seconds: float) -> None:
+    """Sleep, but not on in a thread of a `thread_pool` that is left by an exception.
+
+    Raises:
+        PoolLeftError: it is left.
+    """
+    is_left = getattr(_here, "is_left", None)
+    if is_left is None:
+        time.sleep(seconds)
+    elif is_left.wait(seconds):
+        raise PoolLeftError

@@ -1,16 +1,21 @@
 """A folder as a store: objects are files."""
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from components.storage.outputs import add_path_to_errors, flush_to_disk
 from components.storage.store import MOST_IN_MEMORY, Stat, check_fits_memory
+
+PARTIAL_SUFFIX = ".san-partial"
+SECONDS_TO_LOCK = 10.0  # that a writer has at most to lock what it has begun
 
 
 class LocalStorage:
@@ -18,6 +23,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._swept: set[Path] = set()
 
     @property
     def uri(self) -> str:
@@ -39,8 +45,15 @@ class LocalStorage:
         """A file to be written, which becomes the object when the block ends well."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        if target.parent not in self._swept:
+            self._swept.add(target.parent)
+            _sweep(target.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent
+        )
         partial = Path(temporary)
+        with suppress(OSError):  # of a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             with add_path_to_errors(target), os.fdopen(handle, "wb") as file:
                 yield file
@@ -60,6 +73,10 @@ class LocalStorage:
             raise OSError(f"{path} is not a file")
         check_fits_memory(str(path), path.stat().st_size, most)
         return path.read_bytes()
+
+    def get_file(self, name: str, path: Path) -> None:
+        """Copy an object into a file."""
+        shutil.copyfile(self.root / name, path)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -101,6 +118,27 @@ class LocalStorage:
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
         (self.root / name).unlink(missing_ok=True)
+
+    def sweep(self, folder: str = "") -> int:
+        """Remove what killed writers have left in a folder; returns how many files went."""
+        return _sweep(self.root / folder)
+
+
+def _sweep(folder: Path) -> int:
+    left = [path for path in folder.glob(f".*{PARTIAL_SUFFIX}") if _is_abandoned(path)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether nobody writes a file any more: who does holds its lock, or has only just begun."""
+    try:
+        with partial.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return time.time() - partial.stat().st_mtime > SECONDS_TO_LOCK
+    except OSError:
+        return False
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -9,12 +9,13 @@ import base64
 import hashlib
 import io
 import logging
+import mmap
 import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Self, TypeVar
 from xml.etree import ElementTree
 
 import urllib3
@@ -22,6 +23,7 @@ from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components.storage import retry
+from components.storage.outputs import add_path_to_errors
 from components.storage.s3_client import (
     CredentialsError,
     client_of,
@@ -37,15 +39,21 @@ from components.storage.store import (
     check_fits_memory,
     check_object_name,
 )
+from san_core.disk import reserve_space
 from san_core.images.shard import sha256
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# One request up to here, so that a killed upload leaves no parts behind; a shard fits.
-PART_SIZE = 128 << 20
+# The most that S3 takes in one request. What is put so is there or not, and a killed upload leaves
+# nothing behind; parts stay, unseen and paid for.
+MAX_SINGLE_PUT = 5 << 30
+PART_SIZE = 512 << 20  # of what is longer
+READ_CHUNK = 1 << 20
+FETCH_CHUNK = 8 << 20  # bytes of a long object that are asked for at once
 DAMAGED_TRIES = 3  # that an object is read or put if it arrives damaged
-DIGEST_METADATA = "sha256"
+DIGEST_HEADER = "x-amz-meta-sha256"
+OTHER_DIGEST = "its sha256 is not the one it was stored with"
 NOT_AN_S3_SERVER = "does not answer as an S3 server does"
 MISSING_OBJECT_CODES = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
 TRANSIENT_CODES = (
@@ -54,6 +62,8 @@ TRANSIENT_CODES = (
     *("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "OperationAborted"),
 )
 UNREACHABLE_ERRORS = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+# Words of a refusal that say no more than its code.
+BARE_REFUSALS = ("", "Access Denied", "Access Denied.", "Access denied", "Forbidden")
 # Error codes of S3, and what a person should look at.
 REFUSALS = {
     "SignatureDoesNotMatch": "refuses the secret key; is {secret_key} right?",
@@ -114,33 +124,69 @@ class ObjectStorage:
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Keep an object, replacing one of that name; all or nothing."""
-        key = self._key(name)
-        self._call_with_retries(
-            name, lambda: self._put_object(key, io.BytesIO(data), len(data), sha256(data))
-        )
+        self._put_object(name, memoryview(data), sha256(data))
 
     def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
-        """Keep the content of a file, and see that the store has all of it."""
-        key, size = self._key(name), path.stat().st_size
+        """Keep the content of a file, which is not read into memory as a whole."""
         with path.open("rb") as file:
             known = digest or hashlib.file_digest(file, "sha256").hexdigest()
+            if path.stat().st_size == 0:  # which cannot be mapped
+                self._put_object(name, memoryview(b""), known)
+                return
+            # Not closed: the traceback of an error may still hold a piece of it.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._put_object(name, memoryview(content), known)
 
-            def put() -> None:
-                file.seek(0)
-                self._put_object(key, file, size, known)
-                kept = self._client.stat_object(self.bucket, key).size
-                if kept != size:
-                    raise DamagedError(f"{kept} bytes were kept where {size} were sent")
+    def _put_object(self, name: str, content: memoryview, digest: str) -> None:
+        """Keep an object of this sha256, and see that it is what lies there then."""
+        key = self._key(name)
 
-            self._call_with_retries(name, _retry_if_damaged(put))
+        def put() -> None:
+            if len(content) <= MAX_SINGLE_PUT:
+                self._put_at_once(key, content, digest)
+            else:
+                self._put_in_parts(key, content, digest)
+            self._check_kept(key, len(content), digest)
 
-    def _put_object(self, key: str, content: BinaryIO | io.BytesIO, size: int, digest: str) -> None:
-        told: dict[str, Any] = {DIGEST_METADATA: digest}
-        if (
-            size <= PART_SIZE
-        ):  # then the server compares it too, and refuses what was damaged on the way
-            told["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(digest)).decode()
-        self._client.put_object(self.bucket, key, content, size, metadata=told, part_size=PART_SIZE)
+        self._call_with_retries(name, _retry_if_damaged(put))
+
+    def _put_at_once(self, key: str, content: memoryview, digest: str) -> None:
+        """Put an object in one request; minio's own call would copy it into memory."""
+        told = {
+            "Content-Type": "application/octet-stream",
+            DIGEST_HEADER: digest,
+            # The server compares it too, and refuses what was damaged on the way.
+            "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(digest)).decode(),
+        }
+        self._client._put_object(self.bucket, key, content or b"", told)  # type: ignore[arg-type]
+
+    def _put_in_parts(self, key: str, content: memoryview, digest: str) -> None:
+        self._client.put_object(
+            self.bucket,
+            key,
+            _Pieces(content),  # type: ignore[arg-type]
+            len(content),
+            metadata={DIGEST_HEADER: digest},
+            part_size=PART_SIZE,
+            num_parallel_uploads=1,  # each is held in memory
+        )
+
+    def _check_kept(self, key: str, size: int, digest: str) -> None:
+        """See what lies under a key: parts that could not be joined are answered with 200 too.
+
+        Raises:
+            DamagedError: it is not what was put.
+        """
+        try:
+            kept = self._client.stat_object(self.bucket, key)
+        except S3Error as error:
+            if error.code not in MISSING_OBJECT_CODES:
+                raise
+            raise DamagedError("it is not there after it was put") from error
+        if kept.size != size:
+            raise DamagedError(f"{kept.size} bytes were kept where {size} were sent")
+        if (kept.metadata or {}).get(DIGEST_HEADER) != digest:
+            raise DamagedError("another content lies there than the one that was put")
 
     def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
         """The bytes of an object; OSError if there are more than `most`."""
@@ -149,20 +195,40 @@ class ObjectStorage:
             with self._open_object(self._key(name)) as response:
                 size = int(response.headers.get("content-length", 0))
                 check_fits_memory(f"{self.uri}/{name}", size, most)
-                data: bytes = response.read()
-                digest = response.headers.get(f"x-amz-meta-{DIGEST_METADATA}")
+                data = _read_body(response)
+                digest = response.headers.get(DIGEST_HEADER)
             if digest and sha256(data) != digest:
-                raise DamagedError("its sha256 is not the one it was stored with")
+                raise DamagedError(OTHER_DIGEST)
             return data
 
         return self._call_with_retries(name, _retry_if_damaged(get))
+
+    def get_file(self, name: str, path: Path) -> None:
+        """Bring an object into a file, piece by piece, and compare its sha256 on the way."""
+        self._call_with_retries(name, _retry_if_damaged(lambda: self._fetch_pieces(name, path)))
+
+    def _fetch_pieces(self, name: str, path: Path) -> None:
+        stated = self._client.stat_object(self.bucket, self._key(name))
+        size, digest = stated.size or 0, hashlib.sha256()
+        with add_path_to_errors(path), path.open("wb") as file:
+            reserve_space(file, size, path=path)
+            for start in range(0, size, FETCH_CHUNK):
+                piece = self.get_range(name, start, min(FETCH_CHUNK, size - start))
+                file.write(piece)
+                digest.update(piece)
+                del piece  # before the next is had
+        told = (stated.metadata or {}).get(DIGEST_HEADER)
+        if told and digest.hexdigest() != told:
+            raise DamagedError(OTHER_DIGEST)
+        if size > FETCH_CHUNK and self.stat(name) != _stat_of(name, stated):
+            raise DamagedError("it was replaced while it was read")
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
 
         def get() -> bytes:
             with self._open_object(self._key(name), offset=offset, length=length) as response:
-                data: bytes = response.read()
+                data = _read_body(response)
             if len(data) != length:
                 raise DamagedError(
                     f"{len(data)} bytes came where {length} from {offset} were asked"
@@ -192,7 +258,7 @@ class ObjectStorage:
                     name
                 )  # this answer does not tell whether the bucket is missing; that does
             return None
-        return Stat(name, found.size or 0, found.etag or "")
+        return _stat_of(name, found)
 
     def list(self, folder: str = "") -> list[Stat]:
         """The objects in a folder and in its folders, in the order of their names."""
@@ -205,7 +271,7 @@ class ObjectStorage:
 
         found = self._call_with_retries(folder, list_keys)
         return [
-            Stat(o.object_name.removeprefix(above), o.size or 0, o.etag or "")
+            _stat_of(o.object_name.removeprefix(above), o)
             for o in found
             if not o.object_name.endswith("/")
         ]
@@ -224,6 +290,10 @@ class ObjectStorage:
         """Remove an object; nothing happens if there is none."""
         key = self._key(name)
         self._call_with_retries(name, lambda: self._client.remove_object(self.bucket, key))
+
+    def sweep(self, folder: str = "") -> int:  # noqa: ARG002
+        """Nothing: what is put in one request leaves nothing behind."""
+        return 0
 
     def _key(self, name: str) -> str:
         check_object_name(name)
@@ -307,13 +377,15 @@ class ObjectStorage:
             )
         if expected := self._expected_region(error):
             return OSError(f"{where}: {server} {expected}")
-        if error.code in REFUSALS or error.response.status in (401, 403):
-            words = REFUSALS.get(error.code or "", REFUSALS["AccessDenied"])
-            words = words.format_map(self._endpoint.variables._asdict())
+        if error.code in REFUSALS:
+            words = REFUSALS[error.code].format_map(self._endpoint.variables._asdict())
             if is_aws(server) and not region_of(self._endpoint):
                 words += " (without AWS_REGION they must allow s3:GetBucketLocation too)"
+            if error.code == "AccessDenied" and (error.message or "") not in BARE_REFUSALS:
+                words += f" It says: {error.message}"  # such as which key of KMS is not allowed
             return PermissionError(f"{where}: {server} {words}")
-        return OSError(f"{where}: {server} answers {error.code}: {error.message}")
+        kind = PermissionError if error.response.status in (401, 403) else OSError
+        return kind(f"{where}: {server} answers {error.code}: {error.message}")
 
     def _expected_region(self, error: S3Error) -> str:
         """What is wrong with the region; empty if the server does not complain of it."""
@@ -330,6 +402,32 @@ class ObjectStorage:
         names = self._endpoint.variables.regions
         said = f"{first_set(names)} is {used}" if used else f"{names[0]} is not set"
         return f"expects the region {expected}, and {said}"
+
+
+def _stat_of(name: str, found: Any) -> Stat:
+    return Stat(name, found.size or 0, found.etag or "")
+
+
+def _read_body(response: Any) -> bytes:
+    """The whole body of an answer."""
+    body = io.BytesIO()
+    while piece := response.read(READ_CHUNK):
+        body.write(piece)
+        retry.note_progress()
+    return body.getvalue()
+
+
+class _Pieces:
+    """Bytes as a stream of which each piece alone is copied."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self._taken = 0
+
+    def read(self, size: int) -> bytes:
+        piece = bytes(self._content[self._taken : self._taken + size])
+        self._taken += len(piece)
+        return piece
 
 
 def _retry_if_damaged(action: Callable[[], T]) -> Callable[[], T]:

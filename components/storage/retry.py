@@ -2,16 +2,23 @@
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from components.process.threads import pause
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+_attempt = threading.local()
 
 
 class Backoff(NamedTuple):
-    """How long to go on trying: no further try begins after `total` seconds.
+    """How long to go on trying: no further try begins after `total` seconds without progress.
+
+    What a try takes until it last got on (`note_progress`) is not counted: a long upload that
+    breaks off is tried again too.
 
     Pauses double from `first` up to `longest` seconds, and each is shortened by up to a half at
     random, so that many workers do not return at one instant.
@@ -24,6 +31,11 @@ class Backoff(NamedTuple):
 
 SHORT_BACKOFF = Backoff(total=15)
 LONG_BACKOFF = Backoff(total=150)
+
+
+def note_progress() -> None:
+    """Say that what this thread tries is getting on."""
+    _attempt.got_on_at = time.monotonic()
 
 
 def call_with_retries(
@@ -44,18 +56,19 @@ def call_with_retries(
     Raises:
         Exception: what the last try raised.
     """
-    started = time.monotonic()
-    pause = backoff.first
+    lost, longest_wait = 0.0, backoff.first
     while True:
+        note_progress()
         try:
             return action()
         except Exception as error:
-            wait = pause * random.uniform(0.5, 1)
-            if not is_transient(error) or time.monotonic() - started + wait > backoff.total:
+            wait = longest_wait * random.uniform(0.5, 1)
+            lost += time.monotonic() - _attempt.got_on_at + wait
+            if not is_transient(error) or lost > backoff.total:
                 raise
             log.warning("%s: %s; trying again in %.1f s", what, root_cause(error), wait)
-        time.sleep(wait)
-        pause = min(2 * pause, backoff.longest)
+        pause(wait)
+        longest_wait = min(2 * longest_wait, backoff.longest)
 
 
 def root_cause(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from minio.credentials.providers import (
     Provider,
 )
 
+from components.storage import retry
 from components.storage.s3_servers import (
     MINIO_VARIABLES,
     SECONDS_TO_CONNECT,
@@ -82,8 +83,16 @@ def client_of(endpoint: Endpoint, bucket: str) -> Minio:
 
 
 def region_of(endpoint: Endpoint) -> str | None:
-    """The region that the environment names."""
-    return os.environ.get(first_set(endpoint.variables.regions))
+    """The region that the environment names.
+
+    Raises:
+        ValueError: that is no name, such as one with a line break.
+    """
+    variable = first_set(endpoint.variables.regions)
+    region = os.environ.get(variable)
+    if region and not re.fullmatch(r"[A-Za-z0-9_-]+", region):
+        raise ValueError(f"{variable} is {region!r}; a region is a word such as eu-central-1")
+    return region
 
 
 def is_aws(url: str) -> bool:
@@ -183,12 +192,13 @@ class _ChunkedSend:
     """
 
     def send(self, data: Any) -> None:
-        if not isinstance(data, bytes) or len(data) <= SEND_CHUNK:
+        if not isinstance(data, bytes | memoryview) or len(data) <= SEND_CHUNK:
             super().send(data)  # type: ignore[misc]
             return
         self.sock.settimeout(SECONDS_OF_SILENCE)  # type: ignore[attr-defined]
         for start in range(0, len(data), SEND_CHUNK):
             super().send(memoryview(data)[start : start + SEND_CHUNK])  # type: ignore[misc]
+            retry.note_progress()
 
 
 class _HTTPConnection(_ChunkedSend, urllib3.connection.HTTPConnection):
@@ -229,8 +239,9 @@ class _CredentialsProvider(Provider):
         except (ValueError, OSError, urllib3.exceptions.HTTPError) as error:
             raise CredentialsError(self._what_is_missing()) from error
         for what in ("access_key", "secret_key", "session_token"):
-            if re.search(r"\s", getattr(found, what) or ""):
-                raise CredentialsError(f"the {what.replace('_', ' ')} holds white space")
+            if re.search(r"[^\x21-\x7e]", getattr(found, what) or ""):
+                told = what.replace("_", " ")
+                raise CredentialsError(f"the {told} holds white space or other than ASCII letters")
         return found
 
     def _what_is_missing(self) -> str:

@@ -52,6 +52,9 @@ class Storage(Protocol):
     def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
         """The bytes of an object; OSError if there are more than `most`, of which none is kept."""
 
+    def get_file(self, name: str, path: Path) -> None:
+        """Bring an object into a file, which may be longer than memory."""
+
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
 
@@ -66,6 +69,9 @@ class Storage(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
+
+    def sweep(self, folder: str = "") -> int:
+        """Remove what killed writers have left in a folder; returns how many files went."""
 
 
 def check_fits_memory(where: str, size: int, most: int) -> None:

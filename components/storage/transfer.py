@@ -5,7 +5,8 @@
 What comes in is fetched before the step begins, but for the shards of image sets: their manifests
 are told where they are, and `components.storage.staging` copies them when they are read. What goes
 out is sent when the step has ended: the file that says "finished" is removed first and sent last,
-so that nothing half-written is believed.
+so that nothing half-written is believed. Meanwhile an object `unfinished.json` lies there, by which
+the next life of a step that was killed knows what it may replace.
 """
 
 import json
@@ -27,17 +28,19 @@ from components.storage.outputs import (
     write_file,
 )
 from components.storage.places import is_remote, local_path, open_storage
-from components.storage.store import MOST_IN_MEMORY, Stat, Storage, check_object_name
+from components.storage.store import Stat, Storage, check_object_name
 from san_core.checked_json import read_json
 from san_core.data.tree import is_archive
 
 log = logging.getLogger(__name__)
 
 TRANSFER_THREADS = 16
-TRANSFER_CHUNK = 16 << 20
+MAX_IN_MEMORY = 8 << 20  # bytes of an object that is held in memory
 # Files by which readers tell that an artifact is there.
 COMPLETION_FILES = ("manifest.json", "recipe.json", "features.json", "report.json")
 IMAGE_SET_FOLDERS = ("shards", "preview")
+UNFINISHED_MARK = "unfinished.json"
+UNFINISHED_CONTENT = b'{"format": "san-unfinished"}\n'
 ARTIFACT_FILE_PATTERN = re.compile(
     r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
     r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|index\.csv"
@@ -49,7 +52,7 @@ def fetch_artifact(uri: str, folder: Path) -> Path:
     """Bring an artifact from a bucket into a folder, without the shards of image sets.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        FileNotFoundError: nothing is there, or it has not been sent to its end.
         OSError: it cannot be fetched.
     """
     storage = open_storage(uri)
@@ -86,6 +89,12 @@ def _list_objects(storage: Storage) -> list[Stat]:
     listed = storage.list()
     if not listed:
         raise FileNotFoundError(f"{storage.uri}: there is nothing there")
+    is_marked = any(stat.name == UNFINISHED_MARK for stat in listed)
+    if is_marked and has_step_format(storage.get(UNFINISHED_MARK)):
+        raise FileNotFoundError(
+            f"{storage.uri} is unfinished: a step is sending it, or was stopped while it did; run"
+            " that step again"
+        )
     return listed
 
 
@@ -102,14 +111,11 @@ def _download_objects(storage: Storage, wanted: Sequence[Stat], folder: Path) ->
 
 
 def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
-    if stat.size <= MOST_IN_MEMORY:  # then its sha256 is compared
+    if stat.size <= MAX_IN_MEMORY:
         write_file(path, storage.get(stat.name))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for start in range(0, stat.size, TRANSFER_CHUNK):
-            length = min(TRANSFER_CHUNK, stat.size - start)
-            file.write(storage.get_range(stat.name, start, length))
+    storage.get_file(stat.name, path)
 
 
 def _add_uri_to_manifest(file: Path, uri: str) -> None:
@@ -141,10 +147,8 @@ def _is_written_by_step(storage: Storage, names: Sequence[str]) -> bool:
     """Whether a step has written what is there, as `storage.outputs` tells of folders."""
     if any(set(pair) <= set(names) for pair in PAIRED_FILES):
         return True
-    return any(
-        has_step_format(storage.get(name))
-        for name in set(SELF_DESCRIBING_FILES).intersection(names)
-    )
+    told = {*SELF_DESCRIBING_FILES, UNFINISHED_MARK}.intersection(names)
+    return any(has_step_format(storage.get(name)) for name in told)
 
 
 def send_artifact(path: Path, uri: str) -> None:
@@ -157,12 +161,13 @@ def send_artifact(path: Path, uri: str) -> None:
     """
     if path.is_file():
         parent, _, name = uri.rstrip("/").rpartition("/")
-        open_storage(parent).put_bytes(name, path.read_bytes())
+        open_storage(parent).put_file(name, path)
         return
     storage = open_storage(uri)
     former = [stat.name for stat in storage.list() if ARTIFACT_FILE_PATTERN.fullmatch(stat.name)]
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     marks = [name for name in names if _is_completion_file(name)]
+    storage.put_bytes(UNFINISHED_MARK, UNFINISHED_CONTENT)
     for name in filter(_is_completion_file, former):
         storage.delete(name)
     with thread_pool(TRANSFER_THREADS // 4) as pool, Progress(len(names), "files") as bar:
@@ -171,6 +176,7 @@ def send_artifact(path: Path, uri: str) -> None:
                 bar.add()
     for name in set(former).difference(names):
         storage.delete(name)
+    storage.delete(UNFINISHED_MARK)
     log.info("sent to %s", storage.uri)
 
 

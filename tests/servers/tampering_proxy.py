@@ -30,7 +30,8 @@ def unchanged_body(answer: Answer) -> bytes:
 class TamperingProxy:
     """The proxy; `tamper` may be set at any time, `tampered` counts the answers it changed.
 
-    Bodies are taken at `seconds_per_mib` and handed on as `alter_request` makes them.
+    Bodies are taken at `seconds_per_mib` and handed on as `alter_request` makes them. What `invent`
+    gives for a method and a path is answered with 200, and the server hears nothing of it.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -39,6 +40,7 @@ class TamperingProxy:
         self.tampered = 0
         self.seconds_per_mib = 0.0
         self.alter_request: Callable[[str, bytes], bytes] = lambda _method, body: body
+        self.invent: Callable[[str, str], bytes | None] = lambda _method, _path: None
         self.port = 0
 
     @property
@@ -54,8 +56,10 @@ class TamperingProxy:
             protocol_version = "HTTP/1.1"
 
             def handle_one_request(self) -> None:
-                with contextlib.suppress(ConnectionError):
+                try:
                     super().handle_one_request()
+                except ConnectionError:
+                    self.close_connection = True
 
             def hand_on(self) -> None:
                 tampering_proxy._forward(self)
@@ -79,6 +83,12 @@ class TamperingProxy:
     def _forward(self, asked: http.server.BaseHTTPRequestHandler) -> None:
         sent = self._read_slowly(asked, int(asked.headers.get("Content-Length") or 0))
         sent = self.alter_request(asked.command, sent)
+        if (invented := self.invent(asked.command, asked.path)) is not None:
+            asked.send_response_only(200)
+            asked.send_header("Content-Length", str(len(invented)))
+            asked.end_headers()
+            asked.wfile.write(invented)
+            return
         connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=30)
         try:
             connection.request(asked.command, asked.path, sent, dict(asked.headers.items()))

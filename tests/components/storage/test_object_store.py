@@ -1,6 +1,7 @@
 """Buckets, on a real server; and both kinds of storage, held to one protocol."""
 
 import base64
+import filecmp
 import http.server
 import json
 import logging
@@ -8,13 +9,18 @@ import os
 import re
 import ssl
 import threading
+import time
 import traceback
+import tracemalloc
 import types
+from contextlib import suppress
 
 import pytest
 import urllib3
+from minio.error import S3Error
 
-from components.storage import retry
+from components.process.threads import thread_pool
+from components.storage import object_store, retry
 from components.storage.places import open_storage
 from components.storage.retry import Backoff
 from tests.servers.seaweedfs import SECRET_KEY
@@ -42,6 +48,11 @@ def test_what_was_put_is_got_whole_and_in_part(uri, tmp_path):
     storage.put_bytes("bytes", b"0123456789")
     (tmp_path / "file").write_bytes(b"from a file")
     storage.put_file("folder/file", tmp_path / "file")
+    (tmp_path / "empty").touch()
+    storage.put_file("folder/empty", tmp_path / "empty")
+    for name, content in (("file", b"from a file"), ("empty", b"")):
+        storage.get_file(f"folder/{name}", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == content
     assert storage.get("bytes") == b"0123456789"
     assert storage.get("folder/file") == b"from a file"
     assert storage.get_range("bytes", 3, 4) == b"3456"
@@ -115,13 +126,86 @@ def test_more_objects_than_one_page_are_listed(s3):
 
 @pytest.mark.s3
 def test_file_longer_than_one_request_is_put_in_parts(s3, tmp_path, monkeypatch):
-    monkeypatch.setattr("components.storage.object_store.PART_SIZE", 5 << 20)
+    monkeypatch.setattr(object_store, "MAX_SINGLE_PUT", 5 << 20)
+    monkeypatch.setattr(object_store, "PART_SIZE", 5 << 20)
     data = bytes(range(256)) * (12 << 12)
     (tmp_path / "big").write_bytes(data)
     storage = open_storage(s3)
     storage.put_file("big", tmp_path / "big")
     assert storage.get("big") == data
     assert "-" in storage.stat("big").version  # an ETag of parts, which is no hash
+
+
+COMPLETION_ERROR = (
+    b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>InternalError</Code>'
+    b"<Message>We encountered an internal error. Please try again.</Message></Error>"
+)
+
+
+@pytest.fixture
+def broken_completion(tampering_proxy, monkeypatch):
+    """As S3 may answer when parts cannot be joined: 200, and an error in the body."""
+    monkeypatch.setattr(object_store, "MAX_SINGLE_PUT", 5 << 20)
+    monkeypatch.setattr(object_store, "PART_SIZE", 5 << 20)
+    told = []
+
+    def invent(method, path):
+        if method != "POST" or "uploadId" not in path:
+            return None
+        told.append(path)
+        return COMPLETION_ERROR
+
+    tampering_proxy.invent = invent
+    return told
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("impatient")
+def test_parts_that_were_not_joined_are_no_object(s3, broken_completion):
+    with pytest.raises(OSError, match="x arrives damaged every time: it is not there after"):
+        open_storage(s3).put_bytes("x", bytes(6 << 20))
+    assert len(broken_completion) == 3
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("impatient")
+def test_parts_that_were_not_joined_do_not_pass_for_the_former_object(
+    s3, broken_completion, tmp_path, monkeypatch
+):
+    storage = open_storage(s3)
+    with monkeypatch.context() as patch:
+        patch.setattr(object_store, "MAX_SINGLE_PUT", 5 << 30)
+        storage.put_bytes("x", bytes(6 << 20))
+    (tmp_path / "x").write_bytes(bytes((6 << 20) - 1) + b"1")  # as long as the former
+    with pytest.raises(OSError, match="another content lies there than the one that was put"):
+        storage.put_file("x", tmp_path / "x")
+    assert broken_completion
+
+
+@pytest.mark.s3
+def test_long_file_is_put_in_one_request_of_which_no_copy_is_made(s3, tmp_path):
+    data = bytes(range(256)) * (24 << 12)
+    (tmp_path / "big").write_bytes(data)
+    storage = open_storage(s3)
+    tracemalloc.start()
+    storage.put_file("big", tmp_path / "big")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 8 << 20
+    assert "-" not in storage.stat("big").version  # the ETag of one request
+    storage.get_file("big", tmp_path / "back")
+    assert filecmp.cmp(tmp_path / "big", tmp_path / "back", shallow=False)
+
+
+@pytest.mark.s3
+def test_long_object_is_fetched_piece_by_piece_and_compared(s3, tampering_proxy, tmp_path):
+    data = bytes(range(256)) * (12 << 12)
+    storage = open_storage(s3)
+    storage.put_bytes("x", data)
+    tampering_proxy.tamper = _once(flipped)
+    storage.get_file("x", tmp_path / "x")
+    assert tampering_proxy.tampered == 1
+    assert (tmp_path / "x").read_bytes() == data
 
 
 # Wrong input: at once, in one line, without secrets
@@ -248,6 +332,32 @@ def test_broken_tls_may_pass_but_a_refused_certificate_does_not(monkeypatch, cau
     assert storage._is_transient(error) == passes
     words = "breaks off: broken off" if passes else r"is not trusted \(self-signed\); SSL_CERT_FILE"
     assert re.search(words, str(storage._readable_error(error, "s3://san/x")))
+
+
+NO_KMS = "User: arn:aws:iam::1:user/san is not authorized to perform: kms:GenerateDataKey"
+
+
+@pytest.mark.usefixtures("isolated_environment")
+@pytest.mark.parametrize(
+    ("status", "code", "message", "words"),
+    [
+        (403, "AccessDenied", NO_KMS, rf"denies access; .* do they allow it\? It says: {NO_KMS}$"),
+        (403, "AccessDenied", "Access Denied", r"do they allow it\?$"),
+        (403, "QuotaExceeded", "It is full", "answers QuotaExceeded: It is full$"),
+        (403, "InvalidObjectState", "archived", "answers InvalidObjectState: archived$"),
+        (400, "KMS.DisabledException", "Key is off", r"answers KMS\.Disabled.*: Key is off$"),
+    ],
+)
+def test_refusal_keeps_the_cause_that_the_store_tells(monkeypatch, status, code, message, words):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    storage = open_storage("s3://san/x")
+    response = types.SimpleNamespace(status=status, headers={})
+    error = S3Error(response, code, message, "x", "1", "2")
+    told = storage._readable_answer(error, "s3://san/x")
+    assert re.search(words, str(told))
+    assert isinstance(told, PermissionError) == (status == 403)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", "", "./a"])
@@ -482,6 +592,61 @@ def test_retries_wait_longer_each_time_and_end(monkeypatch, caplog):
         )
     assert tries == [0, 1, 3, 7]  # the next would begin at 11
     assert caplog.text.count("x: down; trying again in") == 3
+
+
+def test_what_a_try_took_while_it_got_on_is_not_held_against_it(monkeypatch):
+    now, tries = [0.0], []
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+
+    def upload():
+        tries.append(now[0])
+        now[0] += 600
+        if len(tries) < 3:
+            retry.note_progress()
+        now[0] += 6  # the store says nothing more
+        raise OSError("broken off")
+
+    backoff = Backoff(20, first=1, longest=1)
+    with pytest.raises(OSError, match="broken off"):
+        retry.call_with_retries(upload, is_transient=lambda _: True, what="x", backoff=backoff)
+    assert len(tries) == 3  # the third got on at no moment
+
+
+def test_threads_that_wait_to_try_again_end_when_nobody_waits_for_them():
+    def fail():
+        raise OSError("down")
+
+    def try_on():
+        backoff = Backoff(total=20, first=10)
+        retry.call_with_retries(fail, is_transient=lambda _: True, what="x", backoff=backoff)
+
+    started = time.monotonic()
+    with suppress(KeyboardInterrupt), thread_pool(2) as pool:
+        for _ in range(4):
+            pool.submit(try_on)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.s3
+def test_long_upload_that_breaks_off_is_tried_again(s3, tampering_proxy, monkeypatch, caplog):
+    """It takes longer than the store is waited for, but gets on all the time."""
+    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=1.5, first=0.05))
+    broken = []
+
+    def break_off(method, body):
+        if method == "PUT" and not broken:
+            broken.append(len(body))
+            tampering_proxy.seconds_per_mib = 0
+            raise ConnectionError
+        return body
+
+    tampering_proxy.alter_request = break_off
+    tampering_proxy.seconds_per_mib = 0.1
+    open_storage(s3).put_bytes("x", bytes(24 << 20))
+    assert broken == [24 << 20]
+    assert caplog.text.count("trying again") == 1
 
 
 def test_error_that_does_not_pass_is_raised_at_once(caplog):

@@ -43,13 +43,25 @@ class Quiet(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", headers=()):
+    def answer(self, status, body=b"", headers=(), length=None):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", length or str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+@pytest.mark.usefixtures("isolated_environment")
+@pytest.mark.parametrize("region", ["eu-central-1\n", "eu central", "x\r\nHost: elsewhere"])
+def test_region_that_is_no_word_is_refused_and_no_key_is_shown(monkeypatch, region):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("AWS_REGION", region)
+    with pytest.raises(ValueError, match=r"AWS_REGION is .*; a region is a word such as") as raised:
+        open_storage("s3://san/x").list()
+    assert "AKIDEXAMPLE" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 # Proxies
@@ -77,13 +89,16 @@ def proxy(s3_server):
             body = answer.read()
             left_out = ("content-length", "transfer-encoding", "connection", "date", "server")
             told = [(k, v) for k, v in answer.getheaders() if k.lower() not in left_out]
-            self.answer(answer.status, body, told)
+            self.answer(answer.status, body, told, answer.getheader("Content-Length"))
             there.close()
 
         def do_GET(self):
             self.forward()
 
         def do_PUT(self):
+            self.forward()
+
+        def do_HEAD(self):
             self.forward()
 
     with http_server(Forward) as port:

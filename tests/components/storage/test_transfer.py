@@ -1,12 +1,15 @@
 """Artifacts in buckets: what steps take and give when they are told URIs."""
 
+import io
 import json
+import tracemalloc
 
 import pytest
 
-from components.storage import transfer
+from components.storage import object_store, transfer
 from components.storage.places import open_storage
 from components.storage.staging import image_set_digest, open_image_set
+from san_core.images.shard import sha256
 from tests.tiny import file_contents
 
 pytestmark = pytest.mark.s3
@@ -95,6 +98,29 @@ def test_artifact_that_was_half_sent_is_not_there(s3, model, monkeypatch):
     assert storage.stat("recipe.json") is None  # without it there is no model for any reader
 
 
+def test_artifact_whose_sending_was_killed_may_be_sent_again(s3, model, monkeypatch, tmp_path):
+    storage = open_storage(s3)
+    put_file = storage.put_file
+
+    def die(name, path):
+        if name == "recipe.json":
+            raise KeyboardInterrupt  # as little is tidied up then as after SIGKILL
+        put_file(name, path)
+
+    monkeypatch.setattr(storage, "put_file", die)
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "open_storage", lambda _uri: storage)
+        with pytest.raises(KeyboardInterrupt):
+            transfer.send_artifact(model, s3)
+    assert {stat.name for stat in storage.list()} == {"unfinished.json", "weights.safetensors"}
+    with pytest.raises(FileNotFoundError, match="is unfinished: a step is sending it, or was stop"):
+        transfer.fetch_artifact(s3, tmp_path / "half")
+    transfer.check_uri_replaceable(s3, is_file=False)
+    transfer.send_artifact(model, s3)
+    assert file_contents(transfer.fetch_artifact(s3, tmp_path / "back")) == file_contents(model)
+    assert storage.stat("unfinished.json") is None
+
+
 def test_nothing_there_is_said(s3, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{s3}: there is nothing there"):
         transfer.fetch_artifact(s3, tmp_path / "x")
@@ -119,10 +145,40 @@ def test_source_in_a_bucket_is_a_folder_for_a_while(s3, monkeypatch):
     storage = open_storage(s3)
     storage.put_bytes("query/1.jpg", b"0123456789")
     monkeypatch.setattr(transfer, "MAX_IN_MEMORY", 5)
-    monkeypatch.setattr(transfer, "TRANSFER_CHUNK", 4)
+    monkeypatch.setattr(object_store, "FETCH_CHUNK", 4)
     with transfer.local_source(s3) as folder:
         assert file_contents(folder) == {"query/1.jpg": b"0123456789"}
     assert not folder.exists()
+
+
+def test_long_object_that_is_damaged_in_the_bucket_is_not_believed(s3, s3_server, monkeypatch):
+    storage = open_storage(s3)
+    storage.put_bytes("set.tar", b"0123456789")
+    told = {"sha256": sha256(b"0123456789")}
+    s3_server.client().put_object(
+        storage.bucket, f"{storage.prefix}/set.tar", io.BytesIO(b"0123456780"), 10, metadata=told
+    )
+    monkeypatch.setattr(transfer, "MAX_IN_MEMORY", 5)
+    monkeypatch.setattr(object_store, "FETCH_CHUNK", 4)
+    with (
+        pytest.raises(OSError, match=r"set\.tar arrives damaged every time: its sha256 is not"),
+        transfer.local_source(f"{s3}/set.tar"),
+    ):
+        raise AssertionError
+
+
+def test_memory_does_not_follow_the_size_of_what_is_fetched(s3, monkeypatch):
+    storage = open_storage(s3)
+    for name in "abcd":
+        storage.put_bytes(name, bytes(10 << 20))
+    for place, what in ((transfer, "MAX_IN_MEMORY"), (object_store, "FETCH_CHUNK")):
+        monkeypatch.setattr(place, what, 1 << 20)
+    tracemalloc.start()
+    with transfer.local_source(s3) as folder:
+        assert sum(path.stat().st_size for path in folder.iterdir()) == 40 << 20
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 12 << 20
 
 
 def test_source_on_this_machine_is_used_where_it_is(tmp_path):

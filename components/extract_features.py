@@ -1,12 +1,19 @@
 """Embed the images that evaluation needs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice, tee
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import atomic_folder, scratch_folder
+from components.storage.outputs import atomic_folder
+
+if TYPE_CHECKING:
+    from san_core.images.imageset import ImageSet
+    from san_core.images.pixels import Pixels
+    from san_core.images.shard import Record
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +35,13 @@ def extract_features(
             features.json with the sha256 of both
         references: whether to embed with the untrained encoder too, as untrained.npy
     """
+    import numpy as np
+
     from components.process.machine import device
-    from components.process.progress import track_progress
-    from components.storage.staging import image_set_digest, open_image_set
-    from components.training.inputs import PixelCache, initial_model
-    from components.training.ranks import SINGLE_PROCESS
+    from components.storage.staging import image_set_digest, open_image_records, open_image_set
+    from components.training.inputs import initial_model
     from san_core.evaluation.feature_files import write_features
-    from san_core.images.pixels import Pixels
-    from san_core.inference.features import embed
+    from san_core.inference.features import stream_embeddings
     from san_core.model import weights
 
     loaded = weights.load_network(model)
@@ -43,26 +49,25 @@ def extract_features(
         raise ValueError(f"{model} has learned no identities: it is a texture generator")
     if references and "seed" not in loaded.facts:
         raise ValueError(f"{model} tells no seed, which the untrained encoder is made from")
-    with scratch_folder(features) as room, open_image_set(dataset) as images:
-        records = images.records_in_splits("query", "gallery", "multi")
-        pictures = PixelCache(room, loaded.recipe, SINGLE_PROCESS).decode_images(
-            "images", images, records
-        )
-
-        def batches(what: str) -> Iterator[Pixels]:
-            starts = range(0, len(pictures), BATCH)
-            for start in track_progress(starts, total=len(starts), unit=f"batches, {what}"):
-                yield pictures[start : start + BATCH]
-
-        embedded = {"features": embed(loaded.model, batches("trained"), device=device())}
-        if references:
-            untrained = initial_model(
+    with open_image_records(dataset) as index:
+        records = index.records_in_splits("query", "gallery", "multi")
+    networks = {"features": loaded.model}
+    if references:
+        with TemporaryDirectory() as room:
+            networks["untrained"] = initial_model(
                 loaded.recipe,
                 num_classes=loaded.model.num_classes,
                 seed=loaded.facts["seed"],
-                folder=room,
+                folder=Path(room),
             )
-            embedded["untrained"] = embed(untrained, batches("untrained"), device=device())
+    with open_image_set(dataset, shards=records.shards()) as images:
+        batches = _decoded_batches(images, records, loaded.recipe.image_size)
+        streams = [
+            stream_embeddings(network, copy, device=device())
+            for network, copy in zip(networks.values(), tee(batches, len(networks)), strict=True)
+        ]
+        columns = zip(*zip(*streams, strict=True), strict=True)  # batch by batch, all networks
+        embedded = {name: np.concatenate(one) for name, one in zip(networks, columns, strict=True)}
     provenance = {
         "dataset": image_set_digest(dataset),
         "model": weights.fingerprint(model),
@@ -74,3 +79,24 @@ def extract_features(
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)
     log.info("%d images, %d dimensions", *embedded["features"].shape)
+
+
+def _decoded_batches(
+    images: "ImageSet", records: "Sequence[Record]", size: tuple[int, int]
+) -> "Iterator[Pixels]":
+    """Images at a size, BATCH at a time (B, H, W, 3); the next are decoded meanwhile."""
+    import numpy as np
+
+    from components.process.machine import core_count
+    from components.process.progress import track_progress
+    from components.process.threads import map_bounded, thread_pool
+    from san_core.images.pixels import decode, resize
+
+    def decode_image(record: "Record") -> "Pixels":
+        return resize(decode(images.read(record), name=record.name), size)
+
+    with thread_pool(core_count()) as pool:
+        decoded = map_bounded(pool, decode_image, records, ahead=2 * BATCH)
+        shown = track_progress(decoded, total=len(records), unit="images")
+        while batch := list(islice(shown, BATCH)):
+            yield np.stack(batch)

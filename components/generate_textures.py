@@ -57,7 +57,7 @@ def generate_textures(
         shard_size: images per shard, at most 1,000
         precision: float32, or on a GPU float16 or bfloat16
         overwrite: whether to make finished shards again; their former files are deleted, and the
-            manifest that seal_textures wrote of them
+            manifest that seal_textures wrote of them. If it is killed, it goes on where it was
         limit: most shards to make in this run; 0 makes all
         dry_run: whether only to say what is there and what would be made
         verify: how finished shards are checked before they are kept: none, size or sha256
@@ -66,6 +66,7 @@ def generate_textures(
     from components.storage.places import open_storage
     from components.storage.staging import image_set_digest, open_image_records, open_image_set
     from components.storage.texture_store import (
+        Overwriting,
         delete_replaced_shards,
         finished_units,
         sidecar_names,
@@ -99,19 +100,28 @@ def generate_textures(
     with open_image_records(dataset) as index:
         mine = units_of_worker(worker, split_into_units(index.records_in_splits(split), shard_size))
     done = finished_units(storage, {unit.number for unit in mine}, verify=verify)
-    todo = [unit for unit in mine if overwrite or unit.number not in done]
-    todo = todo[: limit or None]
+    left = {unit.number for unit in mine}.difference(done)
+    overwriting = Overwriting(storage, worker) if overwrite else None
+    if overwriting:
+        left |= overwriting.left(list(done))
+    todo = [unit for unit in mine if unit.number in left][: limit or None]
     _log_plan(storage, mine, done, todo, worker=worker)
     if dry_run:
         return
     former = sidecar_names(storage) if overwrite else []
     if former and todo:
         storage.delete("manifest.json")  # it names shards that will go; seal writes another
+    if overwriting:
+        overwriting.note_left(left)
     if todo:
-        with open_image_set(dataset) as images:
+        needed = {number for unit in todo for number in unit.records.shards()}
+        with open_image_set(dataset, shards=needed) as images:
             for number, made in _generate_shards(loaded, images, todo, precision, storage):
                 done[number] = made
                 delete_replaced_shards(storage, made, former)
+                if overwriting:
+                    left.discard(number)
+                    overwriting.note_left(left)
     kept = [unit for unit in mine if unit.number in done]
     entries = [done[unit.number].manifest_entry() for unit in kept]
     content = build_receipt(entries, uri=storage.uri, worker=worker, split=split)

@@ -182,7 +182,7 @@ def _write_pairs_sheet(folder: Path) -> None:
         by_name = {record.name: record for record in textures.records}
         shown = [images.records[i] for i in preview_indices(len(images.records), most=PAIRS_SHOWN)]
         cell = IMAGE_PREVIEW[0], IMAGE_PREVIEW[1] + TEXTURE_PREVIEW[1]
-        sheet = contact_sheet([side_by_side(record) for record in shown], columns=6, cell=cell)
+        sheet = contact_sheet(map(side_by_side, shown), columns=6, cell=cell)
     (folder / "images" / "preview" / "pairs.png").write_bytes(encode_png(sheet))
 
 

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 from components.process.machine import core_count
 from components.process.messages import note_copy
 from components.process.progress import Progress
-from components.process.threads import thread_pool
+from components.process.threads import map_bounded, thread_pool
 from components.storage.outputs import add_path_to_errors, flush_to_disk, write_file
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Storage
 from san_core.images.imageset import ImageSet, manifest_bytes, read_manifest
-from san_core.images.shard import Record, parse_sidecar, read_sidecar, sha256
+from san_core.images.index import Records, pack_records
+from san_core.images.shard import parse_sidecar, read_sidecar, sha256
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,16 @@ STAGING_CHUNK = 8 << 20
 FETCH_TRIES = 2  # of a file whose bytes are not the recorded ones
 
 
-def open_image_set(artifact: Path, *, verify: bool = True) -> ImageSet:
+def open_image_set(
+    artifact: Path, *, verify: bool = True, shards: Collection[int] | None = None
+) -> ImageSet:
     """Open the set of an artifact after comparing every byte with what was recorded.
 
     Args:
         artifact: the folder that holds the manifest.
         verify: whether to read shards that are on this machine; the index is always checked.
+        shards: the numbers of those that will be read from; no others are fetched or compared. None
+            means all.
 
     Raises:
         FileNotFoundError: the set is unfinished, or one of its files is missing.
@@ -48,9 +53,10 @@ def open_image_set(artifact: Path, *, verify: bool = True) -> ImageSet:
     """
     content, uri = _manifest_and_uri(artifact)
     if uri is not None and is_remote(uri):
-        return ImageSet.open(_stage_set(content, open_storage(uri), verify=verify))
+        copy = _stage_set(content, open_storage(uri), verify=verify, shards=shards)
+        return ImageSet.open(copy, shards=shards)
     place = artifact if uri is None else local_path(uri)
-    images = ImageSet.open(place)
+    images = ImageSet.open(place, shards=shards)
     if images.manifest != content and uri is not None:
         raise ValueError(
             f"{place} holds another image set than {artifact / 'manifest.json'} speaks of:"
@@ -58,7 +64,7 @@ def open_image_set(artifact: Path, *, verify: bool = True) -> ImageSet:
             f" {_manifest_digest(content)[:12]} was expected"
         )
     if verify:
-        images.verify()
+        images.verify(shards)
     return images
 
 
@@ -72,23 +78,24 @@ def open_image_records(artifact: Path) -> ImageSet:
     content, uri = _manifest_and_uri(artifact)
     if uri is None or not is_remote(uri):
         return open_image_set(artifact, verify=False)
-    return ImageSet(artifact, content, tuple(read_records(open_storage(uri), content)))
+    return ImageSet(artifact, content, read_records(open_storage(uri), content))
 
 
-def read_records(storage: Storage, content: Mapping[str, Any]) -> list[Record]:
+def read_records(storage: Storage, content: Mapping[str, Any]) -> Records:
     """The images of the shards that a manifest or receipt names, from their sidecars in a store.
 
     Raises:
         FileNotFoundError: a sidecar is missing.
         ValueError: a sidecar is damaged.
     """
+    names = [shard["sidecar"] for shard in content["shards"]]
     with thread_pool(STAGING_THREADS) as pool:
-        sidecars = list(pool.map(storage.get, [shard["sidecar"] for shard in content["shards"]]))
-    return [
-        record
-        for number, data in enumerate(sidecars)
-        for record in parse_sidecar(data, number, content, where=storage.uri)
-    ]
+        sidecars = map_bounded(pool, storage.get, names, ahead=2 * STAGING_THREADS)
+        return pack_records(
+            record
+            for number, data in enumerate(sidecars)
+            for record in parse_sidecar(data, number, content, where=storage.uri)
+        )
 
 
 def image_set_digest(artifact: Path) -> str:
@@ -119,23 +126,41 @@ class _RecordedFile(NamedTuple):
     sha256: str
 
 
-def _stage_set(content: dict[str, Any], storage: Storage, *, verify: bool) -> Path:
+def _stage_set(
+    content: dict[str, Any], storage: Storage, *, verify: bool, shards: Collection[int] | None
+) -> Path:
     """The folder with this machine's copy of a set; what it lacks is fetched.
+
+    Nothing is written where nothing is lacking, so that a copy may lie in a read-only place.
 
     Raises:
         OSError: there is no room, or a file cannot be had whole.
     """
     folder = cache_folder() / "imagesets" / _manifest_digest(content)[:32]
-    sidecars = [
-        _RecordedFile(s["sidecar"], s["sidecar_size"], s["sidecar_sha256"])
-        for s in content["shards"]
-    ]
-    tars = [_RecordedFile(s["tar"], s["size"], s["sha256"]) for s in content["shards"]]
-    with _lock_folder(folder):
-        _fetch_missing(sidecars, tars, storage, folder, verify=verify)
-        write_file(folder / "manifest.json", manifest_bytes(content))
+    manifest = folder / "manifest.json"
+    files = _recorded_files(content, shards)
+    missing = _missing_files(files, folder, verify=verify)
+    if missing or not manifest.is_file():
+        with _lock_folder(folder):  # another process may have fetched them meanwhile
+            _fetch_files(_missing_files(missing, folder, verify=verify), storage, folder)
+            write_file(manifest, manifest_bytes(content))
     note_copy(folder, storage.uri)  # not before: of what it lacks the copy is to be named
     return folder
+
+
+def _recorded_files(
+    content: Mapping[str, Any], shards: Collection[int] | None
+) -> list[_RecordedFile]:
+    """All sidecars, then the tars of some shards, or of all.
+
+    Sidecars go first: they tell which image is hit if a tar is damaged.
+    """
+    listed = content["shards"]
+    chosen = listed if shards is None else [listed[number] for number in sorted(shards)]
+    return [
+        *(_RecordedFile(s["sidecar"], s["sidecar_size"], s["sidecar_sha256"]) for s in listed),
+        *(_RecordedFile(s["tar"], s["size"], s["sha256"]) for s in chosen),
+    ]
 
 
 def cache_folder() -> Path:
@@ -159,32 +184,27 @@ def _lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def _fetch_missing(
-    sidecars: Sequence[_RecordedFile],
-    tars: Sequence[_RecordedFile],
-    storage: Storage,
-    folder: Path,
-    *,
-    verify: bool,
-) -> None:
-    """Fetch those of the files that are not whole in the folder.
-
-    Sidecars go first: they tell which image is hit if a tar is damaged.
-    """
-    files = [*sidecars, *tars]
+def _missing_files(
+    files: Sequence[_RecordedFile], folder: Path, *, verify: bool
+) -> list[_RecordedFile]:
+    """Those of the files that are not whole in the folder."""
     with thread_pool(max(STAGING_THREADS, core_count())) as pool:
-        whole = list(pool.map(lambda file: _is_whole(folder / file.name, file, verify), files))
-        absent = {file for file, is_whole in zip(files, whole, strict=True) if not is_whole}
-        if not absent:
-            return
-        size = sum(file.size for file in absent)
-        _check_disk_space(folder, absent)
-        log.info("fetching %d files, %.1f MB, from %s", len(absent), size / 1e6, storage.uri)
-        with Progress(len(absent), "files") as bar:
-            for part in (sidecars, tars):
-                wanted = [file for file in part if file in absent]
-                for _ in pool.map(lambda file: _fetch_file(file, storage, folder), wanted):
-                    bar.add()
+        whole = pool.map(lambda file: _is_whole(folder / file.name, file, verify), files)
+        return [file for file, is_whole in zip(files, whole, strict=True) if not is_whole]
+
+
+def _fetch_files(absent: Sequence[_RecordedFile], storage: Storage, folder: Path) -> None:
+    """Fetch files into the folder, sidecars before tars."""
+    if not absent:
+        return
+    size = sum(file.size for file in absent)
+    _check_disk_space(folder, absent)
+    log.info("fetching %d files, %.1f MB, from %s", len(absent), size / 1e6, storage.uri)
+    tars = [file for file in absent if file.name.endswith(".tar")]
+    with thread_pool(STAGING_THREADS) as pool, Progress(len(absent), "files") as bar:
+        for part in (absent[: len(absent) - len(tars)], tars):
+            for _ in pool.map(lambda file: _fetch_file(file, storage, folder), part):
+                bar.add()
 
 
 def _is_whole(path: Path, file: _RecordedFile, verify: bool) -> bool:

@@ -5,12 +5,14 @@ workers on one unit leave two complete pairs with different names; the lowest na
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from components.process.threads import thread_pool
 from components.storage.store import DamagedError, Storage
+from san_core.checked_json import read_json
 from san_core.images.shard import Shard, read_sidecar, shard_entry
 from san_core.images.texture_set import parse_sidecar_name
 
@@ -59,7 +61,7 @@ def finished_units(
         return _read_finished_unit(storage, name, sizes, verify)
 
     found: dict[int, FinishedUnit] = {}
-    with ThreadPoolExecutor(SIDECAR_THREADS) as pool:
+    with thread_pool(SIDECAR_THREADS) as pool:
         for name, unit in zip(names, pool.map(read_unit, names), strict=True):
             if unit:
                 found.setdefault(parse_sidecar_name(name)[0], unit)
@@ -138,10 +140,48 @@ def delete_replaced_shards(storage: Storage, made: FinishedUnit, former: Collect
 
 
 def delete_other_shards(storage: Storage, keep: Mapping[int, FinishedUnit]) -> int:
-    """Delete the shards that are not among `keep`; returns how many files went."""
+    """Delete the shards that are not among `keep`, and what killed writers have left of some.
+
+    Returns how many files went.
+    """
     kept = {name for unit in keep.values() for name in (unit.name, unit.tar)}
     extra = {stat.name for stat in storage.list("shards")} - kept
     # Sidecars first: at no moment does one name a tar that has gone.
     for name in sorted(extra, key=lambda name: (name.endswith(".tar"), name)):
         storage.delete(name)
-    return len(extra)
+    return len(extra) + storage.sweep("shards")
+
+
+class Overwriting:
+    """Which units a worker has yet to make again, kept in the store until it has made them all.
+
+    By it a worker that was killed goes on where it was, instead of making all units once more.
+    """
+
+    def __init__(self, storage: Storage, worker: str) -> None:
+        self._storage = storage
+        self._name = f"overwriting/{worker.replace('/', '-of-')}.json"
+        try:
+            told = storage.get(self._name)
+            self._left: list[int] | None = read_json(told, list[int], where=self._name)
+        except FileNotFoundError:
+            self._left = None
+
+    def left(self, units: Collection[int]) -> set[int]:
+        """Those of the units that are to be made: what a former life has left, or all."""
+        if self._left is None:
+            return set(units)
+        left = set(units).intersection(self._left)
+        log.warning(
+            "going on with an overwriting that was stopped: %d of %d shards are left; delete %s/%s"
+            " to begin anew",
+            *(len(left), len(units), self._storage.uri, self._name),
+        )
+        return left
+
+    def note_left(self, units: Collection[int]) -> None:
+        """Keep which units are left now."""
+        if units:
+            self._storage.put_bytes(self._name, json.dumps(sorted(units)).encode())
+        else:
+            self._storage.delete(self._name)

@@ -17,15 +17,16 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 
 from san_core.checked_json import Rule, check_shape, json_bytes, read_json
+from san_core.images.index import Records, pack_records
 from san_core.images.pixels import contact_sheet, decode, encode_png
 from san_core.images.shard import (
     MAX_SHARD_SIZE,
@@ -46,6 +47,7 @@ from san_core.images.shard import (
 
 FORMAT = "san-imageset"
 VERSION = 1
+MAX_OPEN_TARS = 32  # of a set; several sets are open at once, and a process may have 256 files
 
 TarName = Annotated[
     str, Rule(re.compile(r"shards/[\w.-]+\.tar").fullmatch, "the name of a shard's tar")
@@ -150,7 +152,7 @@ def write_imageset(
     shard_size: int = MAX_SHARD_SIZE,
     preview: tuple[int, int] | None = (128, 64),
 ) -> dict[str, Any]:
-    """Write a whole set into a folder and return its manifest; memory holds one shard at a time.
+    """Write a whole set into a folder and return its manifest; memory holds one image at a time.
 
     Args:
         path: the folder, made if need be.
@@ -167,13 +169,15 @@ def write_imageset(
     number_of_shards(1 if total is None else total, shard_size)
     (path / "shards").mkdir(parents=True, exist_ok=True)
     packed: list[Shard] = []
-    for number, chunk in enumerate(_chunks(items, shard_size, total=total)):
+    stream = _counted(items, total)
+    for first in stream:
+        number = len(packed)
         place = path / "shards" / f"{number}.unfinished"
+        chunk = chain([first], islice(stream, shard_size - 1))
         packed.append(pack_shard(chunk, place, number, total=0))
         if preview:
             (path / "preview").mkdir(exist_ok=True)
-            shown = [chunk[i].data for i in preview_indices(len(chunk))]
-            sheet = preview_sheet(shown, cell=preview)
+            sheet = preview_sheet(_shown_images(packed[-1]), cell=preview)
             (path / preview_name(number)).write_bytes(sheet)
     if not packed:
         raise ValueError("an image set needs at least one image")
@@ -189,21 +193,28 @@ def write_imageset(
     return content
 
 
-def _chunks(items: Iterable[Item], size: int, *, total: int | None) -> Iterator[list[Item]]:
-    """The images of each shard.
+def _counted(items: Iterable[Item], total: int | None) -> Iterator[Item]:
+    """The images, one by one.
 
     Raises:
         ValueError: there are not as many as announced.
     """
-    stream = iter(items)
     count = 0
-    while chunk := list(islice(stream, size)):
-        count += len(chunk)
+    for count, item in enumerate(items, 1):
         if total is not None and count > total:
             raise ValueError(f"{total} images were announced, but there are more")
-        yield chunk
+        yield item
     if total is not None and count < total:
         raise ValueError(f"{total} images were announced, but there are only {count}")
+
+
+def _shown_images(shard: Shard) -> Iterator[bytes]:
+    """The images of a packed shard that its contact sheet shows, read from its tar again."""
+    images = read_sidecar(shard.sidecar, where=shard.sidecar_name)["images"]
+    with shard.tar.open("rb") as file:
+        for image in (images[i] for i in preview_indices(len(images))):
+            file.seek(image["offset"])
+            yield file.read(image["size"])
 
 
 def preview_name(number: int) -> str:
@@ -216,10 +227,9 @@ def preview_indices(count: int, *, most: int = 60) -> range:
     return range(0, count, max(1, -(-count // most)))
 
 
-def preview_sheet(images: Sequence[bytes], *, cell: tuple[int, int]) -> bytes:
+def preview_sheet(images: Iterable[bytes], *, cell: tuple[int, int]) -> bytes:
     """A contact sheet (PNG) of encoded images, each in a cell of `cell` = (rows, columns)."""
-    pictures = [decode(data) for data in images]
-    return encode_png(contact_sheet(pictures, columns=15, cell=cell))
+    return encode_png(contact_sheet(map(decode, images), columns=15, cell=cell))
 
 
 class ImageSet:
@@ -229,33 +239,35 @@ class ImageSet:
     each checked against its sha256; `verify` reads and checks everything at once.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], records: tuple[Record, ...]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], records: Records) -> None:
         self.path = path
         self.manifest = manifest
         self.records = records
-        self._descriptors: dict[int, int] = {}
-        self._opening = threading.Lock()
+        self._open_tar = lru_cache(MAX_OPEN_TARS)(self._open_tar_anew)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, shards: Collection[int] | None = None) -> Self:
         """Open the set in `path`, checking its manifest and its sidecars.
+
+        Args:
+            path: the folder.
+            shards: the numbers of those that will be read from, whose tars must be there; None
+                means all.
 
         Raises:
             FileNotFoundError: there is no manifest, or a shard's tar or sidecar is missing.
             ValueError: the manifest is none of this format, or a file is not the recorded one.
         """
         content = read_manifest(path)
-        records: list[Record] = []
-        for number, shard in enumerate(content["shards"]):
-            sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
-            records += parse_sidecar(sidecar, number, content, where=str(path))
-            tar_size = _expect_file(path, shard["tar"]).stat().st_size
-            if tar_size != shard["size"]:
-                raise ValueError(
-                    f"{path}: shard {shard['tar']} is damaged: it has {tar_size} bytes"
-                    f" where {shard['size']} are recorded"
-                )
-        return cls(path, content, tuple(records))
+
+        def records() -> Iterator[Record]:
+            for number, shard in enumerate(content["shards"]):
+                sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
+                yield from parse_sidecar(sidecar, number, content, where=str(path))
+                if shards is None or number in shards:
+                    _check_tar_size(path, shard)
+
+        return cls(path, content, pack_records(records()))
 
     def read(self, record: Record) -> bytes:
         """The bytes of one image; several threads may read at once.
@@ -263,30 +275,28 @@ class ImageSet:
         Raises:
             ValueError: they are not the bytes that were packed.
         """
-        data = os.pread(self._shard_descriptor(record.shard), record.size, record.offset)
+        tar_name = self.manifest["shards"][record.shard]["tar"]
+        try:
+            data = self._open_tar(record.shard).read(record.offset, record.size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / tar_name)) from error
         if sha256(data) != record.sha256:
-            tar_name = self.manifest["shards"][record.shard]["tar"]
             raise ValueError(
                 f"{self.path}: shard {tar_name} is damaged: the sha256 of image"
                 f" {record.name} is not the recorded one"
             )
         return data
 
-    def _shard_descriptor(self, shard: int) -> int:
-        """The descriptor of a shard's tar, opened once."""
-        with self._opening:
-            if shard not in self._descriptors:
-                tar = self.path / self.manifest["shards"][shard]["tar"]
-                self._descriptors[shard] = os.open(tar, os.O_RDONLY)
-            return self._descriptors[shard]
+    def _open_tar_anew(self, shard: int) -> "_OpenTar":
+        return _OpenTar(os.open(self.path / self.manifest["shards"][shard]["tar"], os.O_RDONLY))
 
-    def records_in_splits(self, *splits: str) -> list[Record]:
+    def records_in_splits(self, *splits: str) -> Records:
         """The records of one or more splits, in the order of the set.
 
         Raises:
             ValueError: there is no image in any of them.
         """
-        found = [record for record in self.records if record.split in splits]
+        found = self.records.in_splits(splits)
         if not found:
             have = ", ".join(self.manifest["splits"])
             raise ValueError(
@@ -294,13 +304,15 @@ class ImageSet:
             )
         return found
 
-    def verify(self) -> None:
-        """Read every byte and compare it with what was recorded.
+    def verify(self, shards: Collection[int] | None = None) -> None:
+        """Read every byte, or those of some shards, and compare it with what was recorded.
 
         Raises:
             ValueError: a shard is damaged; the line names it and, if one is hit, the image.
         """
         for number, shard in enumerate(self.manifest["shards"]):
+            if shards is not None and number not in shards:
+                continue
             with (self.path / shard["tar"]).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != shard["sha256"]:
@@ -313,8 +325,7 @@ class ImageSet:
 
     def close(self) -> None:
         """Close the shards that were read from."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        self._open_tar.cache_clear()
 
     def __enter__(self) -> Self:
         return self
@@ -326,6 +337,19 @@ class ImageSet:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _OpenTar:
+    """A tar that is open as long as somebody holds it: a thread that reads, or the cache."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -356,6 +380,15 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
         )
     check_shape(content, Manifest, where=where)
     return content
+
+
+def _check_tar_size(path: Path, shard: Mapping[str, Any]) -> None:
+    tar_size = _expect_file(path, shard["tar"]).stat().st_size
+    if tar_size != shard["size"]:
+        raise ValueError(
+            f"{path}: shard {shard['tar']} is damaged: it has {tar_size} bytes"
+            f" where {shard['size']} are recorded"
+        )
 
 
 def _expect_file(path: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -225,17 +225,20 @@ def area_average(image: Pixels, size: int) -> Pixels:
     return averaged
 
 
-def contact_sheet(images: list[Pixels], *, columns: int, cell: tuple[int, int]) -> Pixels:
+def contact_sheet(images: Iterable[Pixels], *, columns: int, cell: tuple[int, int]) -> Pixels:
     """Images laid out row by row in cells of `cell` = (rows, columns) pixels, on a white ground.
+
+    They are taken one by one, and each is held no longer than it takes to shrink it.
 
     Returns:
         One image; its height follows the number of images.
     """
     h, w = cell
     gap = 2
-    n_rows = max(1, -(-len(images) // columns))
+    shrunk = [resize(image, cell) for image in images]
+    n_rows = max(1, -(-len(shrunk) // columns))
     sheet = np.full((n_rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
-    for i, image in enumerate(images):
+    for i, image in enumerate(shrunk):
         y, x = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
-        sheet[y : y + h, x : x + w] = resize(image, cell)
+        sheet[y : y + h, x : x + w] = image
     return sheet

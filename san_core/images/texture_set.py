@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
+
 from san_core.checked_json import check_shape, read_json
 from san_core.images.imageset import ShardEntry
+from san_core.images.index import Records
 from san_core.images.shard import (
     MAX_SHARD_SIZE,
     Item,
@@ -82,16 +85,41 @@ class WorkUnit(NamedTuple):
 
     number: int
     total: int
-    records: Sequence[Record]
+    records: Records
 
 
-def split_into_units(records: Sequence[Record], shard_size: int) -> list[WorkUnit]:
-    """The images of a data set cut into shards, in their order."""
+def split_into_units(records: Records, shard_size: int) -> list[WorkUnit]:
+    """The images of a data set cut into shards, in their order.
+
+    Raises:
+        ValueError: there are none, or two whose textures would have one name.
+    """
+    _check_texture_names(records)
     total = number_of_shards(len(records), shard_size)
     return [
         WorkUnit(number, total, records[number * shard_size : (number + 1) * shard_size])
         for number in range(total)
     ]
+
+
+def _check_texture_names(records: Records) -> None:
+    """Each image has a texture of its own.
+
+    Memory holds eight bytes an image: names are compared only where their hashes are equal.
+    """
+    names = (hash(texture_name(record.name)) for record in records)
+    hashes = np.sort(np.fromiter(names, np.int64, len(records)))
+    suspected = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not suspected:
+        return
+    known: dict[str, str] = {}
+    for record in records:
+        texture = texture_name(record.name)
+        if hash(texture) in suspected and known.setdefault(texture, record.name) != record.name:
+            raise ValueError(
+                f"images {known[texture]} and {record.name} differ in nothing but their endings,"
+                " so that their textures would have one name; rename one of them"
+            )
 
 
 def units_of_worker(worker: str, work: Sequence[WorkUnit]) -> list[WorkUnit]:
@@ -129,7 +157,7 @@ def parse_sidecar_name(sidecar_name: str) -> tuple[int, int]:
     Raises:
         ValueError: it is not the name of a sidecar.
     """
-    match = re.fullmatch(r"shards/(\d{5})-of-(\d{5})\.[0-9a-f]{12}\.json", sidecar_name)
+    match = re.fullmatch(r"shards/(\d{5,})-of-(\d{5,})\.[0-9a-f]{12}\.json", sidecar_name)
     if not match:
         raise ValueError(f"{sidecar_name!r} is not the name of a shard's sidecar")
     return int(match[1]), int(match[2])

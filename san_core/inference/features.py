@@ -1,6 +1,6 @@
 """ReID features of person images: the encoder's embedding, and nothing else of the network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -21,6 +21,22 @@ def embed(
 ) -> NDArray[np.float32]:
     """Embeddings of uint8 RGB images: float32 (N, D), not normalised.
 
+    As `stream_embeddings`, all of them in one array.
+    """
+    rows = [np.empty((0, model.encoder.dim), np.float32)]
+    rows += stream_embeddings(model, images, device=device, batch_size=batch_size)
+    return np.concatenate(rows)
+
+
+def stream_embeddings(
+    model: SAN,
+    images: Pixels | Iterable[Pixels],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+) -> Iterator[NDArray[np.float32]]:
+    """Embeddings of uint8 RGB images, batch by batch: float32 (B, D), not normalised.
+
     As the official test: one view, no mirrored second. They are meant for the distance the triplet
     was trained with: Euclidean, or cosine where the recipe says `normalize_triplet`. The decoder is
     neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
@@ -40,7 +56,6 @@ def embed(
     encoder = model.encoder
     # Outside of inference mode: weights that are moved within it cannot be trained on.
     to_channels_last(encoder.to(device).eval())
-    rows = [np.empty((0, encoder.dim), np.float32)]
     done = 0
     for batch in _batches(images, batch_size):
         wanted = (*encoder.image_size, 3)
@@ -57,9 +72,8 @@ def embed(
             raise ValueError(
                 f"the embedding of image {done + int(np.argmax(broken))} is not finite"
             )
-        rows.append(part)
         done += len(part)
-    return np.concatenate(rows)
+        yield part
 
 
 def _batches(images: Pixels | Iterable[Pixels], size: int) -> Iterable[Pixels]:

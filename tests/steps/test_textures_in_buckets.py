@@ -18,8 +18,10 @@ from components.__main__ import main
 from components.storage import retry, staging
 from components.storage.places import open_storage
 from components.storage.retry import Backoff
-from san_core.images.imageset import ImageSet
+from components.storage.transfer import send_artifact
+from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.pixels import decode, encode_png
+from san_core.images.shard import Item
 from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
 
 pytestmark = pytest.mark.s3
@@ -129,6 +131,41 @@ def test_overwrite_makes_everything_again_and_clears_what_was_there(tiny, genera
     assert main(with_flags(generate, overwrite="true")) == 0
     assert main(seal) == 0
     assert objects(s3) == kept(tiny)
+
+
+def test_overwriting_that_was_killed_goes_on_where_it_was(
+    tiny, generate, seal, s3, monkeypatch, caplog
+):
+    assert main(generate) == 0
+
+    def die(storage, shard, number, sheet):
+        if number == 1:
+            raise KeyboardInterrupt
+        return store_shard(storage, shard, number, sheet)
+
+    store_shard = sys.modules["components.generate_textures"]._store_shard
+    with monkeypatch.context() as patch:
+        patch.setattr("components.generate_textures._store_shard", die)
+        assert main(with_flags(generate, overwrite="true")) == 130
+    with caplog.at_level(logging.INFO):
+        assert main(with_flags(generate, overwrite="true")) == 0
+    assert "going on with an overwriting that was stopped: 2 of 3 shards are left" in caplog.text
+    assert "to make: 2 shards (1, 2), 14 images" in caplog.text
+    assert main(seal) == 0
+    assert objects(s3) == kept(tiny)
+
+
+def test_worker_fetches_no_more_of_a_data_set_than_it_needs(tiny, generate, s3, tmp_path):
+    with ImageSet.open(Path(tiny.reid)) as images:
+        items = [
+            Item(r.name, images.read(r), r.pid, r.camid, r.split, r.fields) for r in images.records
+        ]
+        write_imageset(tmp_path / "reid", items, shard_size=4, provenance={})
+    send_artifact(tmp_path / "reid", f"{s3}/reid")
+    few = with_flags(generate, dataset=f"{s3}/reid", destination=f"{s3}/textures", shard_size="4")
+    assert main(with_flags(few, worker="5/6")) == 0
+    tars = [path.name[:14] for path in staging.cache_folder().rglob("*.tar")]
+    assert tars == ["00005-of-00009"]
 
 
 def test_contact_sheet_shows_the_textures(generate, s3):

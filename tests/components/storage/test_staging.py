@@ -110,6 +110,47 @@ def test_set_in_a_bucket_is_copied_once_and_then_found(small_set, artifact, sent
 
 
 @pytest.mark.s3
+def test_shards_that_are_not_read_are_not_fetched(small_set, artifact, tampering_proxy):
+    fetched = []
+
+    def listen(answer):
+        if answer.method == "GET" and ".tar" in answer.path:
+            fetched.append(answer.path.partition("shards/")[2].partition("-of-")[0])
+        return answer.body
+
+    tampering_proxy.tamper = listen
+    with open_image_set(artifact, shards={1}) as images:
+        assert images.records == small_set.records
+        assert images.read(images.records[4]) == small_set.read(small_set.records[4])
+    assert fetched == ["00001"]
+    with open_image_set(artifact) as images:  # what is lacking is fetched when it is needed
+        assert _pixels(images) == _pixels(small_set)
+    assert sorted(fetched) == ["00000", "00001", "00002"]
+
+
+def test_shards_that_are_not_read_are_not_looked_at(small_set):
+    (small_set.path / small_set.manifest["shards"][0]["tar"]).unlink()
+    _flip(small_set.path / small_set.manifest["shards"][1]["tar"])
+    with open_image_set(small_set.path, shards={2}) as images:
+        assert images.read(images.records[6])
+    with pytest.raises(ValueError, match=r"00001-of-00003.* is damaged"):
+        open_image_set(small_set.path, shards={1, 2})
+
+
+@pytest.mark.s3
+def test_finished_copy_is_used_where_nothing_can_be_written(small_set, artifact, monkeypatch):
+    open_image_set(artifact).close()
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(staging, "write_file", refuse)
+    monkeypatch.setattr(staging, "_lock_folder", refuse)
+    with open_image_set(artifact) as images:
+        assert _pixels(images) == _pixels(small_set)
+
+
+@pytest.mark.s3
 def test_index_of_a_set_in_a_bucket_needs_no_tar(small_set, artifact, sent):
     for stat in sent.list():
         if stat.name.endswith(".tar"):

@@ -6,6 +6,7 @@ import pytest
 from components.storage.folder import LocalStorage
 from components.storage.places import open_storage
 from components.storage.texture_store import (
+    Overwriting,
     delete_other_shards,
     delete_replaced_shards,
     finished_units,
@@ -92,6 +93,17 @@ def test_foreign_files_among_the_shards_are_passed_over(storage, shard):
         storage.put_bytes(name, b"mine")
     assert finished_units(storage, range(2)) == {0: put}
     assert sidecar_names(storage) == [put.name]
+
+
+def test_overwriting_goes_on_with_what_a_former_life_has_left(storage):
+    first = Overwriting(storage, "1/2")
+    assert first.left({1, 3, 5}) == {1, 3, 5}
+    first.note_left({3, 5})
+    assert Overwriting(storage, "1/2").left({1, 3, 5}) == {3, 5}
+    assert Overwriting(storage, "0/2").left({0, 2}) == {0, 2}
+    first.note_left(set())
+    assert Overwriting(storage, "1/2").left({1, 3, 5}) == {1, 3, 5}
+    assert storage.list() == []
 
 
 @pytest.mark.s3

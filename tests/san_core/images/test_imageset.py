@@ -1,9 +1,14 @@
+import errno
 import hashlib
 import json
+import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from san_core.images import imageset
 from san_core.images.imageset import ImageSet, manifest_bytes, write_imageset
 from san_core.images.shard import Item
 
@@ -178,3 +183,40 @@ def test_impossible_shard_size_is_refused(tmp_path, items, size):
 def test_empty_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         write_imageset(tmp_path, [], total=0, provenance={})
+
+
+def _open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_few_shards_are_open_at_once_however_many_there_are(tmp_path, items, monkeypatch):
+    monkeypatch.setattr(imageset, "MAX_OPEN_TARS", 4)
+    packed = items(40)
+    write_imageset(tmp_path, packed, shard_size=1, provenance={}, preview=None)
+    before = _open_descriptors()
+    with ImageSet.open(tmp_path) as images:
+        for _ in range(2):
+            assert [images.read(record) for record in images.records] == [i.data for i in packed]
+        assert _open_descriptors() <= before + 4
+    assert _open_descriptors() == before
+
+
+def test_threads_read_from_more_shards_than_may_be_open(tmp_path, items, monkeypatch):
+    monkeypatch.setattr(imageset, "MAX_OPEN_TARS", 1)
+    packed = items(8)
+    write_imageset(tmp_path, packed, shard_size=1, provenance={}, preview=None)
+    with ImageSet.open(tmp_path) as images:
+        order = [images.records[i % 8] for i in range(400)]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(images.read, order))
+    assert found == [packed[i % 8].data for i in range(400)]
+
+
+def test_error_of_reading_names_the_shard(small_set, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(OSError) as found:
+        small_set.read(small_set.records[4])
+    assert found.value.filename == str(small_set.path / small_set.manifest["shards"][1]["tar"])

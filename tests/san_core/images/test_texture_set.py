@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from san_core.images.index import pack_records
 from san_core.images.shard import Record
 from san_core.images.texture_set import (
     TextureSettings,
@@ -42,7 +43,7 @@ def test_impossible_settings_are_refused():
 
 
 def _records(n):
-    return [Record(f"{i}.jpg", 0, 0, "train", 0, 0, 0, "") for i in range(n)]
+    return pack_records(Record(f"{i}.jpg", 0, 0, "train", 0, 0, 0, "0" * 64) for i in range(n))
 
 
 def test_workers_share_every_image_once():
@@ -51,6 +52,14 @@ def test_workers_share_every_image_once():
     assert [[u.number for u in s] for s in shares] == [[0, 3, 6], [1, 4], [2, 5]]
     names = sorted(r.name for s in shares for u in s for r in u.records)
     assert names == sorted(r.name for r in _records(25))
+
+
+def test_images_that_would_have_one_texture_are_refused_before_any_is_made():
+    names = ("a/0.jpg", "b/0.png", "a/0.png")
+    records = pack_records(Record(n, 0, 0, "train", 0, 0, 0, "0" * 64) for n in names)
+    with pytest.raises(ValueError, match=r"images a/0\.jpg and a/0\.png differ in nothing but"):
+        split_into_units(records, 10)
+    assert len(split_into_units(records[:2], 10)) == 1
 
 
 @pytest.mark.parametrize("worker", ["2/2", "1", "a/b", "-1/2", "0/0", "1/2/3"])
@@ -65,5 +74,7 @@ def test_texture_is_named_after_its_image():
 
 def test_unit_number_is_read_from_a_sidecars_name():
     assert parse_sidecar_name("shards/00007-of-00130.0123456789ab.json") == (7, 130)
+    many = "shards/100000-of-1234567.0123456789ab.json"
+    assert parse_sidecar_name(many) == (100_000, 1_234_567)
     with pytest.raises(ValueError, match="is not the name of a shard's sidecar"):
         parse_sidecar_name("shards/readme.txt")

@@ -109,7 +109,9 @@ def prepare_reid(
                 )
         except ProblemsError as error:
             _log_problems(error.problems)
-            raise ValueError(f"{error}; repair them, or leave them out with --skip-bad") from error
+            advice = "repair them, or leave them out with --skip-bad"
+            advice = "no image is left" if skip_bad else advice
+            raise ValueError(f"{error}; {advice}") from error
     _log_summary(written, reader.found, is_published=bool(made.published))
 
 

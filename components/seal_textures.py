@@ -174,16 +174,16 @@ def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]
     pictures = [
         name for name in tree.walk() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
     ]
-    by_path = {PurePosixPath(name).with_suffix(""): name for name in pictures}
+    by_path: dict[PurePosixPath, list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for name in pictures:
+        by_path.setdefault(PurePosixPath(name).with_suffix(""), []).append(name)
         by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
     files: dict[str, str] = {}
     missing = []
     for record in records:
         image = PurePosixPath(record.name)
-        exact = by_path.get(image.with_suffix(""))
-        found = [exact] if exact else by_stem.get(image.stem, [])
+        found = by_path.get(image.with_suffix("")) or by_stem.get(image.stem, [])
         if len(found) > 1:
             raise ValueError(f"{tree.place}: {found[0]} and {found[1]} are textures of one name")
         if found:

@@ -34,6 +34,8 @@ def take_generator(
     )
     from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
+    if not source:
+        raise ValueError(f"--source is empty; give a folder, a URI or the word {SHIPPED_GENERATOR}")
     with local_source("" if source == SHIPPED_GENERATOR else source) as place:
         folder = SHIPPED_FOLDER if source == SHIPPED_GENERATOR else place
         recipe, facts = read_description(folder)

@@ -1,5 +1,6 @@
 """A listed data set on its way into an image set: read, decoded, compared, counted, shown."""
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +18,16 @@ from san_core.data.records import (
     differences_from_published,
 )
 from san_core.data.stores import UnreadableError
-from san_core.images.imageset import preview_sheet, write_imageset
+from san_core.images.imageset import ImageSet, preview_indices, preview_sheet, write_imageset
 from san_core.images.pixels import file_to_keep, image_format
 from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
+from san_core.images.texture_set import texture_name
 
 TRAINING_SPLITS = ("train", "val")
 TEST_SPLITS = ("query", "gallery", "multi")
-PREVIEW_IMAGES = 60  # pictures on a contact sheet
-PREVIEW_CELL = (128, 64)  # rows and columns of each
+# What the system says of an image that cannot be had, though its neighbours can.
+_IMAGE_ERRORS = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
+PREVIEW_CELL = (128, 64)  # rows and columns of a picture on a contact sheet
 
 
 class FirstSeen(NamedTuple):
@@ -63,7 +66,9 @@ def check_images(
 
     Every image is decoded, so that no damaged one goes further. A JPEG or PNG stays as it is, any
     other becomes a PNG and is named so. Of images with equal bytes the first is taken; of a
-    published data set, all that are in the split of the first.
+    published data set, all that are in the split of the first. Of images of one split whose names
+    differ in nothing but their endings the first is taken: a texture has the name of its image
+    without the ending.
 
     Args:
         images: to be read, one by one.
@@ -73,6 +78,7 @@ def check_images(
         is_published: whether others have the same data set.
     """
     names: set[str] = set()
+    textures: dict[tuple[str, str], str] = {}
     for image in images:
         name = prefix + image.name
         if wrong := _name_error(name):
@@ -82,6 +88,8 @@ def check_images(
             data = image.read()
             kept = file_to_keep(name, data)
         except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _IMAGE_ERRORS:
+                raise  # of the file system, whatever the image is like
             found.problems.append(Problem("damaged image", name, _reason(error, name)))
             continue
         if kept.name in names:
@@ -100,6 +108,11 @@ def check_images(
                 continue
         else:
             seen[digest] = FirstSeen(name, image.split)
+        other = textures.setdefault((image.split, texture_name(kept.name)), name)
+        if other != name:
+            detail = f"it differs from {other} in nothing but its ending"
+            found.problems.append(Problem("ambiguous name", name, detail))
+            continue
         yield Item(*kept, image.pid, image.camid, image.split, image.fields)
 
 
@@ -130,7 +143,7 @@ def _is_utf8(name: str) -> bool:
 def select_splits(
     listing: Listing, splits: tuple[str, ...], *, needed: tuple[str, ...], name: str
 ) -> Listing:
-    """Some splits of a data set.
+    """Some splits of a data set, and the problems that may concern them.
 
     Raises:
         ValueError: a split that is needed has no images.
@@ -141,7 +154,14 @@ def select_splits(
         if split not in there:
             raise ValueError(f"data set {name} has no images in split {split}")
     published = {split: n for split, n in listing.published.items() if split in splits}
-    return listing._replace(images=images, published=published)
+    problems = [one for one in listing.problems if one.split in ("", *splits)]
+    unused = [one for one in listing.problems if one.split not in ("", *splits)]
+    warnings = list(listing.warnings)
+    if unused:
+        warnings.append(f"in splits of {name} that are not used: {ProblemsError(unused)}")
+    return listing._replace(
+        images=images, problems=problems, published=published, warnings=warnings
+    )
 
 
 def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
@@ -188,19 +208,18 @@ def write_prepared_set(
         skip_bad: whether to leave out what has a problem.
 
     Raises:
-        ProblemsError: there are problems, and they are not to be skipped.
-        ValueError: no image is left, or no query can be scored.
+        ProblemsError: there are problems, and they are not to be skipped, or no image is left.
+        ValueError: there is no image, or no query can be scored.
     """
-    tally, sheets = SplitTally(), dict[str, _PreviewSample]()
+    tally = SplitTally()
     written: WrittenSet
 
     def counted_items() -> Iterator[Item]:
         nonlocal written
         for item in items:
             tally.add(item)
-            sheets.setdefault(item.split, _PreviewSample()).add(item.data)
             yield item
-        if found.problems and not skip_bad:
+        if found.problems and not (skip_bad and tally.split_counts()):
             raise ProblemsError(found.problems)
         written = _summarise(tally, found, protocol, published or {})
 
@@ -216,10 +235,7 @@ def write_prepared_set(
         return {**provenance, **{key: told for key, told in more.items() if told or key in always}}
 
     write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
-    (folder / "preview").mkdir()
-    for split, sample in sheets.items():
-        sheet = preview_sheet(sample.pictures(), cell=PREVIEW_CELL)
-        (folder / "preview" / f"{split}.png").write_bytes(sheet)
+    _write_previews(folder)
     return written
 
 
@@ -254,22 +270,12 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class _PreviewSample:
-    """Every n-th of the pictures that pass, between PREVIEW_IMAGES and twice as many of them."""
-
-    def __init__(self) -> None:
-        self._kept: list[bytes] = []
-        self._passed = 0
-        self._step = 1
-
-    def add(self, data: bytes) -> None:
-        if self._passed % self._step == 0:
-            self._kept.append(data)
-        self._passed += 1
-        if len(self._kept) > 2 * PREVIEW_IMAGES:
-            self._kept = self._kept[::2]
-            self._step *= 2
-
-    def pictures(self) -> list[bytes]:
-        """At most PREVIEW_IMAGES of them, evenly picked."""
-        return self._kept[:: -(-len(self._kept) // PREVIEW_IMAGES)]
+def _write_previews(folder: Path) -> None:
+    """A contact sheet of every split of the set that was written into a folder."""
+    (folder / "preview").mkdir()
+    with ImageSet.open(folder) as images:
+        for split in images.manifest["splits"]:
+            records = images.records_in_splits(split)
+            shown = (images.read(records[i]) for i in preview_indices(len(records)))
+            sheet = preview_sheet(shown, cell=PREVIEW_CELL)
+            (folder / "preview" / f"{split}.png").write_bytes(sheet)

@@ -8,7 +8,7 @@ nobody who is looked for; always wrong). Both belong in a gallery and nowhere el
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from san_core.images.shard import SPLITS
 
@@ -86,12 +86,28 @@ class ListedImage:
             )
 
 
-class Problem(NamedTuple):
-    """What cannot be taken of a data set: its kind, a key of PROBLEM_PLURALS, and its name."""
+class _ProblemWords(NamedTuple):
+    """What a problem is called."""
 
     kind: str
     name: str
-    detail: str = ""
+    detail: str
+
+
+class Problem(_ProblemWords):
+    """What cannot be taken of a data set: its kind, a key of PROBLEM_PLURALS, and its name.
+
+    `split` is the one that it concerns, empty where that cannot be told; it is no part of what a
+    problem is called.
+    """
+
+    split: str
+
+    def __new__(cls, kind: str, name: str, detail: str = "", split: str = "") -> Self:
+        """A problem."""
+        self = super().__new__(cls, kind, name, detail)
+        self.split = split
+        return self
 
     def __str__(self) -> str:
         return f"{self.name} ({self.detail})" if self.detail else self.name
@@ -105,6 +121,7 @@ PROBLEM_PLURALS = {
     "empty identity": "empty identities",
     "damaged image": "damaged images",
     "duplicate image": "duplicate images",
+    "ambiguous name": "ambiguous names",
 }
 
 

@@ -1,6 +1,7 @@
 """Files of a data set under POSIX names: in a folder, a .zip or a .tar."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -28,6 +29,8 @@ MOST_LINKED_FILES = 1_000_000  # that links of an archive stand for
 MOST_UNPACKED_TIMES, ALWAYS_UNPACKED_BYTES = 100, 4 << 30
 _MOST_ROUNDS = 40  # of links that lead to links
 _CHUNK = 1 << 20
+# Errors that say that there is nothing of a name; any other is of the file system.
+_ABSENT_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class UnreadableError(ValueError):
@@ -82,7 +85,7 @@ class FolderStore:
         try:
             with os.scandir(self._full_path(folder)) as scanned:
                 for entry in scanned:
-                    (found.folders if entry.is_dir() else found.files).append(entry.name)
+                    (found.folders if _is_folder(entry) else found.files).append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Entries(sorted(found.files), sorted(found.folders))
@@ -90,7 +93,7 @@ class FolderStore:
     def read(self, name: str) -> bytes:
         """The bytes of a file; of a pipe or a device none are waited for."""
         path = self._full_path(name)
-        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        with _name_file(path), open(path, "rb", buffering=0, opener=_open_at_once) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise UnreadableError(path, "is a pipe or a device, and no file")
@@ -99,7 +102,13 @@ class FolderStore:
 
     def is_file(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return os.path.isfile(self._full_path(name))  # noqa: PTH113 - no Path for every image
+        try:
+            found = os.stat(self._full_path(name))  # noqa: PTH116 - no Path for every image
+        except OSError as error:
+            if error.errno not in _ABSENT_ERRORS:
+                raise
+            return False
+        return stat.S_ISREG(found.st_mode)
 
     def is_folder(self, name: str) -> bool:
         """Whether there is a folder of that name."""
@@ -132,6 +141,16 @@ def _check_size(name: str, size: int) -> None:
     """Raise UnreadableError if a file is too large to be read at once."""
     if size > MOST_FILE_BYTES:
         raise UnreadableError(name, f"has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno not in _ABSENT_ERRORS:
+            raise
+        return False
 
 
 class _FolderIndex:
@@ -336,7 +355,8 @@ class TarStore:
         """The bytes of a file."""
         start, size = self._ranges[name]
         _check_size(f"{self._place}: {name}", size)
-        data = os.pread(self._file.fileno(), size, start)
+        with _name_file(self._place):
+            data = os.pread(self._file.fileno(), size, start)
         if len(data) < size:
             raise ValueError(f"{self._place} ends within {name}: it is not whole")
         return data
@@ -394,6 +414,17 @@ def _normalise_name(name: str) -> str:
 
 
 @contextmanager
+def _name_file(path: str) -> Iterator[None]:
+    """Let errors of the file system say which file: those of reading do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+@contextmanager
 def _unpack_errors(what: str) -> Iterator[None]:
     """Errors of damaged data in the block are told as such, and those of this machine as they are.
 
@@ -411,7 +442,8 @@ def _unpack_errors(what: str) -> Iterator[None]:
         lzma.LZMAError,
     ) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of this machine, such as a full disk, and not of the archive
+            # Of this machine, such as a full disk, and not of the archive.
+            raise OSError(error.errno, error.strerror, error.filename or what) from error
         raise UnreadableError(what, f"cannot be unpacked: {error}") from error
 
 

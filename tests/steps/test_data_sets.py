@@ -195,6 +195,37 @@ def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
     assert len(known(tmp_path)) == 10
 
 
+def test_what_is_wrong_in_a_split_that_is_not_used_is_told_and_passed_over(
+    market, table, tmp_path, caplog
+):
+    (market / "query" / "holiday.jpg").write_bytes(b"")
+    flags = ["--target", "csv:test=0.5", "--target-source", str(table)]
+    assert prepare(tmp_path, "market1501", market, *flags) == 0
+    said = "in splits of market1501 that are not used: 1 unknown name: query/holiday.jpg"
+    assert said in caplog.text
+    assert "skipped" not in provenance(tmp_path)
+
+
+def test_images_whose_textures_would_have_one_name_are_refused(tmp_path, make, capfd):
+    shots = ("0.jpg", "1.jpg", "1.png")
+    own = make("own", [f"{person}/{shot}" for person in ("ann", "bob") for shot in shots])
+    assert prepare(tmp_path, "folders", own) == 1
+    said = "2 ambiguous names: ann/1.png (it differs from ann/1.jpg in nothing but its ending), bob"
+    assert said in capfd.readouterr().err
+    assert prepare(tmp_path, "folders", own, "--skip-bad") == 0
+    assert len(known(tmp_path)) == 4
+
+
+def test_set_of_which_nothing_can_be_taken_is_refused_with_the_causes(tmp_path, capfd):
+    (tmp_path / "own").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "own" / name).write_bytes(name.encode())
+    assert prepare(tmp_path, "images", tmp_path / "own", "--skip-bad") == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert "2 damaged images: a.jpg (5 bytes that are none of JPEG, PNG, " in line
+    assert line.endswith("; no image is left")
+
+
 def test_one_set_is_trained_on_and_another_tested(market, table, tmp_path):
     flags = ["--target", "csv:test=0.5", "--target-source", str(table)]
     assert prepare(tmp_path, "market1501", market, *flags) == 0

@@ -518,6 +518,28 @@ def test_two_images_do_not_share_a_texture(tmp_path, items, texture, capsys):
             assert np.array_equal(decode(made.read(record)), decode(texture(i)))
 
 
+def test_two_ready_textures_of_one_image_are_refused(tmp_path, items, texture, capsys):
+    write_imageset(tmp_path / "reid", items(1), provenance={})
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "0000.png").write_bytes(texture(0))
+    (tmp_path / "ready" / "0000.jpg").write_bytes(texture(1))
+    seal = ["seal_textures", "--dataset", f"{tmp_path}/reid", "--source", f"{tmp_path}/ready"]
+    seal += ["--textures", f"{tmp_path}/textures", "--destination", f"{tmp_path}/d"]
+    assert main(seal) == 1
+    assert "0000.jpg and 0000.png are textures of one name" in capsys.readouterr().err
+
+
+def test_images_are_embedded_as_they_are_read(tiny, tmp_path, monkeypatch):
+    """No picture is kept on disk, decoded, and the features are the same."""
+
+    def refuse(*_, **__):
+        raise AssertionError("decoded pictures were written")
+
+    monkeypatch.setattr("numpy.lib.format.open_memmap", refuse)
+    assert main(with_outputs_in(step_command("extract_features", tiny), tmp_path)) == 0
+    assert file_contents(tmp_path / "features") == file_contents(Path(tiny.features))
+
+
 def test_many_missing_textures_are_all_listed(tiny, folder_of_textures, tmp_path, capsys):
     gone = sorted(folder_of_textures.iterdir())[:12]
     for path in gone:

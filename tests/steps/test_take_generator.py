@@ -44,6 +44,13 @@ def test_the_generator_that_ships_is_small_and_says_what_it_is():
         assert hashlib.sha256((SHIPPED_FOLDER / name).read_bytes()).hexdigest() in card
 
 
+def test_empty_source_is_not_the_current_folder(tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tiny.generator)
+    assert main(["take_generator", "--generator", str(tmp_path / "g"), "--source", ""]) == 1
+    assert "--source is empty; give a folder, a URI or the word shipped" in capfd.readouterr().err
+    assert not (tmp_path / "g").exists()
+
+
 def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
     write_generator(
         Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]]

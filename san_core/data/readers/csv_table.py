@@ -110,12 +110,15 @@ def _images_of_rows(
     for line, row in table.rows():
         place = f"{name} line {line}"
         path = (row["path"] or "").strip().removeprefix("./")
+        told = (row.get("split") or "").strip()
         if wrong := _row_error(row, columns, path):
-            problems.append(Problem("wrong row", place, wrong))
+            concerned = told if told in SPLITS else ""
+            problems.append(Problem("wrong row", place, wrong, concerned))
         elif path in lines:
-            problems.append(Problem("wrong row", place, f"{path} is in line {lines[path]} too"))
+            detail = f"{path} is in line {lines[path]} too"
+            problems.append(Problem("wrong row", place, detail, told))
         elif not tree.is_file(path):
-            problems.append(Problem("missing image", path, place))
+            problems.append(Problem("missing image", path, place, told))
         else:
             lines[path] = line
             camera = row["camid"].strip() if "camid" in columns else None

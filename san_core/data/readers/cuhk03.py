@@ -187,17 +187,17 @@ def _new_protocol_images(
     known: dict[ImagePosition, int] = {}
     for split, chosen in rows.items():
         for row in chosen:
-            file, pid = files[row - 1], pids[row - 1]
+            file, pid, where = files[row - 1], pids[row - 1], f"{name} row {row}"
             place = _parse_image_name(file)
             if place is None:
-                problems.append(Problem("unknown name", file, f"row {row} of {name}"))
+                problems.append(Problem("unknown name", file, f"row {row} of {name}", split))
             elif not boxes.has_image(place):
-                problems.append(Problem("missing image", file, f"row {row} of {name}"))
+                problems.append(Problem("missing image", file, f"row {row} of {name}", split))
             elif place in known:
                 detail = f"{place.file_name} is in row {known[place]} too"
-                problems.append(Problem("wrong row", f"{name} row {row}", detail))
+                problems.append(Problem("wrong row", where, detail, split))
             elif pid < 1:
-                problems.append(Problem("wrong row", f"{name} row {row}", f"label {pid}"))
+                problems.append(Problem("wrong row", where, f"label {pid}", split))
             else:
                 known[place] = row
                 yield boxes.listed_image(place, pid, split)

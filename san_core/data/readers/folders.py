@@ -61,26 +61,29 @@ def _images_of_people(tree: Tree, split: str, problems: list[Problem]) -> Iterat
     files, people = tree.entries(split)
     start = f"{split}/" if split else ""
     if split:
-        problems += [Problem("unknown name", start + n, "in no folder of a person") for n in files]
+        detail = "in no folder of a person"
+        problems += [Problem("unknown name", start + n, detail, split) for n in files]
     for person in people:
         home = start + person
         if is_junk(person) and split != "gallery":
-            problems.append(Problem("unknown name", home, "junk, which only a gallery may hold"))
+            detail = "junk, which only a gallery may hold"
+            problems.append(Problem("unknown name", home, detail, split))
             continue
         shown, cameras = tree.entries(home)
-        images = list(_image_names(tree, home, shown, problems))
+        images = list(_image_names(tree, home, shown, problems, split=split))
         found = [NamedImage(n, person, None, split, partial(tree.read, n)) for n in images]
         for camera in cameras:
             names, deeper = tree.entries(f"{home}/{camera}")
-            images = list(_image_names(tree, f"{home}/{camera}", names + deeper, problems))
+            place, inside = f"{home}/{camera}", names + deeper
+            images = list(_image_names(tree, place, inside, problems, split=split))
             found += [NamedImage(n, person, camera, split, partial(tree.read, n)) for n in images]
         if not found:
-            problems.append(Problem("empty identity", home, "no image in it"))
+            problems.append(Problem("empty identity", home, "no image in it", split))
         yield from found
 
 
 def _image_names(
-    tree: Tree, folder: str, names: list[str], problems: list[Problem]
+    tree: Tree, folder: str, names: list[str], problems: list[Problem], *, split: str
 ) -> Iterator[str]:
     """The names of the images among what lies in a folder."""
     for name in (f"{folder}/{bare}" for bare in names):
@@ -88,4 +91,4 @@ def _image_names(
             yield name
         else:
             detail = f"images end in {', '.join(IMAGE_SUFFIXES)}"
-            problems.append(Problem("unknown name", name, detail))
+            problems.append(Problem("unknown name", name, detail, split))

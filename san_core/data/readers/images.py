@@ -16,7 +16,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
     Files with other endings are passed over and counted.
 
     Raises:
-        ValueError: it holds no image, or two whose textures would have one name.
+        ValueError: it holds no image.
     """
     names, others = [], Counter[str]()
     for name in tree.walk():
@@ -26,13 +26,6 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
             others[PurePosixPath(name).suffix.lower() or "without an ending"] += 1
     if not names:
         raise ValueError(f"{tree.place} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}")
-    named: dict[PurePosixPath, str] = {}
-    for name in names:
-        twin = named.setdefault(PurePosixPath(name).with_suffix(""), name)
-        if twin != name:
-            raise ValueError(
-                f"{tree.place}/{twin} and {tree.place}/{name} differ in nothing but their endings"
-            )
     images = [ListedImage(n, None, None, "images", partial(tree.read, n)) for n in names]
     return Listing(images, [], warnings=[_passed_over(others)] if others else [])
 

@@ -108,12 +108,13 @@ def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[L
     _check_named_so(root, folder, names)
     for bare in names:
         name = f"{folder}/{bare}"
-        found = _parse_labels(name, _NAME, problems)
+        found = _parse_labels(name, _NAME, problems, split=split)
         if found is None:
             continue
         pid, camid = found
         if split == "query" and pid < 1:
-            problems.append(Problem("unknown name", name, f"a query shows a person, {pid} is none"))
+            detail = f"a query shows a person, {pid} is none"
+            problems.append(Problem("unknown name", name, detail, split))
         elif split != "train" or pid >= 1:
             yield ListedImage(name, pid, camid, split, partial(root.read, name))
 
@@ -144,7 +145,7 @@ def _multi_query_images(
     known = {image.name.rpartition("/")[2] for image in queries}
     for bare in _file_names(root, BOXES_FOLDER):
         name = f"{BOXES_FOLDER}/{bare}"
-        found = _parse_labels(name, _NAME, problems)
+        found = _parse_labels(name, _NAME, problems, split="multi")
         if found in asked and bare not in known:
             yield ListedImage(name, *found, "multi", partial(root.read, name))
 
@@ -160,24 +161,24 @@ def _distractor_images(root: Tree, tree: Tree, problems: list[Problem]) -> Itera
         )
     place, folder = held[0]
     for bare in _file_names(place, folder):
-        found = _parse_labels(f"{folder}/{bare}", _DISTRACTOR, problems)
+        found = _parse_labels(f"{folder}/{bare}", _DISTRACTOR, problems, split="gallery")
         if found is not None:
             read = partial(place.read, f"{folder}/{bare}")
             yield ListedImage(f"images/{bare}", *found, "gallery", read)
 
 
 def _parse_labels(
-    name: str, pattern: re.Pattern[str], problems: list[Problem]
+    name: str, pattern: re.Pattern[str], problems: list[Problem], *, split: str
 ) -> tuple[int, int] | None:
     """Person and camera that a name tells; None, and a problem, if it tells none."""
     found = pattern.fullmatch(name.rpartition("/")[2])
     if found is None:
-        problems.append(Problem("unknown name", name, "not as 0002_c1s1_000451_03.jpg"))
+        problems.append(Problem("unknown name", name, "not as 0002_c1s1_000451_03.jpg", split))
         return None
     camera = int(found["camera"])
     if not 1 <= camera <= CAMERAS:
         detail = f"camera {camera}; there are 1 to {CAMERAS}"
-        problems.append(Problem("unknown name", name, detail))
+        problems.append(Problem("unknown name", name, detail, split))
         return None
     pid = int(found["pid"])
     return JUNK if pid < DISTRACTOR else pid, camera - 1

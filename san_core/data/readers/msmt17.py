@@ -124,16 +124,18 @@ def _split_images(
     for place, line in rows:
         found = _LINE.fullmatch(line.strip())
         if found is None:
-            problems.append(Problem("wrong row", place, "not a path and a number"))
+            problems.append(Problem("wrong row", place, "not a path and a number", split))
             continue
         name = f"{folder}/{found['path']}"
         labels = _NAME.fullmatch(name.rpartition("/")[2])
         if labels is None or not 1 <= int(labels["camera"]) <= CAMERAS:
-            problems.append(Problem("unknown name", name, f"{place}; no camera 1 to {CAMERAS}"))
+            detail = f"{place}; no camera 1 to {CAMERAS}"
+            problems.append(Problem("unknown name", name, detail, split))
         elif not root.is_file(name):
-            problems.append(Problem("missing image", name, place))
+            problems.append(Problem("missing image", name, place, split))
         elif name in known:
-            problems.append(Problem("wrong row", place, f"{name} is in {known[name]} too"))
+            detail = f"{name} is in {known[name]} too"
+            problems.append(Problem("wrong row", place, detail, split))
         else:
             known[name] = place
             pid, camid = int(found["pid"]) + first, int(labels["camera"]) - 1

@@ -27,6 +27,14 @@ def test_a_folder_counts_by_all_its_files(folder):
     assert file_versions(str(folder)) != before
 
 
+def test_links_to_a_folder_around_them_are_refused_and_not_followed_for_ever(folder):
+    for name in ("one", "two"):
+        (folder / name).symlink_to(folder)
+        (folder / "a" / name).symlink_to(folder)
+    with pytest.raises(ValueError, match="by a link; its files would be taken twice"):
+        file_versions(str(folder))
+
+
 def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
     assert names(folder / "all.zip") == ["all.zip"]
     assert names(folder / "table.csv") == names(folder)

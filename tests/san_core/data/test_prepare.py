@@ -1,8 +1,11 @@
 """Images on their way from a listing into a set."""
 
+import errno
 import io
 import json
 import os
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ from san_core.data.records import (
     SplitCounts,
 )
 from san_core.data.tree import open_tree
-from san_core.images.imageset import ImageSet
+from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.pixels import decode, encode_jpeg, encode_png
 from san_core.images.shard import Item
 from tests.benchmarks.groups.datasets import PREPARE_CODE
@@ -288,10 +291,12 @@ def test_one_person_of_whom_every_answer_is_right_is_told(tmp_path, jpeg):
 def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
     images = [listed("a", b""), listed("b", b"", split="query"), listed("c", b"", split="val")]
     published = {"train": PublishedCounts(1, 1), "query": PublishedCounts(1, 1)}
-    whole = Listing(images, [Problem("unknown name", "x")], published, "market1501")
+    elsewhere = Problem("missing image", "y", split="gallery")
+    problems = [Problem("unknown name", "x"), Problem("damaged image", "z", split="val")]
+    whole = Listing(images, [*problems, elsewhere], published, "market1501")
     part = select_splits(whole, ("train", "val"), needed=("train",), name="market1501")
     assert [image.name for image in part.images] == ["a", "c"]
-    assert part.problems == whole.problems
+    assert part.problems == problems
     assert part.published == {"train": (1, 1)}
     with pytest.raises(ValueError, match="data set market1501 has no images in split gallery"):
         select_splits(whole, ("query", "gallery"), needed=("query", "gallery"), name="market1501")
@@ -388,10 +393,59 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
         ]
 
 
+def test_images_of_a_split_whose_textures_would_have_one_name_are_a_problem(jpeg):
+    images = [listed("a/0.jpg", jpeg(1)), listed("a/0.png", jpeg(2)), listed("b/0.png", jpeg(3))]
+    items, problems = taken(images)
+    assert [item.name for item in items] == ["a/0.jpg", "b/0.png"]
+    detail = "it differs from a/0.jpg in nothing but its ending"
+    assert problems == [("ambiguous name", "a/0.png", detail)]
+
+
+def test_images_of_two_splits_have_textures_of_two_sets(jpeg):
+    images = [listed("0.jpg", jpeg(1)), replace(listed("0.png", jpeg(2)), split="query")]
+    assert taken(images)[1] == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM])
+def test_error_of_the_file_system_is_no_fault_of_the_image(number):
+    def read():
+        raise OSError(number, os.strerror(number), "/nfs/a.jpg")
+
+    image = ListedImage("a.jpg", 1, 0, "train", read)
+    with pytest.raises(OSError) as found:
+        taken([image])
+    assert (found.value.errno, found.value.filename) == (number, "/nfs/a.jpg")
+
+
+def test_image_that_cannot_be_had_is_a_problem():
+    def read():
+        raise PermissionError(errno.EACCES, "Permission denied", "a.jpg")
+
+    assert [p.kind for p in taken([ListedImage("a.jpg", 1, 0, "train", read)])[1]] == [
+        "damaged image"
+    ]
+
+
+def test_memory_does_not_follow_the_size_of_pictures(tmp_path):
+    photograph = encode_jpeg(np.zeros((2000, 2000, 3), np.uint8), quality=50)  # decoded, 12 MB
+    photograph += bytes(2 << 20)  # after its end; a camera's file is as long
+
+    def items():
+        for i in range(20):
+            yield Item(f"{i}.jpg", photograph + bytes([i]), 1, 0, "train")
+
+    tracemalloc.start()
+    write_prepared_set(tmp_path / "a", items(), Findings(), provenance={})
+    write_imageset(tmp_path / "b", items(), provenance={})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60 << 20
+
+
 def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
     found = Findings()
     items = check_images([listed("b.jpg", b"damaged")], found, seen={})
-    with pytest.raises(ValueError, match="needs at least one image"):
+    with pytest.raises(ProblemsError, match=r"^1 damaged image: b\.jpg \(7 bytes that are no"):
         write_prepared_set(tmp_path, items, found, provenance={}, skip_bad=True)
     assert not (tmp_path / "manifest.json").exists()
 

@@ -43,9 +43,3 @@ def test_missing_or_empty_folder_is_refused(tmp_path):
         listing(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"holds no image; they end in \.jpg, \.jpeg, \.jfif"):
         listing(tmp_path)
-
-
-def test_two_photographs_that_would_have_one_texture_are_refused(folder):
-    (folder / "a.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png differ in nothing but their end"):
-        listing(folder)

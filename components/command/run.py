@@ -1,7 +1,8 @@
 """Running one step as a process: arguments in, exit status and log lines out.
 
-Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 130: Ctrl-C.
-143: SIGTERM. Anything that is not a user's mistake is a defect and shows its traceback.
+Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 129: SIGHUP, of a
+connection that dropped. 130: Ctrl-C. 143: SIGTERM. Anything that is not a user's mistake is a
+defect and shows its traceback.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from components.process.messages import (
     printable,
 )
 from components.process.out_of_memory import out_of_memory_message
-from components.process.signals import Terminated, signal_handler
+from components.process.signals import STOP_SIGNALS, Terminated, signal_handler
 from components.process.start_line import log_start
 from components.process.torchrun import (
     FirstRankFailed,
@@ -94,10 +95,12 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     except ValueError as error:
         return _report_failure(step, str(error), status=2)
     try:
-        with _log_to_stderr(), _raise_on_sigterm(), hide_gpus(device == "cpu"):
+        with _log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
             _run_parsed_step(step, values, executor_input)
-    except Terminated:
-        return _report_failure(step, "stopped by SIGTERM", status=143) if is_first_rank() else 143
+    except Terminated as stop:
+        if not is_first_rank():
+            return stop.status
+        return _report_failure(step, f"stopped by {stop.name}", status=stop.status)
     except FirstRankFailed:
         return 1
     except KeyboardInterrupt:
@@ -339,23 +342,24 @@ def _log_to_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _raise_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into Terminated, which gives the step some seconds to clean up.
+def _raise_on_stop_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into Terminated, which gives the step some seconds to clean up.
 
     As process 1 of a container there is no default action, so a handler is what makes it stop.
     """
     own_process = os.getpid()
 
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        stop = Terminated(number)
         if os.getpid() != own_process:  # a forked worker, which has nothing to clean up
-            os._exit(143)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os._exit(stop.status)
+        signal.signal(number, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()  # else a pool would be waited for until its work is done
-        deadline = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, (143,))
+        deadline = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, (stop.status,))
         deadline.daemon = True
         deadline.start()
-        raise Terminated
+        raise stop
 
-    with signal_handler(terminate, signal.SIGTERM):
+    with signal_handler(terminate, *STOP_SIGNALS):
         yield

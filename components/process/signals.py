@@ -1,6 +1,7 @@
-"""SIGTERM, waited for where work can be put down well: a pod is told before it is killed.
+"""Signals that ask to stop, waited for where work can be put down well.
 
-What a signal becomes as an exit status is decided in `components.command.run`.
+SIGTERM comes from Kubernetes before it kills a pod, SIGHUP from a connection that has dropped. What
+they become as an exit status is decided in `components.command.run`.
 """
 
 import signal
@@ -8,33 +9,68 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; not an Exception, so that no step swallows it."""
+    """A signal asks to stop; not an Exception, so that no step swallows it.
+
+    Attributes:
+        name: of the signal, such as SIGTERM
+        status: the exit status that says so, as shells count
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.name = signal.Signals(number).name
+        self.status = 128 + number
+
+
+class StopRequest:
+    """Says, when it is called, whether a signal has asked to stop; `number` is the signal's."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:  # noqa: D102 - said above
+        return self.number != 0
 
 
 @contextmanager
-def defer_sigterm() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM interrupts nothing; the given function says whether it has come.
+def defer_stop() -> Iterator[StopRequest]:
+    """Within the block SIGTERM and SIGHUP interrupt nothing; the request says if one has come.
 
     Who uses it must ask often enough: Kubernetes kills 30 seconds after SIGTERM by default.
     """
-    asked = threading.Event()
-    with signal_handler(lambda *_: asked.set(), signal.SIGTERM):
-        yield asked.is_set
+    request = StopRequest()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        request.number = number
+
+    with signal_handler(note, *STOP_SIGNALS):
+        yield request
+
+
+def raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    """A handler of signals: what runs is stopped on the way out."""
+    raise Terminated(number)
 
 
 @contextmanager
 def signal_handler(
     handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals
 ) -> Iterator[None]:
-    """Within the block these signals call `handler`; outside the main thread nothing changes."""
+    """Within the block these signals call `handler`; outside the main thread nothing changes.
+
+    A signal that is ignored stays so: nohup lets a process outlive its connection.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.signal(number, handler) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    former = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from components.command.code import code_fingerprint
 from components.process.machine import device
-from components.process.signals import Terminated, defer_sigterm
+from components.process.signals import Terminated, defer_stop
 from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.outputs import write_file
@@ -148,7 +149,7 @@ def train(
         Nothing in it tells how fast it went, so equal training gives equal histories.
 
     Raises:
-        Terminated: SIGTERM came; the state after the batch at hand is kept.
+        Terminated: a signal asks to stop; the state after the batch at hand is kept.
     """
     recipe = settings.recipe
     log.info("recipe: %s", json.dumps(asdict(recipe)))
@@ -175,7 +176,7 @@ def train(
         if state["step"]:  # in the middle of an epoch, which has no report to wait for
             save_checkpoint()
 
-    with defer_sigterm() as stop:
+    with defer_stop() as stop:
         reports = fit(
             model,
             data,
@@ -209,7 +210,7 @@ def train(
             if states:
                 save_checkpoint()
             log.info("stopped %s", stopped)
-            raise Terminated from stopped
+            raise Terminated(stop.number or signal.SIGTERM) from stopped
     if best is None:
         return TrainingResult(history, None)
     log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])

@@ -303,7 +303,7 @@ def test_full_disk_is_that_of_this_machine(tmp_path, capsys):
 
 
 SLOW_STEP = '''
-import concurrent.futures, sys, time
+import concurrent.futures, signal, sys, time
 from pathlib import Path
 from typing import Annotated
 from components.command.run import run_step
@@ -324,11 +324,15 @@ def slow(result: Annotated[Path, Output("Dataset")]) -> None:
         result.with_name("cleaned").touch()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests outlive their connection
     sys.exit(run_step(slow, sys.argv[1:]))
 '''
 
 
-def test_sigterm_is_143_soon_and_cleans_up(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["SIGTERM", "SIGHUP"]
+)
+def test_signal_to_stop_is_heard_soon_and_cleans_up(tmp_path, number, status):
     script, result = tmp_path / "slow.py", tmp_path / "result"
     script.write_text(SLOW_STEP)
     step = subprocess.Popen(
@@ -341,8 +345,8 @@ def test_sigterm_is_143_soon_and_cleans_up(tmp_path):
     while not result.exists():
         assert time.monotonic() < deadline, "it did not start in two minutes"
         time.sleep(0.02)
-    step.send_signal(signal.SIGTERM)
+    step.send_signal(number)
     _, said = step.communicate(timeout=120)  # its pool alone would sleep for ten minutes
-    assert step.returncode == 143
-    assert said.splitlines()[1:] == ["slow: stopped by SIGTERM"]
+    assert step.returncode == status
+    assert said.splitlines()[1:] == [f"slow: stopped by {number.name}"]
     assert (tmp_path / "cleaned").exists()

@@ -3,6 +3,9 @@
     torchrun --nproc-per-node 2 -m components train_san ...
 
 One process alone is the first of one. What the processes share is in `components.training.ranks`.
+
+Torchrun's variables count together or not at all: what a notebook or a launcher has left of them,
+without a WORLD_SIZE of 2 or more, makes no process one of several.
 """
 
 import os
@@ -10,20 +13,39 @@ import os
 # The steps that share their work among several processes of one machine. The others use one GPU;
 # textures are spread over GPUs by more workers.
 MULTI_PROCESS_STEPS = frozenset({"train_san", "train_san_pg"})
+# What torchrun sets in each of several processes beside WORLD_SIZE.
+_VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class FirstRankFailed(BaseException):
     """The first of several processes has failed, and says why itself."""
 
 
+def process_count() -> int:
+    """How many processes torchrun started, on all machines; 1 where there is one alone.
+
+    Raises:
+        ValueError: WORLD_SIZE is no number of processes.
+    """
+    return _number("WORLD_SIZE") if os.environ.get("WORLD_SIZE") else 1
+
+
 def local_rank() -> int:
-    """Which of torchrun's processes on this machine this is; 0 where there is one alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    """Which of torchrun's processes on this machine this is; 0 where there is one alone.
+
+    Raises:
+        ValueError: there are several, and LOCAL_RANK does not say which.
+    """
+    return _number("LOCAL_RANK", least=0) if process_count() > 1 else 0
 
 
 def local_process_count() -> int:
-    """How many processes torchrun started on this machine; 1 where there is one alone."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """How many processes torchrun started on this machine; 1 where there is one alone.
+
+    Raises:
+        ValueError: there are several, and LOCAL_WORLD_SIZE does not say how many are here.
+    """
+    return _number("LOCAL_WORLD_SIZE") if process_count() > 1 else 1
 
 
 def is_first_rank() -> bool:
@@ -32,11 +54,33 @@ def is_first_rank() -> bool:
 
 
 def check_may_share_work(step: str) -> None:
-    """Raise ValueError if torchrun started several processes for a step that cannot share work."""
-    if step in MULTI_PROCESS_STEPS:
+    """Refuse several processes for a step that cannot share work, or that cannot find each other.
+
+    Raises:
+        ValueError: they are of a step that is the work of one, or a variable of torchrun's is
+            missing.
+    """
+    if process_count() == 1:
         return
-    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if step not in MULTI_PROCESS_STEPS:
         raise ValueError(
-            f"torchrun started {os.environ['WORLD_SIZE']} processes, but {step} is the work of one:"
-            " start it by python -m components"
+            f"torchrun started {process_count()} processes (WORLD_SIZE), but {step} is the work of"
+            " one: start it by python -m components, without WORLD_SIZE"
         )
+    for name in _VARIABLES:
+        if not os.environ.get(name):
+            raise ValueError(_ask_for_torchrun(f"{name} is not set"))
+
+
+def _number(name: str, *, least: int = 1) -> int:
+    """The number that a variable of torchrun's holds."""
+    text = os.environ.get(name, "").strip()
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(_ask_for_torchrun(f"{name} is {text!r}" if text else f"{name} is not set"))
+    return int(text)
+
+
+def _ask_for_torchrun(found: str) -> str:
+    if not found.startswith("WORLD_SIZE"):
+        found = f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, and {found}"
+    return f"{found}: start the step by torchrun, which sets it, or unset WORLD_SIZE"

@@ -6,11 +6,10 @@ All of them train. The first alone decodes images, reads first weights, logs, ke
 writes what the step makes. They share the files of one machine, so several machines are refused.
 """
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.process.machine import device
-from components.process.torchrun import FirstRankFailed, is_first_rank, local_process_count
+from components.process.torchrun import (
+    FirstRankFailed,
+    is_first_rank,
+    local_process_count,
+    process_count,
+)
 from components.storage.outputs import scratch_folder
 
 T = TypeVar("T")
@@ -136,7 +140,7 @@ def process_group() -> Iterator[Ranks]:
         ConnectionError: one of them has ended, or says nothing for minutes. Where nccl misses one
             it ends the process itself, after the same time and with lines of its own.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = process_count()
     if size == 1:
         yield SINGLE_PROCESS
         return
@@ -154,10 +158,31 @@ def process_group() -> Iterator[Ranks]:
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     with _name_lost_processes():
-        distributed.init_process_group(backend, timeout=TRAINING_TIMEOUT)
-        yield Ranks(distributed.new_group(backend="gloo", timeout=WORD_TIMEOUT))
+        yield Ranks(_beside_signals(lambda: _meet(backend)))
     # Not in a `finally`: after a failure the others wait for this one until torchrun ends them.
     distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> Any:
+    """Wait for the other processes; the group through which they tell each other things."""
+    from torch import distributed
+
+    distributed.init_process_group(backend, timeout=TRAINING_TIMEOUT)
+    return distributed.new_group(backend="gloo", timeout=WORD_TIMEOUT)
+
+
+def _beside_signals(wait: Callable[[], T]) -> T:
+    """What `wait` returns, from a thread: Python hears no signal while torch waits for a peer."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(wait())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # not waited for if a signal comes
+    return done.result()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ def threads_of(monkeypatch):
     monkeypatch.setattr(compute_threads, "core_count", lambda: 8)
 
     def limited(processes: int = 1, **environment: str) -> dict[str, str]:
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         limit_threads(environment)
         return environment
@@ -87,7 +88,7 @@ def run_probe(**environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("processes", [1, 64])
 def test_torch_takes_the_threads_that_the_command_says(processes):
-    done = run_probe(LOCAL_WORLD_SIZE=str(processes))
+    done = run_probe(WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
     said, taken = json.loads(done.stdout)
     expected = 1 if processes == 64 else len(os.sched_getaffinity(0))
     assert (int(said), taken) == (expected, expected)

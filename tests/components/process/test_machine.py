@@ -50,6 +50,7 @@ def test_processor_is_used_where_no_gpu_is(monkeypatch):
 def test_every_process_of_torchrun_takes_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(gpu, "is_usable", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert machine.device() == torch.device("cuda", 1)
     monkeypatch.setenv("LOCAL_RANK", "2")

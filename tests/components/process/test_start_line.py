@@ -14,7 +14,7 @@ def line(monkeypatch, caplog):
     """The line of a step, on a machine that limits nothing unless told."""
     monkeypatch.setattr(start_line, "memory_limit", lambda: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")
     monkeypatch.setattr(gpu, "is_usable", lambda: False)
@@ -40,6 +40,7 @@ def test_training_on_a_processor_says_that_no_gpu_is_here(line):
 
 
 def test_processes_and_limit_of_memory_are_said(line, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(start_line, "memory_limit", lambda: 3 * 2**29)
     assert line("make_pit") == (

@@ -74,7 +74,7 @@ def extract_features(
         "recipe": loaded.facts.get("recipe"),
         "seed": loaded.facts.get("seed"),
         # Compared as they were trained: by direction where the triplet saw directions alone.
-        "metric": "cosine" if loaded.recipe.normalize_triplet else "euclidean",
+        "metric": loaded.recipe.metric,
     }
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)

@@ -17,7 +17,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from san_core.checked_json import read_json
 
 Arch = Literal["resnet10_quarter", "resnet18", "resnet34", "resnet50", "resnet101"]
-Embedding = Literal["fc512", "pool"]
+Pooling = Literal["mean", "gem"]
+Embedding = Literal["fc512", "pool", "bnneck"]
+Classifier = Literal["linear", "cosine", "circle"]
+Triplet = Literal["hard", "soft", "weighted"]
 Optimizer = Literal["amsgrad", "adamw", "adam"]
 Schedule = Literal["multistep", "cosine"]
 Crop = Literal["none", "pad", "translate"]
@@ -32,8 +35,11 @@ class Recipe:
     # Network
     arch: Arch  # SA-Enc; the paper's is resnet50
     last_stride: int = 1  # stride of the last stage, 1 or 2; official resnet50_fc512: 1
-    embedding: Embedding = "fc512"  # official: pooled -> Linear + BN + ReLU; paper: "pool", f_e4
-    embedding_dim: int = 512  # length of the fc512 embedding (official 512); unused with "pool"
+    pooling: Pooling = "mean"  # of f_e4; "gem": generalised mean (Radenovic et al. 2018)
+    # official: pooled -> Linear + BN + ReLU; paper: "pool", f_e4; "bnneck": pooled -> BN, triplet
+    # before it, identity loss after it, cosine distance (Luo et al. 2019)
+    embedding: Embedding = "fc512"
+    embedding_dim: int = 512  # length of the fc512 embedding (official 512); else unused
     skips: bool = (
         True  # add encoder maps into the decoder: official code yes, the paper's figure no
     )
@@ -56,8 +62,15 @@ class Recipe:
     w_tri: float = 1.0  # weight of the batch-hard triplet; official 1
     w_rec: float = 1.0  # weight of the texture reconstruction; official 1
     w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
+    # identities from logits, or from cosines with a margin: CosFace, or circle loss on classes
+    classifier: Classifier = "linear"
+    classifier_scale: float = 64.0  # of cosines; fast-reid's SBS 64
+    classifier_margin: float = 0.35  # of cosines; fast-reid's SBS 0.35
     label_smoothing: float = 0.1  # share of probability spread over all identities; official 0.1
-    margin: float = 0.3  # of the triplet, in embedding distance; official 0.3
+    # "soft": ln(1 + exp(.)) for max(0, . + margin); "weighted": so too, of all pairs by their
+    # distance (Ye et al. 2021)
+    triplet: Triplet = "hard"
+    margin: float = 0.3  # of the hard triplet, in embedding distance; official 0.3
     tr_margin: float = 0.3  # of the triplet ReID constraint, in mean squared difference; official
     normalize_triplet: bool = False  # L2-normalise embeddings for the triplet; official no
     triplet_ramp_epochs: float = 0.0  # epochs over which w_tri grows linearly from 0
@@ -146,6 +159,9 @@ class Recipe:
             f"init '{self.init}' is for ReID training: it has no effect without w_id and w_tri": (
                 self.init != "none" and not self.needs_identities
             ),
+            f"margin {self.margin:g} has no effect with triplet {self.triplet!r}": (
+                self.triplet != "hard" and self.margin != Recipe.margin
+            ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
@@ -181,6 +197,12 @@ class Recipe:
         )
 
     @property
+    def metric(self) -> Literal["cosine", "euclidean"]:
+        """The distance by which embeddings are to be compared."""
+        by_angle = self.normalize_triplet or self.embedding == "bnneck"
+        return "cosine" if by_angle or self.classifier != "linear" else "euclidean"
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(rows, columns) in pixels."""
         return self.image_height, self.image_width
@@ -200,6 +222,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "w_rec": (0, 1e6),
     "w_tr": (0, 1e6),
     "label_smoothing": (0, 0.99),
+    "classifier_scale": (1, 1e4),
+    "classifier_margin": (0, 1),
     "margin": (0, 1e6),
     "tr_margin": (0, 1e6),
     "triplet_ramp_epochs": (0, 1e6),
@@ -277,6 +301,15 @@ _MARKET1501 = dataclasses.replace(
 _MSMT17 = _MARKET1501
 
 
+# The strong baselines others compare with, on the schedule above. "bot" is the Bag of Tricks (Luo
+# et al. 2019) without its center loss; "agw" adds generalised-mean pooling and the weighted triplet
+# (Ye et al. 2021), without its non-local blocks.
+_BOT = dataclasses.replace(
+    _MARKET1501, w_rec=0.0, w_tr=0.0, embedding="bnneck", crop="pad", crop_pad=10
+)
+_AGW = dataclasses.replace(_BOT, pooling="gem", triplet="weighted")
+
+
 def _recipe_with_ablations(name: str, full: Recipe) -> dict[str, Recipe]:
     """SAN under its name, the baseline without textures, and SAN without L_TR (SAN-basic)."""
     return {
@@ -347,6 +380,10 @@ RECIPES: dict[str, Recipe] = {
     "cuhk03-two-step": dataclasses.replace(_CUHK03, two_step=True),
     **_recipe_with_ablations("market1501", _MARKET1501),
     **_recipe_with_ablations("msmt17", _MSMT17),
+    "bot": _BOT,
+    "bot-san": dataclasses.replace(_BOT, w_rec=1.0, w_tr=1.0),
+    "agw": _AGW,
+    "agw-san": dataclasses.replace(_AGW, w_rec=1.0, w_tr=1.0),
     # A quarter of an hour on a processor. In equal time, the last stride of 2, with a third block
     # in the decoder, teaches more than stride 1: after 40 s of CPU time the textures of held-out
     # people were 1.4 dB above the mean texture instead of 0.7.

@@ -38,7 +38,7 @@ def stream_embeddings(
     """Embeddings of uint8 RGB images, batch by batch: float32 (B, D), not normalised.
 
     As the official test: one view, no mirrored second. They are meant for the distance the triplet
-    was trained with: Euclidean, or cosine where the recipe says `normalize_triplet`. The decoder is
+    was trained with: `Recipe.metric`. The decoder is
     neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
 
     Args:

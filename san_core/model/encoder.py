@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from san_core.model.head import make_embedding_head, make_pooling
 from san_core.model.sizes import check_image_size, encoder_strides
 from san_core.recipe import Recipe
 
@@ -21,6 +22,7 @@ class EncoderOutput(NamedTuple):
 
     embedding: Tensor  # (B, D), the ReID feature
     maps: Maps  # f_e1 ... f_e4, (B, C_i, H / stride_i, W / stride_i)
+    pooled: Tensor  # (B, C_4), what the embedding is made of
 
 
 class Encoder(nn.Module):
@@ -63,13 +65,14 @@ class Encoder(nn.Module):
         if recipe.last_stride == 1:
             _remove_last_stride(self.layer4)
         self.strides = encoder_strides(recipe)
-        self.head, self.dim = _embedding_head(recipe, self.channels[3])
+        self.pooling = make_pooling(recipe)
+        self.head, self.dim = make_embedding_head(recipe, self.channels[3])
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """Embeddings and stage maps of normalised images (B, 3, H, W)."""
         maps = self.stage_maps(images)
-        pooled = maps[3].mean(dim=(2, 3))  # (B, C_4)
-        return EncoderOutput(self.head(pooled), maps)
+        pooled = self.pooling(maps[3])
+        return EncoderOutput(self.head(pooled), maps, pooled)
 
     def stage_maps(self, images: Tensor) -> Maps:
         """The stage maps alone, all that the decoder sees."""
@@ -85,16 +88,6 @@ def _remove_last_stride(stage: nn.Sequential) -> None:
     for module in stage[0].modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (1, 1)
-
-
-def _embedding_head(recipe: Recipe, channels: int) -> tuple[nn.Module, int]:
-    if recipe.embedding == "pool":
-        return nn.Identity(), channels
-    linear = nn.Linear(channels, recipe.embedding_dim)
-    nn.init.normal_(linear.weight, std=0.01)  # as the official code initialises its fc layers
-    nn.init.zeros_(linear.bias)
-    norm = nn.BatchNorm1d(recipe.embedding_dim)
-    return nn.Sequential(linear, norm, nn.ReLU()), recipe.embedding_dim
 
 
 def _resnet10_quarter() -> nn.Module:

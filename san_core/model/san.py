@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
+from san_core.model.head import make_classifier
 from san_core.recipe import Recipe
 
 
 class SANOutput(NamedTuple):
     """What training needs of a batch; None where the recipe's losses need no such thing."""
 
-    embedding: Tensor | None  # (B, D)
-    logits: Tensor | None  # (B, identities)
+    compared: Tensor | None  # (B, D), what triplets compare
+    logits: Tensor | None  # (B, identities); cosines where the recipe's classifier gives them
     texture: Tensor | None  # (B, 3, T, T)
     maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
 
@@ -44,28 +45,30 @@ class SAN(nn.Module):
             )
         self.num_classes = num_classes
         self.encoder = Encoder(recipe)
-        self.classifier = nn.Linear(self.encoder.dim, num_classes) if num_classes else None
-        if self.classifier is not None:
-            nn.init.normal_(self.classifier.weight, std=0.01)
-            nn.init.zeros_(self.classifier.bias)
+        self.is_neck = recipe.embedding == "bnneck"
+        self.classifier = (
+            make_classifier(recipe, self.encoder.dim, num_classes) if num_classes else None
+        )
         self.decoder = Decoder(recipe, self.encoder) if recipe.needs_decoder else None
 
     def forward(self, images: Tensor, *, identities: bool = True) -> SANOutput:
         """Everything the losses need, from normalised images (B, 3, H, W).
 
-        Without `identities`, as for pictures of PIT, embedding and logits are left out, and the
-        statistics of the embedding head stay those of ReID images.
+        Triplets compare embeddings, or with a neck what comes before it (Luo et al. 2019, section
+        3.5). Without `identities`, as for pictures of PIT, features and logits are left out, and
+        the statistics of the embedding head stay those of ReID images.
         """
-        embedding = logits = None
+        compared = logits = None
         if identities:
-            embedding, maps = self.encoder(images)
+            embedding, maps, pooled = self.encoder(images)
+            compared = pooled if self.is_neck else embedding
             logits = None if self.classifier is None else self.classifier(embedding)
         else:
             maps = self.encoder.stage_maps(images)
         if self.decoder is None:
-            return SANOutput(embedding, logits, None, ())
+            return SANOutput(compared, logits, None, ())
         texture, decoded = self.decoder(maps)
-        return SANOutput(embedding, logits, texture, decoded)
+        return SANOutput(compared, logits, texture, decoded)
 
 
 def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:

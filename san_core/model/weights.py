@@ -138,7 +138,7 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     """Copy a trained SAN-PG into a network of `recipe`: encoder trunk and, by its init, decoder.
 
     Returns:
-        The names of the tensors that keep their own first weights: embedding head and classifier,
+        The names of the tensors that keep their own first weights: pooling, head and classifier,
         which SAN-PG does not train, and with init="encoder" the decoder.
 
     Raises:
@@ -156,7 +156,9 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     if generator.model.decoder is None:
         raise ValueError("the generator has no decoder: it was not trained to make textures")
     mine, theirs = model.state_dict(), generator.model.state_dict()
-    untaught = ("encoder.head.", "classifier.") + (("decoder.",) if trunk_alone else ())
+    untaught = ("encoder.head.", "encoder.pooling.", "classifier.") + (
+        ("decoder.",) if trunk_alone else ()
+    )
     own = [n for n in mine if n.startswith(untaught)]
     copied = {name: theirs[name] for name in mine if name not in own}
     model.load_state_dict({**mine, **copied})

@@ -91,7 +91,8 @@ def _has_idle_parameters(recipe: Recipe) -> bool:
         recipe.pit_every > 0
         or (recipe.needs_identities and recipe.w_id == 0)  # the classifier
         or (recipe.needs_decoder and recipe.w_rec == 0)  # the decoder's last convolution
-        or (not recipe.needs_identities and recipe.embedding == "fc512")  # the embedding head
+        or (not recipe.needs_identities and recipe.embedding != "pool")  # the embedding head
+        or (not recipe.needs_identities and recipe.pooling == "gem")
     )
 
 

@@ -7,6 +7,7 @@ it raises NonFiniteError, naming itself, if one is not.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,18 +32,49 @@ def identity_loss(
     return check_finite("L_ID", loss, flags)
 
 
-def batch_hard_triplet(
+def cosine_logits(cosines: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
+    """Logits of the identity loss by large-margin cosines: CosFace (Wang et al. 2018, eq. 4).
+
+    cosines: (B, identities), in -1 ... 1; the person's own is lowered by the margin, then all are
+    scaled.
+    """
+    return scale * (cosines - margin * _own_identity(cosines, labels))
+
+
+def circle_logits(cosines: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
+    """Logits of the identity loss by circle loss on classes (Sun et al. 2020, eq. 8 and 9).
+
+    Each cosine is weighted by how far it is from its optimum, 1 + margin for the person's own and
+    -margin for the others; the weights take no gradient. cosines: (B, identities), in -1 ... 1.
+    """
+    fixed = cosines.detach()
+    own = (1 + margin - fixed).clamp(min=0) * (cosines - (1 - margin))
+    other = (fixed + margin).clamp(min=0) * (cosines - margin)
+    return scale * torch.where(_own_identity(cosines, labels), own, other)
+
+
+def _own_identity(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, identities) bool; not one_hot, which reads labels of a GPU."""
+    return labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
+
+
+def triplet_loss(
     embeddings: Tensor,
     labels: Tensor,
     *,
+    kind: Literal["hard", "soft", "weighted"] = "hard",
     margin: float,
     normalize: bool = False,
     flags: FiniteFlags | None = None,
 ) -> Tensor:
-    """L_Triplet: each anchor's farthest image of its person against the nearest of another.
+    """L_Triplet: each anchor's images of its person against those of others.
 
-    Mean over anchors of max(0, d_positive - d_negative + margin), d the Euclidean distance
-    (Hermans et al. 2017, eq. 5). embeddings: (B, D), L2-normalised first if `normalize`.
+    "hard" is the mean over anchors of max(0, d_positive - d_negative + margin), d the Euclidean
+    distances to the farthest image of the person and to the nearest of another (Hermans et al.
+    2017, eq. 5). "soft" takes ln(1 + exp(d_positive - d_negative)) instead (there, section 3.3).
+    "weighted" does so with weighted means of all distances, by softmax of them: far positives and
+    near negatives count most (Ye et al. 2021, eq. 6). embeddings: (B, D), L2-normalised first if
+    `normalize`.
 
     Raises:
         ValueError: there is not one label a sample; labels on the host show one person alone, or
@@ -55,9 +87,16 @@ def batch_hard_triplet(
     distances = _squared_distances(x).clamp(min=1e-12).sqrt()  # (B, B)
     check_finite("L_Triplet", distances, flags)
     others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = distances.masked_fill(~(same & others), -torch.inf).amax(dim=1)
-    negative = distances.masked_fill(same, torch.inf).amin(dim=1)
-    return functional.relu(positive - negative + margin).mean()
+    far = distances.masked_fill(~(same & others), -torch.inf)
+    near = distances.masked_fill(same, torch.inf)
+    if kind == "weighted":
+        positive = (far.softmax(dim=1) * distances).sum(dim=1)
+        negative = ((-near).softmax(dim=1) * distances).sum(dim=1)
+    else:
+        positive, negative = far.amax(dim=1), near.amin(dim=1)
+    if kind == "hard":
+        return functional.relu(positive - negative + margin).mean()
+    return functional.softplus(positive - negative).mean()
 
 
 def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:

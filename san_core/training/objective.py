@@ -34,14 +34,15 @@ def loss_terms(
     terms = {}
     labels, targets = batch.labels, batch.targets
     if recipe.w_id and output.logits is not None and labels is not None:
-        logits = gather_batch(output.logits, world)
+        logits = _logits(gather_batch(output.logits, world), labels, recipe)
         terms["id"] = losses.identity_loss(
             logits, labels, smoothing=recipe.label_smoothing, flags=flags
         )
-    if recipe.w_tri and output.embedding is not None and labels is not None:
-        terms["tri"] = losses.batch_hard_triplet(
-            gather_batch(output.embedding, world),
+    if recipe.w_tri and output.compared is not None and labels is not None:
+        terms["tri"] = losses.triplet_loss(
+            gather_batch(output.compared, world),
             labels,
+            kind=recipe.triplet,
             margin=recipe.margin,
             normalize=recipe.normalize_triplet,
             flags=flags,
@@ -57,6 +58,15 @@ def loss_terms(
             flags=flags,
         )
     return terms
+
+
+def _logits(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.classifier == "linear":
+        return logits
+    by_cosine = {"cosine": losses.cosine_logits, "circle": losses.circle_logits}
+    return by_cosine[recipe.classifier](
+        logits, labels, scale=recipe.classifier_scale, margin=recipe.classifier_margin
+    )
 
 
 def reconstruction_term(

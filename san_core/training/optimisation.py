@@ -74,7 +74,8 @@ class TwoStepOptimisation:
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._recipe, self._scaler = recipe, scaler
         rest, decoder = _split_parameters(model)
-        textures = [*model.encoder.parameters(), *decoder]
+        encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+        textures = [*encoder, *decoder]
         reid = _make_optimizer([{"params": rest, "peak_lr": recipe.lr}], recipe)
         texture = torch.optim.Adam(textures, lr=recipe.texture_lr, betas=(0.5, 0.999), fused=True)
         self._reid: _ParameterGroup = (("id", "tri"), rest, reid)
@@ -148,7 +149,8 @@ def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter
     """Encoder with classifier, and the decoder."""
     decoder = [] if model.decoder is None else list(model.decoder.parameters())
     theirs = {id(parameter) for parameter in decoder}
-    return [p for p in model.parameters() if id(p) not in theirs], decoder
+    rest = [p for p in model.parameters() if id(p) not in theirs]
+    return [p for p in rest if p.requires_grad], decoder
 
 
 def _make_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:

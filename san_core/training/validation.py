@@ -31,7 +31,7 @@ def make_map_evaluator(
     Args:
         images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
         labels: of the images; people from 1.
-        recipe: of the network; its `normalize_triplet` decides the distance.
+        recipe: of the network; decides the distance.
         device: where to embed.
 
     Raises:
@@ -45,7 +45,7 @@ def make_map_evaluator(
     queries = _first_of_person_and_camera(labels)
     # An image that alone has its camera is what a query of it leaves out.
     gallery = labels._replace(camids=np.arange(len(images))) if labels.camids is None else labels
-    query, metric = gallery.take(queries), "cosine" if recipe.normalize_triplet else "euclidean"
+    query, metric = gallery.take(queries), recipe.metric
 
     def evaluate(model: SAN) -> float:
         found = embed(model, images, device=device)

@@ -19,7 +19,7 @@ def test_every_recipe_survives_json(name):
 
 def test_an_unknown_recipe_lists_what_exists():
     with pytest.raises(
-        ValueError, match="no recipe 'cuhk'; there are cuhk03, cuhk03-baseline, cuhk03-rec, c"
+        ValueError, match="no recipe 'cuhk'; there are agw, agw-san, bot, bot-san, cuhk03, c"
     ):
         get_recipe("cuhk")
 
@@ -205,3 +205,15 @@ def test_every_recipe_makes_a_network(name):
     with torch.device("meta"):  # sizes without arithmetic
         model = SAN(settings, num_classes=3 if settings.needs_identities else 0)
     assert (model.decoder is not None) == settings.needs_decoder
+
+
+@pytest.mark.parametrize("name", ["bot", "agw"])
+def test_texture_losses_come_on_top_of_a_strong_baseline(name):
+    changed = dataclasses.replace(get_recipe(f"{name}-san"), w_rec=0.0, w_tr=0.0)
+    assert changed == get_recipe(name)
+    assert get_recipe(name).metric == "cosine"
+
+
+def test_a_margin_without_effect_is_refused():
+    with pytest.raises(ValueError, match=r"margin 0\.5 has no effect with triplet 'weighted'"):
+        recipe_with_overrides(get_recipe("agw"), "margin=0.5")

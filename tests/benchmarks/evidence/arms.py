@@ -121,7 +121,7 @@ def run_job(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[
     query, gallery = (
         embed(model, them.images[rows]) for rows in query_and_gallery_rows(them, job.split)
     )
-    metric = "cosine" if settings.normalize_triplet else "euclidean"
+    metric = settings.metric
     found = score_features(query, gallery, them, job.split, metric=metric)
     return {
         **job._asdict(),

@@ -46,6 +46,18 @@ def test_an_exported_encoder_embeds_as_the_network(model, exported, count):
     assert abs(found - expected).max() < 1e-6
 
 
+def test_an_exported_neck_embeds_as_the_network(tmp_path):
+    settings = tiny_recipe("demo", "embedding=bnneck pooling=gem normalize_triplet=false")
+    made = tiny_model(settings).train()
+    with torch.no_grad():
+        made(normalise_images(torch.tensor(tiny_data().images)))
+    export_encoder(tmp_path / "encoder.onnx", made, settings)
+    images = tiny_data().images[:3]
+    found, expected = run(tmp_path / "encoder.onnx", images), embed(made, images)
+    assert expected.std() > 1e-3
+    assert abs(found - expected).max() < 1e-5
+
+
 def test_an_exported_generator_paints_as_the_network(model, exported):
     images = tiny_data().images[:5]
     found = run(exported / "generator.onnx", images)

@@ -57,6 +57,8 @@ def read(state):
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ["demo", "demo-baseline", "demo-pg"]
+# a strong baseline's head and losses
+STRONG = "embedding=bnneck pooling=gem triplet=weighted classifier=circle normalize_triplet=false"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,6 +91,7 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
         (f"optimizer=adam {DEMO_DECODER}", 2),
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
+        (STRONG, 2),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):
@@ -118,6 +121,7 @@ def after(batches):
         ("pit_every=4", 8),
         ("pit_every=4 optimizer=amsgrad", 6),
         ("two_step=true", 7),
+        (f"two_step=true {STRONG}", 7),
         ("", 18),
     ],
 )
@@ -190,12 +194,19 @@ def test_training_leaves_the_global_generators_alone():
 
 @pytest.mark.parametrize("plan", ["", DEMO_DECODER])
 def test_every_parameter_learns(plan):
-    settings = tiny_recipe("demo", f"w_tr=0.1 epochs=2 {plan}")
+    assert unmoved_parameters(plan) == []
+
+
+def test_a_necks_offset_stays_zero():
+    assert unmoved_parameters(STRONG) == ["encoder.head.bias"]
+
+
+def unmoved_parameters(words):
+    settings = tiny_recipe("demo", f"w_tr=0.1 epochs=2 {words}")
     model = tiny_model(settings)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     run(settings, model=model)
-    unmoved = [n for n, p in model.named_parameters() if torch.equal(before[n], p)]
-    assert unmoved == []
+    return [n for n, p in model.named_parameters() if torch.equal(before[n], p)]
 
 
 def test_the_decoder_has_its_own_learning_rate():

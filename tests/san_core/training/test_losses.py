@@ -31,6 +31,63 @@ def slow_triplet(embeddings, labels, margin):
     return total / len(labels)
 
 
+def slow_soft_triplet(embeddings, labels, *, weighted):
+    """By plain loops; weighted: every positive and negative by the softmax of its distance."""
+    total = 0.0
+    for a, anchor in enumerate(embeddings.tolist()):
+        near, far = [], []
+        for i, other in enumerate(embeddings.tolist()):
+            if i != a:
+                (far if labels[i] == labels[a] else near).append(math.dist(anchor, other))
+        if weighted:
+            positive = sum(d * math.exp(d) for d in far) / sum(math.exp(d) for d in far)
+            negative = sum(d * math.exp(-d) for d in near) / sum(math.exp(-d) for d in near)
+        else:
+            positive, negative = max(far), min(near)
+        total += math.log(1 + math.exp(positive - negative))
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("kind", ["soft", "weighted"])
+def test_the_triplets_without_a_margin_are_those_of_plain_loops(kind):
+    embeddings = randn(7, 5)
+    found = losses.triplet_loss(embeddings, LABELS, kind=kind, margin=0.3)
+    expected = slow_soft_triplet(embeddings, LABELS, weighted=kind == "weighted")
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["soft", "weighted"])
+def test_identical_images_leave_the_gradient_finite(kind):
+    embeddings = torch.zeros(4, 3, requires_grad=True)
+    losses.triplet_loss(embeddings, torch.tensor([0, 0, 1, 1]), kind=kind, margin=0.3).backward()
+    assert embeddings.grad.isfinite().all()
+
+
+COSINES = torch.tensor([[0.5, -0.25, 0.1], [-0.9, 0.9, 0.0]])
+
+
+def test_the_persons_own_cosine_is_lowered_by_the_margin():
+    found = losses.cosine_logits(COSINES, torch.tensor([0, 1]), scale=10.0, margin=0.2)
+    torch.testing.assert_close(found, torch.tensor([[3.0, -2.5, 1.0], [-9.0, 7.0, 0.0]]))
+
+
+def test_circle_logits_by_hand():
+    found = losses.circle_logits(COSINES, torch.tensor([0, 1]), scale=10.0, margin=0.2)
+    # own: (1.2 - s) (s - 0.8); others: max(0, s + 0.2) (s - 0.2)
+    expected = [
+        [10 * 0.7 * -0.3, 10 * 0.0 * -0.45, 10 * 0.3 * -0.1],
+        [10 * 0.0 * -1.1, 10 * 0.3 * 0.1, 10 * 0.2 * -0.2],
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_circle_weights_take_no_gradient():
+    cosines = COSINES.clone().requires_grad_()
+    losses.circle_logits(cosines, torch.tensor([0, 1]), scale=10.0, margin=0.2).sum().backward()
+    expected = [[10 * 0.7, 0.0, 10 * 0.3], [0.0, 10 * 0.3, 10 * 0.2]]
+    torch.testing.assert_close(cosines.grad, torch.tensor(expected))
+
+
 def slow_constraint(maps, labels, margin, keep):
     total = 0.0
     rows = [i for i in range(len(labels)) if keep[i]]
@@ -94,21 +151,21 @@ def test_triplet_by_hand():
     labels = torch.tensor([0, 0, 1, 1])
     # anchors 0, 3, 5, 9: positives 3, 3, 4, 4; negatives 5, 2, 2, 6; margin 0.5
     expected = (0 + (3 - 2 + 0.5) + (4 - 2 + 0.5) + 0) / 4
-    found = losses.batch_hard_triplet(embeddings, labels, margin=0.5)
+    found = losses.triplet_loss(embeddings, labels, margin=0.5)
     assert found.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_triplet_agrees_with_its_slow_twin(seed):
     embeddings = randn(7, 5, seed=seed) + 3  # a common part, as embeddings after a ReLU have
-    found = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3)
+    found = losses.triplet_loss(embeddings, LABELS, margin=0.3)
     assert found.item() == pytest.approx(slow_triplet(embeddings, LABELS, 0.3), rel=1e-5)
 
 
 def test_normalised_triplet_ignores_lengths():
     embeddings, lengths = randn(7, 5), torch.arange(1, 8)[:, None]
-    first = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3, normalize=True)
-    second = losses.batch_hard_triplet(embeddings * lengths, LABELS, margin=0.3, normalize=True)
+    first = losses.triplet_loss(embeddings, LABELS, margin=0.3, normalize=True)
+    second = losses.triplet_loss(embeddings * lengths, LABELS, margin=0.3, normalize=True)
     torch.testing.assert_close(first, second)
     unit = embeddings / embeddings.norm(dim=1, keepdim=True)
     assert first.item() == pytest.approx(slow_triplet(unit, LABELS, 0.3), rel=1e-5)
@@ -117,8 +174,8 @@ def test_normalised_triplet_ignores_lengths():
 def test_triplet_sees_distances_alone():
     embeddings = randn(7, 5)
     rotation, _ = torch.linalg.qr(randn(5, 5, seed=1))
-    first = losses.batch_hard_triplet(embeddings, LABELS, margin=0.3)
-    moved = losses.batch_hard_triplet(embeddings @ rotation + 2, LABELS, margin=0.3)
+    first = losses.triplet_loss(embeddings, LABELS, margin=0.3)
+    moved = losses.triplet_loss(embeddings @ rotation + 2, LABELS, margin=0.3)
     torch.testing.assert_close(first, moved)
 
 
@@ -132,13 +189,13 @@ def test_triplet_gradients_agree_with_its_slow_twin():
         anchors.append((positive - negative + 0.3).relu())
     (expected,) = torch.autograd.grad(torch.stack(anchors).mean(), embeddings)
     found = embeddings.detach().float().requires_grad_()
-    losses.batch_hard_triplet(found, LABELS, margin=0.3).backward()
+    losses.triplet_loss(found, LABELS, margin=0.3).backward()
     torch.testing.assert_close(found.grad.double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_identical_images_have_finite_triplet_gradients():
     embeddings = torch.ones(4, 3, requires_grad=True)
-    losses.batch_hard_triplet(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.3).backward()
+    losses.triplet_loss(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.3).backward()
     assert torch.isfinite(embeddings.grad).all()
 
 
@@ -248,8 +305,8 @@ def test_the_order_of_the_batch_does_not_matter(order, seed):
     embeddings, maps = randn(7, 4, seed=seed), [randn(7, 2, 4, 2, seed=seed + 1)]
     shuffled = [m[order] for m in maps]
     torch.testing.assert_close(
-        losses.batch_hard_triplet(embeddings, LABELS, margin=0.3),
-        losses.batch_hard_triplet(embeddings[order], LABELS[order], margin=0.3),
+        losses.triplet_loss(embeddings, LABELS, margin=0.3),
+        losses.triplet_loss(embeddings[order], LABELS[order], margin=0.3),
     )
     torch.testing.assert_close(
         losses.triplet_reid_constraint(maps, LABELS, margin=0.3),
@@ -263,14 +320,14 @@ def test_the_names_of_people_do_not_matter(names):
     renamed = torch.tensor(names)[LABELS]
     embeddings = randn(7, 4)
     assert torch.equal(
-        losses.batch_hard_triplet(embeddings, LABELS, margin=0.3),
-        losses.batch_hard_triplet(embeddings, renamed, margin=0.3),
+        losses.triplet_loss(embeddings, LABELS, margin=0.3),
+        losses.triplet_loss(embeddings, renamed, margin=0.3),
     )
 
 
 def triplet(labels, values=None):
     x = torch.zeros(len(labels), 2) if values is None else values
-    return losses.batch_hard_triplet(x, torch.tensor(labels), margin=0.3)
+    return losses.triplet_loss(x, torch.tensor(labels), margin=0.3)
 
 
 def constraint(labels, values=None):
@@ -297,7 +354,7 @@ def test_the_constraint_sees_differences_alone():
 def test_losses_want_one_label_a_sample(name):
     loss = {
         "L_ID": lambda: losses.identity_loss(randn(4, 3), LABELS, smoothing=0.1),
-        "L_Triplet": lambda: losses.batch_hard_triplet(randn(4, 3), LABELS, margin=0.3),
+        "L_Triplet": lambda: losses.triplet_loss(randn(4, 3), LABELS, margin=0.3),
         "L_TR": lambda: losses.triplet_reid_constraint([randn(4, 1, 2, 2)], LABELS, margin=0.3),
     }[name]
     with pytest.raises(ValueError, match=rf"{name}: labels of shape \(7,\) for 4 samples"):
@@ -331,7 +388,7 @@ def test_flags_take_the_place_of_the_error():
     labels, flags = torch.tensor([0, 0, 1, 1]), FiniteFlags()
     wrong = torch.full((4, 2), math.nan)
     losses.identity_loss(wrong, labels, smoothing=0.1, flags=flags)
-    losses.batch_hard_triplet(wrong, labels, margin=0.3, flags=flags)
+    losses.triplet_loss(wrong, labels, margin=0.3, flags=flags)
     maps = [torch.zeros(4, 1, 2, 2), torch.full((4, 1, 2, 2), math.inf)]
     losses.triplet_reid_constraint(maps, labels, margin=0.3, flags=flags)
     assert flags.stacked().tolist() == [False, False, True, False]

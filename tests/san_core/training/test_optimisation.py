@@ -31,7 +31,7 @@ def terms_of(model):
     output = model(IMAGES)
     return {
         "id": output.logits.square().mean(),
-        "tri": output.embedding.square().mean(),
+        "tri": output.compared.square().mean(),
         "rec": output.texture.square().mean(),
         "tr": sum(m.square().mean() for m in output.maps),
     }

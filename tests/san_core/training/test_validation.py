@@ -18,11 +18,12 @@ SETTINGS = tiny_recipe("demo-baseline")
 class Brightness(nn.Module):
     """An encoder of the image's mean brightness, in length and in direction."""
 
-    dim = 2
+    dim, image_size = 2, (8, 4)
 
     def forward(self, images):
         level = images.mean((1, 2, 3))
-        return EncoderOutput(torch.stack([level, torch.ones_like(level)], dim=1), ())
+        features = torch.stack([level, torch.ones_like(level)], dim=1)
+        return EncoderOutput(features, (), features)
 
 
 def shaded(*levels):

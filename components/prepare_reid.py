@@ -139,7 +139,7 @@ def _log_summary(written: "WrittenSet", found: "Findings", *, is_published: bool
         log.info("kept as published: %s", ProblemsError(found.duplicates))
     if found.kept_as_png:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(found.kept_as_png.items()))
-        log.info("%d images are kept as PNG: %s", found.kept_as_png.total(), kinds)
+        log.info("kept as PNG: %s", kinds)
     for line in split_table(written.counts).splitlines():
         log.info("%s", line)
     for line in written.warnings:

@@ -19,7 +19,7 @@ from san_core.data.records import (
 )
 from san_core.data.stores import UnreadableError
 from san_core.images.imageset import ImageSet, preview_indices, preview_sheet, write_imageset
-from san_core.images.pixels import file_to_keep, image_format
+from san_core.images.pixels import KeptFile, file_to_keep, image_format
 from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
 from san_core.images.texture_set import texture_name
 
@@ -77,28 +77,15 @@ def check_images(
         prefix: goes before every name, such as "csv/".
         is_published: whether others have the same data set.
     """
-    names: set[str] = set()
+    names: dict[str, str] = {}
     textures: dict[tuple[str, str], str] = {}
     for image in images:
         name = prefix + image.name
-        if wrong := _name_error(name):
-            found.problems.append(Problem("unknown name", name, wrong))
-            continue
         try:
-            data = image.read()
-            kept = file_to_keep(name, data)
-        except (ValueError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in _IMAGE_ERRORS:
-                raise  # of the file system, whatever the image is like
-            found.problems.append(Problem("damaged image", name, _reason(error, name)))
+            data, kept = _read_image(image, name, names)
+        except _ProblemError as error:
+            found.problems.append(error.problem)
             continue
-        if kept.name in names:
-            told = f"kept as {kept.name}, as another image is called"
-            found.problems.append(Problem("unknown name", name, told))
-            continue
-        names.add(kept.name)
-        if kept.data is not data:
-            found.kept_as_png[image_format(data)] += 1
         digest = sha256(data)
         if first := seen.get(digest):
             twin = Problem("duplicate image", name, f"the same as {first.name}")
@@ -113,7 +100,40 @@ def check_images(
             detail = f"it differs from {other} in nothing but its ending"
             found.problems.append(Problem("ambiguous name", name, detail))
             continue
+        if kept.data is not data:
+            found.kept_as_png[image_format(data)] += 1
         yield Item(*kept, image.pid, image.camid, image.split, image.fields)
+
+
+class _ProblemError(Exception):
+    """An image cannot be taken."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def _read_image(image: ListedImage, name: str, names: dict[str, str]) -> tuple[bytes, KeptFile]:
+    """The bytes of an image, and what is kept of it; `names` learns of what that is the name.
+
+    Raises:
+        _ProblemError: it cannot be read, or not be kept under its name.
+    """
+    if wrong := _name_error(name):
+        raise _ProblemError(Problem("unknown name", name, wrong))
+    try:
+        data = image.read()
+        kept = file_to_keep(name, data)
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _IMAGE_ERRORS:
+            raise  # of the file system, whatever the image is like
+        problem = Problem("damaged image", name, _reason(error, name))
+        raise _ProblemError(problem) from error
+    if kept.name in names:
+        told = f"it would be kept as {kept.name}, as {names[kept.name]} is"
+        raise _ProblemError(Problem("unknown name", name, told))
+    names[kept.name] = name
+    return data, kept
 
 
 def _reason(error: ValueError | OSError, name: str) -> str:

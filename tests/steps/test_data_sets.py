@@ -391,7 +391,9 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     assert report["cameras"] == {"0": "door", "1": "hall"}
 
 
-def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(make, tmp_path, capsys):
+def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(
+    tiny, make, tmp_path, capsys
+):
     names = [f"{split}/ann/hall/{i}.jpg" for split in ("query", "gallery") for i in (1, 2)]
     own = make("own", [*names, "train/bob/hall/1.jpg"])
     assert prepare(tmp_path, "folders", own) == 1
@@ -400,7 +402,8 @@ def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(make, tm
     assert "folders:camera-free" in line
     assert not (tmp_path / "reid").exists()
     assert prepare(tmp_path, "folders:camera-free", own) == 0
-    assert provenance(tmp_path)["protocol"] == "camera-free"
+    report = evaluated(tiny, tmp_path)
+    assert (report["protocol"], report["num_skipped"], report["rank1"]) == ("camera-free", 0, 1)
 
 
 def test_images_of_other_formats_are_kept_as_png_and_counted(make, tmp_path, capsys):
@@ -409,7 +412,7 @@ def test_images_of_other_formats_are_kept_as_png_and_counted(make, tmp_path, cap
         image.save(own / "ann" / "2.webp")
         image.save(own / "ann" / "3.bmp")
     assert prepare(tmp_path, "folders:test=0", own) == 0
-    assert " 2 images are kept as PNG: 1 BMP, 1 WebP\n" in capsys.readouterr().err
+    assert " kept as PNG: 1 BMP, 1 WebP\n" in capsys.readouterr().err
     assert provenance(tmp_path)["kept_as_png"] == {"BMP": 1, "WebP": 1}
     names = [name for _, name, _, _ in known(tmp_path)]
     assert names == ["ann/0.jpg", "ann/1.jpg", "ann/2.png", "ann/3.png", "bob/0.jpg", "bob/1.jpg"]

@@ -268,7 +268,7 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
     images = [listed("a/1.png", encode_png(picture(2))), listed("a/1.bmp", buffer.getvalue())]
     items, problems = taken(images)
     assert [item.name for item in items] == ["a/1.png"]
-    told = "kept as a/1.png, as another image is called"
+    told = "it would be kept as a/1.png, as a/1.png is"
     assert problems == [("unknown name", "a/1.bmp", told)]
 
 

@@ -209,10 +209,10 @@ def test_what_is_wrong_in_a_split_that_is_not_used_is_told_and_passed_over(
 def test_images_whose_textures_would_have_one_name_are_refused(tmp_path, make, capfd):
     shots = ("0.jpg", "1.jpg", "1.png")
     own = make("own", [f"{person}/{shot}" for person in ("ann", "bob") for shot in shots])
-    assert prepare(tmp_path, "folders", own) == 1
+    assert prepare(tmp_path, "folders:test=0", own) == 1
     said = "2 ambiguous names: ann/1.png (it differs from ann/1.jpg in nothing but its ending), bob"
     assert said in capfd.readouterr().err
-    assert prepare(tmp_path, "folders", own, "--skip-bad") == 0
+    assert prepare(tmp_path, "folders:test=0", own, "--skip-bad") == 0
     assert len(known(tmp_path)) == 4
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,19 @@ def used(tree: ast.AST) -> set[str]:
     }
 
 
+@cache
 def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_bytes(), filename=str(file))
+
+
+@cache
+def imported_by(file: Path) -> frozenset[str]:
+    return frozenset(imported(parsed(file)))
+
+
+@cache
+def used_in(file: Path) -> frozenset[str]:
+    return frozenset(used(parsed(file)))
 
 
 def importers(files: Iterable[Path], *packages: str) -> list[str]:
@@ -64,7 +76,7 @@ def importers(files: Iterable[Path], *packages: str) -> list[str]:
     return [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in files
-        for name in imported(parsed(file))
+        for name in sorted(imported_by(file))
         if any(name == package or name.startswith(package + ".") for package in packages)
     ]
 
@@ -139,10 +151,9 @@ def room_of(module: str) -> str:
 
 def imports_of(files: Iterable[Path]) -> dict[str, set[str]]:
     """Which of the modules each of them imports, anywhere in it; packages are not counted."""
-    trees = {module_of(file): parsed(file) for file in files if file.name != "__init__.py"}
-    named = {module: set(imported(tree)) for module, tree in trees.items()}
+    named = {module_of(file): imported_by(file) for file in files if file.name != "__init__.py"}
     return {
-        module: {one for one in trees for name in names if f"{name}.".startswith(f"{one}.")}
+        module: {one for name in names for one in (name, name.rpartition(".")[0]) if one in named}
         for module, names in named.items()
     }
 
@@ -227,7 +238,7 @@ def test_san_core_neither_reads_the_environment_nor_prints(name):
     is_printing = name in ("sys.stdout", "sys.stderr")
     silent = [file for file in SAN_CORE if file != CHECK or not is_printing]
     assert CHECK in SAN_CORE
-    assert [str(file) for file in silent if name in used(parsed(file))] == []
+    assert [str(file) for file in silent if name in used_in(file)] == []
 
 
 @pytest.mark.parametrize("package", ["evaluation", "synthesis"])
@@ -289,7 +300,7 @@ def test_nothing_is_unpickled():
 def test_json_is_parsed_in_one_place_alone():
     reader = ROOT / "san_core" / "checked_json.py"
     parsers = {"json.load", "json.loads", "json.JSONDecoder"}
-    assert [file for file in EVERYTHING if parsers & used(parsed(file))] == [reader]
+    assert [file for file in EVERYTHING if parsers & used_in(file)] == [reader]
     assert importers(EVERYTHING, *parsers, "json.decoder", "orjson", "simplejson") == []
 
 

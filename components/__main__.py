@@ -1,5 +1,6 @@
 """`python -m components STEP ...`: the command of the images and of a shell alike."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -74,4 +75,5 @@ if __name__ == "__main__":
         limit_threads()
     except ValueError as error:
         sys.exit(f"components: {error}")
+    os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here
     sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,8 @@ gives equal bytes: figures carry no date and no random ids.
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -120,14 +121,23 @@ def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
 def figure_tag(figure: Figure, *, alt: str) -> Markup:
     """An `<img>` holding a matplotlib figure as SVG, the same bytes for the same figure.
 
-    Make the figure as `matplotlib.figure.Figure()`, not by pyplot, which keeps global state. As an
-    image of its own its ids cannot clash with those of another figure of the page.
+    Make the figure as `matplotlib.figure.Figure()` in `own_look`, not by pyplot, which keeps global
+    state. As an image of its own its ids cannot clash with those of another figure of the page.
     """
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "san", "svg.fonttype": "path"}):
+    with own_look():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return _img_tag("image/svg+xml", buffer.getvalue(), alt=alt, css="figure", size=(width, height))
+
+
+@contextmanager
+def own_look() -> Iterator[None]:
+    """Within the block, or a function that it decorates, no person's matplotlibrc counts."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.hashsalt": "san", "svg.fonttype": "path"})
+        yield
 
 
 def _img_tag(kind: str, data: bytes, *, alt: str, size: tuple[int, int], css: str = "") -> Markup:
@@ -169,6 +179,7 @@ def add_legend(axes: Axes, **place: Any) -> None:
     )
 
 
+@own_look()
 def history_figure(
     history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str
 ) -> Figure:

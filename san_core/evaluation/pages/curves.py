@@ -12,6 +12,7 @@ from san_core.evaluation.roc import LEAST_FPR, Roc
 from san_core.pages import page
 
 
+@page.own_look()
 def cmc_figure(cmcs: Mapping[str, NDArray[np.float64]]) -> Figure:
     """CMC curves (K,) by name, the first of them the widest line."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -28,6 +29,7 @@ def cmc_figure(cmcs: Mapping[str, NDArray[np.float64]]) -> Figure:
     return figure
 
 
+@page.own_look()
 def roc_figure(rocs: Mapping[str, Roc]) -> Figure:
     """The ROC curves by name, the first of them the widest line; the FPR is on a log scale."""
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import jinja2
+import matplotlib
 import numpy as np
 import pytest
 from markupsafe import Markup
@@ -89,6 +90,18 @@ def test_lossless_images_come_back_texel_by_texel():
     np.testing.assert_array_equal(pixels.decode(payload(tag)), image)
     assert 'width="6" height="4" alt="texture"' in tag
     assert "image/jpeg" in page.image_tag(image, alt="photograph")
+
+
+def test_matplotlibrc_of_a_person_changes_nothing():
+    ours = page.figure_tag(history_figure_of_two(), alt="a plot")
+    theirs = {"axes.facecolor": "black", "font.size": 30.0, "lines.linewidth": 9.0}
+    with matplotlib.rc_context({**theirs, "savefig.facecolor": "red"}):
+        assert page.figure_tag(history_figure_of_two(), alt="a plot") == ours
+        assert matplotlib.rcParams["font.size"] == 30.0
+
+
+def history_figure_of_two():
+    return page.history_figure(HISTORY, ["loss", "psnr"], label="figures")
 
 
 def test_equal_figures_give_equal_bytes_without_a_date():

@@ -185,12 +185,14 @@ class Connection:
         self, error: "urllib3.exceptions.HTTPError", if_sent: str
     ) -> SubmissionError:
         """What it means that no answer came."""
-        host, reason = self.server.host, root_cause(error)
-        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-            reason = f"no answer within {TIMEOUT[1]:g} s"
         by = f" through the proxy {self.proxy}" if self.proxy else ""
-        more = f"; {if_sent}" if if_sent and isinstance(error, _BROKEN_OFF) else ""
-        return UnavailableError(f"cannot reach {host}{by}: {reason}{more}")
+        host = f"{self.server.host}{by}"
+        if not isinstance(error, _BROKEN_OFF):
+            return UnavailableError(f"cannot reach {host}: {root_cause(error)}")
+        reason = f"the connection to {host} broke off: {root_cause(error)}"
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            reason = f"{host} has not answered within {TIMEOUT[1]:g} s"
+        return UnavailableError(f"{reason}; {if_sent}" if if_sent else reason)
 
     def _tls_error(self, error: "kfp.ApiException") -> SubmissionError:
         """What TLS finds wrong."""

@@ -7,6 +7,7 @@ edited, and only then.
 
 import ast
 import hashlib
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +15,35 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OWN_PACKAGES = ("components", "san_core")
 CYTHON_SUFFIXES = (".pyx", ".pxd")
-DATA_SUFFIXES = (".npz", ".npy", ".safetensors", ".jinja", ".json", ".css", ".pxi")
+DATA_SUFFIXES = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
+# What makes pages and nothing else: modules, and packages with all that is in them.
+PAGE_MODULES = ("san_core.pages", "san_core.evaluation.pages", "components.training.report")
+# Folders of data that is an artifact, not code: whoever is given it looks at its content.
+ARTIFACT_FOLDERS = ("san_core/shipped",)
 
 
-def code_fingerprint(module: str, root: Path = ROOT) -> str:
-    """The sha256, in hexadecimal, of the names and contents of `import_closure(module)`."""
+def code_fingerprint(module: str, root: Path = ROOT, *, with_pages: bool = True) -> str:
+    """The sha256, in hexadecimal, of the names and contents of `import_closure(module)`.
+
+    Where a compiled file is older than its source, it is what runs, and counts as well. Other
+    arguments are those of `import_closure`.
+    """
+    files = import_closure(module, root, with_pages=with_pages)
+    files += [compiled for source, compiled in _stale_kernels(root).items() if source in files]
     digest = hashlib.sha256()
-    for file in import_closure(module, root):
+    for file in files:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 
-def import_closure(module: str, root: Path = ROOT) -> list[Path]:
+def stale_kernels(module: str, root: Path = ROOT) -> list[Path]:
+    """The Cython sources in `import_closure(module)` that were edited after they were compiled."""
+    stale = _stale_kernels(root)  # hardly ever any, and the imports are then not looked at
+    return [file for file in import_closure(module, root) if file in stale] if stale else []
+
+
+def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -> list[Path]:
     """The files of our own that a module needs, itself included, in order of their names.
 
     These are the modules it imports, directly or through others, with the packages they lie in;
@@ -36,6 +53,7 @@ def import_closure(module: str, root: Path = ROOT) -> list[Path]:
     Args:
         module: dotted name, such as components.train_san
         root: the folder that holds components/ and san_core/, in a checkout or site-packages
+        with_pages: whether what makes pages counts; no result but a page depends on it
 
     Raises:
         FileNotFoundError: there is no such module.
@@ -49,10 +67,10 @@ def import_closure(module: str, root: Path = ROOT) -> list[Path]:
         name = waiting.pop()
         found.update(files)
         for other in _imported_modules(name, files, root):
-            if other not in seen:
+            if other not in seen and (with_pages or not _makes_pages(other)):
                 seen.add(other)
                 waiting.append(other)
-    folders = {file.parent for file in found}
+    folders = {file.parent for file in found} - {root / folder for folder in ARTIFACT_FOLDERS}
     found.update(f for folder in folders for f in folder.iterdir() if f.suffix in DATA_SUFFIXES)
     return sorted(found)
 
@@ -60,13 +78,51 @@ def import_closure(module: str, root: Path = ROOT) -> list[Path]:
 def git_commit() -> str:
     """The commit of this checkout: 12 digits, and -dirty where something is not committed.
 
+    Files of the packages that git does not know count, as they get into images; docker/images.sh
+    does the same.
+
     Raises:
         OSError: there is no git.
         CalledProcessError: this is no checkout of a git repository.
     """
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    commit = _ask_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    unknown = _ask_git("ls-files", "--others", "--exclude-standard", "--", *OWN_PACKAGES)
+    return f"{commit}-dirty" if unknown and not commit.endswith("-dirty") else commit
+
+
+def _ask_git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _makes_pages(module: str) -> bool:
+    return any(module == one or module.startswith(f"{one}.") for one in PAGE_MODULES)
+
+
+def _stale_kernels(root: Path) -> dict[Path, Path]:
+    """Cython sources of a checkout that are newer than their compiled file, with that file.
+
+    An installed package has none: it is compiled as it is packed, and its files get new times.
+    """
+    stale = {}
+    sources = root.glob("san_core/**/*.pyx") if (root / "pyproject.toml").is_file() else ()
+    for source in sources:
+        edited = max(file.stat().st_mtime_ns for file in _with_included(source))
+        for compiled in source.parent.glob(f"{source.stem}.*.so"):
+            if compiled.stat().st_mtime_ns < edited:
+                stale[source] = compiled
+    return stale
+
+
+def _with_included(source: Path) -> set[Path]:
+    """A Cython source and the files that it includes, and those that they include."""
+    found, waiting = {source}, [source]
+    while waiting:
+        names = re.findall(r'^include "(.+)"', waiting.pop().read_text("utf-8"), re.MULTILINE)
+        new = {source.parent / name for name in names} - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _module_files(module: str, root: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from types import FrameType
 from typing import Any
 
-from components.command.code import ROOT
+from components.command.code import ROOT, stale_kernels
 from components.command.executor_input import (
     note_mounted_artifacts,
     parse_executor_input,
@@ -57,6 +57,8 @@ from components.storage.places import is_remote
 from components.storage.sources import SOURCE_PARAMETERS, STORE_PARAMETERS
 from san_core.disk import DISK_FULL_ERRORS
 from san_core.model.saved import lacks_sums
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +152,11 @@ def _run_parsed_step(
                 values[p.name], [*read, *(values[o.name] for o in outgoing)], p.flag
             )
     log_start(step.__name__, precision=values.get("precision", "float32"))
+    for source in stale_kernels(f"components.{step.__name__}"):
+        log.warning(
+            "%s is newer than its compiled file, which is what runs: `make install` compiles it",
+            source.relative_to(ROOT),
+        )
     with TemporaryDirectory() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
         values |= _localise_artifacts(declared, values, Path(room))

@@ -117,7 +117,7 @@ class TrainingSettings:
             "seed": self.seed,
             "device": device().type,
             "precision": self.precision,
-            "code": code_fingerprint(f"components.{self.step}"),
+            "code": code_fingerprint(f"components.{self.step}", with_pages=False),
             **inputs,
         }
         return Checkpoint(self.checkpoint, run_key, room=room)

@@ -1,8 +1,20 @@
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from components.command.code import ROOT, code_fingerprint, import_closure
+from components.__main__ import STEPS
+from components.command.code import (
+    PAGE_MODULES,
+    ROOT,
+    code_fingerprint,
+    git_commit,
+    import_closure,
+    stale_kernels,
+)
+from san_core.shipped.generator import SHIPPED_FOLDER
 
 
 @pytest.fixture
@@ -79,6 +91,85 @@ def test_edit_of_anything_else_does_not(project, edited):
     before = code_fingerprint("components.bake", project)
     (project / edited).write_text("more")
     assert code_fingerprint("components.bake", project) == before
+
+
+def test_what_makes_pages_may_be_left_out(project):
+    pages = project / "san_core" / "pages"
+    pages.mkdir()
+    for name in ("__init__.py", "page.py", "page.html.jinja"):
+        (pages / name).touch()
+    bake = project / "components" / "bake.py"
+    bake.write_text(bake.read_text() + "    from san_core.pages import page\n")
+    with_pages = code_fingerprint("components.bake", project)
+    without = code_fingerprint("components.bake", project, with_pages=False)
+    (pages / "page.html.jinja").write_text("<p>")
+    assert code_fingerprint("components.bake", project) != with_pages
+    assert code_fingerprint("components.bake", project, with_pages=False) == without
+
+
+def test_modules_that_make_pages_are_there_and_training_does_not_count_them():
+    for name in PAGE_MODULES:
+        assert import_closure(name)
+    found = import_closure("components.train_san", with_pages=False)
+    assert not [file for file in found if "pages" in file.parts or file.name == "report.py"]
+    assert ROOT / "san_core" / "training" / "losses.py" in found
+
+
+def test_generator_that_ships_is_no_code():
+    assert SHIPPED_FOLDER / "generator.py" in import_closure("components.take_generator")
+    for step in STEPS:
+        found = import_closure(f"components.{step}")
+        assert not {SHIPPED_FOLDER / "weights.safetensors", SHIPPED_FOLDER / "recipe.json"} & {
+            *found
+        }
+
+
+@pytest.fixture
+def kernel(project):
+    """A compiled kernel of a checkout, with what it includes."""
+    (project / "pyproject.toml").touch()
+    source = project / "san_core" / "_knead.pyx"
+    source.write_text('include "_grip.pxi"\n')
+    source.with_name("_grip.pxi").write_text("")
+    source.with_name("_slip.pxi").write_text("")
+    compiled = source.with_name("_knead.cpython-311-x86_64-linux-gnu.so")
+    compiled.write_bytes(b"machine code")
+    return source
+
+
+@pytest.mark.parametrize(
+    ("edited", "is_stale"), [("_knead.pyx", True), ("_grip.pxi", True), ("_slip.pxi", False)]
+)
+def test_kernel_that_was_edited_after_it_was_compiled_is_stale(project, kernel, edited, is_stale):
+    assert stale_kernels("components.bake", project) == []
+    os.utime(kernel.with_name(edited), (2**32, 2**32))
+    assert stale_kernels("components.bake", project) == [kernel] * is_stale
+    assert stale_kernels("components.other", project) == []
+    (project / "pyproject.toml").unlink()  # an installed package, whose files have any time
+    assert stale_kernels("components.bake", project) == []
+
+
+def test_compiled_file_counts_as_long_as_it_is_older_than_its_source(project, kernel):
+    (compiled,) = kernel.parent.glob("*.so")
+    fresh = code_fingerprint("components.bake", project)
+    compiled.write_bytes(b"other machine code")
+    assert code_fingerprint("components.bake", project) == fresh
+    os.utime(compiled, (1, 1))
+    assert code_fingerprint("components.bake", project) != fresh
+    os.utime(compiled)
+    assert code_fingerprint("components.bake", project) == fresh
+
+
+def test_file_that_git_does_not_know_makes_no_clean_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr("components.command.code.ROOT", tmp_path)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "notes.txt").touch()  # gets into no image
+    assert re.fullmatch("[0-9a-f]{12}", clean := git_commit())
+    (tmp_path / "components").mkdir()
+    (tmp_path / "components" / "new.py").touch()
+    assert git_commit() == f"{clean}-dirty"
 
 
 def test_renamed_file_changes_the_fingerprint(project):

@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Says by its status whether a Python is new enough, and can be installed into.
-IS_USABLE := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
+# Says by its status whether a Python is of the range, and can be installed into.
+IS_USABLE := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
 COMPILED := $(shell find san_core -name "*.pyx" -o -name "*.pxi")
 
 .DEFAULT_GOAL := help
@@ -16,10 +16,12 @@ help:  ## show this list
 $(INSTALLED): pyproject.toml constraints.txt $(COMPILED)
 	@$(BIN)/python -c 'import pip; $(IS_USABLE)' 2>/dev/null || { \
 		$(PYTHON) -c '$(IS_USABLE)' 2>/dev/null || { \
-			echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); needed is Python 3.11 or newer with venv: make PYTHON=..." >&2; \
+			echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); needed is Python 3.11 to 3.14 with venv: make PYTHON=..." >&2; \
 			exit 1; }; \
 		$(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,pipeline,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cython setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+		-e '.[torch,pipeline,dev]'
 	@touch $@
 
 install: $(INSTALLED)  ## make .venv with everything in it
@@ -58,7 +60,8 @@ format: $(INSTALLED)  ## put the code into the project's format
 
 GROUP ?=
 bench: $(INSTALLED)  ## measure the project's figures: make bench, or make bench GROUP=pipeline
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+		-e '.[bench]'
 	@$(BIN)/python -m tests.benchmarks $(GROUP)
 
 bench-gpu: $(INSTALLED)  ## the tests and figures that need a GPU, in under eight minutes

@@ -9,6 +9,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${IMAGE_NAME:-san-pipeline}
 commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+# What git does not know is in the images all the same, if it lies where they are made from.
+if [ "$commit" != unknown ] && [ "${commit%-dirty}" = "$commit" ] &&
+    [ -n "$(git ls-files --others --exclude-standard -- components san_core)" ]; then
+    commit=$commit-dirty
+fi
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 command=${1:-}
 shift || true

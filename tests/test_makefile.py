@@ -35,7 +35,7 @@ def test_a_python_that_is_too_old_is_refused_in_one_line(tmp_path):
     line, *_ = done.stderr.splitlines()
     assert done.returncode == 2
     assert line == (
-        f"make: {old} is Python 3.10.12; needed is Python 3.11 or newer with venv: make PYTHON=..."
+        f"make: {old} is Python 3.10.12; needed is Python 3.11 to 3.14 with venv: make PYTHON=..."
     )
     assert not (tmp_path / ".venv").exists()
 

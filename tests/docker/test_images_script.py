@@ -1,8 +1,10 @@
 """docker/images.sh: what it has docker build, tag and push; the engine is made up."""
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,14 +74,41 @@ def test_both_targets_are_built_and_labelled_with_the_commit(images, checkout):
         assert "BASE_IMAGE" not in call
 
 
-def test_base_image_and_package_index_are_handed_on(images):
-    _, (call,) = images("build", "cpu", BASE_IMAGE="base:1", PIP_INDEX_URL="http://index")
+def test_base_image_and_package_index_are_handed_on_by_name(images):
+    _, (call,) = images("build", "cpu", BASE_IMAGE="base:1", PIP_INDEX_URL="http://me:key@index")
     assert "--build-arg BASE_IMAGE --build-arg PIP_INDEX_URL --build-arg VERSION" in call
+    assert "key@" not in call
 
 
 def test_cuda_of_torch_is_handed_on(images):
     _, (call,) = images("build", "gpu", TORCH_CUDA="cu126")
     assert "--build-arg TORCH_CUDA --build-arg VERSION" in call
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_no_argument_with_credentials_gets_into_the_history_of_an_image(target):
+    """Arguments stay in the history of their own stage and of those that are built on it."""
+    arguments = {}
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    for stage in re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]:
+        base, name = re.match(r"(\S+) AS (\S+)", stage).groups()
+        own = re.findall(r"^ARG (\w+)", stage, re.MULTILINE)
+        arguments[name] = [*arguments.get(base, []), *own]
+    assert arguments[target] == ["VERSION", "COMMIT"]
+    assert "PIP_INDEX_URL" in arguments[f"{target}-packages"]
+
+
+def test_compiler_of_the_kernels_is_pinned():
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    assert "pip wheel --no-cache-dir --no-deps --no-build-isolation" in text
+    pins = (ROOT / "constraints.txt").read_text().lower()
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    for one in requires:
+        assert re.search(rf"^{re.match(r'[a-z]+', one)[0]}==", pins, re.MULTILINE), one
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    builds = [line for line in makefile.splitlines() if " -e '.[" in line.replace("\t", " ")]
+    assert len(builds) == 2
+    assert all("--no-build-isolation" in line for line in builds)
 
 
 def test_images_may_have_another_name(images, checkout):
@@ -100,8 +129,10 @@ def test_push_names_images_by_commit_and_tells_their_digests(images, checkout):
     assert by_digest == f"--image '{','.join(digests)}'"
 
 
-def test_changes_that_no_commit_holds_are_not_pushed(images, checkout):
-    (checkout / "pyproject.toml").write_text("changed")
+@pytest.mark.parametrize("changed", ["pyproject.toml", "components/new.py"])
+def test_changes_that_no_commit_holds_are_not_pushed(images, checkout, changed):
+    (checkout / "components").mkdir()
+    (checkout / changed).write_text("changed")
     done, calls = images("push", "registry.example/p")
     assert (done.returncode, calls) == (1, [])
     assert done.stderr.startswith("images.sh: commit first: ")

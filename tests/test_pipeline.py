@@ -53,6 +53,16 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     assert chosen["dataset"] == "synthetic"
 
 
+def test_file_that_overrides_name_is_meant_from_where_the_command_is_given(
+    compiled, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["san_overrides=epochs=3 pretrained=w.pth", "pg_overrides=pretrained=none"]
+    chosen = pipeline_arguments(PRESETS["demo"], compiled["full"], words, folder=Path("runs/demo"))
+    assert chosen["san_overrides"] == f"epochs=3 pretrained={tmp_path}/w.pth"
+    assert chosen["pg_overrides"] == "pretrained=none"
+
+
 def test_every_place_of_a_graph_or_step_is_known_as_one(compiled):
     """A place is what its description calls a folder, a file of data or a URI."""
     described = {**PARAMETER_MEANINGS}
@@ -305,7 +315,7 @@ def ran(monkeypatch) -> list[dict[str, Any]]:
         name = document["pipelineInfo"]["name"]
         calls.append({"pipeline": name, "arguments": arguments, **options})
 
-    monkeypatch.setattr(local, "run_in_processes", run)
+    monkeypatch.setattr(local, "run_pipeline", run)
     return calls
 
 
@@ -442,7 +452,7 @@ def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error,
     def run(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(local, "run_in_processes", run)
+    monkeypatch.setattr(local, "run_pipeline", run)
     assert main(["run", "--preset", "demo-baseline", "--runs", str(tmp_path)]) == status
     assert line in capsys.readouterr().err
 

@@ -53,12 +53,10 @@ from components.process.torchrun import (
     local_rank,
 )
 from components.storage import outputs, transfer
-from components.storage.places import is_remote
-from components.storage.sources import SOURCE_PARAMETERS, STORE_PARAMETERS
+from components.storage.places import is_remote, local_path, path_or_uri
+from components.storage.sources import STORE_PARAMETERS, read_places
 from san_core.disk import DISK_FULL_ERRORS
 from san_core.model.saved import lacks_sums
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +141,8 @@ def _run_parsed_step(
                 values[p.name] = passed_artifact_path(executor_input, p.name)
     outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
-    read += [values[p.name] for p in declared if p.name in SOURCE_PARAMETERS and values[p.name]]
+    settings = {p.name: values[p.name] for p in declared if p.artifact is None}
+    read += [path_or_uri(place.uri) for place in read_places(settings)]
     for p in outgoing:
         _check_output(values[p.name], read, is_file=_is_file_artifact(p))
     for p in declared:
@@ -256,7 +255,7 @@ def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) ->
         if is_remote(store) and is_remote(place):
             is_inside = _path_in_server(store).startswith(_path_in_server(place))
         elif store and not is_remote(store) and not is_remote(place):
-            folder = outputs.path_from_uri(store).resolve()
+            folder = local_path(store).resolve()
             is_inside = folder.is_relative_to(Path(place).resolve())
         else:
             is_inside = False  # one of them is in a bucket, or nothing is kept

@@ -1,6 +1,5 @@
 """A run that the server knows, as what the next one starts from."""
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -82,11 +81,8 @@ def step_settings(run: EarlierRun, step: str) -> StepSettings:
     Raises:
         ValueError: the run has no such step, or is not of a pipeline like ours.
     """
-    definition = copy.deepcopy(run.documents[0])
+    definition = run.documents[0]
     find_task(definition, step)
-    for executor in definition["deploymentSpec"]["executors"].values():
-        if "importer" in executor:  # read here are files alone, and no parameter depends on it
-            executor["importer"]["artifactUri"] = {"constant": "/imported"}
     tasks = [t for t in read_tasks(definition, run.arguments) if t.step == step]
     taken = {p.name for p in step_parameters(STEPS[step]) if p.artifact is None}
     names = {name for task in tasks for name in task.parameters}

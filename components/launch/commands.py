@@ -23,6 +23,8 @@ from components.launch.submitting import submit
 from components.launch.upload import upload
 from components.process.signals import Terminated
 from components.runner import local
+from components.runner.containers import ContainerLauncher
+from components.runner.processes import ProcessLauncher
 
 # What a person who stops a command should know.
 STOPPED_HINTS = {
@@ -37,7 +39,7 @@ STOPPED_HINTS = {
 def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
     """Do what the words of a command line say; return the exit status.
 
-    1 is a failed run, 2 wrong usage, 130 Ctrl-C and 143 SIGTERM.
+    1 is a failed run, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM and 129 SIGHUP.
     """
     parser = argument_parser(graphs)
     options = parser.parse_args(argv)
@@ -50,7 +52,7 @@ def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"pipeline.py: stopped; {STOPPED_HINTS[options.command]}", file=sys.stderr)
-        return 130 if isinstance(stop, KeyboardInterrupt) else 143
+        return 130 if isinstance(stop, KeyboardInterrupt) else stop.status
     return 0
 
 
@@ -87,26 +89,15 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     check_beforehand(arguments, document)
     if not options.only:  # which needs what it reads alone, and looks for it at once
         check_places(arguments, document)
-    if options.runner == "process":
-        local.run_in_processes(
-            document,
-            arguments,
-            folder=folder,
-            start=options.start,
-            only=options.only,
-            verbose=options.verbose,
-        )
-        return
-    from components.runner import containers  # needs the package docker, and nothing else does
-
-    if options.start or options.only:
-        raise ValueError("--from and --only are for the process runner; docker runs every step")
-    containers.run_in_containers(
-        graph.pipeline(image),
+    local.run_pipeline(
         document,
         arguments,
         folder=folder,
-        terminal=sys.stdout,
+        launcher=ContainerLauncher(arguments, folder)
+        if options.runner == "docker"
+        else ProcessLauncher(),
+        start=options.start,
+        only=options.only,
         verbose=options.verbose,
     )
 

@@ -62,7 +62,7 @@ def _add_run(commands: "argparse._SubParsersAction[Any]", graphs: Collection[str
         "run",
         help="run it on this machine, a process or a container per step",
         description="Run the pipeline on this machine; what is unchanged since the last run of\n"
-        "the same name is skipped, by the process runner.",
+        "the same name is skipped.",
         epilog=parameters_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from components.command import beforehand
 from components.command.suggestion import suggestion
 from components.runner.ir import missing_parameters, parse_argument, pipeline_parameters
-from components.storage.sources import names_place
+from components.storage.sources import change_places
 
 
 class Preset(NamedTuple):
@@ -91,9 +91,7 @@ def pipeline_arguments(
     }
     for name in filter(declared.__contains__, folders):
         chosen[name] = chosen.get(name) or str(folder.resolve() / folders[name])
-    return {
-        n: _absolute_place(value) if names_place(n, value) else value for n, value in chosen.items()
-    }
+    return change_places(chosen, _absolute_place)
 
 
 def check_beforehand(

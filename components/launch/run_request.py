@@ -19,7 +19,7 @@ from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
 from components.launch.presets import check_beforehand, check_complete
 from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
-from components.storage.sources import STORE_PARAMETERS, names_place
+from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 
 
 class RunRequest(NamedTuple):
@@ -102,7 +102,8 @@ def resolve_arguments(
     if is_checked:
         kept = {n: arguments.get(n, "") for n in STORE_PARAMETERS if n in declared}
         submission.check_pipeline_root(options.pipeline_root, kept)
-        places = {n: value for n, value in arguments.items() if names_place(n, value)}
+        places = {n: value for n, value in kept.items() if names_place(n, value)}
+        places |= {place.name: place.uri for place in read_places(arguments)}
         submission.check_places_outlast_pod(places, volumes)
         check_beforehand(arguments, documents[0], processes)
     return arguments

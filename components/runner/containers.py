@@ -1,400 +1,246 @@
-"""Runs a compiled pipeline on this machine in containers, by kfp.local.DockerRunner.
+"""Runs the tasks of a pipeline as containers, by the docker command of this machine.
 
-Every task is run, whatever a former run has made: kfp's cache knows an image by its name alone.
-What is costly goes on where it was anyway, from checkpoints and finished shards.
-
-kfp 2.17 lets the engine remove a container as it ends and takes one that is gone for a success, so
-that exit codes get lost; `_Containers.run` stands in for the function that does so. What kfp says
-goes into a log.
+A container sees the folder of the run, and read-only the places of data that the run was given,
+each under its own path, so that paths mean the same inside and outside.
 """
 
-import logging
+import csv
+import io
 import os
-import shutil
-import signal
-import time
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from itertools import pairwise
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any
 from urllib.parse import urlsplit
 
-import docker
-from docker.types import DeviceRequest, Mount
-from kfp import local
-from kfp.dsl.base_component import BaseComponent
-from kfp.local import docker_task_handler
-from requests.exceptions import RequestException
-
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
-from components.process.machine import core_count
-from components.process.signals import Terminated, signal_handler
-from components.runner.ir import Task, read_tasks
-from components.runner.local import RunError, paths_of_kind, run_lock
-from components.runner.processes import Screen, failure_excerpt
-from components.storage.outputs import path_from_uri
-from components.storage.places import is_remote
-from components.storage.retry import root_cause
-from components.storage.sources import (
-    PLACE_PARAMETERS,
-    READ_PARAMETERS,
-    STORE_PARAMETERS,
-    names_place,
-)
+from components.runner.ir import Task
+from components.runner.local import RunError
+from components.runner.processes import LOG_FILE, TaskProcess
+from components.storage.places import is_remote, local_path
+from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 from san_core.data.tree import is_archive
 
-# Environment that steps in containers get too: servers and credentials of object storage.
-PASSED_PREFIXES = ("AWS_", "S3_", "MINIO_")
+# Environment that steps in containers get too: servers and credentials of object storage, and
+# which GPUs they may use.
+PASSED_PREFIXES = ("AWS_", "S3_", "MINIO_", "CUDA_VISIBLE_DEVICES")
 CERTIFICATES_VARIABLE = "AWS_CA_BUNDLE"  # names a file, which they get under the same path
 RUN_LABEL = "san-pipeline.run"
-CONTAINER_USER = (
-    "1000:1000"  # of the images; for a run started by root, who may not be root in them
-)
+# Of the images; for a run started by root, who may not be root in them.
+IMAGE_USER, IMAGE_GROUP = 1000, 1000
+ENGINE_STATUS = 125  # of `docker run` itself: the engine could not make, start or follow it
 KILLED_STATUS = 137  # 128 + SIGKILL, as a shell counts
-# An engine that refuses, or one that stops, restarts or stalls while it is spoken to.
-ENGINE_ERRORS = (docker.errors.APIError, RequestException)
+CONTAINER_FILE = "container"  # in the folder of a task: the id of its container
 
 
-def run_in_containers(
-    pipeline: BaseComponent,
-    document: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-    *,
-    folder: Path,
-    terminal: TextIO,
-    verbose: bool = False,
-) -> None:
-    """Run a pipeline in containers that see `folder`, and read-only the folders of data given.
+class ContainerProcess(TaskProcess):
+    """One task under way in a container, followed by a process of the docker command."""
+
+    is_out_of_memory = False
+
+    def has_ended(self) -> bool:
+        """Whether it has; then `status` is its exit status, as a shell counts."""
+        if super().has_ended() and self.status == KILLED_STATUS and self._container:
+            state = _ask_docker("inspect", "--format", "{{.State.OOMKilled}}", self._container)
+            self.is_out_of_memory = state.strip() == "true"
+        return self.status is not None
+
+    def clean_up(self) -> None:
+        """Remove the container, with whatever still runs in it."""
+        super().clean_up()
+        if self._container:
+            _docker("rm", "--force", "--volumes", self._container)
+            self._container_file.unlink()
+
+    def how_it_ended(self) -> str:
+        """How the task ended, after its name."""
+        if self.is_out_of_memory:
+            return "was killed, as its container was out of memory"
+        if self.status == KILLED_STATUS:
+            return "was killed by SIGKILL"
+        if self.status == ENGINE_STATUS:
+            return "ended, as the docker engine failed"
+        return super().how_it_ended()
+
+    @property
+    def _container_file(self) -> Path:
+        return self.log.with_name(CONTAINER_FILE)
+
+    @property
+    def _container(self) -> str:
+        """The container's id; empty before there is one and after it is removed."""
+        return self._container_file.read_text() if self._container_file.is_file() else ""
+
+
+class ContainerLauncher:
+    """Runs each task in a container of its image.
 
     Args:
-        pipeline: what to run.
-        document: the same, compiled.
-        arguments: values of its parameters.
-        folder: where all is written; a folder given as destination or checkpoint lies in it.
-        terminal: where lines go.
-        verbose: whether to show what the steps log.
+        arguments: of the pipeline.
+        folder: the run's; a folder given as destination or checkpoint lies in it.
 
     Raises:
-        ValueError: an argument is missing, or a place cannot be reached from a container.
-        RunError: no engine answers, an image is missing, or a step failed.
-        Terminated: SIGTERM arrived; the containers that were running are removed.
-        KeyboardInterrupt: Ctrl-C, likewise.
+        ValueError: a place cannot be reached from a container.
     """
-    plan = read_tasks(document, arguments)
-    folder = folder.resolve()
-    mounts = _bind_mounts(arguments, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with run_lock(folder), _docker_client() as client:
-        _ensure_images(
-            client, {one["container"]["image"] for one in _container_executors(document)}
-        )
-        _make_folders(folder)
-        containers = _Containers(client, plan, folder, terminal, verbose=verbose)
-        containers.remove_leftovers()
-        options = {
-            "mounts": mounts,
-            "labels": {RUN_LABEL: str(folder)},
-            **_container_options(client, folder),
-        }
-        with containers.replace_kfp_runner(), _redirect_kfp_log(folder):
-            local.init(
-                runner=local.DockerRunner(**options),
-                pipeline_root=str(folder),
-                raise_on_error=True,
-            )
-            try:
-                pipeline(**arguments)
-            except RuntimeError as error:
-                raise RunError(containers.failure or str(error)) from error
-        containers.show_results()
 
+    def __init__(self, arguments: Mapping[str, Any], folder: Path) -> None:
+        self.folder = folder.resolve()
+        self._options = _mount_options(self.folder, bind_places(arguments, self.folder))
+        self._layers: dict[str, str] = {}
 
-class _ContainerEnd(NamedTuple):
-    """How a container ended; `trouble` is why the engine could not follow it so far."""
+    def prepare(self, plan: Iterable[Task]) -> None:
+        """See that engine and images are there; remove what a killed run has left running.
 
-    status: int
-    lines: list[str]
-    is_out_of_memory: bool = False
-    trouble: str = ""
-
-
-class _Containers:
-    """The containers of one run."""
-
-    def __init__(
-        self, client: Any, plan: list[Task], folder: Path, terminal: TextIO, *, verbose: bool
-    ) -> None:
-        self.client = client
-        self.folder = folder
-        self.screen = Screen(terminal, verbose=verbose)
-        self.failure = ""
-        self.finished_steps: list[dict[str, str]] = []
-        self.tasks = {task.step: task for task in plan}
-        self.task_counts = Counter(task.step for task in plan)
-        self.running: dict[str, Any] = {}
-
-    def run_container(
-        self,
-        client: Any,
-        image: str,
-        command: list[str],
-        volumes: Mapping[str, Any],
-        **options: Any,
-    ) -> int:
-        """Run one container to its end; its exit status. Called by kfp, perhaps from threads."""
-        step, flags = _parse_command(command)
-        limits = thread_limits(max(1, core_count() // max(1, self.task_counts[step])))
-        options["environment"] = {**SPIN_VARIABLES, **limits, **options.get("environment", {})}
-        started = time.monotonic()
+        Raises:
+            RunError: no engine answers, or an image is neither here nor can be pulled.
+        """
         try:
-            container = client.containers.create(image, command, volumes=volumes, **options)
-        except ENGINE_ERRORS as error:
-            self.failure = f"{step} could not be started: {_engine_reason(error)}"
-            return 1
-        end = self._follow_container(container, step)
-        status = end.status
-        log = self._write_log(step, end.lines)
-        if end.trouble:
-            self.failure = f"{step}: the docker engine failed: {end.trouble}\n  log: {log}"
-        elif status:
-            self.failure = _failure_message(
-                step, status, end.lines, log, is_out_of_memory=end.is_out_of_memory
-            )
-        else:
-            self.screen.write_line(f"{step} ... done in {time.monotonic() - started:.1f} s")
-            self.screen.write_warnings(end.lines, log)
-            self.finished_steps.append({"step": step, **flags})
-        return status
+            _ask_docker("version", "--format", "{{.Server.Version}}")
+        except RunError as error:
+            raise RunError(f"no docker engine answers here: {error}") from error
+        self._layers = {image: _ensure_image(image) for image in {task.image for task in plan}}
+        self._options += _machine_options()
+        ours = f"label={RUN_LABEL}={self.folder}"
+        for left in _ask_docker("ps", "-aq", "--filter", ours).split():
+            _docker("rm", "--force", "--volumes", left)
+        for name in ("", "cache", "textures", "checkpoints"):
+            (self.folder / name).mkdir(exist_ok=True)
+            _give_to_container_user(self.folder / name)
 
-    def _follow_container(self, container: Any, step: str) -> "_ContainerEnd":
-        """Start a container, show what it says until it ends, and remove it."""
-        self.running[container.id] = container
-        lines: list[str] = []
-        has_started = False
-        try:
-            container.start()
-            has_started = True
-            for line in _split_lines(container.logs(stream=True, follow=True)):
-                lines.append(line)
-                if self.screen.verbose:
-                    self.screen.write_line(f"{step} | {line}")
-                else:
-                    self.screen.show_status(f"{step} ... {line}")
-            status = int(container.wait()["StatusCode"])
-            container.reload()
-            return _ContainerEnd(
-                status, lines, is_out_of_memory=container.attrs["State"]["OOMKilled"]
-            )
-        except ENGINE_ERRORS as error:
-            if has_started and isinstance(error, docker.errors.NotFound):  # someone removed it
-                return _ContainerEnd(KILLED_STATUS, lines)
-            return _ContainerEnd(1, lines, trouble=_engine_reason(error))
-        finally:
-            self.running.pop(container.id, None)
-            with suppress(*ENGINE_ERRORS):
-                container.remove(force=True)
+    def code_of(self, task: Task) -> str:
+        """What stands for the code that a task runs: the content of its image, whatever its name.
 
-    def show_results(self) -> None:
-        """Say where the pages of the steps are, and under each its figures."""
-        for flags in self.finished_steps:
-            task = self.tasks[flags["step"]]
-            paths = {name: Path(flags[f"--{name.replace('_', '-')}"]) for name in task.outputs}
-            for page in paths_of_kind(task, paths, "system.HTML"):
-                shown = self.folder / f"{task.step}.html"  # a name that a browser opens
-                shutil.copyfile(page, shown)
-                self.screen.write_line(f"{task.step}: {shown}")
-            for figures in paths_of_kind(task, paths, "system.Metrics"):
-                self.screen.write_metrics_line(figures)
+        Labels are no content: an image of another commit with the same files is the same.
+        """
+        return self._layers[task.image]
 
-    def remove_leftovers(self) -> None:
-        """Remove what a killed runner of the same folder left running."""
-        for left in self.client.containers.list(
-            all=True, filters={"label": f"{RUN_LABEL}={self.folder}"}
-        ):
-            left.remove(force=True)
-
-    @contextmanager
-    def replace_kfp_runner(self) -> Iterator[None]:
-        """Within the block kfp runs its containers here; signals remove those that run."""
-        theirs = docker_task_handler.run_docker_container
-        docker_task_handler.run_docker_container = self.run_container
-        try:
-            with signal_handler(self._stop, signal.SIGINT, signal.SIGTERM):
-                yield
-        finally:
-            docker_task_handler.run_docker_container = theirs
-
-    def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
-        """Remove the containers first: kfp would wait for those that its threads follow."""
-        for container in list(self.running.values()):
-            with suppress(*ENGINE_ERRORS):
-                container.remove(force=True)
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-
-    def _write_log(self, step: str, lines: list[str]) -> Path:
-        """Keep what a step has said; of several at once, each its own."""
-        number = 0
-        while True:
-            path = self.folder / "logs" / f"{step}{f'-{number}' if number else ''}.txt"
-            path.parent.mkdir(exist_ok=True)
-            try:
-                with path.open("x") as file:
-                    file.write("\n".join([*lines, ""]))
-            except FileExistsError:
-                number += 1
-            else:
-                return path
+    def launch(
+        self, task: Task, words: Sequence[str], folder: Path, *, threads: int
+    ) -> ContainerProcess:
+        """Start a task, which may take so many threads; its log goes into its folder."""
+        _give_to_container_user(folder)
+        own = {"HOME": "/tmp", "SAN_CACHE": str(self.folder / "cache"), "PYTHONUNBUFFERED": "1"}
+        own |= SPIN_VARIABLES | thread_limits(threads) | dict(task.env)
+        command = ["docker", "run", "--cidfile", str(folder / CONTAINER_FILE)]
+        command += ["--label", f"{RUN_LABEL}={self.folder}", *self._options]
+        command += [f"--env={name}={value}" for name, value in own.items()]
+        command += [task.image, *words]
+        environment = {**os.environ, **_certificates()}
+        return ContainerProcess(task, command, folder / LOG_FILE, environment, self.folder)
 
 
-def _container_executors(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    executors = document["deploymentSpec"]["executors"].values()
-    return [one for one in executors if "container" in one]
-
-
-def _parse_command(command: list[str]) -> tuple[str, dict[str, str]]:
-    """The step that a command runs, and the words that follow its flags."""
-    words = command[command.index("components") + 1 :]
-    return words[0], dict(pairwise(words[1:]))
-
-
-def _split_lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a log that comes in pieces of any size."""
-    rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
-    if rest:
-        yield rest.decode("utf-8", "replace")
-
-
-def _engine_reason(error: Exception) -> str:
-    """What the engine says, or why it cannot be heard, in one line."""
-    return " ".join(str(getattr(error, "explanation", None) or root_cause(error)).split())
-
-
-def _failure_message(
-    step: str, status: int, lines: list[str], log: Path, *, is_out_of_memory: bool
-) -> str:
-    """Why a step failed, as far as its log tells, and where to read on."""
-    if is_out_of_memory:
-        how = "was killed: its container was out of memory"
-    elif status == KILLED_STATUS:
-        how = "was killed by SIGKILL"
-    else:
-        how = f"failed with exit code {status}:{failure_excerpt(step, lines)}"
-    return f"{step} {how}\n  log: {log}"
-
-
-@contextmanager
-def _docker_client() -> Iterator[Any]:
-    """The docker engine of this machine.
+def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
+    """The folders and files that containers read, each once; those in `folder` they see anyway.
 
     Raises:
-        RunError: none answers.
+        ValueError: one does not exist; or a place to keep things is not in the run's folder, which
+            is all that containers write to.
     """
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        raise RunError(f"no docker engine answers here: {' '.join(str(error).split())}") from error
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _ensure_images(client: Any, images: set[str]) -> None:
-    """Every image is here before the first step, pulled if its name says from where.
-
-    Raises:
-        RunError: one is not.
-    """
-    for image in sorted(images):
-        try:
-            client.images.get(image)
-        except docker.errors.ImageNotFound:
-            if "/" not in image:
-                raise RunError(f"there is no image {image} here; `make images` builds it") from None
-            try:
-                client.images.pull(image)
-            except docker.errors.APIError as error:
-                why = error.explanation or error
-                raise RunError(f"image {image} is not here and cannot be pulled: {why}") from error
-
-
-def _bind_mounts(arguments: Mapping[str, Any], folder: Path) -> list[Mount]:
-    """The folders and archives that containers read, each under its own path and once.
-
-    Raises:
-        ValueError: a place to keep things is not in the run's folder, which is all that containers
-            write to.
-    """
-    here = {
-        name: arguments[name]
-        for name in PLACE_PARAMETERS
-        if names_place(name, arguments.get(name)) and not is_remote(arguments[name])
-    }
     for name in STORE_PARAMETERS:
-        if name in here and not path_from_uri(here[name]).resolve().is_relative_to(folder):
+        place = arguments.get(name)
+        if not names_place(name, place) or is_remote(str(place)):
+            continue
+        if not local_path(str(place)).resolve().is_relative_to(folder):
             raise ValueError(
-                f"{name} {here[name]} is not in {folder}, which is all that containers write to; "
+                f"{name} {place} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
     read = set()
-    if bundle := os.environ.get(CERTIFICATES_VARIABLE):
-        here[CERTIFICATES_VARIABLE] = bundle
-    for name in filter(here.__contains__, (*READ_PARAMETERS, CERTIFICATES_VARIABLE)):
-        path = path_from_uri(here[name]).absolute()
+    for name, uri, is_single in read_places(arguments):
+        if is_remote(uri):
+            continue
+        path = local_path(uri).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
         # Of a table the images lie in the same folder; an archive is all by itself.
-        is_alone = path.is_dir() or is_archive(path.name) or name == CERTIFICATES_VARIABLE
+        is_alone = is_single or path.is_dir() or is_archive(path.name)
         read.add(path if is_alone else path.parent)
-    return [
-        Mount(str(path), str(path), type="bind", read_only=True)
-        for path in sorted(read)
-        if not path.resolve().is_relative_to(folder)
-    ]
+    for name, bundle in _certificates().items():
+        if not Path(bundle).exists():
+            raise ValueError(f"{name} {bundle} does not exist")
+        read.add(Path(bundle))
+    return sorted(path for path in read if not path.resolve().is_relative_to(folder))
 
 
-def _container_options(client: Any, folder: Path) -> dict[str, Any]:
-    """How containers run: as an ordinary user, with this machine's storage and GPUs."""
-    passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_PREFIXES)}
-    if bundle := passed.get(CERTIFICATES_VARIABLE):
-        passed[CERTIFICATES_VARIABLE] = str(Path(bundle).absolute())
-    options: dict[str, Any] = {
-        "environment": {**passed, "HOME": "/tmp", "SAN_CACHE": str(folder / "cache")},
-        "user": f"{os.getuid()}:{os.getgid()}" if os.getuid() else CONTAINER_USER,
-    }
+def _certificates() -> dict[str, str]:
+    """The variable that names a file of certificates, if it is set, with an absolute path."""
+    bundle = os.environ.get(CERTIFICATES_VARIABLE)
+    return {CERTIFICATES_VARIABLE: str(Path(bundle).absolute())} if bundle else {}
+
+
+def _mount_options(folder: Path, places: Iterable[Path]) -> list[str]:
+    """The folder of the run to write to and the places to read, each under its own path."""
+    words = []
+    for path, fields in [(folder, []), *((place, ["readonly"]) for place in places)]:
+        line = io.StringIO()  # docker reads the option as CSV, so a path may hold commas
+        csv.writer(line, lineterminator="").writerow(
+            ["type=bind", f"source={path}", f"target={path}", *fields]
+        )
+        words += ["--mount", line.getvalue()]
+    return words
+
+
+def _machine_options() -> list[str]:
+    """How containers run: as an ordinary user, with this machine's storage and GPUs.
+
+    Values of the environment are handed on by name, so that no list of processes shows them.
+    """
+    user = f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{IMAGE_USER}:{IMAGE_GROUP}"
+    words = ["--user", user]
+    passed = {k: v for k, v in sorted(os.environ.items()) if k.startswith(PASSED_PREFIXES)}
+    for name in passed:
+        words += ["--env", name]
     endpoints = (value for name, value in passed.items() if "ENDPOINT" in name)
     if any(urlsplit(one).hostname in ("127.0.0.1", "localhost", "::1") for one in endpoints):
-        options["network_mode"] = "host"  # the server is reached from this machine alone
-    if "nvidia" in client.info().get("Runtimes", {}):
-        options["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return options
+        words += ["--network", "host"]  # the server is reached from this machine alone
+    if '"nvidia"' in _ask_docker("info", "--format", "{{json .Runtimes}}"):
+        words += ["--gpus", "all"]
+    return words
 
 
-def _make_folders(folder: Path) -> None:
-    """Make what the user of the containers must be able to write to; forget former logs."""
-    shutil.rmtree(folder / "logs", ignore_errors=True)
-    for one in (folder, folder / "cache", folder / "textures", folder / "checkpoints"):
-        one.mkdir(parents=True, exist_ok=True)
-        if not os.getuid():
-            os.chown(one, *map(int, CONTAINER_USER.split(":")))
+def _give_to_container_user(folder: Path) -> None:
+    """Let the user of the containers write into a folder that root has made."""
+    if not os.getuid():
+        os.chown(folder, IMAGE_USER, IMAGE_GROUP)
 
 
-@contextmanager
-def _redirect_kfp_log(folder: Path) -> Iterator[None]:
-    """Within the block kfp's own talk goes into a file."""
-    log = (folder / "kfp.log").open("w", encoding="utf-8")
-    # Between two of kfp's tasks no handler may be left, and then logging would make one for stderr.
-    silent, root = logging.NullHandler(), logging.getLogger()
-    with log, redirect_stdout(log), warnings.catch_warnings(), ExitStack() as after:
-        root.addHandler(silent)
-        after.callback(root.removeHandler, silent)
-        warnings.simplefilter("ignore")  # kfp's, of settings that mean nothing here
-        yield
+def _ensure_image(image: str) -> str:
+    """The digests of an image's layers; one that is not here is pulled if its name says from where.
+
+    Raises:
+        RunError: it is not here and cannot be pulled.
+    """
+    words = ("image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
+    found = _docker(*words)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    if "/" not in image:
+        raise RunError(f"there is no image {image} here; `make images` builds it")
+    try:
+        _ask_docker("pull", "--quiet", image)
+    except RunError as error:
+        raise RunError(f"image {image} is not here and cannot be pulled: {error}") from error
+    return _ask_docker(*words).strip()
+
+
+def _ask_docker(*words: str) -> str:
+    """What the docker command answers.
+
+    Raises:
+        RunError: it refuses; the message is its last line.
+    """
+    done = _docker(*words)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"docker {words[0]} failed"]
+        raise RunError(said[-1])
+    return done.stdout
+
+
+def _docker(*words: str) -> "subprocess.CompletedProcess[str]":
+    """A call of the docker command, which Ctrl-C does not interrupt: it may be cleaning up."""
+    try:
+        return subprocess.run(
+            ["docker", *words], capture_output=True, text=True, start_new_session=True
+        )
+    except FileNotFoundError:
+        raise RunError("there is no program docker") from None

@@ -1,6 +1,6 @@
 """Reading a compiled pipeline (KFP's intermediate representation, IR) into a list of tasks.
 
-Read are container tasks, their parameters and artifacts, importers of files, loops over a list
+Read are container tasks, their parameters and artifacts, importers, loops over a list
 (dsl.ParallelFor) and the order asked for by dependentTasks: what our pipelines use. Anything else
 raises a ValueError by name, so that nothing is silently run otherwise than Kubeflow would.
 """
@@ -9,11 +9,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from components.command.suggestion import suggestion
-from components.storage.outputs import path_from_uri
 from components.storage.places import check_no_user_information
 from san_core.checked_json import read_json
 
@@ -60,7 +58,8 @@ class Task:
         outputs: the KFP type of each output artifact, such as system.Dataset
         after: names of the tasks that must be done before
         env: environment variables set in the pipeline
-        imported: for an import, the path that is its only output
+        image: what a container of it is made of
+        imported: for an import, the URI of its only output
     """
 
     name: str
@@ -71,7 +70,8 @@ class Task:
     outputs: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    imported: Path | None = None
+    image: str = ""
+    imported: str = ""
 
 
 def pipeline_parameters(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -253,25 +253,21 @@ def _container_task(
         inputs=inputs,
         outputs=outputs,
         env={one["name"]: one["value"] for one in container.get("env", [])},
+        image=container["image"],
     )
 
 
 def _import_task(
     name: str, importer: Mapping[str, Any], values: Mapping[str, Any], component: Mapping[str, Any]
 ) -> Task:
-    """An importer of a folder or file on this machine."""
+    """An importer of an artifact that is there."""
     source = importer["artifactUri"]
-    uri = str(source["constant"] if "constant" in source else values[source["runtimeParameter"]])
-    path = path_from_uri(uri)
-    if not path.is_absolute():
-        raise ValueError(
-            f"task {name} imports {uri!r}; here it can be an absolute path or file:// URI only"
-        )
+    uri = source["constant"] if "constant" in source else values[source["runtimeParameter"]]
     return Task(
         name=_underscored(name),
         step=_underscored(name),
         outputs=_output_types(component),
-        imported=path,
+        imported=str(uri),
     )
 
 

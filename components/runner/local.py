@@ -1,4 +1,7 @@
-"""Runs a compiled pipeline on this machine: one process a step, everything under one folder.
+"""Runs a compiled pipeline on this machine, everything under one folder.
+
+What a launcher starts for each task is a process (`components.runner.processes`) or a container
+(`components.runner.containers`).
 
 A task is done again only when what decides its result has changed: its settings, the code of its
 step, the content of its inputs, or its outputs themselves. A failed or killed run goes on where it
@@ -10,31 +13,29 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, Protocol, TextIO
 
-from components.command.code import ROOT, code_fingerprint
 from components.command.suggestion import suggestion
-from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.process.machine import core_count
-from components.process.signals import Terminated, signal_handler
+from components.process.signals import STOP_SIGNALS, raise_terminated, signal_handler
 from components.runner import state
 from components.runner.ir import PLACEHOLDER, Task, read_tasks
 from components.runner.processes import (
+    LOG_FILE,
     SECONDS_BETWEEN_LOOKS,
     Screen,
     TaskProcess,
     log_lines,
     stop_processes,
 )
-from components.storage.sources import SOURCE_PARAMETERS, file_versions
+from components.storage.sources import file_versions, read_places
 
 # What the name of an artifact of these types ends with, so that a browser opens it.
 FILE_SUFFIXES = {
@@ -44,22 +45,34 @@ FILE_SUFFIXES = {
 }
 
 
-LOG_FILE = "log.txt"  # in a task's folder, what it has said
-
-
 class RunError(Exception):
     """Why a run stopped, in words for the person who started it."""
 
 
-def run_in_processes(
+class Launcher(Protocol):
+    """What starts tasks."""
+
+    def prepare(self, plan: Iterable[Task], /) -> None:
+        """See that what the tasks of a run need is there, before the first begins."""
+
+    def code_of(self, task: Task) -> str:
+        """What stands for the code that a task runs: part of what decides its result."""
+
+    def launch(
+        self, task: Task, words: Sequence[str], folder: Path, *, threads: int
+    ) -> TaskProcess:
+        """Start a task, which may take so many threads; its log goes into its folder."""
+
+
+def run_pipeline(
     document: Mapping[str, Any],
     arguments: Mapping[str, Any],
     *,
     folder: Path,
+    launcher: Launcher,
     start: str | None = None,
     only: str | None = None,
     verbose: bool = False,
-    root: Path = ROOT,
     terminal: TextIO | None = None,
 ) -> None:
     """Run a compiled pipeline; what is unchanged since the last run in `folder` is skipped.
@@ -68,27 +81,31 @@ def run_in_processes(
         document: the compiled pipeline, as loaded from its YAML
         arguments: values of the pipeline's parameters
         folder: where each task gets a folder of its own
+        launcher: what starts the tasks
         start: a step that is run again whatever it finds, with all that depends on it
         only: the only step that is run, again whatever it finds
         verbose: whether to show what the steps log
-        root: the folder that holds components/ and san_core/
         terminal: where lines go; by default standard output
 
     Raises:
         ValueError: the pipeline cannot be run here, an argument is missing, or there is no such
             step.
         RunError: a step failed, another run uses the folder, or `only` lacks an input.
-        Terminated: SIGTERM arrived; the steps that were running are stopped.
+        Terminated: SIGTERM or SIGHUP arrived; the steps that were running are stopped.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
     plan = read_tasks(document, arguments)
+    for task in plan:
+        if task.imported:
+            raise ValueError(f"task {task.name} imports an artifact, which cannot be done here")
     named = start or only
     chosen = _tasks_named(plan, named) if named else set()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with run_lock(folder), signal_handler(_raise_terminated, signal.SIGTERM):
-        current = _Run(plan, folder, root, screen)
+    with run_lock(folder), signal_handler(raise_terminated, *STOP_SIGNALS):
+        launcher.prepare(plan)
+        current = _Run(plan, folder, launcher, screen)
         if only:
             current.run_only(chosen)
         else:
@@ -99,10 +116,11 @@ def run_in_processes(
 class _Run:
     """One run: its tasks, their folders, and the digests of what they have made."""
 
-    def __init__(self, plan: list[Task], folder: Path, root: Path, screen: Screen) -> None:
+    def __init__(self, plan: list[Task], folder: Path, launcher: Launcher, screen: Screen) -> None:
         self.plan = {task.name: task for task in plan}
+        self.task_counts = Counter(task.step for task in plan)
         self.folder = folder
-        self.root = root
+        self.launcher = launcher
         self.screen = screen
         self.digests: dict[str, dict[str, str]] = {}
 
@@ -118,9 +136,7 @@ class _Run:
         self.digests = {name: found.digests for name, found in states.items() if found}
         for name in dict.fromkeys(name for task in group for name in _prerequisites(task)):
             needed = self.plan[name]
-            if needed.imported:
-                self._record_import(needed)
-            elif name not in chosen:
+            if name not in chosen:
                 found = states[name]
                 if found is None or not state.outputs_unchanged(found, self._output_paths(needed)):
                     raise RunError(
@@ -137,9 +153,6 @@ class _Run:
         """Do the tasks of one step: all iterations of it, if it is in a loop."""
         stale = {}
         for task in group:
-            if task.imported:
-                self._record_import(task)
-                continue
             key = self._task_key(task)
             found = state.read_state(self.folder / task.name)
             if task.name not in forced and self._is_done(task, key, found):
@@ -152,7 +165,7 @@ class _Run:
                 stale[task.name] = key
         # Divided by all of the step's tasks, not by those that are run: how many threads add up
         # a sum can change its last digit, and a resumed run shall give what an undisturbed gives.
-        threads = max(1, core_count() // len(group))
+        threads = max(1, core_count() // self.task_counts[group[0].step])
         self._run_side_by_side([self.plan[name] for name in stale], stale, threads=threads)
 
     def _has_input_digests(self, task: Task) -> bool:
@@ -174,9 +187,12 @@ class _Run:
         content = {
             "words": _without_flag(task.words, "--checkpoint"),
             "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
-            "sources": [file_versions(task.parameters.get(name)) for name in SOURCE_PARAMETERS],
+            "places": {
+                place.name: file_versions(place.uri, is_single=place.is_single)
+                for place in read_places(task.parameters)
+            },
             "env": task.env,
-            "code": code_fingerprint(_step_module(task), self.root),
+            "code": self.launcher.code_of(task),
             "inputs": {
                 name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
             },
@@ -203,21 +219,18 @@ class _Run:
             stop_processes(running)
 
     def _launch(self, task: Task, threads: int) -> TaskProcess:
-        """Start a task in a clean folder."""
+        """Start a task in a folder that holds nothing but the logs of former tries."""
         folder = self.folder / task.name
         (folder / state.STATE_FILE).unlink(missing_ok=True)  # first: what follows destroys outputs
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        _keep_logs_alone(folder)
         words = [self._fill_placeholders(task, word) for word in task.words]
-        env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
-        env |= task.env
-        return TaskProcess(task, [sys.executable, *words[1:]], folder / LOG_FILE, env, self.root)
+        return self.launcher.launch(task, words, folder, threads=threads)
 
     def _accept_result(self, process: TaskProcess, key: str) -> None:
         """Believe what a task wrote, if it ended well."""
         task = process.task
-        process.send_signal(signal.SIGKILL)  # to what it started and left behind
+        process.clean_up()
         if process.status != 0:
             raise RunError(process.failure_message())
         try:
@@ -228,22 +241,8 @@ class _Run:
         self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")
         self.screen.write_warnings(log_lines(process.log), process.log)
 
-    def _record_import(self, task: Task) -> None:
-        """Take in a folder or file that somebody has; it is read anew only if it has changed."""
-        outputs = self._output_paths(task)
-        folder, key = self.folder / task.name, str(task.imported)
-        found = state.read_state(folder)
-        if found is None or found.key != key or not state.outputs_unchanged(found, outputs):
-            try:
-                found = state.record_state(folder, key, outputs)
-            except FileNotFoundError as error:
-                raise RunError(f"{task.name} imports what does not exist: {key}") from error
-        self.digests[task.name] = found.digests
-
     def _output_paths(self, task: Task) -> dict[str, Path]:
         """Where each output artifact of a task lies."""
-        if task.imported:
-            return dict.fromkeys(task.outputs, task.imported)
         folder = self.folder / task.name
         return {
             name: folder / (name + FILE_SUFFIXES.get(kind, ""))
@@ -327,14 +326,17 @@ def _executor_artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> 
     }
 
 
-def _step_module(task: Task) -> str:
-    """The module of the step that a task's command runs."""
-    if task.words[:3] != ("python", "-m", "components") or len(task.words) < 4:
-        raise ValueError(
-            f"task {task.name} runs {' '.join(task.words[:4])}; here only "
-            "`python -m components STEP` can be run"
-        )
-    return f"components.{task.words[3]}"
+def _keep_logs_alone(folder: Path) -> None:
+    """Empty the folder of a task; the log of the last try gets a number, the first being 1."""
+    logs = [path for path in folder.glob("log-*.txt") if path.stem[4:].isdecimal()]
+    for path in folder.iterdir():
+        if path.name == LOG_FILE:
+            number = 1 + max((int(log.stem[4:]) for log in logs), default=0)
+            path.rename(folder / f"log-{number}.txt")
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path not in logs:
+            path.unlink()
 
 
 def _format_duration(seconds: float) -> str:
@@ -352,7 +354,7 @@ def _tasks_named(plan: Iterable[Task], name: str) -> set[str]:
     wanted = name.replace("-", "_")
     chosen = {task.name for task in plan if wanted in (task.step, task.name.replace("-", "_"))}
     if not chosen:
-        steps = list(dict.fromkeys(task.step for task in plan if not task.imported))
+        steps = list(dict.fromkeys(task.step for task in plan))
         raise ValueError(f"this pipeline has no step {name!r}{suggestion(wanted, steps)}")
     return chosen
 
@@ -382,8 +384,3 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """On SIGTERM the running steps are stopped on the way out."""
-    raise Terminated

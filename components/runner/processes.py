@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from components.command.code import ROOT, code_fingerprint
+from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.process.messages import WARNING_MARK
 from components.runner.ir import Task
 from san_core.checked_json import read_json_file
@@ -23,13 +25,14 @@ SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
 MOST_WARNINGS = 8  # of a step that a terminal shows
 _WARNING_LINE = re.compile(rf"\d\d:\d\d:\d\d {WARNING_MARK}(.+)")
+LOG_FILE = "log.txt"  # in the folder of a task
 
 
 class TaskProcess:
     """One task under way."""
 
     def __init__(
-        self, task: Task, words: list[str], log: Path, env: Mapping[str, str], root: Path
+        self, task: Task, words: Sequence[str], log: Path, env: Mapping[str, str], root: Path
     ) -> None:
         self.task = task
         self.log = log
@@ -58,24 +61,66 @@ class TaskProcess:
         self.status = self._process.poll()
         return self.status is not None
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the task and all it has started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the task and all it has started."""
+        self._send_signal(signal.SIGTERM)
+
+    def clean_up(self) -> None:
+        """Kill the task, if it is still there, and what it has started and left behind."""
+        self._send_signal(signal.SIGKILL)
+
+    def how_it_ended(self) -> str:
+        """How the task ended, after its name."""
+        assert self.status is not None
+        if self.status < 0:
+            return f"was killed by {signal.Signals(-self.status).name}"
+        return f"failed with exit code {self.status}"
 
     def failure_message(self) -> str:
         """Why the task failed, as far as its log tells, and where to read on."""
-        assert self.status is not None
         said = failure_excerpt(self.task.step, log_lines(self.log))
-        how = (
-            f"was killed by {signal.Signals(-self.status).name}"
-            if self.status < 0
-            else f"failed with exit code {self.status}"
-        )
         return (
-            f"{self.task.name} {how}:{said}\n  log: {self.log}\n"
+            f"{self.task.name} {self.how_it_ended()}{said and ':'}{said}\n  log: {self.log}\n"
             "  what is done is kept; the next run goes on from there"
         )
+
+    def _send_signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+class ProcessLauncher:
+    """Runs each task as a process of this Python, with the code of this checkout.
+
+    root: the folder that holds components/ and san_core/.
+    """
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
+
+    def prepare(self, _plan: Iterable[Task]) -> None:
+        """Nothing is needed."""
+
+    def code_of(self, task: Task) -> str:
+        """What stands for the code that a task runs: part of what decides its result.
+
+        Raises:
+            ValueError: it runs something else than a step of ours.
+        """
+        if task.words[:3] != ("python", "-m", "components") or len(task.words) < 4:
+            raise ValueError(
+                f"task {task.name} runs {' '.join(task.words[:4])}; here only "
+                "`python -m components STEP` can be run"
+            )
+        return code_fingerprint(f"components.{task.words[3]}", self.root)
+
+    def launch(
+        self, task: Task, words: Sequence[str], folder: Path, *, threads: int
+    ) -> TaskProcess:
+        """Start a task, which may take so many threads; its log goes into its folder."""
+        env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        words = [sys.executable, *words[1:]]
+        return TaskProcess(task, words, folder / LOG_FILE, env | dict(task.env), self.root)
 
 
 def log_lines(log: Path) -> list[str]:
@@ -151,12 +196,12 @@ class Screen:
 def stop_processes(running: list[TaskProcess]) -> None:
     """End processes that are still there, with all they have started; gently at first."""
     for process in running:
-        process.send_signal(signal.SIGTERM)
+        process.ask_to_stop()
     deadline = time.monotonic() + SECONDS_TO_STOP
     while time.monotonic() < deadline and not all(one.has_ended() for one in running):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     for process in running:
-        process.send_signal(signal.SIGKILL)  # what the leader of a group may have left behind
+        process.clean_up()
 
 
 def _die_with_parent(parent: int) -> None:

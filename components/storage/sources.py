@@ -1,21 +1,71 @@
-"""What people have and keep: the folders, archives and tables that a step is pointed to."""
+"""What people have and keep: the folders, archives and files that a step is pointed to."""
 
 import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.transfer import stat_if_file
 from san_core.data.tree import is_archive, open_tree
-from san_core.shipped.generator import SHIPPED_GENERATOR
+from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
-# The parameters that name such a place, and those that name one to keep things.
-SOURCE_PARAMETERS = ("source", "target_source")
+# The parameters that name a place to keep things.
 STORE_PARAMETERS = ("destination", "checkpoint")
+# Those that name one file, of which nothing beside it is read.
+FILE_PARAMETERS = ("body",)
 # All parameters, of steps and of graphs, that may name a folder or file to read.
-READ_PARAMETERS = (*SOURCE_PARAMETERS, "texture_source", "generator", "backgrounds", "body")
+READ_PARAMETERS = (
+    *("source", "target_source", "texture_source", "generator", "backgrounds"),
+    *FILE_PARAMETERS,
+)
 PLACE_PARAMETERS = (*STORE_PARAMETERS, *READ_PARAMETERS)
 # What is said instead of a place where nothing shall be kept; a folder of that name is ./none.
 KEEPS_NOTHING = "none"
+# The parameters that replace fields of a recipe, and the field that may name a file.
+OVERRIDES_PARAMETERS = ("overrides", "san_overrides", "pg_overrides")
+_FILE_FIELD = re.compile(r"(?<!\S)(pretrained)=(?!(?:none|imagenet)(?!\S))(\S+)")
+
+
+class ReadPlace(NamedTuple):
+    """A place that is read.
+
+    Attributes:
+        name: the parameter that names it, as messages say it
+        uri: folder, file or URI
+        is_single: whether it is a file of which nothing beside it is read
+    """
+
+    name: str
+    uri: str
+    is_single: bool
+
+
+def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
+    """Every place that is read by what parameters say, files that overrides name included."""
+    found = [
+        ReadPlace(name, str(values[name]), name in FILE_PARAMETERS)
+        for name in READ_PARAMETERS
+        if names_place(name, values.get(name))
+    ]
+    for name in OVERRIDES_PARAMETERS:
+        for field, uri in _FILE_FIELD.findall(str(values.get(name) or "")):
+            found.append(ReadPlace(f"{name} {field}", uri, is_single=True))
+    return found
+
+
+def change_places(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The values of parameters, every place in them replaced by what `change` makes of it."""
+
+    def changed_field(match: re.Match[str]) -> str:
+        place = change(match[2])  # a space would end the word that it stands in
+        return f"{match[1]}={Path(place).as_uri() if ' ' in place else place}"
+
+    changed = {n: change(v) if names_place(n, v) else v for n, v in values.items()}
+    for name in filter(changed.__contains__, OVERRIDES_PARAMETERS):
+        changed[name] = _FILE_FIELD.sub(changed_field, changed[name])
+    return changed
 
 
 def names_place(name: str, value: object) -> bool:
@@ -66,24 +116,27 @@ def _check_store(name: str, place: str) -> None:
         raise PermissionError(f"{name} {place}: user {os.getuid()} may not write to {there}")
 
 
-def file_versions(source: str | None) -> list[tuple[str, int, int | str]]:
+def file_versions(source: str, *, is_single: bool = False) -> list[tuple[str, int, int | str]]:
     """Name, size and version of every file in a place, which may change at any time.
 
     An archive counts by itself; of any other file, such as a table of images, its folder does.
+    The word shipped stands for the generator of the package.
+
+    Args:
+        source: folder, file or URI.
+        is_single: whether it is a file of which nothing beside it is read.
 
     Raises:
         ValueError: links lead to one folder of it twice.
     """
-    if not source:
-        return []
     if is_remote(source):
         single = stat_if_file(source)
         found = [single] if single else open_storage(source).list()
-        if single and not is_archive(single.name):
+        if single and not is_single and not is_archive(single.name):
             found = open_storage(source.rstrip("/").rpartition("/")[0]).list()
         return [(s.name, s.size, s.version) for s in found]
-    place = Path(source)
-    if place.is_file() and is_archive(place.name):
+    place = SHIPPED_FOLDER if source == SHIPPED_GENERATOR else local_path(source)
+    if place.is_file() and (is_single or is_archive(place.name)):
         return [_file_version(place, place.parent)]
     folder = place.parent if place.is_file() else place
     if not folder.is_dir():

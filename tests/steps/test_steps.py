@@ -734,6 +734,25 @@ def test_textures_are_not_kept_in_the_data_set_they_are_made_from(tiny, tmp_path
     assert not Path(tiny.reid, "textures").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prepare_reid", "--reid", "OWN/reid", "--dataset", "images", "--source", "URI"),
+        ("make_pit", "--pit", "OWN/pit", "--backgrounds", "OWN"),
+        ("make_pit", "--pit", "OWN", "--body", "OWN/body.npz"),
+        ("make_pit", "--pit", "OWN/pit", "--backgrounds", "URI"),
+    ],
+)
+def test_output_in_what_a_parameter_names_is_refused(tmp_path, capsys, words):
+    own = tmp_path / "my own"
+    own.mkdir()
+    (own / "body.npz").touch()
+    words = [word.replace("OWN", str(own)).replace("URI", own.as_uri()) for word in words]
+    assert main(words) == 1
+    assert "must not lie in one another" in capsys.readouterr().err
+    assert [file.name for file in own.iterdir()] == ["body.npz"]
+
+
 @pytest.mark.parametrize("place", ["", "/shards", "/.."])
 def test_output_in_an_input_or_around_it_is_refused(tiny, tmp_path, capsys, place):
     copy = tmp_path / "around" / "reid"

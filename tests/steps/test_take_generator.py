@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from components.__main__ import main
-from components.command.code import ROOT, import_closure
+from components.command.code import ROOT
+from components.storage.sources import file_versions, read_places
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import decode
 from san_core.model import weights
@@ -76,7 +77,9 @@ def test_an_installed_package_has_the_generator(tmp_path):
 
 
 def test_a_step_that_takes_the_shipped_generator_is_run_again_when_that_changes():
-    assert SHIPPED_FOLDER / "weights.safetensors" in import_closure("components.take_generator")
+    (place,) = read_places({"source": "shipped"})
+    watched = {name for name, _, _ in file_versions(place.uri)}
+    assert {"weights.safetensors", "recipe.json"} <= watched
 
 
 def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):

@@ -232,6 +232,10 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
             ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
             "generator=/tmp/g is a folder that ends with its pod",
         ),
+        (
+            ("--param", "san_overrides=pretrained=/tmp/w.pth", *PLACES),
+            "san_overrides pretrained=/tmp/w.pth is a folder that ends with its pod",
+        ),
         (("--preset", "dem"), "no preset 'dem'; did you mean 'demo'?"),
         (("--host", "kubeflow.example", *PLACES), "--host kubeflow.example is not a URL"),
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),

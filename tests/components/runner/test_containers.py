@@ -1,262 +1,321 @@
-"""The runner of containers, with an engine that is made up; tests/docker has a real one."""
+"""The launcher of containers, with a made-up docker command; tests/docker has a real one."""
 
+import csv
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import docker
 import pytest
-import requests
-from kfp.local import docker_task_handler
 
 import pipeline
 from components.command.code import ROOT
-from components.process.machine import core_count
-from components.process.signals import Terminated
-from components.runner import containers
-from components.runner.containers import (
-    RunError,
-    _bind_mounts,
-    _container_options,
-    _Containers,
-    _ensure_images,
-    _failure_message,
-    _split_lines,
-)
-from components.runner.ir import Task
+from components.runner import local, processes
+from components.runner.containers import PASSED_PREFIXES, ContainerLauncher, bind_places
+from components.runner.local import RunError
 from components.storage.sources import READ_PARAMETERS
-
-COMMAND = ["python", "-m", "components", "evaluate", "--report-page", "/x", "--rerank", "false"]
-
-
-class Container:
-    """A container that says its lines and ends with its status."""
-
-    def __init__(self, *, status: int = 0, said: bytes = b"", state: dict | None = None) -> None:
-        self.id = "1"
-        self.status, self.said = status, said
-        self.attrs = {"State": {"OOMKilled": False, **(state or {})}}
-        self.is_removed = False
-
-    def start(self) -> None:
-        pass
-
-    def logs(self, **_: Any) -> list[bytes]:
-        return [self.said[:5], self.said[5:]]
-
-    def wait(self) -> dict[str, int]:
-        return {"StatusCode": self.status}
-
-    def reload(self) -> None:
-        pass
-
-    def remove(self, *, force: bool) -> None:
-        self.is_removed = force
+from tests.components.runner import fake_docker
+from tests.components.runner.small_project import done, skipped
+from tests.components.runner.test_local import ALL, is_running, pid_of_hanging, wait_for
 
 
 @pytest.fixture(autouse=True)
-def no_certificates(monkeypatch):
-    """The environment of whoever tests names no certificates, which would be mounted."""
-    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+def plain_environment(monkeypatch) -> None:
+    """The environment of whoever tests names no servers, certificates and GPUs."""
+    for name in list(os.environ):
+        if name.startswith(PASSED_PREFIXES):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Run a made-up container; its status, and the runner that ran it."""
+def engine(tmp_path, project, monkeypatch) -> Path:
+    """The folder of the made-up docker command, which is the one on PATH."""
+    folder = tmp_path / "engine"
+    (folder / "containers").mkdir(parents=True)
+    (folder / "layers").write_text('["sha256:1"]')
+    command = folder / "bin" / "docker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -S {fake_docker.__file__} "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_DOCKER", str(folder))
+    monkeypatch.setenv("FAKE_ROOT", str(project))
+    return folder
 
-    def run(container: Any, *, plan: list[Task] | None = None) -> tuple[int, _Containers, dict]:
-        created: dict[str, Any] = {}
 
-        def create(image: str, command: list[str], **options: Any) -> Any:
-            created.update(options, image=image, command=command)
-            if isinstance(container, Exception):
-                raise container
-            return container
+@pytest.fixture
+def go(engine, project, compiled) -> Callable[..., list[str]]:
+    """Run a pipeline in containers; the lines a person sees."""
 
-        client = SimpleNamespace(containers=SimpleNamespace(create=create))
-        runner = _Containers(
-            client, plan or [Task("evaluate", "evaluate")], tmp_path, io.StringIO(), verbose=False
+    def run(name: str = "chain", *, arguments: dict[str, Any] = {}, **options: Any) -> list[str]:  # noqa: B006
+        terminal = io.StringIO()
+        folder = project / "runs" / "small"
+        local.run_pipeline(
+            compiled[name],
+            arguments,
+            folder=folder,
+            launcher=ContainerLauncher(arguments, folder),
+            terminal=terminal,
+            **options,
         )
-        return runner.run_container(client, "san:1", COMMAND, {}), runner, created
+        return terminal.getvalue().splitlines()
 
     return run
 
 
-@pytest.mark.parametrize("status", [0, 1, 9, 143])
-def test_exit_status_is_the_containers(run, status):
-    container = Container(status=status)
-    got, runner, _ = run(container)
-    assert got == status
-    assert container.is_removed
-    assert bool(runner.failure) is (status != 0)
+def calls(engine: Path, command: str) -> list[list[str]]:
+    asked = [json.loads(line) for line in (engine / "calls").read_text().splitlines()]
+    return [words for words in asked if words[0] == command]
 
 
-def test_what_a_container_warns_of_is_shown_under_its_line(run):
-    said = b"12:00:00 reading\n12:00:01 warning: 61 images are left out\nwarning: not a log's\n"
-    _, runner, _ = run(Container(said=said))
-    first, *others = runner.screen.stream.getvalue().splitlines()
-    assert first.startswith("evaluate ... done in ")
-    assert others == ["  warning: 61 images are left out"]
+def test_every_step_runs_in_a_container_of_its_image(go, engine, project):
+    lines = go()
+    assert done(lines) == ALL
+    assert lines[-1] == "  number 111  half 55.5"
+    runs = calls(engine, "run")
+    assert [words[words.index("small:1") + 4] for words in runs] == ["make", "grow", "grow"]
+    assert not list((engine / "containers").iterdir())  # they are removed
+    assert "adding 10" in (project / "runs" / "small" / "grow" / "log.txt").read_text()
 
 
-def test_container_that_is_gone_is_no_success(run):
-    container = Container()
-
-    def gone() -> dict[str, int]:
-        raise docker.errors.NotFound("No such container")
-
-    container.wait = gone
-    status, runner, _ = run(container)
-    assert status == containers.KILLED_STATUS
-    assert runner.failure.startswith("evaluate was killed by SIGKILL\n  log: ")
+def test_unchanged_steps_are_skipped_until_the_content_of_the_image_changes(go, engine):
+    go()
+    assert skipped(go()) == ALL
+    assert (skipped(lines := go(arguments={"by": 20})), done(lines)) == (ALL[:1], ALL[1:])
+    (engine / "layers").write_text('["sha256:2"]')
+    # The same bytes come out of make and grow, but each has run in the new image.
+    assert done(go(arguments={"by": 20})) == ALL
 
 
-def test_container_that_cannot_be_made_is_told(run):
-    status, runner, _ = run(docker.errors.APIError("500", explanation="no such device"))
-    assert status == 1
-    assert runner.failure == "evaluate could not be started: no such device"
+def test_steps_are_chosen_as_with_processes(go):
+    go()
+    assert done(go(start="grow")) == ["grow", "grow_2"]
+    assert done(go(only="grow_2")) == ["grow_2"]
 
 
-BROKEN = [
-    (docker.errors.APIError("500", explanation="driver\nfailed"), "driver failed"),
-    (requests.exceptions.ConnectionError("Connection aborted"), "Connection aborted"),
-    (requests.exceptions.ReadTimeout("Read timed out"), "Read timed out"),
-    (requests.exceptions.ChunkedEncodingError("Response ended early"), "Response ended early"),
-]
+def test_containers_side_by_side_divide_the_cores(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "core_count", lambda: 4)
+    go("loop", arguments={"store": str(tmp_path / "store")})
+    assert (tmp_path / "store" / "shards" / "1-2.json").read_text() == "2"
 
 
-@pytest.mark.parametrize(("error", "why"), BROKEN)
-@pytest.mark.parametrize("where", ["start", "logs", "wait", "reload"])
-def test_engine_that_breaks_off_is_told_and_the_log_is_kept(run, error, why, where):
-    container = Container(said=b"12:00:00 looking\n")
-
-    def broken(**_: Any) -> Any:
-        raise error
-
-    setattr(container, where, broken)
-    status, runner, _ = run(container)
-    assert status == 1
-    first, second = runner.failure.splitlines()
-    assert first == f"evaluate: the docker engine failed: {why}"
-    said = b"" if where in ("start", "logs") else b"12:00:00 looking"
-    assert Path(second.removeprefix("  log: ")).read_bytes().strip() == said
-    assert container.is_removed
-    assert runner.running == {}
-
-
-@pytest.mark.parametrize(("error", "why"), BROKEN[1:])
-def test_engine_that_breaks_off_before_a_container_is_made_is_told(run, error, why):
-    status, runner, _ = run(error)
-    assert status == 1
-    assert runner.failure == f"evaluate could not be started: {why}"
-
-
-def test_engine_that_is_gone_at_the_end_takes_no_result_away(run):
-    container = Container()
-
-    def gone(*, force: bool) -> None:
-        raise requests.exceptions.ConnectionError("refused")
-
-    container.remove = gone
-    status, runner, _ = run(container)
-    assert (status, runner.failure) == (0, "")
-
-
-def test_command_that_is_not_in_the_image_is_told(run):
-    container = Container()
-
-    def missing() -> None:
-        raise docker.errors.NotFound("404", explanation="exec: python: executable file not found")
-
-    container.start = missing
-    _, runner, _ = run(container)
-    first = runner.failure.splitlines()[0]
-    assert first == "evaluate: the docker engine failed: exec: python: executable file not found"
-
-
-def test_last_line_of_the_step_is_why_it_failed(run):
-    said = b"12:00:00 looking\nevaluate: no image 7\n"
-    _, runner, _ = run(Container(status=1, said=said))
-    first, second = runner.failure.splitlines()
-    assert first == "evaluate failed with exit code 1: no image 7"
-    assert Path(second.removeprefix("  log: ")).read_bytes() == said
-
-
-def test_memory_that_ran_out_is_told_apart_from_being_killed(run):
-    _, runner, _ = run(Container(status=137, state={"OOMKilled": True}))
-    assert runner.failure.startswith("evaluate was killed: its container was out of memory\n")
-    _, runner, _ = run(Container(status=137))
-    assert runner.failure.startswith("evaluate was killed by SIGKILL\n")
-
-
-def test_end_of_a_traceback_is_shown():
-    lines = ["Traceback", *"abcd", "KeyError: 1", ""]
-    told = _failure_message("evaluate", 1, lines, Path("/l"), is_out_of_memory=False)
-    assert told.splitlines() == [
-        "evaluate failed with exit code 1:",
-        *("  | a", "  | b", "  | c", "  | d", "  | KeyError: 1", "  log: /l"),
+def test_failed_step_ends_the_run_and_says_where_to_read(go, engine, project):
+    (project / "flag").write_text("fail")
+    with pytest.raises(RunError) as error:
+        go(arguments={"flag": str(project / "flag")})
+    log = project / "runs" / "small" / "grow" / "log.txt"
+    assert str(error.value).splitlines() == [
+        "grow failed with exit code 1: the number is too small",
+        f"  log: {log}",
+        "  what is done is kept; the next run goes on from there",
     ]
+    assert len(calls(engine, "run")) == 2  # grow_2 is not begun
+    assert not list((engine / "containers").iterdir())
 
 
-def test_steps_side_by_side_divide_the_cores(run):
-    two = [Task(f"evaluate-{i}", "evaluate") for i in range(2)]
-    _, _, options = run(Container(), plan=two)
-    assert options["environment"]["OMP_NUM_THREADS"] == str(max(1, core_count() // 2))
+def killed_while_it_hangs(go: Callable[..., Any], project: Path) -> str:
+    """What a run says whose hanging container is killed by somebody."""
+    (project / "flag").write_text("hang")
+    file = project / "runs" / "small" / "grow" / "result" / "hanging"
+    file.unlink(missing_ok=True)
+    code = f"""
+import os, signal, sys, time
+from pathlib import Path
+file = Path({str(file)!r})
+while not (file.exists() and file.read_text()):
+    time.sleep(0.02)
+os.kill(int(file.read_text()), signal.SIGKILL)
+"""
+    killer = subprocess.Popen([sys.executable, "-S", "-c", code])
+    with pytest.raises(RunError) as error:
+        go(arguments={"flag": str(project / "flag")})
+    killer.wait()
+    return str(error.value)
 
 
-def test_pages_and_scores_are_shown_whatever_they_are_called(tmp_path):
-    made = {"a_page": "system.HTML", "scores": "system.Metrics", "model": "system.Model"}
-    words = {"step": "train"}
-    for name, content in (("a_page", "<p>"), ("scores", '{"mAP": 0.5}'), ("model", "")):
-        (tmp_path / f"made-{name}").write_text(content)
-        words[f"--{name.replace('_', '-')}"] = str(tmp_path / f"made-{name}")
-    plan = [Task("train-0", "train", outputs=made)]
-    runner = _Containers(None, plan, tmp_path, io.StringIO(), verbose=False)
-    runner.finished_steps.append(words)
-    runner.show_results()
-    page = tmp_path / "train.html"
-    assert page.read_text() == "<p>"
-    assert runner.screen.stream.getvalue() == f"train: {page}\n  mAP 0.5\n"
+def test_memory_that_ran_out_is_told_apart_from_being_killed(go, engine, project):
+    assert killed_while_it_hangs(go, project).startswith("grow was killed by SIGKILL:")
+    (engine / "oom").touch()
+    said = killed_while_it_hangs(go, project)
+    assert said.startswith("grow was killed, as its container was out of memory:")
 
 
-def test_lines_come_whole_out_of_pieces():
-    assert list(_split_lines([b"a\nb", b"c\n", b"", b"d\xff"])) == ["a", "bc", "d\ufffd"]
+def test_engine_that_cannot_start_a_container_is_told(go, engine):
+    (engine / "refuse-run").write_text("docker: Error response from daemon: no such device.\n")
+    with pytest.raises(
+        RunError, match=r"make ended, as the docker engine failed:\n  \| docker: Err"
+    ):
+        go()
 
 
-def test_kfp_runs_containers_here_and_only_within_the_block(tmp_path):
-    theirs = docker_task_handler.run_docker_container
-    runner = _Containers(None, [], tmp_path, io.StringIO(), verbose=False)
-    with runner.replace_kfp_runner():
-        assert docker_task_handler.run_docker_container == runner.run_container
-    assert docker_task_handler.run_docker_container is theirs
+RUNNER = """
+import json, signal, sys
+from pathlib import Path
+from components.process.signals import Terminated
+from components.runner import local
+from components.runner.containers import ContainerLauncher
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+document, arguments, folder = json.loads(sys.argv[1])
+try:
+    launcher = ContainerLauncher(arguments, Path(folder))
+    local.run_pipeline(document, arguments, folder=Path(folder), launcher=launcher)
+except KeyboardInterrupt:
+    sys.exit(130)
+except Terminated as stop:
+    sys.exit(stop.status)
+"""
+
+
+@pytest.fixture
+def hanging(engine, project, compiled) -> Iterator[subprocess.Popen]:
+    """A run of which the container of `grow` hangs, in a process of its own."""
+    (project / "flag").write_text("hang")
+    arguments = [compiled["chain"], {"flag": str(project / "flag")}, str(project / "runs/small")]
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, json.dumps(arguments)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(lambda: pid_of_hanging(project) > 0)
+    yield runner
+    runner.kill()
+    runner.communicate()
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_signal_removes_what_runs(tmp_path, number, error):
-    runner = _Containers(None, [], tmp_path, io.StringIO(), verbose=False)
-    container = Container()
-    runner.running["1"] = container
-    with pytest.raises(error), runner.replace_kfp_runner():
-        signal.raise_signal(number)
-    assert container.is_removed
-    assert signal.getsignal(number) != runner._stop
+def test_signal_stops_what_runs_and_starts_nothing(go, engine, project, hanging, number, status):
+    step = pid_of_hanging(project)
+    os.kill(hanging.pid, number)
+    assert hanging.wait(timeout=60) == status
+    wait_for(lambda: not is_running(step))
+    assert len(calls(engine, "run")) == 2
+    assert not list((engine / "containers").iterdir())
+    (project / "flag").unlink()
+    lines = go(arguments={"flag": str(project / "flag")})
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+
+
+def test_container_that_does_not_stop_is_removed(go, engine, project, hanging, monkeypatch):
+    """A runner that is killed leaves its container; the next one removes it first."""
+    step = pid_of_hanging(project)
+    hanging.kill()
+    hanging.wait()
+    assert is_running(step)
+    (project / "flag").unlink()
+    lines = go(arguments={"flag": str(project / "flag")})
+    assert not is_running(step)
+    assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+
+
+def test_place_that_is_missing_is_told_before_anything_runs(go, engine):
+    with pytest.raises(ValueError, match="source /no/such/folder does not exist"):
+        go(arguments={"source": "/no/such/folder"})
+    assert not (engine / "calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("says", "line"),
+    [
+        ("Cannot connect to the Docker daemon.\n", "Cannot connect to the Docker daemon."),
+        ("", "docker version failed"),
+    ],
+)
+def test_engine_that_does_not_answer_is_one_line(go, engine, says, line):
+    (engine / "refuse-version").write_text(says)
+    with pytest.raises(RunError) as error:
+        go()
+    assert str(error.value) == f"no docker engine answers here: {line}"
+
+
+def test_missing_docker_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["run", "--preset", "demo", "--runs", str(tmp_path / "runs"), "--runner", "docker"]
+    assert pipeline.main(words) == 1
+    assert capsys.readouterr().err == (
+        "pipeline.py: no docker engine answers here: there is no program docker\n"
+    )
+
+
+def test_image_without_a_registry_is_never_pulled(go, engine):
+    (engine / "images").touch()
+    with pytest.raises(RunError, match="there is no image small:1 here; `make images` builds it"):
+        go()
+    assert calls(engine, "pull") == []
+
+
+def test_image_of_a_registry_is_pulled(go, engine, compiled, monkeypatch):
+    document = json.loads(json.dumps(compiled["chain"]).replace("small:1", "r.example/small:1"))
+    monkeypatch.setitem(compiled, "chain", document)
+    (engine / "images").touch()
+    (engine / "refuse-pull").write_text("Error: not found\n")
+    with pytest.raises(
+        RunError, match=r"r.example/small:1 is not here and cannot be pulled: Error"
+    ):
+        go()
+    (engine / "refuse-pull").unlink()
+    assert done(go()) == ALL
+    assert calls(engine, "pull")[-1] == ["pull", "--quiet", "r.example/small:1"]
+
+
+def options_of_run(engine: Path, name: str) -> list[str]:
+    """The values of an option of the first container."""
+    words = calls(engine, "run")[0]
+    words = words[: words.index("small:1")]
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    inline = (word.partition("=")[2] for word in words if word.startswith(f"{name}="))
+    return [value for word, value in pairs if word == name] + list(inline)
+
+
+def test_secrets_are_handed_on_by_name_alone(go, engine, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    go()
+    assert "hunter2" not in (engine / "calls").read_text()
+    environment = options_of_run(engine, "--env")
+    assert {"AWS_SECRET_ACCESS_KEY", "CUDA_VISIBLE_DEVICES", "HOME=/tmp"} <= set(environment)
+    assert options_of_run(engine, "--user") == [
+        f"{os.getuid()}:{os.getgid()}" if os.getuid() else "1000:1000"
+    ]
+
+
+def test_network_and_gpus_are_those_that_this_machine_needs(go, engine, monkeypatch):
+    go(only=None)
+    assert options_of_run(engine, "--network") == options_of_run(engine, "--gpus") == []
+    (engine / "calls").unlink()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")
+    monkeypatch.setenv("FAKE_RUNTIMES", '{"runc": {}, "nvidia": {}}')
+    go(start="make")
+    assert options_of_run(engine, "--network") == ["host"]
+    assert options_of_run(engine, "--gpus") == ["all"]
+
+
+def test_places_are_mounted_read_only_under_their_own_path(go, engine, tmp_path, project):
+    data = tmp_path / "my, data"
+    data.mkdir()
+    go(arguments={"source": data.as_uri()})
+    run, place = (next(csv.reader([one])) for one in options_of_run(engine, "--mount"))
+    folder = project / "runs" / "small"
+    assert run == ["type=bind", f"source={folder}", f"target={folder}"]
+    assert place == ["type=bind", f"source={data}", f"target={data}", "readonly"]
 
 
 @pytest.mark.parametrize("name", READ_PARAMETERS)
-def test_data_is_mounted_read_only_under_its_own_path(tmp_path, name):
+def test_every_parameter_that_names_a_place_mounts_it(tmp_path, name):
     data = tmp_path / "data"
     data.mkdir()
     run = tmp_path / "run"
     arguments = {name: str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
-    (mount,) = _bind_mounts(arguments, run)
-    assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(data), str(data), True)
+    assert bind_places(arguments, run) == [data]
 
 
 @pytest.mark.parametrize(
@@ -267,8 +326,17 @@ def test_table_is_mounted_with_its_folder_and_an_archive_alone(tmp_path, name, m
     data.mkdir()
     (data / "people.csv").touch()
     (data / "people.zip").touch()
-    (mount,) = _bind_mounts({"source": str(data / name)}, tmp_path / "run")
-    assert mount["Source"] == mount["Target"] == str(data / mounted)
+    assert bind_places({"source": str(data / name)}, tmp_path / "run") == [data / mounted]
+
+
+def test_file_that_overrides_name_is_mounted_alone(tmp_path):
+    (tmp_path / "w.pth").touch()
+    arguments = {"san_overrides": f"epochs=3 pretrained={tmp_path}/w.pth"}
+    assert bind_places(arguments, tmp_path / "run") == [tmp_path / "w.pth"]
+    arguments = {"pg_overrides": f"pretrained={tmp_path}/x.pth"}
+    with pytest.raises(ValueError, match=r"pg_overrides pretrained /\S+/x.pth does not exist"):
+        bind_places(arguments, tmp_path / "run")
+    assert bind_places({"overrides": "pretrained=imagenet"}, tmp_path / "run") == []
 
 
 def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
@@ -279,13 +347,12 @@ def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
         "target_source": f"file://{tmp_path}/b.csv",
         "texture_source": f"{tmp_path}/",
     }
-    (mount,) = _bind_mounts(arguments, tmp_path / "run")
-    assert mount["Source"] == str(tmp_path)
+    assert bind_places(arguments, tmp_path / "run") == [tmp_path]
 
 
 def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
     (tmp_path / "data").mkdir()
-    assert _bind_mounts({"target_source": str(tmp_path / "data")}, tmp_path) == []
+    assert bind_places({"target_source": str(tmp_path / "data")}, tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -294,60 +361,37 @@ def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
         ({"target_source": "/no/such/folder"}, "target_source /no/such/folder does not exist"),
         ({"destination": "/elsewhere"}, "destination /elsewhere is not in"),
         ({"checkpoint": "/elsewhere"}, "checkpoint /elsewhere is not in"),
-        ({"source": "/no/such/folder"}, "source /no/such/folder does not exist"),
     ],
 )
 def test_place_that_containers_cannot_reach_is_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        _bind_mounts(arguments, tmp_path)
+        bind_places(arguments, tmp_path)
 
 
-def test_file_of_certificates_is_mounted_where_its_variable_says(tmp_path, monkeypatch):
+def test_file_of_certificates_is_mounted_where_its_variable_says(go, engine, tmp_path, monkeypatch):
     (tmp_path / "bundle.pem").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_CA_BUNDLE", "bundle.pem")
-    (mount,) = _bind_mounts({}, tmp_path / "run")
-    assert mount["Source"] == mount["Target"] == str(tmp_path / "bundle.pem")
-    client = SimpleNamespace(info=dict)
-    passed = _container_options(client, tmp_path / "run")["environment"]
-    assert passed["AWS_CA_BUNDLE"] == mount["Target"]
+    seen = []
+    start = processes.TaskProcess.__init__
+
+    def look(self, task, words, log, env, root):
+        seen.append(env["AWS_CA_BUNDLE"])
+        start(self, task, words, log, env, root)
+
+    monkeypatch.setattr(processes.TaskProcess, "__init__", look)
+    go()
+    bundle = str(tmp_path / "bundle.pem")
+    assert set(seen) == {bundle}
+    assert f"source={bundle}" in options_of_run(engine, "--mount")[1]
     monkeypatch.setenv("AWS_CA_BUNDLE", "none.pem")
     with pytest.raises(ValueError, match=r"AWS_CA_BUNDLE \S+none.pem does not exist"):
-        _bind_mounts({}, tmp_path / "run")
+        bind_places({}, tmp_path / "run")
 
 
-def test_word_none_is_no_folder_that_containers_would_have_to_reach(tmp_path):
-    assert _bind_mounts({"checkpoint": "none"}, tmp_path) == []
-
-
-def test_places_in_buckets_are_reached_from_anywhere(tmp_path):
-    assert _bind_mounts({"destination": "s3://b/t", "source": "s3://b/s"}, tmp_path) == []
-
-
-def images(pull: Any) -> Any:
-    def get(name: str) -> None:
-        raise docker.errors.ImageNotFound("no such image")
-
-    return SimpleNamespace(images=SimpleNamespace(get=get, pull=pull))
-
-
-def test_image_without_a_registry_is_never_pulled():
-    with pytest.raises(RunError, match="there is no image san:cpu here; `make images` builds it"):
-        _ensure_images(images(lambda _: pytest.fail("pulled")), {"san:cpu"})
-
-
-def test_image_of_a_registry_is_pulled():
-    pulled: list[str] = []
-    _ensure_images(images(pulled.append), {"r.example/san:cpu-1"})
-    assert pulled == ["r.example/san:cpu-1"]
-
-
-def test_steps_are_not_chosen_with_docker(tmp_path, capsys):
-    words = ["run", "--preset", "demo", "--runs", str(tmp_path), "--runner", "docker"]
-    with pytest.raises(SystemExit) as stop:
-        pipeline.main([*words, "--only", "evaluate"])
-    assert stop.value.code == 2
-    assert "--from and --only are for the process runner" in capsys.readouterr().err
+def test_words_and_buckets_need_no_mount(tmp_path):
+    arguments = {"checkpoint": "none", "destination": "s3://b/t", "source": "s3://b/s"}
+    assert bind_places(arguments | {"generator": "shipped"}, tmp_path) == []
 
 
 def test_image_without_docker_is_refused(tmp_path, capsys):
@@ -355,18 +399,3 @@ def test_image_without_docker_is_refused(tmp_path, capsys):
         pipeline.main(["run", "--preset", "demo", "--runs", str(tmp_path), "--image", "san:1"])
     assert stop.value.code == 2
     assert "--image is for --runner docker" in capsys.readouterr().err
-
-
-def test_engine_that_does_not_answer_is_one_line(tmp_path):
-    """In a process of its own: the package docker leaves its socket to the garbage collector."""
-    words = ["run", "--preset", "demo", "--runs", str(tmp_path), "--runner", "docker"]
-    done = subprocess.run(
-        [sys.executable, "pipeline.py", *words],
-        cwd=ROOT,
-        env={**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/docker.sock"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("pipeline.py: no docker engine answers here: ")

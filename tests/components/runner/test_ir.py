@@ -8,6 +8,7 @@ import pytest
 from components.command.suggestion import suggestion
 from components.runner import local
 from components.runner.ir import TaskOutput, parse_argument, read_tasks
+from components.runner.processes import ProcessLauncher
 
 DATASET = {"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}}
 HTML = {"artifactType": {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}}
@@ -36,6 +37,7 @@ DOCUMENT = {
         "executors": {
             "exec-make": {
                 "container": {
+                    "image": "small:1",
                     "command": ["python", "-m", "components", "make"],
                     "args": [
                         "--executor-input",
@@ -56,6 +58,7 @@ DOCUMENT = {
             },
             "exec-eat": {
                 "container": {
+                    "image": "small:1",
                     "command": ["python", "-m", "components", "eat"],
                     "args": ["--data", "{{$.inputs.artifacts['data'].path}}"],
                 }
@@ -236,7 +239,7 @@ def test_missing_parameter_of_a_task_is_refused():
 def test_command_of_something_else_is_refused(tmp_path):
     document = changed("deploymentSpec.executors.exec-make.container.command", ["rm", "-r"])
     with pytest.raises(ValueError, match=r"task make_it runs rm -r .*only `python -m components"):
-        local.run_in_processes(document, {"who": "x"}, folder=tmp_path)
+        local.run_pipeline(document, {"who": "x"}, folder=tmp_path, launcher=ProcessLauncher())
 
 
 DECLARED = {

@@ -1,204 +1,23 @@
 """The local runner on a project of small steps; each test edits, breaks or kills something."""
 
 import fcntl
-import importlib.util
 import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from kfp import compiler, dsl
 
-from components.command.code import ROOT, import_closure
-from components.kubeflow.component import step_component
 from components.runner import local, state
-
-# A step for each thing the runner has to do: nothing in, optional input, a loop, pages, figures.
-STEPS = {
-    "make": '''
-        def make(
-            data: Annotated[Path, Output("Dataset")], number: int = 1, source: str = ""
-        ) -> None:
-            """Make a number.
-
-            Args:
-                data: the number
-                number: which
-                source: a folder whose files are counted into it
-            """
-            from san_core.numbers import text
-            data.mkdir()
-            more = len(list(Path(source).iterdir())) if source else 0
-            (data / "number").write_text(text(number + more))
-    ''',
-    "grow": '''
-        import logging
-        import os
-        import time
-
-        def grow(
-            data: Annotated[Path, Input("Dataset")],
-            result: Annotated[Path, Output("Dataset")],
-            page: Annotated[Path, Output("HTML")],
-            size: Annotated[Path, Output("Metrics")],
-            extra: Annotated[Path | None, Input("Dataset")] = None,
-            by: int = 0,
-            flag: str = "",
-        ) -> None:
-            """Add to the number.
-
-            Args:
-                data: the number
-                result: the greater number
-                page: a page
-                size: the result
-                extra: another number to add
-                by: how much
-                flag: a file; how to misbehave, as long as it is there
-            """
-            number = int((data / "number").read_text()) + by
-            if extra:
-                number += int((extra / "number").read_text())
-            logging.getLogger().info("adding %d", by)
-            result.mkdir()
-            (result / "number").write_text(str(number))
-            how = Path(flag).read_text() if flag and Path(flag).is_file() else ""
-            for told in {"warn": 2, "warn often": 20}.get(how, 0) * ["the number is small"]:
-                logging.getLogger().warning("%s %d", told, number)
-                number += how == "warn often"
-            if how == "fail":
-                raise ValueError("the number is too small")
-            if how == "crash":
-                raise RuntimeError("out of luck")
-            if how == "hang":
-                (result / "hanging").write_text(str(os.getpid()))
-                time.sleep(600)
-            if how != "forget":
-                page.write_text("<p>")
-            write_metrics(size, {"number": number, "half": number / 2})
-    ''',
-    "part": '''
-        import json
-        import os
-
-        def part(
-            data: Annotated[Path, Input("Dataset")],
-            written: Annotated[Path, Output("Dataset")],
-            store: str,
-            worker: str = "0/1",
-        ) -> None:
-            """Write one shard into a store.
-
-            Args:
-                data: the number
-                written: which shard
-                store: where shards are
-                worker: which of how many
-            """
-            name = worker.replace("/", "-")
-            write_file(Path(store, name + ".tar"), (data / "number").read_text())
-            write_file(Path(store, name + ".json"), os.environ["OMP_NUM_THREADS"])
-            shards = [{"tar": name + ".tar", "sidecar": name + ".json"}]
-            write_file(
-                written / "manifest.json",
-                json.dumps({"uri": Path(store).as_uri(), "shards": shards, "count": 1}),
-            )
-    ''',
-}
-HEADER = """
-from pathlib import Path
-from typing import Annotated
-from components.storage.outputs import write_file, write_metrics
-from components.command.step import Input, Output
-"""
-MAIN = """
-import importlib, sys
-from components.command.run import run_step
-step = getattr(importlib.import_module(f"components.{sys.argv[1]}"), sys.argv[1])
-sys.exit(run_step(step, sys.argv[2:]))
-"""
-
-
-def write_project(root: Path) -> None:
-    """A checkout with three small steps, what runs one of them, and what runs all."""
-    needed = {*import_closure("components.command.run"), *import_closure("components.runner.local")}
-    for file in needed:
-        if file.suffix == ".py":
-            copy = root / file.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, copy)
-    for name, text in STEPS.items():
-        (root / "components" / f"{name}.py").write_text(HEADER + textwrap.dedent(text))
-    (root / "components" / "__main__.py").write_text(MAIN)
-    (root / "san_core" / "numbers.py").write_text("def text(number):\n    return str(number)\n")
-
-
-def load(root: Path, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"small_{name}", root / "components" / f"{name}.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return step_component(getattr(module, name), "small:1")
-
-
-def pipelines(root: Path) -> dict[str, Any]:
-    make, grow, part = (load(root, name) for name in STEPS)
-
-    @dsl.pipeline(name="chain")
-    def chain(number: int = 1, by: int = 10, flag: str = "", source: str = ""):
-        made = make(number=number, source=source)
-        grown = grow(data=made.output, by=by, flag=flag)
-        grow(data=grown.outputs["result"], by=100).set_display_name("again")
-
-    @dsl.pipeline(name="extra")
-    def extra(number: int = 1, other: int = 5):
-        made = make(number=number)
-        more = make(number=other)
-        grow(data=made.output, extra=more.output)
-
-    @dsl.pipeline(name="loop")
-    def loop(store: str, workers: list = ["0/2", "1/2"]):  # noqa: B006
-        made = make()
-        with dsl.ParallelFor(items=workers) as worker:
-            parts = part(data=made.output, store=f"{store}/shards", worker=worker)
-        grow(data=made.output).after(parts)
-
-    @dsl.pipeline(name="importing")
-    def importing(uri: str):
-        taken = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset)
-        grow(data=taken.output, by=1)
-
-    return {"chain": chain, "extra": extra, "loop": loop, "importing": importing}
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory) -> dict[str, dict]:
-    """Each pipeline as its compiled document."""
-    root = tmp_path_factory.mktemp("small")
-    write_project(root)
-    documents = {}
-    for name, pipeline in pipelines(root).items():
-        compiler.Compiler().compile(pipeline, str(root / f"{name}.yaml"))
-        documents[name] = yaml.safe_load((root / f"{name}.yaml").read_text())
-    return documents
-
-
-@pytest.fixture
-def project(tmp_path) -> Path:
-    write_project(tmp_path / "project")
-    return tmp_path / "project"
+from components.runner.processes import ProcessLauncher
+from tests.components.runner.small_project import done, skipped
 
 
 @pytest.fixture
@@ -209,11 +28,11 @@ def go(project, compiled) -> Callable[..., list[str]]:
         terminal = io.StringIO()
         arguments = options.pop("arguments", {})
         try:
-            local.run_in_processes(
+            local.run_pipeline(
                 compiled[pipeline],
                 arguments,
                 folder=project / "runs" / "small",
-                root=project,
+                launcher=ProcessLauncher(project),
                 terminal=terminal,
                 **options,
             )
@@ -222,14 +41,6 @@ def go(project, compiled) -> Callable[..., list[str]]:
         return [line.replace(str(project), "") for line in lines]
 
     return run
-
-
-def done(lines: list[str]) -> list[str]:
-    return [line.split()[0] for line in lines if " ... done in " in line]
-
-
-def skipped(lines: list[str]) -> list[str]:
-    return [line.split()[0] for line in lines if line.endswith(" ... skipped (unchanged)")]
 
 
 ALL = ["make", "grow", "grow_2"]
@@ -301,6 +112,23 @@ def test_source_folder_is_read_again_when_a_file_in_it_changes(go, tmp_path):
     assert "  number 113  half 56.5" in lines
 
 
+def test_places_are_watched_however_they_are_named(go, tmp_path):
+    mine = tmp_path / "my own"
+    mine.mkdir()
+    (mine / "a").write_text("1")
+    weights = tmp_path / "weights.pth"
+    weights.write_text("5")
+    options = {"arguments": {"source": mine.as_uri(), "overrides": f"pretrained={weights}"}}
+    assert "  number 117  half 58.5" in go(**options)
+    assert skipped(go(**options)) == ALL
+    (mine / "b").write_text("1")
+    assert "  number 118  half 59" in go(**options)
+    (tmp_path / "beside").touch()  # of a file that overrides name, the folder is not read
+    assert skipped(go(**options)) == ALL
+    weights.write_text("6")
+    assert "  number 119  half 59.5" in go(**options)
+
+
 def test_changed_parameter_reruns_its_step_and_what_follows(go):
     go()
     lines = go(arguments={"by": 20})
@@ -323,7 +151,8 @@ def test_run_elsewhere_under_another_name_is_of_its_own(go, project, compiled):
     go()
     terminal = io.StringIO()
     folder = project / "runs" / "other"
-    local.run_in_processes(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    launcher = ProcessLauncher(project)
+    local.run_pipeline(compiled["chain"], {}, folder=folder, launcher=launcher, terminal=terminal)
     assert len(done(terminal.getvalue().splitlines())) == 3
 
 
@@ -422,6 +251,18 @@ def test_only_needs_finished_inputs(go):
         go(only="grow_2")
 
 
+def test_logs_of_former_tries_are_kept(go, project):
+    folder = project / "runs" / "small" / "grow"
+    go()
+    first = (folder / "log.txt").read_text()
+    go(arguments={"by": 20})
+    go(start="grow", arguments={"by": 30})
+    assert (folder / "log-1.txt").read_text() == first
+    assert "adding 20" in (folder / "log-2.txt").read_text()
+    assert "adding 30" in (folder / "log.txt").read_text()
+    assert len(list(folder.glob("log*"))) == 3
+
+
 @pytest.mark.parametrize("option", ["start", "only"])
 def test_unknown_step_is_refused(go, option):
     with pytest.raises(
@@ -478,6 +319,14 @@ def test_threads_do_not_depend_on_what_is_left_to_do(go, store, monkeypatch):
     assert (store / "shards" / "1-2.json").read_text() == "2"
 
 
+def test_threads_do_not_depend_on_which_iterations_are_asked_for(go, store, monkeypatch):
+    monkeypatch.setattr(local, "core_count", lambda: 4)
+    go("loop", arguments={"store": str(store)})
+    (store / "shards" / "1-2.json").unlink()
+    go("loop", arguments={"store": str(store)}, only="part-1")
+    assert (store / "shards" / "1-2.json").read_text() == "2"
+
+
 @pytest.mark.parametrize("suffix", ["tar", "json"])
 def test_shard_that_vanished_from_the_store_is_noticed(go, store, suffix):
     go("loop", arguments={"store": str(store)})
@@ -507,25 +356,9 @@ def test_from_a_looped_step_forces_all_its_items(go, store):
     assert sorted(done(lines)) == ["grow", "part-0", "part-1"]
 
 
-def test_imported_folder_is_read_again_when_it_changes(go, tmp_path):
-    data = tmp_path / "mine"
-    data.mkdir()
-    (data / "number").write_text("41")
-    assert "  number 42  half 21" in go("importing", arguments={"uri": data.as_uri()})
-    assert skipped(go("importing", arguments={"uri": data.as_uri()})) == ["grow"]
-    (data / "number").write_text("5")
-    assert "  number 6  half 3" in go("importing", arguments={"uri": data.as_uri()})
-
-
-@pytest.mark.parametrize("uri", ["s3://bucket/data", "data"])
-def test_import_from_elsewhere_is_refused(go, uri):
-    with pytest.raises(ValueError, match=f"task importer imports '{uri}'; here it can be an abs"):
-        go("importing", arguments={"uri": uri})
-
-
-def test_import_of_nothing_is_refused(go, tmp_path):
-    with pytest.raises(local.RunError, match=r"importer imports what does not exist: .*/nowhere"):
-        go("importing", arguments={"uri": str(tmp_path / "nowhere")})
+def test_import_is_refused_by_name(go):
+    with pytest.raises(ValueError, match="task importer imports an artifact, which cannot be done"):
+        go("importing", arguments={"uri": "s3://bucket/data"})
 
 
 def test_verbose_run_shows_the_log(go):
@@ -544,7 +377,8 @@ class Terminal(io.StringIO):
 def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, compiled):
     terminal = Terminal()
     folder = project / "runs" / "small"
-    local.run_in_processes(compiled["chain"], {}, folder=folder, root=project, terminal=terminal)
+    launcher = ProcessLauncher(project)
+    local.run_pipeline(compiled["chain"], {}, folder=folder, launcher=launcher, terminal=terminal)
     shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", terminal.getvalue())
     assert "\r\x1b[Kgrow ... TIME adding 10\r\x1b[Kgrow ... done in " in shown
 
@@ -565,16 +399,19 @@ RUNNER = """
 import json, signal, sys
 from pathlib import Path
 from components.runner import local
+from components.runner.processes import ProcessLauncher
 from components.process.signals import Terminated
 # As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 document, arguments, folder = json.loads(sys.argv[1])
 try:
-    local.run_in_processes(document, arguments, folder=Path(folder), root=Path.cwd())
+    launcher = ProcessLauncher(Path.cwd())
+    local.run_pipeline(document, arguments, folder=Path(folder), launcher=launcher)
 except KeyboardInterrupt:
     sys.exit(130)
-except Terminated:
-    sys.exit(143)
+except Terminated as stop:
+    sys.exit(stop.status)
 """
 
 
@@ -618,8 +455,13 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
-    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL"],
 )
 def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging, number, status):
     step = pid_of_hanging(project)

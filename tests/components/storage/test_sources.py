@@ -5,7 +5,13 @@ import os
 import pytest
 
 from components.storage.places import open_storage
-from components.storage.sources import check_place, file_versions, names_place
+from components.storage.sources import (
+    change_places,
+    check_place,
+    file_versions,
+    names_place,
+    read_places,
+)
 
 
 def names(source):
@@ -41,7 +47,46 @@ def test_an_archive_counts_by_itself_and_a_table_by_its_folder(folder):
 
 
 def test_nothing_counts_where_nothing_is(tmp_path):
-    assert file_versions(None) == file_versions("") == file_versions(str(tmp_path / "absent")) == []
+    assert file_versions(str(tmp_path / "absent")) == []
+
+
+def test_a_file_uri_counts_as_its_folder_does(folder):
+    spaced = folder.rename(folder.with_name("my own"))
+    assert file_versions(spaced.as_uri()) == file_versions(str(spaced)) != []
+
+
+def test_a_file_that_is_read_alone_counts_alone(folder):
+    (found,) = file_versions(str(folder / "b.jpg"), is_single=True)
+    assert found[0] == "b.jpg"
+
+
+def test_places_are_those_of_parameters_and_of_files_in_overrides():
+    values = {
+        "source": "/a",
+        "body": "/b.npz",
+        "destination": "/kept",
+        "generator": "shipped",
+        "overrides": "pretrained=/c.pth epochs=3",
+        "san_overrides": "lr=1 pretrained=s3://b/d.pth",
+        "pg_overrides": "pretrained=none",
+        "seed": 3,
+    }
+    assert read_places(values) == [
+        ("source", "/a", False),
+        ("body", "/b.npz", True),
+        ("overrides pretrained", "/c.pth", True),
+        ("san_overrides pretrained", "s3://b/d.pth", True),
+    ]
+    assert read_places({"overrides": "pretrained=imagenet", "source": ""}) == []
+    changed = change_places(values, lambda place: place if "://" in place else f"/x y{place}")
+    assert changed == {
+        **values,
+        "source": "/x y/a",
+        "body": "/x y/b.npz",
+        "destination": "/x y/kept",
+        "overrides": "pretrained=file:///x%20y/c.pth epochs=3",
+        "san_overrides": "lr=1 pretrained=s3://b/d.pth",
+    }
 
 
 def test_what_file_managers_leave_does_not_count(folder):

@@ -9,7 +9,15 @@ import torch
 
 from san_core.model.san import SAN
 from san_core.model.weights import _ARCHITECTURE_FIELDS
-from san_core.recipe import RECIPES, Recipe, from_json, get_recipe, recipe_with_overrides, to_json
+from san_core.recipe import (
+    RECIPES,
+    Recipe,
+    from_json,
+    get_recipe,
+    idle_settings,
+    recipe_with_overrides,
+    to_json,
+)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -83,6 +91,7 @@ def test_the_order_of_overrides_does_not_matter():
         ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
         ("pit_every=1 w_rec=0 w_tr=1", "pit_every is for batches of L_Rec beside others: it nee"),
         ("pit_every=1 w_id=0 w_tri=0", "pit_every is for batches of L_Rec beside others"),
+        ("init=encoder w_id=0 w_tri=0", "init 'encoder' is for ReID training: it has no effect"),
         ("decoder_plan=dark", "recipe decoder_plan is 'dark': must be one of published, light"),
     ],
 )
@@ -103,6 +112,15 @@ def test_a_wrong_override_is_named(words, message):
 def test_construction_checks_types(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(get_recipe("demo"), **change)
+
+
+def test_what_a_recipe_says_and_training_does_not_do_is_told():
+    assert idle_settings(get_recipe("cuhk03")) == []
+    assert idle_settings(recipe_with_overrides(get_recipe("cuhk03"), "epochs=150")) == [
+        "milestones 180, 220, 260, 300 have no effect: training ends after 150 epochs"
+    ]
+    started = recipe_with_overrides(get_recipe("cuhk03"), "init=generator")
+    assert idle_settings(started) == ["pretrained 'imagenet' is not used: init is 'generator'"]
 
 
 def test_padding_that_is_not_used_may_be_anything():

@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 
 from components.process import progress
+from components.storage.staging import image_set_digest
 from components.training import inputs
-from components.training.inputs import PixelCache, decoding_threads
+from components.training.inputs import (
+    PixelCache,
+    decoding_threads,
+    initial_model,
+    initial_weights_fingerprint,
+)
 from components.training.ranks import SINGLE_PROCESS
+from components.training.san_inputs import check_textures_of, split_identities
 from san_core.data.batches.cache import EncodedImage
-from san_core.images.imageset import ImageSet
-from tests.san_core.training.tiny_run import tiny_recipe
+from san_core.images.imageset import ImageSet, write_imageset
+from san_core.images.shard import Record
+from san_core.model import weights
+from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
 
 @pytest.fixture
@@ -101,3 +110,73 @@ def test_images_a_second_are_told(small_set, tmp_path, with_threads, monkeypatch
     assert "3/7 images decoded  " in told
     assert "7 images decoded  " in caplog.messages[-1]
     assert "/s  2 threads" in caplog.messages[-1]
+
+
+@pytest.fixture
+def write_textures(tmp_path, items):
+    """Writes a set whose manifest says what it was made from."""
+
+    def write(provenance):
+        write_imageset(tmp_path / "textures", items(2), provenance=provenance)
+        return tmp_path / "textures"
+
+    return write
+
+
+def test_textures_of_another_data_set_are_refused_whatever_their_names(small_set, write_textures):
+    of = image_set_digest(small_set.path)
+    check_textures_of(write_textures({"settings": {"dataset": of}}), small_set.path)
+    with pytest.raises(
+        ValueError, match=r"another data set than .*: the manifest .* is 012301230123"
+    ):
+        check_textures_of(write_textures({"settings": {"dataset": "0123" * 16}}), small_set.path)
+
+
+def test_textures_that_do_not_tell_their_data_set_are_said_to(small_set, write_textures, caplog):
+    check_textures_of(write_textures({}), small_set.path)
+    assert "does not tell of which data set it is: names alone are compared" in caplog.text
+
+
+def test_images_and_textures_of_two_runs_of_make_pit_are_refused(tmp_path, items):
+    for part, seed in (("images", 0), ("textures", 1)):
+        write_imageset(tmp_path / part, items(2), provenance={"made_by": "make_pit", "seed": seed})
+    reader = PixelCache(tmp_path, tiny_recipe(), SINGLE_PROCESS)
+    with pytest.raises(ValueError, match="images and textures are not of one make_pit"):
+        reader.decode_pairs(tmp_path, "train")
+
+
+class Listed:
+    """The records of a data set whose images are not needed."""
+
+    def __init__(self, **people):
+        self.records = [
+            Record(f"{split}/{i}.jpg", pid, 0, split, 0, 0, 0, "")
+            for split, pids in people.items()
+            for i, pid in enumerate(pids)
+        ]
+
+    def records_in_splits(self, split):
+        return [record for record in self.records if record.split == split]
+
+
+def test_people_who_are_trained_on_are_not_validated_on():
+    recipe = tiny_recipe("demo-baseline", "eval_every=1")
+    parted = split_identities(Listed(train=(1, 2, 2), val=(3, 4)), recipe)
+    assert (len(parted.train_records), len(parted.validation_records)) == (3, 2)
+    overlapping = Listed(train=(1, 2, 2), val=(2, 3))
+    with pytest.raises(ValueError, match=r"1 of 2 people in split val are trained on, such as 2:"):
+        split_identities(overlapping, recipe)
+    split_identities(overlapping, tiny_recipe("demo-baseline"))  # val is not used
+
+
+def test_weights_that_a_generator_would_replace_are_not_fetched(tmp_path, monkeypatch):
+    pg = tiny_recipe("demo-pg")
+    weights.save_network(tmp_path / "generator", tiny_model(pg), pg, facts={})
+    monkeypatch.setattr(weights, "load_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(inputs, "fetch_file", lambda *_: pytest.fail("fetched"))
+    for words in ("init=generator", "init=encoder"):
+        recipe = tiny_recipe("demo", f"{words} pretrained=s3://none/resnet.pth")
+        made = {"folder": tmp_path, "generator": tmp_path / "generator"}
+        initial_model(recipe, num_classes=4, seed=0, **made)
+        told = initial_weights_fingerprint(tmp_path, recipe, tmp_path / "generator")
+        assert told["pretrained"] is None

@@ -13,7 +13,9 @@ import numpy as np
 
 from san_core.evaluation import ranking
 from san_core.evaluation.kernels.distance import Tile
+from san_core.evaluation.kernels.rows import select_rows
 from san_core.evaluation.protocols import single_shot
+from san_core.evaluation.protocols.scoring import EmbeddedImages, ProtocolScores, Scorer
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.groups import rerank
 from tests.benchmarks.measuring import least_wall_seconds, median_cpu_seconds, one_thread, peak_mib
@@ -27,13 +29,13 @@ from tests.benchmarks.people import (
 )
 
 HARD_NOISE = 4.75
-# Features to CMC and mAP at Market-1501's size and 512 dimensions, over the bare sgemm: CPU time of
-# each peer's own Cython, of the commits named, on one thread; measured once on another machine (AMD
-# EPYC with AVX2, NumPy 2.4, 2026-11-22).
+# Features to CMC and mAP at Market-1501's size over the bare sgemm, by the dimensions of a feature:
+# CPU time of each peer's own Cython, of the commits named, on one thread; measured once on another
+# machine (AMD EPYC with AVX2, NumPy 2.4, 2026-11-22). They make no ROC curve.
 RECORDED_RATIOS = {
-    "torchreid": 8.2,  # KaiyangZhou/deep-person-reid f8cd150
-    "fastreid": 6.1,  # JDAI-CV/fast-reid c9bc3ce
-    "official": 8.6,  # the official SAN code b317d88
+    "torchreid": {512: 8.2, 2048: 3.6},  # KaiyangZhou/deep-person-reid f8cd150
+    "fastreid": {512: 6.1, 2048: 3.0},  # JDAI-CV/fast-reid c9bc3ce
+    "official": {512: 8.6, 2048: 3.75},  # the official SAN code b317d88
 }
 SIZES_AND_NOISE = {"cuhk03": (CUHK03, 1.76), "market": (MARKET1501, 1.55), "msmt17": (MSMT17, 1.9)}
 
@@ -46,6 +48,9 @@ def figures() -> Iterator[Figure]:
             yield from _ranking_figures(place)
         for place in SIZES_AND_NOISE:
             yield from _end_to_end_figures(place, times=9 if place != "msmt17" else 3)
+        for place in SIZES_AND_NOISE:
+            yield from _evaluate_figures(place, times=9 if place != "msmt17" else 3)
+        yield from _evaluate_figures("market", dim=2048, times=5)
         yield from _junk_figures()
         yield from _offset_figures()
         yield from _faiss_figures()
@@ -56,10 +61,10 @@ def figures() -> Iterator[Figure]:
     yield from rerank.figures()
 
 
-def features_of(place: str) -> QueryGallery:
+def features_of(place: str, *, dim: int = 512) -> QueryGallery:
     """The features of a data set's size."""
     size, noise = SIZES_AND_NOISE[place]
-    return random_features(size, noise=noise)
+    return random_features(size, noise=noise, dim=dim)
 
 
 def _distance_tiles(of: QueryGallery) -> list[Tile]:
@@ -118,9 +123,30 @@ def _end_to_end_figures(place: str, *, times: int) -> Iterator[Figure]:
     yield Figure(f"ranking.end_to_end_vs_sgemm_{place}", ours / min(bare), "x")
     yield Figure(f"ranking.end_to_end_vs_sgemm_{place}_top10", with_top / min(bare), "x")
     yield Figure(f"ranking.end_to_end_seconds_{place}", ours, "CPU s")
-    for peer, ratio in RECORDED_RATIOS.items() if place == "market" else ():
-        yield Figure(f"ranking.recorded_{peer}_vs_sgemm_market", ratio, "x")
-        yield Figure(f"ranking.vs_recorded_{peer}_market", ratio * min(bare) / ours, "x")
+
+
+def _evaluate_figures(place: str, *, dim: int = 512, times: int) -> Iterator[Figure]:
+    """What the step `evaluate` asks for, top 10 and ROC curve too, over the same matrix product."""
+    of = features_of(place, dim=dim)
+    products = [lambda rows=rows: _matrix_product(of, rows) for rows in (1024, 4096)]
+    euclidean, cosine, *bare = median_cpu_seconds(
+        lambda: _evaluate(of, "euclidean"), lambda: _evaluate(of, "cosine"), *products, times=times
+    )
+    size = "" if dim == 512 else f"_{dim}"
+    yield Figure(f"ranking.evaluate_vs_sgemm_{place}{size}", euclidean / min(bare), "x")
+    yield Figure(f"ranking.evaluate_cosine_vs_sgemm_{place}{size}", cosine / min(bare), "x")
+    yield Figure(f"ranking.evaluate_seconds_{place}{size}", euclidean, "CPU s")
+    for peer, ratios in RECORDED_RATIOS.items() if place == "market" else ():
+        yield Figure(f"ranking.recorded_{peer}_vs_sgemm_market{size}", ratios[dim], "x")
+        yield Figure(
+            f"ranking.vs_recorded_{peer}_market{size}", ratios[dim] * min(bare) / euclidean, "x"
+        )
+
+
+def _evaluate(of: QueryGallery, metric: str) -> ProtocolScores:
+    query, gallery = select_rows(of.query_features), select_rows(of.gallery_features)
+    images = EmbeddedImages(query, gallery, query, of.query, of.gallery, of.query, metric)
+    return Scorer(images, threads=1).score("market1501", top_k=10, with_roc=True)
 
 
 def _matrix_product(of: QueryGallery, rows: int) -> None:

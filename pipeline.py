@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
+from kfp.dsl.pipeline_task import PipelineTask
 
 from components.launch import commands
 from components.launch.graph import Graph
@@ -31,8 +32,8 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         image_height=p.image_height,
         seed=p.seed,
     ).outputs["pit"]
-    reid = prepare_data(steps, p)
-    generator = steps.train_san_pg(
+    reid, checked = prepare_data(steps, p)
+    trained = steps.train_san_pg(
         pit=pit,
         recipe=p.pg_recipe,
         overrides=p.pg_overrides,
@@ -40,39 +41,45 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         checkpoint=p.checkpoint,
         precision=p.precision,
         compiled=p.compiled,
-    ).outputs["generator"]
-    textures = generate_textures(steps, p, reid=reid, generator=generator)
-    train_and_score(steps, p, reid=reid, textures=textures, generator=generator, pit=pit)
+    )
+    generator = trained.after(checked).outputs["generator"]
+    textures = generate_textures(steps, p, reid=reid, generator=generator, after=checked)
+    train_and_score(
+        steps, p, reid=reid, after=checked, textures=textures, generator=generator, pit=pit
+    )
 
 
 def ready_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     """Train SAN with textures made by a generator that is there, and score it."""
-    reid = prepare_data(steps, p)
+    reid, checked = prepare_data(steps, p)
     generator = steps.take_generator(source=p.generator).outputs["generator"]
-    textures = generate_textures(steps, p, reid=reid, generator=generator)
-    train_and_score(steps, p, reid=reid, textures=textures, generator=generator)
+    textures = generate_textures(steps, p, reid=reid, generator=generator, after=checked)
+    train_and_score(steps, p, reid=reid, after=checked, textures=textures, generator=generator)
 
 
 def textures_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     """Train SAN with ready-made textures, and score it."""
-    reid = prepare_data(steps, p)
-    textures = steps.seal_textures(
+    reid, checked = prepare_data(steps, p)
+    sealed = steps.seal_textures(
         dataset=reid,
         destination=p.destination,
         source=p.texture_source,
         atlas=p.texture_atlas,
-    ).outputs["textures"]
-    train_and_score(steps, p, reid=reid, textures=textures)
+    ).after(checked)
+    train_and_score(steps, p, reid=reid, after=checked, textures=sealed.outputs["textures"])
 
 
 def baseline_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     """Train the ReID encoder without textures, and score it."""
-    train_and_score(steps, p, reid=prepare_data(steps, p))
+    reid, checked = prepare_data(steps, p)
+    train_and_score(steps, p, reid=reid, after=checked)
 
 
-def prepare_data(steps: SimpleNamespace, p: SimpleNamespace) -> PipelineChannel:
-    """The data set that every graph trains on and tests on."""
-    return steps.prepare_reid(
+def prepare_data(
+    steps: SimpleNamespace, p: SimpleNamespace
+) -> tuple[PipelineChannel, PipelineTask]:
+    """The data set that every graph trains on and tests on, and the task that checks its counts."""
+    reid = steps.prepare_reid(
         dataset=p.dataset,
         source=p.source,
         target=p.target,
@@ -83,10 +90,16 @@ def prepare_data(steps: SimpleNamespace, p: SimpleNamespace) -> PipelineChannel:
         image_height=p.image_height,
         seed=p.seed,
     ).outputs["reid"]
+    return reid, steps.check_reid(dataset=reid, recipe=p.san_recipe, overrides=p.san_overrides)
 
 
 def generate_textures(
-    steps: SimpleNamespace, p: SimpleNamespace, *, reid: PipelineChannel, generator: PipelineChannel
+    steps: SimpleNamespace,
+    p: SimpleNamespace,
+    *,
+    reid: PipelineChannel,
+    generator: PipelineChannel,
+    after: PipelineTask,
 ) -> PipelineChannel:
     """The sealed textures that a generator makes of a data set, by several workers."""
     settings = {
@@ -96,12 +109,17 @@ def generate_textures(
         "verify": p.verify,
     }
     with dsl.ParallelFor(items=p.workers, name="workers") as worker:
-        generated = steps.generate_textures(**settings, worker=worker)
+        generated = steps.generate_textures(**settings, worker=worker).after(after)
     return steps.seal_textures(**settings).after(generated).outputs["textures"]
 
 
 def train_and_score(
-    steps: SimpleNamespace, p: SimpleNamespace, *, reid: PipelineChannel, **more: PipelineChannel
+    steps: SimpleNamespace,
+    p: SimpleNamespace,
+    *,
+    reid: PipelineChannel,
+    after: PipelineTask,
+    **more: PipelineChannel,
 ) -> None:
     """The end of every graph: train with what more there is, embed the test images, score them."""
     trained = steps.train_san(
@@ -114,7 +132,7 @@ def train_and_score(
         precision=p.precision,
         compiled=p.compiled,
         onnx=p.onnx,
-    )
+    ).after(after)
     extracted = steps.extract_features(
         dataset=reid, model=trained.outputs["model"], references=p.references
     )

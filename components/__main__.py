@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from components.check_reid import check_reid
 from components.command import imageset, recipes
 from components.command.run import run_step
 from components.command.step import Step, read_docstring
@@ -25,6 +26,7 @@ STEPS: dict[str, Step] = {
     for step in (
         make_pit,
         prepare_reid,
+        check_reid,
         train_san_pg,
         take_generator,
         generate_textures,

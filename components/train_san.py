@@ -76,11 +76,10 @@ def train_san(
     from components.training.ranks import process_group
     from components.training.san_inputs import (
         check_textures_of,
-        split_identities,
         training_data,
         validation_by_map,
     )
-    from san_core.data.batches.training_data import check_identity_count
+    from san_core.data.batches.identities import split_identities, unseen_images_warning
     from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_onnx_installed, export_encoder
     from san_core.model.saved import read_description, write_sums
@@ -124,7 +123,8 @@ def train_san(
             generator=starting_from,
             ranks=ranks,
         )
-        check_identity_count(chosen, people.num_classes)
+        if line := unseen_images_warning(people.labels, chosen):
+            log.warning("%s", line)
         check_batches_divide(chosen, images=len(people.train_records))
         reader = PixelCache(room, chosen, ranks)
         validation = validation_by_map(reader, images, people) if chosen.eval_every else None

@@ -64,7 +64,7 @@ def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, cap
 
     assert _run(market, tmp_path) == 0
     said = capsys.readouterr().out
-    assert said.count("skipped (unchanged)") == 9  # eight steps, one in two workers
+    assert said.count("skipped (unchanged)") == 10  # nine steps, one in two workers
     assert "done in" not in said
 
     assert _run(market, tmp_path, "--only", "evaluate") == 0

@@ -127,20 +127,28 @@ def test_graph_has_its_name(compiled, graph):
     [
         (
             "full",
-            "make_pit prepare_reid train_san_pg generate_textures-0 seal_textures train_san "
-            "extract_features evaluate",
+            "make_pit prepare_reid check_reid train_san_pg generate_textures-0 seal_textures "
+            "train_san extract_features evaluate",
         ),
         (
             "ready",
-            "prepare_reid take_generator generate_textures-0 seal_textures train_san "
+            "prepare_reid take_generator check_reid generate_textures-0 seal_textures train_san "
             "extract_features evaluate",
         ),
-        ("textures", "prepare_reid seal_textures train_san extract_features evaluate"),
-        ("baseline", "prepare_reid train_san extract_features evaluate"),
+        ("textures", "prepare_reid check_reid seal_textures train_san extract_features evaluate"),
+        ("baseline", "prepare_reid check_reid train_san extract_features evaluate"),
     ],
 )
 def test_graph_has_its_steps_in_data_flow_order(compiled, graph, names):
     assert list(plan(compiled[graph])) == names.split()
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_nothing_is_computed_before_the_counts_of_the_data_set_are_checked(compiled, graph):
+    tasks = plan(compiled[graph])
+    heavy = {"train_san_pg", "generate_textures-0", "train_san"} & set(tasks)
+    heavy |= {"seal_textures"} if graph == "textures" else set()
+    assert all("check_reid" in tasks[name].after for name in heavy)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -19,7 +19,7 @@ from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.outputs import write_file
 from components.training.ranks import SINGLE_PROCESS, Ranks
-from san_core.data.batches.sampler import check_seed, fuller_epoch, share_of_epoch
+from san_core.data.batches.sampler import check_seed
 from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, idle_settings
@@ -33,8 +33,6 @@ History = list[dict[str, Any]]
 # What a record of the history holds beside the terms of the loss.
 _NOT_LOSS_TERMS = ("epoch", "loss", "lr")
 _SCORE_PREFIX = "val_"
-# Of the images; with less in an epoch, its number says little of how often each was seen.
-_LEAST_SHARE_SHOWN = 0.5
 # What a term of the loss is called where a person compares runs, who may not know our short names.
 _LOSS_NAMES = {
     "loss": "loss",
@@ -157,7 +155,6 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for line in idle_settings(recipe):
         log.warning("%s", line)
-    _warn_of_unseen_images(data, recipe)
     checkpoint = settings.open_checkpoint(room, inputs)
     kept = ranks.make_on_first(checkpoint.fetch)
     begun = _Begun.read(kept) if kept else _Begun()
@@ -215,26 +212,6 @@ def train(
         return TrainingResult(history, None)
     log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
     return TrainingResult(history, BestWeights(best["epoch"], best["score"], best["weights"]))
-
-
-def _warn_of_unseen_images(data: TrainingData, recipe: Recipe) -> None:
-    """Say so if an epoch leaves most of the images out, and which P would show more of them."""
-    if data.labels is None or not recipe.forms_triplets:
-        return
-    sizes = {"identities": recipe.identities_per_batch, "images": recipe.images_per_identity}
-    shown = share_of_epoch(data.labels, **sizes)
-    if shown.share >= _LEAST_SHARE_SHOWN:
-        return
-    better = fuller_epoch(data.labels, **sizes)
-    advice = f"; identities_per_batch={better.identities} would show {better.share:.1%}"
-    log.warning(
-        "an epoch has %d batches and shows %.1f %% of the %d images, as few people have most of"
-        " them%s",
-        shown.batches,
-        100 * shown.share,
-        len(data.labels),
-        advice if better.share > shown.share else "",
-    )
 
 
 class _Begun:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from san_core.evaluation.labels import Ids, Labels, check_labels
 from san_core.evaluation.ranking import rank
@@ -15,8 +14,6 @@ from san_core.images.pixels import Pixels
 from san_core.inference.features import embed
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
-
-_HELD_OUT_SEED = 4  # seed of the draw; none of a run's own, so that runs can be compared
 
 
 def make_map_evaluator(
@@ -52,27 +49,6 @@ def make_map_evaluator(
         return rank(found[queries], found, query=query, gallery=gallery, metric=metric, top_k=0).mAP
 
     return evaluate
-
-
-def held_out_mask(pids: Ids, share: float) -> NDArray[np.bool_]:
-    """Which images to validate on, (N,): those of a share of the people, the same in every run.
-
-    Args:
-        pids: (N,), whom the training images show.
-        share: of the people, in 0 ... 1; rounded, but at least 2 are held out.
-
-    Raises:
-        ValueError: fewer than 2 people would be left to train on.
-    """
-    people = np.unique(pids)
-    count = max(2, round(share * len(people)))
-    if len(people) - count < 2:
-        raise ValueError(
-            f"{len(people)} training identities: holding out {count} of them for validation leaves"
-            " fewer than 2 to train on"
-        )
-    drawn = np.random.default_rng(_HELD_OUT_SEED).permutation(people)[:count]
-    return np.isin(pids, drawn)
 
 
 def _first_of_person_and_camera(labels: Labels) -> Ids:

@@ -16,10 +16,9 @@ from components.training.inputs import (
     initial_weights_fingerprint,
 )
 from components.training.ranks import SINGLE_PROCESS
-from components.training.san_inputs import check_textures_of, split_identities
+from components.training.san_inputs import check_textures_of
 from san_core.data.batches.cache import EncodedImage
 from san_core.images.imageset import ImageSet, write_imageset
-from san_core.images.shard import Record
 from san_core.model import weights
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
@@ -143,30 +142,6 @@ def test_images_and_textures_of_two_runs_of_make_pit_are_refused(tmp_path, items
     reader = PixelCache(tmp_path, tiny_recipe(), SINGLE_PROCESS)
     with pytest.raises(ValueError, match="images and textures are not of one make_pit"):
         reader.decode_pairs(tmp_path, "train")
-
-
-class Listed:
-    """The records of a data set whose images are not needed."""
-
-    def __init__(self, **people):
-        self.records = [
-            Record(f"{split}/{i}.jpg", pid, 0, split, 0, 0, 0, "")
-            for split, pids in people.items()
-            for i, pid in enumerate(pids)
-        ]
-
-    def records_in_splits(self, split):
-        return [record for record in self.records if record.split == split]
-
-
-def test_people_who_are_trained_on_are_not_validated_on():
-    recipe = tiny_recipe("demo-baseline", "eval_every=1")
-    parted = split_identities(Listed(train=(1, 2, 2), val=(3, 4)), recipe)
-    assert (len(parted.train_records), len(parted.validation_records)) == (3, 2)
-    overlapping = Listed(train=(1, 2, 2), val=(2, 3))
-    with pytest.raises(ValueError, match=r"1 of 2 people in split val are trained on, such as 2:"):
-        split_identities(overlapping, recipe)
-    split_identities(overlapping, tiny_recipe("demo-baseline"))  # val is not used
 
 
 def test_weights_that_a_generator_would_replace_are_not_fetched(tmp_path, monkeypatch):

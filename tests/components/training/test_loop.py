@@ -1,15 +1,13 @@
 import gc
-import logging
 import os
 import weakref
 
-import numpy as np
 import pytest
 import torch
 
 from components.training import loop
 from components.training.loop import TrainingSettings, loss_metrics, loss_terms, train
-from san_core.training.loop import EpochReport, TrainingData
+from san_core.training.loop import EpochReport
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 
@@ -70,29 +68,6 @@ def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, mo
     monkeypatch.setattr(loop, "fit", fit)
     train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
     assert seen == [None]
-
-
-def few_have_most():
-    """3,000 images of one person, and 6 of each of 30 more."""
-    labels = np.repeat(np.arange(31), [3000, *[6] * 30])
-    return TrainingData(images=np.zeros((len(labels), 1, 1, 3), np.uint8), labels=labels)
-
-
-def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not(caplog):
-    recipe = tiny_recipe("demo-baseline", "identities_per_batch=16 images_per_identity=4")
-    loop._warn_of_unseen_images(few_have_most(), recipe)
-    # 16 of 31 people in a batch: 2 batches of 64 images; 2 of them: 30 batches of 8
-    assert caplog.messages == [
-        "an epoch has 2 batches and shows 4.0 % of the 3180 images, as few people have most of"
-        " them; identities_per_batch=2 would show 7.5%"
-    ]
-
-
-def test_an_epoch_that_shows_most_images_says_nothing(caplog):
-    caplog.set_level(logging.INFO)
-    recipe = tiny_recipe("demo-baseline", "identities_per_batch=4 images_per_identity=2")
-    loop._warn_of_unseen_images(tiny_data(), recipe)
-    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(("words", "setting"), [("deterministic=true", ":4096:8"), ("", None)])

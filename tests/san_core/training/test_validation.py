@@ -9,7 +9,7 @@ from torch import nn
 from san_core.evaluation.ranking import Labels
 from san_core.model.encoder import EncoderOutput
 from san_core.training.loop import fit
-from san_core.training.validation import held_out_mask, make_map_evaluator
+from san_core.training.validation import make_map_evaluator
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe("demo-baseline")
@@ -97,15 +97,3 @@ def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
     with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
         make_map_evaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
-
-
-def test_share_of_the_people_is_held_out_with_all_their_images():
-    pids = np.repeat(np.arange(1, 31), 3)
-    is_out = held_out_mask(pids, 0.2)
-    people = set(pids[is_out])
-    assert len(people) == 6
-    np.testing.assert_array_equal(is_out, np.isin(pids, list(people)))
-    np.testing.assert_array_equal(held_out_mask(pids[::-1], 0.2), is_out[::-1])
-    assert len(set(pids[held_out_mask(pids, 0.01)])) == 2
-    with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
-        held_out_mask(np.array([1, 2, 3]), 0.1)

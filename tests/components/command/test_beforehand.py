@@ -76,10 +76,10 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
-        ({**DATA, "identities": 2}, "identities is 2: at least 3"),
+        ({**DATA, "identities": 2}, "identities is 2: at least 6"),
         (
             {**DATA, "dataset": "msmt17", "source": "/m", "target": "synthetic", "identities": 2},
-            "identities is 2: at least 3",
+            "identities is 2: at least 6",
         ),
     ],
 )
@@ -136,7 +136,7 @@ def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():
 
 def test_people_are_not_counted_where_none_are_rendered():
     check_parameters({**DATA, "dataset": "msmt17", "source": "/m", "identities": 0})
-    check_parameters({**DATA, "identities": 3})
+    check_parameters({**DATA, "identities": 6})
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_an_empty_column_of_cameras_is_none(folder):
 
 def test_junk_of_a_table_without_splits_is_a_problem(folder):
     rows = "a/1.jpg,1\na/2.jpg,1\nb/4.jpg,2\nb/5.jpg,-1\n"
-    assert read(folder, f"path,pid\n{rows}").problems == [
+    assert read(folder, f"path,pid\n{rows}", test="0").problems == [
         ("wrong row", "people.csv line 5", "pid -1 is junk, which only a gallery may hold")
     ]
 
@@ -128,11 +128,12 @@ def test_without_a_camera_column_cameras_are_unknown(folder):
 
 
 def test_without_a_split_column_people_are_held_out(folder):
-    rows = "a/1.jpg,x\na/2.jpg,x\nb/4.jpg,y\nb/5.jpg,y\n"
+    rows = "a/1.jpg,x\na/2.jpg,x\nb/4.jpg,y\nb/5.jpg,y\nb/6.jpg,z\nb/7.jpg,z\n"
     found = read(folder, f"path,pid\n{rows}", test="0.5")
     of = {s: [i.pid for i in found.images if i.split == s] for s in ("train", "query", "gallery")}
-    assert sorted(map(len, of.values())) == [1, 1, 2]
-    assert of["query"] == of["gallery"] != [of["train"][0]]
+    assert list(map(len, of.values())) == [2, 2, 2]  # two of three people are held out
+    assert of["query"] == of["gallery"]
+    assert not set(of["query"]) & set(of["train"])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "people '05' and '5' are one"),
         (
             "path,pid\na/1.jpg,5\nx.jpg,5\n",
-            r"nobody of 1 people .* problems: 1 missing image: x.jpg \(people.csv line 3\)",
+            r"0 of 1 people can be held .* problems: 1 missing image: x.jpg \(people.csv line 3\)",
         ),
         (
             "path,pid\nx.jpg,1\n",

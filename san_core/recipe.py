@@ -16,7 +16,22 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from san_core.checked_json import read_json
 
-Arch = Literal["resnet10_quarter", "resnet18", "resnet34", "resnet50", "resnet101"]
+Arch = Literal[
+    "resnet10_quarter",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "resnet18_ibn_a",
+    "resnet50_ibn_a",
+    "resnet101_ibn_a",
+]
+NO_IMAGENET = ("resnet10_quarter", "resnet18_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 Pooling = Literal["mean", "gem"]
 Embedding = Literal["fc512", "pool", "bnneck"]
 Classifier = Literal["linear", "cosine", "circle"]
@@ -142,8 +157,8 @@ class Recipe:
             "init 'generator' starts a decoder, but w_rec and w_tr are 0": (
                 self.init == "generator" and not self.needs_decoder
             ),
-            "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'": (
-                self.pretrained == "imagenet" and self.arch == "resnet10_quarter"
+            f"pretrained 'imagenet' does not exist for arch {self.arch!r}; a file may do": (
+                self.pretrained == "imagenet" and self.arch in NO_IMAGENET
             ),
             "pretrained is empty: 'none', 'imagenet', a path or a URI": not self.pretrained,
             f"crop_pad {self.crop_pad} must be below image_height and image_width "

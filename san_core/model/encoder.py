@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from san_core.model.head import make_embedding_head, make_pooling
+from san_core.model.ibn import insert_ibn
 from san_core.model.sizes import check_image_size, encoder_strides
 from san_core.recipe import Recipe
 
@@ -57,8 +58,10 @@ class Encoder(nn.Module):
         if recipe.arch == "resnet10_quarter":
             trunk, self.channels = _resnet10_quarter(), (16, 32, 64, 128)
         else:
-            trunk = torchvision.models.get_model(recipe.arch, weights=None)
-            wide = 4 if recipe.arch in ("resnet50", "resnet101") else 1
+            trunk = torchvision.models.get_model(recipe.arch.removesuffix("_ibn_a"), weights=None)
+            if recipe.arch.endswith("_ibn_a"):
+                insert_ibn(trunk)
+            wide = type(trunk.layer1[0]).expansion  # 1 of basic blocks, 4 of bottlenecks
             self.channels = (64 * wide, 128 * wide, 256 * wide, 512 * wide)
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(trunk, name))

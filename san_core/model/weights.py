@@ -129,7 +129,7 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
         tensors = _read_tensors(Path(source), where=where)
     trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
     own = model.encoder.state_dict()
-    head = {name: t for name, t in own.items() if name.startswith("head.")}
+    head = {name: t for name, t in own.items() if name.startswith(("pooling.", "head."))}
     counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}
     _load_tensors(model.encoder, {**counters, **trunk, **head}, where=where)
 

@@ -92,6 +92,7 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
         (STRONG, 2),
+        pytest.param("arch=resnet18_ibn_a", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):

@@ -16,13 +16,13 @@ class InstanceBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.instance_channels = channels // 2
+        self.IN = nn.InstanceNorm2d(self.instance_channels, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.instance_channels)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
-        first, rest = maps[:, : self.half], maps[:, self.half :]
+        first, rest = maps[:, : self.instance_channels], maps[:, self.instance_channels :]
         return torch.cat([self.IN(first), self.BN(rest)], dim=1)
 
 

@@ -128,6 +128,9 @@ class Recipe:
     crop: Crop = "translate"  # official: enlarge by 1.125 and crop, for half of the images
     crop_pad: int = 10  # pixels of padding on each side with crop="pad"; unused otherwise
     erasing: float = 0.5  # probability of random erasing; official 0.5
+    # saturation, brightness and contrast of an image change by up to this share; its texture stays
+    jitter: float = 0.0
+    greyscale: float = 0.0  # probability that an image loses its colours; its texture keeps them
 
     def __post_init__(self) -> None:
         for name, kind in _FIELD_TYPES.items():
@@ -260,6 +263,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "flip": (0, 1),
     "crop_pad": (0, 512),
     "erasing": (0, 1),
+    "jitter": (0, 1),
+    "greyscale": (0, 1),
 }
 
 

@@ -159,13 +159,15 @@ def augment_images(
     Args:
         images: uint8 (B, H, W, 3), on any device.
         draws: of `draw_views` for images of that size and this recipe, on the same device.
-        recipe: its crop, crop_pad and whether it flips and erases at all.
+        recipe: its crop, crop_pad and whether it flips, changes colours and erases at all.
         pool: where to put the views; fresh memory if there is none.
     """
     views = _crop_images(images, draws, recipe)
     by_image = images.device.type == "cpu"
     if recipe.flip:
         (_flip_by_image if by_image else _flip_whole)(views, draws.flipped)
+    if recipe.jitter or recipe.greyscale:
+        views = _change_colours(views, draws.colours)
     if recipe.erasing:
         views = (_erase_by_image if by_image else _erase_whole)(views, draws.boxes)
     return normalise_images(views, pool=pool)
@@ -297,6 +299,25 @@ def _flip_by_image(views: Tensor, flipped: Tensor) -> None:
 
 def _flip_whole(views: Tensor, flipped: Tensor) -> None:
     views.index_copy_(0, flipped, views.index_select(0, flipped).flip(2))
+
+
+def _change_colours(views: Tensor, colours: Tensor) -> Tensor:
+    """Saturation, brightness and contrast, in this order, by factors in thousandths (B, 3)."""
+    factors = (colours.float() / 1000)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
+    saturation, brightness, contrast = factors.unbind(1)
+    pixels = views.float()  # (B, H, W, 3)
+    grey = _grey(pixels)
+    pixels = brightness * (grey + saturation * (pixels - grey))
+    mean = _grey(pixels).mean(dim=(1, 2), keepdim=True)
+    changed: Tensor = mean + contrast * (pixels - mean)
+    return changed.round().clamp(0, 255).to(torch.uint8)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Luma of RGB (ITU-R BT.601), (B, H, W, 1)."""
+    red, green, blue = pixels.split(1, dim=-1)
+    grey: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+    return grey
 
 
 def _erase_by_image(views: Tensor, boxes: Tensor) -> Tensor:

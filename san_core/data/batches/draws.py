@@ -34,6 +34,8 @@ class Draws(NamedTuple):
     enlarged: Tensor  # the images that are enlarged before they are cropped, by number
     corners: Tensor  # (B, 2), the first row and column of the view in what it is cut from
     boxes: Tensor  # (B, 4), what is erased: top, left, bottom, right; empty where nothing is
+    # (B, 3), factors of saturation, brightness and contrast in thousandths; saturation 0 is grey
+    colours: Tensor
 
     def packed(self) -> Tensor:
         """All of it as one vector."""
@@ -58,17 +60,20 @@ def draw_views(
     Args:
         count: B.
         size: rows and columns of every image.
-        recipe: its flip, crop, crop_pad and erasing.
+        recipe: its flip, crop, crop_pad, erasing, jitter and greyscale.
         generator: a CPU generator.
         skip: images of the batch that come before these and are another process's.
     """
     table = torch.rand(skip + count, _COLUMNS, generator=generator)[skip:].double().numpy()
+    # Colours have a table of their own, drawn last, so that the others' numbers do not depend on it
+    colours = torch.rand(skip + count, 4, generator=generator)[skip:].double().numpy()
     enlarged = (table[:, _ENLARGED] < _ENLARGED_SHARE) & (recipe.crop == "translate")
     return Draws(
         _numbers_of(table[:, _FLIP] < recipe.flip),
         _numbers_of(enlarged),
         torch.from_numpy(_corners(table, size, recipe, enlarged)),
         torch.from_numpy(_boxes(table, size) * (table[:, _ERASE] < recipe.erasing)[:, None]),
+        torch.from_numpy(_colours(colours, recipe)),
     )
 
 
@@ -99,6 +104,12 @@ def _boxes(table: _Table, size: tuple[int, int]) -> NDArray[np.int64]:
     sides = sides.clip(1, size).astype(np.int64)
     first = _whole(table[:, [_ROW, _COLUMN]], np.array(size) - sides)
     return np.concatenate([first, first + sides], axis=1)
+
+
+def _colours(table: _Table, recipe: Recipe) -> NDArray[np.int64]:
+    factors = _between((1 - recipe.jitter, 1 + recipe.jitter), table[:, :3])  # (B, 3)
+    factors[table[:, 3] < recipe.greyscale, 0] = 0
+    return np.rint(1000 * factors).astype(np.int64)
 
 
 def _whole(uniform: _Table, highest: NDArray[np.int64]) -> NDArray[np.int64]:

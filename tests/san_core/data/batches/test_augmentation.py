@@ -208,6 +208,54 @@ def test_switching_one_augmentation_off_leaves_the_others_draws():
     assert torch.equal(first.flipped, second.flipped)
 
 
+def slow_colours(image, saturation, brightness, contrast):
+    """One image of plain floats: every pixel by itself, then the contrast of all."""
+    changed = []
+    for red, green, blue in image.reshape(-1, 3).tolist():
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+        changed.append([brightness * (grey + saturation * (c - grey)) for c in (red, green, blue)])
+    mean = sum(0.299 * r + 0.587 * g + 0.114 * b for r, g, b in changed) / len(changed)
+    return torch.tensor([[mean + contrast * (c - mean) for c in one] for one in changed])
+
+
+def test_colours_change_as_pixel_by_pixel():
+    images = noise(3, 4, 5)
+    factors = torch.tensor([[1000, 1000, 1000], [0, 1250, 800], [1400, 700, 1300]])
+    made = augmentation._change_colours(images, factors)
+    assert torch.equal(made[0], images[0])
+    for image, one, three in zip(images, made, factors / 1000, strict=True):
+        expected = slow_colours(image, *three.tolist()).clamp(0, 255).reshape(one.shape)
+        torch.testing.assert_close(one.float(), expected, rtol=0, atol=0.51)
+    assert (made[1].float().std(dim=2) < 1).all()  # grey
+
+
+def test_colours_are_drawn_within_their_bounds_and_move_no_other_draw():
+    plain = dataclasses.replace(PLAIN, flip=0.5, erasing=0.5)
+    changed = dataclasses.replace(plain, jitter=0.2, greyscale=0.5)
+    images = noise(200, 16, 8)
+    before, after = draws_for(images, plain), draws_for(images, changed)
+    assert all(torch.equal(a, b) for a, b in zip(before[:4], after[:4], strict=True))
+    assert (before.colours == 1000).all()
+    grey = after.colours[:, 0] == 0
+    assert 0.4 < grey.float().mean() < 0.6
+    assert after.colours[~grey].min() >= 800
+    assert after.colours.max() <= 1200
+    assert after.colours[~grey].float().std(dim=0).min() > 80
+
+
+def test_what_is_erased_keeps_the_mean_colour_whatever_happens_to_colours():
+    settings = dataclasses.replace(PLAIN, erasing=1.0, greyscale=1.0)
+    images = noise(4, 32, 16)
+    drawn = draws_for(images, settings)
+    made = augment_images(images, drawn, settings)
+    level = normalise_images(torch.tensor(MEAN_COLOUR, dtype=torch.uint8).expand(1, 1, 1, 3))[
+        0, :, 0, 0
+    ]
+    for one, (top, left, bottom, right) in zip(made, drawn.boxes.tolist(), strict=True):
+        erased = one[:, top:bottom, left:right].flatten(1)
+        torch.testing.assert_close(erased, level[:, None].expand_as(erased))
+
+
 def test_mirrored_people_have_mirrored_textures():
     textures = noise(3, 4, 4)
     flipped = torch.tensor([0, 2])

@@ -315,7 +315,7 @@ def _change_colours(views: Tensor, colours: Tensor) -> Tensor:
 
 def _grey(pixels: Tensor) -> Tensor:
     """Luma of RGB (ITU-R BT.601), (B, H, W, 1)."""
-    red, green, blue = pixels.split(1, dim=-1)
+    red, green, blue = (pixels[..., c : c + 1] for c in range(3))
     grey: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
     return grey
 

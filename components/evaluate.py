@@ -60,7 +60,7 @@ def evaluate(
             camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
-    from components.storage.staging import image_set_digest, open_image_set
+    from components.storage.staging import image_set_digest, open_image_set, shards_of_splits
     from san_core.evaluation.feature_files import FeatureFiles
     from san_core.evaluation.pages import report as reports
 
@@ -70,7 +70,7 @@ def evaluate(
     provenance, metric = embedded.provenance, embedded.metric
     if provenance["dataset"] != image_set_digest(dataset):
         raise ValueError(f"{features} holds the features of another data set than {dataset}")
-    with open_image_set(dataset) as images:
+    with open_image_set(dataset, shards=shards_of_splits(dataset, SCORED_SPLITS)) as images:
         records = embedded.records(images.records, SCORED_SPLITS)
         test = _plan_scoring(records, protocol, own=_protocol_of_dataset(images))
         model = _select_embedded(test, embedded.rows("features", len(records)), metric)

@@ -112,7 +112,7 @@ def train_san(
     with (
         process_group() as ranks,
         ranks.shared_scratch_folder(model) as room,
-        open_on_ranks(dataset) as images,
+        open_on_ranks(dataset, ("train", "val")) as images,
     ):
         people = split_identities(images, chosen)
         network = initial_model(

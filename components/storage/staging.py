@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,17 @@ def open_image_records(artifact: Path) -> ImageSet:
     if uri is None or not is_remote(uri):
         return open_image_set(artifact, verify=False)
     return ImageSet(artifact, content, read_records(open_storage(uri), content))
+
+
+def shards_of_splits(artifact: Path, splits: Iterable[str]) -> set[int]:
+    """The shards that hold the images of some splits, as `open_image_set` takes them.
+
+    Raises:
+        FileNotFoundError: the set is unfinished, or a sidecar is missing.
+        ValueError: it is damaged, or has no image in any of them.
+    """
+    with open_image_records(artifact) as index:
+        return index.records_in_splits(*splits).shards()
 
 
 def read_records(storage: Storage, content: Mapping[str, Any]) -> Records:

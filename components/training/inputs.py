@@ -17,7 +17,7 @@ from components.process.progress import track_progress
 from components.process.threads import map_bounded, thread_pool
 from components.process.torchrun import is_first_rank
 from components.storage.places import is_remote, local_path
-from components.storage.staging import open_image_set
+from components.storage.staging import open_image_set, shards_of_splits
 from components.storage.transfer import fetch_file
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.data.batches.cache import (
@@ -112,13 +112,16 @@ def _atlas_of(place: Path) -> str | None:
     return None if told is None else str(told)
 
 
-def open_on_ranks(artifact: Path) -> ImageSet:
-    """Open an image set; of several processes the first alone compares every byte.
+def open_on_ranks(artifact: Path, splits: Sequence[str] = ()) -> ImageSet:
+    """Open an image set, or of some splits the shards that hold them.
+
+    Of several processes the first alone compares every byte.
 
     Raises:
         OSError, ValueError: as `staging.open_image_set`.
     """
-    return open_image_set(artifact, verify=is_first_rank())
+    shards = shards_of_splits(artifact, splits) if splits else None
+    return open_image_set(artifact, verify=is_first_rank(), shards=shards)
 
 
 def _check_made_together(pit: Path, images: ImageSet, textures: ImageSet) -> None:
@@ -151,7 +154,10 @@ class PixelCache:
 
     def decode_pairs(self, pit: Path, split: str) -> DecodedPairs:
         """A split of paired image-texture data; textures of other splits are not read."""
-        with open_on_ranks(pit / "images") as images, open_on_ranks(pit / "textures") as textures:
+        with (
+            open_on_ranks(pit / "images", [split]) as images,
+            open_on_ranks(pit / "textures", [split]) as textures,
+        ):
             _check_made_together(pit, images, textures)
             shown, painted = images.records_in_splits(split), textures.records_in_splits(split)
             atlas = textures.manifest["provenance"].get("atlas")

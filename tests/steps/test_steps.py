@@ -535,7 +535,7 @@ def test_images_are_embedded_as_they_are_read(tiny, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("decoded pictures were written")
 
-    monkeypatch.setattr("numpy.lib.format.open_memmap", refuse)
+    monkeypatch.setattr("san_core.data.batches.cache._write_cache", refuse)
     assert main(with_outputs_in(step_command("extract_features", tiny), tmp_path)) == 0
     assert file_contents(tmp_path / "features") == file_contents(Path(tiny.features))
 

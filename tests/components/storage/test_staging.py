@@ -14,8 +14,9 @@ from components.storage.staging import (
     image_set_digest,
     open_image_records,
     open_image_set,
+    shards_of_splits,
 )
-from san_core.images.imageset import manifest_bytes
+from san_core.images.imageset import manifest_bytes, write_imageset
 
 
 def _travelling(small_set, folder):
@@ -135,6 +136,16 @@ def test_shards_that_are_not_read_are_not_looked_at(small_set):
         assert images.read(images.records[6])
     with pytest.raises(ValueError, match=r"00001-of-00003.* is damaged"):
         open_image_set(small_set.path, shards={1, 2})
+
+
+def test_shards_of_splits_are_those_that_hold_their_images(tmp_path, items):
+    splits = ["train"] * 4 + ["query"] * 2 + ["gallery"] * 3
+    packed = [item._replace(split=split) for item, split in zip(items(9), splits, strict=True)]
+    write_imageset(tmp_path, packed, shard_size=2, provenance={})
+    assert shards_of_splits(tmp_path, ["train", "val"]) == {0, 1}
+    assert shards_of_splits(tmp_path, ["query", "gallery"]) == {2, 3, 4}
+    with pytest.raises(ValueError, match="has no images in split val"):
+        shards_of_splits(tmp_path, ["val"])
 
 
 @pytest.mark.s3

@@ -113,6 +113,7 @@ class Recipe:
     gamma: float = 0.1  # the factor of a milestone
     warmup_epochs: float = 0.0  # epochs of linear growth of lr from 0
     clip_norm: float = 0.0  # longest gradient, in its L2 norm over all weights; 0: not clipped
+    ema: float = 0.0  # decay of the moving average of weights that becomes the model; 0: none
     # As the official code steps: L_ID and L_Triplet by `optimizer`, L_Rec and L_TR by an Adam of
     # their own on encoder and decoder. An ablation; `decoder_lr` is not used with it
     two_step: bool = False
@@ -259,6 +260,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "gamma": (0, 1),
     "warmup_epochs": (0, 100_000),
     "clip_norm": (0, 1e6),
+    "ema": (0, 0.99999),
     "texture_lr": (0, 10),
     "flip": (0, 1),
     "crop_pad": (0, 512),

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
 from san_core.training import objective, schedule
+from san_core.training.averaging import WeightAverage
 from san_core.training.distributed import (
     World,
     broadcast_from_first,
@@ -91,7 +93,8 @@ def fit(
     weights, and trains on its share of every batch (see `san_core.training.distributed`).
 
     Args:
-        model: the network of `recipe`; moved to `device`, left in training mode.
+        model: the network of `recipe`; moved to `device`, left in training mode. With an average
+            of weights it gets that once all reports are drawn.
         data: labels where the recipe has identity losses, textures where it has a decoder, PIT
             where it mixes such batches in.
         recipe: what to learn and how.
@@ -177,6 +180,7 @@ class _TrainingRun:
         self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
         self.sums, self.late = LossSums(device), LateCheck(device)
         self.best: State | None = None
+        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
 
     def _prepare_optimisation(self) -> None:
         self.may_overflow = self.autocast_dtype is torch.float16
@@ -204,6 +208,8 @@ class _TrainingRun:
             if on_state is not None and self._is_due_or_last(self.recipe.checkpoint_every):
                 on_state(self._checkpoint_state())
             yield report
+        if self.average is not None:
+            self.average.keep()
 
     def restore(self, state: State) -> None:
         if self.precision == "auto" and state.get("precision") in AUTOCAST_TYPES:
@@ -220,6 +226,8 @@ class _TrainingRun:
         self.epochs_finished, self.batch_index = state["epoch"], state["step"]
         self.sums.load_state_dict(state["sums"])
         self.best = state["best"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
     def _resume_conditions(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
@@ -243,6 +251,7 @@ class _TrainingRun:
             "model": self.model.state_dict(),
             "optimisation": self.optimisation.state_dict(),
             "best": self.best,
+            "average": None if self.average is None else self.average.state_dict(),
         }
 
     def _is_due_or_last(self, interval: int) -> bool:
@@ -379,6 +388,8 @@ class _TrainingRun:
         self._train_main_batch(loader.next(), weights, flags)
         if self._pit_batch_after(self.batch_index, epoch_length) is not None:
             self._train_pit_batch(loader.next(), weights, flags)
+        if self.average is not None:
+            self.average.update()
         if not self.may_overflow:  # else the steps that did are left out
             place = f"epoch {self.epochs_finished + 1} batch {self.batch_index + 1}"
             self.late.add(place, flags)
@@ -438,6 +449,10 @@ class _TrainingRun:
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            return self._score(evaluate)
+
+    def _score(self, evaluate: Callable[[SAN], float]) -> float:
         own = evaluate(self.model) if self.world.rank == 0 else math.nan
         score = broadcast_from_first(own, self.world, self.device)
         if not math.isfinite(score):

@@ -92,6 +92,7 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
         (STRONG, 2),
+        ("ema=0.9", 1),
         pytest.param("arch=resnet18_ibn_a", 2, marks=pytest.mark.slow),
     ],
 )
@@ -123,6 +124,7 @@ def after(batches):
         ("pit_every=4 optimizer=amsgrad", 6),
         ("two_step=true", 7),
         (f"two_step=true {STRONG}", 7),
+        ("ema=0.9", 8),
         ("", 18),
     ],
 )
@@ -730,3 +732,28 @@ def test_deterministic_training_adds_up_in_one_order():
     assert seen
     assert all(seen)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_average_of_weights_becomes_the_model_and_is_what_is_scored():
+    settings = tiny_recipe("demo-baseline", "ema=0.5 epochs=1 warmup_epochs=0 eval_every=1")
+    steps, scored, states = [], [], []
+
+    def stop():  # asked after every batch
+        steps.append({n: t.clone() for n, t in model.state_dict().items()})
+        return False
+
+    def score(network):
+        scored.append({n: t.clone() for n, t in network.state_dict().items()})
+        return 0.5
+
+    model = tiny_model(settings)
+    expected = {n: t.clone() for n, t in model.state_dict().items()}
+    run(settings, model=model, evaluate=score, stop=stop, states=states)
+    for weights_now in steps:
+        for name, value in weights_now.items():
+            whole = not value.is_floating_point()
+            expected[name] = value if whole else (expected[name] + value) / 2
+    for found in (model.state_dict(), scored[0], read(states[-1])["best"]["weights"]):
+        torch.testing.assert_close(dict(found), expected, rtol=1e-5, atol=1e-6)
+    kept = read(states[-1])["model"]  # training goes on from the weights, not from their average
+    assert all(torch.equal(kept[name], value) for name, value in steps[-1].items())

@@ -11,9 +11,15 @@ generator that is there, such as the one that ships; `textures` takes ready-made
 in components/launch/parameters.py, and the presets and the three commands are beside it.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
+
+if __name__ == "__main__":
+    from components.process.signals import end_by_interrupt
+
+    signal.signal(signal.SIGINT, end_by_interrupt)  # while what follows is imported
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
@@ -172,4 +178,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -1,8 +1,14 @@
 """`python -m components STEP ...`: the command of the images and of a shell alike."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+
+if __name__ == "__main__":
+    from components.process.signals import end_by_interrupt
+
+    signal.signal(signal.SIGINT, end_by_interrupt)  # while what follows is imported
 
 from components.check_reid import check_reid
 from components.command import imageset, recipes
@@ -78,4 +84,5 @@ if __name__ == "__main__":
     except ValueError as error:
         sys.exit(f"components: {error}")
     os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -359,7 +359,8 @@ def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
         "san_overrides": "",
         "seed": 0,
     }
-    assert (tmp_path / "demo" / "pipeline.yaml").is_file()
+    assert yaml.safe_load(call["source"])["pipelineInfo"]["name"] == "san-full"
+    assert not (tmp_path / "demo").exists()  # whoever has the lock keeps the pipeline there
 
 
 def test_parameters_go_before_the_preset(ran, tmp_path):

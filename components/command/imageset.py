@@ -70,7 +70,7 @@ def run_imageset(argv: Sequence[str]) -> int:
         sys.stderr.close()
     except (OSError, ValueError) as error:
         told = os_error_message(error) if isinstance(error, OSError) else str(error)
-        sys.stderr.write(f"imageset: {printable(told)}\n")
+        sys.stderr.write(f"imageset: {printable(' '.join(told.split()))}\n")
         return 1
     return 0
 
@@ -232,4 +232,4 @@ def _write_image(shelf: StoredSet, record: "Record", folder: Path) -> None:
 
 
 def _print_line(line: str) -> None:
-    sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.write(printable(" ".join(line.split("\n"))) + "\n")

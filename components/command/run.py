@@ -322,8 +322,7 @@ class _LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.mark = WARNING_MARK if record.levelno >= logging.WARNING else ""
-        lines = name_uris(super().format(record)).split("\n")  # a traceback has several
-        return "\n".join(map(printable, lines))
+        return printable(name_uris(super().format(record)))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from components.process.gpu import GPU_STEPS
-from components.process.messages import leave_last_words
+from components.process.messages import leave_last_words, printable
 from components.storage.places import path_or_uri
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
@@ -236,8 +236,8 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
 
 class _StepParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        leave_last_words(f"{self.prog}: error: {message}")
-        super().error(message)
+        leave_last_words(printable(f"{self.prog}: error: {message}"))
+        super().error(printable(message))
 
 
 def _add_argument(group: "argparse._ArgumentGroup", p: Parameter) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from components.kubeflow.api import KubeflowClient
 from components.kubeflow.connection import SubmissionError, UnavailableError
+from components.process.messages import printable
 from components.storage.retry import Backoff, call_with_retries
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def follow_run(
 def write_line(line: str, terminal: TextIO | None = None) -> None:
     """Write a line at once, for whoever waits for it."""
     terminal = terminal or sys.stdout
-    terminal.write(line + "\n")
+    terminal.write(printable(line) + "\n")
     terminal.flush()
 
 

@@ -21,6 +21,7 @@ from components.launch.presets import (
 from components.launch.runs import manage_runs
 from components.launch.submitting import submit
 from components.launch.upload import upload
+from components.process.messages import os_error_message, printable
 from components.process.signals import Terminated
 from components.runner import local
 from components.runner.containers import ContainerLauncher
@@ -46,9 +47,10 @@ def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[options.command](options, graphs)
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(printable(str(error)))
     except (local.RunError, SubmissionError, OSError) as error:
-        print(f"pipeline.py: {error}", file=sys.stderr)
+        told = os_error_message(error) if isinstance(error, OSError) else str(error)
+        print(printable(f"pipeline.py: {told}"), file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"pipeline.py: stopped; {STOPPED_HINTS[options.command]}", file=sys.stderr)
@@ -84,7 +86,7 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
         raise ValueError("--image is for --runner docker")
     folder = options.runs / name
     graph, image = graphs[choose_graph(options, preset)], fill_commit(options.image)
-    document = graph.compile(folder / "pipeline.yaml", image=image)
+    document, source = graph.compiled(image=image)
     arguments = pipeline_arguments(preset, document, options.param, folder=folder)
     check_beforehand(arguments, document)
     if not options.only:  # which needs what it reads alone, and looks for it at once
@@ -93,6 +95,7 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
         document,
         arguments,
         folder=folder,
+        source=source,
         launcher=ContainerLauncher(arguments, folder)
         if options.runner == "docker"
         else ProcessLauncher(),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,3 +52,9 @@ class Graph:
     ) -> dict[str, Any]:
         """Compile it into a YAML file; returns the pipeline's definition."""
         return compile_pipeline(self.pipeline(image, cluster), output)[0]
+
+    def compiled(self, *, image: str = IMAGE) -> tuple[dict[str, Any], str]:
+        """The pipeline's definition, and the YAML file that it is read from."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "pipeline.yaml")
+            return self.compile(file, image=image), file.read_text("utf-8")

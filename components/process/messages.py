@@ -18,9 +18,9 @@ MOST_BYTES = 4096  # that Kubernetes keeps of it
 WARNING_MARK = "warning: "  # how a log tells warnings from what is only told
 
 _URI_OF_COPY: dict[str, str] = {}
-# Control characters but the tab, marks of direction, and halves of characters.
+# Control characters but tab and end of line, marks of direction, and halves of characters.
 _UNSHOWN = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SIGNATURE = re.compile(
     r"(?i)((?<=[?&])(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig"
@@ -52,10 +52,10 @@ def forget_copies() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """A line of text as it may be shown: names may be anybody's, and terminals obey some of them.
+    """Text as it may be shown: names may be anybody's, and terminals obey some of them.
 
-    Control characters, and marks that turn the direction of writing, stand as their numbers.
-    Signatures of presigned URLs are left out.
+    Control characters but the end of a line, and marks that turn the direction of writing, stand
+    as their numbers. Signatures of presigned URLs are left out.
     """
     shown = _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return _SIGNATURE.sub(r"\1=...", shown)

@@ -4,10 +4,14 @@ SIGTERM comes from Kubernetes before it kills a pod, SIGHUP from a connection th
 they become as an exit status is decided in `components.command.run`.
 """
 
+import ctypes
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -76,3 +80,25 @@ def signal_handler(
     finally:
         for number, one in former.items():
             signal.signal(number, one)
+
+
+def die_with_parent(parent: int) -> None:
+    """In a new process: be killed when its parent is, so that no orphan goes on beside a rerun.
+
+    prctl(PR_SET_PDEATHSIG) is Linux; elsewhere an orphan goes on to its end.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before it could be watched
+            os._exit(1)
+
+
+def end_by_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """On Ctrl-C, end at once in one line: where nothing has been begun, nothing is to be put down.
+
+    A KeyboardInterrupt in the middle of an import would show where, which helps nobody.
+    """
+    file = Path(sys.argv[0])
+    who = file.parent.name if file.name == "__main__.py" else file.name
+    os.write(2, f"{who}: stopped by Ctrl-C\n".encode())
+    os._exit(130)

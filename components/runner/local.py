@@ -35,6 +35,7 @@ from components.runner.processes import (
     log_lines,
     stop_processes,
 )
+from components.storage.outputs import write_file
 from components.storage.sources import file_versions, read_places
 
 # What the name of an artifact of these types ends with, so that a browser opens it.
@@ -43,6 +44,7 @@ FILE_SUFFIXES = {
     "system.Metrics": ".json",
     "system.ClassificationMetrics": ".json",
 }
+PIPELINE_FILE = "pipeline.yaml"  # in a run's folder, what is run
 
 
 class RunError(Exception):
@@ -70,6 +72,7 @@ def run_pipeline(
     *,
     folder: Path,
     launcher: Launcher,
+    source: str = "",
     start: str | None = None,
     only: str | None = None,
     verbose: bool = False,
@@ -82,6 +85,7 @@ def run_pipeline(
         arguments: values of the pipeline's parameters
         folder: where each task gets a folder of its own
         launcher: what starts the tasks
+        source: that YAML, kept in the folder as pipeline.yaml
         start: a step that is run again whatever it finds, with all that depends on it
         only: the only step that is run, again whatever it finds
         verbose: whether to show what the steps log
@@ -103,7 +107,7 @@ def run_pipeline(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with run_lock(folder), signal_handler(raise_terminated, *STOP_SIGNALS):
+    with run_lock(folder, source), signal_handler(raise_terminated, *STOP_SIGNALS):
         launcher.prepare(plan)
         current = _Run(plan, folder, launcher, screen)
         if only:
@@ -369,8 +373,11 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock ends with the process, however it ends."""
+def run_lock(folder: Path, source: str) -> Iterator[None]:
+    """Keep other runs out of the folder; the lock ends with the process, however it ends.
+
+    source: the compiled pipeline, which only the run that has the lock keeps there.
+    """
     with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -383,4 +390,6 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        if source:
+            write_file(folder / PIPELINE_FILE, source)
         yield

@@ -1,6 +1,5 @@
 """The processes of a run on this machine, and what a terminal shows of them."""
 
-import ctypes
 import functools
 import os
 import re
@@ -16,7 +15,8 @@ from typing import TextIO
 
 from components.command.code import ROOT, code_fingerprint
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
-from components.process.messages import WARNING_MARK
+from components.process.messages import WARNING_MARK, printable
+from components.process.signals import die_with_parent
 from components.runner.ir import Task
 from san_core.checked_json import read_json_file
 
@@ -48,7 +48,7 @@ class TaskProcess:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a process group of its own: Ctrl-C is ours to pass on
-                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
             )
 
     @property
@@ -148,7 +148,7 @@ class Screen:
     def write_line(self, text: str) -> None:
         """Write a line that stays."""
         self._write_status("")
-        self.stream.write(text + "\n")
+        self.stream.write(printable(text) + "\n")
         self.stream.flush()
 
     def write_metrics_line(self, metrics: Path) -> None:
@@ -188,7 +188,7 @@ class Screen:
         """Replace the line that the next one will replace; it is cut to the terminal's width."""
         if text or self.status:
             width = shutil.get_terminal_size().columns - 1
-            self.stream.write("\r\x1b[K" + text[:width])
+            self.stream.write("\r\x1b[K" + printable(text)[:width])
             self.stream.flush()
         self.status = text
 
@@ -202,14 +202,3 @@ def stop_processes(running: list[TaskProcess]) -> None:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     for process in running:
         process.clean_up()
-
-
-def _die_with_parent(parent: int) -> None:
-    """In a new process: be killed when this runner is, so that no orphan writes on beside a rerun.
-
-    prctl(PR_SET_PDEATHSIG) is Linux; elsewhere an orphan goes on to its end.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before it could be watched
-            os._exit(1)

@@ -12,6 +12,9 @@ from components.storage.outputs import path_from_uri
 from components.storage.store import Storage
 
 BUCKET_SCHEMES = ("s3", "minio")
+_SIGNED = re.compile(
+    r"(?i)[?&](x-(amz|goog)-(signature|credential|security-token)|signature|sig|awsaccesskeyid)="
+)
 
 
 def open_storage(uri: str, *folders: str) -> Storage:
@@ -74,9 +77,14 @@ def check_no_user_information(place: str, *, what: str = "a place") -> None:
         what: how the message calls it.
 
     Raises:
-        ValueError: it has one, or a bucket's URI names a host.
+        ValueError: it has one, a bucket's URI names a host, or a URL is presigned.
     """
     scheme, found, rest = place.partition("://")
+    if found and _SIGNED.search(rest):
+        raise ValueError(
+            f"{what}: a presigned URL is not read; give s3://BUCKET/KEY, and credentials by the"
+            " environment (AWS_ACCESS_KEY_ID, ...)"
+        )
     authority = re.sub(r"\[[0-9a-fA-F:.]*\]", "", re.split(r"[/?#]", rest, maxsplit=1)[0])
     # A key may hold slashes, so that what stands before the first of them ends in no port.
     is_port = re.search(r":(?!\d*$)", authority) is None and scheme not in BUCKET_SCHEMES

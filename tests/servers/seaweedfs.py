@@ -4,6 +4,7 @@ It listens on 127.0.0.1 only and ends with the process that started it.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import urllib3
 from minio import Minio
+
+from components.process.signals import die_with_parent
 
 ACCESS_KEY, SECRET_KEY = "testaccess", "testsecret123"
 BUCKET = "san"
@@ -74,6 +77,7 @@ class S3Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
             )
         self._wait_until_ready()
 

@@ -33,6 +33,21 @@ def test_ls_shows_a_line_an_image_and_adds_them_up(place, capsys):
     assert place in lines[8]
 
 
+def test_names_that_terminals_would_obey_are_shown_as_numbers(tmp_path, picture, capsys):
+    name, fields = "\x1b]0;owned\x07.png", {"person": "a\nb\x1b[2J"}
+    write_imageset(
+        tmp_path, [Item(name, encode_png(picture(1)), 1, 0, "train", fields)], provenance={}
+    )
+    assert main(["imageset", "ls", str(tmp_path)]) == 0
+    assert main(["imageset", "ls", str(tmp_path), "--name", "\x1b[2J"]) == 1
+    assert main(["evaluate", "\x1b[2J"]) == 2
+    said = capsys.readouterr()
+    assert "\\x1b]0;owned\\x07.png" in said.out
+    assert "a b\\x1b[2J" in said.out
+    assert "\\x1b[2J" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
 def test_ls_shows_how_the_data_set_calls_people_and_cameras(tmp_path, picture, capsys):
     items = [
         Item("1.png", encode_png(picture(1)), 1, 0, "train", {"person": "alice", "camera": "hall"}),

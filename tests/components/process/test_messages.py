@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from components.process.messages import forget_copies, name_uris, note_copy
+from components.process.messages import forget_copies, name_uris, note_copy, printable
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +27,22 @@ def test_copies_of_one_run_mean_nothing_in_the_next():
     with forget_copies():
         note_copy(Path("/tmp/room"), "s3://bucket/all")
     assert name_uris("/tmp/room/y") == "/tmp/room/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoë\tand 張", "Zoë\tand 張"),
+        ("\x1b]0;owned\x07\x1b[2Ja.jpg", "\\x1b]0;owned\\x07\\x1b[2Ja.jpg"),
+        ("a\rb\x9bc\x7f", "a\\rb\\x9bc\\x7f"),
+        ("gpj.\u202efdp", "gpj.\\u202efdp"),
+        ("\udcff.jpg", "\\udcff.jpg"),
+        (
+            "http://h/k?X-Amz-Signature=s&X-Amz-Date=1",
+            "http://h/k?X-Amz-Signature=...&X-Amz-Date=1",
+        ),
+        ("http://h/k?a=1&sig=s%2Fx more", "http://h/k?a=1&sig=... more"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_as_its_number(text, shown):
+    assert printable(text) == shown

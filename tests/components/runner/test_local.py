@@ -395,6 +395,18 @@ def test_second_run_in_one_folder_is_refused(go, project):
     assert done(go()) == ALL
 
 
+def test_only_the_run_that_has_the_folder_keeps_its_pipeline_there(tmp_path):
+    with local.run_lock(tmp_path, "mine"):
+        with (
+            pytest.raises(local.RunError, match="is in use by another run"),
+            local.run_lock(tmp_path, "another's"),
+        ):
+            pass
+        assert (tmp_path / "pipeline.yaml").read_text() == "mine"
+    with local.run_lock(tmp_path, "the next"):
+        assert (tmp_path / "pipeline.yaml").read_text() == "the next"
+
+
 RUNNER = """
 import json, signal, sys
 from pathlib import Path

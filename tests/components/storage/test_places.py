@@ -106,6 +106,23 @@ def test_credentials_in_a_uri_are_refused_and_not_shown(read, place):
 @pytest.mark.parametrize(
     "place",
     [
+        "https://host/san/x.zip?X-Amz-Algorithm=A&X-Amz-Signature=hunter2",
+        "s3://san/x.zip?x-amz-security-token=hunter2",
+        "https://storage.googleapis.com/b/k?X-Goog-Signature=hunter2",
+        "https://account.blob.core.windows.net/b/k?sv=1&sig=hunter2",
+        "https://b.s3.amazonaws.com/k?AWSAccessKeyId=A&Signature=hunter2",
+    ],
+)
+@pytest.mark.parametrize("read", [check_no_user_information, open_storage, path_or_uri])
+def test_presigned_urls_are_refused_and_not_shown(read, place):
+    with pytest.raises(ValueError, match=r"a presigned URL is not read; give s3://BUCKET/KEY") as e:
+        read(place)
+    assert "hunter2" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
         *("", "/data/me@host:x", "me@host", "file:///home/me@host/x", "s3://san/a@b:c"),
         *("http://host:8080/a@b", "http://[::1]:8080/x", "c:/x"),
     ],

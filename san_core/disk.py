@@ -40,6 +40,16 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> "np
     return made
 
 
+def check_room(folder: Path, size: int) -> None:
+    """Look whether a folder has room for so many bytes.
+
+    Raises:
+        OSError: it has not; the message says how much there is.
+    """
+    if size > shutil.disk_usage(folder).free:
+        raise disk_full_error(folder, needed=size)
+
+
 def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
     """Give a file that is open for writing its full size on disk.
 

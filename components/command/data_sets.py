@@ -25,7 +25,7 @@ from san_core.data.readers.sources import (
     list_dataset,
     parse_dataset_and_target,
 )
-from san_core.data.records import PublishedCounts
+from san_core.data.records import Problem, PublishedCounts
 from san_core.data.tree import open_tree
 from san_core.images.shard import Item
 from san_core.synthesis.dataset import make_reid_identity
@@ -96,7 +96,7 @@ class DataSetReader:
             assert self._spec
             made = _synthetic_items(self._spec, prefix=prefix)
             return ImageStream(made, self._spec.train_identities, {}, "")
-        place = self._open_places.enter_context(local_source(source))
+        place = self._open_places.enter_context(local_source(source, self._leave_out))
         listed = list_dataset(named, self._open_places.enter_context(open_tree(place)))
         if splits:
             listed = select_splits(listed, splits, needed=needed, name=named.key)
@@ -111,6 +111,10 @@ class DataSetReader:
         )
         highest = max((image.pid or 0 for image in listed.images), default=0)
         return ImageStream(items, highest, listed.published, listed.protocol)
+
+    def _leave_out(self, name: str, why: str) -> None:
+        """An object of a bucket that cannot be a file is a problem, as a damaged image is."""
+        self.found.problems.append(Problem("unknown name", name, why))
 
     def read_cross_domain(
         self, learned: DatasetName, source: str, tested: DatasetName, target: str

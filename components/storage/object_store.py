@@ -26,8 +26,10 @@ from components.storage import retry
 from components.storage.outputs import add_path_to_errors
 from components.storage.s3_client import (
     CredentialsError,
+    StrangeAnswerError,
     client_of,
     is_aws,
+    limited_requests,
     proxy_of_endpoint,
     region_of,
 )
@@ -193,9 +195,11 @@ class ObjectStorage:
 
         def get() -> bytes:
             with self._open_object(self._key(name)) as response:
-                size = int(response.headers.get("content-length", 0))
-                check_fits_memory(f"{self.uri}/{name}", size, most)
-                data = _read_body(response)
+                told = response.headers.get("content-length", "")
+                where = f"{self.uri}/{name}"
+                check_fits_memory(where, int(told) if told.isdecimal() else 0, most)
+                data = _read_body(response, most)
+                check_fits_memory(where, len(data), most)
                 digest = response.headers.get(DIGEST_HEADER)
             if digest and sha256(data) != digest:
                 raise DamagedError(OTHER_DIGEST)
@@ -228,7 +232,7 @@ class ObjectStorage:
 
         def get() -> bytes:
             with self._open_object(self._key(name), offset=offset, length=length) as response:
-                data = _read_body(response)
+                data = _read_body(response, length)
             if len(data) != length:
                 raise DamagedError(
                     f"{len(data)} bytes came where {length} from {offset} were asked"
@@ -267,7 +271,7 @@ class ObjectStorage:
         above = f"{self.prefix}/" if self.prefix else ""
 
         def list_keys() -> list[Any]:
-            return list(self._client.list_objects(self.bucket, prefix=start, recursive=True))
+            return list(self._listed(start))
 
         found = self._call_with_retries(folder, list_keys)
         return [
@@ -281,10 +285,23 @@ class ObjectStorage:
         start = f"{self.prefix}/" if self.prefix else ""
 
         def first_key() -> Any:
-            found = self._client.list_objects(self.bucket, prefix=start, recursive=True)
-            return next(iter(found), None)
+            return next(self._listed(start), None)
 
         return self._call_with_retries("", first_key) is None
+
+    def _listed(self, start: str) -> Iterator[Any]:
+        """The objects whose keys begin so, as the client lists them.
+
+        Raises:
+            StrangeAnswerError: what answers is no listing, or has no end.
+        """
+        with limited_requests() as budget:
+            try:
+                for found in self._client.list_objects(self.bucket, prefix=start, recursive=True):
+                    budget.take_object(found.object_name or "")
+                    yield found
+            except (ValueError, TypeError, AttributeError) as error:  # XML of another kind
+                raise StrangeAnswerError(str(error)) from error
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
@@ -312,6 +329,8 @@ class ObjectStorage:
             )
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
             raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}") from error
+        except StrangeAnswerError as error:
+            raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}: {error}") from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._readable_error(error, where) from error
         except DamagedError as error:
@@ -408,10 +427,10 @@ def _stat_of(name: str, found: Any) -> Stat:
     return Stat(name, found.size or 0, found.etag or "")
 
 
-def _read_body(response: Any) -> bytes:
-    """The whole body of an answer."""
+def _read_body(response: Any, most: int) -> bytes:
+    """The whole body of an answer, but not much more than `most` bytes."""
     body = io.BytesIO()
-    while piece := response.read(READ_CHUNK):
+    while body.tell() <= most and (piece := response.read(READ_CHUNK)):
         body.write(piece)
         retry.note_progress()
     return body.getvalue()

@@ -6,12 +6,17 @@ EC2. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. No message ever holds a 
 """
 
 import configparser
+import http.client
+import io
 import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import certifi
@@ -36,8 +41,14 @@ from components.storage.s3_servers import (
     first_set,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 CONNECTIONS = 32
 SECONDS_OF_SILENCE = 60
+# An answer that one has waited for so long must come at so many bytes a second.
+SECONDS_OF_PATIENCE, SLOWEST = 120.0, 1000
+PAGES_WITHOUT_OBJECTS, MOST_OBJECTS = 100, 20_000_000  # of a listing
 SEND_CHUNK = 1 << 20
 # Where the platform says that it lends a role.
 ROLE_VARIABLES = (
@@ -184,6 +195,94 @@ def _trusted_certificates(variables: Variables) -> str:
     return path
 
 
+class StrangeAnswerError(Exception):
+    """What answers is no S3 server: it lists nothing, or without end."""
+
+
+class ListingBudget:
+    """How many requests a listing may go on with: some, and one more for every object."""
+
+    def __init__(self) -> None:
+        self._left = PAGES_WITHOUT_OBJECTS
+        self._names: set[str] = set()
+
+    def take_object(self, name: str) -> None:
+        """Count an object that was listed.
+
+        Raises:
+            StrangeAnswerError: it was listed before, or more are listed than anybody has.
+        """
+        if name in self._names or len(self._names) >= MOST_OBJECTS:
+            raise StrangeAnswerError(f"a listing without end, of {len(self._names):,} objects")
+        self._names.add(name)
+        self._left += 1
+
+    def take_request(self) -> None:
+        """Count a request.
+
+        Raises:
+            StrangeAnswerError: there were too many without objects.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise StrangeAnswerError("a listing without end, of empty pages")
+
+
+_BUDGET: ContextVar[ListingBudget | None] = ContextVar("_BUDGET", default=None)
+
+
+@contextmanager
+def limited_requests() -> Iterator[ListingBudget]:
+    """Requests within the block are counted, so that no server keeps a listing going for ever."""
+    budget = ListingBudget()
+    token = _BUDGET.set(budget)
+    try:
+        yield budget
+    finally:
+        _BUDGET.reset(token)
+
+
+class _WatchedFile(io.RawIOBase):
+    """What comes from a server, as long as it comes at any speed: a byte a minute is no answer.
+
+    Raises:
+        TimeoutError: by `readinto`, if it does not.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._taken, self._waited = 0, 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "Buffer", /) -> int | None:
+        started = time.monotonic()
+        count: int | None = self._raw.readinto(buffer)
+        self._waited += time.monotonic() - started
+        self._taken += count or 0
+        if self._waited > SECONDS_OF_PATIENCE and self._taken < self._waited * SLOWEST:
+            raise TimeoutError(f"only {self._taken} bytes came in {self._waited:.0f} s")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _WatchedResponse(http.client.HTTPResponse):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp = io.BufferedReader(_WatchedFile(self.fp.detach()))
+
+
+class _CountedRequests:
+    def urlopen(self, *arguments: Any, **options: Any) -> Any:
+        if (budget := _BUDGET.get()) is not None:
+            budget.take_request()
+        return super().urlopen(*arguments, **options)  # type: ignore[misc]
+
+
 class _ChunkedSend:
     """Sends a body piece by piece.
 
@@ -202,18 +301,18 @@ class _ChunkedSend:
 
 
 class _HTTPConnection(_ChunkedSend, urllib3.connection.HTTPConnection):
-    pass
+    response_class = _WatchedResponse
 
 
 class _HTTPSConnection(_ChunkedSend, urllib3.connection.HTTPSConnection):
-    pass
+    response_class = _WatchedResponse
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
+class _HTTPPool(_CountedRequests, urllib3.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
 
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
+class _HTTPSPool(_CountedRequests, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
@@ -228,7 +327,7 @@ class _CredentialsProvider(Provider):
         self._variables = endpoint.variables
         places: list[Provider] = [EnvMinioProvider()]
         if self._variables != MINIO_VARIABLES:
-            places = [EnvAWSProvider(), AWSConfigProvider(), *_role_lenders(endpoint)]
+            places = [EnvAWSProvider(), *_config_files(), *_role_lenders(endpoint)]
         self._chain = ChainedProvider(places)
 
     def retrieve(self) -> Credentials:
@@ -255,6 +354,14 @@ class _CredentialsProvider(Provider):
             if role
             else f"no credentials; set {asked}"
         )
+
+
+def _config_files() -> list[Provider]:
+    """~/.aws, where there is a home: a container's user may have none, and no entry in passwd."""
+    try:
+        return [AWSConfigProvider()]
+    except (RuntimeError, KeyError, TypeError):
+        return []
 
 
 def _role_lenders(endpoint: Endpoint) -> list[Provider]:

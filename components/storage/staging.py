@@ -175,11 +175,22 @@ def _recorded_files(
 
 
 def cache_folder() -> Path:
-    """Where copies of what lies in buckets are kept: SAN_CACHE, else the user's cache folder."""
+    """Where copies of what lies in buckets are kept: SAN_CACHE, else the user's cache folder.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
     if place := os.environ.get("SAN_CACHE"):
         return Path(place).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "san-pipeline"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "san-pipeline"
+    try:
+        return Path.home() / ".cache" / "san-pipeline"
+    except RuntimeError:
+        raise FileNotFoundError(
+            f"user {os.getuid()} has no home, where copies of what lies in buckets could be kept:"
+            " set SAN_CACHE to a folder"
+        ) from None
 
 
 @contextmanager

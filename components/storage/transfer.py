@@ -12,7 +12,7 @@ the next life of a step that was killed knows what it may replace.
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -28,9 +28,11 @@ from components.storage.outputs import (
     write_file,
 )
 from components.storage.places import is_remote, local_path, open_storage
-from components.storage.store import Stat, Storage, check_object_name
+from components.storage.store import Stat, Storage
 from san_core.checked_json import read_json
 from san_core.data.tree import is_archive
+from san_core.disk import check_room
+from san_core.images.shard import is_file_name
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +100,48 @@ def _list_objects(storage: Storage) -> list[Stat]:
     return listed
 
 
-def _download_objects(storage: Storage, wanted: Sequence[Stat], folder: Path) -> None:
-    """Fetch whole objects into a folder, side by side."""
+def _download_objects(
+    storage: Storage,
+    wanted: Sequence[Stat],
+    folder: Path,
+    left_out: Callable[[str, str], None] | None = None,
+) -> None:
+    """Fetch whole objects into a folder, side by side.
+
+    left_out: is given the name of an object that cannot be a file here, and why.
+
+    Raises:
+        ValueError: there is such an object, and nobody is to be told.
+        OSError: they cannot be fetched, or there is no room for them.
+    """
+    for name, why in _impossible_files(wanted).items():
+        if left_out is None:
+            raise ValueError(f"{storage.uri}/{name} cannot be fetched: it is {why}")
+        left_out(name, why)
+    folders = _folders_of(wanted)
+    wanted = [s for s in wanted if is_file_name(s.name) and s.name not in folders]
+    folder.mkdir(parents=True, exist_ok=True)
+    check_room(folder, sum(stat.size for stat in wanted))
 
     def one(stat: Stat) -> None:
-        check_object_name(stat.name)  # what lies in a bucket may be anybody's
         _download_object(storage, stat, folder / stat.name)
 
     with thread_pool(TRANSFER_THREADS) as pool, Progress(len(wanted), "files") as bar:
         for _ in pool.map(one, wanted):
             bar.add()
+
+
+def _impossible_files(listed: Sequence[Stat]) -> dict[str, str]:
+    """The objects that cannot be files, as keys are any text, and why; empty folders are none."""
+    folders = _folders_of(listed)
+    found = {s.name: "the name of no file" for s in listed if not is_file_name(s.name)}
+    twins = [s.name for s in listed if s.name in folders and s.size]
+    return found | dict.fromkeys(twins, "a file and a folder")
+
+
+def _folders_of(listed: Sequence[Stat]) -> set[str]:
+    """The folders that objects lie in, up to the root."""
+    return {str(folder) for stat in listed for folder in PurePosixPath(stat.name).parents}
 
 
 def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
@@ -185,10 +219,11 @@ def _is_completion_file(name: str) -> bool:
 
 
 @contextmanager
-def local_source(source: str) -> Iterator[Path]:
+def local_source(source: str, left_out: Callable[[str, str], None] | None = None) -> Iterator[Path]:
     """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
 
-    With a file that is no archive, such as a table of images, comes all that is beside it.
+    With a file that is no archive, such as a table of images, comes all that is beside it. Of an
+    object that cannot be a file `left_out` is given the name, and why; without it, it is refused.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -204,7 +239,7 @@ def local_source(source: str) -> Iterator[Path]:
         storage = open_storage(parent if single else source)
         listed = [single] if single and is_archive(name) else _list_objects(storage)
         log.info("fetching %d files from %s", len(listed), source)
-        _download_objects(storage, listed, Path(folder))
+        _download_objects(storage, listed, Path(folder), left_out)
         yield Path(folder, name) if single else Path(folder)
 
 

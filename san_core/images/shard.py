@@ -26,6 +26,7 @@ _SHORT_NAME_BYTES, _SIZE_DIGITS = (
     100,
     11,
 )  # bytes of a name, and digits of a size, in the header of a tar
+_MOST_BYTES_OF_A_FILE_NAME = 255
 _WRITE_BUFFER = 1 << 18  # bytes that are gathered before they are written
 
 Size = Annotated[int, Rule(lambda number: number >= 0, "a whole number from 0")]
@@ -239,6 +240,12 @@ def is_plain_path(name: str) -> bool:
     path = PurePosixPath(name)
     is_relative = not path.is_absolute() and ".." not in path.parts
     return bool(name) and is_relative and str(path) == name and "\0" not in name
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a plain path can be that of a file: no part of it is longer than 255 bytes."""
+    parts = name.encode("utf-8", "surrogateescape").split(b"/")
+    return is_plain_path(name) and max(map(len, parts)) <= _MOST_BYTES_OF_A_FILE_NAME
 
 
 def _check_item(item: Item) -> None:

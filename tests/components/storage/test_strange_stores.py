@@ -1,0 +1,175 @@
+"""What answers where an S3 server is expected: pages for people, listings without end, drops."""
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from components.storage import retry, s3_client, staging, transfer
+from components.storage.places import open_storage
+from components.storage.store import MOST_IN_MEMORY, Stat
+
+pytestmark = pytest.mark.usefixtures("impatient")
+NAMESPACE = "xmlns='http://s3.amazonaws.com/doc/2006-03-01/'"
+
+
+def page(*keys: str, truncated: str = "false") -> bytes:
+    """A page of a listing."""
+    time_ = "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+    found = "".join(f"<Contents><Key>{k}</Key>{time_}<Size>1</Size></Contents>" for k in keys)
+    told = f"<Name>san</Name><IsTruncated>{truncated}</IsTruncated>"
+    more = "<NextContinuationToken>t</NextContinuationToken>"
+    return f"<ListBucketResult {NAMESPACE}>{told}{more}{found}</ListBucketResult>".encode()
+
+
+@contextmanager
+def answering(
+    monkeypatch, body: bytes, *, kind="text/html", size=None, pause=0.0
+) -> Iterator[None]:
+    """A server that gives one answer to whatever it is asked, byte by byte where it pauses."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body) if size is None else size))
+            self.end_headers()
+            pieces = [body[at : at + 1] for at in range(len(body))] if pause else [body]
+            try:
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    time.sleep(pause)
+            except ConnectionError:
+                return
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr(retry, "SHORT_BACKOFF", retry.Backoff(total=0))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!doctype html><html><head><title>Console</title><body><br>Log in</html>",
+        b"<html><body>Log in</body></html>",
+        b"<?xml version='1.0'?><Other><Key>x</Key></Other>",
+        page("a").replace(b"<Size>1</Size>", b"<Size>much</Size>"),
+        b"{}",
+        b"",
+    ],
+    ids=["html", "xhtml", "xml", "size", "json", "nothing"],
+)
+@pytest.mark.parametrize("ask", ["list", "is_empty"])
+def test_a_page_where_a_listing_is_expected_is_told_in_one_line(monkeypatch, body, ask):
+    with answering(monkeypatch, body):
+        with pytest.raises(OSError, match=r"does not answer as an S3 server does") as raised:
+            getattr(open_storage("s3://san/x"), ask)()
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [(page("a", "b", truncated="true"), "2 objects"), (page(truncated="true"), "empty pages")],
+)
+def test_a_listing_without_end_is_given_up(monkeypatch, body, what):
+    with (
+        answering(monkeypatch, body, kind="application/xml"),
+        pytest.raises(OSError, match=rf"as an S3 server does: a listing without end, of {what}"),
+    ):
+        open_storage("s3://san").list()
+
+
+def test_a_listing_that_ends_is_read(monkeypatch):
+    with answering(monkeypatch, page("a", "b"), kind="application/xml"):
+        assert [stat.name for stat in open_storage("s3://san").list()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("ask", ["list", "get"])
+def test_an_answer_that_drips_is_given_up(monkeypatch, ask):
+    monkeypatch.setattr(s3_client, "SECONDS_OF_PATIENCE", 0.3)
+    with answering(monkeypatch, page("a") * 10, kind="application/xml", pause=0.02):
+        storage = open_storage("s3://san")
+        with pytest.raises(ConnectionError, match=r"breaks off: only \d+ bytes came in 0 s"):
+            storage.list() if ask == "list" else storage.get("a")
+
+
+def test_an_object_that_is_larger_than_memory_is_not_read(monkeypatch):
+    with (
+        answering(monkeypatch, b"", size=50 * 10**9),
+        pytest.raises(OSError, match=r"san/a has 50,000,000,000 bytes; at most 536,870,912"),
+    ):
+        open_storage("s3://san").get("a")
+
+
+def test_a_user_without_home_is_told_what_is_needed(monkeypatch):
+    def nobody(_user: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_CACHE_HOME", "SAN_CACHE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(PermissionError, match=r"no credentials; set AWS_ACCESS_KEY_ID"):
+        open_storage("s3://san/x")
+    with pytest.raises(FileNotFoundError, match=r"has no home, where .* set SAN_CACHE to a folder"):
+        staging.cache_folder()
+
+
+class Objects:
+    """A store of objects of any name and size."""
+
+    uri = "s3://san/x"
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes = sizes
+
+    def list(self) -> list[Stat]:
+        return [Stat(name, size, "") for name, size in self.sizes.items()]
+
+    def get(self, name: str) -> bytes:
+        return b"x" * self.sizes[name]
+
+
+STRANGE = {"a": 3, "a/1.jpg": 1, "b/c": 0, "b/c/2.jpg": 2, "../out": 1, "n" * 300: 1, "d//3": 1}
+
+
+def test_objects_that_cannot_be_files_are_left_out_by_name(monkeypatch):
+    monkeypatch.setattr(transfer, "open_storage", lambda _uri: Objects(**STRANGE))
+    told: dict[str, str] = {}
+    with transfer.local_source("s3://san/x", told.__setitem__) as folder:
+        found = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    assert found == {"a/1.jpg", "b/c/2.jpg"}  # an empty object b/c is what some programs call one
+    no_name = "the name of no file"
+    kinds = {"../out": no_name, "n" * 300: no_name, "d//3": no_name, "a": "a file and a folder"}
+    assert told == kinds
+
+
+def test_objects_that_cannot_be_files_are_refused_where_nothing_is_left_out(monkeypatch):
+    monkeypatch.setattr(transfer, "open_storage", lambda _uri: Objects(a=1, **{"a/1.jpg": 1}))
+    with (
+        pytest.raises(ValueError, match=r"s3://san/x/a cannot be fetched: it is a file and a fol"),
+        transfer.local_source("s3://san/x"),
+    ):
+        pass
+
+
+def test_room_for_all_objects_is_looked_for_before_the_first_is_fetched(monkeypatch):
+    monkeypatch.setattr(transfer, "open_storage", lambda _uri: Objects(a=MOST_IN_MEMORY << 30))
+    with (
+        pytest.raises(OSError, match=r"no space left \(needs [\d,.]+ MB, has [\d,.]+ MB\)"),
+        transfer.local_source("s3://san/x"),
+    ):
+        pass

@@ -88,8 +88,9 @@ def _pipeline(folder, *arguments, **environment):
 
 
 def _only_line(done, status):
+    """The one line of a failure; a step has said before where it computes."""
     assert done.returncode == status, done.stderr
-    (line,) = done.stderr.splitlines()
+    (line,) = (line for line in done.stderr.splitlines() if " computes on " not in line)
     return line
 
 

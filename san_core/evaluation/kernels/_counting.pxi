@@ -49,10 +49,12 @@ cdef inline void count(
     """Count gallery images first to first + n by values, to which norms are added unless NULL.
 
     Most words say that nothing is near enough to matter. There is no limit while the top is not
-    full, so words are counted whole until it is.
+    full, so words are counted whole until it is. Bins count all, before.
     """
     cdef uint64_t[4] near  # STRETCH / WORD
     cdef int32_t c = 0, words, w
+    if to.bins != NULL and row.right > 0:
+        count_bins(row, to, values, norms, n, first, kind)
     while c + WORD <= n:
         words = 1
         near[0] = ~<uint64_t>0
@@ -79,14 +81,12 @@ cdef inline void count_word(
     Row* row, const Gallery* to, const float* values, const float* norms, int32_t n, int32_t first,
     uint64_t near, int kind,
 ) noexcept nogil:
-    """Count those of n gallery images whose bits are set in `near`, and all of them in bins."""
+    """Count those of n gallery images whose bits are set in `near`."""
     cdef Block block
     open_block(&block, values, norms, n, first)
     block.present &= ~members(&row.own, row.own_end, first, n)
     block.present &= ~members(&row.out, row.out_end, first, n)
     near &= block.present
-    if to.bins != NULL and row.right > 0:
-        count_bins(to.bins, &block, row, kind)
     if near and row.top_k > 0:
         count_top(&block, row, to, near, kind)
     if near == 0 or row.right == 0:
@@ -128,7 +128,7 @@ cdef inline uint64_t members(
 
 
 cdef inline float value_at(const Block* block, int32_t j) noexcept nogil:
-    return block.values[j] if block.norms == NULL else block.values[j] + block.norms[j]
+    return value_of_pair(block.values, block.norms, j)
 
 
 cdef inline uint64_t bits_at_most(const Block* block, float limit) noexcept nogil:
@@ -281,25 +281,52 @@ cdef inline float top_limit(const Row* row, int kind) noexcept nogil:
 
 
 cdef inline void set_limit(Row* row, const Gallery* to, int kind) noexcept nogil:
-    """The value beyond which nothing changes: no rank, not the top, no bin."""
+    """The value beyond which nothing changes: no rank, and not the top."""
     cdef double most = -INFINITY
     if row.right > 0:
         most = row.distance[0]
     if row.top_k > 0:
         most = max(most, top_bound(row))
-    if most == INFINITY or to.bins != NULL:
+    if most == INFINITY:
         row.limit = <float>NAN
     else:
         row.limit = value_of(row, most, row.slack, kind)
 
 
 cdef inline void count_bins(
-    int64_t* bins, const Block* block, const Row* row, int kind
+    const Row* row, const Gallery* to, const float* values, const float* norms, int32_t n,
+    int32_t first, int kind,
 ) noexcept nogil:
-    """Count wrong answers by distance: |a - b|^2, half of it for cosine."""
-    cdef uint64_t left = block.present
-    cdef int32_t j
-    while left:
-        j = lowest(left)
-        left &= left - 1
-        bins[bin_of((value_at(block, j) + row.centred) * (0.5 if kind == COSINE else 1))] += 1
+    """Count wrong answers by distance: |a - b|^2, half of it for cosine.
+
+    Of each word all are counted, then those taken off that are no wrong answers.
+    """
+    cdef int32_t[64] place  # WORD
+    cdef const int32_t* own = row.own
+    cdef const int32_t* out = row.out
+    cdef int64_t* bins = to.bins
+    cdef double scale = 0.5 if kind == COSINE else 1
+    cdef uint64_t others
+    cdef int32_t c, j, size
+    for c in range(0, n, 64):  # WORD
+        size = min(WORD, n - c)
+        if size < WORD:
+            for j in range(size):
+                place[j] = bin_of((value_of_pair(values, norms, c + j) + row.centred) * scale)
+        elif norms == NULL:
+            for j in range(64):
+                place[j] = bin_of((values[c + j] + row.centred) * scale)
+        else:
+            for j in range(64):
+                place[j] = bin_of((values[c + j] + norms[c + j] + row.centred) * scale)
+        for j in range(size):
+            bins[place[j]] += 1
+        others = members(&own, row.own_end, first + c, size)
+        others |= members(&out, row.out_end, first + c, size)
+        while others:
+            bins[place[lowest(others)]] -= 1
+            others &= others - 1
+
+
+cdef inline float value_of_pair(const float* values, const float* norms, int32_t j) noexcept nogil:
+    return values[j] if norms == NULL else values[j] + norms[j]

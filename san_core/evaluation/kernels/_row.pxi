@@ -57,6 +57,7 @@ cdef enum:
     COSINE = 2
     BIN_SHIFT = 13
     BIN_OFFSET = 1 << 18
+    LAST_BIN = (1 << 19) - 1
 
 
 cdef inline double settled(const Row* row, const Gallery* to, int64_t g, int kind) noexcept nogil:
@@ -224,12 +225,11 @@ cdef inline void merge_top(const Row* row, int64_t* top, unsigned char* right) n
 cdef inline int32_t bin_of(double distance) noexcept nogil:
     """The bin of a distance: its sign, exponent and 10 bits of its mantissa; NaN in the last."""
     cdef float single = <float>distance + <float>0.0  # -0 becomes 0
-    cdef int32_t bits
-    if single != single:
-        return (1 << 19) - 1
+    cdef int32_t bits, place
     memcpy(&bits, &single, 4)
     bits ^= (bits >> 31) & 0x7fffffff  # ordered as the numbers are
-    return (bits >> BIN_SHIFT) + BIN_OFFSET
+    place = (bits >> BIN_SHIFT) + BIN_OFFSET
+    return place if single == single else LAST_BIN
 
 
 cdef inline int32_t bin_of_right(const Row* row, int32_t p, int kind) noexcept nogil:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -24,7 +23,8 @@ from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 from san_core.images.shard import MOST_FILE_BYTES, is_plain_path
 
 MOST_FOLDERS_DEEP = 100
-MOST_LINKED_FILES = 1_000_000  # that links of an archive stand for
+# Files that links of an archive may stand for: so many for each file, and so many in any case.
+MOST_LINKED_TIMES, ALWAYS_LINKED_FILES = 4, 10_000
 # What a compressed .tar may unpack to: so many times its size, and so many bytes in any case.
 MOST_UNPACKED_TIMES, ALWAYS_UNPACKED_BYTES = 100, 4 << 30
 _MOST_ROUNDS = 40  # of links that lead to links
@@ -308,12 +308,18 @@ class TarStore:
                 stand for too many files, as folders of links to folders of links do.
         """
         left, stands_for = dict(links), 0
+        most = max(ALWAYS_LINKED_FILES, MOST_LINKED_TIMES * len(self._ranges))
         waited_for = Counter(folder for name in links for folder in _folders_above(name))
         for _ in range(_MOST_ROUNDS):
             for name, there in list(left.items()):
                 if not self._is_resolvable(there, waited_for):
                     continue
-                stands_for += self._add_link(name, there, most=MOST_LINKED_FILES - stands_for)
+                stands_for += self._add_link(name, there)
+                if stands_for > most:
+                    raise ValueError(
+                        f"{self._place} has links that stand for more than {most:,} files; pack it"
+                        " without links to folders"
+                    )
                 del left[name]
                 waited_for.subtract(_folders_above(name))
         if left:
@@ -330,18 +336,13 @@ class TarStore:
         is_folder = there not in ("", ".") and self.is_folder(there)
         return is_folder and not waited_for.get(there)
 
-    def _add_link(self, name: str, there: str, *, most: int) -> int:
+    def _add_link(self, name: str, there: str) -> int:
         """Take a link to a file or a folder; returns how many files it stands for."""
         if there in self._ranges:
             self._ranges[self._index.add(name, is_folder=False)] = self._ranges[there]
             return 1
         self._index.add(name, is_folder=True)
-        inner = list(islice(self._index.files_below(there), most + 1))
-        if len(inner) > most:
-            raise ValueError(
-                f"{self._place} has links that stand for more than {MOST_LINKED_FILES:,} files;"
-                " pack it without links to folders"
-            )
+        inner = list(self._index.files_below(there))  # no more than were counted so far
         for file in inner:
             same = self._index.add(name + file.removeprefix(there), is_folder=False)
             self._ranges[same] = self._ranges[file]

@@ -32,8 +32,7 @@ def links_to_folders_of_links(path, depth):
 
 
 @pytest.mark.parametrize("depth", [24, 48])
-def test_links_of_a_tar_that_stand_for_too_many_files_are_counted(tmp_path, monkeypatch, depth):
-    monkeypatch.setattr(stores, "MOST_LINKED_FILES", 10_000)
+def test_links_of_a_tar_that_stand_for_too_many_files_are_counted(tmp_path, depth):
     with pytest.raises(ValueError, match=r"a\.tar has links that stand for more than 10,000 files"):
         open_tree(links_to_folders_of_links(tmp_path / "a.tar", depth))
 

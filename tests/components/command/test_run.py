@@ -13,6 +13,7 @@ from typing import Annotated
 
 import pytest
 
+from components.command import run
 from components.command.run import run_step
 from components.command.step import Input, Output
 
@@ -350,3 +351,10 @@ def test_signal_to_stop_is_heard_soon_and_cleans_up(tmp_path, number, status):
     assert step.returncode == status
     assert said.splitlines()[1:] == [f"slow: stopped by {number.name}"]
     assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.parametrize(("is_first", "level"), [(True, logging.INFO), (False, logging.ERROR)])
+def test_of_several_processes_the_first_alone_warns(monkeypatch, is_first, level):
+    monkeypatch.setattr(run, "is_first_rank", lambda: is_first)
+    with run._log_to_stderr():
+        assert logging.getLogger().level == level

@@ -155,3 +155,13 @@ def test_weights_that_a_generator_would_replace_are_not_fetched(tmp_path, monkey
         initial_model(recipe, num_classes=4, seed=0, **made)
         told = initial_weights_fingerprint(tmp_path, recipe, tmp_path / "generator")
         assert told["pretrained"] is None
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_several_processes_the_first_alone_compares_every_byte(small_set, monkeypatch, is_first):
+    checked = []
+    monkeypatch.setattr(ImageSet, "verify", lambda self, *_, **__: checked.append(self.path))
+    monkeypatch.setattr(inputs, "is_first_rank", lambda: is_first)
+    with inputs.open_on_ranks(small_set.path) as images:
+        assert len(images.records) == 7
+    assert bool(checked) == is_first

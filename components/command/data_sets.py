@@ -72,7 +72,7 @@ class DataSetReader:
 
     def __init__(self, spec: ReidSpec | None) -> None:
         self.found = Findings()
-        self._seen: dict[str, FirstSeen] = {}
+        self._seen: dict[bytes, FirstSeen] = {}
         self._spec = spec
         self._open_places = ExitStack()
 

@@ -4,7 +4,7 @@ import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from san_core.data.records import (
@@ -19,8 +19,16 @@ from san_core.data.records import (
 )
 from san_core.data.stores import UnreadableError
 from san_core.images.imageset import ImageSet, preview_indices, preview_sheet, write_imageset
-from san_core.images.pixels import KeptFile, file_to_keep, image_format
-from san_core.images.shard import TAR_NAME_RULE, Item, name_fits_tar, sha256
+from san_core.images.index import pack_records
+from san_core.images.pixels import IMAGE_SUFFIXES, KeptFile, file_to_keep, image_format
+from san_core.images.shard import (
+    TAR_NAME_RULE,
+    Item,
+    Record,
+    name_fits_tar,
+    parse_sidecar,
+    sha256,
+)
 from san_core.images.texture_set import texture_name
 
 TRAINING_SPLITS = ("train", "val")
@@ -58,7 +66,7 @@ def check_images(
     images: Iterable[ListedImage],
     found: Findings,
     *,
-    seen: dict[str, FirstSeen],
+    seen: dict[bytes, FirstSeen],
     prefix: str = "",
     is_published: bool = False,
 ) -> Iterator[Item]:
@@ -78,7 +86,7 @@ def check_images(
         is_published: whether others have the same data set.
     """
     names: dict[str, str] = {}
-    textures: dict[tuple[str, str], str] = {}
+    textures: set[int] = set()  # hashes alone: of millions of images the names would fill memory
     for image in images:
         name = prefix + image.name
         try:
@@ -86,7 +94,7 @@ def check_images(
         except _ProblemError as error:
             found.problems.append(error.problem)
             continue
-        digest = sha256(data)
+        digest = bytes.fromhex(sha256(data))  # half as long
         if first := seen.get(digest):
             twin = Problem("duplicate image", name, f"the same as {first.name}")
             is_taken = is_published and first.split == image.split
@@ -95,14 +103,22 @@ def check_images(
                 continue
         else:
             seen[digest] = FirstSeen(name, image.split)
-        other = textures.setdefault((image.split, texture_name(kept.name)), name)
-        if other != name:
+        texture = hash((image.split, texture_name(kept.name)))
+        if texture in textures and (other := _name_but_for_ending(kept.name, names)):
             detail = f"it differs from {other} in nothing but its ending"
             found.problems.append(Problem("ambiguous name", name, detail))
             continue
+        textures.add(texture)
         if kept.data is not data:
             found.kept_as_png[image_format(data)] += 1
         yield Item(*kept, image.pid, image.camid, image.split, image.fields)
+
+
+def _name_but_for_ending(kept: str, names: Mapping[str, str]) -> str | None:
+    """Another of the names, known by what they are kept as, that differs in its ending alone."""
+    stem = str(PurePosixPath(kept).with_suffix(""))
+    others = (stem + e for ending in IMAGE_SUFFIXES for e in (ending, ending.upper()))
+    return next((names[other] for other in others if other != kept and other in names), None)
 
 
 class _ProblemError(Exception):
@@ -254,8 +270,8 @@ def write_prepared_set(
         always = ("protocol", "subsets")
         return {**provenance, **{key: told for key, told in more.items() if told or key in always}}
 
-    write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
-    _write_previews(folder)
+    content = write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
+    _write_previews(folder, content)
     return written
 
 
@@ -290,12 +306,24 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _write_previews(folder: Path) -> None:
+def _write_previews(folder: Path, content: dict[str, Any]) -> None:
     """A contact sheet of every split of the set that was written into a folder."""
     (folder / "preview").mkdir()
-    with ImageSet.open(folder) as images:
-        for split in images.manifest["splits"]:
-            records = images.records_in_splits(split)
-            shown = (images.read(records[i]) for i in preview_indices(len(records)))
-            sheet = preview_sheet(shown, cell=PREVIEW_CELL)
+    with ImageSet(folder, content, pack_records([])) as images:
+        for split, records in _shown_records(folder, content).items():
+            sheet = preview_sheet(map(images.read, records), cell=PREVIEW_CELL)
             (folder / "preview" / f"{split}.png").write_bytes(sheet)
+
+
+def _shown_records(folder: Path, content: Mapping[str, Any]) -> dict[str, list[Record]]:
+    """The images that contact sheets show, by split; memory holds no others of a set."""
+    shown = {split: preview_indices(told["images"]) for split, told in content["splits"].items()}
+    found: dict[str, list[Record]] = {split: [] for split in shown}
+    passed = Counter[str]()
+    for number, shard in enumerate(content["shards"]):
+        sidecar = (folder / shard["sidecar"]).read_bytes()
+        for record in parse_sidecar(sidecar, number, content, where=str(folder)):
+            if passed[record.split] in shown[record.split]:
+                found[record.split].append(record)
+            passed[record.split] += 1
+    return found

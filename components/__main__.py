@@ -21,6 +21,7 @@ from components.generate_textures import generate_textures
 from components.make_pit import make_pit
 from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
+from components.process.messages import leave_last_words
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
 from components.train_san import train_san
@@ -63,9 +64,11 @@ def usage() -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run the step (or other command) named first with the words that follow; return the status."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage(), file=sys.stdout if argv else sys.stderr)
-        return 0 if argv else 2
+    if not argv:
+        return _refuse(usage())
+    if argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
     name, *words = argv
     if name == "imageset":
         return imageset.run_imageset(words)
@@ -73,16 +76,22 @@ def main(argv: Sequence[str]) -> int:
         return recipes.run_recipes(words)
     if name not in STEPS:
         known = suggestion(name, [*STEPS, "imageset", "recipes"])
-        print(f"components: no step {name!r}{known}", file=sys.stderr)
-        return 2
+        return _refuse(f"components: no step {name!r}{known}")
     return run_step(STEPS[name], words)
+
+
+def _refuse(message: str, status: int = 2) -> int:
+    """Say what is wrong, on stderr and to Kubernetes; returns the exit status."""
+    leave_last_words(message)
+    print(message, file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
     try:
         limit_threads()
     except ValueError as error:
-        sys.exit(f"components: {error}")
+        sys.exit(_refuse(f"components: {error}", 1))
     os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

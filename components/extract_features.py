@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from components.command.step import Input, Output
+from components.process.scratch import temporary_folder
 from components.storage.outputs import atomic_folder
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def extract_features(
         records = index.records_in_splits("query", "gallery", "multi")
     networks = {"features": loaded.model}
     if references:
-        with TemporaryDirectory() as room:
+        with temporary_folder() as room:
             networks["untrained"] = initial_model(
                 loaded.recipe,
                 num_classes=loaded.model.num_classes,
                 seed=loaded.facts["seed"],
-                folder=Path(room),
+                folder=room,
             )
     with open_image_set(dataset, shards=records.shards()) as images:
         batches = _decoded_batches(images, records, loaded.recipe.image_size)

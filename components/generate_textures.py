@@ -63,6 +63,7 @@ def generate_textures(
         verify: how finished shards are checked before they are kept: none, size or sha256
     """
     from components.process import machine
+    from components.storage import retry
     from components.storage.places import open_storage
     from components.storage.staging import image_set_digest, open_image_records, open_image_set
     from components.storage.texture_store import (
@@ -115,8 +116,9 @@ def generate_textures(
         overwriting.note_left(left)
     if todo:
         needed = {number for unit in todo for number in unit.records.shards()}
+        patient = open_storage(destination, settings.folder, patience=retry.RESULT_BACKOFF)
         with open_image_set(dataset, shards=needed) as images:
-            for number, made in _generate_shards(loaded, images, todo, precision, storage):
+            for number, made in _generate_shards(loaded, images, todo, precision, patient):
                 done[number] = made
                 delete_replaced_shards(storage, made, former)
                 if overwriting:
@@ -164,16 +166,16 @@ def _generate_shards(
     some batches, however many images there are.
     """
     from concurrent.futures import Future
-    from tempfile import TemporaryDirectory
 
     from components.process.machine import core_count
     from components.process.progress import Progress
+    from components.process.scratch import temporary_folder
     from components.process.threads import thread_pool
 
     total = sum(len(unit.records) for unit in todo)
     sending: list[tuple[int, Future[FinishedUnit]]] = []
     with (
-        TemporaryDirectory() as room,
+        temporary_folder() as room,
         thread_pool(max(2, core_count())) as pool,
         thread_pool(1) as sender,
         Progress(total, "images") as bar,

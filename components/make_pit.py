@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from components.command.step import Output
-from components.storage.outputs import atomic_folder, scratch_folder
+from components.process.scratch import scratch_folder
+from components.storage.outputs import add_path_to_errors, atomic_folder
 
 if TYPE_CHECKING:
     from san_core.data.pairs import Pairs
@@ -106,19 +107,21 @@ def _check_defaults(why: str, **given: object) -> None:
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:
     """Write the pairs that a spec describes, and its dense maps."""
-    from components.process.machine import core_count
+    from components.process.machine import process_count
     from components.process.progress import track_progress
     from san_core.images.imageset import write_imageset
     from san_core.images.shard import Item
     from san_core.synthesis.dataset import make_pit_identity
-    from san_core.synthesis.workers import map_identities
+    from san_core.synthesis.workers import map_identities, worker_memory
 
+    memory = worker_memory(spec.image_size)
+    processes = process_count(bytes_each=memory.each, bytes_beside=memory.beside)
     total, provenance = spec.identities * spec.meshes, {"made_by": "make_pit", **spec.provenance()}
-    with atomic_folder(pit) as folder, scratch_folder(pit) as aside:
+    with scratch_folder(pit) as aside, atomic_folder(pit) as folder:
         textures, maps = _SpooledItems(aside / "textures"), _SpooledItems(aside / "dense")
 
         def pictures() -> Iterator[Item]:
-            made = map_identities(make_pit_identity, spec, processes=core_count())
+            made = map_identities(make_pit_identity, spec, processes=processes)
             people = track_progress(made, total=spec.identities, unit="identities")
             for pid, person in enumerate(people):
                 for kept, shots in ((textures, [person.texture]), (maps, person.dense)):
@@ -144,7 +147,9 @@ class _SpooledItems:
         self._items: list[Item] = []
 
     def add(self, item: "Item") -> None:
-        (self._folder / item.name).write_bytes(item.data)
+        path = self._folder / item.name
+        with add_path_to_errors(path):
+            path.write_bytes(item.data)
         self._items.append(item._replace(data=b""))
 
     def items(self) -> "Iterator[Item]":

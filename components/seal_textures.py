@@ -224,16 +224,15 @@ def _pack_ready_textures(
     work: "Sequence[WorkUnit]", ready: _ReadyTextures, storage: "Storage"
 ) -> "dict[int, FinishedUnit]":
     """Pack ready-made textures into the shards of some units; returns these, finished."""
-    from tempfile import TemporaryDirectory
-
     from components.process.progress import track_progress
+    from components.process.scratch import temporary_folder
     from components.storage.texture_store import put_shard
     from san_core.images.pixels import decode, encode_png
     from san_core.images.shard import pack_shard
     from san_core.images.texture_set import texture_item
 
     done = {}
-    with TemporaryDirectory() as room:
+    with temporary_folder() as room:
         for unit in track_progress(work, total=len(work), unit="shards"):
             items = (
                 texture_item(record, encode_png(decode(ready.read(ready.files[record.name]))))

@@ -149,8 +149,10 @@ def train_san(
                 export_encoder(folder / "encoder.onnx", network, chosen)
             write_sums(folder)
         sections = [report.curves_section(trained.history), *_example_sections(network, data)]
+        figures = loop.loss_metrics(trained.kept_record)
+        del data, validation, trained  # their files must be closed before the scratch folder goes
     write_file(training_page, page.render_page("SAN", sections, subtitle=recipe))
-    write_metrics(losses, loop.loss_metrics(trained.kept_record))
+    write_metrics(losses, figures)
 
 
 def _check_inputs(

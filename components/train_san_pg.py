@@ -125,6 +125,12 @@ def train_san_pg(
             report.curves_section(trained.history),
             _examples_section(unseen, generated),
         ]
+        del (
+            seen,
+            unseen,
+            watched,
+            trained,
+        )  # their files must be closed before the scratch folder goes
     document = page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe)
     write_file(generator_page, document)
     write_metrics(generator_scores, {"psnr": scores.psnr, "psnr_gain": scores.gain})

@@ -1,7 +1,12 @@
 """What several test files share: small pictures and image sets made from a seed, servers."""
 
+import contextlib
+import gc
+import itertools
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,11 +113,7 @@ def texture(picture: Callable[..., Pixels]) -> Callable[[int], bytes]:
 def one_process() -> Iterator[None]:
     """Synthetic people are made in the test's own process: two more take seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
-        for place in (
-            "components.process.machine.core_count",
-            "components.command.data_sets.core_count",
-        ):
-            patch.setattr(place, lambda: 1)
+        patch.setattr("components.process.machine.core_count", lambda: 1)
         yield
 
 
@@ -139,6 +140,45 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 12 KiB; only root may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    gc.collect()  # an error that was raised there may hold a map of a file
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are deleted as on NFS: one that is open or mapped here stays in its folder, renamed."""
+    unlink, numbers = os.unlink, itertools.count()
+
+    def rename_if_used(path: str | Path, *, dir_fd: int | None = None) -> None:
+        folder = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        whole = Path.cwd() / folder / path
+        if str(whole) in _files_in_use():
+            whole.rename(whole.with_name(f".nfs{next(numbers):08x}"))
+        else:
+            unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", rename_if_used)
+
+
+def _files_in_use() -> set[str]:
+    """What this process has open or mapped."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    used = {line.split(maxsplit=5)[-1] for line in maps}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of the listing itself
+            used.add(str(descriptor.readlink()))
+    return used
 
 
 @pytest.fixture

@@ -38,14 +38,15 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
     Raises:
         ValueError: there is no such recipe, field, data set, difficulty, precision, protocol or
             check; a recipe's sizes do not fit its network, its batches have no equal shares for
-            the processes, or it needs what the graph does not make; a data set has no place or too
-            few people; or the workers do not make every shard once.
+            the processes, these were to compile it, or it needs what the graph does not make; a
+            data set has no place or too few people; or the workers do not make every shard once.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
             recipe = recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
             check_sizes(recipe)
             _check_processes(recipe, (processes or {}).get(step, 1), step)
+            _check_compiled(values, (processes or {}).get(step, 1), step)
     if values.get("precision", "auto") not in PRECISIONS:
         raise ValueError(f"precision {values['precision']!r} is none of {', '.join(PRECISIONS)}")
     if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
@@ -77,6 +78,13 @@ def _check_processes(recipe: Recipe, count: int, step: str) -> None:
     except ValueError as error:
         where = f"--gpus {step}={count}" if step else f"--gpus {count}"
         raise ValueError(f"{where}: {error}") from error
+
+
+def _check_compiled(values: Mapping[str, Any], count: int, step: str) -> None:
+    """Compiled networks train in one process."""
+    if values.get("compiled") and count > 1:
+        where = f"--gpus {step}={count}" if step else f"--gpus {count}"
+        raise ValueError(f"{where}: compiled trains in one process; set compiled=false, or one GPU")
 
 
 def _check_needs_no_textures(values: Mapping[str, Any]) -> None:

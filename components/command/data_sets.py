@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import NamedTuple
 
-from components.process.machine import core_count
+from components.process.machine import process_count
 from components.process.progress import track_progress
 from components.storage.transfer import local_source
 from san_core.data.prepare import (
@@ -30,7 +30,7 @@ from san_core.data.tree import open_tree
 from san_core.images.shard import Item
 from san_core.synthesis.dataset import make_reid_identity
 from san_core.synthesis.spec import ReidSpec
-from san_core.synthesis.workers import map_identities
+from san_core.synthesis.workers import map_identities, worker_memory
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,9 @@ class DataSetReader:
 
 def _synthetic_items(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:
     """Pictures of people who do not exist, by cameras that do not either."""
-    people = map_identities(make_reid_identity, spec, processes=core_count())
+    memory = worker_memory(spec.image_size)
+    processes = process_count(bytes_each=memory.each, bytes_beside=memory.beside)
+    people = map_identities(make_reid_identity, spec, processes=processes)
     for person in track_progress(people, total=spec.identities, unit="identities"):
         for shot in person.shots:
             name = prefix + shot.name

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import _RemoteTraceback
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import mkdtemp
 from types import FrameType
 from typing import Any
 
@@ -44,6 +44,7 @@ from components.process.messages import (
     printable,
 )
 from components.process.out_of_memory import out_of_memory_message
+from components.process.scratch import scratch_root, temporary_folder
 from components.process.signals import STOP_SIGNALS, Terminated, signal_handler
 from components.process.start_line import log_start
 from components.process.torchrun import (
@@ -156,9 +157,9 @@ def _run_parsed_step(
             "%s is newer than its compiled file, which is what runs: `make install` compiles it",
             source.relative_to(ROOT),
         )
-    with TemporaryDirectory() as room:
+    with temporary_folder() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
-        values |= _localise_artifacts(declared, values, Path(room))
+        values |= _localise_artifacts(declared, values, room)
         written = {p.name: values[p.name] for p in outgoing}
         for p in declared:
             if p.is_input and values[p.name] is not None and lacks_sums(values[p.name]):
@@ -174,19 +175,21 @@ def _run_parsed_step(
 
 
 def _send_or_keep(path: Path, uri: str) -> None:
-    """Send an artifact to its bucket; if that fails, it is kept here.
+    """Send an artifact to its bucket; if that fails or is stopped, it is kept here.
 
     Raises:
         OSError: it cannot be sent; the message says where it is.
     """
     try:
         transfer.send_artifact(path, uri)
-    except OSError as error:
-        kept = Path(mkdtemp(prefix="san-unsent-"), path.name)
+    except BaseException as error:
+        kept = Path(mkdtemp(prefix="san-unsent-", dir=scratch_root()), path.name)
         shutil.move(path, kept)
-        raise OSError(
-            f"{os_error_message(error)}; what was to be sent is kept as {kept}"
-        ) from error
+        told = f"what was to be sent to {uri} is kept as {kept}"
+        if isinstance(error, OSError):
+            raise OSError(f"{os_error_message(error)}; {told}") from error
+        log.warning("%s", told)
+        raise
 
 
 def _is_file_artifact(p: Parameter) -> bool:

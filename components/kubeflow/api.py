@@ -1,6 +1,7 @@
 """What is asked of Kubeflow Pipelines' v2beta1 API: runs, pipelines and schedules."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -13,11 +14,14 @@ from components.kubeflow import connection
 from components.kubeflow.connection import Connection, NotFoundError, Server, SubmissionError
 from components.kubeflow.documents import as_spec
 from components.kubeflow.schedule import Schedule
+from san_core.checked_json import read_json
 
 # Names longer than these are refused by the server; a run of such a name it even starts, and then
 # cannot keep.
 LONGEST_NAMES = {"run": 255, "experiment": 128, "pipeline": 128, "version": 127}
 PAGE_SIZE = 100
+# How the server itself calls its version in its health, and how its user interface does.
+_VERSION_KEYS = ("tag_name", "apiServerTagName")
 
 
 class VersionIds(NamedTuple):
@@ -56,6 +60,20 @@ class KubeflowClient:
         self._pipelines = kfp.PipelineServiceApi(api)
         self._uploads = kfp.PipelineUploadServiceApi(api)
         self._recurring = kfp.RecurringRunServiceApi(api)
+        self._health = kfp.HealthzServiceApi(api)
+
+    def version(self) -> tuple[int, int] | None:
+        """Major and minor version of the server; None where it does not tell them."""
+        answer = self._connection.call(  # as it comes: the generated model has no version
+            lambda: self._health.healthz_service_get_healthz(_preload_content=False, **_timeout())
+        )
+        try:
+            told = read_json(answer.data, dict[str, Any], where=f"the health of {self.server.host}")
+        except ValueError:  # a page, such as one to log in at
+            return None
+        found = next((str(told[key]) for key in _VERSION_KEYS if told.get(key)), "")
+        numbers = re.match(r"v?(\d+)\.(\d+)", found)
+        return (int(numbers[1]), int(numbers[2])) if numbers else None
 
     def start_run(
         self,

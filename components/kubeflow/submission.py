@@ -17,7 +17,6 @@ from components.storage.places import check_no_user_information, is_remote
 # What KFP's importer reads: a bucket and a key, without a query, credentials or empty parts.
 _IMPORT_SCHEMES = ("s3", "minio", "gs", "oci")
 _IMPORT_URI = rf"({'|'.join(_IMPORT_SCHEMES)})://[A-Za-z0-9][\w.-]*(/(?!\.\.?(/|$))[^/?#\s]+)+/?"
-_USER_INFO = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]*@"
 # Where a stock installation keeps artifacts.
 _STOCK_ROOT = "minio://mlpipeline"
 DEFAULT_EXPERIMENT = "san"
@@ -140,12 +139,8 @@ def check_no_user_info(options: argparse.Namespace) -> None:
         given = getattr(options, flag.strip("-").replace("-", "_"), [])
         for word in [given] if isinstance(given, str) else given:
             name = word.partition("=")[0]
-            if re.search(_USER_INFO, word):
-                what = f"{flag} {name}" if re.fullmatch(r"\w+", name) else flag
-                raise ValueError(
-                    f"{what} holds a user name or password (before @), which must not stand in a "
-                    "pipeline or run; use --secret"
-                )
+            what = f"{flag} {name}" if re.fullmatch(r"\w+", name) else flag
+            check_no_user_information(word, what=what)
 
 
 def inputs_from_options(options: argparse.Namespace) -> dict[str, str]:
@@ -158,7 +153,6 @@ def inputs_from_options(options: argparse.Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in options.input:
         name, _, uri = word.partition("=")
-        check_no_user_information(uri or name, what="--input")
         if not re.fullmatch(_IMPORT_URI, uri):
             raise ValueError(
                 f"--input {word} is not of the form NAME=URI, such as data=s3://BUCKET/KEY; "
@@ -178,9 +172,8 @@ def check_pipeline_root(root: str, places: Mapping[str, Any]) -> None:
         places: the values of the parameters that name a place to keep things.
 
     Raises:
-        ValueError: it holds credentials, or steps cannot keep things there.
+        ValueError: steps cannot keep things there.
     """
-    check_no_user_information(root, what="--pipeline-root")
     if root and not all(places.values()):
         check_root(root)
 

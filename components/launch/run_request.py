@@ -1,6 +1,7 @@
 """What is to be run on Kubeflow, and how it is checked before anything is sent."""
 
 import argparse
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,15 +12,19 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.kubeflow import documents as compiled
 from components.kubeflow import submission
+from components.kubeflow.api import KubeflowClient
 from components.kubeflow.cluster import Cluster
 from components.kubeflow.cluster_options import add_cluster_options, cluster_from_options
 from components.kubeflow.component import check_image_pinned, compile_pipeline, fill_commit
+from components.kubeflow.connection import SubmissionError
 from components.kubeflow.documents import Documents
 from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
 from components.launch.presets import check_beforehand, check_complete
 from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
+
+DEADLINE_VERSION = (2, 17)  # of Kubeflow Pipelines, the first that knows a run's deadline
 
 
 class RunRequest(NamedTuple):
@@ -67,11 +72,35 @@ def compile_documents(pipeline: GraphComponent) -> Documents:
         return compile_pipeline(pipeline, Path(folder, "pipeline.yaml"))
 
 
-def apply_compiled_options(documents: Documents, no_cache: bool, deadline: int | None) -> Documents:
-    """A compiled pipeline as `--no-cache` and `--deadline` change it."""
+def apply_compiled_options(
+    client: KubeflowClient, documents: Documents, no_cache: bool, deadline: int | None
+) -> Documents:
+    """A compiled pipeline as `--no-cache` and `--deadline` change it.
+
+    Raises:
+        SubmissionError: the server is older than deadlines.
+    """
     if no_cache:
         documents = compiled.without_caching(documents)
-    return documents if deadline is None else compiled.with_deadline(documents, deadline)
+    if deadline is None:
+        return documents
+    _check_keeps_deadline(client)
+    return compiled.with_deadline(documents, deadline)
+
+
+def _check_keeps_deadline(client: KubeflowClient) -> None:
+    """Refuse an older server, which drops what it does not know and says nothing."""
+    version, host = client.version(), client.server.host
+    if version is None:
+        sys.stderr.write(
+            f"pipeline.py: warning: {host} does not tell its version; Kubeflow Pipelines older than"
+            " 2.17 would drop --deadline\n"
+        )
+    elif version < DEADLINE_VERSION:
+        raise SubmissionError(
+            f"{host} is Kubeflow Pipelines {version[0]}.{version[1]}, which would drop --deadline"
+            " (2.17 is the first that knows it); --timeout limits each attempt of a step"
+        )
 
 
 def resolve_arguments(

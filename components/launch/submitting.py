@@ -56,7 +56,7 @@ def submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
         request = _rerun_request(client, options)
     else:
         request = _graph_request(options, graphs)
-    documents = apply_compiled_options(request.documents, options.no_cache, deadline)
+    documents = apply_compiled_options(client, request.documents, options.no_cache, deadline)
     _start(client, request._replace(documents=documents), options)
 
 

@@ -36,8 +36,8 @@ def upload(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     documents = compile_documents(
         graphs[options.graph or "full"].pipeline(*image_and_cluster(options))
     )
-    documents = apply_compiled_options(documents, options.no_cache, deadline)
     client = KubeflowClient(server)
+    documents = apply_compiled_options(client, documents, options.no_cache, deadline)
     with TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")
         file.write_text(yaml.safe_dump_all(documents, sort_keys=False), "utf-8")

@@ -1,16 +1,18 @@
 """What this machine offers, detected and never configured, and the work that is this pod's."""
 
+import logging
 import math
 import os
 from typing import TYPE_CHECKING
 
 from components.process import gpu
-from components.process.limits import cpu_quota
+from components.process.limits import cpu_quota, memory_limit
 from components.process.torchrun import local_rank
 
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger(__name__)
 
 # How many cores a pod was given; set by whoever compiled its pipeline with --cpu or --cpu-limit.
 CORES_VARIABLE = "SAN_CPUS"
@@ -34,6 +36,23 @@ def core_count() -> int:
     if not given.isdecimal() or int(given) == 0:
         raise ValueError(f"{CORES_VARIABLE} is {given!r}; it must be a number of cores, such as 4")
     return min(most, int(given))
+
+
+def process_count(*, bytes_each: int, bytes_beside: int) -> int:
+    """How many processes to work in: one a core, or fewer where memory is limited; it is logged.
+
+    Args:
+        bytes_each: memory that one of them needs.
+        bytes_beside: memory that this one needs, which hands out the work.
+    """
+    count, cores, limit = core_count(), core_count(), memory_limit()
+    if limit is not None:
+        count = max(1, min(cores, (limit - bytes_beside) // bytes_each))
+    why = f" on {cores} cores (memory is limited)" if count < cores else ""
+    needed = (bytes_beside + count * bytes_each) >> 20
+    many = "process" if count == 1 else "processes"
+    log.info("working in %d %s%s, with about %d MiB of memory in all", count, many, why, needed)
+    return count
 
 
 def device() -> "torch.device":

@@ -90,8 +90,7 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
             that holds credentials.
     """
     name, equals, text = word.partition("=")
-    for part in (name, text):
-        check_no_user_information(part, what=name if name.isidentifier() else "--param")
+    check_no_user_information(word, what=name if name.isidentifier() else "--param")
     declared = pipeline_parameters(document)
     if not equals:
         raise ValueError(f"{word!r} is not of the form name=value")

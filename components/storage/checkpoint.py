@@ -4,6 +4,7 @@ A checkpoint belongs to one training run and no other: it lies in a folder named
 decides the result (recipe, seed, inputs, code), so that no run revives another's.
 The last state stays when training is done: if what was trained is lost on its way to storage, the
 step that is run again has it within seconds. Delete the folder when it is not needed any more.
+A store that is away costs a state, not the training: the next one is tried again.
 
 A state passes through a file of this machine, so that memory never holds a copy of it.
 """
@@ -16,9 +17,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from components.process.messages import note_copy
+from components.process.messages import note_copy, os_error_message
+from components.storage import retry
 from components.storage.places import open_storage
-from components.storage.store import Storage
+from components.storage.store import Stat, Storage
 from san_core.checked_json import read_json
 from san_core.images.shard import canonical_json, sha256
 
@@ -44,25 +46,28 @@ class Checkpoint:
         self._uri, self._room = uri, room
         self._run_key = canonical_json({**run_key, "torch": torch.__version__})
         folder = sha256(self._run_key)[:16]
-        self._storage: Storage | None = open_storage(uri, folder) if uri else None
+        self._read_from: Storage | None = open_storage(uri, folder) if uri else None
+        # Training waits for a state to be kept, and the next one will do as well.
+        quick = retry.SHORT_BACKOFF
+        self._keep_in: Storage | None = open_storage(uri, folder, patience=quick) if uri else None
         self._is_described = False
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep the state; an older one is replaced, all or nothing."""
-        if self._storage is None:
+        """Keep the state; an older one is replaced, all or nothing. A failure is only warned of."""
+        if self._keep_in is None:
             return
-        if not self._is_described:
-            self._storage.put_bytes(_RUN_NAME, self._run_key)
-            self._is_described = True
-        path = self._room / f"saving-{_OBJECT_NAME}"
-        with path.open("wb") as file:
-            file.write(bytes(_DIGEST_LENGTH))
-            hashed = _HashedWriter(file)
-            torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
-            file.seek(0)
-            file.write(hashed.digest.hexdigest().encode())
-        self._storage.put_file(_OBJECT_NAME, path)
-        path.unlink()
+        try:
+            self._describe_run(self._keep_in)
+            path = self._room / f"saving-{_OBJECT_NAME}"
+            _write_state(path, state)
+            self._keep_in.put_file(_OBJECT_NAME, path)
+            path.unlink()
+        except OSError as error:
+            log.warning(
+                "the state after epoch %s is not kept, training goes on: %s",
+                state.get("epoch"),
+                os_error_message(error),
+            )
 
     def fetch(self) -> Path | None:
         """A file of this machine with the state kept last, for `read_state`.
@@ -71,27 +76,54 @@ class Checkpoint:
 
         Raises:
             ValueError: it is damaged.
+            OSError: the store is away, or does not let states be read and kept.
         """
-        if self._storage is None:
+        if self._read_from is None:
             return None
-        found = self._storage.stat(_OBJECT_NAME)
+        storage, found = self._read_from, self._stat_state(self._read_from)
         if found is None:
             self._warn_of_other_run()
             return None
         path, digest = self._room / _OBJECT_NAME, hashlib.sha256()
-        expected = self._storage.get_range(_OBJECT_NAME, 0, min(_DIGEST_LENGTH, found.size))
+        expected = storage.get_range(_OBJECT_NAME, 0, min(_DIGEST_LENGTH, found.size))
         with path.open("wb") as file:
             for start in range(_DIGEST_LENGTH, found.size, _CHUNK):
-                data = self._storage.get_range(_OBJECT_NAME, start, min(_CHUNK, found.size - start))
+                data = storage.get_range(_OBJECT_NAME, start, min(_CHUNK, found.size - start))
                 digest.update(data)
                 file.write(data)
+        place = f"{storage.uri}/{_OBJECT_NAME}"
         if digest.hexdigest().encode() != expected:
-            raise ValueError(
-                f"checkpoint {self._storage.uri}/{_OBJECT_NAME} is damaged; delete it to train anew"
-            )
-        note_copy(path, f"{self._storage.uri}/{_OBJECT_NAME}")
-        log.info("a state of this training is kept in %s", self._storage.uri)
+            raise ValueError(f"checkpoint {place} is damaged; delete it to train anew")
+        note_copy(path, place)
+        log.info("a state of this training is kept in %s", storage.uri)
         return path
+
+    def _stat_state(self, storage: Storage) -> Stat | None:
+        """The size of the state; None if there is none.
+
+        S3 denies what is missing where s3:ListBucket is not allowed, just as it denies what must
+        not be read. The key of the run, put beside the state, tells the two apart.
+
+        Raises:
+            PermissionError: states must not be read, or not be kept.
+        """
+        try:
+            return storage.stat(_OBJECT_NAME)
+        except PermissionError:
+            self._describe_run(storage)
+            storage.get(_RUN_NAME)
+            log.warning(
+                "%s denies the state of this training but not what was just put beside it: there is"
+                " none (S3 says so only with s3:ListBucket)",
+                storage.uri,
+            )
+            return None
+
+    def _describe_run(self, storage: Storage) -> None:
+        """Keep the key of the run beside its state, once."""
+        if not self._is_described:
+            storage.put_bytes(_RUN_NAME, self._run_key)
+            self._is_described = True
 
     def _warn_of_other_run(self) -> None:
         """Say which state of another run lies here, and what would have to be equal to use it."""
@@ -121,6 +153,16 @@ class Checkpoint:
             if str(folder / _OBJECT_NAME) in names and is_same_step:
                 place = f"{root.uri}/{folder}"
                 yield _OtherRun(place, list(_differences(theirs, mine)))
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state to a file, and before it the sha256 of its bytes."""
+    with path.open("wb") as file:
+        file.write(bytes(_DIGEST_LENGTH))
+        hashed = _HashedWriter(file)
+        torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+        file.seek(0)
+        file.write(hashed.digest.hexdigest().encode())
 
 
 def read_state(path: Path) -> dict[str, Any]:

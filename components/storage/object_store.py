@@ -24,6 +24,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from components.storage import retry
 from components.storage.outputs import add_path_to_errors
+from components.storage.retry import Backoff
 from components.storage.s3_client import (
     CredentialsError,
     StrangeAnswerError,
@@ -73,8 +74,13 @@ REFUSALS = {
     "ExpiredToken": "says that the credentials have expired",
     "InvalidToken": "refuses the session token; is AWS_SESSION_TOKEN right?",
     "RequestTimeTooSkewed": "says that the clock of this machine is wrong",
-    "AccessDenied": "denies access; are {access_key} and {secret_key} right, and do they allow it?",
+    "AccessDenied": (
+        "denies access; are {access_key} and {secret_key} right, and do they allow {needs}?"
+    ),
 }
+# The actions of S3 that credentials must allow, by what is done.
+READ = "s3:GetObject (and s3:ListBucket, without which what is missing is denied too)"
+PUT, LIST, DELETE = "s3:PutObject", "s3:ListBucket", "s3:DeleteObject"
 # Error codes of a bucket that lies in another region than the one that was signed for.
 WRONG_REGION_CODES = (
     *("AuthorizationHeaderMalformed", "PermanentRedirect"),
@@ -86,18 +92,28 @@ class ObjectStorage:
     """Objects in a bucket, under a prefix."""
 
     def __init__(
-        self, scheme: str, bucket: str, prefix: str, *, client: Minio, endpoint: Endpoint
+        self,
+        scheme: str,
+        bucket: str,
+        prefix: str,
+        *,
+        client: Minio,
+        endpoint: Endpoint,
+        patience: Backoff | None = None,
     ) -> None:
         self.scheme = scheme
         self.bucket = bucket
         self.prefix = prefix
         self._client = client
         self._endpoint = endpoint
+        self._patience = patience
         self._has_answered = False
 
     @classmethod
-    def open(cls, uri: str, *folders: str) -> Self:
+    def open(cls, uri: str, *folders: str, patience: Backoff | None = None) -> Self:
         """The store of an s3://bucket/prefix or minio://bucket/prefix URI; it is not asked yet.
+
+        patience: how long its server may be away; None for retry.LONG_BACKOFF.
 
         Raises:
             ValueError: the bucket's name, the prefix or the endpoint is impossible.
@@ -117,7 +133,7 @@ class ObjectStorage:
             check_object_name(path)
         endpoint = endpoint_of(scheme)
         client = client_of(endpoint, f"{scheme}://{bucket}")
-        return cls(scheme, bucket, path, client=client, endpoint=endpoint)
+        return cls(scheme, bucket, path, client=client, endpoint=endpoint, patience=patience)
 
     @property
     def uri(self) -> str:
@@ -150,7 +166,7 @@ class ObjectStorage:
                 self._put_in_parts(key, content, digest)
             self._check_kept(key, len(content), digest)
 
-        self._call_with_retries(name, _retry_if_damaged(put))
+        self._call_with_retries(name, f"{PUT} and s3:GetObject", _retry_if_damaged(put))
 
     def _put_at_once(self, key: str, content: memoryview, digest: str) -> None:
         """Put an object in one request; minio's own call would copy it into memory."""
@@ -205,11 +221,13 @@ class ObjectStorage:
                 raise DamagedError(OTHER_DIGEST)
             return data
 
-        return self._call_with_retries(name, _retry_if_damaged(get))
+        return self._call_with_retries(name, READ, _retry_if_damaged(get))
 
     def get_file(self, name: str, path: Path) -> None:
         """Bring an object into a file, piece by piece, and compare its sha256 on the way."""
-        self._call_with_retries(name, _retry_if_damaged(lambda: self._fetch_pieces(name, path)))
+        self._call_with_retries(
+            name, READ, _retry_if_damaged(lambda: self._fetch_pieces(name, path))
+        )
 
     def _fetch_pieces(self, name: str, path: Path) -> None:
         stated = self._client.stat_object(self.bucket, self._key(name))
@@ -239,7 +257,7 @@ class ObjectStorage:
                 )
             return data
 
-        return self._call_with_retries(name, _retry_if_damaged(get)) if length else b""
+        return self._call_with_retries(name, READ, _retry_if_damaged(get)) if length else b""
 
     @contextmanager
     def _open_object(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
@@ -254,7 +272,7 @@ class ObjectStorage:
         """Name, size and version of an object; None if there is none."""
         try:
             found = self._call_with_retries(
-                name, lambda: self._client.stat_object(self.bucket, self._key(name))
+                name, READ, lambda: self._client.stat_object(self.bucket, self._key(name))
             )
         except FileNotFoundError:
             if not self._has_answered:
@@ -273,7 +291,7 @@ class ObjectStorage:
         def list_keys() -> list[Any]:
             return list(self._listed(start))
 
-        found = self._call_with_retries(folder, list_keys)
+        found = self._call_with_retries(folder, LIST, list_keys)
         return [
             _stat_of(o.object_name.removeprefix(above), o)
             for o in found
@@ -287,7 +305,7 @@ class ObjectStorage:
         def first_key() -> Any:
             return next(self._listed(start), None)
 
-        return self._call_with_retries("", first_key) is None
+        return self._call_with_retries("", LIST, first_key) is None
 
     def _listed(self, start: str) -> Iterator[Any]:
         """The objects whose keys begin so, as the client lists them.
@@ -306,7 +324,7 @@ class ObjectStorage:
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens if there is none."""
         key = self._key(name)
-        self._call_with_retries(name, lambda: self._client.remove_object(self.bucket, key))
+        self._call_with_retries(name, DELETE, lambda: self._client.remove_object(self.bucket, key))
 
     def sweep(self, folder: str = "") -> int:  # noqa: ARG002
         """Nothing: what is put in one request leaves nothing behind."""
@@ -316,23 +334,25 @@ class ObjectStorage:
         check_object_name(name)
         return f"{self.prefix}/{name}" if self.prefix else name
 
-    def _call_with_retries(self, name: str, action: Callable[[], T]) -> T:
+    def _call_with_retries(self, name: str, needs: str, action: Callable[[], T]) -> T:
         """Do it, again if what went wrong may pass; in the end an OSError of one line.
 
-        A store that has never done anything is given up sooner: its address is more likely wrong.
+        needs: the actions of S3 that credentials must allow.
         """
         where = f"{self.uri}/{name}" if name else self.uri
-        patience = retry.LONG_BACKOFF if self._has_answered else retry.SHORT_BACKOFF
         try:
             done = retry.call_with_retries(
-                action, is_transient=self._is_transient, what=where, backoff=patience
+                action,
+                is_transient=self._is_transient,
+                what=where,
+                backoff=self._patience or retry.LONG_BACKOFF,
             )
         except (ElementTree.ParseError, UnicodeDecodeError) as error:
             raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}") from error
         except StrangeAnswerError as error:
             raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}: {error}") from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise self._readable_error(error, where) from error
+            raise self._readable_error(error, where, needs) from error
         except DamagedError as error:
             raise DamagedError(f"{where} arrives damaged every time: {error}") from error
         except CredentialsError as error:
@@ -360,11 +380,11 @@ class ObjectStorage:
             return _is_transient_status(error.status_code)
         return isinstance(error, urllib3.exceptions.HTTPError)
 
-    def _readable_error(self, error: Exception, where: str) -> OSError:
+    def _readable_error(self, error: Exception, where: str, needs: str) -> OSError:
         """What a person should read instead of the client's error."""
         server = self._endpoint.url
         if isinstance(error, S3Error):
-            return self._readable_answer(error, where)
+            return self._readable_answer(error, where, needs)
         if isinstance(error, MinioException):
             return OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}: {str(error)[:200]}")
         if _is_certificate_refusal(error):
@@ -384,7 +404,7 @@ class ObjectStorage:
         through = f", through the proxy of {proxy.variable}" if proxy else ""
         return f"{self._endpoint.url} (from {self._endpoint.origin}{through})"
 
-    def _readable_answer(self, error: S3Error, where: str) -> OSError:
+    def _readable_answer(self, error: S3Error, where: str, needs: str) -> OSError:
         """What a person should read instead of a server's error."""
         server = self._endpoint.url
         if error.code in MISSING_OBJECT_CODES:
@@ -397,7 +417,8 @@ class ObjectStorage:
         if expected := self._expected_region(error):
             return OSError(f"{where}: {server} {expected}")
         if error.code in REFUSALS:
-            words = REFUSALS[error.code].format_map(self._endpoint.variables._asdict())
+            words = REFUSALS[error.code]
+            words = words.format(**self._endpoint.variables._asdict(), needs=needs)
             if is_aws(server) and not region_of(self._endpoint):
                 words += " (without AWS_REGION they must allow s3:GetBucketLocation too)"
             if error.code == "AccessDenied" and (error.message or "") not in BARE_REFUSALS:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from components.process.scratch import remove_or_warn
 from san_core.checked_json import json_bytes, read_json, read_json_file
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 
@@ -80,37 +81,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     unfinished = _hidden_sibling(path, "unfinished")
     replaced = _hidden_sibling(path, "replaced")
-    _remove_path(unfinished)
-    _remove_path(replaced)
+    for left in (unfinished, replaced):
+        if left.exists():
+            shutil.rmtree(left)
     unfinished.mkdir(parents=True)
     try:
         with add_path_to_errors(path, DISK_FULL_ERRORS):
             yield unfinished
             _flush_tree(unfinished)
     except BaseException:
-        _remove_path(unfinished)
+        remove_or_warn(unfinished)
         raise
-    if path.exists():  # a directory that is not empty cannot be renamed over
+    is_replacing = path.exists()
+    if is_replacing:  # a directory that is not empty cannot be renamed over
         path.rename(replaced)
     unfinished.rename(path)
     flush_to_disk(path.parent)
-    _remove_path(replaced)
-
-
-@contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """A directory beside `path` for what is needed only until `path` is written.
-
-    It is removed in the end; what a killed predecessor left in its place is removed first.
-    """
-    folder = _hidden_sibling(path, "scratch")
-    _remove_path(folder)
-    folder.mkdir(parents=True)
-    try:
-        with add_path_to_errors(path, DISK_FULL_ERRORS):
-            yield folder
-    finally:
-        _remove_path(folder)
+    if is_replacing:
+        remove_or_warn(replaced)
 
 
 def write_file(path: Path, data: bytes | str) -> None:
@@ -223,13 +211,6 @@ def _artifact_metadata(path: Path) -> dict[str, Any]:
 
 def _hidden_sibling(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}")
-
-
-def _remove_path(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _flush_tree(folder: Path) -> None:

@@ -9,20 +9,23 @@ from pathlib import Path
 
 from components.storage.folder import LocalStorage
 from components.storage.outputs import path_from_uri
+from components.storage.retry import Backoff
 from components.storage.store import Storage
 
 BUCKET_SCHEMES = ("s3", "minio")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SIGNED = re.compile(
     r"(?i)[?&](x-(amz|goog)-(signature|credential|security-token)|signature|sig|awsaccesskeyid)="
 )
 
 
-def open_storage(uri: str, *folders: str) -> Storage:
+def open_storage(uri: str, *folders: str, patience: Backoff | None = None) -> Storage:
     """The storage that a URI names, or a folder under it.
 
     Args:
         uri: a folder, file:///folder, s3://bucket/prefix or minio://bucket/prefix.
         folders: names to be appended.
+        patience: how long a bucket's server may be away; None for retry.LONG_BACKOFF.
 
     Raises:
         ValueError: the URI is empty, of another kind, holds credentials, or names an impossible
@@ -33,7 +36,7 @@ def open_storage(uri: str, *folders: str) -> Storage:
     if is_remote(uri):
         from components.storage.object_store import ObjectStorage
 
-        return ObjectStorage.open(uri, *folders)
+        return ObjectStorage.open(uri, *folders, patience=patience)
     return LocalStorage(local_path(uri).joinpath(*folders))
 
 
@@ -69,28 +72,31 @@ def local_path(uri: str) -> Path:
     return Path(uri)
 
 
-def check_no_user_information(place: str, *, what: str = "a place") -> None:
-    """Refuse a URI with a user or key before its host or bucket, without repeating it.
+def check_no_user_information(text: str, *, what: str = "a place") -> None:
+    """Refuse URIs with a user or key before their host or bucket, without repeating them.
 
     Args:
-        place: a path or URI of any kind.
+        text: a path or URI of any kind, or words with URIs among them.
         what: how the message calls it.
 
     Raises:
-        ValueError: it has one, a bucket's URI names a host, or a URL is presigned.
+        ValueError: one has them, a bucket's URI names a host, or a URL is presigned.
     """
-    scheme, found, rest = place.partition("://")
-    if found and _SIGNED.search(rest):
-        raise ValueError(
-            f"{what}: a presigned URL is not read; give s3://BUCKET/KEY, and credentials by the"
-            " environment (AWS_ACCESS_KEY_ID, ...)"
-        )
-    authority = re.sub(r"\[[0-9a-fA-F:.]*\]", "", re.split(r"[/?#]", rest, maxsplit=1)[0])
-    # A key may hold slashes, so that what stands before the first of them ends in no port.
-    is_port = re.search(r":(?!\d*$)", authority) is None and scheme not in BUCKET_SCHEMES
-    if found and ("@" in scheme + authority or (":" in authority and not is_port)):
-        raise ValueError(
-            f"{what}: a URI must not hold a user, key or host before its bucket; give"
-            " s3://BUCKET/PREFIX, and credentials by the environment (AWS_ACCESS_KEY_ID, ...), on"
-            " Kubeflow by --secret"
-        )
+    for found in _SCHEME.finditer(text):
+        if _SIGNED.search(text, found.end()):
+            raise ValueError(
+                f"{what}: a presigned URL is not read; give s3://BUCKET/KEY, and credentials by the"
+                " environment (AWS_ACCESS_KEY_ID, ...)"
+            )
+        before = re.split(r"[\s,\"']", text[: found.start()])[-1]
+        authority = re.split(r"[/?#\s,\"']", text[found.end() :], maxsplit=1)[0]
+        authority = re.sub(r"\[[0-9a-fA-F:.]*\]", "", authority)
+        is_bucket = found[1] in BUCKET_SCHEMES
+        # A key may hold slashes, so that what stands before the first of them ends in no port.
+        is_port = re.search(r":(?!\d*$)", authority) is None and not is_bucket
+        if "@" in before + authority or (":" in authority and not is_port):
+            held = "host before its bucket" if is_bucket else "password"
+            raise ValueError(
+                f"{what}: a URI must not hold a user, key or {held}; credentials come by the"
+                " environment (AWS_ACCESS_KEY_ID, ...), on Kubeflow by --secret"
+            )

@@ -29,8 +29,11 @@ class Backoff(NamedTuple):
     longest: float = 15.0
 
 
-SHORT_BACKOFF = Backoff(total=15)
 LONG_BACKOFF = Backoff(total=150)
+# Where nothing is lost by giving up, as the same is tried again later.
+SHORT_BACKOFF = Backoff(total=15)
+# Where hours of work would be lost.
+RESULT_BACKOFF = Backoff(total=3600, longest=60)
 
 
 def note_progress() -> None:

@@ -140,7 +140,8 @@ def _service_of_namespace(environment: Mapping[str, str]) -> Service | None:
 def find_service(services: tuple[Service, ...]) -> Service:
     """The first of the services that takes a connection; looked for once in a process.
 
-    In a pod this has some patience: its network may begin some seconds after its container does.
+    In a pod this has patience: its network may begin some seconds after its container does, and a
+    store may be away.
 
     Raises:
         ConnectionError: none of them does.
@@ -161,7 +162,7 @@ def find_service(services: tuple[Service, ...]) -> Service:
 
     is_pod = "KUBERNETES_SERVICE_HOST" in os.environ
     return retry.call_with_retries(
-        connect, is_transient=lambda _: is_pod, what="minio://", backoff=retry.SHORT_BACKOFF
+        connect, is_transient=lambda _: is_pod, what="minio://", backoff=retry.LONG_BACKOFF
     )
 
 

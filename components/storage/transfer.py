@@ -15,12 +15,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from components.process.messages import note_copy
 from components.process.progress import Progress
+from components.process.scratch import temporary_folder
 from components.process.threads import thread_pool
+from components.storage import retry
 from components.storage.outputs import (
     PAIRED_FILES,
     SELF_DESCRIBING_FILES,
@@ -195,9 +196,9 @@ def send_artifact(path: Path, uri: str) -> None:
     """
     if path.is_file():
         parent, _, name = uri.rstrip("/").rpartition("/")
-        open_storage(parent).put_file(name, path)
+        open_storage(parent, patience=retry.RESULT_BACKOFF).put_file(name, path)
         return
-    storage = open_storage(uri)
+    storage = open_storage(uri, patience=retry.RESULT_BACKOFF)
     former = [stat.name for stat in storage.list() if ARTIFACT_FILE_PATTERN.fullmatch(stat.name)]
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     marks = [name for name in names if _is_completion_file(name)]
@@ -232,15 +233,15 @@ def local_source(source: str, left_out: Callable[[str, str], None] | None = None
     if not is_remote(source):
         yield local_path(source) if source else Path()
         return
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         single = stat_if_file(source)
         parent, _, name = source.rstrip("/").rpartition("/")
-        note_copy(Path(folder), parent if single else source)
+        note_copy(folder, parent if single else source)
         storage = open_storage(parent if single else source)
         listed = [single] if single and is_archive(name) else _list_objects(storage)
         log.info("fetching %d files from %s", len(listed), source)
-        _download_objects(storage, listed, Path(folder), left_out)
-        yield Path(folder, name) if single else Path(folder)
+        _download_objects(storage, listed, folder, left_out)
+        yield folder / name if single else folder
 
 
 @contextmanager
@@ -254,8 +255,8 @@ def local_file(place: str) -> Iterator[Path]:
     if not is_remote(place):
         yield local_path(place)
         return
-    with TemporaryDirectory() as folder:
-        copy = Path(folder, place.rstrip("/").rpartition("/")[2])
+    with temporary_folder() as folder:
+        copy = folder / place.rstrip("/").rpartition("/")[2]
         fetch_file(place, copy)
         yield copy
 

@@ -18,6 +18,7 @@ from components.process.signals import Terminated, defer_stop
 from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.outputs import write_file
+from components.training.compiler import check_compiler
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.data.batches.sampler import check_seed
 from san_core.model import weights
@@ -92,7 +93,8 @@ class TrainingSettings:
         checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
 
     Raises:
-        ValueError: the seed is out of its range, or the precision is not one for this machine.
+        ValueError: the seed is out of its range, the precision is not one for this machine, or
+            nothing here compiles.
     """
 
     step: str
@@ -106,6 +108,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         resolve_precision(self.precision, device())
+        if self.compiled:
+            check_compiler(device())
 
     def open_checkpoint(self, room: Path, inputs: Mapping[str, Any]) -> Checkpoint:
         """Where the state of this training is kept. inputs: what else decides its result."""

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.process.machine import device
+from components.process.scratch import scratch_folder
 from components.process.torchrun import (
     FirstRankFailed,
     is_first_rank,
     local_process_count,
     process_count,
 )
-from components.storage.outputs import scratch_folder
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class Ranks:
 
     @contextmanager
     def shared_scratch_folder(self, path: Path) -> Iterator[Path]:
-        """A directory beside `path`, the first process's own, that all see until it is done."""
+        """A scratch directory for making `path`, the first process's, which all see until then."""
         if is_first_rank():
             with scratch_folder(path) as room:
                 yield self.make_on_first(lambda: room)

@@ -54,6 +54,22 @@ def test_width_may_be_given(tmp_path):
         assert decode(images.read(images.records[0])).shape == (64, 48, 3)
 
 
+@pytest.mark.parametrize(("step", "output"), [("make_pit", "pit"), ("prepare_reid", "reid")])
+def test_people_are_made_in_no_more_processes_than_memory_is_limited_for(
+    tmp_path, capsys, monkeypatch, step, output
+):
+    monkeypatch.setattr("components.process.machine.core_count", lambda: 96)
+    monkeypatch.setattr("components.process.machine.memory_limit", lambda: 300 << 20)
+    few = ["--textures", "2", "--meshes", "1"]
+    if step == "prepare_reid":
+        few = ["--identities", "4", "--cameras", "2", "--shots", "2"]
+    assert main([step, f"--{output}", str(tmp_path / output), "--image-height", "64", *few]) == 0
+    told = (
+        "working in 1 process on 96 cores (memory is limited), with about 224 MiB of memory in all"
+    )
+    assert told in capsys.readouterr().err
+
+
 def test_photographs_take_the_place_of_painted_places(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -76,8 +92,9 @@ def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monk
     (tmp_path / "photos" / "a.jpg").write_text("hello")
     words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL]
     assert main([*words, "--backgrounds", str(tmp_path / "photos")]) == 1
-    where, *said = capsys.readouterr().err.splitlines()
+    where, how, *said = capsys.readouterr().err.splitlines()
     assert where.endswith("make_pit computes on the processor; 1 thread")
+    assert f"working in {cores} process" in how
     assert said == [
         f"make_pit: {tmp_path}/photos/a.jpg: 5 bytes that are none of JPEG, PNG, WebP, BMP, TIFF"
     ]

@@ -153,6 +153,9 @@ def test_cpu_image_is_small_and_has_no_torch(cpu_image):
 
 def test_gpu_image_has_what_every_step_needs(gpu_image):
     code = "import onnxruntime, torch, torchvision; assert torch.version.cuda; torch.ones(1) + 1"
+    code += "; from components.training.compiler import check_compiler"
+    code += "; [check_compiler(torch.device(kind)) for kind in ('cpu', 'cuda')]"
+    code += "; torch.compile(lambda x: x.sin() + 1)(torch.ones(8))"
     done = _docker("run", "--rm", gpu_image, "python", "-c", code)
     assert done.returncode == 0, done.stderr
 

@@ -58,6 +58,7 @@ class KubeflowAnswers:
         versions: likewise
         recurring: likewise
         is_for_several: whether it is an installation for several users
+        version: what it calls its release; "unknown" where it was built by hand
         workflows: names of the runs that were started, kept or not
     """
 
@@ -68,6 +69,7 @@ class KubeflowAnswers:
         self.versions: dict[str, dict[str, Any]] = {}
         self.recurring: dict[str, dict[str, Any]] = {}
         self.is_for_several = False
+        self.version = "unknown"
         self.workflows: list[str] = []
 
     def answer(self, asked: Asked) -> Any:
@@ -88,7 +90,12 @@ class KubeflowAnswers:
         return f"{_KINDS[kind]:08d}-0000-4000-8000-{number:012d}"
 
     def health(self, _: Asked) -> Any:
-        return {"multi_user": self.is_for_several}
+        return {
+            "commit_sha": "unknown",
+            "tag_name": self.version,
+            "multi_user": self.is_for_several,
+            "pipeline_store": "database",
+        }
 
     def list_experiments(self, asked: Asked) -> Any:
         if self.is_for_several and "namespace" not in asked.query:

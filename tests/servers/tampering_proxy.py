@@ -18,6 +18,9 @@ class Answer(NamedTuple):
     body: bytes
 
 
+DENIAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+# Given an answer, whether it is denied in its place, as S3 does by its policies.
+Denier = Callable[[Answer], bool]
 # Given an answer, the bytes to send in place of its body; fewer than announced break off.
 Tamper = Callable[[Answer], bytes]
 
@@ -27,17 +30,39 @@ def unchanged_body(answer: Answer) -> bytes:
     return answer.body
 
 
+def without(*actions: str) -> Denier:
+    """Denies what S3 denies whoever is not allowed these actions, such as s3:ListBucket.
+
+    Without s3:ListBucket whoever asks for an object that is missing is not told so.
+    """
+
+    def is_denied(answer: Answer) -> bool:
+        is_of_bucket = "list-type=" in answer.path
+        reads = answer.method in ("GET", "HEAD") and not is_of_bucket
+        needed = {
+            "s3:ListBucket": is_of_bucket or (reads and answer.status == 404),
+            "s3:GetObject": reads,
+            "s3:PutObject": answer.method in ("PUT", "POST"),
+            "s3:DeleteObject": answer.method == "DELETE",
+        }
+        return any(needed[action] for action in actions)
+
+    return is_denied
+
+
 class TamperingProxy:
     """The proxy; `tamper` may be set at any time, `tampered` counts the answers it changed.
 
     Bodies are taken at `seconds_per_mib` and handed on as `alter_request` makes them. What `invent`
-    gives for a method and a path is answered with 200, and the server hears nothing of it.
+    gives for a method and a path is answered with 200, and the server hears nothing of it; what
+    `deny` says yes to is answered with 403.
     """
 
     def __init__(self, server_port: int) -> None:
         self.server_port = server_port
         self.tamper: Tamper = unchanged_body
         self.tampered = 0
+        self.deny: Denier = lambda _: False
         self.seconds_per_mib = 0.0
         self.alter_request: Callable[[str, bytes], bytes] = lambda _method, body: body
         self.invent: Callable[[str, str], bytes | None] = lambda _method, _path: None
@@ -58,7 +83,7 @@ class TamperingProxy:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except ConnectionError:
+                except ConnectionError:  # of the client, or of a server that is not there
                     self.close_connection = True
 
             def hand_on(self) -> None:
@@ -96,6 +121,9 @@ class TamperingProxy:
             answer = Answer(asked.command, asked.path, response.status, response.read())
         finally:
             connection.close()
+        if self.deny(answer):
+            self._answer_denial(asked)
+            return
         body = self.tamper(answer)
         self.tampered += body != answer.body
         asked.send_response_only(response.status)
@@ -108,6 +136,14 @@ class TamperingProxy:
         if asked.command != "HEAD":
             asked.wfile.write(body)
             asked.close_connection = len(body) < len(answer.body)
+
+    def _answer_denial(self, asked: http.server.BaseHTTPRequestHandler) -> None:
+        asked.send_response_only(403)
+        asked.send_header("Content-Type", "application/xml")
+        asked.send_header("Content-Length", str(len(DENIAL)))
+        asked.end_headers()
+        if asked.command != "HEAD":
+            asked.wfile.write(DENIAL)
 
     def _read_slowly(self, asked: http.server.BaseHTTPRequestHandler, length: int) -> bytes:
         """What the client sends, taken as slowly as the server is said to be."""

@@ -1,25 +1,11 @@
 """What steps say of a disk that is full, a real one; nothing half-written stays on it."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from components.__main__ import main
 from tests.tiny import step_command, with_flags, with_outputs_in
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 40 KiB; only root may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +37,14 @@ def test_a_full_disk_ends_an_extraction_in_one_line(tiny, small_disk, capsys):
     told = rf"imageset: {small_disk}/out/.*: no space left \(needs 0\.0 MB, has 0\.0 MB\)"
     assert re.fullmatch(told, line)
     assert not list(small_disk.rglob(".*"))
+
+
+def test_full_scratch_ends_a_step_in_one_line_that_says_what_helps(
+    tiny, tmp_path, small_disk, monkeypatch, capsys
+):
+    monkeypatch.setenv("SAN_SCRATCH", str(small_disk))
+    assert main(with_outputs_in(step_command("train_san", tiny), tmp_path / "out")) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    hint = r"no space left \(needs .+ MB, has .+ MB\); SAN_SCRATCH names a folder with more room"
+    assert re.fullmatch(rf"train_san: {small_disk}/san-\w+/images.npy.partial: {hint}", line)
+    assert list(small_disk.iterdir()) == []

@@ -55,11 +55,7 @@ def test_reid_set_keeps_test_people_apart(tiny):
 
 @pytest.mark.parametrize(("step", "made"), [("prepare_reid", "reid"), ("make_pit", "pit")])
 def test_two_processes_make_the_people_that_one_makes(tiny, tmp_path, monkeypatch, step, made):
-    for place in (
-        "components.process.machine.core_count",
-        "components.command.data_sets.core_count",
-    ):
-        monkeypatch.setattr(place, lambda: 2)
+    monkeypatch.setattr("components.process.machine.core_count", lambda: 2)
     assert main(with_outputs_in(step_command(step, tiny), tmp_path)) == 0
     assert file_contents(tmp_path / made) == file_contents(Path(tiny.root, made))
 

@@ -265,7 +265,7 @@ def test_texture_that_is_damaged_in_the_bucket_never_reaches_training(
 def test_store_that_refuses_ends_in_one_clear_line(
     request, monkeypatch, capsys, step, name, value, message
 ):
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0.2, first=0.05))
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0.2, first=0.05))
     command = request.getfixturevalue(step)
     monkeypatch.setenv(name, value)
     assert main(command) == 1
@@ -300,18 +300,6 @@ def test_full_disk_of_the_cache_is_said_and_leaves_nothing_that_is_believed(
     monkeypatch.setattr(staging, "flush_to_disk", flush)
     assert main(train) == 0
     assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 12 KiB; only root may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("what", ["temporary files", "destination", "cache"])
@@ -375,7 +363,20 @@ def test_output_that_cannot_be_sent_is_kept_here(tiny, s3, monkeypatch, capsys, 
     monkeypatch.setattr("components.storage.transfer.send_artifact", broken)
     assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
     err = capsys.readouterr().err
-    (kept,) = re.findall(r"the line is dead; what was to be sent is kept as (\S+)", err)
+    (kept,) = re.findall(r"the line is dead; what was to be sent to s3://\S+ is kept as (\S+)", err)
+    assert file_contents(Path(kept)) == file_contents(Path(tiny.reid))
+
+
+def test_output_whose_sending_is_stopped_is_kept_here(tiny, s3, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SAN_SCRATCH", str(tmp_path))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.storage.transfer.send_artifact", stopped)
+    assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 130
+    said = capsys.readouterr().err
+    (kept,) = re.findall(r"what was to be sent to s3://\S+ is kept as (\S+)", said)
     assert file_contents(Path(kept)) == file_contents(Path(tiny.reid))
 
 

@@ -13,6 +13,7 @@ import torch
 import torchvision
 
 from components.__main__ import main
+from components.storage.folder import LocalStorage
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, resize
 from san_core.inference.features import embed
@@ -93,6 +94,31 @@ def test_people_held_out_must_leave_enough_to_train_on(tiny, tmp_path, capsys):
     command = _trained(tiny, tmp_path, "eval_every=1 validation_share=0.9")
     assert main(command) == 1
     assert "leaves fewer than 2 to train on" in capsys.readouterr().err
+
+
+# A store that is away
+
+
+def test_training_outlives_a_store_that_does_not_keep_its_state(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    put, tries = LocalStorage.put_bytes, []
+
+    def away_at_first(self, name, data):
+        tries.append(name)
+        if len(tries) == 1:
+            raise ConnectionError("the store is away")
+        put(self, name, data)
+
+    monkeypatch.setattr(LocalStorage, "put_bytes", away_at_first)
+    command = _trained(tiny, tmp_path, "checkpoint_every=1", checkpoint=str(tmp_path / "state"))
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "the state after epoch 1 is not kept, training goes on: the store is away" in said
+    assert file_contents(tmp_path / "model") == file_contents(tiny.root / "model")
+    shutil.rmtree(tmp_path / "model")
+    assert main(command) == 0  # as after a result that was lost
+    assert "going on after epoch 3" in capsys.readouterr().err
 
 
 # Batches of paired data

@@ -122,6 +122,14 @@ def test_processes_are_those_of_the_step_that_trains_the_recipe():
         check_parameters({"recipe": "pit", "overrides": ""}, {"": 3})
 
 
+def test_several_processes_do_not_compile():
+    values = {"san_recipe": "cuhk03-baseline", "san_overrides": "", "compiled": True}
+    check_parameters(values, {"train_san": 1})
+    check_parameters({**values, "compiled": False}, {"train_san": 4})
+    with pytest.raises(ValueError, match="--gpus train_san=4: compiled trains in one process"):
+        check_parameters(values, {"train_san": 4})
+
+
 def test_precisions_are_those_of_training():
     assert get_args(Precision) == PRECISIONS
 

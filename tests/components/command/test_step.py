@@ -266,11 +266,6 @@ def test_without_a_step_the_steps_are_listed(capsys):
         assert re.search(rf"^  {name} +{re.escape(read_docstring(step).summary)}$", usage(), re.M)
 
 
-def test_unknown_step_is_a_usage_error(capsys):
-    assert main(["bake"]) == 2
-    assert "no step 'bake'; there are make_pit, prepare_reid" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [("trainsan", "train_san"), ("Evaluate", "evaluate"), ("seal-textures", "seal_textures")],
@@ -278,3 +273,19 @@ def test_unknown_step_is_a_usage_error(capsys):
 def test_capitals_and_joints_of_words_do_not_hide_what_was_meant(wrong, meant, capsys):
     assert main([wrong]) == 2
     assert f"no step {wrong!r}; did you mean {meant!r}? there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(["bake"], "components: no step 'bake'; there are make_pit, prepare_reid"), ([], "usage: ")],
+)
+def test_word_that_is_no_step_is_a_usage_error_which_kubernetes_is_told(
+    tmp_path, capsys, monkeypatch, words, line
+):
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr("components.process.messages.TERMINATION_LOG", log)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert log.read_text() + "\n" == said

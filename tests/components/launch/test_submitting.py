@@ -180,16 +180,23 @@ def test_options_that_mean_nothing_together_are_refused(stub, capsys, words, mes
     [
         (("--param", "destination=s3://KEY:hunter2@bucket/x"), "--param destination"),
         (("--env", "PIP_INDEX_URL=http://user:hunter2@h/simple"), "--env PIP_INDEX_URL"),
+        (("--env", "PIP_INDEX_URL=http://user:hun/ter2@h/simple"), "--env PIP_INDEX_URL"),
         (("--env", "http://user:hunter2@h"), "--env"),
+        (("--param", "san_overrides=lr=1 pretrained=s3://K:hunter2@b/w"), "--param san_overrides"),
         (("--pipeline-root", "s3://hunter2@b/r"), "--pipeline-root"),
         (("--only", "evaluate", "--input", "features=s3://k:hunter2@b/f"), "--input features"),
-        (("--host", "http://me:hunter2@h"), "--host"),
     ],
 )
 def test_credentials_in_urls_are_refused_and_not_repeated(stub, capsys, words, flag):
     said = refused(stub, capsys, "submit", *words)
-    assert f"{flag} holds a user name or password (before @)" in said
-    assert "hunter2" not in said
+    assert f"{flag}: a URI must not hold a user, key or " in said
+    assert "ter2" not in said
+
+
+def test_credentials_in_the_host_are_refused_and_not_repeated(stub, capsys):
+    said = refused(stub, capsys, "submit", "--host", "http://me:hunter2@h")
+    assert "--host holds a user name or password (before @)" in said
+    assert "ter2" not in said
 
 
 @pytest.mark.parametrize("command", ["compile", "upload --host http://h"])
@@ -197,7 +204,7 @@ def test_credentials_in_the_environment_of_pods_are_refused_by_every_command(cap
     with pytest.raises(SystemExit):
         pipeline.main([*command.split(), "--env", "PIP_INDEX_URL=http://user:hunter2@h"])
     said = capsys.readouterr().err
-    assert "--env PIP_INDEX_URL holds a user name or password" in said
+    assert "--env PIP_INDEX_URL: a URI must not hold a user, key or password" in said
     assert "hunter2" not in said
 
 
@@ -292,12 +299,36 @@ def test_input_in_the_bucket_of_the_root_is_not_warned_of(stub, capsys):
 BASELINE = ("--image", CLUSTER_IMAGE, "--graph", "baseline", "--param", "checkpoint=s3://b/c")
 
 
-def test_no_cache_and_deadline_are_in_the_run(stub):
+def test_no_cache_and_deadline_are_in_the_run(stub, capsys):
+    stub.version = "2.17.0"
     assert call(stub, "submit", *BASELINE, "--no-cache", "--deadline", "2d") == 0
     spec = posted(stub, "runs")["pipeline_spec"]
     assert set(caching(spec["pipeline_spec"]).values()) == {False}
     config = spec["platform_spec"]["platforms"]["kubernetes"]["pipelineConfig"]
     assert config == {"activeDeadlineSeconds": 172800}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["submit", "upload"])
+@pytest.mark.parametrize("interface", [False, True], ids=["its API", "its pages"])
+def test_deadline_that_an_older_server_would_drop_is_refused(
+    stub, capsys, monkeypatch, command, interface
+):
+    stub.version = "2.16.1"
+    if interface:  # which answers for the server in words of its own
+        monkeypatch.setattr(stub, "health", lambda _: {"apiServerTagName": stub.version})
+    words = BASELINE if command == "submit" else UPLOADED
+    assert call(stub, command, *words, "--deadline", "2d") == 1
+    said = capsys.readouterr().err
+    assert "is Kubeflow Pipelines 2.16, which would drop --deadline" in said
+    assert {request.method for request in stub.requests} == {"GET"}
+
+
+def test_deadline_goes_to_a_server_that_does_not_tell_its_version_with_a_warning(stub, capsys):
+    assert call(stub, "submit", *BASELINE, "--deadline", "2d") == 0
+    assert posted(stub, "runs")["pipeline_spec"]["platform_spec"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not tell its version; Kubeflow Pipelines older than 2.17 would drop" in line
 
 
 UPLOADED = ("--image", CLUSTER_IMAGE, "--graph", "baseline")

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from components.process import gpu, machine
-from components.process.machine import core_count  # all tests have a stand-in for the attribute
+from components.process.machine import (
+    core_count,  # all tests have a stand-in for the attribute
+    process_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,23 @@ def test_number_of_cores_that_is_none_is_refused(monkeypatch, given):
     monkeypatch.setenv("SAN_CPUS", given)
     with pytest.raises(ValueError, match=f"SAN_CPUS is '{given}'; it must be a number of cores"):
         core_count()
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "told"),
+    [
+        (None, 8, "8 processes, with about 900 MiB of memory in all"),
+        (2000, 8, "8 processes, with about 900 MiB of memory in all"),
+        (850, 7, "7 processes on 8 cores (memory is limited), with about 800 MiB of memory in all"),
+        (50, 1, "1 process on 8 cores (memory is limited), with about 200 MiB of memory in all"),
+    ],
+)
+def test_processes_are_as_many_as_memory_is_there_for(monkeypatch, caplog, limit, count, told):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(machine, "core_count", lambda: 8)
+    monkeypatch.setattr(machine, "memory_limit", lambda: limit and limit << 20)
+    assert process_count(bytes_each=100 << 20, bytes_beside=100 << 20) == count
+    assert caplog.messages == [f"working in {told}"]
 
 
 def test_processor_is_used_where_no_gpu_is(monkeypatch):

@@ -3,8 +3,11 @@ import hashlib
 import pytest
 import torch
 
+from components.storage import retry
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.folder import LocalStorage
+from components.storage.retry import Backoff
+from tests.servers.tampering_proxy import without
 
 STATE = {"epoch": 3, "weights": {"a": torch.arange(4.0)}}
 
@@ -170,3 +173,39 @@ def test_a_file_that_is_no_state_is_named(kept_in, tmp_path):
     path.write_bytes(hashlib.sha256(data).hexdigest().encode() + data)
     with pytest.raises(ValueError, match=r"state\.pt holds no state of training; delete it to"):
         loaded(kept_in(tmp_path / "kept", {}))
+
+
+@pytest.mark.s3
+def test_state_that_cannot_be_kept_is_warned_of_and_the_next_one_tried(
+    kept_in, s3, tampering_proxy, monkeypatch, caplog
+):
+    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0.2, first=0.05))
+    checkpoint = kept_in(s3, {})
+    port, tampering_proxy.server_port = tampering_proxy.server_port, 1  # nobody is there
+    checkpoint.save(STATE)
+    assert "the state after epoch 3 is not kept, training goes on: s3://" in caplog.messages[-1]
+    tampering_proxy.server_port = port
+    checkpoint.save({"epoch": 4})
+    assert loaded(checkpoint) == {"epoch": 4}
+
+
+@pytest.mark.s3
+def test_first_training_goes_on_where_the_bucket_must_not_be_listed(
+    kept_in, s3, tampering_proxy, caplog
+):
+    tampering_proxy.deny = without("s3:ListBucket")
+    assert loaded(kept_in(s3, {})) is None
+    assert "there is none (S3 says so only with s3:ListBucket)" in caplog.text
+    kept_in(s3, {}).save(STATE)
+    assert loaded(kept_in(s3, {}))["epoch"] == 3
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("action", ["s3:GetObject", "s3:PutObject"])
+def test_state_that_must_not_be_read_or_kept_is_not_taken_for_none(
+    kept_in, s3, tampering_proxy, action
+):
+    kept_in(s3, {}).save(STATE)
+    tampering_proxy.deny = without("s3:GetObject", action)
+    with pytest.raises(PermissionError, match=f"do they allow .*{action}"):
+        loaded(kept_in(s3, {}))

@@ -23,6 +23,7 @@ from components.process.threads import thread_pool
 from components.storage import object_store, retry
 from components.storage.places import open_storage
 from components.storage.retry import Backoff
+from components.storage.transfer import send_artifact
 from tests.servers.seaweedfs import SECRET_KEY
 
 SHORT = Backoff(total=0.5, first=0.05)
@@ -31,8 +32,8 @@ SHORT = Backoff(total=0.5, first=0.05)
 @pytest.fixture
 def impatient(monkeypatch):
     """Nobody waits long in a test."""
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", SHORT)
-    monkeypatch.setattr(retry, "LONG_BACKOFF", SHORT)
+    for name in ("SHORT_BACKOFF", "LONG_BACKOFF", "RESULT_BACKOFF"):
+        monkeypatch.setattr(retry, name, SHORT)
 
 
 # One protocol, two kinds of storage
@@ -239,6 +240,24 @@ def test_refused_credentials_fail_at_once_and_are_not_shown(
 
 
 @pytest.mark.s3
+@pytest.mark.parametrize(
+    ("action", "needs"),
+    [
+        (lambda storage: storage.list(), "s3:ListBucket"),
+        (lambda storage: storage.get("x"), "s3:GetObject (and s3:ListBucket, without which"),
+        (lambda storage: storage.stat("x"), "s3:GetObject (and s3:ListBucket, without which"),
+        (lambda storage: storage.put_bytes("x", b""), "s3:PutObject"),
+        (lambda storage: storage.delete("x"), "s3:DeleteObject"),
+    ],
+)
+def test_denial_names_the_actions_that_are_needed(s3, tampering_proxy, action, needs):
+    tampering_proxy.deny = lambda _: True
+    words = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY right, and do they allow"
+    with pytest.raises(PermissionError, match=re.escape(f"denies access; are {words} {needs}")):
+        action(open_storage(s3))
+
+
+@pytest.mark.s3
 def test_missing_bucket_is_named_and_not_made(s3, s3_server, caplog):
     storage = open_storage("s3://no-such-bucket/x")
     for action in (
@@ -251,6 +270,32 @@ def test_missing_bucket_is_named_and_not_made(s3, s3_server, caplog):
             action()
     assert caplog.text == ""
     assert not s3_server.client().bucket_exists("no-such-bucket")
+
+
+@pytest.fixture
+def away(tampering_proxy, monkeypatch):
+    """A store that comes back after half a second."""
+    for name in ("SHORT_BACKOFF", "LONG_BACKOFF", "RESULT_BACKOFF"):
+        monkeypatch.setattr(retry, name, Backoff(total=0))
+    port, tampering_proxy.server_port = tampering_proxy.server_port, 1  # where nobody is
+    back = threading.Timer(0.5, setattr, (tampering_proxy, "server_port", port))
+    back.start()
+    yield
+    back.join()
+
+
+@pytest.mark.s3
+def test_store_that_is_away_at_the_start_is_waited_for_as_later(s3, away, monkeypatch):
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=10, first=0.05))
+    assert open_storage(s3).list() == []
+
+
+@pytest.mark.s3
+def test_result_is_sent_to_a_store_that_was_away_for_longer(s3, away, monkeypatch, tmp_path):
+    (tmp_path / "page.html").write_text("<p>")
+    monkeypatch.setattr(retry, "RESULT_BACKOFF", Backoff(total=10, first=0.05))
+    send_artifact(tmp_path / "page.html", f"{s3}/page.html")
+    assert open_storage(s3).get("page.html") == b"<p>"
 
 
 @pytest.mark.usefixtures("impatient", "isolated_environment")
@@ -331,7 +376,7 @@ def test_broken_tls_may_pass_but_a_refused_certificate_does_not(monkeypatch, cau
     error = urllib3.exceptions.SSLError(cause)
     assert storage._is_transient(error) == passes
     words = "breaks off: broken off" if passes else r"is not trusted \(self-signed\); SSL_CERT_FILE"
-    assert re.search(words, str(storage._readable_error(error, "s3://san/x")))
+    assert re.search(words, str(storage._readable_error(error, "s3://san/x", "s3:GetObject")))
 
 
 NO_KMS = "User: arn:aws:iam::1:user/san is not authorized to perform: kms:GenerateDataKey"
@@ -341,8 +386,13 @@ NO_KMS = "User: arn:aws:iam::1:user/san is not authorized to perform: kms:Genera
 @pytest.mark.parametrize(
     ("status", "code", "message", "words"),
     [
-        (403, "AccessDenied", NO_KMS, rf"denies access; .* do they allow it\? It says: {NO_KMS}$"),
-        (403, "AccessDenied", "Access Denied", r"do they allow it\?$"),
+        (
+            403,
+            "AccessDenied",
+            NO_KMS,
+            rf"denies access; .* do they allow s3:X\? It says: {NO_KMS}$",
+        ),
+        (403, "AccessDenied", "Access Denied", r"do they allow s3:X\?$"),
         (403, "QuotaExceeded", "It is full", "answers QuotaExceeded: It is full$"),
         (403, "InvalidObjectState", "archived", "answers InvalidObjectState: archived$"),
         (400, "KMS.DisabledException", "Key is off", r"answers KMS\.Disabled.*: Key is off$"),
@@ -355,7 +405,7 @@ def test_refusal_keeps_the_cause_that_the_store_tells(monkeypatch, status, code,
     storage = open_storage("s3://san/x")
     response = types.SimpleNamespace(status=status, headers={})
     error = S3Error(response, code, message, "x", "1", "2")
-    told = storage._readable_answer(error, "s3://san/x")
+    told = storage._readable_answer(error, "s3://san/x", "s3:X")
     assert re.search(words, str(told))
     assert isinstance(told, PermissionError) == (status == 403)
 

@@ -12,7 +12,6 @@ from kfp import dsl
 from components.storage.outputs import (
     artifact_path,
     atomic_folder,
-    scratch_folder,
     write_executor_output,
     write_file,
     write_metrics,
@@ -191,9 +190,26 @@ def test_artifacts_lie_where_kfp_mounts_them(uri, path):
     assert artifact_path({"uri": uri}) == Path(path)
 
 
-@pytest.mark.parametrize("within", [atomic_folder, scratch_folder])
-def test_full_disk_says_what_was_being_written(tmp_path, within):
-    with pytest.raises(OSError) as found, within(tmp_path / "model"):
+def test_full_disk_says_what_was_being_written(tmp_path):
+    with pytest.raises(OSError) as found, atomic_folder(tmp_path / "model"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert found.value.filename == str(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_older_output_that_is_in_use_on_nfs_is_replaced_with_a_warning(tmp_path, nfs, caplog):
+    write_file(tmp_path / "out" / "file", "old")
+    with (tmp_path / "out" / "file").open() as reader:
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "file").write_text("new")
+        assert reader.read() == "old"
+    assert tree(tmp_path / "out") == {"file": "new"}
+    assert "/.out.replaced cannot be removed ([Errno 39] Directory not empty" in caplog.text
+
+
+def test_what_went_wrong_is_told_and_not_what_is_left_of_it_on_nfs(tmp_path, nfs):
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
+        kept = (folder / "file").open("w")
+        raise KeyError
+    kept.close()
+    assert not (tmp_path / "out").exists()

@@ -119,7 +119,7 @@ def test_bucket_is_reached_through_the_proxy_of_the_environment(s3, proxy, monke
 
 @pytest.mark.usefixtures("isolated_environment")
 def test_proxy_that_does_not_answer_is_named_by_its_variable_and_not_shown(monkeypatch):
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0.2, first=0.05))
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0.2, first=0.05))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@127.0.0.1:1")
@@ -133,7 +133,7 @@ def test_store_in_the_cluster_is_asked_without_a_proxy(s3, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("MINIO_SERVICE_SERVICE_HOST", "127.0.0.1.nip.invalid")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0))
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0))
     with pytest.raises(ConnectionError, match=r"\(from Kubeflow's MinIO\) cannot be reached"):
         open_storage(s3.replace("s3://", "minio://")).list()
 

@@ -112,7 +112,7 @@ def test_services_are_where_kubeflow_has_them():
 def test_missing_object_store_of_kubeflow_is_told_in_a_pod_after_some_patience(
     service, monkeypatch, caplog, is_pod
 ):
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", Backoff(total=0.3, first=0.1))
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0.3, first=0.1))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     if is_pod:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")

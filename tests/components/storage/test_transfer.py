@@ -92,7 +92,7 @@ def test_artifact_that_was_half_sent_is_not_there(s3, model, monkeypatch):
         raise ConnectionError(f"lost while sending {name}")
 
     monkeypatch.setattr(storage, "put_file", broken)
-    monkeypatch.setattr(transfer, "open_storage", lambda _uri: storage)
+    monkeypatch.setattr(transfer, "open_storage", lambda _uri, **_: storage)
     with pytest.raises(ConnectionError, match=r"lost while sending weights\.safetensors"):
         transfer.send_artifact(model, s3)
     assert storage.stat("recipe.json") is None  # without it there is no model for any reader
@@ -109,7 +109,7 @@ def test_artifact_whose_sending_was_killed_may_be_sent_again(s3, model, monkeypa
 
     monkeypatch.setattr(storage, "put_file", die)
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "open_storage", lambda _uri: storage)
+        patch.setattr(transfer, "open_storage", lambda _uri, **_: storage)
         with pytest.raises(KeyboardInterrupt):
             transfer.send_artifact(model, s3)
     assert {stat.name for stat in storage.list()} == {"unfinished.json", "weights.safetensors"}

@@ -1,0 +1,95 @@
+"""Folders for what is needed only while a step runs: in SAN_SCRATCH, or else where TMPDIR says.
+
+NFS keeps a file that is deleted while it is open or mapped, under another name, and its folder with
+it: whatever is in a folder must be closed before its block ends. What cannot be removed all the
+same is warned of and no more, as no result hangs on it.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from san_core.disk import DISK_FULL_ERRORS, disk_full_error
+
+log = logging.getLogger(__name__)
+
+SCRATCH_VARIABLE = "SAN_SCRATCH"
+
+
+@contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """A directory for what is needed until `output` is written, removed in the end.
+
+    What a killed predecessor left there is removed first: the name goes by where the output lies.
+
+    Raises:
+        OSError: of a full disk, naming the directory and the variable that names another.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = scratch_root() / f"san-{_key(output)}"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    try:
+        with _name_when_full(folder):
+            yield folder
+    finally:
+        remove_or_warn(folder)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A directory of this process alone, removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="san-", dir=scratch_root()))
+    try:
+        yield folder
+    finally:
+        remove_or_warn(folder)
+
+
+def remove_or_warn(folder: Path) -> None:
+    """Remove a directory and all that is in it; what cannot be removed is warned of."""
+    problems: list[BaseException] = []
+
+    def note(
+        _do: object, _path: str, error: tuple[type[BaseException], BaseException, TracebackType]
+    ) -> None:
+        problems.append(error[1])
+
+    shutil.rmtree(folder, onerror=note)
+    if problems:
+        log.warning("%s cannot be removed (%s); it is not needed any more", folder, problems[0])
+
+
+def scratch_root() -> Path:
+    """Where such directories are made."""
+    root = Path(os.environ.get(SCRATCH_VARIABLE) or tempfile.gettempdir()).absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def _key(output: Path) -> str:
+    """What stands for one output on one machine, however its path is written."""
+    place = output.parent.stat()
+    told = f"{os.uname().nodename} {place.st_dev} {place.st_ino} {output.name}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _name_when_full(folder: Path) -> Iterator[None]:
+    """Let errors of a full disk say that it is this directory's, unless they are of another."""
+    try:
+        yield
+    except OSError as error:
+        is_here = error.filename is None or Path(error.filename).is_relative_to(folder)
+        if error.errno not in DISK_FULL_ERRORS or not is_here:
+            raise
+        told = error if error.filename else disk_full_error(folder)
+        hint = f"{told.strerror}; {SCRATCH_VARIABLE} names a folder with more room"
+        raise OSError(error.errno, hint, told.filename) from error

@@ -5,11 +5,16 @@
     train/alice/0001.jpg            splits are yours: train, val, query, gallery, multi
     query/bob/entrance/0001.jpg     the same, with cameras
 
+With option `camera-first` cameras are above people, `entrance/alice/0001.jpg`. With `tracklets`
+every image is in a folder of its track, below all others, `alice/track7/0001.jpg`.
+
 Either every image has a camera or none. In a gallery, folders named 0 and -1 hold distractors and
 junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
@@ -18,19 +23,36 @@ from san_core.data.tree import Tree
 from san_core.images.pixels import IMAGE_SUFFIXES
 
 SPLITS = ("train", "val", "query", "gallery", "multi")
-OPTIONS = OWN_OPTIONS
+CAMERA_FIRST = "camera-first"
+TRACKLETS = "tracklets"
+OPTIONS = OWN_OPTIONS | {
+    CAMERA_FIRST: "cameras are the upper folders, people those in them: entrance/alice/0001.jpg",
+    TRACKLETS: "the lowest folders are tracks of one person: alice/track7/0001.jpg",
+}
+# What is called so is a part of a data set and nobody, however it is written.
+_NAMES_OF_PARTS = frozenset(
+    {
+        *(*SPLITS, "test", "valid", "validation", "probe", "images", "bbox_train", "bbox_test"),
+        *("bounding_box_train", "bounding_box_test"),
+    }
+)
+_CAMERA_NAME = re.compile(r"cam(era)?[ _-]?(\d+|[a-z])?", re.IGNORECASE)
+
+# What the folders above an image are, from the top, by how many there are.
+Levels = Mapping[int, tuple[str, ...]]
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
-    """Every image, person by person; where there are no folders of splits, people are held out.
+    """Every image, folder by folder; where there are no folders of splits, people are held out.
 
     Args:
-        tree: the folder that holds people or splits.
+        tree: the folder that holds people, cameras or splits.
         options: keys of OPTIONS.
 
     Raises:
         ValueError: there is no image, or some images have a camera and some do not, or there are
-            folders of splits and people are to be held out, or names are ambiguous.
+            folders of splits and people are to be held out, or names are ambiguous, or folders in
+            the place of people are named as what is none.
     """
     tree = tree if _split_folders(tree) else tree.unwrap_archive()
     files, folders = tree.entries()
@@ -41,14 +63,36 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
             raise ValueError(f"{tree.place} has splits of its own; option test has no use for it")
         others = [name for name in folders if name not in splits]
         problems += [Problem("unknown name", name, "a folder beside the splits") for name in others]
+    levels = _levels(options)
     found = [
-        image for split in splits or [""] for image in _images_of_people(tree, split, problems)
+        image
+        for split in splits or [""]
+        for image in _images_of_split(tree, split, levels, problems)
     ]
     if not found:
         raise ValueError(
-            f"{tree.place} has no image in folders of people; they look like alice/0001.jpg"
+            f"{tree.place} has no image in folders of people; they look like {_example(levels)}"
         )
-    return make_listing(found, problems, options, has_splits=bool(splits))
+    _check_names_of_people(tree, found, options)
+    listed = make_listing(found, problems, options, has_splits=bool(splits))
+    doubts = [*_doubts_of_cameras(found, options), *_doubts_of_queries(found, options, splits)]
+    return listed._replace(warnings=[*listed.warnings, *doubts])
+
+
+def _levels(options: Mapping[str, str]) -> Levels:
+    """What the folders above images are by the options."""
+    ways = (
+        [("camera", "person")] if CAMERA_FIRST in options else [("person",), ("person", "camera")]
+    )
+    if TRACKLETS in options:
+        ways = [(*way, "tracklet") for way in ways]
+    return {len(way): way for way in ways}
+
+
+def _example(levels: Levels) -> str:
+    """The shortest name that an image may have."""
+    words = {"person": "alice", "camera": "entrance", "tracklet": "track7"}
+    return "/".join([*(words[level] for level in levels[min(levels)]), "0001.jpg"])
 
 
 def _split_folders(tree: Tree) -> list[str]:
@@ -56,30 +100,56 @@ def _split_folders(tree: Tree) -> list[str]:
     return [split for split in SPLITS if tree.is_folder(split)]
 
 
-def _images_of_people(tree: Tree, split: str, problems: list[Problem]) -> Iterator[NamedImage]:
+def _images_of_split(
+    tree: Tree, split: str, levels: Levels, problems: list[Problem]
+) -> Iterator[NamedImage]:
     """The images of the people in a folder."""
-    files, people = tree.entries(split)
+    files, folders = tree.entries(split)
     start = f"{split}/" if split else ""
     if split:
         detail = "in no folder of a person"
         problems += [Problem("unknown name", start + n, detail, split) for n in files]
-    for person in people:
-        home = start + person
-        if is_junk(person) and split != "gallery":
-            detail = "junk, which only a gallery may hold"
-            problems.append(Problem("unknown name", home, detail, split))
-            continue
-        shown, cameras = tree.entries(home)
-        images = list(_image_names(tree, home, shown, problems, split=split))
-        found = [NamedImage(n, person, None, split, partial(tree.read, n)) for n in images]
-        for camera in cameras:
-            names, deeper = tree.entries(f"{home}/{camera}")
-            place, inside = f"{home}/{camera}", names + deeper
-            images = list(_image_names(tree, place, inside, problems, split=split))
-            found += [NamedImage(n, person, camera, split, partial(tree.read, n)) for n in images]
-        if not found:
-            problems.append(Problem("empty identity", home, "no image in it", split))
-        yield from found
+    for name in folders:
+        _check_name_of_part(tree, start + name, name)
+        yield from _images_of_folder(tree, split, (name,), levels, problems)
+
+
+def _check_name_of_part(tree: Tree, path: str, name: str) -> None:
+    """Raise ValueError if an uppermost folder is called as splits are, and is none."""
+    if name.lower() in _NAMES_OF_PARTS:
+        raise ValueError(
+            f"{tree.place}/{path} would be a person or a camera, and is named as a part of a data "
+            f"set; splits are folders named {', '.join(SPLITS)}, and hold people"
+        )
+
+
+def _images_of_folder(
+    tree: Tree, split: str, above: tuple[str, ...], levels: Levels, problems: list[Problem]
+) -> Iterator[NamedImage]:
+    """The images in a folder, `above`, of a split and in the folders in it."""
+    home = "/".join((split, *above) if split else above)
+    is_person = levels[min(levels)].index("person") == len(above) - 1
+    if is_person and is_junk(above[-1]) and split != "gallery":
+        detail = "junk, which only a gallery may hold"
+        problems.append(Problem("unknown name", home, detail, split))
+        return
+    files, folders = tree.entries(home)
+    deeper = folders if len(above) < max(levels) else []
+    found = []
+    if len(above) in levels:
+        named = dict(zip(levels[len(above)], above, strict=True))
+        inside = [*files, *(name for name in folders if name not in deeper)]
+        for name in _image_names(tree, home, inside, problems, split=split):
+            read = partial(tree.read, name)
+            found.append(NamedImage(name, named["person"], named.get("camera"), split, read))
+    else:
+        detail = f"in no folder of a {levels[min(levels)][len(above)]}"
+        problems += [Problem("unknown name", f"{home}/{n}", detail, split) for n in files]
+    for name in deeper:
+        found += _images_of_folder(tree, split, (*above, name), levels, problems)
+    if is_person and not found:
+        problems.append(Problem("empty identity", home, "no image in it", split))
+    yield from found
 
 
 def _image_names(
@@ -92,3 +162,52 @@ def _image_names(
         else:
             detail = f"images end in {', '.join(IMAGE_SUFFIXES)}"
             problems.append(Problem("unknown name", name, detail, split))
+
+
+def _check_names_of_people(
+    tree: Tree, images: Sequence[NamedImage], options: Mapping[str, str]
+) -> None:
+    """Raise ValueError if all people are called as cameras are."""
+    people = sorted({image.person for image in images})
+    if all(map(_CAMERA_NAME.fullmatch, people)):
+        other = "folders" if CAMERA_FIRST in options else f"folders:{CAMERA_FIRST}"
+        above = "people above cameras" if CAMERA_FIRST in options else "cameras above people"
+        raise ValueError(
+            f"{tree.place}: {', '.join(people[:3])} stand where people do, and are named as "
+            f"cameras; {other} reads {above}"
+        )
+
+
+def _doubts_of_cameras(images: Sequence[NamedImage], options: Mapping[str, str]) -> list[str]:
+    """That what is taken for cameras does not look as cameras do; nothing where it does."""
+    people: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.camera is not None:
+            people[image.camera].add(image.person)
+    alone = sorted(camera for camera, seen in people.items() if len(seen) == 1)
+    everybody = set().union(*people.values())
+    if len(people) <= len(everybody) and 2 * len(alone) <= len(people):
+        return []
+    ways = [
+        f"folders:{TRACKLETS} reads tracks of a person",
+        f"folders:{CAMERA_FIRST} cameras above",
+    ]
+    if CAMERA_FIRST in options:
+        ways[1] = "folders people above cameras"
+    told = f", {len(alone):,} of which saw one person alone, such as {alone[0]}" if alone else ""
+    return [
+        f"are these folders cameras? There are {len(people):,} for {len(everybody):,} people{told};"
+        f" {', and '.join(ways)}"
+    ]
+
+
+def _doubts_of_queries(
+    images: Sequence[NamedImage], options: Mapping[str, str], splits: Sequence[str]
+) -> list[str]:
+    """That people are held out of tracks whose cameras nobody knows."""
+    if TRACKLETS not in options or splits or images[0].camera is not None:
+        return []
+    return [
+        "tracks without cameras: a query finds the frames of its own track in the gallery, so that "
+        "scores of people held out are too good; split them, or name cameras"
+    ]

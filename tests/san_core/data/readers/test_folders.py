@@ -9,6 +9,9 @@ from san_core.data.readers.folders import listing
 from san_core.data.tree import open_tree
 from san_core.images.pixels import IMAGE_SUFFIXES
 
+CAMERA_FIRST = {"camera-first": ""}
+TRACKLETS = {"tracklets": ""}
+
 
 def read(root, files, **options):
     for name in files:
@@ -215,3 +218,84 @@ def test_a_folder_without_people_is_refused(tmp_path):
         ValueError, match=r"has no image in folders of people; they look like alice"
     ):
         read(tmp_path, ["1.jpg"])
+
+
+def test_cameras_may_be_above_people(tmp_path):
+    names = ["train/cam_a/ann/1.jpg", "train/cam_b/ann/2.jpg", "gallery/cam_a/-1/3.jpg"]
+    found = read(tmp_path, [*names, "train/cam_a/-1/4.jpg", "train/cam_b/5.jpg"], **CAMERA_FIRST)
+    assert known(found.images) == [
+        ("train", "train/cam_a/ann/1.jpg", 1, 0),
+        ("train", "train/cam_b/ann/2.jpg", 1, 1),
+        ("gallery", "gallery/cam_a/-1/3.jpg", -1, 0),
+    ]
+    assert found.problems == [
+        ("unknown name", "train/cam_a/-1", "junk, which only a gallery may hold"),
+        ("unknown name", "train/cam_b/5.jpg", "in no folder of a person"),
+    ]
+
+
+def test_tracks_of_a_person_are_no_cameras(tmp_path):
+    names = ["train/ann/t1/1.jpg", "train/ann/t2/2.jpg", "train/bob/t9/3.jpg"]
+    found = read(tmp_path, [*names, "train/bob/4.jpg"], **TRACKLETS)
+    assert known(found.images) == [
+        ("train", name, pid, None) for name, pid in zip(names, (1, 1, 2), strict=True)
+    ]
+    assert found.problems == [("unknown name", "train/bob/4.jpg", "in no folder of a tracklet")]
+    assert found.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ann/door/t1/1.jpg", TRACKLETS), ("door/ann/t1/1.jpg", TRACKLETS | CAMERA_FIRST)],
+)
+def test_tracks_may_be_of_cameras(tmp_path, name, options):
+    (image,) = read(tmp_path, [f"train/{name}"], **options).images
+    assert (image.pid, image.camid) == (1, 0)
+    assert image.fields == {"person": "ann", "camera": "door"}
+
+
+def test_frames_of_one_track_on_both_sides_are_warned_of(tmp_path):
+    names = [f"{person}/t1/{shot}.jpg" for person in ("ann", "bob", "cid") for shot in (1, 2)]
+    (line,) = read(tmp_path, names, **TRACKLETS).warnings
+    assert line.startswith("tracks without cameras: a query finds the frames of its own track")
+
+
+@pytest.mark.parametrize("name", ["Train", "bbox_train", "TEST"])
+@pytest.mark.parametrize("start", ["", "gallery/"])
+def test_a_part_of_a_data_set_is_no_person(tmp_path, name, start):
+    with pytest.raises(ValueError, match=f"{start}{name} would be a person or a camera, and is na"):
+        read(tmp_path, [f"{start}{name}/ann/1.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "told"),
+    [
+        (("cam_a/ann", "Camera2/bob", "cam3/bob"), {}, "folders:camera-first reads cameras above"),
+        (("ann/cam1", "bob/cam1"), CAMERA_FIRST, "folders reads people above cameras"),
+    ],
+)
+def test_people_who_are_called_as_cameras_are_refused(tmp_path, names, options, told):
+    with pytest.raises(ValueError, match=f"stand where people do, and are named .*; {told}"):
+        read(tmp_path, [f"train/{name}/1.jpg" for name in names], **options)
+
+
+def test_a_person_may_be_called_as_a_camera_among_others(tmp_path):
+    assert len(read(tmp_path, ["train/cam/1.jpg", "train/ann/2.jpg"]).images) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a/t1", "a/t2", "b/t3", "c/t4"), "4 for 3 people, 4 of which saw one person alone, such"),
+        (("a/1", "b/1", "a/2", "b/2", "a/3", "b/3"), "3 for 2 people; folders:tracklets reads tr"),
+        (("a/t1", "b/t2", "c/t2", "d/t3"), "3 for 4 people, 2 of which saw one person alone, "),
+    ],
+)
+def test_folders_that_look_like_no_cameras_are_doubted(tmp_path, names, told):
+    (line,) = read(tmp_path, [f"train/{name}/1.jpg" for name in names]).warnings
+    assert line.startswith(f"are these folders cameras? There are {told}")
+
+
+def test_cameras_that_see_most_people_are_not_doubted(tmp_path):
+    names = [f"train/{person}/{camera}/1.jpg" for person in "abc" for camera in "xyz"]
+    assert read(tmp_path, [*names[:-1]]).warnings == []

@@ -249,9 +249,9 @@ def _texture_items(
     sizes, paths = SizeChecker(), {pair.texture_name: pair.texture for pair in listed.pairs}
     for pid, (name, split) in enumerate(splits.items()):
         kept = file_to_keep(name, listed.tree.read(paths[name]))
-        sizes.check_texture(*kept)
+        sizes.check_texture(kept.name, kept.data)
         called[name] = kept.name
-        yield Item(*kept, pid, None, split, {"identity": pid})
+        yield Item(kept.name, kept.data, pid, None, split, {"identity": pid})
 
 
 def _image_items(
@@ -266,7 +266,7 @@ def _image_items(
     sizes, pids = SizeChecker(), {name: pid for pid, name in enumerate(splits)}
     for pair in track_progress(listed.pairs, total=len(listed.pairs), unit="pairs"):
         kept = file_to_keep(pair.image_name, listed.tree.read(pair.image))
-        sizes.check_image(*kept)
+        sizes.check_image(kept.name, kept.data)
         texture = pair.texture_name
         fields = {**pair.fields, "texture": called[texture]}
-        yield Item(*kept, pids[texture], None, splits[texture], fields)
+        yield Item(kept.name, kept.data, pids[texture], None, splits[texture], fields)

@@ -140,6 +140,8 @@ def _log_summary(written: "WrittenSet", found: "Findings", *, is_published: bool
     if found.kept_as_png:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(found.kept_as_png.items()))
         log.info("kept as PNG: %s", kinds)
+    if found.laid_on_white:
+        log.info("transparent, and read as laid on white: %s", f"{found.laid_on_white:,}")
     for line in split_table(written.counts).splitlines():
         log.info("%s", line)
     for line in written.warnings:

@@ -53,12 +53,14 @@ class Findings:
         problems: what cannot be taken.
         duplicates: images that a published data set has twice in a split; they are kept.
         kept_as_png: how many images of other formats than JPEG and PNG there are, by format.
+        laid_on_white: how many images are transparent somewhere, where they are read as white.
         warnings: what else people should know.
     """
 
     problems: list[Problem] = field(default_factory=list)
     duplicates: list[Problem] = field(default_factory=list)
     kept_as_png: Counter[str] = field(default_factory=Counter)
+    laid_on_white: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -111,7 +113,8 @@ def check_images(
         textures.add(texture)
         if kept.data is not data:
             found.kept_as_png[image_format(data)] += 1
-        yield Item(*kept, image.pid, image.camid, image.split, image.fields)
+        found.laid_on_white += kept.is_transparent
+        yield Item(kept.name, kept.data, image.pid, image.camid, image.split, image.fields)
 
 
 def _name_but_for_ending(kept: str, names: Mapping[str, str]) -> str | None:
@@ -265,6 +268,7 @@ def write_prepared_set(
             "subsets": {split: subset._asdict() for split, subset in written.counts.items()},
             "skipped": [_problem_json(problem) for problem in found.problems],
             "kept_as_png": dict(sorted(found.kept_as_png.items())),
+            "laid_on_white": found.laid_on_white,
             "warnings": [_writable(line) for line in written.warnings],
         }
         always = ("protocol", "subsets")

@@ -38,6 +38,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".t
 # The formats that image sets hold; what is read in another one is kept as PNG.
 KEPT_FORMATS = ("JPEG", "PNG")
 _GREY_16_BITS = "I;16"  # how modes of 16-bit greyscale begin
+_GROUND = "white"  # of contact sheets too: where a background was removed, none comes back
+# What a PNG tells beside its pixels and is not used. Pillow refuses a file where it is long.
+_UNUSED_CHUNKS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _Z_RLE = 3
 # What Pillow raises where a file is damaged, or its EXIF data.
 _DAMAGE_ERRORS = (
@@ -59,7 +62,8 @@ def decode(data: bytes, *, name: str = "image", at_least: tuple[int, int] | None
     """The pixels of an image file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
 
     JPEG, PNG, WebP, BMP and TIFF are read, one picture a file. Of 16 bits a colour the upper 8 are
-    taken, so that the whole range of the file is that of the pixels.
+    taken, so that the whole range of the file is that of the pixels. What is transparent is laid on
+    white, as viewers show it.
 
     Args:
         data: the whole file.
@@ -92,10 +96,11 @@ def image_format(data: bytes) -> str:
 
 
 class KeptFile(NamedTuple):
-    """An image file as sets keep it."""
+    """An image file as sets keep it, and whether anything behind the image shows through."""
 
     name: str
     data: bytes
+    is_transparent: bool = False
 
 
 def file_to_keep(name: str, data: bytes) -> KeptFile:
@@ -104,11 +109,13 @@ def file_to_keep(name: str, data: bytes) -> KeptFile:
     Raises:
         ValueError: the bytes are not a whole image, or of a kind that is not read.
     """
-    if image_format(data) not in KEPT_FORMATS:
-        png = encode_png(decode(data, name=name))
-        return KeptFile(str(PurePosixPath(name).with_suffix(".png")), png)
-    check_decodable(data, name=name)
-    return KeptFile(name, data)
+    with _open_image(data, name) as image:
+        image.load()
+        is_transparent = _is_transparent(image)
+        if image_format(data) in KEPT_FORMATS:
+            return KeptFile(name, data, is_transparent)
+        png = encode_png(_rgb_pixels(_turn_upright(image)))
+    return KeptFile(str(PurePosixPath(name).with_suffix(".png")), png, is_transparent)
 
 
 def _rgb_pixels(image: Image.Image) -> Pixels:
@@ -118,7 +125,17 @@ def _rgb_pixels(image: Image.Image) -> Pixels:
     """
     if image.mode.startswith(_GREY_16_BITS):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, _GROUND)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
     return np.asarray(image.convert("RGB"))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether any pixel of a loaded image lets through what is behind it."""
+    if image.mode.startswith(_GREY_16_BITS) or not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -145,7 +162,8 @@ def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
         raise ValueError(f"{name}: {len(data)} bytes that are none of {', '.join(_DECODERS)}")
     try:
         # Not Image.open, which reads forty formats and prints a warning of its own for big images.
-        with _DECODERS[kind][1](io.BytesIO(data)) as image:
+        used = _without_unused_chunks(data) if kind == "PNG" else data
+        with _DECODERS[kind][1](io.BytesIO(used)) as image:
             refusal = _refusal(image)
             if not refusal:
                 yield image
@@ -153,6 +171,18 @@ def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
     except _DAMAGE_ERRORS as error:
         raise ValueError(f"{name}: {len(data)} bytes are not a whole image ({error})") from error
     raise ValueError(f"{name}: {refusal}")
+
+
+def _without_unused_chunks(png: bytes) -> bytes:
+    """A PNG without its colour profile and texts, whole or not."""
+    kept, at = [png[:8]], 8
+    while at + 8 <= len(png):
+        size, kind = struct.unpack_from(">I4s", png, at)
+        end = at + 12 + size  # with the length, the kind and the sum
+        if kind not in _UNUSED_CHUNKS:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _refusal(image: ImageFile) -> str:

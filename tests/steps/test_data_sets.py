@@ -411,11 +411,16 @@ def test_images_of_other_formats_are_kept_as_png_and_counted(make, tmp_path, cap
     with Image.open(own / "ann" / "0.jpg") as image:
         image.save(own / "ann" / "2.webp")
         image.save(own / "ann" / "3.bmp")
+        image.putalpha(0)
+        image.save(own / "bob" / "1.png")
+    (own / "bob" / "1.jpg").unlink()
     assert prepare(tmp_path, "folders:test=0", own) == 0
-    assert " kept as PNG: 1 BMP, 1 WebP\n" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert " kept as PNG: 1 BMP, 1 WebP\n" in told
+    assert " transparent, and read as laid on white: 1\n" in told
     assert provenance(tmp_path)["kept_as_png"] == {"BMP": 1, "WebP": 1}
     names = [name for _, name, _, _ in known(tmp_path)]
-    assert names == ["ann/0.jpg", "ann/1.jpg", "ann/2.png", "ann/3.png", "bob/0.jpg", "bob/1.jpg"]
+    assert names == ["ann/0.jpg", "ann/1.jpg", "ann/2.png", "ann/3.png", "bob/0.jpg", "bob/1.png"]
 
 
 def test_a_data_set_is_scored_by_its_own_protocol(tiny, tmp_path):

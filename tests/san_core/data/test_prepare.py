@@ -262,6 +262,18 @@ def test_an_image_of_another_format_is_kept_as_png(tmp_path, picture, kind):
         assert kept.manifest["provenance"]["kept_as_png"] == {told: 1}
 
 
+def test_transparent_images_are_counted(tmp_path, picture):
+    found, buffers = Findings(), [io.BytesIO() for _ in range(3)]
+    for alpha, buffer in zip((0, 254, 255), buffers, strict=True):
+        image = Image.fromarray(picture(alpha))
+        image.putalpha(alpha)
+        image.save(buffer, "PNG")
+    images = [listed(f"a/{i}.png", buffer.getvalue()) for i, buffer in enumerate(buffers)]
+    write_prepared_set(tmp_path, check_images(images, found, seen={}), found, provenance={})
+    with ImageSet.open(tmp_path) as kept:
+        assert kept.manifest["provenance"]["laid_on_white"] == 2
+
+
 def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
     buffer = io.BytesIO()
     Image.fromarray(picture(1)).save(buffer, "BMP")

@@ -80,7 +80,7 @@ def test_other_formats_are_read_and_kept_as_png(picture, kind, options):
 
 def test_a_jpeg_or_png_is_kept_as_it_is(picture):
     for data in (encode_png(picture(1)), encode_jpeg(picture(1), quality=90)):
-        assert file_to_keep("a.JPG", data) == ("a.JPG", data)
+        assert file_to_keep("a.JPG", data) == ("a.JPG", data, False)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
@@ -89,6 +89,64 @@ def test_a_file_of_several_pictures_is_refused(picture, kind):
     data = saved(first, kind, save_all=True, append_images=more)
     with pytest.raises(ValueError, match=r"a\.tif: several pictures in one file; one is r"):
         check_decodable(data, name="a.tif")
+
+
+def cut_out(kind, **options):
+    """Red in the left half; blue in the right one, where nothing of it is to be seen."""
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4], pixels[:, 4:] = (255, 0, 0, 255), (0, 0, 255, 0)
+    return saved(Image.fromarray(pixels), kind, **options)
+
+
+def cut_out_by_a_key(mode):
+    """As `cut_out`, where one colour of the file says that it is transparent."""
+    image = Image.new(mode, (8, 8), 0 if mode == "P" else (255, 0, 0))
+    blue = 1 if mode == "P" else (0, 0, 255)
+    if mode == "P":
+        image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(blue, (4, 0, 8, 8))
+    return saved(image, "PNG", transparency=blue)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        cut_out("PNG"),
+        cut_out("WEBP", lossless=True, exact=True),
+        cut_out("TIFF"),
+        cut_out_by_a_key("P"),
+        cut_out_by_a_key("RGB"),
+    ],
+    ids=["PNG", "WebP", "TIFF", "key in a palette", "key"],
+)
+def test_a_background_that_was_removed_does_not_come_back(data):
+    kept = file_to_keep("a.png", data)
+    for found in (decode(data), decode(kept.data)):
+        assert (found[:, :4] == (255, 0, 0)).all()
+        assert (found[:, 4:] == 255).all()
+    assert kept.is_transparent
+
+
+def test_a_picture_that_could_be_transparent_and_is_not_is_itself(picture):
+    image = Image.fromarray(picture(1))
+    image.putalpha(255)
+    data = saved(image, "PNG")
+    assert np.array_equal(decode(data), picture(1))
+    assert not file_to_keep("a.png", data).is_transparent
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"iTXt", b"zTXt"])
+def test_long_profiles_and_texts_of_a_png_are_passed_over(picture, kind):
+    packed = zlib.compress(bytes(2 << 20))  # Pillow reads 1 MiB of it
+    start = b"XML\0\1\0\0\0" if kind == b"iTXt" else b"note\0\0"
+    body = kind + start + packed
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    plain = encode_png(picture(1))
+    data = plain[:33] + chunk + plain[33:]
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(io.BytesIO(data)).load()
+    assert np.array_equal(decode(data), picture(1))
+    assert file_to_keep("a.png", data).data == data
 
 
 GREY = np.linspace(0, 65535, 32 * 16).astype(np.uint16).reshape(32, 16)

@@ -3,12 +3,14 @@
     path,pid,camid,split
     images/0001.jpg,alice,entrance,train
 
-`path` is relative to the table's folder. People and cameras may be numbers or names. Column `camid`
-may be left out or empty: cameras are unknown then. `split` (train, val, query, gallery or multi)
-may be left out: people are held out for testing then. In a gallery, pid 0 is a distractor and -1
-junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
+`path` is relative to the table's folder, and slashes of either kind part its folders. People and
+cameras may be numbers or names. Column `camid` may be left out or empty: cameras are unknown then.
+`split` (train, val, query, gallery or multi) may be left out: people are held out for testing then.
+In a gallery, pid 0 is a distractor and -1 junk, as in Market-1501. An archive may hold all of it in
+one folder, of any name.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -51,7 +53,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     if not images:
         raise ValueError(
             f"{tree.place}/{name} has no row that can be taken"
-            + (f"; the first is {problems[0]}" if problems else "")
+            + (f"; the first is a {problems[0].kind}, {problems[0]}" if problems else "")
         )
     return make_listing(images, problems, options, has_splits=has_splits)
 
@@ -109,7 +111,7 @@ def _images_of_rows(
     columns = table.columns
     for line, row in table.rows():
         place = f"{name} line {line}"
-        path = (row["path"] or "").strip().removeprefix("./")
+        path = _find_image(tree, (row["path"] or "").strip())
         told = (row.get("split") or "").strip()
         if wrong := _row_error(row, columns, path):
             concerned = told if told in SPLITS else ""
@@ -124,6 +126,17 @@ def _images_of_rows(
             camera = row["camid"].strip() if "camid" in columns else None
             split = row["split"].strip() if "split" in columns else ""
             yield NamedImage(path, row["pid"].strip(), camera, split, partial(tree.read, path))
+
+
+def _find_image(tree: Tree, told: str) -> str:
+    """The path of an image as the tree has it; as it was told where there is no such file.
+
+    Windows parts folders by backslashes, and macOS may write an accent as a letter of its own.
+    """
+    told = told.removeprefix("./")
+    plain = told.replace("\\", "/").removeprefix("./")
+    ways = told, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)
+    return next((way for way in ways if is_plain_path(way) and tree.is_file(way)), told)
 
 
 def _row_error(row: dict[str, str], columns: list[str], path: str) -> str:

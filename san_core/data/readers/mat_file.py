@@ -116,7 +116,8 @@ def open_mat_file(path: Path) -> h5py.File:
         ValueError: it is none.
     """
     with _damage("its beginning"):
-        return h5py.File(path, "r")
+        # No lock: nobody writes to it, and shared file systems such as NFS may have none to give.
+        return h5py.File(path, "r", locking=False)
 
 
 def read_variables(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

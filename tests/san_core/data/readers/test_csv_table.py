@@ -1,6 +1,7 @@
 """A table with a row for every image."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ),
         (
             "path,pid\nx.jpg,1\n",
-            r"no row that can be taken; the first is x.jpg \(people.csv line 2",
+            r"no row that can be taken; the first is a missing image, x.jpg \(people.csv line 2",
         ),
         ('path,pid\n"a/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
         (b"path,pid\n\xff,1\n", "people.csv is not in UTF-8"),
@@ -242,3 +243,28 @@ def test_a_folder_without_a_table_is_told_what_is_wanted(tmp_path):
         ),
     ):
         listing(tree, {})
+
+
+@pytest.mark.parametrize("told", [r"a\1.jpg", r".\a\1.jpg"])
+def test_paths_of_windows_are_read(folder, told):
+    (image,) = read(folder, f"path,pid,split\n{told},alice,train\n").images
+    assert image.name == "a/1.jpg"
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_read_whichever_way_they_are_written(folder, forms):
+    there, told = (unicodedata.normalize(form, "a/é.jpg") for form in forms)
+    (folder / there).write_bytes(b"")
+    (image,) = read(folder, f"path,pid,split\n{told},alice,train\n").images
+    assert image.name == there != told
+
+
+def test_one_image_in_two_spellings_is_in_two_rows(folder):
+    found = read(folder, "path,pid,split\na/1.jpg,alice,train\na\\1.jpg,bob,train\n")
+    assert found.problems == [("wrong row", "people.csv line 3", "a/1.jpg is in line 2 too")]
+
+
+def test_a_backslash_leads_to_nothing_outside(folder):
+    (folder.parent / "x.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"the first is a missing image, \.\.\\x\.jpg"):
+        read(folder, "path,pid\n..\\x.jpg,alice\n")

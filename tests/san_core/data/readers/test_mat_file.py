@@ -1,5 +1,6 @@
 """Files of MATLAB that were made to harm, or by other programs: refused in one line each."""
 
+import fcntl
 import shutil
 import struct
 import zlib
@@ -34,6 +35,13 @@ def whole(tmp_path_factory):
 def release(whole, tmp_path):
     (tmp_path / "secret").write_bytes(SECRET)
     return shutil.copytree(whole, tmp_path / "cuhk03")
+
+
+def test_a_file_is_read_whatever_locks_its_file_system_has(release):
+    # As NFS without a daemon for locks does, another's lock refuses one.
+    with (release / "cuhk03_release/cuhk-03.mat").open("r+b") as held, open_tree(release) as tree:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert listing(tree, {}).images[0].read().startswith(b"\x89PNG")
 
 
 @contextmanager

@@ -77,5 +77,6 @@ def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
     The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs as well
+        # torch.manual_seed reseeds GPUs as well; the processor's generator drops all but 32 bits.
+        torch.default_generator.manual_seed(seed ^ (seed >> 32))
         return SAN(recipe, num_classes=num_classes)

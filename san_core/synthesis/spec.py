@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from san_core.synthesis.difficulty import difficulty_by_name
-from san_core.synthesis.person.atlas import ATLAS_NAME, chart_map, check_texture_size
+from san_core.synthesis.person.atlas import ATLAS_NAME, check_texture_size, is_same_atlas
 from san_core.synthesis.person.body import shipped_body
 from san_core.synthesis.person.body_file import read_body
 from san_core.synthesis.place.photographs import Photographs
@@ -83,7 +83,7 @@ class PitSpec:
             raise FileNotFoundError(f"there is no file {self.body_file} with a body")
         with self.body_file.open("rb") as file:
             other = read_body(file, name=str(self.body_file))
-        if other.atlas == ATLAS_NAME and (chart_map(other) != chart_map(shipped_body())).any():
+        if other.atlas == ATLAS_NAME and not is_same_atlas(shipped_body(), other):
             raise ValueError(
                 f"{self.body_file} calls its atlas {ATLAS_NAME!r}, as the package's is called, but"
                 " the charts lie otherwise; give it a name of its own"

@@ -24,7 +24,8 @@ def check_seed(seed: int) -> None:
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from a path such as (seed, epoch, step, "augmentation"); never its neighbour's.
 
-    A hash and not a sum, so (1, 2) and (2, 1) have nothing in common.
+    A hash and not a sum, so (1, 2) and (2, 1) have nothing in common. NumPy's generators use all of
+    it; torch's on processors uses the lower 32 bits, which are a hash likewise.
     """
     text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()

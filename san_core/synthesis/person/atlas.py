@@ -22,6 +22,8 @@ from san_core.synthesis.person.body_file import TEXTURE_SIZE as TEXTURE_SIZE
 from san_core.synthesis.person.body_file import Body
 
 ATLAS_NAME = "san-atlas-1"  # the package's; the name manifests carry, for textures cannot be mixed
+# Of the height, as a mean over a chart. A hand that is mirrored in its place is at 0.023.
+MAX_ATLAS_GAP = 0.01
 SEAM_PULL = 0.0003  # metres that one texel of distance counts for in mirror_index
 
 
@@ -44,24 +46,17 @@ class TexelMap:
     points: Floats  # (N, 3) on the mean person in the rest pose
 
 
-def chart_map(people: Body) -> NDArray[np.str_]:
-    """The name of the chart at every texel (256, 256) of a body's atlas; empty on none."""
-    face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
-    _raster.bake(
-        people.uv, people.uv_faces, face, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
-    )
-    names = np.array([*people.charts, ""])
-    charts: NDArray[np.str_] = names[np.append(people.face_chart, len(people.charts))[face]]
-    return charts
-
-
 @functools.cache
 def texel_map() -> TexelMap:
-    """The surface point of every texel, baked once a process from the asset's UV coordinates.
+    """The surface point of every texel, baked once a process from the asset's UV coordinates."""
+    return _bake(current_body())
+
+
+def _bake(people: Body) -> TexelMap:
+    """The surface point of every texel of a body's atlas.
 
     A texel that no face covers, as other layouts have, shows what the nearest covered one does.
     """
-    people = current_body()
     face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
     barycentric = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
     _raster.bake(people.uv, people.uv_faces, face, barycentric)
@@ -72,6 +67,23 @@ def texel_map() -> TexelMap:
     corners = people.mean[people.faces[flat]]  # (N, 3 corners, 3)
     points = np.einsum("nc,nci->ni", share, corners)
     return TexelMap(flat, share, people.face_chart[flat], points)
+
+
+def is_same_atlas(one: Body, other: Body) -> bool:
+    """Whether the texels of two bodies show the same places of them, whatever the atlas is called.
+
+    Charts must lie in the same texels and alike: their points on the mean people, made equally
+    tall, may be MAX_ATLAS_GAP apart on average.
+    """
+    charts, places = [], []
+    for people in (one, other):
+        baked = _bake(people)
+        charts.append(np.array(people.charts)[baked.chart])
+        places.append(baked.points / np.ptp(people.mean[:, 2]))
+    if (charts[0] != charts[1]).any():
+        return False
+    gaps = np.linalg.norm(places[0] - places[1], axis=1)
+    return all(gaps[charts[0] == chart].mean() <= MAX_ATLAS_GAP for chart in one.charts)
 
 
 def chart_rectangle(name: str) -> Rectangle:

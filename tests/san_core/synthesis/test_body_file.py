@@ -182,3 +182,13 @@ def test_legs_that_do_not_fill_rectangles_are_refused(tmp_path):
     uv[legs, 1] = TOP - 1 - uv[legs, 1]  # feet first
     with pytest.raises(ValueError, match=r"leg.L not upright, the hip above"):
         made(saved(tmp_path / "handstand.npz", UV=uv))
+
+
+@pytest.mark.parametrize("chart", ["hand.L", "foot.R", "torso_front"])
+def test_a_chart_that_is_mirrored_in_its_place_is_another_layout(tmp_path, chart):
+    uv, its = arrays()["UV"].copy(), arrays()["charts"].tolist().index(chart)
+    corners = np.unique(arrays()["FU"][arrays()["chart"] == its])
+    uv[corners, 0] = uv[corners, 0].min() + uv[corners, 0].max() - uv[corners, 0]
+    file = saved(tmp_path / "odd.npz", UV=uv)
+    with pytest.raises(ValueError, match=r"odd.npz calls its atlas 'san-atlas-1', .* otherwise"):
+        PitSpec(seed=0, body_file=file).provenance()

@@ -62,7 +62,7 @@ def test_people_are_made_in_no_more_processes_than_memory_is_limited_for(
     monkeypatch.setattr("components.process.machine.memory_limit", lambda: 300 << 20)
     few = ["--textures", "2", "--meshes", "1"]
     if step == "prepare_reid":
-        few = ["--identities", "4", "--cameras", "2", "--shots", "2"]
+        few = ["--identities", "6", "--cameras", "2", "--shots", "2"]
     assert main([step, f"--{output}", str(tmp_path / output), "--image-height", "64", *few]) == 0
     told = (
         "working in 1 process on 96 cores (memory is limited), with about 224 MiB of memory in all"

@@ -53,7 +53,7 @@ class LocalStorage:
         )
         partial = Path(temporary)
         with suppress(OSError):  # of a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             with add_path_to_errors(target), os.fdopen(handle, "wb") as file:
                 yield file

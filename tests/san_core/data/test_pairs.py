@@ -58,6 +58,11 @@ def test_the_longest_name_of_a_texture_wins(named):
     assert found(named)[1][2:4] == ("a_1.jpg", "a_1.png")
 
 
+def test_a_name_is_shortened_word_by_word(named):
+    put(named, "images/c_d_e_f.jpg", "textures/c_d.png", "images/c.jpg", "textures/c.png")
+    assert {p.image_name: p.texture_name for p in found(named)}["c_d_e_f.jpg"] == "c_d.png"
+
+
 def test_the_folder_may_lie_in_the_folder_given(named):
     (named.parent / "empty").mkdir()
     assert found(named.parent) == found(named)

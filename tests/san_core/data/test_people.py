@@ -168,6 +168,18 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     assert set(asked.values()) == {1}
 
 
+def test_every_camera_that_took_several_pictures_of_somebody_asks():
+    names = [f"{person}/{camid}-{shot}" for person in (1, 2, 3) for camid, shot in SHOTS]
+    images = [ListedImage(n, int(n[0]), int(n[2]), "images", nothing) for n in names]
+    parted = assign_splits(images, share=0.4).images
+    tested = {image.pid for image in parted if image.split != "train"}
+    asked = {image.name for image in parted if image.split == "query"}
+    assert asked == {f"{pid}/{shot}" for pid in tested for shot in ("0-0", "2-0")}
+
+
+SHOTS = ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1))  # camera 1 took one
+
+
 @given(collections(), st.randoms())
 def test_who_is_held_out_does_not_depend_on_the_order_of_images(images, random):
     if len(findable(images)) < 2 or len({image.pid for image in images}) < 3:

@@ -123,6 +123,16 @@ def test_leftover_images_come_in_other_epochs():
     assert seen == set(range(10))
 
 
+def test_who_has_too_few_images_shows_them_all_and_repeats_any():
+    repeated = set()
+    for epoch in range(20):
+        for row in batches([3, 3], 2, 4, epoch=epoch).reshape(-1, 4):
+            images, times = np.unique(row, return_counts=True)
+            assert sorted(times) == [1, 1, 2]
+            repeated.add(int(images[times == 2][0]))
+    assert repeated == set(range(6))
+
+
 def test_labels_need_not_be_sorted():
     labels = np.array([2, 0, 1, 0, 2, 1, 0, 2, 1, 1])
     made = identity_batches(labels, identities=3, images=2, seed=0, epoch=0)

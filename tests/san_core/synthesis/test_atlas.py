@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from san_core.synthesis.camera.light import body_openness
 from san_core.synthesis.difficulty import DIFFICULTIES
 from san_core.synthesis.kernels import _raster
 from san_core.synthesis.person.atlas import (
@@ -145,3 +146,26 @@ def test_body_coordinates_grow_along_torso_arms_and_legs(surface):
     assert np.corrcoef(points.along_arm[points.arm], outer)[0, 1] > 0.9
     assert np.corrcoef(points.along_leg[points.leg], -points.z[points.leg])[0, 1] > 0.95
     assert np.abs(points.around_leg).max() <= np.pi + 1e-6
+
+
+@pytest.mark.parametrize("surface", [texel_surface, vertex_surface])
+def test_angle_0_around_a_limb_is_outside(surface):
+    points = surface()
+    for angle, along, part, outwards in (
+        (points.around_leg, points.along_leg, points.leg, np.abs(points.x)),
+        (points.around_arm, points.along_arm, points.arm, points.z),  # arms are held aside
+    ):
+        middle = part & (np.abs(along - 0.5) < 0.1)
+        outer, inner = (outwards[middle & (s * np.cos(angle) > 0.8)].mean() for s in (1, -1))
+        assert outer > inner + 0.03
+
+
+def test_the_sky_lights_the_inside_of_limbs_less():
+    points, openness = vertex_surface(), body_openness()
+    for angle, along, part in (
+        (points.around_leg, points.along_leg, points.leg),
+        (points.around_arm, points.along_arm, points.arm),
+    ):
+        upper = part & (along > 0) & (along < 0.3)
+        outer, inner = (openness[upper & (s * np.cos(angle) > 0.8)].mean() for s in (1, -1))
+        assert inner < outer - 0.05

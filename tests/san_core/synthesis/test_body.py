@@ -1,5 +1,7 @@
 """The body: its asset, its normals, and how it is posed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,9 @@ from san_core.synthesis.person.body import (
 )
 from san_core.synthesis.person.pose import (
     POSE_SHARES,
+    Stride,
+    _pose_arm,
+    _pose_leg,
     aligning_rotation,
     blend_rotations,
     rotation_about,
@@ -151,6 +156,40 @@ def test_poses_are_rotations_of_a_known_kind():
         product = pose.rotations @ pose.rotations.transpose(0, 2, 1)
         np.testing.assert_allclose(product, np.tile(np.eye(3), (20, 1, 1)), atol=1e-5)
         np.testing.assert_allclose(np.linalg.det(pose.rotations), 1, atol=1e-5)
+
+
+def walking_limb(pose, side, names, *, phase):
+    """Directions (2, 3) of the parts of a limb, from the names of their joints, at a phase."""
+    rest = dict(zip(current_body().bones, joint_positions(NO_SHAPE).astype(float), strict=True))
+    stride = Stride("walk", phase, 1.0, (False, False))
+    turned = pose(np.random.default_rng(0), stride, rest, np.eye(3), side)
+    joints = [f"{name}.{'LR'[side]}" for name in names]
+    return np.stack([turned[a] @ (rest[b] - rest[a]) for a, b in itertools.pairwise(joints)])
+
+
+NO_SHAPE = np.zeros(current_body().shapes.shape[1], np.float32)
+LEG, ARM = ("upperleg01", "lowerleg01", "foot"), ("upperarm01", "lowerarm01", "wrist")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_at_a_heel_strike_its_leg_is_in_front_and_its_arm_behind(side):
+    struck = np.pi * side  # 0 is the left heel's
+    for pose, names, sign in ((_pose_leg, LEG, 1), (_pose_arm, ARM, -1)):
+        now, later = (
+            walking_limb(pose, side, names, phase=struck + t)[0, 1] for t in (0, np.pi)
+        )  # y grows to the back
+        assert sign * (later - now) > 0.1
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_knee_bends_most_while_the_leg_swings_forwards(side):
+    def bend(cycle):
+        thigh, shin = walking_limb(_pose_leg, side, LEG, phase=2 * np.pi * cycle + np.pi * side)
+        return np.arccos(thigh @ shin / np.linalg.norm(thigh) / np.linalg.norm(shin))
+
+    bends = [bend(cycle) for cycle in np.arange(20) / 20]
+    assert 0.65 <= np.argmax(bends) / 20 <= 0.8  # toe off is at 0.6
+    assert max(bends) > np.deg2rad(45)
 
 
 def test_align_turns_one_direction_into_the_other():

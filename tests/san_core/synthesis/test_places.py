@@ -122,3 +122,10 @@ def test_paints_and_materials_stay_within_what_a_screen_shows():
     wall = material_patch(rng, np.float32([100, 110, 120]), (60, 80))
     np.testing.assert_allclose(wall.mean(axis=(0, 1)), [100, 110, 120], rtol=0.02)
     assert wall.std(axis=(0, 1)).min() > 1
+
+
+def test_a_sky_is_hazy_or_blue_and_never_yellow():
+    skies = [background._sample_sky(np.random.default_rng(seed)) for seed in range(5)]
+    tints = [sky[..., 2].mean() / sky[..., 0].mean() for sky in skies]
+    assert min(tints) >= 1
+    assert max(tints) > 1.05

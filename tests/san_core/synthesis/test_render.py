@@ -108,6 +108,14 @@ def test_the_horizon_rises_in_the_crop_as_the_camera_does():
     assert horizon(0.1) < horizon(0.0) - 10
 
 
+@pytest.mark.parametrize("elevation", [0.0, 0.1, 0.4])
+def test_the_horizon_is_where_level_ground_ends(elevation):
+    framed = frame_mesh(rest_mesh(), View(0.0, elevation, 6.0, 0.9), (128, 64))
+    far = framed.tilt @ np.array([0, 1e6, 0])  # straight ahead of the person, and as high
+    row = framed.axis[1] - framed.scale * far[2] / (far[1] + 6)
+    assert framed.horizon == pytest.approx(row, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("azimuth", "seen", "hidden"),
     [
@@ -199,6 +207,20 @@ def test_a_skirt_hardly_narrows_downwards():
     assert (np.diff(rings[:, :, 2], axis=0) < 0).all()
 
 
+def test_a_skirt_shows_the_front_of_the_legs_in_front_on_both_sides():
+    mesh, count = rest_mesh(skirt=0.5), len(current_body().mean)
+    tube = (mesh.faces >= count).all(axis=1)
+    corners, texels = mesh.vertices[mesh.faces[tube]], mesh.uv[mesh.uv_faces[tube]]
+    column, row = np.rint(texels.reshape(-1, 2)).astype(int).T
+    x, depth, _ = corners.reshape(-1, 3).T
+    surface = texel_surface()
+    worn_x, worn_depth = (v.reshape(TEXTURE_SIZE, -1)[row, column] for v in (surface.x, surface.y))
+    for side in (1, -1):
+        mine = x * side > 0.05
+        assert (worn_x[mine] * side > 0).all()
+        assert np.corrcoef(depth[mine], worn_depth[mine])[0, 1] > 0.8
+
+
 def test_light_from_the_side_brightens_that_side():
     normals = np.float32([[1, 0, 0], [-1, 0, 0], [0, 0, 1]])
     light = Light(direction=(1.0, 0.0, 0.0), lamp=(0.5,) * 3, sky=(0.6,) * 3, exposure=1.0)
@@ -215,6 +237,24 @@ def test_light_of_no_variety_differs_only_in_direction():
     assert (first.lamp, first.sky, first.exposure) == (second.lamp, second.sky, second.exposure)
     assert first.direction != second.direction
     assert np.linalg.norm(first.direction) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_shadow_falls_away_from_the_lamp(side):
+    light = Light((0.7 * side, 0.0, 0.714), lamp=(0.6,) * 3, sky=(0.3,) * 3, exposure=1.0)
+    framed = frame_mesh(rest_mesh(), View(0.0, 0.5, 6.0, 0.6), (128, 128))
+    texture = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8)
+    image, alpha = draw_mesh(framed, texture, light=light, background=white((128, 128)))
+    ground = np.where(alpha == 0, 255 - image[..., 0], 0)
+    left, right = ground[:, :56].sum(), ground[:, 72:].sum()
+    assert (left > 5 * right) if side == 1 else (right > 5 * left)
+
+
+def test_a_warm_lamp_stands_against_a_cool_sky_or_the_reverse():
+    rng = np.random.default_rng(0)
+    lights = [sample_light(rng) for _ in range(8)]
+    warmth = np.array([(one.lamp[0] - one.lamp[2], one.sky[0] - one.sky[2]) for one in lights])
+    assert (warmth[:, 0] * warmth[:, 1] < 0).all()
 
 
 def test_feet_darken_the_ground_they_stand_on():

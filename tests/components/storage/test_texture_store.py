@@ -130,3 +130,18 @@ def test_prune_deletes_what_no_unit_names(storage, shard):
     assert delete_other_shards(storage, {0: keep}) == 2
     assert finished_units(storage, range(2)) == {0: keep}
     assert len(storage.list("shards")) == 2
+
+
+def test_prune_leaves_no_sidecar_of_a_tar_that_has_gone(storage, shard, monkeypatch):
+    for number, data in enumerate((b"zero", b"one")):
+        put_shard(storage, shard(number, data))
+    delete = LocalStorage.delete
+
+    def watched(store, name):
+        delete(store, name)
+        left = {stat.name for stat in store.list("shards")}
+        for sidecar in (found for found in left if found.endswith(".json")):
+            assert sidecar.replace(".json", ".tar") in left
+
+    monkeypatch.setattr(LocalStorage, "delete", watched)
+    assert delete_other_shards(storage, {}) == 4

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from components.training import loop
-from components.training.loop import TrainingSettings, loss_metrics, loss_terms, train
+from components.training.loop import (
+    BestWeights,
+    TrainingResult,
+    TrainingSettings,
+    loss_metrics,
+    loss_terms,
+    save_model,
+    train,
+)
 from san_core.training.loop import EpochReport
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
@@ -79,3 +87,40 @@ def test_cublas_is_told_to_repeat_itself_where_the_recipe_says_so(
     recipe = tiny_recipe("demo", f"epochs=1 warmup_epochs=0 {words}")
     train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == setting
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "train_san_pg"},
+        {"recipe": tiny_recipe("demo-baseline", "lr=0.5")},
+        {"seed": 1},
+        {"precision": "float32"},
+        {"inputs": {"dataset": "b"}},
+        {"code": "other"},
+        {"device": torch.device("meta")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_decides_the_result_decides_whose_state_it_is(tmp_path, monkeypatch, change):
+    def place(*, inputs=None, code="ours", device=torch.device("cpu"), **changes):  # noqa: B008
+        monkeypatch.setattr(loop, "code_fingerprint", lambda *_, **__: code)
+        asked = settings(
+            changes.pop("recipe", tiny_recipe("demo-baseline")),
+            **{"checkpoint": str(tmp_path), **changes},
+        )
+        monkeypatch.setattr(loop, "device", lambda: device)
+        return asked.open_checkpoint(tmp_path, inputs or {"dataset": "a"})._read_from.uri
+
+    assert place() == place()
+    assert place() != place(**change)
+
+
+def test_the_weights_that_are_kept_are_those_of_the_model_left(tmp_path):
+    recipe = tiny_recipe("demo-baseline")
+    model, better = tiny_model(recipe, seed=0), tiny_model(recipe, seed=1).state_dict()
+    best = BestWeights(epoch=1, score=0.5, weights=better)
+    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+    save_model(tmp_path, model, recipe, TrainingResult(history, best), facts={})
+    # encoder.onnx and the pictures of the page are made of the model after this
+    assert all(torch.equal(value, better[name]) for name, value in model.state_dict().items())

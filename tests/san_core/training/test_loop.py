@@ -11,6 +11,7 @@ from torch import nn
 from san_core.data.batches import augmentation, loader, sampler
 from san_core.training import loop
 from san_core.training.distributed import World
+from san_core.training.optimisation import JointOptimisation
 from tests.san_core.training.tiny_run import (
     DEMO_DECODER,
     left_right_mirror,
@@ -308,6 +309,31 @@ def test_pit_batches_come_in_between_and_bring_their_own_term():
     assert weights(mixed) != weights(plain)
     assert mixed.encoder.bn1.num_batches_tracked == 12 + 3
     assert mixed.encoder.head[1].num_batches_tracked == 12  # the embedding sees ReID images alone
+
+
+def test_pit_batches_weigh_as_the_recipe_says_and_show_every_pair_in_turn(monkeypatch):
+    settings = tiny_recipe("demo", "pit_every=1 epochs=2 w_rec=5")  # 6 PIT batches an epoch
+    data, shown, weighed = tiny_data(pit=True), [], []
+    wanted, step = loop._TrainingRun._wanted, JointOptimisation.step
+
+    def noted(its_run, source, its, rows, *arguments):
+        if source == "pit":
+            assert its is data.pit
+            shown.append(rows.tolist())
+        return wanted(its_run, source, its, rows, *arguments)
+
+    def stepped(optimisation, terms, weights, flags):
+        if terms.keys() == {"rec"}:
+            weighed.append(weights["rec"])
+        return step(optimisation, terms, weights, flags)
+
+    monkeypatch.setattr(loop._TrainingRun, "_wanted", noted)
+    monkeypatch.setattr(JointOptimisation, "step", stepped)
+    run(settings, data)
+    assert weighed == [5] * 12
+    for round_ in (shown[:6], shown[6:]):
+        assert sorted(itertools.chain.from_iterable(round_)) == list(range(48))
+    assert shown[:6] != shown[6:]
 
 
 def test_a_pit_batch_that_is_not_finite_is_named():

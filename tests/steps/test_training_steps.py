@@ -14,6 +14,7 @@ import torchvision
 
 from components.__main__ import main
 from components.storage.folder import LocalStorage
+from components.storage.staging import image_set_digest
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, resize
 from san_core.inference.features import embed
@@ -136,6 +137,35 @@ def test_pit_batches_are_mixed_in_where_the_recipe_says_so(tiny, tmp_path, capsy
 def test_paired_data_are_not_read_where_the_recipe_mixes_none_in(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path, pit=tiny.pit)) == 0
     assert file_contents(tmp_path / "model") == file_contents(tiny.root / "model")
+
+
+# Whose state it is
+
+
+@pytest.mark.parametrize("step", ["train_san", "train_san_pg"])
+def test_state_belongs_to_the_artifacts_it_was_made_from(tiny, tmp_path, monkeypatch, step):
+    told = {}
+
+    def stopped(*_, inputs, **__):
+        told.update(inputs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.training.loop.train", stopped)
+    command = with_outputs_in(step_command(step, tiny), tmp_path)
+    if step == "train_san":
+        asked = f"{SAN_OVERRIDES} pit_every=1 batch_size=8"
+        command = with_flags(command, overrides=asked, pit=tiny.pit)
+    assert main(command) == 130
+    images, textures = (
+        image_set_digest(tiny.root / "pit" / part) for part in ("images", "textures")
+    )
+    if step == "train_san_pg":
+        assert (told["images"], told["textures"]) == (images, textures)
+    else:
+        assert told["pit"] == [images, textures]
+        assert told["dataset"] == image_set_digest(tiny.root / "reid")
+        assert told["textures"] == image_set_digest(tiny.root / "textures")
+    assert {"pretrained", "generator"} <= told.keys()
 
 
 # First weights

@@ -167,29 +167,40 @@ def _run_parsed_step(
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         step(**values)
-        for p, uri in remote.items():
-            if written[p.name].exists():
-                _send_or_keep(written[p.name], uri)
+        made = {written[p.name]: uri for p, uri in remote.items() if written[p.name].exists()}
+        _send_or_keep(made)
     if executor_input is not None and is_first_rank():
         outputs.write_executor_output(executor_input, written)
 
 
-def _send_or_keep(path: Path, uri: str) -> None:
-    """Send an artifact to its bucket; if that fails or is stopped, it is kept here.
+def _send_or_keep(made: Mapping[Path, str]) -> None:
+    """Send artifacts to their buckets; if that fails or is stopped, what is not sent is kept here.
 
     Raises:
-        OSError: it cannot be sent; the message says where it is.
+        OSError: one cannot be sent; the message says where that and those after it are.
     """
-    try:
-        transfer.send_artifact(path, uri)
-    except BaseException as error:
-        kept = Path(mkdtemp(prefix="san-unsent-", dir=scratch_root()), path.name)
-        shutil.move(path, kept)
-        told = f"what was to be sent to {uri} is kept as {kept}"
-        if isinstance(error, OSError):
-            raise OSError(f"{os_error_message(error)}; {told}") from error
-        log.warning("%s", told)
-        raise
+    unsent = dict(made)
+    for path, uri in made.items():
+        try:
+            transfer.send_artifact(path, uri)
+        except BaseException as error:
+            told = _keep_unsent(unsent)
+            if isinstance(error, OSError):
+                raise OSError(f"{os_error_message(error)}; {told}") from error
+            log.warning("%s", told)
+            raise
+        del unsent[path]
+
+
+def _keep_unsent(unsent: Mapping[Path, str]) -> str:
+    """Move artifacts to a folder that stays; says in words where each one is."""
+    folder = Path(mkdtemp(prefix="san-unsent-", dir=scratch_root()))
+    for path in unsent:
+        shutil.move(path, folder / path.name)
+    return "; ".join(
+        f"what was to be sent to {uri} is kept as {folder / path.name}"
+        for path, uri in unsent.items()
+    )
 
 
 def _is_file_artifact(p: Parameter) -> bool:

@@ -358,3 +358,28 @@ def test_of_several_processes_the_first_alone_warns(monkeypatch, is_first, level
     monkeypatch.setattr(run, "is_first_rank", lambda: is_first)
     with run._log_to_stderr():
         assert logging.getLogger().level == level
+
+
+@pytest.mark.parametrize("stopped_by", [ConnectionError("the line is dead"), KeyboardInterrupt()])
+def test_all_that_is_not_sent_when_sending_ends_is_kept(tmp_path, monkeypatch, caplog, stopped_by):
+    made = {tmp_path / name: f"s3://san/{name}" for name in ("model", "page", "losses")}
+    for path in made:
+        path.write_text(path.name)
+
+    def send(path, _uri):
+        if path.name == "page":
+            raise stopped_by
+
+    monkeypatch.setenv("SAN_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr("components.storage.transfer.send_artifact", send)
+    with pytest.raises((OSError, KeyboardInterrupt)) as e:
+        run._send_or_keep(made)
+    (folder,) = (tmp_path / "scratch").iterdir()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "page": "page",
+        "losses": "losses",
+    }
+    said = f"{e.value} {caplog.text}"
+    for name in ("page", "losses"):
+        told = f"what was to be sent to s3://san/{name} is kept as {folder / name}"
+        assert told in said

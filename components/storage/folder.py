@@ -16,6 +16,8 @@ from components.storage.store import MOST_IN_MEMORY, Stat, check_fits_memory
 
 PARTIAL_SUFFIX = ".san-partial"
 SECONDS_TO_LOCK = 10.0  # that a writer has at most to lock what it has begun
+# Locks may be of one node alone: a put removes nothing that a writer of another may still write.
+SECONDS_WITHOUT_LOCK = 6 * 3600.0
 
 
 class LocalStorage:
@@ -47,7 +49,7 @@ class LocalStorage:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.parent not in self._swept:
             self._swept.add(target.parent)
-            _sweep(target.parent)
+            _sweep(target.parent, SECONDS_WITHOUT_LOCK)
         handle, temporary = tempfile.mkstemp(
             prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent
         )
@@ -59,8 +61,8 @@ class LocalStorage:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.chmod(0o644)
-            partial.replace(target)
+                partial.chmod(0o644)
+                partial.replace(target)  # while it is locked, so that nobody removes it
             flush_to_disk(target.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -121,22 +123,24 @@ class LocalStorage:
 
     def sweep(self, folder: str = "") -> int:
         """Remove what killed writers have left in a folder; returns how many files went."""
-        return _sweep(self.root / folder)
+        return _sweep(self.root / folder, SECONDS_TO_LOCK)
 
 
-def _sweep(folder: Path) -> int:
-    left = [path for path in folder.glob(f".*{PARTIAL_SUFFIX}") if _is_abandoned(path)]
+def _sweep(folder: Path, seconds: float) -> int:
+    """Remove what nobody writes and nobody has written to for so long; returns how many files."""
+    partials = folder.glob(f".*{PARTIAL_SUFFIX}")
+    left = [path for path in partials if _is_abandoned(path, seconds)]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
 
 
-def _is_abandoned(partial: Path) -> bool:
-    """Whether nobody writes a file any more: who does holds its lock, or has only just begun."""
+def _is_abandoned(partial: Path, seconds: float) -> bool:
+    """Whether nobody locks a file, and it is as old as that: a writer may have only just begun."""
     try:
         with partial.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return time.time() - partial.stat().st_mtime > SECONDS_TO_LOCK
+            return time.time() - partial.stat().st_mtime > seconds
     except OSError:
         return False
 

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from components.command.code import ROOT
-from components.storage.folder import LocalStorage
+from components.storage.folder import PARTIAL_SUFFIX, LocalStorage
 from components.storage.texture_store import delete_other_shards
 
 DIE = """
@@ -33,9 +34,9 @@ def left_behind(tmp_path):
     return _aged(partial)
 
 
-def _aged(path):
-    an_hour_ago = time.time() - 3600
-    os.utime(path, (an_hour_ago, an_hour_ago))
+def _aged(path, hours=24):
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
     return path
 
 
@@ -66,3 +67,26 @@ def test_hidden_files_of_others_stay(tmp_path):
     _aged(tmp_path / ".a.settings")
     LocalStorage(tmp_path).put_bytes("a", b"a")
     assert (tmp_path / ".a.settings").exists()
+
+
+def test_a_file_is_locked_until_it_has_its_name(tmp_path, monkeypatch):
+    chmod = Path.chmod
+
+    def sweep_meanwhile(path, mode):
+        _aged(path)
+        assert LocalStorage(tmp_path).sweep() == 0
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", sweep_meanwhile)
+    LocalStorage(tmp_path).put_bytes("a", b"a")
+    assert LocalStorage(tmp_path).get("a") == b"a"
+
+
+def test_what_lay_still_for_an_hour_stays_when_something_is_put(tmp_path):
+    # Another node, whose locks are not seen here, may still write it.
+    partial = tmp_path / f".a.{PARTIAL_SUFFIX}"
+    partial.touch()
+    _aged(partial, hours=1)
+    LocalStorage(tmp_path).put_bytes("b", b"b")
+    assert partial.exists()
+    assert LocalStorage(tmp_path).sweep() == 1

@@ -19,6 +19,7 @@ import torch
 
 from components.process.messages import note_copy, os_error_message
 from components.storage import retry
+from components.storage.outputs import add_path_to_errors
 from components.storage.places import open_storage
 from components.storage.store import Stat, Storage
 from san_core.checked_json import read_json
@@ -59,9 +60,11 @@ class Checkpoint:
         try:
             self._describe_run(self._keep_in)
             path = self._room / f"saving-{_OBJECT_NAME}"
-            _write_state(path, state)
-            self._keep_in.put_file(_OBJECT_NAME, path)
-            path.unlink()
+            try:
+                _write_state(path, state)
+                self._keep_in.put_file(_OBJECT_NAME, path)
+            finally:
+                path.unlink(missing_ok=True)
         except OSError as error:
             log.warning(
                 "the state after epoch %s is not kept, training goes on: %s",
@@ -156,11 +159,20 @@ class Checkpoint:
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state to a file, and before it the sha256 of its bytes."""
-    with path.open("wb") as file:
+    """Write a state to a file, and before it the sha256 of its bytes.
+
+    Raises:
+        OSError: it cannot be written, also where torch has another error for that.
+    """
+    with add_path_to_errors(path), path.open("wb") as file:
         file.write(bytes(_DIGEST_LENGTH))
         hashed = _HashedWriter(file)
-        torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+        try:
+            torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+        except RuntimeError as error:
+            if hashed.error is None:
+                raise
+            raise hashed.error from error
         file.seek(0)
         file.write(hashed.digest.hexdigest().encode())
 
@@ -218,10 +230,15 @@ class _HashedWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.digest = file, hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, data: memoryview) -> int:
         self.digest.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
     def flush(self) -> None:
         self._file.flush()

@@ -1,9 +1,11 @@
+import errno
 import hashlib
+import os
 
 import pytest
 import torch
 
-from components.storage import retry
+from components.storage import checkpoint, retry
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.folder import LocalStorage
 from components.storage.retry import Backoff
@@ -209,3 +211,31 @@ def test_state_that_must_not_be_read_or_kept_is_not_taken_for_none(
     tampering_proxy.deny = without("s3:GetObject", action)
     with pytest.raises(PermissionError, match=f"do they allow .*{action}"):
         loaded(kept_in(s3, {}))
+
+
+class _FullDisk:
+    """Takes two writes and no more."""
+
+    def __init__(self):
+        self.writes = 0
+
+    def write(self, data):
+        self.writes += 1
+        if self.writes > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data)
+
+    def flush(self):
+        pass
+
+
+def test_training_goes_on_where_scratch_is_full(kept_in, tmp_path, monkeypatch, caplog):
+    class FullWriter(checkpoint._HashedWriter):
+        def __init__(self, _file):
+            super().__init__(_FullDisk())
+
+    monkeypatch.setattr(checkpoint, "_HashedWriter", FullWriter)
+    kept_in(tmp_path / "kept", {"seed": 0}).save(STATE)
+    assert "the state after epoch 3 is not kept, training goes on" in caplog.text
+    assert f"{tmp_path}/room/saving-state.pt: no space left" in caplog.text
+    assert list((tmp_path / "room").iterdir()) == []

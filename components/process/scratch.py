@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
@@ -32,9 +33,7 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         OSError: of a full disk, naming the directory and the variable that names another.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = scratch_root() / f"san-{_key(output)}"
-    if folder.exists():
-        shutil.rmtree(folder)
+    folder = vacant_folder(scratch_root() / f"san-{_key(output)}")
     folder.mkdir(mode=0o700)
     try:
         with _name_when_full(folder):
@@ -51,6 +50,17 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         remove_or_warn(folder)
+
+
+def vacant_folder(folder: Path) -> Path:
+    """Remove what a killed predecessor left in a folder; another name where that does not go."""
+    others = (folder.with_name(f"{folder.name}.{number}") for number in count(2))
+    for place in chain([folder], others):
+        if place.exists():
+            remove_or_warn(place)
+        if not place.exists():
+            return place
+    raise AssertionError  # the names have no end
 
 
 def remove_or_warn(folder: Path) -> None:

@@ -9,14 +9,13 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from components.process.scratch import remove_or_warn
+from components.process.scratch import remove_or_warn, vacant_folder
 from san_core.checked_json import json_bytes, read_json, read_json_file
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 
@@ -79,11 +78,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An older `path` is replaced (`check_replaceable` says which). What a killed predecessor left
     behind is removed. Two processes must not write the same `path` at once.
     """
-    unfinished = _hidden_sibling(path, "unfinished")
-    replaced = _hidden_sibling(path, "replaced")
-    for left in (unfinished, replaced):
-        if left.exists():
-            shutil.rmtree(left)
+    unfinished = vacant_folder(_hidden_sibling(path, "unfinished"))
+    replaced = vacant_folder(_hidden_sibling(path, "replaced"))
     unfinished.mkdir(parents=True)
     try:
         with add_path_to_errors(path, DISK_FULL_ERRORS):

@@ -61,3 +61,12 @@ def test_full_disk_of_something_else_is_not_taken_for_scratch(tmp_path):
     with pytest.raises(OSError) as found, scratch_folder(tmp_path / "model"):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model"))
     assert found.value.filename == str(tmp_path / "model")
+
+
+def test_folder_of_a_predecessor_that_cannot_be_removed_is_passed_by(tmp_path, nfs):
+    with scratch_folder(tmp_path / "model") as room:
+        file = (room / "images.npy").open("w")
+    with scratch_folder(tmp_path / "model") as other:
+        assert other != room
+        assert list(other.iterdir()) == []
+    file.close()

@@ -213,3 +213,14 @@ def test_what_went_wrong_is_told_and_not_what_is_left_of_it_on_nfs(tmp_path, nfs
         raise KeyError
     kept.close()
     assert not (tmp_path / "out").exists()
+
+
+def test_older_output_that_is_still_in_use_on_nfs_does_not_stop_the_next(tmp_path, nfs):
+    for content in ("one", "two", "three", "four"):
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "a").write_text(content)
+        if content == "one":
+            file = (tmp_path / "out" / "a").open()
+    assert (tmp_path / "out" / "a").read_text() == "four"
+    assert file.read() == "one"
+    file.close()

@@ -38,8 +38,8 @@ def map_bounded(
 def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of which none is at work any more when the block is left, however it is left.
 
-    If it is left by an exception, what has not begun by then is not begun, and who sleeps by
-    `pause` is woken.
+    If it is left by an exception, what has not begun by then is not begun, who sleeps by `pause` is
+    woken, and who asks by `check_pool_not_left` is ended.
     """
     is_left = threading.Event()
     pool = ThreadPoolExecutor(count, initializer=_enter_pool, initargs=(is_left,))
@@ -54,6 +54,13 @@ def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
 
 def _enter_pool(is_left: threading.Event) -> None:
     _here.is_left = is_left
+
+
+def check_pool_not_left() -> None:
+    """Raise PoolLeftError in a thread of a `thread_pool` that is left by an exception."""
+    is_left = getattr(_here, "is_left", None)
+    if is_left is not None and is_left.is_set():
+        raise PoolLeftError
 
 
 def pause(seconds: float) -> None:

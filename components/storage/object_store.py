@@ -54,7 +54,7 @@ MAX_SINGLE_PUT = 5 << 30
 PART_SIZE = 512 << 20  # of what is longer
 READ_CHUNK = 1 << 20
 FETCH_CHUNK = 8 << 20  # bytes of a long object that are asked for at once
-DAMAGED_TRIES = 3  # that an object is read or put if it arrives damaged
+DAMAGED_TRIES = 3  # that an object is read if it arrives damaged
 DIGEST_HEADER = "x-amz-meta-sha256"
 OTHER_DIGEST = "its sha256 is not the one it was stored with"
 NOT_AN_S3_SERVER = "does not answer as an S3 server does"
@@ -86,6 +86,10 @@ WRONG_REGION_CODES = (
     *("AuthorizationHeaderMalformed", "PermanentRedirect"),
     *("IllegalLocationConstraintException", "InvalidRegion"),
 )
+
+
+class _NotKeptError(DamagedError):
+    """What was put does not lie there."""
 
 
 class ObjectStorage:
@@ -166,7 +170,7 @@ class ObjectStorage:
                 self._put_in_parts(key, content, digest)
             self._check_kept(key, len(content), digest)
 
-        self._call_with_retries(name, f"{PUT} and s3:GetObject", _retry_if_damaged(put))
+        self._call_with_retries(name, f"{PUT} and s3:GetObject", put)
 
     def _put_at_once(self, key: str, content: memoryview, digest: str) -> None:
         """Put an object in one request; minio's own call would copy it into memory."""
@@ -193,18 +197,18 @@ class ObjectStorage:
         """See what lies under a key: parts that could not be joined are answered with 200 too.
 
         Raises:
-            DamagedError: it is not what was put.
+            _NotKeptError: it is not what was put.
         """
         try:
             kept = self._client.stat_object(self.bucket, key)
         except S3Error as error:
             if error.code not in MISSING_OBJECT_CODES:
                 raise
-            raise DamagedError("it is not there after it was put") from error
+            raise _NotKeptError("it is not there after it was put") from error
         if kept.size != size:
-            raise DamagedError(f"{kept.size} bytes were kept where {size} were sent")
+            raise _NotKeptError(f"{kept.size} bytes were kept where {size} were sent")
         if (kept.metadata or {}).get(DIGEST_HEADER) != digest:
-            raise DamagedError("another content lies there than the one that was put")
+            raise _NotKeptError("another content lies there than the one that was put")
 
     def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
         """The bytes of an object; OSError if there are more than `most`."""
@@ -221,13 +225,11 @@ class ObjectStorage:
                 raise DamagedError(OTHER_DIGEST)
             return data
 
-        return self._call_with_retries(name, READ, _retry_if_damaged(get))
+        return self._read_until_whole(name, get)
 
     def get_file(self, name: str, path: Path) -> None:
         """Bring an object into a file, piece by piece, and compare its sha256 on the way."""
-        self._call_with_retries(
-            name, READ, _retry_if_damaged(lambda: self._fetch_pieces(name, path))
-        )
+        self._read_until_whole(name, lambda: self._fetch_pieces(name, path))
 
     def _fetch_pieces(self, name: str, path: Path) -> None:
         stated = self._client.stat_object(self.bucket, self._key(name))
@@ -235,7 +237,7 @@ class ObjectStorage:
         with add_path_to_errors(path), path.open("wb") as file:
             reserve_space(file, size, path=path)
             for start in range(0, size, FETCH_CHUNK):
-                piece = self.get_range(name, start, min(FETCH_CHUNK, size - start))
+                piece = self._read_range(name, start, min(FETCH_CHUNK, size - start))
                 file.write(piece)
                 digest.update(piece)
                 del piece  # before the next is had
@@ -247,6 +249,16 @@ class ObjectStorage:
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
+        if not length:
+            return b""
+        return self._read_until_whole(name, lambda: self._read_range(name, offset, length))
+
+    def _read_range(self, name: str, offset: int, length: int) -> bytes:
+        """As `get_range`; what arrives damaged is not asked for again.
+
+        Raises:
+            DamagedError: fewer bytes come.
+        """
 
         def get() -> bytes:
             with self._open_object(self._key(name), offset=offset, length=length) as response:
@@ -257,7 +269,22 @@ class ObjectStorage:
                 )
             return data
 
-        return self._call_with_retries(name, READ, _retry_if_damaged(get)) if length else b""
+        return self._call_with_retries(name, READ, get)
+
+    def _read_until_whole(self, name: str, read: Callable[[], T]) -> T:
+        """Read an object, again at once, a few times, if what arrives is damaged.
+
+        Raises:
+            DamagedError: it is, every time.
+        """
+        for left in reversed(range(DAMAGED_TRIES)):
+            try:
+                return self._call_with_retries(name, READ, read)
+            except DamagedError as error:
+                if not left:
+                    raise _damaged_every_time(self._where(name), error) from error
+                log.warning("%s: %s; trying again", self._where(name), error)
+        raise AssertionError  # the last time returned or raised
 
     @contextmanager
     def _open_object(self, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
@@ -276,9 +303,7 @@ class ObjectStorage:
             )
         except FileNotFoundError:
             if not self._has_answered:
-                self.list(
-                    name
-                )  # this answer does not tell whether the bucket is missing; that does
+                self.is_empty()  # it tells a missing bucket from a missing object
             return None
         return _stat_of(name, found)
 
@@ -299,13 +324,13 @@ class ObjectStorage:
         ]
 
     def is_empty(self) -> bool:
-        """Whether there is no object, by one request."""
+        """Whether `list` finds no object; what a console makes for a folder is none."""
         start = f"{self.prefix}/" if self.prefix else ""
 
-        def first_key() -> Any:
-            return next(self._listed(start), None)
+        def has_object() -> bool:
+            return any(not found.object_name.endswith("/") for found in self._listed(start))
 
-        return self._call_with_retries("", LIST, first_key) is None
+        return not self._call_with_retries("", LIST, has_object)
 
     def _listed(self, start: str) -> Iterator[Any]:
         """The objects whose keys begin so, as the client lists them.
@@ -339,7 +364,7 @@ class ObjectStorage:
 
         needs: the actions of S3 that credentials must allow.
         """
-        where = f"{self.uri}/{name}" if name else self.uri
+        where = self._where(name)
         try:
             done = retry.call_with_retries(
                 action,
@@ -353,15 +378,20 @@ class ObjectStorage:
             raise OSError(f"{where}: {self._server()} {NOT_AN_S3_SERVER}: {error}") from error
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._readable_error(error, where, needs) from error
-        except DamagedError as error:
-            raise DamagedError(f"{where} arrives damaged every time: {error}") from error
+        except _NotKeptError as error:
+            raise _damaged_every_time(where, error) from error
         except CredentialsError as error:
             raise PermissionError(f"{where}: {error}") from None  # what is below may quote keys
         self._has_answered = True
         return done
 
+    def _where(self, name: str) -> str:
+        return f"{self.uri}/{name}" if name else self.uri
+
     def _is_transient(self, error: Exception) -> bool:
         """Whether trying again may help."""
+        if isinstance(error, _NotKeptError):
+            return True
         if isinstance(error, CredentialsError):
             return self._has_answered  # a role's lender that does not answer just now
         if isinstance(error, urllib3.exceptions.SSLError):
@@ -470,20 +500,8 @@ class _Pieces:
         return piece
 
 
-def _retry_if_damaged(action: Callable[[], T]) -> Callable[[], T]:
-    """An action that is done again at once, a few times, if what arrives is damaged."""
-
-    def action_with_retries() -> T:
-        for left in reversed(range(DAMAGED_TRIES)):
-            try:
-                return action()
-            except DamagedError as error:
-                if not left:
-                    raise
-                log.warning("%s; trying again", error)
-        raise AssertionError  # the last time returned or raised
-
-    return action_with_retries
+def _damaged_every_time(where: str, error: DamagedError) -> DamagedError:
+    return DamagedError(f"{where} arrives damaged every time: {error}")
 
 
 def _is_transient_status(status: int) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from components.process.threads import pause
+from components.process.threads import check_pool_not_left, pause
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -37,7 +37,12 @@ RESULT_BACKOFF = Backoff(total=3600, longest=60)
 
 
 def note_progress() -> None:
-    """Say that what this thread tries is getting on."""
+    """Say that what this thread tries is getting on.
+
+    Raises:
+        PoolLeftError: nobody waits for it any more.
+    """
+    check_pool_not_left()
     _attempt.got_on_at = time.monotonic()
 
 

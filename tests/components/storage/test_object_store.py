@@ -3,6 +3,7 @@
 import base64
 import filecmp
 import http.server
+import io
 import json
 import logging
 import os
@@ -143,15 +144,21 @@ COMPLETION_ERROR = (
 )
 
 
+class _Completions(list):
+    """The completions that were answered so; no more than `times`, if that is set."""
+
+    times = None
+
+
 @pytest.fixture
 def broken_completion(tampering_proxy, monkeypatch):
     """As S3 may answer when parts cannot be joined: 200, and an error in the body."""
     monkeypatch.setattr(object_store, "MAX_SINGLE_PUT", 5 << 20)
     monkeypatch.setattr(object_store, "PART_SIZE", 5 << 20)
-    told = []
+    told = _Completions()
 
     def invent(method, path):
-        if method != "POST" or "uploadId" not in path:
+        if method != "POST" or "uploadId" not in path or len(told) == told.times:
             return None
         told.append(path)
         return COMPLETION_ERROR
@@ -165,7 +172,16 @@ def broken_completion(tampering_proxy, monkeypatch):
 def test_parts_that_were_not_joined_are_no_object(s3, broken_completion):
     with pytest.raises(OSError, match="x arrives damaged every time: it is not there after"):
         open_storage(s3).put_bytes("x", bytes(6 << 20))
-    assert len(broken_completion) == 3
+    assert broken_completion
+
+
+@pytest.mark.s3
+def test_parts_that_are_joined_at_last_are_an_object(s3, broken_completion, monkeypatch):
+    monkeypatch.setattr(retry, "RESULT_BACKOFF", Backoff(total=20, first=0.05, longest=0.1))
+    storage = open_storage(s3, patience=retry.RESULT_BACKOFF)
+    broken_completion.times = 5
+    storage.put_bytes("x", bytes(6 << 20))
+    assert storage.stat("x").size == 6 << 20
 
 
 @pytest.mark.s3
@@ -677,6 +693,46 @@ def test_threads_that_wait_to_try_again_end_when_nobody_waits_for_them():
             pool.submit(try_on)
         raise KeyboardInterrupt
     assert time.monotonic() - started < 2
+
+
+def test_reading_ends_when_nobody_waits_for_it():
+    read = []
+
+    class Endless:
+        def read(self, size):
+            read.append(size)
+            time.sleep(0.01)
+            return b"x"
+
+    started = time.monotonic()
+    with suppress(KeyboardInterrupt), thread_pool(2) as pool:
+        pool.submit(object_store._read_body, Endless(), 300)
+        while not read:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.s3
+def test_folder_that_a_console_has_made_is_no_object(s3, s3_server):
+    storage = open_storage(s3)
+    key = f"{storage.prefix}/photos/"
+    s3_server.client().put_object(storage.bucket, key, io.BytesIO(), 0)
+    assert storage.list() == []
+    assert storage.is_empty()
+    storage.put_bytes("photos/1.jpg", b"1")
+    assert not storage.is_empty()
+
+
+@pytest.mark.s3
+def test_piece_that_is_always_too_short_is_told_once(s3, tmp_path, monkeypatch, caplog):
+    storage = open_storage(s3)
+    storage.put_bytes("x", b"12345")
+    monkeypatch.setattr(object_store, "_read_body", lambda _response, _most: b"123")
+    with pytest.raises(OSError, match="x arrives damaged every time: 3 bytes came") as raised:
+        storage.get_file("x", tmp_path / "x")
+    assert str(raised.value).count("damaged every time") == 1
+    assert caplog.text.count("trying again") == 2
 
 
 @pytest.mark.s3

@@ -53,7 +53,7 @@ def answering(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr(retry, "SHORT_BACKOFF", retry.Backoff(total=0))
+    monkeypatch.setattr(retry, "LONG_BACKOFF", retry.Backoff(total=0))
     try:
         yield
     finally:

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -45,7 +44,7 @@ from components.process.messages import (
 )
 from components.process.out_of_memory import out_of_memory_message
 from components.process.scratch import scratch_root, temporary_folder
-from components.process.signals import STOP_SIGNALS, Terminated, signal_handler
+from components.process.signals import STOP_SIGNALS, Terminated, ignore_stop, signal_handler
 from components.process.start_line import log_start
 from components.process.torchrun import (
     FirstRankFailed,
@@ -372,7 +371,7 @@ def _raise_on_stop_signals() -> Iterator[None]:
         stop = Terminated(number)
         if os.getpid() != own_process:  # a forked worker, which has nothing to clean up
             os._exit(stop.status)
-        signal.signal(number, signal.SIG_DFL)
+        ignore_stop()  # the deadline ends what a second one would
         for child in multiprocessing.active_children():
             child.kill()  # else a pool would be waited for until its work is done
         deadline = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, (stop.status,))

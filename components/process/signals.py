@@ -58,8 +58,18 @@ def defer_stop() -> Iterator[StopRequest]:
 
 
 def raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    """A handler of signals: what runs is stopped on the way out."""
+    """A handler of signals: what runs is stopped on the way out, which no other one interrupts.
+
+    Where a connection drops, shell and kernel each send a SIGHUP.
+    """
+    ignore_stop()
     raise Terminated(number)
+
+
+def ignore_stop() -> None:
+    """From here on SIGTERM and SIGHUP are ignored: one has been heard."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

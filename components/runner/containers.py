@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.runner.ir import Task
 from components.runner.local import RunError
-from components.runner.processes import LOG_FILE, TaskProcess
+from components.runner.processes import CONTAINER_FILE, LOG_FILE, TaskProcess
 from components.storage.places import is_remote, local_path
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 from san_core.data.tree import is_archive
@@ -30,7 +30,6 @@ RUN_LABEL = "san-pipeline.run"
 IMAGE_USER, IMAGE_GROUP = 1000, 1000
 ENGINE_STATUS = 125  # of `docker run` itself: the engine could not make, start or follow it
 KILLED_STATUS = 137  # 128 + SIGKILL, as a shell counts
-CONTAINER_FILE = "container"  # in the folder of a task: the id of its container
 
 
 class ContainerProcess(TaskProcess):
@@ -40,17 +39,20 @@ class ContainerProcess(TaskProcess):
 
     def has_ended(self) -> bool:
         """Whether it has; then `status` is its exit status, as a shell counts."""
-        if super().has_ended() and self.status == KILLED_STATUS and self._container:
-            state = _ask_docker("inspect", "--format", "{{.State.OOMKilled}}", self._container)
-            self.is_out_of_memory = state.strip() == "true"
+        has_been_asked = self.status is not None
+        if super().has_ended() and self.status == KILLED_STATUS and not has_been_asked:
+            # Of one that somebody has removed nothing is known.
+            found = _docker("inspect", "--format", "{{.State.OOMKilled}}", self._container)
+            self.is_out_of_memory = found.returncode == 0 and found.stdout.strip() == "true"
         return self.status is not None
 
     def clean_up(self) -> None:
         """Remove the container, with whatever still runs in it."""
         super().clean_up()
         if self._container:
-            _docker("rm", "--force", "--volumes", self._container)
-            self._container_file.unlink()
+            removed = _remove_container(self._container)
+            if removed.returncode == 0:
+                self._container_file.unlink()
 
     def how_it_ended(self) -> str:
         """How the task ended, after its name."""
@@ -102,7 +104,11 @@ class ContainerLauncher:
         self._options += _machine_options()
         ours = f"label={RUN_LABEL}={self.folder}"
         for left in _ask_docker("ps", "-aq", "--filter", ours).split():
-            _docker("rm", "--force", "--volumes", left)
+            removed = _remove_container(left)
+            if removed.returncode:
+                raise RunError(f"container {left} is not removed: {removed.stderr.strip()}")
+        for mark in self.folder.glob(f"*/{CONTAINER_FILE}"):
+            mark.unlink()
         for name in ("", "cache", "textures", "checkpoints"):
             (self.folder / name).mkdir(exist_ok=True)
             _give_to_container_user(self.folder / name)
@@ -221,6 +227,14 @@ def _ensure_image(image: str) -> str:
     except RunError as error:
         raise RunError(f"image {image} is not here and cannot be pulled: {error}") from error
     return _ask_docker(*words).strip()
+
+
+def _remove_container(container: str) -> "subprocess.CompletedProcess[str]":
+    """Remove a container, with whatever runs in it; one that somebody has removed is removed."""
+    removed = _docker("rm", "--force", "--volumes", container)
+    if "No such container" in removed.stderr:
+        removed.returncode = 0
+    return removed
 
 
 def _ask_docker(*words: str) -> str:

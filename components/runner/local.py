@@ -24,10 +24,11 @@ from typing import Any, Protocol, TextIO
 
 from components.command.suggestion import suggestion
 from components.process.machine import core_count
-from components.process.signals import STOP_SIGNALS, raise_terminated, signal_handler
+from components.process.signals import STOP_SIGNALS, defer_stop, raise_terminated, signal_handler
 from components.runner import state
 from components.runner.ir import PLACEHOLDER, Task, read_tasks
 from components.runner.processes import (
+    CONTAINER_FILE,
     LOG_FILE,
     SECONDS_BETWEEN_LOOKS,
     Screen,
@@ -55,7 +56,7 @@ class Launcher(Protocol):
     """What starts tasks."""
 
     def prepare(self, plan: Iterable[Task], /) -> None:
-        """See that what the tasks of a run need is there, before the first begins."""
+        """See that what the tasks of a run need is there, and nothing that a killed run left."""
 
     def code_of(self, task: Task) -> str:
         """What stands for the code that a task runs: part of what decides its result."""
@@ -94,7 +95,8 @@ def run_pipeline(
     Raises:
         ValueError: the pipeline cannot be run here, an argument is missing, or there is no such
             step.
-        RunError: a step failed, another run uses the folder, or `only` lacks an input.
+        RunError: a step failed, another run uses the folder, a container of a killed one may, or
+            `only` lacks an input.
         Terminated: SIGTERM or SIGHUP arrived; the steps that were running are stopped.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
@@ -109,6 +111,7 @@ def run_pipeline(
     screen = Screen(terminal or sys.stdout, verbose=verbose)
     with run_lock(folder, source), signal_handler(raise_terminated, *STOP_SIGNALS):
         launcher.prepare(plan)
+        _check_no_container(folder)
         current = _Run(plan, folder, launcher, screen)
         if only:
             current.run_only(chosen)
@@ -219,8 +222,10 @@ class _Run:
                 for process in ended:
                     running.remove(process)
                     self._accept_result(process, keys[process.task.name])
-        finally:
-            stop_processes(running)
+        except BaseException:
+            with defer_stop():  # after Ctrl-C or a failure the terminal may be closed
+                stop_processes(running)
+            raise
 
     def _launch(self, task: Task, threads: int) -> TaskProcess:
         """Start a task in a folder that holds nothing but the logs of former tries."""
@@ -370,6 +375,20 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
         if found.intersection(_prerequisites(task)):
             found.add(task.name)
     return found
+
+
+def _check_no_container(folder: Path) -> None:
+    """Refuse a folder that a container writes to, which outlived the run that started it.
+
+    Raises:
+        RunError: there may be one.
+    """
+    for mark in sorted(folder.glob(f"*/{CONTAINER_FILE}")):
+        container = mark.read_text()[:12]
+        raise RunError(
+            f"container {container} of a run that was killed may still write to {mark.parent};"
+            f" go on with --runner docker, or: docker rm --force {container}; rm {mark}"
+        )
 
 
 @contextmanager

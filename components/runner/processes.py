@@ -26,6 +26,7 @@ LINES_OF_A_FAILURE = 5
 MOST_WARNINGS = 8  # of a step that a terminal shows
 _WARNING_LINE = re.compile(rf"\d\d:\d\d:\d\d {WARNING_MARK}(.+)")
 LOG_FILE = "log.txt"  # in the folder of a task
+CONTAINER_FILE = "container"  # likewise, as long as it has one: the id of its container
 
 
 class TaskProcess:
@@ -68,6 +69,8 @@ class TaskProcess:
     def clean_up(self) -> None:
         """Kill the task, if it is still there, and what it has started and left behind."""
         self._send_signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_STOP)
 
     def how_it_ended(self) -> str:
         """How the task ended, after its name."""

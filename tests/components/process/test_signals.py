@@ -31,6 +31,22 @@ def test_signal_ends_what_runs_with_its_own_status(number, status):
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
+def test_second_signal_does_not_interrupt_what_the_first_has_begun():
+    ended = []
+
+    def work():
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                signal.raise_signal(number)
+                ended.append(number)
+
+    with pytest.raises(Terminated), signal_handler(raise_terminated, *STOP_SIGNALS):
+        work()
+    assert ended == [signal.SIGHUP, signal.SIGTERM]
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_signal_that_is_deferred_interrupts_nothing_and_is_known(number):
     with defer_stop() as asked:

@@ -2,7 +2,7 @@
 
 Its folder, FAKE_DOCKER, holds what it was asked (`calls`), what is running (`containers/ID`) and
 how it shall behave: `layers` of the images, `images` that are here, `refuse-COMMAND` with what it
-says then, `oom` for a container that was out of memory.
+says then, `oom` for a container that was out of memory, `deaf` for those that ignore SIGTERM.
 """
 
 import json
@@ -42,6 +42,9 @@ def answer(folder: Path, words: list[str]) -> int:
     elif words[0] == "info":
         print(os.environ.get("FAKE_RUNTIMES", '{"runc": {}}'))
     elif words[0] == "inspect":
+        if not (folder / "containers" / words[-1]).is_file():
+            sys.stderr.write(f"Error: No such object: {words[-1]}\n")
+            return 1
         print("true" if (folder / "oom").is_file() else "false")
     elif words[0] == "ps":
         label = words[-1].removeprefix("label=")
@@ -70,7 +73,8 @@ def run(folder: Path, words: list[str]) -> int:
         cwd=os.environ["FAKE_ROOT"],
         start_new_session=True,  # it outlives this command
     )
-    signal.signal(signal.SIGTERM, lambda *_: container.terminate())
+    is_deaf = (folder / "deaf").is_file()
+    signal.signal(signal.SIGTERM, lambda *_: is_deaf or container.terminate())
     (folder / "containers" / str(container.pid)).write_text(options["--label"][0])
     Path(options["--cidfile"][0]).write_text(str(container.pid))
     status = container.wait()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 import pipeline
 from components.command.code import ROOT
+from components.process.signals import Terminated
 from components.runner import local, processes
 from components.runner.containers import PASSED_PREFIXES, ContainerLauncher, bind_places
 from components.runner.local import RunError
@@ -118,10 +120,13 @@ def test_failed_step_ends_the_run_and_says_where_to_read(go, engine, project):
     assert not list((engine / "containers").iterdir())
 
 
-def killed_while_it_hangs(go: Callable[..., Any], project: Path) -> str:
-    """What a run says whose hanging container is killed by somebody."""
+HANGING = "runs/small/grow/result/hanging"
+
+
+def act_while_it_hangs(project: Path, action: str) -> subprocess.Popen:
+    """Let a process run some code as soon as the container of `grow` hangs, whose id is `pid`."""
     (project / "flag").write_text("hang")
-    file = project / "runs" / "small" / "grow" / "result" / "hanging"
+    file = project / HANGING
     file.unlink(missing_ok=True)
     code = f"""
 import os, signal, sys, time
@@ -129,9 +134,15 @@ from pathlib import Path
 file = Path({str(file)!r})
 while not (file.exists() and file.read_text()):
     time.sleep(0.02)
-os.kill(int(file.read_text()), signal.SIGKILL)
+pid = int(file.read_text())
+{action}
 """
-    killer = subprocess.Popen([sys.executable, "-S", "-c", code])
+    return subprocess.Popen([sys.executable, "-S", "-c", code])
+
+
+def killed_while_it_hangs(go: Callable[..., Any], project: Path, action: str = "") -> str:
+    """What a run says whose hanging container is killed by somebody, who does `action` first."""
+    killer = act_while_it_hangs(project, f"{action}\nos.kill(pid, signal.SIGKILL)")
     with pytest.raises(RunError) as error:
         go(arguments={"flag": str(project / "flag")})
     killer.wait()
@@ -143,6 +154,13 @@ def test_memory_that_ran_out_is_told_apart_from_being_killed(go, engine, project
     (engine / "oom").touch()
     said = killed_while_it_hangs(go, project)
     assert said.startswith("grow was killed, as its container was out of memory:")
+
+
+def test_container_that_somebody_removes_is_told_as_killed(go, engine, project):
+    remove = f"os.unlink(f'{engine}/containers/{{pid}}')"
+    said = killed_while_it_hangs(go, project, remove)
+    assert said.startswith("grow was killed by SIGKILL:")
+    assert len(calls(engine, "inspect")) == 1
 
 
 def test_engine_that_cannot_start_a_container_is_told(go, engine):
@@ -205,8 +223,29 @@ def test_signal_stops_what_runs_and_starts_nothing(go, engine, project, hanging,
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
 
 
-def test_container_that_does_not_stop_is_removed(go, engine, project, hanging, monkeypatch):
-    """A runner that is killed leaves its container; the next one removes it first."""
+def test_second_signal_does_not_keep_containers_from_being_removed(engine, project, hanging):
+    """A connection that drops sends two: one by the shell, one by the kernel."""
+    step = pid_of_hanging(project)
+    os.kill(hanging.pid, signal.SIGHUP)
+    time.sleep(0.05)
+    os.kill(hanging.pid, signal.SIGHUP)
+    assert hanging.wait(timeout=60) == 129
+    wait_for(lambda: not is_running(step))
+    assert not list((engine / "containers").iterdir())
+
+
+def test_container_that_ignores_sigterm_is_removed(go, engine, project, monkeypatch):
+    monkeypatch.setattr(processes, "SECONDS_TO_STOP", 0.2)
+    (engine / "deaf").touch()
+    stopper = act_while_it_hangs(project, f"os.kill({os.getpid()}, signal.SIGTERM)")
+    with pytest.raises(Terminated):
+        go(arguments={"flag": str(project / "flag")})
+    stopper.wait()
+    wait_for(lambda: not is_running(pid_of_hanging(project)))
+    assert not list((engine / "containers").iterdir())
+
+
+def test_container_that_a_killed_run_left_is_removed_by_the_next(go, engine, project, hanging):
     step = pid_of_hanging(project)
     hanging.kill()
     hanging.wait()
@@ -215,6 +254,33 @@ def test_container_that_does_not_stop_is_removed(go, engine, project, hanging, m
     lines = go(arguments={"flag": str(project / "flag")})
     assert not is_running(step)
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
+
+
+def test_processes_do_not_run_beside_a_container_that_a_killed_run_left(
+    go, engine, project, compiled, hanging
+):
+    hanging.kill()
+    hanging.wait()
+    (project / "flag").unlink()
+    folder = project / "runs" / "small"
+    mark = folder / "grow" / "container"
+    with pytest.raises(RunError, match=f"rm --force {mark.read_text()}; rm {mark}"):
+        local.run_pipeline(
+            compiled["chain"], {}, folder=folder, launcher=processes.ProcessLauncher(project)
+        )
+    assert is_running(pid_of_hanging(project))
+    assert done(go()) == ["grow", "grow_2"]
+    assert not list(folder.glob("*/container"))
+
+
+def test_container_that_the_engine_does_not_remove_is_not_forgotten(go, engine, project):
+    (engine / "refuse-rm").write_text("Error: device or resource busy\n")
+    go(only="make")
+    mark = project / "runs" / "small" / "make" / "container"
+    with pytest.raises(
+        RunError, match=f"container {mark.read_text()} is not removed: Error: device or resource"
+    ):
+        go()
 
 
 def test_place_that_is_missing_is_told_before_anything_runs(go, engine):

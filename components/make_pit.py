@@ -196,9 +196,9 @@ def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
     from san_core.data.pairs import find_pairs
     from san_core.data.tree import open_tree
     from san_core.images.imageset import write_imageset
+    from san_core.seeds import check_seed
 
-    if seed < 0:
-        raise ValueError(f"seed is {seed}: at least 0 is wanted")
+    check_seed(seed)
     with open_tree(place) as tree:
         listed = find_pairs(tree)
         splits = _texture_splits(listed, seed)

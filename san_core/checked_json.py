@@ -75,7 +75,7 @@ def read_json(data: bytes | str, shape: type[T], *, where: str) -> T:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError(f"{where} is not JSON that anybody needs: it is nested too deep") from None
+        raise ValueError(f"{where} is nested too deep to be read") from None
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     return check_shape(value, shape, where=where)

@@ -120,8 +120,8 @@ class Recipe:
     texture_lr: float = 1e-5  # of that Adam, constant; official 1e-5
     # Over the batch of all processes that train together; without it each normalises its own share
     sync_batchnorm: bool = True
-    # On a GPU, add up in one order, slower: equal seeds then give equal bytes there too. Processors
-    # always do
+    # On a GPU, add up in one order, slower, so that equal seeds give equal bytes there too (not
+    # tested on one). Processors always do
     deterministic: bool = False
 
     # Augmentation, drawn for every image by itself
@@ -177,6 +177,20 @@ class Recipe:
             ),
             f"init '{self.init}' is for ReID training: it has no effect without w_id and w_tri": (
                 self.init != "none" and not self.needs_identities
+            ),
+            "embedding 'bnneck' needs the identity loss, which teaches it: w_id is 0": (
+                self.embedding == "bnneck" and self.w_id == 0
+            ),
+            f"classifier {self.classifier!r} has no effect: w_id is 0": (
+                self.classifier != "linear" and self.w_id == 0
+            ),
+            f"triplet {self.triplet!r} has no effect: w_tri is 0": (
+                self.triplet != "hard" and self.w_tri == 0
+            ),
+            "classifier_scale and classifier_margin have no effect with classifier 'linear'": (
+                self.classifier == "linear"
+                and (self.classifier_scale, self.classifier_margin)
+                != (Recipe.classifier_scale, Recipe.classifier_margin)
             ),
             f"margin {self.margin:g} has no effect with triplet {self.triplet!r}": (
                 self.triplet != "hard" and self.margin != Recipe.margin

@@ -105,6 +105,7 @@ def test_imports_are_found_wherever_they_are():
 ORDER = (
     "san_core.checked_json",
     "san_core.disk",
+    "san_core.seeds",
     "san_core.recipe",
     "san_core.images",
     "san_core.pages",

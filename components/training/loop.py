@@ -20,10 +20,10 @@ from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.outputs import write_file
 from components.training.compiler import check_compiler
 from components.training.ranks import SINGLE_PROCESS, Ranks
-from san_core.data.batches.sampler import check_seed
 from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, idle_settings
+from san_core.seeds import check_seed
 from san_core.training.loop import EpochReport, TrainingData, TrainingStopped, fit
 from san_core.training.precision import resolve_precision
 

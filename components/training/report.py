@@ -20,7 +20,8 @@ def curves_section(history: History) -> Section:
     """Plots over the epochs: loss terms, learning rate and, where there is one, the score."""
     names = {term: _spoken(term) for term in loss_terms(history)}
     losses = [{names.get(key, key): value for key, value in r.items()} for r in history]
-    last = ", ".join(f"{name} {losses[-1][name]:.3f}" for name in names.values())
+    known = {name: [r[name] for r in losses if name in r] for name in names.values()}
+    last = ", ".join(f"{name} {values[-1]:.3f}" for name, values in known.items())
     label = "terms of the loss" if len(names) > 1 else f"loss, {', '.join(names.values())}"
     drawn = [
         page.figure_tag(

@@ -10,7 +10,7 @@ from components.process.machine import device
 from components.storage.staging import image_set_digest
 from components.training.inputs import PixelCache, mirror_of, open_on_ranks
 from components.training.loop import Validation
-from san_core.data.batches.identities import IdentitySplit, pids_of
+from san_core.data.batches.identities import IdentitySplit, camids_of, pids_of
 from san_core.evaluation.labels import Labels
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.training.loop import TrainingData
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 def check_textures_of(textures: Path, dataset: Path) -> None:
     """Raise ValueError unless textures are those of this data set, whose names others may have."""
-    made_of = read_manifest(textures)["provenance"].get("settings", {}).get("dataset")
+    settings = read_manifest(textures)["provenance"].get("settings")
+    made_of = settings.get("dataset") if isinstance(settings, dict) else None
     if made_of is None:
         log.warning("%s does not tell of which data set it is: names alone are compared", textures)
     elif made_of != image_set_digest(dataset):
@@ -82,17 +83,18 @@ def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySpli
     """
     records = people.validation_records
     pids = pids_of(records)
-    camids = [record.camid for record in records if record.camid is not None]
     log.info("validation: %d images of %d people", len(records), len(np.unique(pids)))
-    if 0 < len(camids) < len(records):
+    unknown = sum(record.camid is None for record in records)
+    if 0 < unknown < len(records):
         log.warning(
             "%d of %d validation images have no camera: cameras are left out of account",
-            len(records) - len(camids),
+            unknown,
             len(records),
         )
-    known = np.array(camids, np.int64) if len(camids) == len(records) else None
     pictures = reader.decode_images("validation", images, records)
     return Validation(
         "mAP",
-        make_map_evaluator(pictures, Labels(pids, known), reader.recipe, device=device()),
+        make_map_evaluator(
+            pictures, Labels(pids, camids_of(records)), reader.recipe, device=device()
+        ),
     )

@@ -1,6 +1,7 @@
 """A listed data set on its way into an image set: read, decoded, compared, counted, shown."""
 
 import errno
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -103,14 +104,13 @@ def check_images(
             (found.duplicates if is_taken else found.problems).append(twin)
             if not is_taken:
                 continue
-        else:
-            seen[digest] = FirstSeen(name, image.split)
         texture = hash((image.split, texture_name(kept.name)))
         if texture in textures and (other := _name_but_for_ending(kept.name, names)):
             detail = f"it differs from {other} in nothing but its ending"
             found.problems.append(Problem("ambiguous name", name, detail))
             continue
         textures.add(texture)
+        seen.setdefault(digest, FirstSeen(name, image.split))
         if kept.data is not data:
             found.kept_as_png[image_format(data)] += 1
         found.laid_on_white += kept.is_transparent
@@ -120,8 +120,10 @@ def check_images(
 def _name_but_for_ending(kept: str, names: Mapping[str, str]) -> str | None:
     """Another of the names, known by what they are kept as, that differs in its ending alone."""
     stem = str(PurePosixPath(kept).with_suffix(""))
-    others = (stem + e for ending in IMAGE_SUFFIXES for e in (ending, ending.upper()))
-    return next((names[other] for other in others if other != kept and other in names), None)
+    likely = (stem + e for ending in IMAGE_SUFFIXES for e in (ending, ending.upper()))
+    others = itertools.chain((name for name in likely if name in names), names)
+    same = (name for name in others if name != kept and texture_name(name) == texture_name(kept))
+    return next((names[name] for name in same), None)
 
 
 class _ProblemError(Exception):

@@ -30,9 +30,10 @@ class GemPooling(nn.Module):
         self.exponent = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) to float32 (B, C)."""
+        """(B, C, H, W) to (B, C), in float32 where maps are in half precision."""
         with torch.autocast(maps.device.type, enabled=False):
-            powers = maps.float().clamp(min=1e-6).pow(self.exponent)
+            whole = maps.to(torch.promote_types(maps.dtype, torch.float32))
+            powers = whole.clamp(min=1e-6).pow(self.exponent)
             return powers.mean(dim=(2, 3)).pow(1 / self.exponent)
 
 

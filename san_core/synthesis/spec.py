@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from san_core.seeds import check_seed
 from san_core.synthesis.difficulty import difficulty_by_name
 from san_core.synthesis.person.atlas import ATLAS_NAME, check_texture_size, is_same_atlas
 from san_core.synthesis.person.body import shipped_body
@@ -58,7 +59,7 @@ class PitSpec:
     body_file: Path | None = None
 
     def __post_init__(self) -> None:
-        _check_count("seed", self.seed, least=0)
+        check_seed(self.seed)
         _check_count("identities", self.identities, least=1)
         _check_count("meshes", self.meshes, least=1)
         _check_image_size(self.image_size)
@@ -115,7 +116,7 @@ class ReidSpec:
     backgrounds: Photographs | None = None
 
     def __post_init__(self) -> None:
-        _check_count("seed", self.seed, least=0)
+        check_seed(self.seed)
         _check_count("train_identities", self.train_identities, least=0)
         _check_count("test_identities", self.test_identities, least=0)
         _check_count("train_identities + test_identities", self.identities, least=1)

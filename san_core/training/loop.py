@@ -31,6 +31,7 @@ from san_core.data.batches.training_data import check_training_data
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
+from san_core.seeds import derive_seed
 from san_core.training import objective, schedule
 from san_core.training.averaging import WeightAverage
 from san_core.training.distributed import (
@@ -89,8 +90,9 @@ def fit(
     """Train `model` in place, yielding a report after every epoch.
 
     Everything is checked by the call itself; training happens as the reports are drawn. Where
-    torch.distributed has been initialised, each process calls this alike, with a network of equal
-    weights, and trains on its share of every batch (see `san_core.training.distributed`).
+    torch.distributed has been initialised, each process calls this alike, with a network of its
+    own, which takes the weights of the first one's, and trains on its share of every batch (see
+    `san_core.training.distributed`).
 
     Args:
         model: the network of `recipe`; moved to `device`, left in training mode. With an average
@@ -180,7 +182,8 @@ class _TrainingRun:
         self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
         self.sums, self.late = LossSums(device), LateCheck(device)
         self.best: State | None = None
-        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
+        self.average: WeightAverage | None = None
+        self._kept_average: dict[str, Tensor] | None = None
 
     def _prepare_optimisation(self) -> None:
         self.may_overflow = self.autocast_dtype is torch.float16
@@ -191,6 +194,11 @@ class _TrainingRun:
         """Make the callable that trains: several processes' and compiled, as asked."""
         network = distribute_network(self.model, self.recipe, self.world, self.device)
         self.network = torch.compile(network) if compiled else network
+        if self.recipe.ema:  # of weights that all processes have by now
+            self.average = WeightAverage(self.model, self.recipe.ema)
+            if self._kept_average is not None:
+                self.average.load_state_dict(self._kept_average)
+            self._kept_average = None
 
     def train_epochs(
         self, evaluate: Callable[[SAN], float] | None, requests: "_Requests"
@@ -226,8 +234,7 @@ class _TrainingRun:
         self.epochs_finished, self.batch_index = state["epoch"], state["step"]
         self.sums.load_state_dict(state["sums"])
         self.best = state["best"]
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self._kept_average = state["average"]
 
     def _resume_conditions(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
@@ -373,7 +380,7 @@ class _TrainingRun:
     def _pit_rows(self, pit: TrainingData, number: int) -> NDArray[np.int64]:
         size = min(self.recipe.batch_size, len(pit.images))
         epoch, place = divmod(number, len(pit.images) // size)
-        seed = sampler.derive_seed(self.seed, "PIT")
+        seed = derive_seed(self.seed, "PIT")
         rows = sampler.shuffled_batches(len(pit.images), batch_size=size, seed=seed, epoch=epoch)
         picked: NDArray[np.int64] = rows[place]
         return picked

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from san_core.data.batches.identities import check_scorable
 from san_core.evaluation.labels import Ids, Labels, check_labels
 from san_core.evaluation.ranking import rank
 from san_core.images.pixels import Pixels
@@ -37,7 +38,7 @@ def make_map_evaluator(
     """
     if len(labels.pids) != len(images):
         raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
-    _check_scorable(labels)
+    check_scorable(labels.pids, labels.camids)
     check_labels(labels, labels)
     queries = _first_of_person_and_camera(labels)
     # An image that alone has its camera is what a query of it leaves out.
@@ -56,21 +57,3 @@ def _first_of_person_and_camera(labels: Labels) -> Ids:
     cameras = np.zeros_like(labels.pids) if labels.camids is None else labels.camids
     seen = np.stack([labels.pids, cameras], axis=1)
     return np.sort(np.unique(seen, axis=0, return_index=True)[1])
-
-
-def _check_scorable(labels: Labels) -> None:
-    """Raise ValueError unless somebody can be found, and somebody else be taken for them."""
-    people = np.unique(labels.pids)
-    if len(people) < 2:
-        raise ValueError(
-            f"{len(labels.pids)} validation images show {len(people)} person: every answer would be"
-            " right; at least 2 people are needed"
-        )
-    where = "" if labels.camids is None else " by another camera"
-    known = np.arange(len(labels.pids)) if labels.camids is None else labels.camids
-    views = np.unique(np.stack([labels.pids, known], axis=1), axis=0)  # (views, 2)
-    if np.unique(views[:, 0], return_counts=True)[1].max() < 2:
-        raise ValueError(
-            f"{len(labels.pids)} validation images show nobody twice{where}, so there is no mAP of"
-            " them: train with eval_every=0, or on a set with a split val that does"
-        )

@@ -235,3 +235,17 @@ def test_texture_losses_come_on_top_of_a_strong_baseline(name):
 def test_a_margin_without_effect_is_refused():
     with pytest.raises(ValueError, match=r"margin 0\.5 has no effect with triplet 'weighted'"):
         recipe_with_overrides(get_recipe("agw"), "margin=0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("agw", "w_id=0", "embedding 'bnneck' needs the identity loss"),
+        ("demo", "w_id=0 classifier=circle", "classifier 'circle' has no effect: w_id is 0"),
+        ("demo", "w_tri=0 triplet=soft", "triplet 'soft' has no effect: w_tri is 0"),
+        ("demo", "classifier_scale=30", "have no effect with classifier 'linear'"),
+    ],
+)
+def test_fields_of_a_strong_baseline_without_effect_are_refused(name, words, message):
+    with pytest.raises(ValueError, match=message):
+        recipe_with_overrides(get_recipe(name), words)

@@ -74,4 +74,4 @@ def test_a_set_that_will_not_do_is_refused(checked, capsys, overrides, people, m
 def test_an_epoch_that_would_leave_out_most_images_is_said_to(checked, capsys):
     train = [1] * 60 + list(range(2, 9))
     assert checked("identities_per_batch=8 images_per_identity=2", train=train, **TESTED) == 0
-    assert "an epoch has 1 batches and shows 23.9% of the 67 images" in capsys.readouterr().err
+    assert "an epoch has 1 batch and shows 23.9% of the 67 images" in capsys.readouterr().err

@@ -1,11 +1,12 @@
 """Augmentation of whole batches on the device, with one draw for every image.
 
 Legend: B batch, H W rows and columns, T texels a side. Images enter as uint8 (B, H, W, 3) RGB and
-leave as float32 (B, 3, H, W), ImageNet-normalised, in channels-last layout. Everything but the
-normalisation works on bytes, which is several times faster on a CPU. Random numbers are drawn on
-the CPU (see `draws`), so every device sees the same augmentation, up to the rounding of enlarged
-images, and the host never waits for the device. A GPU takes whole batches, a kernel each; where a
-processor is faster image by image, as what it works on then stays in its cache, it goes that way.
+leave as (B, 3, H, W) of torch's default type, ImageNet-normalised, in channels-last layout.
+Everything but the normalisation works on bytes, which is several times faster on a CPU. Random
+numbers are drawn on the CPU (see `draws`), so every device sees the same augmentation, up to the
+rounding of enlarged images, and the host never waits for the device. A GPU takes whole batches, a
+kernel each; where a processor is faster image by image, as what it works on then stays in its
+cache, it goes that way.
 """
 
 from collections.abc import Sequence
@@ -123,14 +124,14 @@ def normalise_images(images: Tensor, *, pool: BufferPool | None = None) -> Tenso
     if images.device.type != "cpu":
         return normalise_by_torch(images)
     factor, offset = _normalisation(images.shape[2], images.device)
-    normal = (pool or BufferPool()).buffer("images", images.shape)
+    normal = (pool or BufferPool()).buffer("images", images.shape, dtype=torch.float32)
     _pixels.normalise_rows(
         images.contiguous().reshape(-1, len(factor)).numpy(),
         factor.numpy(),
         offset.numpy(),
         normal.reshape(-1, len(factor)).numpy(),
     )
-    return normal.permute(0, 3, 1, 2)
+    return normal.permute(0, 3, 1, 2).to(torch.get_default_dtype())
 
 
 def normalise_by_torch(images: Tensor) -> Tensor:
@@ -189,13 +190,15 @@ def texture_targets(
             marked as not to be kept.
         pool: where to put the targets; fresh memory if there is none.
     """
-    targets = (pool or BufferPool()).buffer("textures", textures.shape, textures.device)
+    targets = (pool or BufferPool()).buffer(
+        "textures", textures.shape, textures.device, torch.float32
+    )
     keep = torch.ones(len(textures), dtype=torch.bool, device=textures.device)
     if mirror is None:
         keep.index_fill_(0, flipped, False)
     fill = _fill_by_image if textures.device.type == "cpu" else _fill_whole
     fill(targets, textures, flipped, mirror)
-    return TextureTargets(targets.permute(0, 3, 1, 2), keep)
+    return TextureTargets(targets.permute(0, 3, 1, 2).to(torch.get_default_dtype()), keep)
 
 
 def _fill_by_image(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from san_core.recipe import Recipe
+from san_core.seeds import derive_seed
 
 ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
 
@@ -65,8 +66,9 @@ def draw_views(
         skip: images of the batch that come before these and are another process's.
     """
     table = torch.rand(skip + count, _COLUMNS, generator=generator)[skip:].double().numpy()
-    # Colours have a table of their own, drawn last, so that the others' numbers do not depend on it
-    colours = torch.rand(skip + count, 4, generator=generator)[skip:].double().numpy()
+    # Colours have a generator of their own: no other draw depends on them, nor they on `skip`
+    own = torch.Generator().manual_seed(derive_seed(generator.initial_seed(), "colours"))
+    colours = torch.rand(skip + count, 4, generator=own)[skip:].double().numpy()
     enlarged = (table[:, _ENLARGED] < _ENLARGED_SHARE) & (recipe.crop == "translate")
     return Draws(
         _numbers_of(table[:, _FLIP] < recipe.flip),

@@ -36,7 +36,7 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
 
     Raises:
         ValueError: there are no training images, one shows nobody, the split val shows people who
-            are trained on, or too few people are left.
+            are trained on, too few people are left, or what is validated on cannot be scored.
     """
     records: Sequence[Record] = images.records_in_splits("train")
     others: Sequence[Record] = []
@@ -47,6 +47,8 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
         is_out = held_out_mask(pids_of(records), recipe.validation_share)
         others = [record for record, out in zip(records, is_out, strict=True) if out]
         records = [record for record, out in zip(records, is_out, strict=True) if not out]
+    if recipe.eval_every:
+        check_scorable(pids_of(others), camids_of(others))
     pids = pids_of(records).tolist()
     classes = label_map(pids)
     split = IdentitySplit(records, others, np.array([classes[pid] for pid in pids], np.int64))
@@ -86,8 +88,9 @@ def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
     if shown.share >= _LEAST_SHARE_SHOWN:
         return ""
     better = fuller_epoch(labels, **sizes)
+    count = f"{shown.batches} batch{'es' * (shown.batches != 1)}"
     return (
-        f"an epoch has {shown.batches} batches and shows {shown.share:.1%} of the {len(labels):,}"
+        f"an epoch has {count} and shows {shown.share:.1%} of the {len(labels):,}"
         " images, as few people have most of them"
     ) + (
         f"; identities_per_batch={better.identities} would show {better.share:.1%}"
@@ -118,3 +121,30 @@ def pids_of(records: Sequence[Record]) -> NDArray[np.int64]:
         nobody = next(record.name for record in records if record.pid is None)
         raise ValueError(f"image {nobody} has no identity to learn")
     return np.array(pids, np.int64)
+
+
+def check_scorable(pids: NDArray[np.int64], camids: NDArray[np.int64] | None) -> None:
+    """Raise ValueError unless somebody can be found, and somebody else be taken for them.
+
+    pids, camids: (N,), of the images to validate on; None where no camera is known.
+    """
+    people = np.unique(pids)
+    if len(people) < 2:
+        raise ValueError(
+            f"{len(pids)} validation images show {len(people)} person: every answer would be right;"
+            " at least 2 people are needed"
+        )
+    where = "" if camids is None else " by another camera"
+    known = np.arange(len(pids)) if camids is None else camids
+    views = np.unique(np.stack([pids, known], axis=1), axis=0)  # (views, 2)
+    if np.unique(views[:, 0], return_counts=True)[1].max() < 2:
+        raise ValueError(
+            f"{len(pids)} validation images show nobody twice{where}, so there is no mAP of them:"
+            " train with eval_every=0, or on a set with a split val that does"
+        )
+
+
+def camids_of(records: Sequence[Record]) -> NDArray[np.int64] | None:
+    """Which cameras took the images; None unless every one is known."""
+    camids = [record.camid for record in records if record.camid is not None]
+    return np.array(camids, np.int64) if len(camids) == len(records) else None

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from san_core.data.batches.augmentation import BufferPool
 from san_core.data.batches.draws import Draws, draw_views
-from san_core.data.batches.sampler import derive_seed
 from san_core.data.batches.training_data import TrainingData
 from san_core.recipe import Recipe
+from san_core.seeds import derive_seed
 
 
 class Wanted(NamedTuple):

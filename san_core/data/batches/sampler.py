@@ -5,31 +5,15 @@ replaying the ones before it.
 """
 
 import bisect
-import hashlib
 import itertools
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from san_core.seeds import derive_seed
+
 Indices = NDArray[np.int64]
-
-
-def check_seed(seed: int) -> None:
-    """Raise ValueError unless a seed is one that every generator of random numbers takes."""
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}: 0 to {2**63 - 1} is wanted")
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from a path such as (seed, epoch, step, "augmentation"); never its neighbour's.
-
-    A hash and not a sum, so (1, 2) and (2, 1) have nothing in common. NumPy's generators use all of
-    it; torch's on processors uses the lower 32 bits, which are a hash likewise.
-    """
-    text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def count_identity_batches(labels: Indices, *, identities: int, images: int) -> int:

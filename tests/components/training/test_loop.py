@@ -1,5 +1,6 @@
 import gc
 import os
+import re
 import weakref
 
 import pytest
@@ -15,6 +16,7 @@ from components.training.loop import (
     save_model,
     train,
 )
+from components.training.report import curves_section
 from san_core.training.loop import EpochReport
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
@@ -124,3 +126,12 @@ def test_the_weights_that_are_kept_are_those_of_the_model_left(tmp_path):
     save_model(tmp_path, model, recipe, TrainingResult(history, best), facts={})
     # encoder.onnx and the pictures of the page are made of the model after this
     assert all(torch.equal(value, better[name]) for name, value in model.state_dict().items())
+
+
+def test_a_page_is_drawn_though_the_last_epoch_had_no_pit_batch():
+    history = [
+        {"epoch": 1, "loss": 2.0, "id": 2.0, "pit": 0.5, "lr": 0.1},
+        {"epoch": 2, "loss": 1.0, "id": 1.0, "lr": 0.1},
+    ]
+    drawn = str(curves_section(history).body)
+    assert re.search(r"last: [^\"]* 1\.000, [^\"]* 0\.500", drawn)

@@ -28,6 +28,12 @@ EQUAL = {
     "generator": {"recipe": "demo-pg", "words": "eval_every=1"},
     "no mirror": {"recipe": "demo", "words": "w_tr=0.1 optimizer=adamw", "mirror": False},
     "parts unused": {"recipe": "demo", "words": "w_id=0 w_rec=0 w_tr=0.1"},
+    "strong": {
+        "recipe": "demo-baseline",
+        "words": "embedding=bnneck pooling=gem triplet=weighted classifier=circle ema=0.5 "
+        "jitter=0.2 greyscale=0.3",
+    },
+    "generator with gem": {"recipe": "demo-pg", "words": "pooling=gem"},
     "with PIT": {"recipe": "demo", "words": "pit_every=2"},
 }
 OTHERS = {

@@ -118,11 +118,13 @@ def test_a_batch_is_augmented_as_torchvision_does_sample_by_sample(crop):
 
 @pytest.mark.parametrize("crop", ["translate", "pad"])
 def test_a_share_of_a_batch_is_augmented_as_in_the_whole(crop):
-    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5)
+    colours = {"jitter": 0.2, "greyscale": 0.3}
+    settings = dataclasses.replace(PLAIN, flip=0.5, crop=crop, erasing=0.5, **colours)
     whole = made_views(noise(), settings)
-    share = made_views(noise()[40:], settings, skip=40)
-    assert torch.equal(share.images, whole.images[40:])
-    assert torch.equal(share.flipped, whole.flipped[40:])
+    for share in (slice(0, 40), slice(40, 64)):
+        made = made_views(noise()[share], settings, skip=share.start)
+        assert torch.equal(made.images, whole.images[share])
+        assert torch.equal(made.flipped, whole.flipped[share])
 
 
 def test_equal_generators_give_equal_views():

@@ -17,7 +17,7 @@ class Listed:
 
     def __init__(self, **people):
         self.records = [
-            Record(f"{split}/{i}.jpg", pid, 0, split, 0, 0, 0, "")
+            Record(f"{split}/{i}.jpg", pid, i, split, 0, 0, 0, "")  # a camera each
             for split, pids in people.items()
             for i, pid in enumerate(pids)
         ]
@@ -28,12 +28,21 @@ class Listed:
 
 def test_people_who_are_trained_on_are_not_validated_on():
     recipe = tiny_recipe("demo-baseline", "eval_every=1")
-    parted = split_identities(Listed(train=(1, 2, 3, 5, 5), val=(6, 7)), recipe)
-    assert (len(parted.train_records), len(parted.validation_records)) == (5, 2)
+    parted = split_identities(Listed(train=(1, 2, 3, 5, 5), val=(6, 7, 7)), recipe)
+    assert (len(parted.train_records), len(parted.validation_records)) == (5, 3)
     overlapping = Listed(train=(1, 2, 3, 5), val=(2, 9))
     with pytest.raises(ValueError, match=r"1 of 2 people in split val are trained on, such as 2:"):
         split_identities(overlapping, recipe)
     split_identities(overlapping, tiny_recipe("demo-baseline"))  # val is not used
+
+
+@pytest.mark.parametrize(
+    ("val", "message"),
+    [((6, 6), "2 validation images show 1 person"), ((6, 7), "show nobody twice by another cam")],
+)
+def test_what_cannot_be_scored_is_not_validated_on(val, message):
+    with pytest.raises(ValueError, match=message):
+        split_identities(Listed(train=(1, 2, 3, 5), val=val), tiny_recipe(words="eval_every=1"))
 
 
 def test_share_of_the_people_is_held_out_with_all_their_images():

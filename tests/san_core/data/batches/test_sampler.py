@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from san_core.data.batches.sampler import (
     count_identity_batches,
-    derive_seed,
     identity_batches,
     rows_of_rank,
     shuffled_batches,
 )
+from san_core.seeds import derive_seed
 
 
 def labels_of(counts):

@@ -402,7 +402,7 @@ def tiny(monkeypatch, cache):
     pit = dataclasses.replace(data.PIT, identities=6, meshes=3)
     monkeypatch.setattr(data, "PIT", pit)
     monkeypatch.setattr(score, "SPLITS", {"val": (8, 3), "test": (11, 4)})
-    monkeypatch.setattr(arms, "GENERATOR_RECIPE", ("demo-pg", "epochs=1"))
+    monkeypatch.setattr(arms, "GENERATOR_RECIPE", ("demo-pg", "epochs=1 warmup_epochs=0"))
     return cache
 
 

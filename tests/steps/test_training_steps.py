@@ -64,7 +64,7 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):
     names = file_contents(tiny.root / "model").keys()
-    assert names == {"weights.safetensors", "recipe.json", "history.jsonl"}
+    assert names == {"weights.safetensors", "recipe.json", "history.jsonl", "SHA256SUMS"}
 
 
 def test_generator_is_validated_by_psnr(tiny, tmp_path):

@@ -22,7 +22,7 @@ from tests.write_golden import GOLDEN
 
 FULL = {
     *("make-pit", "prepare-reid", "train-san-pg", "generate-textures", "seal-textures"),
-    *("train-san", "extract-features", "evaluate"),
+    *("check-reid", "train-san", "extract-features", "evaluate"),
 }
 
 

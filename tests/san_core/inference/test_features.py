@@ -80,4 +80,4 @@ def test_a_network_that_has_embedded_can_still_be_trained():
     embed(model, data.images)
     assert not any(parameter.is_inference() for parameter in model.parameters())
     out = model.train()(normalise_images(torch.tensor(data.images[:8])))
-    out.embedding.sum().backward()
+    out.compared.sum().backward()

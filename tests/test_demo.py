@@ -51,6 +51,7 @@ def _run(market, runs, *words):
     return main(["run", "--preset", "demo", "--runs", str(runs), *params, *words])
 
 
+@pytest.mark.slow
 def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, capsys):
     status, said = _run(market, tmp_path), capsys.readouterr()
     assert status == 0, said

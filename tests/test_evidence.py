@@ -406,6 +406,7 @@ def tiny(monkeypatch, cache):
     return cache
 
 
+@pytest.mark.slow
 def test_run_trains_and_judges_on_people_apart(tiny):
     them = data.rendered_set(tiny, "hard", 1)
     query, gallery = score.query_and_gallery_rows(them, "test")

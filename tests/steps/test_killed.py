@@ -88,6 +88,7 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
     )
 
 
+@pytest.mark.slow
 def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_state(tiny, tmp_path):
     """Kubernetes' mercy: the launcher has no handler, so a second is all a step has."""
 

@@ -190,6 +190,7 @@ RESNET18 = (
 )
 
 
+@pytest.mark.slow
 def test_first_weights_come_from_a_bucket(tiny, tmp_path, publish, s3, capsys):
     from components.storage.places import open_storage
 
@@ -243,6 +244,7 @@ def test_damaged_first_weights_are_named_as_they_were_given(tiny, tmp_path, s3, 
 # ONNX
 
 
+@pytest.mark.slow
 def test_encoder_is_written_as_onnx_on_request(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path, onnx="true")) == 0
     loaded = weights.load_network(tmp_path / "model")

@@ -54,6 +54,7 @@ def _trained(tiny, folder, **flags):
     return with_flags(command, overrides=MOVING, **flags)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path / "one")) == 0
     told = _executor_input(tmp_path / "two", tmp_path / "told.json")
@@ -83,6 +84,7 @@ def _executor_input(folder, file):
     return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(file)}})
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_generator(tiny, tmp_path):
     overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
     command = step_command("train_san_pg", tiny)

@@ -174,11 +174,13 @@ except Terminated as stop:
 """
 
 
+@pytest.mark.slow
 def test_others_wait_for_what_the_first_makes_however_long_it_takes(two_processes):
     first, second = two_processes(6)
     assert [one.communicate(timeout=90)[0] for one in (first, second)] == ["made\n", "made\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "is killed"])
 def test_processes_that_lose_each_other_end_with_a_line(two_processes, sign):
     first, second = two_processes(600)

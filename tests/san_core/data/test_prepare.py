@@ -438,6 +438,7 @@ def test_image_that_cannot_be_had_is_a_problem():
     ]
 
 
+@pytest.mark.slow
 def test_memory_does_not_follow_the_size_of_pictures(tmp_path):
     photograph = encode_jpeg(np.zeros((2000, 2000, 3), np.uint8), quality=50)  # decoded, 12 MB
     photograph += bytes(2 << 20)  # after its end; a camera's file is as long

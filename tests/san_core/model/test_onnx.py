@@ -46,6 +46,7 @@ def test_an_exported_encoder_embeds_as_the_network(model, exported, count):
     assert abs(found - expected).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_an_exported_neck_embeds_as_the_network(tmp_path):
     settings = tiny_recipe("demo", "embedding=bnneck pooling=gem normalize_triplet=false")
     made = tiny_model(settings).train()

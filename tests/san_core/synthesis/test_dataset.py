@@ -61,6 +61,7 @@ def note_threads(ledger, identity):
     return max(library["num_threads"] for library in threadpool_info())
 
 
+@pytest.mark.slow
 def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     ledger = Ledger(tmp_path / "made", 40)
     results = map_identities(note_threads, ledger, processes=2)

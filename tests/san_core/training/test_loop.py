@@ -88,12 +88,10 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
     ("words", "stopped_after"),
     [
         ("optimizer=adam", 1),
-        ("optimizer=adam", 2),
         (f"optimizer=adam {DEMO_DECODER}", 2),
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
         (STRONG, 2),
-        ("ema=0.9", 1),
         pytest.param("arch=resnet18_ibn_a", 2, marks=pytest.mark.slow),
     ],
 )
@@ -123,7 +121,6 @@ def after(batches):
         ("pit_every=4", 1),
         ("pit_every=4", 8),
         ("pit_every=4 optimizer=amsgrad", 6),
-        ("two_step=true", 7),
         (f"two_step=true {STRONG}", 7),
         ("ema=0.9", 8),
         ("", 18),
@@ -145,7 +142,7 @@ def test_a_run_stopped_after_any_batch_ends_with_the_same_bytes(words, batches):
 
 
 # after a batch with PIT behind it, in the middle, and where an epoch ends, which keeps no state
-@pytest.mark.parametrize("batches", [1, 8, 11])
+@pytest.mark.parametrize("batches", [1, 11])
 def test_a_state_kept_in_the_middle_of_an_epoch_ends_with_the_same_bytes(batches):
     settings = tiny_recipe("demo", "w_tr=0.1 checkpoint_every=9 pit_every=4")
     undisturbed, reports = run(settings)

@@ -617,7 +617,12 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
         ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
         ("train_san", "--overrides", "epochs=3 init=generator", "starts from a generator"),
-        ("train_san", "--overrides", "epochs=3 identities_per_batch=2 texture_size=24", "texture_size 24 cannot be re"),
+        (
+            "train_san",
+            "--overrides",
+            "epochs=3 identities_per_batch=2 texture_size=24",
+            "texture_size 24 cannot be re",
+        ),
         ("train_san", "--overrides", "epochs=3 identities_per_batch=7", "there are 6 identities"),
         ("extract_features", "--model", "/nowhere", "/nowhere holds no model"),
         ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 if __name__ == "__main__":
-    from components.process.signals import end_by_interrupt
+    from components.process.signals import end_by_interrupt, hear_interrupt
 
-    signal.signal(signal.SIGINT, end_by_interrupt)  # while what follows is imported
+    hear_interrupt(end_by_interrupt)  # while what follows is imported
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
@@ -178,5 +178,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_interrupt(signal.default_int_handler)
     sys.exit(main())

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 if __name__ == "__main__":
-    from components.process.signals import end_by_interrupt
+    from components.process.signals import end_by_interrupt, hear_interrupt
 
-    signal.signal(signal.SIGINT, end_by_interrupt)  # while what follows is imported
+    hear_interrupt(end_by_interrupt)  # while what follows is imported
 
 from components.check_reid import check_reid
 from components.command import imageset, recipes
@@ -93,5 +93,5 @@ if __name__ == "__main__":
     except ValueError as error:
         sys.exit(_refuse(f"components: {error}", 1))
     os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_interrupt(signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

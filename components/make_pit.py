@@ -107,7 +107,7 @@ def _check_defaults(why: str, **given: object) -> None:
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:
     """Write the pairs that a spec describes, and its dense maps."""
-    from components.process.machine import process_count
+    from components.process.machine import worker_count
     from components.process.progress import track_progress
     from san_core.images.imageset import write_imageset
     from san_core.images.shard import Item
@@ -115,7 +115,7 @@ def _synthesize(pit: Path, spec: "PitSpec") -> None:
     from san_core.synthesis.workers import map_identities, worker_memory
 
     memory = worker_memory(spec.image_size)
-    processes = process_count(bytes_each=memory.each, bytes_beside=memory.beside)
+    processes = worker_count(bytes_each=memory.each, bytes_beside=memory.beside)
     total, provenance = spec.identities * spec.meshes, {"made_by": "make_pit", **spec.provenance()}
     with scratch_folder(pit) as aside, atomic_folder(pit) as folder:
         textures, maps = _SpooledItems(aside / "textures"), _SpooledItems(aside / "dense")

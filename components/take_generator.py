@@ -41,7 +41,7 @@ def take_generator(
         recipe, facts = read_description(folder)
         check_generator(recipe, source)
         if lacks_sums(folder):
-            log.warning("%s has no SHA256SUMS: its damage cannot be told", source)
+            log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", source)
         with atomic_folder(generator) as taken:
             for name in (RECIPE_FILE, WEIGHTS_FILE, *COMPANION_FILES):
                 if (folder / name).is_file():

@@ -471,7 +471,10 @@ def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error,
     [
         ("source=/nowhere", "source /nowhere: there is no such folder or file"),
         ("destination=/dev/null/x", "destination /dev/null/x: /dev/null is no folder"),
-        ("pg_overrides=pretrained=/no.pth", "pretrained /no.pth: there is no such folder or file"),
+        (
+            "pg_overrides=pretrained=/no.pth",
+            "pg_overrides pretrained /no.pth: there is no such folder or file",
+        ),
         ("generator=/nowhere", "generator /nowhere: there is no such folder or file"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.command import recipes
-from components.storage.sources import check_place, names_place
+from components.storage.sources import STORE_PARAMETERS, check_place, names_place, read_places
 from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
@@ -125,20 +125,17 @@ def lacking_places(values: Mapping[str, Any]) -> list[str]:
 
 
 def check_places(values: Mapping[str, Any]) -> None:
-    """Open every place that parameters of a graph name, and the first weights of its recipes.
+    """Open every place that parameters name, weights in overrides of recipes included.
 
     Raises:
         OSError: one is not there, or may not be read or written.
         ValueError: one is no place.
     """
-    for name, value in values.items():
-        if names_place(name, value):
-            check_place(name, value)
-    for which in filter(None, _RECIPE_PREFIXES):
-        if f"{which}recipe" in values:
-            recipe = recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
-            if recipe.pretrained not in ("none", "imagenet"):
-                check_place("pretrained", recipe.pretrained)
+    for name in STORE_PARAMETERS:
+        if names_place(name, values.get(name)):
+            check_place(name, values[name])
+    for place in read_places(values):
+        check_place(place.name, place.uri)
 
 
 def _check_untrained_generator(values: Mapping[str, Any]) -> None:

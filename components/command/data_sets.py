@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import NamedTuple
 
-from components.process.machine import process_count
+from components.process.machine import worker_count
 from components.process.progress import track_progress
 from components.storage.transfer import local_source
 from san_core.data.prepare import (
@@ -138,7 +138,7 @@ class DataSetReader:
 def _synthetic_items(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:
     """Pictures of people who do not exist, by cameras that do not either."""
     memory = worker_memory(spec.image_size)
-    processes = process_count(bytes_each=memory.each, bytes_beside=memory.beside)
+    processes = worker_count(bytes_each=memory.each, bytes_beside=memory.beside)
     people = map_identities(make_reid_identity, spec, processes=processes)
     for person in track_progress(people, total=spec.identities, unit="identities"):
         for shot in person.shots:

@@ -91,6 +91,10 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     except SystemExit as stop:  # argparse has written its help or its message
         return stop.code if isinstance(stop.code, int) else 2
     try:
+        check_may_share_work(step.__name__)
+    except ValueError as error:  # so it cannot be asked either which process this is
+        return _write_failure(step.__name__, str(error))
+    try:
         values = settle_places(values, executor_input)
     except ValueError as error:
         return _report_failure(step, str(error), status=2)
@@ -132,7 +136,6 @@ def _run_parsed_step(
     step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None
 ) -> None:
     """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
-    check_may_share_work(step.__name__)
     declared = step_parameters(step)
     if executor_input is not None:
         note_mounted_artifacts(executor_input)
@@ -162,7 +165,7 @@ def _run_parsed_step(
         written = {p.name: values[p.name] for p in outgoing}
         for p in declared:
             if p.is_input and values[p.name] is not None and lacks_sums(values[p.name]):
-                log.warning("%s has no SHA256SUMS: its damage cannot be told", values[p.name])
+                log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", values[p.name])
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         step(**values)
@@ -297,6 +300,11 @@ def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
     if not is_first_rank():
         time.sleep(SECONDS_FOR_FIRST_RANK)
     who = step.__name__ if is_first_rank() else f"{step.__name__}, process {local_rank() + 1}"
+    return _write_failure(who, message, status=status)
+
+
+def _write_failure(who: str, message: str, *, status: int = 1) -> int:
+    """Write a line to stderr and where Kubernetes looks for it; returns the exit status."""
     line = printable(f"{who}: {' '.join(message.split())}")
     leave_last_words(line)
     sys.stderr.write(line + "\n")

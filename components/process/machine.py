@@ -38,7 +38,7 @@ def core_count() -> int:
     return min(most, int(given))
 
 
-def process_count(*, bytes_each: int, bytes_beside: int) -> int:
+def worker_count(*, bytes_each: int, bytes_beside: int) -> int:
     """How many processes to work in: one a core, or fewer where memory is limited; it is logged.
 
     Args:

@@ -14,6 +14,8 @@ from san_core.disk import DISK_FULL_ERRORS, disk_full_error
 
 # Every container of a pod has this file. Argo and kubectl show what is in it as the pod's message.
 TERMINATION_LOG = Path("/dev/termination-log")
+# What docker and podman leave in containers that they start.
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 MOST_BYTES = 4096  # that Kubernetes keeps of it
 WARNING_MARK = "warning: "  # how a log tells warnings from what is only told
 
@@ -70,7 +72,9 @@ def os_error_message(error: OSError) -> str:
     other = f" -> {error.filename2}" if error.filename2 is not None else ""
     told = f"{error.filename}{other}: {error.strerror}"
     if isinstance(error, PermissionError):
-        told += f' to user {os.getuid()}; docker run --user "$(id -u):$(id -g)" runs a step as you'
+        told += f" for user {os.getuid()}"
+        if any(mark.exists() for mark in CONTAINER_MARKS):
+            told += '; docker run --user "$(id -u):$(id -g)" runs a step as you'
     return told
 
 

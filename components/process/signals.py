@@ -103,6 +103,12 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
+def hear_interrupt(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Let Ctrl-C call `handler`; where it is ignored, as in a script's background, it stays so."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+
+
 def end_by_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     """On Ctrl-C, end at once in one line: where nothing has been begun, nothing is to be put down.
 

@@ -58,7 +58,7 @@ def check_may_share_work(step: str) -> None:
 
     Raises:
         ValueError: they are of a step that is the work of one, or a variable of torchrun's is
-            missing.
+            missing or no number.
     """
     if process_count() == 1:
         return
@@ -70,6 +70,8 @@ def check_may_share_work(step: str) -> None:
     for name in _VARIABLES:
         if not os.environ.get(name):
             raise ValueError(_ask_for_torchrun(f"{name} is not set"))
+    for name, least in (("RANK", 0), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+        _number(name, least=least)
 
 
 def _number(name: str, *, least: int = 1) -> int:

@@ -21,10 +21,21 @@ from components.storage.places import is_remote, local_path
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 from san_core.data.tree import is_archive
 
-# Environment that steps in containers get too: servers and credentials of object storage, and
-# which GPUs they may use.
-PASSED_PREFIXES = ("AWS_", "S3_", "MINIO_", "CUDA_VISIBLE_DEVICES")
-CERTIFICATES_VARIABLE = "AWS_CA_BUNDLE"  # names a file, which they get under the same path
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+# Variables that name a file, which steps in containers get under the same path; and where it is
+# without the variable, in the home of whoever starts the run, which containers do not see.
+FILE_VARIABLES = {
+    "AWS_CA_BUNDLE": "",
+    "SSL_CERT_FILE": "",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "",
+    "AWS_SHARED_CREDENTIALS_FILE": ".aws/credentials",
+}
+# Environment that they get too: servers, credentials and proxies of object storage, and which
+# GPUs they may use.
+PASSED_PREFIXES = (
+    *("AWS_", "S3_", "MINIO_", "CUDA_VISIBLE_DEVICES", *FILE_VARIABLES),
+    *(*_PROXIES, *map(str.lower, _PROXIES)),
+)
 RUN_LABEL = "san-pipeline.run"
 # Of the images; for a run started by root, who may not be root in them.
 IMAGE_USER, IMAGE_GROUP = 1000, 1000
@@ -129,9 +140,11 @@ class ContainerLauncher:
         own |= SPIN_VARIABLES | thread_limits(threads) | dict(task.env)
         command = ["docker", "run", "--cidfile", str(folder / CONTAINER_FILE)]
         command += ["--label", f"{RUN_LABEL}={self.folder}", *self._options]
+        files = _named_files()
+        command += [f"--env={name}" for name in files]
         command += [f"--env={name}={value}" for name, value in own.items()]
         command += [task.image, *words]
-        environment = {**os.environ, **_certificates()}
+        environment = {**os.environ, **files}
         return ContainerProcess(task, command, folder / LOG_FILE, environment, self.folder)
 
 
@@ -161,17 +174,24 @@ def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
         # Of a table the images lie in the same folder; an archive is all by itself.
         is_alone = is_single or path.is_dir() or is_archive(path.name)
         read.add(path if is_alone else path.parent)
-    for name, bundle in _certificates().items():
-        if not Path(bundle).exists():
-            raise ValueError(f"{name} {bundle} does not exist")
-        read.add(Path(bundle))
+    for name, file in _named_files().items():
+        if not Path(file).exists():
+            raise ValueError(f"{name} {file} does not exist")
+        read.add(Path(file))
     return sorted(path for path in read if not path.resolve().is_relative_to(folder))
 
 
-def _certificates() -> dict[str, str]:
-    """The variable that names a file of certificates, if it is set, with an absolute path."""
-    bundle = os.environ.get(CERTIFICATES_VARIABLE)
-    return {CERTIFICATES_VARIABLE: str(Path(bundle).absolute())} if bundle else {}
+def _named_files() -> dict[str, str]:
+    """The variables that name files, as absolute paths; if not set, where the file is by default.
+
+    What a variable names need not exist.
+    """
+    found = {}
+    for name, by_default in FILE_VARIABLES.items():
+        given, usual = os.environ.get(name), Path(os.environ.get("HOME", "/"), by_default)
+        if given or usual.is_file():
+            found[name] = str(Path(given or usual).absolute())
+    return found
 
 
 def _mount_options(folder: Path, places: Iterable[Path]) -> list[str]:

@@ -350,7 +350,7 @@ class _CredentialsProvider(Provider):
             return f"no credentials; set {asked}: AWS_* do not count where a MINIO_* is set"
         role = first_set(ROLE_VARIABLES)
         return (
-            f"the role that {role} speaks of is not lent"
+            f"the role that {role} names could not be assumed"
             if role
             else f"no credentials; set {asked}"
         )

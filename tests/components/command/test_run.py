@@ -81,12 +81,34 @@ def termination_log(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def steps_run_in_no_container(monkeypatch):
+    monkeypatch.setattr("components.process.messages.CONTAINER_MARKS", ())
+
+
+@pytest.fixture(autouse=True)
 def this_file_is_our_own_code(monkeypatch):
     monkeypatch.setattr("components.command.run.OWN_CODE", (Path(__file__).resolve(),))
 
 
 def words(tmp_path: Path, how: str) -> list[str]:
     return ["--result", str(tmp_path / "deep" / "down" / "result"), "--how", how]
+
+
+@pytest.mark.parametrize("rank", ["", "first"])
+def test_process_that_does_not_know_its_rank_is_refused_in_a_line(
+    tmp_path, capsys, monkeypatch, rank
+):
+    torchrun = {"RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    torchrun |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": rank}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("components.process.torchrun.MULTI_PROCESS_STEPS", {"act"})
+    assert run_step(act, words(tmp_path, "well")) == 1
+    found = f"is {rank!r}" if rank else "is not set"
+    assert capsys.readouterr().err == (
+        f"act: WORLD_SIZE is '2', and LOCAL_RANK {found}:"
+        " start the step by torchrun, which sets it, or unset WORLD_SIZE\n"
+    )
 
 
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
@@ -104,8 +126,7 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
         (
             "no permission",
             1,
-            f"act: /etc/shadow: Permission denied to user {os.getuid()}; docker run --user"
-            ' "$(id -u):$(id -g)" runs a step as you',
+            f"act: /etc/shadow: Permission denied for user {os.getuid()}",
         ),
         ("two files", 1, "act: a -> b: Invalid cross-device link"),
         ("wrong value", 1, "act: index.csv row 17: camid 'c3' is not an integer"),

@@ -8,7 +8,7 @@ import torch
 from components.process import gpu, machine
 from components.process.machine import (
     core_count,  # all tests have a stand-in for the attribute
-    process_count,
+    worker_count,
 )
 
 
@@ -58,7 +58,7 @@ def test_processes_are_as_many_as_memory_is_there_for(monkeypatch, caplog, limit
     caplog.set_level("INFO")
     monkeypatch.setattr(machine, "core_count", lambda: 8)
     monkeypatch.setattr(machine, "memory_limit", lambda: limit and limit << 20)
-    assert process_count(bytes_each=100 << 20, bytes_beside=100 << 20) == count
+    assert worker_count(bytes_each=100 << 20, bytes_beside=100 << 20) == count
     assert caplog.messages == [f"working in {told}"]
 
 

@@ -1,8 +1,16 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from components.process.messages import forget_copies, name_uris, note_copy, printable
+from components.process.messages import (
+    forget_copies,
+    name_uris,
+    note_copy,
+    os_error_message,
+    printable,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +54,19 @@ def test_copies_of_one_run_mean_nothing_in_the_next():
 )
 def test_what_a_terminal_would_obey_is_shown_as_its_number(text, shown):
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("is_container", "advice"),
+    [(False, ""), (True, '; docker run --user "$(id -u):$(id -g)" runs a step as you')],
+)
+def test_denied_permission_names_the_user_and_in_a_container_how_to_be_another(
+    tmp_path, monkeypatch, is_container, advice
+):
+    mark = tmp_path / ".dockerenv"
+    if is_container:
+        mark.touch()
+    monkeypatch.setattr("components.process.messages.CONTAINER_MARKS", (mark,))
+    error = PermissionError(errno.EACCES, "Permission denied", "/data")
+    told = f"/data: Permission denied for user {os.getuid()}{advice}"
+    assert os_error_message(error) == told

@@ -8,6 +8,7 @@ from components.process.signals import (
     STOP_SIGNALS,
     Terminated,
     defer_stop,
+    hear_interrupt,
     raise_terminated,
     signal_handler,
 )
@@ -54,6 +55,17 @@ def test_signal_that_is_deferred_interrupts_nothing_and_is_known(number):
         signal.raise_signal(number)
         assert asked()
         assert asked.number == number
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_interrupt_is_heard_unless_it_is_ignored(before):
+    former = signal.signal(signal.SIGINT, before)
+    try:
+        hear_interrupt(signal.default_int_handler)
+        heard = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert heard == (before or signal.default_int_handler)
 
 
 def test_hang_up_that_nohup_ignores_stays_ignored():

@@ -18,7 +18,12 @@ import pipeline
 from components.command.code import ROOT
 from components.process.signals import Terminated
 from components.runner import local, processes
-from components.runner.containers import PASSED_PREFIXES, ContainerLauncher, bind_places
+from components.runner.containers import (
+    FILE_VARIABLES,
+    PASSED_PREFIXES,
+    ContainerLauncher,
+    bind_places,
+)
 from components.runner.local import RunError
 from components.storage.sources import READ_PARAMETERS
 from tests.components.runner import fake_docker
@@ -27,8 +32,9 @@ from tests.components.runner.test_local import ALL, is_running, pid_of_hanging, 
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch) -> None:
+def plain_environment(tmp_path, monkeypatch) -> None:
     """The environment of whoever tests names no servers, certificates and GPUs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in list(os.environ):
         if name.startswith(PASSED_PREFIXES):
             monkeypatch.delenv(name)
@@ -434,25 +440,40 @@ def test_place_that_containers_cannot_reach_is_refused(tmp_path, arguments, mess
         bind_places(arguments, tmp_path)
 
 
-def test_file_of_certificates_is_mounted_where_its_variable_says(go, engine, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", FILE_VARIABLES)
+def test_file_is_mounted_where_its_variable_says(go, engine, tmp_path, monkeypatch, name):
     (tmp_path / "bundle.pem").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_CA_BUNDLE", "bundle.pem")
+    monkeypatch.setenv(name, "bundle.pem")
     seen = []
     start = processes.TaskProcess.__init__
 
     def look(self, task, words, log, env, root):
-        seen.append(env["AWS_CA_BUNDLE"])
+        seen.append(env[name])
         start(self, task, words, log, env, root)
 
     monkeypatch.setattr(processes.TaskProcess, "__init__", look)
-    go()
+    go(only="make")
     bundle = str(tmp_path / "bundle.pem")
     assert set(seen) == {bundle}
     assert f"source={bundle}" in options_of_run(engine, "--mount")[1]
-    monkeypatch.setenv("AWS_CA_BUNDLE", "none.pem")
-    with pytest.raises(ValueError, match=r"AWS_CA_BUNDLE \S+none.pem does not exist"):
+    assert name in options_of_run(engine, "--env")
+    monkeypatch.setenv(name, "none.pem")
+    with pytest.raises(ValueError, match=rf"{name} \S+none.pem does not exist"):
         bind_places({}, tmp_path / "run")
+
+
+def test_credentials_in_the_home_and_proxies_reach_containers(go, engine, tmp_path, monkeypatch):
+    file = tmp_path / ".aws" / "credentials"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.setenv("https_proxy", "http://me:hunter2@proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "store.example")
+    go(only="make")
+    assert f"source={file}" in options_of_run(engine, "--mount")[1]
+    handed_on = {"AWS_SHARED_CREDENTIALS_FILE", "https_proxy", "NO_PROXY"}
+    assert handed_on <= set(options_of_run(engine, "--env"))
+    assert "hunter2" not in (engine / "calls").read_text()
 
 
 def test_words_and_buckets_need_no_mount(tmp_path):

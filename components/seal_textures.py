@@ -52,10 +52,11 @@ def seal_textures(
         prune: whether to delete shards that the manifest does not name; not while workers run
         verify: how shards are checked before they are believed: none, size or sha256
     """
+    from components.storage import retry
     from components.storage.places import open_storage
     from components.storage.staging import image_set_digest, open_image_records
     from components.storage.texture_store import delete_other_shards as prune_shards
-    from components.storage.texture_store import finished_units
+    from components.storage.texture_store import finished_units, forget_overwriting
     from components.storage.transfer import local_source
     from san_core.data.tree import open_tree
     from san_core.images.imageset import build_manifest, manifest_bytes
@@ -84,11 +85,12 @@ def seal_textures(
             precision=precision,
         )
         storage = open_storage(destination, settings.folder)
+        patient = open_storage(destination, settings.folder, patience=retry.RESULT_BACKOFF)
         work = split_into_units(records, shard_size)
         done = finished_units(storage, range(len(work)), verify=verify)
         if made.ready:
             done |= _pack_ready_textures(
-                [unit for unit in work if unit.number not in done], made.ready, storage
+                [unit for unit in work if unit.number not in done], made.ready, patient
             )
     _check_complete(work, done, where=storage.uri)
     content = build_manifest(
@@ -96,7 +98,8 @@ def seal_textures(
         provenance={"settings": asdict(settings), "atlas": made.atlas},
         fingerprint=settings.fingerprint,
     )
-    storage.put_bytes("manifest.json", manifest_bytes(content))
+    patient.put_bytes("manifest.json", manifest_bytes(content))
+    forget_overwriting(storage)
     with atomic_folder(textures) as artifact:
         travelling = manifest_bytes({**content, "uri": storage.uri})
         (artifact / "manifest.json").write_bytes(travelling)

@@ -152,6 +152,12 @@ def delete_other_shards(storage: Storage, keep: Mapping[int, FinishedUnit]) -> i
     return len(extra) + storage.sweep("shards")
 
 
+def forget_overwriting(storage: Storage) -> None:
+    """Delete what workers, of whatever number, have noted of an overwriting."""
+    for stat in storage.list("overwriting"):
+        storage.delete(stat.name)
+
+
 class Overwriting:
     """Which units a worker has yet to make again, kept in the store until it has made them all.
 

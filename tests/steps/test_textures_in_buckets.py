@@ -155,6 +155,32 @@ def test_overwriting_that_was_killed_goes_on_where_it_was(
     assert objects(s3) == kept(tiny)
 
 
+def test_sealing_waits_as_long_for_its_store_as_results_are_waited_for(
+    generate, seal, s3, tampering_proxy, monkeypatch
+):
+    assert main(generate) == 0
+    lost = []
+
+    def lose_the_first(method, path):
+        if method != "PUT" or not path.endswith("/manifest.json") or lost:
+            return None
+        lost.append(path)
+        return b""
+
+    tampering_proxy.invent = lose_the_first
+    monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0))
+    assert main(seal) == 0
+    assert lost
+
+
+def test_sealing_ends_an_overwriting_of_another_number_of_workers(tiny, generate, seal, s3):
+    assert main(generate) == 0
+    (fingerprint, *_) = {stat.name.partition("/")[0] for stat in open_storage(s3).list()}
+    open_storage(s3).put_bytes(f"{fingerprint}/overwriting/1-of-7.json", b"[1]")
+    assert main(seal) == 0
+    assert objects(s3) == kept(tiny)
+
+
 def test_worker_fetches_no_more_of_a_data_set_than_it_needs(tiny, generate, s3, tmp_path):
     with ImageSet.open(Path(tiny.reid)) as images:
         items = [

@@ -10,6 +10,7 @@ from components.storage.texture_store import (
     delete_other_shards,
     delete_replaced_shards,
     finished_units,
+    forget_overwriting,
     put_shard,
     sidecar_names,
 )
@@ -104,6 +105,14 @@ def test_overwriting_goes_on_with_what_a_former_life_has_left(storage):
     first.note_left(set())
     assert Overwriting(storage, "1/2").left({1, 3, 5}) == {1, 3, 5}
     assert storage.list() == []
+
+
+def test_overwritings_of_whatever_number_of_workers_are_forgotten(storage, shard):
+    for worker in ("0/2", "1/2", "2/3"):
+        Overwriting(storage, worker).note_left({1})
+    put = put_shard(storage, shard(0, b"zero"))
+    forget_overwriting(storage)
+    assert [stat.name for stat in storage.list()] == sorted([put.name, put.tar])
 
 
 @pytest.mark.s3

@@ -24,7 +24,8 @@ _URI_OF_COPY: dict[str, str] = {}
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_SIGNATURE = re.compile(
+# A part of a presigned URL that lets whoever reads it in.
+SIGNATURE = re.compile(
     r"(?i)((?<=[?&])(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig"
     r"|awsaccesskeyid))=[^&\s\"'<>]*"
 )
@@ -60,7 +61,7 @@ def printable(text: str) -> str:
     as their numbers. Signatures of presigned URLs are left out.
     """
     shown = _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return _SIGNATURE.sub(r"\1=...", shown)
+    return SIGNATURE.sub(r"\1=...", shown)
 
 
 def os_error_message(error: OSError) -> str:

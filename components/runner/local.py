@@ -244,7 +244,7 @@ class _Run:
             raise RunError(process.failure_message())
         try:
             done = state.record_state(self.folder / task.name, key, self._output_paths(task))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
         self.digests[task.name] = done.digests
         self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")

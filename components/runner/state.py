@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from components.storage.outputs import path_from_uri, write_file
-from components.storage.places import is_remote
+from components.storage.outputs import write_file
+from components.storage.places import is_remote, local_path
 from san_core.checked_json import read_json_file
 
 STATE_FILE = "state.json"
@@ -70,6 +70,7 @@ def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskSta
 
     Raises:
         FileNotFoundError: an output, or a shard that a manifest names, does not exist.
+        ValueError: a manifest names a place that is neither here nor in a bucket.
     """
     for name, path in outputs.items():
         if not path.exists():
@@ -147,7 +148,7 @@ def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[_Pointer, str]
 
 def _local_folder(uri: str) -> Path | None:
     """The folder on this machine that a URI names, or None if it names a store."""
-    return None if is_remote(uri) else path_from_uri(uri)
+    return None if is_remote(uri) else local_path(uri)
 
 
 def _shard_files(manifest: _Pointer) -> list[str]:

@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -46,20 +47,30 @@ def check_replaceable(path: Path, *, is_file: bool = False) -> None:
         raise ValueError(f"{path} is a folder, but the output is a file; name another")
     if not is_file and path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, but the output is a folder; name another")
-    if path.is_dir() and any(path.iterdir()) and not _is_written_by_step(path):
+    if path.is_dir() and any(path.iterdir()) and not _folder_is_written_by_step(path):
         raise ValueError(f"{path} is a folder that no step has written; name another, or empty it")
 
 
-def _is_written_by_step(folder: Path) -> bool:
-    """Whether a step has written a folder: it has files that say so, or that only go together."""
-    for pair in PAIRED_FILES:
-        if all((folder / name).is_file() for name in pair):
-            return True
-    for name in SELF_DESCRIBING_FILES:
+def _folder_is_written_by_step(folder: Path) -> bool:
+    def read(name: str) -> bytes:
         with suppress(OSError, ValueError):
-            if has_step_format(json_bytes(folder / name)):
-                return True
-    return False
+            return json_bytes(folder / name)
+        return b""
+
+    telling = {*chain(*PAIRED_FILES), *SELF_DESCRIBING_FILES}
+    return is_written_by_step({name for name in telling if (folder / name).is_file()}, read)
+
+
+def is_written_by_step(names: Collection[str], read: Callable[[str], bytes]) -> bool:
+    """Whether a step has written a folder: it has files that say so, or that only go together.
+
+    Args:
+        names: of its files, relative to it
+        read: gives the bytes of one of them
+    """
+    if any(all(name in names for name in pair) for pair in PAIRED_FILES):
+        return True
+    return any(has_step_format(read(name)) for name in SELF_DESCRIBING_FILES if name in names)
 
 
 def has_step_format(data: bytes) -> bool:

@@ -7,6 +7,7 @@ the two kinds of stores; the latter is imported only where a bucket is named.
 import re
 from pathlib import Path
 
+from components.process.messages import SIGNATURE
 from components.storage.folder import LocalStorage
 from components.storage.outputs import path_from_uri
 from components.storage.retry import Backoff
@@ -14,9 +15,6 @@ from components.storage.store import Storage
 
 BUCKET_SCHEMES = ("s3", "minio")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SIGNED = re.compile(
-    r"(?i)[?&](x-(amz|goog)-(signature|credential|security-token)|signature|sig|awsaccesskeyid)="
-)
 
 
 def open_storage(uri: str, *folders: str, patience: Backoff | None = None) -> Storage:
@@ -83,7 +81,7 @@ def check_no_user_information(text: str, *, what: str = "a place") -> None:
         ValueError: one has them, a bucket's URI names a host, or a URL is presigned.
     """
     for found in _SCHEME.finditer(text):
-        if _SIGNED.search(text, found.end()):
+        if SIGNATURE.search(text, found.end()):
             raise ValueError(
                 f"{what}: a presigned URL is not read; give s3://BUCKET/KEY, and credentials by the"
                 " environment (AWS_ACCESS_KEY_ID, ...)"

@@ -22,12 +22,7 @@ from components.process.progress import Progress
 from components.process.scratch import temporary_folder
 from components.process.threads import thread_pool
 from components.storage import retry
-from components.storage.outputs import (
-    PAIRED_FILES,
-    SELF_DESCRIBING_FILES,
-    has_step_format,
-    write_file,
-)
+from components.storage.outputs import has_step_format, is_written_by_step, write_file
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Stat, Storage
 from san_core.checked_json import read_json
@@ -174,16 +169,9 @@ def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
         raise ValueError(f"{uri} names no file in its bucket")
     if found and is_file:
         raise ValueError(f"{uri} is a folder, but the output is a file; name another")
-    if found and not _is_written_by_step(storage, found):
+    is_unfinished = UNFINISHED_MARK in found and has_step_format(storage.get(UNFINISHED_MARK))
+    if found and not is_unfinished and not is_written_by_step(found, storage.get):
         raise ValueError(f"{uri} holds objects that no step has written; name another")
-
-
-def _is_written_by_step(storage: Storage, names: Sequence[str]) -> bool:
-    """Whether a step has written what is there, as `storage.outputs` tells of folders."""
-    if any(set(pair) <= set(names) for pair in PAIRED_FILES):
-        return True
-    told = {*SELF_DESCRIBING_FILES, UNFINISHED_MARK}.intersection(names)
-    return any(has_step_format(storage.get(name)) for name in told)
 
 
 def send_artifact(path: Path, uri: str) -> None:

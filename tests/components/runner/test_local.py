@@ -492,3 +492,21 @@ def test_killed_step_is_named_with_its_signal(project, hanging):
     _, said = hanging.communicate(timeout=120)
     assert hanging.returncode == 1
     assert "RunError: grow was killed by SIGKILL:" in said
+
+
+def test_shards_that_a_manifest_names_by_any_file_uri_are_watched(tmp_path):
+    shards, task = tmp_path / "shards", tmp_path / "task"
+    for folder in (shards, task / "set"):
+        folder.mkdir(parents=True)
+    for name in ("0.tar", "0.json"):
+        (shards / name).touch()
+    listed = [{"tar": "0.tar", "sidecar": "0.json"}]
+    manifest = {"uri": f"file://localhost{shards}", "shards": listed}
+    (task / "set" / "manifest.json").write_text(json.dumps(manifest))
+    found = state.record_state(task, "key", {"set": task / "set"})
+    assert state.outputs_unchanged(found, {"set": task / "set"})
+    (shards / "0.tar").write_bytes(b"other")
+    assert not state.outputs_unchanged(found, {"set": task / "set"})
+    (task / "set" / "manifest.json").write_text('{"uri": "ftp://host/shards"}')
+    with pytest.raises(ValueError, match="'ftp://host/shards' is neither a folder nor a file:///"):
+        state.record_state(task, "key", {"set": task / "set"})

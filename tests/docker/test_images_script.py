@@ -98,6 +98,17 @@ def test_no_argument_with_credentials_gets_into_the_history_of_an_image(target):
     assert "PIP_INDEX_URL" in arguments[f"{target}-packages"]
 
 
+def test_packages_lie_in_an_environment_of_the_base_images_own_python():
+    """Where Debian's and conda's Python look for packages is not where python.org's does."""
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY --from=\w+-packages \S+ (\S+)$", text, re.MULTILINE)
+    assert copied == ["/opt/san", "/opt/san"]
+    for stage in re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]:
+        base, name = re.match(r"(\S+) AS (\S+)", stage).groups()
+        if base == "${BASE_IMAGE}" and name != "requirements":
+            assert "ENV PATH=/opt/san/bin:${PATH}" in stage, name
+
+
 def test_compiler_of_the_kernels_is_pinned():
     text = (ROOT / "docker" / "Dockerfile").read_text()
     assert "pip wheel --no-cache-dir --no-deps --no-build-isolation" in text

@@ -111,7 +111,8 @@ class ContainerLauncher:
             _ask_docker("version", "--format", "{{.Server.Version}}")
         except RunError as error:
             raise RunError(f"no docker engine answers here: {error}") from error
-        self._layers = {image: _ensure_image(image) for image in {task.image for task in plan}}
+        images = dict.fromkeys(task.image for task in plan)
+        self._layers = {image: _ensure_image(image) for image in images}
         self._options += _machine_options()
         ours = f"label={RUN_LABEL}={self.folder}"
         for left in _ask_docker("ps", "-aq", "--filter", ours).split():

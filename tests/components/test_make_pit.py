@@ -240,7 +240,7 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
         (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
         (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
         (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
-        (["--source", "x", "--seed", "-1"], "seed is -1: at least 0 is wanted"),
+        (["--source", "x", "--seed", "-1"], "seed is -1: 0 to 9223372036854775807 is wanted"),
     ],
 )
 def test_flags_without_effect_or_sense_are_refused(tmp_path, capsys, words, message):

@@ -52,13 +52,9 @@ def _kill(process):
     return process.returncode
 
 
-@pytest.mark.parametrize(
-    "after",
-    [KILLED_AFTER[1:2], pytest.param(KILLED_AFTER, marks=pytest.mark.slow)],
-    ids=["once", "three times"],
-)
-def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path, after):
-    assert same_when_killed(tiny, tmp_path, after=after)
+@pytest.mark.slow
+def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path):
+    assert same_when_killed(tiny, tmp_path, after=KILLED_AFTER)
 
 
 @pytest.mark.slow

@@ -674,7 +674,7 @@ def _check_one_line(step, message, err):
         ("evaluate", "features/features.json", b"{}", "features.json: it has no dataset"),
         ("evaluate", "features/features.npy", b"junk", "features.npy is damaged"),
         ("evaluate", "features/features.json", b"[]", "it is a list; it must be an object"),
-        ("evaluate", "features/features.json", b"[" * 200_000, "it is nested too deep"),
+        ("evaluate", "features/features.json", b"[" * 200_000, "is nested too deep to be read"),
         (
             "evaluate",
             "features/features.json",

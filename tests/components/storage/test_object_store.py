@@ -366,7 +366,9 @@ def test_credentials_with_a_line_break_are_refused_and_not_shown(monkeypatch, na
 def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/san")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
-    with pytest.raises(PermissionError, match="role that AWS_WEB_IDENTITY_TOKEN_FILE speaks of is"):
+    with pytest.raises(
+        PermissionError, match="role that AWS_WEB_IDENTITY_TOKEN_FILE names could not"
+    ):
         open_storage("s3://san/x")
 
 

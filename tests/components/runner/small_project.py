@@ -185,3 +185,25 @@ def done(lines: list[str]) -> list[str]:
 def skipped(lines: list[str]) -> list[str]:
     """The tasks that these lines say were skipped."""
     return [line.split()[0] for line in lines if line.endswith(" ... skipped (unchanged)")]
+
+
+def runner_program(module: str, launcher: str) -> str:
+    """A program that runs the pipeline in its argument with a launcher from a module."""
+    return f"""
+import json, signal, sys
+from pathlib import Path
+from components.process.signals import Terminated
+from components.runner import local
+from {module} import {launcher.partition("(")[0]}
+# As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+document, arguments, folder = json.loads(sys.argv[1])
+try:
+    launcher = {launcher}
+    local.run_pipeline(document, arguments, folder=Path(folder), launcher=launcher)
+except KeyboardInterrupt:
+    sys.exit(130)
+except Terminated as stop:
+    sys.exit(stop.status)
+"""

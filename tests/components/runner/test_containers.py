@@ -27,7 +27,7 @@ from components.runner.containers import (
 from components.runner.local import RunError
 from components.storage.sources import READ_PARAMETERS
 from tests.components.runner import fake_docker
-from tests.components.runner.small_project import done, skipped
+from tests.components.runner.small_project import done, runner_program, skipped
 from tests.components.runner.test_local import ALL, is_running, pid_of_hanging, wait_for
 
 
@@ -177,23 +177,9 @@ def test_engine_that_cannot_start_a_container_is_told(go, engine):
         go()
 
 
-RUNNER = """
-import json, signal, sys
-from pathlib import Path
-from components.process.signals import Terminated
-from components.runner import local
-from components.runner.containers import ContainerLauncher
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-document, arguments, folder = json.loads(sys.argv[1])
-try:
-    launcher = ContainerLauncher(arguments, Path(folder))
-    local.run_pipeline(document, arguments, folder=Path(folder), launcher=launcher)
-except KeyboardInterrupt:
-    sys.exit(130)
-except Terminated as stop:
-    sys.exit(stop.status)
-"""
+RUNNER = runner_program(
+    "components.runner.containers", "ContainerLauncher(arguments, Path(folder))"
+)
 
 
 @pytest.fixture

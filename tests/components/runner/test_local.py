@@ -17,7 +17,7 @@ import pytest
 
 from components.runner import local, state
 from components.runner.processes import ProcessLauncher
-from tests.components.runner.small_project import done, skipped
+from tests.components.runner.small_project import done, runner_program, skipped
 
 
 @pytest.fixture
@@ -407,24 +407,7 @@ def test_only_the_run_that_has_the_folder_keeps_its_pipeline_there(tmp_path):
         assert (tmp_path / "pipeline.yaml").read_text() == "the next"
 
 
-RUNNER = """
-import json, signal, sys
-from pathlib import Path
-from components.runner import local
-from components.runner.processes import ProcessLauncher
-from components.process.signals import Terminated
-# As from a terminal, even if the tests run in the background, where Ctrl-C is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-document, arguments, folder = json.loads(sys.argv[1])
-try:
-    launcher = ProcessLauncher(Path.cwd())
-    local.run_pipeline(document, arguments, folder=Path(folder), launcher=launcher)
-except KeyboardInterrupt:
-    sys.exit(130)
-except Terminated as stop:
-    sys.exit(stop.status)
-"""
+RUNNER = runner_program("components.runner.processes", "ProcessLauncher(Path.cwd())")
 
 
 @pytest.fixture

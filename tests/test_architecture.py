@@ -107,6 +107,7 @@ ORDER = (
     "san_core.disk",
     "san_core.seeds",
     "san_core.recipe",
+    "san_core.recipes",
     "san_core.images",
     "san_core.pages",
     "san_core.shipped",

@@ -21,7 +21,7 @@ from components.runner import local
 from components.runner.ir import Task, pipeline_parameters, read_tasks
 from components.storage.sources import PLACE_PARAMETERS
 from pipeline import GRAPHS, main
-from san_core.recipe import RECIPES
+from san_core.recipes import RECIPES
 from tests.write_golden import CLUSTER_IMAGE
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from components.command.step import command_line_word
-from san_core.recipe import RECIPES, Recipe, get_recipe, recipe_with_overrides
+from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import RECIPES, get_recipe
 
 _COLUMN = 28  # where the meaning of a field begins
 

@@ -9,15 +9,8 @@ import torch
 
 from san_core.model.san import SAN
 from san_core.model.weights import _ARCHITECTURE_FIELDS
-from san_core.recipe import (
-    RECIPES,
-    Recipe,
-    from_json,
-    get_recipe,
-    idle_settings,
-    recipe_with_overrides,
-    to_json,
-)
+from san_core.recipe import Recipe, from_json, idle_settings, recipe_with_overrides, to_json
+from san_core.recipes import RECIPES, get_recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -33,7 +26,7 @@ def test_an_unknown_recipe_lists_what_exists():
 
 
 def test_importing_recipes_does_not_import_torch():
-    code = "import sys, san_core.recipe; sys.exit('torch' in sys.modules)"
+    code = "import sys, san_core.recipes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

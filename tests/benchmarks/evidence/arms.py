@@ -18,7 +18,8 @@ from components.command.code import ROOT
 from san_core.inference.features import embed
 from san_core.model import weights
 from san_core.model.san import build_network
-from san_core.recipe import Recipe, get_recipe, recipe_with_overrides, to_json
+from san_core.recipe import Recipe, recipe_with_overrides, to_json
+from san_core.recipes import get_recipe
 from san_core.training.loop import fit
 from tests.benchmarks.evidence.data import Generator, rendered_set, trained_generator, training_data
 from tests.benchmarks.evidence.score import query_and_gallery_rows, score_features

@@ -34,7 +34,8 @@ from san_core.inference.textures import predict_textures
 from san_core.model.encoder import to_channels_last
 from san_core.model.onnx import export_generator
 from san_core.model.san import build_network
-from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
+from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import get_recipe
 from san_core.synthesis.person.atlas import mirror_matrix
 from san_core.training import objective
 from san_core.training.distributed import ALONE

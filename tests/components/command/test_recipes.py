@@ -6,7 +6,8 @@ import pytest
 
 from components.__main__ import main
 from components.command.recipes import field_meanings
-from san_core.recipe import RECIPES, Recipe
+from san_core.recipe import Recipe
+from san_core.recipes import RECIPES
 
 
 def test_every_recipe_is_listed_with_what_it_trains(capsys):

@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build_network
-from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
+from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import get_recipe
 
 # The demo's small encoder with the published plan of the decoder.
 PUBLISHED = recipe_with_overrides(get_recipe("demo"), "skips=true decoder_width=1")

@@ -5,7 +5,8 @@ import torch
 
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN
-from san_core.recipe import Recipe, get_recipe, recipe_with_overrides
+from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import get_recipe
 
 
 def count_parameters(module):

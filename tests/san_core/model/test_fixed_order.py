@@ -4,7 +4,8 @@ from torch import nn
 
 from san_core.model.fixed_order import FixedOrderReflectionPad, FixedOrderUpsample
 from san_core.model.san import build_network
-from san_core.recipe import get_recipe, recipe_with_overrides
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import get_recipe
 
 MAPS = torch.randn(2, 3, 8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
 

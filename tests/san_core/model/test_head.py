@@ -3,7 +3,8 @@ import torch
 
 from san_core.model.head import CosineClassifier, GemPooling
 from san_core.model.san import build_network
-from san_core.recipe import get_recipe, recipe_with_overrides
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import get_recipe
 
 DRAW = torch.Generator().manual_seed(0)
 

@@ -6,7 +6,8 @@ import torch
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
 from san_core.model.sizes import check_sizes, encoder_strides
-from san_core.recipe import RECIPES, Recipe, get_recipe, recipe_with_overrides
+from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import RECIPES, get_recipe
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -4,7 +4,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from san_core.model import san
-from san_core.recipe import get_recipe, recipe_with_overrides
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import get_recipe
 from san_core.training.loop import TrainingData
 
 TINY_OVERRIDES = (

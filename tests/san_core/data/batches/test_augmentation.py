@@ -20,7 +20,7 @@ from san_core.data.batches.augmentation import (
     texture_targets,
 )
 from san_core.data.batches.draws import draw_views
-from san_core.recipe import get_recipe
+from san_core.recipes import get_recipe
 from tests.san_core.training.tiny_run import left_right_mirror
 
 PLAIN = dataclasses.replace(get_recipe("demo"), flip=0.0, crop="none", erasing=0.0)

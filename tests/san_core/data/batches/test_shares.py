@@ -3,7 +3,8 @@
 import pytest
 
 from san_core.data.batches.shares import check_shares, check_shares_of_full_batches
-from san_core.recipe import get_recipe, recipe_with_overrides
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import get_recipe
 
 
 @pytest.mark.parametrize(

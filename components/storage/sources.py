@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.transfer import stat_if_file
+from san_core.data.readers.several import join_dataset_places, split_dataset_places
 from san_core.data.tree import is_archive, open_tree
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
@@ -21,6 +22,8 @@ READ_PARAMETERS = (
     *FILE_PARAMETERS,
 )
 PLACE_PARAMETERS = (*STORE_PARAMETERS, *READ_PARAMETERS)
+# Those that may name several places, by the parameter that names the data sets which lie there.
+_SEVERAL_PARAMETERS = {"source": "dataset", "target_source": "target"}
 # What is said instead of a place where nothing shall be kept; a folder of that name is ./none.
 KEEPS_NOTHING = "none"
 # The parameters that replace fields of a recipe, and the field that may name a file.
@@ -32,7 +35,7 @@ class ReadPlace(NamedTuple):
     """A place that is read.
 
     Attributes:
-        name: the parameter that names it, as messages say it
+        name: the parameter that names it, as messages say it; numbered from the second place on
         uri: folder, file or URI
         is_single: whether it is a file of which nothing beside it is read
     """
@@ -45,9 +48,10 @@ class ReadPlace(NamedTuple):
 def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
     """Every place that is read by what parameters say, files that overrides name included."""
     found = [
-        ReadPlace(name, str(values[name]), name in FILE_PARAMETERS)
+        ReadPlace(name if number == 1 else f"{name} {number}", uri, name in FILE_PARAMETERS)
         for name in READ_PARAMETERS
         if names_place(name, values.get(name))
+        for number, uri in enumerate(_places_in(name, values), 1)
     ]
     for name in OVERRIDES_PARAMETERS:
         for field, uri in _FILE_FIELD.findall(str(values.get(name) or "")):
@@ -62,10 +66,23 @@ def change_places(values: Mapping[str, Any], change: Callable[[str], str]) -> di
         place = change(match[2])  # a space would end the word that it stands in
         return f"{match[1]}={Path(place).as_uri() if ' ' in place else place}"
 
-    changed = {n: change(v) if names_place(n, v) else v for n, v in values.items()}
+    changed = dict(values)
+    for name in filter(lambda each: names_place(each, values[each]), values):
+        places = [change(place) for place in _places_in(name, values)]
+        changed[name] = join_dataset_places(_datasets_at(name, values), places)
     for name in filter(changed.__contains__, OVERRIDES_PARAMETERS):
         changed[name] = _FILE_FIELD.sub(changed_field, changed[name])
     return changed
+
+
+def _places_in(name: str, values: Mapping[str, Any]) -> list[str]:
+    """The places that a parameter names: one, or those of several data sets."""
+    return split_dataset_places(_datasets_at(name, values), str(values[name]))
+
+
+def _datasets_at(name: str, values: Mapping[str, Any]) -> str:
+    """The data sets whose places a parameter names; empty where it names one place of any kind."""
+    return str(values.get(_SEVERAL_PARAMETERS.get(name, "")) or "")
 
 
 def names_place(name: str, value: object) -> bool:

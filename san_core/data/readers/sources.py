@@ -1,6 +1,7 @@
 """Every data set that can be read, by its key, with the options it takes.
 
-A data set is named as `KEY` or `KEY:OPTION,OPTION`, such as `cuhk03:detected,classic=7`.
+A data set is named as `KEY` or `KEY:OPTION,OPTION`, such as `cuhk03:detected,classic=7`; several
+are joined by + (see `several`).
 """
 
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from san_core.data.readers import csv_table, cuhk03, folders, images, market1501, msmt17, partial
+from san_core.data.readers.several import split_dataset_names, split_dataset_places
 from san_core.data.records import Listing
 from san_core.data.tree import Tree
 
@@ -97,6 +99,53 @@ def parse_dataset_name(dataset: str) -> DatasetName:
             raise ValueError(f"option {name!r} of data set {key} is named twice")
         options[name] = value
     return DatasetName(key, options)
+
+
+class PlacedDataset(NamedTuple):
+    """One of several data sets: its name as it was written and taken apart, and where it is.
+
+    `place` is empty for synthetic people, and where no place was told at all.
+    """
+
+    text: str
+    name: DatasetName
+    place: str
+
+
+def parse_placed_datasets(
+    names: str, places: str, *, role: str = "dataset", place_role: str = "source"
+) -> list[PlacedDataset]:
+    """The data sets that + joins, with their places in the same order; synthetic has none.
+
+    Args:
+        names: such as "market1501+cuhk03:labeled".
+        places: such as "s3://b/market s3://b/cuhk03"; empty where they are not told.
+        role: the parameter that the names are of, as messages call it.
+        place_role: that of the places.
+
+    Raises:
+        ValueError: a name is wrong, one data set of one place is named twice, or there are more or
+            fewer places than data sets that have one.
+    """
+    texts = split_dataset_names(names)
+    parsed = [parse_dataset_name(text) for text in texts]
+    told = split_dataset_places(names, places)
+    wanted = [text for text, name in zip(texts, parsed, strict=True) if name.key != SYNTHETIC]
+    if len(texts) > 1 and told and len(told) != len(wanted):
+        raise ValueError(
+            f"{place_role} has {len(told)} places, and {role} names {len(wanted)} data sets that"
+            f" have one ({', '.join(wanted)}): give them in the same order with blanks between,"
+            " and write a blank within one as %20"
+        )
+    left = iter(told)
+    found = [
+        PlacedDataset(text, name, next(left, "") if name.key != SYNTHETIC else "")
+        for text, name in zip(texts, parsed, strict=True)
+    ]
+    for number, one in enumerate(found):
+        if any((one.name, one.place) == (other.name, other.place) for other in found[:number]):
+            raise ValueError(f"{role} names {one.text} twice, in one place")
+    return found
 
 
 def parse_dataset_and_target(

@@ -89,6 +89,26 @@ def test_places_are_those_of_parameters_and_of_files_in_overrides():
     }
 
 
+def test_every_place_of_several_data_sets_is_a_place():
+    values = {
+        "dataset": "market1501",
+        "source": "/my sets/a",
+        "target": "msmt17+cuhk03",
+        "target_source": "b/my%20sets s3://b/c",
+    }
+    assert read_places(values) == [
+        ("source", "/my sets/a", False),
+        ("target_source", "b/my sets", False),
+        ("target_source 2", "s3://b/c", False),
+    ]
+    changed = change_places(values, lambda place: place if "://" in place else f"/x y/{place}")
+    assert changed == {
+        **values,
+        "source": "/x y//my sets/a",
+        "target_source": "/x%20y/b/my%20sets s3://b/c",
+    }
+
+
 def test_what_file_managers_leave_does_not_count(folder):
     before = file_versions(str(folder))
     for name in (".DS_Store", "Thumbs.db", "a/._1.jpg"):

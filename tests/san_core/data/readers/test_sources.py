@@ -2,7 +2,12 @@
 
 import pytest
 
-from san_core.data.readers.sources import DATASET_FORMATS, list_dataset, parse_dataset_name
+from san_core.data.readers.sources import (
+    DATASET_FORMATS,
+    list_dataset,
+    parse_dataset_name,
+    parse_placed_datasets,
+)
 from san_core.data.tree import open_tree
 
 
@@ -67,3 +72,47 @@ def test_only_a_table_is_read_from_a_file_that_is_no_archive(tmp_path, key):
 def test_a_name_in_capitals_is_no_data_set_and_the_meant_one_is_told(wrong, meant):
     with pytest.raises(ValueError, match=f"no data set '{wrong}'; .*; did you mean '{meant}'"):
         parse_dataset_name(wrong)
+
+
+def test_several_names_are_joined_by_plus_and_their_places_follow_in_one_word():
+    found = parse_placed_datasets(
+        "market1501 + synthetic + cuhk03:labeled", "s3://b/market /my%20sets/cuhk03"
+    )
+    assert [(one.text, one.name.key, one.place) for one in found] == [
+        ("market1501", "market1501", "s3://b/market"),
+        ("synthetic", "synthetic", ""),
+        ("cuhk03:labeled", "cuhk03", "/my sets/cuhk03"),
+    ]
+    assert found[2].name.options == {"labeled": ""}
+
+
+def test_the_place_of_a_single_data_set_is_taken_as_it_is():
+    (one,) = parse_placed_datasets("market1501", "/my sets/100%20")
+    assert one.place == "/my sets/100%20"
+
+
+def test_places_that_are_not_told_are_empty():
+    assert [one.place for one in parse_placed_datasets("market1501+msmt17", "")] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "places", "message"),
+    [
+        (
+            "market1501+msmt17",
+            "/a b/c /d",
+            r"target_source has 3 places, and target names 2 data sets .*market1501, msmt17.*%20",
+        ),
+        ("market1501+synthetic", "/a /b", r"has 2 places, and target names 1 data sets"),
+        ("folders+folders", "/a /a", "target names folders twice, in one place"),
+        ("market1501+", "/a", "no data set ''"),
+        ("market1501+cuhk3", "/a /b", "no data set 'cuhk3'.*did you mean 'cuhk03'"),
+    ],
+)
+def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, places, message):
+    with pytest.raises(ValueError, match=message):
+        parse_placed_datasets(names, places, role="target", place_role="target_source")
+
+
+def test_two_folders_of_one_kind_are_two_data_sets():
+    assert [one.place for one in parse_placed_datasets("folders+folders", "/a /b")] == ["/a", "/b"]

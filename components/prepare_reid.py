@@ -33,15 +33,18 @@ def prepare_reid(
 ) -> None:
     """Bring a person re-identification data set into the one image format.
 
-    With a target, the set holds the training images of one data set and the test images of another.
+    With a target, the set holds the training images of one data set and the test images of another,
+    or of several others. Several are joined by +, and their places follow in the same order in one
+    word with blanks between ("s3://b/market s3://b/cuhk03"; a blank within one is %20).
 
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone
         dataset: what to prepare: synthetic, market1501, cuhk03, msmt17, partial, csv, folders or
             images; options follow a colon, such as cuhk03:detected,classic=7
         source: folder, .zip, .tar or URI of the data set; not used for synthetic
-        target: the data set to test on, named as dataset is; empty for dataset itself
-        target_source: folder, .zip, .tar or URI of the target
+        target: the data set to test on, named as dataset is, or several such as market1501+msmt17,
+            each of which is scored by itself; empty for dataset itself
+        target_source: folder, .zip, .tar or URI of the target; of several one each
         skip_bad: whether to leave out damaged images, duplicates and the like, and list them in the
             manifest, instead of refusing the data set
         difficulty: how hard synthetic people are to tell apart: easy, normal or hard
@@ -61,10 +64,9 @@ def prepare_reid(
     from san_core.synthesis.place.photographs import open_photographs
     from san_core.synthesis.spec import ReidSpec
 
-    learned, tested = resolve_data_sets(dataset, source, target, target_source)
+    named = resolve_data_sets(dataset, source, target, target_source)
     provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
-    is_rendered = SYNTHETIC in (learned.key, tested.key)
-    if is_rendered:
+    if named.has_synthetic:
         check_synthetic_identities(identities)
     else:
         _warn_of_unused(
@@ -77,12 +79,14 @@ def prepare_reid(
         )
     with ExitStack() as places:
         spec = None
-        if is_rendered:
+        if named.has_synthetic:
             behind = places.enter_context(local_source(backgrounds))
+            is_learned = any(one.name.key == SYNTHETIC for one in named.learned)
+            is_tested = not named.tested or not is_learned
             spec = ReidSpec(
                 seed=seed,
-                train_identities=identities - identities // 3 if learned.key == SYNTHETIC else 0,
-                test_identities=identities // 3 if tested.key == SYNTHETIC else 0,
+                train_identities=identities - identities // 3 if is_learned else 0,
+                test_identities=identities // 3 if is_tested else 0,
                 cameras=cameras,
                 shots=shots,
                 image_size=(image_height, image_height // 2),
@@ -92,10 +96,12 @@ def prepare_reid(
             provenance |= spec.provenance()
         reader = places.enter_context(DataSetReader(spec))
         if target:
-            made = reader.read_cross_domain(learned, source, tested, target_source)
-            provenance |= {"target": target, "target_pids_follow": made.highest_pid}
+            provenance["target"] = target
+        if len(named.learned) + len(named.tested) > 1:
+            made = reader.read_together(named)
+            provenance |= {"target_pids_follow": made.highest_pid} if target else {}
         else:
-            made = reader.read_splits(learned, source)
+            made = reader.read_splits(named.learned[0])
         try:
             with atomic_folder(reid) as folder:
                 written = write_prepared_set(
@@ -103,8 +109,7 @@ def prepare_reid(
                     made.items,
                     reader.found,
                     provenance=provenance,
-                    protocol=made.protocol,
-                    published=made.published,
+                    parts=made.parts,
                     skip_bad=skip_bad,
                 )
         except ProblemsError as error:
@@ -112,7 +117,7 @@ def prepare_reid(
             advice = "repair them, or leave them out with --skip-bad"
             advice = "no image is left" if skip_bad else advice
             raise ValueError(f"{error}; {advice}") from error
-    _log_summary(written, reader.found, is_published=bool(made.published))
+    _log_summary(written, reader.found)
 
 
 def _warn_of_unused(**given: object) -> None:
@@ -130,8 +135,11 @@ def _log_problems(problems: "list[Problem]") -> None:
             log.info("%s: %s", problem.kind, problem)
 
 
-def _log_summary(written: "WrittenSet", found: "Findings", *, is_published: bool) -> None:
-    """Print the familiar table, what became of single images, and every warning."""
+def _log_summary(written: "WrittenSet", found: "Findings") -> None:
+    """Print the familiar table, what became of single images, and every warning.
+
+    Of several data sets, the table tells each, and its name stands before the split.
+    """
     from san_core.data.records import ProblemsError, split_table
 
     _log_problems(found.problems)
@@ -142,14 +150,26 @@ def _log_summary(written: "WrittenSet", found: "Findings", *, is_published: bool
         log.info("kept as PNG: %s", kinds)
     if found.laid_on_white:
         log.info("transparent, and read as laid on white: %s", f"{found.laid_on_white:,}")
-    for line in split_table(written.counts).splitlines():
+    told = {
+        f"{part.prefix}{split}": counts
+        for part in written.parts
+        for split, counts in part.counts.items()
+    }
+    for line in split_table(told or written.counts).splitlines():
         log.info("%s", line)
     for line in written.warnings:
         log.warning("%s", line)
-    differs = any(line.startswith("not as published") for line in written.warnings)
-    if is_published and not differs:
+    if written.is_as_published:
         log.info("all counts are those that were published")
-    if written.protocol == "camera-free":
-        log.info("queries are judged camera-free, against the whole gallery")
-    elif written.protocol == "single-gallery-shot":
-        log.info("queries are judged by single-gallery-shot")
+    for part in written.parts:
+        _log_protocol(f" of {part.name}", part.protocol if "query" in part.counts else "")
+    if not written.parts:
+        _log_protocol("", written.protocol)
+
+
+def _log_protocol(which: str, protocol: str) -> None:
+    """Say how queries are judged, where that is not as everywhere."""
+    if protocol == "camera-free":
+        log.info("queries%s are judged camera-free, against the whole gallery", which)
+    elif protocol == "single-gallery-shot":
+        log.info("queries%s are judged by single-gallery-shot", which)

@@ -99,14 +99,18 @@ def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
 
 
 def _check_data_sets(values: Mapping[str, Any]) -> None:
-    learned, tested = sources.parse_dataset_and_target(
-        values["dataset"], values["target"], values["target_source"]
+    named = sources.parse_dataset_and_target(
+        values["dataset"],
+        values["target"],
+        source=values["source"],
+        target_source=values["target_source"],
     )
     if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
-        sources.check_trainable(learned)
+        for one in named.learned:
+            sources.check_trainable(one.name)
     if lacking := lacking_places(values):
         raise ValueError("; ".join(lacking))
-    if SYNTHETIC in (learned.key, tested.key):
+    if named.has_synthetic:
         sources.check_synthetic_identities(values["identities"])
 
 
@@ -118,9 +122,13 @@ def lacking_places(values: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for name, place in (("dataset", "source"), ("target", "target_source")):
-        key = sources.parse_dataset_name(values[name]).key if values.get(name) else SYNTHETIC
-        if key != SYNTHETIC and not values.get(place):
-            lines.append(f"{name} {key} needs --param {place}=PLACE, where it is")
+        placed = sources.parse_placed_datasets(values.get(name) or SYNTHETIC, "")
+        keys = [one.name.key for one in placed if one.name.key != SYNTHETIC]
+        if keys and not values.get(place):
+            wanted = " ".join(["PLACE"] * len(keys))
+            wanted = f'"{place}={wanted}"' if len(keys) > 1 else f"{place}={wanted}"
+            where = "where they are" if len(keys) > 1 else "where it is"
+            lines.append(f"{name} {'+'.join(keys)} needs --param {wanted}, {where}")
     return lines
 
 

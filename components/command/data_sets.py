@@ -1,9 +1,9 @@
-"""Data sets on their way into an image set: one, or one to train on and another to test on."""
+"""Data sets on their way into an image set: one, or some to train on and others to test on."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from itertools import chain, count
 from typing import NamedTuple
 
 from components.process.machine import worker_count
@@ -14,6 +14,7 @@ from san_core.data.prepare import (
     TRAINING_SPLITS,
     Findings,
     FirstSeen,
+    SetPart,
     check_images,
     select_splits,
     shift_pids,
@@ -21,11 +22,12 @@ from san_core.data.prepare import (
 from san_core.data.readers.sources import (
     DATASET_FORMATS,
     SYNTHETIC,
-    DatasetName,
+    LearnedAndTested,
+    PlacedDataset,
     list_dataset,
     parse_dataset_and_target,
 )
-from san_core.data.records import Problem, PublishedCounts
+from san_core.data.records import Problem
 from san_core.data.tree import open_tree
 from san_core.images.shard import Item
 from san_core.synthesis.dataset import make_reid_identity
@@ -37,34 +39,38 @@ log = logging.getLogger(__name__)
 
 def resolve_data_sets(
     dataset: str, source: str, target: str, target_source: str
-) -> tuple[DatasetName, DatasetName]:
-    """The data set to learn and the one to test, which are the same if no target is named.
+) -> LearnedAndTested:
+    """The data sets to learn and those to test on.
 
     Raises:
-        ValueError: a name is wrong, or a data set has no place.
+        ValueError: a name or place is wrong, or a data set has no place.
     """
-    learned, tested = parse_dataset_and_target(dataset, target, target_source)
-    _check_place("dataset", learned, "source", source)
-    if target:
-        _check_place("target", tested, "target-source", target_source)
-    return learned, tested
+    found = parse_dataset_and_target(dataset, target, source=source, target_source=target_source)
+    _check_places("dataset", found.learned, "source", source)
+    _check_places("target", found.tested, "target-source", target_source)
+    return found
 
 
-def _check_place(what: str, named: DatasetName, flag: str, place: str) -> None:
+def _check_places(what: str, placed: Sequence[PlacedDataset], flag: str, places: str) -> None:
     """A data set must be somewhere, unless it is synthetic."""
-    if named.key == SYNTHETIC and place:
-        log.warning("the %s %s is not used: the %s is synthetic", flag, place, what)
-    if named.key != SYNTHETIC and not place:
-        raise ValueError(f"{what} {named.key} needs --{flag}, the folder or archive it is in")
+    if places and len(placed) == 1 and placed[0].name.key == SYNTHETIC:
+        log.warning("the %s %s is not used: the %s is synthetic", flag, places, what)
+    for one in placed:
+        if one.name.key != SYNTHETIC and not one.place:
+            raise ValueError(
+                f"{what} {one.name.key} needs --{flag}, the folder or archive it is in"
+            )
 
 
 class ImageStream(NamedTuple):
-    """Images on their way; `highest_pid` is the largest number among the people to train on."""
+    """Images on their way; `highest_pid` is the largest number among the people to train on.
+
+    `parts` are the data sets they come from, in their order: one or several.
+    """
 
     items: Iterator[Item]
     highest_pid: int
-    published: Mapping[str, PublishedCounts]
-    protocol: str
+    parts: list[SetPart]
 
 
 class DataSetReader:
@@ -84,19 +90,19 @@ class DataSetReader:
 
     def read_splits(
         self,
-        named: DatasetName,
-        source: str,
+        one: PlacedDataset,
         splits: tuple[str, ...] = (),
         *,
         needed: tuple[str, ...] = (),
         prefix: str = "",
     ) -> ImageStream:
         """A data set, or some splits, of which some are needed; all names begin with `prefix`."""
+        named = one.name
         if named.key == SYNTHETIC:
             assert self._spec
             made = _synthetic_items(self._spec, prefix=prefix)
-            return ImageStream(made, self._spec.train_identities, {}, "")
-        place = self._open_places.enter_context(local_source(source, self._leave_out))
+            return ImageStream(made, self._spec.identities, [SetPart(SYNTHETIC, prefix)])
+        place = self._open_places.enter_context(local_source(one.place, self._leave_out))
         listed = list_dataset(named, self._open_places.enter_context(open_tree(place)))
         if splits:
             listed = select_splits(listed, splits, needed=needed, name=named.key)
@@ -110,29 +116,49 @@ class DataSetReader:
             is_published=DATASET_FORMATS[named.key].is_published,
         )
         highest = max((image.pid or 0 for image in listed.images), default=0)
-        return ImageStream(items, highest, listed.published, listed.protocol)
+        part = SetPart(one.text, prefix, listed.protocol, listed.published)
+        return ImageStream(items, highest, [part])
 
     def _leave_out(self, name: str, why: str) -> None:
         """An object of a bucket that cannot be a file is a problem, as a damaged image is."""
         self.found.problems.append(Problem("unknown name", name, why))
 
-    def read_cross_domain(
-        self, learned: DatasetName, source: str, tested: DatasetName, target: str
-    ) -> ImageStream:
-        """The training images of one data set and the test images of another.
+    def read_together(self, named: LearnedAndTested) -> ImageStream:
+        """The training images of some data sets and the test images of others, or of the same.
 
-        Image names begin with those of their sets, and the target's people follow the source's, so
+        Image names begin with those of their sets, and the people of each follow those before, so
         that no name and no number stands for two.
         """
-        other = tested.key if tested.key != learned.key else f"{tested.key}-target"
-        first = self.read_splits(
-            learned, source, TRAINING_SPLITS, needed=("train",), prefix=f"{learned.key}/"
-        )
-        asked = ("query", "gallery")
-        second = self.read_splits(tested, target, TEST_SPLITS, needed=asked, prefix=f"{other}/")
-        items = chain(first.items, shift_pids(second.items, by=first.highest_pid))
-        published = {**first.published, **second.published}
-        return ImageStream(items, first.highest_pid, published, second.protocol)
+        every = TRAINING_SPLITS if named.tested else (*TRAINING_SPLITS, *TEST_SPLITS)
+        asked: list[tuple[PlacedDataset, tuple[str, ...], tuple[str, ...]]] = [
+            *((one, every, ("train",)) for one in named.learned),
+            *((one, TEST_SPLITS, ("query", "gallery")) for one in named.tested),
+        ]
+        taken: list[str] = []
+        streams = []
+        for number, (one, splits, needed) in enumerate(asked):
+            role = "-target" if number >= len(named.learned) else ""
+            taken.append(_free_name(one.name.key, role, taken))
+            prefix = f"{taken[-1]}/"
+            streams.append(self.read_splits(one, splits, needed=needed, prefix=prefix))
+        return _join_streams(streams, learned=len(named.learned))
+
+
+def _free_name(key: str, role: str, taken: Collection[str]) -> str:
+    """A folder for a data set among others: its key, with role and number where it is taken."""
+    names = chain([key, f"{key}{role}"], (f"{key}{role}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _join_streams(streams: Sequence[ImageStream], *, learned: int) -> ImageStream:
+    """Streams one after the other, with people numbered on; of the first `learned` all train."""
+    items, before, highest = [], 0, 0
+    for number, stream in enumerate(streams):
+        items.append(shift_pids(stream.items, by=before))
+        before += stream.highest_pid
+        highest = before if number < learned else highest
+    parts = [part for stream in streams for part in stream.parts]
+    return ImageStream(chain.from_iterable(items), highest, parts)
 
 
 def _synthetic_items(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:

@@ -19,8 +19,9 @@ PARAMETER_MEANINGS = {
     "san-checkpoints in the pipeline root, or a folder of the run on this machine",
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv or folders",
     "source": "folder, archive or URI of the data set; not used for synthetic",
-    "target": "the data set to test on, named as dataset is; empty for dataset itself",
-    "target_source": "folder, archive or URI of the target",
+    "target": "the data set to test on, named as dataset is, or several such as market1501+msmt17;"
+    " empty for dataset itself",
+    "target_source": "folder, archive or URI of the target; of several one each, in one word",
     "skip_bad": "whether to leave out damaged images and duplicates instead of refusing the data",
     "difficulty": "how hard synthetic people are to tell apart: easy, normal or hard",
     "identities": "number of synthetic people",

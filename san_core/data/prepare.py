@@ -3,7 +3,7 @@
 import errno
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -215,12 +215,41 @@ def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
         yield item._replace(pid=pid)
 
 
+class SetPart(NamedTuple):
+    """A data set that a written set is made of, perhaps among others.
+
+    `name` is as it was asked for, `prefix` what the names of its images begin with. `protocol` is
+    the one of `san_core.evaluation` that it is scored by; where it is empty, market1501 if the
+    cameras of its queries are known, and camera-free if not. `published` is what its authors say is
+    in each split.
+    """
+
+    name: str
+    prefix: str = ""
+    protocol: str = ""
+    published: Mapping[str, PublishedCounts] = {}
+
+
+class PartSummary(NamedTuple):
+    """What went into a set of one of its parts."""
+
+    name: str
+    prefix: str
+    protocol: str
+    counts: dict[str, SplitCounts]
+
+
 class WrittenSet(NamedTuple):
-    """What went into a set: counts of its splits, protocol of its scores, and all warnings."""
+    """What went into a set: counts of its splits, protocol of its scores, parts, all warnings.
+
+    `is_as_published` says whether the counts of all parts are those that were published.
+    """
 
     counts: dict[str, SplitCounts]
     protocol: str
+    parts: list[PartSummary]
     warnings: list[str]
+    is_as_published: bool
 
 
 def write_prepared_set(
@@ -229,45 +258,46 @@ def write_prepared_set(
     found: Findings,
     *,
     provenance: Mapping[str, Any],
-    protocol: str = "",
-    published: Mapping[str, PublishedCounts] | None = None,
+    parts: Sequence[SetPart] = (SetPart(""),),
     skip_bad: bool = False,
 ) -> WrittenSet:
     """Write a set with a contact sheet of every split; memory holds what is known of the images.
 
-    The manifest's provenance also tells the protocol, the counts of every split, what was skipped
-    or kept in another format, and the warnings.
+    The manifest's provenance also tells the protocol, the counts of every split, of several parts
+    each, what was skipped or kept in another format, and the warnings.
 
     Args:
         folder: where the set goes.
         items: the images.
         found: what is wrong with the data set; may grow while items are taken.
         provenance: as in `imageset.write`.
-        protocol: a name of `san_core.evaluation`; by default market1501 where the cameras of
-            queries are known, and camera-free elsewhere.
-        published: what the authors of the data set say is in each split.
+        parts: the data sets that the images are of, each with names of its own prefix; the protocol
+            of the set is that of the first part with queries.
         skip_bad: whether to leave out what has a problem.
 
     Raises:
         ProblemsError: there are problems, and they are not to be skipped, or no image is left.
         ValueError: there is no image, or no query can be scored.
     """
-    tally = SplitTally()
+    tallies = _PartTallies(parts)
     written: WrittenSet
 
     def counted_items() -> Iterator[Item]:
         nonlocal written
         for item in items:
-            tally.add(item)
+            tallies.add(item)
             yield item
-        if found.problems and not (skip_bad and tally.split_counts()):
+        if found.problems and not (skip_bad and tallies.whole.split_counts()):
             raise ProblemsError(found.problems)
-        written = _summarise(tally, found, protocol, published or {})
+        written = tallies.summarise(found)
 
     def full_provenance() -> dict[str, Any]:
         more: dict[str, Any] = {
             "protocol": written.protocol,
-            "subsets": {split: subset._asdict() for split, subset in written.counts.items()},
+            "subsets": _counts_json(written.counts),
+            "parts": [
+                {**part._asdict(), "counts": _counts_json(part.counts)} for part in written.parts
+            ],
             "skipped": [_problem_json(problem) for problem in found.problems],
             "kept_as_png": dict(sorted(found.kept_as_png.items())),
             "laid_on_white": found.laid_on_white,
@@ -281,19 +311,48 @@ def write_prepared_set(
     return written
 
 
-def _summarise(
-    tally: SplitTally, found: Findings, protocol: str, published: Mapping[str, PublishedCounts]
-) -> WrittenSet:
-    """What is known of a set when all its images have been taken.
+class _PartTallies:
+    """Counts the images that pass, of each part by itself and of the whole set."""
 
-    Raises:
-        ValueError: no query can be scored.
-    """
-    counts = tally.split_counts()
-    protocol = protocol or _default_protocol(counts)
-    lines = [f"left out: {ProblemsError(found.problems)}"] if found.problems else []
-    lines += [f"not as published: {one}" for one in differences_from_published(counts, published)]
-    return WrittenSet(counts, protocol, [*lines, *found.warnings, *tally.score_warnings(protocol)])
+    def __init__(self, parts: Sequence[SetPart]) -> None:
+        self.whole = SplitTally()
+        self._parts = [(part, SplitTally()) for part in parts]
+        self._is_single = len(parts) == 1
+
+    def add(self, item: Item) -> None:
+        """Count an image."""
+        self.whole.add(item)
+        for part, tally in self._parts:
+            if item.name.startswith(part.prefix):
+                tally.add(item)
+
+    def summarise(self, found: Findings) -> WrittenSet:
+        """What is known of a set when all its images have been taken.
+
+        Raises:
+            ValueError: no query of a part can be scored.
+        """
+        lines = [f"left out: {ProblemsError(found.problems)}"] if found.problems else []
+        parts, differences, warnings = [], list[str](), list[str]()
+        for part, tally in self._parts:
+            of_part = "" if self._is_single else f"{part.name}: "
+            counts = tally.split_counts()
+            protocol = part.protocol or _default_protocol(counts)
+            parts.append(PartSummary(part.name, part.prefix, protocol, counts))
+            differing = differences_from_published(counts, part.published)
+            differences += [f"not as published: {of_part}{one}" for one in differing]
+            warnings += [f"{of_part}{line}" for line in tally.score_warnings(protocol)]
+        return WrittenSet(
+            self.whole.split_counts(),
+            next((part.protocol for part in parts if "query" in part.counts), parts[0].protocol),
+            [] if self._is_single else parts,
+            [*lines, *differences, *found.warnings, *warnings],
+            any(part.published for part, _ in self._parts) and not differences,
+        )
+
+
+def _counts_json(counts: Mapping[str, SplitCounts]) -> dict[str, dict[str, int]]:
+    return {split: subset._asdict() for split, subset in counts.items()}
 
 
 def _default_protocol(counts: Mapping[str, SplitCounts]) -> str:

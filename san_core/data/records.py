@@ -298,7 +298,8 @@ def split_table(counts: dict[str, SplitCounts]) -> str:
     """The counts as the table ReID papers print, with a line for distractors and junk if any."""
     rows = [("subset", "ids", "images", "cameras")]
     rows += [(s, f"{n.ids:,}", f"{n.images:,}", f"{n.cameras:,}") for s, n in counts.items()]
-    lines = ["{:<8} {:>7} {:>9} {:>8}".format(*row) for row in rows]
+    width = max(8, *(len(split) for split, *_ in rows))
+    lines = ["{:<{}} {:>7} {:>9} {:>8}".format(row[0], width, *row[1:]) for row in rows]
     lines += [
         f"the {split} images include {n.distractors:,} distractors and {n.junk:,} junk boxes"
         for split, n in counts.items()

@@ -288,6 +288,56 @@ def test_one_data_set_in_two_places_keeps_apart(table, tmp_path, make):
     ]
 
 
+@pytest.fixture
+def spaced(make):
+    """A table with splits, in a folder with a blank in its name."""
+    folder = make(
+        "my sets/other", [f"{who}/{shot}.jpg" for who in ("ann", "zoe") for shot in (0, 1)]
+    )
+    rows = ["ann/0.jpg,ann,3,query", "ann/1.jpg,ann,4,gallery", "zoe/1.jpg,zoe,4,gallery"]
+    (folder / "all.csv").write_text("\n".join(["path,pid,camid,split", *rows]) + "\n")
+    return folder
+
+
+def test_several_sets_are_tested_on_each_with_people_and_protocol_of_its_own(
+    market, table, spaced, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    places = f"{table} {str(spaced).replace(' ', '%20')}"
+    flags = ["--target", "csv:test=0.5+csv", "--target-source", places]
+    assert prepare(tmp_path, "market1501", market, *flags) == 0
+    found = known(tmp_path)
+    assert {pid for split, _, pid, _ in found if split == "train"} == {2, 7}
+    assert [r for r in found if r[1].startswith("csv-target/")] == [
+        ("query", "csv-target/ann/0.jpg", 11, 3),  # after persons 8 to 10 of the set before
+        ("gallery", "csv-target/ann/1.jpg", 11, 4),
+        ("gallery", "csv-target/zoe/1.jpg", 12, 4),
+    ]
+    told = provenance(tmp_path)
+    assert [(part["name"], part["prefix"], part["protocol"]) for part in told["parts"]] == [
+        ("market1501", "market1501/", "market1501"),
+        ("csv:test=0.5", "csv/", "camera-free"),
+        ("csv", "csv-target/", "market1501"),
+    ]
+    assert told["parts"][2]["counts"]["gallery"]["images"] == 2
+    assert told["subsets"]["gallery"]["images"] == 6
+    assert told["protocol"] == "camera-free"
+    assert "csv-target/gallery       2         2        1" in caplog.text
+
+
+def test_several_sets_are_learned_and_tested_on_together(market, spaced, tmp_path):
+    places = f"{market} {str(spaced).replace(' ', '%20')}"
+    (spaced / "all.csv").write_text((spaced / "all.csv").read_text() + "zoe/0.jpg,xan,0,train\n")
+    flags = ["prepare_reid", "--reid", str(tmp_path / "reid"), "--dataset", "market1501+csv"]
+    assert main([*flags, "--source", places]) == 0
+    trained = {
+        (name.partition("/")[0], pid) for split, name, pid, _ in known(tmp_path) if split == "train"
+    }
+    assert trained == {("market1501", 2), ("market1501", 7), ("csv", 9)}
+    assert {pid for split, _, pid, _ in known(tmp_path) if split == "query"} == {1, 3, 8}
+    assert "target" not in provenance(tmp_path)
+
+
 def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
     other = shutil.copytree(table, tmp_path / "other")
     flags = ["--target", "csv:test=0.5", "--target-source", str(other)]
@@ -301,6 +351,11 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
     ("dataset", "flags", "message"),
     [
         ("market1501", ["--target", "partial"], "target partial needs --target-source, the folder"),
+        (
+            "market1501",
+            ["--target", "csv+msmt17", "--target-source", "{own}"],
+            "target_source has 1 places, and target names 2 data sets that have one (csv, msmt17)",
+        ),
         ("market1501", ["--target-source", "x"], "target_source is x, but no target says what it"),
         (
             "market1501",

@@ -148,25 +148,41 @@ def parse_placed_datasets(
     return found
 
 
+class LearnedAndTested(NamedTuple):
+    """Data sets to learn, and those to test on instead of them; none where they are the same."""
+
+    learned: list[PlacedDataset]
+    tested: list[PlacedDataset]
+
+    @property
+    def has_synthetic(self) -> bool:
+        """Whether people are to be rendered."""
+        return any(one.name.key == SYNTHETIC for one in (*self.learned, *self.tested))
+
+
 def parse_dataset_and_target(
-    dataset: str, target: str, target_source: str
-) -> tuple[DatasetName, DatasetName]:
-    """The data set to learn and the one to test on; without a target, they are the same.
+    dataset: str, target: str, *, source: str = "", target_source: str = ""
+) -> LearnedAndTested:
+    """The data sets to learn and those to test on, in the words of their four parameters.
 
     Raises:
-        ValueError: a name is wrong, the target cannot be tested on, or only its place is told.
+        ValueError: a name or place is wrong, a target cannot be tested on, only its place is told,
+            or one of several data sets cannot be trained on.
     """
-    learned = parse_dataset_name(dataset)
+    learned = parse_placed_datasets(dataset, source)
+    if len(learned) > 1:
+        for one in learned:
+            check_trainable(one.name)
     if not target:
         if target_source:
             raise ValueError(f"target_source is {target_source}, but no target says what it is")
-        return learned, learned
-    tested = parse_dataset_name(target)
-    if learned.key == tested.key == SYNTHETIC:
+        return LearnedAndTested(learned, [])
+    tested = parse_placed_datasets(target, target_source, role="target", place_role="target_source")
+    if all(any(one.name.key == SYNTHETIC for one in each) for each in (learned, tested)):
         raise ValueError("dataset and target are both synthetic; leave the target out")
-    if tested.key == IMAGES:
+    if any(one.name.key == IMAGES for one in tested):
         raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
-    return learned, tested
+    return LearnedAndTested(learned, tested)
 
 
 def check_trainable(learned: DatasetName) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from san_core.data.prepare import (
     Findings,
+    SetPart,
     check_images,
     select_splits,
     shift_pids,
@@ -218,7 +219,8 @@ def test_a_set_of_which_no_query_can_be_scored_is_refused(tmp_path, jpeg, galler
 
 def test_cameras_do_not_matter_where_queries_are_judged_without(tmp_path, jpeg):
     items = seen_by(jpeg, ("query", 1, 0), ("gallery", 1, 0), ("gallery", 2, 0))
-    written = write_prepared_set(tmp_path, items, Findings(), provenance={}, protocol="camera-free")
+    camera_free = SetPart("own", protocol="camera-free")
+    written = write_prepared_set(tmp_path, items, Findings(), provenance={}, parts=[camera_free])
     assert written.warnings == []
 
 
@@ -230,7 +232,7 @@ def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
         items,
         found,
         provenance={},
-        published={"train": PublishedCounts(2, 5)},
+        parts=[SetPart("own", published={"train": PublishedCounts(2, 5)})],
         skip_bad=True,
     )
     assert written.warnings == [
@@ -361,7 +363,8 @@ def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
 )
 def test_the_protocol_follows_from_the_cameras(tmp_path, jpeg, protocol, camid, split, expected):
     item = Item("a.jpg", jpeg(1), 1, camid, split)
-    written = write_prepared_set(tmp_path, [item], Findings(), provenance={}, protocol=protocol)
+    parts = [SetPart("own", protocol=protocol)]
+    written = write_prepared_set(tmp_path, [item], Findings(), provenance={}, parts=parts)
     assert written.protocol == expected
 
 

@@ -5,6 +5,7 @@ import pytest
 from san_core.data.readers.sources import (
     DATASET_FORMATS,
     list_dataset,
+    parse_dataset_and_target,
     parse_dataset_name,
     parse_placed_datasets,
 )
@@ -116,3 +117,16 @@ def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, place
 
 def test_two_folders_of_one_kind_are_two_data_sets():
     assert [one.place for one in parse_placed_datasets("folders+folders", "/a /b")] == ["/a", "/b"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "target", "message"),
+    [
+        ("market1501+images", "", "dataset images cannot be trained on: it tells no people"),
+        ("synthetic+csv", "msmt17+synthetic", "dataset and target are both synthetic"),
+        ("csv", "msmt17+images", "target images tells no people, so nothing can be tested on it"),
+    ],
+)
+def test_sets_that_cannot_be_learned_or_tested_together_are_refused(dataset, target, message):
+    with pytest.raises(ValueError, match=message):
+        parse_dataset_and_target(dataset, target)

@@ -58,7 +58,7 @@ def train_san(
         checkpoint_minutes: how often a state is kept in the middle of epochs too, beside those the
             recipe asks for; 0 for never
         precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
-            float32 means float32 there too
+            unless the recipe says full_precision; float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
         onnx: whether to write encoder.onnx too, for use without torch
     """
@@ -103,6 +103,7 @@ def train_san(
     if starting_from:
         check_generator(read_description(starting_from).recipe, starting_from)
     check_atlases(
+        chosen,
         textures=textures if chosen.needs_decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
         generator=starting_from if chosen.init == "generator" else None,

@@ -88,7 +88,7 @@ def train_san_pg(
         checkpoint=checkpoint,
         checkpoint_minutes=checkpoint_minutes,
     )
-    check_atlases(pit=pit / "textures")
+    check_atlases(chosen, pit=pit / "textures")
     with process_group() as ranks, ranks.shared_scratch_folder(generator) as room:
         model = initial_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
         reader = PixelCache(room, chosen, ranks)

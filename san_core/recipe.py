@@ -38,7 +38,12 @@ Classifier = Literal["linear", "cosine", "circle"]
 Triplet = Literal["hard", "soft", "weighted"]
 Optimizer = Literal["amsgrad", "adamw", "adam"]
 Schedule = Literal["multistep", "cosine"]
-Crop = Literal["none", "pad", "translate"]
+Warmup = Literal["linear", "exponential"]
+Crop = Literal["none", "pad", "translate", "translate_stored"]
+FlipTextures = Literal["mirror", "keep", "omit"]
+ErasingStyle = Literal["mean", "released"]
+TextureTriplets = Literal["labels", "positions"]
+DecoderInit = Literal["torch", "xavier"]
 Init = Literal["none", "generator", "encoder"]
 DecoderPlan = Literal["published", "light"]
 
@@ -62,6 +67,9 @@ class Recipe:
     # the decoder's arithmetic lies in its widest maps
     decoder_plan: DecoderPlan = "published"
     decoder_width: float = 1.0  # multiplies every channel count of the plan
+    # first weights of the decoder: "torch" as its layers make them; "xavier": normal, gain 0.02,
+    # biases 0, batch normalisation 1 +- 0.02, as official
+    decoder_init: DecoderInit = "torch"
     pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
     # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
     # also fits a baseline and another decoder
@@ -87,6 +95,9 @@ class Recipe:
     triplet: Triplet = "hard"
     margin: float = 0.3  # of the hard triplet, in embedding distance; official 0.3
     tr_margin: float = 0.3  # of the triplet ReID constraint, in mean squared difference; official
+    # "labels": the mean over all anchors and their pairs; "positions": as released, a sum over one
+    # anchor, positive and negative a person and map, at fixed places of batches of P x 4
+    tr_triplets: TextureTriplets = "labels"
     normalize_triplet: bool = False  # L2-normalise embeddings for the triplet; official no
     triplet_ramp_epochs: float = 0.0  # epochs over which w_tri grows linearly from 0
 
@@ -111,13 +122,20 @@ class Recipe:
     schedule: Schedule = "cosine"
     milestones: tuple[int, ...] = ()  # epochs, warm-up included, at which multistep multiplies lr
     gamma: float = 0.1  # the factor of a milestone
-    warmup_epochs: float = 0.0  # epochs of linear growth of lr from 0
+    warmup_epochs: float = 0.0  # epochs in which lr grows
+    # "linear": from 0, by the batch; "exponential": lr / 100 x 1.259^epoch in 20 epochs, by a plain
+    # Adam whose moments are then forgotten, as official
+    warmup: Warmup = "linear"
     clip_norm: float = 0.0  # longest gradient, in its L2 norm over all weights; 0: not clipped
     ema: float = 0.0  # decay of the moving average of weights that becomes the model; 0: none
     # As the official code steps: L_ID and L_Triplet by `optimizer`, L_Rec and L_TR by an Adam of
     # their own on encoder and decoder. An ablation; `decoder_lr` is not used with it
     two_step: bool = False
     texture_lr: float = 1e-5  # of that Adam, constant; official 1e-5
+    # The second of the two steps is differentiated after the first was taken, of old activations
+    # and new weights: what the official code did on torch before 1.5, and raises since
+    stale_gradients: bool = False
+    full_precision: bool = False  # float32 on GPUs too where precision is auto; official
     # Over the batch of all processes that train together; without it each normalises its own share
     sync_batchnorm: bool = True
     # On a GPU, add up in one order, slower, so that equal seeds give equal bytes there too (not
@@ -126,9 +144,17 @@ class Recipe:
 
     # Augmentation, drawn for every image by itself
     flip: float = 0.5  # probability of a horizontal mirror; official 0.5
-    crop: Crop = "translate"  # official: enlarge by 1.125 and crop, for half of the images
+    # "translate": enlarge by 1.125 and crop, for half of the images; "translate_stored": enlarge
+    # the image of the file's own size, as official, which takes 2.3 times the memory
+    crop: Crop = "translate"
     crop_pad: int = 10  # pixels of padding on each side with crop="pad"; unused otherwise
+    # A mirrored image's texture: "mirror" it, or leave it out where the atlas is unknown; "keep" it
+    # as it is, as official; "omit" it always
+    flip_textures: FlipTextures = "mirror"
     erasing: float = 0.5  # probability of random erasing; official 0.5
+    # "mean": ImageNet's mean colour, a box too large is cut; "released": that mean once more after
+    # normalisation, a box too large is drawn again, as official
+    erasing_style: ErasingStyle = "mean"
     # saturation, brightness and contrast of an image change by up to this share; its texture stays
     jitter: float = 0.0
     greyscale: float = 0.0  # probability that an image loses its colours; its texture keeps them
@@ -171,6 +197,25 @@ class Recipe:
             ),
             "two_step parts ReID from texture losses: it needs w_id or w_tri, and w_rec or w_tr": (
                 self.two_step and not (self.needs_identities and self.needs_decoder)
+            ),
+            "stale_gradients has no effect without two_step": (
+                self.stale_gradients and not self.two_step
+            ),
+            f"warmup 'exponential' reaches lr in 20 epochs: warmup_epochs {self.warmup_epochs:g} "
+            "must be a whole number from 1 to 20": (
+                self.warmup == "exponential" and self.warmup_epochs not in range(1, 21)
+            ),
+            "tr_triplets 'positions' has no effect: w_tr is 0": (
+                self.tr_triplets == "positions" and self.w_tr == 0
+            ),
+            "tr_triplets 'positions' are those of 4 images a person: images_per_identity is "
+            f"{self.images_per_identity}": (
+                self.tr_triplets == "positions" and self.images_per_identity != 4
+            ),
+            "crop 'translate_stored' is for ReID images alone: it needs w_id or w_tri, and "
+            "pit_every 0": (
+                self.crop == "translate_stored"
+                and (not self.needs_identities or self.pit_every > 0)
             ),
             "pit_every is for batches of L_Rec beside others: it needs w_rec, and w_id or w_tri": (
                 self.pit_every > 0 and not (self.needs_identities and self.w_rec > 0)

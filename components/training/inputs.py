@@ -25,6 +25,7 @@ from san_core.data.batches.cache import (
     Mapper,
     cache_images,
     cache_textures,
+    enlarged_size,
     row_indices,
 )
 from san_core.images.imageset import ImageSet, read_manifest
@@ -79,10 +80,11 @@ class DecodedPairs(NamedTuple):
         )
 
 
-def check_atlases(**artifacts: Path | None) -> None:
+def check_atlases(recipe: Recipe, **artifacts: Path | None) -> None:
     """Textures that one decoder learns from must be laid out alike.
 
     Args:
+        recipe: of the training; whether it mirrors textures.
         artifacts: sets of textures, and generators, by name; None for those that are not used.
 
     Raises:
@@ -94,7 +96,8 @@ def check_atlases(**artifacts: Path | None) -> None:
         told = ", ".join(f"{name} {atlas!r}" for name, atlas in known.items())
         raise ValueError(f"textures of different atlases cannot be learned together: {told}")
     for name, atlas in atlases.items():
-        if atlas != ATLAS_NAME and name != "generator":
+        is_mirrored = recipe.flip and recipe.flip_textures == "mirror"
+        if is_mirrored and atlas != ATLAS_NAME and name != "generator":
             log.warning(
                 "the atlas of the %s is %s, so how they look in the mirror is not known: mirrored"
                 " images learn no texture",
@@ -145,6 +148,11 @@ class PixelCache:
     def decode_images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
         """The images of `records` at the recipe's size, decoded into a file of that name."""
         cache = partial(cache_images, size=self.recipe.image_size)
+        return self._decode_once(name, images, records, cache, unit="images")
+
+    def decode_enlarged(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
+        """The images of `records`, each enlarged from its file's own size; as `decode_images`."""
+        cache = partial(cache_images, size=enlarged_size(self.recipe.image_size))
         return self._decode_once(name, images, records, cache, unit="images")
 
     def decode_textures(self, name: str, textures: ImageSet, records: Sequence[Record]) -> Pixels:

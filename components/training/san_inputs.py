@@ -46,7 +46,12 @@ def training_data(
         ValueError: a training image has no texture.
     """
     pictures = reader.decode_images("images", images, people.train_records)
-    data = TrainingData(images=pictures, labels=people.labels)
+    enlarged = (
+        reader.decode_enlarged("enlarged", images, people.train_records)
+        if reader.recipe.crop == "translate_stored"
+        else None
+    )
+    data = TrainingData(images=pictures, enlarged=enlarged, labels=people.labels)
     if reader.recipe.needs_decoder and textures is not None:
         data = _add_textures(data, reader, people, textures)
     if pit is not None and reader.recipe.pit_every:

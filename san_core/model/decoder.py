@@ -69,6 +69,8 @@ class Decoder(nn.Module):
             nn.Conv2d(self.channels[-1], 3, HEAD_KERNEL),
         )
         self.stretch = _stretching(size, recipe.texture_size, fixed_order=fixed)
+        if recipe.decoder_init == "xavier":
+            self.apply(_draw_official_weights)
 
     def forward(self, maps: Maps) -> DecoderOutput:
         """Textures from the encoder maps f_e1 ... f_e4."""
@@ -81,6 +83,18 @@ class Decoder(nn.Module):
             decoded.append(x)
         x = self.head(x)  # (B, 3, T, T * W / H)
         return DecoderOutput(self.stretch(x), tuple(decoded))
+
+
+def _draw_official_weights(module: nn.Module) -> None:
+    """First weights of a layer as the official code draws them (main.py:185)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight, gain=0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 class _ResidualBlock(nn.Module):

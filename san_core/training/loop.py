@@ -117,7 +117,8 @@ def fit(
             processes stop together, as soon as one says yes.
         state_due: asked after every batch, of several processes by the first; where it says yes,
             `on_state` is called there too, in the middle of an epoch ("step" is not 0).
-        precision: full or mixed; "auto" is mixed on CUDA alone. A step that overflows float16 is
+        precision: full or mixed; "auto" is mixed on CUDA alone, and not with the recipe's
+            `full_precision`. A step that overflows float16 is
             left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
 
@@ -129,6 +130,8 @@ def fit(
     """
     _check_fit_arguments(model, data, recipe, evaluate)
     _check_compiled(compiled=compiled)
+    if recipe.full_precision and precision == "auto":
+        precision = "float32"
     run = _TrainingRun(model, data, recipe, seed, torch.device(device), precision)
     if state is not None:
         run.restore(state)
@@ -170,6 +173,11 @@ class _TrainingRun:
         precision: Precision,
     ) -> None:
         self.precision, self.autocast_dtype = precision, autocast_type(precision, device)
+        if recipe.stale_gradients and self.autocast_dtype is not None:
+            raise ValueError(
+                f"stale_gradients are of float32 weights, but precision {precision} computes with"
+                " copies of them: choose precision float32"
+            )
         to_channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
         self.seed, self.device, self.world = seed, device, current_world()
@@ -388,9 +396,7 @@ class _TrainingRun:
     def _train_batch(self, loader: BatchLoader, epoch_length: int) -> None:
         """One step on the batch at hand, and on a PIT batch where one is due."""
         progress = self.epochs_finished + self.batch_index / epoch_length
-        self.optimisation.set_learning_rate_share(
-            schedule.learning_rate_share(self.recipe, progress)
-        )
+        self.optimisation.set_progress(progress)
         weights, flags = schedule.loss_weights(self.recipe, progress), FiniteFlags()
         self._train_main_batch(loader.next(), weights, flags)
         if self._pit_batch_after(self.batch_index, epoch_length) is not None:
@@ -445,12 +451,16 @@ class _TrainingRun:
         self, loaded: LoadedBatch, mirror: augmentation.TextureMirror | None
     ) -> objective.Batch:
         images = augmentation.augment_images(
-            loaded.pixels, loaded.draws, self.recipe, pool=self.buffers
+            loaded.pixels, loaded.draws, self.recipe, large=loaded.large, pool=self.buffers
         )
         if loaded.texels is None:
             return objective.Batch(images, loaded.labels, None)
         targets = augmentation.texture_targets(
-            loaded.texels, loaded.draws.flipped, mirror=mirror, pool=self.buffers
+            loaded.texels,
+            loaded.draws.flipped,
+            mirror=mirror,
+            flip_textures=self.recipe.flip_textures,
+            pool=self.buffers,
         )
         return objective.Batch(images, loaded.labels, targets)
 

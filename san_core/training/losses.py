@@ -163,6 +163,48 @@ def triplet_reid_constraint(
     return total
 
 
+def positional_triplets(
+    maps: Sequence[Tensor],
+    *,
+    margin: float,
+    keep: Tensor | None = None,
+    flags: FiniteFlags | None = None,
+) -> Tensor:
+    """L_TR as the official code takes it: a sum of hinges at fixed places of the batch.
+
+    Of every person but the last, the map f_d1 has the anchor 0, the positive 1 and the next
+    person's image 0; f_d2 has 1, 2 and 1; f_d3 has 2, 3 and 2; f_d4 has 3, 0 and 0 (main.py:415).
+    Deeper decoders begin again. maps: f_d1 ... f_dn, each (B, C, rows, columns) of P people of 4
+    images, one after another. keep: (B,) bool; triplets with another image do not count.
+
+    Raises:
+        ValueError: no maps, or B is not 4 P with P at least 2.
+    """
+    if not maps:
+        raise ValueError("L_TR: no decoder maps; the network has no decoder")
+    batch = len(maps[0])
+    if batch < 8 or batch % 4:
+        raise ValueError(
+            f"L_TR at fixed places is of 4 images of each of 2 people or more: {batch}"
+        )
+    first = torch.arange(0, batch - 4, 4, device=maps[0].device)  # (P - 1,)
+    total = maps[0].new_zeros((), dtype=torch.float32)
+    for i, decoded in enumerate(maps):
+        places = first + i % 4, first + (i + 1) % 4, first + 4 + i % 4 % 3
+        anchor, positive, negative = (decoded[rows].float() for rows in places)
+        apart = _mean_squares(anchor - positive) - _mean_squares(anchor - negative)
+        check_finite(f"L_TR on f_d{i + 1}", apart, flags)
+        hinges = functional.relu(apart + margin)  # (P - 1,)
+        counts = 1 if keep is None else torch.stack([keep[rows] for rows in places]).all(dim=0)
+        total = total + (hinges * counts).sum()
+    return total
+
+
+def _mean_squares(differences: Tensor) -> Tensor:
+    """(P, C, rows, columns) to (P,)."""
+    return differences.square().mean(dim=(1, 2, 3))
+
+
 def _hinges_of_anchors(mse: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     """For each anchor, the sum of the hinges of all its pairs: (B,).
 

@@ -50,13 +50,16 @@ def loss_terms(
     if recipe.w_rec and targets is not None:
         terms["rec"] = reconstruction_term(output, targets, world, flags)
     if recipe.w_tr and labels is not None and targets is not None:
-        terms["tr"] = losses.triplet_reid_constraint(
-            [gather_batch(decoded, world) for decoded in output.maps],
-            labels,
-            margin=recipe.tr_margin,
-            keep=gather_batch(targets.keep, world),
-            flags=flags,
-        )
+        maps = [gather_batch(decoded, world) for decoded in output.maps]
+        keep = gather_batch(targets.keep, world)
+        if recipe.tr_triplets == "positions":
+            terms["tr"] = losses.positional_triplets(
+                maps, margin=recipe.tr_margin, keep=keep, flags=flags
+            )
+        else:
+            terms["tr"] = losses.triplet_reid_constraint(
+                maps, labels, margin=recipe.tr_margin, keep=keep, flags=flags
+            )
     return terms
 
 

@@ -5,13 +5,14 @@ of torch.optim do the arithmetic, one pass over all parameters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
+from san_core.training import schedule
 from san_core.training.finiteness import FiniteFlags
 
 OptimizerState = dict[str, Any]
@@ -31,60 +32,67 @@ class JointOptimisation:
             if parameters
         ]
         self._parameters = [*rest, *decoder]
-        self._optimizer = _make_optimizer(groups, recipe)
+        self._scheduled = _ScheduledOptimizer(groups, recipe)
 
-    def set_learning_rate_share(self, share: float) -> None:
-        """Set every group's learning rate to a share of its peak."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * share
+    def set_progress(self, progress: float) -> None:
+        """Set learning rates, and on a change the optimiser, for what follows so many epochs."""
+        self._scheduled.set_progress(progress)
 
     def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
         """One step down the weighted sum of the terms, which is returned.
 
         Whether a gradient that is clipped is finite is noted in `flags`.
         """
-        loss = weighted_sum(terms, weights)
-        self._optimizer.zero_grad(set_to_none=True)
+        loss, optimizer = weighted_sum(terms, weights), self._scheduled.optimizer
+        optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._scaler.scale(loss))
-        _clip_gradients(self._parameters, self._optimizer, self._recipe, self._scaler, flags)
+        _clip_gradients(self._parameters, optimizer, self._recipe, self._scaler, flags)
         _check_strides(self._parameters)
-        self._scaler.step(self._optimizer)
+        self._scaler.step(optimizer)
         self._scaler.update()
         return loss
 
     def state_dict(self) -> OptimizerState:
         """What a checkpoint holds of it."""
-        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        return {**self._scheduled.state_dict(), "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: OptimizerState) -> None:
         """Take back what `state_dict` gave."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduled.load_state_dict(state)
         self._scaler.load_state_dict(state["scaler"])
 
 
 class TwoStepOptimisation:
-    """The official order without its error: both gradients first, then the steps (an ablation).
+    """The official steps without their error: both gradients first; or with it, as released.
 
     L_ID and L_Triplet move encoder and classifier by the recipe's optimiser; L_Rec and L_TR then
     move encoder and decoder by an Adam of constant lr `texture_lr`, betas .5/.999 and no weight
     decay (official main.py:254). Adam divides by the gradient's size, so what the texture is worth
-    to the encoder follows from `texture_lr`, hardly from the loss weights.
+    to the encoder follows from `texture_lr`, hardly from the loss weights. With `stale_gradients`
+    the second gradient is taken after the first step, of activations from before it: then the
+    optimisers move aliases of the weights, whose changes autograd does not see.
     """
 
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._recipe, self._scaler = recipe, scaler
         rest, decoder = _split_parameters(model)
         encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-        textures = [*encoder, *decoder]
-        reid = _make_optimizer([{"params": rest, "peak_lr": recipe.lr}], recipe)
-        texture = torch.optim.Adam(textures, lr=recipe.texture_lr, betas=(0.5, 0.999), fused=True)
-        self._reid: _ParameterGroup = (("id", "tri"), rest, reid)
-        self._texture: _ParameterGroup = (("rec", "tr"), textures, texture)
+        self._reid = self._part(("id", "tri"), rest)
+        self._texture = self._part(("rec", "tr"), [*encoder, *decoder])
+        groups = [{"params": self._reid.moved, "peak_lr": recipe.lr}]
+        self._scheduled = _ScheduledOptimizer(groups, recipe)
+        self._constant = torch.optim.Adam(
+            self._texture.moved, lr=recipe.texture_lr, betas=(0.5, 0.999), fused=True
+        )
 
-    def set_learning_rate_share(self, share: float) -> None:
-        """Set the ReID optimiser's learning rate; that of the textures is constant."""
-        for group in self._reid[2].param_groups:
-            group["lr"] = group["peak_lr"] * share
+    def _part(self, terms: tuple[str, ...], parameters: list[nn.Parameter]) -> "_Part":
+        is_stale = self._recipe.stale_gradients
+        moved = [nn.Parameter(p.data) for p in parameters] if is_stale else parameters
+        return _Part(terms, parameters, moved)
+
+    def set_progress(self, progress: float) -> None:
+        """Set the ReID optimiser for what follows so many epochs; that of textures is constant."""
+        self._scheduled.set_progress(progress)
 
     def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
         """Both steps down the terms; the weighted sum of all of them is returned.
@@ -92,25 +100,28 @@ class TwoStepOptimisation:
         Whether gradients that are clipped are finite is noted in `flags`.
         """
         losses, taken = [], []
-        for part in (self._reid, self._texture):
-            mine = {name: term for name, term in terms.items() if name in part[0]}
+        steps = (self._reid, self._scheduled.optimizer), (self._texture, self._constant)
+        for part, optimizer in steps:
+            mine = {name: term for name, term in terms.items() if name in part.terms}
             if mine:
                 losses.append(weighted_sum(mine, weights))
-                taken.append(part)
-        gradients = [
+                taken.append((part, optimizer))
+        gradients: Iterable[tuple[Tensor | None, ...]] = (
             torch.autograd.grad(
                 self._scaler.scale(loss),
-                part[1],
+                part.parameters,
                 retain_graph=loss is not losses[-1],
                 allow_unused=True,
             )
-            for loss, part in zip(losses, taken, strict=True)
-        ]
-        for mine_of, (_, parameters, optimizer) in zip(gradients, taken, strict=True):
-            for parameter, gradient in zip(parameters, mine_of, strict=True):
+            for loss, (part, _) in zip(losses, taken, strict=True)
+        )
+        if not self._recipe.stale_gradients:
+            gradients = list(gradients)  # else each is taken after the step before it
+        for mine_of, (part, optimizer) in zip(gradients, taken, strict=True):
+            for parameter, gradient in zip(part.moved, mine_of, strict=True):
                 parameter.grad = gradient
-            _clip_gradients(parameters, optimizer, self._recipe, self._scaler, flags)
-            _check_strides(parameters)
+            _clip_gradients(part.moved, optimizer, self._recipe, self._scaler, flags)
+            _check_strides(part.moved)
             self._scaler.step(optimizer)
         self._scaler.update()
         return torch.stack(losses).sum()
@@ -118,15 +129,15 @@ class TwoStepOptimisation:
     def state_dict(self) -> OptimizerState:
         """What a checkpoint holds of it."""
         return {
-            "optimizer": self._reid[2].state_dict(),
-            "texture_optimizer": self._texture[2].state_dict(),
+            **self._scheduled.state_dict(),
+            "texture_optimizer": self._constant.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
 
     def load_state_dict(self, state: OptimizerState) -> None:
         """Take back what `state_dict` gave."""
-        self._reid[2].load_state_dict(state["optimizer"])
-        self._texture[2].load_state_dict(state["texture_optimizer"])
+        self._scheduled.load_state_dict(state)
+        self._constant.load_state_dict(state["texture_optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 
 
@@ -142,7 +153,42 @@ def weighted_sum(terms: LossTerms, weights: LossWeights) -> Tensor:
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-_ParameterGroup = tuple[tuple[str, ...], list[nn.Parameter], torch.optim.Optimizer]
+class _Part(NamedTuple):
+    """What one of two steps is for."""
+
+    terms: tuple[str, ...]
+    parameters: list[nn.Parameter]  # that the terms are differentiated by
+    moved: list[nn.Parameter]  # what the optimiser moves: the parameters, or aliases of them
+
+
+class _ScheduledOptimizer:
+    """The optimiser whose learning rates follow the schedule, and before it that of a warm-up."""
+
+    def __init__(self, groups: Sequence[dict[str, Any]], recipe: Recipe) -> None:
+        self._groups, self._recipe = groups, recipe
+        self._begin(warming=schedule.is_warmed_up_apart(recipe, 0))
+
+    def _begin(self, *, warming: bool) -> None:
+        """A fresh optimiser, which has forgotten what another one learned of the gradients."""
+        kind = "adam" if warming else self._recipe.optimizer
+        groups = [dict(group) for group in self._groups]
+        self.optimizer, self._is_warming = _make_optimizer(groups, self._recipe, kind), warming
+
+    def set_progress(self, progress: float) -> None:
+        """Set every group's learning rate to its share of its peak after so many epochs."""
+        warming = schedule.is_warmed_up_apart(self._recipe, progress)
+        if warming != self._is_warming:
+            self._begin(warming=warming)
+        share = schedule.learning_rate_share(self._recipe, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
+
+    def state_dict(self) -> OptimizerState:
+        return {"optimizer": self.optimizer.state_dict(), "is_warming": self._is_warming}
+
+    def load_state_dict(self, state: OptimizerState) -> None:
+        self._begin(warming=state["is_warming"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -153,14 +199,16 @@ def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter
     return [p for p in rest if p.requires_grad], decoder
 
 
-def _make_optimizer(groups: Iterable[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+def _make_optimizer(
+    groups: Iterable[dict[str, Any]], recipe: Recipe, kind: str
+) -> torch.optim.Optimizer:
     """Adam, AMSGrad or AdamW in one fused pass."""
-    if recipe.optimizer == "adamw":
+    if kind == "adamw":
         return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.Adam(
         groups,
         weight_decay=recipe.weight_decay,
-        amsgrad=recipe.optimizer == "amsgrad",
+        amsgrad=kind == "amsgrad",
         fused=True,
     )
 

@@ -8,14 +8,22 @@ from san_core.recipe import Recipe
 def learning_rate_share(recipe: Recipe, progress: float) -> float:
     """The share of `lr` in force after `progress` epochs (a fraction within an epoch).
 
-    Linear warm-up from 0; then gamma at every milestone passed, or half a cosine down to 0.
+    Warm-up, by the batch from 0 or by the epoch as officially (main.py:250); then gamma at every
+    milestone passed, or half a cosine down to 0.
     """
+    if is_warmed_up_apart(recipe, progress):
+        return float(0.01 * 1.259 ** math.floor(progress))
     if progress < recipe.warmup_epochs:
         return progress / recipe.warmup_epochs
     if recipe.schedule == "multistep":
         return float(recipe.gamma ** sum(progress >= m for m in recipe.milestones))
     done = (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
     return (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def is_warmed_up_apart(recipe: Recipe, progress: float) -> bool:
+    """Whether an optimiser of its own still warms the network up after `progress` epochs."""
+    return recipe.warmup == "exponential" and progress < recipe.warmup_epochs
 
 
 def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:

@@ -82,6 +82,17 @@ def test_the_order_of_overrides_does_not_matter():
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
         ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),
         ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
+        ("stale_gradients=true", "stale_gradients has no effect without two_step"),
+        ("warmup=exponential warmup_epochs=2.5", "warmup_epochs 2.5 must be a whole number from 1"),
+        ("warmup=exponential warmup_epochs=0", "warmup 'exponential' reaches lr in 20 epochs"),
+        ("warmup=exponential warmup_epochs=21 epochs=99", "warmup_epochs 21 must be a whole num"),
+        ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
+        (
+            "tr_triplets=positions w_tr=1 images_per_identity=8",
+            "tr_triplets 'positions' are those of 4 images a person: images_per_identity is 8",
+        ),
+        ("crop=translate_stored pit_every=1", "crop 'translate_stored' is for ReID images alone"),
+        ("crop=translate_stored w_id=0 w_tri=0", "crop 'translate_stored' is for ReID images al"),
         ("pit_every=1 w_rec=0 w_tr=1", "pit_every is for batches of L_Rec beside others: it nee"),
         ("pit_every=1 w_id=0 w_tri=0", "pit_every is for batches of L_Rec beside others"),
         ("init=encoder w_id=0 w_tri=0", "init 'encoder' is for ReID training: it has no effect"),
@@ -182,10 +193,6 @@ def test_on_synthetic_people_san_starts_as_san_pg_and_the_baseline_from_nothing(
     san, baseline = get_recipe("synthetic"), get_recipe("synthetic-baseline")
     assert san.init == "generator"
     assert baseline == dataclasses.replace(san, w_rec=0.0, init="none")
-
-
-def test_the_official_steps_are_an_ablation_of_cuhk03():
-    assert get_recipe("cuhk03-two-step") == dataclasses.replace(get_recipe("cuhk03"), two_step=True)
 
 
 # The demo's recorded results stand for these values.

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from san_core.data.batches import _pixels
-from san_core.data.batches.draws import Draws, enlarged_size
-from san_core.recipe import Recipe
+from san_core.data.batches.cache import enlarged_size
+from san_core.data.batches.draws import Draws
+from san_core.recipe import FlipTextures, Recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -151,7 +152,12 @@ def _normalisation(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def augment_images(
-    images: Tensor, draws: Draws, recipe: Recipe, *, pool: BufferPool | None = None
+    images: Tensor,
+    draws: Draws,
+    recipe: Recipe,
+    *,
+    large: Tensor | None = None,
+    pool: BufferPool | None = None,
 ) -> Tensor:
     """The views that were drawn, normalised: float32 (B, 3, H, W).
 
@@ -161,17 +167,23 @@ def augment_images(
         images: uint8 (B, H, W, 3), on any device.
         draws: of `draw_views` for images of that size and this recipe, on the same device.
         recipe: its crop, crop_pad and whether it flips, changes colours and erases at all.
+        large: uint8 (enlarged, H', W', 3), the images that are enlarged, in the order of
+            `draws.enlarged`; without it they are enlarged from `images`.
         pool: where to put the views; fresh memory if there is none.
     """
-    views = _crop_images(images, draws, recipe)
+    views = _crop_images(images, draws, recipe, large)
     by_image = images.device.type == "cpu"
     if recipe.flip:
         (_flip_by_image if by_image else _flip_whole)(views, draws.flipped)
     if recipe.jitter or recipe.greyscale:
         views = _change_colours(views, draws.colours)
-    if recipe.erasing:
-        views = (_erase_by_image if by_image else _erase_whole)(views, draws.boxes)
-    return normalise_images(views, pool=pool)
+    erase = _erase_by_image if by_image else _erase_whole
+    if recipe.erasing and recipe.erasing_style == "mean":
+        views = erase(views, draws.boxes, MEAN_COLOUR)
+    normal = normalise_images(views, pool=pool)
+    if recipe.erasing and recipe.erasing_style == "released":
+        normal = erase(normal.permute(0, 2, 3, 1), draws.boxes, IMAGENET_MEAN).permute(0, 3, 1, 2)
+    return normal
 
 
 def texture_targets(
@@ -179,6 +191,7 @@ def texture_targets(
     flipped: Tensor,
     *,
     mirror: TextureMirror | None,
+    flip_textures: FlipTextures = "mirror",
     pool: BufferPool | None = None,
 ) -> TextureTargets:
     """Targets for a batch: a mirrored person has the mirrored texture.
@@ -188,13 +201,16 @@ def texture_targets(
         flipped: the samples whose images are mirrored, by number, int64 on the same device.
         mirror: of the textures' atlas and size; where it is unknown (None), flipped samples are
             marked as not to be kept.
+        flip_textures: "keep" takes the textures of flipped samples as they are, "omit" marks them.
         pool: where to put the targets; fresh memory if there is none.
     """
     targets = (pool or BufferPool()).buffer(
         "textures", textures.shape, textures.device, torch.float32
     )
     keep = torch.ones(len(textures), dtype=torch.bool, device=textures.device)
-    if mirror is None:
+    if flip_textures != "mirror":
+        mirror = None
+    if mirror is None and flip_textures != "keep":
         keep.index_fill_(0, flipped, False)
     fill = _fill_by_image if textures.device.type == "cpu" else _fill_whole
     fill(targets, textures, flipped, mirror)
@@ -223,14 +239,15 @@ def _fill_whole(
     torch.sub(texels.reshape(targets.shape), 127.5, out=targets).mul_(1 / 127.5)
 
 
-def _crop_images(images: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
+def _crop_images(images: Tensor, draws: Draws, recipe: Recipe, large: Tensor | None) -> Tensor:
     """A crop of every image, of the image's own size; never the images themselves."""
     if recipe.crop == "pad":
         return _pad_and_crop(images, draws.corners, recipe.crop_pad)
     if not len(draws.enlarged):
         return images.clone()
-    size = enlarged_size((images.shape[1], images.shape[2]))
-    large = _resize_batch(images.index_select(0, draws.enlarged), size)
+    if large is None:
+        size = enlarged_size((images.shape[1], images.shape[2]))
+        large = _resize_batch(images.index_select(0, draws.enlarged), size)
     corners = draws.corners.index_select(0, draws.enlarged)
     crop = _crop_by_image if images.device.type == "cpu" else _crop_whole
     return crop(images, large, draws.enlarged, corners)
@@ -323,22 +340,22 @@ def _grey(pixels: Tensor) -> Tensor:
     return grey
 
 
-def _erase_by_image(views: Tensor, boxes: Tensor) -> Tensor:
-    mean = torch.tensor(MEAN_COLOUR, dtype=torch.uint8)
+def _erase_by_image(views: Tensor, boxes: Tensor, colour: Sequence[float]) -> Tensor:
+    filling = torch.tensor(colour, dtype=views.dtype)
     for view, (top, left, bottom, right) in zip(views, boxes.tolist(), strict=True):
-        view[top:bottom, left:right] = mean
+        view[top:bottom, left:right] = filling
     return views
 
 
-def _erase_whole(views: Tensor, boxes: Tensor) -> Tensor:
+def _erase_whole(views: Tensor, boxes: Tensor, colour: Sequence[float]) -> Tensor:
     height, width = views.shape[1:3]
     rows = torch.arange(height, device=views.device)
     columns = torch.arange(width, device=views.device)
     top, left, bottom, right = boxes[..., None].unbind(1)  # (B, 1) each
     in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     erased = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]  # (B, H, W, 1)
-    mean = _row_of_colours(MEAN_COLOUR, 1, views.device, torch.uint8)
-    return torch.where(erased, mean, views)
+    filling = _row_of_colours(colour, 1, views.device, views.dtype)
+    return torch.where(erased, filling, views)
 
 
 def _row_of_colours(

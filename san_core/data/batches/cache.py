@@ -19,6 +19,13 @@ from san_core.disk import new_array
 from san_core.images import pixels
 from san_core.images.pixels import Pixels
 
+ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
+
+
+def enlarged_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of an image that is enlarged before it is cropped."""
+    return round(size[0] * ENLARGE), round(size[1] * ENLARGE)
+
 
 class EncodedImage(NamedTuple):
     """An encoded image, read when its turn comes, and how errors call it."""

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from san_core.data.batches.cache import enlarged_size
 from san_core.recipe import Recipe
 from san_core.seeds import derive_seed
-
-ENLARGE = 1.125  # Random2DTranslation of the official code (transforms.py)
 
 _ENLARGED_SHARE = 0.5
 _ERASED_AREA = (0.02, 0.4)  # share of the image (Zhong et al. 2020, and the official code)
 _ERASED_RATIO = (0.3, 1 / 0.3)  # height over width
+_ATTEMPTS = 100  # boxes that are drawn for an image until one fits, with erasing as released
 
 # The columns of the table of uniform numbers in [0, 1): one for each purpose
 _COLUMNS = 9
@@ -61,27 +61,34 @@ def draw_views(
     Args:
         count: B.
         size: rows and columns of every image.
-        recipe: its flip, crop, crop_pad, erasing, jitter and greyscale.
+        recipe: its flip, crop, crop_pad, erasing and its style, jitter and greyscale.
         generator: a CPU generator.
         skip: images of the batch that come before these and are another process's.
     """
     table = torch.rand(skip + count, _COLUMNS, generator=generator)[skip:].double().numpy()
-    # Colours have a generator of their own: no other draw depends on them, nor they on `skip`
-    own = torch.Generator().manual_seed(derive_seed(generator.initial_seed(), "colours"))
-    colours = torch.rand(skip + count, 4, generator=own)[skip:].double().numpy()
-    enlarged = (table[:, _ENLARGED] < _ENLARGED_SHARE) & (recipe.crop == "translate")
+    colours = _own_table("colours", (count, 4), generator=generator, skip=skip)
+    if recipe.erasing_style == "released":
+        drawn = _own_table("erasing", (count, 2 * _ATTEMPTS), generator=generator, skip=skip)
+        boxes = _redrawn_boxes(table, drawn, size)
+    else:
+        boxes = _boxes(table, size)
+    enlarged = (table[:, _ENLARGED] < _ENLARGED_SHARE) & recipe.crop.startswith("translate")
     return Draws(
         _numbers_of(table[:, _FLIP] < recipe.flip),
         _numbers_of(enlarged),
         torch.from_numpy(_corners(table, size, recipe, enlarged)),
-        torch.from_numpy(_boxes(table, size) * (table[:, _ERASE] < recipe.erasing)[:, None]),
+        torch.from_numpy(boxes * (table[:, _ERASE] < recipe.erasing)[:, None]),
         torch.from_numpy(_colours(colours, recipe)),
     )
 
 
-def enlarged_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of an image that is enlarged before it is cropped."""
-    return round(size[0] * ENLARGE), round(size[1] * ENLARGE)
+def _own_table(
+    purpose: str, shape: tuple[int, int], *, generator: torch.Generator, skip: int
+) -> _Table:
+    """Uniform numbers of a generator of its own: no other draw depends on these."""
+    own = torch.Generator().manual_seed(derive_seed(generator.initial_seed(), purpose))
+    count, columns = shape
+    return torch.rand(skip + count, columns, generator=own)[skip:].double().numpy()
 
 
 def _numbers_of(chosen: NDArray[np.bool_]) -> Tensor:
@@ -95,15 +102,39 @@ def _corners(
     if recipe.crop == "pad":
         return _whole(uniform, np.full(2, 2 * recipe.crop_pad))
     spare = np.subtract(enlarged_size(size), size)
+    if recipe.crop == "translate_stored":  # rounded as officially: the ends are half as likely
+        return np.rint(uniform * spare).astype(np.int64) * enlarged[:, None]
     return _whole(uniform, spare) * enlarged[:, None]
 
 
 def _boxes(table: _Table, size: tuple[int, int]) -> NDArray[np.int64]:
     """A box for every image; one that would not fit is cut, where the official code draws again."""
-    area = _between(_ERASED_AREA, table[:, _AREA]) * size[0] * size[1]
-    ratio = _between(_ERASED_RATIO, table[:, _RATIO])
-    sides = np.rint(np.sqrt([area * ratio, area / ratio])).T  # (B, 2): rows, columns
-    sides = sides.clip(1, size).astype(np.int64)
+    sides = _sides(table[:, _AREA], table[:, _RATIO], size)
+    return _placed(table, sides.clip(1, size), size)
+
+
+def _redrawn_boxes(table: _Table, drawn: _Table, size: tuple[int, int]) -> NDArray[np.int64]:
+    """The first box of `drawn` (B, 2 * attempts) that fits each image; an empty one if none does.
+
+    As officially (transforms.py:10), one as tall or as wide as the image does not fit.
+    """
+    sides = _sides(drawn[:, ::2], drawn[:, 1::2], size)  # (B, attempts, 2)
+    fits: NDArray[np.bool_] = np.all(sides < size, axis=-1)  # (B, attempts)
+    chosen = sides[np.arange(len(sides)), fits.argmax(axis=1)]  # (B, 2)
+    boxes = _placed(table, chosen.clip(1, size), size)
+    return np.where(fits.any(axis=1, keepdims=True), boxes, 0)
+
+
+def _sides(area: _Table, ratio: _Table, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Rows and columns (..., 2) of boxes, from two uniform draws (...)."""
+    pixels = _between(_ERASED_AREA, area) * size[0] * size[1]
+    tall = _between(_ERASED_RATIO, ratio)
+    sides = np.sqrt(np.stack([pixels * tall, pixels / tall], axis=-1))
+    return np.rint(sides).astype(np.int64)
+
+
+def _placed(table: _Table, sides: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Boxes (B, 4) of these sides (B, 2), anywhere in the image."""
     first = _whole(table[:, [_ROW, _COLUMN]], np.array(size) - sides)
     return np.concatenate([first, first + sides], axis=1)
 

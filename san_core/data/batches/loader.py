@@ -44,6 +44,7 @@ class LoadedBatch(NamedTuple):
     draws: Draws  # of b images
     labels: Tensor | None  # (B,) int64
     texels: Tensor | None  # (b, T, T, 3) uint8; None where the recipe has no decoder
+    large: Tensor | None  # (enlarged, H', W', 3) uint8, as `draws.enlarged` numbers them
 
 
 class BatchLoader:
@@ -142,6 +143,7 @@ class Buffers:
             if data.labels is None
             else self._place(f"{wanted.source} labels", torch.from_numpy(data.labels[wanted.rows])),
             self._gather_texels(wanted, rows) if recipe.needs_decoder else None,
+            self._gather_large(wanted, rows[draws.enlarged.numpy()]),
         )
 
     def _gather_texels(self, wanted: Wanted, rows: NDArray[np.int64]) -> Tensor | None:
@@ -149,6 +151,12 @@ class Buffers:
         if data.textures is None or data.texture_index is None:
             return None
         return self._gather(f"{wanted.source} texels", data.textures, data.texture_index[rows])
+
+    def _gather_large(self, wanted: Wanted, rows: NDArray[np.int64]) -> Tensor | None:
+        large = wanted.data.enlarged
+        if large is None or not len(rows):
+            return None
+        return self._gather(f"{wanted.source} large pixels", large, rows)
 
     def _gather(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
         return self._to_device(self._pool.gather_rows(name, array, rows))
@@ -183,7 +191,7 @@ class PinnedBuffers(Buffers):
         """The stream waits for the copies; the host does not."""
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
-        for tensor in (batch.pixels, *batch.draws, batch.labels, batch.texels):
+        for tensor in (batch.pixels, *batch.draws, batch.labels, batch.texels, batch.large):
             if tensor is not None:
                 tensor.record_stream(stream)  # or torch would give its memory away too early
 

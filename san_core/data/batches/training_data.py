@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from san_core.data.batches.cache import enlarged_size
 from san_core.images.pixels import Pixels
 from san_core.recipe import Recipe
 
@@ -21,6 +22,8 @@ class TrainingData:
     """
 
     images: Pixels  # (N, H, W, 3) RGB
+    # (N, H', W', 3), the files enlarged, for recipes with crop="translate_stored"
+    enlarged: Pixels | None = None
     labels: NDArray[np.int64] | None = None  # (N,), classes 0 ... C-1; None: no identities known
     textures: Pixels | None = None  # (M, T, T, 3) RGB, each distinct texture once
     texture_index: NDArray[np.int64] | None = None  # (N,), the row of an image's texture
@@ -76,6 +79,12 @@ def _check_images(data: TrainingData, recipe: Recipe) -> None:
         raise ValueError(
             f"images are {found[0]}x{found[1]}, the recipe says {wanted[0]}x{wanted[1]}"
         )
+    if (data.enlarged is None) == (recipe.crop == "translate_stored"):
+        told = "there are no" if data.enlarged is None else "there are"
+        raise ValueError(f"recipe crop is {recipe.crop!r}, but {told} enlarged images")
+    shape = (len(data.images), *enlarged_size(wanted), 3)
+    if data.enlarged is not None and data.enlarged.shape != shape:
+        raise ValueError(f"enlarged images are {data.enlarged.shape}, must be {shape}")
 
 
 def _check_textures(data: TrainingData, recipe: Recipe) -> None:

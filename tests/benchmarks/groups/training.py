@@ -158,7 +158,7 @@ def _our_step(words: str, base: str = "cuhk03", batch: str = BATCH_OVERRIDES) ->
     model = build_network(settings, num_classes=CLASSES, seed=0).train()
     to_channels_last(model)
     steps = make_optimisation(model, settings, torch.amp.GradScaler("cpu", enabled=False))
-    steps.set_learning_rate_share(1.0)
+    steps.set_progress(settings.warmup_epochs)
     batch, weights = _fixed_batch(settings), loss_weights(settings, settings.epochs)
 
     def work() -> None:

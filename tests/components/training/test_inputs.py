@@ -11,14 +11,18 @@ from components.storage.staging import image_set_digest
 from components.training import inputs
 from components.training.inputs import (
     PixelCache,
+    check_atlases,
     decoding_threads,
     initial_model,
     initial_weights_fingerprint,
 )
 from components.training.ranks import SINGLE_PROCESS
-from components.training.san_inputs import check_textures_of
+from components.training.san_inputs import check_textures_of, training_data
 from san_core.data.batches.cache import EncodedImage
+from san_core.data.batches.identities import IdentitySplit
 from san_core.images.imageset import ImageSet, write_imageset
+from san_core.images.pixels import decode as decode_image
+from san_core.images.pixels import resize
 from san_core.model import weights
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
@@ -57,6 +61,28 @@ def test_decoded_images_are_the_same_whatever_the_number_of_threads(
         decode(DelayedSet(small_set), tmp_path, f"of-{count}")
         made.append((tmp_path / f"of-{count}.npy").read_bytes())
     assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize("crop", ["translate", "translate_stored"])
+def test_stored_images_are_kept_enlarged_too_where_the_recipe_asks(small_set, tmp_path, crop):
+    settings = tiny_recipe("demo-baseline", f"crop={crop}")
+    people = IdentitySplit(small_set.records, [], np.arange(7))
+    reader = PixelCache(tmp_path, settings, SINGLE_PROCESS)
+    data = training_data(reader, small_set, people, textures=None, pit=None)
+    if crop == "translate":
+        assert data.enlarged is None
+        return
+    stored = [decode_image(small_set.read(record)) for record in small_set.records]
+    assert {picture.shape for picture in stored} != {(36, 18, 3)}
+    expected = np.stack([resize(picture, (36, 18)) for picture in stored])
+    assert np.array_equal(data.enlarged, expected)
+
+
+def test_a_mirror_that_is_not_known_is_no_matter_where_textures_are_kept(small_set, caplog):
+    for words, told in (("", True), ("flip_textures=keep", False), ("flip=0", False)):
+        caplog.clear()
+        check_atlases(tiny_recipe("demo", words), textures=small_set.path)
+        assert ("mirrored images learn no texture" in caplog.text) == told
 
 
 def test_several_threads_read_at_once(small_set, tmp_path, with_threads):

@@ -35,7 +35,7 @@ def run(
 
     made = loop.fit(
         model,
-        data or tiny_data(pit=settings.pit_every > 0),
+        data or tiny_data(pit=settings.pit_every > 0, enlarged=settings.crop == "translate_stored"),
         settings,
         seed=seed,
         device="cpu",
@@ -60,6 +60,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["demo", "demo-baseline", "demo-pg"]
 # a strong baseline's head and losses
 STRONG = "embedding=bnneck pooling=gem triplet=weighted classifier=circle normalize_triplet=false"
+# what the released run does otherwise
+RELEASED = (
+    "decoder_init=xavier tr_triplets=positions images_per_identity=4 two_step=true"
+    " stale_gradients=true warmup=exponential crop=translate_stored flip_textures=keep"
+    " erasing_style=released optimizer=amsgrad"
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,6 +98,8 @@ def test_two_runs_of_one_seed_give_the_same_bytes(name):
         ("optimizer=amsgrad", 1),
         ("optimizer=adamw", 2),
         (STRONG, 2),
+        (RELEASED, 1),  # where another optimiser takes over
+        (RELEASED, 2),
         pytest.param("arch=resnet18_ibn_a", 2, marks=pytest.mark.slow),
     ],
 )
@@ -366,6 +374,30 @@ def test_pit_data_and_their_interval_come_together(words, pit, message):
     data = dataclasses.replace(tiny_data(), pit=pit)
     with pytest.raises(ValueError, match=message):
         run(tiny_recipe("demo", words), data)
+
+
+@pytest.mark.parametrize(
+    ("words", "enlarged", "message"),
+    [
+        ("crop=translate_stored", None, "recipe crop is 'translate_stored', but there are no"),
+        ("", np.zeros((48, 36, 18, 3), np.uint8), "recipe crop is 'pad', but there are enlarged"),
+        (
+            "crop=translate_stored",
+            np.zeros((48, 32, 16, 3), np.uint8),
+            r"enlarged images are \(48, 32, 16, 3\), must be \(48, 36, 18, 3\)",
+        ),
+    ],
+)
+def test_enlarged_images_and_their_crop_come_together(words, enlarged, message):
+    data = dataclasses.replace(tiny_data(), enlarged=enlarged)
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe("demo", words), data)
+
+
+def test_stale_gradients_are_not_for_half_precision(monkeypatch):
+    monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
+    with pytest.raises(ValueError, match="stale_gradients are of float32 weights, but precision b"):
+        run(tiny_recipe("demo", RELEASED + " w_tr=1"), precision="bfloat16")
 
 
 def test_a_compiled_network_trains_as_it_is(monkeypatch):

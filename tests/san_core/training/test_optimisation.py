@@ -22,7 +22,7 @@ def made(words, *, scale=None):
     model = tiny_model(settings).train()
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     steps = optimisation.make_optimisation(model, settings, scaler)
-    steps.set_learning_rate_share(1.0)
+    steps.set_progress(settings.warmup_epochs)
     return settings, model, steps
 
 
@@ -110,9 +110,37 @@ def test_two_steps_take_both_gradients_at_the_same_weights():
     assert_same(model, twin)
 
 
+class Chain(nn.Module):
+    """Two numbers that an encoder multiplies with, one after the other, and a decoder's."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.ParameterList([nn.Parameter(torch.tensor(2.0)) for _ in range(2)])
+        self.decoder = nn.ParameterList([nn.Parameter(torch.tensor(5.0))])
+
+
+@pytest.mark.parametrize("is_stale", [True, False])
+def test_stale_gradients_are_of_old_activations_and_of_weights_that_moved(is_stale):
+    settings = tiny_recipe("demo", f"two_step=true stale_gradients={str(is_stale).lower()}")
+    model = Chain()
+    (first, second), (last,) = model.encoder, model.decoder
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    steps = optimisation.TwoStepOptimisation(model, settings, scaler)
+    steps.set_progress(settings.warmup_epochs)
+    inner = 3 * first
+    outer = inner * second
+    steps.step({"id": outer, "rec": outer * last}, {"id": 1.0, "rec": 1.0}, FiniteFlags())
+    # Adam's first step is one learning rate long: 2 becomes 2 - lr by the identity loss
+    moved = 2 - settings.lr if is_stale else 2
+    by_textures = steps._texture.moved
+    assert by_textures[0].grad.item() == pytest.approx(3 * moved * 5, rel=1e-6)  # 3 x second x last
+    assert by_textures[1].grad.item() == pytest.approx(3 * 2 * 5)  # what second was multiplied with
+    assert first.item() == pytest.approx(2 - settings.lr - settings.texture_lr, rel=1e-6)
+
+
 def test_the_learning_rate_of_textures_is_constant_in_two_steps():
     _, model, steps = made("two_step=true texture_lr=1e-3 weight_decay=0")
-    steps.set_learning_rate_share(0.0)
+    steps.set_progress(0.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     steps.step(terms_of(model), WEIGHTS, FiniteFlags())
     moved = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}

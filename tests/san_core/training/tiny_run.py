@@ -20,7 +20,7 @@ def tiny_recipe(name="demo", words=""):
     return recipe_with_overrides(recipe_with_overrides(base, TINY_OVERRIDES), words)
 
 
-def tiny_data(*, labels=True, textures=True, mirror=True, pit=False):
+def tiny_data(*, labels=True, textures=True, mirror=True, pit=False, enlarged=False):
     """Arrays are read-only, as memory maps are; PIT data are the same pictures without labels."""
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(8), 6)
@@ -28,10 +28,12 @@ def tiny_data(*, labels=True, textures=True, mirror=True, pit=False):
     painted = colours.repeat(4, axis=1).repeat(4, axis=2)  # (8, 16, 16, 3)
     shown = painted[people][:, :, :8].repeat(2, axis=1).repeat(2, axis=2)
     noisy = shown // 2 + rng.integers(0, 128, shown.shape, np.uint8)
-    for array in (noisy, people, painted):
+    large = noisy.repeat(2, axis=1)[:, 5:41].repeat(2, axis=2)[:, :, 3:21]  # (48, 36, 18, 3)
+    for array in (noisy, people, painted, large):
         array.setflags(write=False)
     return TrainingData(
         images=noisy,
+        enlarged=large if enlarged else None,
         labels=people if labels else None,
         textures=painted if textures else None,
         texture_index=people if textures else None,

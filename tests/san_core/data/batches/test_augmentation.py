@@ -362,9 +362,10 @@ def test_whole_batches_are_changed_as_image_by_image():
     augmentation._flip_by_image(single, drawn.flipped)
     assert torch.equal(whole, single)
     assert not torch.equal(whole, images)
-    erased = augmentation._erase_whole(whole, drawn.boxes)
+    erased = augmentation._erase_whole(whole, drawn.boxes, MEAN_COLOUR)
     assert not torch.equal(erased, whole)
-    assert torch.equal(erased, augmentation._erase_by_image(single, drawn.boxes))
+    single = augmentation._erase_by_image(single, drawn.boxes, MEAN_COLOUR)
+    assert torch.equal(erased, single)
 
 
 @pytest.mark.parametrize("averages", [True, False])

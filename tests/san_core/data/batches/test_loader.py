@@ -109,6 +109,16 @@ def test_a_recipe_without_a_decoder_gathers_no_textures():
 
 
 def test_what_goes_to_a_device_is_all_of_the_batch():
-    batch = make_buffers(torch.device("meta")).load(wanted(1)[0], RECIPE)
-    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels]
+    settings, data = tiny_recipe("demo", "crop=translate_stored"), tiny_data(enlarged=True)
+    asked = wanted(1)[0]._replace(data=data)
+    batch = make_buffers(torch.device("meta")).load(asked, settings)
+    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels, batch.large]
     assert {part.device.type for part in parts} == {"meta"}
+
+
+def test_of_the_enlarged_images_those_are_gathered_that_were_drawn():
+    settings, data = tiny_recipe("demo", "crop=translate_stored"), tiny_data(enlarged=True)
+    batch = make_buffers(CPU).load(wanted(1)[0]._replace(data=data), settings)
+    rows = wanted(1)[0].mine[batch.draws.enlarged.numpy()]
+    assert 0 < len(rows) < len(batch.pixels)
+    assert np.array_equal(batch.large.numpy(), data.enlarged[rows])

@@ -65,7 +65,7 @@ def prepare_reid(
     from san_core.synthesis.spec import ReidSpec
 
     named = resolve_data_sets(dataset, source, target, target_source)
-    provenance: dict[str, Any] = {"made_by": "prepare_reid", "dataset": dataset}
+    provenance: dict[str, Any] = {"made_by": "prepare_reid"}
     if named.has_synthetic:
         check_synthetic_identities(identities)
     else:
@@ -95,13 +95,12 @@ def prepare_reid(
             )
             provenance |= spec.provenance()
         reader = places.enter_context(DataSetReader(spec))
-        if target:
-            provenance["target"] = target
         if len(named.learned) + len(named.tested) > 1:
             made = reader.read_together(named)
             provenance |= {"target_pids_follow": made.highest_pid} if target else {}
         else:
             made = reader.read_splits(named.learned[0])
+        provenance |= reader.describe(dataset=named.learned, target=named.tested)
         try:
             with atomic_folder(reid) as folder:
                 written = write_prepared_set(

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from components.process.machine import worker_count
 from components.process.progress import track_progress
-from components.storage.transfer import local_source
+from components.storage.sources import replace_split_file
+from components.storage.transfer import local_file, local_source
+from san_core.data.held_out import SPLIT
 from san_core.data.prepare import (
     TEST_SPLITS,
     TRAINING_SPLITS,
@@ -19,9 +21,11 @@ from san_core.data.prepare import (
     select_splits,
     shift_pids,
 )
+from san_core.data.readers.several import join_dataset_names
 from san_core.data.readers.sources import (
     DATASET_FORMATS,
     SYNTHETIC,
+    DatasetName,
     LearnedAndTested,
     PlacedDataset,
     list_dataset,
@@ -29,7 +33,7 @@ from san_core.data.readers.sources import (
 )
 from san_core.data.records import Problem
 from san_core.data.tree import open_tree
-from san_core.images.shard import Item
+from san_core.images.shard import Item, sha256
 from san_core.synthesis.dataset import make_reid_identity
 from san_core.synthesis.spec import ReidSpec
 from san_core.synthesis.workers import map_identities, worker_memory
@@ -79,6 +83,7 @@ class DataSetReader:
     def __init__(self, spec: ReidSpec | None) -> None:
         self.found = Findings()
         self._seen: dict[bytes, FirstSeen] = {}
+        self._digests: dict[str, str] = {}
         self._spec = spec
         self._open_places = ExitStack()
 
@@ -103,6 +108,7 @@ class DataSetReader:
             made = _synthetic_items(self._spec, prefix=prefix)
             return ImageStream(made, self._spec.identities, [SetPart(SYNTHETIC, prefix)])
         place = self._open_places.enter_context(local_source(one.place, self._leave_out))
+        named = self._with_split_file(named)
         listed = list_dataset(named, self._open_places.enter_context(open_tree(place)))
         if splits:
             listed = select_splits(listed, splits, needed=needed, name=named.key)
@@ -116,8 +122,34 @@ class DataSetReader:
             is_published=DATASET_FORMATS[named.key].is_published,
         )
         highest = max((image.pid or 0 for image in listed.images), default=0)
-        part = SetPart(one.text, prefix, listed.protocol, listed.published)
+        part = SetPart(self._description(one), prefix, listed.protocol, listed.published)
         return ImageStream(items, highest, [part])
+
+    def _with_split_file(self, named: DatasetName) -> DatasetName:
+        """A data set whose table of who is tested, if it has one, is a file of this machine."""
+        place = named.options.get(SPLIT)
+        if place is None:
+            return named
+        file = self._open_places.enter_context(local_file(place))
+        if file.is_file():  # else its reader says what is wrong
+            self._digests[place] = sha256(file.read_bytes())[:12]
+        return named._replace(options={**named.options, SPLIT: str(file)})
+
+    def describe(self, **placed: Sequence[PlacedDataset]) -> dict[str, str]:
+        """The names of data sets that were read, as a manifest keeps them: they tell no place.
+
+        placed: by the parameter that names them; of one that names none nothing is told.
+        """
+        return {
+            role: join_dataset_names([self._description(one) for one in several])
+            for role, several in placed.items()
+            if several
+        }
+
+    def _description(self, one: PlacedDataset) -> str:
+        """A data set's name, with what a file in it holds instead of where it lies."""
+        place = one.name.options.get(SPLIT)
+        return one.text if place is None else replace_split_file(one.text, self._digests[place])
 
     def _leave_out(self, name: str, why: str) -> None:
         """An object of a bucket that cannot be a file is a problem, as a damaged image is."""

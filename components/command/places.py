@@ -10,7 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.storage.places import BUCKET_SCHEMES, check_no_user_information, is_remote
-from components.storage.sources import PLACE_PARAMETERS, STORE_PARAMETERS, keeps_nothing
+from components.storage.sources import (
+    PLACE_PARAMETERS,
+    STORE_PARAMETERS,
+    keeps_nothing,
+    read_places,
+)
 
 # What lies below the pipeline root, by the parameter that names another place.
 ROOT_FOLDERS = {"destination": "san-textures", "checkpoint": "san-checkpoints"}
@@ -40,6 +45,8 @@ def settle_places(
     """
     for name in PLACE_PARAMETERS:
         check_no_user_information(str(values.get(name) or ""), what=name)
+    for place in read_places(values):
+        check_no_user_information(place.uri, what=place.name)
     settled = dict(values)
     for name in filter(values.__contains__, STORE_PARAMETERS):
         if keeps_nothing(name, values[name]):

@@ -28,6 +28,9 @@ _SEVERAL_PARAMETERS = {"source": "dataset", "target_source": "target"}
 KEEPS_NOTHING = "none"
 # The parameters that replace fields of a recipe, and the field that may name a file.
 OVERRIDES_PARAMETERS = ("overrides", "san_overrides", "pg_overrides")
+# Those that name a data set, whose option `split` names a file.
+DATASET_PARAMETERS = ("dataset", "target")
+_SPLIT_OPTION = re.compile(r"(?<=[:,])( *split)=([^,+]+)")
 _FILE_FIELD = re.compile(r"(?<!\S)(pretrained)=(?!(?:none|imagenet)(?!\S))(\S+)")
 
 
@@ -46,7 +49,10 @@ class ReadPlace(NamedTuple):
 
 
 def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
-    """Every place that is read by what parameters say, files that overrides name included."""
+    """Every place that is read by what parameters say.
+
+    Files that overrides and the options of data sets name are among them.
+    """
     found = [
         ReadPlace(name if number == 1 else f"{name} {number}", uri, name in FILE_PARAMETERS)
         for name in READ_PARAMETERS
@@ -56,23 +62,32 @@ def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
     for name in OVERRIDES_PARAMETERS:
         for field, uri in _FILE_FIELD.findall(str(values.get(name) or "")):
             found.append(ReadPlace(f"{name} {field}", uri, is_single=True))
+    for name in DATASET_PARAMETERS:
+        for option, uri in _SPLIT_OPTION.findall(str(values.get(name) or "")):
+            found.append(ReadPlace(f"{name} {option.strip()}", uri, is_single=True))
     return found
 
 
 def change_places(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The values of parameters, every place in them replaced by what `change` makes of it."""
 
-    def changed_field(match: re.Match[str]) -> str:
-        place = change(match[2])  # a space would end the word that it stands in
-        return f"{match[1]}={Path(place).as_uri() if ' ' in place else place}"
+    def changed_file(match: re.Match[str]) -> str:
+        place = change(match[2])  # a blank, comma or plus would end the word that it stands in
+        return f"{match[1]}={Path(place).as_uri() if set(' ,+') & set(place) else place}"
 
     changed = dict(values)
     for name in filter(lambda each: names_place(each, values[each]), values):
         places = [change(place) for place in _places_in(name, values)]
         changed[name] = join_dataset_places(_datasets_at(name, values), places)
-    for name in filter(changed.__contains__, OVERRIDES_PARAMETERS):
-        changed[name] = _FILE_FIELD.sub(changed_field, changed[name])
+    for names, file in ((OVERRIDES_PARAMETERS, _FILE_FIELD), (DATASET_PARAMETERS, _SPLIT_OPTION)):
+        for name in filter(changed.__contains__, names):
+            changed[name] = file.sub(changed_file, changed[name])
     return changed
+
+
+def replace_split_file(dataset: str, stands_for: str) -> str:
+    """The name of a data set with something else in the place of the file of its option split."""
+    return _SPLIT_OPTION.sub(rf"\1={stands_for}", dataset)
 
 
 def _places_in(name: str, values: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from san_core.data.held_out import SPLIT_FILE, split_table
 from san_core.data.records import (
     ListedImage,
     Listing,
@@ -16,9 +17,12 @@ from san_core.data.records import (
     PublishedCounts,
     SplitCounts,
     SplitTally,
+    camera_name,
     differences_from_published,
+    person_name,
 )
 from san_core.data.stores import UnreadableError
+from san_core.disk import write_file
 from san_core.images.imageset import ImageSet, preview_indices, preview_sheet, write_imageset
 from san_core.images.index import pack_records
 from san_core.images.pixels import IMAGE_SUFFIXES, KeptFile, file_to_keep, image_format
@@ -208,11 +212,15 @@ def select_splits(
 def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
     """Items beside those of another set, with people numbered from `by` + 1.
 
+    The field `person` keeps the number that their own set gives them, where it gives no name.
     Distractors and junk stay what they are.
     """
     for item in items:
-        pid = item.pid + by if item.pid is not None and item.pid > 0 else item.pid
-        yield item._replace(pid=pid)
+        if by and item.pid is not None and item.pid > 0:
+            fields = {"person": str(item.pid), **item.fields}
+            yield item._replace(pid=item.pid + by, fields=fields)
+        else:
+            yield item
 
 
 class SetPart(NamedTuple):
@@ -261,7 +269,7 @@ def write_prepared_set(
     parts: Sequence[SetPart] = (SetPart(""),),
     skip_bad: bool = False,
 ) -> WrittenSet:
-    """Write a set with a contact sheet of every split; memory holds what is known of the images.
+    """Write a set with split.csv and a sheet of every split; memory holds what is known of images.
 
     The manifest's provenance also tells the protocol, the counts of every split, of several parts
     each, what was skipped or kept in another format, and the warnings.
@@ -308,14 +316,21 @@ def write_prepared_set(
 
     content = write_imageset(folder, counted_items(), provenance=full_provenance, preview=None)
     _write_previews(folder, content)
+    if tallies.sides:
+        write_file(folder / SPLIT_FILE, split_table(tallies.sides))
     return written
 
 
 class _PartTallies:
-    """Counts the images that pass, of each part by itself and of the whole set."""
+    """Counts the images that pass, of each part by itself and of the whole set.
+
+    `sides` tells the person, camera and split of all images, once each; people of several parts are
+    named with the prefix of theirs.
+    """
 
     def __init__(self, parts: Sequence[SetPart]) -> None:
         self.whole = SplitTally()
+        self.sides = set[tuple[str, str, str]]()
         self._parts = [(part, SplitTally()) for part in parts]
         self._is_single = len(parts) == 1
 
@@ -325,6 +340,9 @@ class _PartTallies:
         for part, tally in self._parts:
             if item.name.startswith(part.prefix):
                 tally.add(item)
+                if item.pid is not None and item.pid > 0:
+                    person = part.prefix + person_name(item)
+                    self.sides.add((person, camera_name(item), item.split))
 
     def summarise(self, found: Findings) -> WrittenSet:
         """What is known of a set when all its images have been taken.

@@ -48,8 +48,8 @@ def person_name(record: LabelledImage) -> str:
 
 
 def camera_name(record: LabelledImage) -> str:
-    """How the data set calls the camera of an image: by a name, else by its number."""
-    return str(record.fields.get("camera", record.camid))
+    """How the data set calls the camera of an image: by a name, else by its number, if known."""
+    return str(record.fields.get("camera", "" if record.camid is None else record.camid))
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,9 +309,9 @@ def test_several_sets_are_tested_on_each_with_people_and_protocol_of_its_own(
     found = known(tmp_path)
     assert {pid for split, _, pid, _ in found if split == "train"} == {2, 7}
     assert [r for r in found if r[1].startswith("csv-target/")] == [
-        ("query", "csv-target/ann/0.jpg", 11, 3),  # after persons 8 to 10 of the set before
-        ("gallery", "csv-target/ann/1.jpg", 11, 4),
-        ("gallery", "csv-target/zoe/1.jpg", 12, 4),
+        ("query", "csv-target/ann/0.jpg", 10, 3),  # after persons 8 and 9 of the set before
+        ("gallery", "csv-target/ann/1.jpg", 10, 4),
+        ("gallery", "csv-target/zoe/1.jpg", 11, 4),
     ]
     told = provenance(tmp_path)
     assert [(part["name"], part["prefix"], part["protocol"]) for part in told["parts"]] == [
@@ -551,3 +551,56 @@ def test_the_authors_folder_is_taken_as_it_is(tmp_path):
             for name, _, split in PROTOCOL_ROWS
             if split == "train"
         }
+
+
+def split_of_people(folder):
+    rows = (folder / "split.csv").read_text(encoding="utf-8").splitlines()
+    assert rows.pop(0) == "person,camera,split"
+    told = {"query": "test", "gallery": "test"}
+    return {row.split(",")[0]: told.get(row.split(",")[2], row.split(",")[2]) for row in rows}
+
+
+PEOPLE = [f"{person}/{camera}/{n}.jpg" for person in "abdeiz" for camera in "vw" for n in (1, 2)]
+
+
+def test_who_is_tested_is_written_with_the_set(make, tmp_path):
+    assert prepare(tmp_path, "folders", make("own", PEOPLE)) == 0
+    table = (tmp_path / "reid" / "split.csv").read_bytes()
+    assert table.startswith(b"person,camera,split\na,v,gallery\na,v,query\na,w,gallery\n")
+    sides = split_of_people(tmp_path / "reid")
+    assert sides == dict.fromkeys("ab", "test") | dict.fromkeys("deiz", "train")
+
+
+def test_the_table_of_an_older_set_keeps_everybody_on_their_side(make, tmp_path, capsys):
+    table = tmp_path / "old.csv"
+    table.write_text("person,split\na,train\ne,query\nz,gallery\ni,val\n")
+    own = make("own", PEOPLE)
+    for name in ("one", "two"):
+        kept = tmp_path / name / "split.csv"
+        kept.parent.mkdir()
+        shutil.copy(table, kept)
+        assert prepare(tmp_path / name, f"folders:split={kept}", own) == 0
+        sides = split_of_people(tmp_path / name / "reid")
+        assert sides == {**dict.fromkeys("ad", "train"), **dict.fromkeys("bez", "test"), "i": "val"}
+    manifests = [(tmp_path / n / "reid" / "manifest.json").read_bytes() for n in ("one", "two")]
+    assert manifests[0] == manifests[1]
+    table.write_text("person,split\na,train\na,query\n")
+    assert prepare(tmp_path / "three", f"folders:split={table}", own) == 1
+    assert (
+        "old.csv line 3: a is in query, and in train above; nobody is on two"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_data_set_with_splits_of_its_own_takes_no_table(make, tmp_path, capsys):
+    own = make("own", [f"{s}/a/v/{s}.jpg" for s in ("train", "query", "gallery")])
+    assert prepare(tmp_path, "folders:split=x.csv", own) == 1
+    assert "has splits of its own; option split has no use for it" in capsys.readouterr().err
+
+
+def test_people_of_a_target_keep_their_numbers_by_name(market, table, tmp_path):
+    flags = ["--target", "market1501", "--target-source", str(market)]
+    assert prepare(tmp_path, "csv:test=0", table, *flags) == 0
+    with ImageSet.open(tmp_path / "reid") as images:
+        asked = {(r.pid, r.fields["person"]) for r in images.records if r.split == "query"}
+    assert asked == {(4, "1"), (6, "3")}

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from san_core.data.held_out import check_no_splits
 from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
 from san_core.data.records import Listing, Problem
 from san_core.data.table import Table
@@ -43,8 +44,8 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     table = Table(tree, name)
     _check_columns(table)
     has_splits = "split" in table.columns
-    if has_splits and "test" in options:
-        raise ValueError(f"{tree.place}/{name} has a column split; option test has no use for it")
+    if has_splits:
+        check_no_splits(options, f"{tree.place}/{name} has a column split")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
     images = list(_images_of_rows(tree, name, table, problems, lines))

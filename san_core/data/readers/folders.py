@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from san_core.data.held_out import check_no_splits
 from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
 from san_core.data.records import Listing, Problem
 from san_core.data.tree import Tree
@@ -59,8 +60,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     splits = _split_folders(tree)
     problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
     if splits:
-        if "test" in options:
-            raise ValueError(f"{tree.place} has splits of its own; option test has no use for it")
+        check_no_splits(options, f"{tree.place} has splits of its own")
         others = [name for name in folders if name not in splits]
         problems += [Problem("unknown name", name, "a folder beside the splits") for name in others]
     levels = _levels(options)

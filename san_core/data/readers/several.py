@@ -15,6 +15,11 @@ def split_dataset_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(_JOINED)]
 
 
+def join_dataset_names(names: Sequence[str]) -> str:
+    """What `split_dataset_names` takes apart."""
+    return _JOINED.join(names)
+
+
 def split_dataset_places(names: str, places: str) -> list[str]:
     """The places of data sets, in their order; that of a single one is `places` itself."""
     if _JOINED not in names:

@@ -397,6 +397,15 @@ def test_file_that_overrides_name_is_mounted_alone(tmp_path):
     assert bind_places({"overrides": "pretrained=imagenet"}, tmp_path / "run") == []
 
 
+def test_the_table_that_a_data_set_is_split_by_is_mounted_alone(tmp_path):
+    (tmp_path / "split.csv").touch()
+    arguments = {"dataset": f"folders:split={tmp_path}/split.csv,camera-free"}
+    assert bind_places(arguments, tmp_path / "run") == [tmp_path / "split.csv"]
+    arguments = {"target": "csv:split=/nowhere/split.csv"}
+    with pytest.raises(ValueError, match=r"target split /nowhere/split\.csv does not exist"):
+        bind_places(arguments, tmp_path / "run")
+
+
 def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
     (tmp_path / "a.csv").touch()
     (tmp_path / "b.csv").touch()

@@ -11,6 +11,7 @@ from components.storage.sources import (
     file_versions,
     names_place,
     read_places,
+    replace_split_file,
 )
 
 
@@ -107,6 +108,22 @@ def test_every_place_of_several_data_sets_is_a_place():
         "source": "/x y//my sets/a",
         "target_source": "/x%20y/b/my%20sets s3://b/c",
     }
+
+
+def test_the_table_that_a_data_set_is_split_by_is_a_place_of_one_file():
+    values = {"dataset": "folders:camera-first, split=old/split.csv,test=0.2", "target": "msmt17"}
+    assert read_places(values) == [("dataset split", "old/split.csv", True)]
+    assert (
+        read_places({"target": "msmt17+csv:split=s3://b/split.csv+cuhk03"})[0].uri
+        == "s3://b/split.csv"
+    )
+    assert read_places({"dataset": "synthetic"}) == read_places({"dataset": "csv:test=0.2"}) == []
+    changed = change_places(values, lambda place: f"/x, y+/{place}")
+    assert changed == {
+        "dataset": "folders:camera-first, split=file:///x%2C%20y%2B/old/split.csv,test=0.2",
+        "target": "msmt17",
+    }
+    assert replace_split_file(values["dataset"], "1a2b").endswith(" split=1a2b,test=0.2")
 
 
 def test_what_file_managers_leave_does_not_count(folder):

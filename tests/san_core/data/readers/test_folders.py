@@ -56,7 +56,7 @@ def test_splits_people_and_cameras_are_folders(tmp_path):
 
 
 def test_without_splits_people_are_held_out(tmp_path):
-    found = read(tmp_path, [f"{person}/{shot}.jpg" for person in "abcdef" for shot in (1, 2, 3)])
+    found = read(tmp_path, [f"{person}/{shot}.jpg" for person in "abcdeh" for shot in (1, 2, 3)])
     assert [image.name for image in found.images][:4] == [
         "a/1.jpg",
         "a/2.jpg",
@@ -65,7 +65,7 @@ def test_without_splits_people_are_held_out(tmp_path):
     ]
     assert {image.camid for image in found.images} == {None}
     of = {s: {i.pid for i in found.images if i.split == s} for s in ("train", "query", "gallery")}
-    assert (len(of["train"]), len(of["query"])) == (4, 2)  # a third of six is held out
+    assert (len(of["train"]), len(of["query"])) == (2, 4)  # a third of many is held out, by name
     assert of["query"] == of["gallery"]
     assert not of["train"] & of["query"]
     queries = [image.name for image in found.images if image.split == "query"]
@@ -73,9 +73,13 @@ def test_without_splits_people_are_held_out(tmp_path):
 
 
 def test_the_share_that_is_held_out_may_be_chosen(tmp_path):
-    files = [f"{person}/{shot}.jpg" for person in "abcdef" for shot in (1, 2)]
+    files = [f"{person}/{shot}.jpg" for person in "abdehixyz" for shot in (1, 2)]
     found = read(tmp_path, files, test="0.5")
-    assert len({image.pid for image in found.images if image.split == "query"}) == 3
+    held = {image.fields["person"] for image in found.images if image.split == "query"}
+    assert held == set("abehx")
+    with open_tree(tmp_path) as tree:
+        fewer = listing(tree, {"test": "0.1"}).images
+    assert {image.fields["person"] for image in fewer if image.split == "query"} == set("bhx")
     with open_tree(tmp_path) as tree:
         assert {image.split for image in listing(tree, {"test": "0"}).images} == {"train"}
         with pytest.raises(ValueError, match="option test='half' is no share"):
@@ -98,12 +102,12 @@ def test_hidden_folders_and_what_file_managers_leave_are_no_people(tmp_path):
     assert (len(found.images), found.problems) == (4, [])
 
 
-def test_too_few_people_to_hold_out_are_warned_of(tmp_path):
-    names = [f"{p}/c{camera}/1.jpg" for p in "abc" for camera in (1, 2)]
-    found = read(tmp_path, [*names, *(f"{p}/c1/1.jpg" for p in "defghi")])
+def test_people_who_are_held_out_and_were_seen_by_one_camera_are_warned_of(tmp_path):
+    names = [f"{p}/c{camera}/1.jpg" for p in "abdz" for camera in (1, 2)]
+    found = read(tmp_path, [*names, *(f"{p}/c1/1.jpg" for p in "efghi")])
     assert found.warnings == [
-        "2 of 3 wanted people are held out for testing: of 9 people 3 are seen by two cameras, and"
-        " training keeps some of them"
+        "3 of 5 people who are held out for testing, such as f, are not seen by two cameras: nobody"
+        " asks for them, and their images are in the gallery alone"
     ]
 
 
@@ -255,7 +259,7 @@ def test_tracks_may_be_of_cameras(tmp_path, name, options):
 
 
 def test_frames_of_one_track_on_both_sides_are_warned_of(tmp_path):
-    names = [f"{person}/t1/{shot}.jpg" for person in ("ann", "bob", "cid") for shot in (1, 2)]
+    names = [f"{person}/t1/{shot}.jpg" for person in ("dan", "eve", "cid") for shot in (1, 2)]
     (line,) = read(tmp_path, names, **TRACKLETS).warnings
     assert line.startswith("tracks without cameras: a query finds the frames of its own track")
 

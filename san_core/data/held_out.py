@@ -1,0 +1,312 @@
+"""Who is held out of a data set to be searched for, and the table that keeps it: split.csv.
+
+    person,camera,split
+    alice,entrance,query
+
+A person is held out whose name falls under the share that is (`names.place_of_name`): by the name
+alone, so that nobody changes sides when there are more people, images or cameras.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from san_core.data.names import place_of_name, settled_name
+from san_core.data.records import CAMERA_FREE, ListedImage, person_name
+from san_core.data.table import Table
+from san_core.data.tree import open_tree
+
+SPLIT_FILE = "split.csv"
+SPLIT_COLUMNS = ("person", "camera", "split")
+TEST = "test"
+SPLIT = "split"
+OPTIONS = {
+    TEST: "test=SHARE: the share of people that is held out for testing, 0.33 unless given, whose "
+    "names decide; or how many people",
+    SPLIT: "split=PLACE: the split.csv of an older set, whose people stay on their sides",
+}
+
+_DEFAULT_SHARE = 1 / 3
+_LEAST_TESTED = 2  # people; of one alone every answer is right
+_SIDES = {"train": "train", "val": "val", "query": TEST, "gallery": TEST, "multi": TEST}
+_MOST_SHOWN = 5
+
+_People = Mapping[int, Sequence[ListedImage]]
+
+
+class Wanted(NamedTuple):
+    """Who is to be held out.
+
+    Attributes:
+        share: of the people, within 0 to 1; 0 holds out nobody.
+        number: how many people, instead of a share; None for a share.
+        sides: train, val or test, by the names of people who have had theirs before.
+    """
+
+    share: float = _DEFAULT_SHARE
+    number: int | None = None
+    sides: Mapping[str, str] = {}
+
+
+class PartedImages(NamedTuple):
+    """Images with splits, and what people should know of who is tested."""
+
+    images: list[ListedImage]
+    warnings: list[str]
+
+
+def parse_options(options: Mapping[str, str]) -> Wanted:
+    """Who is to be held out by the options `test` and `split`.
+
+    Raises:
+        OSError: the table cannot be read.
+        ValueError: an option makes no sense, the two contradict each other, or the table is wrong.
+    """
+    told = options.get(TEST, "")
+    number = int(told) if told.isdecimal() and int(told) >= _LEAST_TESTED else None
+    if number is not None and SPLIT in options:
+        raise ValueError(
+            f"option test={told} tells how many people are held out, and split tells who; for those"
+            " who are not in the table test may be a share"
+        )
+    try:
+        share = float(told) if told and number is None else _DEFAULT_SHARE
+    except ValueError as error:
+        raise ValueError(
+            f"option test={told!r} is no share, such as 0.5, and no number of people"
+        ) from error
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"a share of {share} cannot be held out for testing; 0 to below 1 can, or a number of"
+            f" people from {_LEAST_TESTED}"
+        )
+    sides = read_sides(Path(options[SPLIT])) if SPLIT in options else {}
+    return Wanted(share, number, sides)
+
+
+def read_sides(path: Path) -> dict[str, str]:
+    """The sides of people by a table with the columns person and split: train, val or test.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such table, or has a person on two sides.
+    """
+    if path.is_dir():
+        raise ValueError(f"split={path} is a folder; name the table in it, {path}/{SPLIT_FILE}")
+    sides: dict[str, str] = {}
+    with open_tree(path) as tree:
+        table = Table(tree, path.name)
+        if not {"person", "split"} <= set(table.columns):
+            raise ValueError(
+                f"{table.place} is no table of who is tested: it must have the columns"
+                f" {', '.join(SPLIT_COLUMNS)}; {table.describe_first_row(SPLIT_COLUMNS)}"
+            )
+        for line, row in table.rows():
+            person, split = (
+                settled_name((row["person"] or "").strip()),
+                (row["split"] or "").strip(),
+            )
+            if not person or split not in _SIDES:
+                raise ValueError(
+                    f"{table.place} line {line}: person {person!r}, split {split!r}; a split is one"
+                    f" of {', '.join(_SIDES)}"
+                )
+            if (side := sides.setdefault(person, _SIDES[split])) != _SIDES[split]:
+                raise ValueError(
+                    f"{table.place} line {line}: {person} is in {split}, and in {side} above;"
+                    " nobody is on two sides"
+                )
+    return sides
+
+
+def check_no_splits(options: Mapping[str, str], place: str) -> None:
+    """Raise ValueError if people are to be held out of a data set that has splits.
+
+    place: what has them, such as "PATH has a column split".
+    """
+    if idle := [name for name in OPTIONS if name in options]:
+        raise ValueError(f"{place}; option {idle[0]} has no use for it")
+
+
+def split_table(rows: Iterable[tuple[str, str, str]]) -> bytes:
+    """The table of persons, cameras and splits, each once and sorted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(SPLIT_COLUMNS)
+    writer.writerows(sorted(set(rows)))
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def assign_splits(
+    images: Sequence[ListedImage], wanted: Wanted, *, protocol: str = ""
+) -> PartedImages:
+    """The images with splits: people who are held out are for testing, all others for training.
+
+    Who is held out depends on names alone (see above), but for three rules. Two people at least are
+    held out who can be asked for, with images from two cameras, or two images where cameras are
+    unknown or do not matter; else those whose names fall lowest are too. Of more than two of these
+    one at least stays in training, which needs to see people by several cameras. A number of people
+    are those whose names fall lowest. Warnings tell where the first two were needed.
+
+    Of each person who can be asked for, from every camera with several images the first by name is
+    a query, all others are gallery; if no camera has several, the first image of all is the query.
+    So every query can be found. Who cannot be asked for is in the gallery alone.
+
+    Args:
+        images: with people from 1; their splits are not looked at.
+        wanted: who is to be held out.
+        protocol: how queries will be judged; by camera-free their cameras do not matter.
+
+    Raises:
+        ValueError: fewer than two people can be held out, or none be trained on, or the table of
+            sides is of others.
+    """
+    people: dict[int, list[ListedImage]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.name):
+        people[image.pid or 0].append(image)
+    choice = _Choice(people, wanted, protocol)
+    sides = choice.sides()
+    queries = {
+        image.name
+        for pid in choice.able
+        if sides[pid] == TEST
+        for image in _pick_queries(people[pid])
+    }
+    parted = [replace(image, split=_split_of(image, sides, queries)) for image in images]
+    return PartedImages(parted, choice.warnings)
+
+
+def _split_of(image: ListedImage, sides: Mapping[int, str], queries: set[str]) -> str:
+    side = sides[image.pid or 0]
+    if side != TEST:
+        return side
+    return "query" if image.name in queries else "gallery"
+
+
+class _Choice:
+    """Who is held out of some people, by their numbers; `warnings` tell what names did not say."""
+
+    def __init__(self, people: _People, wanted: Wanted, protocol: str) -> None:
+        self.people, self.wanted = people, wanted
+        self.warnings: list[str] = []
+        self.names = {pid: person_name(images[0]) for pid, images in people.items()}
+        self.places = {pid: place_of_name(name, TEST) for pid, name in self.names.items()}
+        able = (pid for pid, images in people.items() if _is_findable(images, protocol))
+        self.able = sorted(able, key=self._order)
+        self.known = {
+            pid: wanted.sides[side]
+            for pid, name in self.names.items()
+            if (side := settled_name(name)) in wanted.sides
+        }
+        has_cameras = any(images[0].camid is not None for images in people.values())
+        by_camera = has_cameras and protocol != CAMERA_FREE
+        self.views = "seen by two cameras" if by_camera else "on two images"
+
+    def _order(self, pid: int) -> tuple[float, int]:
+        return self.places[pid], pid
+
+    def sides(self) -> dict[int, str]:
+        """Train, val or test for everybody."""
+        if self.wanted.sides:
+            self._check_known()
+        held = {pid for pid, side in self.known.items() if side == TEST}
+        if self.wanted.number is not None:
+            held = self._lowest(self.wanted.number)
+        elif self.wanted.share:
+            free = self.people.keys() - self.known.keys()
+            held |= {pid for pid in free if self.places[pid] < self.wanted.share}
+            held = self._with_enough_left(self._with_enough_tested(held))
+        self._warn_of_silent(held)
+        return {pid: TEST if pid in held else self.known.get(pid, "train") for pid in self.people}
+
+    def _lowest(self, number: int) -> set[int]:
+        """So many people whose names fall lowest."""
+        if number > len(self.able) or number >= len(self.people):
+            raise ValueError(
+                f"{number} people cannot be held out for testing: of {len(self.people):,} people"
+                f" {len(self.able):,} are {self.views}, and one at least must be left to train on"
+            )
+        return set(self.able[:number])
+
+    def _with_enough_tested(self, held: set[int]) -> set[int]:
+        """With those beside who are needed so that two can be asked for."""
+        free = [pid for pid in self.able if pid not in self.known and pid not in held]
+        lacking = max(0, _LEAST_TESTED - sum(pid in held for pid in self.able))
+        if len(free) < lacking or len(self.people) <= _LEAST_TESTED:
+            raise ValueError(
+                f"{len(self.able)} of {len(self.people)} people can be held out for testing: that"
+                f" takes at least {_LEAST_TESTED} with two images each, from two cameras where"
+                " cameras are known, and a third to train on; hold out nobody with test=0"
+            )
+        if lacking:
+            self._warn_of_moved(free[:lacking], "held out too, as two at least must be asked for")
+        return held | set(free[:lacking])
+
+    def _with_enough_left(self, held: set[int]) -> set[int]:
+        """Without one whom training needs: who has several views, or anybody, if all are held."""
+        others = sorted(self.people.keys() - set(self.able), key=self._order)
+        needed = self.able if len(self.able) > _LEAST_TESTED else others
+        spared = [pid for pid in needed if pid not in self.known][-1:]
+        if not spared or not held.issuperset(needed):
+            return held
+        self._warn_of_moved(spared, "left to train on")
+        return held - set(spared)
+
+    def _check_known(self) -> None:
+        """Raise ValueError if a table of sides is of others, and tell how many it lacks."""
+        sides = self.wanted.sides
+        if not self.known:
+            raise ValueError(
+                f"the table of option split names none of these {len(self.people):,} people: it has"
+                f" {_shown(sides)}, the data set {_shown(self.names.values())}"
+            )
+        absent = len(sides) - len({settled_name(self.names[pid]) for pid in self.known})
+        if absent:
+            self.warnings.append(
+                f"{absent:,} of {len(sides):,} people in the table of option split are not in the"
+                " data set"
+            )
+
+    def _warn_of_moved(self, pids: Sequence[int], what: str) -> None:
+        """That some are not where their names alone would have them."""
+        are = "is" if len(pids) == 1 else "are"
+        self.warnings.append(
+            f"against the share of names that is held out, {_shown(self.names[p] for p in pids)}"
+            f" {are} {what}; of more people names alone decide, so keep {SPLIT_FILE} and name it as"
+            f" option {SPLIT} to have them stay"
+        )
+
+    def _warn_of_silent(self, held: set[int]) -> None:
+        """That some are in the gallery alone."""
+        silent = held - set(self.able)
+        if silent:
+            self.warnings.append(
+                f"{len(silent):,} of {len(held):,} people who are held out for testing, such as"
+                f" {self.names[min(silent)]}, are not {self.views}: nobody asks for them, and their"
+                " images are in the gallery alone"
+            )
+
+
+def _shown(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:_MOST_SHOWN]) + ", ..." * (len(shown) > _MOST_SHOWN)
+
+
+def _is_findable(images: Sequence[ListedImage], protocol: str) -> bool:
+    by_camera = protocol != CAMERA_FREE
+    return len({i.camid if by_camera and i.camid is not None else i.name for i in images}) > 1
+
+
+def _pick_queries(images: Sequence[ListedImage]) -> list[ListedImage]:
+    """Which images of a person ask; they are sorted by name."""
+    if images[0].camid is None:
+        return [images[0]]
+    cameras: dict[int | None, list[ListedImage]] = defaultdict(list)
+    for image in images:
+        cameras[image.camid].append(image)
+    several = [found[0] for found in cameras.values() if len(found) > 1]
+    return several or [images[0]]

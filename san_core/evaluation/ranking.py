@@ -23,7 +23,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -265,7 +265,7 @@ class _RankTally:
     def ranking(self) -> Ranking:
         curve = None
         if self.wrong_bins is not None and self.right_bins is not None:
-            right, wrong = self.right_bins, self.wrong_bins.sum(axis=0)
+            right, wrong = self.right_bins, reduce(np.add, self.wrong_bins)
             curve = roc.roc_from_bins(right, wrong) if right.any() and wrong.any() else None
         return make_ranking(
             self.results,

@@ -68,15 +68,16 @@ def roc_from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
     Raises:
         ValueError: there are no right or no wrong answers.
     """
-    num_right, num_wrong = int(right.sum()), int(wrong.sum())
+    filled = np.flatnonzero((right != 0) | (wrong != 0))
+    rights, wrongs = np.cumsum(right[filled]), np.cumsum(wrong[filled])
+    num_right, num_wrong = (int(sums[-1]) if len(sums) else 0 for sums in (rights, wrongs))
     if not num_right or not num_wrong:
         raise ValueError(
             f"{num_right} right and {num_wrong} wrong answers: a ROC curve needs some of each"
         )
-    filled = np.flatnonzero((right != 0) | (wrong != 0))
     return Roc(
-        fpr=np.cumsum(wrong[filled]) / num_wrong,
-        tpr=np.cumsum(right[filled]) / num_right,
+        fpr=wrongs / num_wrong,
+        tpr=rights / num_right,
         threshold=_greatest_in_bins(filled),
         num_right=num_right,
         num_wrong=num_wrong,

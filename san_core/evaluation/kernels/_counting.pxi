@@ -48,13 +48,14 @@ cdef inline void count(
 ) noexcept nogil:
     """Count gallery images first to first + n by values, to which norms are added unless NULL.
 
-    Most words say that nothing is near enough to matter. There is no limit while the top is not
-    full, so words are counted whole until it is. Bins count all, before.
+    Most words say that nothing is near enough to matter. Bins count all, before.
     """
     cdef uint64_t[4] near  # STRETCH / WORD
     cdef int32_t c = 0, words, w
     if to.bins != NULL and row.right > 0:
         count_bins(row, to, values, norms, n, first, kind)
+    if row.top_k > 0 and row.limit != row.limit:
+        bound_top(row, to, values, norms, n, first, kind)
     while c + WORD <= n:
         words = 1
         near[0] = ~<uint64_t>0
@@ -275,6 +276,52 @@ cdef inline void count_top(
     set_limit(row, to, kind)
 
 
+cdef inline void bound_top(
+    Row* row, const Gallery* to, const float* values, const float* norms, int32_t n, int32_t first,
+    int kind,
+) noexcept nogil:
+    """Bound the top by the K nearest wrong answers of these images, before any is settled."""
+    cdef float[64] nearest  # WORD, the most that K may be here
+    cdef const int32_t* own = row.own
+    cdef const int32_t* out = row.out
+    cdef uint64_t near
+    cdef int32_t c, found = 0, j
+    if row.top_k > WORD:
+        return
+    for c in range(0, n - WORD + 1, 64):  # WORD
+        near = ~<uint64_t>0
+        if found == row.top_k:
+            below(values + c, from_place(norms, c), 1, nearest[found - 1], &near)
+        near &= ~members(&own, row.own_end, first + c, WORD)
+        near &= ~members(&out, row.out_end, first + c, WORD)
+        while near:
+            j = c + lowest(near)
+            near &= near - 1
+            insert_nearest(nearest, &found, row.top_k, value_of_pair(values, norms, j))
+    if found == row.top_k:
+        row.bound = distance_of(row, nearest[found - 1], row.slack, kind)
+        set_limit(row, to, kind)
+
+
+cdef inline void insert_nearest(
+    float* nearest, int32_t* found, int32_t most, float value
+) noexcept nogil:
+    """Take a value into those found, at most `most`, the least first; NaN is left out."""
+    cdef int32_t place = found[0]
+    if place == most:
+        if not value < nearest[place - 1]:
+            return
+        place -= 1
+    elif value == value:
+        found[0] += 1
+    else:
+        return
+    while place > 0 and nearest[place - 1] > value:
+        nearest[place] = nearest[place - 1]
+        place -= 1
+    nearest[place] = value
+
+
 cdef inline float top_limit(const Row* row, int kind) noexcept nogil:
     """The value beyond which nothing belongs into the top."""
     return value_of(row, top_bound(row), row.slack, kind)
@@ -305,20 +352,20 @@ cdef inline void count_bins(
     cdef const int32_t* own = row.own
     cdef const int32_t* out = row.out
     cdef int64_t* bins = to.bins
-    cdef double scale = 0.5 if kind == COSINE else 1
+    cdef float scale = 0.5 if kind == COSINE else 1, more = <float>row.centred
     cdef uint64_t others
     cdef int32_t c, j, size
     for c in range(0, n, 64):  # WORD
         size = min(WORD, n - c)
         if size < WORD:
             for j in range(size):
-                place[j] = bin_of((value_of_pair(values, norms, c + j) + row.centred) * scale)
+                place[j] = bin_of((value_of_pair(values, norms, c + j) + more) * scale)
         elif norms == NULL:
             for j in range(64):
-                place[j] = bin_of((values[c + j] + row.centred) * scale)
+                place[j] = bin_of((values[c + j] + more) * scale)
         else:
             for j in range(64):
-                place[j] = bin_of((values[c + j] + norms[c + j] + row.centred) * scale)
+                place[j] = bin_of((values[c + j] + norms[c + j] + more) * scale)
         for j in range(size):
             bins[place[j]] += 1
         others = members(&own, row.own_end, first + c, size)

@@ -9,7 +9,7 @@ cdef extern from *:
         int32_t *top_at;
         const int32_t *own, *own_end, *out, *out_end;
         const float *query;
-        double square, centred, shift, slack;
+        double square, centred, shift, slack, bound;
         float limit;
     } SanRow;
     typedef struct {
@@ -41,6 +41,7 @@ cdef extern from *:
         double centred      # |a|^2 of the query as it is multiplied; 0 for GIVEN
         double shift        # what a value lacks: it is SCALE distance - shift
         double slack        # bound of the error of a value in the tile at hand; 0 for GIVEN
+        double bound        # wrong answers farther than this are not in the top; infinite at first
         float limit         # values beyond it change nothing; NaN: every value counts
     ctypedef struct Gallery "SanGallery":
         const int64_t* start    # group p is members[start[p]:start[p + 1]]
@@ -87,6 +88,7 @@ cdef inline void open_row(
     cdef int32_t g
     row.right = 0
     row.found = 0
+    row.bound = INFINITY
     row.own = row.own_end = NULL
     if row.group < 0:
         return
@@ -174,9 +176,9 @@ cdef inline bint comes_after(const Row* row, int32_t p, double distance, int32_t
 
 cdef inline double top_bound(const Row* row) noexcept nogil:
     """Wrong answers farther than this are not among the K nearest of all answers."""
-    cdef double most = INFINITY
+    cdef double most = row.bound
     if row.found == row.top_k:
-        most = row.top_distance[row.top_k - 1]
+        most = min(most, row.top_distance[row.top_k - 1])
     if row.right >= row.top_k:
         most = min(most, row.distance[row.right - row.top_k])
     return most
@@ -222,9 +224,9 @@ cdef inline void merge_top(const Row* row, int64_t* top, unsigned char* right) n
 # Bins of distances, for the ROC curve
 
 
-cdef inline int32_t bin_of(double distance) noexcept nogil:
+cdef inline int32_t bin_of(float distance) noexcept nogil:
     """The bin of a distance: its sign, exponent and 10 bits of its mantissa; NaN in the last."""
-    cdef float single = <float>distance + <float>0.0  # -0 becomes 0
+    cdef float single = distance + <float>0.0  # -0 becomes 0
     cdef int32_t bits, place
     memcpy(&bits, &single, 4)
     bits ^= (bits >> 31) & 0x7fffffff  # ordered as the numbers are
@@ -235,4 +237,4 @@ cdef inline int32_t bin_of(double distance) noexcept nogil:
 cdef inline int32_t bin_of_right(const Row* row, int32_t p, int kind) noexcept nogil:
     if kind == GIVEN and row.distance[p] == INFINITY:
         return bin_of(NAN)
-    return bin_of(row.distance[p] + (kind == COSINE))
+    return bin_of(<float>(row.distance[p] + (kind == COSINE)))

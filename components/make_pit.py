@@ -33,6 +33,7 @@ def make_pit(
     image_width: int = 0,
     texture_size: int = 256,
     dense: bool = False,
+    world: str = "studio",
     backgrounds: str = "",
     body: str = "",
     source: str = "",
@@ -50,6 +51,10 @@ def make_pit(
         texture_size: side of a texture in texels; a divisor of 256
         dense: also make dense/, which tells of every pixel the texel it shows (red the column,
             green the row) and the share of it that the person covers (blue)
+        world: studio, where people in the commonest clothes stand alone before a good camera, or
+            street: clothes of every hue, skin and hair of every tone, strong light, poor cameras,
+            boxes as detectors give them, bags, bicycles, umbrellas, passers-by. For a generator
+            that copies colours and shall hold on photographs
         backgrounds: folder or URI of photographs without people to put people before; without it
             places are painted
         body: npz file, or its URI, of another body and atlas, as
@@ -72,6 +77,7 @@ def make_pit(
             image_width=image_width,
             texture_size=texture_size,
             dense=dense,
+            world=world,
             backgrounds=backgrounds,
             body=body,
         )
@@ -91,6 +97,7 @@ def make_pit(
             image_size=(image_height, image_width or image_height // 2),
             texture_size=texture_size,
             dense=dense,
+            world=world,
             backgrounds=open_photographs(behind) if backgrounds else None,
             body_file=other,
         )

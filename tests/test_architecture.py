@@ -120,6 +120,7 @@ ORDER = (
     "san_core.synthesis.wardrobe",
     "san_core.synthesis.place",
     "san_core.synthesis.camera",
+    "san_core.synthesis.street",
     "san_core.synthesis",
     "san_core.evaluation.kernels",
     "san_core.evaluation",

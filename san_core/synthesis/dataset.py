@@ -20,12 +20,11 @@ from san_core.synthesis.camera.camera import (
     sample_pit_view,
 )
 from san_core.synthesis.camera.light import Light, sample_light
-from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw_mesh, empty_uv, frame_mesh
+from san_core.synthesis.camera.posing import frame_person
+from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw_mesh, empty_uv
 from san_core.synthesis.difficulty import DIFFICULTIES, Difficulty, difficulty_by_name
-from san_core.synthesis.person.body import Floats, joint_positions, pose_vertices, sample_shape
+from san_core.synthesis.person.body import Floats, sample_shape
 from san_core.synthesis.person.identity import Identity, sample_identity
-from san_core.synthesis.person.pose import sample_pose
-from san_core.synthesis.person.skirt import clothed_mesh
 from san_core.synthesis.place.background import Scene, crop_scene
 from san_core.synthesis.place.occluder import draw_occluder
 from san_core.synthesis.place.photographs import HORIZON_RANGE
@@ -40,6 +39,8 @@ from san_core.synthesis.spec import (
     check_identity,
     held_out_identities,
 )
+from san_core.synthesis.street.colours import sample_street_identity
+from san_core.synthesis.street.picture import take_street_picture
 from san_core.synthesis.wardrobe.painter import Outfit, paint_outfit
 
 PIT_QUALITY = 95  # of PIT's JPEGs
@@ -78,7 +79,12 @@ def make_pit_identity(spec: PitSpec, identity: int) -> PitIdentity:
         ValueError: the spec has no such identity, or a background is not a whole image.
     """
     check_identity(spec, identity)
-    looks, outfit = _sample_person([spec.seed, PIT_LOOKS, identity], DIFFICULTIES["easy"])
+    rng = np.random.default_rng([spec.seed, PIT_LOOKS, identity])
+    if spec.world == "street":
+        looks = sample_street_identity(rng)
+    else:
+        looks = sample_identity(rng, DIFFICULTIES["easy"])
+    outfit = paint_outfit(looks)
     unseen = held_out_identities(spec.seed, spec.identities, spec.held_out)
     split = "val" if identity in unseen else "train"
     name = f"{identity:04d}.png"
@@ -97,6 +103,27 @@ def _make_pit_shots(
 ) -> tuple[Shot, Shot | None]:
     """An image and, if asked for, its dense map."""
     rng = np.random.default_rng([spec.seed, PIT_SHOT, identity, mesh])
+    take = _take_in_street if spec.world == "street" else _take_in_studio
+    image, dense, fields = take(spec, rng, looks, outfit)
+    stem = f"{identity:04d}_{mesh:02d}"
+    fields = {"texture": f"{identity:04d}.png", **fields}
+    shot = Shot(f"{stem}.jpg", encode_jpeg(image, quality=PIT_QUALITY), fields, split)
+    if dense is None:
+        return shot, None
+    return shot, Shot(f"{stem}.png", encode_png(dense), {"image": shot.name}, split)
+
+
+class _PitPicture(NamedTuple):
+    """An image (H, W, 3), its dense map if asked for, and what is known about it."""
+
+    image: Pixels
+    dense: Pixels | None
+    fields: dict[str, Any]
+
+
+def _take_in_studio(
+    spec: PitSpec, rng: np.random.Generator, looks: Identity, outfit: Outfit
+) -> _PitPicture:
     view = sample_pit_view(rng)
     place, background = _pit_scene(spec, rng)
     shape = sample_shape(rng, female=looks.female)
@@ -110,14 +137,33 @@ def _make_pit_shots(
         size=spec.image_size,
         dense=spec.dense,
     )
-    fields = {"texture": f"{identity:04d}.png", **_view_angles(view), "pose": picture.pose}
-    fields |= {"shape": [round(float(c), 3) for c in shape], "background": background}
+    fields = {**_view_angles(view), "pose": picture.pose}
+    fields |= {"shape": _rounded(shape), "background": background}
     image = sample_pit_sensor(rng).develop(rng, picture.image)
-    stem = f"{identity:04d}_{mesh:02d}"
-    shot = Shot(f"{stem}.jpg", encode_jpeg(image, quality=PIT_QUALITY), fields, split)
-    if picture.dense is None:
-        return shot, None
-    return shot, Shot(f"{stem}.png", encode_png(picture.dense), {"image": shot.name}, split)
+    return _PitPicture(image, picture.dense, fields)
+
+
+def _take_in_street(
+    spec: PitSpec, rng: np.random.Generator, looks: Identity, outfit: Outfit
+) -> _PitPicture:
+    place, background = _pit_scene(spec, rng)
+    shape = sample_shape(rng, female=looks.female)
+    taken = take_street_picture(
+        rng,
+        outfit,
+        shape=shape,
+        place=place,
+        size=spec.image_size,
+        dense=spec.dense,
+        seed=spec.seed,
+    )
+    fields = {**_view_angles(taken.view), "pose": taken.pose, "shape": _rounded(shape)}
+    fields |= {"background": background, "beside": taken.beside}
+    return _PitPicture(taken.image, taken.dense, fields)
+
+
+def _rounded(shape: Floats) -> list[float]:
+    return [round(float(c), 3) for c in shape]
 
 
 def _pit_scene(spec: PitSpec, rng: np.random.Generator) -> tuple[Scene, int | str]:
@@ -142,7 +188,8 @@ def make_reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
     """
     check_identity(spec, identity)
     level = difficulty_by_name(spec.difficulty)
-    looks, outfit = _sample_person([spec.seed, REID_LOOKS, identity], level)
+    looks = _sample_reid_looks(spec, identity, level)
+    outfit = paint_outfit(looks)
     rng = np.random.default_rng([spec.seed, REID_SHAPE, identity])
     shape = sample_shape(rng, female=looks.female)
     shots = [
@@ -160,8 +207,12 @@ def reid_texture(spec: ReidSpec, identity: int) -> Pixels:
         ValueError: the spec has no such identity.
     """
     check_identity(spec, identity)
-    stream = [spec.seed, REID_LOOKS, identity]
-    return _sample_person(stream, difficulty_by_name(spec.difficulty))[1].texture
+    level = difficulty_by_name(spec.difficulty)
+    return paint_outfit(_sample_reid_looks(spec, identity, level)).texture
+
+
+def _sample_reid_looks(spec: ReidSpec, identity: int, level: Difficulty) -> Identity:
+    return sample_identity(np.random.default_rng([spec.seed, REID_LOOKS, identity]), level)
 
 
 def _make_reid_shot(
@@ -206,11 +257,6 @@ def _reid_split(spec: ReidSpec, identity: int, index: tuple[int, int]) -> str:
     return "query" if shot == chosen else "gallery"
 
 
-def _sample_person(stream: list[int], level: Difficulty) -> tuple[Identity, Outfit]:
-    looks = sample_identity(np.random.default_rng(stream), level)
-    return looks, paint_outfit(looks)
-
-
 def _view_angles(view: View) -> dict[str, float]:
     azimuth, elevation = np.rad2deg(view.azimuth) % 360, np.rad2deg(view.elevation)
     return {"azimuth": round(float(azimuth), 1), "elevation": round(float(elevation), 1)}
@@ -234,12 +280,10 @@ def _render_picture(
     dense: bool = False,
 ) -> _Picture:
     """A dressed person of a shape, in a random pose, seen in a place."""
-    pose = sample_pose(rng, joint_positions(shape))
-    vertices = pose_vertices(shape, pose.rotations, thickness=outfit.thickness, hang=outfit.hang)
-    framed = frame_mesh(clothed_mesh(vertices, outfit.skirt), view, size)
+    framed, pose = frame_person(rng, outfit, shape=shape, view=view, size=size)
     background = crop_scene(place, rng, size=size, horizon=framed.horizon)
     background *= np.float32(rng.uniform(0.75, 1.25))
     uv = empty_uv(size) if dense else NO_UV
     drawing = draw_mesh(framed, outfit.texture, light=light, background=background, uv=uv)
     texels = dense_map(uv, drawing.alpha) if dense else None
-    return _Picture(drawing.image, pose.kind, texels)
+    return _Picture(drawing.image, pose, texels)

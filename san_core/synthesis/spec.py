@@ -19,6 +19,8 @@ PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see
 # Streams of random numbers of one seed. PIT and ReID have their own, or a generator trained on PIT
 # would have seen the very people that a ReID set of the same seed is tested on.
 PIT_LOOKS, PIT_SHOT, PIT_SPLIT, REID_LOOKS, REID_SHAPE, REID_SHOT = range(1, 7)
+# Where PIT's people are: alone before a good camera in the commonest clothes, or in the street.
+WORLDS = ("studio", "street")
 MAX_CAMERAS = 9  # a Market-1501 name has one digit for the camera
 
 
@@ -44,6 +46,7 @@ class PitSpec:
         texture_size: texels on a side; divides 256.
         held_out: share of identities in split val, at least one if above 0.
         dense: whether to tell of every pixel which texel it shows.
+        world: a word of WORLDS.
         backgrounds: photographs to put people before; None paints places.
         body_file: another body and atlas than the package's.
     """
@@ -55,6 +58,7 @@ class PitSpec:
     texture_size: int = 256
     held_out: float = PIT_HELD_OUT
     dense: bool = False
+    world: str = "studio"
     backgrounds: Photographs | None = None
     body_file: Path | None = None
 
@@ -64,6 +68,8 @@ class PitSpec:
         _check_count("meshes", self.meshes, least=1)
         _check_image_size(self.image_size)
         check_texture_size(self.texture_size)
+        if self.world not in WORLDS:
+            raise ValueError(f"no world {self.world!r}; there are: {', '.join(WORLDS)}")
         if self.body_file is not None and not self.body_file.is_file():
             raise FileNotFoundError(f"there is no file {self.body_file} with a body")
         if not 0 <= self.held_out < 1:

@@ -238,6 +238,7 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
         (["--source", "x", "--meshes", "5"], "pairs are taken as they are, so --meshes 5 has no"),
         (["--source", "x", "--image-height", "64"], "so --image-height 64 has no effect"),
         (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
+        (["--source", "x", "--world", "street"], "so --world street has no effect"),
         (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
         (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
         (["--source", "x", "--seed", "-1"], "seed is -1: 0 to 9223372036854775807 is wanted"),

@@ -31,8 +31,9 @@ class View:
     azimuth: float  # 0 from the front, pi / 2 from the person's right, pi from behind
     elevation: float  # of the camera above the person, 0 level
     distance: float  # metres
-    fill: float  # share of the image's height that the person takes
+    fill: float  # share of the image's height that the person takes; above 1 the box cuts
     shift: tuple[float, float] = (0.0, 0.0)  # to the right and down, shares of width and height
+    stretch: float = 1.0  # how much wider than true: boxes become images of one shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Drawing(NamedTuple):
 
 
 def frame_mesh(mesh: Mesh, view: View, size: tuple[int, int]) -> FramedMesh:
-    """Put a mesh before a camera; a wide one is shrunk to fit the image's width."""
+    """Put a mesh before a camera; a wide one is shrunk to fit the width of a box that cuts none."""
     rows, columns = size
     cos, sin = np.cos(view.azimuth), np.sin(view.azimuth)
     heading = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], np.float32)
@@ -72,7 +73,9 @@ def frame_mesh(mesh: Mesh, view: View, size: tuple[int, int]) -> FramedMesh:
     middle = 0.5 * (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))
     points = (mesh.vertices - middle) @ heading.T
     x, y, inverse = _project(points, tilt, view.distance)
-    scale = min(view.fill * rows / np.ptp(y), 0.98 * columns / np.ptp(x))
+    x = x * np.float32(view.stretch)
+    widest = 0.98 if view.fill <= 1 else view.fill
+    scale = min(view.fill * rows / np.ptp(y), widest * columns / np.ptp(x))
     left = columns * (0.5 + view.shift[0]) - scale * 0.5 * (x.max() + x.min())
     top = rows * (0.5 + view.shift[1]) - scale * 0.5 * (y.max() + y.min())
     return FramedMesh(
@@ -213,6 +216,7 @@ def _point_density(framed: FramedMesh, points: Floats, weights: Floats, *, sprea
     """
     rows, columns = (-(-side // 4) for side in framed.size)
     x, y, inverse = _project(points, framed.tilt, framed.view.distance)
+    x = x * np.float32(framed.view.stretch)
     column = np.floor((x * framed.scale + framed.axis[0]) / 4).astype(np.intp)
     row = np.floor((y * framed.scale + framed.axis[1]) / 4).astype(np.intp)
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows) & (inverse > 0)

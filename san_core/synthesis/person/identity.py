@@ -175,7 +175,7 @@ def sample_identity(rng: np.random.Generator, level: Difficulty) -> Identity:
         female=female,
         skin=_sample_skin(rng),
         hair=_choose(rng, HAIRSTYLES, female),
-        hair_colour=_jitter_colour(rng, hair[rng.choice(len(hair), p=hair_shares)], jitter=0.4),
+        hair_colour=jitter_colour(rng, hair[rng.choice(len(hair), p=hair_shares)], jitter=0.4),
         headwear_colour=_sample_clothes_colours(rng, level, count=1, lower=False)[0],
         face=_choose(rng, FACES, female),
         upper=upper,
@@ -200,7 +200,7 @@ def _choose(rng: np.random.Generator, options: ChoiceWeights, female: bool) -> s
 def _sample_skin(rng: np.random.Generator) -> Colour:
     tone = rng.choice(len(SKIN_SHARES), p=SKIN_SHARES)
     share = rng.random()
-    return _jitter_colour(
+    return jitter_colour(
         rng, SKIN_TONES[tone] * (1 - share) + SKIN_TONES[tone + 1] * share, jitter=0.3
     )
 
@@ -212,7 +212,7 @@ def _sample_clothes_colours(
     allowed = list(PALETTE.values())[: level.palette]
     weights = np.array([entry[2 if lower else 1] for entry in allowed])
     picks = rng.choice(len(allowed), count, replace=False, p=weights / weights.sum())
-    return [_jitter_colour(rng, allowed[pick][0], jitter=level.colour_jitter) for pick in picks]
+    return [jitter_colour(rng, allowed[pick][0], jitter=level.colour_jitter) for pick in picks]
 
 
 def _sample_lower_colours(
@@ -221,7 +221,7 @@ def _sample_lower_colours(
     main, contrast = _sample_clothes_colours(rng, level, count=2, lower=True)
     if jeans:
         dye = PALETTE[rng.choice(["denim", "denim", "navy", "black", "sky", "charcoal"])][0]
-        main = _jitter_colour(rng, dye, jitter=level.colour_jitter)
+        main = jitter_colour(rng, dye, jitter=level.colour_jitter)
     return main, contrast
 
 
@@ -229,10 +229,10 @@ def _sample_shoe_colour(rng: np.random.Generator, level: Difficulty) -> Colour:
     if rng.random() < 0.5:
         return _sample_clothes_colours(rng, level, count=1, lower=True)[0]
     dye = PALETTE[rng.choice(["black", "white", "white", "grey"])][0]
-    return _jitter_colour(rng, dye, jitter=level.colour_jitter)
+    return jitter_colour(rng, dye, jitter=level.colour_jitter)
 
 
-def _jitter_colour(
+def jitter_colour(
     rng: np.random.Generator, colour: np.ndarray | tuple[int, int, int], *, jitter: float
 ) -> Colour:
     """A colour near the one given: brightness by some 8 % and channels by some 8 of 255 at 1."""

@@ -13,8 +13,8 @@ from san_core.synthesis.place.things import draw_car, draw_person
 IMAGE_METRES = 1.9  # metres that the image is high where the person stands, roughly
 
 
-def draw_occluder(rng: np.random.Generator, image: Floats) -> None:
-    """Draw one thing in front of what an image (H, W, 3) shows, in place.
+def draw_occluder(rng: np.random.Generator, image: Floats) -> Floats:
+    """Draw one thing in front of what an image (H, W, 3) shows, in place; returns its cover (H, W).
 
     It is nearer than the person, and cameras focus on people, so it is a little out of focus.
     """
@@ -22,9 +22,10 @@ def draw_occluder(rng: np.random.Generator, image: Floats) -> None:
     OCCLUDERS[rng.integers(len(OCCLUDERS))](rng, drawn)
     radius = image.shape[0] * rng.uniform(0.001, 0.006)
     hidden = (drawn != image).any(axis=2)
-    cover = _blur(hidden * np.float32(255), radius) / 255
+    cover: Floats = _blur(hidden * np.float32(255), radius) / np.float32(255)
     soft = _blur(drawn, radius)
     image += (soft - image) * cover[..., None]
+    return cover
 
 
 def _blur(values: Floats, radius: float) -> Floats:

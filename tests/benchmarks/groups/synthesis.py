@@ -48,6 +48,10 @@ def figures() -> Iterator[Figure]:
     pit = _run_into_scratch("make_pit", "--pit", "--textures", "929", "--meshes", "10")
     yield Figure("synthesis.pit_set_seconds", pit.wall, "s")
     yield Figure("synthesis.pit_pairs_per_core_second", 9290 / pit.cpu, "1/s")
+    street = _run_into_scratch(
+        "make_pit", "--pit", "--textures", "300", "--meshes", "10", "--world", "street"
+    )
+    yield Figure("synthesis.street_pairs_per_core_second", 3000 / street.cpu, "1/s")
     reid = _run_into_scratch(
         "prepare_reid", "--reid", "--identities", "300", "--difficulty", "hard"
     )

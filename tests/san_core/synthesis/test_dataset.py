@@ -401,6 +401,7 @@ def test_an_unknown_difficulty_lists_those_there_are():
         ({"held_out": 1.0}, "held_out is 1.0: a share from 0 to below 1"),
         ({"held_out": -0.1}, "held_out is -0.1: a share from 0 to below 1"),
         ({"identities": 1}, "identities is 1: holding some out"),
+        ({"world": "moon"}, "no world 'moon'; there are: studio, street"),
     ],
 )
 def test_a_senseless_pit_set_is_refused(change, message):

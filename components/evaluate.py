@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SCORED_SPLITS = ("query", "gallery", "multi")
 SHOWN_METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
 RANKED_SHOWN = 10
+_SEEN = ("people", "images")
 ROC_POINTS = 100
 
 
@@ -49,7 +50,8 @@ def evaluate(
         report_page: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
         scores: rank-1, rank-5, rank-10, mAP and mINP of the model by the first protocol, as
             fractions; num_skipped, the queries without a right answer, which are not counted;
-            rank-1 and mAP by each further protocol
+            num_people_trained_on and num_images_trained_on, where the model was trained on those it
+            is tested on; rank-1 and mAP by each further protocol
         roc: the verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
             squared Euclidean distance)
         references: whether to score an untrained encoder and a colour histogram too, for the report
@@ -82,7 +84,12 @@ def evaluate(
             compared["colour histogram"] = _select_embedded(test, colours, "euclidean")
         others = {name: _shown_ranking(each, test) for name, each in compared.items()}
         ranking = others.pop(reports.MODEL)
-        warnings = [*_warnings_of_dataset(images), *test.warnings, *_ranking_warnings(ranking)]
+        warnings = [
+            *_warnings_of_seen(provenance),
+            *_warnings_of_dataset(images),
+            *test.warnings,
+            *_ranking_warnings(ranking),
+        ]
         headline = {}
         if test.headline != test.shown:
             headline = {name: _headline_scores(each, test) for name, each in compared.items()}
@@ -119,7 +126,7 @@ def evaluate(
         figures = "  ".join(f"{key} {scored[key]:.1%}" for key in SHOWN_METRICS if key in scored)
         log.info("%s, %s: %s", name, content["protocol"], figures)
     for name, value in shown.items():
-        if name not in (*SHOWN_METRICS, "num_skipped"):
+        if name not in SHOWN_METRICS and not name.startswith("num_"):
             log.info("%s %.1f%%", name, 100 * value)
 
 
@@ -283,6 +290,8 @@ def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
     """
     kept = (*SHOWN_METRICS, "num_skipped")
     shown = {name: content[name] for name in kept if name in content}
+    seen = content["provenance"].get("seen_in_training", {})
+    shown |= {f"num_{what}_trained_on": seen[what] for what in _SEEN if seen.get(what)}
     for each in content["protocols"]:
         suffix = each["protocol"] + ("_reranked" if each["reranked"] else "")
         for score in ("rank1", "mAP", "mAP_of_draw", "mAP_of_gallery"):
@@ -317,6 +326,14 @@ def _histogram_features(images: "ImageSet", records: "Sequence[Record]") -> "NDA
 def _protocol_of_dataset(images: "ImageSet") -> str:
     """The protocol that the data set is scored by, as prepare_reid wrote it; empty if none is."""
     return str(images.manifest["provenance"].get("protocol", ""))
+
+
+def _warnings_of_seen(provenance: Mapping[str, Any]) -> list[str]:
+    """That the model was trained on what it is tested on, as extract_features found."""
+    from san_core.data.trained_on import seen_in_words
+
+    told = seen_in_words(provenance["seen_in_training"]) if "seen_in_training" in provenance else ""
+    return [f"the model was {told}: its figures are too good"] if told else []
 
 
 def _warnings_of_dataset(images: "ImageSet") -> list[str]:

@@ -1,16 +1,17 @@
 """Embed the images that evaluation needs."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from components.command.step import Input, Output
 from components.process.scratch import temporary_folder
 from components.storage.outputs import atomic_folder
 
 if TYPE_CHECKING:
+    from san_core.data.trained_on import SeenInTraining
     from san_core.images.imageset import ImageSet
     from san_core.images.pixels import Pixels
     from san_core.images.shard import Record
@@ -51,6 +52,7 @@ def extract_features(
         raise ValueError(f"{model} tells no seed, which the untrained encoder is made from")
     with open_image_records(dataset) as index:
         records = index.records_in_splits("query", "gallery", "multi")
+        seen = _seen_in_training(loaded.facts, records, index.manifest["provenance"], model)
     networks = {"features": loaded.model}
     if references:
         with temporary_folder() as room:
@@ -75,10 +77,32 @@ def extract_features(
         "seed": loaded.facts.get("seed"),
         # Compared as they were trained: by direction where the triplet saw directions alone.
         "metric": loaded.recipe.metric,
+        **({} if seen is None else {"seen_in_training": seen}),
     }
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)
     log.info("%d images, %d dimensions", *embedded["features"].shape)
+
+
+def _seen_in_training(
+    facts: "Mapping[str, Any]",
+    records: "Sequence[Record]",
+    provenance: "Mapping[str, Any]",
+    model: Path,
+) -> "SeenInTraining | None":
+    """How many of the images to embed, and of their people, a model was trained on, with a warning.
+
+    None where the model, of an older version, does not tell.
+    """
+    from san_core.data.trained_on import count_seen, seen_in_words
+
+    if "trained_on" not in facts:
+        log.warning("%s does not tell whom it was trained on: they may be among these", model)
+        return None
+    seen = count_seen(facts["trained_on"], records, provenance)
+    if told := seen_in_words(seen):
+        log.warning("the model was %s: its scores will be too good", told)
+    return seen
 
 
 def _decoded_batches(

@@ -78,6 +78,7 @@ def train_san(
         check_textures_of,
         training_data,
         validation_by_map,
+        whom_trained_on,
     )
     from san_core.data.batches.identities import split_identities, unseen_images_warning
     from san_core.images.texture_set import check_generator
@@ -142,10 +143,16 @@ def train_san(
         )
         if not is_first_rank():
             return
+        learned = whom_trained_on(
+            dataset,
+            images,
+            people,
+            pit=pit if chosen.pit_every else None,
+            generator=starting_from,
+        )
+        facts = {"seed": seed, "recipe": recipe, "trained_on": learned}
         with atomic_folder(model) as folder:
-            loop.save_model(
-                folder, network, chosen, trained, facts={"seed": seed, "recipe": recipe}
-            )
+            loop.save_model(folder, network, chosen, trained, facts=facts)
             if onnx:
                 export_encoder(folder / "encoder.onnx", network, chosen)
             write_sums(folder)

@@ -67,6 +67,7 @@ def train_san_pg(
         check_atlases,
         initial_model,
         initial_weights_fingerprint,
+        trained_on_pairs,
     )
     from components.training.ranks import process_group
     from san_core.inference.textures import predict_textures
@@ -112,7 +113,12 @@ def train_san_pg(
         )
         if not is_first_rank():
             return
-        facts = {"atlas": seen.atlas, "seed": seed, "recipe": recipe}
+        facts = {
+            "atlas": seen.atlas,
+            "seed": seed,
+            "recipe": recipe,
+            "trained_on": trained_on_pairs(pit),
+        }
         with atomic_folder(generator) as folder:
             loop.save_model(folder, model, chosen, trained, facts=facts)
             generated = predict_textures(model, unseen.images, device=device())

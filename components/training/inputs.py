@@ -17,7 +17,12 @@ from components.process.progress import track_progress
 from components.process.threads import map_bounded, thread_pool
 from components.process.torchrun import is_first_rank
 from components.storage.places import is_remote, local_path
-from components.storage.staging import open_image_set, shards_of_splits
+from components.storage.staging import (
+    image_set_digest,
+    open_image_records,
+    open_image_set,
+    shards_of_splits,
+)
 from components.storage.transfer import fetch_file
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.data.batches.cache import (
@@ -28,6 +33,7 @@ from san_core.data.batches.cache import (
     enlarged_size,
     row_indices,
 )
+from san_core.data.trained_on import DescribedSet, TrainedOn, describe_training
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.images.pixels import Pixels
 from san_core.images.shard import Record
@@ -137,6 +143,13 @@ def _check_made_together(pit: Path, images: ImageSet, textures: ImageSet) -> Non
             f"{pit}: images and textures are not of one make_pit, their manifests say, so pictures"
             " would be paired with the textures of others"
         )
+
+
+def trained_on_pairs(pit: Path) -> TrainedOn:
+    """Whom a network is trained on that learns the pairs of split train."""
+    with open_image_records(pit / "images") as images:
+        of = DescribedSet(image_set_digest(pit / "images"), images.manifest["provenance"])
+        return describe_training(images.records_in_splits("train"), of)
 
 
 class PixelCache:

@@ -8,11 +8,23 @@ import numpy as np
 
 from components.process.machine import device
 from components.storage.staging import image_set_digest
-from components.training.inputs import PixelCache, mirror_of, open_on_ranks
+from components.training.inputs import (
+    PixelCache,
+    mirror_of,
+    open_on_ranks,
+    trained_on_pairs,
+)
 from components.training.loop import Validation
 from san_core.data.batches.identities import IdentitySplit, camids_of, pids_of
+from san_core.data.trained_on import (
+    DescribedSet,
+    TrainedOn,
+    describe_training,
+    merge_trainings,
+)
 from san_core.evaluation.labels import Labels
 from san_core.images.imageset import ImageSet, read_manifest
+from san_core.model.saved import read_description
 from san_core.training.loop import TrainingData
 from san_core.training.validation import make_map_evaluator
 
@@ -30,6 +42,28 @@ def check_textures_of(textures: Path, dataset: Path) -> None:
             f"{textures} holds the textures of another data set than {dataset}: the manifest that"
             f" they were made from is {made_of[:12]}, this one {image_set_digest(dataset)[:12]}"
         )
+
+
+def whom_trained_on(
+    dataset: Path,
+    images: ImageSet,
+    people: IdentitySplit,
+    *,
+    pit: Path | None,
+    generator: Path | None,
+) -> TrainedOn:
+    """Whom a model is trained on: those of its data, and of the generator that it starts from.
+
+    pit, generator: None where they are not used.
+    """
+    of = DescribedSet(image_set_digest(dataset), images.manifest["provenance"])
+    trainings = [describe_training(people.train_records, of)]
+    if pit is not None:
+        trainings.append(trained_on_pairs(pit))
+    if generator is not None:
+        told = read_description(generator).facts.get("trained_on")
+        trainings += [told] if told else []
+    return merge_trainings(trainings)
 
 
 def training_data(

@@ -2,7 +2,8 @@
 
     features.npy     (N, D) float32
     untrained.npy    (N, D) float32, of the network before it was trained, where that was asked for
-    index.csv        name, pid, camid and split of the image of each row
+    index.csv        name, pid, camid and split of the image of each row, and how its data set calls
+                     person and camera
     features.json    what they were made from, and the sha256 of the other files
 
 Legend: N images, D embedding.
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.checked_json import read_json_file
+from san_core.data.records import camera_name, person_name
+from san_core.data.trained_on import SeenInTraining
 from san_core.disk import new_array, write_file
 from san_core.images.shard import MOST_FILE_BYTES, Digest, Record
 
@@ -30,7 +33,7 @@ _READ_ERRORS = (
     *(ValueError, TypeError, EOFError, OverflowError, MemoryError, SyntaxError),
     tokenize.TokenError,
 )
-COLUMNS = ("name", "pid", "camid", "split")
+COLUMNS = ("name", "pid", "camid", "split", "person", "camera")
 
 
 class _Told(TypedDict):
@@ -39,6 +42,7 @@ class _Told(TypedDict):
     dataset: str
     metric: Literal["cosine", "euclidean"]
     sha256: NotRequired[dict[str, Digest]]
+    seen_in_training: NotRequired[SeenInTraining]
 
 
 def write_features(
@@ -64,7 +68,9 @@ def write_features(
     with (folder / INDEX_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows((r.name, r.pid, r.camid, r.split) for r in records)
+        writer.writerows(
+            (r.name, r.pid, r.camid, r.split, person_name(r), camera_name(r)) for r in records
+        )
     sums = {name: _sha256(folder / name) for name in (*(f"{n}.npy" for n in rows), INDEX_FILE)}
     told = json.dumps({**provenance, "sha256": sums}, indent=2)
     write_file(folder / FEATURES_FILE, told.encode() + b"\n")

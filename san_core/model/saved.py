@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from san_core import recipe as recipes
 from san_core.checked_json import Rule, read_json_file
+from san_core.data.trained_on import TrainedOn
 from san_core.recipe import Recipe
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -28,6 +29,7 @@ class _Facts(TypedDict):
     seed: NotRequired[int]
     recipe: NotRequired[str]
     atlas: NotRequired[str | None]
+    trained_on: NotRequired[TrainedOn]
 
 
 class _RecipeFile(TypedDict):

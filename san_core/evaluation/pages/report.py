@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from san_core.data.records import LabelledImage, camera_name, count_splits
+from san_core.data.trained_on import seen_in_words
 from san_core.evaluation.pages import curves
 from san_core.evaluation.pages.camera_pairs import CameraPair
 from san_core.evaluation.pages.ranked_gallery import ranked_galleries
@@ -292,8 +293,13 @@ def _subtitle(report: Mapping[str, Any]) -> str:
 
 def _scores_table(report: Mapping[str, Any]) -> Markup:
     scored = {MODEL: report, **report["references"]}
+    seen = report["provenance"].get("seen_in_training")
+    notes = {MODEL: seen_in_words(seen) if seen else ""}
     rows = [
-        [name, *(f"{100 * figures[key]:.1f}" if key in figures else "–" for key in _SCORES)]
+        [
+            page.with_note(name, notes.get(name, "")),
+            *(f"{100 * figures[key]:.1f}" if key in figures else "–" for key in _SCORES),
+        ]
         for name, figures in scored.items()
     ]
     return page.table(["", *_SCORES.values()], rows, caption="Per cent.", strong=0)

@@ -1,0 +1,133 @@
+"""Whom a network was trained on, as a saved one tells it, and who is tested that it has seen.
+
+Images are known by their bytes and people by their names, each by a short hash. Of people who have
+numbers alone the data set's key counts too: number 7 of two published sets is not one person.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+from san_core.checked_json import Rule
+from san_core.data.names import settled_name
+from san_core.data.records import LabelledImage, person_name
+from san_core.images.shard import Record
+
+_DIGITS = 12  # of a hash: of a million against a million, none is alike by chance but one in 300
+_NUMBER = re.compile(r"-?\d+")
+
+Hashes = Annotated[
+    str,
+    Rule(re.compile(rf"(?:[0-9a-f]{{{_DIGITS}}})*").fullmatch, f"hashes of {_DIGITS} digits each"),
+]
+
+
+class NamedSet(TypedDict):
+    """A data set by its name and the sha256 of its manifest."""
+
+    name: str
+    fingerprint: str
+
+
+class TrainedOn(TypedDict):
+    """What recipe.json tells: the data sets, and the hashes of images and people, sorted."""
+
+    data_sets: list[NamedSet]
+    images: Hashes
+    people: Hashes
+
+
+class SeenInTraining(TypedDict):
+    """How many of some images a network was trained on, and how many of their people."""
+
+    images: int
+    of_images: int
+    people: int
+    of_people: int
+
+
+class DescribedSet(NamedTuple):
+    """A set of images with what its manifest tells: the sha256 of that, and the provenance."""
+
+    fingerprint: str
+    provenance: Mapping[str, Any]
+
+
+def describe_training(records: Iterable[Record], of: DescribedSet) -> TrainedOn:
+    """What a network that is trained on some images of a set tells of them."""
+    images, people = set[str](), set[str]()
+    for record in records:
+        images.add(record.sha256[:_DIGITS])
+        people |= _person_hash(record, of.provenance)
+    name = str(of.provenance.get("dataset") or of.provenance.get("made_by") or "unknown")
+    told = NamedSet(name=name, fingerprint=of.fingerprint)
+    return TrainedOn(data_sets=[told], images=_joined(images), people=_joined(people))
+
+
+def merge_trainings(trainings: Sequence[TrainedOn]) -> TrainedOn:
+    """What a network tells that was trained on all of these, or starts from one that was."""
+    sets: list[NamedSet] = []
+    for training in trainings:
+        sets += [one for one in training["data_sets"] if one not in sets]
+    return TrainedOn(
+        data_sets=sets,
+        images=_joined({h for training in trainings for h in _parted(training["images"])}),
+        people=_joined({h for training in trainings for h in _parted(training["people"])}),
+    )
+
+
+def count_seen(
+    training: TrainedOn, records: Iterable[Record], provenance: Mapping[str, Any]
+) -> SeenInTraining:
+    """How many of the images of a set, and of the people they show, a training has seen.
+
+    provenance: of the set. Distractors and junk are no people.
+    """
+    known, known_people = set(_parted(training["images"])), set(_parted(training["people"]))
+    seen = SeenInTraining(images=0, of_images=0, people=0, of_people=0)
+    people = set[str]()
+    for record in records:
+        seen["of_images"] += 1
+        seen["images"] += record.sha256[:_DIGITS] in known
+        people |= _person_hash(record, provenance)
+    return {**seen, "people": len(people & known_people), "of_people": len(people)}
+
+
+def seen_in_words(seen: SeenInTraining) -> str:
+    """That a network was trained on what it is tested on; empty if it was not."""
+    parts = []
+    if seen["people"]:
+        parts.append(f"{seen['people']:,} of the {seen['of_people']:,} people (by their names)")
+    if seen["images"]:
+        parts.append(f"{seen['images']:,} of the {seen['of_images']:,} images")
+    return f"trained on {' and '.join(parts)}" if parts else ""
+
+
+def _person_hash(record: LabelledImage, provenance: Mapping[str, Any]) -> set[str]:
+    """The hash of the person of an image; none where it shows nobody who has a name."""
+    if record.pid is None or (record.pid < 1 and "texture" not in record.fields):
+        return set()
+    name = settled_name(str(record.fields.get("texture") or person_name(record)))
+    if _NUMBER.fullmatch(name) or "texture" in record.fields:
+        name = f"{_scope(record.name, provenance)}\n{name}"
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
+    return {digest.hexdigest()[:_DIGITS]}
+
+
+def _scope(name: str, provenance: Mapping[str, Any]) -> str:
+    """Where a person's number means somebody: a data set's key, and the seed of rendered people."""
+    parts = provenance.get("parts") or []
+    part = next((one["name"] for one in parts if name.startswith(one["prefix"])), None)
+    key = str(part or provenance.get("dataset") or provenance.get("made_by")).partition(":")[0]
+    spec = provenance.get("spec")
+    is_rendered = isinstance(spec, dict) and key in ("synthetic", "make_pit")
+    return f"{key} {spec.get('seed')}" if is_rendered and isinstance(spec, dict) else key
+
+
+def _joined(hashes: set[str]) -> str:
+    return "".join(sorted(hashes))
+
+
+def _parted(hashes: str) -> list[str]:
+    return [hashes[start : start + _DIGITS] for start in range(0, len(hashes), _DIGITS)]

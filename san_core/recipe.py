@@ -30,6 +30,15 @@ Arch = Literal[
     "resnet18_ibn_a",
     "resnet50_ibn_a",
     "resnet101_ibn_a",
+    "convnext_tiny",
+    "convnext_small",
+    "convnext_base",
+    "swin_t",
+    "swin_s",
+    "swin_b",
+    "swin_v2_t",
+    "swin_v2_s",
+    "swin_v2_b",
 ]
 NO_IMAGENET = ("resnet10_quarter", "resnet18_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 Pooling = Literal["mean", "gem"]
@@ -54,7 +63,11 @@ class Recipe:
 
     # Network
     arch: Arch  # SA-Enc; the paper's is resnet50
-    last_stride: int = 1  # stride of the last stage, 1 or 2; official resnet50_fc512: 1
+    # stride of the last stage, 1 or 2; official resnet50_fc512: 1; ConvNeXt and Swin: 2
+    last_stride: int = 1
+    # probability that the last block's branch is left out, linearly less before it (ConvNeXt and
+    # Swin; published for ImageNet .1 to .5)
+    drop_path: float = 0.0
     pooling: Pooling = "mean"  # of f_e4; "gem": generalised mean (Radenovic et al. 2018)
     # official: pooled -> Linear + BN + ReLU; paper: "pool", f_e4; "bnneck": pooled -> BN, triplet
     # before it, identity loss after it, cosine distance (Luo et al. 2019)
@@ -190,6 +203,14 @@ class Recipe:
             f"pretrained 'imagenet' does not exist for arch {self.arch!r}; a file may do": (
                 self.pretrained == "imagenet" and self.arch in NO_IMAGENET
             ),
+            f"arch {self.arch!r} has no last stride of 1: set last_stride=2": (
+                not self.is_residual and self.last_stride == 1
+            ),
+            f"drop_path has no effect with arch {self.arch!r}, whose blocks are never left out": (
+                self.is_residual and self.drop_path > 0
+            ),
+            f"pooling 'gem' is for maps that are not negative, as those of arch {self.arch!r} are: "
+            "set pooling=mean": not self.is_residual and self.pooling == "gem",
             "pretrained is empty: 'none', 'imagenet', a path or a URI": not self.pretrained,
             f"crop_pad {self.crop_pad} must be below image_height and image_width "
             f"({self.image_height}x{self.image_width}), or a crop may show nothing of the image": (
@@ -246,6 +267,11 @@ class Recipe:
         }
 
     @property
+    def is_residual(self) -> bool:
+        """Whether the encoder is a ResNet: no ConvNeXt, no Swin."""
+        return not self.arch.startswith(("convnext", "swin"))
+
+    @property
     def active_losses(self) -> tuple[str, ...]:
         """The terms that count, of "id", "tri", "rec" and "tr"."""
         return tuple(t for t in ("id", "tri", "rec", "tr") if getattr(self, f"w_{t}") > 0)
@@ -290,6 +316,7 @@ _FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
 
 _RANGES: dict[str, tuple[float, float]] = {
     "last_stride": (1, 2),
+    "drop_path": (0, 0.9),
     "embedding_dim": (1, 65_536),
     "decoder_width": (0.05, 4),
     "image_height": (8, 4096),

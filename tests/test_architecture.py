@@ -114,6 +114,7 @@ ORDER = (
     "san_core.data",
     "san_core.data.readers",
     "san_core.data.batches",
+    "san_core.model.trunks",
     "san_core.model",
     "san_core.synthesis.difficulty",
     "san_core.synthesis.person",

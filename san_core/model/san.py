@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
 from san_core.model.head import make_classifier
+from san_core.model.randomness import drawing_from
 from san_core.recipe import Recipe
 
 
@@ -76,7 +77,5 @@ def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
 
     The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.
     """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed reseeds GPUs as well; the processor's generator drops all but 32 bits.
-        torch.default_generator.manual_seed(seed ^ (seed >> 32))
+    with drawing_from(seed, torch.device("cpu")):
         return SAN(recipe, num_classes=num_classes)

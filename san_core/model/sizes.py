@@ -3,9 +3,43 @@
 No torch here: who submits a training elsewhere asks too.
 """
 
-from san_core.recipe import Recipe
+from typing import NamedTuple
+
+from san_core.recipe import Arch, Recipe
 
 HEAD_KERNEL = 7  # rows and columns of the decoder's last convolution
+
+
+class _Encoder(NamedTuple):
+    family: str
+    channels: int  # of f_e1
+    stride: int  # of f_e1
+
+
+_ENCODERS: dict[Arch, _Encoder] = {
+    "resnet10_quarter": _Encoder("resnet", 16, 2),
+    "resnet18": _Encoder("resnet", 64, 4),
+    "resnet34": _Encoder("resnet", 64, 4),
+    "resnet50": _Encoder("resnet", 256, 4),
+    "resnet101": _Encoder("resnet", 256, 4),
+    "resnet152": _Encoder("resnet", 256, 4),
+    "resnext50_32x4d": _Encoder("resnet", 256, 4),
+    "resnext101_32x8d": _Encoder("resnet", 256, 4),
+    "wide_resnet50_2": _Encoder("resnet", 256, 4),
+    "wide_resnet101_2": _Encoder("resnet", 256, 4),
+    "resnet18_ibn_a": _Encoder("resnet", 64, 4),
+    "resnet50_ibn_a": _Encoder("resnet", 256, 4),
+    "resnet101_ibn_a": _Encoder("resnet", 256, 4),
+    "convnext_tiny": _Encoder("convnext", 96, 4),
+    "convnext_small": _Encoder("convnext", 96, 4),
+    "convnext_base": _Encoder("convnext", 128, 4),
+    "swin_t": _Encoder("swin", 96, 4),
+    "swin_s": _Encoder("swin", 96, 4),
+    "swin_b": _Encoder("swin", 128, 4),
+    "swin_v2_t": _Encoder("swin", 96, 4),
+    "swin_v2_s": _Encoder("swin", 96, 4),
+    "swin_v2_b": _Encoder("swin", 128, 4),
+}
 
 
 def check_sizes(recipe: Recipe) -> None:
@@ -15,9 +49,20 @@ def check_sizes(recipe: Recipe) -> None:
         decoder_doublings(recipe)
 
 
+def encoder_family(recipe: Recipe) -> str:
+    """Which kind of network SA-Enc is: "resnet", "convnext" or "swin"."""
+    return _ENCODERS[recipe.arch].family
+
+
+def encoder_channels(recipe: Recipe) -> tuple[int, int, int, int]:
+    """Channels of f_e1 ... f_e4, each twice the one before."""
+    first = _ENCODERS[recipe.arch].channels
+    return (first, first * 2, first * 4, first * 8)
+
+
 def encoder_strides(recipe: Recipe) -> tuple[int, int, int, int]:
     """Pixels of the image per cell of f_e1 ... f_e4."""
-    first = 2 if recipe.arch == "resnet10_quarter" else 4
+    first = _ENCODERS[recipe.arch].stride
     return (first, first * 2, first * 4, first * 4 * recipe.last_stride)
 
 

@@ -114,7 +114,7 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
     Args:
         model: whose architecture the weights must be of.
         source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
-            path of a torchvision state dict, .pth or .safetensors. The classifier fc is left out;
+            path of a torchvision state dict, .pth or .safetensors. Its classifier is left out;
             files from before torch 0.4.1 lack num_batches_tracked, and the model's own stay.
         name: how errors call the weights, where `source` is a copy of them.
 
@@ -127,7 +127,8 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
         tensors = _imagenet_weights(model.encoder.arch)
     else:
         tensors = _read_tensors(Path(source), where=where)
-    trunk = {name: t for name, t in tensors.items() if name not in ("fc.weight", "fc.bias")}
+    left_out = [f"{model.encoder.left_out}.{name}" for name in ("weight", "bias")]
+    trunk = {name: t for name, t in tensors.items() if name not in left_out}
     own = model.encoder.state_dict()
     head = {name: t for name, t in own.items() if name.startswith(("pooling.", "head."))}
     counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from san_core.data.batches.shares import check_shares
 from san_core.data.batches.training_data import TrainingData as TrainingData
 from san_core.data.batches.training_data import check_training_data
 from san_core.model.encoder import to_channels_last
+from san_core.model.randomness import drawing_from
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
 from san_core.seeds import derive_seed
@@ -100,7 +101,8 @@ def fit(
         data: labels where the recipe has identity losses, textures where it has a decoder, PIT
             where it mixes such batches in.
         recipe: what to learn and how.
-        seed: of batches and augmentation; torch's own generators are never used.
+        seed: of batches, augmentation and left-out branches; torch's own generators stay as they
+            are.
         device: where to train.
         state: what `on_state` was given by an earlier run of the same recipe, seed, number of
             images and precision; training goes on where it was, with "auto" in the arithmetic that
@@ -442,10 +444,18 @@ class _TrainingRun:
             buffer.copy_(torch.where(unless, buffer, kept))
 
     def _forward(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
-        with torch.autocast(
+        autocast = torch.autocast(
             self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
-        ):
+        )
+        with self._drawing("drop path" if identities else "PIT drop path"), autocast:
             return self.network(batch.images, identities=identities)
+
+    def _drawing(self, purpose: str) -> AbstractContextManager[None]:
+        """Within the block, what the network draws follows from seed, epoch, batch and process."""
+        if not self.recipe.drop_path:
+            return nullcontext()
+        place = (self.seed, self.epochs_finished, self.batch_index, self.world.rank, purpose)
+        return drawing_from(derive_seed(*place), self.device)
 
     def _augment(
         self, loaded: LoadedBatch, mirror: augmentation.TextureMirror | None

@@ -18,7 +18,7 @@ EVIDENCE = "evidence"
 GPU = "gpu"  # measured by `make bench-gpu`
 GROUPS = ("training", "sampler", "textures", "ranking", "datasets", "synthesis", "pipeline")
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
-LONG_GROUPS = ("teaching", EVIDENCE)
+LONG_GROUPS = ("teaching", "encoders", EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 

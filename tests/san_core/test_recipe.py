@@ -78,6 +78,12 @@ def test_the_order_of_overrides_does_not_matter():
         ("init=generator w_rec=0", "init 'generator' starts a decoder, but w_rec and w_tr are 0"),
         ("pretrained=imagenet", "pretrained 'imagenet' does not exist for arch 'resnet10_quarter'"),
         ("pretrained=", "pretrained is empty"),
+        ("arch=swin_t", "arch 'swin_t' has no last stride of 1: set last_stride=2"),
+        ("drop_path=0.1", "drop_path has no effect with arch 'resnet10_quarter'"),
+        (
+            "arch=convnext_tiny last_stride=2 pooling=gem",
+            "pooling 'gem' is for maps that are not negative, as those of arch 'convnext_tiny' are",
+        ),
         ("crop_pad=32", "crop_pad 32 must be below image_height and image_width (64x32)"),
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
         ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),

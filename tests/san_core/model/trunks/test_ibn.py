@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from san_core.model.encoder import Encoder
-from san_core.model.ibn import InstanceBatchNorm
+from san_core.model.trunks.ibn import InstanceBatchNorm
 from san_core.model.weights import load_pretrained
 from san_core.recipe import Recipe
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe

@@ -145,7 +145,7 @@ def _run_parsed_step(
     outgoing = [p for p in declared if p.is_output]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
     settings = {p.name: values[p.name] for p in declared if p.artifact is None}
-    read += [path_or_uri(place.uri) for place in read_places(settings)]
+    read += [path_or_uri(place.uri) for place in read_places(settings, step.__name__)]
     for p in outgoing:
         _check_output(values[p.name], read, is_file=_is_file_artifact(p))
     for p in declared:

@@ -196,7 +196,7 @@ class _Run:
             "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
             "places": {
                 place.name: file_versions(place.uri, is_single=place.is_single)
-                for place in read_places(task.parameters)
+                for place in read_places(task.parameters, task.step)
             },
             "env": task.env,
             "code": self.launcher.code_of(task),

@@ -48,10 +48,15 @@ class ReadPlace(NamedTuple):
     is_single: bool
 
 
-def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
+def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
     """Every place that is read by what parameters say.
 
     Files that overrides and the options of data sets name are among them.
+
+    Args:
+        values: parameters of a graph, or those of a step.
+        step: which step, so that its words are told from places: take_generator's source=shipped is
+            the generator of the package.
     """
     found = [
         ReadPlace(name if number == 1 else f"{name} {number}", uri, name in FILE_PARAMETERS)
@@ -59,6 +64,8 @@ def read_places(values: Mapping[str, Any]) -> list[ReadPlace]:
         if names_place(name, values.get(name))
         for number, uri in enumerate(_places_in(name, values), 1)
     ]
+    if (step, values.get("source")) == ("take_generator", SHIPPED_GENERATOR):
+        found = [ReadPlace("source", str(SHIPPED_FOLDER), is_single=False)]
     for name in OVERRIDES_PARAMETERS:
         for field, uri in _FILE_FIELD.findall(str(values.get(name) or "")):
             found.append(ReadPlace(f"{name} {field}", uri, is_single=True))
@@ -152,7 +159,6 @@ def file_versions(source: str, *, is_single: bool = False) -> list[tuple[str, in
     """Name, size and version of every file in a place, which may change at any time.
 
     An archive counts by itself; of any other file, such as a table of images, its folder does.
-    The word shipped stands for the generator of the package.
 
     Args:
         source: folder, file or URI.
@@ -167,7 +173,7 @@ def file_versions(source: str, *, is_single: bool = False) -> list[tuple[str, in
         if single and not is_single and not is_archive(single.name):
             found = open_storage(source.rstrip("/").rpartition("/")[0]).list()
         return [(s.name, s.size, s.version) for s in found]
-    place = SHIPPED_FOLDER if source == SHIPPED_GENERATOR else local_path(source)
+    place = local_path(source)
     if place.is_file() and (is_single or is_archive(place.name)):
         return [_file_version(place, place.parent)]
     folder = place.parent if place.is_file() else place

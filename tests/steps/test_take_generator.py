@@ -77,9 +77,23 @@ def test_an_installed_package_has_the_generator(tmp_path):
 
 
 def test_a_step_that_takes_the_shipped_generator_is_run_again_when_that_changes():
-    (place,) = read_places({"source": "shipped"})
+    (place,) = read_places({"source": "shipped"}, "take_generator")
     watched = {name for name, _, _ in file_versions(place.uri)}
     assert {"weights.safetensors", "recipe.json"} <= watched
+
+
+def test_a_folder_that_is_called_shipped_is_a_folder_to_every_other_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "mine.jpg").touch()
+    (place,) = read_places({"source": "shipped"}, "prepare_reid")
+    assert [name for name, _, _ in file_versions(place.uri)] == ["mine.jpg"]
+
+
+def test_what_is_taken_may_lie_in_a_folder_that_is_called_shipped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["take_generator", "--generator", "shipped/generator"]) == 0
+    assert (tmp_path / "shipped" / "generator" / "weights.safetensors").is_file()
 
 
 def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -212,13 +213,16 @@ def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
         provenance = {"made_by": "make_pit", "source": "pairs", "atlas": atlas, "seed": seed}
         with atomic_folder(pit) as folder:
             called: dict[str, str] = {}
-            worn, total = _texture_items(listed, splits, called), len(splits)
+            laid_on_white: Counter[str] = Counter()
+            worn, total = _texture_items(listed, splits, called, laid_on_white), len(splits)
             _write_textures(folder, worn, provenance, total=total)
-            pictures = _image_items(listed, splits, called)
+            pictures = _image_items(listed, splits, called, laid_on_white)
             write_imageset(
                 folder / "images", pictures, total=len(listed.pairs), provenance=provenance
             )
             _write_pairs_sheet(folder)
+    for what, count in (+laid_on_white).items():  # without what there is none of
+        log.info("transparent, and read as laid on white: %s %s", f"{count:,}", what)
     if listed.duplicate_textures:
         log.info(
             "%d textures are copies of others: equal ones are one identity",
@@ -243,11 +247,11 @@ def _texture_splits(listed: "Pairs", seed: int) -> dict[str, str]:
 
 
 def _texture_items(
-    listed: "Pairs", splits: dict[str, str], called: dict[str, str]
+    listed: "Pairs", splits: dict[str, str], called: dict[str, str], laid_on_white: Counter[str]
 ) -> "Iterator[Item]":
     """Every texture once, checked; identities are numbered in the order of the textures.
 
-    `called` learns under which name each is kept.
+    `called` learns under which name each is kept, `laid_on_white` how many are transparent.
     """
     from san_core.data.pairs import SizeChecker
     from san_core.images.pixels import file_to_keep
@@ -258,13 +262,17 @@ def _texture_items(
         kept = file_to_keep(name, listed.tree.read(paths[name]))
         sizes.check_texture(kept.name, kept.data)
         called[name] = kept.name
+        laid_on_white["textures"] += kept.is_transparent
         yield Item(kept.name, kept.data, pid, None, split, {"identity": pid})
 
 
 def _image_items(
-    listed: "Pairs", splits: dict[str, str], called: dict[str, str]
+    listed: "Pairs", splits: dict[str, str], called: dict[str, str], laid_on_white: Counter[str]
 ) -> "Iterator[Item]":
-    """Every image, checked; `called` are the names of their textures."""
+    """Every image, checked; `called` are the names of their textures.
+
+    `laid_on_white` learns how many are transparent.
+    """
     from components.process.progress import track_progress
     from san_core.data.pairs import SizeChecker
     from san_core.images.pixels import file_to_keep
@@ -274,6 +282,7 @@ def _image_items(
     for pair in track_progress(listed.pairs, total=len(listed.pairs), unit="pairs"):
         kept = file_to_keep(pair.image_name, listed.tree.read(pair.image))
         sizes.check_image(kept.name, kept.data)
+        laid_on_white["pictures"] += kept.is_transparent
         texture = pair.texture_name
         fields = {**pair.fields, "texture": called[texture]}
         yield Item(kept.name, kept.data, pids[texture], None, splits[texture], fields)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.__main__ import main
 from components.storage.places import open_storage
@@ -143,6 +144,22 @@ def test_pairs_of_others_enter_unchanged(source, tmp_path):
         assert images.manifest["provenance"]["atlas"] == "surreal"
         assert str(source) not in str(images.manifest)
     assert (pit / "images" / "preview" / "00000.png").is_file()
+
+
+def test_transparent_pictures_and_textures_of_others_are_counted(source, tmp_path, capsys):
+    made(tmp_path / "opaque", "--source", str(source))
+    assert "transparent" not in capsys.readouterr().err
+    names = ("images/00_0.png", "images/01_0.png", "textures/02.png")
+    for name in names:
+        beside = next((source / name).parent.glob(f"{Path(name).stem}.*"))
+        image = Image.fromarray(decode(beside.read_bytes()))
+        beside.unlink()
+        image.putalpha(200)
+        image.save(source / name)
+    made(tmp_path / "pit", "--source", str(source))
+    told = capsys.readouterr().err
+    assert "transparent, and read as laid on white: 2 pictures\n" in told
+    assert "transparent, and read as laid on white: 1 textures\n" in told
 
 
 def test_an_archive_gives_what_its_folder_gives(source, tmp_path):

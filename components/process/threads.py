@@ -1,5 +1,9 @@
 """Work done side by side, its results in order."""
 
+import math
+import select
+import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -10,6 +14,7 @@ from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+SECONDS_BETWEEN_LOOKS = 0.5
 _here = threading.local()
 
 
@@ -39,7 +44,7 @@ def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of which none is at work any more when the block is left, however it is left.
 
     If it is left by an exception, what has not begun by then is not begun, who sleeps by `pause` is
-    woken, and who asks by `check_pool_not_left` is ended.
+    woken, and who asks by `check_pool_not_left` or waits by `await_socket` is ended.
     """
     is_left = threading.Event()
     pool = ThreadPoolExecutor(count, initializer=_enter_pool, initargs=(is_left,))
@@ -74,3 +79,26 @@ def pause(seconds: float) -> None:
         time.sleep(seconds)
     elif is_left.wait(seconds):
         raise PoolLeftError
+
+
+def await_socket(connected: object, *, to_write: bool = False) -> None:
+    """Wait until a socket can be read or written, but not on in a `thread_pool` that is left.
+
+    Outside of one, and for what is no socket of Python's own, this returns at once: a signal ends
+    whatever the main thread waits for, and TLS in TLS keeps bytes that no socket tells of.
+
+    Raises:
+        TimeoutError: nothing happened for as long as the socket's own timeout.
+        PoolLeftError: the pool is left.
+    """
+    if not hasattr(_here, "is_left") or not isinstance(connected, socket.socket):
+        return
+    if not to_write and isinstance(connected, ssl.SSLSocket) and connected.pending():
+        return
+    until = time.monotonic() + (connected.gettimeout() or math.inf)
+    events = select.poll()
+    events.register(connected, select.POLLOUT if to_write else select.POLLIN)
+    while not events.poll(1000 * SECONDS_BETWEEN_LOOKS):
+        check_pool_not_left()
+        if time.monotonic() > until:
+            raise TimeoutError("timed out")

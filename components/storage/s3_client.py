@@ -32,6 +32,7 @@ from minio.credentials.providers import (
     Provider,
 )
 
+from components.process.threads import await_socket
 from components.storage import retry
 from components.storage.s3_servers import (
     MINIO_VARIABLES,
@@ -49,7 +50,7 @@ SECONDS_OF_SILENCE = 60
 # An answer that one has waited for so long must come at so many bytes a second.
 SECONDS_OF_PATIENCE, SLOWEST = 120.0, 1000
 PAGES_WITHOUT_OBJECTS, MOST_OBJECTS = 100, 20_000_000  # of a listing
-SEND_CHUNK = 1 << 20
+SEND_CHUNK = 16 << 10  # what there is room for where there is any, so that sending it never waits
 # Where the platform says that it lends a role.
 ROLE_VARIABLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -247,10 +248,11 @@ class _WatchedFile(io.RawIOBase):
 
     Raises:
         TimeoutError: by `readinto`, if it does not.
+        PoolLeftError: by `readinto`, if nobody waits for it any more.
     """
 
-    def __init__(self, raw: io.RawIOBase) -> None:
-        self._raw = raw
+    def __init__(self, raw: io.RawIOBase, connected: object) -> None:
+        self._raw, self._socket = raw, connected
         self._taken, self._waited = 0, 0.0
 
     def readable(self) -> bool:
@@ -258,6 +260,7 @@ class _WatchedFile(io.RawIOBase):
 
     def readinto(self, buffer: "Buffer", /) -> int | None:
         started = time.monotonic()
+        await_socket(self._socket)
         count: int | None = self._raw.readinto(buffer)
         self._waited += time.monotonic() - started
         self._taken += count or 0
@@ -271,9 +274,9 @@ class _WatchedFile(io.RawIOBase):
 
 
 class _WatchedResponse(http.client.HTTPResponse):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.fp = io.BufferedReader(_WatchedFile(self.fp.detach()))
+    def __init__(self, connected: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(connected, *arguments, **options)
+        self.fp = io.BufferedReader(_WatchedFile(self.fp.detach(), connected))
 
 
 class _CountedRequests:
@@ -296,6 +299,7 @@ class _ChunkedSend:
             return
         self.sock.settimeout(SECONDS_OF_SILENCE)  # type: ignore[attr-defined]
         for start in range(0, len(data), SEND_CHUNK):
+            await_socket(self.sock, to_write=True)  # type: ignore[attr-defined]
             super().send(memoryview(data)[start : start + SEND_CHUNK])  # type: ignore[misc]
             retry.note_progress()
 

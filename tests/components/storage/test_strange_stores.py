@@ -1,6 +1,7 @@
 """What answers where an S3 server is expected: pages for people, listings without end, drops."""
 
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from components.process.threads import thread_pool
 from components.storage import retry, s3_client, staging, transfer
 from components.storage.places import open_storage
 from components.storage.store import MOST_IN_MEMORY, Stat
@@ -59,6 +61,26 @@ def answering(
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("ask", ["get", "put"])
+def test_a_request_to_a_server_that_is_silent_ends_with_the_work_it_was_for(monkeypatch, ask):
+    def leave_while_it_is_asked() -> None:
+        with thread_pool(1) as pool:
+            pool.submit(getattr(storage, "get" if ask == "get" else "put_bytes"), "a", *more)
+            kept.append(server.accept()[0])
+            kept[0].recv(1)  # the request has begun; nobody reads on, and nobody answers
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+
+    kept: list[socket.socket] = []
+    more = (bytes(64 << 20),) if ask == "put" else ()  # more than a system takes on itself
+    with socket.create_server(("127.0.0.1", 0)) as server, answering(monkeypatch, b""):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.getsockname()))
+        storage = open_storage("s3://san/x")
+        with pytest.raises(KeyboardInterrupt):
+            leave_while_it_is_asked()
+        kept[0].close()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,9 @@ Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released c
 import dataclasses
 import difflib
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from san_core.checked_json import read_json
 
 Arch = Literal[
     "resnet10_quarter",
@@ -429,24 +426,10 @@ def idle_settings(recipe: Recipe) -> list[str]:
     return lines
 
 
-def to_json(value: Recipe) -> str:
-    """The recipe as JSON, one field a line, in the order of the class."""
-    return json.dumps(dataclasses.asdict(value), indent=2) + "\n"
-
-
-def from_json(text: str) -> Recipe:
-    """The recipe `to_json` wrote, now or before there were all of these fields.
+def from_fields(fields: Mapping[str, Any]) -> Recipe:
+    """The recipe of fields that JSON held, kept now or before there were all of them.
 
     A field that is absent takes its default, which means that nothing is done differently.
-
-    Raises:
-        ValueError: the text is no JSON object, or as of `from_fields`.
-    """
-    return from_fields(read_json(text, dict[str, Any], where="a recipe"))
-
-
-def from_fields(fields: Mapping[str, Any]) -> Recipe:
-    """The recipe of fields that JSON held.
 
     Raises:
         ValueError: a field is unknown, one without a default is missing, or a value is wrong.

@@ -80,16 +80,6 @@ def decode(data: bytes, *, name: str = "image", at_least: tuple[int, int] | None
         return _rgb_pixels(_turn_upright(image))
 
 
-def check_decodable(data: bytes, *, name: str = "image") -> None:
-    """Decode an image file to its last pixel, and keep nothing; arguments as of `decode`.
-
-    Raises:
-        ValueError: the bytes are not a whole image, or of a kind that is not read.
-    """
-    with _open_image(data, name) as image:
-        image.load()
-
-
 def image_format(data: bytes) -> str:
     """The format of an image file by how it begins, such as "JPEG"; empty if it is not read."""
     return next((name for name, (start, _) in _DECODERS.items() if start.match(data)), "")

@@ -18,7 +18,7 @@ from components.command.code import ROOT
 from san_core.inference.features import embed
 from san_core.model import weights
 from san_core.model.san import build_network
-from san_core.recipe import Recipe, recipe_with_overrides, to_json
+from san_core.recipe import Recipe, recipe_with_overrides
 from san_core.recipes import get_recipe
 from san_core.training.loop import fit
 from tests.benchmarks.evidence.data import Generator, rendered_set, trained_generator, training_data
@@ -100,7 +100,7 @@ def recipe_of_generator() -> Recipe:
 
 def recipe_fields(settings: Recipe) -> dict[str, Any]:
     """A recipe as JSON has it."""
-    found: dict[str, Any] = json.loads(to_json(settings))
+    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return found
 
 

@@ -38,6 +38,7 @@ STEPS = {
     "grow": '''
         import logging
         import os
+        import subprocess
         import time
 
         def grow(
@@ -48,6 +49,7 @@ STEPS = {
             extra: Annotated[Path | None, Input("Dataset")] = None,
             by: int = 0,
             flag: str = "",
+            checkpoint: str = "",
         ) -> None:
             """Add to the number.
 
@@ -59,6 +61,7 @@ STEPS = {
                 extra: another number to add
                 by: how much
                 flag: a file; how to misbehave, as long as it is there
+                checkpoint: where a state would be kept
             """
             number = int((data / "number").read_text()) + by
             if extra:
@@ -77,6 +80,9 @@ STEPS = {
             if how == "hang":
                 (result / "hanging").write_text(str(os.getpid()))
                 time.sleep(600)
+            if how == "leave":
+                left = subprocess.Popen(["sleep", "600"])
+                (result / "left").write_text(str(left.pid))
             if how != "forget":
                 page.write_text("<p>")
             write_metrics(size, {"number": number, "half": number / 2})
@@ -151,9 +157,16 @@ def pipelines(root: Path) -> dict[str, Any]:
     make, grow, part = (load(root, name) for name in STEPS)
 
     @dsl.pipeline(name="chain")
-    def chain(number: int = 1, by: int = 10, flag: str = "", source: str = "", overrides: str = ""):
+    def chain(
+        number: int = 1,
+        by: int = 10,
+        flag: str = "",
+        source: str = "",
+        overrides: str = "",
+        checkpoint: str = "",
+    ):
         made = make(number=number, source=source, overrides=overrides)
-        grown = grow(data=made.output, by=by, flag=flag)
+        grown = grow(data=made.output, by=by, flag=flag, checkpoint=checkpoint)
         grow(data=grown.outputs["result"], by=100).set_display_name("again")
 
     @dsl.pipeline(name="extra")

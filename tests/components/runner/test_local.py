@@ -129,6 +129,11 @@ def test_places_are_watched_however_they_are_named(go, tmp_path):
     assert "  number 119  half 59.5" in go(**options)
 
 
+def test_where_checkpoints_are_kept_decides_nothing(go, tmp_path):
+    assert done(go(arguments={"checkpoint": str(tmp_path / "here")})) == ALL
+    assert skipped(go(arguments={"checkpoint": str(tmp_path / "there")})) == ALL
+
+
 def test_changed_parameter_reruns_its_step_and_what_follows(go):
     go()
     lines = go(arguments={"by": 20})
@@ -463,11 +468,21 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     os.kill(hanging.pid, number)
     assert hanging.wait(timeout=120) == status
     wait_for(lambda: not is_running(step))
+    # Asked first, so that what trains can keep its state; who is killed can ask nobody.
+    said = (project / "runs" / "small" / "grow" / "log.txt").read_text()
+    assert ("Terminated" in said) == (number != signal.SIGKILL), said
     assert state.read_state(project / "runs" / "small" / "grow") is None
     (project / "flag").unlink()
     lines = go(arguments={"flag": str(project / "flag")})
     assert (skipped(lines), done(lines)) == (["make"], ["grow", "grow_2"])
     assert "  number 111  half 55.5" in lines
+
+
+def test_what_a_step_leaves_behind_ends_with_it(go, project):
+    (project / "flag").write_text("leave")
+    go(arguments={"flag": str(project / "flag")})
+    left = int((project / "runs" / "small" / "grow" / "result" / "left").read_text())
+    wait_for(lambda: not is_running(left))
 
 
 def test_killed_step_is_named_with_its_signal(project, hanging):

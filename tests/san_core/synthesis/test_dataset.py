@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from san_core.images.pixels import decode, encode_jpeg
-from san_core.synthesis import dataset
+from san_core.synthesis import dataset, workers
 from san_core.synthesis.camera.camera import SCENES_PER_CAMERA, Sensor, make_camera
 from san_core.synthesis.camera.render import draw_mesh
 from san_core.synthesis.dataset import make_pit_identity, make_reid_identity, reid_texture
@@ -71,6 +73,25 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     assert first == [1] * 10
     assert 10 <= len(made) <= 10 + 2 * 2  # two a process
     results.close()
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_begun(monkeypatch):
+    begun, go = [], threading.Event()
+
+    def make(_spec, identity):
+        begun.append(identity)
+        return identity == 0 or go.wait(60)
+
+    monkeypatch.setattr(
+        workers, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(count)
+    )
+    results = map_identities(make, Ledger(Path(), 9), processes=2)
+    next(results)
+    while len(begun) < 3:  # two are under way, and one more has been asked for
+        time.sleep(0.01)
+    threading.Timer(0.2, go.set).start()
+    results.close()
+    assert sorted(begun) == [0, 1, 2]
 
 
 ENDLESS = """

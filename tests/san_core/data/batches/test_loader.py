@@ -1,11 +1,19 @@
+import contextlib
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from san_core.data.batches.augmentation import BufferPool
-from san_core.data.batches.loader import Wanted, loading_ahead, make_buffers
+from san_core.data.batches.loader import (
+    Buffers,
+    PinnedBuffers,
+    Wanted,
+    loading_ahead,
+    make_buffers,
+)
 from tests.san_core.training.tiny_run import tiny_data, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -122,3 +130,76 @@ def test_of_the_enlarged_images_those_are_gathered_that_were_drawn():
     rows = wanted(1)[0].mine[batch.draws.enlarged.numpy()]
     assert 0 < len(rows) < len(batch.pixels)
     assert np.array_equal(batch.large.numpy(), data.enlarged[rows])
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Streams and events as of a GPU that is not there; the list is what they are told."""
+    told = []
+
+    class Event:
+        def synchronize(self):
+            told.append("the thread waits for the last copies")
+
+        def record(self, stream):
+            told.append(f"the copies end in {stream}")
+
+    @contextlib.contextmanager
+    def within(stream):
+        told.append(f"into {stream}")
+        yield
+        told.append(f"out of {stream}")
+
+    def current_stream(_device):
+        return SimpleNamespace(wait_event=lambda _event: told.append("training waits for them"))
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", within)
+    monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: told.append("kept for training"))
+    return told
+
+
+def test_a_gpu_copies_beside_training_and_neither_reads_what_the_other_writes(streams, monkeypatch):
+    gather = BufferPool.gather_rows
+
+    def noted(pool, name, array, rows):
+        streams.append(f"{name} gathered")
+        return gather(pool, name, array, rows)
+
+    monkeypatch.setattr(BufferPool, "gather_rows", noted)
+    buffers = PinnedBuffers(torch.device("meta"))
+    batch = buffers.load(wanted(1)[0], RECIPE)
+    assert streams == [
+        "the thread waits for the last copies",  # or it would write over what is being copied
+        "into a stream of meta",
+        "main pixels gathered",
+        "main texels gathered",
+        "the copies end in a stream of meta",
+        "out of a stream of meta",
+    ]
+    streams.clear()
+    buffers.use_on_this_stream(batch)
+    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels]
+    assert streams == ["training waits for them", *["kept for training"] * len(parts)]
+
+
+def test_buffers_of_a_gpu_are_pinned_and_those_of_a_processor_are_not(streams, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda one: pinned.append(1) or one)
+    assert type(make_buffers(torch.device("cuda", 0))) is PinnedBuffers
+    make_buffers(CPU).load(wanted(1)[0], RECIPE)
+    assert pinned == []
+    PinnedBuffers(torch.device("meta")).load(wanted(1)[0], RECIPE)
+    assert len(pinned) == 4  # pixels, draws, labels, texels
+
+
+def test_training_is_given_no_batch_before_its_copies_are_waited_for(monkeypatch):
+    used = []
+    monkeypatch.setattr(Buffers, "use_on_this_stream", lambda _, batch: used.append(batch))
+    with loading_ahead(wanted(2), RECIPE, two_buffers()) as loader:
+        for count in (1, 2):
+            assert loader.next() is used[-1]
+            assert len(used) == count

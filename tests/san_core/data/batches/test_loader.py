@@ -170,19 +170,21 @@ def test_a_gpu_copies_beside_training_and_neither_reads_what_the_other_writes(st
         return gather(pool, name, array, rows)
 
     monkeypatch.setattr(BufferPool, "gather_rows", noted)
+    settings, data = tiny_recipe("demo", "crop=translate_stored"), tiny_data(enlarged=True)
     buffers = PinnedBuffers(torch.device("meta"))
-    batch = buffers.load(wanted(1)[0], RECIPE)
+    batch = buffers.load(wanted(1, data)[0], settings)
     assert streams == [
         "the thread waits for the last copies",  # or it would write over what is being copied
         "into a stream of meta",
         "main pixels gathered",
         "main texels gathered",
+        "main large pixels gathered",
         "the copies end in a stream of meta",
         "out of a stream of meta",
     ]
     streams.clear()
     buffers.use_on_this_stream(batch)
-    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels]
+    parts = [batch.pixels, *batch.draws, batch.labels, batch.texels, batch.large]
     assert streams == ["training waits for them", *["kept for training"] * len(parts)]
 
 

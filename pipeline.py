@@ -140,7 +140,10 @@ def train_and_score(
         onnx=p.onnx,
     ).after(after)
     extracted = steps.extract_features(
-        dataset=reid, model=trained.outputs["model"], references=p.references
+        dataset=reid,
+        model=trained.outputs["model"],
+        references=p.references,
+        mirrored=p.mirrored,
     )
     steps.evaluate(
         features=extracted.outputs["features"],

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from san_core.images.imageset import ImageSet
     from san_core.images.pixels import Pixels
     from san_core.images.shard import Record
+    from san_core.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def extract_features(
     model: Annotated[Path, Input("Model")],
     features: Annotated[Path, Output("Dataset")],
     references: bool = False,
+    mirrored: str = "auto",
 ) -> None:
     """Embed the query and gallery images of a data set.
 
@@ -35,6 +37,8 @@ def extract_features(
         features: features.npy (N, D) float32, index.csv naming the image of each row, and
             features.json with the sha256 of both
         references: whether to embed with the untrained encoder too, as untrained.npy
+        mirrored: whether features are averaged with those of the mirrored images: true, false, or
+            auto for what the model's recipe says
     """
     import numpy as np
 
@@ -53,6 +57,7 @@ def extract_features(
     with open_image_records(dataset) as index:
         records = index.records_in_splits("query", "gallery", "multi")
         seen = _seen_in_training(loaded.facts, records, index.manifest["provenance"], model)
+    is_mirrored = _averages_mirrored(mirrored, loaded.recipe)
     networks = {"features": loaded.model}
     if references:
         with temporary_folder() as room:
@@ -65,7 +70,7 @@ def extract_features(
     with open_image_set(dataset, shards=records.shards()) as images:
         batches = _decoded_batches(images, records, loaded.recipe.image_size)
         streams = [
-            stream_embeddings(network, copy, device=device())
+            stream_embeddings(network, copy, mirrored=is_mirrored, device=device())
             for network, copy in zip(networks.values(), tee(batches, len(networks)), strict=True)
         ]
         columns = zip(*zip(*streams, strict=True), strict=True)  # batch by batch, all networks
@@ -78,6 +83,7 @@ def extract_features(
         # Compared as they were trained: by direction where the triplet saw directions alone.
         "metric": loaded.recipe.metric,
         **({} if seen is None else {"seen_in_training": seen}),
+        "mirrored": is_mirrored,
     }
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)
@@ -103,6 +109,18 @@ def _seen_in_training(
     if told := seen_in_words(seen):
         log.warning("the model was %s: its scores will be too good", told)
     return seen
+
+
+def _averages_mirrored(word: str, recipe: "Recipe") -> bool:
+    """Whether features are averaged with those of mirrored images.
+
+    Raises:
+        ValueError: the word is none of auto, true and false.
+    """
+    meanings = {"auto": recipe.mirrored, "true": True, "false": False}
+    if word not in meanings:
+        raise ValueError(f"mirrored {word!r} is none of {', '.join(meanings)}")
+    return meanings[word]
 
 
 def _decoded_batches(

@@ -136,6 +136,12 @@ class Recipe:
     # "linear": from 0, by the batch; "exponential": lr / 100 x 1.259^epoch in 20 epochs, by a plain
     # Adam whose moments are then forgotten, as official
     warmup: Warmup = "linear"
+    # epoch until which lr stays at its highest, with cosine; 0: the end of warm-up; fast-reid's
+    # SBS 30 of 60
+    cosine_from: float = 0.0
+    # epochs at the start in which the encoder's trunk stays as it is, batch normalisation too, and
+    # head, classifier and decoder learn alone; fast-reid's SBS 1,000 batches
+    frozen_epochs: int = 0
     clip_norm: float = 0.0  # longest gradient, in its L2 norm over all weights; 0: not clipped
     ema: float = 0.0  # decay of the moving average of weights that becomes the model; 0: none
     # As the official code steps: L_ID and L_Triplet by `optimizer`, L_Rec and L_TR by an Adam of
@@ -168,6 +174,12 @@ class Recipe:
     # saturation, brightness and contrast of an image change by up to this share; its texture stays
     jitter: float = 0.0
     greyscale: float = 0.0  # probability that an image loses its colours; its texture keeps them
+    # probability that a policy of AutoAugment (Cubuk et al. 2019, ImageNet) changes an image; its
+    # texture stays; fast-reid's SBS 0.1
+    autoaugment: float = 0.0
+
+    # Test
+    mirrored: bool = False  # features are averaged with the mirrored image's; official no
 
     def __post_init__(self) -> None:
         for name, kind in _FIELD_TYPES.items():
@@ -215,6 +227,22 @@ class Recipe:
             ),
             "two_step parts ReID from texture losses: it needs w_id or w_tri, and w_rec or w_tr": (
                 self.two_step and not (self.needs_identities and self.needs_decoder)
+            ),
+            "cosine_from has no effect with schedule 'multistep'": (
+                self.cosine_from > 0 and self.schedule == "multistep"
+            ),
+            f"cosine_from {self.cosine_from:g} must lie between the end of warm-up, "
+            f"{self.warmup_epochs:g}, and epochs {self.epochs}": (
+                self.cosine_from > 0 and not self.warmup_epochs <= self.cosine_from < self.epochs
+            ),
+            f"frozen_epochs {self.frozen_epochs} must be fewer than epochs {self.epochs}": (
+                self.frozen_epochs >= self.epochs
+            ),
+            "frozen_epochs teaches what is on top of the encoder: it needs w_id or w_tri": (
+                self.frozen_epochs > 0 and not self.needs_identities
+            ),
+            "autoaugment changes images of one size alone: not with crop 'translate_stored'": (
+                self.autoaugment > 0 and self.crop == "translate_stored"
             ),
             "stale_gradients has no effect without two_step": (
                 self.stale_gradients and not self.two_step
@@ -344,12 +372,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "warmup_epochs": (0, 100_000),
     "clip_norm": (0, 1e6),
     "ema": (0, 0.99999),
+    "cosine_from": (0, 100_000),
+    "frozen_epochs": (0, 100_000),
     "texture_lr": (0, 10),
     "flip": (0, 1),
     "crop_pad": (0, 512),
     "erasing": (0, 1),
     "jitter": (0, 1),
     "greyscale": (0, 1),
+    "autoaugment": (0, 1),
 }
 
 
@@ -420,6 +451,11 @@ def idle_settings(recipe: Recipe) -> list[str]:
         lines.append(
             f"milestones {', '.join(map(str, late))} have no effect: training ends after "
             f"{recipe.epochs} epochs"
+        )
+    if recipe.frozen_epochs and recipe.init == recipe.pretrained == "none":
+        lines.append(
+            f"frozen_epochs {recipe.frozen_epochs} keep a trunk of random weights: pretrained and"
+            " init are none"
         )
     if recipe.init != "none" and recipe.pretrained != "none":
         lines.append(f"pretrained {recipe.pretrained!r} is not used: init is {recipe.init!r}")

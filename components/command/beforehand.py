@@ -25,6 +25,7 @@ _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
 # The parameters that say where a graph has textures from.
 _TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
+MIRRORED = ("auto", "true", "false")
 
 
 def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:
@@ -36,10 +37,11 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             a pipeline is called "".
 
     Raises:
-        ValueError: there is no such recipe, field, data set, difficulty, precision, protocol or
-            check; a recipe's sizes do not fit its network, its batches have no equal shares for
-            the processes, these were to compile it, or it needs what the graph does not make; a
-            data set has no place or too few people; or the workers do not make every shard once.
+        ValueError: there is no such recipe, field, data set, difficulty, precision, protocol,
+            way of mirroring or check; a recipe's sizes do not fit its network, its batches have no
+            equal shares for the processes, these were to compile it, or it needs what the graph
+            does not make; a data set has no place or too few people; or the workers do not make
+            every shard once.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
@@ -49,6 +51,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             _check_compiled(values, (processes or {}).get(step, 1), step)
     if values.get("precision", "auto") not in PRECISIONS:
         raise ValueError(f"precision {values['precision']!r} is none of {', '.join(PRECISIONS)}")
+    if values.get("mirrored", "auto") not in MIRRORED:
+        raise ValueError(f"mirrored {values['mirrored']!r} is none of {', '.join(MIRRORED)}")
     if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
         _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:

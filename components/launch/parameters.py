@@ -44,6 +44,8 @@ PARAMETER_MEANINGS = {
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
     "protocol": "how queries are judged; auto is as the data set asks, camera-free without cameras",
     "rerank": "whether to score re-ranked distances too",
+    "mirrored": "whether test features are averaged with the mirrored images': auto (as the recipe "
+    "says), true or false",
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
 
@@ -75,6 +77,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "workers": ["0/1"],
     "protocol": "auto",
     "rerank": False,
+    "mirrored": "auto",
     "references": False,
 }
 
@@ -88,7 +91,8 @@ TRAINING_PARAMETERS = (
     *("san_recipe", "san_overrides", "seed", "checkpoint"),
     *("precision", "compiled", "onnx"),
 )
-COMMON_PARAMETERS = (*DATA_PARAMETERS, *TRAINING_PARAMETERS, "protocol", "rerank", "references")
+TEST_PARAMETERS = ("mirrored", "protocol", "rerank", "references")
+COMMON_PARAMETERS = (*DATA_PARAMETERS, *TRAINING_PARAMETERS, *TEST_PARAMETERS)
 
 
 def graph_parameters(names: Sequence[str], defaults: Mapping[str, Any]) -> list[Parameter]:

@@ -1,6 +1,7 @@
 """Presets: a graph and the values to run it with, for whoever begins."""
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ class Preset(NamedTuple):
 _SYNTHETIC = {"dataset": "synthetic", "difficulty": "normal", "seed": 0, "references": True}
 _DEMO = {**_SYNTHETIC, "identities": 192, "image_height": 128}
 _TWO_WORKERS = ["0/2", "1/2"]
+_PUBLISHED_SETS = ("cuhk03", "market1501", "msmt17")
+_STRONG_BASELINES = ("bot", "agw", "sbs")
 
 
 def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
@@ -34,6 +37,19 @@ def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, P
         name: Preset("full", {**data, **full, "san_recipe": name, "workers": _TWO_WORKERS}),
         baseline: Preset("baseline", {**data, "san_recipe": baseline}),
     }
+
+
+def _strong_presets() -> dict[str, Preset]:
+    """The strong baselines on each of the published sets, alone and with the texture losses."""
+    made = {}
+    for name, recipe in itertools.product(_PUBLISHED_SETS, _STRONG_BASELINES):
+        data = {"dataset": name, "san_overrides": ""}
+        made[f"{name}-{recipe}"] = Preset("baseline", {**data, "san_recipe": recipe})
+        textures = {"pg_recipe": "pit", "workers": _TWO_WORKERS}
+        made[f"{name}-{recipe}-san"] = Preset(
+            "full", {**data, **textures, "san_recipe": f"{recipe}-san"}
+        )
+    return made
 
 
 PRESETS = {
@@ -50,6 +66,11 @@ PRESETS = {
     **_preset_pair("cuhk03", {"dataset": "cuhk03"}, pg_recipe="pit"),
     **_preset_pair("market1501", {"dataset": "market1501"}, pg_recipe="pit"),
     **_preset_pair("msmt17", {"dataset": "msmt17"}, pg_recipe="pit"),
+    # The released run, with the textures that were released: add texture_source too.
+    "cuhk03-official": Preset(
+        "textures", {"dataset": "cuhk03", "san_recipe": "cuhk03-official", "san_overrides": ""}
+    ),
+    **_strong_presets(),
 }
 
 

@@ -16,6 +16,7 @@ def embed(
     model: SAN,
     images: Pixels | Iterable[Pixels],
     *,
+    mirrored: bool = False,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
 ) -> NDArray[np.float32]:
@@ -24,7 +25,9 @@ def embed(
     As `stream_embeddings`, all of them in one array.
     """
     rows = [np.empty((0, model.encoder.dim), np.float32)]
-    rows += stream_embeddings(model, images, device=device, batch_size=batch_size)
+    rows += stream_embeddings(
+        model, images, mirrored=mirrored, device=device, batch_size=batch_size
+    )
     return np.concatenate(rows)
 
 
@@ -32,20 +35,22 @@ def stream_embeddings(
     model: SAN,
     images: Pixels | Iterable[Pixels],
     *,
+    mirrored: bool = False,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
 ) -> Iterator[NDArray[np.float32]]:
     """Embeddings of uint8 RGB images, batch by batch: float32 (B, D), not normalised.
 
-    As the official test: one view, no mirrored second. They are meant for the distance the triplet
-    was trained with: `Recipe.metric`. The decoder is
-    neither run nor moved. Bytes are repeatable for equal batches, device and thread count.
+    As the official test: one view, unless the mirrored one is asked for too. They are meant for the
+    distance the triplet was trained with: `Recipe.metric`. The decoder is neither run nor moved.
+    Bytes are repeatable for equal batches, device and thread count.
 
     Args:
         model: any SAN or baseline, as `model.weights.load(path).model`; its encoder is moved to
             `device` and put into evaluation mode.
         images: one array (N, H, W, 3), which may be a memory map, or an iterable of batches
             (B, H, W, 3) in the order of the rows; batches of one size keep the arithmetic the same.
+        mirrored: whether each is the mean of an image's and its mirror image's, at twice the cost.
         device: where to compute.
         batch_size: images at once, where they come as one array.
 
@@ -66,7 +71,11 @@ def stream_embeddings(
             )
         with torch.inference_mode():
             pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy of a read-only map
-            part = encoder(normalise_images(pixels)).embedding.float().cpu().numpy()
+            views = normalise_images(pixels)
+            found = encoder(views).embedding.float()
+            if mirrored:
+                found = (found + encoder(views.flip(3)).embedding.float()) / 2
+            part = found.cpu().numpy()
         broken = ~np.isfinite(part).all(axis=1)
         if broken.any():
             raise ValueError(

@@ -89,6 +89,7 @@ def _has_idle_parameters(recipe: Recipe) -> bool:
     """Whether a loss leaves out a part of the network: in some batches, or always."""
     return (
         recipe.pit_every > 0
+        or recipe.frozen_epochs > 0
         or (recipe.needs_identities and recipe.w_id == 0)  # the classifier
         or (recipe.needs_decoder and recipe.w_rec == 0)  # the decoder's last convolution
         or (not recipe.needs_identities and recipe.embedding != "pool")  # the embedding head

@@ -43,7 +43,7 @@ from san_core.training.distributed import (
     largest_of_processes,
 )
 from san_core.training.finiteness import FiniteFlags, LateCheck
-from san_core.training.optimisation import make_optimisation
+from san_core.training.optimisation import make_optimisation, set_trunk_frozen
 from san_core.training.precision import (
     AUTOCAST_TYPES,
     Precision,
@@ -277,6 +277,8 @@ class _TrainingRun:
     def _train_epoch(self, requests: "_Requests") -> EpochReport:
         started, first = time.perf_counter(), self.batch_index
         self.model.train()
+        is_frozen = self.epochs_finished < self.recipe.frozen_epochs
+        set_trunk_frozen(self.model.encoder, frozen=is_frozen)
         batches = self._epoch_batches()
         with (
             convolution_arithmetic(self.precision, self.device),

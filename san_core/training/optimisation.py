@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from san_core.model.encoder import Encoder
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
 from san_core.training import schedule
@@ -106,13 +107,8 @@ class TwoStepOptimisation:
             if mine:
                 losses.append(weighted_sum(mine, weights))
                 taken.append((part, optimizer))
-        gradients: Iterable[tuple[Tensor | None, ...]] = (
-            torch.autograd.grad(
-                self._scaler.scale(loss),
-                part.parameters,
-                retain_graph=loss is not losses[-1],
-                allow_unused=True,
-            )
+        gradients: Iterable[list[Tensor | None]] = (
+            _gradients(self._scaler.scale(loss), part.parameters, keep=loss is not losses[-1])
             for loss, (part, _) in zip(losses, taken, strict=True)
         )
         if not self._recipe.stale_gradients:
@@ -148,6 +144,16 @@ def make_optimisation(
     return (TwoStepOptimisation if recipe.two_step else JointOptimisation)(model, recipe, scaler)
 
 
+def set_trunk_frozen(encoder: Encoder, *, frozen: bool) -> None:
+    """Freeze an encoder's trunk, statistics of its batch normalisation too, or let it learn.
+
+    Pooling and embedding head learn in any case. A trunk that learns is in the encoder's mode.
+    """
+    for name, part in encoder.named_children():
+        if name not in ("pooling", "head"):
+            part.train(encoder.training and not frozen).requires_grad_(not frozen)
+
+
 def weighted_sum(terms: LossTerms, weights: LossWeights) -> Tensor:
     """The sum of the terms, each times its weight."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -159,6 +165,18 @@ class _Part(NamedTuple):
     terms: tuple[str, ...]
     parameters: list[nn.Parameter]  # that the terms are differentiated by
     moved: list[nn.Parameter]  # what the optimiser moves: the parameters, or aliases of them
+
+
+def _gradients(
+    loss: Tensor, parameters: Sequence[nn.Parameter], *, keep: bool
+) -> list[Tensor | None]:
+    """The gradient of each parameter; None for those that it does not come to or that are frozen.
+
+    keep: whether the graph is needed once more.
+    """
+    learning = [p for p in parameters if p.requires_grad]
+    found = iter(torch.autograd.grad(loss, learning, retain_graph=keep, allow_unused=True))
+    return [next(found) if p.requires_grad else None for p in parameters]
 
 
 class _ScheduledOptimizer:

@@ -17,8 +17,9 @@ def learning_rate_share(recipe: Recipe, progress: float) -> float:
         return progress / recipe.warmup_epochs
     if recipe.schedule == "multistep":
         return float(recipe.gamma ** sum(progress >= m for m in recipe.milestones))
-    done = (progress - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-    return (1 + math.cos(math.pi * min(1.0, done))) / 2
+    first = max(recipe.warmup_epochs, recipe.cosine_from)
+    done = (progress - first) / (recipe.epochs - first)
+    return (1 + math.cos(math.pi * min(1.0, max(0.0, done)))) / 2
 
 
 def is_warmed_up_apart(recipe: Recipe, progress: float) -> bool:

@@ -29,7 +29,7 @@ def make_map_evaluator(
     Args:
         images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
         labels: of the images; people from 1.
-        recipe: of the network; decides the distance.
+        recipe: of the network; decides the distance, and whether mirrored images count too.
         device: where to embed.
 
     Raises:
@@ -46,7 +46,7 @@ def make_map_evaluator(
     query, metric = gallery.take(queries), recipe.metric
 
     def evaluate(model: SAN) -> float:
-        found = embed(model, images, device=device)
+        found = embed(model, images, mirrored=recipe.mirrored, device=device)
         return rank(found[queries], found, query=query, gallery=gallery, metric=metric, top_k=0).mAP
 
     return evaluate

@@ -93,6 +93,15 @@ def test_the_order_of_overrides_does_not_matter():
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
         ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),
         ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
+        (
+            "schedule=multistep milestones=4 cosine_from=3",
+            "cosine_from has no effect with schedule",
+        ),
+        ("cosine_from=1", "cosine_from 1 must lie between the end of warm-up, 2, and epochs 10"),
+        ("cosine_from=10", "cosine_from 10 must lie between the end of warm-up, 2, and epochs 10"),
+        ("frozen_epochs=10", "frozen_epochs 10 must be fewer than epochs 10"),
+        ("frozen_epochs=1 w_id=0 w_tri=0", "frozen_epochs teaches what is on top of the encoder"),
+        ("autoaugment=0.1 crop=translate_stored", "autoaugment changes images of one size alone"),
         ("stale_gradients=true", "stale_gradients has no effect without two_step"),
         ("warmup=exponential warmup_epochs=2.5", "warmup_epochs 2.5 must be a whole number from 1"),
         ("warmup=exponential warmup_epochs=0", "warmup 'exponential' reaches lr in 20 epochs"),
@@ -136,6 +145,11 @@ def test_what_a_recipe_says_and_training_does_not_do_is_told():
     ]
     started = recipe_with_overrides(get_recipe("cuhk03"), "init=generator")
     assert idle_settings(started) == ["pretrained 'imagenet' is not used: init is 'generator'"]
+    frozen = recipe_with_overrides(get_recipe("cuhk03"), "frozen_epochs=2")
+    assert idle_settings(frozen) == []
+    assert idle_settings(recipe_with_overrides(frozen, "pretrained=none")) == [
+        "frozen_epochs 2 keep a trunk of random weights: pretrained and init are none"
+    ]
 
 
 def test_padding_that_is_not_used_may_be_anything():
@@ -234,11 +248,43 @@ def test_every_recipe_makes_a_network(name):
     assert (model.decoder is not None) == settings.needs_decoder
 
 
-@pytest.mark.parametrize("name", ["bot", "agw"])
+@pytest.mark.parametrize("name", ["bot", "agw", "sbs"])
 def test_texture_losses_come_on_top_of_a_strong_baseline(name):
     changed = dataclasses.replace(get_recipe(f"{name}-san"), w_rec=0.0, w_tr=0.0)
-    assert changed == get_recipe(name)
+    # textures of 256 rows come of images of 256 rows
+    assert changed == dataclasses.replace(get_recipe(name), image_height=256)
     assert get_recipe(name).metric == "cosine"
+
+
+# JDAI-CV/fast-reid, configs/Base-SBS.yml and Base-bagtricks.yml; batches as epochs of Market-1501,
+# whose 12,936 images make 202 batches of 64
+PUBLISHED_SBS = {
+    "image_size": (384, 128),
+    "embedding": "bnneck",
+    "pooling": "gem",
+    "classifier": "circle",
+    "classifier_scale": 64,
+    "classifier_margin": 0.35,
+    "label_smoothing": 0.1,
+    "triplet": "soft",
+    "images_per_identity": 16,
+    "images_per_batch": 64,
+    "epochs": 60,
+    "lr": 3.5e-4,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+    "cosine_from": 30,
+    "warmup_epochs": round(2000 / 202),
+    "frozen_epochs": round(1000 / 202),
+    "autoaugment": 0.1,
+    "erasing": 0.5,
+    "crop": "pad",
+    "needs_decoder": False,
+}
+
+
+def test_sbs_is_as_it_was_published():
+    assert {name: getattr(get_recipe("sbs"), name) for name in PUBLISHED_SBS} == PUBLISHED_SBS
 
 
 def test_a_margin_without_effect_is_refused():

@@ -536,6 +536,35 @@ def test_images_are_embedded_as_they_are_read(tiny, tmp_path, monkeypatch):
     assert file_contents(tmp_path / "features") == file_contents(Path(tiny.features))
 
 
+def test_features_of_mirrored_images_count_as_the_recipe_or_the_caller_says(tiny, tmp_path):
+    copy = shutil.copytree(tiny.model, tmp_path / "model")
+    told = json.loads((copy / "recipe.json").read_text())
+    told["recipe"]["mirrored"] = True
+    (copy / "recipe.json").write_text(json.dumps(told))
+    (copy / "SHA256SUMS").unlink()  # which are of the other recipe
+    found = {}
+    for model, word in ((tiny.model, "auto"), (tiny.model, "true"), (copy, "auto")):
+        folder = tmp_path / f"{Path(model).parent.name}-{word}"
+        command = with_outputs_in(step_command("extract_features", tiny), folder)
+        assert main(with_flags(command, model=str(model), mirrored=word)) == 0
+        about = json.loads((folder / "features" / "features.json").read_text())
+        rows = {
+            n: (folder / "features" / f"{n}.npy").read_bytes() for n in ("features", "untrained")
+        }
+        found[model, word] = (about["mirrored"], rows)
+    once, twice, by_recipe = found.values()
+    assert (once[0], twice[0], by_recipe[0]) == (False, True, True)
+    assert by_recipe[1] == twice[1]
+    assert all(once[1][name] != twice[1][name] for name in once[1])
+
+
+def test_an_unknown_way_of_mirroring_is_refused(tiny, tmp_path, capsys):
+    command = with_outputs_in(step_command("extract_features", tiny), tmp_path)
+    assert main(with_flags(command, mirrored="yes")) == 1
+    message = "mirrored 'yes' is none of auto, true, false"
+    _check_one_line("extract_features", message, capsys.readouterr().err)
+
+
 def test_many_missing_textures_are_all_listed(tiny, folder_of_textures, tmp_path, capsys):
     gone = sorted(folder_of_textures.iterdir())[:12]
     for path in gone:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from san_core.data.batches.augmentation import BufferPool
+from san_core.data.batches.autoaugment import PolicyDraw, apply_policies, draw_policies
 from san_core.data.batches.draws import Draws, draw_views
 from san_core.data.batches.training_data import TrainingData
 from san_core.recipe import Recipe
@@ -135,9 +136,10 @@ class Buffers:
             generator=generator,
             skip=wanted.skip,
         )
+        drawn = draw_policies(len(rows), recipe, generator=generator, skip=wanted.skip)
         return LoadedBatch(
             wanted.source,
-            self._gather(f"{wanted.source} pixels", data.images, rows),
+            self._gather(f"{wanted.source} pixels", data.images, rows, drawn),
             draws.unpacked(self._place(f"{wanted.source} draws", draws.packed())),
             None
             if data.labels is None
@@ -158,8 +160,16 @@ class Buffers:
             return None
         return self._gather(f"{wanted.source} large pixels", large, rows)
 
-    def _gather(self, name: str, array: NDArray[np.uint8], rows: NDArray[np.int64]) -> Tensor:
-        return self._to_device(self._pool.gather_rows(name, array, rows))
+    def _gather(
+        self,
+        name: str,
+        array: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        drawn: Sequence[PolicyDraw] = (),
+    ) -> Tensor:
+        picked = self._pool.gather_rows(name, array, rows)
+        apply_policies(picked, drawn)
+        return self._to_device(picked)
 
     def _place(self, name: str, small: Tensor) -> Tensor:
         return self._to_device(self._pool.buffer(name, small.shape, dtype=small.dtype).copy_(small))

@@ -97,6 +97,7 @@ def test_value_that_no_step_takes_is_refused(values, message):
             {"precision": "half"},
             "precision 'half' is none of auto, float32, tf32, bfloat16, float16",
         ),
+        ({"mirrored": "yes"}, "mirrored 'yes' is none of auto, true, false"),
         (
             {"san_recipe": "demo", "san_overrides": ""},
             "recipe 'demo' needs textures (w_rec=5, w_tr=0), and this graph has none",

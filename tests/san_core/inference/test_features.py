@@ -28,6 +28,14 @@ def test_features_come_out_the_same_twice_and_whatever_the_mode():
     assert first.tobytes() == embed(model, batches(16), device="cpu").tobytes()
 
 
+def test_features_may_be_the_mean_of_an_image_and_its_mirror_image():
+    model, images = tiny_model(tiny_recipe()), tiny_data().images[:9]
+    once, other = embed(model, images), embed(model, images[:, :, ::-1])
+    assert not np.allclose(once, other)
+    found = embed(model, images, mirrored=True)
+    np.testing.assert_allclose(found, (once + other) / 2, rtol=1e-5, atol=1e-7)
+
+
 def test_one_array_is_embedded_in_batches():
     model, images = tiny_model(tiny_recipe()), tiny_data().images
     found = embed(model, images, batch_size=20)

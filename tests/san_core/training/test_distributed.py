@@ -31,9 +31,10 @@ EQUAL = {
     "strong": {
         "recipe": "demo-baseline",
         "words": "embedding=bnneck pooling=gem triplet=weighted classifier=circle ema=0.5 "
-        "jitter=0.2 greyscale=0.3",
+        "jitter=0.2 greyscale=0.3 autoaugment=0.5",
     },
     "generator with gem": {"recipe": "demo-pg", "words": "pooling=gem"},
+    "frozen": {"recipe": "demo", "words": "frozen_epochs=1 epochs=2"},
     "with PIT": {"recipe": "demo", "words": "pit_every=2"},
 }
 OTHERS = {
@@ -53,7 +54,8 @@ def runs(tmp_path_factory):
     asked = [{"name": n, "dtype": "float64", **r} for n, r in EQUAL.items()]
     asked += [{"name": n, **r} for n, r in OTHERS.items()]
     for run in asked:
-        run["words"] += " epochs=1 warmup_epochs=0.9"  # six steps
+        epochs = "" if "epochs=2" in run["words"] else "epochs=1"  # of six steps
+        run["words"] += f" {epochs} warmup_epochs=0.9"
     (folder / "runs.json").write_text(json.dumps(asked))
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [
@@ -76,7 +78,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize("name", EQUAL)
 def test_two_processes_train_as_one(runs, name):
     one, two = runs[name]
-    assert len(one["reports"]) == len(two["reports"]) == 1
+    assert len(one["reports"]) == len(two["reports"]) == (2 if name == "frozen" else 1)
     for (loss, terms, _), (their_loss, their_terms, _) in zip(
         one["reports"], two["reports"], strict=True
     ):

@@ -131,6 +131,8 @@ def after(batches):
         ("pit_every=4 optimizer=amsgrad", 6),
         (f"two_step=true {STRONG}", 7),
         ("ema=0.9", 8),
+        ("frozen_epochs=1 autoaugment=0.5", 2),
+        ("two_step=true frozen_epochs=1", 8),
         ("", 18),
     ],
 )

@@ -1,4 +1,5 @@
 import copy
+from itertools import islice
 
 import pytest
 import torch
@@ -6,7 +7,8 @@ from torch import nn
 
 from san_core.training import optimisation
 from san_core.training.finiteness import FiniteFlags
-from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
+from san_core.training.loop import fit
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -252,3 +254,43 @@ def test_a_clipped_gradient_that_is_not_finite_is_noted():
     steps.step(huge, WEIGHTS, flags)
     assert flags.stacked().tolist() == [False]
     assert flags.name_of(0) == "the gradient"
+
+
+def is_trunk(name):
+    return name.startswith("encoder.") and not name.startswith(
+        ("encoder.head.", "encoder.pooling.")
+    )
+
+
+def copied(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("words", ["w_tr=0.1", "two_step=true", "embedding=bnneck pooling=gem"])
+def test_a_frozen_trunk_stays_as_it_is_while_all_else_learns_and_then_learns_too(words):
+    settings = tiny_recipe("demo", f"frozen_epochs=1 warmup_epochs=0 {words}")
+    model = tiny_model(settings)
+    reports = fit(model, tiny_data(), settings, seed=5, device="cpu")
+    begin, frozen, free = copied(model), *(copied(model) for _ in islice(reports, 2))
+    moved = {name for name in begin if not torch.equal(begin[name], frozen[name])}
+    assert moved
+    assert not any(is_trunk(name) for name in moved)  # running statistics neither
+    learned = {name for name, _ in model.named_parameters() if not is_trunk(name)}
+    fixed = {"encoder.head.bias"} if "bnneck" in words else set()
+    assert learned - moved == fixed
+    later = {name for name in begin if not torch.equal(frozen[name], free[name])}
+    assert {name for name in begin if is_trunk(name)} <= later
+
+
+def test_a_trunk_that_learns_is_in_the_mode_of_its_encoder():
+    encoder = tiny_model(tiny_recipe()).eval().encoder
+    optimisation.set_trunk_frozen(encoder, frozen=False)
+    assert not encoder.layer1.training
+    encoder.train()
+    optimisation.set_trunk_frozen(encoder, frozen=True)
+    assert encoder.head.training
+    assert not encoder.layer1.training
+    assert not any(p.requires_grad for p in encoder.layer4.parameters())
+    optimisation.set_trunk_frozen(encoder, frozen=False)
+    assert encoder.layer1.training
+    assert all(p.requires_grad for p in encoder.parameters())

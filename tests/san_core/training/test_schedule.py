@@ -13,6 +13,12 @@ def test_learning_rates_by_hand():
     assert shares == pytest.approx([0.5, 1, 0.5, 0.5, 0.25, 0.25])
 
 
+def test_the_cosine_may_begin_later_than_warm_up_ends():
+    late = tiny_recipe("demo", "epochs=60 warmup_epochs=10 cosine_from=30")
+    shares = [learning_rate_share(late, p) for p in (5, 10, 29.9, 30, 45, 60)]
+    assert shares == pytest.approx([0.5, 1, 1, 1, 0.5, 0])
+
+
 def test_the_triplet_alone_is_ramped():
     ramped = tiny_recipe("demo", "w_id=2 w_tri=3 w_rec=5 w_tr=7 triplet_ramp_epochs=2 epochs=4")
     assert loss_weights(ramped, 0) == {"id": 2, "tri": 0, "rec": 5, "tr": 7}

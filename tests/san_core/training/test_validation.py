@@ -45,6 +45,24 @@ def test_the_score_is_the_map_of_the_first_image_of_each_person_and_camera(name)
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1 + 1 / 2 + 1) / 4)
 
 
+def test_the_score_is_of_mirrored_images_too_where_the_recipe_says_so():
+    flipped = []
+
+    class Sides(Brightness):
+        def forward(self, images):
+            flipped.append(bool(images[0, 0, 0, 0] > images[0, 0, 0, -1]))
+            return super().forward(images)
+
+    images = shaded(100, 200, 150, 190)
+    images[:, :, 0] = 0
+    for mirrored, calls in ((False, [False]), (True, [False, True])):
+        settings = dataclasses.replace(SETTINGS, mirrored=mirrored)
+        labels = Labels(np.array([1, 2, 1, 2]), None)
+        make_map_evaluator(images, labels, settings, device="cpu")(SimpleNamespace(encoder=Sides()))
+        assert flipped == calls
+        flipped.clear()
+
+
 def test_without_cameras_the_first_image_of_a_person_is_the_query():
     levels, pids = [100, 200, 150, 190], np.array([1, 2, 1, 2])
     evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")

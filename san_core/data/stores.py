@@ -8,6 +8,7 @@ import os
 import posixpath
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from san_core.data.tar_members import tar_members
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 from san_core.images.shard import MOST_FILE_BYTES, is_plain_path
 
@@ -31,6 +33,9 @@ _MOST_ROUNDS = 40  # of links that lead to links
 _CHUNK = 1 << 20
 # Errors that say that there is nothing of a name; any other is of the file system.
 _ABSENT_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+# What `zipfile` raises of a directory that is damaged, or of a later version.
+_BAD_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
 
 
 class UnreadableError(ValueError):
@@ -211,12 +216,17 @@ class ZipStore:
         self._place = str(path)
         try:
             self._zip = exit_stack.enter_context(zipfile.ZipFile(path))
-        except zipfile.BadZipFile as error:
+        except _BAD_ZIP_ERRORS as error:
             raise ValueError(f"{path} is not a whole .zip: {error}") from error
         index = _FolderIndex(str(path))
         infos = self._zip.infolist()
-        self._infos = {index.add(i.filename, is_folder=i.is_dir()): i for i in infos}
-        self._infos = {name: info for name, info in self._infos.items() if not info.is_dir()}
+        self._infos: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            name = info.filename.replace("\\", "/")  # as some programs of Windows part folders
+            is_folder = name.endswith("/")
+            plain = index.add(name, is_folder=is_folder)
+            if plain and not is_folder:
+                self._infos[plain] = info
         self._index = index
         if locked := [i.filename for i in infos if i.flag_bits & 1]:
             raise ValueError(f"{path} is locked by a password ({locked[0]}); unlock it first")
@@ -278,7 +288,7 @@ class TarStore:
         self._index = _FolderIndex(self._place)
         self._ranges: dict[str, tuple[int, int]] = {}
         links: dict[str, str] = {}
-        for member in _tar_members(self._file, self._place):
+        for member in tar_members(self._file, self._place):
             self._add_member(member, links)
         self._resolve_links(links)
 
@@ -390,19 +400,6 @@ class TarStore:
             target.write(data)
 
 
-def _tar_members(file: BinaryIO, place: str) -> list[tarfile.TarInfo]:
-    """What the headers of a .tar tell of.
-
-    Raises:
-        ValueError: it is not a whole .tar.
-    """
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            return tar.getmembers()
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise ValueError(f"{place} is not a whole .tar: {error}") from error
-
-
 def _folders_above(name: str) -> Iterator[str]:
     """The folders that a file is in, from its own to the highest."""
     while name := name.rpartition("/")[0]:
@@ -442,7 +439,7 @@ def _unpack_errors(what: str) -> Iterator[None]:
         zlib.error,
         lzma.LZMAError,
     ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             # Of this machine, such as a full disk, and not of the archive.
             raise OSError(error.errno, error.strerror, error.filename or what) from error
         raise UnreadableError(what, f"cannot be unpacked: {error}") from error

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from san_core.data import stores
+from san_core.data import stores, tar_members
 from san_core.data.prepare import Findings, check_images
 from san_core.data.records import ListedImage
 from san_core.data.tree import open_tree
@@ -179,3 +179,142 @@ def test_a_full_disk_for_what_is_unpacked_is_named(tmp_path, monkeypatch):
 
 def no_room(*_arguments):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def tar_of_images(path, count=4, **options):
+    """A .tar of so many files, and its bytes."""
+    with tarfile.open(path, "w", **options) as tar:
+        for number in range(count):
+            info = tarfile.TarInfo(f"{number}.jpg")
+            info.size = 512
+            tar.addfile(info, io.BytesIO(bytes([number + 1]) * 512))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [2048, 3000, 4096 - 512, 4096])
+def test_a_tar_that_was_cut_off_is_refused_wherever_that_is(tmp_path, cut):
+    whole = tar_of_images(tmp_path / "a.tar")
+    (tmp_path / "a.tar").write_bytes(whole[:cut])
+    with pytest.raises(
+        ValueError, match=r"a\.tar is not a whole \.tar: (it ends wi|unexpected en)"
+    ):
+        open_tree(tmp_path / "a.tar")
+
+
+def test_a_tar_with_a_damaged_header_is_refused_and_does_not_end_there(tmp_path):
+    damaged = bytearray(tar_of_images(tmp_path / "a.tar"))
+    damaged[1024 + 148] ^= 1  # the sum of the second header
+    (tmp_path / "a.tar").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"whole \.tar: bad checksum at byte 1,024"):
+        open_tree(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("behind", ["archive", "zeros"])
+def test_what_lies_behind_the_end_of_a_tar_is_not_left_out_in_silence(tmp_path, behind):
+    whole = tar_of_images(tmp_path / "a.tar")
+    more = whole if behind == "archive" else bytes(2 << 20)
+    (tmp_path / "a.tar").write_bytes(whole + more)
+    with pytest.raises(ValueError, match="more lies behind the mark of its end, at byte 4,096"):
+        open_tree(tmp_path / "a.tar")
+
+
+def tar_header(kind, size, name=b"x"):
+    info = tarfile.TarInfo(name.decode())
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_a_tar_is_not_read_that_is_longer_than_any(tmp_path, kind):
+    with (tmp_path / "a.tar").open("wb") as file:
+        file.write(tar_header(kind, 6 << 30))
+        file.truncate(7 << 30)
+    with pytest.raises(ValueError, match=r"whole \.tar: a header has 6,442,450,944 bytes more"):
+        open_tree(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("size", [b"abc", b"-5"])
+def test_a_file_of_a_tar_whose_size_is_none_does_not_end_the_archive(tmp_path, size):
+    record = b"%d size=%s\n" % (len(size) + 9, size)
+    odd = tar_header(tarfile.XHDTYPE, len(record)) + record.ljust(512, b"\0")
+    odd += tar_header(tarfile.REGTYPE, 512, b"odd.jpg") + b"x" * 512
+    (tmp_path / "a.tar").write_bytes(odd + tar_of_images(tmp_path / "a.tar"))
+    with pytest.raises(ValueError, match=r"a\.tar is not a whole \.tar: .*(byte|odd\.jpg has -5)"):
+        open_tree(tmp_path / "a.tar")
+
+
+def test_a_tar_of_headers_for_headers_is_refused(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar_header(tarfile.XHDTYPE, 0) * 2000)
+    with pytest.raises(ValueError, match=r"a\.tar is not a whole \.tar: headers without their"):
+        open_tree(tmp_path / "a.tar")
+
+
+def test_more_files_in_a_tar_than_anybody_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_members, "MOST_MEMBERS", 3)
+    tar_of_images(tmp_path / "a.tar")
+    with pytest.raises(
+        ValueError, match=r"a\.tar is not a whole \.tar: it holds more than 3 files"
+    ):
+        open_tree(tmp_path / "a.tar")
+
+
+def zip_changed(path, change, name="a.jpg"):
+    """A .zip of one file, its bytes changed."""
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr(name, b"abc")
+    data = bytearray(path.read_bytes())
+    change(data, data.index(b"PK\x01\x02"))
+    path.write_bytes(data)
+
+
+def of_later_version(data, at):
+    data[at + 6] = 255
+
+
+def with_a_name_that_is_no_text(data, at):
+    data[at + 46] = 0xFF
+
+
+def without_a_name(data, at):
+    data[at + 28], data[at + 30] = 0, 3  # what was the name is extra now
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "told"),
+    [
+        (of_later_version, "a.jpg", r"zip file version 25\.5"),
+        (with_a_name_that_is_no_text, "é.jpg", "can't decode byte 0xff"),
+    ],
+)
+def test_a_zip_whose_directory_cannot_be_read_is_refused_by_name(tmp_path, change, name, told):
+    zip_changed(tmp_path / "a.zip", change, name)
+    with pytest.raises(ValueError, match=rf"a\.zip is not a whole \.zip: .*{told}"):
+        open_tree(tmp_path / "a.zip")
+
+
+def test_what_has_no_name_in_a_zip_is_no_file(tmp_path):
+    zip_changed(tmp_path / "a.zip", without_a_name, "a.p")
+    with open_tree(tmp_path / "a.zip") as tree:
+        assert list(tree.walk()) == []
+
+
+def test_folders_of_a_zip_may_be_parted_as_in_windows(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("people\\alice\\1.jpg", b"abc")
+        packed.writestr("people\\bob\\", b"")
+    with open_tree(tmp_path / "a.zip") as tree:
+        assert list(tree.walk()) == ["people/alice/1.jpg"]
+        assert tree.is_folder("people/bob")
+        assert tree.read("people/alice/1.jpg") == b"abc"
+
+
+def test_a_file_that_would_lie_before_its_zip_is_damaged(tmp_path):
+    def far_directory(data, at):
+        data[-6:-2] = (at + 10_000).to_bytes(4, "little")
+
+    zip_changed(tmp_path / "a.zip", far_directory)
+    with (
+        open_tree(tmp_path / "a.zip") as tree,
+        pytest.raises(stores.UnreadableError, match=r"a\.zip: a\.jpg cannot be unpacked"),
+    ):
+        tree.read("a.jpg")

@@ -1,0 +1,91 @@
+"""The headers of a .tar, believed no further than they are whole.
+
+`tarfile` takes a header that is damaged or cut off for the end of the archive, and what lies behind
+it is lost in silence; and it reads as much of a long name as the header says there is.
+"""
+
+import itertools
+import tarfile
+from collections.abc import Iterator
+from tarfile import BLOCKSIZE, EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import BinaryIO, Self
+
+MOST_MEMBERS = 5_000_000
+MOST_HEADER_BYTES = 1 << 20  # of what a header says beyond its own 512 bytes, such as a long name
+MOST_PADDING = 1 << 20  # zeros behind the end, to fill a record
+_LONG_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
+def tar_members(file: BinaryIO, place: str) -> Iterator[tarfile.TarInfo]:
+    """What the headers of a .tar tell of, one by one.
+
+    Args:
+        file: the archive, not compressed.
+        place: how errors call it.
+
+    Raises:
+        ValueError: it is not a whole .tar, or holds more files than anybody has.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
+            yield from _members(tar)
+            _check_nothing_behind(file, tar.offset)
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise ValueError(f"{place} is not a whole .tar: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{place} is not a whole .tar: headers without their files") from None
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for count in itertools.count(1):
+        if (member := tar.next()) is None:
+            return
+        if count > MOST_MEMBERS:
+            raise tarfile.ReadError(f"it holds more than {MOST_MEMBERS:,} files")
+        if member.size < 0:
+            raise tarfile.ReadError(f"{member.name} has {member.size} bytes, it says")
+        tar.members.clear()  # type: ignore[attr-defined]  # nobody asks for them again
+        yield member
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is whole, or the mark of the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        """The next header.
+
+        Raises:
+            EOFHeaderError: there is the mark of the end.
+            ReadError: there is neither.
+        """
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:
+            raise
+        except HeaderError as error:
+            raise ReadError(f"{error} at byte {tarfile.offset:,}") from error
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The header in 512 bytes, unless it is cut off or has too many more."""
+        if len(buf) < BLOCKSIZE:
+            raise ReadError("it ends without the mark of its end, so it was not copied whole")
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _LONG_HEADERS and not 0 <= header.size <= MOST_HEADER_BYTES:
+            raise ReadError(f"a header has {header.size:,} bytes more, it says")
+        return header
+
+
+def _check_nothing_behind(file: BinaryIO, end: int) -> None:
+    """Raise ValueError if more than zeros that fill a record lies behind the mark of the end."""
+    file.seek(end)
+    behind = file.read(MOST_PADDING + 1)
+    if len(behind) > MOST_PADDING or behind.strip(b"\0"):
+        raise ValueError(
+            f"more lies behind the mark of its end, at byte {end:,}: several archives in one file, "
+            "or one that was not copied whole"
+        )

@@ -184,13 +184,21 @@ def read_state(path: Path) -> dict[str, Any]:
         ValueError: it holds something else.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:  # anything from EOFError to UnpicklingError
-        raise ValueError(
-            f"checkpoint {path} holds no state of training; delete it to train anew"
-        ) from error
+        raise no_state_error(path) from error
+    if not isinstance(state, dict):
+        raise no_state_error(path)
     log.info("going on after epoch %s", state.get("epoch"))
     return state
+
+
+def no_state_error(path: Path, reason: str = "") -> ValueError:
+    """What is said of a file that should hold a state of training, and does not."""
+    told = f" ({reason})" if reason else ""
+    return ValueError(
+        f"checkpoint {path} holds no state of training{told}; delete it to train anew"
+    )
 
 
 class _OtherRun(NamedTuple):

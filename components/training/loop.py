@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -16,10 +16,11 @@ from components.command.code import code_fingerprint
 from components.process.machine import device
 from components.process.signals import Terminated, defer_stop
 from components.process.torchrun import is_first_rank
-from components.storage.checkpoint import Checkpoint, read_state
+from components.storage.checkpoint import Checkpoint, no_state_error, read_state
 from components.storage.outputs import write_file
 from components.training.compiler import check_compiler
 from components.training.ranks import SINGLE_PROCESS, Ranks
+from san_core.checked_json import check_shape
 from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, idle_settings
@@ -93,8 +94,8 @@ class TrainingSettings:
         checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
 
     Raises:
-        ValueError: the seed is out of its range, the precision is not one for this machine, or
-            nothing here compiles.
+        ValueError: the seed or the minutes are out of their range, the precision is not one for
+            this machine, or nothing here compiles.
     """
 
     step: str
@@ -107,6 +108,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if not self.checkpoint_minutes >= 0:  # nor is nan
+            raise ValueError(
+                f"checkpoint_minutes is {self.checkpoint_minutes:g}: 0 for never, or more"
+            )
         resolve_precision(self.precision, device())
         if self.compiled:
             check_compiler(device())
@@ -228,12 +233,42 @@ class _Begun:
 
     @classmethod
     def read(cls, path: Path) -> "_Begun":
-        return cls(read_state(path))
+        """What a file of `Checkpoint.fetch` holds.
+
+        Raises:
+            ValueError: it is none of this step's.
+        """
+        kept = read_state(path)
+        try:
+            _check_kept(kept)
+        except ValueError as error:
+            raise no_state_error(path, str(error)) from error
+        return cls(kept)
 
     def take_state(self) -> dict[str, Any] | None:
         """The state, which is not held here any longer: training has what it needs of it."""
         state, self._state = self._state, None
         return state
+
+
+class _KeptHistory(TypedDict):
+    """What a kept state tells of the epochs that are over, a record each."""
+
+    history: list[dict[str, float]]
+
+
+def _check_kept(kept: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a state has what this module put there; `fit` looks at the rest."""
+    state, told = kept.get("fit"), {"history": kept.get("history")}
+    history = check_shape(told, _KeptHistory, where="its epochs")["history"]
+    if not isinstance(state, dict) or not {"epoch", "best"} <= state.keys():
+        raise ValueError("it tells nothing of a network")
+    if any(not {"epoch", "loss", "lr"} <= record.keys() for record in history):
+        raise ValueError("an epoch has no loss")
+    if [record["epoch"] for record in history] != [*range(1, len(history) + 1)] or (
+        state["epoch"] != len(history)
+    ):
+        raise ValueError("it does not tell of each epoch that is over")
 
 
 def _timer(minutes: float) -> Callable[[], bool]:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,9 +51,11 @@ from san_core.training.precision import (
     convolution_arithmetic,
     repeatable_arithmetic,
 )
+from san_core.training.state import State, check_conditions, check_position, check_tensors
 from san_core.training.sums import LossSums
 
-State = dict[str, Any]
+# What torch raises of a state that is none of an optimiser's.
+_FOREIGN_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 class EpochReport(NamedTuple):
@@ -230,21 +232,44 @@ class _TrainingRun:
             self.average.keep()
 
     def restore(self, state: State) -> None:
-        if self.precision == "auto" and state.get("precision") in AUTOCAST_TYPES:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it is of another training, or none.
+        """
+        check_position(state)
+        if self.precision == "auto" and state["precision"] in AUTOCAST_TYPES:
             self.autocast_dtype = AUTOCAST_TYPES[
                 state["precision"]
             ]  # this machine's may be another
             self._prepare_optimisation()
-        expected = self._resume_conditions()
-        for name, value in expected.items():
-            if state.get(name) != value:
-                raise ValueError(_mismatch_message(name, state.get(name), value))
+        check_conditions(state, self._resume_conditions())
+        own = self.model.state_dict()
+        check_tensors("network", state.get("model"), own)
         self.model.load_state_dict(state["model"])
-        self.optimisation.load_state_dict(state["optimisation"])
+        try:
+            self.optimisation.load_state_dict(state["optimisation"])
+            self.sums.load_state_dict(state["sums"])
+        except _FOREIGN_ERRORS as error:
+            raise ValueError("the state of training is not of this recipe's optimiser") from error
         self.epochs_finished, self.batch_index = state["epoch"], state["step"]
-        self.sums.load_state_dict(state["sums"])
+        self._check_restored_position()
+        if state["best"]:
+            check_tensors("best network", state["best"].get("weights"), own)
         self.best = state["best"]
-        self._kept_average = state["average"]
+        if self.recipe.ema:
+            check_tensors("average", state.get("average"), own)
+        self._kept_average = state.get("average")
+
+    def _check_restored_position(self) -> None:
+        """Raise ValueError if the state is of further on than this training goes."""
+        is_over = self.epochs_finished >= self.recipe.epochs
+        batches = 1 if is_over else len(self._epoch_batches())
+        if self.epochs_finished > self.recipe.epochs or self.batch_index >= batches:
+            raise ValueError(
+                f"the state of training is of epoch {self.epochs_finished + 1} after batch"
+                f" {self.batch_index}, which this training does not have"
+            )
 
     def _resume_conditions(self) -> State:
         recipe = dataclasses.asdict(self.recipe)
@@ -564,11 +589,3 @@ def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None 
         pit_images: those of paired data, where such batches are mixed in.
     """
     check_shares(recipe, current_world().size, images=images, pit_images=pit_images)
-
-
-def _mismatch_message(name: str, found: Any, expected: Any) -> str:
-    if isinstance(found, dict) and isinstance(expected, dict):
-        differing = [k for k in expected if found.get(k) != expected[k]]
-        listed = ", ".join(f"{k} {found.get(k)!r} there, {expected[k]!r} here" for k in differing)
-        return f"the state is of another recipe: {listed}"
-    return f"the state is of another run: {name} {found!r} there, {expected!r} here"

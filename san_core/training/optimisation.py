@@ -134,6 +134,7 @@ class TwoStepOptimisation:
         """Take back what `state_dict` gave."""
         self._scheduled.load_state_dict(state)
         self._constant.load_state_dict(state["texture_optimizer"])
+        _check_moments(self._constant)
         self._scaler.load_state_dict(state["scaler"])
 
 
@@ -207,6 +208,15 @@ class _ScheduledOptimizer:
     def load_state_dict(self, state: OptimizerState) -> None:
         self._begin(warming=state["is_warming"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _check_moments(self.optimizer)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if what was loaded is of other weights: torch compares their number."""
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
+                raise ValueError(f"{name} is not of the weights that it is to move")
 
 
 def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

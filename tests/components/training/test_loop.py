@@ -1,4 +1,5 @@
 import gc
+import math
 import os
 import re
 import weakref
@@ -52,6 +53,12 @@ def test_a_seed_that_no_generator_takes_is_refused(seed):
         settings(tiny_recipe("demo-baseline"), seed=seed)
 
 
+@pytest.mark.parametrize("minutes", [-1.0, -0.001, math.nan, -math.inf])
+def test_minutes_that_no_clock_counts_are_refused(minutes):
+    with pytest.raises(ValueError, match=f"checkpoint_minutes is {minutes:g}: 0 for never, or mo"):
+        settings(tiny_recipe("demo-baseline"), checkpoint_minutes=minutes)
+
+
 def test_terms_that_the_first_epoch_had_not_are_told():
     history = [{"epoch": 1, "loss": 2.0, "id": 1.0, "lr": 0.1}]
     history.append({"epoch": 2, "loss": 2.0, "id": 1.0, "pit": 0.5, "lr": 0.1, "val_mAP": 0.5})
@@ -60,7 +67,7 @@ def test_terms_that_the_first_epoch_had_not_are_told():
 
 def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, monkeypatch):
     recipe, seen = tiny_recipe("demo-baseline"), []
-    kept = {"epoch": 1, "history": [], "fit": {"best": None, "large": torch.zeros(3)}}
+    kept = {"epoch": 1, "history": [], "fit": {"epoch": 0, "best": None, "large": torch.zeros(3)}}
     monkeypatch.setattr(loop, "read_state", lambda _: kept)
     monkeypatch.setattr(loop.Checkpoint, "fetch", lambda _: tmp_path / "state.pt")
     large = weakref.ref(kept["fit"]["large"])
@@ -78,6 +85,34 @@ def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, mo
     monkeypatch.setattr(loop, "fit", fit)
     train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
     assert seen == [None]
+
+
+RECORD = {"epoch": 1, "loss": 1.0, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ([1, 2], ""),
+        ({}, r" \(its epochs: history is None; it must be a list\)"),
+        ({"history": [3], "fit": {}}, r" \(its epochs: history\[0\] is 3; it must be an object\)"),
+        (
+            {"history": [{**RECORD, "loss": "x"}], "fit": {}},
+            r" \(its epochs: history\[0\]\.loss is",
+        ),
+        ({"history": [], "fit": [1]}, r" \(it tells nothing of a network\)"),
+        ({"history": [], "fit": {"epoch": 0}}, r" \(it tells nothing of a network\)"),
+        ({"history": [{}], "fit": {"epoch": 1, "best": None}}, r" \(an epoch has no loss\)"),
+        ({"history": [RECORD], "fit": {"epoch": 3, "best": None}}, r" \(it does not tell of each"),
+        ({"history": [RECORD] * 2, "fit": {"epoch": 2, "best": None}}, r" \(it does not tell of e"),
+    ],
+)
+def test_a_kept_file_of_something_else_is_named_and_said_to_be_no_state(tmp_path, kept, told):
+    torch.save(kept, tmp_path / "state.pt")
+    with pytest.raises(
+        ValueError, match=rf"state\.pt holds no state of training{told}.*; delete it"
+    ):
+        loop._Begun.read(tmp_path / "state.pt")
 
 
 @pytest.mark.parametrize(("words", "setting"), [("deterministic=true", ":4096:8"), ("", None)])

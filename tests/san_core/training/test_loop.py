@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import io
 import itertools
 import re
@@ -814,3 +815,53 @@ def test_the_average_of_weights_becomes_the_model_and_is_what_is_scored():
         torch.testing.assert_close(dict(found), expected, rtol=1e-5, atol=1e-6)
     kept = read(states[-1])["model"]  # training goes on from the weights, not from their average
     assert all(torch.equal(kept[name], value) for name, value in steps[-1].items())
+
+
+@functools.cache
+def kept_state():
+    """The recipe of a training of two epochs, and its state after the first, as saved."""
+    settings, states = tiny_recipe("demo-baseline", "epochs=2 warmup_epochs=0 ema=0.5"), []
+    run(settings, states=states)
+    return settings, states[0]
+
+
+def first_of(tensors):
+    return next(iter(tensors))
+
+
+def break_optimiser(state):
+    moments = state["optimisation"]["optimizer"]["state"]
+    moments[0]["exp_avg"] = torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda s: s.pop("epoch"), "the state of training: it has no epoch"),
+        (lambda s: s.update(precision=[]), "precision is a list; it must be text"),
+        (lambda s: s.update(epoch=-1), "epoch is -1; it must be a whole number from 0"),
+        (lambda s: s.update(epoch=9), "is of epoch 10 after batch 0, which this training does"),
+        (lambda s: s.update(step=10**6), "is of epoch 2 after batch 1000000, which this train"),
+        (lambda s: s.update(sums={"loss": "x"}), r"sums\.loss is 'x'; it must be a list"),
+        (lambda s: s.update(best={"epoch": 1}), "best is an object; it must be"),
+        (lambda s: s.update(best={"epoch": 9, "score": 1.0}), "the best of an epoch that is not o"),
+        (lambda s: s.update(model=3), "holds no network of this network"),
+        (lambda s: s["model"].popitem(), "holds no network of this network: classifier"),
+        (lambda s: s["model"].update(x=torch.zeros(1)), "holds no network of this network: x"),
+        (lambda s: s["model"].update({first_of(s["model"]): torch.zeros(1)}), "holds no network"),
+        (lambda s: s["model"][first_of(s["model"])].fill_(torch.nan), "network that is not finite"),
+        (lambda s: s.update(optimisation={}), "is not of this recipe's optimiser"),
+        (break_optimiser, "is not of this recipe's optimiser"),
+        (
+            lambda s: s.update(best={"epoch": 1, "score": 1.0, "weights": {}}),
+            "holds no best network of this network",
+        ),
+        (lambda s: s.update(average={}), "holds no average of this network"),
+    ],
+)
+def test_a_state_of_something_else_is_refused_in_words(spoil, told):
+    settings, saved = kept_state()
+    state = read(saved)
+    spoil(state)
+    with pytest.raises(ValueError, match=told):
+        run(settings, model=tiny_model(settings, seed=77), state=state)

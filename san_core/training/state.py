@@ -1,0 +1,82 @@
+"""What a state must be for training to go on from it: of the same training, and whole.
+
+A file of the right name and sum may hold anything.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from san_core.checked_json import check_shape
+from san_core.images.shard import Size
+
+State = dict[str, Any]
+
+
+class _Best(TypedDict):
+    """The best validation so far."""
+
+    epoch: Size
+    score: float
+
+
+class _Position(TypedDict):
+    """How far training has come, and what else of a state is no tensor."""
+
+    recipe: dict[str, Any]
+    seed: int
+    images: int
+    pit_images: int
+    precision: str
+    epoch: Size
+    step: Size
+    best: _Best | None
+    sums: dict[str, list[float]]
+
+
+def check_position(state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a state tells where training was, as a state does."""
+    told: Any = {name: state[name] for name in _Position.__annotations__ if name in state}
+    if isinstance(best := told.get("best"), dict):  # without its weights
+        told["best"] = {name: value for name, value in best.items() if name != "weights"}
+    position = check_shape(told, _Position, where="the state of training")
+    if position["best"] and not 1 <= position["best"]["epoch"] <= position["epoch"]:
+        raise ValueError("the state of training holds the best of an epoch that is not over")
+
+
+def check_conditions(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise ValueError if a state is of another recipe, seed, number of images or precision."""
+    for name, value in expected.items():
+        if state[name] != value:
+            raise ValueError(_mismatch_message(name, state[name], value))
+
+
+def _mismatch_message(name: str, found: Any, expected: Any) -> str:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        differing = [k for k in expected if found.get(k) != expected[k]]
+        listed = ", ".join(f"{k} {found.get(k)!r} there, {expected[k]!r} here" for k in differing)
+        return f"the state is of another recipe: {listed}"
+    return f"the state is of another run: {name} {found!r} there, {expected!r} here"
+
+
+def check_tensors(what: str, found: object, own: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless tensors are by name, shape and type those of a network, and finite.
+
+    Args:
+        what: how the message calls them.
+        found: what a state holds.
+        own: what it will replace.
+    """
+    tensors = found if isinstance(found, dict) else {}
+    for name in [*own, *tensors]:
+        one, other = tensors.get(name), own.get(name)
+        if not isinstance(one, Tensor) or other is None or _kind(one) != _kind(other):
+            raise ValueError(f"the state of training holds no {what} of this network: {name}")
+        if not one.isfinite().all():
+            raise ValueError(f"the state of training holds a {what} that is not finite: {name}")
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype

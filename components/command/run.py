@@ -53,7 +53,7 @@ from components.process.torchrun import (
     local_rank,
 )
 from components.storage import outputs, transfer
-from components.storage.places import is_remote, local_path, path_or_uri
+from components.storage.places import is_remote, local_path, path_or_uri, real_path
 from components.storage.sources import STORE_PARAMETERS, read_places
 from san_core.disk import DISK_FULL_ERRORS
 from san_core.model.saved import lacks_sums
@@ -256,7 +256,7 @@ def _check_no_overlap(output: Path, inputs: Sequence[Path]) -> None:
         ValueError: the output is an input, or one lies in the other.
     """
     for path in inputs:
-        wrote, reads = output.resolve(), path.resolve()
+        wrote, reads = real_path(output), real_path(path)
         if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
             raise ValueError(f"output {output} and input {path} must not lie in one another")
 
@@ -271,8 +271,8 @@ def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) ->
         if is_remote(store) and is_remote(place):
             is_inside = _path_in_server(store).startswith(_path_in_server(place))
         elif store and not is_remote(store) and not is_remote(place):
-            folder = local_path(store).resolve()
-            is_inside = folder.is_relative_to(Path(place).resolve())
+            folder = real_path(local_path(store))
+            is_inside = folder.is_relative_to(real_path(place))
         else:
             is_inside = False  # one of them is in a bucket, or nothing is kept
         if is_inside:

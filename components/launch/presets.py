@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from components.command import beforehand
 from components.command.suggestion import suggestion
 from components.runner.ir import missing_parameters, parse_argument, pipeline_parameters
+from components.storage.places import real_path
 from components.storage.sources import change_places
 
 
@@ -111,7 +112,7 @@ def pipeline_arguments(
         **dict(parse_argument(word, document) for word in words),
     }
     for name in filter(declared.__contains__, folders):
-        chosen[name] = chosen.get(name) or str(folder.resolve() / folders[name])
+        chosen[name] = chosen.get(name) or str(real_path(folder) / folders[name])
     return change_places(chosen, _absolute_place)
 
 
@@ -160,4 +161,4 @@ def _with_defaults(arguments: Mapping[str, Any], document: Mapping[str, Any]) ->
 
 def _absolute_place(place: str) -> str:
     """A relative folder is meant from where the command is given; the steps run elsewhere."""
-    return str(Path(place).resolve()) if place and "://" not in place else place
+    return str(real_path(place)) if place and "://" not in place else place

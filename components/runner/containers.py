@@ -17,7 +17,7 @@ from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.runner.ir import Task
 from components.runner.local import RunError
 from components.runner.processes import CONTAINER_FILE, LOG_FILE, TaskProcess
-from components.storage.places import is_remote, local_path
+from components.storage.places import is_remote, local_path, real_path
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 from san_core.data.tree import is_archive
 
@@ -97,7 +97,7 @@ class ContainerLauncher:
     """
 
     def __init__(self, arguments: Mapping[str, Any], folder: Path) -> None:
-        self.folder = folder.resolve()
+        self.folder = real_path(folder)
         self._options = _mount_options(self.folder, bind_places(arguments, self.folder))
         self._layers: dict[str, str] = {}
 
@@ -160,7 +160,7 @@ def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
         place = arguments.get(name)
         if not names_place(name, place) or is_remote(str(place)):
             continue
-        if not local_path(str(place)).resolve().is_relative_to(folder):
+        if not real_path(local_path(str(place))).is_relative_to(folder):
             raise ValueError(
                 f"{name} {place} is not in {folder}, which is all that containers write to; "
                 "name a folder in it, or a URI"
@@ -179,7 +179,7 @@ def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
         if not Path(file).exists():
             raise ValueError(f"{name} {file} does not exist")
         read.add(Path(file))
-    return sorted(path for path in read if not path.resolve().is_relative_to(folder))
+    return sorted(path for path in read if not real_path(path).is_relative_to(folder))
 
 
 def _named_files() -> dict[str, str]:

@@ -37,6 +37,7 @@ from components.runner.processes import (
     stop_processes,
 )
 from components.storage.outputs import write_file
+from components.storage.places import real_path
 from components.storage.sources import file_versions, read_places
 
 # What the name of an artifact of these types ends with, so that a browser opens it.
@@ -106,7 +107,7 @@ def run_pipeline(
             raise ValueError(f"task {task.name} imports an artifact, which cannot be done here")
     named = start or only
     chosen = _tasks_named(plan, named) if named else set()
-    folder = folder.resolve()
+    folder = real_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
     with run_lock(folder, source), signal_handler(raise_terminated, *STOP_SIGNALS):

@@ -4,6 +4,7 @@
 the two kinds of stores; the latter is imported only where a bucket is named.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def local_path(uri: str) -> Path:
     if found or uri.startswith("file:"):
         raise ValueError(f"{uri!r} is neither a folder nor a file:///, s3:// or minio:// URI")
     return Path(uri)
+
+
+def real_path(path: Path | str) -> Path:
+    """Where a path leads when its links are followed; those that lead in a circle are left."""
+    return Path(os.path.realpath(path))  # Path.resolve raises at a circle
 
 
 def check_no_user_information(text: str, *, what: str = "a place") -> None:

@@ -75,9 +75,13 @@ def _require_cameras(
             f"{table.place}: camid is {_NO_CAMERA} in every row; where cameras are unknown, leave "
             "the column out"
         )
-    blank = [lines[image.name] for image in images if not image.camera]
-    problems += [Problem("wrong row", f"{name} line {line}", "no camid") for line in blank]
-    return known
+    nowhere = {"": "no camid", _NO_CAMERA: f"camid {_NO_CAMERA}: an unknown camera"}
+    problems += [
+        Problem("wrong row", f"{name} line {lines[image.name]}", nowhere[image.camera])
+        for image in images
+        if image.camera in nowhere
+    ]
+    return [image for image in images if image.camera not in nowhere]
 
 
 def _find_table(tree: Tree) -> str:

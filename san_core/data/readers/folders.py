@@ -19,7 +19,7 @@ from functools import partial
 
 from san_core.data.held_out import check_no_splits
 from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
-from san_core.data.records import Listing, Problem
+from san_core.data.records import Listing, Problem, ProblemsError
 from san_core.data.tree import Tree
 from san_core.images.pixels import IMAGE_SUFFIXES
 
@@ -70,8 +70,10 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         for image in _images_of_split(tree, split, levels, problems)
     ]
     if not found:
+        told = f"; and there are problems: {ProblemsError(problems)}" if problems else ""
         raise ValueError(
             f"{tree.place} has no image in folders of people; they look like {_example(levels)}"
+            + told
         )
     _check_names_of_people(tree, found, options)
     listed = make_listing(found, problems, options, has_splits=bool(splits))
@@ -157,10 +159,11 @@ def _image_names(
 ) -> Iterator[str]:
     """The names of the images among what lies in a folder."""
     for name in (f"{folder}/{bare}" for bare in names):
-        if name.lower().endswith(IMAGE_SUFFIXES) and tree.is_file(name):
+        is_named = name.lower().endswith(IMAGE_SUFFIXES)
+        if is_named and tree.is_file(name):
             yield name
         else:
-            detail = f"images end in {', '.join(IMAGE_SUFFIXES)}"
+            detail = "no file" if is_named else f"images end in {', '.join(IMAGE_SUFFIXES)}"
             problems.append(Problem("unknown name", name, detail, split))
 
 

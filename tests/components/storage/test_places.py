@@ -9,6 +9,7 @@ from components.storage.places import (
     local_path,
     open_storage,
     path_or_uri,
+    real_path,
 )
 
 
@@ -131,3 +132,11 @@ def test_presigned_urls_are_refused_and_not_shown(read, place):
 )
 def test_at_signs_and_colons_in_a_path_are_no_credentials(place):
     check_no_user_information(place)
+
+
+def test_links_that_lead_in_a_circle_lead_nowhere_and_are_no_defect(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert real_path(tmp_path / "a/c").is_relative_to(tmp_path)
+    (tmp_path / "c").symlink_to(".")
+    assert real_path(tmp_path / "c/d") == tmp_path / "d"

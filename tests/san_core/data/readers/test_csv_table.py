@@ -144,6 +144,10 @@ def test_without_a_split_column_people_are_held_out(folder):
         ("a/1.jpg,bob,door,train", ("wrong row", "people.csv line 8", "a/1.jpg is in line 2 too")),
         ("a/1.jpg,,door,train", ("wrong row", "people.csv line 8", "no pid")),
         ("b/7.jpg,x,,train", ("wrong row", "people.csv line 8", "no camid")),
+        (
+            "b/7.jpg,x,-1,train",
+            ("wrong row", "people.csv line 8", "camid -1: an unknown camera"),
+        ),
         ("a/1.jpg,x,door", ("wrong row", "people.csv line 8", "not 4 columns")),
         ("a/1.jpg,x,door,train,y", ("wrong row", "people.csv line 8", "not 4 columns")),
         (

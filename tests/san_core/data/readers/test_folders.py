@@ -1,5 +1,6 @@
 """A folder for every identity."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def read(root, files, **options):
             path.mkdir(parents=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(name.encode())
+            path.write_bytes(os.fsencode(name))
     with open_tree(root) as tree:
         return listing(tree, options)
 
@@ -303,3 +304,23 @@ def test_folders_that_look_like_no_cameras_are_doubted(tmp_path, names, told):
 def test_cameras_that_see_most_people_are_not_doubted(tmp_path):
     names = [f"train/{person}/{camera}/1.jpg" for person in "abc" for camera in "xyz"]
     assert read(tmp_path, [*names[:-1]]).warnings == []
+
+
+def test_what_is_named_as_an_image_and_is_none_is_called_no_file(tmp_path):
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob/gone.jpg").symlink_to("nowhere.jpg")
+    found = read(
+        tmp_path, [f"{name}/{n}.jpg" for name in ("alice", "bob", "carol") for n in (1, 2)]
+    )
+    assert [*map(str, found.problems)] == ["bob/gone.jpg (no file)"]
+
+
+def test_people_whose_names_are_no_text_are_problems_of_their_images(tmp_path):
+    files = [f"{name}/{n}.jpg" for name in ("alice", "bob", "\udcff") for n in (1, 2)]
+    found = read(tmp_path, files)
+    assert {image.name for image in found.images} == {*files}  # packing them tells the names
+
+
+def test_folders_beside_those_of_splits_are_told_where_no_image_is_found(tmp_path):
+    with pytest.raises(ValueError, match=r"problems: .*hall \(a folder beside the splits\)"):
+        read(tmp_path, ["train/alice/1.jpg", "hall/alice/1.jpg"], **CAMERA_FIRST)

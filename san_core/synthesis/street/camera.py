@@ -17,6 +17,7 @@ from san_core.synthesis.place.materials import soft_cover
 LIGHT_VARIETY = 1.4  # as sample_light counts
 CUT_SHARE, SHIFTED_SHARE = 0.16, 0.16  # of boxes that cut a person, that miss the middle
 SHADE_SHARE = 0.3  # of pictures with the edge of a shadow across
+EXPOSURE = 0.12  # mean logarithm: cameras show people about as light as they are
 GREY_SHARE = 0.03  # of pictures without colours
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of R, G, B in brightness (ITU-R BT.601)
 
@@ -92,7 +93,7 @@ def photograph(rng: np.random.Generator, image: Floats) -> Pixels:
 def _tint(rng: np.random.Generator, image: Floats) -> Floats:
     """White balance, exposure, saturation and haze, or no colour at all."""
     white = rng.normal(0, 0.08, 3)
-    gains = np.exp(white - white.mean() + rng.normal(0, 0.2))
+    gains = np.exp(white - white.mean() + rng.normal(EXPOSURE, 0.2))
     is_grey = rng.random() < GREY_SHARE
     saturation = 0.0 if is_grey else rng.uniform(0.6, 1.25)
     haze = rng.uniform(0, 40) if rng.random() < 0.4 else 0.0

@@ -1,0 +1,154 @@
+"""A texture generator on people it has never seen: colours, levels, detail, agreement of views.
+
+Its rivals are an oracle that copies by the true dense map, which is the ceiling of copying, and
+the mean texture. Three kinds of people are pictured: in plain clothes of 24 hues and four
+lightnesses, of five skins, under twelve lights; those of PIT's studio, with patterns and prints;
+and those of its street. The texture alone is also set beside a colour histogram, as what tells
+people apart at `hard`. It takes six minutes at most; make bench GROUP=generator.
+
+`python -m tests.benchmarks.groups.generator FOLDER` prints the figures of any generator, and
+keeps none.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from san_core.evaluation import histogram
+from san_core.images.pixels import Pixels, resize
+from san_core.inference.textures import predict_textures
+from san_core.model import weights
+from san_core.model.weights import LoadedNetwork
+from san_core.shipped.generator import SHIPPED_FOLDER
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.generator.oracle import copy_seen, texels_shown
+from tests.benchmarks.generator.people import (
+    HeldOut,
+    hard_people,
+    mean_texture,
+    people_of_a_wardrobe,
+    people_of_hues,
+)
+from tests.benchmarks.generator.scores import (
+    COLOUR_SIDE,
+    DETAIL_SIDE,
+    REGIONS,
+    SKIN,
+    at_side,
+    detail_correlation,
+    hue_is_right,
+    mean_gradient,
+    psnr_where,
+    region_colours,
+    texture_map,
+    view_distance_share,
+)
+from tests.benchmarks.generator.sheet import write_sheet
+from tests.benchmarks.groups.synthesis import mean_average_precision
+
+OURS, ORACLE = "generator.", "generator.oracle_"  # how their figures' names begin
+
+
+class Rivals(NamedTuple):
+    """What is set side by side: textures (N, T, T, 3) of the pictures of some people."""
+
+    ours: Pixels  # of the generator's own size
+    oracle: Pixels  # (N, 64, 64, 3)
+    fine_oracle: Pixels  # (N, 128, 128, 3)
+
+
+def figures(generator: Path = SHIPPED_FOLDER, *, sheet: bool = True) -> Iterator[Figure]:
+    """All figures of the group, of the generator saved in a folder; `sheet`: draw it too."""
+    loaded = weights.load_network(generator)
+    fill = {world: mean_texture(world) for world in ("studio", "street")}
+    hues = people_of_hues()
+    rivals = rival_textures(loaded, hues, fill["street"])
+    if sheet:
+        write_sheet(hues, rivals.ours, rivals.oracle)
+    yield from _colour_figures(OURS, at_side(rivals.ours, COLOUR_SIDE), hues)
+    yield from _colour_figures(ORACLE, rivals.oracle, hues)
+    for world in ("studio", "street"):
+        people = people_of_a_wardrobe(world)
+        rivals = rival_textures(loaded, people, fill[world])
+        middle = "" if world == "studio" else "street_"
+        mean = np.broadcast_to(
+            at_side(fill[world][None], COLOUR_SIDE), (len(people.images), *rivals.oracle.shape[1:])
+        )
+        for name, textures, fine in (
+            (OURS + middle, rivals.ours, rivals.ours),
+            (ORACLE + middle, rivals.oracle, rivals.fine_oracle),
+        ):
+            yield from _level_figures(name, at_side(textures, COLOUR_SIDE), mean, people)
+            yield from _detail_figures(name, at_side(fine, DETAIL_SIDE), people)
+    yield from _matching_figures(loaded, fill["studio"])
+
+
+def rival_textures(loaded: LoadedNetwork, people: HeldOut, fill: Pixels) -> Rivals:
+    """What the generator and the oracle make of people; `fill` stands for what is not seen."""
+    images = np.stack([resize(image, loaded.recipe.image_size) for image in people.images])
+    oracle, fine = (
+        np.stack([copy_seen(*pair, fill, side) for pair in zip(*people[:2], strict=True)])
+        for side in (COLOUR_SIDE, DETAIL_SIDE)
+    )
+    return Rivals(predict_textures(loaded.model, images, device="cpu"), oracle, fine)
+
+
+def _colour_figures(name: str, made: Pixels, people: HeldOut) -> Iterator[Figure]:
+    """Hues of garments and tones of skin, where the picture shows them and where it does not."""
+    true = at_side(people.textures, COLOUR_SIDE)[people.person]
+    shown = np.stack([texels_shown(dense, COLOUR_SIDE) for dense in people.dense])
+    for side, where in (("", shown), ("hidden_", ~shown)):
+        found = {}
+        for region in REGIONS:
+            colours = [region_colours(each, region, where) for each in (made, true)]
+            ours, theirs = (each[~np.isnan(colours[0][:, 0])] for each in colours)
+            away = np.linalg.norm(ours - theirs, axis=1)
+            found[region] = away if region in SKIN else hue_is_right(ours, theirs)
+            yield Figure(f"{name}{side}{region}_de", float(np.median(away)), "dE")
+        right = np.concatenate([found["torso"], found["legs"]])
+        yield Figure(f"{name}{side}hue_share", float(right.mean()), "fraction")
+        skin = np.concatenate([found[region] for region in SKIN])
+        yield Figure(f"{name}{side}skin_de", float(np.median(skin)), "dE")
+    share = view_distance_share(made, people.person)
+    yield Figure(f"{name}view_distance_share", share, "fraction")
+
+
+def _level_figures(name: str, made: Pixels, mean: Pixels, people: HeldOut) -> Iterator[Figure]:
+    """PSNR at 64 texels: of all, of those the picture shows, of the others."""
+    true = at_side(people.textures, COLOUR_SIDE)[people.person]
+    shown = np.stack([texels_shown(dense, COLOUR_SIDE) for dense in people.dense])
+    for part, where in (("", None), ("_seen", shown), ("_unseen", ~shown)):
+        yield Figure(f"{name}psnr{part}_db", psnr_where(made, true, where), "dB")
+    gain = psnr_where(made, true) - psnr_where(mean, true)
+    yield Figure(f"{name}psnr_gain_over_mean_db", gain, "dB")
+
+
+def _detail_figures(name: str, made: Pixels, people: HeldOut) -> Iterator[Figure]:
+    """Sharpness at 128 texels, and whether what is sharp is true."""
+    true = at_side(people.textures, DETAIL_SIDE)[people.person]
+    shown = np.stack([texels_shown(dense, DETAIL_SIDE) for dense in people.dense])
+    share = mean_gradient(made) / mean_gradient(true)
+    yield Figure(f"{name}gradient_share", share, "fraction")
+    yield Figure(f"{name}detail_correlation", detail_correlation(made, true, shown), "1")
+
+
+def _matching_figures(loaded: LoadedNetwork, fill: Pixels) -> Iterator[Figure]:
+    """The texture alone as a feature at `hard`, beside a colour histogram of the picture."""
+    people, labels = hard_people()
+    rivals = rival_textures(loaded, people, fill)
+    by_colours = mean_average_precision(histogram.histogram_features(people.images), labels)
+    yield Figure("generator.histogram_map", by_colours, "fraction")
+    for name, textures in ((OURS, rivals.ours), (ORACLE, rivals.oracle)):
+        found = texture_map(textures, labels)
+        yield Figure(f"{name}texture_map", found, "fraction")
+        yield Figure(f"{name}texture_map_vs_histogram", found / by_colours, "ratio")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("generator", type=Path, help="folder of a SAN-PG")
+    for figure in figures(parser.parse_args().generator, sheet=False):
+        print(f"figure {figure.name} {figure.value:.6g} {figure.unit}", flush=True)

@@ -1,0 +1,94 @@
+"""How texture generators are judged: the oracle, and scores on hand-made textures."""
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.generator.oracle import copy_seen, texels_shown
+from tests.benchmarks.generator.scores import (
+    at_side,
+    detail_correlation,
+    hue_is_right,
+    mean_gradient,
+    psnr_where,
+    region_colours,
+    view_distance_share,
+)
+
+
+def noise(count, side=64, *, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def test_the_oracle_copies_what_is_seen_and_fills_the_rest():
+    dense = np.zeros((4, 2, 3), np.uint8)
+    dense[0, 0] = (8, 4, 255)  # column 8, row 4 of 256: cell (2, 1) of 64
+    dense[0, 1] = (10, 7, 255)  # the same cell
+    dense[1, 0] = (255, 255, 128)
+    dense[2, 0] = (0, 0, 127)  # mostly something else
+    image = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    fill = np.full((256, 256, 3), 77, np.uint8)
+    made = copy_seen(image, dense, fill, 64)
+    assert made[1, 2].tolist() == [2, 2, 4]  # means 1.5, 2.5, 3.5, ties to even
+    assert made[63, 63].tolist() == image[1, 0].tolist()
+    assert (made == 77).all(axis=2).sum() == 64 * 64 - 2
+    shown = texels_shown(dense, 64)
+    assert np.argwhere(shown).tolist() == [[1, 2], [63, 63]]
+
+
+def test_a_hue_is_right_within_thirty_degrees_and_with_chroma():
+    true = np.float32([[50, 40, 0]] * 4)
+    made = np.float32([[90, 30, 16], [50, 30, 19], [50, 11, 0], [50, 0, 40]])
+    assert hue_is_right(made, true).tolist() == [True, False, False, False]
+
+
+def test_hues_are_compared_around_the_circle():
+    made, true = np.float32([[50, -40, 5]]), np.float32([[50, -40, -5]])
+    assert hue_is_right(made, true).all()
+
+
+def test_a_regions_colour_is_that_of_its_chosen_texels_alone():
+    textures = np.full((2, 64, 64, 3), 255, np.uint8)
+    where = np.zeros((2, 64, 64), bool)
+    where[0] = True
+    colours = region_colours(textures, "torso", where)
+    assert colours[0] == pytest.approx((100, 0, 0), abs=0.02)
+    assert np.isnan(colours[1]).all()
+
+
+def test_detail_is_that_of_the_true_texture_and_not_noise():
+    true, seen = noise(2, 128), np.ones((2, 128, 128), bool)
+    assert detail_correlation(true, true, seen) == pytest.approx(1)
+    assert abs(detail_correlation(noise(2, 128, seed=1), true, seen)) < 0.05
+    assert detail_correlation(np.zeros_like(true), true, seen) == 0
+    seen[:, :64] = False
+    half = true.copy()
+    half[:, :60] = 0  # what is not seen does not count
+    assert detail_correlation(half, true, seen) > 0.95
+
+
+def test_the_gradient_is_the_mean_step_from_texel_to_texel():
+    ramp = np.zeros((1, 8, 8, 3), np.uint8)
+    ramp[0] = (10 * np.arange(8))[:, None]  # 10 down, 0 across
+    assert mean_gradient(ramp) == pytest.approx((10 + 0) / 2)
+
+
+def test_psnr_counts_the_texels_asked_for():
+    true, made = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
+    made[0, 0, 0] = 51
+    corner = np.zeros((1, 4, 4), bool)
+    corner[0, 0, 0] = True
+    assert psnr_where(made, true, corner) == pytest.approx(20 * np.log10(255 / 51))
+    assert psnr_where(made, true) == pytest.approx(20 * np.log10(255 / 51) + 10 * np.log10(16))
+
+
+def test_views_that_agree_are_at_no_distance_and_random_ones_at_that_of_others():
+    person = np.repeat([0, 1, 2], 2)
+    assert view_distance_share(noise(3)[person], person) == 0
+    assert view_distance_share(noise(6), person) == pytest.approx(1, abs=0.1)
+
+
+def test_textures_of_other_sizes_are_averaged_or_enlarged():
+    assert at_side(noise(1, 128), 64).shape == (1, 64, 64, 3)
+    flat = np.full((1, 64, 64, 3), 9, np.uint8)
+    assert (at_side(flat, 128) == 9).all()
+    assert at_side(flat, 128).shape == (1, 128, 128, 3)

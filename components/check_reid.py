@@ -34,14 +34,23 @@ def check_reid(
     """
     from components.command import recipes
     from components.storage.staging import open_image_records
-    from san_core.data.batches.identities import pids_of, split_identities, unseen_images_warning
+    from san_core.data.batches.identities import (
+        few_validated_warning,
+        pids_of,
+        split_identities,
+        unseen_images_warning,
+    )
 
     chosen = recipes.resolve_recipe(recipe, overrides)
     with open_image_records(dataset) as images:
         people = split_identities(images, chosen)
         asked, searched = (_count_of_split(images.records, s) for s in ("query", "gallery"))
-    if line := unseen_images_warning(people.labels, chosen):
-        log.warning("%s", line)
+    for line in (
+        unseen_images_warning(people.labels, chosen),
+        few_validated_warning(people.validation_records),
+    ):
+        if line:
+            log.warning("%s", line)
     told = {
         "train_people": people.num_classes,
         "train_images": len(people.train_records),

@@ -120,6 +120,9 @@ class Recipe:
     eval_every: int = 0  # epochs between two scores of a validation split; 0: none
     # of the training identities, held out for that score where the data have no split "val"
     validation_share: float = 0.1
+    # which of the draws of those people: train with several to see what is chance. Names decide, so
+    # that nobody changes sides when a data set grows
+    validation_draw: int = 0
     # a batch of PIT (L_Rec alone, batch_size pictures) after so many others; 0: none. The paper
     # mixes such batches in, the official code does not
     pit_every: int = 0
@@ -286,6 +289,9 @@ class Recipe:
             f"margin {self.margin:g} has no effect with triplet {self.triplet!r}": (
                 self.triplet != "hard" and self.margin != Recipe.margin
             ),
+            "validation_draw has no effect: eval_every is 0": (
+                self.validation_draw > 0 and not self.eval_every
+            ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
@@ -364,6 +370,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "checkpoint_every": (1, 100_000),
     "eval_every": (0, 100_000),
     "validation_share": (0.01, 0.9),
+    "validation_draw": (0, 1_000_000),
     "pit_every": (0, 1_000_000),
     "lr": (0, 10),
     "decoder_lr": (0, 10),

@@ -47,10 +47,19 @@ _LOSS_NAMES = {
 
 
 class Validation(NamedTuple):
-    """How a network in training is scored: by what, and the function, higher being better."""
+    """How a network in training is scored: by what, and the function, higher being better.
 
-    name: str  # such as "mAP"; in the history "val_mAP"
+    Attributes:
+        name: such as "mAP"; in the history "val_mAP".
+        score: the function.
+        interval: how far the last score may be chance, low and high; None where that is not known.
+        of: what is scored, in words.
+    """
+
+    name: str
     score: Callable[[SAN], float]
+    interval: Callable[[], tuple[float, float] | None] = lambda: None
+    of: str = ""
 
 
 class BestWeights(NamedTuple):
@@ -200,7 +209,7 @@ def train(
         try:
             for report in reports:
                 scores = _validation_scores(report, validation)
-                log.info("%s", _epoch_line(report, recipe, scores))
+                log.info("%s", _epoch_line(report, recipe, _scores_in_words(scores, validation)))
                 history.append(
                     {
                         "epoch": report.epoch,
@@ -306,14 +315,29 @@ def save_model(
 def _validation_scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
     if validation is None or report.score is None:
         return {}
-    return {_SCORE_PREFIX + validation.name: report.score}
+    name, interval = _SCORE_PREFIX + validation.name, validation.interval()
+    if interval is None:
+        return {name: report.score}
+    return {name: report.score, **dict(zip(interval_names(name), interval, strict=True))}
 
 
-def _epoch_line(report: EpochReport, recipe: Recipe, scores: dict[str, float]) -> str:
+def _scores_in_words(scores: Mapping[str, float], validation: Validation | None) -> str:
+    """The validation score with its interval and what it is of; empty where none was due."""
+    if validation is None or not scores:
+        return ""
+    name = _SCORE_PREFIX + validation.name
+    notes = [validation.of] if validation.of else []
+    low, high = interval_names(name)
+    if low in scores:
+        notes.insert(0, f"95 % {scores[low]:.3f}-{scores[high]:.3f}")
+    told = f"  {name} {scores[name]:.4f}"
+    return f"{told} ({', '.join(notes)})" if notes else told
+
+
+def _epoch_line(report: EpochReport, recipe: Recipe, measured: str) -> str:
     terms = " ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
     left = (recipe.epochs - report.epoch) * report.seconds
     eta = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
-    measured = "".join(f"  {name} {value:.4f}" for name, value in scores.items())
     return (
         f"epoch {report.epoch}/{recipe.epochs}  loss {report.loss:.3f} ({terms}){measured}"
         f"  lr {report.lr:.2g}  {report.images_per_second:.0f} img/s"
@@ -341,6 +365,12 @@ def loss_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     return named | {n: value for n, value in record.items() if n.startswith(_SCORE_PREFIX)}
 
 
+def interval_names(score: str) -> tuple[str, str]:
+    """What the history calls the ends of the interval of a validation score."""
+    return f"{score}_low", f"{score}_high"
+
+
 def score_names(history: History) -> list[str]:
     """The validation scores that a history records: one, or none."""
-    return sorted({n for record in history for n in record if n.startswith(_SCORE_PREFIX)})
+    told = {name for record in history for name in record if name.startswith(_SCORE_PREFIX)}
+    return sorted(told - {edge for name in told for edge in interval_names(name)})

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from components.training.loop import History, loss_name, loss_terms, score_names
+from components.training.loop import History, interval_names, loss_name, loss_terms, score_names
 from san_core.images.pixels import Pixels, resize
 from san_core.pages import page
 from san_core.pages.page import Section
@@ -35,9 +35,13 @@ def curves_section(history: History) -> Section:
     ]
     for name in score_names(history):
         scores = [record[name] for record in history if name in record]
+        label = name.replace("val_", "validation ")
+        band = interval_names(name) if any(interval_names(name)[0] in r for r in history) else None
+        if band:
+            label += ", and its 95 % interval"
         drawn.append(
             page.figure_tag(
-                page.history_figure(history, [name], label=name.replace("val_", "validation ")),
+                page.history_figure(history, [name], label=label, band=band),
                 alt=f"{name} of {len(scores)} validations; best {max(scores):.3f}",
             )
         )

@@ -15,7 +15,12 @@ from components.training.inputs import (
     trained_on_pairs,
 )
 from components.training.loop import Validation
-from san_core.data.batches.identities import IdentitySplit, camids_of, pids_of
+from san_core.data.batches.identities import (
+    IdentitySplit,
+    camids_of,
+    few_validated_warning,
+    pids_of,
+)
 from san_core.data.trained_on import (
     DescribedSet,
     TrainedOn,
@@ -26,7 +31,7 @@ from san_core.evaluation.labels import Labels
 from san_core.images.imageset import ImageSet, read_manifest
 from san_core.model.saved import read_description
 from san_core.training.loop import TrainingData
-from san_core.training.validation import make_map_evaluator
+from san_core.training.validation import MapEvaluator
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +135,10 @@ def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySpli
             unknown,
             len(records),
         )
+    if line := few_validated_warning(records):
+        log.warning("%s", line)
     pictures = reader.decode_images("validation", images, records)
-    return Validation(
-        "mAP",
-        make_map_evaluator(
-            pictures, Labels(pids, camids_of(records)), reader.recipe, device=device()
-        ),
-    )
+    labels = Labels(pids, camids_of(records))
+    score = MapEvaluator(pictures, labels, reader.recipe, device=device())
+    of = f"{score.num_queries:,} queries of {score.num_people:,} people"
+    return Validation("mAP", score, lambda: score.interval, of)

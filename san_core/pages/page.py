@@ -181,7 +181,11 @@ def add_legend(axes: Axes, **place: Any) -> None:
 
 @own_look()
 def history_figure(
-    history: Sequence[Mapping[str, Any]], names: Sequence[str], *, label: str
+    history: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    label: str,
+    band: tuple[str, str] | None = None,
 ) -> Figure:
     """The course of a training: a line for each of `names`, for figures that share one scale.
 
@@ -192,6 +196,7 @@ def history_figure(
             was not measured then.
         names: the figures to draw.
         label: what the vertical axis shows, with its unit.
+        band: the figures of the lower and the upper edge of a band around the first line.
 
     Raises:
         ValueError: there is no history, or a figure is in no record.
@@ -213,6 +218,10 @@ def history_figure(
             markersize=3.5,
             label=name,
         )
+    if band is not None:
+        edged = [record for record in history if all(edge in record for edge in band)]
+        epochs, low, high = ([r[key] for r in edged] for key in ("epoch", *band))
+        panel.fill_between(epochs, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
     panel.set_xlabel("epoch")
     panel.set_ylabel(label)
     panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

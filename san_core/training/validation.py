@@ -3,13 +3,12 @@
 Legend: N images, H W rows and columns.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-from san_core.data.batches.identities import check_scorable
-from san_core.evaluation.labels import Ids, Labels, check_labels
+from san_core.data.batches.identities import check_scorable, validation_queries
+from san_core.evaluation.confidence import Interval, mean_interval
+from san_core.evaluation.labels import Labels, check_labels
 from san_core.evaluation.ranking import rank
 from san_core.images.pixels import Pixels
 from san_core.inference.features import embed
@@ -17,43 +16,59 @@ from san_core.model.san import SAN
 from san_core.recipe import Recipe
 
 
-def make_map_evaluator(
-    images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
-) -> Callable[[SAN], float]:
+class MapEvaluator:
     """What `fit` may take as `evaluate`: the mAP of validation images searched among themselves.
 
     The first image of every person and camera is a query, and all images are the gallery. A query
     leaves out itself and what else its own camera took of its person, as `evaluation.ranking` does;
     where no camera is known, itself alone. The distance is the one the triplet is trained with.
 
-    Args:
-        images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
-        labels: of the images; people from 1.
-        recipe: of the network; decides the distance, and whether mirrored images count too.
-        device: where to embed.
-
-    Raises:
-        ValueError: the labels are not one an image, no query has a right answer by the protocol, or
-            none has a wrong one.
+    Attributes:
+        num_queries: how many ask; of people whom one camera saw nobody does.
+        num_people: whom they show.
+        interval: how far the last score may be chance; None before the first.
     """
-    if len(labels.pids) != len(images):
-        raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
-    check_scorable(labels.pids, labels.camids)
-    check_labels(labels, labels)
-    queries = _first_of_person_and_camera(labels)
-    # An image that alone has its camera is what a query of it leaves out.
-    gallery = labels._replace(camids=np.arange(len(images))) if labels.camids is None else labels
-    query, metric = gallery.take(queries), recipe.metric
 
-    def evaluate(model: SAN) -> float:
-        found = embed(model, images, mirrored=recipe.mirrored, device=device)
-        return rank(found[queries], found, query=query, gallery=gallery, metric=metric, top_k=0).mAP
+    def __init__(
+        self, images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
+    ) -> None:
+        """An evaluator of some images.
 
-    return evaluate
+        Args:
+            images: (N, H, W, 3) RGB, of people who are not trained on; may be a memory map.
+            labels: of the images; people from 1.
+            recipe: of the network; decides the distance, and whether mirrored images count too.
+            device: where to embed.
 
+        Raises:
+            ValueError: the labels are not one an image, no query has a right answer by the
+                protocol, or none has a wrong one.
+        """
+        if len(labels.pids) != len(images):
+            raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
+        check_scorable(labels.pids, labels.camids)
+        check_labels(labels, labels)
+        self._images, self._device = images, device
+        self._metric, self._mirrored = recipe.metric, recipe.mirrored
+        self._rows = validation_queries(labels.pids, labels.camids)
+        # An image that alone has its camera is what a query of it leaves out.
+        alone = labels._replace(camids=np.arange(len(images)))
+        self._gallery = alone if labels.camids is None else labels
+        self._query = self._gallery.take(self._rows)
+        self.num_queries = len(self._rows)
+        self.num_people = len(np.unique(self._query.pids))
+        self.interval: Interval | None = None
 
-def _first_of_person_and_camera(labels: Labels) -> Ids:
-    """Rows of the first image of every person and camera, ascending."""
-    cameras = np.zeros_like(labels.pids) if labels.camids is None else labels.camids
-    seen = np.stack([labels.pids, cameras], axis=1)
-    return np.sort(np.unique(seen, axis=0, return_index=True)[1])
+    def __call__(self, model: SAN) -> float:
+        """The mAP of a network."""
+        found = embed(model, self._images, mirrored=self._mirrored, device=self._device)
+        ranking = rank(
+            found[self._rows],
+            found,
+            query=self._query,
+            gallery=self._gallery,
+            metric=self._metric,
+            top_k=0,
+        )
+        self.interval = mean_interval(ranking.average_precision, self._query.pids)
+        return ranking.mAP

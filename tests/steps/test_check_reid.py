@@ -34,7 +34,7 @@ TESTED = {"query": [20, 21], "gallery": [20, 21, 21]}
 
 def test_counts_of_a_set_that_will_do_are_told(checked, tmp_path):
     train = [pid for pid in range(1, 11) for _ in range(4)]
-    assert checked("eval_every=1 validation_share=0.2", train=train, **TESTED) == 0
+    assert checked("eval_every=1 validation_share=0.1", train=train, **TESTED) == 0
     assert json.loads((tmp_path / "counts.json").read_bytes()) == {
         "train_people": 8,
         "train_images": 32,
@@ -43,6 +43,12 @@ def test_counts_of_a_set_that_will_do_are_told(checked, tmp_path):
         "queries": 2,
         "gallery_images": 3,
     }
+
+
+def test_few_people_to_validate_on_are_warned_of(checked, caplog):
+    train = [pid for pid in range(1, 11) for _ in range(4)]
+    assert checked("eval_every=1 validation_share=0.1", train=train, **TESTED) == 0
+    assert "validation has 4 queries of 2 people, and fewer than 100 or 20 say" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ def quick_command(step, tiny, folder):
     """A step on the tiny run's artifacts, training as short as it can be, with validation."""
     command = with_outputs_in(step_command(step, tiny), folder)
     if step == "train_san":
-        held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
+        held_out = "identities_per_batch=3 eval_every=1 validation_share=0.1"
         overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
         command = with_flags(command, overrides=overrides.replace("epochs=3", "epochs=2"))
     if step == "train_san_pg":

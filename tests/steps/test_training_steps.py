@@ -35,13 +35,16 @@ def _trained(tiny, folder, extra="", **flags):
 
 
 def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path, capsys):
-    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.4"
+    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.1"
     overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
     command = with_flags(
         with_outputs_in(step_command("train_san", tiny), tmp_path), overrides=overrides
     )
     assert main(command) == 0
-    assert "validation: 8 images of 2 people" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "validation: 8 images of 2 people" in said
+    assert "validation has 4 queries of 2 people, and fewer than 100 or 20 say little" in said
+    assert re.search(r"val_mAP 0\.\d{4} \(95 % 0\.\d+-\d\.\d+, 4 queries of 2 people\)", said)
     model = tmp_path / "model"
     scores = [record["val_mAP"] for record in _history(model)]
     assert len(scores) == 3

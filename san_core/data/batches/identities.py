@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from san_core.data.batches.cache import label_map
 from san_core.data.batches.sampler import fuller_epoch, share_of_epoch
 from san_core.data.batches.training_data import check_identity_count
+from san_core.data.names import place_of_name
+from san_core.data.records import person_name
 from san_core.images.imageset import ImageSet
 from san_core.images.shard import Record
 from san_core.recipe import Recipe
 
-_HELD_OUT_SEED = 4  # seed of the draw; none of a run's own, so that runs can be compared
+FEW_PEOPLE, FEW_QUERIES = 20, 100  # of validation; fewer say little
 _LEAST_SHARE_SHOWN = 0.5  # of the images; with less, epochs say little of how often each was seen
 
 
@@ -36,15 +38,21 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
 
     Raises:
         ValueError: there are no training images, one shows nobody, the split val shows people who
-            are trained on, too few people are left, or what is validated on cannot be scored.
+            are trained on, too few people are left, what is validated on cannot be scored, or
+            another draw of it is wanted where the split val says who it is.
     """
     records: Sequence[Record] = images.records_in_splits("train")
     others: Sequence[Record] = []
     if recipe.eval_every and any(record.split == "val" for record in images.records):
+        if recipe.validation_draw:
+            raise ValueError(
+                f"the data have a split val, so validation_draw={recipe.validation_draw} would have"
+                " no effect"
+            )
         others = images.records_in_splits("val")
         _check_not_trained_on(pids_of(others), pids_of(records))
     elif recipe.eval_every:
-        is_out = held_out_mask(pids_of(records), recipe.validation_share)
+        is_out = held_out_mask(records, recipe.validation_share, draw=recipe.validation_draw)
         others = [record for record, out in zip(records, is_out, strict=True) if out]
         records = [record for record, out in zip(records, is_out, strict=True) if not out]
     if recipe.eval_every:
@@ -58,25 +66,61 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     return split
 
 
-def held_out_mask(pids: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Which images to validate on, (N,): those of a share of the people, the same in every run.
+def held_out_mask(records: Sequence[Record], share: float, *, draw: int = 0) -> NDArray[np.bool_]:
+    """Which images to validate on, (N,): those of people whose names fall under a share.
+
+    They are the same in every run, and when a data set grows.
 
     Args:
-        pids: (N,), whom the training images show.
-        share: of the people, in 0 ... 1; rounded, but at least 2 are held out.
+        records: the training images.
+        share: of the people, in 0 ... 1; at least 2 are held out.
+        draw: which of the ways in which names fall.
 
     Raises:
         ValueError: fewer than 2 people would be left to train on.
     """
-    people = np.unique(pids)
-    count = max(2, round(share * len(people)))
-    if len(people) - count < 2:
+    pids = pids_of(records)
+    names = dict(zip(pids.tolist(), map(person_name, records), strict=True))
+    places = {pid: place_of_name(name, f"validation {draw}") for pid, name in names.items()}
+    order = sorted(places, key=lambda pid: (places[pid], pid))
+    count = max(2, sum(place < share for place in places.values()))
+    if len(order) - count < 2:
         raise ValueError(
-            f"{len(people)} training identities: holding out {count} of them for validation leaves"
+            f"{len(order)} training identities: holding out {count} of them for validation leaves"
             " fewer than 2 to train on"
         )
-    drawn = np.random.default_rng(_HELD_OUT_SEED).permutation(people)[:count]
-    return np.isin(pids, drawn)
+    return np.isin(pids, order[:count])
+
+
+def validation_queries(
+    pids: NDArray[np.int64], camids: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Rows of the first image of every person and camera, ascending, where another camera saw them.
+
+    Where no camera is known: of every person with two images.
+    """
+    known = np.arange(len(pids)) if camids is None else camids
+    views = np.unique(np.stack([pids, known], axis=1), axis=0)[:, 0]
+    people, count = np.unique(views, return_counts=True)
+    cameras = np.zeros_like(pids) if camids is None else camids
+    first = np.unique(np.stack([pids, cameras], axis=1), axis=0, return_index=True)[1]
+    return np.sort(first[np.isin(pids[first], people[count > 1])])
+
+
+def few_validated_warning(records: Sequence[Record]) -> str:
+    """In words that people to validate on, or their queries, are few; empty if not."""
+    if not records:
+        return ""
+    pids = pids_of(records)
+    queries = validation_queries(pids, camids_of(records))
+    people = len(np.unique(pids[queries]))
+    if people >= FEW_PEOPLE and len(queries) >= FEW_QUERIES:
+        return ""
+    return (
+        f"validation has {len(queries)} queries of {people} people, and fewer than {FEW_QUERIES} or"
+        f" {FEW_PEOPLE} say little: see the interval; a larger validation_share has more, and"
+        " training with validation_draw=1, 2, ... holds out others"
+    )
 
 
 def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:

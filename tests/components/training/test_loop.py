@@ -12,14 +12,20 @@ from components.training.loop import (
     BestWeights,
     TrainingResult,
     TrainingSettings,
+    Validation,
+    _scores_in_words,
+    _validation_scores,
     loss_metrics,
     loss_terms,
     save_model,
+    score_names,
     train,
 )
 from components.training.report import curves_section
 from san_core.training.loop import EpochReport
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+
+EPOCH = EpochReport(2, 1.0, {"id": 1.0}, 0.1, 1.0, 1.0, 0.0)
 
 
 def test_metrics_of_training_are_losses_by_name_and_the_validation_score():
@@ -80,7 +86,7 @@ def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, mo
     def reports():
         gc.collect()
         seen.append(large())
-        yield EpochReport(2, 1.0, {"id": 1.0}, 0.1, 1.0, 1.0, 0.0)
+        yield EPOCH
 
     monkeypatch.setattr(loop, "fit", fit)
     train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
@@ -170,3 +176,23 @@ def test_a_page_is_drawn_though_the_last_epoch_had_no_pit_batch():
     ]
     drawn = str(curves_section(history).body)
     assert re.search(r"last: [^\"]* 1\.000, [^\"]* 0\.500", drawn)
+
+
+def test_the_line_of_an_epoch_tells_of_whom_the_score_is_and_how_sure():
+    of = "64 queries of 20 people"
+    validation = Validation("mAP", lambda _: 0.5, lambda: (0.41, 0.6), of)
+    scores = _validation_scores(EPOCH._replace(score=0.5), validation)
+    assert scores == {"val_mAP": 0.5, "val_mAP_low": 0.41, "val_mAP_high": 0.6}
+    told = _scores_in_words(scores, validation)
+    assert told == "  val_mAP 0.5000 (95 % 0.410-0.600, 64 queries of 20 people)"
+    history = [{"epoch": n, "loss": 1.0, "id": 1.0, "lr": 0.1, **scores} for n in (1, 2)]
+    assert score_names(history) == ["val_mAP"]
+    assert loss_metrics(history[0])["val_mAP_low"] == 0.41
+    plain = [{**record, "val_mAP_low": 0.5, "val_mAP_high": 0.5} for record in history]
+    assert curves_section(history).body != curves_section(plain).body
+
+
+def test_a_score_without_an_interval_is_told_alone():
+    validation = Validation("psnr", lambda _: 21.5)
+    scores = _validation_scores(EPOCH._replace(score=21.5), validation)
+    assert _scores_in_words(scores, validation) == "  val_psnr 21.5000"

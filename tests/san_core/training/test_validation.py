@@ -9,7 +9,7 @@ from torch import nn
 from san_core.evaluation.ranking import Labels
 from san_core.model.encoder import EncoderOutput
 from san_core.training.loop import fit
-from san_core.training.validation import make_map_evaluator
+from san_core.training.validation import MapEvaluator
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe("demo-baseline")
@@ -36,7 +36,7 @@ def test_the_score_is_the_map_of_the_first_image_of_each_person_and_camera(name)
     levels = [100, 104, 110, 113, 108, 101, 111, 118]
     pids = np.array([1, 1, 2, 2, 1, 1, 2, 2])
     camids = np.array([0, 1, 0, 1, 0, 1, 0, 1])
-    evaluate = make_map_evaluator(
+    evaluate = MapEvaluator(
         shaded(*levels), Labels(pids, camids), tiny_recipe(name, "epochs=30"), device="cpu"
     )
     # right answers are of the other camera, those of the same person and camera are left out:
@@ -58,14 +58,24 @@ def test_the_score_is_of_mirrored_images_too_where_the_recipe_says_so():
     for mirrored, calls in ((False, [False]), (True, [False, True])):
         settings = dataclasses.replace(SETTINGS, mirrored=mirrored)
         labels = Labels(np.array([1, 2, 1, 2]), None)
-        make_map_evaluator(images, labels, settings, device="cpu")(SimpleNamespace(encoder=Sides()))
+        MapEvaluator(images, labels, settings, device="cpu")(SimpleNamespace(encoder=Sides()))
         assert flipped == calls
         flipped.clear()
 
 
+def test_the_evaluator_tells_who_is_scored_and_how_far_that_may_be_chance():
+    pids, camids = np.array([1, 1, 2, 2, 3]), np.array([0, 1, 0, 1, 0])
+    evaluate = MapEvaluator(
+        shaded(100, 101, 180, 120, 102), Labels(pids, camids), SETTINGS, device="cpu"
+    )
+    assert (evaluate.num_queries, evaluate.num_people, evaluate.interval) == (4, 2, None)
+    score = evaluate(SimpleNamespace(encoder=Brightness()))
+    assert evaluate.interval.low < score < evaluate.interval.high
+
+
 def test_without_cameras_the_first_image_of_a_person_is_the_query():
     levels, pids = [100, 200, 150, 190], np.array([1, 2, 1, 2])
-    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
+    evaluate = MapEvaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 + 1) / 2)
 
 
@@ -73,13 +83,13 @@ def test_a_query_is_searched_among_the_other_queries_too():
     # A gallery without them would show person 1 alone: any network would find everybody.
     pids, camids = np.array([1, 1, 1, 1, 2, 2, 3, 3]), np.array([0, 0, 1, 1, 0, 1, 0, 1])
     levels = [100, 101, 180, 181, 102, 182, 103, 183]  # by camera, not by person
-    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, camids), SETTINGS, device="cpu")
+    evaluate = MapEvaluator(shaded(*levels), Labels(pids, camids), SETTINGS, device="cpu")
     assert evaluate(SimpleNamespace(encoder=Brightness())) < 0.5
 
 
 def test_a_query_without_a_camera_leaves_itself_out():
     levels, pids = [100, 150, 101, 149], np.array([1, 1, 2, 2])  # everybody's nearest is a stranger
-    evaluate = make_map_evaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
+    evaluate = MapEvaluator(shaded(*levels), Labels(pids, None), SETTINGS, device="cpu")
     # 100: 101, 149, [150];  101: 100, [149], 150
     assert evaluate(SimpleNamespace(encoder=Brightness())) == pytest.approx((1 / 3 + 1 / 2) / 2)
 
@@ -87,7 +97,7 @@ def test_a_query_without_a_camera_leaves_itself_out():
 def test_training_takes_it_as_its_score():
     data = tiny_data()
     labels = Labels(data.labels + 1, np.arange(48) % 2)
-    evaluate = make_map_evaluator(data.images, labels, SETTINGS, device="cpu")
+    evaluate = MapEvaluator(data.images, labels, SETTINGS, device="cpu")
     settings = dataclasses.replace(SETTINGS, eval_every=2)
     reports = fit(tiny_model(settings), data, settings, seed=0, device="cpu", evaluate=evaluate)
     scores = [report.score for report in reports]
@@ -106,7 +116,7 @@ def test_training_takes_it_as_its_score():
 )
 def test_images_that_cannot_be_searched_are_refused(pids, message):
     with pytest.raises(ValueError, match=message):
-        make_map_evaluator(shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu")
+        MapEvaluator(shaded(1, 2, 3), Labels(np.array(pids), None), SETTINGS, device="cpu")
 
 
 @pytest.mark.parametrize("camids", [[0, 0, 0, 0], [0, 1, 0, 2]])
@@ -114,4 +124,4 @@ def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
     # person 1 alone is there twice, by one camera
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
     with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
-        make_map_evaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+        MapEvaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from san_core.data.batches.identities import (
+    few_validated_warning,
     held_out_mask,
     split_identities,
     unseen_images_warning,
+    validation_queries,
 )
 from san_core.images.shard import Record
 from tests.san_core.training.tiny_run import tiny_recipe
@@ -45,16 +47,58 @@ def test_what_cannot_be_scored_is_not_validated_on(val, message):
         split_identities(Listed(train=(1, 2, 3, 5), val=val), tiny_recipe(words="eval_every=1"))
 
 
+def people_held_out(records, share, draw=0):
+    is_out = held_out_mask(records, share, draw=draw)
+    return {record.pid for record, out in zip(records, is_out, strict=True) if out}
+
+
 def test_share_of_the_people_is_held_out_with_all_their_images():
-    pids = np.repeat(np.arange(1, 31), 3)
-    is_out = held_out_mask(pids, 0.2)
-    people = set(pids[is_out])
-    assert len(people) == 6
-    np.testing.assert_array_equal(is_out, np.isin(pids, list(people)))
-    np.testing.assert_array_equal(held_out_mask(pids[::-1], 0.2), is_out[::-1])
-    assert len(set(pids[held_out_mask(pids, 0.01)])) == 2
+    records = Listed(train=[pid for pid in range(1, 301) for _ in range(2)]).records
+    people = people_held_out(records, 0.2)
+    assert 45 < len(people) < 75
+    is_out = [record.pid in people for record in records]
+    np.testing.assert_array_equal(held_out_mask(records, 0.2), is_out)
+    np.testing.assert_array_equal(held_out_mask(records[::-1], 0.2), is_out[::-1])
+    assert len(people_held_out(records, 0.0001)) == 2
     with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
-        held_out_mask(np.array([1, 2, 3]), 0.1)
+        held_out_mask(Listed(train=[1, 2, 3]).records, 0.1)
+
+
+def test_nobody_changes_between_training_and_validation_when_a_data_set_grows():
+    few = Listed(train=list(range(100, 200))).records
+    many = Listed(train=list(range(1, 400))).records
+    held = people_held_out(few, 0.2)
+    assert people_held_out(many, 0.2) & set(range(100, 200)) == held
+
+
+def test_another_draw_holds_out_others_about_as_many():
+    records = Listed(train=list(range(1, 301))).records
+    draws = [people_held_out(records, 0.2, draw) for draw in range(3)]
+    assert all(45 < len(people) < 75 for people in draws)
+    assert all(len(one & other) < 30 for one in draws for other in draws if one is not other)
+
+
+def test_a_draw_where_the_split_val_decides_is_refused():
+    recipe = tiny_recipe("demo-baseline", "eval_every=1 validation_draw=2")
+    with pytest.raises(ValueError, match="have a split val, so validation_draw=2 would have no"):
+        split_identities(Listed(train=(1, 2, 3, 5, 5), val=(6, 7, 7)), recipe)
+
+
+def test_few_people_to_validate_on_are_said_to_be_few():
+    seen_twice = [pid for pid in range(60) for _ in range(2)]
+    records = Listed(val=seen_twice).records
+    assert few_validated_warning(records) == ""
+    assert few_validated_warning(records[:38]).startswith(
+        "validation has 38 queries of 19 people, and fewer than 100 or 20 say little"
+    )
+    assert "80 queries of 40 people" in few_validated_warning(records[:80])
+    assert few_validated_warning([]) == ""
+
+
+def test_only_people_whom_another_camera_saw_ask():
+    pids, camids = np.array([1, 1, 1, 2, 2, 3]), np.array([0, 0, 1, 4, 4, 2])
+    np.testing.assert_array_equal(validation_queries(pids, camids), [0, 2])
+    np.testing.assert_array_equal(validation_queries(pids, None), [0, 3])
 
 
 def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not():

@@ -33,15 +33,18 @@ def prepare_reid(
 ) -> None:
     """Bring a person re-identification data set into the one image format.
 
-    With a target, the set holds the training images of one data set and the test images of another,
-    or of several others. Several are joined by +, and their places follow in the same order in one
-    word with blanks between ("s3://b/market s3://b/cuhk03"; a blank within one is %20).
+    With a target, the set holds the training images of one data set and the test images of another;
+    each may be several, whose people and cameras are kept apart. Several are joined by +, and their
+    places follow in the same order in one word with blanks between ("s3://b/market s3://b/cuhk03";
+    a blank within one is %20).
 
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone
         dataset: what to prepare: synthetic, market1501, cuhk03, msmt17, partial, csv, folders or
-            images; options follow a colon, such as cuhk03:detected,classic=7
-        source: folder, .zip, .tar or URI of the data set; not used for synthetic
+            images, or several to train on together, such as market1501+cuhk03; options follow a
+            colon, such as cuhk03:detected,classic=7; NAME:all trains on test images too
+        source: folder, .zip, .tar or URI of the data set; of several one each; not used for
+            synthetic
         target: the data set to test on, named as dataset is, or several such as market1501+msmt17,
             each of which is scored by itself; empty for dataset itself
         target_source: folder, .zip, .tar or URI of the target; of several one each

@@ -112,6 +112,11 @@ def _check_data_sets(values: Mapping[str, Any]) -> None:
     if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
         for one in named.learned:
             sources.check_trainable(one.name)
+        if named.leaves_nobody:
+            raise ValueError(
+                f"dataset {values['dataset']} is trained on as a whole, which leaves nobody to"
+                " test on: name a target"
+            )
     if lacking := lacking_places(values):
         raise ValueError("; ".join(lacking))
     if named.has_synthetic:

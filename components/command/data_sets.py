@@ -18,8 +18,8 @@ from san_core.data.prepare import (
     FirstSeen,
     SetPart,
     check_images,
+    number_on,
     select_splits,
-    shift_pids,
 )
 from san_core.data.readers.several import join_dataset_names
 from san_core.data.readers.sources import (
@@ -69,11 +69,13 @@ def _check_places(what: str, placed: Sequence[PlacedDataset], flag: str, places:
 class ImageStream(NamedTuple):
     """Images on their way; `highest_pid` is the largest number among the people to train on.
 
+    `cameras` is one more than the largest number of a camera to train on; 0 if none is known.
     `parts` are the data sets they come from, in their order: one or several.
     """
 
     items: Iterator[Item]
     highest_pid: int
+    cameras: int
     parts: list[SetPart]
 
 
@@ -106,7 +108,8 @@ class DataSetReader:
         if named.key == SYNTHETIC:
             assert self._spec
             made = _synthetic_items(self._spec, prefix=prefix)
-            return ImageStream(made, self._spec.identities, [SetPart(SYNTHETIC, prefix)])
+            part = SetPart(SYNTHETIC, prefix)
+            return ImageStream(made, self._spec.identities, self._spec.cameras, [part])
         place = self._open_places.enter_context(local_source(one.place, self._leave_out))
         named = self._with_split_file(named)
         listed = list_dataset(named, self._open_places.enter_context(open_tree(place)))
@@ -123,7 +126,9 @@ class DataSetReader:
         )
         highest = max((image.pid or 0 for image in listed.images), default=0)
         part = SetPart(self._description(one), prefix, listed.protocol, listed.published)
-        return ImageStream(items, highest, [part])
+        cameras = (i.camid for i in listed.images if i.split in TRAINING_SPLITS)
+        highest_camera = max((camid for camid in cameras if camid is not None), default=-1)
+        return ImageStream(items, highest, highest_camera + 1, [part])
 
     def _with_split_file(self, named: DatasetName) -> DatasetName:
         """A data set whose table of who is tested, if it has one, is a file of this machine."""
@@ -158,8 +163,8 @@ class DataSetReader:
     def read_together(self, named: LearnedAndTested) -> ImageStream:
         """The training images of some data sets and the test images of others, or of the same.
 
-        Image names begin with those of their sets, and the people of each follow those before, so
-        that no name and no number stands for two.
+        Image names begin with those of their sets, and the people of each follow those before, as
+        do cameras to train on, so that no name and no number stands for two.
         """
         every = TRAINING_SPLITS if named.tested else (*TRAINING_SPLITS, *TEST_SPLITS)
         asked: list[tuple[PlacedDataset, tuple[str, ...], tuple[str, ...]]] = [
@@ -183,14 +188,15 @@ def _free_name(key: str, role: str, taken: Collection[str]) -> str:
 
 
 def _join_streams(streams: Sequence[ImageStream], *, learned: int) -> ImageStream:
-    """Streams one after the other, with people numbered on; of the first `learned` all train."""
-    items, before, highest = [], 0, 0
+    """Streams one after the other, with numbers counted on; of the first `learned` all train."""
+    items, people, cameras, highest = [], 0, 0, 0
     for number, stream in enumerate(streams):
-        items.append(shift_pids(stream.items, by=before))
-        before += stream.highest_pid
-        highest = before if number < learned else highest
+        items.append(number_on(stream.items, people=people, cameras=cameras))
+        people += stream.highest_pid
+        cameras += stream.cameras
+        highest = people if number < learned else highest
     parts = [part for stream in streams for part in stream.parts]
-    return ImageStream(chain.from_iterable(items), highest, parts)
+    return ImageStream(chain.from_iterable(items), highest, cameras, parts)
 
 
 def _synthetic_items(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:

@@ -24,6 +24,7 @@ SPLIT_FILE = "split.csv"
 SPLIT_COLUMNS = ("person", "camera", "split")
 TEST = "test"
 SPLIT = "split"
+ALL = "all"  # an option of every data set that can be trained on
 OPTIONS = {
     TEST: "test=SHARE: the share of people that is held out for testing, 0.33 unless given, whose "
     "names decide; or how many people",
@@ -60,12 +61,15 @@ class PartedImages(NamedTuple):
 
 
 def parse_options(options: Mapping[str, str]) -> Wanted:
-    """Who is to be held out by the options `test` and `split`.
+    """Who is to be held out by the options `test`, `split` and `all`.
 
     Raises:
         OSError: the table cannot be read.
         ValueError: an option makes no sense, the two contradict each other, or the table is wrong.
     """
+    if ALL in options:
+        check_no_splits(options, "with option all everybody is trained on")
+        return Wanted(share=0)
     told = options.get(TEST, "")
     number = int(told) if told.isdecimal() and int(told) >= _LEAST_TESTED else None
     if number is not None and SPLIT in options:
@@ -124,9 +128,9 @@ def read_sides(path: Path) -> dict[str, str]:
 
 
 def check_no_splits(options: Mapping[str, str], place: str) -> None:
-    """Raise ValueError if people are to be held out of a data set that has splits.
+    """Raise ValueError if people are to be held out where that is decided already.
 
-    place: what has them, such as "PATH has a column split".
+    place: what decides, such as "PATH has a column split".
     """
     if idle := [name for name in OPTIONS if name in options]:
         raise ValueError(f"{place}; option {idle[0]} has no use for it")

@@ -4,7 +4,7 @@ import errno
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -209,18 +209,38 @@ def select_splits(
     )
 
 
-def shift_pids(items: Iterable[Item], *, by: int) -> Iterator[Item]:
-    """Items beside those of another set, with people numbered from `by` + 1.
+def train_on_all(listing: Listing, *, name: str) -> Listing:
+    """A data set whose queries and gallery are trained on too, but for distractors and junk.
 
-    The field `person` keeps the number that their own set gives them, where it gives no name.
-    Distractors and junk stay what they are.
+    Images of split multi, which show queries once more, are left out.
+    """
+    labelled = [i for i in listing.images if (i.pid or 0) >= 1 and i.split != "multi"]
+    count = sum(image.split not in TRAINING_SPLITS for image in labelled)
+    images = [replace(image, split="train") for image in labelled]
+    told = (
+        f"option all of {name} trains on {count:,} images that are for testing: no score on {name}"
+        " of what learns them is a benchmark"
+    )
+    return Listing(images, listing.problems, warnings=[*listing.warnings, *([told] * (count > 0))])
+
+
+def number_on(items: Iterable[Item], *, people: int, cameras: int) -> Iterator[Item]:
+    """Items beside those of another set, numbered after its people and its cameras.
+
+    The fields `person` and `camera` keep the numbers that their own set gives them, where it gives
+    no name. Distractors and junk stay what they are; so do cameras of test images, by whose numbers
+    a protocol may go, and which are scored apart from those of other sets.
     """
     for item in items:
-        if by and item.pid is not None and item.pid > 0:
-            fields = {"person": str(item.pid), **item.fields}
-            yield item._replace(pid=item.pid + by, fields=fields)
-        else:
-            yield item
+        changed: dict[str, int] = {}
+        if people and item.pid is not None and item.pid > 0:
+            changed["person"] = item.pid
+            item = item._replace(pid=item.pid + people)
+        if cameras and item.camid is not None and item.split in TRAINING_SPLITS:
+            changed["camera"] = item.camid
+            item = item._replace(camid=item.camid + cameras)
+        own = {kind: str(number) for kind, number in changed.items()}
+        yield item._replace(fields={**own, **item.fields}) if own else item
 
 
 class SetPart(NamedTuple):

@@ -338,6 +338,43 @@ def test_several_sets_are_learned_and_tested_on_together(market, spaced, tmp_pat
     assert "target" not in provenance(tmp_path)
 
 
+def test_a_set_is_learned_as_a_whole_beside_another_that_is_tested(
+    market, spaced, tmp_path, caplog
+):
+    rows = "zoe/0.jpg,xan,1,train\n"
+    (spaced / "all.csv").write_text((spaced / "all.csv").read_text() + rows)
+    places = f"{market} {str(spaced).replace(' ', '%20')}"
+    flags = ["prepare_reid", "--reid", str(tmp_path / "reid"), "--dataset", "market1501+csv:all"]
+    caplog.set_level(logging.INFO)
+    assert main([*flags, "--source", places]) == 0
+    trained = [r for r in known(tmp_path) if r[0] == "train" and r[1].startswith("csv/")]
+    assert [(name, pid, camid) for _, name, pid, camid in trained] == [
+        ("csv/ann/0.jpg", 8, 5),  # after person 7 and cameras 0 and 1
+        ("csv/ann/1.jpg", 8, 6),
+        ("csv/zoe/1.jpg", 10, 6),
+        ("csv/zoe/0.jpg", 9, 3),
+    ]
+    assert {pid for split, _, pid, _ in known(tmp_path) if split == "query"} == {1, 3}
+    told = provenance(tmp_path)
+    assert told["dataset"] == "market1501+csv:all"
+    assert told["parts"][1]["counts"]["train"]["cameras"] == 3
+    assert told["subsets"]["train"]["cameras"] == 5
+    warning = "option all of csv trains on 3 images that are for testing: no score on csv"
+    assert any(line.startswith(warning) for line in told["warnings"])
+    assert warning in caplog.text
+    assert "csv/train" in caplog.text
+
+
+def test_own_images_without_splits_are_learned_as_a_whole(table, tmp_path):
+    assert prepare(tmp_path, "csv:all", table) == 0
+    assert {(split, pid) for split, _, pid, _ in known(tmp_path)} == {
+        ("train", 1),
+        ("train", 2),
+        ("train", 3),
+    }
+    assert "warnings" not in provenance(tmp_path)
+
+
 def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
     other = shutil.copytree(table, tmp_path / "other")
     flags = ["--target", "csv:test=0.5", "--target-source", str(other)]

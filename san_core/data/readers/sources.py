@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from san_core.data.held_out import ALL
+from san_core.data.prepare import train_on_all
 from san_core.data.readers import csv_table, cuhk03, folders, images, market1501, msmt17, partial
 from san_core.data.readers.several import split_dataset_names, split_dataset_places
 from san_core.data.records import Listing
@@ -22,6 +24,9 @@ UNTRAINABLE = {
 }
 
 
+_ALL_OPTION = {ALL: "all images are trained on, those of queries and gallery too; no benchmark"}
+
+
 class DatasetFormat(NamedTuple):
     """How a data set is read, what it is, what its options mean, and whether others have it too."""
 
@@ -33,27 +38,29 @@ class DatasetFormat(NamedTuple):
 
 DATASET_FORMATS = {
     "market1501": DatasetFormat(
-        market1501.listing, "Market-1501, the folder as published", market1501.OPTIONS
+        market1501.listing, "Market-1501, the folder as published", market1501.OPTIONS | _ALL_OPTION
     ),
     "cuhk03": DatasetFormat(
         cuhk03.listing,
         "CUHK03, read from `cuhk-03.mat`; new protocol (767/700) or a classic split",
-        cuhk03.OPTIONS,
+        cuhk03.OPTIONS | _ALL_OPTION,
     ),
-    "msmt17": DatasetFormat(msmt17.listing, "MSMT17, V1 or V2, by its lists", msmt17.OPTIONS),
+    "msmt17": DatasetFormat(
+        msmt17.listing, "MSMT17, V1 or V2, by its lists", msmt17.OPTIONS | _ALL_OPTION
+    ),
     "partial": DatasetFormat(
         partial.listing, "Partial-REID or Partial-iLIDS; only to be tested on", partial.OPTIONS
     ),
     "csv": DatasetFormat(
         csv_table.listing,
         "a table of yours: path, pid, optional camid, split",
-        csv_table.OPTIONS,
+        csv_table.OPTIONS | _ALL_OPTION,
         is_published=False,
     ),
     "folders": DatasetFormat(
         folders.listing,
         "a folder for every identity, optional splits, cameras",
-        folders.OPTIONS,
+        folders.OPTIONS | _ALL_OPTION,
         is_published=False,
     ),
     IMAGES: DatasetFormat(
@@ -155,6 +162,11 @@ class LearnedAndTested(NamedTuple):
     tested: list[PlacedDataset]
 
     @property
+    def leaves_nobody(self) -> bool:
+        """Whether all images are trained on, and there is nobody to test on."""
+        return not self.tested and all(ALL in one.name.options for one in self.learned)
+
+    @property
     def has_synthetic(self) -> bool:
         """Whether people are to be rendered."""
         return any(one.name.key == SYNTHETIC for one in (*self.learned, *self.tested))
@@ -180,6 +192,8 @@ def parse_dataset_and_target(
     tested = parse_placed_datasets(target, target_source, role="target", place_role="target_source")
     if all(any(one.name.key == SYNTHETIC for one in each) for each in (learned, tested)):
         raise ValueError("dataset and target are both synthetic; leave the target out")
+    if whole := [one.text for one in tested if ALL in one.name.options]:
+        raise ValueError(f"target {whole[0]} would be trained on as a whole: leave option all out")
     if any(one.name.key == IMAGES for one in tested):
         raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
     return LearnedAndTested(learned, tested)
@@ -225,4 +239,5 @@ def list_dataset(named: DatasetName, tree: Tree) -> Listing:
             f"{tree.place}/{tree.given_file} is neither a folder nor an archive (.zip, .tar, "
             f".tar.gz); data set {named.key} is read from these"
         )
-    return DATASET_FORMATS[named.key].listing(tree, named.options)
+    listed = DATASET_FORMATS[named.key].listing(tree, named.options)
+    return train_on_all(listed, name=named.key) if ALL in named.options else listed

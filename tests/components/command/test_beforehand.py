@@ -76,6 +76,10 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
+        (
+            {**DATA, "dataset": "msmt17:all", "source": "/m", **SHIPPED},
+            "dataset msmt17:all is trained on as a whole, which leaves nobody to test on: name a t",
+        ),
         ({**DATA, "identities": 2}, "identities is 2: at least 6"),
         (
             {**DATA, "dataset": "msmt17", "source": "/m", "target": "synthetic", "identities": 2},

@@ -249,3 +249,9 @@ def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
         read_sides(tmp_path)
     with pytest.raises(ValueError, match="test=20 tells how many people are held out, and split"):
         parse_options({"test": "20", "split": "x"})
+
+
+def test_nobody_is_held_out_where_everybody_is_trained_on():
+    assert parse_options({"all": ""}) == Wanted(share=0)
+    with pytest.raises(ValueError, match="with option all everybody is trained on; option test ha"):
+        parse_options({"all": "", "test": "0.5"})

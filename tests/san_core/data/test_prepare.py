@@ -15,8 +15,9 @@ from san_core.data.prepare import (
     Findings,
     SetPart,
     check_images,
+    number_on,
     select_splits,
-    shift_pids,
+    train_on_all,
     write_prepared_set,
 )
 from san_core.data.readers import images
@@ -318,7 +319,8 @@ def test_a_part_of_a_data_set_has_the_splits_that_are_needed():
 
 def test_moved_people_keep_apart_and_nobody_stays_nobody():
     items = [Item("a.jpg", b"", pid, None, "gallery") for pid in (1, 7, 0, -1)]
-    found = list(shift_pids([*items, Item("b.jpg", b"", None, None, "images")], by=10))
+    items += [Item("b.jpg", b"", None, None, "images")]
+    found = list(number_on(items, people=10, cameras=0))
     assert [(item.name, item.pid) for item in found] == [
         ("a.jpg", 11),
         ("a.jpg", 17),
@@ -326,6 +328,39 @@ def test_moved_people_keep_apart_and_nobody_stays_nobody():
         ("a.jpg", -1),
         ("b.jpg", None),
     ]
+
+
+def test_cameras_to_train_on_keep_apart_and_those_of_test_images_stay():
+    items = [Item("a", b"", 2, 3, "train", {"camera": "door"}), Item("b", b"", 2, 0, "val")]
+    found = list(number_on([*items, Item("c", b"", 3, 4, "query")], people=10, cameras=6))
+    assert [(item.pid, item.camid, item.fields) for item in found] == [
+        (12, 9, {"person": "2", "camera": "door"}),
+        (12, 6, {"person": "2", "camera": "0"}),
+        (13, 4, {"person": "3"}),
+    ]
+
+
+def test_a_set_is_trained_on_as_a_whole_but_for_distractors_junk_and_second_pictures():
+    labels = (("a", 1, "train"), ("b", 2, "query"), ("c", 2, "gallery"), ("d", 0, "gallery"))
+    labels += (("e", -1, "gallery"), ("f", 2, "multi"), ("g", 3, "val"))
+    images = [listed(name, b"", pid=pid, split=split) for name, pid, split in labels]
+    problem = Problem("unknown name", "x")
+    whole = Listing(images, [problem], {"train": PublishedCounts(1, 1)}, "market1501", ["doubt"])
+    found = train_on_all(whole, name="market1501")
+    assert [(i.name, i.pid, i.split) for i in found.images] == [
+        ("a", 1, "train"),
+        ("b", 2, "train"),
+        ("c", 2, "train"),
+        ("g", 3, "train"),
+    ]
+    assert (found.problems, found.published, found.protocol) == ([problem], {}, "")
+    assert found.warnings == [
+        "doubt",
+        "option all of market1501 trains on 2 images that are for testing: no score on market1501"
+        " of what learns them is a benchmark",
+    ]
+    only = Listing(images[:1], [])
+    assert train_on_all(only, name="csv").warnings == []
 
 
 def items_of(jpeg, count, split, pids=2):

@@ -21,6 +21,7 @@ from san_core.data.tree import open_tree
         (" cuhk03:detected, classic=7 ", "cuhk03", {"detected": "", "classic": "7"}),
         ("folders:test=0.5", "folders", {"test": "0.5"}),
         ("csv:", "csv", {}),
+        ("market1501:all,500k", "market1501", {"all": "", "500k": ""}),
     ],
 )
 def test_a_name_is_a_key_and_options(text, key, options):
@@ -124,6 +125,7 @@ def test_two_folders_of_one_kind_are_two_data_sets():
     [
         ("market1501+images", "", "dataset images cannot be trained on: it tells no people"),
         ("synthetic+csv", "msmt17+synthetic", "dataset and target are both synthetic"),
+        ("csv", "msmt17:all", "target msmt17:all would be trained on as a whole: leave option all"),
         ("csv", "msmt17+images", "target images tells no people, so nothing can be tested on it"),
     ],
 )

@@ -16,7 +16,10 @@ from tests.benchmarks.measuring import commit, machine_facts
 
 EVIDENCE = "evidence"
 GPU = "gpu"  # measured by `make bench-gpu`
-GROUPS = ("training", "sampler", "textures", "ranking", "datasets", "synthesis", "pipeline")
+GROUPS = (
+    *("training", "sampler", "textures", "ranking", "datasets", "synthesis", "generator"),
+    "pipeline",
+)
 # Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
 LONG_GROUPS = ("teaching", "encoders", EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"

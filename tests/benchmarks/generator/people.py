@@ -33,7 +33,7 @@ HELD_OUT_SEED = 1_000_003  # no generator may be trained on PIT of this seed
 SIZE = (256, 128)  # rows and columns of every picture
 HUES, LIGHTNESSES, SKINS = 24, (32, 46, 60, 74), 5
 VIVIDNESS = 0.8  # of what sRGB has at a lightness and a hue
-VIEWS = 6  # pictures of a person of the hues, evenly around
+VIEWS = 4  # pictures of a person of the hues, evenly around
 WARDROBE_PEOPLE, WARDROBE_VIEWS = 100, 4
 
 
@@ -65,7 +65,7 @@ def people_of_hues() -> HeldOut:
             shape = sample_shape(rng, female=looks.female)
             framed = frame_person(rng, outfit, shape=shape, view=view, size=SIZE).framed
             place = make_scene(HELD_OUT_SEED, -1, int(rng.integers(40)))
-            light = LIGHTS[(number * VIEWS + turn * 7) % len(LIGHTS)]
+            light = LIGHTS[(number * VIEWS + turn * 5 + number // HUES) % len(LIGHTS)]
             uv = empty_uv(SIZE)
             drawn, alpha = draw_mesh(
                 framed,

@@ -36,6 +36,7 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         textures=p.pit_textures,
         meshes=p.pit_meshes,
         image_height=p.image_height,
+        dense=p.dense,
         seed=p.seed,
     ).outputs["pit"]
     reid, checked = prepare_data(steps, p)
@@ -160,7 +161,10 @@ GRAPHS = {
         Graph(
             "full",
             full_graph,
-            (*TEXTURE_PARAMETERS, "pit_textures", "pit_meshes", "pg_recipe", "pg_overrides"),
+            (
+                *TEXTURE_PARAMETERS,
+                *("pit_textures", "pit_meshes", "dense", "pg_recipe", "pg_overrides"),
+            ),
         ),
         Graph(
             "ready",

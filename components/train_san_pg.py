@@ -100,6 +100,7 @@ def train_san_pg(
         inputs = {
             "images": image_set_digest(pit / "images"),
             "textures": image_set_digest(pit / "textures"),
+            "dense": None if seen.dense is None else image_set_digest(pit / "dense"),
             **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, None)),
         }
         trained = loop.train(

@@ -52,6 +52,7 @@ TextureTriplets = Literal["labels", "positions"]
 DecoderInit = Literal["torch", "xavier"]
 Init = Literal["none", "generator", "encoder"]
 DecoderPlan = Literal["published", "light"]
+TextureFrom = Literal["regress", "copy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,10 @@ class Recipe:
     # first weights of the decoder: "torch" as its layers make them; "xavier": normal, gain 0.02,
     # biases 0, batch normalisation 1 +- 0.02, as official
     decoder_init: DecoderInit = "torch"
+    # "copy": colours of the picture, found by attention, where "regress" makes them from maps
+    texture_from: TextureFrom = "regress"
+    copy_queries: int = 16  # rows and columns of the texture's queries with "copy"; else unused
+    copy_dim: int = 32  # length of queries and keys with "copy"; else unused
     pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
     # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
     # also fits a baseline and another decoder
@@ -95,6 +100,8 @@ class Recipe:
     w_tri: float = 1.0  # weight of the batch-hard triplet; official 1
     w_rec: float = 1.0  # weight of the texture reconstruction; official 1
     w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
+    # weight of what dense maps of PIT teach a decoder that copies: where it looks, what is seen
+    w_dense: float = 0.0
     # identities from logits, or from cosines with a margin: CosFace, or circle loss on classes
     classifier: Classifier = "linear"
     classifier_scale: float = 64.0  # of cosines; fast-reid's SBS 64
@@ -292,6 +299,30 @@ class Recipe:
             "validation_draw has no effect: eval_every is 0": (
                 self.validation_draw > 0 and not self.eval_every
             ),
+            "texture_from 'copy' has no effect: w_rec and w_tr are 0": (
+                self.texture_from == "copy" and not self.needs_decoder
+            ),
+            f"copy_queries {self.copy_queries} must divide texture_size {self.texture_size}": (
+                self.texture_from == "copy" and self.texture_size % self.copy_queries != 0
+            ),
+            "copy_queries and copy_dim have no effect with texture_from 'regress'": (
+                self.texture_from != "copy"
+                and (self.copy_queries, self.copy_dim) != (Recipe.copy_queries, Recipe.copy_dim)
+            ),
+            "w_dense teaches where colours are copied from: it needs texture_from 'copy'": (
+                self.w_dense > 0 and self.texture_from != "copy"
+            ),
+            "w_dense needs w_rec, of the pictures that have dense maps, and no identities": (
+                self.w_dense > 0 and (self.w_rec == 0 or self.needs_identities)
+            ),
+            f"w_dense needs a texture_size that divides 256, not {self.texture_size}": (
+                self.w_dense > 0 and 256 % self.texture_size != 0
+            ),
+            "w_dense needs crop 'none', flip_textures 'mirror' and erasing_style 'mean'": (
+                self.w_dense > 0
+                and (self.crop, self.flip_textures, self.erasing_style)
+                != ("none", "mirror", "mean")
+            ),
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
@@ -304,8 +335,8 @@ class Recipe:
 
     @property
     def active_losses(self) -> tuple[str, ...]:
-        """The terms that count, of "id", "tri", "rec" and "tr"."""
-        return tuple(t for t in ("id", "tri", "rec", "tr") if getattr(self, f"w_{t}") > 0)
+        """The terms that count, of "id", "tri", "rec", "tr" and "dense"."""
+        return tuple(t for t in ("id", "tri", "rec", "tr", "dense") if getattr(self, f"w_{t}") > 0)
 
     @property
     def needs_decoder(self) -> bool:
@@ -338,6 +369,11 @@ class Recipe:
         return "cosine" if by_angle or self.classifier != "linear" else "euclidean"
 
     @property
+    def decoded_size(self) -> int:
+        """Texels a side of what the decoder regresses: of the texture, or a texel a query."""
+        return self.copy_queries if self.texture_from == "copy" else self.texture_size
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(rows, columns) in pixels."""
         return self.image_height, self.image_width
@@ -357,6 +393,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "w_tri": (0, 1e6),
     "w_rec": (0, 1e6),
     "w_tr": (0, 1e6),
+    "w_dense": (0, 1e6),
+    "copy_queries": (4, 128),
+    "copy_dim": (8, 256),
     "label_smoothing": (0, 0.99),
     "classifier_scale": (1, 1e4),
     "classifier_margin": (0, 1),

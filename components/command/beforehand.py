@@ -57,6 +57,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:
         _check_untrained_generator(values)
+    if "dense" in values and "pg_recipe" in values:
+        _check_dense(values)
     if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
         _check_init(values)
     if "dataset" in values:
@@ -171,6 +173,21 @@ def _check_untrained_generator(values: Mapping[str, Any]) -> None:
                 f" generator that ships makes {size}x{size}; such as"
                 f' --param san_overrides="texture_size={size} decoder_plan=light"'
             )
+
+
+def _check_dense(values: Mapping[str, Any]) -> None:
+    """Dense maps of PIT are made where the texture generator learns from them, and only there."""
+    weight = recipes.resolve_recipe(values["pg_recipe"], values["pg_overrides"]).w_dense
+    if weight and not values["dense"]:
+        raise ValueError(
+            f"recipe {values['pg_recipe']!r} learns from dense maps (w_dense={weight:g}), and none"
+            " are made; set dense=true, or w_dense=0 in pg_overrides"
+        )
+    if values["dense"] and not weight:
+        raise ValueError(
+            f"recipe {values['pg_recipe']!r} learns nothing from dense maps; set dense=false, or"
+            " take one with w_dense"
+        )
 
 
 def _check_init(values: Mapping[str, Any]) -> None:

@@ -30,6 +30,8 @@ PARAMETER_MEANINGS = {
     "image_height": "rows of a synthetic picture; it is half as wide",
     "pit_textures": "number of identities in the paired image-texture data",
     "pit_meshes": "pictures of each of them",
+    "dense": "whether those pictures tell which texel every pixel shows, as recipes with w_dense "
+    "need",
     "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "
@@ -65,6 +67,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "image_height": 256,
     "pit_textures": 929,
     "pit_meshes": 10,
+    "dense": False,
     "generator": SHIPPED_GENERATOR,
     "texture_atlas": "",
     "san_recipe": "cuhk03",

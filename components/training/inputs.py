@@ -28,6 +28,7 @@ from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.data.batches.cache import (
     EncodedImage,
     Mapper,
+    cache_dense,
     cache_images,
     cache_textures,
     enlarged_size,
@@ -41,10 +42,12 @@ from san_core.model import weights
 from san_core.model.san import SAN, build_network
 from san_core.model.saved import RECIPE_FILE, read_description
 from san_core.recipe import Recipe
-from san_core.synthesis.person.atlas import ATLAS_NAME, mirror_matrix
+from san_core.synthesis.person.atlas import ATLAS_NAME, mirror_index, mirror_matrix
 from san_core.training.loop import TrainingData
 
 log = logging.getLogger(__name__)
+
+DENSE_FOLDER = "dense"  # of a PIT set, beside images and textures
 
 
 class DecodedPairs(NamedTuple):
@@ -55,6 +58,7 @@ class DecodedPairs(NamedTuple):
     texture_index: NDArray[np.int64]  # (N,), the row of an image's texture
     atlas: str | None  # of the textures
     mirror: csr_array | None  # of that atlas
+    dense: Pixels | None = None  # (N, H, W, 3), where there are such maps and the recipe wants them
 
     def split_by_texture(self) -> "tuple[DecodedPairs, DecodedPairs]":
         """The pairs of every other texture, and those of the rest.
@@ -74,6 +78,7 @@ class DecodedPairs(NamedTuple):
             images=self.images[is_in],
             textures=self.textures[which::2],
             texture_index=self.texture_index[is_in] // 2,
+            dense=None if self.dense is None else self.dense[is_in],
         )
 
     def as_training_data(self) -> TrainingData:
@@ -83,6 +88,8 @@ class DecodedPairs(NamedTuple):
             textures=self.textures,
             texture_index=self.texture_index,
             mirror=self.mirror,
+            dense=self.dense,
+            texel_mirror=mirror_index() if self.atlas == ATLAS_NAME else None,
         )
 
 
@@ -192,7 +199,28 @@ class PixelCache:
                 ),
                 atlas,
                 mirror_of(atlas, self.recipe.texture_size),
+                self._decode_dense(pit, split, shown) if self.recipe.w_dense else None,
             )
+
+    def _decode_dense(self, pit: Path, split: str, shown: Sequence[Record]) -> Pixels | None:
+        """The dense maps of images, at the recipe's size; None, and that is said, without maps."""
+        if not (pit / DENSE_FOLDER).is_dir():
+            log.warning(
+                "%s has no dense maps (make_pit --dense true): w_dense %g has no effect",
+                pit,
+                self.recipe.w_dense,
+            )
+            return None
+        with open_on_ranks(pit / DENSE_FOLDER, [split]) as maps:
+            of_image = {record.named("image"): record for record in maps.records_in_splits(split)}
+            if missing := [record.name for record in shown if record.name not in of_image]:
+                raise ValueError(
+                    f"{pit}: {len(missing)} of {len(shown)} images have no dense map,"
+                    f" such as {missing[0]}"
+                )
+            records = [of_image[record.name] for record in shown]
+            cache = partial(cache_dense, size=self.recipe.image_size)
+            return self._decode_once(f"pit-{split}-dense", maps, records, cache, unit="dense maps")
 
     def _decode_once(
         self,

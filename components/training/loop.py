@@ -42,6 +42,7 @@ _LOSS_NAMES = {
     "tri": "loss_triplet",
     "rec": "loss_texture",
     "tr": "loss_texture_triplet",  # the triplet ReID constraint on the decoder's maps
+    "dense": "loss_place",  # where a decoder that copies looks, against dense maps
     "pit": "loss_texture_pit",  # L_Rec of the batches of PIT that are mixed in
 }
 

@@ -107,9 +107,9 @@ def _compute_textures(
         images = images.pin_memory()
     images = images.to(device, non_blocking=True)
     with torch.autocast(device.type, half, enabled=half is not None):
-        made = _decoder_of(model)(
-            model.encoder(normalise_images(images)).maps
-        ).texture  # (B, 3, T, T)
+        views = normalise_images(images)
+        maps = model.encoder.stage_maps(views)
+        made = _decoder_of(model)(maps, views).texture  # (B, 3, T, T)
     finite = torch.isfinite(made).all(dim=(1, 2, 3))
     levels: torch.Tensor = ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return _Computed(levels.permute(0, 2, 3, 1), finite)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from san_core.model.copying import Copied, Copying
 from san_core.model.encoder import Encoder, Maps
 from san_core.model.fixed_order import FixedOrderReflectionPad, FixedOrderUpsample
 from san_core.model.sizes import HEAD_KERNEL, decoder_doublings
@@ -30,6 +31,7 @@ class DecoderOutput(NamedTuple):
 
     texture: Tensor  # (B, 3, T, T), RGB, meant in [-1, 1] but not bounded (no tanh, as published)
     maps: tuple[Tensor, ...]  # f_d1 ... f_dn, (B, C_i, rows, columns), before any activation
+    copied: Copied | None = None  # where the recipe says texture_from="copy"
 
 
 class Decoder(nn.Module):
@@ -68,12 +70,17 @@ class Decoder(nn.Module):
             _reflection_pad(HEAD_KERNEL // 2, fixed_order=fixed),
             nn.Conv2d(self.channels[-1], 3, HEAD_KERNEL),
         )
-        self.stretch = _stretching(size, recipe.texture_size, fixed_order=fixed)
+        self.stretch = _stretching(size, recipe.decoded_size, fixed_order=fixed)
         if recipe.decoder_init == "xavier":
             self.apply(_draw_official_weights)
+        copies = recipe.texture_from == "copy"
+        self.copying = Copying(recipe, encoder, self.channels[-1]) if copies else None
 
-    def forward(self, maps: Maps) -> DecoderOutput:
-        """Textures from the encoder maps f_e1 ... f_e4."""
+    def forward(self, maps: Maps, images: Tensor | None = None) -> DecoderOutput:
+        """Textures from the encoder maps f_e1 ... f_e4.
+
+        images: (B, 3, H, W), what the maps are of, normalised; needed where colours are copied.
+        """
         x = self.reduce(maps[3])
         decoded = []
         for i, block in enumerate(self.blocks):
@@ -81,8 +88,12 @@ class Decoder(nn.Module):
                 x = x + self.skips[str(i)](maps[self.skip_stages[i]])
             x = block(x)  # rows and columns double
             decoded.append(x)
-        x = self.head(x)  # (B, 3, T, T * W / H)
-        return DecoderOutput(self.stretch(x), tuple(decoded))
+        own = self.stretch(self.head(x))  # before the stretch (B, 3, T, T * W / H)
+        if self.copying is None:
+            return DecoderOutput(own, tuple(decoded))
+        assert images is not None, "a decoder that copies needs the pictures"
+        copied = self.copying(images, maps, decoded[-1], own)
+        return DecoderOutput(copied.texture, tuple(decoded), copied)
 
 
 def _draw_official_weights(module: nn.Module) -> None:

@@ -47,3 +47,23 @@ class FixedOrderReflectionPad(nn.Module):
             last = x.narrow(dim, x.shape[dim] - 1 - self.margin, self.margin).flip(dim)
             x = torch.cat([first, x, last], dim)
         return x
+
+
+def sample_in_fixed_order(picture: Tensor, places: Tensor) -> Tensor:
+    """What bilinear sampling of (B, C, H, W) finds at places (B, 2, T, T): (B, C, T, T).
+
+    Places are columns and rows in -1 ... 1, from edge to edge; beyond is as the edge. The picture
+    has no gradient.
+    """
+    rows, columns = picture.shape[2:]
+    x = ((places[:, 0] + 1) * (columns / 2) - 0.5).clamp(0, columns - 1).flatten(1)  # (B, T * T)
+    y = ((places[:, 1] + 1) * (rows / 2) - 0.5).clamp(0, rows - 1).flatten(1)
+    left = x.detach().floor().clamp(max=columns - 2)
+    top = y.detach().floor().clamp(max=rows - 2)
+    first = (top * columns + left).long()[:, None].expand(-1, picture.shape[1], -1)
+    pixels = picture.detach().flatten(2)  # (B, C, H * W)
+    corners = [pixels.gather(2, first + step) for step in (0, 1, columns, columns + 1)]
+    across, down = (x - left)[:, None], (y - top)[:, None]
+    above = torch.lerp(corners[0], corners[1], across)
+    below = torch.lerp(corners[2], corners[3], across)
+    return torch.lerp(above, below, down).view(*picture.shape[:2], *places.shape[2:])

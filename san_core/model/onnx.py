@@ -73,7 +73,8 @@ class _PixelGenerator(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         assert self.decoder is not None  # checked before
-        texture: Tensor = self.decoder(self.encoder.stage_maps(normalise_by_torch(pixels))).texture
+        images = normalise_by_torch(pixels)
+        texture: Tensor = self.decoder(self.encoder.stage_maps(images), images).texture
         return texture
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from san_core.model.copying import Copied
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
 from san_core.model.head import make_classifier
@@ -23,6 +24,7 @@ class SANOutput(NamedTuple):
     logits: Tensor | None  # (B, identities); cosines where the recipe's classifier gives them
     texture: Tensor | None  # (B, 3, T, T)
     maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
+    copied: Copied | None = None  # where the recipe says texture_from="copy"
 
 
 class SAN(nn.Module):
@@ -68,8 +70,7 @@ class SAN(nn.Module):
             maps = self.encoder.stage_maps(images)
         if self.decoder is None:
             return SANOutput(compared, logits, None, ())
-        texture, decoded = self.decoder(maps)
-        return SANOutput(compared, logits, texture, decoded)
+        return SANOutput(compared, logits, *self.decoder(maps, images))
 
 
 def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:

@@ -86,11 +86,11 @@ def decoder_doublings(recipe: Recipe) -> int:
     stride = encoder_strides(recipe)[3]
     rows, columns = recipe.image_height // stride, recipe.image_width // stride
     n = 0
-    while rows << n < recipe.texture_size:
+    while rows << n < recipe.decoded_size:
         n += 1
-    if n == 0 or rows << n != recipe.texture_size:
+    if n == 0 or rows << n != recipe.decoded_size:
         raise ValueError(
-            f"texture_size {recipe.texture_size} cannot be reached from the {rows} rows of f_e4 "
+            f"texture_size {recipe.decoded_size} cannot be reached from the {rows} rows of f_e4 "
             f"(image_height {recipe.image_height}): choose {rows} times a power of two, "
             f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
         )

@@ -35,6 +35,9 @@ _ARCHITECTURE_FIELDS = (
     "skips",
     "decoder_plan",
     "decoder_width",
+    "texture_from",
+    "copy_queries",
+    "copy_dim",
     "texture_size",
     "image_height",
 )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from san_core.data.batches import augmentation, sampler
+from san_core.data.batches.dense import dense_targets
 from san_core.data.batches.loader import (
     BatchLoader,
     LoadedBatch,
@@ -63,7 +64,8 @@ class EpochReport(NamedTuple):
 
     epoch: int  # epochs finished, 1 ... recipe.epochs
     loss: float  # the weighted sum that was minimised, PIT batches aside
-    terms: dict[str, float]  # unweighted: "id", "tri", "rec", "tr", "pit", those that count
+    # unweighted, those that count: "id", "tri", "rec", "tr", "dense", "pit"
+    terms: dict[str, float]
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
     seconds: float  # wall time
@@ -189,6 +191,9 @@ class _TrainingRun:
         self.network: Callable[..., SANOutput] = model
         self.mirror = _device_mirror(data, device)
         self.pit_mirror = None if data.pit is None else _device_mirror(data.pit, device)
+        self.texel_mirror = (
+            None if data.texel_mirror is None else torch.from_numpy(data.texel_mirror).to(device)
+        )
         self.buffers = augmentation.BufferPool()
         self.batch_buffers = [make_buffers(device) for _ in range(2)]
         self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
@@ -492,6 +497,11 @@ class _TrainingRun:
         )
         if loaded.texels is None:
             return objective.Batch(images, loaded.labels, None)
+        dense = None
+        if loaded.dense is not None:
+            dense = dense_targets(
+                loaded.dense, loaded.draws, self.recipe, texel_mirror=self.texel_mirror
+            )
         targets = augmentation.texture_targets(
             loaded.texels,
             loaded.draws.flipped,
@@ -499,7 +509,7 @@ class _TrainingRun:
             flip_textures=self.recipe.flip_textures,
             pool=self.buffers,
         )
-        return objective.Batch(images, loaded.labels, targets)
+        return objective.Batch(images, loaded.labels, targets, dense)
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""

@@ -122,7 +122,14 @@ def mean_reconstruction(
     keep: (B,) bool, the samples that count (None: all); with none kept the loss is 0 and so are its
     gradients.
     """
-    return check_finite("L_Rec", _mean_of_kept(errors, keep), flags)
+    return mean_of_kept("L_Rec", errors, keep=keep, flags=flags)
+
+
+def mean_of_kept(
+    loss: str, errors: Tensor, *, keep: Tensor | None, flags: FiniteFlags | None = None
+) -> Tensor:
+    """The mean of the errors (B,) of the kept samples, as in `mean_reconstruction`, of any loss."""
+    return check_finite(loss, _mean_of_kept(errors, keep), flags)
 
 
 def triplet_reid_constraint(

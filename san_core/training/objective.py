@@ -7,13 +7,18 @@ each term is that of the whole batch, in every process alike.
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn import functional
 
 from san_core.data.batches.augmentation import TextureTargets
+from san_core.data.batches.dense import DenseTargets
 from san_core.model.san import SANOutput
 from san_core.recipe import Recipe
-from san_core.training import losses
+from san_core.training import losses, places
 from san_core.training.distributed import World, gather_batch
 from san_core.training.finiteness import FiniteFlags
+
+# What attended colours and regressed ones count in L_Rec beside the texture that both become
+COPIED_PARTS = (0.5, 0.2)
 
 
 class Batch(NamedTuple):
@@ -22,6 +27,7 @@ class Batch(NamedTuple):
     images: Tensor  # (b, 3, H, W)
     labels: Tensor | None  # (B,)
     targets: TextureTargets | None  # of b images
+    dense: DenseTargets | None = None  # of b images
 
 
 def loss_terms(
@@ -60,6 +66,10 @@ def loss_terms(
             terms["tr"] = losses.triplet_reid_constraint(
                 maps, labels, margin=recipe.tr_margin, keep=keep, flags=flags
             )
+    if recipe.w_dense and output.copied is not None and batch.dense is not None:
+        errors = gather_batch(places.place_errors(output.copied, batch.dense), world)
+        keep = gather_batch(batch.dense.keep, world)
+        terms["dense"] = losses.mean_of_kept("L_Dense", errors, keep=keep, flags=flags)
     return terms
 
 
@@ -78,5 +88,10 @@ def reconstruction_term(
     """L_Rec; of the textures, only their errors travel between processes."""
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)
+    if output.copied is not None:
+        side = output.copied.regressed.shape[-1]
+        coarse = functional.adaptive_avg_pool2d(targets.textures, side)
+        for share, part in zip(COPIED_PARTS, output.copied[1:3], strict=True):
+            errors = errors + share * losses.reconstruction_errors(part, coarse)
     keep = gather_batch(targets.keep, world)
     return losses.mean_reconstruction(gather_batch(errors, world), keep=keep, flags=flags)

@@ -36,4 +36,5 @@ def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:
         "tri": recipe.w_tri * share,
         "rec": recipe.w_rec,
         "tr": recipe.w_tr,
+        "dense": recipe.w_dense,
     }

@@ -106,6 +106,15 @@ def test_the_order_of_overrides_does_not_matter():
         ("warmup=exponential warmup_epochs=2.5", "warmup_epochs 2.5 must be a whole number from 1"),
         ("warmup=exponential warmup_epochs=0", "warmup 'exponential' reaches lr in 20 epochs"),
         ("warmup=exponential warmup_epochs=21 epochs=99", "warmup_epochs 21 must be a whole num"),
+        ("copy_dim=8", "copy_queries and copy_dim have no effect with texture_from 'regress'"),
+        ("texture_from=copy w_rec=0", "texture_from 'copy' has no effect: w_rec and w_tr are 0"),
+        ("texture_from=copy copy_queries=12", "copy_queries 12 must divide texture_size 32"),
+        ("w_dense=1", "w_dense teaches where colours are copied from: it needs texture_from 'co"),
+        ("texture_from=copy w_dense=1", "w_dense needs w_rec, of the pictures that have dense m"),
+        (
+            "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false",
+            "w_dense needs crop 'none', flip_textures 'mirror' and erasing_style 'mean'",
+        ),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (
             "tr_triplets=positions w_tr=1 images_per_identity=8",

@@ -89,6 +89,27 @@ def cache_textures(
     return _write_cache(path, files, partial(mapper, prepare), shape=(count, size, size, 3))
 
 
+def cache_dense(
+    path: Path,
+    files: Iterable[EncodedImage],
+    *,
+    count: int,
+    size: tuple[int, int],
+    mapper: Mapper = map,
+) -> Pixels:
+    """Dense maps at `size` = (rows, columns), as `cache_images`; texels are picked, never mixed."""
+
+    def prepare(file: EncodedImage) -> Pixels:
+        told = pixels.decode(file.read(), name=file.name)
+        rows, columns = (
+            ((np.arange(n) + 0.5) * whole / n).astype(int)
+            for n, whole in zip(size, told.shape, strict=False)
+        )
+        return np.ascontiguousarray(told[rows[:, None], columns])
+
+    return _write_cache(path, files, partial(mapper, prepare), shape=(count, *size, 3))
+
+
 def _write_cache(
     path: Path,
     files: Iterable[EncodedImage],

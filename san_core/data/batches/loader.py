@@ -46,6 +46,7 @@ class LoadedBatch(NamedTuple):
     labels: Tensor | None  # (B,) int64
     texels: Tensor | None  # (b, T, T, 3) uint8; None where the recipe has no decoder
     large: Tensor | None  # (enlarged, H', W', 3) uint8, as `draws.enlarged` numbers them
+    dense: Tensor | None  # (b, H, W, 3) uint8; None where the recipe learns nothing from them
 
 
 class BatchLoader:
@@ -146,6 +147,9 @@ class Buffers:
             else self._place(f"{wanted.source} labels", torch.from_numpy(data.labels[wanted.rows])),
             self._gather_texels(wanted, rows) if recipe.needs_decoder else None,
             self._gather_large(wanted, rows[draws.enlarged.numpy()]),
+            None
+            if data.dense is None or not recipe.w_dense
+            else self._gather(f"{wanted.source} dense", data.dense, rows),
         )
 
     def _gather_texels(self, wanted: Wanted, rows: NDArray[np.int64]) -> Tensor | None:
@@ -201,7 +205,7 @@ class PinnedBuffers(Buffers):
         """The stream waits for the copies; the host does not."""
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
-        for tensor in (batch.pixels, *batch.draws, batch.labels, batch.texels, batch.large):
+        for tensor in (*batch[1:2], *batch.draws, *batch[3:]):
             if tensor is not None:
                 tensor.record_stream(stream)  # or torch would give its memory away too early
 

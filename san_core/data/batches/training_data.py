@@ -28,12 +28,16 @@ class TrainingData:
     textures: Pixels | None = None  # (M, T, T, 3) RGB, each distinct texture once
     texture_index: NDArray[np.int64] | None = None  # (N,), the row of an image's texture
     mirror: csr_array | None = None  # (T * T, T * T), mirror_matrix of the textures' atlas
+    dense: Pixels | None = None  # (N, H, W, 3), which texel every pixel shows, as make_pit tells
+    texel_mirror: NDArray[np.intp] | None = None  # (256 * 256,), mirror_index of that atlas
     pit: "TrainingData | None" = None  # paired data with true textures, for recipes with pit_every
 
     def __post_init__(self) -> None:
         n = len(self.images)
         if (self.textures is None) != (self.texture_index is None):
             raise ValueError("textures and texture_index come together: one of them is missing")
+        if self.dense is not None and self.dense.shape != self.images.shape:
+            raise ValueError(f"dense maps are {self.dense.shape}, images {self.images.shape}")
         if self.labels is not None:
             _check_labels(self.labels, n)
         if self.textures is not None and self.texture_index is not None:

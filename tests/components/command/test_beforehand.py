@@ -98,6 +98,14 @@ def test_value_that_no_step_takes_is_refused(values, message):
         ({"recipe": "demo", "overrides": "image_height=60"}, "images of 60x32 do not divide by 8"),
         ({"pg_recipe": "pit", "pg_overrides": "texture_size=200"}, "texture_size 200 cannot be"),
         (
+            {"pg_recipe": "pit-copy", "pg_overrides": "", "dense": False},
+            "recipe 'pit-copy' learns from dense maps (w_dense=1), and none are made; set dense=tr",
+        ),
+        (
+            {"pg_recipe": "pit", "pg_overrides": "", "dense": True},
+            "recipe 'pit' learns nothing from dense maps; set dense=false",
+        ),
+        (
             {"precision": "half"},
             "precision 'half' is none of auto, float32, tf32, bfloat16, float16",
         ),

@@ -22,7 +22,7 @@ from san_core.data.batches.cache import EncodedImage
 from san_core.data.batches.identities import IdentitySplit
 from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.pixels import decode as decode_image
-from san_core.images.pixels import resize
+from san_core.images.pixels import encode_png, resize
 from san_core.model import weights
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
@@ -168,6 +168,47 @@ def test_images_and_textures_of_two_runs_of_make_pit_are_refused(tmp_path, items
     reader = PixelCache(tmp_path, tiny_recipe(), SINGLE_PROCESS)
     with pytest.raises(ValueError, match="images and textures are not of one make_pit"):
         reader.decode_pairs(tmp_path, "train")
+
+
+def _paired_sets(folder, items, texture, *, dense):
+    """PIT of two pictures, one texture, and dense maps twice their size; their bytes in order."""
+    made = {"made_by": "make_pit"}
+    shown = [one._replace(fields={"texture": "t.png"}) for one in items(2)]
+    write_imageset(folder / "images", shown, provenance=made)
+    painted = [shown[0]._replace(name="t.png", data=texture(0), fields={})]
+    write_imageset(folder / "textures", painted, provenance=made)
+    told = [np.random.default_rng(i).integers(0, 256, (64, 32, 3), np.uint8) for i in range(2)]
+    if dense:
+        maps = [
+            one._replace(name=f"{i}.png", data=encode_png(told[i]), fields={"image": one.name})
+            for i, one in reversed(list(enumerate(shown)))
+        ]
+        write_imageset(folder / "dense", maps, provenance=made)
+    return told
+
+
+COPYING = "texture_from=copy copy_queries=8 w_dense=1"
+
+
+def test_every_picture_has_its_dense_map_of_whole_texels(tmp_path, items, texture):
+    told = _paired_sets(tmp_path / "pit", items, texture, dense=True)
+    reader = PixelCache(tmp_path, tiny_recipe("demo-pg", COPYING), SINGLE_PROCESS)
+    data = reader.decode_pairs(tmp_path / "pit", "train").as_training_data()
+    # the map's pixel in the middle of each of the recipe's 32x16
+    assert np.array_equal(data.dense, np.stack(told)[:, 1::2, 1::2])
+
+
+def test_pairs_without_dense_maps_are_said_to_have_none(tmp_path, items, texture, caplog):
+    _paired_sets(tmp_path / "pit", items, texture, dense=False)
+    reader = PixelCache(tmp_path, tiny_recipe("demo-pg", COPYING), SINGLE_PROCESS)
+    assert reader.decode_pairs(tmp_path / "pit", "train").dense is None
+    assert "pit has no dense maps (make_pit --dense true): w_dense 1 has no effect" in caplog.text
+
+
+def test_dense_maps_are_not_read_where_nothing_is_learned_from_them(tmp_path, items, texture):
+    _paired_sets(tmp_path / "pit", items, texture, dense=True)
+    reader = PixelCache(tmp_path, tiny_recipe("demo-pg"), SINGLE_PROCESS)
+    assert reader.decode_pairs(tmp_path / "pit", "train").dense is None
 
 
 def test_weights_that_a_generator_would_replace_are_not_fetched(tmp_path, monkeypatch):

@@ -59,6 +59,8 @@ def read(state):
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ["demo", "demo-baseline", "demo-pg"]
+# a generator that copies colours, and is told where from
+COPYING = "texture_from=copy copy_queries=8 copy_dim=8 w_dense=1"
 # a strong baseline's head and losses
 STRONG = "embedding=bnneck pooling=gem triplet=weighted classifier=circle normalize_triplet=false"
 # what the released run does otherwise
@@ -115,6 +117,27 @@ def test_a_resumed_run_ends_with_the_same_bytes(words, stopped_after):
     assert weights(resumed) == weights(undisturbed)
     assert [r.terms for r in rest] == [r.terms for r in reports[stopped_after:]]
     assert rest[0].epoch == stopped_after + 1
+
+
+def test_a_generator_that_copies_learns_where_from():
+    settings = tiny_recipe("demo-pg", f"{COPYING} epochs=8")
+    data = tiny_data(labels=False, dense=True)
+    _, reports = run(settings, data=data)
+    assert list(reports[0].terms) == ["rec", "dense"]
+    assert reports[-1].terms["dense"] < reports[0].terms["dense"]
+    _, untold = run(settings, data=tiny_data(labels=False), epochs=1)
+    assert list(untold[0].terms) == ["rec"]
+
+
+def test_a_resumed_generator_that_copies_ends_with_the_same_bytes():
+    settings, data = tiny_recipe("demo-pg", COPYING), tiny_data(labels=False, dense=True)
+    undisturbed, _ = run(settings, data=data)
+    states = []
+    with pytest.raises(loop.TrainingStopped):
+        run(settings, data=data, states=states, stop=after(8))
+    model = tiny_model(settings, seed=77)
+    resumed, _ = run(settings, data=data, model=model, state=read(states[-1]))
+    assert weights(resumed) == weights(undisturbed)
 
 
 def after(batches):

@@ -20,7 +20,7 @@ def tiny_recipe(name="demo", words=""):
     return recipe_with_overrides(recipe_with_overrides(base, TINY_OVERRIDES), words)
 
 
-def tiny_data(*, labels=True, textures=True, mirror=True, pit=False, enlarged=False):
+def tiny_data(*, labels=True, textures=True, mirror=True, pit=False, enlarged=False, dense=False):
     """Arrays are read-only, as memory maps are; PIT data are the same pictures without labels."""
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(8), 6)
@@ -39,6 +39,8 @@ def tiny_data(*, labels=True, textures=True, mirror=True, pit=False, enlarged=Fa
         texture_index=people if textures else None,
         mirror=left_right_mirror(16) if mirror else None,
         pit=tiny_data(labels=False, mirror=mirror) if pit else None,
+        dense=rng.integers(0, 256, noisy.shape, np.uint8) if dense else None,
+        texel_mirror=np.arange(256 * 256).reshape(256, 256)[:, ::-1].ravel() if dense else None,
     )
 
 

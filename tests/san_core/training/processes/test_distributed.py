@@ -16,7 +16,7 @@ from san_core.training.distributed import (
     gather_batch,
     largest_of_processes,
 )
-from tests.san_core.training import two_processes
+from tests.san_core.training.processes import two_processes
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ def runs(tmp_path_factory):
         "-m",
         *launch,
         "-m",
-        "tests.san_core.training.two_processes",
+        "tests.san_core.training.processes.two_processes",
         str(folder),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -421,9 +421,16 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
         (["--preset", "dem"], "no preset 'dem'; did you mean 'demo'. there are demo, demo-base"),
         (["--preset", "demo", "--param", "sed=1"], "no parameter 'sed'; did you mean 'seed'"),
         (["--preset", "demo", "--param", "seed=x"], "parameter seed: 'x' is not a whole number"),
+        (["--preset", "demo", "--param", "seed=-1"], "seed is -1: 0 to"),
+        (["--preset", "demo", "--param", f"seed={'[' * 5000}"], r"seed: '\[{60}\.\.\.' is not a"),
+        (
+            ["--preset", "demo", "--param", 'workers=["0/2\\n"]'],
+            "error: workers are 0/2 ; 1 of them must be 0/1\n",
+        ),
         (["--preset", "demo", "--param", "seed"], "'seed' is not of the form name=value"),
-        (["--preset", "demo", "--name", "a/b"], "--name a/b is not the name of a folder in"),
-        (["--preset", "demo", "--name", ".."], "--name .. is not the name of a folder in"),
+        (["--preset", "demo", "--name", "a/b"], "--name 'a/b' is not the name of a folder in"),
+        (["--preset", "demo", "--name", ""], "--name '' is not the name of a folder in"),
+        (["--preset", "demo", "--name", ".."], "--name '..' is not the name of a folder in"),
         (["--preset", "demo", "--from", "bake"], "no step 'bake'; there are make_pit"),
         (
             ["--preset", "demo", "--graph", "full", "--param", "generator=shipped"],

@@ -16,6 +16,7 @@ from san_core.images.texture_set import units_of_worker
 from san_core.model.saved import read_description
 from san_core.model.sizes import check_sizes
 from san_core.recipe import Recipe
+from san_core.seeds import check_seed
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
 
@@ -37,11 +38,11 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             a pipeline is called "".
 
     Raises:
-        ValueError: there is no such recipe, field, data set, difficulty, precision, protocol,
-            way of mirroring or check; a recipe's sizes do not fit its network, its batches have no
-            equal shares for the processes, these were to compile it, or it needs what the graph
-            does not make; a data set has no place or too few people; or the workers do not make
-            every shard once.
+        ValueError: there is no such recipe, field, data set, difficulty, seed, precision,
+            protocol, way of mirroring or check; a recipe's sizes do not fit its network, its
+            batches have no equal shares for the processes, these were to compile it, or it needs
+            what the graph does not make; a data set has no place or too few people; or the workers
+            do not make every shard once.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
@@ -65,6 +66,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         _check_data_sets(values)
     if "difficulty" in values:
         difficulty_by_name(values["difficulty"])
+    if "seed" in values:
+        check_seed(values["seed"])
     if "verify" in values:
         check_verify(values["verify"])
     if "protocol" in values:

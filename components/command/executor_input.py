@@ -8,9 +8,11 @@ from components.process.messages import note_copy
 from components.storage import outputs
 from san_core.checked_json import Rule, read_json
 
+_IS_PLACE = Rule(lambda text: text and "\0" not in text, "the name of a place")
+
 
 class _Artifact(TypedDict):
-    uri: str
+    uri: Annotated[str, _IS_PLACE]
     name: NotRequired[str]
     type: NotRequired[dict[str, Any]]
     customPath: NotRequired[str | None]
@@ -30,7 +32,7 @@ class _Inputs(TypedDict):
 
 
 class _Outputs(TypedDict):
-    outputFile: str
+    outputFile: Annotated[str, _IS_PLACE]
     artifacts: NotRequired[dict[str, _Declared] | None]
 
 

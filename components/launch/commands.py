@@ -47,7 +47,7 @@ def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[options.command](options, graphs)
     except ValueError as error:
-        parser.error(printable(str(error)))
+        parser.error(printable(" ".join(str(error).split())))
     except (local.RunError, SubmissionError, OSError) as error:
         told = os_error_message(error) if isinstance(error, OSError) else str(error)
         print(printable(f"pipeline.py: {told}"), file=sys.stderr)
@@ -79,9 +79,9 @@ def _compile(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
 def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     """The command `run`."""
     preset = find_preset(options.preset)
-    name = options.name or options.preset
+    name = options.preset if options.name is None else options.name
     if Path(name).name != name or name in ("", ".."):
-        raise ValueError(f"--name {name} is not the name of a folder in {options.runs}")
+        raise ValueError(f"--name {name!r} is not the name of a folder in {options.runs}")
     if options.runner == "process" and options.image != IMAGE:
         raise ValueError("--image is for --runner docker")
     folder = options.runs / name

@@ -72,6 +72,8 @@ def os_error_message(error: OSError) -> str:
         error = disk_full_error(Path(os.fsdecode(error.filename)))
     other = f" -> {error.filename2}" if error.filename2 is not None else ""
     told = f"{error.filename}{other}: {error.strerror}"
+    if isinstance(error, FileExistsError) and Path(os.fsdecode(error.filename)).is_file():
+        told = f"{error.filename} is a file, where a folder is wanted"
     if isinstance(error, PermissionError):
         told += f" for user {os.getuid()}"
         if any(mark.exists() for mark in CONTAINER_MARKS):

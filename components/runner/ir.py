@@ -29,6 +29,7 @@ _TASK_KEYS = {
 _CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
 
 # How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
+_MOST_SHOWN = 60  # characters of a value in a message
 _PARAMETER_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "NUMBER_INTEGER": ((int,), "a whole number"),
     "NUMBER_DOUBLE": ((int, float), "a number"),
@@ -105,7 +106,8 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
     except ValueError:
         value = None
     if type(value) not in expected:
-        raise ValueError(f"parameter {name}: {text!r} is not {example}")
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+        raise ValueError(f"parameter {name}: {shown!r} is not {example}")
     return name, value
 
 

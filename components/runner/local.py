@@ -47,6 +47,7 @@ FILE_SUFFIXES = {
     "system.ClassificationMetrics": ".json",
 }
 PIPELINE_FILE = "pipeline.yaml"  # in a run's folder, what is run
+LOCK_FILE = ".lock"  # there too, as long as the folder is
 
 
 class RunError(Exception):
@@ -96,8 +97,8 @@ def run_pipeline(
     Raises:
         ValueError: the pipeline cannot be run here, an argument is missing, or there is no such
             step.
-        RunError: a step failed, another run uses the folder, a container of a killed one may, or
-            `only` lacks an input.
+        RunError: a step failed, another run uses the folder, a container of a killed one may, it is
+            no run's, or `only` lacks an input.
         Terminated: SIGTERM or SIGHUP arrived; the steps that were running are stopped.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
@@ -109,6 +110,7 @@ def run_pipeline(
     chosen = _tasks_named(plan, named) if named else set()
     folder = real_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_folder_of_runs(folder)
     screen = Screen(terminal or sys.stdout, verbose=verbose)
     with run_lock(folder, source), signal_handler(raise_terminated, *STOP_SIGNALS):
         launcher.prepare(plan)
@@ -378,6 +380,20 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
     return found
 
 
+def _check_folder_of_runs(folder: Path) -> None:
+    """Refuse a folder that holds what no run has left: a run empties those of its tasks.
+
+    Raises:
+        RunError: it does.
+    """
+    found = {path.name for path in folder.iterdir()}
+    if found and not found & {LOCK_FILE, PIPELINE_FILE}:
+        raise RunError(
+            f"{folder} is not of a run: it holds {min(found)}, and no {PIPELINE_FILE}; choose"
+            " another --name"
+        )
+
+
 def _check_no_container(folder: Path) -> None:
     """Refuse a folder that a container writes to, which outlived the run that started it.
 
@@ -398,7 +414,7 @@ def run_lock(folder: Path, source: str) -> Iterator[None]:
 
     source: the compiled pipeline, which only the run that has the lock keeps there.
     """
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK_FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

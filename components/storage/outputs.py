@@ -39,12 +39,15 @@ def check_replaceable(path: Path, *, is_file: bool = False) -> None:
 
     Raises:
         ValueError: `path` is no name, is a file where a folder is written or the other way round,
-            or is a folder with something in it that no step has written.
+            is neither, such as /dev/null, or is a folder with something in it that no step has
+            written.
     """
     if path.name in ("", ".."):
         raise ValueError(f"{str(path)!r} is no name for an output")
     if is_file and path.is_dir():
         raise ValueError(f"{path} is a folder, but the output is a file; name another")
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe, which no output replaces; name another")
     if not is_file and path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, but the output is a folder; name another")
     if path.is_dir() and any(path.iterdir()) and not _folder_is_written_by_step(path):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from san_core.images.shard import MAX_SHARD_SIZE
 from san_core.seeds import check_seed
 from san_core.synthesis.difficulty import difficulty_by_name
 from san_core.synthesis.person.atlas import ATLAS_NAME, check_texture_size, is_same_atlas
@@ -15,6 +16,8 @@ from san_core.synthesis.person.body_file import read_body
 from san_core.synthesis.place.photographs import Photographs
 
 MIN_IMAGE_SIZE = (32, 16)
+MAX_IMAGE_SIDE = 4096  # as recipes take
+MOST_PICTURES = 99_999 * MAX_SHARD_SIZE  # the names of shards count in five digits
 PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see
 # Streams of random numbers of one seed. PIT and ReID have their own, or a generator trained on PIT
 # would have seen the very people that a ReID set of the same seed is tested on.
@@ -66,6 +69,7 @@ class PitSpec:
         check_seed(self.seed)
         _check_count("identities", self.identities, least=1)
         _check_count("meshes", self.meshes, least=1)
+        _check_pictures(self.identities * self.meshes)
         _check_image_size(self.image_size)
         check_texture_size(self.texture_size)
         if self.world not in WORLDS:
@@ -133,6 +137,7 @@ class ReidSpec:
                 f"cameras is {self.cameras}: people are found again on another camera, so at "
                 f"least 2, and file names have one digit for it, so at most {MAX_CAMERAS}"
             )
+        _check_pictures(self.identities * self.cameras * self.shots)
         difficulty_by_name(self.difficulty)
 
     @property
@@ -161,6 +166,16 @@ def _check_image_size(size: tuple[int, int]) -> None:
             f"image size {rows}x{columns} is too small: at least "
             f"{MIN_IMAGE_SIZE[0]}x{MIN_IMAGE_SIZE[1]} (rows x columns) is wanted"
         )
+    if max(size) > MAX_IMAGE_SIDE:
+        raise ValueError(
+            f"image size {rows}x{columns} is too large: at most {MAX_IMAGE_SIDE} rows and columns"
+            " are rendered"
+        )
+
+
+def _check_pictures(count: int) -> None:
+    if count > MOST_PICTURES:
+        raise ValueError(f"{count:,} pictures are too many: a set holds at most {MOST_PICTURES:,}")
 
 
 def check_identity(spec: Spec, identity: int) -> None:

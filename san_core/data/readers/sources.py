@@ -138,6 +138,11 @@ def parse_placed_datasets(
     parsed = [parse_dataset_name(text) for text in texts]
     told = split_dataset_places(names, places)
     wanted = [text for text, name in zip(texts, parsed, strict=True) if name.key != SYNTHETIC]
+    if told and not wanted:
+        raise ValueError(
+            f"{place_role} is {places}, but {role} is {names}, whose people are rendered and lie"
+            f" nowhere; {role} names what is there, such as market1501"
+        )
     if len(texts) > 1 and told and len(told) != len(wanted):
         raise ValueError(
             f"{place_role} has {len(told)} places, and {role} names {len(wanted)} data sets that"

@@ -55,6 +55,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
     [
         ({"worker": "2/2"}, "worker '2/2' is not i/n with i from 0 to n - 1"),
         ({"verify": "md5"}, "verify 'md5' is none of none, size, sha256"),
+        ({"seed": -1}, "seed is -1: 0 to 9223372036854775807 is wanted"),
         ({"protocol": "best"}, "no protocol 'best'; there are auto, market1501"),
         ({"protocol": "auto,best"}, "no protocol 'best'"),
         ({"protocol": ""}, "no protocol is named"),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from components.__main__ import main
+from components.command.executor_input import parse_executor_input
 from components.command.places import pipeline_root, settle_places
 
 RUN = "6c1b4f0e-2d3a-4b5c-8d9e-0f1a2b3c4d5e"
@@ -119,3 +120,15 @@ def test_step_refuses_credentials_in_a_place_before_it_does_anything(tmp_path, c
     assert main(["make_pit", "--pit", "s3://KEY:hunter2@bucket/x"]) == 2
     assert "hunter2" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "/tmp/\\u0000x"])
+@pytest.mark.parametrize("what", ["outputFile", "uri"])
+def test_a_place_that_kfp_would_never_name_is_refused(what, place):
+    named = {"outputFile": "/tmp/o.json", "uri": "/tmp/reid", what: place}
+    text = (
+        f'{{"outputs": {{"outputFile": "{named["outputFile"]}", "artifacts": {{"reid":'
+        f' {{"artifacts": [{{"uri": "{named["uri"]}"}}]}}}}}}}}'
+    )
+    with pytest.raises(ValueError, match=r"outputs.* is .*; it must be "):
+        parse_executor_input(text)

@@ -70,3 +70,10 @@ def test_denied_permission_names_the_user_and_in_a_container_how_to_be_another(
     error = PermissionError(errno.EACCES, "Permission denied", "/data")
     told = f"/data: Permission denied for user {os.getuid()}{advice}"
     assert os_error_message(error) == told
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError) as raised:
+        (tmp_path / "file").mkdir()
+    assert os_error_message(raised.value) == f"{tmp_path}/file is a file, where a folder is wanted"

@@ -400,6 +400,16 @@ def test_second_run_in_one_folder_is_refused(go, project):
     assert done(go()) == ALL
 
 
+def test_a_folder_of_something_else_is_refused_and_nothing_in_it_is_touched(go, project):
+    kept = project / "runs" / "small" / "make" / "thesis.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    with pytest.raises(local.RunError, match=r"small is not of a run: it holds make, and no pipe"):
+        go()
+    assert [path.name for path in (project / "runs" / "small").iterdir()] == ["make"]
+    assert kept.read_text() == "precious"
+
+
 def test_only_the_run_that_has_the_folder_keeps_its_pipeline_there(tmp_path):
     with local.run_lock(tmp_path, "mine"):
         with (

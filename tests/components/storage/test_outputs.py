@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from kfp import dsl
 from components.storage.outputs import (
     artifact_path,
     atomic_folder,
+    check_replaceable,
     write_executor_output,
     write_file,
     write_metrics,
@@ -224,3 +226,12 @@ def test_older_output_that_is_still_in_use_on_nfs_does_not_stop_the_next(tmp_pat
     assert (tmp_path / "out" / "a").read_text() == "four"
     assert file.read() == "one"
     file.close()
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_no_output_takes_the_place_of_a_device_or_a_pipe(tmp_path, is_file):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for place in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(ValueError, match=f"{place} is a device or a pipe, which no output rep"):
+            check_replaceable(place, is_file=is_file)

@@ -106,6 +106,7 @@ def test_places_that_are_not_told_are_empty():
             r"target_source has 3 places, and target names 2 data sets .*market1501, msmt17.*%20",
         ),
         ("market1501+synthetic", "/a /b", r"has 2 places, and target names 1 data sets"),
+        ("synthetic", "/a", r"target_source is /a, but target is synthetic, whose people are rend"),
         ("folders+folders", "/a /a", "target names folders twice, in one place"),
         ("market1501+", "/a", "no data set ''"),
         ("market1501+cuhk3", "/a /b", "no data set 'cuhk3'.*did you mean 'cuhk03'"),

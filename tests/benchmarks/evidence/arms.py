@@ -36,6 +36,12 @@ class Arm(NamedTuple):
     seeds: int = 3
     cost: float = 1.8  # of a step, in steps of the baseline; roughly, for plans
 
+    @property
+    def uses_generator(self) -> bool:
+        """Whether SAN-PG has a part in it: its textures, or its weights."""
+        settings = recipe_with_overrides(get_recipe(self.recipe), self.overrides)
+        return self.targets in ("pseudo", "shuffled") or settings.init != "none"
+
 
 _FULL = "init=none w_tr=0.1"  # from first weights of chance, with both texture losses
 ARMS = {
@@ -109,18 +115,19 @@ def run_job(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[
     torch.set_num_threads(1)
     settings = recipe_of_arm(arm, job.epochs)
     them = rendered_set(cache, job.difficulty, job.seed)
-    made_by = trained_generator(cache, recipe_of_generator())
-    uses_generator = arm.targets in ("pseudo", "shuffled") or settings.init != "none"
+    made_by = trained_generator(cache, recipe_of_generator()) if arm.uses_generator else None
     started = time.process_time()
-    data = training_data(them, arm.targets, settings, made_by.path)
+    data = training_data(them, arm.targets, settings, made_by and made_by.path)
     prepared = time.process_time()
     model = build_network(settings, num_classes=data.num_classes, seed=job.seed)
     if settings.init != "none":
+        assert made_by is not None  # an arm that starts from SAN-PG uses it
         weights.start_from_generator(model, weights.load_network(made_by.path), recipe=settings)
     reports = list(fit(model, data, settings, seed=job.seed, device="cpu"))
     trained = time.process_time()
     query, gallery = (
-        embed(model, them.images[rows]) for rows in query_and_gallery_rows(them, job.split)
+        embed(model, them.images[rows], mirrored=settings.mirrored)
+        for rows in query_and_gallery_rows(them, job.split)
     )
     metric = settings.metric
     found = score_features(query, gallery, them, job.split, metric=metric)
@@ -131,7 +138,7 @@ def run_job(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[
         "texture_cpu_seconds": round(prepared - started, 2),
         "losses": {name: round(value, 4) for name, value in reports[-1].terms.items()},
         "targets": arm.targets,
-        "generator": _generator_facts(made_by) if uses_generator else None,
+        "generator": None if made_by is None else _generator_facts(made_by),
         "recipe": recipe_fields(settings),
         "data": them.fingerprint,
         "code": code,

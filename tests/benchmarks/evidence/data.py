@@ -169,14 +169,16 @@ def _pit_arrays(cache: Path) -> tuple[Any, ...]:
         return tuple(kept[name] for name in ("images", "textures", "index", "unseen"))
 
 
-def training_data(them: RenderedSet, targets: str, recipe: Recipe, made_by: Path) -> TrainingData:
+def training_data(
+    them: RenderedSet, targets: str, recipe: Recipe, made_by: Path | None
+) -> TrainingData:
     """What an arm trains on.
 
     Args:
         them: whose training people they are.
         targets: one of TARGETS.
         recipe: of the arm; its texture_size is that of the targets.
-        made_by: the folder of SAN-PG, for pseudo textures.
+        made_by: the folder of SAN-PG, for pseudo textures; None where an arm has none of it.
 
     Raises:
         ValueError: no such targets.
@@ -195,6 +197,7 @@ def training_data(them: RenderedSet, targets: str, recipe: Recipe, made_by: Path
         return _with_textures(data, average_textures(them.textures, size), labels, mirror)
     if targets not in TARGETS:
         raise ValueError(f"no targets {targets!r}; there are {', '.join(TARGETS)}")
+    assert made_by is not None  # see `Arm.uses_generator`
     pseudo = average_textures(
         predict_textures(weights.load_network(made_by).model, images, device="cpu"), size
     )

@@ -128,7 +128,7 @@ def figures_of_rows(kept: RowsFile) -> Iterator[Figure]:
             yield Figure(f"{name}.equal_cpu_ratio", ratio, "ratio")
         for score in SCORES if arm != "baseline" else ():
             found = gain(kept, difficulty, arm, budget=budget, score=score)
-            yield from _difference_figures(f"{name}.{score}_gain", found)
+            yield from difference_figures(f"{name}.{score}_gain", found)
     yield from _headlines(kept)
 
 
@@ -138,18 +138,18 @@ def row_groups(kept: RowsFile) -> list[tuple[str, str, str]]:
 
 
 def _headlines(kept: RowsFile) -> Iterator[Figure]:
-    yield from _difference_figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
-    yield from _difference_figures(
+    yield from difference_figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
+    yield from difference_figures(
         "evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light")
     )
     for arm in ("light_pg", *ARMS_BESIDE["full"]):
-        yield from _difference_figures(
+        yield from difference_figures(
             f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm)
         )
-    yield from _difference_figures(
+    yield from difference_figures(
         "evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg")
     )
-    yield from _difference_figures(
+    yield from difference_figures(
         "evidence.hard_map_gain_from_san_pg_both", gain(kept, "hard", "full_pg", over="baseline_pg")
     )
     share = share_of_oracle(kept, "hard")
@@ -157,10 +157,11 @@ def _headlines(kept: RowsFile) -> Iterator[Figure]:
         yield Figure("evidence.hard_share_of_oracle", share, "ratio")
     for doubling in doublings(kept, "hard"):
         brought = doubling_gain(kept, "hard", doubling)
-        yield from _difference_figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
+        yield from difference_figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
 
 
-def _difference_figures(name: str, found: Difference | None) -> Iterator[Figure]:
+def difference_figures(name: str, found: Difference | None) -> Iterator[Figure]:
+    """A mean difference, and where it has one the ends of its interval; none if it is None."""
     if found is None:
         return
     yield Figure(name, found.mean, "points")

@@ -61,7 +61,7 @@ class JobQueue:
             ForeignRowsError: there are rows of another machine, whose times cannot be compared.
         """
         missing = self.missing_jobs(jobs)
-        self._prepare(missing)
+        self._prepare(missing, with_generator=any(arms[job.arm].uses_generator for job in missing))
         waiting = iter(missing)
         running: set[Future[dict[str, Any]]] = set()
         while True:
@@ -77,15 +77,17 @@ class JobQueue:
         if left:
             print(f"the time is up: {left} runs are left, the same command goes on", flush=True)
 
-    def _prepare(self, jobs: Sequence[Job]) -> None:
-        """Train SAN-PG and render the sets of jobs, where the cache lacks them."""
+    def _prepare(self, jobs: Sequence[Job], *, with_generator: bool) -> None:
+        """Render the sets of jobs, and train SAN-PG for them, where the cache lacks either."""
         if not (jobs and self._has_time_left()):
             return
         for row in self.kept.rows[:1]:
             self.kept.check_value(row, "machine", row["machine"], machine_and_torch())
         sets = sorted({(job.difficulty, job.seed) for job in jobs})
         tasks = [self._pool.submit(rendered_set, self.cache, *each) for each in sets]
-        tasks.append(self._pool.submit(trained_generator, self.cache, recipe_of_generator()))
+        if with_generator:
+            made_by = self._pool.submit(trained_generator, self.cache, recipe_of_generator())
+            made_by.result()
         for task in tasks:
             task.result()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from san_core.evaluation.pages.camera_pairs import CameraPair
+    from san_core.evaluation.pages.query_heights import HeightThird
     from san_core.evaluation.protocols.scoring import EmbeddedImages, ProtocolScores
     from san_core.evaluation.ranking import Ranking
     from san_core.evaluation.roc import Roc
@@ -47,7 +48,8 @@ def evaluate(
         features: embeddings of the query and gallery images, made by extract_features
         dataset: the person images, for the pictures in the report
         report: report.json: protocol, counts and every score, as fractions
-        report_page: page with scores, CMC and ROC curves, a table by cameras and ranked pictures
+        report_page: page with scores, CMC and ROC curves, tables by cameras and by the height of
+            queries, and ranked pictures
         scores: rank-1, rank-5, rank-10, mAP and mINP of the model by the first protocol, as
             fractions; num_skipped, the queries without a right answer, which are not counted;
             num_people_trained_on and num_images_trained_on, where the model was trained on those it
@@ -102,6 +104,7 @@ def evaluate(
             headline=headline,
             scored=_other_scores(model, test, rerank=rerank),
             pairs=_camera_pair_table(model, test.shown),
+            heights=_height_thirds(ranking, images, test.query),
             provenance=provenance,
             warnings=warnings,
         )
@@ -281,6 +284,17 @@ def _camera_pair_table(images: "EmbeddedImages", protocol: str) -> "list[CameraP
         protocol=PROTOCOLS[protocol],
         threads=core_count(),
     )
+
+
+def _height_thirds(
+    ranking: "Ranking", images: "ImageSet", query: "Sequence[Record]"
+) -> "list[HeightThird]":
+    """The scores of low, middling and high queries, by the rows of their images."""
+    from san_core.evaluation.pages.query_heights import score_heights
+    from san_core.images.pixels import image_size
+
+    sizes = (image_size(images.read(record), name=record.name) for record in query)
+    return score_heights(ranking, [rows for rows, _ in sizes])
 
 
 def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:

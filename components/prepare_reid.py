@@ -157,7 +157,7 @@ def _log_summary(written: "WrittenSet", found: "Findings") -> None:
         for part in written.parts
         for split, counts in part.counts.items()
     }
-    for line in split_table(told or written.counts).splitlines():
+    for line in (*split_table(told or written.counts).splitlines(), *found.crops.table()):
         log.info("%s", line)
     for line in written.warnings:
         log.warning("%s", line)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from san_core.data import held_out
+from san_core.data import crops, held_out
 from san_core.data.records import (
     CAMERA_FREE,
     DISTRACTOR,
@@ -23,6 +23,7 @@ from san_core.data.records import (
 # The options of data sets of one's own: whom to test on, and how.
 OWN_OPTIONS = {
     **held_out.OPTIONS,
+    **crops.OPTIONS,
     CAMERA_FREE: "queries are searched in the whole gallery, whatever the cameras",
 }
 
@@ -63,11 +64,12 @@ def make_listing(
     protocol = CAMERA_FREE if CAMERA_FREE in options else ""
     wanted = None if has_splits else held_out.parse_options(options)
     try:
+        images, warnings = crops.leave_out_useless(images, options)
         found = number_people_and_cameras(images)
         if wanted is None:
-            return Listing(found, problems, {}, protocol)
+            return Listing(found, problems, {}, protocol, warnings)
         parted = held_out.assign_splits(found, wanted, protocol=protocol)
-        return Listing(parted.images, problems, {}, protocol, parted.warnings)
+        return Listing(parted.images, problems, {}, protocol, [*warnings, *parted.warnings])
     except ValueError as error:
         if not problems:
             raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from san_core.data.crops import CropTally
 from san_core.data.held_out import SPLIT_FILE, split_table
 from san_core.data.records import (
     ListedImage,
@@ -59,6 +60,7 @@ class Findings:
         duplicates: images that a published data set has twice in a split; they are kept.
         kept_as_png: how many images of other formats than JPEG and PNG there are, by format.
         laid_on_white: how many images are transparent somewhere, where they are read as white.
+        crops: what the images are like.
         warnings: what else people should know.
     """
 
@@ -66,6 +68,7 @@ class Findings:
     duplicates: list[Problem] = field(default_factory=list)
     kept_as_png: Counter[str] = field(default_factory=Counter)
     laid_on_white: int = 0
+    crops: CropTally = field(default_factory=CropTally)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -118,6 +121,7 @@ def check_images(
         if kept.data is not data:
             found.kept_as_png[image_format(data)] += 1
         found.laid_on_white += kept.is_transparent
+        found.crops.add(kept.name, kept.look)
         yield Item(kept.name, kept.data, image.pid, image.camid, image.split, image.fields)
 
 
@@ -329,6 +333,7 @@ def write_prepared_set(
             "skipped": [_problem_json(problem) for problem in found.problems],
             "kept_as_png": dict(sorted(found.kept_as_png.items())),
             "laid_on_white": found.laid_on_white,
+            "crops": found.crops.told(),
             "warnings": [_writable(line) for line in written.warnings],
         }
         always = ("protocol", "subsets")
@@ -384,7 +389,7 @@ class _PartTallies:
             self.whole.split_counts(),
             next((part.protocol for part in parts if "query" in part.counts), parts[0].protocol),
             [] if self._is_single else parts,
-            [*lines, *differences, *found.warnings, *warnings],
+            [*lines, *differences, *found.warnings, *found.crops.warnings(), *warnings],
             any(part.published for part, _ in self._parts) and not differences,
         )
 

@@ -85,12 +85,25 @@ def image_format(data: bytes) -> str:
     return next((name for name, (start, _) in _DECODERS.items() if start.match(data)), "")
 
 
+class Look(NamedTuple):
+    """What an image is like: its size, upright, and how light it is, 0-255.
+
+    `spread` is from the darkest to the lightest pixel, `brightness` the mean.
+    """
+
+    height: int
+    width: int
+    spread: int
+    brightness: float
+
+
 class KeptFile(NamedTuple):
-    """An image file as sets keep it, and whether anything behind the image shows through."""
+    """An image file as sets keep it, whether what is behind the image shows through, its look."""
 
     name: str
     data: bytes
-    is_transparent: bool = False
+    is_transparent: bool
+    look: Look
 
 
 def file_to_keep(name: str, data: bytes) -> KeptFile:
@@ -101,15 +114,41 @@ def file_to_keep(name: str, data: bytes) -> KeptFile:
     """
     with _open_image(data, name) as image:
         image.load()
-        is_transparent = _is_transparent(image)
+        is_transparent, upright = _is_transparent(image), _turn_upright(image)
+        look = _look_of(upright)
         if image_format(data) in KEPT_FORMATS:
-            return KeptFile(name, data, is_transparent)
-        png = encode_png(_rgb_pixels(_turn_upright(image)))
-    return KeptFile(str(PurePosixPath(name).with_suffix(".png")), png, is_transparent)
+            return KeptFile(name, data, is_transparent, look)
+        png = encode_png(_rgb_pixels(upright))
+    return KeptFile(str(PurePosixPath(name).with_suffix(".png")), png, is_transparent, look)
+
+
+def image_size(data: bytes, *, name: str = "image") -> tuple[int, int]:
+    """Rows and columns of an image file, upright, by its header; arguments as of `decode`.
+
+    Raises:
+        ValueError: the bytes do not begin an image, or one of a kind that is not read.
+    """
+    with _open_image(data, name) as image:
+        upright = _turn_upright(image) if "exif" in image.info else image
+        return upright.height, upright.width
+
+
+def _look_of(image: Image.Image) -> Look:
+    """What a loaded image is like."""
+    shown = image if image.mode in ("RGB", "L") else _rgb_image(image)
+    counts = np.array(shown.convert("L").histogram())
+    levels = np.flatnonzero(counts)
+    brightness = float(counts @ np.arange(len(counts)) / counts.sum())
+    return Look(image.height, image.width, int(levels[-1] - levels[0]), round(brightness, 2))
 
 
 def _rgb_pixels(image: Image.Image) -> Pixels:
-    """The pixels of a loaded image: (H, W, 3), RGB.
+    """The pixels of a loaded image: (H, W, 3), RGB."""
+    return np.asarray(_rgb_image(image))
+
+
+def _rgb_image(image: Image.Image) -> Image.Image:
+    """A loaded image in RGB.
 
     Pillow clips greyscale of 16 bits to white, and takes the upper 8 bits where there are colours.
     """
@@ -118,7 +157,7 @@ def _rgb_pixels(image: Image.Image) -> Pixels:
     elif image.has_transparency_data:
         ground = Image.new("RGBA", image.size, _GROUND)
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -90,6 +90,10 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
         "query          2         2        1",
         "gallery        2         4        1",
         "the gallery images include 1 distractors and 1 junk boxes",
+        "crops               least      5 %   median     95 %     most",
+        "height                 64       64       64       64       64",
+        "width                  32       32       32       32       32",
+        "height by width         2        2        2        2        2",
         "all counts are those that were published",
     ]
     assert provenance(tmp_path) == {
@@ -100,6 +104,19 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
             "train": {"ids": 2, "images": 4, "cameras": 2, "distractors": 0, "junk": 0},
             "query": {"ids": 2, "images": 2, "cameras": 1, "distractors": 0, "junk": 0},
             "gallery": {"ids": 2, "images": 4, "cameras": 1, "distractors": 1, "junk": 1},
+        },
+        "crops": {
+            "quantiles": {
+                "height": [64] * 5,
+                "width": [32] * 5,
+                "height by width": [2] * 5,
+            },
+            "useless": {
+                "of one colour": 0,
+                "nearly black": 0,
+                "smaller than 32x16 (rows x columns)": 0,
+                "wider than high": 0,
+            },
         },
     }
     sheets = sorted(path.name for path in (tmp_path / "reid" / "preview").iterdir())
@@ -641,3 +658,21 @@ def test_people_of_a_target_keep_their_numbers_by_name(market, table, tmp_path):
     with ImageSet.open(tmp_path / "reid") as images:
         asked = {(r.pid, r.fields["person"]) for r in images.records if r.split == "query"}
     assert asked == {(4, "1"), (6, "3")}
+
+
+def test_useless_crops_are_told_and_left_out_where_the_data_set_is_to(make, tmp_path, caplog):
+    own = make("own", PEOPLE)
+    for person in "ad":
+        grey = np.full((64, 32, 3), ord(person), np.uint8)
+        (own / person / "v" / "3.jpg").write_bytes(encode_jpeg(grey, quality=90))
+    assert prepare(tmp_path, "folders", own) == 0
+    line = (
+        "2 of 26 images are of one colour, such as a/v/3.jpg; option no-blank of csv and folders"
+        " leaves such out"
+    )
+    assert line in caplog.text
+    assert line in provenance(tmp_path)["warnings"]
+    assert provenance(tmp_path)["crops"]["useless"]["of one colour"] == 2
+    assert prepare(tmp_path, "folders:no-blank,min_size=32x16", own) == 0
+    assert len(known(tmp_path)) == 24
+    assert provenance(tmp_path)["warnings"] == ["left out as asked for: 2 of one colour"]

@@ -18,6 +18,7 @@ from san_core.data.records import LabelledImage, camera_name, count_splits
 from san_core.data.trained_on import seen_in_words
 from san_core.evaluation.pages import curves
 from san_core.evaluation.pages.camera_pairs import CameraPair
+from san_core.evaluation.pages.query_heights import HeightThird
 from san_core.evaluation.pages.ranked_gallery import ranked_galleries
 from san_core.evaluation.protocol import PROTOCOLS
 from san_core.evaluation.protocols.scoring import (
@@ -63,6 +64,7 @@ _ROC_LEAD = (
     "All pairs of a query that has a right answer and a gallery image that the protocol leaves: "
     "the share of right ones within a distance, against the share of wrong ones within it."
 )
+_HEIGHTS_LEAD = "The same queries in thirds, by how many rows of pixels their images have."
 _PAIRS_LEAD = (
     "mAP, and rank-1 under it, in per cent: queries by the camera of the row, in the gallery "
     "images by the camera of the column alone."
@@ -86,6 +88,7 @@ def report_content(
     headline: Mapping[str, ProtocolScores] | None = None,
     scored: Sequence[ProtocolScores] = (),
     pairs: Sequence[CameraPair] = (),
+    heights: Sequence[HeightThird] = (),
     provenance: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -106,6 +109,7 @@ def report_content(
             `MODEL`, where they are not those of the rankings: of a gallery shot or multi-query.
         scored: the model under further protocols, or re-ranked.
         pairs: the model by pair of cameras; of more than 100 the worst by mAP are kept.
+        heights: the model by thirds of the queries' heights.
         provenance: where the features come from, as JSON; kept as it is.
         warnings: what people should know before they believe the figures; kept as it is.
 
@@ -118,8 +122,8 @@ def report_content(
         (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
         `cameras` has the names of the cameras that have one, by number. `protocols` has the scores
         and counts of `scored`, with `leaves_out_as`; `camera_pairs` has the figures of `pairs` and
-        `num_camera_pairs` the number of all; `roc`, if the ranking has one, the true positive rates
-        at the usual false positive rates.
+        `num_camera_pairs` the number of all, `query_heights` those of `heights`; `roc`, if the
+        ranking has one, the true positive rates at the usual false positive rates.
 
     Raises:
         ValueError: a ranking is not one of these records, a reference has the model's name, or
@@ -158,6 +162,7 @@ def report_content(
         "roc": _roc_rates(ranking.roc) if ranking.roc else None,
         "camera_pairs": [pair._asdict() for pair in _worst_pairs(pairs)],
         "num_camera_pairs": len(pairs),
+        "query_heights": [third._asdict() for third in heights],
         "cameras": _camera_names([*query, *gallery]),
         "provenance": dict(provenance or {}),
         "warnings": list(warnings),
@@ -249,6 +254,7 @@ def report_page(
         Section("Other protocols", _protocols_table(report), _protocols_in_words(report)),
         _cmc_section(cmcs),
         _roc_section(rankings),
+        _heights_section(report),
         _camera_pairs_section(report),
         Section("Ranked galleries", ranked_galleries(ranking, query, gallery, read), _RANKED_LEAD),
         Section("Data", _counts_table(report)),
@@ -389,6 +395,22 @@ def _roc_section(rankings: Mapping[str, Ranking]) -> Section:
     )
     table = page.table(header, rows, caption="Per cent, at false positive rates.", strong=0)
     return Section("Receiver operating characteristic", figure + table, _ROC_LEAD)
+
+
+def _heights_section(report: Mapping[str, Any]) -> Section:
+    """Scores by the height of queries; without a body where all are as high."""
+    rows = [
+        (
+            f"{third['lowest']}–{third['highest']}",
+            *(f"{100 * third[key]:.1f}" for key in ("rank1", "mAP")),
+            f"{third['num_query']:,}",
+        )
+        for third in report["query_heights"]
+    ]
+    if not rows:
+        return Section("", Markup())
+    table = page.table(["Rows", "Rank-1", "mAP", "Queries"], rows, caption="Per cent.")
+    return Section("Heights of queries", table, _HEIGHTS_LEAD)
 
 
 def _camera_pairs_section(report: Mapping[str, Any]) -> Section:

@@ -79,7 +79,7 @@ def test_other_formats_are_read_and_kept_as_png(picture, kind, options):
 
 def test_a_jpeg_or_png_is_kept_as_it_is(picture):
     for data in (encode_png(picture(1)), encode_jpeg(picture(1), quality=90)):
-        assert file_to_keep("a.JPG", data) == ("a.JPG", data, False)
+        assert file_to_keep("a.JPG", data)[:3] == ("a.JPG", data, False)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP"])

@@ -12,6 +12,7 @@ from san_core.evaluation import ranking
 from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.pages import ranked_gallery, report
 from san_core.evaluation.pages.camera_pairs import CameraPair
+from san_core.evaluation.pages.query_heights import HeightThird
 from san_core.evaluation.protocol import SYSU_MM01
 from san_core.evaluation.protocols.scoring import ProtocolScores
 from san_core.images import pixels
@@ -326,6 +327,34 @@ def test_a_roc_curve_is_drawn_where_there_is_one():
     )
     assert f"<td>{100 * rates['0.1']:.1f}</td></tr>" in text
     assert "ROC" not in page_of(query, gallery)
+
+
+def test_scores_by_the_height_of_queries_are_a_table_of_their_own():
+    query, gallery = problem()
+    heights = [HeightThird(40, 63, 10, 0.25, 0.125), HeightThird(64, 300, 20, 0.75, 0.5)]
+    _, content = made(query, gallery, heights=heights)
+    assert content["query_heights"][0] == {
+        "lowest": 40,
+        "highest": 63,
+        "num_query": 10,
+        "rank1": 0.25,
+        "mAP": 0.125,
+    }
+    text = page_of(query, gallery, heights=heights)
+    assert "Heights of queries" in text
+    assert "<td>25.0</td><td>12.5</td><td>10</td>" in text
+    assert "Heights of queries" not in page_of(query, gallery)
+
+
+def test_that_the_model_was_trained_on_whom_it_is_tested_on_stands_beside_the_headline():
+    query, gallery = problem()
+    seen = {"images": 56, "of_images": 80, "people": 14, "of_people": 20}
+    text = page_of(query, gallery, provenance={"seen_in_training": seen})
+    assert (
+        "this model<small>trained on 14 of the 20 people (by their names) and 56 of the 80 images"
+        in text
+    )
+    assert "trained on" not in page_of(query, gallery)
 
 
 def test_sysu_leaves_out_the_room():

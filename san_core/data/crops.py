@@ -1,0 +1,169 @@
+"""What the crops of a data set are like, and which of them show nobody.
+
+A detector that fires on a wall, a frame that was not decoded, a person far away: such crops train a
+network on nothing, and as queries or gallery they spoil its scores.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from san_core.images.pixels import Look, file_to_keep, image_size
+
+MIN_SIZE, NO_BLANK, NO_WIDE = "min_size", "no-blank", "no-wide"
+OPTIONS = {
+    MIN_SIZE: "min_size=ROWSxCOLUMNS: images with fewer rows or columns are left out",
+    NO_BLANK: "images of one colour and nearly black ones are left out",
+    NO_WIDE: "images that are wider than high are left out",
+}
+SMALL = (32, 16)  # rows, columns: below, a network sees little of a person
+_QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
+_FLAT_SPREAD = 4  # from the darkest to the lightest of 256 levels: what JPEG makes of one colour
+_DARK = 8  # mean of 256 levels
+_MANY = 0.01  # share of the images from which on small or wide ones are warned of
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+# What may be wrong with a crop, and the option that leaves such out.
+_KINDS = {
+    "of one colour": NO_BLANK,
+    "nearly black": NO_BLANK,
+    f"smaller than {SMALL[0]}x{SMALL[1]} (rows x columns)": f"{MIN_SIZE}={SMALL[0]}x{SMALL[1]}",
+    "wider than high": NO_WIDE,
+}
+_FLAT, _BLACK, _SMALL, _WIDE = _KINDS
+
+
+class _Readable(Protocol):
+    """An image that is not read yet."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def read(self) -> Callable[[], bytes]:
+        """What gives the bytes of its file."""
+
+
+Image = TypeVar("Image", bound=_Readable)
+
+
+class CropTally:
+    """What the crops are like that pass; eight bytes of memory an image."""
+
+    def __init__(self) -> None:
+        self._heights, self._widths = array("I"), array("I")
+        self._kinds: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, name: str, look: Look) -> None:
+        """Count an image."""
+        self._heights.append(look.height)
+        self._widths.append(look.width)
+        for kind in _kinds_of(look):
+            self._kinds[kind] += 1
+            self._examples.setdefault(kind, name)
+
+    def told(self) -> dict[str, Any]:
+        """Quantiles of height, width and height by width, and counts of useless crops, as JSON."""
+        if not self._heights:
+            return {}
+        heights, widths = (np.array(side, np.float64) for side in (self._heights, self._widths))
+        sides = {"height": heights, "width": widths, "height by width": heights / widths}
+        quantiles = {
+            side: [round(float(np.quantile(values, q)), 2) for q in _QUANTILES.values()]
+            for side, values in sides.items()
+        }
+        return {"quantiles": quantiles, "useless": {k: self._kinds[k] for k in _KINDS}}
+
+    def table(self) -> list[str]:
+        """The quantiles as a table, a line each; none without images."""
+        if not self._heights:
+            return []
+        row = "{:<16}" + " {:>8}" * len(_QUANTILES)
+        lines = [row.format("crops", *_QUANTILES)]
+        for side, values in self.told()["quantiles"].items():
+            lines.append(row.format(side, *(f"{value:,g}" for value in values)))
+        return lines
+
+    def warnings(self) -> list[str]:
+        """What kinds of useless crops there are, a line each."""
+        lines = []
+        for kind, option in _KINDS.items():
+            count, total = self._kinds[kind], len(self._heights)
+            if count and (kind in (_FLAT, _BLACK) or count >= _MANY * total):
+                lines.append(
+                    f"{count:,} of {total:,} images are {kind}, such as {self._examples[kind]};"
+                    f" option {option} of csv and folders leaves such out"
+                )
+        return lines
+
+
+def _kinds_of(look: Look) -> list[str]:
+    """What is wrong with a crop."""
+    is_flat = look.spread <= _FLAT_SPREAD
+    found = {
+        _FLAT: is_flat,
+        _BLACK: look.brightness < _DARK and not is_flat,
+        _SMALL: look.height < SMALL[0] or look.width < SMALL[1],
+        _WIDE: look.width > look.height,
+    }
+    return [kind for kind, is_so in found.items() if is_so]
+
+
+class UsefulCrops(NamedTuple):
+    """Images that are left, and in words how many are not, a line each."""
+
+    images: list[Any]
+    warnings: list[str]
+
+
+def leave_out_useless(images: Sequence[Image], options: Mapping[str, str]) -> UsefulCrops:
+    """The images that options do not leave out; what cannot be read stays, for others to tell.
+
+    Raises:
+        ValueError: an option makes no sense, or no image is left.
+    """
+    chosen = [name for name in OPTIONS if name in options]
+    least = _parse_size(options[MIN_SIZE]) if MIN_SIZE in options else (0, 0)
+    if not chosen:
+        return UsefulCrops(list(images), [])
+    left, out = [], Counter[str]()
+    for image in images:
+        reason = _reason_to_leave_out(image, options, least)
+        if reason:
+            out[reason] += 1
+        else:
+            left.append(image)
+    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(out.items()))
+    if not left:
+        raise ValueError(f"no image is left: {told} are left out by {', '.join(chosen)}")
+    return UsefulCrops(left, [f"left out as asked for: {told}"] if out else [])
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Rows and columns of a word such as 64x32."""
+    if not (found := _SIZE.fullmatch(text)):
+        raise ValueError(f"option {MIN_SIZE}={text!r} is no size in pixels: ROWSxCOLUMNS, as 64x32")
+    return int(found[1]), int(found[2])
+
+
+def _reason_to_leave_out(
+    image: _Readable, options: Mapping[str, str], least: tuple[int, int]
+) -> str:
+    """Why an image is left out; empty if it stays."""
+    try:
+        data = image.read()
+        height, width = image_size(data)
+        kinds = _kinds_of(file_to_keep(image.name, data).look) if NO_BLANK in options else []
+    except (ValueError, OSError):
+        return ""  # read again with all others, where damage is told
+    if height < least[0] or width < least[1]:
+        return f"smaller than {least[0]}x{least[1]}"
+    if NO_WIDE in options and width > height:
+        return _WIDE
+    return next((kind for kind in kinds if kind in (_FLAT, _BLACK)), "")

@@ -37,6 +37,7 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         meshes=p.pit_meshes,
         image_height=p.image_height,
         dense=p.dense,
+        world=p.world,
         seed=p.seed,
     ).outputs["pit"]
     reid, checked = prepare_data(steps, p)
@@ -163,7 +164,7 @@ GRAPHS = {
             full_graph,
             (
                 *TEXTURE_PARAMETERS,
-                *("pit_textures", "pit_meshes", "dense", "pg_recipe", "pg_overrides"),
+                *("pit_textures", "pit_meshes", "dense", "world", "pg_recipe", "pg_overrides"),
             ),
         ),
         Graph(

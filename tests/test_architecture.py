@@ -117,6 +117,7 @@ ORDER = (
     "san_core.model.trunks",
     "san_core.model",
     "san_core.synthesis.difficulty",
+    "san_core.synthesis.world",
     "san_core.synthesis.person",
     "san_core.synthesis.wardrobe",
     "san_core.synthesis.place",

@@ -19,6 +19,7 @@ from san_core.recipe import Recipe
 from san_core.seeds import check_seed
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
+from san_core.synthesis.world import check_world
 
 # What the name of a recipe begins with: in a step, and in a graph that trains two networks; and the
 # step that trains it there.
@@ -38,7 +39,7 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             a pipeline is called "".
 
     Raises:
-        ValueError: there is no such recipe, field, data set, difficulty, seed, precision,
+        ValueError: there is no such recipe, field, data set, difficulty, seed, world, precision,
             protocol, way of mirroring or check; a recipe's sizes do not fit its network, its
             batches have no equal shares for the processes, these were to compile it, or it needs
             what the graph does not make; a data set has no place or too few people; or the workers
@@ -68,6 +69,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         difficulty_by_name(values["difficulty"])
     if "seed" in values:
         check_seed(values["seed"])
+    if "world" in values:
+        check_world(values["world"])
     if "verify" in values:
         check_verify(values["verify"])
     if "protocol" in values:

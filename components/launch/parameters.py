@@ -32,6 +32,8 @@ PARAMETER_MEANINGS = {
     "pit_meshes": "pictures of each of them",
     "dense": "whether those pictures tell which texel every pixel shows, as recipes with w_dense "
     "need",
+    "world": "where those pictures are taken: studio, or street, of which a generator learns what "
+    "holds on photographs, if its recipe copies colours",
     "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "
@@ -68,6 +70,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "pit_textures": 929,
     "pit_meshes": 10,
     "dense": False,
+    "world": "studio",
     "generator": SHIPPED_GENERATOR,
     "texture_atlas": "",
     "san_recipe": "cuhk03",

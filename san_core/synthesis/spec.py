@@ -14,6 +14,7 @@ from san_core.synthesis.person.atlas import ATLAS_NAME, check_texture_size, is_s
 from san_core.synthesis.person.body import shipped_body
 from san_core.synthesis.person.body_file import read_body
 from san_core.synthesis.place.photographs import Photographs
+from san_core.synthesis.world import check_world
 
 MIN_IMAGE_SIZE = (32, 16)
 MAX_IMAGE_SIDE = 4096  # as recipes take
@@ -22,8 +23,6 @@ PIT_HELD_OUT = 0.1  # share of PIT's identities that training does not see
 # Streams of random numbers of one seed. PIT and ReID have their own, or a generator trained on PIT
 # would have seen the very people that a ReID set of the same seed is tested on.
 PIT_LOOKS, PIT_SHOT, PIT_SPLIT, REID_LOOKS, REID_SHAPE, REID_SHOT = range(1, 7)
-# Where PIT's people are: alone before a good camera in the commonest clothes, or in the street.
-WORLDS = ("studio", "street")
 MAX_CAMERAS = 9  # a Market-1501 name has one digit for the camera
 
 
@@ -72,8 +71,7 @@ class PitSpec:
         _check_pictures(self.identities * self.meshes)
         _check_image_size(self.image_size)
         check_texture_size(self.texture_size)
-        if self.world not in WORLDS:
-            raise ValueError(f"no world {self.world!r}; there are: {', '.join(WORLDS)}")
+        check_world(self.world)
         if self.body_file is not None and not self.body_file.is_file():
             raise FileNotFoundError(f"there is no file {self.body_file} with a body")
         if not 0 <= self.held_out < 1:

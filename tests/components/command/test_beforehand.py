@@ -60,6 +60,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ({"protocol": "auto,best"}, "no protocol 'best'"),
         ({"protocol": ""}, "no protocol is named"),
         ({"protocol": "sysu-mm01,sysu-mm01"}, "protocol sysu-mm01 is named twice"),
+        ({"world": "moon"}, "no world 'moon'; there are: studio, street"),
         ({"difficulty": "nasty"}, "no difficulty 'nasty'; there are: easy, normal, hard"),
         ({"recipe": "nope", "overrides": ""}, "no recipe 'nope'"),
         ({"pg_recipe": "pit", "pg_overrides": "lrr=1"}, "no recipe field 'lrr'"),

@@ -71,7 +71,8 @@ def parse_options(options: Mapping[str, str]) -> Wanted:
         check_no_splits(options, "with option all everybody is trained on")
         return Wanted(share=0)
     told = options.get(TEST, "")
-    number = int(told) if told.isdecimal() and int(told) >= _LEAST_TESTED else None
+    is_number = told.isdecimal() and len(told) < 10  # who writes more means no people
+    number = int(told) if is_number and int(told) >= _LEAST_TESTED else None
     if number is not None and SPLIT in options:
         raise ValueError(
             f"option test={told} tells how many people are held out, and split tells who; for those"

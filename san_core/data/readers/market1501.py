@@ -38,8 +38,8 @@ OPTIONS = {
     "beside it if the folder around both is given",
 }
 
-_NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camera>\d+)s\d+_\d+_\d+\.jpg")
-_DISTRACTOR = re.compile(r"(?P<pid>-1|0000)_c(?P<camera>\d+)\w*\.jpg")
+_NAME = re.compile(r"(?P<pid>-1|\d{4})_c(?P<camera>\d{1,9})s\d+_\d+_\d+\.jpg")
+_DISTRACTOR = re.compile(r"(?P<pid>-1|0000)_c(?P<camera>\d{1,9})\w*\.jpg")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:

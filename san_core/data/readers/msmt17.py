@@ -33,8 +33,8 @@ PUBLISHED = {
 }
 OPTIONS = {"val": "list_val.txt as a split of its own, val, and not a part of train"}
 
-_LINE = re.compile(r"(?P<path>\S+)\s+(?P<pid>\d+)")
-_NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_\w+\.jpg")
+_LINE = re.compile(r"(?P<path>\S+)\s+(?P<pid>\d{1,9})")
+_NAME = re.compile(r"\d+_\d+_(?P<camera>\d{1,9})_\w+\.jpg")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:

@@ -37,7 +37,7 @@ LAYOUTS = (
 OCCLUDED_LAYOUT = _Layout("occluded_body_images", "whole_body_images", _PARTIAL_REID)
 OPTIONS = {"occluded": "occluded_body_images as the queries, instead of partial_body_images"}
 
-_NAME = re.compile(r"(?P<pid>\d+)(?:_\w*)?\.\w+")
+_NAME = re.compile(r"(?P<pid>\d{1,9})(?:_\w*)?\.\w+")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:

@@ -255,3 +255,9 @@ def test_nobody_is_held_out_where_everybody_is_trained_on():
     assert parse_options({"all": ""}) == Wanted(share=0)
     with pytest.raises(ValueError, match="with option all everybody is trained on; option test ha"):
         parse_options({"all": "", "test": "0.5"})
+
+
+@pytest.mark.parametrize("share", ["9" * 10, "9" * 5000])
+def test_more_people_than_anybody_counts_are_no_number_of_them(share):
+    with pytest.raises(ValueError, match=r"a share of (inf|9999999999\.0) cannot be held out"):
+        parse_options({"test": share})

@@ -12,6 +12,7 @@ import pytest
 
 from san_core.data import stores, tar_members
 from san_core.data.prepare import Findings, check_images
+from san_core.data.readers.sources import DATASET_FORMATS
 from san_core.data.records import ListedImage
 from san_core.data.tree import open_tree
 
@@ -318,3 +319,18 @@ def test_a_file_that_would_lie_before_its_zip_is_damaged(tmp_path):
         pytest.raises(stores.UnreadableError, match=r"a\.zip: a\.jpg cannot be unpacked"),
     ):
         tree.read("a.jpg")
+
+
+@pytest.mark.parametrize("named", ["market1501", "partial"])
+def test_a_number_in_a_name_of_an_archive_may_have_more_digits_than_any(tmp_path, named):
+    many = "9" * 5000
+    folder, name = ("query", f"0001_c{many}s1_000001_01.jpg")
+    if named == "partial":
+        folder, name = "Probe", f"{many}.jpg"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for other in ("bounding_box_train", "bounding_box_test", "query", "Probe", "Gallery"):
+            packed.writestr(f"{other}/0001_c1s1_000001_01.jpg", b"abc")
+        packed.writestr(f"{folder}/{name}", b"abc")
+    with open_tree(tmp_path / "a.zip") as tree:
+        found = DATASET_FORMATS[named].listing(tree, {})
+    assert [problem.name for problem in found.problems] == [f"{folder}/{name}"]

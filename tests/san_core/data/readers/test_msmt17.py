@@ -84,6 +84,19 @@ def test_lines_that_cannot_be_followed_are_problems_by_name(release):
     ]
 
 
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000])
+def test_numbers_that_nobody_has_are_problems_by_their_line(release, number):
+    root, train, test = release
+    with (root / "list_query.txt").open("a") as file:
+        file.write(f"0000/0000_000_01_0302noon_0044_3.jpg {number}\n")
+        file.write(f"0000/0000_000_{number}_0302noon_0044_3.jpg 0\n")
+    with open_tree(root) as tree:
+        found = listing(tree, {})
+    assert known(found.images) == expected(train, test)
+    kinds = [(problem.kind, problem.name[:9]) for problem in found.problems]
+    assert kinds == [("wrong row", "list_quer"), ("unknown name", f"{test}/0000/"[:9])]
+
+
 def test_an_image_that_is_listed_twice_is_a_problem_by_its_line(release):
     root, train, test = release
     for name, line in (("val", LISTS["train"][0]), ("gallery", LISTS["query"][0])):

@@ -192,7 +192,7 @@ class _TrainingRun:
         self.mirror = _device_mirror(data, device)
         self.pit_mirror = None if data.pit is None else _device_mirror(data.pit, device)
         self.texel_mirror = (
-            None if data.texel_mirror is None else torch.from_numpy(data.texel_mirror).to(device)
+            None if data.texel_mirror is None else torch.tensor(data.texel_mirror, device=device)
         )
         self.buffers = augmentation.BufferPool()
         self.batch_buffers = [make_buffers(device) for _ in range(2)]

@@ -221,12 +221,14 @@ def _hinges_of_anchors(mse: Tensor, positive: Tensor, negative: Tensor, margin: 
     of some (B, B).
     """
     mse = mse.double()  # sums of many hinges would lose digits
-    reach = (mse + margin).detach().masked_fill(~positive, -torch.inf)
-    level = mse.detach().masked_fill(~negative, torch.inf)
-    reaches = torch.searchsorted(level.sort(dim=1).values, reach)  # (B, B): levels below
-    below = torch.searchsorted(reach.sort(dim=1).values, level, right=True)  # (B, B)
-    reached = len(mse) - below
-    return (reaches * (mse + margin) - reached * mse).sum(dim=1).float()
+    with torch.no_grad():
+        reach = (mse + margin).masked_fill_(~positive, -torch.inf)
+        level = mse.masked_fill(~negative, torch.inf)
+        # (B, B): levels below a reach, and reaches up to a level
+        reaches = torch.searchsorted(level.sort(dim=1).values, reach, out_int32=True)
+        below = torch.searchsorted(reach.sort(dim=1).values, level, right=True, out_int32=True)
+        factors = (reaches + below - len(mse)).double()  # (B, B): of each distance in the sum
+    return ((factors * mse).sum(dim=1) + margin * reaches.sum(dim=1)).float()
 
 
 def _mean_of_kept(values: Tensor, keep: Tensor | None) -> Tensor:

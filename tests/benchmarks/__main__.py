@@ -15,13 +15,15 @@ from typing import Any
 from tests.benchmarks.measuring import commit, machine_facts
 
 EVIDENCE = "evidence"
+TESTS = "tests"  # the share of mutants that they kill
 GPU = "gpu"  # measured by `make bench-gpu`
 GROUPS = (
     *("training", "sampler", "textures", "ranking", "datasets", "synthesis", "generator"),
     "pipeline",
 )
-# Measured only when named: a quarter of an hour of training, and what `make reproduce` recorded
-LONG_GROUPS = ("teaching", "encoders", EVIDENCE)
+# Measured only when named: a quarter of an hour of training, half an hour of tests, and what
+# `make reproduce` recorded
+LONG_GROUPS = ("teaching", "encoders", TESTS, EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 

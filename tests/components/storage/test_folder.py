@@ -90,3 +90,11 @@ def test_what_lay_still_for_an_hour_stays_when_something_is_put(tmp_path):
     LocalStorage(tmp_path).put_bytes("b", b"b")
     assert partial.exists()
     assert LocalStorage(tmp_path).sweep() == 1
+
+
+def test_what_is_read_beyond_an_objects_end_is_refused_with_both_places(tmp_path):
+    storage = LocalStorage(tmp_path)
+    storage.put_bytes("a", b"0123")
+    assert storage.get_range("a", 1, 3) == b"123"
+    with pytest.raises(OSError, match="a ends at 4, before byte 6"):
+        storage.get_range("a", 2, 4)

@@ -1,0 +1,84 @@
+"""The sample of mutants that `make bench GROUP=tests` tries."""
+
+import pytest
+
+from components.command.code import ROOT
+from tests.benchmarks.mutants.modules import AREAS
+from tests.benchmarks.mutants.mutant import Mutant, equivalent_mutants
+from tests.benchmarks.mutants.trying import MutantTrials
+
+WHOLE_ROOMS = {"ranking": "san_core/evaluation", "storage": "components/storage"}
+# Pages and files, which are no ranking; what only calls others.
+ELSEWHERE = {"kernels/compiled.py", "feature_files.py"}
+
+
+def test_every_module_of_the_sample_and_every_test_that_is_run_on_it_is_there():
+    for tests in AREAS.values():
+        for module, files in tests.items():
+            assert [place for place in (module, *files) if not (ROOT / place).exists()] == []
+
+
+@pytest.mark.parametrize(("area", "room"), WHOLE_ROOMS.items())
+def test_a_module_that_comes_to_a_room_comes_to_the_sample(area, room):
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / room).rglob("*.py")
+        if file.stat().st_size and not {"pages", "check"} & set(file.parts)
+    }
+    known = {*AREAS[area], *AREAS["keys"], *(f"{room}/{name}" for name in ELSEWHERE)}
+    assert found - known == set()
+
+
+def test_a_mutant_that_is_listed_as_equivalent_is_of_a_line_that_is_there():
+    for one in equivalent_mutants():
+        lines = (ROOT / one["module"]).read_text("utf-8").splitlines()
+        assert one["before"] in [line.strip() for line in lines], one
+        assert one["before"] != one["after"], one
+        assert len(one["reason"]) > 20, one
+
+
+@pytest.fixture
+def trials(tmp_path):
+    """Of a project of one function, whose test looks at one sign of its argument."""
+    (tmp_path / "pytest.ini").touch()
+    (tmp_path / "signs.py").write_text("def sign(x):\n    return 1 if x > 0 else -1\n")
+    (tmp_path / "test_signs.py").write_text(
+        "from signs import sign\n\n\ndef test_sign():\n    assert sign(2) == 1\n"
+    )
+    return MutantTrials(tmp_path, tmp_path / "kept" / "found")
+
+
+def mutant(code):
+    return Mutant("signs.py", 2, "", code, f"def sign(x):\n    {code}\n")
+
+
+TESTS = ("test_signs.py",)
+KILLED = mutant("return -1 if x > 0 else -1")
+SURVIVES = mutant("return 1 if x > 1 else -1")
+ENDLESS = mutant("while True: pass")
+OF_A_DEFAULT = Mutant("signs.py", 1, "", "", "def sign(x, y=-1 / 0):\n    return 1\n")
+
+
+@pytest.mark.slow
+def test_mutants_are_killed_by_a_test_that_fails_or_does_not_end(trials, monkeypatch):
+    monkeypatch.setattr("tests.benchmarks.mutants.forks.SECONDS_LONGER", 0.1)
+    found = trials.survivors([KILLED, SURVIVES, ENDLESS, OF_A_DEFAULT], TESTS)
+    assert found == [SURVIVES]
+    assert (trials.tree / "signs.py").read_text().endswith("return 1 if x > 0 else -1\n")
+
+
+@pytest.mark.slow
+def test_what_was_found_is_kept_until_the_tests_change(trials):
+    assert trials.survivors([SURVIVES], TESTS) == [SURVIVES]
+    again = MutantTrials(trials.tree, trials.tree / "kept" / "found")
+    source = (trials.tree / "signs.py").read_text()
+    (trials.tree / "signs.py").write_text("")  # what would be run now fails
+    assert again.survivors([SURVIVES], TESTS) == [SURVIVES]
+    (trials.tree / "signs.py").write_text(source)
+    with (trials.tree / "test_signs.py").open("a") as file:
+        file.write("    assert sign(1) == 1\n")
+    assert again.survivors([SURVIVES], TESTS) == []
+    with (trials.tree / "test_signs.py").open("a") as file:
+        file.write("    assert sign(0) == 1\n")
+    with pytest.raises(RuntimeError, match=r"test_signs\.py fail without any mutant"):
+        again.survivors([SURVIVES], TESTS)

@@ -41,7 +41,7 @@ def test_a_mutant_that_is_listed_as_equivalent_is_of_a_line_that_is_there():
 def trials(tmp_path):
     """Of a project of one function, whose test looks at one sign of its argument."""
     (tmp_path / "pytest.ini").touch()
-    (tmp_path / "signs.py").write_text("def sign(x):\n    return 1 if x > 0 else -1\n")
+    (tmp_path / "signs.py").write_text("def sign(x, above=0):\n    return 1 if x > above else -1\n")
     (tmp_path / "test_signs.py").write_text(
         "from signs import sign\n\n\ndef test_sign():\n    assert sign(2) == 1\n"
     )
@@ -49,22 +49,24 @@ def trials(tmp_path):
 
 
 def mutant(code):
-    return Mutant("signs.py", 2, "", code, f"def sign(x):\n    {code}\n")
+    return Mutant("signs.py", 2, "", code, f"def sign(x, above=0):\n    {code}\n")
 
 
 TESTS = ("test_signs.py",)
 KILLED = mutant("return -1 if x > 0 else -1")
 SURVIVES = mutant("return 1 if x > 1 else -1")
-ENDLESS = mutant("while True: pass")
-OF_A_DEFAULT = Mutant("signs.py", 1, "", "", "def sign(x, y=-1 / 0):\n    return 1\n")
+ENDLESS = mutant("import time; time.sleep(600)")
+OF_A_DEFAULT = Mutant(
+    "signs.py", 1, "", "", "def sign(x, above=2):\n    return 1 if x > above else -1\n"
+)
 
 
 @pytest.mark.slow
 def test_mutants_are_killed_by_a_test_that_fails_or_does_not_end(trials, monkeypatch):
-    monkeypatch.setattr("tests.benchmarks.mutants.forks.SECONDS_LONGER", 0.1)
+    monkeypatch.setattr("tests.benchmarks.mutants.forks.SECONDS_LONGER", 45)
     found = trials.survivors([KILLED, SURVIVES, ENDLESS, OF_A_DEFAULT], TESTS)
     assert found == [SURVIVES]
-    assert (trials.tree / "signs.py").read_text().endswith("return 1 if x > 0 else -1\n")
+    assert (trials.tree / "signs.py").read_text().endswith("return 1 if x > above else -1\n")
 
 
 @pytest.mark.slow
@@ -82,3 +84,13 @@ def test_what_was_found_is_kept_until_the_tests_change(trials):
         file.write("    assert sign(0) == 1\n")
     with pytest.raises(RuntimeError, match=r"test_signs\.py fail without any mutant"):
         again.survivors([SURVIVES], TESTS)
+
+
+@pytest.mark.slow
+def test_a_mutant_is_not_killed_by_a_pytest_that_fails_itself(trials, monkeypatch):
+    def fail(*_arguments):
+        raise AttributeError("of pytest's own")
+
+    monkeypatch.setattr("tests.benchmarks.mutants.forks.replace_functions", fail)
+    with pytest.raises(RuntimeError, match="without any mutant, or pytest does"):
+        trials.survivors([KILLED], TESTS)

@@ -66,7 +66,7 @@ class MutantTrials:
         if left and self._run(tests, ForkingSession(self.tree, within, keep), None) != 0:
             said = (self.tree / SAID).read_text("utf-8", "replace")
             raise RuntimeError(
-                f"{' '.join(tests)} fail without any mutant, or pytest does:\n{said[-3000:]}"
+                f"{' '.join(tests)} fail without any mutant, or pytest does:\n{said[-9000:]}"
             )
         limit = TIMES_LONGER * (time.monotonic() - started) + SECONDS_LONGER
         for one in (one for one in left if one not in within):
@@ -110,7 +110,10 @@ def _run_pytest(tree: Path, tests: Sequence[str], plugin: object) -> NoReturn:
     # Plugins are here already, which is a warning, and so an error.
     quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
     options = ("-x", "-q", "-p", "no:cacheprovider", *quiet)
-    os._exit(pytest.main([*options, *tests], plugins=[plugin] if plugin else []))
+    status = pytest.main([*options, *tests], plugins=[plugin] if plugin else [])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def import_packages() -> None:

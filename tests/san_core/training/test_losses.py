@@ -425,3 +425,18 @@ def test_losses_of_textures_leave_out_images_whose_texture_is_unknown():
     )
     assert terms["tr"].item() == pytest.approx(expected)
     assert terms["tr"].item() != pytest.approx(of_all, rel=1e-3)
+
+
+def test_an_anchor_with_a_single_pair_counts_it_whole():
+    values = torch.tensor([0.0, 1.0, 2.0, 9.0])
+    maps = [values[:, None, None, None]]
+    keep = torch.tensor([True, True, True, False])
+    # Anchor 0: 1 - 4 + m, and anchor 1: 1 - 1 + m; anchor 2 has no positive, and 3 is not kept.
+    found = losses.triplet_reid_constraint(maps, torch.tensor([0, 0, 1, 1]), margin=3.5, keep=keep)
+    assert found.item() == pytest.approx(((1 - 4 + 3.5) + (1 - 1 + 3.5)) / 2)
+
+
+def test_squared_distances_are_never_below_0_by_rounding():
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)).repeat(2, 1)
+    found = losses._squared_distances(x)
+    assert found.min() == 0

@@ -115,6 +115,7 @@ def test_the_order_of_overrides_does_not_matter():
             "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false",
             "w_dense needs crop 'none', flip_textures 'mirror' and erasing_style 'mean'",
         ),
+        ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (
             "tr_triplets=positions w_tr=1 images_per_identity=8",

@@ -17,6 +17,7 @@ from san_core.synthesis.place.materials import soft_cover
 LIGHT_VARIETY = 1.4  # as sample_light counts
 CUT_SHARE, SHIFTED_SHARE = 0.16, 0.16  # of boxes that cut a person, that miss the middle
 SHADE_SHARE = 0.3  # of pictures with the edge of a shadow across
+FEWEST_ROWS = 48  # that a camera has of a person
 EXPOSURE = 0.12  # mean logarithm: cameras show people about as light as they are
 GREY_SHARE = 0.03  # of pictures without colours
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of R, G, B in brightness (ITU-R BT.601)
@@ -75,8 +76,8 @@ def photograph(rng: np.random.Generator, image: Floats) -> Pixels:
     """
     rows, columns = image.shape[:2]
     seen = np.clip(_tint(rng, image), 0, 255).astype(np.uint8)
-    share = min(1.0, rng.uniform(0.28, 1.3))
-    small = resize(seen, (max(24, round(rows * share)), max(12, round(columns * share))))
+    share = max(min(1.0, rng.uniform(0.28, 1.3)), min(1.0, FEWEST_ROWS / rows))
+    small = resize(seen, (round(rows * share), round(columns * share)))
     sensor = Sensor(
         gains=(1.0, 1.0, 1.0),
         gamma=float(np.exp(np.clip(rng.normal(0, 0.18), -0.45, 0.45))),

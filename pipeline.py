@@ -114,6 +114,7 @@ def generate_textures(
         "dataset": reid,
         "generator": generator,
         "destination": p.destination,
+        "fuse": p.fuse,
         "verify": p.verify,
     }
     with dsl.ParallelFor(items=p.workers, name="workers") as worker:

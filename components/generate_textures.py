@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
 from components.storage.outputs import add_path_to_errors, atomic_folder
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from components.storage.store import Storage
     from components.storage.texture_store import FinishedUnit
     from san_core.images.imageset import ImageSet
+    from san_core.images.index import Records
     from san_core.images.pixels import Pixels
     from san_core.images.shard import Item, Record, Shard
-    from san_core.images.texture_set import WorkUnit
+    from san_core.images.texture_set import TextureSettings, WorkUnit
+    from san_core.inference.textures import SeenTexture
     from san_core.model.weights import LoadedNetwork
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ def generate_textures(
     worker: str = "0/1",
     shard_size: int = 1000,
     precision: str = "float32",
+    fuse: str = "none",
     overwrite: bool = False,
     limit: int = 0,
     dry_run: bool = False,
@@ -56,6 +60,9 @@ def generate_textures(
             i from JOB_COMPLETION_INDEX, as an indexed Kubernetes job sets it
         shard_size: images per shard, at most 1,000
         precision: float32, or on a GPU float16 or bfloat16
+        fuse: none, or person: all images of a person get one texture, fused by what each shows,
+            so that sides one hides come from others; of more than 1,000 images, the 1,000 that see
+            most. Needs a generator that copies colours
         overwrite: whether to make finished shards again; their former files are deleted, and the
             manifest that seal_textures wrote of them. If it is killed, it goes on where it was
         limit: most shards to make in this run; 0 makes all
@@ -86,7 +93,7 @@ def generate_textures(
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
     loaded = weights.load_network(generator)
-    check_generator(loaded.recipe, generator)
+    check_generator(loaded.recipe, generator, fuse=fuse)
     settings = TextureSettings(
         source=weights.fingerprint(generator),
         dataset=image_set_digest(dataset),
@@ -94,12 +101,14 @@ def generate_textures(
         texture_size=loaded.recipe.texture_size,
         shard_size=shard_size,
         precision=precision,
+        fuse=fuse,
     )
     storage = open_storage(destination, settings.folder)
     half_dtype(precision, machine.device())
     worker = machine.worker_of_pod(worker)
     with open_image_records(dataset) as index:
-        mine = units_of_worker(worker, split_into_units(index.records_in_splits(split), shard_size))
+        work = split_into_units(index.records_in_splits(split), shard_size, fuse=fuse)
+        mine = units_of_worker(worker, work)
     done = finished_units(storage, {unit.number for unit in mine}, verify=verify)
     left = {unit.number for unit in mine}.difference(done)
     overwriting = Overwriting(storage, worker) if overwrite else None
@@ -115,10 +124,10 @@ def generate_textures(
     if overwriting:
         overwriting.note_left(left)
     if todo:
-        needed = {number for unit in todo for number in unit.records.shards()}
+        needed = {number for unit in todo for number in (unit.whole or unit.records).shards()}
         patient = open_storage(destination, settings.folder, patience=retry.RESULT_BACKOFF)
         with open_image_set(dataset, shards=needed) as images:
-            for number, made in _generate_shards(loaded, images, todo, precision, patient):
+            for number, made in _generate_shards(loaded, images, todo, settings, patient):
                 done[number] = made
                 delete_replaced_shards(storage, made, former)
                 if overwriting:
@@ -156,7 +165,7 @@ def _generate_shards(
     generator: "LoadedNetwork",
     images: "ImageSet",
     todo: "Sequence[WorkUnit]",
-    precision: str,
+    settings: "TextureSettings",
     storage: "Storage",
 ) -> "Iterator[tuple[int, FinishedUnit]]":
     """Make units and store them; gives each one's number and what was stored.
@@ -181,7 +190,8 @@ def _generate_shards(
         Progress(total, "images") as bar,
     ):
         for unit in todo:
-            textures = _generate_pngs(generator, images, unit.records, precision, pool)
+            painter = _Painter(generator, images, settings.precision, pool)
+            textures = _generate_pngs(painter, unit, settings.fuse)
             shard, sheet = _pack_unit(unit, textures, Path(room, f"{unit.number}.tar"), bar)
             if sending:
                 number, sent = sending.pop()
@@ -193,36 +203,79 @@ def _generate_shards(
             yield number, sent.result()
 
 
-def _generate_pngs(
-    generator: "LoadedNetwork",
-    images: "ImageSet",
-    records: "Sequence[Record]",
-    precision: str,
-    pool: "ThreadPoolExecutor",
-) -> "Iterator[bytes]":
-    """What the generator makes of images, as PNG, in order."""
+class _Painter(NamedTuple):
+    """What makes textures of images: network, images and threads."""
+
+    generator: "LoadedNetwork"
+    images: "ImageSet"
+    precision: str
+    pool: "ThreadPoolExecutor"
+
+
+def _paint(painter: _Painter, records: "Sequence[Record]") -> "Iterator[SeenTexture]":
+    """What the generator makes of images, in order."""
     from components.process.machine import device
     from components.process.threads import map_bounded
-    from san_core.images.pixels import decode, encode_png, resize
-    from san_core.inference.textures import TextureError, stream_textures
+    from san_core.images.pixels import decode, resize
+    from san_core.inference.textures import TextureError, stream_seen_textures
 
     def read_input(record: "Record") -> "Pixels":
-        picture = decode(images.read(record), name=record.name)
-        return resize(picture, generator.recipe.image_size)
+        picture = decode(painter.images.read(record), name=record.name)
+        return resize(picture, painter.generator.recipe.image_size)
 
-    def generate() -> "Iterator[Pixels]":
-        try:
-            yield from stream_textures(
-                generator.model,
-                map_bounded(pool, read_input, records, ahead=2 * BATCH),
-                device=device(),
-                batch_size=BATCH,
-                precision=precision,
-            )
-        except TextureError as error:
-            raise ValueError(f"{error}; it is that of {records[error.place].name}") from error
+    try:
+        yield from stream_seen_textures(
+            painter.generator.model,
+            map_bounded(painter.pool, read_input, records, ahead=2 * BATCH),
+            device=device(),
+            batch_size=BATCH,
+            precision=painter.precision,
+        )
+    except TextureError as error:
+        raise ValueError(f"{error}; it is that of {records[error.place].name}") from error
 
-    return map_bounded(pool, encode_png, generate(), ahead=2 * BATCH)
+
+def _generate_pngs(painter: _Painter, unit: "WorkUnit", fuse: str) -> "Iterator[bytes]":
+    """The textures of a unit's images as PNG, in order."""
+    from components.process.threads import map_bounded
+    from san_core.images.pixels import encode_png
+
+    if fuse == "person":
+        yield from _fused_pngs(painter, unit)
+        return
+    textures = (view.texture for view in _paint(painter, unit.records))
+    yield from map_bounded(painter.pool, encode_png, textures, ahead=2 * BATCH)
+
+
+def _fused_pngs(painter: _Painter, unit: "WorkUnit") -> "Iterator[bytes]":
+    """One texture for all images of each person of a unit, once for every image."""
+    from san_core.images.pixels import encode_png
+    from san_core.images.texture_set import fused_with
+    from san_core.inference.fusion import fuse_textures
+
+    if unit.whole:
+        texture = fuse_textures(_paint(painter, _that_see_most(painter, unit.whole)))
+        yield from repeat(encode_png(texture), len(unit.records))
+        return
+    views = _paint(painter, unit.records)
+    for _, group in groupby(unit.records, key=fused_with):
+        count = len(list(group))
+        yield from repeat(encode_png(fuse_textures(islice(views, count))), count)
+
+
+def _that_see_most(painter: _Painter, whole: "Records") -> "Records":
+    """Of a person's many images those whose textures are fused."""
+    from san_core.images.texture_set import MOST_FUSED
+    from san_core.inference.fusion import views_that_see_most
+
+    if len(whole) <= MOST_FUSED:
+        return whole
+    log.info(
+        "person %s has %d images: the %d that see most are fused",
+        *(whole[0].pid, len(whole), MOST_FUSED),
+    )
+    seen = [float(view.seen.mean()) for view in _paint(painter, whole)]
+    return whole.picked(views_that_see_most(seen, MOST_FUSED))
 
 
 def _pack_unit(

@@ -28,6 +28,7 @@ def seal_textures(
     split: str = "train",
     shard_size: int = 1000,
     precision: str = "float32",
+    fuse: str = "none",
     source: str = "",
     atlas: str = "",
     prune: bool = False,
@@ -46,6 +47,7 @@ def seal_textures(
         split: which images have a texture, as given to generate_textures
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
+        fuse: as given to generate_textures
         source: folder, .zip, .tar or URI of ready-made textures to pack instead of generated ones
         atlas: name of the layout of a source's textures, such as san-atlas-1, which is this
             package's own; empty where it is not known, and then mirrored images learn no texture
@@ -66,13 +68,15 @@ def seal_textures(
         raise ValueError(
             "either a generator or a source folder of textures is needed, and not both"
         )
+    if source and fuse != "none":
+        raise ValueError(f"--fuse {fuse} is of a generator's textures; a source's are as they are")
     if atlas and not source:
         raise ValueError(f"--atlas {atlas} is of a --source; a generator tells its own layout")
     with open_image_records(dataset) as images:
         records = images.records_in_splits(split)
     with ExitStack() as opened:
         if generator:
-            made = _origin_of_generator(generator)
+            made = _origin_of_generator(generator, fuse)
         else:
             place = opened.enter_context(local_source(source))
             made = _origin_of_files(opened.enter_context(open_tree(place)), records, atlas)
@@ -83,10 +87,11 @@ def seal_textures(
             texture_size=made.texture_size,
             shard_size=shard_size,
             precision=precision,
+            fuse=fuse,
         )
         storage = open_storage(destination, settings.folder)
         patient = open_storage(destination, settings.folder, patience=retry.RESULT_BACKOFF)
-        work = split_into_units(records, shard_size)
+        work = split_into_units(records, shard_size, fuse=fuse)
         done = finished_units(storage, range(len(work)), verify=verify)
         if made.ready:
             done |= _pack_ready_textures(
@@ -124,13 +129,13 @@ class _TextureOrigin(NamedTuple):
     ready: _ReadyTextures | None
 
 
-def _origin_of_generator(generator: Path) -> _TextureOrigin:
+def _origin_of_generator(generator: Path, fuse: str) -> _TextureOrigin:
     """What a trained generator says of its textures."""
     from san_core.images.texture_set import check_generator
     from san_core.model.saved import fingerprint, read_description
 
     recipe, facts = read_description(generator)
-    check_generator(recipe, generator)
+    check_generator(recipe, generator, fuse=fuse)
     return _TextureOrigin(fingerprint(generator), recipe.texture_size, facts.get("atlas"), None)
 
 

@@ -12,7 +12,7 @@ from components.storage.sources import STORE_PARAMETERS, check_place, names_plac
 from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
-from san_core.images.texture_set import units_of_worker
+from san_core.images.texture_set import check_fuse, check_generator, units_of_worker
 from san_core.model.saved import read_description
 from san_core.model.sizes import check_sizes
 from san_core.recipe import Recipe
@@ -73,6 +73,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         check_world(values["world"])
     if "verify" in values:
         check_verify(values["verify"])
+    if values.get("fuse", "none") != "none":
+        _check_fuse(values)
     if "protocol" in values:
         _check_protocol(values["protocol"])
     if "workers" in values:
@@ -179,6 +181,17 @@ def _check_untrained_generator(values: Mapping[str, Any]) -> None:
                 f" generator that ships makes {size}x{size}; such as"
                 f' --param san_overrides="texture_size={size} decoder_plan=light"'
             )
+
+
+def _check_fuse(values: Mapping[str, Any]) -> None:
+    """Textures are fused in a known way, by a generator that tells what it sees."""
+    check_fuse(values["fuse"])
+    if "pg_recipe" in values:
+        recipe = recipes.resolve_recipe(values["pg_recipe"], values["pg_overrides"])
+        check_generator(recipe, f"recipe {values['pg_recipe']!r}", fuse=values["fuse"])
+    elif values.get("generator") == SHIPPED_GENERATOR:
+        recipe = read_description(SHIPPED_FOLDER).recipe
+        check_generator(recipe, "the generator that ships", fuse=values["fuse"])
 
 
 def _check_dense(values: Mapping[str, Any]) -> None:

@@ -46,6 +46,7 @@ PARAMETER_MEANINGS = {
     "precision": "arithmetic of training: auto (by the GPU), float32, tf32, bfloat16 or float16",
     "compiled": "whether to train through torch.compile, which needs a C compiler",
     "onnx": "whether to write the trained encoder as ONNX too",
+    "fuse": "person gives all images of a person one texture, fused by what each shows; or none",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
     "protocol": "how queries are judged; auto is as the data set asks, camera-free without cameras",
@@ -81,6 +82,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "precision": "auto",
     "compiled": False,
     "onnx": False,
+    "fuse": "none",
     "verify": "size",
     "workers": ["0/1"],
     "protocol": "auto",
@@ -94,7 +96,7 @@ DATA_PARAMETERS = (
     *("dataset", "source", "target", "target_source", "skip_bad"),
     *("difficulty", "identities", "image_height"),
 )
-TEXTURE_PARAMETERS = ("destination", "workers", "verify")
+TEXTURE_PARAMETERS = ("destination", "workers", "fuse", "verify")
 TRAINING_PARAMETERS = (
     *("san_recipe", "san_overrides", "seed", "checkpoint"),
     *("precision", "compiled", "onnx"),

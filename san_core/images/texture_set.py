@@ -30,6 +30,8 @@ from san_core.recipe import Recipe
 
 RECEIPT_FORMAT = "san-receipt"
 PRECISIONS = ("float32", "float16", "bfloat16")
+FUSIONS = ("none", "person")
+MOST_FUSED = 1000  # pictures of a person whose textures become one
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class TextureSettings:
 
     source is the sha256 of the generator's weights, or of the content of a folder of ready-made
     textures; dataset the sha256 of the data set's manifest. Who computes, with how many workers,
-    where and when must not enter, or interrupted work would not be found again.
+    where and when must not enter, or interrupted work would not be found again. fuse "person" gives
+    all images of a person one texture.
 
     Raises:
-        ValueError: the shard size or the precision is not a possible one.
+        ValueError: the shard size, the precision or the fusion is not a possible one.
     """
 
     source: str
@@ -52,17 +55,22 @@ class TextureSettings:
     precision: str = "float32"
     codec: str = "png"
     format: str = "san-textures-1"
+    fuse: str = "none"
 
     def __post_init__(self) -> None:
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
             raise ValueError(f"a shard holds 1 to {MAX_SHARD_SIZE} images, not {self.shard_size}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        check_fuse(self.fuse)
 
     @property
     def fingerprint(self) -> str:
         """The sha256 that tells these textures from all others."""
-        return sha256(canonical_json(asdict(self)))
+        fields = asdict(self)
+        if self.fuse == "none":  # as textures were told apart before any were fused
+            del fields["fuse"]
+        return sha256(canonical_json(fields))
 
     @property
     def folder(self) -> str:
@@ -70,36 +78,86 @@ class TextureSettings:
         return self.fingerprint[:16]
 
 
-def check_generator(recipe: Recipe, where: object) -> None:
+def check_fuse(fuse: str) -> None:
+    """Raise ValueError if textures cannot be fused in that way."""
+    if fuse not in FUSIONS:
+        raise ValueError(f"fuse {fuse!r} is none of {', '.join(FUSIONS)}")
+
+
+def check_generator(recipe: Recipe, where: object, *, fuse: str = "none") -> None:
     """Refuse a network that was not trained to make textures, saved at `where`.
 
     Raises:
-        ValueError: it is that of a ReID training, with or without a decoder.
+        ValueError: it is that of a ReID training, with or without a decoder; or textures are to be
+            fused, and it does not tell what a picture shows of them.
     """
+    if fuse != "none" and recipe.texture_from != "copy":
+        raise ValueError(
+            f"fuse {fuse!r} weights textures by what each picture shows, which generators that copy"
+            f" colours tell (texture_from=copy); {where} regresses them"
+        )
     if recipe.needs_identities or not recipe.needs_decoder:
         raise ValueError(f"{where} is no texture generator: train_san_pg makes one")
 
 
 class WorkUnit(NamedTuple):
-    """One shard's worth of work: shard `number` of `total`, and the images it is made from."""
+    """One shard's worth of work: shard `number` of `total`, and the images it is made from.
+
+    `whole` are all images of the person that a shard of fused textures holds a part of.
+    """
 
     number: int
     total: int
     records: Records
+    whole: Records | None = None
 
 
-def split_into_units(records: Records, shard_size: int) -> list[WorkUnit]:
+def split_into_units(records: Records, shard_size: int, *, fuse: str = "none") -> list[WorkUnit]:
     """The images of a data set cut into shards, in their order.
+
+    To fuse those of each person, shards hold whole people in the order of their first images; who
+    has more images than fit into one has shards of their own.
 
     Raises:
         ValueError: there are none, or two whose textures would have one name.
     """
     _check_texture_names(records)
+    if fuse == "person":
+        parts = _people_in_shards(records, shard_size)
+        return [
+            WorkUnit(
+                number, len(parts), records.picked(rows), records.picked(whole) if whole else None
+            )
+            for number, (rows, whole) in enumerate(parts)
+        ]
     total = number_of_shards(len(records), shard_size)
     return [
         WorkUnit(number, total, records[number * shard_size : (number + 1) * shard_size])
         for number in range(total)
     ]
+
+
+def fused_with(record: Record) -> int | str:
+    """What images have in common whose textures are fused: the person, if one is known."""
+    return record.pid if record.pid is not None and record.pid > 0 else record.name
+
+
+def _people_in_shards(records: Records, size: int) -> list[tuple[list[int], list[int]]]:
+    """For every shard the numbers of its images, and of all of a person it holds but a part of."""
+    people: dict[int | str, list[int]] = {}
+    for number, record in enumerate(records):
+        people.setdefault(fused_with(record), []).append(number)
+    shards: list[tuple[list[int], list[int]]] = []
+    open_shard: list[int] = []
+    for rows in people.values():
+        if open_shard and len(open_shard) + len(rows) > size:
+            shards.append((open_shard, []))
+            open_shard = []
+        if len(rows) > size:
+            shards += [(rows[i : i + size], rows) for i in range(0, len(rows), size)]
+        else:
+            open_shard = open_shard + rows
+    return shards + ([(open_shard, [])] if open_shard else [])
 
 
 def _check_texture_names(records: Records) -> None:

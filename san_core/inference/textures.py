@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.nn import functional
 
 from san_core.data.batches.augmentation import normalise_images
 from san_core.images.pixels import Pixels
-from san_core.model.decoder import Decoder
+from san_core.model.decoder import Decoder, DecoderOutput
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
 
@@ -71,6 +73,28 @@ def stream_textures(
         ValueError: the model has no decoder, or the precision is not one for the device.
         TextureError: a texture is not finite.
     """
+    made = stream_seen_textures(
+        model, images, device=device, batch_size=batch_size, precision=precision
+    )
+    return (one.texture for one in made)
+
+
+class SeenTexture(NamedTuple):
+    """A texture, and how far the picture shows its texels."""
+
+    texture: Pixels  # (T, T, 3), RGB
+    seen: NDArray[np.uint8]  # (T, T), 0 hidden ... 255 shown; where a decoder does not copy, 255
+
+
+def stream_seen_textures(
+    model: SAN,
+    images: Iterable[Pixels],
+    *,
+    device: torch.device | str,
+    batch_size: int = 32,
+    precision: str = "float32",
+) -> Iterator[SeenTexture]:
+    """As `stream_textures`, with what a decoder that copies says it has seen."""
     device = torch.device(device)
     half = half_dtype(precision, device)
     _decoder_of(model)
@@ -89,9 +113,10 @@ def stream_textures(
 
 
 class _Computed(NamedTuple):
-    """A batch that may be computing yet: textures (B, T, T, 3) uint8, and which were finite."""
+    """A batch that may be computing yet: textures and what is seen, and which were finite."""
 
-    levels: torch.Tensor
+    levels: torch.Tensor  # (B, T, T, 3) uint8
+    seen: torch.Tensor  # (B, T, T) uint8
     finite: torch.Tensor  # (B,) bool
     first: int = 0  # number of the first image
     asked: int = 0  # images that were asked for, the first of the batch
@@ -109,19 +134,30 @@ def _compute_textures(
     with torch.autocast(device.type, half, enabled=half is not None):
         views = normalise_images(images)
         maps = model.encoder.stage_maps(views)
-        made = _decoder_of(model)(maps, views).texture  # (B, 3, T, T)
+        decoded = _decoder_of(model)(maps, views)
+    made = decoded.texture.float()  # (B, 3, T, T)
     finite = torch.isfinite(made).all(dim=(1, 2, 3))
-    levels: torch.Tensor = ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return _Computed(levels.permute(0, 2, 3, 1), finite)
+    levels: torch.Tensor = ((made + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return _Computed(levels.permute(0, 2, 3, 1), _seen_levels(decoded), finite)
 
 
-def _fetch_textures(batch: _Computed) -> Iterator[Pixels]:
+def _seen_levels(decoded: DecoderOutput) -> torch.Tensor:
+    """How far pictures show each texel, (B, T, T) uint8."""
+    batch, _, side, _ = decoded.texture.shape
+    if decoded.copied is None:
+        return decoded.texture.new_full((batch, side, side), 255, dtype=torch.uint8)
+    shares = decoded.copied.seen.float().sigmoid()
+    large = functional.interpolate(shares, size=(side, side), mode="bilinear")
+    return (large[:, 0] * 255).round().to(torch.uint8)
+
+
+def _fetch_textures(batch: _Computed) -> Iterator[SeenTexture]:
     """The textures of a batch that were asked for, once they are computed."""
     finite = batch.finite.cpu().numpy()[: batch.asked]
     if not finite.all():
         raise TextureError(batch.first + int(np.argmin(finite)))
-    textures: Pixels = batch.levels.cpu().numpy()
-    yield from textures[: batch.asked]
+    textures, seen = batch.levels.cpu().numpy(), batch.seen.cpu().numpy()
+    yield from map(SeenTexture, textures[: batch.asked], seen[: batch.asked])
 
 
 def _decoder_of(model: SAN) -> Decoder:

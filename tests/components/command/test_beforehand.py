@@ -103,6 +103,11 @@ def test_value_that_no_step_takes_is_refused(values, message):
             {"pg_recipe": "pit-copy", "pg_overrides": "", "dense": False},
             "recipe 'pit-copy' learns from dense maps (w_dense=1), and none are made; set dense=tr",
         ),
+        ({"fuse": "pid"}, "fuse 'pid' is none of none, person"),
+        (
+            {"pg_recipe": "pit", "pg_overrides": "", "fuse": "person"},
+            "(texture_from=copy); recipe 'pit' regresses them",
+        ),
         (
             {"pg_recipe": "pit", "pg_overrides": "", "dense": True},
             "recipe 'pit' learns nothing from dense maps; set dense=false",

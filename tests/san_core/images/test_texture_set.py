@@ -1,11 +1,12 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from san_core.images.index import pack_records
-from san_core.images.shard import Record
+from san_core.images.shard import Record, canonical_json, sha256
 from san_core.images.texture_set import (
     TextureSettings,
+    fused_with,
     parse_sidecar_name,
     split_into_units,
     texture_name,
@@ -78,3 +79,52 @@ def test_unit_number_is_read_from_a_sidecars_name():
     assert parse_sidecar_name(many) == (100_000, 1_234_567)
     with pytest.raises(ValueError, match="is not the name of a shard's sidecar"):
         parse_sidecar_name("shards/readme.txt")
+
+
+def _people(*pids):
+    return pack_records(
+        Record(f"{i}.jpg", pid, 0, "train", 0, 0, 0, "0" * 64) for i, pid in enumerate(pids)
+    )
+
+
+def _fused_units(records, size):
+    return [
+        (
+            [record.name.removesuffix(".jpg") for record in unit.records],
+            None if unit.whole is None else len(unit.whole),
+        )
+        for unit in split_into_units(records, size, fuse="person")
+    ]
+
+
+def test_shards_of_fused_textures_hold_whole_people():
+    assert _fused_units(_people(1, 2, 1, 3, 2, 3, 4), 4) == [
+        (["0", "2", "1", "4"], None),
+        (["3", "5", "6"], None),
+    ]
+
+
+def test_who_has_more_images_than_a_shard_holds_has_shards_of_their_own():
+    assert _fused_units(_people(1, 2, 2, 2, 2, 2, 3), 2) == [
+        (["0"], None),
+        (["1", "2"], 5),
+        (["3", "4"], 5),
+        (["5"], 5),
+        (["6"], None),
+    ]
+
+
+def test_images_of_nobody_known_stay_alone():
+    records = _people(None, 1, None, 0, 0, 1)
+    assert _fused_units(records, 3) == [(["0", "1", "5"], None), (["2", "3", "4"], None)]
+    assert len({fused_with(record) for record in records}) == 5  # the two of person 1 together
+
+
+def test_fused_textures_are_told_from_others_and_others_as_they_were():
+    # of the settings that had no field `fuse`
+    assert SETTINGS.fingerprint == (
+        sha256(canonical_json({k: v for k, v in asdict(SETTINGS).items() if k != "fuse"}))
+    )
+    assert replace(SETTINGS, fuse="person").folder != SETTINGS.folder
+    with pytest.raises(ValueError, match="fuse 'pid' is none of none, person"):
+        replace(SETTINGS, fuse="pid")

@@ -49,7 +49,9 @@ def test_a_texture_does_not_depend_on_its_company(generator):
 
 def test_a_network_sees_batches_of_one_size_alone(generator):
     seen = []
-    generator.encoder.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
+    generator.encoder.conv1.register_forward_pre_hook(
+        lambda _module, given: seen.append(len(given[0]))
+    )
     predict_textures(generator, images()[:35], device="cpu", batch_size=16)
     assert seen == [16, 16, 16]
 

@@ -31,7 +31,7 @@ from san_core.data.readers.sources import (
     list_dataset,
     parse_dataset_and_target,
 )
-from san_core.data.records import Problem
+from san_core.data.records import Listing, Problem
 from san_core.data.tree import open_tree
 from san_core.images.shard import Item, sha256
 from san_core.synthesis.dataset import make_reid_identity
@@ -124,11 +124,17 @@ class DataSetReader:
             prefix=prefix,
             is_published=DATASET_FORMATS[named.key].is_published,
         )
+        items = chain(items, self._warnings_at_last(listed))
         highest = max((image.pid or 0 for image in listed.images), default=0)
         part = SetPart(self._description(one), prefix, listed.protocol, listed.published)
         cameras = (i.camid for i in listed.images if i.split in TRAINING_SPLITS)
         highest_camera = max((camid for camid in cameras if camid is not None), default=-1)
         return ImageStream(items, highest, highest_camera + 1, [part])
+
+    def _warnings_at_last(self, listed: Listing) -> Iterator[Item]:
+        """No image, but what is known of a listing once all before have been read."""
+        self.found.warnings += listed.late_warnings()
+        yield from ()
 
     def _with_split_file(self, named: DatasetName) -> DatasetName:
         """A data set whose table of who is tested, if it has one, is a file of this machine."""

@@ -13,6 +13,7 @@ from san_core.data import crops, held_out
 from san_core.data.records import (
     CAMERA_FREE,
     DISTRACTOR,
+    FACTS,
     JUNK,
     ListedImage,
     Listing,
@@ -38,6 +39,7 @@ class NamedImage(NamedTuple):
     camera: str | None
     split: str
     read: Callable[[], bytes]
+    facts: Mapping[str, str] = {}
 
 
 def is_junk(person: str) -> bool:
@@ -100,7 +102,8 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
             None if image.camera is None else cameras[image.camera],
             image.split or "images",
             image.read,
-            {kind: getattr(image, kind) for kind in renamed},
+            {kind: getattr(image, kind) for kind in renamed}
+            | ({FACTS: dict(image.facts)} if image.facts else {}),
         )
         for image in images
     ]

@@ -225,7 +225,8 @@ def train_on_all(listing: Listing, *, name: str) -> Listing:
         f"option all of {name} trains on {count:,} images that are for testing: no score on {name}"
         " of what learns them is a benchmark"
     )
-    return Listing(images, listing.problems, warnings=[*listing.warnings, *([told] * (count > 0))])
+    warnings = [*listing.warnings, *([told] if count else [])]
+    return listing._replace(images=images, published={}, protocol="", warnings=warnings)
 
 
 def number_on(items: Iterable[Item], *, people: int, cameras: int) -> Iterator[Item]:

@@ -15,6 +15,7 @@ from san_core.images.shard import SPLITS
 _MAX_SHOWN = 10
 JUNK = -1
 DISTRACTOR = 0
+FACTS = "facts"  # the field of what else a table tells of an image
 CAMERA_FREE = "camera-free"  # the protocol that looks at no camera
 
 
@@ -50,6 +51,12 @@ def person_name(record: LabelledImage) -> str:
 def camera_name(record: LabelledImage) -> str:
     """How the data set calls the camera of an image: by a name, else by its number, if known."""
     return str(record.fields.get("camera", "" if record.camid is None else record.camid))
+
+
+def facts_of(record: LabelledImage) -> Mapping[str, str]:
+    """What a table of the data set tells of an image that nothing here makes use of, by column."""
+    facts: Mapping[str, str] = record.fields.get(FACTS, {})
+    return facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,8 @@ class Listing(NamedTuple):
 
     `problems` is what was found that cannot be taken, `published` the counts of the release, by
     split, and `protocol` the one of `san_core.evaluation` that its authors score by; empty where
-    that follows from whether cameras are known. `warnings` is what else people should know.
+    that follows from whether cameras are known. `warnings` is what else people should know;
+    `late_warnings` gives what only reading the images tells, once all are read.
     """
 
     images: list[ListedImage]
@@ -145,6 +153,7 @@ class Listing(NamedTuple):
     published: Mapping[str, PublishedCounts] = {}
     protocol: str = ""
     warnings: Sequence[str] = ()
+    late_warnings: Callable[[], Sequence[str]] = list
 
 
 class SplitCounts(NamedTuple):

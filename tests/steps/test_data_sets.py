@@ -13,7 +13,7 @@ from components.__main__ import main
 from components.storage.places import open_storage
 from san_core.data.records import PublishedCounts
 from san_core.images.imageset import ImageSet, read_manifest
-from san_core.images.pixels import encode_jpeg, encode_png
+from san_core.images.pixels import decode, encode_jpeg, encode_png
 from tests.san_core.data.readers.cuhk03_file import PROTOCOL_ROWS, write_protocol, write_release
 
 
@@ -380,6 +380,28 @@ def test_a_set_is_learned_as_a_whole_beside_another_that_is_tested(
     assert any(line.startswith(warning) for line in told["warnings"])
     assert warning in caplog.text
     assert "csv/train" in caplog.text
+
+
+def test_boxes_are_cut_out_of_frames_once_with_facts_and_counts(tmp_path, picture, caplog):
+    (tmp_path / "street").mkdir()
+    rows = ["path,pid,camid,x,y,width,height,weather"]
+    for number in range(4):
+        (tmp_path / f"street/{number}.jpg").write_bytes(
+            encode_jpeg(picture(number, 80, 90), quality=90)
+        )
+        rows += [f"{number}.jpg,{pid},{number % 2},{30 * pid},5,30,70,rain" for pid in range(3)]
+    rows[1] = rows[1].replace(",0,5,", ",-4,5,")
+    (tmp_path / "street/boxes.csv").write_text("\n".join(rows) + "\n")
+    assert prepare(tmp_path, "csv:test=0.6", tmp_path / "street") == 0
+    with ImageSet.open(tmp_path / "reid") as images:
+        assert len(images.records) == 12
+        assert {record.name.rpartition(".")[2] for record in images.records} == {"png"}
+        assert all(r.fields["facts"] == {"weather": "rain"} for r in images.records)
+        shapes = {decode(images.read(record)).shape for record in images.records}
+    assert shapes == {(70, 30, 3), (70, 26, 3)}
+    told = "1 of 12 boxes reach beyond their frames, and what lies inside is kept: 0_-4_5_30x70.png"
+    assert told in provenance(tmp_path)["warnings"]
+    assert told in caplog.text
 
 
 def test_own_images_without_splits_are_learned_as_a_whole(table, tmp_path):

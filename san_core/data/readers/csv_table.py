@@ -8,12 +8,19 @@ cameras may be numbers or names. Column `camid` may be left out or empty: camera
 `split` (train, val, query, gallery or multi) may be left out: people are held out for testing then.
 In a gallery, pid 0 is a distractor and -1 junk, as in Market-1501. An archive may hold all of it in
 one folder, of any name.
+
+With columns x, y, width and height, paths are of frames, each perhaps in many rows, and every row's
+box is cut out of its frame and kept as a PNG; x and y are its upper left pixel in the upright
+frame. What other columns tell is kept as facts of the image, which pages show and nobody else uses.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import partial
+from typing import NamedTuple
 
+from san_core.data.frames import Frames, parse_box
 from san_core.data.held_out import check_no_splits
 from san_core.data.people import OWN_OPTIONS, NamedImage, is_junk, make_listing
 from san_core.data.records import Listing, Problem
@@ -22,9 +29,13 @@ from san_core.data.tree import Tree
 from san_core.images.shard import is_plain_path
 
 COLUMNS = ("path", "pid", "camid", "split")
+BOX_COLUMNS = ("x", "y", "width", "height")
 SPLITS = ("train", "val", "query", "gallery", "multi")
 OPTIONS = OWN_OPTIONS
 _NO_CAMERA = "-1"  # as many write what is unknown
+# What others call these columns: one of them is no fact where the column that is meant is not there
+_OTHER_NAMES = {"camera": "camid", "cam": "camid", "subset": "split", "set": "split", "w": "width"}
+_OTHER_NAMES |= {"person": "pid", "identity": "pid", "file": "path", "image": "path", "h": "height"}
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -48,7 +59,8 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         check_no_splits(options, f"{tree.place}/{name} has a column split")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    images = list(_images_of_rows(tree, name, table, problems, lines))
+    frames = Frames(tree)
+    images = list(_images_of_rows(tree, frames, name, table, problems, lines))
     if "camid" in table.columns:
         images = _require_cameras(images, table, name, problems, lines)
     if not images:
@@ -56,7 +68,8 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
             f"{tree.place}/{name} has no row that can be taken"
             + (f"; the first is a {problems[0].kind}, {problems[0]}" if problems else "")
         )
-    return make_listing(images, problems, options, has_splits=has_splits)
+    listed = make_listing(images, problems, options, has_splits=has_splits)
+    return listed._replace(late_warnings=frames.warnings)
 
 
 def _require_cameras(
@@ -95,42 +108,88 @@ def _find_table(tree: Tree) -> str:
 
 
 def _check_columns(table: Table) -> None:
-    """Raise ValueError unless a table has the columns that it must have, and no others."""
+    """Raise ValueError unless a table has the columns that it must have, and no doubtful ones."""
     columns = table.columns
-    wrong = [column for column in columns if column not in COLUMNS]
     lacking = [column for column in ("path", "pid") if column not in columns]
     twice = [column for column in columns if columns.count(column) > 1]
-    if wrong or lacking or twice:
-        what = f"no column {lacking[0]}" if lacking else f"a column {[*wrong, *twice][0]!r}"
-        what += " twice" if not (wrong or lacking) else ""
-        raise ValueError(
-            f"{table.place} has {what}; {table.describe_first_row(COLUMNS)}; it must name the "
-            "columns path and pid, and may name camid and split"
-        )
+    doubtful = [column for column in columns if _meant_column(column, columns)]
+    boxes = [column for column in BOX_COLUMNS if column in columns]
+    if lacking:
+        what = f"no column {lacking[0]}"
+    elif doubtful:
+        meant = _meant_column(doubtful[0], columns)
+        what = f"a column {doubtful[0]!r}, which may be meant as {meant}"
+    elif twice or "" in columns:
+        what = f"a column {twice[0]!r} twice" if twice else "a column without a name"
+    elif boxes and len(boxes) < len(BOX_COLUMNS):
+        what = f"boxes without {next(c for c in BOX_COLUMNS if c not in columns)}"
+    else:
+        return
+    raise ValueError(
+        f"{table.place} has {what}; {table.describe_first_row(COLUMNS)}; it must name the "
+        "columns path and pid, and may name camid, split, and x, y, width and height"
+    )
+
+
+def _meant_column(column: str, columns: list[str]) -> str:
+    """The absent column that an unknown one may be meant as; empty for a fact."""
+    if column in (*COLUMNS, *BOX_COLUMNS):
+        return ""
+    small = column.lower()
+    close = get_close_matches(small, (*COLUMNS, "width", "height"), n=1, cutoff=0.75)
+    meant = small if small in BOX_COLUMNS else _OTHER_NAMES.get(small, close[0] if close else "")
+    return meant if meant not in columns else ""
+
+
+class _RowImage(NamedTuple):
+    """The image of a row: its name, how it is read, and what is wrong with the row, if anything."""
+
+    name: str
+    read: Callable[[], bytes]
+    wrong: str = ""
 
 
 def _images_of_rows(
-    tree: Tree, name: str, table: Table, problems: list[Problem], lines: dict[str, int]
+    tree: Tree,
+    frames: Frames,
+    name: str,
+    table: Table,
+    problems: list[Problem],
+    lines: dict[str, int],
 ) -> Iterator[NamedImage]:
     """The images of the rows; `lines` learns where each of them is listed."""
     columns = table.columns
+    facts = [column for column in columns if column not in (*COLUMNS, *BOX_COLUMNS)]
     for line, row in table.rows():
         place = f"{name} line {line}"
         path = _find_image(tree, (row["path"] or "").strip())
         told = (row.get("split") or "").strip()
-        if wrong := _row_error(row, columns, path):
+        wrong = _row_error(row, columns, path)
+        image = _RowImage(path, partial(tree.read, path), wrong)
+        if "x" in columns and not wrong:
+            image = _cut_image(frames, path, row)
+        if image.wrong:
             concerned = told if told in SPLITS else ""
-            problems.append(Problem("wrong row", place, wrong, concerned))
-        elif path in lines:
-            detail = f"{path} is in line {lines[path]} too"
+            problems.append(Problem("wrong row", place, image.wrong, concerned))
+        elif image.name in lines:
+            detail = f"{image.name} is in line {lines[image.name]} too"
             problems.append(Problem("wrong row", place, detail, told))
         elif not tree.is_file(path):
             problems.append(Problem("missing image", path, place, told))
         else:
-            lines[path] = line
+            lines[image.name] = line
             camera = row["camid"].strip() if "camid" in columns else None
-            split = row["split"].strip() if "split" in columns else ""
-            yield NamedImage(path, row["pid"].strip(), camera, split, partial(tree.read, path))
+            known = {column: text for column in facts if (text := row[column].strip())}
+            yield NamedImage(image.name, row["pid"].strip(), camera, told, image.read, known)
+
+
+def _cut_image(frames: Frames, path: str, row: Mapping[str, str]) -> _RowImage:
+    """The part of a frame that a row's box holds."""
+    try:
+        box = parse_box(*(row[column].strip() for column in BOX_COLUMNS))
+    except ValueError as error:
+        return _RowImage(path, bytes, str(error))
+    return _RowImage(box.image_name(path), partial(frames.cut, path, box))
 
 
 def _find_image(tree: Tree, told: str) -> str:
@@ -148,7 +207,8 @@ def _row_error(row: dict[str, str], columns: list[str], path: str) -> str:
     """What is wrong with a row; empty if nothing is."""
     if None in row or None in row.values():
         return f"not {len(columns)} columns"
-    if empty := [c for c in columns if c != "camid" and not row[c].strip()]:
+    needed = [c for c in columns if c in ("path", "pid", "split", *BOX_COLUMNS)]
+    if empty := [column for column in needed if not row[column].strip()]:
         return f"no {empty[0]}"
     if not is_plain_path(path):
         return f"path {path!r} does not lead below the folder of the table"

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from san_core.data.held_out import ALL
 from san_core.data.prepare import train_on_all
-from san_core.data.readers import csv_table, cuhk03, folders, images, market1501, msmt17, partial
+from san_core.data.readers import (
+    csv_table,
+    cuhk03,
+    file_names,
+    folders,
+    images,
+    market1501,
+    msmt17,
+    partial,
+)
 from san_core.data.readers.several import split_dataset_names, split_dataset_places
 from san_core.data.records import Listing
 from san_core.data.tree import Tree
@@ -53,7 +62,7 @@ DATASET_FORMATS = {
     ),
     "csv": DatasetFormat(
         csv_table.listing,
-        "a table of yours: path, pid, optional camid, split",
+        "a table of yours: path, pid, optional camid, split, and boxes in frames",
         csv_table.OPTIONS | _ALL_OPTION,
         is_published=False,
     ),
@@ -62,6 +71,11 @@ DATASET_FORMATS = {
         "a folder for every identity, optional splits, cameras",
         folders.OPTIONS | _ALL_OPTION,
         is_published=False,
+    ),
+    "file_names": DatasetFormat(
+        file_names.listing,
+        "folders of files whose names carry identity and camera, of people, vehicles, animals",
+        file_names.OPTIONS | _ALL_OPTION,
     ),
     IMAGES: DatasetFormat(
         images.listing,

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from markupsafe import Markup
 
-from san_core.data.records import LabelledImage, camera_name, person_name
+from san_core.data.records import LabelledImage, camera_name, facts_of, person_name
 from san_core.evaluation.ranking import Ranking
 from san_core.images import pixels
 from san_core.pages import page
@@ -19,11 +19,12 @@ R = TypeVar("R", bound=LabelledImage)
 
 
 class _RankedImage(NamedTuple):
-    """One of the nearest gallery images; `camera` is empty where unknown."""
+    """One of the nearest gallery images; `camera` is empty where unknown, `facts` without any."""
 
     image: Markup
     right: bool
     camera: str
+    facts: str
 
 
 class _RankedQuery(NamedTuple):
@@ -33,6 +34,7 @@ class _RankedQuery(NamedTuple):
     image: Markup
     person: str
     camera: str
+    facts: str
     precision: str
     first_rank: int
     places: list[_RankedImage]
@@ -102,6 +104,7 @@ def _ranked_query(
         image=_thumbnail(record, read, alt=f"query {record.name}"),
         person=f"person {person_name(record)}",
         camera=_camera_label(record),
+        facts=_facts_label(record),
         precision=f"{100 * ranking.average_precision[i]:.1f}",
         first_rank=int(ranking.first_rank[i]),
         places=places,
@@ -111,11 +114,16 @@ def _ranked_query(
 def _ranked_image(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _RankedImage:
     verdict = "right" if right else "wrong"
     alt = f"rank {rank}, {verdict}: {record.name}"
-    return _RankedImage(_thumbnail(record, read, alt=alt), right, _camera_label(record))
+    picture = _thumbnail(record, read, alt=alt)
+    return _RankedImage(picture, right, _camera_label(record), _facts_label(record))
 
 
 def _camera_label(record: LabelledImage) -> str:
     return "" if record.camid is None else f"cam {camera_name(record)}"
+
+
+def _facts_label(record: LabelledImage) -> str:
+    return ", ".join(f"{name} {told}" for name, told in facts_of(record).items())
 
 
 def _thumbnail(record: R, read: Callable[[R], bytes], *, alt: str) -> Markup:

@@ -4,10 +4,12 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from san_core.data.readers.csv_table import listing
 from san_core.data.tree import open_tree
+from san_core.images.pixels import decode, encode_png
 
 TABLE = """path,pid,camid,split
 a/1.jpg,alice,door,train
@@ -192,8 +194,13 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ("path,person\n", "has no column pid"),
         (
             "path,pid,camera\n",
-            "has a column 'camera'; its first row is read as 'path', 'pid', 'camera'; it must name",
+            "has a column 'camera', which may be meant as camid; its first row is read as 'path', ",
         ),
+        ("path,pid,camids\n", "has a column 'camids', which may be meant as camid"),
+        ("path,pid,Split\n", "has a column 'Split', which may be meant as split"),
+        ("path,pid,X,y,width,height\n", "has a column 'X', which may be meant as x"),
+        ("path,pid,x,y,width\n", "has boxes without height"),
+        ("path,pid,\n", "has a column without a name"),
         (
             "path;pid;camid\n",
             r"no column path; its first row is read as 'path;pid;camid': a semicolon \(;\) "
@@ -227,6 +234,51 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
 def test_another_table_is_refused(folder, text, message):
     with pytest.raises(ValueError, match=message):
         read(folder, text)
+
+
+def test_what_other_columns_tell_is_kept_as_facts_of_the_image(folder):
+    text = "path,pid,weather,split,hour\na/1.jpg,1,rain, train ,\na/2.jpg,1,,train,\n"
+    found = read(folder, text + "b/4.jpg,1,sun,train,7\n")
+    assert [image.fields for image in found.images] == [
+        {"facts": {"weather": "rain"}},
+        {},
+        {"facts": {"weather": "sun", "hour": "7"}},
+    ]
+    assert found.problems == []
+
+
+def test_a_column_is_a_fact_where_the_one_it_may_be_meant_as_is_there(folder):
+    found = read(folder, "path,pid,camid,camera,split\na/1.jpg,1,0,dome,train\n")
+    assert [image.fields for image in found.images] == [{"facts": {"camera": "dome"}}]
+
+
+def test_rows_with_boxes_are_parts_of_frames(folder):
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    (folder / "day").mkdir()
+    (folder / "day/7.png").write_bytes(encode_png(frame))
+    rows = ["1,0,0,20,40", "2,30,10,40,20", "2,30,10,40,20", "3,1,2,wide,4", "3,1,2,3,"]
+    lines = [f"day/7.png,{row},train\n" for row in [*rows, "1,90,0,5,5"]]
+    text = "path,pid,x,y,width,height,split\n" + "".join(lines)
+    found = read(folder, text)
+    assert [(image.name, image.pid) for image in found.images] == [
+        ("day/7_0_0_20x40.png", 1),
+        ("day/7_30_10_40x20.png", 2),
+        ("day/7_90_0_5x5.png", 1),
+    ]
+    assert [tuple(problem) for problem in found.problems] == [
+        ("wrong row", "people.csv line 4", "day/7_30_10_40x20.png is in line 3 too"),
+        ("wrong row", "people.csv line 5", "box 1,2,wide,4 is not of four numbers"),
+        ("wrong row", "people.csv line 6", "no height"),
+    ]
+    with open_tree(folder) as tree:
+        images = listing(tree, {})
+        held = [decode(image.read()) for image in images.images[:2]]
+        with pytest.raises(ValueError, match="box 90,0,5,5 lies outside of the frame of 60x40"):
+            images.images[2].read()
+    assert np.array_equal(held[0], frame[:, :20])
+    assert np.array_equal(held[1], frame[10:30, 30:])
+    (warning,) = images.late_warnings()
+    assert warning.startswith("1 of 2 boxes reach beyond their frames")
 
 
 def test_queries_may_be_judged_whatever_the_cameras(folder):

@@ -139,6 +139,16 @@ def test_every_shown_query_has_its_ranked_images_framed_by_their_verdict():
     assert "cam 1" in text
 
 
+def test_facts_of_images_are_shown_beside_them():
+    query, gallery = problem()
+    facts = {"facts": {"weather": "rain", "hour": "<7>"}}
+    told = [dataclasses.replace(record, fields={**record.fields, **facts}) for record in query]
+    text = page_of(told, gallery)
+    assert text.count('title="weather rain, hour &lt;7&gt;"') == 18
+    assert " · weather rain, hour &lt;7&gt;</p>" in text
+    assert "weather" not in page_of(query, gallery)
+
+
 def test_a_ranking_shorter_than_the_top_shows_what_there_is():
     query, gallery = problem(people=4)
     text = page_of(query, gallery)

@@ -1,0 +1,88 @@
+"""People, vehicles or animals cut out of frames, losslessly, by boxes that a table tells."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from san_core.data.tree import Tree
+from san_core.images.pixels import Pixels, decode, encode_png
+
+_MOST_SHOWN = 5
+
+
+class Box(NamedTuple):
+    """A part of a frame in pixels, from its upper left; it may reach beyond the frame."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def image_name(self, frame: str) -> str:
+        """What the part of a frame is called that the box holds."""
+        path = PurePosixPath(frame)
+        told = f"{path.stem}_{self.left}_{self.top}_{self.width}x{self.height}.png"
+        return str(path.with_name(told))
+
+
+def parse_box(x: str, y: str, width: str, height: str) -> Box:
+    """The box of four numbers, each edge at the nearest pixel.
+
+    Raises:
+        ValueError: one is no number, or the box has no pixel.
+    """
+    try:
+        left, top, across, down = map(float, (x, y, width, height))
+        edges = [round(edge) for edge in (left, top, left + across, top + down)]
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"box {x},{y},{width},{height} is not of four numbers") from error
+    box = Box(edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1])
+    if min(box.width, box.height) < 1:
+        raise ValueError(f"box {x},{y},{width},{height} has no width or no height")
+    return box
+
+
+class Frames:
+    """The frames of a tree; the last one stays decoded, since its boxes mostly follow each other.
+
+    Boxes that reach beyond their frame are counted as they are cut.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._last: tuple[str, Pixels] | None = None
+        self._beyond: list[str] = []
+        self._cut = 0
+
+    def cut(self, frame: str, box: Box) -> bytes:
+        """What a box holds of an upright frame, as a PNG.
+
+        Raises:
+            OSError: the frame cannot be read.
+            ValueError: it is no whole image, or the box lies outside of it.
+        """
+        if self._last is None or self._last[0] != frame:
+            self._last = None  # two frames at once may be too many
+            self._last = frame, decode(self._tree.read(frame), name=frame)
+        pixels = self._last[1]
+        rows, columns = pixels.shape[:2]
+        right, bottom = box.left + box.width, box.top + box.height
+        held = pixels[max(0, box.top) : max(0, bottom), max(0, box.left) : max(0, right)]
+        if not held.size:
+            raise ValueError(
+                f"box {','.join(map(str, box))} lies outside of the frame of {columns}x{rows}"
+            )
+        self._cut += 1
+        if held.shape[:2] != (box.height, box.width):
+            self._beyond.append(box.image_name(frame))
+        return encode_png(held)
+
+    def warnings(self) -> Sequence[str]:
+        """How many of the boxes that were cut reach beyond their frames; nothing if none does."""
+        if not self._beyond:
+            return []
+        shown = ", ".join(self._beyond[:_MOST_SHOWN]) + ", ..." * (len(self._beyond) > _MOST_SHOWN)
+        return [
+            f"{len(self._beyond):,} of {self._cut:,} boxes reach beyond their frames, and what lies"
+            f" inside is kept: {shown}"
+        ]

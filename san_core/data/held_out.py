@@ -102,8 +102,10 @@ def read_sides(path: Path) -> dict[str, str]:
     """
     if path.is_dir():
         raise ValueError(f"split={path} is a folder; name the table in it, {path}/{SPLIT_FILE}")
+    if not path.is_file():
+        raise FileNotFoundError(f"split={path}: there is no such file")
     sides: dict[str, str] = {}
-    with open_tree(path) as tree:
+    with open_tree(path.parent) as tree:
         table = Table(tree, path.name)
         if not {"person", "split"} <= set(table.columns):
             raise ValueError(

@@ -247,6 +247,8 @@ def test_a_table_of_other_people_is_refused_and_people_who_are_gone_are_told(tmp
 def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
     with pytest.raises(ValueError, match=r"is a folder; name the table in it, .*/split\.csv"):
         read_sides(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"split=.*nowhere: there is no such file"):
+        read_sides(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="test=20 tells how many people are held out, and split"):
         parse_options({"test": "20", "split": "x"})
 

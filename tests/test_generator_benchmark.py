@@ -13,6 +13,7 @@ from tests.benchmarks.generator.scores import (
     region_colours,
     view_distance_share,
 )
+from tools.generator.figures import ROWS, Row, figures_table, reachable_bar
 
 
 def noise(count, side=64, *, seed=0):
@@ -92,3 +93,26 @@ def test_textures_of_other_sizes_are_averaged_or_enlarged():
     flat = np.full((1, 64, 64, 3), 9, np.uint8)
     assert (at_side(flat, 128) == 9).all()
     assert at_side(flat, 128).shape == (1, 128, 128, 3)
+
+
+def test_where_the_oracle_misses_a_bar_it_is_85_percent_of_the_oracles():
+    least = Row("detail", "detail_correlation", 2, 0.4)
+    most = Row("skin", "skin_de", 1, 10, is_least=False)
+    assert reachable_bar(least, 0.5) == 0.4
+    assert reachable_bar(least, 0.3) == pytest.approx(0.3 * 0.85)
+    assert reachable_bar(most, 8.0) == 10
+    assert reachable_bar(most, 20.0) == pytest.approx(20 / 0.85)
+    assert reachable_bar(Row("PSNR", "psnr_db", 2), 3.0) is None
+
+
+def test_the_table_sets_a_generator_beside_the_oracle_and_marks_what_it_misses():
+    value = {f"generator.{part}{row.name}": 0.5 for row in ROWS for part in ("", "oracle_")}
+    value |= {"generator.hue_share": 0.8, "generator.oracle_hue_share": 0.95}
+    value |= {"generator.skin_de": 9.0, "generator.oracle_skin_de": 20.0}
+    table = figures_table(value, "here").splitlines()
+    assert table[0] == "| people it has never seen (here) | generator | oracle | bar |"
+    assert table[2].endswith("24 hues | 0.80 | 0.95 | ≥ 0.90 (missed) |")
+    assert table[4].endswith("five skins | 9.0 | 20.0 | ≤ 10.0, of this oracle ≤ 23.5 |")
+    assert table[5].endswith(
+        "| 0.50 | 0.50 | ≥ 5.50, of this oracle ≥ 0.42 |"
+    )  # 85 % of the oracle's half decibel

@@ -15,6 +15,7 @@ from components.command.code import ROOT
 from components.command.step import Parameter, command_line_word, read_docstring, step_parameters
 from components.process.gpu import GPU_STEPS
 from components.storage.outputs import write_file
+from tools.generator.figures import figures_table
 
 README_FILES = ("README.md", "components/README.md", "san_core/README.md")
 
@@ -300,6 +301,11 @@ _TEACHING = (
 )
 
 
+def generator_table() -> str:
+    """What the generator that ships reaches, beside the oracle: Markdown, from tests/results."""
+    return figures_table(*_read_figures("generator"))
+
+
 def training_table() -> str:
     """What training and inference were measured to take: Markdown, from tests/results."""
     return _table_with_bars("training", "ratios of CPU time, one thread", _TRAINING)
@@ -405,6 +411,7 @@ TABLE_MAKERS: dict[str, Callable[[], str]] = {
     "preparing": preparation_table,
     "synthesis": synthesis_table,
     "teaching": teaching_table,
+    "generator": generator_table,
     "evidence": evidence_table,
     "choices": choices_table,
     "baselines": baselines_table,

@@ -4,6 +4,7 @@ Legend: N pictures, T texels a side; textures are uint8 (N, T, T, 3).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +86,11 @@ def mean_gradient(textures: Pixels) -> float:
     return float(down + across) / 2
 
 
-def detail_correlation(made: Pixels, true: Pixels, where: NDArray[np.bool_]) -> float:
+def detail_correlation(made: NDArray[Any], true: NDArray[Any], where: NDArray[np.bool_]) -> float:
     """Correlation of what is finer than DETAIL_SIGMA with that of the true texture, over `where`.
 
-    Pictures are weighed alike.
+    Pictures are weighed alike. Edges of charts are detail too, which everybody's texture has; they
+    are gone from textures less their mean.
     """
     found = []
     for ours, theirs, seen in zip(made, true, where, strict=True):
@@ -97,7 +99,7 @@ def detail_correlation(made: Pixels, true: Pixels, where: NDArray[np.bool_]) -> 
     return float(np.mean(found))
 
 
-def _detail(texture: Pixels) -> Values:
+def _detail(texture: NDArray[Any]) -> Values:
     levels = texture.astype(np.float32)
     detail: Values = levels - gaussian_filter(levels, (DETAIL_SIGMA, DETAIL_SIGMA, 0))
     return detail

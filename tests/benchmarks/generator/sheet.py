@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from san_core.images.pixels import Pixels, contact_sheet, encode_png
+from san_core.images.pixels import Pixels, contact_sheet, encode_jpeg
 from tests.benchmarks.generator.people import HUES, VIEWS, HeldOut
 
-SHEET = Path(__file__).parents[2] / "results" / "generator.png"
+SHEET = Path(__file__).parents[2] / "results" / "generator.jpg"
 SIDE = 96  # pixels of a texture
 BLOCKS = 3  # people beside each other
 
@@ -18,7 +18,7 @@ def write_sheet(people: HeldOut, made: Pixels, oracle: Pixels, *, path: Path = S
     """For every hue, at lightnesses and from sides by turns: photo, true, generator's, oracle's."""
     cells = list(_cells(people, made, oracle))
     sheet = contact_sheet(cells, columns=4 * BLOCKS, cell=(SIDE, SIDE))
-    path.write_bytes(encode_png(sheet))
+    path.write_bytes(encode_jpeg(sheet, quality=88))
 
 
 def _cells(people: HeldOut, made: Pixels, oracle: Pixels) -> Iterator[Pixels]:

@@ -82,7 +82,7 @@ def figures(generator: Path = SHIPPED_FOLDER, *, sheet: bool = True) -> Iterator
             (ORACLE + middle, rivals.oracle, rivals.fine_oracle),
         ):
             yield from _level_figures(name, at_side(textures, COLOUR_SIDE), mean, people)
-            yield from _detail_figures(name, at_side(fine, DETAIL_SIDE), people)
+            yield from _detail_figures(name, at_side(fine, DETAIL_SIDE), people, fill[world])
     yield from _matching_figures(loaded, fill["studio"])
 
 
@@ -126,13 +126,16 @@ def _level_figures(name: str, made: Pixels, mean: Pixels, people: HeldOut) -> It
     yield Figure(f"{name}psnr_gain_over_mean_db", gain, "dB")
 
 
-def _detail_figures(name: str, made: Pixels, people: HeldOut) -> Iterator[Figure]:
-    """Sharpness at 128 texels, and whether what is sharp is true."""
+def _detail_figures(name: str, made: Pixels, people: HeldOut, fill: Pixels) -> Iterator[Figure]:
+    """Sharpness at 128 texels, and whether what is sharp is true; `own` is what others lack."""
     true = at_side(people.textures, DETAIL_SIDE)[people.person]
     shown = np.stack([texels_shown(dense, DETAIL_SIDE) for dense in people.dense])
     share = mean_gradient(made) / mean_gradient(true)
     yield Figure(f"{name}gradient_share", share, "fraction")
     yield Figure(f"{name}detail_correlation", detail_correlation(made, true, shown), "1")
+    mean = at_side(fill[None], DETAIL_SIDE).astype(np.float32)
+    own = detail_correlation(made - mean, true - mean, shown)
+    yield Figure(f"{name}own_detail_correlation", own, "1")
 
 
 def _matching_figures(loaded: LoadedNetwork, fill: Pixels) -> Iterator[Figure]:

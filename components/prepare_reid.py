@@ -41,9 +41,9 @@ def prepare_reid(
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone
         dataset: what to prepare: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,
-            file_names or images, or several to train on together, such as market1501+cuhk03;
-            options follow a colon, such as cuhk03:detected,classic=7; NAME:all trains on test
-            images too
+            file_names, vehicleid or images, or several to train on together, such as
+            market1501+cuhk03; options follow a colon, such as cuhk03:detected,classic=7; NAME:all
+            trains on test images too
         source: folder, .zip, .tar or URI of the data set; of several one each; not used for
             synthetic
         target: the data set to test on, named as dataset is, or several such as market1501+msmt17,

@@ -17,9 +17,9 @@ PARAMETER_MEANINGS = {
     "san-textures in the pipeline root, or a folder of the run on this machine",
     "checkpoint": "folder or URI for the state of unfinished training, or none; empty is "
     "san-checkpoints in the pipeline root, or a folder of the run on this machine",
-    "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders or"
-    " file_names, or several to train on together, such as market1501+cuhk03; NAME:all trains on"
-    " all of one",
+    "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
+    " file_names or vehicleid, or several to train on together, such as market1501+cuhk03;"
+    " NAME:all trains on all of one",
     "source": "folder, archive or URI of the data set; of several one each, in one word; not used"
     " for synthetic",
     "target": "the data set to test on, named as dataset is, or several such as market1501+msmt17;"

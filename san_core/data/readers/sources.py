@@ -19,6 +19,7 @@ from san_core.data.readers import (
     market1501,
     msmt17,
     partial,
+    vehicleid,
 )
 from san_core.data.readers.several import split_dataset_names, split_dataset_places
 from san_core.data.records import Listing
@@ -76,6 +77,9 @@ DATASET_FORMATS = {
         file_names.listing,
         "folders of files whose names carry identity and camera, of people, vehicles, animals",
         file_names.OPTIONS | _ALL_OPTION,
+    ),
+    "vehicleid": DatasetFormat(
+        vehicleid.listing, "VehicleID, by its lists", vehicleid.OPTIONS | _ALL_OPTION
     ),
     IMAGES: DatasetFormat(
         images.listing,

@@ -5,16 +5,22 @@ import itertools
 import re
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from san_core.data.batches import augmentation, loader, sampler
+from san_core.inference.features import embed
+from san_core.model.onnx import export_encoder
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import RECIPES, get_recipe
 from san_core.training import loop
 from san_core.training.distributed import World
 from san_core.training.optimisation import JointOptimisation
 from tests.san_core.training.tiny_run import (
     DEMO_DECODER,
+    TINY_OVERRIDES,
     left_right_mirror,
     tiny_data,
     tiny_model,
@@ -138,6 +144,32 @@ def test_a_resumed_generator_that_copies_ends_with_the_same_bytes():
     model = tiny_model(settings, seed=77)
     resumed, _ = run(settings, data=data, model=model, state=read(states[-1]))
     assert weights(resumed) == weights(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.needs_identities])
+def test_every_recipe_trains_stops_resumes_and_is_exported(name, tmp_path):
+    base = get_recipe(name)
+    words = "arch=resnet10_quarter pretrained=none init=none " + TINY_OVERRIDES
+    if base.tr_triplets == "positions":
+        words = words.replace("images_per_identity=2", "images_per_identity=4")
+    if base.schedule == "cosine" and base.cosine_from:
+        words += " cosine_from=2 frozen_epochs=1"
+    settings = recipe_with_overrides(base, words)
+    undisturbed, reports = run(settings)
+    assert list(reports[-1].terms) == list(settings.active_losses)
+    states = []
+    with pytest.raises(loop.TrainingStopped):
+        run(settings, states=states, stop=after(3))
+    resumed, _ = run(settings, model=tiny_model(settings, seed=77), state=read(states[-1]))
+    assert weights(resumed) == weights(undisturbed)
+    export_encoder(tmp_path / "encoder.onnx", undisturbed, settings)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"]
+    )
+    pictures = tiny_data().images[:5]
+    (found,) = session.run(None, {"pixels": pictures})
+    np.testing.assert_allclose(found, embed(undisturbed, pictures), rtol=1e-3, atol=1e-4)
 
 
 def after(batches):

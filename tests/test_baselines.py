@@ -4,6 +4,7 @@ from statistics import fmean
 
 import pytest
 
+from tests.benchmarks.__main__ import LONG_GROUPS
 from tests.benchmarks.evidence import arms as evidence_arms
 from tests.benchmarks.evidence import data, score
 from tests.benchmarks.evidence.arms import recipe_of_arm
@@ -113,6 +114,10 @@ def test_the_same_command_goes_on_where_time_was_short(queue, tmp_path):
             baselines.measure_arms(StubQueue(kept, limit=17))
     assert measured(StubQueue(kept, limit=17)) == whole
     assert kept.rows == queue.kept.rows
+
+
+def test_it_is_measured_when_it_is_named():
+    assert "baselines" in LONG_GROUPS
 
 
 def test_the_table_tells_of_every_arm():

@@ -21,9 +21,9 @@ GROUPS = (
     *("training", "sampler", "textures", "ranking", "datasets", "synthesis", "generator"),
     "pipeline",
 )
-# Measured only when named: a quarter of an hour of training, half an hour of tests, and what
+# Measured only when named: training of up to half an hour, half an hour of tests, and what
 # `make reproduce` recorded
-LONG_GROUPS = ("teaching", "encoders", TESTS, EVIDENCE)
+LONG_GROUPS = ("teaching", "baselines", "encoders", TESTS, EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 

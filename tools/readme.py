@@ -17,7 +17,12 @@ from components.process.gpu import GPU_STEPS
 from components.storage.outputs import write_file
 from tools.generator.figures import figures_table
 
-README_FILES = ("README.md", "components/README.md", "san_core/README.md")
+README_FILES = (
+    "README.md",
+    "components/README.md",
+    "san_core/README.md",
+    "san_core/shipped/MODEL_CARD.md",
+)
 
 
 def step_table() -> str:

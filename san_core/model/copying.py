@@ -21,9 +21,11 @@ from san_core.model.encoder import Encoder, Maps
 from san_core.model.fixed_order import sample_in_fixed_order
 from san_core.recipe import Recipe
 
-POSES = 8  # learned layouts of the queries' places, which every picture mixes
+POSES = 16  # learned layouts of the queries' places, which every picture mixes
+_POSE_LENGTH = 64  # of what a picture tells of the pose, before they are mixed
 _FEATURES = 16  # what a query takes from the cells it attends to, beside colours and place
-_TOLD = 5  # what it makes of that: two of place, whether it is seen, whether to copy, its light
+# what it makes of that: two of place, whether it is seen, whether to copy, its light, its colours
+_TOLD = 8
 
 
 class Copied(NamedTuple):
@@ -31,7 +33,7 @@ class Copied(NamedTuple):
 
     texture: Tensor  # (B, 3, T, T): copied and regressed colours, mixed
     attended: Tensor  # (B, 3, G, G): mean colours of what is attended to, the light divided out
-    regressed: Tensor  # (B, 3, G, G): the decoder's
+    regressed: Tensor  # (B, 3, G, G): what the decoder and the queries make of maps
     weights: Tensor  # (B, G * G, h * w): each query's attention, adding up to 1
     places: Tensor  # (B, 2, T, T): every texel's column and row of the picture, in -1 ... 1
     seen: Tensor  # (B, 1, G, G): logits of whether the picture shows what a query is of
@@ -54,8 +56,14 @@ class Copying(nn.Module):
         self.side, self.texels, self.stride = side, recipe.texture_size, stride
         self.fixed_order = recipe.deterministic
         self.from_map = _norm_relu_conv(channels, dim)
-        self.mix_poses = nn.Linear(encoder.channels[3], POSES)
-        self.query_places = nn.Parameter(0.3 * torch.randn(POSES + 1, dim, side, side))
+        self.norm = nn.BatchNorm1d(encoder.channels[3])
+        self.mix_poses = nn.Sequential(
+            nn.Linear(encoder.channels[3], _POSE_LENGTH),
+            nn.ReLU(inplace=True),
+            nn.Linear(_POSE_LENGTH, POSES),
+        )
+        # of every pose and of none: the query, and whether it is seen
+        self.query_places = nn.Parameter(0.3 * torch.randn(POSES + 1, dim + 1, side, side))
         self.laterals = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in encoder.channels[1:])
         self.key_places = nn.Parameter(0.3 * torch.randn(1, dim, *self.cells))
         # keys, features, and whether a cell shows the person
@@ -78,8 +86,8 @@ class Copying(nn.Module):
             decoded: the decoder's last map.
             regressed: (B, 3, G, G), what it makes of that.
         """
-        pooled, dim = maps[3].mean(dim=(2, 3)), self.key_places.shape[1]
-        queries = self._queries(decoded, pooled)
+        whole, dim = self.norm(maps[3].mean(dim=(2, 3))), self.key_places.shape[1]
+        queries, expected = self._queries(decoded, whole)
         told = self.tell_cell(self._cells(maps))
         keys, features, person = torch.split(told, [dim, _FEATURES, 1], dim=1)
         with torch.autocast(images.device.type, enabled=False):  # half precision misplaces pixels
@@ -88,9 +96,11 @@ class Copying(nn.Module):
             weights = _attention(asked, keys.float() + self.key_places, person)
             taken = self._take(weights, picture, features.float())  # (B, 5 + features, G, G)
             told = self.tell_query(torch.cat([asked, taken[:, 5:]], dim=1))
-            light = torch.tanh(self.tell_light(pooled.float()))[:, :, None, None]
-            texture, attended, places = self._paint(picture, taken, told, light, regressed.float())
-        return Copied(texture, attended, regressed.float(), weights, places, told[:, 2:3], person)
+            told = torch.cat([told[:, :2], told[:, 2:3] + expected.float(), told[:, 3:]], dim=1)
+            light = torch.tanh(self.tell_light(whole.float()))[:, :, None, None]
+            regressed = regressed.float() + told[:, 5:]
+            texture, attended, places = self._paint(picture, taken, told, light, regressed)
+        return Copied(texture, attended, regressed, weights, places, told[:, 2:3], person)
 
     def _cells(self, maps: Maps) -> Tensor:
         """The last three maps of the encoder, added up at the size of f_e2: (B, D, h, w)."""
@@ -101,11 +111,15 @@ class Copying(nn.Module):
         cells: Tensor = second + _resized(deep, second.shape[2:])
         return cells
 
-    def _queries(self, decoded: Tensor, pooled: Tensor) -> Tensor:
-        """(B, D, G, G): what the decoder's map shows, and the place by a mixture of poses."""
-        mixed = torch.einsum("bp,pdij->bdij", self.mix_poses(pooled), self.query_places[1:])
+    def _queries(self, decoded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder's map shows and a mixture of poses, (B, D, G, G); what poses show.
+
+        whole: (B, C), what the picture tells all in all. The second are logits (B, 1, G, G).
+        """
+        mixed = torch.einsum("bp,pdij->bdij", self.mix_poses(whole), self.query_places[1:])
+        placed = mixed + self.query_places[0]
         shown = _resized(self.from_map(decoded), (self.side, self.side))
-        return shown + mixed + self.query_places[0]
+        return shown + placed[:, :-1], placed[:, -1:]
 
     def _take(self, weights: Tensor, picture: Tensor, features: Tensor) -> Tensor:
         """Means over what is attended to: three of colour, two of place, and the features."""
@@ -124,7 +138,7 @@ class Copying(nn.Module):
         """Texture, attended colours and the places of all texels.
 
         taken: (B, 5 or more, G, G), colours and place of what is attended to.
-        told: (B, 5, G, G), by the queries.
+        told: (B, 8, G, G), by the queries.
         light: (B, 3, 1, 1), of the whole picture.
         """
         gain = torch.exp(light + torch.tanh(told[:, 4:5]))  # (B, 3, G, G)

@@ -14,7 +14,7 @@ from san_core.data.batches.dense import MAP_SIDE, DenseTargets
 from san_core.model.copying import Copied
 
 COVERED = 0.5  # least share of a pixel that the person covers where it tells of a texel
-ATTENTION, PLACE, SEEN, PERSON = 0.2, 2.0, 0.2, 0.2  # what the four errors count
+ATTENTION, PLACE, SEEN, PERSON = 0.3, 2.0, 1.0, 0.5  # what the four errors count
 _LEAST = 1e-6  # attention that is lower costs no more
 
 

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from components.command import recipes
 from components.command.code import ROOT, git_commit
 from san_core.model.saved import RECIPE_FILE, SUMS_FILE, WEIGHTS_FILE, fingerprint, read_description
 from san_core.shipped.generator import SHIPPED_FOLDER
@@ -21,28 +23,45 @@ from tools.generator.card import model_card
 def main() -> None:
     """Synthesize pairs, train on them, and write weights, recipe, sums and model card."""
     parser = argparse.ArgumentParser(prog="python -m tools.generator", description=__doc__)
-    parser.add_argument("--textures", type=int, default=929, help="identities of PIT")
-    parser.add_argument("--meshes", type=int, default=10, help="pictures of each")
-    parser.add_argument("--recipe", default="pit-small")
+    parser.add_argument("--textures", type=int, default=10_000, help="identities of PIT")
+    parser.add_argument("--meshes", type=int, default=3, help="pictures of each")
+    parser.add_argument("--recipe", default="pit-copy")
     parser.add_argument("--overrides", default="", help="fields of the recipe to replace")
     parser.add_argument("--precision", default="auto", help="as train_san_pg takes it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
+        "--work", type=Path, help="keeps pairs and states there; called again, it goes on"
+    )
+    parser.add_argument(
         "--output", type=Path, default=SHIPPED_FOLDER, help="default: in the package"
     )
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pairs = ["make_pit", f"--textures={chosen.textures}", f"--meshes={chosen.meshes}"]
-        pairs += ["--image-height=128", "--texture-size=64", f"--seed={chosen.seed}"]
-        training = ["train_san_pg", f"--recipe={chosen.recipe}", f"--seed={chosen.seed}"]
-        training += [f"--overrides={chosen.overrides}"] if chosen.overrides else []
-        training += [f"--precision={chosen.precision}"]
-        names = ("generator", "generator-page", "generator-scores")
-        outputs = [f"--{name}={folder}/{name}" for name in names]
+    with ExitStack() as opened:
+        folder = chosen.work or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        make_generator(folder, chosen)
+        write_generator(folder / "generator", chosen.output, how=list(_steps(chosen)))
+
+
+def make_generator(folder: Path, chosen: argparse.Namespace) -> None:
+    """Run the steps that are not done yet: their artifacts lie in the folder."""
+    pairs, training = _steps(chosen)
+    if not (folder / "pit").exists():
         _run_step(*pairs, f"--pit={folder}/pit")
-        _run_step(*training, f"--pit={folder}/pit", *outputs)
-        write_generator(folder / "generator", chosen.output, how=[pairs, training])
+    outputs = [
+        f"--{name}={folder}/{name}" for name in ("generator", "generator-page", "generator-scores")
+    ]
+    _run_step(*training, f"--pit={folder}/pit", f"--checkpoint={folder}/state", *outputs)
+
+
+def _steps(chosen: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The words of make_pit and of train_san_pg, but for where things lie."""
+    recipe = recipes.resolve_recipe(chosen.recipe, chosen.overrides)
+    pairs = ["make_pit", f"--textures={chosen.textures}", f"--meshes={chosen.meshes}"]
+    pairs += [f"--image-height={recipe.image_height}", f"--texture-size={recipe.texture_size}"]
+    pairs += ["--world=street", "--dense=true", f"--seed={chosen.seed}"]
+    training = ["train_san_pg", f"--recipe={chosen.recipe}", f"--seed={chosen.seed}"]
+    training += [f"--overrides={chosen.overrides}"] if chosen.overrides else []
+    return pairs, [*training, f"--precision={chosen.precision}"]
 
 
 def _run_step(*words: str) -> None:

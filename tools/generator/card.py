@@ -7,15 +7,18 @@ from san_core.model.saved import ModelDescription
 
 _CARD = """# The texture generator that ships
 
-A small SAN-PG: from one picture of a person it regresses the whole UV body texture, the hidden
-side included. `--generator shipped` and `pipeline.py run --param generator=shipped` use it.
-This card is written by `python -m tools.generator`, which makes the generator anew.
+A small SAN-PG: of one picture of a person it makes the whole UV body texture. What the picture
+shows is copied from it by attention, at the place each texel is seen; hidden sides take the colours
+of what they attend to, as a back those of the front. `--generator shipped` and
+`pipeline.py run --param generator=shipped` use it. This card is written by
+`python -m tools.generator`, which makes the generator anew.
 
 | | |
 |---|---|
 | network | {arch}, {millions:.1f} million weights, stored as float16 |
 | in | images of {height}x{width} RGB; others are resized |
 | out | textures of {texture}x{texture} in the layout `{atlas}` |
+| also | what of each texel is seen, by which `fuse=person` weights pictures of a person |
 | commit it was trained at | `{commit}` |
 | files | {files} |
 
@@ -25,28 +28,30 @@ This card is written by `python -m tools.generator`, which makes the generator a
 
 The recipe with all its fields is `recipe.json`. The data are rendered people who do not exist:
 no photograph and no real person is in them. The body is CC0 (NOTICE), everything else of the
-pictures is made by `san_core/synthesis`.
+pictures is made by `san_core/synthesis`: clothes of every hue, skin and hair of every tone, strong
+light and shadow, poor cameras, boxes as detectors give them, bags and passers-by.
 
 ## What it reaches
 
-On {held_out} pictures of rendered people it has never seen, errors pooled over all of them:
+On {held_out} pictures of rendered people it has never seen, made as those it was trained on, errors
+pooled over all of them: PSNR {psnr:.2f} dB, and {mean:.2f} dB of the mean training texture.
+By the benchmark (`make bench GROUP=generator`):
 
-| | PSNR in dB |
-|---|---|
-| this generator | {psnr:.2f} |
-| the mean training texture, for everybody | {mean:.2f} |
+<!-- generator -->
+<!-- /generator -->
 
 ## Where it fails
 
-- **Real photographs: not measured.** There is no true texture of a photograph to compare with. It
-  has seen painted places and game-like people only, so expect colours of garments to come through
-  and details not to.
-- It predicts what lowers the mean absolute difference: what it cannot see is a blurred guess, and
-  so are faces, prints and fine patterns.
-- Rendered people have faces alike and empty hands, none sits or cycles, and long skirts are stiff;
-  it knows nothing of bags held in the hand, umbrellas, bicycles or crowds.
-- Skin and hair tones are those of the wardrobe's palettes. How well it does for different groups of
-  people was not measured.
+- **Photographs** have no true texture to compare with, so nothing is measured on them here. It has
+  seen rendered people only.
+- It is not sharp: prints, stripes narrower than a hand, faces and shoes are blurred or lost, and
+  the edges of garments lie some texels off.
+- It is often unsure whether a person is seen from the front or from behind: the colours of face and
+  hair run into each other.
+- Pictures without colours stay grey; very dark ones stay too dark.
+- A bag or a passer-by may still leak into what lies beside them; long skirts are taken for legs.
+- How well it does for different groups of people was measured for the tone of skin alone (in the
+  table).
 - Textures are no portraits, and nobody is to be identified by one: they are a target to train with.
 """
 

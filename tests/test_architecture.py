@@ -134,6 +134,7 @@ ORDER = (
     "components.process",
     "components.storage",
     "components.command",
+    "components.scoring",
     "components.training",
     "components.runner",
     "components",  # the steps

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.command.once import OnceParser
 from components.process.messages import os_error_message, printable
 from components.storage.places import open_storage
 from components.storage.store import Storage
@@ -31,7 +32,7 @@ class StoredSet(NamedTuple):
 
 def imageset_parser() -> argparse.ArgumentParser:
     """The words of the command."""
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog="python -m components imageset",
         description="Look into an image set, check it, or take images out of it.",
     )

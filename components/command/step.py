@@ -18,6 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from components.command.once import OnceParser
 from components.process.gpu import GPU_STEPS
 from components.process.messages import leave_last_words, printable
 from components.storage.places import path_or_uri
@@ -234,7 +235,7 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
     return parser
 
 
-class _StepParser(argparse.ArgumentParser):
+class _StepParser(OnceParser):
     def error(self, message: str) -> NoReturn:
         leave_last_words(printable(f"{self.prog}: error: {message}"))
         super().error(printable(message))

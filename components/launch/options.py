@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from components.command.once import OnceParser
 from components.kubeflow.cluster_options import add_cluster_options
 from components.kubeflow.submission import (
     add_compiled_options,
@@ -19,7 +20,7 @@ from components.launch.runs import add_runs_options
 
 def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
     """What `python pipeline.py` understands, where these are the names of the graphs."""
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog="python pipeline.py",
         description="Compile the SAN pipeline, run it here, or submit it to Kubeflow.",
     )

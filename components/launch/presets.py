@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from components.command import beforehand
 from components.command.suggestion import suggestion
-from components.runner.ir import missing_parameters, parse_argument, pipeline_parameters
+from components.runner.ir import missing_parameters, parse_arguments, pipeline_parameters
 from components.storage.places import real_path
 from components.storage.sources import change_places
 
@@ -109,7 +109,7 @@ def pipeline_arguments(
     declared = pipeline_parameters(document)
     chosen = {
         **{name: value for name, value in preset.values.items() if name in declared},
-        **dict(parse_argument(word, document) for word in words),
+        **parse_arguments(words, document),
     }
     for name in filter(declared.__contains__, folders):
         chosen[name] = chosen.get(name) or str(real_path(folder) / folders[name])

@@ -21,7 +21,7 @@ from components.kubeflow.documents import Documents
 from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
 from components.launch.presets import check_beforehand, check_complete
-from components.runner.ir import check_arguments, parse_argument, pipeline_parameters
+from components.runner.ir import check_arguments, parse_arguments, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 
 DEADLINE_VERSION = (2, 17)  # of Kubeflow Pipelines, the first that knows a run's deadline
@@ -123,7 +123,7 @@ def resolve_arguments(
         is_checked: whether to look for mistakes that only a step would find.
     """
     declared = pipeline_parameters(documents[0])
-    given = dict(parse_argument(word, documents[0]) for word in options.param)
+    given = parse_arguments(options.param, documents[0])
     arguments = {n: value for n, value in values.items() if n in declared} | given
     if is_checked:
         check_complete(arguments, documents[0])

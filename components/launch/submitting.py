@@ -25,7 +25,7 @@ from components.launch.run_request import (
     resolve_arguments,
 )
 from components.launch.scheduling import make_schedule
-from components.runner.ir import parse_argument
+from components.runner.ir import parse_arguments
 
 
 def submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
@@ -81,7 +81,7 @@ def _step_request(client: KubeflowClient, options: argparse.Namespace) -> RunReq
     image, asked = image_and_cluster(options)
     inputs = submission.inputs_from_options(options)
     documents = compile_documents(single_step_pipeline(options.only, inputs, image, asked))
-    given = dict(parse_argument(word, documents[0]) for word in options.param)
+    given = parse_arguments(options.param, documents[0])
     earlier, values = None, {}
     if options.of:
         earlier = read_run(client, parse_run(options.of))

@@ -83,6 +83,21 @@ def pipeline_parameters(document: Mapping[str, Any]) -> dict[str, dict[str, Any]
     return definitions
 
 
+def parse_arguments(words: Iterable[str], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of parameters, from `name=value` each; as `parse_argument`.
+
+    Raises:
+        ValueError: as of that, or a parameter is given twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, value = parse_argument(word, document)
+        if name in found:
+            raise ValueError(f"parameter {name} is given twice")
+        found[name] = value
+    return found
+
+
 def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
     """Name and value of `name=value`, read by the type that the pipeline declares.
 

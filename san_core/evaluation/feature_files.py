@@ -71,7 +71,7 @@ def write_features(
         writer.writerows(
             (r.name, r.pid, r.camid, r.split, person_name(r), camera_name(r)) for r in records
         )
-    sums = {name: _sha256(folder / name) for name in (*(f"{n}.npy" for n in rows), INDEX_FILE)}
+    sums = {name: file_sha256(folder / name) for name in (*(f"{n}.npy" for n in rows), INDEX_FILE)}
     told = json.dumps({**provenance, "sha256": sums}, indent=2)
     write_file(folder / FEATURES_FILE, told.encode() + b"\n")
 
@@ -111,31 +111,7 @@ class FeatureFiles:
             ValueError: it is damaged, names an image twice or one that is not `among` these, or
                 lacks one of the splits.
         """
-        known, found = {record.name: record for record in among}, dict[str, Record]()
-        file = self._checked(INDEX_FILE)
-        for name in self._names(file):
-            if name not in known:
-                raise ValueError(f"{file} names {name}, which is not in the data set")
-            if name in found:
-                raise ValueError(f"{file} names {name} more than once")
-            found[name] = known[name]
-        wanted = [record.name for record in among if record.split in splits]
-        if missing := [name for name in wanted if name not in found]:
-            raise ValueError(
-                f"{file} lacks {len(missing)} of the {len(wanted)} images of splits "
-                f"{', '.join(splits)}, such as {missing[0]}: scores would be those of a part"
-            )
-        return list(found.values())
-
-    def _names(self, file: Path) -> "list[str]":
-        """The column `name` of the table, row by row."""
-        if (size := file.stat().st_size) > MOST_FILE_BYTES:
-            raise ValueError(f"{file} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
-        try:
-            with file.open(encoding="utf-8", newline="") as table:
-                return [row.get("name") or "" for row in csv.DictReader(table)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{file} is damaged: {error}") from error
+        return records_by_index(self._checked(INDEX_FILE), among, splits)
 
     def rows(self, name: str, count: int) -> NDArray[np.float32]:
         """A matrix of features by its name, one row an image: (count, D), a memory map.
@@ -145,10 +121,7 @@ class FeatureFiles:
             ValueError: it is damaged, not float32 row by row, or has another number of rows.
         """
         file = self._checked(f"{name}.npy")
-        try:
-            matrix = np.load(file, mmap_mode="r", allow_pickle=False)
-        except _READ_ERRORS as error:  # which advise to allow pickles
-            raise ValueError(f"{file} is damaged: it is no whole .npy file of numbers") from error
+        matrix = map_numbers(file)
         if matrix.dtype != np.float32 or matrix.ndim != 2 or len(matrix) != count:
             raise ValueError(
                 f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {count} rows"
@@ -166,11 +139,59 @@ class FeatureFiles:
         file = self._folder / name
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing; extract_features makes it")
-        if self._sums is not None and _sha256(file) != self._sums.get(name):
+        if self._sums is not None and file_sha256(file) != self._sums.get(name):
             raise ValueError(f"{file} is damaged: its sha256 is not that of {FEATURES_FILE}")
         return file
 
 
-def _sha256(path: Path) -> str:
+def map_numbers(file: Path) -> NDArray[Any]:
+    """The array in a .npy file, as a memory map.
+
+    Raises:
+        ValueError: it is damaged, or holds objects.
+    """
+    try:
+        found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except _READ_ERRORS as error:  # which advise to allow pickles
+        raise ValueError(f"{file} is damaged: it is no whole .npy file of numbers") from error
+    return found
+
+
+def records_by_index(file: Path, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
+    """The images that the column `name` of a table names, row by row: each of some splits once.
+
+    Raises:
+        ValueError: the table is damaged, names an image twice or one that is not `among` these, or
+            lacks one of the splits.
+    """
+    known, found = {record.name: record for record in among}, dict[str, Record]()
+    for name in _names_in(file):
+        if name not in known:
+            raise ValueError(f"{file} names {name}, which is not in the data set")
+        if name in found:
+            raise ValueError(f"{file} names {name} more than once")
+        found[name] = known[name]
+    wanted = [record.name for record in among if record.split in splits]
+    if missing := [name for name in wanted if name not in found]:
+        raise ValueError(
+            f"{file} lacks {len(missing)} of the {len(wanted)} images of splits "
+            f"{', '.join(splits)}, such as {missing[0]}: scores would be those of a part"
+        )
+    return list(found.values())
+
+
+def _names_in(file: Path) -> list[str]:
+    """The column `name` of a table, row by row."""
+    if (size := file.stat().st_size) > MOST_FILE_BYTES:
+        raise ValueError(f"{file} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
+    try:
+        with file.open(encoding="utf-8", newline="") as table:
+            return [row.get("name") or "" for row in csv.DictReader(table)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hexadecimal) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -186,19 +186,30 @@ def rank_distances(
     counting = _RankTally(
         query, gallery, protocol, max_rank=max_rank, top_k=top_k, with_roc=with_roc, threads=threads
     )
-    done = 0
-    for rows, distances in tiles:
-        check_tile(rows, distances, start=done, shape=(len(query.pids), len(gallery.pids)))
-        counter = counting.make_counter(first=done, size=len(distances), worker=0)
-        counter.count_distances(
-            np.ascontiguousarray(distances),
-            bins=counting.wrong_bins,
-            threads=counting.threads,
-        )
-        done = rows.stop
-    if done != len(query.pids):
-        raise ValueError(f"distances were given for {done} of {len(query.pids)} queries")
+    counting.count_distances(tiles)
     return counting.ranking()
+
+
+def rank_each_query_by_distances(
+    tiles: Iterable[Tile],
+    *,
+    query: Labels,
+    gallery: Labels,
+    protocol: Protocol | None = None,
+    threads: int | None = None,
+) -> "QueryResults":
+    """What `rank_distances` finds for each query, without means; it may be that none can be judged.
+
+    Arguments as of `rank_distances`.
+
+    Raises:
+        ValueError: as `rank_distances`, except where no query can be judged.
+    """
+    counting = _RankTally(
+        query, gallery, protocol, max_rank=10, top_k=0, with_roc=False, threads=threads
+    )
+    counting.count_distances(tiles)
+    return counting.results
 
 
 class QueryResults(NamedTuple):
@@ -261,6 +272,18 @@ class _RankTally:
         streaming.count_by_features(
             moved, metric, self.make_counter, shape=shape, threads=self.threads
         )
+
+    def count_distances(self, tiles: Iterable[Tile]) -> None:
+        num_query, done = len(self.query.pids), 0
+        for rows, distances in tiles:
+            check_tile(rows, distances, start=done, shape=(num_query, len(self.gallery.pids)))
+            counter = self.make_counter(first=done, size=len(distances), worker=0)
+            counter.count_distances(
+                np.ascontiguousarray(distances), bins=self.wrong_bins, threads=self.threads
+            )
+            done = rows.stop
+        if done != num_query:
+            raise ValueError(f"distances were given for {done} of {num_query} queries")
 
     def ranking(self) -> Ranking:
         curve = None

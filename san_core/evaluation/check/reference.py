@@ -234,7 +234,8 @@ def _float64_distances(
             yield ((asked - searched) ** 2).sum(axis=1)
         else:
             lengths = np.sqrt((asked**2).sum() * (searched**2).sum(axis=1))
-            yield -(asked * searched).sum(axis=1) / lengths
+            cosines = (asked * searched).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+            yield -cosines  # 0 with a feature of zeros, which has no direction
 
 
 def _iterate_distance_rows(

@@ -16,6 +16,9 @@ from threadpoolctl import threadpool_limits
 from san_core.evaluation.kernels.operands import SQUARED_DISTANCE_SCALES, Operands, make_operands
 from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 
+# Distances that somebody has measured: of any width of floats, or whole numbers.
+Distances = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.float16] | NDArray[np.int64]
+
 # One tile of distances has at most so many entries, 64 MiB; a gallery longer than that, one row.
 _TILE_ENTRIES = 2**24
 # Gallery images multiplied at once.
@@ -74,3 +77,53 @@ def _distances(of: Operands, scale: int, start: int, stop: int) -> NDArray[np.fl
         part += (searched.squares / scale).astype(np.float32)
         part += (asked.squares / scale).astype(np.float32)[:, None]
     return distances
+
+
+def matrix_tiles(
+    matrix: Distances,
+    *,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    entries: int = _TILE_ENTRIES,
+) -> Iterator[Tile]:
+    """Some rows and columns of a matrix of distances, in that order, tile by tile.
+
+    Args:
+        matrix: whole or a memory map; float32, float64, float16 or whole numbers.
+        rows: (Q,) of the queries.
+        columns: (G,) of the gallery.
+        entries: at most so many distances at once, though at least one query's.
+
+    Raises:
+        ValueError: a distance does not fit into float32.
+    """
+    step = max(1, entries // max(1, matrix.shape[1]))
+    is_whole = len(columns) == matrix.shape[1] and (np.diff(columns) == 1).all()
+    for start in range(0, len(rows), step):
+        taken = matrix[rows[start : start + step]]
+        part = as_float32(taken if is_whole else taken[:, columns])
+        yield Tile(slice(start, start + len(part)), part)
+
+
+def as_float32(distances: object) -> NDArray[np.float32]:
+    """Distances in the width that ranking counts in: an array, or lists of lists, of numbers.
+
+    Distances that float32 cannot tell apart become equal, and rank in gallery order.
+
+    Raises:
+        ValueError: they are no numbers, not as many in each row, or too large for float32.
+    """
+    try:
+        given = np.asarray(distances)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError("distances have rows of several lengths") from error
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        raise ValueError(
+            f"distances are {given.dtype} of shape {given.shape}; expected numbers of shape"
+            " (queries, gallery images)"
+        )
+    with np.errstate(over="ignore"):
+        found = given.astype(np.float32)
+    if (np.isinf(found) & np.isfinite(given)).any():
+        raise ValueError("a distance is beyond 3.4e38, the largest of float32")
+    return found

@@ -20,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.evaluation.kernels.compiled import _features
-from san_core.evaluation.kernels.rows import Features, Rows, validate_features
+from san_core.evaluation.kernels.rows import (
+    Features,
+    Rows,
+    SquaredNorms,
+    is_without_direction,
+    validate_features,
+)
 
 Doubles = NDArray[np.float64]
 
@@ -86,16 +92,37 @@ class Operands(NamedTuple):
 def make_operands(query: Rows, gallery: Rows, metric: str) -> Operands:
     """The operands of features that are compared by a metric.
 
+    A feature of zeros has no direction: its cosine with every other one counts as 0.
+
     Raises:
         ValueError: `rows.validate_features` finds fault with them.
     """
     squares = validate_features(query, gallery, metric)
+    if metric == "cosine" and any(is_without_direction(each).any() for each in squares):
+        query, gallery = _with_directions(query, gallery, squares)
+        squares = validate_features(query, gallery, metric)
     scales = [None if metric == "euclidean" else 1 / np.sqrt(each) for each in squares]
     centre = _centre(gallery, scales[1])
     return Operands(
         Operand(query, squares.query, scales[0], centre),
         Operand(gallery, squares.gallery, scales[1], centre),
     )
+
+
+def _with_directions(query: Rows, gallery: Rows, squares: SquaredNorms) -> tuple[Rows, Rows]:
+    """Both in two more dimensions, which the queries and gallery images of zeros have for theirs.
+
+    So the cosine of each of these with everything on the other side is 0, and all tie.
+    """
+    sides = []
+    for axis, (rows, each) in enumerate(zip((query, gallery), squares, strict=True)):
+        dim = rows.matrix.shape[1]
+        wider = np.zeros((len(rows), dim + 2), np.float32)
+        wider[:, :dim] = rows.read_range(0, len(rows))
+        nowhere = is_without_direction(each)
+        wider[nowhere] = np.eye(1, dim + 2, dim + axis)
+        sides.append(Rows(wider, None))
+    return sides[0], sides[1]
 
 
 def _centre(rows: Rows, scales: Doubles | None) -> Doubles:

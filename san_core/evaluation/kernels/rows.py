@@ -121,7 +121,7 @@ def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
 
     Raises:
         ValueError: the metric is unknown, there are no features, or their dimensions differ.
-        FeatureError: one is not finite or, for cosine, all zeros.
+        FeatureError: one is not finite.
     """
     if metric not in METRICS:
         raise ValueError(f"no metric '{metric}'; there are {', '.join(METRICS)}")
@@ -135,18 +135,20 @@ def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
         )
     squares = SquaredNorms(query.squared_norms(), gallery.squared_norms())
     for role, each in zip(("query", "gallery"), squares, strict=True):
-        _check_norms(role, each, metric)
+        _check_norms(role, each)
     return squares
 
 
-def _check_norms(role: str, squares: NDArray[np.float64], metric: str) -> None:
+def is_without_direction(squares: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of features with these squared norms are all zeros, or as good as that."""
+    return squares < _SMALLEST_SQUARE
+
+
+def _check_norms(role: str, squares: NDArray[np.float64]) -> None:
     finite = squares < _LARGEST_SQUARE
     if not finite.all():
         what = "not finite (NaN, infinite, or beyond 1e18)"
         raise FeatureError(role, int(np.argmin(finite)), what)
-    if metric == "cosine" and squares.min() < _SMALLEST_SQUARE:
-        what = "all zeros, or shorter than 1e-35: it has no direction, so no cosine distance"
-        raise FeatureError(role, int(np.argmin(squares)), what)
 
 
 def as_rows(role: str, features: Features | Rows) -> Rows:

@@ -3,14 +3,13 @@
 Shapes: Q queries, G gallery images.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from san_core.evaluation.kernels.rows import Rows
-from san_core.evaluation.labels import Labels
-from san_core.evaluation.protocol import Protocol
-from san_core.evaluation.ranking import exact_mean, rank_each_query
+from san_core.evaluation.labels import Ids, Labels
+from san_core.evaluation.ranking import QueryResults, exact_mean
 
 
 class CameraPair(NamedTuple):
@@ -27,45 +26,26 @@ class CameraPair(NamedTuple):
 
 
 def score_camera_pairs(
-    query_features: Rows,
-    gallery_features: Rows,
-    *,
-    query: Labels,
-    gallery: Labels,
-    metric: str,
-    protocol: Protocol,
-    threads: int | None = None,
+    rank_among: Callable[[Ids], QueryResults], *, query: Labels, gallery: Labels
 ) -> list[CameraPair]:
     """The figures of every pair of cameras in which a query can be judged, in their order.
 
     The gallery is reduced to one camera at a time, so that together it is ranked once more.
 
     Args:
-        query_features: (Q, D).
-        gallery_features: (G, D).
+        rank_among: what is found for each query in the gallery images at some places, such as
+            `Scorer.rank_among` by a protocol.
         query: labels of the queries.
         gallery: labels of the gallery.
-        metric: "euclidean" or "cosine".
-        protocol: what is left out.
-        threads: as in `ranking.rank`.
 
     Raises:
-        ValueError: cameras are unknown, or `ranking.rank_each_query` finds fault.
+        ValueError: cameras are unknown, or `rank_among` finds fault.
     """
     if query.camids is None or gallery.camids is None:
         raise ValueError("cameras are unknown, so there are no pairs of them")
     found = []
     for camera in np.unique(gallery.camids):
-        there = np.flatnonzero(gallery.camids == camera)
-        results = rank_each_query(
-            query_features,
-            gallery_features.subset(there),
-            query=query,
-            gallery=gallery.take(there),
-            metric=metric,
-            protocol=protocol,
-            threads=threads,
-        )
+        results = rank_among(np.flatnonzero(gallery.camids == camera))
         for asking in np.unique(query.camids):
             judged = (query.camids == asking) & (results.first_rank > 0)
             if judged.any():

@@ -36,12 +36,17 @@ from san_core.pages.page import Section
 FORMAT = "san-evaluation"
 VERSION = 1
 MODEL = "this model"
+RANKED_SHOWN = 10  # gallery images beside a query
 
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
 # Where the figures are those of the drawn gallery, so is the mAP.
 _HEADLINE_MAP_OF_SHOT = "mAP_of_draw"
 _MAPS_OF_SHOT = {"mAP of the draw": "mAP_of_draw", "mAP of the gallery": "mAP_of_gallery"}
-_DISTANCES = {"euclidean": "squared Euclidean distance", "cosine": "cosine distance"}
+_DISTANCES = {
+    "euclidean": "squared Euclidean distance",
+    "cosine": "cosine distance",
+    "given": "the distance that was given",
+}
 
 _OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
 _LEFT_OUT = {  # without junk, with junk
@@ -104,7 +109,7 @@ def report_content(
             "untrained encoder" or "colour histogram".
         query: the queries' records, in the order they were ranked.
         gallery: the gallery's records, in the order they were ranked.
-        metric: the distance the model was ranked by, "euclidean" or "cosine".
+        metric: the distance the model was ranked by, "euclidean" or "cosine", or "given".
         headline: the figures of the protocol asked for first, by name as `references` and
             `MODEL`, where they are not those of the rankings: of a gallery shot or multi-query.
         scored: the model under further protocols, or re-ranked.
@@ -224,7 +229,70 @@ def _check_ranking(
         )
 
 
+def join_contents(contents: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of report.json where several data sets were tested on: the first is the headline.
+
+    Args:
+        contents: what `report_content` returned for each, by name; a single one has the name "".
+
+    Returns:
+        The content of the first, with `target`, its name, and `further_targets`, the contents of
+        the others by name; a single one is left as it is.
+    """
+    (name, first), *others = contents.items()
+    if not others:
+        return first
+    return {**first, "target": name, "further_targets": dict(others)}
+
+
 def report_page(
+    report: Mapping[str, Any],
+    sections: Mapping[str, Sequence[Section]],
+    *,
+    top_k: int = RANKED_SHOWN,
+) -> str:
+    """The page of an evaluation: one HTML document with everything in it.
+
+    Args:
+        report: what `join_contents` returned.
+        sections: what `report_sections` returned for each data set, by name; the headline's first.
+        top_k: how many images of ranked galleries are shown beside a query.
+    """
+    shown = [
+        section._replace(heading=f"{name}: {section.heading}" if number else section.heading)
+        for number, (name, each) in enumerate(sections.items())
+        for section in each
+    ]
+    if "further_targets" in report:
+        shown.insert(0, _targets_section(report))
+    return page.render_template(
+        "evaluation/pages/report.html.jinja",
+        title="Person re-identification",
+        subtitle=_subtitle(report),
+        sections=shown,
+        top_k=top_k,
+    )
+
+
+def _targets_section(report: Mapping[str, Any]) -> Section:
+    """The figures of every data set that was tested on, the headline's first."""
+    rows = [
+        [
+            page.with_note(name, each["protocol"]),
+            *(f"{100 * each[key]:.1f}" if key in each else "–" for key in _SCORES),
+            f"{each['num_query']:,}",
+            f"{each['num_gallery']:,}",
+        ]
+        for name, each in {report["target"]: report, **report["further_targets"]}.items()
+    ]
+    header = ["", *_SCORES.values(), "Queries", "Gallery"]
+    lead = (
+        f"Each by itself, with people and cameras of its own; below, {report['target']} is first."
+    )
+    return Section("Data sets", page.table(header, rows, caption="Per cent.", strong=0), lead)
+
+
+def report_sections(
     report: Mapping[str, Any],
     ranking: Ranking,
     references: Mapping[str, Ranking] | None = None,
@@ -233,8 +301,8 @@ def report_page(
     gallery: Sequence[R],
     read: Callable[[R], bytes],
     headline: Mapping[str, ProtocolScores] | None = None,
-) -> str:
-    """The page of an evaluation: one HTML document with everything in it.
+) -> list[Section]:
+    """What the page says of one data set that was tested on.
 
     Args:
         report: what `report_content` returned for the same rankings and records.
@@ -260,13 +328,7 @@ def report_page(
         Section("Data", _counts_table(report)),
         Section("Provenance", _provenance_table(report["provenance"])),
     ]
-    return page.render_template(
-        "evaluation/pages/report.html.jinja",
-        title="Person re-identification",
-        subtitle=_subtitle(report),
-        sections=[section for section in sections if section.body],
-        top_k=ranking.top.shape[1],
-    )
+    return [section for section in sections if section.body]
 
 
 def protocol_in_words(report: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def pool_queries(images: Rows, labels: Labels, *, query: Labels, metric: str) ->
     Raises:
         ValueError: cameras are unknown, or there are not as many labels as images, or none of a
             query.
-        FeatureError: one is not finite or, for cosine, all zeros.
+        FeatureError: one is not finite.
     """
     check_cameras_known(labels, query)
     assert labels.camids is not None
@@ -73,19 +73,16 @@ def _mean_features(images: Rows, place: Ids, num_query: int, metric: str) -> Fea
         part = slice(start, start + _BLOCK)
         features = images.read_range(part.start, part.stop).astype(np.float64)
         lengths = np.linalg.norm(features, axis=1)
-        _check_norms(lengths, start, metric)
+        _check_finite(lengths, start)
         if metric == "cosine":
-            features /= lengths[:, None]
+            features /= np.where(lengths > 0, lengths, 1)[:, None]
         np.add.at(added, place[part], features)
     mean: Features = (added / np.bincount(place)[:, None]).astype(np.float32)
     return mean
 
 
-def _check_norms(lengths: NDArray[np.float64], start: int, metric: str) -> None:
+def _check_finite(lengths: NDArray[np.float64], start: int) -> None:
     """Check images from `start` on: one that has no mean with others is not hidden in it."""
     sound = np.isfinite(lengths)
-    if metric == "cosine":
-        sound &= lengths > 0
     if not sound.all():
-        what = "all zeros, so it has no direction, or not finite"
-        raise FeatureError("pooled", start + int(np.argmin(sound)), what)
+        raise FeatureError("pooled", start + int(np.argmin(sound)), "not finite")

@@ -12,7 +12,7 @@ such as "sampled-gallery-shot:sysu-mm01":
 Shapes: Q queries, G gallery images, M images that multi-query pools.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -24,11 +24,17 @@ from san_core.data.records import JUNK
 from san_core.evaluation.kernels import distance
 from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.kernels.rows import Rows, select_rows
-from san_core.evaluation.labels import Labels
+from san_core.evaluation.labels import Ids, Labels
 from san_core.evaluation.protocol import PROTOCOLS, Protocol, default_protocol
 from san_core.evaluation.protocols import single_shot
 from san_core.evaluation.protocols.multi_query import pool_queries
-from san_core.evaluation.ranking import Ranking, rank, rank_distances
+from san_core.evaluation.ranking import (
+    QueryResults,
+    Ranking,
+    rank,
+    rank_distances,
+    rank_each_query,
+)
 from san_core.evaluation.rerank import RerankEncoding, encode_neighbours
 
 MULTI_QUERY = "multi-query"
@@ -155,10 +161,30 @@ class Scorer:
             return scored._replace(protocol=name)
         images = self._images_without_junk if reranked else self.images
         if word in (SINGLE_SHOT, SAMPLED_SHOT):
-            shot = self._score_gallery_shot(word, images, follow, reranked=reranked)
+            shot = score_gallery_shot(
+                word,
+                self._distance_tiles(reranked=reranked),
+                query=images.query,
+                gallery=images.gallery,
+                follow=follow,
+                threads=self.threads,
+            )
             return ProtocolScores(name, reranked, shot.scores(), shot.cmc, shot.ranking)
         ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
         return ProtocolScores(name, reranked, ranking.scores(), ranking.cmc, ranking)
+
+    def rank_among(self, there: Ids, protocol: Protocol) -> QueryResults:
+        """What is found for each query in some images of the gallery, those at `there`."""
+        images = self.images
+        return rank_each_query(
+            images.query_features,
+            images.gallery_features.subset(there),
+            query=images.query,
+            gallery=images.gallery.take(there),
+            metric=images.metric,
+            protocol=protocol,
+            threads=self.threads,
+        )
 
     @cached_property
     def _pooled_scorer(self) -> "Scorer":
@@ -200,28 +226,6 @@ class Scorer:
             threads=self.threads,
         )
 
-    def _score_gallery_shot(
-        self, word: str, images: EmbeddedImages, follow: Protocol, *, reranked: bool
-    ) -> single_shot.SingleShot:
-        tiles = self._distance_tiles(reranked=reranked)
-        if word == SAMPLED_SHOT:
-            return single_shot.sampled_single_shot(
-                tiles,
-                query=images.query,
-                gallery=images.gallery,
-                protocol=follow,
-                draws=DRAWS,
-                seed=DRAW_SEED,
-                threads=self.threads,
-            )
-        return single_shot.expected_single_shot(
-            tiles,
-            query=images.query,
-            gallery=images.gallery,
-            protocol=follow,
-            threads=self.threads,
-        )
-
     def _rank(
         self,
         images: EmbeddedImages,
@@ -252,3 +256,28 @@ class Scorer:
             with_roc=with_roc,
             threads=self.threads,
         )
+
+
+def score_gallery_shot(
+    word: str,
+    tiles: Iterable[Tile],
+    *,
+    query: Labels,
+    gallery: Labels,
+    follow: Protocol,
+    threads: int | None,
+) -> single_shot.SingleShot:
+    """The figures of a gallery shot, exact or sampled as `word` says; arguments as in `ranking`."""
+    if word == SAMPLED_SHOT:
+        return single_shot.sampled_single_shot(
+            tiles,
+            query=query,
+            gallery=gallery,
+            protocol=follow,
+            draws=DRAWS,
+            seed=DRAW_SEED,
+            threads=threads,
+        )
+    return single_shot.expected_single_shot(
+        tiles, query=query, gallery=gallery, protocol=follow, threads=threads
+    )

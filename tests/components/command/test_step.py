@@ -289,3 +289,11 @@ def test_word_that_is_no_step_is_a_usage_error_which_kubernetes_is_told(
     said = capsys.readouterr().err
     assert said.startswith(line)
     assert log.read_text() + "\n" == said
+
+
+@pytest.mark.parametrize("second", [("--count", "5"), ("--count=5",)])
+def test_a_flag_that_is_given_twice_is_refused(second, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("--count", "4", *second)
+    assert stop.value.code == 2
+    assert "error: argument --count: is given twice" in capsys.readouterr().err

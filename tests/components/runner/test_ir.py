@@ -7,7 +7,7 @@ import pytest
 
 from components.command.suggestion import suggestion
 from components.runner import local
-from components.runner.ir import TaskOutput, parse_argument, read_tasks
+from components.runner.ir import TaskOutput, parse_argument, parse_arguments, read_tasks
 from components.runner.processes import ProcessLauncher
 
 DATASET = {"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}}
@@ -299,3 +299,9 @@ def test_unknown_name_lists_what_exists():
         "; did you mean 'demo'? there are demo, market1501"
     )
     assert suggestion("xyz", ["demo"]) == "; there are demo"
+
+
+def test_a_parameter_that_is_given_twice_is_refused():
+    assert parse_arguments(["count=1", "name=a=b"], DECLARED) == {"count": 1, "name": "a=b"}
+    with pytest.raises(ValueError, match="parameter count is given twice"):
+        parse_arguments(["count=1", "name=x", "count=1"], DECLARED)

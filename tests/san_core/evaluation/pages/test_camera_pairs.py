@@ -10,6 +10,7 @@ from san_core.evaluation.pages.camera_pairs import score_camera_pairs
 from san_core.evaluation.protocol import CAMERA_FREE, MARKET1501
 from san_core.evaluation.protocols import multi_query
 from san_core.evaluation.protocols.multi_query import pool_queries
+from san_core.evaluation.protocols.scoring import EmbeddedImages, Scorer
 
 
 def line(*positions) -> np.ndarray:
@@ -17,10 +18,19 @@ def line(*positions) -> np.ndarray:
     return np.array(positions, np.float32)[:, None]
 
 
+def pairs_of(asked, searched, *, query, gallery, metric, protocol):
+    """The pairs of embedded queries and gallery images."""
+    images = EmbeddedImages(asked, searched, asked, query, gallery, query, metric)
+    scorer = Scorer(images)
+    return score_camera_pairs(
+        lambda there: scorer.rank_among(there, protocol), query=query, gallery=gallery
+    )
+
+
 def test_pairs_of_cameras_by_hand():
     query = Labels(np.array([1, 2, 1]), np.array([0, 0, 1]))
     gallery = Labels(np.array([1, 2, 1, 2]), np.array([1, 1, 0, 2]))
-    found = score_camera_pairs(
+    found = pairs_of(
         select_rows(line(0, 10, 0)),
         select_rows(line(1, 2, 3, 4)),
         query=query,
@@ -42,7 +52,7 @@ def test_a_pair_is_the_ranking_of_its_two_cameras():
     matrix = np.empty((240, 5), np.float32)
     matrix[place] = np.concatenate([asked, searched])
     same = {"metric": "cosine", "protocol": CAMERA_FREE}
-    found = score_camera_pairs(
+    found = pairs_of(
         select_rows(matrix, place[:40]),
         select_rows(matrix, place[40:]),
         query=query,
@@ -63,7 +73,7 @@ def test_a_pair_is_the_ranking_of_its_two_cameras():
 def test_without_cameras_there_are_no_pairs():
     who = {"query": Labels(np.array([1]), None), "gallery": Labels(np.array([1]), None)}
     with pytest.raises(ValueError, match="cameras are unknown, so there are no pairs of them"):
-        score_camera_pairs(
+        pairs_of(
             select_rows(line(0)),
             select_rows(line(1)),
             **who,
@@ -85,6 +95,13 @@ def test_for_cosine_directions_are_averaged():
     labels = Labels(np.array([1, 1]), np.array([0, 0]))
     features, _ = pool_queries(select_rows(images), labels, query=labels, metric="cosine")
     assert features.tolist() == [[0.5, 0.5]]
+
+
+def test_a_feature_of_zeros_has_no_direction_to_add():
+    images = np.array([[2, 0], [0, 0]], np.float32)
+    labels = Labels(np.array([1, 1]), np.array([0, 0]))
+    features, _ = pool_queries(select_rows(images), labels, query=labels, metric="cosine")
+    assert features.tolist() == [[0.5, 0]]
 
 
 def test_only_people_and_cameras_among_the_queries_ask():
@@ -123,8 +140,7 @@ def test_images_that_cannot_be_pooled_are_refused(labels, message):
 @pytest.mark.parametrize(
     ("images", "asked", "metric", "message"),
     [
-        ([[1, 0], [0, 0]], [1, 1], "cosine", "pooled feature 1 is all zeros, so it has no direct"),
-        ([[np.nan, 0], [0, 1]], [1, 1], "euclidean", "pooled feature 0 is .* or not finite"),
+        ([[np.nan, 0], [0, 1]], [1, 1], "euclidean", "pooled feature 0 is not finite"),
         ([[1, 0], [0, 1]], [1, 2], "cosine", "no image to be pooled shows person 2 in camera 0"),
     ],
 )

@@ -57,9 +57,14 @@ def made(query, gallery, references=None, **kwargs):
 
 def page_of(query, gallery, references=None, **kwargs) -> str:
     model, content = made(query, gallery, references, **kwargs)
-    return report.report_page(
-        content, model, references, query=query, gallery=gallery, read=lambda record: record.read()
+    return whole_page(content, model, references, query=query, gallery=gallery)
+
+
+def whole_page(content, model, references=None, **kwargs) -> str:
+    sections = report.report_sections(
+        content, model, references, read=lambda record: record.read(), **kwargs
     )
+    return report.report_page(content, {"": sections}, top_k=model.top.shape[1])
 
 
 def test_the_figures_are_fractions_and_counts():
@@ -273,9 +278,7 @@ def test_the_figures_are_those_of_the_first_protocol():
     assert content["cmc"] == [0.625] * 50
     assert content["references"]["untrained encoder"]["mAP"] == 0.1
     who = {"query": query, "gallery": gallery}
-    text = report.report_page(
-        content, model, references, **who, read=lambda record: record.read(), headline=headline
-    )
+    text = whole_page(content, model, references, **who, headline=headline)
     assert f"The figures are those of {SHOT}. A single gallery shot is the expectation" in text
     cells = "".join(f"<td>{cell}</td>" for cell in ("25.0", "30.0", "50.0", "75.0", "–"))
     assert re.search(rf'<th scope="row">this model</th>{cells}', re.sub(' class="[^"]*"', "", text))
@@ -330,7 +333,7 @@ def test_a_roc_curve_is_drawn_where_there_is_one():
     content = report.report_content(model, **who, metric="cosine")
     rates = content["roc"]["tpr_at_fpr"]
     assert rates == {f"{fpr:g}": model.roc.tpr_at(fpr) for fpr in (1e-4, 1e-3, 1e-2, 1e-1)}
-    text = report.report_page(content, model, **who, read=lambda record: record.read())
+    text = whole_page(content, model, **who)
     assert (
         f"ROC curves. At a false positive rate of 0.001, this model: TPR {rates['0.001']:.1%}"
         in (text)
@@ -405,3 +408,32 @@ def test_a_damaged_image_is_named():
     gallery[5] = dataclasses.replace(gallery[5], name="gallery/torn.jpg", read=lambda: b"bad")
     with pytest.raises(ValueError, match=r"gallery/torn\.jpg: 3 bytes that are none of JPEG"):
         page_of(query, gallery)
+
+
+def test_several_data_sets_are_told_in_one_table_and_each_has_sections_of_its_own():
+    query, gallery = problem()
+    contents, sections = {}, {}
+    for seed, name in enumerate(("market1501", "msmt17")):
+        model = ranked(query, gallery, seed=seed)
+        content = report.report_content(model, query=query, gallery=gallery, metric="cosine")
+        contents[name] = {**content, "rank1": (seed + 1) / 8, "mAP": (seed + 1) / 16}
+        sections[name] = report.report_sections(
+            contents[name], model, query=query, gallery=gallery, read=lambda record: record.read()
+        )
+    joined = report.join_contents(contents)
+    assert (joined["target"], joined["rank1"]) == ("market1501", 0.125)
+    assert joined["further_targets"] == {"msmt17": contents["msmt17"]}
+    text = report.report_page(joined, sections)
+    headings = re.findall("<h2[^>]*>(.*?)</h2>", text)
+    assert headings[:3] == ["Data sets", "Figures", "Cumulative matching characteristic"]
+    assert "msmt17: Figures" in headings
+    rows = re.findall(r'<th scope="row">(\w+)<small>market1501</small></th>(.*?)</tr>', text, re.S)
+    shown = [(name, re.findall(r"<td>(.*?)</td>", cells)[:2]) for name, cells in rows]
+    assert shown == [("market1501", ["12.5", "6.2"]), ("msmt17", ["25.0", "12.5"])]
+
+
+def test_a_single_data_set_needs_no_table_of_data_sets():
+    query, gallery = problem()
+    _, content = made(query, gallery)
+    assert report.join_contents({"": content}) == content
+    assert "Data sets" not in page_of(query, gallery)

@@ -1,0 +1,181 @@
+"""The figures of one data set that is tested on: the model's, and those of references."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from components.scoring.given import AnyScorer, EmbeddedSet, MeasuredSet, embedded_scorer
+from components.scoring.plan import ScoringPlan, Target
+from san_core.evaluation.histogram import histogram_features
+from san_core.evaluation.kernels.rows import FeatureError, is_without_direction
+from san_core.evaluation.pages import report as reports
+from san_core.evaluation.pages.camera_pairs import CameraPair, score_camera_pairs
+from san_core.evaluation.pages.query_heights import HeightThird, score_heights
+from san_core.evaluation.protocol import PROTOCOLS
+from san_core.evaluation.protocols.given_distances import DistanceScorer
+from san_core.evaluation.protocols.scoring import ProtocolScores
+from san_core.evaluation.ranking import Ranking
+from san_core.images.imageset import ImageSet
+from san_core.images.pixels import decode, image_size
+from san_core.images.shard import Record
+from san_core.pages.page import Section
+
+
+class ScoredTarget(NamedTuple):
+    """A data set that was tested on, its plan, and what was found.
+
+    `content` is that of report.json; `others` and `headline` are as in `report_content`.
+    """
+
+    target: Target
+    plan: ScoringPlan
+    content: dict[str, Any]
+    ranking: Ranking
+    others: Mapping[str, Ranking]
+    headline: Mapping[str, ProtocolScores]
+
+    def sections(self, images: ImageSet) -> list[Section]:
+        """What its page shows."""
+        return reports.report_sections(
+            self.content,
+            self.ranking,
+            self.others,
+            query=self.plan.query,
+            gallery=self.plan.gallery,
+            read=images.read,
+            headline=self.headline,
+        )
+
+
+def score_target(
+    given: EmbeddedSet | MeasuredSet,
+    images: ImageSet,
+    target: Target,
+    plan: ScoringPlan,
+    *,
+    references: bool,
+    rerank: bool,
+    warnings: Sequence[str],
+) -> ScoredTarget:
+    """Score what is given of a data set.
+
+    Args:
+        given: features or distances.
+        images: the image set.
+        target: the data set, perhaps one of several in it.
+        plan: of its images and protocols.
+        references: whether to score an untrained encoder and a colour histogram too.
+        rerank: whether to score re-ranked distances too.
+        warnings: what people should know of the data set.
+
+    Raises:
+        ValueError: features, or the images, do not allow it.
+    """
+    model = given.scorer(plan)
+    compared: dict[str, AnyScorer] = {reports.MODEL: model}
+    if references:
+        compared |= _reference_scorers(given, images, plan)
+    others = {name: _shown_ranking(each, plan) for name, each in compared.items()}
+    ranking = others.pop(reports.MODEL)
+    headline = {}
+    if plan.headline != plan.shown:
+        headline = {name: each.score(plan.headline) for name, each in compared.items()}
+    content = reports.report_content(
+        ranking,
+        others,
+        query=plan.query,
+        gallery=plan.gallery,
+        metric=given.metric,
+        headline=headline,
+        scored=_other_scores(model, plan, rerank=rerank),
+        pairs=_camera_pair_table(model, plan),
+        heights=_height_thirds(ranking, images, plan.query),
+        provenance=given.provenance,
+        warnings=[*warnings, *plan.warnings, *_zeros_warning(model), *_ranking_warnings(ranking)],
+    )
+    return ScoredTarget(target, plan, content, ranking, others, headline)
+
+
+def _reference_scorers(
+    given: EmbeddedSet | MeasuredSet, images: ImageSet, plan: ScoringPlan
+) -> dict[str, AnyScorer]:
+    """What the model is compared with: an untrained encoder if there is one, and colours."""
+    found: dict[str, AnyScorer] = {}
+    if untrained := given.untrained_scorer(plan):
+        found["untrained encoder"] = untrained
+    shown = plan.shown_only()
+    colours = histogram_features(
+        decode(images.read(record), name=record.name) for record in shown.records
+    )
+    found["colour histogram"] = embedded_scorer(shown, colours, "euclidean")
+    return found
+
+
+def _zeros_warning(scorer: AnyScorer) -> list[str]:
+    """How many features are zeros, which tell nothing; nothing if none is."""
+    if isinstance(scorer, DistanceScorer):
+        return []
+    sides = (scorer.images.query_features, scorer.images.gallery_features)
+    zeros = sum(int(is_without_direction(rows.squared_norms()).sum()) for rows in sides)
+    if not zeros:
+        return []
+    return [
+        f"{zeros:,} of {sum(map(len, sides)):,} features are all zeros: they tell nobody apart, and"
+        " tie in gallery order"
+    ]
+
+
+def _ranking_warnings(ranking: Ranking) -> list[str]:
+    """What people should know before they believe the scores of a ranking."""
+    lines = []
+    if ranking.num_skipped:
+        lines.append(
+            f"{ranking.num_skipped:,} of {ranking.num_query:,} queries have no right answer in the"
+            " gallery and are not counted"
+        )
+    if ranking.roc is None:
+        lines.append(
+            "no query has a wrong answer left in the gallery: every figure is perfect, whatever the"
+            " model"
+        )
+    elif len(ranking.roc.fpr) == 1:
+        lines.append(
+            "all distances are equal to 1 part in 1,024: the model tells nobody apart, and tied"
+            " images rank in gallery order"
+        )
+    return lines
+
+
+def _shown_ranking(scorer: AnyScorer, plan: ScoringPlan) -> Ranking:
+    """The ranking whose pictures and ROC curve are shown."""
+    try:
+        return scorer.score(plan.shown, top_k=reports.RANKED_SHOWN, with_roc=True).ranking
+    except FeatureError as error:
+        shown = {"query": plan.query, "gallery": plan.gallery}[error.role][error.place]
+        raise ValueError(f"{error}; it is that of {shown.name}") from error
+
+
+def _other_scores(scorer: AnyScorer, plan: ScoringPlan, *, rerank: bool) -> list[ProtocolScores]:
+    """Every protocol but the headline's, and if wanted all of them re-ranked."""
+    asked = [(name, False) for name in plan.protocols if name != plan.headline]
+    if rerank:
+        asked += [(name, True) for name in plan.protocols]
+    return [scorer.score(name, reranked=again) for name, again in asked]
+
+
+def _height_thirds(
+    ranking: Ranking, images: ImageSet, query: Sequence[Record]
+) -> list[HeightThird]:
+    """The scores of low, middling and high queries, by the rows of their images."""
+    sizes = (image_size(images.read(record), name=record.name) for record in query)
+    return score_heights(ranking, [rows for rows, _ in sizes])
+
+
+def _camera_pair_table(scorer: AnyScorer, plan: ScoringPlan) -> list[CameraPair]:
+    """The table by cameras, where they are known."""
+    query, gallery = scorer.images.query, scorer.images.gallery
+    if query.camids is None:
+        return []
+    protocol = PROTOCOLS[plan.shown]
+    return score_camera_pairs(
+        lambda there: scorer.rank_among(there, protocol), query=query, gallery=gallery
+    )

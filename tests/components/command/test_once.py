@@ -1,0 +1,29 @@
+"""Flags that are given twice."""
+
+import pytest
+
+from components.command.imageset import imageset_parser
+from components.launch.options import argument_parser
+
+
+@pytest.mark.parametrize(
+    ("parser", "words", "flag"),
+    [
+        (imageset_parser, ["ls", "p", "--split", "query", "--split", "train"], "--split"),
+        (
+            lambda: argument_parser(["full"]),
+            ["run", "--preset", "demo", "--name", "a", "--name=b"],
+            "--name",
+        ),
+    ],
+)
+def test_commands_refuse_a_flag_that_is_given_twice(parser, words, flag, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args(words)
+    assert stop.value.code == 2
+    assert f"argument {flag}: is given twice" in capsys.readouterr().err
+
+
+def test_what_may_be_repeated_is_collected():
+    words = ["run", "--preset", "demo", "--param", "a=1", "--param", "b=2"]
+    assert argument_parser(["full"]).parse_args(words).param == ["a=1", "b=2"]

@@ -11,7 +11,7 @@ if __name__ == "__main__":
     hear_interrupt(end_by_interrupt)  # while what follows is imported
 
 from components.check_reid import check_reid
-from components.command import imageset, recipes
+from components.command import export, imageset, recipes
 from components.command.run import run_step
 from components.command.step import Step, read_docstring
 from components.command.suggestion import suggestion
@@ -57,7 +57,8 @@ def usage() -> str:
             "",
             "python -m components STEP --help explains one step;",
             "python -m components recipes [NAME] shows how networks are trained;",
-            "python -m components imageset ls|verify|extract PLACE looks into what steps write.",
+            "python -m components imageset ls|verify|extract PLACE looks into what steps write;",
+            "python -m components export --help makes models of states, and ONNX files of models.",
         ]
     )
 
@@ -74,8 +75,10 @@ def main(argv: Sequence[str]) -> int:
         return imageset.run_imageset(words)
     if name == "recipes":
         return recipes.run_recipes(words)
+    if name == "export":
+        return export.run_export(words)
     if name not in STEPS:
-        known = suggestion(name, [*STEPS, "imageset", "recipes"])
+        known = suggestion(name, [*STEPS, "imageset", "recipes", "export"])
         return _refuse(f"components: no step {name!r}{known}")
     return run_step(STEPS[name], words)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from components.command.step import Input, Output
-from components.storage.outputs import atomic_folder, write_file, write_metrics
+from components.storage.outputs import atomic_folder, check_succeeded, write_file, write_metrics
 
 if TYPE_CHECKING:
     from san_core.model.san import SAN
@@ -138,11 +138,6 @@ def train_san(
             "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
             **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, starting_from)),
         }
-        trained = loop.train(
-            network, data, settings, inputs=inputs, room=room, ranks=ranks, validation=validation
-        )
-        if not is_first_rank():
-            return
         learned = whom_trained_on(
             dataset,
             images,
@@ -151,16 +146,36 @@ def train_san(
             generator=starting_from,
         )
         facts = {"seed": seed, "recipe": recipe, "trained_on": learned}
+        trained = loop.train(
+            network,
+            data,
+            settings,
+            inputs=inputs,
+            room=room,
+            ranks=ranks,
+            validation=validation,
+            facts=facts,
+        )
+        if not is_first_rank():
+            return
         with atomic_folder(model) as folder:
             loop.save_model(folder, network, chosen, trained, facts=facts)
-            if onnx:
+            if onnx and not trained.failure:
                 export_encoder(folder / "encoder.onnx", network, chosen)
             write_sums(folder)
-        sections = [report.curves_section(trained.history), *_example_sections(network, data)]
-        figures = loop.loss_metrics(trained.kept_record)
+        sections = [
+            *report.failure_sections(trained.failure),
+            report.curves_section(trained.history),
+            *_example_sections(network, data),
+        ]
+        document = page.render_page("SAN", sections, subtitle=recipe)
+        figures, failure = loop.loss_metrics(trained.kept_record), trained.failure_line
+        if failure:
+            trained.keep_beside("page.html", document)
         del data, validation, trained  # their files must be closed before the scratch folder goes
-    write_file(training_page, page.render_page("SAN", sections, subtitle=recipe))
+    write_file(training_page, document)
     write_metrics(losses, figures)
+    check_succeeded(failure)
 
 
 def _check_inputs(

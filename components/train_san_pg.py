@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
-from components.storage.outputs import atomic_folder, write_file, write_metrics
+from components.storage.outputs import atomic_folder, check_succeeded, write_file, write_metrics
 
 if TYPE_CHECKING:
     from components.training.inputs import DecodedPairs
@@ -103,6 +103,12 @@ def train_san_pg(
             "dense": None if seen.dense is None else image_set_digest(pit / "dense"),
             **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, None)),
         }
+        facts = {
+            "atlas": seen.atlas,
+            "seed": seed,
+            "recipe": recipe,
+            "trained_on": trained_on_pairs(pit),
+        }
         trained = loop.train(
             model,
             seen.as_training_data(),
@@ -111,15 +117,10 @@ def train_san_pg(
             room=room,
             ranks=ranks,
             validation=_psnr_validation(watched) if chosen.eval_every else None,
+            facts=facts,
         )
         if not is_first_rank():
             return
-        facts = {
-            "atlas": seen.atlas,
-            "seed": seed,
-            "recipe": recipe,
-            "trained_on": trained_on_pairs(pit),
-        }
         with atomic_folder(generator) as folder:
             loop.save_model(folder, model, chosen, trained, facts=facts)
             generated = predict_textures(model, unseen.images, device=device())
@@ -128,19 +129,18 @@ def train_san_pg(
             write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
             write_sums(folder)
         sections = [
+            *report.failure_sections(trained.failure),
             _scores_section(scores),
             report.curves_section(trained.history),
             _examples_section(unseen, generated),
         ]
-        del (
-            seen,
-            unseen,
-            watched,
-            trained,
-        )  # their files must be closed before the scratch folder goes
-    document = page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe)
+        document = page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe)
+        if failure := trained.failure_line:
+            trained.keep_beside("page.html", document)
+        del seen, unseen, watched, trained  # their files are closed before the scratch folder goes
     write_file(generator_page, document)
     write_metrics(generator_scores, {"psnr": scores.psnr, "psnr_gain": scores.gain})
+    check_succeeded(failure)
     log.info(
         "held-out textures: PSNR %.2f dB, %.2f dB above the mean training texture",
         scores.psnr,

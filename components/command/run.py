@@ -56,7 +56,7 @@ from components.storage import outputs, transfer
 from components.storage.places import is_remote, local_path, path_or_uri, real_path
 from components.storage.sources import STORE_PARAMETERS, read_places
 from san_core.disk import DISK_FULL_ERRORS
-from san_core.model.saved import lacks_sums
+from san_core.model.saved import failure_of, lacks_sums
 
 log = logging.getLogger(__name__)
 
@@ -164,13 +164,23 @@ def _run_parsed_step(
         values |= _localise_artifacts(declared, values, room)
         written = {p.name: values[p.name] for p in outgoing}
         for p in declared:
-            if p.is_input and values[p.name] is not None and lacks_sums(values[p.name]):
+            if not p.is_input or values[p.name] is None:
+                continue
+            if lacks_sums(values[p.name]):
                 log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", values[p.name])
+            if failure := failure_of(values[p.name]):
+                log.warning("%s is what a training that failed left: %s", values[p.name], failure)
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        step(**values)
+        failed: outputs.FailedWithOutputsError | None = None
+        try:
+            step(**values)
+        except outputs.FailedWithOutputsError as error:
+            failed = error
         made = {written[p.name]: uri for p, uri in remote.items() if written[p.name].exists()}
         _send_or_keep(made)
+        if failed:
+            raise failed
     if executor_input is not None and is_first_rank():
         outputs.write_executor_output(executor_input, written)
 

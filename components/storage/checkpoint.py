@@ -10,10 +10,11 @@ A state passes through a file of this machine, so that memory never holds a copy
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypedDict
 
 import torch
 
@@ -24,10 +25,13 @@ from components.storage.places import open_storage
 from components.storage.store import Stat, Storage
 from san_core.checked_json import read_json
 from san_core.images.shard import canonical_json, sha256
+from san_core.model.saved import SUMS_FILE
 
 log = logging.getLogger(__name__)
 
 _OBJECT_NAME = "state.pt"
+_MODEL_NAME = "model"  # beside it, a model of it, which every step takes
+_FAILURE_NAME = "failed.json"  # beside it, why the training cannot go on
 _RUN_NAME = "run.json"  # beside it, the key of its run, for people and for other runs
 _MOST_COMPARED = 100  # states of other runs that are looked at
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
@@ -52,6 +56,11 @@ class Checkpoint:
         quick = retry.SHORT_BACKOFF
         self._keep_in: Storage | None = open_storage(uri, folder, patience=quick) if uri else None
         self._is_described = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is kept."""
+        return self._keep_in is not None
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep the state; an older one is replaced, all or nothing. A failure is only warned of."""
@@ -83,23 +92,60 @@ class Checkpoint:
         """
         if self._read_from is None:
             return None
-        storage, found = self._read_from, self._stat_state(self._read_from)
+        found = self._stat_state(self._read_from)
         if found is None:
             self._warn_of_other_run()
             return None
-        path, digest = self._room / _OBJECT_NAME, hashlib.sha256()
-        expected = storage.get_range(_OBJECT_NAME, 0, min(_DIGEST_LENGTH, found.size))
-        with path.open("wb") as file:
-            for start in range(_DIGEST_LENGTH, found.size, _CHUNK):
-                data = storage.get_range(_OBJECT_NAME, start, min(_CHUNK, found.size - start))
-                digest.update(data)
-                file.write(data)
-        place = f"{storage.uri}/{_OBJECT_NAME}"
-        if digest.hexdigest().encode() != expected:
-            raise ValueError(f"checkpoint {place} is damaged; delete it to train anew")
-        note_copy(path, place)
-        log.info("a state of this training is kept in %s", storage.uri)
+        path = _fetch_state(self._read_from, found, self._room)
+        log.info("a state of this training is kept in %s", self._read_from.uri)
         return path
+
+    def keep_beside(self, name: str, content: bytes | str) -> None:
+        """Keep something beside the state, such as the history; a failure is only warned of."""
+        if self._keep_in is None:
+            return
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            self._keep_in.put_bytes(name, data)
+        except OSError as error:
+            log.warning("%s is not kept, training goes on: %s", name, os_error_message(error))
+
+    def keep_model(self, folder: Path) -> None:
+        """Keep a model, as `model` beside the state; a failure is only warned of.
+
+        Its sums come last: without those of the files that are there nobody takes it.
+        """
+        if self._keep_in is None:
+            return
+        names = sorted((path.name for path in folder.iterdir()), key=lambda n: (n == SUMS_FILE, n))
+        try:
+            for name in names:
+                self._keep_in.put_file(f"{_MODEL_NAME}/{name}", folder / name)
+        except OSError as error:
+            log.warning("the model is not kept, training goes on: %s", os_error_message(error))
+
+    def keep_failure(self, message: str, *, has_model: bool) -> None:
+        """Keep why this training cannot go on, so that it is not tried in vain."""
+        told = {"failed": message, "has_model": has_model}
+        self.keep_beside(_FAILURE_NAME, json.dumps(told) + "\n")
+
+    def check_not_failed(self) -> None:
+        """Raise ValueError if this training is known to fail."""
+        if self._read_from is None:
+            return
+        try:
+            if self._read_from.stat(_FAILURE_NAME) is None:
+                return
+        except PermissionError:  # as of `_stat_state`: S3 denies what is missing
+            return
+        place = f"{self._read_from.uri}/{_FAILURE_NAME}"
+        told = read_json(self._read_from.get(_FAILURE_NAME), _Failure, where=place)
+        model = f"{self._read_from.uri}/{_MODEL_NAME}"
+        raise ValueError(
+            f"this very training has failed before: {told['failed']}; "
+            + (f"what was best until then is {model}; " if told["has_model"] else "")
+            + f"change the recipe or the seed, or delete {place} to try it again"
+        )
 
     def _stat_state(self, storage: Storage) -> Stat | None:
         """The size of the state; None if there is none.
@@ -189,7 +235,6 @@ def read_state(path: Path) -> dict[str, Any]:
         raise no_state_error(path) from error
     if not isinstance(state, dict):
         raise no_state_error(path)
-    log.info("going on after epoch %s", state.get("epoch"))
     return state
 
 
@@ -199,6 +244,55 @@ def no_state_error(path: Path, reason: str = "") -> ValueError:
     return ValueError(
         f"checkpoint {path} holds no state of training{told}; delete it to train anew"
     )
+
+
+def fetch_any_state(place: str, room: Path) -> Path:
+    """A file of this machine with the state that lies in a place, for `read_state`.
+
+    Args:
+        place: folder or URI of a state, of the checkpoints of one run, or of the file itself.
+        room: a folder of this machine for the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several, which are told, or it is damaged.
+        OSError: the store is away.
+    """
+    storage = open_storage(place.rstrip("/").removesuffix(f"/{_OBJECT_NAME}"))
+    found = [stat for stat in storage.list() if PurePosixPath(stat.name).name == _OBJECT_NAME]
+    if not found:
+        raise FileNotFoundError(f"{place} holds no state of training ({_OBJECT_NAME})")
+    if len(found) > 1:
+        folders = ", ".join(str(PurePosixPath(stat.name).parent) for stat in found)
+        raise ValueError(f"{place} holds {len(found)} states; name one of the folders {folders}")
+    return _fetch_state(storage, found[0], room)
+
+
+def _fetch_state(storage: Storage, found: Stat, room: Path) -> Path:
+    """Bring a state into a file of a folder.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path, digest = room / _OBJECT_NAME, hashlib.sha256()
+    expected = storage.get_range(found.name, 0, min(_DIGEST_LENGTH, found.size))
+    with path.open("wb") as file:
+        for start in range(_DIGEST_LENGTH, found.size, _CHUNK):
+            data = storage.get_range(found.name, start, min(_CHUNK, found.size - start))
+            digest.update(data)
+            file.write(data)
+    place = f"{storage.uri}/{found.name}"
+    if digest.hexdigest().encode() != expected:
+        raise ValueError(f"checkpoint {place} is damaged; delete it to train anew")
+    note_copy(path, place)
+    return path
+
+
+class _Failure(TypedDict):
+    """What says that a training cannot go on."""
+
+    failed: str
+    has_model: bool
 
 
 class _OtherRun(NamedTuple):

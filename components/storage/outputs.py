@@ -30,6 +30,22 @@ SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json")
 SHOWN_BY_METADATA = ("system.Metrics", "system.ClassificationMetrics")
 
 
+class FailedWithOutputsError(ValueError):
+    """A step has failed, and what it has written, marked as that, is worth keeping all the same."""
+
+
+def check_succeeded(failure: str) -> None:
+    """End a step that has written its outputs and failed all the same.
+
+    failure: why; empty where it has not.
+
+    Raises:
+        FailedWithOutputsError: it has.
+    """
+    if failure:
+        raise FailedWithOutputsError(failure)
+
+
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
     """An output takes the place of an older one, but of nothing else.
 

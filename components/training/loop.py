@@ -18,6 +18,7 @@ from components.process.signals import Terminated, defer_stop
 from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint, no_state_error, read_state
 from components.storage.outputs import write_file
+from components.training.beside import HISTORY_FILE, Beside, history_lines
 from components.training.compiler import check_compiler
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.checked_json import check_shape
@@ -25,6 +26,7 @@ from san_core.model import weights
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, idle_settings
 from san_core.seeds import check_seed
+from san_core.training.finiteness import TrainingFailedError
 from san_core.training.loop import EpochReport, TrainingData, TrainingStopped, fit
 from san_core.training.precision import resolve_precision
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 History = list[dict[str, Any]]
 
+# What the history calls the share of training pictures whose own identity came first.
+ACCURACY = "accuracy"
 # What a record of the history holds beside the terms of the loss.
 _NOT_LOSS_TERMS = ("epoch", "loss", "lr")
 _SCORE_PREFIX = "val_"
@@ -64,25 +68,54 @@ class Validation(NamedTuple):
 
 
 class BestWeights(NamedTuple):
-    """The weights that scored best on the validation split."""
+    """The weights that scored best on the validation split.
+
+    Of a training that failed before it was scored, those of the last epoch, without a score.
+    """
 
     epoch: int
-    score: float
+    score: float | None
     weights: dict[str, Tensor]
+
+    @classmethod
+    def of_state(cls, kept: Mapping[str, Any] | None) -> "BestWeights | None":
+        """What a state or an error keeps of them."""
+        return None if kept is None else cls(kept["epoch"], kept["score"], kept["weights"])
 
 
 class TrainingResult(NamedTuple):
-    """What training left behind, beside the network with its last weights."""
+    """What training left behind, beside the network with its last weights.
+
+    Attributes:
+        history: a record an epoch.
+        best: None where nothing was validated.
+        failure: why training ended before its time; empty if it did not. Then `best` is there.
+        keep_beside: keeps something, by its name, beside the state.
+    """
 
     history: History
-    best: BestWeights | None  # None where nothing was validated
+    best: BestWeights | None
+    failure: str = ""
+    keep_beside: Callable[[str, str], None] = lambda _name, _content: None
 
     @property
     def best_facts(self) -> dict[str, Any]:
         """Which epoch's weights are kept as the model's, where it is not simply the last."""
+        failed = {"failed": self.failure} if self.failure else {}
         if self.best is None:
-            return {}
-        return {"best_epoch": self.best.epoch, "best_score": self.best.score}
+            return failed
+        scored = {} if self.best.score is None else {"best_score": self.best.score}
+        return {"best_epoch": self.best.epoch, **scored, **failed}
+
+    @property
+    def failure_line(self) -> str:
+        """What to end the step with when its outputs are written; empty where all went well."""
+        if not self.failure or self.best is None:
+            return ""
+        return (
+            f"{self.failure}; what was best until then, of epoch {self.best.epoch}, is written and"
+            " marked as failed"
+        )
 
     @property
     def kept_record(self) -> dict[str, Any]:
@@ -149,6 +182,7 @@ def train(
     room: Path,
     ranks: Ranks = SINGLE_PROCESS,
     validation: Validation | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
     """Train to the end, or on to the end from the checkpoint; one log line an epoch.
 
@@ -160,6 +194,7 @@ def train(
         room: a folder of this machine that all processes see until training is done.
         ranks: the processes that train together.
         validation: where the recipe validates.
+        facts: of the model to come, as JSON; those beside the state have them too.
 
     Returns:
         A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
@@ -167,6 +202,8 @@ def train(
 
     Raises:
         Terminated: a signal asks to stop; the state after the batch at hand is kept.
+        TrainingFailedError: training has gone wrong, and no epoch had ended before.
+        ValueError: this very training is known to fail.
     """
     recipe = settings.recipe
     log.info("recipe: %s", json.dumps(asdict(recipe)))
@@ -175,23 +212,15 @@ def train(
     for line in idle_settings(recipe):
         log.warning("%s", line)
     checkpoint = settings.open_checkpoint(room, inputs)
+    ranks.make_on_first(checkpoint.check_not_failed)
     kept = ranks.make_on_first(checkpoint.fetch)
-    begun = _Begun.read(kept) if kept else _Begun()
-    history, best = begun.history, begun.best
-    states: list[dict[str, Any]] = []
-
-    def save_checkpoint() -> None:
-        nonlocal best
-        state = states.pop()  # of the weights as they are now: nothing moves them meanwhile
-        best = state["best"]
-        if is_first_rank():
-            checkpoint.save({"epoch": state["epoch"], "fit": state, "history": history})
-
-    def take_state(state: dict[str, Any]) -> None:
-        states.append(state)
-        if state["step"]:  # in the middle of an epoch, which has no report to wait for
-            save_checkpoint()
-
+    facts = {**(facts or {}), "num_classes": model.num_classes}
+    keeping = _Keeping(
+        checkpoint,
+        Beside(checkpoint, recipe, facts, room=room),
+        _Begun.read(kept) if kept else _Begun(),
+        facts,
+    )
     with defer_stop() as stop:
         reports = fit(
             model,
@@ -199,8 +228,9 @@ def train(
             recipe,
             seed=settings.seed,
             device=device(),
-            state=begun.take_state(),
-            on_state=take_state,
+            state=keeping.begun.take_state(),
+            on_state=keeping.take_state,
+            on_best=keeping.keep_best,
             evaluate=validation.score if validation else None,
             stop=stop,
             state_due=_timer(settings.checkpoint_minutes) if settings.checkpoint_minutes else None,
@@ -211,26 +241,94 @@ def train(
             for report in reports:
                 scores = _validation_scores(report, validation)
                 log.info("%s", _epoch_line(report, recipe, _scores_in_words(scores, validation)))
-                history.append(
-                    {
-                        "epoch": report.epoch,
-                        "loss": report.loss,
-                        **report.terms,
-                        "lr": report.lr,
-                        **scores,
-                    }
-                )
-                if states:
-                    save_checkpoint()
+                keeping.add_epoch(_epoch_record(report, scores))
         except TrainingStopped as stopped:
-            if states:
-                save_checkpoint()
+            keeping.save_state()
             log.info("stopped %s", stopped)
             raise Terminated(stop.number or signal.SIGTERM) from stopped
-    if best is None:
-        return TrainingResult(history, None)
-    log.info("best on the validation split: epoch %d, %.4f", best["epoch"], best["score"])
-    return TrainingResult(history, BestWeights(best["epoch"], best["score"], best["weights"]))
+        except TrainingFailedError as error:
+            return keeping.fail(error)
+    return keeping.result()
+
+
+class _Keeping:
+    """What the first process keeps of a training while it runs: states, history and a model."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        beside: Beside,
+        begun: "_Begun",
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.begun, self.history, self._best = begun, begun.history, begun.best
+        self._checkpoint, self._beside, self._facts = checkpoint, beside, facts
+        self._states: list[dict[str, Any]] = []
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take a state of the weights as they are now: nothing moves them until it is saved."""
+        self._states.append(state)
+        if state["step"]:  # in the middle of an epoch, which has no report to wait for
+            self.save_state()
+
+    def keep_best(self, best: dict[str, Any]) -> None:
+        """Keep the best weights so far as a model."""
+        self._best = best
+        if is_first_rank():
+            self._beside.keep_model(
+                best["weights"],
+                self.history,
+                best_epoch=best["epoch"],
+                best_score=best["score"],
+            )
+
+    def add_epoch(self, record: dict[str, Any]) -> None:
+        """Add an epoch to the history, and save the state that came with it."""
+        self.history.append(record)
+        if is_first_rank():
+            self._beside.keep_history(self.history)
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Save the state that was taken, if there is one, and its weights if none were scored."""
+        if not self._states:
+            return
+        state = self._states.pop()
+        self._best = state["best"]
+        if not is_first_rank():
+            return
+        epoch = state["epoch"]
+        self._checkpoint.save(
+            {"epoch": epoch, "fit": state, "history": self.history, "facts": dict(self._facts)}
+        )
+        if self._best is None:
+            self._beside.keep_model(state["average"] or state["model"], self.history)
+
+    def fail(self, error: TrainingFailedError) -> TrainingResult:
+        """What is left of a training that has gone wrong, kept as that.
+
+        Raises:
+            TrainingFailedError: nothing is left, as no epoch had ended.
+        """
+        kept = error.kept or self._best
+        if is_first_rank():
+            self._checkpoint.keep_failure(str(error), has_model=kept is not None)
+            if kept is not None:
+                self._beside.keep_model(
+                    kept["weights"], self.history, best_epoch=kept["epoch"], failed=str(error)
+                )
+        if kept is None:
+            raise error
+        return TrainingResult(
+            self.history, BestWeights.of_state(kept), str(error), self._checkpoint.keep_beside
+        )
+
+    def result(self) -> TrainingResult:
+        """What a whole training left behind."""
+        best = BestWeights.of_state(self._best)
+        if best is not None:
+            log.info("best on the validation split: epoch %d, %.4f", best.epoch, best.score)
+        return TrainingResult(self.history, best)
 
 
 class _Begun:
@@ -253,6 +351,7 @@ class _Begun:
             _check_kept(kept)
         except ValueError as error:
             raise no_state_error(path, str(error)) from error
+        log.info("going on after epoch %s", kept.get("epoch"))
         return cls(kept)
 
     def take_state(self) -> dict[str, Any] | None:
@@ -303,14 +402,27 @@ def save_model(
 
     Those are the best ones where something was validated, and then the last lie beside them.
     """
-    best = trained.best.weights if trained.best else None
-    weights.save_network(
-        folder, model, recipe, facts={**facts, **trained.best_facts}, best_weights=best
-    )
-    lines = "".join(json.dumps(record) + "\n" for record in trained.history)
-    write_file(folder / "history.jsonl", lines)
+    best, told = trained.best.weights if trained.best else None, {**facts, **trained.best_facts}
+    if best and trained.failure:  # what the model has now is no use
+        told["num_classes"] = model.num_classes
+        weights.save_weights(folder, best, recipe, facts=told)
+    else:
+        weights.save_network(folder, model, recipe, facts=told, best_weights=best)
+    write_file(folder / HISTORY_FILE, history_lines(trained.history))
     if best:
         model.load_state_dict(best)
+
+
+def _epoch_record(report: EpochReport, scores: Mapping[str, float]) -> dict[str, Any]:
+    """What the history says of an epoch."""
+    return {
+        "epoch": report.epoch,
+        "loss": report.loss,
+        **report.terms,
+        "lr": report.lr,
+        **({} if report.accuracy is None else {ACCURACY: report.accuracy}),
+        **scores,
+    }
 
 
 def _validation_scores(report: EpochReport, validation: Validation | None) -> dict[str, float]:
@@ -336,14 +448,27 @@ def _scores_in_words(scores: Mapping[str, float], validation: Validation | None)
 
 
 def _epoch_line(report: EpochReport, recipe: Recipe, measured: str) -> str:
-    terms = " ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+    terms = ", ".join(
+        _term_in_words(term, value, report, recipe) for term, value in report.terms.items()
+    )
+    learned = "" if report.accuracy is None else f"  identities right {report.accuracy:.0%}"
     left = (recipe.epochs - report.epoch) * report.seconds
     eta = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
     return (
-        f"epoch {report.epoch}/{recipe.epochs}  loss {report.loss:.3f} ({terms}){measured}"
+        f"epoch {report.epoch}/{recipe.epochs}  loss {report.loss:.3f} ({terms}){learned}{measured}"
         f"  lr {report.lr:.2g}  {report.images_per_second:.0f} img/s"
         f"  waiting for data {report.waiting_share:.0%}  eta {eta}"
     )
+
+
+def _term_in_words(term: str, value: float, report: EpochReport, recipe: Recipe) -> str:
+    """A term of the loss and what it counts in the sum now, and where that grows to."""
+    weight = report.weights.get("rec" if term == "pit" else term)
+    if weight is None:
+        return f"{term} {value:.3f}"
+    full = recipe.w_tri if term == "tri" else weight
+    growing = f" growing to {full:g}" if weight < full else ""
+    return f"{term} {value:.3f} x{weight:.3g}{growing}"
 
 
 def loss_terms(history: History) -> list[str]:
@@ -358,11 +483,12 @@ def loss_name(term: str) -> str:
 
 
 def loss_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """The loss, its terms and the validation score of an epoch, under names that say what they are.
+    """The loss, its terms, accuracy and validation score of an epoch, by names that say what is.
 
     Terms are as they were before they were weighted.
     """
     named = {told: record[name] for name, told in _LOSS_NAMES.items() if name in record}
+    named |= {"accuracy_identity": record[ACCURACY]} if ACCURACY in record else {}
     return named | {n: value for n, value in record.items() if n.startswith(_SCORE_PREFIX)}
 
 

@@ -6,7 +6,14 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from components.training.loop import History, interval_names, loss_name, loss_terms, score_names
+from components.training.loop import (
+    ACCURACY,
+    History,
+    interval_names,
+    loss_name,
+    loss_terms,
+    score_names,
+)
 from san_core.images.pixels import Pixels, resize
 from san_core.pages import page
 from san_core.pages.page import Section
@@ -14,6 +21,18 @@ from san_core.pages.page import Section
 IMAGE_SIZE = (128, 64)  # rows and columns of an image on the page
 TEXTURE_SIZE = (128, 128)
 EXAMPLES_SHOWN = 12
+_ACCURACY_IN_WORDS = (
+    " Accuracy is the share of training pictures, as they were augmented, whose own identity came"
+    " first: where it nears 1 and a validation score falls, people are learned by heart."
+)
+
+
+def failure_sections(failure: str) -> list[Section]:
+    """What a page says first of a training that failed; nothing of one that did not."""
+    if not failure:
+        return []
+    lead = "The weights are the best until then; a step that takes them warns."
+    return [Section("This training failed", page.bullet_list([failure]), lead)]
 
 
 def curves_section(history: History) -> Section:
@@ -33,6 +52,14 @@ def curves_section(history: History) -> Section:
             alt=f"Learning rate over {len(history)} epochs",
         ),
     ]
+    shares = [record[ACCURACY] for record in history if ACCURACY in record]
+    if shares:
+        drawn.append(
+            page.figure_tag(
+                page.history_figure(history, [ACCURACY], label="accuracy of identities, training"),
+                alt=f"Training accuracy of identities; last: {shares[-1]:.1%}",
+            )
+        )
     for name in score_names(history):
         scores = [record[name] for record in history if name in record]
         label = name.replace("val_", "validation ")
@@ -48,7 +75,8 @@ def curves_section(history: History) -> Section:
     return Section(
         "Training",
         Markup("").join(drawn),
-        "Means over each epoch of the terms of the loss, before they are weighted.",
+        "Means over each epoch of the terms of the loss, before they are weighted."
+        + (_ACCURACY_IN_WORDS if shares else ""),
     )
 
 

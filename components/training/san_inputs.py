@@ -139,6 +139,14 @@ def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySpli
         log.warning("%s", line)
     pictures = reader.decode_images("validation", images, records)
     labels = Labels(pids, camids_of(records))
-    score = MapEvaluator(pictures, labels, reader.recipe, device=device())
+    score = MapEvaluator(
+        pictures,
+        labels,
+        reader.recipe,
+        device=device(),
+        on_zeros=lambda zeros: log.warning(
+            "%d of %d validation features are all zeros, and tie", zeros, len(records)
+        ),
+    )
     of = f"{score.num_queries:,} queries of {score.num_people:,} people"
     return Validation("mAP", score, lambda: score.interval, of)

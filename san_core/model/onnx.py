@@ -1,13 +1,14 @@
 """Networks as ONNX files, for machines without torch and for faster inference on processors.
 
 What a file computes begins with pixels: uint8 RGB (N, H, W, 3), normalised inside, so that nobody
-normalises twice or not at all. N is free, H and W are the recipe's. Writing needs the `onnx` extra.
+normalises twice or not at all; or, as trackers feed them, with normalised images: float32
+(N, 3, H, W). N is free, H and W are the recipe's. Writing needs the `onnx` extra.
 """
 
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from san_core.model.san import SAN
 from san_core.recipe import Recipe
 
 PIXELS = "pixels"  # input: uint8 (N, H, W, 3) RGB
+IMAGES = "images"  # input: float32 (N, 3, H, W) RGB, (pixels / 255 - mean) / std
+PIXEL_LAYOUT, IMAGE_LAYOUT = "nhwc-uint8", "nchw-float"
+LAYOUTS = (PIXEL_LAYOUT, IMAGE_LAYOUT)
 EMBEDDING = "embedding"  # output of an encoder: float32 (N, D), not normalised
 TEXTURE = "texture"  # output of a generator: float32 (N, 3, T, T) RGB, meant in [-1, 1]
 _OPSET = 18
@@ -30,21 +34,37 @@ def check_onnx_installed() -> None:
         importlib.import_module(package)
 
 
-def export_encoder(path: Path, model: SAN, recipe: Recipe) -> None:
+def export_encoder(
+    path: Path,
+    model: SAN,
+    recipe: Recipe,
+    *,
+    layout: str = PIXEL_LAYOUT,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write the ReID encoder of `model` as an ONNX file: pixels to embeddings.
 
     Args:
         path: the .onnx file; an existing one is replaced.
         model: the network of `recipe`; moved to the CPU and put into evaluation mode.
         recipe: gives the size of the images.
+        layout: what goes in, one of LAYOUTS.
+        metadata: words to keep in the file, beside what it takes and gives.
 
     Raises:
         ModuleNotFoundError: the `onnx` extra is not installed.
     """
-    _export(path, _PixelEncoder(model), recipe, output=EMBEDDING)
+    _export(path, _Encoder(model), recipe, EMBEDDING, layout=layout, metadata=metadata or {})
 
 
-def export_generator(path: Path, model: SAN, recipe: Recipe) -> None:
+def export_generator(
+    path: Path,
+    model: SAN,
+    recipe: Recipe,
+    *,
+    layout: str = PIXEL_LAYOUT,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a texture generator as an ONNX file: pixels to textures. As `export_encoder`.
 
     Raises:
@@ -53,29 +73,38 @@ def export_generator(path: Path, model: SAN, recipe: Recipe) -> None:
     """
     if model.decoder is None:
         raise ValueError("the model has no decoder: a baseline cannot generate textures")
-    _export(path, _PixelGenerator(model), recipe, output=TEXTURE)
+    _export(path, _Generator(model), recipe, TEXTURE, layout=layout, metadata=metadata or {})
 
 
-class _PixelEncoder(nn.Module):
+class _Encoder(nn.Module):
     def __init__(self, model: SAN) -> None:
         super().__init__()
         self.encoder = model.encoder
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.encoder(normalise_by_torch(pixels)).embedding
+    def forward(self, images: Tensor) -> Tensor:
+        embedding: Tensor = self.encoder(images).embedding
         return embedding
 
 
-class _PixelGenerator(nn.Module):
+class _Generator(nn.Module):
     def __init__(self, model: SAN) -> None:
         super().__init__()
         self.encoder, self.decoder = model.encoder, model.decoder
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         assert self.decoder is not None  # checked before
-        images = normalise_by_torch(pixels)
         texture: Tensor = self.decoder(self.encoder.stage_maps(images), images).texture
         return texture
+
+
+class _FromPixels(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        made: Tensor = self.network(normalise_by_torch(pixels))
+        return made
 
 
 @contextmanager
@@ -92,22 +121,38 @@ def _quiet_exporter() -> Iterator[None]:
             talker.setLevel(level)
 
 
-def _export(path: Path, network: nn.Module, recipe: Recipe, *, output: str) -> None:
-    pixels = torch.zeros(2, *recipe.image_size, 3, dtype=torch.uint8)
+def _export(
+    path: Path,
+    network: nn.Module,
+    recipe: Recipe,
+    output: str,
+    *,
+    layout: str,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a network that takes normalised images as a file that takes a layout."""
+    size = recipe.image_size
+    name, example = IMAGES, torch.zeros(2, 3, *size)
+    if layout == PIXEL_LAYOUT:
+        network, name = _FromPixels(network), PIXELS
+        example = torch.zeros(2, *size, 3, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings(), _quiet_exporter():
         # torch's exporter calls functions that torch itself deprecates
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         program = torch.onnx.export(
             network.to("cpu").eval(),
-            (pixels,),
+            (example,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("images", min=1)},),
-            input_names=[PIXELS],
+            input_names=[name],
             output_names=[output],
             opset_version=_OPSET,
             external_data=False,
             verbose=False,
         )
     assert program is not None  # as always with dynamo
+    program.model.metadata_props.update(
+        {"layout": layout, "input_size": f"{size[0]}x{size[1]}", **metadata}
+    )
     program.save(path, external_data=False)

@@ -30,6 +30,7 @@ class _Facts(TypedDict):
     recipe: NotRequired[str]
     atlas: NotRequired[str | None]
     trained_on: NotRequired[TrainedOn]
+    failed: NotRequired[str]  # why its training ended before its time
 
 
 class _RecipeFile(TypedDict):
@@ -80,6 +81,14 @@ def fingerprint(path: Path, name: str = WEIGHTS_FILE) -> str:
         raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     with (path / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def failure_of(path: Path) -> str:
+    """Why the training of the network saved in directory `path` failed; empty if it did not."""
+    if not (path / RECIPE_FILE).is_file():
+        return ""
+    facts = read_json_file(path / RECIPE_FILE, dict[str, Any]).get("facts")
+    return str(facts.get("failed", "")) if isinstance(facts, dict) else ""
 
 
 def lacks_sums(path: Path) -> bool:

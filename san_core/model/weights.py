@@ -73,17 +73,34 @@ def save_network(
 
     The recipe's `pretrained` may be a path or URI, the one that is written.
     """
+    save_weights(
+        path,
+        model.state_dict(),
+        recipe,
+        facts={**facts, "num_classes": model.num_classes},
+        best_weights=best_weights,
+    )
+
+
+def save_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    recipe: Recipe,
+    *,
+    facts: Mapping[str, Any],
+    best_weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a network that is there as its weights alone; as `save_network`.
+
+    facts: with "num_classes".
+    """
     path.mkdir(parents=True, exist_ok=True)
     _write_safetensors(
-        model.state_dict(), path / (WEIGHTS_FILE if best_weights is None else LAST_WEIGHTS_FILE)
+        weights, path / (WEIGHTS_FILE if best_weights is None else LAST_WEIGHTS_FILE)
     )
     if best_weights is not None:
         _write_safetensors(best_weights, path / WEIGHTS_FILE)
-    document = {
-        "format": FORMAT_VERSION,
-        "recipe": asdict(recipe),
-        "facts": {**facts, "num_classes": model.num_classes},
-    }
+    document = {"format": FORMAT_VERSION, "recipe": asdict(recipe), "facts": dict(facts)}
     (path / RECIPE_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
 
 

@@ -4,7 +4,7 @@ Reading a value at once would make the host wait for the device, and the device 
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,18 @@ from torch import Tensor
 
 class NonFiniteError(ValueError):
     """A loss met infinity or NaN. The message names the loss."""
+
+
+class TrainingFailedError(ValueError):
+    """Training has gone wrong for good: a value is not finite, or all features have become equal.
+
+    `kept` is what was best until then, with the keys of a state's "best"; its score is None where
+    nothing was validated, and it is None itself where no epoch had ended.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.kept: dict[str, Any] | None = None
 
 
 class FiniteFlags:
@@ -85,7 +97,7 @@ class LateCheck:
         """Read all flags but those of the last steps.
 
         Raises:
-            ValueError: a value was not finite, naming the place and the first one there.
+            TrainingFailedError: a value was not finite, naming the place and the first one there.
         """
         while len(self._pending) > but_last:
             place, flags, told, arrived = self._pending.popleft()
@@ -93,4 +105,6 @@ class LateCheck:
                 arrived.synchronize()
             found = told.tolist()
             if not all(found):
-                raise ValueError(f"{place}: {flags.name_of(found.index(False))} is not finite")
+                raise TrainingFailedError(
+                    f"{place}: {flags.name_of(found.index(False))} is not finite"
+                )

@@ -8,7 +8,7 @@ Legend: B batch.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ from san_core.training.distributed import (
     distribute_network,
     largest_of_processes,
 )
-from san_core.training.finiteness import FiniteFlags, LateCheck
+from san_core.training.finiteness import FiniteFlags, LateCheck, TrainingFailedError
 from san_core.training.optimisation import make_optimisation, set_trunk_frozen
 from san_core.training.precision import (
     AUTOCAST_TYPES,
@@ -71,6 +71,8 @@ class EpochReport(NamedTuple):
     seconds: float  # wall time
     waiting_share: float  # of that time, how much training waited for its batches
     score: float | None = None  # of the validation split, where one was due
+    weights: Mapping[str, float] = {}  # of the terms in that sum, at the epoch's last batch
+    accuracy: float | None = None  # share of training pictures whose own identity came first
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing is wrong: training was asked to stop, and did
@@ -89,6 +91,7 @@ def fit(
     evaluate: Callable[[SAN], float] | None = None,
     stop: Callable[[], bool] | None = None,
     state_due: Callable[[], bool] | None = None,
+    on_best: Callable[[State], None] | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
 ) -> Iterator[EpochReport]:
@@ -123,6 +126,8 @@ def fit(
             processes stop together, as soon as one says yes.
         state_due: asked after every batch, of several processes by the first; where it says yes,
             `on_state` is called there too, in the middle of an epoch ("step" is not 0).
+        on_best: given what a state's "best" holds when a validation is better than all before, in
+            every process.
         precision: full or mixed; "auto" is mixed on CUDA alone, and not with the recipe's
             `full_precision`. A step that overflows float16 is
             left out and does not count.
@@ -130,8 +135,9 @@ def fit(
 
     Raises:
         ValueError: data, model, recipe, precision or state do not belong together, or several
-            processes were to compile; while training, a loss, gradient or score is not finite
-            (naming epoch, batch and term): told a batch later, but before any state.
+            processes were to compile.
+        TrainingFailedError: while training, a loss, gradient or score is not finite (naming epoch,
+            batch and term): told a batch later, but before any state; or `evaluate` raises it.
         TrainingStopped: see `stop`.
     """
     _check_fit_arguments(model, data, recipe, evaluate)
@@ -142,7 +148,7 @@ def fit(
     if state is not None:
         run.restore(state)
     run.prepare_network(compiled=compiled)
-    requests = _Requests(stop, state_due if on_state else None, on_state)
+    requests = _Requests(stop, state_due if on_state else None, on_state, on_best)
     return run.train_epochs(evaluate, requests)
 
 
@@ -155,6 +161,7 @@ class _Requests(NamedTuple):
     stop: Callable[[], bool] | None
     state_due: Callable[[], bool] | None
     on_state: Callable[[State], None] | None
+    on_best: Callable[[State], None] | None
 
     def after_batch(self, world: World, device: torch.device) -> int:
         """What is asked for, in all processes alike: any may stop, the first keeps the time."""
@@ -220,16 +227,28 @@ class _TrainingRun:
     def train_epochs(
         self, evaluate: Callable[[SAN], float] | None, requests: "_Requests"
     ) -> Iterator[EpochReport]:
-        on_state = requests.on_state
+        on_state, sound = requests.on_state, None
+        if self.epochs_finished and self.best is None:  # gone on from a state
+            with self._averaged():
+                sound = self._kept_weights(None)
         while self.epochs_finished < self.recipe.epochs:
             try:
                 report = self._train_epoch(requests)
+                if evaluate is not None and self._is_due_or_last(self.recipe.eval_every):
+                    before = self.best
+                    report = report._replace(score=self._validate(evaluate))
+                    if requests.on_best and self.best is not None and self.best is not before:
+                        requests.on_best(self.best)
             except TrainingStopped:
                 if on_state is not None:
                     on_state(self._checkpoint_state())
                 raise
-            if evaluate is not None and self._is_due_or_last(self.recipe.eval_every):
-                report = report._replace(score=self._validate(evaluate))
+            except TrainingFailedError as error:
+                error.kept = self.best or sound
+                raise
+            if self.best is None:
+                with self._averaged():
+                    sound = self._kept_weights(None)
             if on_state is not None and self._is_due_or_last(self.recipe.checkpoint_every):
                 on_state(self._checkpoint_state())
             yield report
@@ -327,6 +346,7 @@ class _TrainingRun:
         done = (len(batches) - first) * batches.shape[1]
         self.epochs_finished, self.batch_index = self.epochs_finished + 1, 0
         self.sums = LossSums(self.device)
+        accuracy = means.pop("accuracy", None)
         return EpochReport(
             epoch=self.epochs_finished,
             loss=means.pop("loss"),
@@ -335,6 +355,8 @@ class _TrainingRun:
             images_per_second=done / seconds,
             seconds=seconds,
             waiting_share=loader.seconds_waited / seconds,
+            weights=schedule.loss_weights(self.recipe, last),
+            accuracy=accuracy,
         )
 
     def _answer(self, requests: "_Requests", *, is_last: bool) -> None:
@@ -355,7 +377,7 @@ class _TrainingRun:
             requests.on_state(self._checkpoint_state())
 
     def _check_finite(self) -> None:
-        """Raise ValueError if a loss was not finite, or the network no longer is.
+        """Raise TrainingFailedError if a loss was not finite, or the network no longer is.
 
         The last batch's loss cannot tell what its step did. A state is made after this alone.
         """
@@ -365,7 +387,7 @@ class _TrainingRun:
             flags.note(name, values)
         found = flags.stacked().tolist()
         if not all(found):
-            raise ValueError(
+            raise TrainingFailedError(
                 f"epoch {self.epochs_finished + 1} batch {self.batch_index}: "
                 f"{flags.name_of(found.index(False))} is not finite any more"
             )
@@ -374,7 +396,7 @@ class _TrainingRun:
         try:
             return self.sums.means()
         except ZeroDivisionError:
-            raise ValueError(
+            raise TrainingFailedError(
                 f"epoch {self.epochs_finished + 1}: every batch overflowed float16; train with "
                 "precision bfloat16 or float32"
             ) from None
@@ -451,6 +473,9 @@ class _TrainingRun:
         loss = self.optimisation.step(terms, weights, flags)
         self._restore_statistics(before, unless=finite)
         self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]), counts=finite)
+        accuracy = objective.identity_accuracy(output, batch.labels, self.world)
+        if accuracy is not None:
+            self.sums.add(("accuracy",), accuracy[None], counts=finite)
 
     def _train_pit_batch(
         self, loaded: LoadedBatch, weights: dict[str, float], flags: FiniteFlags
@@ -513,18 +538,35 @@ class _TrainingRun:
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""
-        with nullcontext() if self.average is None else self.average.in_place():
+        with self._averaged():
             return self._score(evaluate)
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within the block the network has the average as its weights, if it has one."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def _score(self, evaluate: Callable[[SAN], float]) -> float:
-        own = evaluate(self.model) if self.world.rank == 0 else math.nan
+        own, failed = math.nan, None
+        if self.world.rank == 0:
+            try:
+                own = evaluate(self.model)
+            except TrainingFailedError as error:  # the others must not wait for a score
+                failed = TrainingFailedError(f"epoch {self.epochs_finished}: {error}")
         score = broadcast_from_first(own, self.world, self.device)
+        if failed:
+            raise failed
         if not math.isfinite(score):
-            raise ValueError(f"epoch {self.epochs_finished}: the validation score is {score}")
+            raise TrainingFailedError(
+                f"epoch {self.epochs_finished}: the validation score is {score}"
+            )
         if self.best is None or score > self.best["score"]:
-            weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
-            self.best = {"epoch": self.epochs_finished, "score": score, "weights": weights}
+            self.best = self._kept_weights(score)
         return score
+
+    def _kept_weights(self, score: float | None) -> State:
+        """The weights as they are, on the host, with the epoch that they are of."""
+        weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
+        return {"epoch": self.epochs_finished, "score": score, "weights": weights}
 
 
 def _batches_of_epoch(

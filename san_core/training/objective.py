@@ -73,6 +73,18 @@ def loss_terms(
     return terms
 
 
+def identity_accuracy(output: SANOutput, labels: Tensor | None, world: World) -> Tensor | None:
+    """The share of a batch's images whose own identity has the highest logit: (), or None.
+
+    Before margins, on pictures as they were augmented. Overfitting shows: it nears 1 while a
+    validation score stays where it is.
+    """
+    if output.logits is None or labels is None:
+        return None
+    guessed = gather_batch(output.logits.detach().argmax(dim=1), world)  # (B,)
+    return (guessed == labels).double().mean()
+
+
 def _logits(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     if recipe.classifier == "linear":
         return logits

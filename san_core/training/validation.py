@@ -3,8 +3,11 @@
 Legend: N images, H W rows and columns.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from san_core.data.batches.identities import check_scorable, validation_queries
 from san_core.evaluation.confidence import Interval, mean_interval
@@ -14,6 +17,10 @@ from san_core.images.pixels import Pixels
 from san_core.inference.features import embed
 from san_core.model.san import SAN
 from san_core.recipe import Recipe
+from san_core.training.finiteness import TrainingFailedError
+
+# What rounding may make of equal features, as a share of the largest number in them.
+_ROUNDING = 1e-5
 
 
 class MapEvaluator:
@@ -30,7 +37,13 @@ class MapEvaluator:
     """
 
     def __init__(
-        self, images: Pixels, labels: Labels, recipe: Recipe, *, device: torch.device | str
+        self,
+        images: Pixels,
+        labels: Labels,
+        recipe: Recipe,
+        *,
+        device: torch.device | str,
+        on_zeros: Callable[[int], None] | None = None,
     ) -> None:
         """An evaluator of some images.
 
@@ -39,6 +52,7 @@ class MapEvaluator:
             labels: of the images; people from 1.
             recipe: of the network; decides the distance, and whether mirrored images count too.
             device: where to embed.
+            on_zeros: told how many features are all zeros, which tie with everything, if any are.
 
         Raises:
             ValueError: the labels are not one an image, no query has a right answer by the
@@ -48,7 +62,7 @@ class MapEvaluator:
             raise ValueError(f"{len(labels.pids)} validation labels for {len(images)} images")
         check_scorable(labels.pids, labels.camids)
         check_labels(labels, labels)
-        self._images, self._device = images, device
+        self._images, self._device, self._on_zeros = images, device, on_zeros
         self._metric, self._mirrored = recipe.metric, recipe.mirrored
         self._rows = validation_queries(labels.pids, labels.camids)
         # An image that alone has its camera is what a query of it leaves out.
@@ -60,8 +74,18 @@ class MapEvaluator:
         self.interval: Interval | None = None
 
     def __call__(self, model: SAN) -> float:
-        """The mAP of a network."""
-        found = embed(model, self._images, mirrored=self._mirrored, device=self._device)
+        """The mAP of a network.
+
+        Raises:
+            TrainingFailedError: a feature is not finite, or all of them are equal.
+        """
+        try:
+            found = embed(model, self._images, mirrored=self._mirrored, device=self._device)
+        except ValueError as error:  # all that may be wrong now is a feature that is not finite
+            raise TrainingFailedError(str(error)) from error
+        _check_differing(found)
+        if self._on_zeros and (zeros := int((~found.any(axis=1)).sum())):
+            self._on_zeros(zeros)
         ranking = rank(
             found[self._rows],
             found,
@@ -72,3 +96,14 @@ class MapEvaluator:
         )
         self.interval = mean_interval(ranking.average_precision, self._query.pids)
         return ranking.mAP
+
+
+def _check_differing(found: NDArray[np.float32]) -> None:
+    """Raise TrainingFailedError if features (N, D) are equal, but for the rounding of batches."""
+    spread, size = np.ptp(found, axis=0).max(), np.abs(found).max()
+    if spread <= _ROUNDING * size:
+        what = "zeros" if not size else "the same"
+        raise TrainingFailedError(
+            f"all {len(found):,} features of the validation images are {what}: the network tells"
+            " nobody apart any more; a lower lr, a longer warm-up or triplet_ramp_epochs may help"
+        )

@@ -399,7 +399,7 @@ def test_baseline_needs_no_textures(tiny, tmp_path):
     command = _without(with_outputs_in(step_command("train_san", tiny), tmp_path), "--textures")
     assert main(with_flags(command, recipe="demo-baseline")) == 0
     record = json.loads((tmp_path / "model" / "history.jsonl").read_text().splitlines()[-1])
-    assert set(record) == {"epoch", "loss", "id", "tri", "lr"}
+    assert set(record) == {"epoch", "loss", "id", "tri", "lr", "accuracy"}
 
 
 def _without(command, flag):

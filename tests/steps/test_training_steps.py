@@ -19,6 +19,8 @@ from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, resize
 from san_core.inference.features import embed
 from san_core.model import weights
+from san_core.training.finiteness import TrainingFailedError
+from san_core.training.validation import MapEvaluator
 from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
 
 
@@ -63,6 +65,44 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     kept = _history(model)[facts["best_epoch"] - 1]
     assert losses["val_mAP"] == facts["best_score"]
     assert losses["loss_identity"] == kept["id"]
+
+
+def test_a_training_that_fails_writes_what_it_had_and_is_not_tried_again(
+    tiny, tmp_path, capsys, monkeypatch
+):
+    class Dying(MapEvaluator):
+        def __call__(self, model):
+            if self.interval is None:
+                return super().__call__(model)
+            raise TrainingFailedError("all 8 features of the validation images are zeros")
+
+    monkeypatch.setattr("components.training.san_inputs.MapEvaluator", Dying)
+    held_out = "identities_per_batch=3 eval_every=1 validation_share=0.1"
+    overrides = SAN_OVERRIDES.replace("identities_per_batch=4", held_out)
+    command = with_flags(
+        with_outputs_in(step_command("train_san", tiny), tmp_path / "out"),
+        overrides=overrides,
+        checkpoint=str(tmp_path / "kept"),
+    )
+    assert main(command) == 1
+    failure = "epoch 2: all 8 features of the validation images are zeros"
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        f"train_san: {failure}; what was best until then, of epoch 1, is written"
+    )
+    model = tmp_path / "out" / "model"
+    assert weights.load_network(model).facts["failed"] == failure
+    assert len(_history(model)) == 1
+    assert f"<li>{failure}</li>" in (tmp_path / "out" / "training_page").read_text()
+    assert "val_mAP" in json.loads((tmp_path / "out" / "losses").read_text())
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert {path.name for path in kept.iterdir()} >= {"failed.json", "model", "page.html"}
+    assert main(command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"train_san: this very training has failed before: {failure}; ")
+    extract = with_outputs_in(step_command("extract_features", tiny), tmp_path / "features")
+    assert main(with_flags(extract, model=str(kept / "model"))) == 0
+    assert f"is what a training that failed left: {failure}" in capsys.readouterr().err
 
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):

@@ -196,3 +196,28 @@ def test_a_score_without_an_interval_is_told_alone():
     validation = Validation("psnr", lambda _: 21.5)
     scores = _validation_scores(EPOCH._replace(score=21.5), validation)
     assert _scores_in_words(scores, validation) == "  val_psnr 21.5000"
+
+
+def test_the_line_of_an_epoch_tells_what_each_term_counts_now_and_how_many_are_known():
+    recipe = tiny_recipe("demo", "triplet_ramp_epochs=2 w_rec=5")
+    weights = {"id": 1.0, "tri": 0.75, "rec": 5.0}
+    terms = {"id": 1.25, "tri": 0.5, "rec": 0.125, "pit": 0.25}
+    report = EpochReport(1, 2.25, terms, 0.1, 9.0, 1.0, 0.0, None, weights, 0.875)
+    line = loop._epoch_line(report, recipe, "")
+    assert line.startswith(
+        "epoch 1/3  loss 2.250 (id 1.250 x1, tri 0.500 x0.75 growing to 1, rec 0.125 x5,"
+        " pit 0.250 x5)  identities right 88%  lr 0.1"
+    )
+    assert loss_metrics({"epoch": 1, "loss": 1.0, "accuracy": 0.5, "lr": 0.1}) == {
+        "loss": 1.0,
+        "accuracy_identity": 0.5,
+    }
+
+
+def test_the_page_draws_how_many_identities_are_known_by_heart():
+    history = [{"epoch": n, "loss": 1.0, "id": 1.0, "lr": 0.1, "accuracy": n / 4} for n in (1, 2)]
+    section = curves_section(history)
+    assert "Training accuracy of identities; last: 50.0%" in section.body
+    assert "people are learned by heart" in section.lead
+    plain = curves_section([{"epoch": 1, "loss": 1.0, "rec": 1.0, "lr": 0.1}])
+    assert "accuracy" not in str(plain.body) + plain.lead

@@ -87,6 +87,15 @@ def test_losses_fall(name):
     assert all(r.images_per_second > 0 and r.seconds > 0 for r in reports)
 
 
+def test_reports_tell_what_terms_count_and_how_many_pictures_are_known():
+    _, reports = run(tiny_recipe("demo-baseline", "epochs=8 triplet_ramp_epochs=4"))
+    first, last = reports[0], reports[-1]
+    assert 0 < first.weights["tri"] < last.weights["tri"] == first.weights["id"] == 1
+    assert 0 <= first.accuracy < last.accuracy <= 1
+    _, (generator, *_) = run(tiny_recipe("demo-pg", "epochs=1"))
+    assert generator.accuracy is None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_runs_of_one_seed_give_the_same_bytes(name):
     settings = tiny_recipe(name, "w_tr=0.1" if name == "demo" else "")

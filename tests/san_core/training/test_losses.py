@@ -11,7 +11,7 @@ from san_core.model.san import SANOutput
 from san_core.training import losses
 from san_core.training.distributed import ALONE
 from san_core.training.finiteness import FiniteFlags, NonFiniteError
-from san_core.training.objective import Batch, loss_terms
+from san_core.training.objective import Batch, identity_accuracy, loss_terms
 from tests.san_core.training.tiny_run import tiny_recipe
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
@@ -440,3 +440,11 @@ def test_squared_distances_are_never_below_0_by_rounding():
     x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)).repeat(2, 1)
     found = losses._squared_distances(x)
     assert found.min() == 0
+
+
+def test_accuracy_is_the_share_of_pictures_whose_own_identity_comes_first():
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 3.0], [0.0, 5.0, 4.0], [0.0, 1.0, 2.0]])
+    output = SANOutput(None, logits, None, ())
+    found = identity_accuracy(output, torch.tensor([0, 1, 1, 2]), ALONE)
+    assert found.item() == 3 / 4
+    assert identity_accuracy(SANOutput(None, None, None, ()), None, ALONE) is None

@@ -8,6 +8,7 @@ from torch import nn
 
 from san_core.evaluation.ranking import Labels
 from san_core.model.encoder import EncoderOutput
+from san_core.training.finiteness import TrainingFailedError
 from san_core.training.loop import fit
 from san_core.training.validation import MapEvaluator
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
@@ -125,3 +126,32 @@ def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
     with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
         MapEvaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+
+
+@pytest.mark.parametrize("level", [0.0, 3.0])
+def test_features_that_are_all_equal_end_training(level):
+    class Collapsed(Brightness):
+        def forward(self, images):
+            found = super().forward(images)
+            return found._replace(embedding=found.embedding * 0 + level)
+
+    labels = Labels(np.array([1, 2, 1, 2]), None)
+    evaluate = MapEvaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
+    with pytest.raises(TrainingFailedError, match=r"all 4 features of the validation images are"):
+        evaluate(SimpleNamespace(encoder=Collapsed()))
+
+
+def test_features_of_zeros_tie_and_are_counted():
+    class Dead(Brightness):
+        def forward(self, images):
+            found = super().forward(images)
+            keep = found.embedding.sum(dim=1, keepdim=True) != found.embedding.sum(dim=1)[0]
+            return found._replace(embedding=found.embedding * keep)
+
+    told = []
+    labels = Labels(np.array([1, 2, 1, 2]), None)
+    evaluate = MapEvaluator(
+        shaded(50, 80, 90, 120), labels, SETTINGS, device="cpu", on_zeros=told.append
+    )
+    assert 0 <= evaluate(SimpleNamespace(encoder=Dead())) <= 1
+    assert told == [1]

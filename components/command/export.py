@@ -1,0 +1,214 @@
+"""`python -m components export`: a model out of a state of training, or an ONNX file of a model.
+
+python -m components export --from-state work/kept --model work/model
+python -m components export --model work/model --onnx reid.onnx --layout nchw-float
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.command.once import OnceParser
+from components.process.messages import os_error_message, printable
+from components.process.scratch import temporary_folder
+from components.storage.outputs import atomic_folder, check_replaceable, write_file
+from components.storage.places import is_remote, local_path
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from san_core.model.weights import LoadedNetwork
+
+_MOST_DIFFERENCE = 1e-4  # of what torch and onnxruntime make, as a share of the largest number
+_PARITY_IMAGES = 5
+
+
+def export_parser() -> "argparse.ArgumentParser":
+    """The words of the command."""
+    parser = OnceParser(
+        prog="python -m components export",
+        description="Make a model of a state of training, or an ONNX file of a model.",
+    )
+    parser.add_argument(
+        "--from-state",
+        metavar="PLACE",
+        help="folder or URI of a state of training, finished or not, whose model goes to --model",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="PLACE",
+        required=True,
+        help="folder of the model, or its URI to read",
+    )
+    parser.add_argument("--onnx", metavar="FILE", help="where to write the model as ONNX")
+    parser.add_argument(
+        "--layout",
+        choices=("nhwc-uint8", "nchw-float"),
+        default="nhwc-uint8",
+        help="what goes into the file: pixels, uint8 (N, H, W, 3) RGB, normalised inside (default);"
+        " or normalised images, float32 (N, 3, H, W) RGB, as trackers such as boxmot feed them",
+    )
+    return parser
+
+
+def run_export(words: Sequence[str]) -> int:
+    """The command `export`; returns the exit status."""
+    try:
+        options = export_parser().parse_args(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        if options.from_state is not None:
+            export_state(options.from_state, options.model)
+        elif options.onnx is None:
+            raise ValueError("--from-state or --onnx says what to make; give one of them")
+        if options.onnx is not None:
+            export_onnx(options.model, Path(options.onnx), options.layout)
+    except ModuleNotFoundError as error:
+        return _fail(f"needs the Python package {error.name}, which is not installed here")
+    except OSError as error:
+        return _fail(os_error_message(error))
+    except ValueError as error:
+        return _fail(str(error))
+    return 0
+
+
+def export_state(place: str, model: str) -> None:
+    """Write the model of a state of training.
+
+    Args:
+        place: folder or URI of the state.
+        model: the folder to write.
+
+    Raises:
+        OSError: there is no state, or no room.
+        ValueError: the state is none of a network, or the folder must not be replaced.
+    """
+    from components.storage.checkpoint import fetch_any_state, read_state
+    from san_core.model import weights
+    from san_core.model.kept import network_of_state
+    from san_core.model.saved import write_sums
+
+    if is_remote(model):
+        raise ValueError(f"--model {model}: name a folder of this machine for the model of a state")
+    path = local_path(model)
+    check_replaceable(path)
+    with temporary_folder() as room:
+        kept = network_of_state(read_state(fetch_any_state(place, room)), where=place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(path) as folder:
+            weights.save_weights(
+                folder, kept.last, kept.recipe, facts=kept.facts, best_weights=kept.best
+            )
+            lines = "".join(json.dumps(record) + "\n" for record in kept.history)
+            write_file(folder / "history.jsonl", lines)
+            write_sums(folder)
+            weights.load_network(folder)  # raises if something does not fit
+        which = f"best, of epoch {kept.facts['best_epoch']}" if kept.best else "last"
+        told = f"{len(kept.history)} of {kept.recipe.epochs} epochs, the weights are the {which}"
+    print(f"{path}: {told}")
+
+
+def export_onnx(model: str, file: Path, layout: str) -> None:
+    """Write a model as an ONNX file, once it computes what torch does.
+
+    Args:
+        model: folder or URI of the model.
+        file: the file to write.
+        layout: what goes into it.
+
+    Raises:
+        OSError: the model is not there, or there is no room.
+        ValueError: the model is damaged, or the file computes something else.
+    """
+    from components.storage.transfer import fetch_artifact
+    from san_core.model.onnx import check_onnx_installed, export_encoder, export_generator
+    from san_core.model.saved import fingerprint
+    from san_core.model.weights import load_network
+
+    check_onnx_installed()
+    check_replaceable(file, is_file=True)
+    with temporary_folder() as room:
+        folder = fetch_artifact(model, room / "model") if is_remote(model) else local_path(model)
+        loaded = load_network(folder)
+        write = export_encoder if loaded.recipe.needs_identities else export_generator
+        made = room / "made.onnx"
+        metadata = _metadata(loaded, fingerprint(folder))
+        write(made, loaded.model, loaded.recipe, layout=layout, metadata=metadata)
+        difference = _check_parity(made, loaded, layout)
+        write_file(file, made.read_bytes())
+    print(f"{file}: {layout}, differs from torch by {difference:.1e} at most")
+
+
+def _metadata(loaded: "LoadedNetwork", sha256: str) -> dict[str, str]:
+    """What a file says of itself, beside its layout and size."""
+    from san_core.data.batches.augmentation import IMAGENET_MEAN, IMAGENET_STD
+
+    return {
+        "mean": " ".join(map(str, IMAGENET_MEAN)),
+        "std": " ".join(map(str, IMAGENET_STD)),
+        "colours": "RGB",
+        "metric": loaded.recipe.metric,
+        "recipe": str(loaded.facts.get("recipe", "")),
+        "sha256": sha256,
+    }
+
+
+def _check_parity(file: Path, loaded: "LoadedNetwork", layout: str) -> float:
+    """The largest difference between what a file and torch make of random pictures.
+
+    Raises:
+        ValueError: it is not rounding.
+    """
+    import numpy as np
+    import torch
+
+    from san_core.data.batches.augmentation import normalise_by_torch
+
+    size = (_PARITY_IMAGES, *loaded.recipe.image_size, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    with torch.inference_mode():
+        images = normalise_by_torch(torch.from_numpy(pixels))
+        expected = _outcome(loaded, images)
+    given = pixels if layout == "nhwc-uint8" else images.contiguous().numpy()
+    found = _run_file(file, given)
+    difference = float(np.abs(found - expected).max())
+    largest = float(np.abs(expected).max())
+    if not difference <= _MOST_DIFFERENCE * max(largest, 1e-6):
+        raise ValueError(
+            f"the ONNX file computes something else than torch: they differ by {difference:.1e},"
+            f" where the largest number is {largest:.1e}; it is not kept"
+        )
+    return difference
+
+
+def _outcome(loaded: "LoadedNetwork", images: Any) -> "NDArray[np.float32]":
+    """What torch makes of normalised images: embeddings, or textures."""
+    model = loaded.model.eval()
+    if loaded.recipe.needs_identities:
+        found = model.encoder(images).embedding
+    else:
+        assert model.decoder is not None  # as every generator has
+        found = model.decoder(model.encoder.stage_maps(images), images).texture
+    outcome: NDArray[np.float32] = found.numpy()
+    return outcome
+
+
+def _run_file(file: Path, given: "NDArray[Any]") -> "NDArray[np.float32]":
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: given})
+    outcome: NDArray[np.float32] = found
+    return outcome
+
+
+def _fail(message: str) -> int:
+    """Say in one line what is wrong; returns the exit status."""
+    print(printable(f"export: {' '.join(message.split())}"), file=sys.stderr)
+    return 1

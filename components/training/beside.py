@@ -1,0 +1,59 @@
+"""What lies beside the state of a training while it runs: its history, and a model to use."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from components.storage.checkpoint import Checkpoint
+from components.storage.outputs import write_file
+from san_core.model import weights
+from san_core.model.saved import write_sums
+from san_core.recipe import Recipe
+
+HISTORY_FILE = "history.jsonl"
+
+
+class Beside:
+    """Keeps what a training has come to beside its state; where no state is kept, nothing.
+
+    Args:
+        checkpoint: where.
+        recipe: of the network.
+        facts: of the model, num_classes among them.
+        room: a folder of this machine for files on their way.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, recipe: Recipe, facts: Mapping[str, Any], *, room: Path
+    ) -> None:
+        self.checkpoint, self._recipe, self._facts = checkpoint, recipe, facts
+        self._room = room / "beside"
+
+    def keep_history(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a record an epoch."""
+        self.checkpoint.keep_beside(HISTORY_FILE, history_lines(history))
+
+    def keep_model(
+        self,
+        tensors: Mapping[str, Tensor],
+        history: Sequence[Mapping[str, Any]],
+        **facts: Any,
+    ) -> None:
+        """Keep weights as a model that every step takes, with further facts."""
+        if not self.checkpoint.is_kept:
+            return
+        told = {**self._facts, **facts}
+        weights.save_weights(self._room, tensors, self._recipe, facts=told)
+        write_file(self._room / HISTORY_FILE, history_lines(history))
+        write_sums(self._room)
+        self.checkpoint.keep_model(self._room)
+        shutil.rmtree(self._room)
+
+
+def history_lines(history: Sequence[Mapping[str, Any]]) -> str:
+    """A history as JSON, a line an epoch."""
+    return "".join(json.dumps(record) + "\n" for record in history)

@@ -85,6 +85,17 @@ def test_a_deterministic_network_paints_what_others_paint():
     torch.testing.assert_close(made, twin, atol=1e-4, rtol=1e-4)
 
 
+def test_half_precision_paints_nearly_the_same():
+    model, _ = network()
+    images = noise(2, 3, 64, 32)
+    with torch.no_grad():
+        whole = model(images).texture
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(images)
+    assert half.texture.dtype == half.copied.places.dtype == torch.float32
+    assert (half.texture - whole).abs().mean() < 0.02 * whole.std()
+
+
 def test_texels_that_are_seen_have_the_colour_of_the_picture_at_their_place():
     model, _ = network()
     copying = model.decoder.copying

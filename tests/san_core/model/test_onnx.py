@@ -68,6 +68,21 @@ def test_an_exported_generator_paints_as_the_network(model, exported):
     assert abs(levels - expected).max() <= 1
 
 
+def test_an_exported_generator_that_copies_paints_as_the_network(tmp_path):
+    settings = tiny_recipe("demo-pg", "texture_from=copy copy_queries=8")
+    copying = tiny_model(settings).train()
+    with torch.no_grad():
+        copying(normalise_images(torch.tensor(tiny_data().images)))
+        copying.decoder.copying.tell_query[3].weight.normal_()  # zeros hide what comes before
+    export_generator(tmp_path / "generator.onnx", copying, settings)
+    images = tiny_data().images[:3]
+    found = run(tmp_path / "generator.onnx", images)
+    levels = ((found + 1) * 127.5).round().clip(0, 255).transpose(0, 2, 3, 1)
+    expected = predict_textures(copying, images, device="cpu")
+    assert expected.std() > 5  # levels
+    assert abs(levels - expected).max() <= 1
+
+
 @pytest.mark.parametrize(("name", "output"), [("encoder", "embedding"), ("generator", "texture")])
 def test_files_are_whole_and_say_what_they_take(exported, name, output):
     assert {file.name for file in exported.iterdir()} == {"encoder.onnx", "generator.onnx"}

@@ -12,7 +12,7 @@ SMALL = {
     "pit_textures": "6",
     "pit_meshes": "3",
     "image_height": "64",
-    "pg_overrides": "epochs=2 batch_size=8",
+    "pg_overrides": "texture_from=copy w_dense=1 epochs=2 batch_size=8",
     "san_overrides": "epochs=2 warmup_epochs=1 identities_per_batch=4 images_per_identity=2",
 }
 

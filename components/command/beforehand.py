@@ -195,17 +195,12 @@ def _check_fuse(values: Mapping[str, Any]) -> None:
 
 
 def _check_dense(values: Mapping[str, Any]) -> None:
-    """Dense maps of PIT are made where the texture generator learns from them, and only there."""
+    """Dense maps of PIT are made where the texture generator learns from them."""
     weight = recipes.resolve_recipe(values["pg_recipe"], values["pg_overrides"]).w_dense
     if weight and not values["dense"]:
         raise ValueError(
             f"recipe {values['pg_recipe']!r} learns from dense maps (w_dense={weight:g}), and none"
             " are made; set dense=true, or w_dense=0 in pg_overrides"
-        )
-    if values["dense"] and not weight:
-        raise ValueError(
-            f"recipe {values['pg_recipe']!r} learns nothing from dense maps; set dense=false, or"
-            " take one with w_dense"
         )
 
 

@@ -55,7 +55,16 @@ def _strong_presets() -> dict[str, Preset]:
 
 PRESETS = {
     # Small people, networks and epochs: the whole pipeline on a laptop's processor.
-    **_preset_pair("demo", _DEMO, pit_textures=400, pit_meshes=6, pg_recipe="demo-pg"),
+    # Of its generator's epochs fewer, for each takes longer where colours are copied.
+    **_preset_pair(
+        "demo",
+        _DEMO,
+        pit_textures=400,
+        pit_meshes=6,
+        dense=True,
+        pg_recipe="demo-pg",
+        pg_overrides="texture_from=copy w_dense=1 epochs=14",
+    ),
     # Rendered people in hundreds and small networks: an hour or so on a processor.
     **_preset_pair(
         "synthetic",

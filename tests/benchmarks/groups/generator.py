@@ -11,7 +11,9 @@ keeps none.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,9 @@ from san_core.evaluation import histogram
 from san_core.images.pixels import Pixels, resize
 from san_core.inference.textures import predict_textures
 from san_core.model import weights
+from san_core.model.san import build_network
 from san_core.model.weights import LoadedNetwork
+from san_core.recipe import Recipe
 from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.generator.oracle import copy_seen, texels_shown
@@ -48,6 +52,7 @@ from tests.benchmarks.generator.scores import (
 )
 from tests.benchmarks.generator.sheet import write_sheet
 from tests.benchmarks.groups.synthesis import mean_average_precision
+from tests.benchmarks.measuring import least_cpu_seconds
 
 OURS, ORACLE = "generator.", "generator.oracle_"  # how their figures' names begin
 
@@ -84,6 +89,7 @@ def figures(generator: Path = SHIPPED_FOLDER, *, sheet: bool = True) -> Iterator
             yield from _level_figures(name, at_side(textures, COLOUR_SIDE), mean, people)
             yield from _detail_figures(name, at_side(fine, DETAIL_SIDE), people, fill[world])
     yield from _matching_figures(loaded, fill["studio"])
+    yield cost_figure(loaded.recipe)
 
 
 def rival_textures(loaded: LoadedNetwork, people: HeldOut, fill: Pixels) -> Rivals:
@@ -148,6 +154,20 @@ def _matching_figures(loaded: LoadedNetwork, fill: Pixels) -> Iterator[Figure]:
         found = texture_map(textures, labels)
         yield Figure(f"{name}texture_map", found, "fraction")
         yield Figure(f"{name}texture_map_vs_histogram", found / by_colours, "ratio")
+
+
+def cost_figure(recipe: Recipe) -> Figure:
+    """CPU time of a texture over that of a decoder that regresses it, of equal sizes."""
+    asked = dataclasses.asdict(recipe)
+    for name in ("w_dense", "copy_queries", "copy_dim"):
+        asked[name] = getattr(Recipe, name)
+    rival = Recipe(**{**asked, "texture_from": "regress"})
+    models = [build_network(each, num_classes=0, seed=0) for each in (recipe, rival)]
+    images = np.zeros((32, *recipe.image_size, 3), np.uint8)
+    ours, theirs = least_cpu_seconds(
+        *(partial(predict_textures, model, images, device="cpu") for model in models)
+    )
+    return Figure("generator.cost_vs_regression", ours / theirs, "ratio")
 
 
 if __name__ == "__main__":

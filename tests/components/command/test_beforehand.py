@@ -109,10 +109,6 @@ def test_value_that_no_step_takes_is_refused(values, message):
             "(texture_from=copy); recipe 'pit' regresses them",
         ),
         (
-            {"pg_recipe": "pit", "pg_overrides": "", "dense": True},
-            "recipe 'pit' learns nothing from dense maps; set dense=false",
-        ),
-        (
             {"precision": "half"},
             "precision 'half' is none of auto, float32, tf32, bfloat16, float16",
         ),

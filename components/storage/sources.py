@@ -30,8 +30,10 @@ KEEPS_NOTHING = "none"
 OVERRIDES_PARAMETERS = ("overrides", "san_overrides", "pg_overrides")
 # Those that name a data set, whose option `split` names a file.
 DATASET_PARAMETERS = ("dataset", "target")
-_SPLIT_OPTION = re.compile(r"(?<=[:,])( *split)=([^,+]+)")
+_SPLIT_OPTION = re.compile(r"(?<=[:,])( *split)=([^,+]*[^,+\s])")
 _FILE_FIELD = re.compile(r"(?<!\S)(pretrained)=(?!(?:none|imagenet)(?!\S))(\S+)")
+# What names a file within the value of a parameter, and the parameters.
+_FILE_WORDS = ((OVERRIDES_PARAMETERS, _FILE_FIELD), (DATASET_PARAMETERS, _SPLIT_OPTION))
 
 
 class ReadPlace(NamedTuple):
@@ -59,34 +61,40 @@ def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
             the generator of the package.
     """
     found = [
-        ReadPlace(name if number == 1 else f"{name} {number}", uri, name in FILE_PARAMETERS)
+        ReadPlace(_numbered(name, number), uri, name in FILE_PARAMETERS)
         for name in READ_PARAMETERS
         if names_place(name, values.get(name))
         for number, uri in enumerate(_places_in(name, values), 1)
     ]
     if (step, values.get("source")) == ("take_generator", SHIPPED_GENERATOR):
         found = [ReadPlace("source", str(SHIPPED_FOLDER), is_single=False)]
-    for name in OVERRIDES_PARAMETERS:
-        for field, uri in _FILE_FIELD.findall(str(values.get(name) or "")):
-            found.append(ReadPlace(f"{name} {field}", uri, is_single=True))
-    for name in DATASET_PARAMETERS:
-        for option, uri in _SPLIT_OPTION.findall(str(values.get(name) or "")):
-            found.append(ReadPlace(f"{name} {option.strip()}", uri, is_single=True))
+    for names, file in _FILE_WORDS:
+        for name in names:
+            for number, (word, uri) in enumerate(file.findall(str(values.get(name) or "")), 1):
+                called = _numbered(f"{name} {word.strip()}", number)
+                found.append(ReadPlace(called, uri, is_single=True))
     return found
+
+
+def _numbered(name: str, number: int) -> str:
+    """What one of several places is called; the first has no number."""
+    return name if number == 1 else f"{name} {number}"
 
 
 def change_places(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The values of parameters, every place in them replaced by what `change` makes of it."""
 
     def changed_file(match: re.Match[str]) -> str:
-        place = change(match[2])  # a blank, comma or plus would end the word that it stands in
-        return f"{match[1]}={Path(place).as_uri() if set(' ,+') & set(place) else place}"
+        place = change(match[2])
+        if "://" not in place and set(" ,+") & set(place):  # these would end the word it stands in
+            place = Path(place).as_uri()
+        return f"{match[1]}={place}"
 
     changed = dict(values)
     for name in filter(lambda each: names_place(each, values[each]), values):
         places = [change(place) for place in _places_in(name, values)]
         changed[name] = join_dataset_places(_datasets_at(name, values), places)
-    for names, file in ((OVERRIDES_PARAMETERS, _FILE_FIELD), (DATASET_PARAMETERS, _SPLIT_OPTION)):
+    for names, file in _FILE_WORDS:
         for name in filter(changed.__contains__, names):
             changed[name] = file.sub(changed_file, changed[name])
     return changed

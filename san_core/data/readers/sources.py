@@ -4,11 +4,13 @@ A data set is named as `KEY` or `KEY:OPTION,OPTION`, such as `cuhk03:detected,cl
 are joined by + (see `several`).
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import NamedTuple
 
-from san_core.data.held_out import ALL
+from san_core.data.held_out import ALL, SPLIT, SPLIT_FILE
 from san_core.data.prepare import train_on_all
 from san_core.data.readers import (
     csv_table,
@@ -63,7 +65,7 @@ DATASET_FORMATS = {
     ),
     "csv": DatasetFormat(
         csv_table.listing,
-        "a table of yours: path, pid, optional camid, split, and boxes in frames",
+        "a table of your own: path, pid, optional camid and split, boxes in frames",
         csv_table.OPTIONS | _ALL_OPTION,
         is_published=False,
     ),
@@ -153,7 +155,7 @@ def parse_placed_datasets(
             fewer places than data sets that have one.
     """
     texts = split_dataset_names(names)
-    parsed = [parse_dataset_name(text) for text in texts]
+    parsed = _parse_joined_names(texts)
     told = split_dataset_places(names, places)
     wanted = [text for text, name in zip(texts, parsed, strict=True) if name.key != SYNTHETIC]
     if told and not wanted:
@@ -176,6 +178,24 @@ def parse_placed_datasets(
         if any((one.name, one.place) == (other.name, other.place) for other in found[:number]):
             raise ValueError(f"{role} names {one.text} twice, in one place")
     return found
+
+
+def _parse_joined_names(texts: Sequence[str]) -> list[DatasetName]:
+    """Names that + joined, taken apart.
+
+    Raises:
+        ValueError: one is wrong, perhaps because the + was meant as part of a place.
+    """
+    try:
+        return [parse_dataset_name(text) for text in texts]
+    except ValueError as error:
+        cut = (one for one, rest in pairwise(texts) if not re.match(r"\w+(:|$)", rest))
+        if any(f"{SPLIT}=" in text for text in cut):
+            raise ValueError(
+                f"{error}. A + joins data sets; within the place of option {SPLIT} write it %2B in"
+                f" a URI: {SPLIT}=file:///data/c%2B%2B/{SPLIT_FILE}"
+            ) from error
+        raise
 
 
 class LearnedAndTested(NamedTuple):

@@ -236,6 +236,10 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
             ("--param", "san_overrides=pretrained=/tmp/w.pth", *PLACES),
             "san_overrides pretrained=/tmp/w.pth is a folder that ends with its pod",
         ),
+        (
+            ("--param", "dataset=folders:split=/tmp/a.csv+csv:split=s3://b/b.csv", *PLACES),
+            "dataset split=/tmp/a.csv is a folder that ends with its pod",
+        ),
         (("--preset", "dem"), "no preset 'dem'; did you mean 'demo'?"),
         (("--host", "kubeflow.example", *PLACES), "--host kubeflow.example is not a URL"),
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),

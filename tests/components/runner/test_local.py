@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from components.runner import local, state
-from components.runner.processes import ProcessLauncher
+from components.runner.ir import Task
+from components.runner.processes import ProcessLauncher, Screen
 from tests.components.runner.small_project import done, runner_program, skipped
 
 
@@ -127,6 +128,22 @@ def test_places_are_watched_however_they_are_named(go, tmp_path):
     assert skipped(go(**options)) == ALL
     weights.write_text("6")
     assert "  number 119  half 59.5" in go(**options)
+
+
+def test_every_table_that_one_of_several_data_sets_is_split_by_decides(project, tmp_path):
+    tables = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for table in tables:
+        table.write_text("1")
+    named = f"folders:split={tables[0]}+csv:split={tables[1]}"
+    task = Task("make", "make", ("python", "-m", "components", "make"), {"dataset": named})
+    run = local._Run(
+        [task], tmp_path, ProcessLauncher(project), Screen(io.StringIO(), verbose=False)
+    )
+    keys = {run._task_key(task)}
+    for table in tables:
+        table.write_text("22")
+        keys.add(run._task_key(task))
+    assert len(keys) == 3
 
 
 def test_where_checkpoints_are_kept_decides_nothing(go, tmp_path):

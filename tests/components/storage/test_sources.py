@@ -126,6 +126,32 @@ def test_the_table_that_a_data_set_is_split_by_is_a_place_of_one_file():
     assert replace_split_file(values["dataset"], "1a2b").endswith(" split=1a2b,test=0.2")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("san_overrides", "lr=1 pretrained=s3://models/r50+ibn.pth"),
+        ("overrides", "pretrained=https://host/r50,v2.pth"),
+        ("pg_overrides", "pretrained=file:///a+b.pth"),
+        ("dataset", "folders:split=s3://b/my folder/split.csv"),
+    ],
+)
+def test_a_uri_stays_as_it_was_given_whatever_signs_it_holds(name, value):
+    place = value.partition("=")[2] if name != "san_overrides" else "s3://models/r50+ibn.pth"
+    assert [one.uri for one in read_places({name: value})] == [place]
+    assert change_places({name: value}, lambda place: place) == {name: value}
+
+
+def test_the_tables_of_several_data_sets_are_told_apart_and_end_before_a_blank():
+    values = {"dataset": "folders:split=a.csv + csv:split=b.csv,test=0.2 + market1501"}
+    assert read_places(values) == [
+        ("dataset split", "a.csv", True),
+        ("dataset split 2", "b.csv", True),
+    ]
+    assert change_places(values, lambda place: f"/x/{place}") == {
+        "dataset": "folders:split=/x/a.csv + csv:split=/x/b.csv,test=0.2 + market1501"
+    }
+
+
 def test_what_file_managers_leave_does_not_count(folder):
     before = file_versions(str(folder))
     for name in (".DS_Store", "Thumbs.db", "a/._1.jpg"):

@@ -117,6 +117,17 @@ def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, place
         parse_placed_datasets(names, places, role="target", place_role="target_source")
 
 
+@pytest.mark.parametrize("place", ["/data/c++/split.csv", "/data/a+b.csv"])
+def test_a_plus_in_the_place_of_a_split_file_is_told_how_it_is_written(place):
+    with pytest.raises(ValueError, match=r"write it %2B in a URI: split=file:///data/c%2B%2B/spl"):
+        parse_placed_datasets(f"folders:split={place}", "/a")
+
+
+def test_a_misspelt_name_after_a_split_file_is_not_taken_for_a_part_of_its_place():
+    with pytest.raises(ValueError, match=r"no data set 'marke'.*did you mean 'market1501'\?$"):
+        parse_placed_datasets("folders:split=a.csv + marke", "/a /b")
+
+
 def test_two_folders_of_one_kind_are_two_data_sets():
     assert [one.place for one in parse_placed_datasets("folders+folders", "/a /b")] == ["/a", "/b"]
 

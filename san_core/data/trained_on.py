@@ -1,7 +1,8 @@
 """Whom a network was trained on, as a saved one tells it, and who is tested that it has seen.
 
 Images are known by their bytes and people by their names, each by a short hash. Of people who have
-numbers alone the data set's key counts too: number 7 of two published sets is not one person.
+numbers alone the data set's key counts too: number 7 of two published sets is not one person. In
+sets of one's own, whose key tells nothing, a number is somebody known where an image is known too.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from san_core.images.shard import Record
 
 _DIGITS = 12  # of a hash: of a million against a million, none is alike by chance but one in 300
 _NUMBER = re.compile(r"-?\d+")
+_NAMING = re.compile(r"[:,] *((?:like|pattern)=[^,]*)")  # which of many sets a reader has read
+_OWN_SETS = ("csv", "folders", "file_names")  # of several of one key nothing tells one from another
 
 Hashes = Annotated[
     str,
@@ -86,12 +89,16 @@ def count_seen(
     """
     known, known_people = set(_parted(training["images"])), set(_parted(training["people"]))
     seen = SeenInTraining(images=0, of_images=0, people=0, of_people=0)
-    people = set[str]()
+    people, seen_people = set[str](), set[str]()
     for record in records:
+        is_seen = record.sha256[:_DIGITS] in known
         seen["of_images"] += 1
-        seen["images"] += record.sha256[:_DIGITS] in known
-        people |= _person_hash(record, provenance)
-    return {**seen, "people": len(people & known_people), "of_people": len(people)}
+        seen["images"] += is_seen
+        person = _person_hash(record, provenance)
+        people |= person
+        if is_seen or not _is_own_number(record, provenance):
+            seen_people |= person & known_people
+    return {**seen, "people": len(seen_people), "of_people": len(people)}
 
 
 def seen_in_words(seen: SeenInTraining) -> str:
@@ -116,13 +123,28 @@ def _person_hash(record: LabelledImage, provenance: Mapping[str, Any]) -> set[st
 
 
 def _scope(name: str, provenance: Mapping[str, Any]) -> str:
-    """Where a person's number means somebody: a data set's key, and the seed of rendered people."""
+    """Where a person's number means somebody: its data set's key; of whom that is unclear, more."""
+    dataset = _dataset_of(name, provenance)
+    key = dataset.partition(":")[0]
+    spec = provenance.get("spec")
+    if isinstance(spec, dict) and key in ("synthetic", "make_pit"):
+        return f"{key} {spec.get('seed')}"
+    naming = _NAMING.search(dataset)
+    return f"{key} {naming[1].strip()}" if naming else key
+
+
+def _is_own_number(record: LabelledImage, provenance: Mapping[str, Any]) -> bool:
+    """Whether the person of an image is a number of a set that only its owner has."""
+    dataset = _dataset_of(record.name, provenance)
+    is_own = dataset.partition(":")[0] in _OWN_SETS and "like=" not in dataset
+    return is_own and _NUMBER.fullmatch(settled_name(person_name(record))) is not None
+
+
+def _dataset_of(name: str, provenance: Mapping[str, Any]) -> str:
+    """What the data set is called that an image is of, options included."""
     parts = provenance.get("parts") or []
     part = next((one["name"] for one in parts if name.startswith(one["prefix"])), None)
-    key = str(part or provenance.get("dataset") or provenance.get("made_by")).partition(":")[0]
-    spec = provenance.get("spec")
-    is_rendered = isinstance(spec, dict) and key in ("synthetic", "make_pit")
-    return f"{key} {spec.get('seed')}" if is_rendered and isinstance(spec, dict) else key
+    return str(part or provenance.get("dataset") or provenance.get("made_by"))
 
 
 def _joined(hashes: set[str]) -> str:

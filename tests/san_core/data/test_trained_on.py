@@ -68,12 +68,29 @@ def test_it_is_told_in_one_way_whatever_the_order():
             },
             True,
         ),
+        ({"dataset": "file_names:like=duke"}, {"dataset": "file_names:test=0.2, like=duke"}, True),
+        ({"dataset": "file_names:like=duke"}, {"dataset": "file_names:like=veri"}, False),
+        (
+            {"dataset": "file_names:pattern={pid}_*"},
+            {"dataset": "file_names:pattern={pid}-*"},
+            False,
+        ),
     ],
 )
 def test_a_number_is_a_person_of_its_data_set_alone(one, other, is_same):
     learned = trained([record("a", pid=7)], one)
     seen = count_seen(learned, [record("market1501/b", pid=7)], other)
     assert seen["people"] == is_same
+
+
+@pytest.mark.parametrize("dataset", ["folders", "csv:test=0.2", "file_names:pattern={pid}_*"])
+def test_a_number_of_a_set_of_ones_own_is_known_by_its_images_too(dataset):
+    provenance = {"dataset": dataset}
+    learned = trained([record("a", pid=7), record("b", pid=8)], provenance)
+    asked = [record("a", pid=7), record("c", pid=7), record("d", pid=8)]
+    seen = count_seen(learned, asked, provenance)
+    assert (seen["images"], seen["people"], seen["of_people"]) == (1, 1, 2)
+    assert seen_in_words(count_seen(learned, asked[1:], provenance)) == ""
 
 
 def test_a_model_that_starts_from_another_was_trained_on_its_people_too():

@@ -26,9 +26,9 @@ TEST = "test"
 SPLIT = "split"
 ALL = "all"  # an option of every data set that can be trained on
 OPTIONS = {
-    TEST: "test=SHARE: the share of people that is held out for testing, 0.33 unless given, whose "
-    "names decide; or how many people",
-    SPLIT: "split=PLACE: the split.csv of an older set, whose people stay on their sides",
+    TEST: "test=SHARE: the share of people held out for testing, chosen by a hash of their names "
+    "(0.33 unless given); or how many people",
+    SPLIT: "split=PLACE: the split.csv of an older set; its people keep their splits",
 }
 
 _DEFAULT_SHARE = 1 / 3
@@ -104,7 +104,7 @@ def read_sides(path: Path) -> dict[str, str]:
         raise ValueError(f"split={path} is a folder; name the table in it, {path}/{SPLIT_FILE}")
     if not path.is_file():
         raise FileNotFoundError(f"split={path}: there is no such file")
-    sides: dict[str, str] = {}
+    splits: dict[str, str] = {}
     with open_tree(path.parent) as tree:
         table = Table(tree, path.name)
         if not {"person", "split"} <= set(table.columns):
@@ -122,12 +122,12 @@ def read_sides(path: Path) -> dict[str, str]:
                     f"{table.place} line {line}: person {person!r}, split {split!r}; a split is one"
                     f" of {', '.join(_SIDES)}"
                 )
-            if (side := sides.setdefault(person, _SIDES[split])) != _SIDES[split]:
+            if _SIDES[first := splits.setdefault(person, split)] != _SIDES[split]:
                 raise ValueError(
-                    f"{table.place} line {line}: {person} is in {split}, and in {side} above;"
+                    f"{table.place} line {line}: {person} is in {split}, and in {first} above;"
                     " nobody is on two sides"
                 )
-    return sides
+    return {person: _SIDES[split] for person, split in splits.items()}
 
 
 def check_no_splits(options: Mapping[str, str], place: str) -> None:
@@ -267,9 +267,12 @@ class _Choice:
         """Raise ValueError if a table of sides is of others, and tell how many it lacks."""
         sides = self.wanted.sides
         if not self.known:
+            known = {settled_name(name) for name in self.names.values()}
+            is_joined = any(settled_name(name.partition("/")[2]) in known for name in sides)
+            told = "; it is of joined sets: take the set's name and the slash out of its rows"
             raise ValueError(
                 f"the table of option split names none of these {len(self.people):,} people: it has"
-                f" {_shown(sides)}, the data set {_shown(self.names.values())}"
+                f" {_shown(sides)}, the data set {_shown(self.names.values())}{told * is_joined}"
             )
         absent = len(sides) - len({settled_name(self.names[pid]) for pid in self.known})
         if absent:

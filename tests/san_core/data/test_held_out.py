@@ -204,6 +204,15 @@ def test_the_table_of_an_older_set_decides_for_those_whom_it_names(tmp_path):
     assert {n: told[n] for n in NAMES[40:]} == {n: by_name[n] for n in NAMES[40:]}
 
 
+def test_a_table_of_joined_sets_is_refused_with_what_to_take_out_of_it():
+    joined = Wanted(sides={f"folders/{name}": TEST for name in NAMES[:3]})
+    with pytest.raises(ValueError, match=r"names none of .*: take the set's name"):
+        assign_splits(people(NAMES), joined)
+    with pytest.raises(ValueError, match=r"names none of .*folders/nobody") as refused:
+        assign_splits(people(NAMES), Wanted(sides={"folders/nobody": TEST}))
+    assert "joined" not in str(refused.value)
+
+
 def test_what_was_written_is_read_as_it_was():
     rows = [("ann", "hall", "query"), ("ann", "hall", "gallery"), ("B, ob", "", "train")]
     assert split_table([*rows, *rows]) == (
@@ -216,7 +225,7 @@ def test_what_was_written_is_read_as_it_was():
     [
         (
             "person,camera,split\nann,a,query\nann,b,train\n",
-            "split.csv line 3: ann is in train, and in test above; nobody is on two sides",
+            "split.csv line 3: ann is in train, and in query above; nobody is on two sides",
         ),
         (
             "person,split\n0007,train\n7,gallery\n",

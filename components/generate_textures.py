@@ -189,8 +189,8 @@ def _generate_shards(
         thread_pool(1) as sender,
         Progress(total, "images") as bar,
     ):
+        painter = _Painter(generator, images, settings.precision, pool, {})
         for unit in todo:
-            painter = _Painter(generator, images, settings.precision, pool)
             textures = _generate_pngs(painter, unit, settings.fuse)
             shard, sheet = _pack_unit(unit, textures, Path(room, f"{unit.number}.tar"), bar)
             if sending:
@@ -204,12 +204,16 @@ def _generate_shards(
 
 
 class _Painter(NamedTuple):
-    """What makes textures of images: network, images and threads."""
+    """What makes textures of images: network, images and threads.
+
+    `fused` keeps the texture of the last person who fills several units, as PNG.
+    """
 
     generator: "LoadedNetwork"
     images: "ImageSet"
     precision: str
     pool: "ThreadPoolExecutor"
+    fused: "dict[int | str, bytes]"
 
 
 def _paint(painter: _Painter, records: "Sequence[Record]") -> "Iterator[SeenTexture]":
@@ -254,8 +258,12 @@ def _fused_pngs(painter: _Painter, unit: "WorkUnit") -> "Iterator[bytes]":
     from san_core.inference.fusion import fuse_textures
 
     if unit.whole:
-        texture = fuse_textures(_paint(painter, _that_see_most(painter, unit.whole)))
-        yield from repeat(encode_png(texture), len(unit.records))
+        person = fused_with(unit.whole[0])
+        if person not in painter.fused:  # else the unit before was of the same person
+            painter.fused.clear()
+            texture = fuse_textures(_paint(painter, _that_see_most(painter, unit.whole)))
+            painter.fused[person] = encode_png(texture)
+        yield from repeat(painter.fused[person], len(unit.records))
         return
     views = _paint(painter, unit.records)
     for _, group in groupby(unit.records, key=fused_with):

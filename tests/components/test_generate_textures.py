@@ -76,6 +76,15 @@ def test_of_many_images_those_that_see_most_are_fused(places, monkeypatch, capsy
     assert np.array_equal(made["0000.jpg"], made["0005.jpg"])
 
 
+def test_a_person_of_several_shards_is_painted_and_told_once(places, monkeypatch, capsys):
+    monkeypatch.setattr(texture_set, "MOST_FUSED", 2)
+    generate = command(places, "generate_textures", "written", "--shard-size", "1")
+    assert main([*generate, "--fuse", "person"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("person 1 has 3 images: the 2 that see most are fused") == 1
+    assert "6 of its 6 shards are done" in told
+
+
 def test_fused_textures_need_a_generator_that_tells_what_it_sees(places, capsys):
     settings = tiny_recipe("demo-pg")
     save_network(places / "generator", tiny_model(settings), settings, facts={})

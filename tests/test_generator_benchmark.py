@@ -14,6 +14,7 @@ from tests.benchmarks.generator.scores import (
     view_distance_share,
 )
 from tools.generator.figures import ROWS, Row, figures_table, reachable_bar
+from tools.readme import generator_table
 
 
 def noise(count, side=64, *, seed=0):
@@ -103,6 +104,14 @@ def test_where_the_oracle_misses_a_bar_it_is_85_percent_of_the_oracles():
     assert reachable_bar(most, 8.0) == 10
     assert reachable_bar(most, 20.0) == pytest.approx(20 / 0.85)
     assert reachable_bar(Row("PSNR", "psnr_db", 2), 3.0) is None
+
+
+def test_a_table_without_figures_says_that_nothing_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr("tools.readme.ROOT", tmp_path)
+    head, _, *rows = generator_table().splitlines()
+    assert head == "| people it has never seen (not measured yet) | generator | oracle | bar |"
+    assert len(rows) == len(ROWS)
+    assert all(row.endswith("| – | – | – |") for row in rows)
 
 
 def test_the_table_sets_a_generator_beside_the_oracle_and_marks_what_it_misses():

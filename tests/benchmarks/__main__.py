@@ -21,8 +21,7 @@ GROUPS = (
     *("training", "sampler", "textures", "ranking", "datasets", "synthesis", "generator"),
     "pipeline",
 )
-# Measured only when named: training of up to half an hour, half an hour of tests, and what
-# `make reproduce` recorded
+# Measured only when named: long training, many runs of tests, and what `make reproduce` recorded
 LONG_GROUPS = ("teaching", "baselines", "encoders", TESTS, EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 

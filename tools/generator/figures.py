@@ -44,13 +44,15 @@ def figures_table(value: Mapping[str, float], where: str) -> str:
     """The table: Markdown.
 
     Args:
-        value: the figures of the group by their names.
+        value: the figures of the group by their names; none before they are measured.
         where: what they were measured on and when.
     """
     rows = [
         f"| people it has never seen ({where}) | generator | oracle | bar |",
         "|---|---|---|---|",
     ]
+    if not value:
+        return "\n".join([*rows, *(f"| {row.words} | – | – | – |" for row in ROWS)])
     for row in ROWS:
         ours, oracle = value[f"generator.{row.name}"], value[f"generator.oracle_{row.name}"]
         shown = f"| {row.words} | {ours:.{row.digits}f} | {oracle:.{row.digits}f} |"

@@ -1,4 +1,7 @@
-"""The picture in the README: people of 24 hues, their textures, and what is made of them."""
+"""The picture beside the figures, tests/results/generator.jpg.
+
+It shows people of 24 hues, their textures, and what is made of them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

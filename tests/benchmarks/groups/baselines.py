@@ -3,7 +3,7 @@
 Each arm is the recipe `synthetic-baseline` with one thing changed, for as many epochs as take the
 CPU time of `fc512`, which changes nothing; one more takes together what gained alone. The best on
 validation people is chosen, and it alone is scored, beside fc512, on people who chose nothing.
-`make bench GROUP=baselines` takes half an hour on two cores. A finished run is kept at once, under
+`make bench GROUP=baselines` measures them. A finished run is kept at once, under
 runs/evidence and the fingerprint of the code: stopped at any time, the same command goes on.
 """
 

@@ -4,7 +4,7 @@ Its rivals are an oracle that copies by the true dense map, which is the ceiling
 the mean texture. Three kinds of people are pictured: in plain clothes of 24 hues and four
 lightnesses, of five skins, under twelve lights; those of PIT's studio, with patterns and prints;
 and those of its street. The texture alone is also set beside a colour histogram, as what tells
-people apart at `hard`. It takes six minutes at most; make bench GROUP=generator.
+people apart at `hard`: make bench GROUP=generator.
 
 `python -m tests.benchmarks.groups.generator FOLDER` prints the figures of any generator, and
 keeps none.

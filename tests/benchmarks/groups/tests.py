@@ -3,8 +3,7 @@
 The sample is fixed and of `EACH` mutants an area, less those that are equivalent, which
 mutants/equivalent.json lists with the reason. cosmic-ray makes the mutants; that each is tried by
 the tests of its own module, in a copy of the tree, is ours, as its own sessions know one command
-for all modules and mutate the checkout. About half an hour on one core; a measurement that was
-stopped goes on where it was.
+for all modules and mutate the checkout. A measurement that was stopped goes on where it was.
 """
 
 import sys

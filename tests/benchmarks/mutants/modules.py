@@ -41,6 +41,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "san_core/training/losses.py": (f"{TRAINING}/test_losses.py",),
         "san_core/training/objective.py": (f"{TRAINING}/test_losses.py",),
         "san_core/training/finiteness.py": (f"{TRAINING}/test_finiteness.py",),
+        "san_core/training/places.py": (f"{TRAINING}/test_places.py",),
         "san_core/training/schedule.py": (f"{TRAINING}/test_schedule.py",),
         "san_core/training/sums.py": (f"{TRAINING}/test_sums.py",),
     },

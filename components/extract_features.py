@@ -117,10 +117,10 @@ def _averages_mirrored(word: str, recipe: "Recipe") -> bool:
     Raises:
         ValueError: the word is none of auto, true and false.
     """
-    meanings = {"auto": recipe.mirrored, "true": True, "false": False}
-    if word not in meanings:
-        raise ValueError(f"mirrored {word!r} is none of {', '.join(meanings)}")
-    return meanings[word]
+    from san_core.recipe import check_mirrored
+
+    check_mirrored(word)
+    return recipe.mirrored if word == "auto" else word == "true"
 
 
 def _decoded_batches(

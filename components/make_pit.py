@@ -52,10 +52,10 @@ def make_pit(
         texture_size: side of a texture in texels; a divisor of 256
         dense: also make dense/, which tells of every pixel the texel it shows (red the column,
             green the row) and the share of it that the person covers (blue)
-        world: studio, where people in the commonest clothes stand alone before a good camera, or
-            street: clothes of every hue, skin and hair of every tone, strong light, poor cameras,
-            boxes as detectors give them, bags, bicycles, umbrellas, passers-by. For a generator
-            that copies colours and shall hold on photographs
+        world: studio: one person in plain clothes, alone, filmed by a good camera; or street:
+            clothes, skin and hair of every colour, harsh light, poor cameras, inexact boxes, bags,
+            bicycles, umbrellas and passers-by. Use street for a generator that copies colours and
+            will be used on photographs
         backgrounds: folder or URI of photographs without people to put people before; without it
             places are painted
         body: npz file, or its URI, of another body and atlas, as

@@ -44,7 +44,7 @@ def prepare_reid(
             file_names, vehicleid or images, or several to train on together, such as
             market1501+cuhk03; options follow a colon, such as cuhk03:detected,classic=7; NAME:all
             trains on test images too
-        source: folder, .zip, .tar or URI of the data set; of several one each; not used for
+        source: folder, .zip, .tar or URI of the data set; of several one each; none for
             synthetic
         target: the data set to test on, named as dataset is, or several such as market1501+msmt17,
             each of which is scored by itself; empty for dataset itself

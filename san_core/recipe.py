@@ -37,6 +37,7 @@ Arch = Literal[
     "swin_v2_s",
     "swin_v2_b",
 ]
+MIRRORED = ("auto", "true", "false")  # auto is as the recipe says
 NO_IMAGENET = ("resnet10_quarter", "resnet18_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 Pooling = Literal["mean", "gem"]
 Embedding = Literal["fc512", "pool", "bnneck"]
@@ -506,6 +507,12 @@ def idle_settings(recipe: Recipe) -> list[str]:
     if recipe.init != "none" and recipe.pretrained != "none":
         lines.append(f"pretrained {recipe.pretrained!r} is not used: init is {recipe.init!r}")
     return lines
+
+
+def check_mirrored(word: str) -> None:
+    """Raise ValueError for a word that does not say whether features are averaged with mirrored."""
+    if word not in MIRRORED:
+        raise ValueError(f"mirrored {word!r} is none of {', '.join(MIRRORED)}")
 
 
 def from_fields(fields: Mapping[str, Any]) -> Recipe:

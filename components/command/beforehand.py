@@ -15,7 +15,7 @@ from san_core.data.readers.sources import SYNTHETIC
 from san_core.images.texture_set import check_fuse, check_generator, units_of_worker
 from san_core.model.saved import read_description
 from san_core.model.sizes import check_sizes
-from san_core.recipe import Recipe
+from san_core.recipe import Recipe, check_mirrored
 from san_core.seeds import check_seed
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
@@ -27,7 +27,6 @@ _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
 # The parameters that say where a graph has textures from.
 _TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
-MIRRORED = ("auto", "true", "false")
 
 
 def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:
@@ -53,8 +52,7 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             _check_compiled(values, (processes or {}).get(step, 1), step)
     if values.get("precision", "auto") not in PRECISIONS:
         raise ValueError(f"precision {values['precision']!r} is none of {', '.join(PRECISIONS)}")
-    if values.get("mirrored", "auto") not in MIRRORED:
-        raise ValueError(f"mirrored {values['mirrored']!r} is none of {', '.join(MIRRORED)}")
+    check_mirrored(values.get("mirrored", "auto"))
     if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
         _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:

@@ -1,6 +1,5 @@
 """Data sets on their way into an image set: one, or some to train on and others to test on."""
 
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, count
@@ -38,8 +37,6 @@ from san_core.synthesis.dataset import make_reid_identity
 from san_core.synthesis.spec import ReidSpec
 from san_core.synthesis.workers import map_identities, worker_memory
 
-log = logging.getLogger(__name__)
-
 
 def resolve_data_sets(
     dataset: str, source: str, target: str, target_source: str
@@ -50,15 +47,13 @@ def resolve_data_sets(
         ValueError: a name or place is wrong, or a data set has no place.
     """
     found = parse_dataset_and_target(dataset, target, source=source, target_source=target_source)
-    _check_places("dataset", found.learned, "source", source)
-    _check_places("target", found.tested, "target-source", target_source)
+    _check_places("dataset", found.learned, "source")
+    _check_places("target", found.tested, "target-source")
     return found
 
 
-def _check_places(what: str, placed: Sequence[PlacedDataset], flag: str, places: str) -> None:
+def _check_places(what: str, placed: Sequence[PlacedDataset], flag: str) -> None:
     """A data set must be somewhere, unless it is synthetic."""
-    if places and len(placed) == 1 and placed[0].name.key == SYNTHETIC:
-        log.warning("the %s %s is not used: the %s is synthetic", flag, places, what)
     for one in placed:
         if one.name.key != SYNTHETIC and not one.place:
             raise ValueError(
@@ -124,16 +119,16 @@ class DataSetReader:
             prefix=prefix,
             is_published=DATASET_FORMATS[named.key].is_published,
         )
-        items = chain(items, self._warnings_at_last(listed))
+        items = chain(items, self._warnings_after_reading(listed))
         highest = max((image.pid or 0 for image in listed.images), default=0)
         part = SetPart(self._description(one), prefix, listed.protocol, listed.published)
         cameras = (i.camid for i in listed.images if i.split in TRAINING_SPLITS)
         highest_camera = max((camid for camid in cameras if camid is not None), default=-1)
         return ImageStream(items, highest, highest_camera + 1, [part])
 
-    def _warnings_at_last(self, listed: Listing) -> Iterator[Item]:
+    def _warnings_after_reading(self, listed: Listing) -> Iterator[Item]:
         """No image, but what is known of a listing once all before have been read."""
-        self.found.warnings += listed.late_warnings()
+        self.found.warnings += listed.warnings_after_reading()
         yield from ()
 
     def _with_split_file(self, named: DatasetName) -> DatasetName:

@@ -20,8 +20,8 @@ PARAMETER_MEANINGS = {
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
     " file_names or vehicleid, or several to train on together, such as market1501+cuhk03;"
     " NAME:all trains on all of one",
-    "source": "folder, archive or URI of the data set; of several one each, in one word; not used"
-    " for synthetic",
+    "source": "folder, archive or URI of the data set; of several one each, in one word; none for"
+    " synthetic",
     "target": "the data set to test on, named as dataset is, or several such as market1501+msmt17;"
     " empty for dataset itself",
     "target_source": "folder, archive or URI of the target; of several one each, in one word",
@@ -33,8 +33,8 @@ PARAMETER_MEANINGS = {
     "pit_meshes": "pictures of each of them",
     "dense": "whether those pictures tell which texel every pixel shows, as recipes with w_dense "
     "need",
-    "world": "where those pictures are taken: studio, or street, of which a generator learns what "
-    "holds on photographs, if its recipe copies colours",
+    "world": "where those pictures are taken: studio, or street, which varies as photographs do; "
+    "for recipes that copy colours, such as pit-copy",
     "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "

@@ -28,8 +28,8 @@ _TASK_KEYS = {
 }  # fmt: skip
 _CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
 
-# How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
 _MOST_SHOWN = 60  # characters of a value in a message
+# How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
 _PARAMETER_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "NUMBER_INTEGER": ((int,), "a whole number"),
     "NUMBER_DOUBLE": ((int, float), "a number"),

@@ -222,8 +222,8 @@ def train_on_all(listing: Listing, *, name: str) -> Listing:
     count = sum(image.split not in TRAINING_SPLITS for image in labelled)
     images = [replace(image, split="train") for image in labelled]
     told = (
-        f"option all of {name} trains on {count:,} images that are for testing: no score on {name}"
-        " of what learns them is a benchmark"
+        f"option all of {name} trains on {count:,} test images: scores on {name} are then no"
+        " benchmark results"
     )
     warnings = [*listing.warnings, *([told] if count else [])]
     return listing._replace(images=images, published={}, protocol="", warnings=warnings)

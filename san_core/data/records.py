@@ -145,7 +145,7 @@ class Listing(NamedTuple):
     `problems` is what was found that cannot be taken, `published` the counts of the release, by
     split, and `protocol` the one of `san_core.evaluation` that its authors score by; empty where
     that follows from whether cameras are known. `warnings` is what else people should know;
-    `late_warnings` gives what only reading the images tells, once all are read.
+    `warnings_after_reading` gives what only reading the images tells, once all are read.
     """
 
     images: list[ListedImage]
@@ -153,7 +153,7 @@ class Listing(NamedTuple):
     published: Mapping[str, PublishedCounts] = {}
     protocol: str = ""
     warnings: Sequence[str] = ()
-    late_warnings: Callable[[], Sequence[str]] = list
+    warnings_after_reading: Callable[[], Sequence[str]] = list
 
 
 class SplitCounts(NamedTuple):

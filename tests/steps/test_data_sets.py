@@ -376,7 +376,7 @@ def test_a_set_is_learned_as_a_whole_beside_another_that_is_tested(
     assert told["dataset"] == "market1501+csv:all"
     assert told["parts"][1]["counts"]["train"]["cameras"] == 3
     assert told["subsets"]["train"]["cameras"] == 5
-    warning = "option all of csv trains on 3 images that are for testing: no score on csv"
+    warning = "option all of csv trains on 3 test images: scores on csv are then no"
     assert any(line.startswith(warning) for line in told["warnings"])
     assert warning in caplog.text
     assert "csv/train" in caplog.text

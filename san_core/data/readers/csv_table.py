@@ -69,7 +69,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
             + (f"; the first is a {problems[0].kind}, {problems[0]}" if problems else "")
         )
     listed = make_listing(images, problems, options, has_splits=has_splits)
-    return listed._replace(late_warnings=frames.warnings)
+    return listed._replace(warnings_after_reading=frames.warnings)
 
 
 def _require_cameras(

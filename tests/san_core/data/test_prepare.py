@@ -356,8 +356,8 @@ def test_a_set_is_trained_on_as_a_whole_but_for_distractors_junk_and_second_pict
     assert (found.problems, found.published, found.protocol) == ([problem], {}, "")
     assert found.warnings == [
         "doubt",
-        "option all of market1501 trains on 2 images that are for testing: no score on market1501"
-        " of what learns them is a benchmark",
+        "option all of market1501 trains on 2 test images: scores on market1501 are then no"
+        " benchmark results",
     ]
     only = Listing(images[:1], [])
     assert train_on_all(only, name="csv").warnings == []

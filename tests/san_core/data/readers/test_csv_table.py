@@ -277,7 +277,7 @@ def test_rows_with_boxes_are_parts_of_frames(folder):
             images.images[2].read()
     assert np.array_equal(held[0], frame[:, :20])
     assert np.array_equal(held[1], frame[10:30, 30:])
-    (warning,) = images.late_warnings()
+    (warning,) = images.warnings_after_reading()
     assert warning.startswith("1 of 2 boxes reach beyond their frames")
 
 

@@ -310,7 +310,8 @@ _TEACHING = (
 def generator_table() -> str:
     """What the generator that ships reaches, beside the oracle: Markdown, from tests/results."""
     file = ROOT / "tests" / "results" / "generator.json"
-    return figures_table(*(_read_figures("generator") if file.is_file() else ({}, _UNMEASURED)))
+    value, where = _read_figures("generator") if file.is_file() else ({}, _UNMEASURED)
+    return figures_table(value, where)
 
 
 def training_table() -> str:

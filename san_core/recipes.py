@@ -184,7 +184,7 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=0.0,
         warmup_epochs=0.5,
     ),
-    # The generator that ships: colours are copied from the picture, and dense maps teach where from
+    # For a generator that copies colours from the picture; dense maps teach where from
     "pit-copy": Recipe(
         arch="resnet10_quarter",
         last_stride=2,

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from san_core.model.head import make_embedding_head, make_pooling
-from san_core.model.sizes import (
-    check_image_size,
-    encoder_channels,
-    encoder_family,
-    encoder_strides,
-)
+from san_core.model.sizes import check_image_size, encoder_channels, encoder_strides
 from san_core.model.trunks.convnext import make_convnext
 from san_core.model.trunks.resnet import make_resnet
 from san_core.model.trunks.swin import make_swin
@@ -56,7 +51,7 @@ class Encoder(nn.Module):
         self.arch = recipe.arch
         self.image_size = recipe.image_size
         self.channels, self.strides = encoder_channels(recipe), encoder_strides(recipe)
-        trunk = _FAMILIES[encoder_family(recipe)](recipe)
+        trunk = _FAMILIES[recipe.family](recipe)
         for name, module in trunk.modules.items():
             self.add_module(name, module)
         self._stages, self._rows_first = trunk.stages, trunk.rows_first

@@ -11,34 +11,33 @@ HEAD_KERNEL = 7  # rows and columns of the decoder's last convolution
 
 
 class _Encoder(NamedTuple):
-    family: str
     channels: int  # of f_e1
     stride: int  # of f_e1
 
 
 _ENCODERS: dict[Arch, _Encoder] = {
-    "resnet10_quarter": _Encoder("resnet", 16, 2),
-    "resnet18": _Encoder("resnet", 64, 4),
-    "resnet34": _Encoder("resnet", 64, 4),
-    "resnet50": _Encoder("resnet", 256, 4),
-    "resnet101": _Encoder("resnet", 256, 4),
-    "resnet152": _Encoder("resnet", 256, 4),
-    "resnext50_32x4d": _Encoder("resnet", 256, 4),
-    "resnext101_32x8d": _Encoder("resnet", 256, 4),
-    "wide_resnet50_2": _Encoder("resnet", 256, 4),
-    "wide_resnet101_2": _Encoder("resnet", 256, 4),
-    "resnet18_ibn_a": _Encoder("resnet", 64, 4),
-    "resnet50_ibn_a": _Encoder("resnet", 256, 4),
-    "resnet101_ibn_a": _Encoder("resnet", 256, 4),
-    "convnext_tiny": _Encoder("convnext", 96, 4),
-    "convnext_small": _Encoder("convnext", 96, 4),
-    "convnext_base": _Encoder("convnext", 128, 4),
-    "swin_t": _Encoder("swin", 96, 4),
-    "swin_s": _Encoder("swin", 96, 4),
-    "swin_b": _Encoder("swin", 128, 4),
-    "swin_v2_t": _Encoder("swin", 96, 4),
-    "swin_v2_s": _Encoder("swin", 96, 4),
-    "swin_v2_b": _Encoder("swin", 128, 4),
+    "resnet10_quarter": _Encoder(16, 2),
+    "resnet18": _Encoder(64, 4),
+    "resnet34": _Encoder(64, 4),
+    "resnet50": _Encoder(256, 4),
+    "resnet101": _Encoder(256, 4),
+    "resnet152": _Encoder(256, 4),
+    "resnext50_32x4d": _Encoder(256, 4),
+    "resnext101_32x8d": _Encoder(256, 4),
+    "wide_resnet50_2": _Encoder(256, 4),
+    "wide_resnet101_2": _Encoder(256, 4),
+    "resnet18_ibn_a": _Encoder(64, 4),
+    "resnet50_ibn_a": _Encoder(256, 4),
+    "resnet101_ibn_a": _Encoder(256, 4),
+    "convnext_tiny": _Encoder(96, 4),
+    "convnext_small": _Encoder(96, 4),
+    "convnext_base": _Encoder(128, 4),
+    "swin_t": _Encoder(96, 4),
+    "swin_s": _Encoder(96, 4),
+    "swin_b": _Encoder(128, 4),
+    "swin_v2_t": _Encoder(96, 4),
+    "swin_v2_s": _Encoder(96, 4),
+    "swin_v2_b": _Encoder(128, 4),
 }
 
 
@@ -47,11 +46,6 @@ def check_sizes(recipe: Recipe) -> None:
     check_image_size(recipe)
     if recipe.needs_decoder:
         decoder_doublings(recipe)
-
-
-def encoder_family(recipe: Recipe) -> str:
-    """Which kind of network SA-Enc is: "resnet", "convnext" or "swin"."""
-    return _ENCODERS[recipe.arch].family
 
 
 def encoder_channels(recipe: Recipe) -> tuple[int, int, int, int]:
@@ -89,8 +83,9 @@ def decoder_doublings(recipe: Recipe) -> int:
     while rows << n < recipe.decoded_size:
         n += 1
     if n == 0 or rows << n != recipe.decoded_size:
+        name = "copy_queries" if recipe.texture_from == "copy" else "texture_size"
         raise ValueError(
-            f"texture_size {recipe.decoded_size} cannot be reached from the {rows} rows of f_e4 "
+            f"{name} {recipe.decoded_size} cannot be reached from the {rows} rows of f_e4 "
             f"(image_height {recipe.image_height}): choose {rows} times a power of two, "
             f"for instance {', '.join(str(rows << i) for i in range(1, 5))}"
         )

@@ -129,8 +129,7 @@ def fit(
         on_best: given what a state's "best" holds when a validation is better than all before, in
             every process.
         precision: full or mixed; "auto" is mixed on CUDA alone, and not with the recipe's
-            `full_precision`. A step that overflows float16 is
-            left out and does not count.
+            `full_precision`. A step that overflows float16 is left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
 
     Raises:
@@ -282,7 +281,7 @@ class _TrainingRun:
             check_tensors("best network", state["best"].get("weights"), own)
         self.best = state["best"]
         if self.recipe.ema:
-            check_tensors("average", state.get("average"), own)
+            check_tensors("averaged network", state.get("average"), own)
         self._kept_average = state.get("average")
 
     def _check_restored_position(self) -> None:

@@ -97,7 +97,11 @@ def _logits(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 def reconstruction_term(
     output: SANOutput, targets: TextureTargets, world: World, flags: FiniteFlags
 ) -> Tensor:
-    """L_Rec; of the textures, only their errors travel between processes."""
+    """L_Rec; of the textures, only their errors travel between processes.
+
+    Of a decoder that copies it is three errors in one: that of the texture, and COPIED_PARTS of
+    those of the attended and the regressed colours, against the texture at a texel a query.
+    """
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)
     if output.copied is not None:

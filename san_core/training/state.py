@@ -65,7 +65,7 @@ def check_tensors(what: str, found: object, own: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless tensors are by name, shape and type those of a network, and finite.
 
     Args:
-        what: how the message calls them.
+        what: the network whose weights they are, as messages call it.
         found: what a state holds.
         own: what it will replace.
     """
@@ -73,9 +73,9 @@ def check_tensors(what: str, found: object, own: Mapping[str, Tensor]) -> None:
     for name in [*own, *tensors]:
         one, other = tensors.get(name), own.get(name)
         if not isinstance(one, Tensor) or other is None or _kind(one) != _kind(other):
-            raise ValueError(f"the state of training holds no {what} of this network: {name}")
+            raise ValueError(f"the {what}'s weights in this state do not fit: {name}")
         if not one.isfinite().all():
-            raise ValueError(f"the state of training holds a {what} that is not finite: {name}")
+            raise ValueError(f"the {what}'s weights in this state are not finite: {name}")
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:

@@ -115,6 +115,11 @@ def test_the_order_of_overrides_does_not_matter():
             "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false",
             "w_dense needs crop 'none', flip_textures 'mirror' and erasing_style 'mean'",
         ),
+        (
+            "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false crop=none"
+            " autoaugment=0.1",
+            "autoaugment turns and shears images, which dense maps do not follow: w_dense is not 0",
+        ),
         ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (
@@ -158,7 +163,7 @@ def test_what_a_recipe_says_and_training_does_not_do_is_told():
     frozen = recipe_with_overrides(get_recipe("cuhk03"), "frozen_epochs=2")
     assert idle_settings(frozen) == []
     assert idle_settings(recipe_with_overrides(frozen, "pretrained=none")) == [
-        "frozen_epochs 2 keep a trunk of random weights: pretrained and init are none"
+        "frozen_epochs=2 freezes a trunk of random weights: pretrained and init are none"
     ]
 
 

@@ -21,7 +21,7 @@ LISTS_FOLDER = "train_test_split"
 TRAINING_LIST = f"{LISTS_FOLDER}/train_list.txt"
 OPTIONS = {"size": "size=NUMBER: the vehicles of the test list, 800 unless given, 1600 or 2400"}
 
-_LINE = re.compile(r"(?P<image>\S+)\s+(?P<vehicle>\d+)")
+_LINE = re.compile(r"(?P<image>\S+)\s+(?P<vehicle>\d{1,9})")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:

@@ -28,6 +28,10 @@ def test_every_recipe_fits(name):
     ("overrides", "message"),
     [
         ("image_height=60", "images of 60x32 do not divide by 8, the stride of resnet10_quarter"),
+        (
+            "texture_from=copy copy_queries=4",
+            "copy_queries 4 cannot be reached from the 8 rows of f_e4",
+        ),
         ("texture_size=24", "texture_size 24 cannot be reached from the 8 rows of f_e4"),
         ("image_height=16 image_width=8 texture_size=4", "last map has 4x2 rows and columns"),
     ],

@@ -909,18 +909,21 @@ def break_optimiser(state):
         (lambda s: s.update(sums={"loss": "x"}), r"sums\.loss is 'x'; it must be a list"),
         (lambda s: s.update(best={"epoch": 1}), "best is an object; it must be"),
         (lambda s: s.update(best={"epoch": 9, "score": 1.0}), "the best of an epoch that is not o"),
-        (lambda s: s.update(model=3), "holds no network of this network"),
-        (lambda s: s["model"].popitem(), "holds no network of this network: classifier"),
-        (lambda s: s["model"].update(x=torch.zeros(1)), "holds no network of this network: x"),
-        (lambda s: s["model"].update({first_of(s["model"]): torch.zeros(1)}), "holds no network"),
-        (lambda s: s["model"][first_of(s["model"])].fill_(torch.nan), "network that is not finite"),
+        (lambda s: s.update(model=3), "the network's weights in this state do not fit: "),
+        (lambda s: s["model"].popitem(), "weights in this state do not fit: classifier"),
+        (lambda s: s["model"].update(x=torch.zeros(1)), "weights in this state do not fit: x"),
+        (lambda s: s["model"].update({first_of(s["model"]): torch.zeros(1)}), "do not fit: enc"),
+        (
+            lambda s: s["model"][first_of(s["model"])].fill_(torch.nan),
+            "in this state are not finite: ",
+        ),
         (lambda s: s.update(optimisation={}), "is not of this recipe's optimiser"),
         (break_optimiser, "is not of this recipe's optimiser"),
         (
             lambda s: s.update(best={"epoch": 1, "score": 1.0, "weights": {}}),
-            "holds no best network of this network",
+            "the best network's weights in this state do not fit: ",
         ),
-        (lambda s: s.update(average={}), "holds no average of this network"),
+        (lambda s: s.update(average={}), "the averaged network's weights in this state"),
     ],
 )
 def test_a_state_of_something_else_is_refused_in_words(spoil, told):

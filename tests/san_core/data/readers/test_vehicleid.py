@@ -50,6 +50,13 @@ def test_lines_that_say_nothing_and_images_that_are_missing_are_problems(release
     ]
 
 
+def test_a_number_of_more_digits_than_any_vehicle_has_is_a_problem(release):
+    with (release / "train_test_split/train_list.txt").open("a") as file:
+        file.write("0000000 1234567890\n")
+    (problem,) = read(release).problems
+    assert str(problem).startswith("train_test_split/train_list.txt line 7 (not the name of an i")
+
+
 def test_a_list_that_is_not_there_is_named(release):
     message = "has no train_test_split/test_list_9.txt; train_test_split holds test_list_1600.txt"
     with pytest.raises(FileNotFoundError, match=message):

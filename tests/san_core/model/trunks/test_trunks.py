@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 from san_core.model.decoder import Decoder
 from san_core.model.encoder import Encoder
 from san_core.model.san import build_network
-from san_core.model.sizes import encoder_channels, encoder_family, encoder_strides
+from san_core.model.sizes import encoder_channels, encoder_strides
 from san_core.model.weights import load_pretrained
 from san_core.recipe import NO_IMAGENET, Arch, Recipe
 from tests.benchmarks.groups import encoders
@@ -71,7 +71,7 @@ def test_published_weights_give_the_published_maps(arch, tmp_path):
             x = layer(x)
             if i % 2:
                 expected.append(x)
-        if encoder_family(recipe_of(arch)) == "swin":
+        if recipe_of(arch).family == "swin":
             expected[3] = published.norm(expected[3])
             expected = [one.permute(0, 3, 1, 2) for one in expected]
         else:

@@ -320,7 +320,7 @@ class Recipe:
                 and (self.crop, self.flip_textures, self.erasing_style)
                 != ("none", "mirror", "mean")
             ),
-            "autoaugment turns and shears images, which dense maps do not follow: w_dense is not 0": (
+            "autoaugment turns and shears images, and dense maps do not follow: not with w_dense": (
                 self.w_dense > 0 and self.autoaugment > 0
             ),
             "w_tr needs identities: it is taken with w_id or w_tri": (

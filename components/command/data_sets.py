@@ -22,11 +22,11 @@ from san_core.data.prepare import (
 )
 from san_core.data.readers.several import join_dataset_names
 from san_core.data.readers.sources import (
-    DATASET_FORMATS,
     SYNTHETIC,
     DatasetName,
     LearnedAndTested,
     PlacedDataset,
+    is_published,
     list_dataset,
     parse_dataset_and_target,
 )
@@ -117,7 +117,7 @@ class DataSetReader:
             self.found,
             seen=self._seen,
             prefix=prefix,
-            is_published=DATASET_FORMATS[named.key].is_published,
+            is_published=is_published(named),
         )
         items = chain(items, self._warnings_after_reading(listed))
         highest = max((image.pid or 0 for image in listed.images), default=0)

@@ -98,7 +98,7 @@ class CropTally:
             if count and (kind in (_FLAT, _BLACK) or count >= _MANY * total):
                 lines.append(
                     f"{count:,} of {total:,} images are {kind}, such as {self._examples[kind]};"
-                    f" option {option} of csv and folders leaves such out"
+                    f" option {option} of csv, folders and file_names leaves such out"
                 )
         return lines
 

@@ -45,14 +45,14 @@ def parse_box(x: str, y: str, width: str, height: str) -> Box:
 class Frames:
     """The frames of a tree; the last one stays decoded, since its boxes mostly follow each other.
 
-    Boxes that reach beyond their frame are counted as they are cut.
+    Boxes that reach beyond their frame are counted as they are cut, each once.
     """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._last: tuple[str, Pixels] | None = None
-        self._beyond: list[str] = []
-        self._cut = 0
+        self._beyond: dict[str, None] = {}
+        self._cut = set[int]()  # hashes alone: of millions of boxes the names would fill memory
 
     def cut(self, frame: str, box: Box) -> bytes:
         """What a box holds of an upright frame, as a PNG.
@@ -72,17 +72,18 @@ class Frames:
             raise ValueError(
                 f"box {','.join(map(str, box))} lies outside of the frame of {columns}x{rows}"
             )
-        self._cut += 1
+        self._cut.add(hash((frame, box)))
         if held.shape[:2] != (box.height, box.width):
-            self._beyond.append(box.image_name(frame))
+            self._beyond[box.image_name(frame)] = None
         return encode_png(held)
 
     def warnings(self) -> Sequence[str]:
         """How many of the boxes that were cut reach beyond their frames; nothing if none does."""
         if not self._beyond:
             return []
-        shown = ", ".join(self._beyond[:_MOST_SHOWN]) + ", ..." * (len(self._beyond) > _MOST_SHOWN)
+        shown = ", ".join(list(self._beyond)[:_MOST_SHOWN])
+        shown += ", ..." * (len(self._beyond) > _MOST_SHOWN)
         return [
-            f"{len(self._beyond):,} of {self._cut:,} boxes reach beyond their frames, and what lies"
-            f" inside is kept: {shown}"
+            f"{len(self._beyond):,} of {len(self._cut):,} boxes reach beyond their frames, and"
+            f" what lies inside is kept: {shown}"
         ]

@@ -153,15 +153,23 @@ def assign_splits(
 ) -> PartedImages:
     """The images with splits: people who are held out are for testing, all others for training.
 
-    Who is held out depends on names alone (see above), but for three rules. Two people at least are
-    held out who can be asked for, with images from two cameras, or two images where cameras are
-    unknown or do not matter; else those whose names fall lowest are too. Of more than two of these
-    one at least stays in training, which needs to see people by several cameras. A number of people
-    are those whose names fall lowest. Warnings tell where the first two were needed.
+    A person can be asked for who has images from two cameras, or two images where cameras are
+    unknown or do not matter. Who is held out is decided in this order:
 
-    Of each person who can be asked for, from every camera with several images the first by name is
-    a query, all others are gallery; if no camera has several, the first image of all is the query.
-    So every query can be found. Who cannot be asked for is in the gallery alone.
+    1. Who is in the table of an older set stays on the side that it tells.
+    2. Of all others those are held out whose names fall under the share. If a number is wanted
+       instead, that many people are held out who can be asked for: those whose names fall lowest.
+    3. At least two who can be asked for are held out. If there are fewer, those whose names fall
+       lowest are held out too, and a warning names them.
+    4. At least one stays in training; of three or more who can be asked for, one of these. If all
+       are held out, the one whose name falls highest stays, and a warning names the person.
+
+    Then the images of each person who is held out are parted:
+
+    1. Who cannot be asked for is in the gallery alone.
+    2. From every camera with several images of the person the first by name is a query.
+    3. If no camera has several, the first image of all is the query.
+    4. All other images are gallery, so every query can be found.
 
     Args:
         images: with people from 1; their splits are not looked at.
@@ -228,7 +236,13 @@ class _Choice:
             held |= {pid for pid in free if self.places[pid] < self.wanted.share}
             held = self._with_enough_left(self._with_enough_tested(held))
         self._warn_of_silent(held)
-        return {pid: TEST if pid in held else self.known.get(pid, "train") for pid in self.people}
+        sides = {pid: TEST if pid in held else self.known.get(pid, "train") for pid in self.people}
+        if self.known and "train" not in sides.values():
+            raise ValueError(
+                f"option split leaves nobody to train on: all {len(sides):,} identities of the data"
+                " set are held out; name a table that has some of them in train"
+            )
+        return sides
 
     def _lowest(self, number: int) -> set[int]:
         """So many people whose names fall lowest."""
@@ -250,7 +264,7 @@ class _Choice:
                 " cameras are known, and a third to train on; hold out nobody with test=0"
             )
         if lacking:
-            self._warn_of_moved(free[:lacking], "held out too, as two at least must be asked for")
+            self._warn_of_moved(free[:lacking], "held out", "does not fall")
         return held | set(free[:lacking])
 
     def _with_enough_left(self, held: set[int]) -> set[int]:
@@ -260,7 +274,7 @@ class _Choice:
         spared = [pid for pid in needed if pid not in self.known][-1:]
         if not spared or not held.issuperset(needed):
             return held
-        self._warn_of_moved(spared, "left to train on")
+        self._warn_of_moved(spared, "kept in training", "falls")
         return held - set(spared)
 
     def _check_known(self) -> None:
@@ -281,14 +295,14 @@ class _Choice:
                 " data set"
             )
 
-    def _warn_of_moved(self, pids: Sequence[int], what: str) -> None:
+    def _warn_of_moved(self, pids: Sequence[int], what: str, falls: str) -> None:
         """That some are not where their names alone would have them."""
-        are = "is" if len(pids) == 1 else "are"
-        self.warnings.append(
-            f"against the share of names that is held out, {_shown(self.names[p] for p in pids)}"
-            f" {are} {what}; of more people names alone decide, so keep {SPLIT_FILE} and name it as"
-            f" option {SPLIT} to have them stay"
-        )
+        for pid in pids:
+            self.warnings.append(
+                f"{self.names[pid]} is {what}, although the name {falls} among those held out; keep"
+                f" {SPLIT_FILE} and pass it as {SPLIT}=... so that this does not change as others"
+                " are added"
+            )
 
     def _warn_of_silent(self, held: set[int]) -> None:
         """That some are in the gallery alone."""

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 
 MOST_MEMBERS = 5_000_000
 MOST_HEADER_BYTES = 1 << 20  # of what a header says beyond its own 512 bytes, such as a long name
-MOST_PADDING = 1 << 20  # zeros behind the end, to fill a record
+_CHUNK = 1 << 20  # of what lies behind the end, read at once
 _LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -72,8 +72,13 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """The header in 512 bytes, unless it is cut off or has too many more."""
+        if not buf:
+            raise ReadError(
+                "it ends behind a whole file, without the mark of its end, so others may be lost;"
+                " if none is, unpack it and pack it again"
+            )
         if len(buf) < BLOCKSIZE:
-            raise ReadError("it ends without the mark of its end, so it was not copied whole")
+            raise ReadError("it ends within a header, so it was not copied whole")
         header = super().frombuf(buf, encoding, errors)
         if header.type in _LONG_HEADERS and not 0 <= header.size <= MOST_HEADER_BYTES:
             raise ReadError(f"a header has {header.size:,} bytes more, it says")
@@ -81,11 +86,28 @@ class _Header(tarfile.TarInfo):
 
 
 def _check_nothing_behind(file: BinaryIO, end: int) -> None:
-    """Raise ValueError if more than zeros that fill a record lies behind the mark of the end."""
+    """Raise ValueError if a header lies behind the mark of the end, where nobody would look.
+
+    Zeros in any number fill a record, and old programs fill it with what was in their memory.
+    """
     file.seek(end)
-    behind = file.read(MOST_PADDING + 1)
-    if len(behind) > MOST_PADDING or behind.strip(b"\0"):
-        raise ValueError(
-            f"more lies behind the mark of its end, at byte {end:,}: several archives in one file, "
-            "or one that was not copied whole"
-        )
+    for start in itertools.count(end, _CHUNK):
+        if not (chunk := file.read(_CHUNK)):
+            return
+        if not chunk.strip(b"\0"):
+            continue
+        for place in range(0, len(chunk), BLOCKSIZE):
+            if _is_header(chunk[place : place + BLOCKSIZE]):
+                raise ValueError(
+                    f"more lies behind the mark of its end, at byte {start + place:,}: several"
+                    " archives in one file; unpack each by itself (tar --ignore-zeros)"
+                )
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether a block tells of a file."""
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except HeaderError:
+        return False
+    return True

@@ -118,7 +118,7 @@ def test_the_order_of_overrides_does_not_matter():
         (
             "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false crop=none"
             " autoaugment=0.1",
-            "autoaugment turns and shears images, which dense maps do not follow: w_dense is not 0",
+            "autoaugment turns and shears images, and dense maps do not follow: not with w_dense",
         ),
         ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),

@@ -48,24 +48,24 @@ def test_counts_of_a_set_that_will_do_are_told(checked, tmp_path):
 def test_few_people_to_validate_on_are_warned_of(checked, caplog):
     train = [pid for pid in range(1, 11) for _ in range(4)]
     assert checked("eval_every=1 validation_share=0.1", train=train, **TESTED) == 0
-    assert "validation has 4 queries of 2 people, and fewer than 100 or 20 say" in caplog.text
+    assert "validation has 4 queries of 2 identities, and fewer than 100 or 20 say" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("overrides", "people", "message"),
     [
         ("", {"train": range(1, 8)}, "identities_per_batch is 8, but there are 7 identities"),
-        ("w_tri=0", {"train": [1, 1]}, "the data set has 1 person to train on: 2 at least"),
+        ("w_tri=0", {"train": [1, 1]}, "the data set has 1 identity to train on: 2 at least"),
         ("", {"val": [1]}, "split train"),
         (
             "eval_every=1",
             {"train": range(1, 10), "val": [9, 30]},
-            "1 of 2 people in split val are trained on, such as 9",
+            "1 of 2 identities in split val are trained on, such as 9",
         ),
         (
             "eval_every=1 validation_share=0.9 identities_per_batch=2",
-            {"train": range(1, 10)},
-            "holding out 8 of them for validation leaves fewer than 2 to train on",
+            {"train": range(1, 4)},
+            "holding out 2 of them for validation leaves fewer than 2 to train on",
         ),
         ("", {"train": range(1, 9), "query": []}, "the data set has no images in split query"),
         ("", {"train": range(1, 9), "gallery": []}, "the data set has no images in split gallery"),

@@ -689,8 +689,8 @@ def test_useless_crops_are_told_and_left_out_where_the_data_set_is_to(make, tmp_
         (own / person / "v" / "3.jpg").write_bytes(encode_jpeg(grey, quality=90))
     assert prepare(tmp_path, "folders", own) == 0
     line = (
-        "2 of 26 images are of one colour, such as a/v/3.jpg; option no-blank of csv and folders"
-        " leaves such out"
+        "2 of 26 images are of one colour, such as a/v/3.jpg; option no-blank of csv, folders"
+        " and file_names leaves such out"
     )
     assert line in caplog.text
     assert line in provenance(tmp_path)["warnings"]

@@ -45,7 +45,7 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     assert main(command) == 0
     said = capsys.readouterr().err
     assert "validation: 8 images of 2 people" in said
-    assert "validation has 4 queries of 2 people, and fewer than 100 or 20 say little" in said
+    assert "validation has 4 queries of 2 identities, and fewer than 100 or 20 say little" in said
     assert re.search(r"val_mAP 0\.\d{4} \(95 % 0\.\d+-\d\.\d+, 4 queries of 2 people\)", said)
     model = tmp_path / "model"
     scores = [record["val_mAP"] for record in _history(model)]
@@ -137,7 +137,7 @@ def test_one_held_out_texture_cannot_choose_and_report(tiny, tmp_path, capsys):
 def test_people_held_out_must_leave_enough_to_train_on(tiny, tmp_path, capsys):
     command = _trained(tiny, tmp_path, "eval_every=1 validation_share=0.9")
     assert main(command) == 1
-    assert "leaves fewer than 2 to train on" in capsys.readouterr().err
+    assert "but there are 2 identities" in capsys.readouterr().err
 
 
 # A store that is away

@@ -61,7 +61,7 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     classes = label_map(pids)
     split = IdentitySplit(records, others, np.array([classes[pid] for pid in pids], np.int64))
     if split.num_classes < 2:
-        raise ValueError(f"the data set has {split.num_classes} person to train on: 2 at least")
+        raise ValueError(f"the data set has {split.num_classes} identity to train on: 2 at least")
     check_identity_count(recipe, split.num_classes)
     return split
 
@@ -73,22 +73,22 @@ def held_out_mask(records: Sequence[Record], share: float, *, draw: int = 0) -> 
 
     Args:
         records: the training images.
-        share: of the people, in 0 ... 1; at least 2 are held out.
+        share: of the people, in 0 ... 1; at least 2 are held out, and 2 are left to train on.
         draw: which of the ways in which names fall.
 
     Raises:
-        ValueError: fewer than 2 people would be left to train on.
+        ValueError: there are fewer than 4 people.
     """
     pids = pids_of(records)
     names = dict(zip(pids.tolist(), map(person_name, records), strict=True))
     places = {pid: place_of_name(name, f"validation {draw}") for pid, name in names.items()}
     order = sorted(places, key=lambda pid: (places[pid], pid))
-    count = max(2, sum(place < share for place in places.values()))
-    if len(order) - count < 2:
+    if len(order) < 4:
         raise ValueError(
-            f"{len(order)} training identities: holding out {count} of them for validation leaves"
+            f"{len(order)} training identities: holding out 2 of them for validation leaves"
             " fewer than 2 to train on"
         )
+    count = min(max(2, sum(place < share for place in places.values())), len(order) - 2)
     return np.isin(pids, order[:count])
 
 
@@ -117,9 +117,9 @@ def few_validated_warning(records: Sequence[Record]) -> str:
     if people >= FEW_PEOPLE and len(queries) >= FEW_QUERIES:
         return ""
     return (
-        f"validation has {len(queries)} queries of {people} people, and fewer than {FEW_QUERIES} or"
-        f" {FEW_PEOPLE} say little: see the interval; a larger validation_share has more, and"
-        " training with validation_draw=1, 2, ... holds out others"
+        f"validation has {len(queries)} queries of {people} identities, and fewer than"
+        f" {FEW_QUERIES} or {FEW_PEOPLE} say little: see the interval; a larger validation_share"
+        " has more, and training with validation_draw=1, 2, ... holds out others"
     )
 
 
@@ -135,7 +135,7 @@ def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
     count = f"{shown.batches} batch{'es' * (shown.batches != 1)}"
     return (
         f"an epoch has {count} and shows {shown.share:.1%} of the {len(labels):,}"
-        " images, as few people have most of them"
+        " images, as few identities have most of them"
     ) + (
         f"; identities_per_batch={better.identities} would show {better.share:.1%}"
         if better.share > shown.share
@@ -148,8 +148,8 @@ def _check_not_trained_on(watched: NDArray[np.int64], learned: NDArray[np.int64]
     known = np.intersect1d(watched, learned)
     if len(known):
         raise ValueError(
-            f"{len(known)} of {len(np.unique(watched))} people in split val are trained on, such as"
-            f" {known[0]}: their score would tell nothing of others; validate on other people, or"
+            f"{len(known)} of {len(np.unique(watched))} identities in split val are trained on,"
+            f" such as {known[0]}: their score would tell nothing of others; validate on others, or"
             " train with eval_every=0"
         )
 
@@ -175,8 +175,8 @@ def check_scorable(pids: NDArray[np.int64], camids: NDArray[np.int64] | None) ->
     people = np.unique(pids)
     if len(people) < 2:
         raise ValueError(
-            f"{len(pids)} validation images show {len(people)} person: every answer would be right;"
-            " at least 2 people are needed"
+            f"{len(pids)} validation images show {len(people)} identity: every answer would be"
+            " right; at least 2 are needed"
         )
     where = "" if camids is None else " by another camera"
     known = np.arange(len(pids)) if camids is None else camids

@@ -14,6 +14,7 @@ box is cut out of its frame and kept as a PNG; x and y are its upper left pixel 
 frame. What other columns tell is kept as facts of the image, which pages show and nobody else uses.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -36,6 +37,9 @@ _NO_CAMERA = "-1"  # as many write what is unknown
 # What others call these columns: one of them is no fact where the column that is meant is not there
 _OTHER_NAMES = {"camera": "camid", "cam": "camid", "subset": "split", "set": "split", "w": "width"}
 _OTHER_NAMES |= {"person": "pid", "identity": "pid", "file": "path", "image": "path", "h": "height"}
+# Words of a longer name, such as camera_id or data_split, that make it doubtful too
+_WORDS = dict.fromkeys(("cam", "cams", "camera", "cameras", "camid"), "camid")
+_WORDS |= dict.fromkeys(("split", "splits", "subset", "partition"), "split")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
@@ -137,8 +141,16 @@ def _meant_column(column: str, columns: list[str]) -> str:
         return ""
     small = column.lower()
     close = get_close_matches(small, (*COLUMNS, "width", "height"), n=1, cutoff=0.75)
-    meant = small if small in BOX_COLUMNS else _OTHER_NAMES.get(small, close[0] if close else "")
-    return meant if meant not in columns else ""
+    words = [_WORDS[word] for word in re.split(r"[\W_]+", small) if word in _WORDS]
+    others = [_plain_name(other) for other in columns if other != column]
+    known = (*COLUMNS, *BOX_COLUMNS) if set(others) & set(BOX_COLUMNS) else COLUMNS
+    meant = (name for name in (_plain_name(column), *words, *close) if name in known)
+    return next((name for name in meant if name not in columns), "")
+
+
+def _plain_name(column: str) -> str:
+    """What a column of another spelling or name is called here."""
+    return _OTHER_NAMES.get(column.lower(), column.lower())
 
 
 class _RowImage(NamedTuple):

@@ -228,6 +228,7 @@ def parse_dataset_and_target(
     if len(learned) > 1:
         for one in learned:
             check_trainable(one.name)
+    _check_learned_once(learned)
     if not target:
         if target_source:
             raise ValueError(f"target_source is {target_source}, but no target says what it is")
@@ -240,6 +241,23 @@ def parse_dataset_and_target(
     if any(one.name.key == IMAGES for one in tested):
         raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
     return LearnedAndTested(learned, tested)
+
+
+def _check_learned_once(learned: list[PlacedDataset]) -> None:
+    """Raise ValueError if a published set is to be learned twice: its people would count double."""
+    keys = [one.name.key for one in learned if is_published(one.name)]
+    if twice := [key for key in keys if keys.count(key) > 1 and key != "file_names"]:
+        raise ValueError(
+            f"dataset names {twice[0]} {keys.count(twice[0])} times: each would count its"
+            " identities as others, and they are the same; learn it once"
+        )
+
+
+def is_published(named: DatasetName) -> bool:
+    """Whether others have the same data set; names of a pattern of one's own say that none has."""
+    if named.key == SYNTHETIC:
+        return False
+    return DATASET_FORMATS[named.key].is_published and "pattern" not in named.options
 
 
 def check_trainable(learned: DatasetName) -> None:

@@ -66,14 +66,14 @@ def test_useless_crops_are_counted_by_kind_with_an_example():
     tally = tallied(CROPS)
     assert list(tally.told()["useless"].values()) == [1, 1, 1, 1]
     assert tally.warnings() == [
-        "1 of 5 images are of one colour, such as grey.jpg; option no-blank of csv and folders"
-        " leaves such out",
-        "1 of 5 images are nearly black, such as night.png; option no-blank of csv and folders"
-        " leaves such out",
+        "1 of 5 images are of one colour, such as grey.jpg; option no-blank of csv, folders"
+        " and file_names leaves such out",
+        "1 of 5 images are nearly black, such as night.png; option no-blank of csv, folders"
+        " and file_names leaves such out",
         "1 of 5 images are smaller than 32x16 (rows x columns), such as far.png; option"
-        " min_size=32x16 of csv and folders leaves such out",
-        "1 of 5 images are wider than high, such as wide.png; option no-wide of csv and folders"
-        " leaves such out",
+        " min_size=32x16 of csv, folders and file_names leaves such out",
+        "1 of 5 images are wider than high, such as wide.png; option no-wide of csv, folders"
+        " and file_names leaves such out",
     ]
 
 

@@ -113,7 +113,7 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     named = {pid for pid in everybody if place_of_name(str(pid), TEST) < share}
     changed = people["gallery"] ^ named
     assert len(changed) <= 2
-    assert any("against the share of names" in line for line in warnings) == bool(changed)
+    assert any("although the name" in line for line in warnings) == bool(changed)
     assert any("nobody asks for them" in line for line in warnings) == bool(
         people["gallery"] - able
     )
@@ -160,15 +160,22 @@ def test_a_person_of_one_camera_who_is_held_out_is_in_the_gallery_alone():
 def test_too_few_names_under_the_share_are_made_up_for_and_told():
     parted = assign_splits(people(["ann", "bob", "cid"]), Wanted(0.01))
     assert Counter(sides(parted).values()) == {"train": 1, TEST: 2}
-    (line,) = parted.warnings
-    assert "are held out too, as two at least must be asked for" in line
-    assert "keep split.csv and name it as option split to have them stay" in line
+    assert parted.warnings
+    for line in parted.warnings:
+        assert " is held out, although the name does not fall among those held out; keep" in line
+        assert "pass it as split=... so that this does not change as others are added" in line
 
 
 def test_where_all_names_fall_under_the_share_one_is_left_to_train_on():
     parted = assign_splits(people(["ann", "bob", "cid"]), Wanted(0.999))
     assert Counter(sides(parted).values()) == {"train": 1, TEST: 2}
-    assert "is left to train on" in parted.warnings[0]
+    assert "is kept in training, although the name falls among those" in parted.warnings[0]
+
+
+def test_a_table_that_leaves_nobody_to_train_on_is_refused():
+    everybody = dict.fromkeys(("ann", "bob", "cid"), TEST)
+    with pytest.raises(ValueError, match="split leaves nobody to train on: all 3 identities of"):
+        assign_splits(people(list(everybody)), Wanted(sides=everybody))
 
 
 def test_a_number_of_people_may_be_held_out():

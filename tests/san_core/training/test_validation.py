@@ -111,7 +111,7 @@ def test_training_takes_it_as_its_score():
     [
         ([1, 1], "2 validation labels for 3 images"),
         ([1, 2, 3], "3 validation images show nobody twice, so there is no mAP"),
-        ([1, 1, 1], "3 validation images show 1 person: every answer would be right"),
+        ([1, 1, 1], "3 validation images show 1 identity: every answer would be right"),
         ([0, 0, 3], "query 0 has pid 0; people are numbered from 1"),
     ],
 )

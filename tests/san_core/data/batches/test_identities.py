@@ -33,14 +33,16 @@ def test_people_who_are_trained_on_are_not_validated_on():
     parted = split_identities(Listed(train=(1, 2, 3, 5, 5), val=(6, 7, 7)), recipe)
     assert (len(parted.train_records), len(parted.validation_records)) == (5, 3)
     overlapping = Listed(train=(1, 2, 3, 5), val=(2, 9))
-    with pytest.raises(ValueError, match=r"1 of 2 people in split val are trained on, such as 2:"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 identities in split val are trained on, such as 2:"
+    ):
         split_identities(overlapping, recipe)
     split_identities(overlapping, tiny_recipe("demo-baseline"))  # val is not used
 
 
 @pytest.mark.parametrize(
     ("val", "message"),
-    [((6, 6), "2 validation images show 1 person"), ((6, 7), "show nobody twice by another cam")],
+    [((6, 6), "2 validation images show 1 identity"), ((6, 7), "show nobody twice by another cam")],
 )
 def test_what_cannot_be_scored_is_not_validated_on(val, message):
     with pytest.raises(ValueError, match=message):
@@ -62,6 +64,13 @@ def test_share_of_the_people_is_held_out_with_all_their_images():
     assert len(people_held_out(records, 0.0001)) == 2
     with pytest.raises(ValueError, match=r"holding out 2 of them .* leaves fewer than 2"):
         held_out_mask(Listed(train=[1, 2, 3]).records, 0.1)
+
+
+def test_a_share_of_nearly_all_leaves_two_to_train_on():
+    records = Listed(train=range(1, 6)).records
+    assert len(people_held_out(records, 0.9)) == 3
+    with pytest.raises(ValueError, match="3 training identities: holding out 2 of them"):
+        people_held_out(records[:3], 0.9)
 
 
 def test_nobody_changes_between_training_and_validation_when_a_data_set_grows():
@@ -89,9 +98,9 @@ def test_few_people_to_validate_on_are_said_to_be_few():
     records = Listed(val=seen_twice).records
     assert few_validated_warning(records) == ""
     assert few_validated_warning(records[:38]).startswith(
-        "validation has 38 queries of 19 people, and fewer than 100 or 20 say little"
+        "validation has 38 queries of 19 identities, and fewer than 100 or 20 say little"
     )
-    assert "80 queries of 40 people" in few_validated_warning(records[:80])
+    assert "80 queries of 40 identities" in few_validated_warning(records[:80])
     assert few_validated_warning([]) == ""
 
 
@@ -106,7 +115,7 @@ def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not():
     few_have_most = np.repeat(np.arange(31), [3000, *[6] * 30])
     # 16 of 31 people in a batch: 2 batches of 64 images; 2 of them: 30 batches of 8
     assert unseen_images_warning(few_have_most, recipe) == (
-        "an epoch has 2 batches and shows 4.0% of the 3,180 images, as few people have most of"
+        "an epoch has 2 batches and shows 4.0% of the 3,180 images, as few identities have most of"
         " them; identities_per_batch=2 would show 7.5%"
     )
 

@@ -197,6 +197,12 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
             "has a column 'camera', which may be meant as camid; its first row is read as 'path', ",
         ),
         ("path,pid,camids\n", "has a column 'camids', which may be meant as camid"),
+        ("path,pid,camera_id\n", "has a column 'camera_id', which may be meant as camid"),
+        ("path,pid,Cam No\n", "has a column 'Cam No', which may be meant as camid"),
+        ("path,pid,data_split\n", "has a column 'data_split', which may be meant as split"),
+        ("path,pid,split_name\n", "has a column 'split_name', which may be meant as split"),
+        ("path,pid,x,y,width,weight\n", "has a column 'weight', which may be meant as height"),
+        ("path,pid,W,H\n", "has a column 'W', which may be meant as width"),
         ("path,pid,Split\n", "has a column 'Split', which may be meant as split"),
         ("path,pid,X,y,width,height\n", "has a column 'X', which may be meant as x"),
         ("path,pid,x,y,width\n", "has boxes without height"),
@@ -250,6 +256,11 @@ def test_what_other_columns_tell_is_kept_as_facts_of_the_image(folder):
 def test_a_column_is_a_fact_where_the_one_it_may_be_meant_as_is_there(folder):
     found = read(folder, "path,pid,camid,camera,split\na/1.jpg,1,0,dome,train\n")
     assert [image.fields for image in found.images] == [{"facts": {"camera": "dome"}}]
+
+
+def test_a_name_like_that_of_a_side_of_a_box_is_a_fact_where_there_are_no_boxes(folder):
+    found = read(folder, "path,pid,weight,split\na/1.jpg,1,71,train\n")
+    assert [image.fields for image in found.images] == [{"facts": {"weight": "71"}}]
 
 
 def test_rows_with_boxes_are_parts_of_frames(folder):

@@ -4,6 +4,7 @@ import pytest
 
 from san_core.data.readers.sources import (
     DATASET_FORMATS,
+    is_published,
     list_dataset,
     parse_dataset_and_target,
     parse_dataset_name,
@@ -137,6 +138,7 @@ def test_two_folders_of_one_kind_are_two_data_sets():
     [
         ("market1501+images", "", "dataset images cannot be trained on: it tells no people"),
         ("synthetic+csv", "msmt17+synthetic", "dataset and target are both synthetic"),
+        ("cuhk03:labeled+cuhk03:detected", "", "dataset names cuhk03 2 times: each would count"),
         ("csv", "msmt17:all", "target msmt17:all would be trained on as a whole: leave option all"),
         ("csv", "msmt17+images", "target images tells no people, so nothing can be tested on it"),
     ],
@@ -144,3 +146,14 @@ def test_two_folders_of_one_kind_are_two_data_sets():
 def test_sets_that_cannot_be_learned_or_tested_together_are_refused(dataset, target, message):
     with pytest.raises(ValueError, match=message):
         parse_dataset_and_target(dataset, target)
+
+
+def test_several_sets_of_files_with_names_of_one_kind_may_be_learned():
+    learned = parse_dataset_and_target("file_names:like=duke+file_names:like=veri", "").learned
+    assert [one.name.options["like"] for one in learned] == ["duke", "veri"]
+
+
+def test_a_set_with_names_of_a_pattern_of_ones_own_is_not_published():
+    assert is_published(parse_dataset_name("file_names:like=duke"))
+    assert not is_published(parse_dataset_name("file_names:pattern={pid}_*"))
+    assert not is_published(parse_dataset_name("synthetic"))

@@ -128,6 +128,17 @@ _DEMO = Recipe(
 # help?"): L_Rec adds nothing to that start, and L_TR nothing to L_Rec.
 _SYNTHETIC = dataclasses.replace(_DEMO, epochs=34, checkpoint_every=2, init="generator")
 
+# The same for photographs of 128x64, with the encoder of the generator that ships as its start.
+_SMALL = dataclasses.replace(
+    _SYNTHETIC,
+    last_stride=2,
+    image_height=128,
+    image_width=64,
+    texture_size=64,
+    crop_pad=5,
+    init="encoder",
+)
+
 # SAN-PG is the same network with the reconstruction loss alone (official README). How it was
 # trained is in no source we could read: sizes are the published ones, the schedule is ours.
 _GENERATOR: dict[str, Any] = {
@@ -154,6 +165,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "synthetic": _SYNTHETIC,
     "synthetic-baseline": dataclasses.replace(_SYNTHETIC, w_rec=0.0, init="none"),
+    "small": _SMALL,
+    "small-baseline": dataclasses.replace(_SMALL, w_rec=0.0),
     **_recipe_with_ablations("cuhk03", _CUHK03),
     "cuhk03-official": _CUHK03_OFFICIAL,
     # The same without its error: both gradients are taken before any step

@@ -14,6 +14,8 @@ from san_core.model import saved as files
 from san_core.model import weights
 from san_core.model.san import build_network
 from san_core.recipe import Recipe, recipe_with_overrides
+from san_core.recipes import get_recipe
+from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
 SETTINGS = tiny_recipe()
@@ -334,3 +336,13 @@ def test_all_of_a_seed_tells_networks_apart():
     first = [build_network(RESNET18, num_classes=2, seed=n).encoder for n in seeds]
     weights = {next(encoder.parameters()).detach().numpy().tobytes() for encoder in first}
     assert len(weights) == 4  # 2**32 is folded upon 1
+
+
+@pytest.mark.parametrize("name", ["small", "small-baseline"])
+def test_the_generator_that_ships_is_a_start_for_small_recipes(name):
+    settings = get_recipe(name)
+    model = build_network(settings, num_classes=5, seed=1)
+    generator = weights.load_network(SHIPPED_FOLDER)
+    own = weights.start_from_generator(model, generator, recipe=settings)
+    assert not any(tensor.startswith("encoder.layer") for tensor in own)
+    assert torch.equal(model.encoder.conv1.weight, generator.model.encoder.conv1.weight)

@@ -64,7 +64,7 @@ def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
     card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
     assert "python -m components make_pit --seed=0\n" in card
     report = json.loads(Path(tiny.generator, "report.json").read_bytes())
-    assert f"| this generator | {report['psnr']:.2f} |" in card
+    assert f"PSNR {report['psnr']:.2f} dB, and {report['psnr_of_mean_texture']:.2f} dB" in card
 
 
 def test_an_installed_package_has_the_generator(tmp_path):

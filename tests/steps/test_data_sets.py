@@ -443,7 +443,7 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
             ["--target", "csv", "--target-source", "{own}"],
             "data set images has no images",
         ),
-        ("synthetic", ["--target", "synthetic"], "dataset and target are both synthetic"),
+        ("synthetic", [], "dataset is synthetic, whose people are rendered and lie nowhere"),
         ("market1501", ["--target", "duke"], "no data set 'duke'; there are synthetic, market1501"),
         ("market1501:muti", [], "data set market1501 has no option 'muti'; it takes multi, 500k"),
         ("msmt17", [], "is not MSMT17: neither it nor a folder in it holds list_train.txt"),

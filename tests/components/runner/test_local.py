@@ -497,7 +497,7 @@ def test_stopped_run_leaves_no_process_and_nothing_believed(go, project, hanging
     wait_for(lambda: not is_running(step))
     # Asked first, so that what trains can keep its state; who is killed can ask nobody.
     said = (project / "runs" / "small" / "grow" / "log.txt").read_text()
-    assert ("Terminated" in said) == (number != signal.SIGKILL), said
+    assert ("stopped by SIGTERM" in said) == (number != signal.SIGKILL), said
     assert state.read_state(project / "runs" / "small" / "grow") is None
     (project / "flag").unlink()
     lines = go(arguments={"flag": str(project / "flag")})

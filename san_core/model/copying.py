@@ -128,7 +128,7 @@ class Copying(nn.Module):
             (torch.arange(n, device=picture.device) + 0.5) * (2 / n) - 1 for n in self.cells[::-1]
         )
         grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))  # (2, h, w)
-        values = torch.cat([colours, grid.expand(len(colours), -1, -1, -1), features], dim=1)
+        values = torch.cat([colours, grid.expand(colours.shape[0], -1, -1, -1), features], dim=1)
         means = weights @ values.flatten(2).transpose(1, 2)  # (B, G * G, 5 + features)
         return torch.unflatten(means.transpose(1, 2), 2, (self.side, self.side))
 

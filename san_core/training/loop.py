@@ -287,8 +287,8 @@ class _TrainingRun:
     def _check_restored_position(self) -> None:
         """Raise ValueError if the state is of further on than this training goes."""
         is_over = self.epochs_finished >= self.recipe.epochs
-        batches = 1 if is_over else len(self._epoch_batches())
-        if self.epochs_finished > self.recipe.epochs or self.batch_index >= batches:
+        last = 0 if is_over else len(self._epoch_batches())
+        if self.epochs_finished > self.recipe.epochs or self.batch_index > last:
             raise ValueError(
                 f"the state of training is of epoch {self.epochs_finished + 1} after batch"
                 f" {self.batch_index}, which this training does not have"

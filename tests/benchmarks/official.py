@@ -35,7 +35,7 @@ class OfficialStep:
         ]
 
     def __call__(self, images: Tensor, labels: Tensor, textures: Tensor) -> None:
-        embedding, logits, made, maps = self.model(images)
+        embedding, logits, made, maps = self.model(images)[:4]
         loss = smoothed_cross_entropy(logits, labels) + hard_triplet(embedding, labels)
         self.optimizers[0].zero_grad()
         loss.backward(retain_graph=True)

@@ -133,7 +133,7 @@ def test_scores_that_are_compared_are_the_models_alone(tiny):
     scores = json.loads(Path(tiny.root, "evaluate.json").read_bytes())
     assert list(scores) == ["rank1", "rank5", "rank10", "mAP", "mINP", "num_skipped"]
     losses = json.loads(Path(tiny.root, "train_san.json").read_bytes())
-    told = dict(loss="loss", loss_identity="id", loss_triplet="tri", loss_texture="rec")
+    told = {"loss": "loss", "loss_identity": "id", "loss_triplet": "tri", "loss_texture": "rec"}
     told["accuracy_identity"] = "accuracy"
     last = json.loads(Path(tiny.model, "history.jsonl").read_text().splitlines()[-1])
     assert losses == {name: last[field] for name, field in told.items()}

@@ -377,7 +377,7 @@ def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
             {"data": "s3://b/d"},
             "train_san has no input 'data'; did you mean 'dataset'",
         ),
-        ("evaluate", {"dataset": "s3://b/d"}, "evaluate needs --input features=URI, embeddings of"),
+        ("evaluate", {"features": "s3://b/f"}, "evaluate needs --input dataset=URI, "),
     ],
 )
 def test_one_step_needs_its_inputs(step, inputs, message):

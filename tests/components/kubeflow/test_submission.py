@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import socket
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def no_waiting(monkeypatch):
 
 
 def submit(stub: KubeflowStub, *words: str) -> int:
-    return pipeline.main(["submit", "--host", stub.host, "--image", CLUSTER_IMAGE, *words])
+    usual = {"--host": stub.host, "--image": CLUSTER_IMAGE}
+    words = tuple(chain(*(pair for pair in usual.items() if pair[0] not in words), words))
+    return pipeline.main(["submit", *words])
 
 
 def posted(stub: KubeflowStub, what: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def stub():
 
 
 def call(stub: KubeflowStub, command: str, *words: str) -> int:
-    return pipeline.main([*command.split(), "--host", stub.host, *words])
+    host = [] if "--host" in words else ["--host", stub.host]
+    return pipeline.main([*command.split(), *host, *words])
 
 
 def golden(name: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from san_core.training.distributed import (
 from tests.san_core.training.processes import two_processes
 from tests.san_core.training.tiny_run import tiny_model, tiny_recipe
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 # Networks in double precision, so that real differences stand out: Adam takes whole steps for
 # gradients that are nothing but rounding, which would hide them. Losses are in single precision.

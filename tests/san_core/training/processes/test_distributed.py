@@ -107,7 +107,9 @@ def test_the_first_process_scores_for_all(runs):
 
 def test_what_goes_wrong_in_one_process_stops_all(runs):
     assert runs["poisoned"][0]["ended"] == ""
-    assert runs["poisoned"][1]["ended"] == "ValueError: epoch 1 batch 1: L_Rec is not finite"
+    assert runs["poisoned"][1]["ended"] == (
+        "TrainingFailedError: epoch 1 batch 1: L_Rec is not finite"
+    )
 
 
 def test_a_process_that_is_told_to_stop_stops_all(runs):

@@ -129,6 +129,7 @@ ORDER = (
     "san_core.evaluation.protocols",
     "san_core.evaluation.pages",
     "san_core.evaluation.check",
+    "san_core.search",
     "san_core.inference",
     "san_core.training",
     "components.process",

@@ -134,6 +134,7 @@ def rank_each_query(
     gallery: Labels,
     metric: str = "euclidean",
     protocol: Protocol | None = None,
+    top_k: int = 0,
     threads: int | None = None,
 ) -> "QueryResults":
     """What `rank` finds for each query, without means; it may be that none can be judged.
@@ -145,13 +146,14 @@ def rank_each_query(
         gallery: as in `rank`.
         metric: as in `rank`.
         protocol: as in `rank`.
+        top_k: as in `rank`.
         threads: as in `rank`.
 
     Raises:
         ValueError: as `rank`, except where no query can be judged.
     """
     counting = _RankTally(
-        query, gallery, protocol, max_rank=10, top_k=0, with_roc=False, threads=threads
+        query, gallery, protocol, max_rank=10, top_k=top_k, with_roc=False, threads=threads
     )
     counting.count_features(query_features, gallery_features, metric)
     return counting.results

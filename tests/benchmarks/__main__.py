@@ -18,7 +18,7 @@ EVIDENCE = "evidence"
 TESTS = "tests"  # the share of mutants that they kill
 GPU = "gpu"  # measured by `make bench-gpu`
 GROUPS = (
-    *("training", "sampler", "textures", "ranking", "datasets", "synthesis", "generator"),
+    *("training", "sampler", "textures", "ranking", "search", "datasets", "synthesis", "generator"),
     "pipeline",
 )
 # Measured only when named: long training, many runs of tests, and what `make reproduce` recorded

@@ -15,3 +15,14 @@ def centred(
     out: Floats,
     squares: Doubles,
 ) -> None: ...
+def nearest(
+    query: Floats,
+    squares: Doubles,
+    matrix: Floats,
+    index: Ids | None,
+    first: int,
+    stop: int,
+    by_direction: bool,
+    near: Doubles,
+    who: Ids,
+) -> int: ...

@@ -123,6 +123,19 @@ def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
         ValueError: the metric is unknown, there are no features, or their dimensions differ.
         FeatureError: one is not finite.
     """
+    check_comparable(query, gallery, metric)
+    squares = SquaredNorms(query.squared_norms(), gallery.squared_norms())
+    for role, each in zip(("query", "gallery"), squares, strict=True):
+        check_norms(role, each)
+    return squares
+
+
+def check_comparable(query: Rows, gallery: Rows, metric: str) -> None:
+    """Check two sets of features by their shapes; nothing is read.
+
+    Raises:
+        ValueError: the metric is unknown, there are no features, or their dimensions differ.
+    """
     if metric not in METRICS:
         raise ValueError(f"no metric '{metric}'; there are {', '.join(METRICS)}")
     for role, features in (("query", query), ("gallery", gallery)):
@@ -133,10 +146,6 @@ def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
             f"query features have {query.matrix.shape[1]} dimensions and gallery features "
             f"{gallery.matrix.shape[1]}: they must come from one model"
         )
-    squares = SquaredNorms(query.squared_norms(), gallery.squared_norms())
-    for role, each in zip(("query", "gallery"), squares, strict=True):
-        _check_norms(role, each)
-    return squares
 
 
 def is_without_direction(squares: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -144,7 +153,12 @@ def is_without_direction(squares: NDArray[np.float64]) -> NDArray[np.bool_]:
     return squares < _SMALLEST_SQUARE
 
 
-def _check_norms(role: str, squares: NDArray[np.float64]) -> None:
+def check_norms(role: str, squares: NDArray[np.float64]) -> None:
+    """Check that features with these squared norms are finite.
+
+    Raises:
+        FeatureError: one is not, or is beyond 1e18.
+    """
     finite = squares < _LARGEST_SQUARE
     if not finite.all():
         what = "not finite (NaN, infinite, or beyond 1e18)"

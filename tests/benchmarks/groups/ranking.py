@@ -16,8 +16,8 @@ from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.kernels.rows import select_rows
 from san_core.evaluation.protocols import single_shot
 from san_core.evaluation.protocols.scoring import EmbeddedImages, ProtocolScores, Scorer
+from tests.benchmarks import rerank
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.groups import rerank
 from tests.benchmarks.measuring import least_wall_seconds, median_cpu_seconds, one_thread, peak_mib
 from tests.benchmarks.people import (
     CUHK03,

@@ -30,7 +30,7 @@ def rank_by_reranked(of: QueryGallery) -> ranking.Ranking:
 
 RERANK_CODE = """
 from tests.benchmarks.people import MARKET1501, GallerySize, random_features
-from tests.benchmarks.groups.rerank import rank_by_reranked
+from tests.benchmarks.rerank import rank_by_reranked
 of = random_features(MARKET1501, noise={noise})
 rank_by_reranked(random_features(GallerySize(75, 336, 5000, 6, 100), noise=1.55))
 run = lambda: rank_by_reranked(of)

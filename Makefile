@@ -33,7 +33,7 @@ test: $(INSTALLED)  ## the everyday tests (minutes)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## tests of restarts and of scale
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -m slow -n auto --dist loadfile --no-loadscope-reorder
 
 test-docker: $(INSTALLED)  ## tests in containers, where a docker engine answers
 	@BIN=$(BIN) docker/test.sh

@@ -8,10 +8,7 @@ from components.command.step import Input, Output
 from components.storage.outputs import atomic_folder, check_succeeded, write_file, write_metrics
 
 if TYPE_CHECKING:
-    from san_core.model.san import SAN
-    from san_core.pages.page import Section
     from san_core.recipe import Recipe
-    from san_core.training.loop import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +39,8 @@ def train_san(
         dataset: the person images, an image set; its train split is used
         model: weights, recipe and history.jsonl (one line an epoch); where the recipe validates
             (eval_every), the weights are the best ones and last.safetensors the last
-        training_page: page with loss curves and a grid of inputs, their textures and decoded
-            textures
+        training_page: page with the recipe, a curve of every loss and score, and pictures of people
+            held out and trained on, with their textures and decoded textures
         losses: loss, loss_identity, loss_triplet, loss_texture ... of the epoch whose weights are
             kept, and val_mAP where the recipe validates
         textures: sealed textures of the training images; recipes without texture losses need none
@@ -74,8 +71,10 @@ def train_san(
         open_on_ranks,
     )
     from components.training.ranks import process_group
+    from components.training.san_examples import example_sections
     from components.training.san_inputs import (
         check_textures_of,
+        people_in_words,
         training_data,
         validation_by_map,
         whom_trained_on,
@@ -165,8 +164,16 @@ def train_san(
             write_sums(folder)
         sections = [
             *report.failure_sections(trained.failure),
+            report.training_section(
+                trained,
+                recipe=report.recipe_in_words(recipe, chosen),
+                seed=seed,
+                data=people_in_words(people),
+            ),
             report.curves_section(trained.history),
-            *_example_sections(network, data),
+            *example_sections(
+                network, chosen, data, images=images, people=people, textures=textures
+            ),
         ]
         document = page.render_page("SAN", sections, subtitle=recipe)
         figures, failure = loop.loss_metrics(trained.kept_record), trained.failure_line
@@ -214,21 +221,3 @@ def _identity_of_pit(pit: Path) -> list[str]:
     from components.storage.staging import image_set_digest
 
     return [image_set_digest(pit / part) for part in ("images", "textures")]
-
-
-def _example_sections(model: "SAN", data: "TrainingData") -> "list[Section]":
-    """Some training images, the textures they were given, and what the decoder makes of them."""
-    from components.process.machine import device
-    from components.training import report
-    from san_core.inference.textures import predict_textures
-
-    if data.textures is None or data.texture_index is None:
-        return []
-    rows = report.evenly_spaced(len(data.images))
-    shown = data.images[rows]
-    columns = {
-        "picture": shown,
-        "texture to be regressed": data.textures[data.texture_index[rows]],
-        "decoded texture": predict_textures(model, shown, device=device()),
-    }
-    return [report.examples_section(columns, lead="Training images.")]

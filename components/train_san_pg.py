@@ -131,6 +131,12 @@ def train_san_pg(
         sections = [
             *report.failure_sections(trained.failure),
             _scores_section(scores),
+            report.training_section(
+                trained,
+                recipe=report.recipe_in_words(recipe, chosen),
+                seed=seed,
+                data=_pairs_in_words(seen, unseen),
+            ),
             report.curves_section(trained.history),
             _examples_section(unseen, generated),
         ]
@@ -159,6 +165,14 @@ def _psnr_validation(watched: "DecodedPairs") -> "Validation":
         return psnr(generated, watched.textures[watched.texture_index])
 
     return Validation("psnr", score)
+
+
+def _pairs_in_words(seen: "DecodedPairs", unseen: "DecodedPairs") -> str:
+    """How many pictures and textures are trained on, and how many are held out."""
+    return (
+        f"{len(seen.images):,} pictures of {len(seen.textures):,} textures;"
+        f" {len(unseen.images):,} of {len(unseen.textures):,} are held out"
+    )
 
 
 class _Scores(NamedTuple):
@@ -202,10 +216,11 @@ def _examples_section(unseen: "DecodedPairs", generated: "Pixels") -> "Section":
 
     rows = report.evenly_spaced(len(generated))
     return report.examples_section(
+        "Held-out examples",
         {
             "picture": unseen.images[rows],
             "true texture": unseen.textures[unseen.texture_index[rows]],
             "generated texture": generated[rows],
         },
-        lead="Held-out people.",
+        lead="People the generator has never seen.",
     )

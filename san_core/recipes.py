@@ -224,3 +224,25 @@ def get_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r}; there are {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
+
+
+def overrides_of(name: str, recipe: Recipe) -> str:
+    """What was replaced in the recipe called `name` to get this one, such as "epochs=3 lr=0.001".
+
+    The words are those of `recipe_with_overrides`, in the order of the fields; empty if nothing
+    was. Raises ValueError as `get_recipe`.
+    """
+    base = get_recipe(name)
+    return " ".join(
+        f"{field.name}={_field_word(value)}"
+        for field in dataclasses.fields(Recipe)
+        if (value := getattr(recipe, field.name)) != getattr(base, field.name)
+    )
+
+
+def _field_word(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value).lower() if isinstance(value, bool) else str(value)

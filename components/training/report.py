@@ -1,6 +1,7 @@
 """The page of a training step: loss curves, and pictures beside what was made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from components.training.loop import (
     ACCURACY,
     History,
+    TrainingResult,
     interval_names,
     loss_name,
     loss_terms,
@@ -17,6 +19,8 @@ from components.training.loop import (
 from san_core.images.pixels import Pixels, resize
 from san_core.pages import page
 from san_core.pages.page import Section
+from san_core.recipe import Recipe
+from san_core.recipes import overrides_of
 
 IMAGE_SIZE = (128, 64)  # rows and columns of an image on the page
 TEXTURE_SIZE = (128, 128)
@@ -35,57 +39,107 @@ def failure_sections(failure: str) -> list[Section]:
     return [Section("This training failed", page.bullet_list([failure]), lead)]
 
 
-def curves_section(history: History) -> Section:
-    """Plots over the epochs: loss terms, learning rate and, where there is one, the score."""
-    names = {term: _spoken(term) for term in loss_terms(history)}
-    losses = [{names.get(key, key): value for key, value in r.items()} for r in history]
-    known = {name: [r[name] for r in losses if name in r] for name in names.values()}
-    last = ", ".join(f"{name} {values[-1]:.3f}" for name, values in known.items())
-    label = "terms of the loss" if len(names) > 1 else f"loss, {', '.join(names.values())}"
-    drawn = [
-        page.figure_tag(
-            page.history_figure(losses, list(names.values()), label=label),
-            alt=f"Losses over {len(history)} epochs; last: {last}",
-        ),
-        page.figure_tag(
-            page.history_figure(history, ["lr"], label="learning rate"),
-            alt=f"Learning rate over {len(history)} epochs",
-        ),
+def training_section(trained: TrainingResult, *, recipe: str, seed: int, data: str) -> Section:
+    """What was trained, and which weights are the model's.
+
+    Args:
+        trained: how it went.
+        recipe: how, in words.
+        seed: of every random choice.
+        data: what was learned from, in words.
+    """
+    rows = [
+        ("Recipe", recipe),
+        ("Seed", str(seed)),
+        ("Data", data),
+        ("Weights", _weights_in_words(trained)),
     ]
-    shares = [record[ACCURACY] for record in history if ACCURACY in record]
-    if shares:
-        drawn.append(
-            page.figure_tag(
-                page.history_figure(history, [ACCURACY], label="accuracy of identities, training"),
-                alt=f"Training accuracy of identities; last: {shares[-1]:.1%}",
-            )
-        )
-    for name in score_names(history):
-        scores = [record[name] for record in history if name in record]
-        label = name.replace("val_", "validation ")
-        band = interval_names(name) if any(interval_names(name)[0] in r for r in history) else None
-        if band:
-            label += ", and its 95 % interval"
-        drawn.append(
-            page.figure_tag(
-                page.history_figure(history, [name], label=label, band=band),
-                alt=f"{name} of {len(scores)} validations; best {max(scores):.3f}",
-            )
-        )
-    return Section(
-        "Training",
-        Markup("").join(drawn),
-        "Means over each epoch of the terms of the loss, before they are weighted."
-        + (_ACCURACY_IN_WORDS if shares else ""),
+    return Section("This training", page.table(["", ""], rows, text=True))
+
+
+def recipe_in_words(name: str, recipe: Recipe) -> str:
+    """A recipe by its name, and what was replaced in it."""
+    replaced = overrides_of(name, recipe)
+    return f"{name} with {replaced}" if replaced else name
+
+
+def _weights_in_words(trained: TrainingResult) -> str:
+    epoch = trained.kept_record["epoch"]
+    if trained.best is None or trained.best.score is None:
+        return f"those of epoch {epoch}, the last"
+    (name,) = score_names(trained.history)
+    low, high = (trained.kept_record.get(edge) for edge in interval_names(name))
+    told = "" if low is None else f" (95 % {low:.3f} to {high:.3f})"
+    return (
+        f"those of epoch {epoch} of {len(trained.history)}, the best by {_spoken_score(name)}:"
+        f" {trained.best.score:.3f}{told}"
     )
 
 
-def _spoken(term: str) -> str:
-    """A term of the loss in words: those of its name among the metrics, such as texture triplet."""
-    return loss_name(term).removeprefix("loss_").replace("_", " ")
+class _Curve(NamedTuple):
+    """A figure of the history to draw: what its axis and its description say."""
+
+    name: str
+    label: str
+    alt: str
+    band: tuple[str, str] | None = None
 
 
-def examples_section(columns: Mapping[str, Pixels], *, lead: str) -> Section:
+def curves_section(history: History) -> Section:
+    """Plots over the epochs, each on an axis of its own: score, accuracy, losses, learning rate."""
+    curves = [*_score_curves(history), *_loss_curves(history)]
+    curves.append(_Curve("lr", "learning rate", "Learning rate"))
+    drawn = [
+        page.figure_tag(
+            page.history_figure(history, each.name, label=each.label, band=each.band),
+            alt=f"{each.alt} over {_epochs_in_words(history)}",
+        )
+        for each in curves
+    ]
+    return Section(
+        "Curves",
+        Markup("").join(drawn),
+        "Losses are means over an epoch, before they are weighted; the whole loss is their"
+        " weighted sum." + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
+    )
+
+
+def _score_curves(history: History) -> Iterator[_Curve]:
+    """The validation score with its interval, and the accuracy in training; those there are."""
+    for name in score_names(history):
+        scores = [record[name] for record in history if name in record]
+        edges = interval_names(name)
+        band = edges if any(edges[0] in record for record in history) else None
+        label = _spoken_score(name) + (", 95 % interval" if band else "")
+        told = f"{name} of {len(scores)} validations; best {max(scores):.3f},"
+        yield _Curve(name, label, told, band)
+    shares = [record[ACCURACY] for record in history if ACCURACY in record]
+    if shares:
+        told = f"Training accuracy of identities; last: {shares[-1]:.1%},"
+        yield _Curve(ACCURACY, "training accuracy", told)
+
+
+def _loss_curves(history: History) -> Iterator[_Curve]:
+    """The whole loss and its terms, by their names in words."""
+    words = {"loss": "whole loss"} | {
+        term: f"{loss_name(term).removeprefix('loss_').replace('_', ' ')} loss"
+        for term in loss_terms(history)
+    }
+    for name, label in words.items():
+        values = [record[name] for record in history if record.get(name) is not None]
+        if values:
+            yield _Curve(name, label, f"{label.capitalize()}; last: {values[-1]:.3f},")
+
+
+def _spoken_score(name: str) -> str:
+    return name.replace("val_", "validation ")
+
+
+def _epochs_in_words(history: History) -> str:
+    return f"{len(history)} epoch{'s' * (len(history) != 1)}"
+
+
+def examples_section(heading: str, columns: Mapping[str, Pixels], *, lead: str) -> Section:
     """Rows of pictures side by side: each column a stack of images (N, ...) under its caption."""
     rows = [
         [
@@ -100,7 +154,7 @@ def examples_section(columns: Mapping[str, Pixels], *, lead: str) -> Section:
         ]
         for number, pictures in enumerate(zip(*columns.values(), strict=True), 1)
     ]
-    return Section("Examples", page.image_grid(rows, captions=list(columns)), lead)
+    return Section(heading, page.image_grid(rows, captions=list(columns)), lead)
 
 
 def evenly_spaced(count: int) -> NDArray[np.int64]:

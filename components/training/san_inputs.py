@@ -71,6 +71,15 @@ def whom_trained_on(
     return merge_trainings(trainings)
 
 
+def people_in_words(people: IdentitySplit) -> str:
+    """How many images and people are trained on, and how many are held out."""
+    told = f"{len(people.train_records):,} images of {people.num_classes:,} people"
+    if not people.validation_records:
+        return told
+    out = people.validation_records
+    return f"{told}; {len(out):,} images of {len(np.unique(pids_of(out))):,} people are held out"
+
+
 def training_data(
     reader: PixelCache,
     images: ImageSet,

@@ -74,7 +74,7 @@ def table(
     """A table whose first column names the row; the others are figures, set right.
 
     Args:
-        header: the column titles; the first may be empty.
+        header: the column titles; the first may be empty, and if all are there is no such row.
         rows: cells, shown as `str` does.
         caption: what the table says, below it.
         strong: index of a row to be set in bold.
@@ -182,42 +182,41 @@ def add_legend(axes: Axes, **place: Any) -> None:
 @own_look()
 def history_figure(
     history: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
+    name: str,
     *,
     label: str,
     band: tuple[str, str] | None = None,
 ) -> Figure:
-    """The course of a training: a line for each of `names`, for figures that share one scale.
+    """The course of one figure of a training, on a scale of its own.
 
     Several of them, each through `figure_tag`, stand side by side where the page is wide enough.
 
     Args:
         history: a record per epoch, each with its "epoch". A figure absent from a record, or None,
             was not measured then.
-        names: the figures to draw.
+        name: the figure to draw.
         label: what the vertical axis shows, with its unit.
-        band: the figures of the lower and the upper edge of a band around the first line.
+        band: the figures of the lower and the upper edge of a band around the line.
 
     Raises:
-        ValueError: there is no history, or a figure is in no record.
+        ValueError: there is no history, or the figure is in no record.
     """
     if not history:
         raise ValueError("there is no history to draw: no epoch has ended")
-    known = sorted({key for record in history for key in record})
-    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+    measured = [record for record in history if record.get(name) is not None]
+    if not measured:
+        known = sorted({key for record in history for key in record})
+        raise ValueError(f"no '{name}' in the history; it has {', '.join(known)}")
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     panel = add_axes(figure)
-    for name, colour in zip(names, line_colours(len(names)), strict=True):
-        if name not in known:
-            raise ValueError(f"no '{name}' in the history; it has {', '.join(known)}")
-        measured = [record for record in history if record.get(name) is not None]
-        panel.plot(
-            [record["epoch"] for record in measured],
-            [record[name] for record in measured],
-            color=colour,
-            marker="o" if len(measured) < 30 else "",  # a lone epoch is a point, not a line
-            markersize=3.5,
-            label=name,
-        )
+    panel.plot(
+        [record["epoch"] for record in measured],
+        [record[name] for record in measured],
+        color=COLOURS[0],
+        marker="o" if len(measured) < 30 else "",  # a lone epoch is a point, not a line
+        markersize=3.5,
+        label=name,
+    )
     if band is not None:
         edged = [record for record in history if all(edge in record for edge in band)]
         epochs, low, high = ([r[key] for r in edged] for key in ("epoch", *band))
@@ -225,8 +224,6 @@ def history_figure(
     panel.set_xlabel("epoch")
     panel.set_ylabel(label)
     panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    if len(names) > 1:
-        add_legend(panel)
     return figure
 
 

@@ -10,7 +10,7 @@ import torch
 from san_core.model.san import SAN
 from san_core.model.weights import _ARCHITECTURE_FIELDS
 from san_core.recipe import Recipe, from_fields, idle_settings, recipe_with_overrides
-from san_core.recipes import RECIPES, get_recipe
+from san_core.recipes import RECIPES, get_recipe, overrides_of
 
 
 def saved_fields(name):
@@ -319,3 +319,14 @@ def test_a_margin_without_effect_is_refused():
 def test_fields_of_a_strong_baseline_without_effect_are_refused(name, words, message):
     with pytest.raises(ValueError, match=message):
         recipe_with_overrides(get_recipe(name), words)
+
+
+def test_what_was_replaced_in_a_recipe_is_told_in_the_words_that_replace_it():
+    words = "lr=1e-4 warmup_epochs=2 milestones=10,20 mirrored=true epochs=30"
+    changed = recipe_with_overrides(get_recipe("cuhk03"), words)
+    told = overrides_of("cuhk03", changed)
+    assert told == "epochs=30 lr=0.0001 milestones=10,20 warmup_epochs=2 mirrored=true"
+    assert recipe_with_overrides(get_recipe("cuhk03"), told) == changed
+    assert overrides_of("cuhk03", get_recipe("cuhk03")) == ""
+    with pytest.raises(ValueError, match="no recipe 'mine'"):
+        overrides_of("mine", changed)

@@ -60,7 +60,10 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     assert best.keys() == last.keys()
     is_last = all(torch.equal(best[name], last[name]) for name in best)
     assert is_last == (facts["best_epoch"] == 3)
-    assert "val_mAP of 3 validations" in (tmp_path / "training_page").read_text()
+    page = (tmp_path / "training_page").read_text()
+    assert "val_mAP of 3 validations" in page
+    assert page.count("its own texture, example") == 8  # of the two people who are held out
+    assert f"epoch {facts['best_epoch']} of 3, the best by validation mAP" in page
     losses = json.loads((tmp_path / "losses").read_text())
     kept = _history(model)[facts["best_epoch"] - 1]
     assert losses["val_mAP"] == facts["best_score"]
@@ -371,4 +374,8 @@ def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsy
 
 def test_page_of_training_calls_losses_by_words(tiny):
     page = (tiny.root / "train_san.html").read_text()
-    assert re.search(r"Losses over 3 epochs; last: identity \S+, triplet \S+, texture \S+\"", page)
+    losses = re.findall(r"alt=\"(\w+ loss); last: [\d.]+, over 3 epochs\"", page)
+    assert losses == ["Whole loss", "Identity loss", "Triplet loss", "Texture loss"]
+    assert "demo with identities_per_batch=4 images_per_identity=2 epochs=3 warmup_epochs=1" in page
+    assert "Held-out" not in page
+    assert "This recipe holds nobody out (eval_every=0)." in page

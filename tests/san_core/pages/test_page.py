@@ -93,15 +93,15 @@ def test_lossless_images_come_back_texel_by_texel():
 
 
 def test_matplotlibrc_of_a_person_changes_nothing():
-    ours = page.figure_tag(history_figure_of_two(), alt="a plot")
+    ours = page.figure_tag(history_figure(), alt="a plot")
     theirs = {"axes.facecolor": "black", "font.size": 30.0, "lines.linewidth": 9.0}
     with matplotlib.rc_context({**theirs, "savefig.facecolor": "red"}):
-        assert page.figure_tag(history_figure_of_two(), alt="a plot") == ours
+        assert page.figure_tag(history_figure(), alt="a plot") == ours
         assert matplotlib.rcParams["font.size"] == 30.0
 
 
-def history_figure_of_two():
-    return page.history_figure(HISTORY, ["loss", "psnr"], label="figures")
+def history_figure():
+    return page.history_figure(HISTORY, "loss", label="the loss")
 
 
 def test_equal_figures_give_equal_bytes_without_a_date():
@@ -118,6 +118,8 @@ def test_a_table_names_rows_and_sets_one_in_bold():
     assert '<tr class="strong"><th scope="row">ours</th><td>0.5</td></tr>' in text
     assert '<tr><th scope="row">theirs</th><td>0.4</td></tr>' in text
     assert "<caption>Fractions.</caption>" in text
+    assert "thead" in text
+    assert "thead" not in page.table(["", ""], [["Seed", "0"]])
 
 
 def test_a_gallery_has_a_column_for_each_caption():
@@ -134,30 +136,39 @@ HISTORY = [
 ]
 
 
-def test_curves_draw_what_was_measured_when_it_was_measured():
-    figure = page.history_figure(HISTORY, ["loss", "psnr"], label="figures")
-    (axes,) = figure.axes
-    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert drawn == {"loss": [[1, 3], [2, 2], [3, 1.5]], "psnr": [[2, 20]]}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "figures")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss", "psnr"]
+@pytest.mark.parametrize(
+    ("name", "points"), [("loss", [[1, 3], [2, 2], [3, 1.5]]), ("psnr", [[2, 20]])]
+)
+def test_a_curve_draws_what_was_measured_when_it_was_measured(name, points):
+    (axes,) = page.history_figure(HISTORY, name, label="a figure").axes
+    (line,) = axes.lines
+    assert (line.get_label(), line.get_xydata().tolist()) == (name, points)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "a figure")
 
 
 def test_a_lone_epoch_is_drawn_as_a_point():
-    (line,) = page.history_figure(HISTORY[:1], ["loss"], label="loss").axes[0].lines
+    (line,) = page.history_figure(HISTORY[:1], "loss", label="loss").axes[0].lines
     assert line.get_marker() == "o"
 
 
 @pytest.mark.parametrize(
-    ("history", "names", "message"),
+    ("history", "name", "message"),
     [
-        ([], ["loss"], "there is no history to draw"),
-        (HISTORY, ["losss"], "no 'losss' in the history; it has epoch, loss, psnr"),
+        ([], "loss", "there is no history to draw"),
+        (HISTORY, "losss", "no 'losss' in the history; it has epoch, loss, psnr"),
     ],
 )
-def test_curves_of_nothing_are_refused(history, names, message):
+def test_curves_of_nothing_are_refused(history, name, message):
     with pytest.raises(ValueError, match=message):
-        page.history_figure(history, names, label="loss")
+        page.history_figure(history, name, label="loss")
+
+
+def test_a_page_has_a_dark_side_that_sets_every_colour_anew():
+    style = page.render_page("Title", [])
+    light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert re.findall(r"--[a-z]+(?=:)", light) == re.findall(r"--[a-z]+(?=:)", dark)
+    outside = style.replace(light, "").replace(dark, "")
+    assert not re.search(r"#[0-9a-f]{3,6}\b", outside)
 
 
 def test_ragged_tables_and_galleries_are_refused():

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from san_core.images.pixels import Pixels
     from san_core.images.shard import Item, Record, Shard
     from san_core.images.texture_set import TextureSettings, WorkUnit
-    from san_core.inference.textures import SeenTexture
-    from san_core.model.weights import LoadedNetwork
+    from san_core.inference.network import Network, SeenTexture
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,8 @@ def generate_textures(
 
     Args:
         dataset: the person images, an image set
-        generator: SAN-PG, made by train_san_pg; the word shipped is the package's own
+        generator: SAN-PG, made by train_san_pg, or an ONNX file of it; the word shipped is the
+            package's own
         written: receipt naming the shards of this worker and where they are
         destination: folder or URI under which textures are kept, in a folder of their own; on
             Kubeflow, empty is san-textures in the pipeline root
@@ -69,6 +69,7 @@ def generate_textures(
         dry_run: whether only to say what is there and what would be made
         verify: how finished shards are checked before they are kept: none, size or sha256
     """
+    from components.inference.networks import open_network
     from components.process import machine
     from components.storage import retry
     from components.storage.places import open_storage
@@ -87,15 +88,19 @@ def generate_textures(
         split_into_units,
         units_of_worker,
     )
-    from san_core.inference.textures import half_dtype
-    from san_core.model import weights
+    from san_core.model.saved import fingerprint
 
     if limit < 0:
         raise ValueError(f"limit {limit} is negative; 0 makes all shards")
-    loaded = weights.load_network(generator)
+    loaded = open_network(generator)
     check_generator(loaded.recipe, generator, fuse=fuse)
+    if fuse != "none" and loaded.is_onnx:
+        raise ValueError(
+            f"{generator} is an ONNX file, which does not tell what a picture shows: --fuse {fuse}"
+            " needs the folder of the generator"
+        )
     settings = TextureSettings(
-        source=weights.fingerprint(generator),
+        source=fingerprint(generator),
         dataset=image_set_digest(dataset),
         split=split,
         texture_size=loaded.recipe.texture_size,
@@ -104,7 +109,7 @@ def generate_textures(
         fuse=fuse,
     )
     storage = open_storage(destination, settings.folder)
-    half_dtype(precision, machine.device())
+    loaded.check_precision(precision)
     worker = machine.worker_of_pod(worker)
     with open_image_records(dataset) as index:
         work = split_into_units(index.records_in_splits(split), shard_size, fuse=fuse)
@@ -162,7 +167,7 @@ def _log_plan(
 
 
 def _generate_shards(
-    generator: "LoadedNetwork",
+    generator: "Network",
     images: "ImageSet",
     todo: "Sequence[WorkUnit]",
     settings: "TextureSettings",
@@ -209,7 +214,7 @@ class _Painter(NamedTuple):
     `fused` keeps the texture of the last person who fills several units, as PNG.
     """
 
-    generator: "LoadedNetwork"
+    generator: "Network"
     images: "ImageSet"
     precision: str
     pool: "ThreadPoolExecutor"
@@ -218,20 +223,17 @@ class _Painter(NamedTuple):
 
 def _paint(painter: _Painter, records: "Sequence[Record]") -> "Iterator[SeenTexture]":
     """What the generator makes of images, in order."""
-    from components.process.machine import device
     from components.process.threads import map_bounded
     from san_core.images.pixels import decode, resize
-    from san_core.inference.textures import TextureError, stream_seen_textures
+    from san_core.inference.network import TextureError
 
     def read_input(record: "Record") -> "Pixels":
         picture = decode(painter.images.read(record), name=record.name)
         return resize(picture, painter.generator.recipe.image_size)
 
     try:
-        yield from stream_seen_textures(
-            painter.generator.model,
+        yield from painter.generator.stream_textures(
             map_bounded(painter.pool, read_input, records, ahead=2 * BATCH),
-            device=device(),
             batch_size=BATCH,
             precision=painter.precision,
         )

@@ -81,8 +81,8 @@ def train_san(
     )
     from san_core.data.batches.identities import split_identities, unseen_images_warning
     from san_core.images.texture_set import check_generator
-    from san_core.model.onnx import check_onnx_installed, export_encoder
-    from san_core.model.saved import read_description, write_sums
+    from san_core.model.onnx import check_onnx_installed, export_encoder, model_metadata
+    from san_core.model.saved import fingerprint, read_description, write_sums
     from san_core.pages import page
     from san_core.training.loop import check_batches_divide
 
@@ -160,7 +160,8 @@ def train_san(
         with atomic_folder(model) as folder:
             loop.save_model(folder, network, chosen, trained, facts=facts)
             if onnx and not trained.failure:
-                export_encoder(folder / "encoder.onnx", network, chosen)
+                metadata = model_metadata(*read_description(folder), fingerprint(folder))
+                export_encoder(folder / "encoder.onnx", network, chosen, metadata=metadata)
             write_sums(folder)
         sections = [
             *report.failure_sections(trained.failure),

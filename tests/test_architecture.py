@@ -134,6 +134,7 @@ ORDER = (
     "san_core.training",
     "components.process",
     "components.storage",
+    "components.inference",
     "components.command",
     "components.scoring",
     "components.training",

@@ -127,7 +127,12 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
         ValueError: the model is damaged, or the file computes something else.
     """
     from components.storage.transfer import fetch_artifact
-    from san_core.model.onnx import check_onnx_installed, export_encoder, export_generator
+    from san_core.model.onnx import (
+        check_onnx_installed,
+        export_encoder,
+        export_generator,
+        model_metadata,
+    )
     from san_core.model.saved import fingerprint
     from san_core.model.weights import load_network
 
@@ -138,25 +143,11 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
         loaded = load_network(folder)
         write = export_encoder if loaded.recipe.needs_identities else export_generator
         made = room / "made.onnx"
-        metadata = _metadata(loaded, fingerprint(folder))
+        metadata = model_metadata(loaded.recipe, loaded.facts, fingerprint(folder))
         write(made, loaded.model, loaded.recipe, layout=layout, metadata=metadata)
         difference = _check_parity(made, loaded, layout)
         write_file(file, made.read_bytes())
     print(f"{file}: {layout}, differs from torch by {difference:.1e} at most")
-
-
-def _metadata(loaded: "LoadedNetwork", sha256: str) -> dict[str, str]:
-    """What a file says of itself, beside its layout and size."""
-    from san_core.data.batches.augmentation import IMAGENET_MEAN, IMAGENET_STD
-
-    return {
-        "mean": " ".join(map(str, IMAGENET_MEAN)),
-        "std": " ".join(map(str, IMAGENET_STD)),
-        "colours": "RGB",
-        "metric": loaded.recipe.metric,
-        "recipe": str(loaded.facts.get("recipe", "")),
-        "sha256": sha256,
-    }
 
 
 def _check_parity(file: Path, loaded: "LoadedNetwork", layout: str) -> float:

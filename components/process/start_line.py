@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from components.process import gpu
@@ -23,7 +24,8 @@ def log_start(step: str, *, precision: str = "float32") -> None:
     Raises:
         ValueError: a GPU is here and cannot be used.
     """
-    where = _describe_torch(precision) if step in gpu.GPU_STEPS else _describe_processor()
+    by_torch = step in gpu.GPU_STEPS and find_spec("torch") is not None
+    where = _describe_torch(precision) if by_torch else _describe_processor()
     count, limit = local_process_count(), memory_limit()
     if count > 1:
         where += f"; one of {count} processes"

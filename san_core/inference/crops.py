@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from san_core.images.pixels import Pixels, resize
 from san_core.inference.features import stream_embeddings
+from san_core.inference.network import check_encoder
 from san_core.model.san import SAN
 from san_core.model.weights import load_network
 from san_core.recipe import Recipe
@@ -94,8 +95,7 @@ def load_encoder(path: Path | str, *, device: torch.device | str = "cpu") -> Loa
         ValueError: it is damaged, or a texture generator.
     """
     loaded = load_network(Path(path))
-    if not loaded.recipe.needs_identities:
-        raise ValueError(f"{path} has learned no identities: it is a texture generator")
+    check_encoder(loaded.recipe, path)
     return LoadedEncoder(loaded.model, loaded.recipe, device)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from san_core.data.batches.augmentation import normalise_images
 from san_core.images.pixels import Pixels
+from san_core.inference.network import check_finite
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
 
@@ -76,11 +77,7 @@ def stream_embeddings(
             if mirrored:
                 found = (found + encoder(views.flip(3)).embedding.float()) / 2
             part = found.cpu().numpy()
-        broken = ~np.isfinite(part).all(axis=1)
-        if broken.any():
-            raise ValueError(
-                f"the embedding of image {done + int(np.argmax(broken))} is not finite"
-            )
+        check_finite(part, first=done)
         done += len(part)
         yield part
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from san_core.images.pixels import Pixels
-from san_core.inference.textures import SeenTexture
+from san_core.inference.network import SeenTexture
 
 _LEAST_SHARE = 8  # of 255: what a texel counts that a picture hides, where no other shows it
 

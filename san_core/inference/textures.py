@@ -10,22 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from san_core.data.batches.augmentation import normalise_images
 from san_core.images.pixels import Pixels
+from san_core.inference.network import SeenTexture, TextureError
 from san_core.model.decoder import Decoder, DecoderOutput
 from san_core.model.encoder import to_channels_last
 from san_core.model.san import SAN
-
-
-class TextureError(ValueError):
-    """A texture that is not finite; `place` is the number of its image."""
-
-    def __init__(self, place: int) -> None:
-        super().__init__(f"the texture of image {place} is not finite")
-        self.place = place
 
 
 def predict_textures(
@@ -77,13 +69,6 @@ def stream_textures(
         model, images, device=device, batch_size=batch_size, precision=precision
     )
     return (one.texture for one in made)
-
-
-class SeenTexture(NamedTuple):
-    """A texture, and how far the picture shows its texels."""
-
-    texture: Pixels  # (T, T, 3), RGB
-    seen: NDArray[np.uint8]  # (T, T), 0 hidden ... 255 shown; where a decoder does not copy, 255
 
 
 def stream_seen_textures(

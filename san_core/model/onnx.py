@@ -11,18 +11,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from san_core.data.batches.augmentation import normalise_by_torch
+from san_core.data.batches.augmentation import IMAGENET_MEAN, IMAGENET_STD, normalise_by_torch
+from san_core.model.onnx_file import DESCRIPTION, PIXEL_LAYOUT, WEIGHTS_SHA256
 from san_core.model.san import SAN
+from san_core.model.saved import description_text
 from san_core.recipe import Recipe
 
 PIXELS = "pixels"  # input: uint8 (N, H, W, 3) RGB
 IMAGES = "images"  # input: float32 (N, 3, H, W) RGB, (pixels / 255 - mean) / std
-PIXEL_LAYOUT, IMAGE_LAYOUT = "nhwc-uint8", "nchw-float"
-LAYOUTS = (PIXEL_LAYOUT, IMAGE_LAYOUT)
 EMBEDDING = "embedding"  # output of an encoder: float32 (N, D), not normalised
 TEXTURE = "texture"  # output of a generator: float32 (N, 3, T, T) RGB, meant in [-1, 1]
 _OPSET = 18
@@ -32,6 +33,22 @@ def check_onnx_installed() -> None:
     """Raise ModuleNotFoundError unless what writing needs is installed: the `onnx` extra."""
     for package in ("onnx", "onnxscript"):
         importlib.import_module(package)
+
+
+def model_metadata(recipe: Recipe, facts: Mapping[str, Any], sha256: str) -> dict[str, str]:
+    """What a file says of the model it is made of, beside its layout and size.
+
+    sha256: of the model's weights.
+    """
+    return {
+        "mean": " ".join(map(str, IMAGENET_MEAN)),
+        "std": " ".join(map(str, IMAGENET_STD)),
+        "colours": "RGB",
+        "metric": recipe.metric,
+        "recipe": str(facts.get("recipe", "")),
+        WEIGHTS_SHA256: sha256,
+        DESCRIPTION: description_text(recipe, facts),
+    }
 
 
 def export_encoder(
@@ -48,7 +65,7 @@ def export_encoder(
         path: the .onnx file; an existing one is replaced.
         model: the network of `recipe`; moved to the CPU and put into evaluation mode.
         recipe: gives the size of the images.
-        layout: what goes in, one of LAYOUTS.
+        layout: what goes in, one of `onnx_file.LAYOUTS`.
         metadata: words to keep in the file, beside what it takes and gives.
 
     Raises:

@@ -1,18 +1,27 @@
-"""A saved network as files: which there are, and what they tell without torch."""
+"""A saved network as files: which there are, and what they tell without torch.
+
+A network is a folder of weights.safetensors and recipe.json, or an ONNX file that says the same of
+itself (`onnx_file`).
+"""
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from san_core import recipe as recipes
-from san_core.checked_json import Rule, read_json_file
+from san_core.checked_json import Rule, read_json, read_json_file
 from san_core.data.trained_on import TrainedOn
+from san_core.model.onnx_file import open_onnx
 from san_core.recipe import Recipe
 
 WEIGHTS_FILE = "weights.safetensors"
 LAST_WEIGHTS_FILE = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
 RECIPE_FILE = "recipe.json"
+ONNX_SUFFIX = ".onnx"
 SUMS_FILE = "SHA256SUMS"  # as sha256sum writes it and `sha256sum --check` reads it
 COMPANION_FILES = (SUMS_FILE, "report.json", "MODEL_CARD.md")  # what may lie beside a generator
 FORMAT_VERSION = 1
@@ -48,35 +57,69 @@ class ModelDescription(NamedTuple):
     facts: dict[str, Any]
 
 
+def onnx_file(path: Path) -> Path | None:
+    """The ONNX file that a network is: itself, or the only one in a folder without weights.
+
+    None where the network is none of these.
+    """
+    if path.is_file() and path.suffix == ONNX_SUFFIX:
+        return path
+    if not path.is_dir() or (path / RECIPE_FILE).exists() or (path / WEIGHTS_FILE).exists():
+        return None
+    found = list(path.glob(f"*{ONNX_SUFFIX}"))
+    return found[0] if len(found) == 1 else None
+
+
 def read_description(path: Path) -> ModelDescription:
-    """The recipe and the facts of the network saved in directory `path`.
+    """The recipe and the facts of the network saved in directory `path`, or in an ONNX file.
 
     Raises:
         FileNotFoundError: the directory lacks one of the two files.
         ValueError: recipe.json is damaged, or one of the two is not what SHA256SUMS, if it is
-            there, says.
+            there, says; or an ONNX file does not tell its recipe.
     """
+    if (file := onnx_file(path)) is not None:
+        return parse_description(open_onnx(file).description.encode(), where=str(file))
     for name in (RECIPE_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     if (path / SUMS_FILE).exists():
         _check_sums(path)
-    document = read_json_file(path / RECIPE_FILE, _RecipeFile)
+    return parse_description((path / RECIPE_FILE).read_bytes(), where=str(path / RECIPE_FILE))
+
+
+def description_text(recipe: Recipe, facts: Mapping[str, Any]) -> str:
+    """What recipe.json holds, as JSON."""
+    document = {"format": FORMAT_VERSION, "recipe": asdict(recipe), "facts": dict(facts)}
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def parse_description(data: bytes, *, where: str) -> ModelDescription:
+    """The recipe and the facts that the content of a recipe.json tells.
+
+    where: how errors call it.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    document = read_json(data, _RecipeFile, where=where)
     if document["format"] != FORMAT_VERSION:
         told = f"format {document['format']}, this version reads {FORMAT_VERSION}"
-        raise ValueError(f"{path / RECIPE_FILE}: {told}")
+        raise ValueError(f"{where}: {told}")
     try:
         return ModelDescription(recipes.from_fields(document["recipe"]), {**document["facts"]})
     except ValueError as error:
-        raise ValueError(f"{path / RECIPE_FILE}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def fingerprint(path: Path, name: str = WEIGHTS_FILE) -> str:
-    """sha256 (hexadecimal) of a file of the network saved in directory `path`.
+    """sha256 (hexadecimal) of a file of the network saved in directory `path`, or of an ONNX file.
 
     Raises:
         FileNotFoundError: there is none.
     """
+    if name == WEIGHTS_FILE and (exported := onnx_file(path)) is not None:
+        path, name = exported.parent, exported.name
     if not (path / name).is_file():
         raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     with (path / name).open("rb") as file:

@@ -4,9 +4,8 @@ A saved network is a directory of weights.safetensors and recipe.json; `saved` d
 The bytes depend on weights, recipe and facts alone: equal training gives equal files.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from san_core.disk import write_file
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN, build_network
 from san_core.model.saved import (
-    FORMAT_VERSION,
     LAST_WEIGHTS_FILE,
     RECIPE_FILE,
     WEIGHTS_FILE,
+    description_text,
     read_description,
 )
 from san_core.model.saved import fingerprint as fingerprint
@@ -100,8 +99,7 @@ def save_weights(
     )
     if best_weights is not None:
         _write_safetensors(best_weights, path / WEIGHTS_FILE)
-    document = {"format": FORMAT_VERSION, "recipe": asdict(recipe), "facts": dict(facts)}
-    (path / RECIPE_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    (path / RECIPE_FILE).write_text(description_text(recipe, facts))
 
 
 def load_network(path: Path) -> LoadedNetwork:

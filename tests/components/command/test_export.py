@@ -124,6 +124,9 @@ def test_both_layouts_give_the_features_of_the_model_and_tell_what_they_are(tiny
     np.testing.assert_allclose(by_images, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(by_pixels, by_images, rtol=1e-4, atol=1e-5)
     told = session_of(files["nchw-float"]).get_modelmeta().custom_metadata_map
+    assert json.loads(told.pop("description")) == json.loads(
+        Path(tiny.model, "recipe.json").read_text()
+    )
     assert told == {
         "layout": "nchw-float",
         "input_size": "64x32",

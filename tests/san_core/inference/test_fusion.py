@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from san_core.inference.fusion import fuse_textures, views_that_see_most
-from san_core.inference.textures import SeenTexture
+from san_core.inference.network import SeenTexture
 
 
 def view(colour, seen, side=2):

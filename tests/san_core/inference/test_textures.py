@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from san_core.inference.textures import TextureError, predict_textures, psnr, stream_textures
+from san_core.inference.network import TextureError
+from san_core.inference.textures import predict_textures, psnr, stream_textures
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 

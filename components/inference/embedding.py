@@ -1,0 +1,31 @@
+"""Images of any size on their way into an encoder: read and decoded, a batch at a time."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from components.process.machine import core_count
+from components.process.progress import track_progress
+from components.process.threads import map_bounded, thread_pool
+from san_core.data.batches.cache import EncodedImage
+from san_core.images.pixels import Pixels, decode, resize
+
+BATCH = 64
+
+
+def decoded_batches(files: Sequence[EncodedImage], size: tuple[int, int]) -> Iterator[Pixels]:
+    """Images at a size, BATCH at a time (B, H, W, 3); the next are decoded meanwhile.
+
+    Raises:
+        ValueError: one is no image, naming it.
+    """
+
+    def decode_image(file: EncodedImage) -> Pixels:
+        return resize(decode(file.read(), name=file.name), size)
+
+    with thread_pool(core_count()) as pool:
+        decoded = map_bounded(pool, decode_image, files, ahead=2 * BATCH)
+        shown = track_progress(decoded, total=len(files), unit="images")
+        while batch := list(islice(shown, BATCH)):
+            yield np.stack(batch)

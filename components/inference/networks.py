@@ -1,0 +1,54 @@
+"""The trained network that a step is pointed to, on what this machine computes with."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.process.machine import core_count, device
+from san_core.model.saved import onnx_file
+
+if TYPE_CHECKING:
+    from san_core.inference.network import Network
+
+
+def open_network(path: Path) -> "Network":
+    """The network in a folder, run by torch, or in an ONNX file, run by onnxruntime.
+
+    Raises:
+        ModuleNotFoundError: the package that runs it is not installed.
+        FileNotFoundError: there is no network.
+        ValueError: it is damaged, or a GPU is here and cannot be used.
+    """
+    if (file := onnx_file(path)) is not None:
+        from san_core.inference.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(file, threads=core_count())
+    from san_core.inference.torch_network import TorchNetwork
+
+    return TorchNetwork(path, device())
+
+
+def open_encoder(path: Path) -> "Network":
+    """A network that tells people apart.
+
+    Raises:
+        ValueError: it is a texture generator; or as `open_network`.
+    """
+    from san_core.inference.network import check_encoder
+
+    network = open_network(path)
+    check_encoder(network.recipe, path)
+    return network
+
+
+def averages_mirrored(word: str, network: "Network") -> bool:
+    """Whether features are averaged with those of mirrored images.
+
+    word: true, false, or auto for what the network's recipe says.
+
+    Raises:
+        ValueError: the word is none of these.
+    """
+    from san_core.recipe import check_mirrored
+
+    check_mirrored(word)
+    return network.recipe.mirrored if word == "auto" else word == "true"

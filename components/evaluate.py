@@ -41,9 +41,11 @@ def evaluate(
 
     Args:
         dataset: the person images, for the pictures in the report
-        report: report.json: protocol, counts and every score, as fractions
-        report_page: page with scores, CMC and ROC curves, tables by cameras and by the height of
-            queries, and ranked pictures
+        report: report.json: protocol, counts and every score, as fractions; ranked.csv: the 20
+            nearest gallery images of every query and its first right answer, with their distances;
+            queries.csv: a line a query, with its average precision
+        report_page: page with what was scored, the scores, ranked pictures, CMC and ROC curves, and
+            tables by cameras and by the height of queries
         scores: rank-1, rank-5, rank-10, mAP and mINP of the model by the first protocol, as
             fractions; num_skipped, the queries without a right answer, which are not counted;
             num_people_trained_on and num_images_trained_on, where the model was trained on those it
@@ -74,6 +76,8 @@ def evaluate(
         shards_of_splits,
     )
     from san_core.evaluation.pages import report as reports
+    from san_core.evaluation.pages.report_page import report_page as page_of
+    from san_core.evaluation.ranked_lists import write_ranked_lists
 
     with open_image_records(dataset) as index:
         given = read_given(
@@ -101,15 +105,14 @@ def evaluate(
         ]
         contents = {each.target.name: each.content for each in scored}
         first, content = scored[0], reports.join_contents(contents)
-        document = reports.report_page(
-            content, {each.target.name: each.sections(images) for each in scored}
-        )
+        document = page_of(content, {each.target.name: each.sections(images) for each in scored})
     with atomic_folder(report) as folder:
+        write_ranked_lists(folder, [each.listed for each in scored])
         write_file(folder / "report.json", json.dumps(content, indent=2) + "\n")
     write_file(report_page, document)
     shown = _shown_scores(content)
     write_metrics(scores, shown)
-    _write_roc(roc, first.ranking.roc, given.metric)
+    _write_roc(roc, first.lists.ranking.roc, given.metric)
     _log_scores(contents)
     for name, value in shown.items():
         if name not in SHOWN_METRICS and not name.startswith("num_"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from san_core.images.index import Records
     from san_core.images.shard import Record
     from san_core.inference.network import Network
+    from san_core.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def extract_features(
         "model": network.weights_sha256,
         **({"onnx": fingerprint(model)} if network.is_onnx else {}),
         "recipe": network.facts.get("recipe"),
+        "overrides": _overrides_in_words(network.facts.get("recipe"), network.recipe),
         "seed": network.facts.get("seed"),
         # Compared as they were trained: by direction where the triplet saw directions alone.
         "metric": network.recipe.metric,
@@ -154,3 +156,10 @@ def _seen_in_training(
     if told := seen_in_words(seen):
         log.warning("the model was %s: its scores will be too good", told)
     return seen
+
+
+def _overrides_in_words(name: object, recipe: "Recipe") -> str | None:
+    """What was replaced in the model's recipe; None where no recipe of that name is known here."""
+    from san_core.recipes import RECIPES, overrides_of
+
+    return overrides_of(name, recipe) if isinstance(name, str) and name in RECIPES else None

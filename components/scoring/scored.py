@@ -8,11 +8,13 @@ from components.scoring.plan import ScoringPlan, Target
 from san_core.evaluation.histogram import histogram_features
 from san_core.evaluation.kernels.rows import FeatureError, is_without_direction
 from san_core.evaluation.pages import report as reports
+from san_core.evaluation.pages import report_page
 from san_core.evaluation.pages.camera_pairs import CameraPair, score_camera_pairs
 from san_core.evaluation.pages.query_heights import HeightThird, score_heights
 from san_core.evaluation.protocol import PROTOCOLS
 from san_core.evaluation.protocols.given_distances import DistanceScorer
 from san_core.evaluation.protocols.scoring import ProtocolScores
+from san_core.evaluation.ranked_lists import RANKS_LISTED, ListedTarget, RankedLists
 from san_core.evaluation.ranking import Ranking
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, image_size
@@ -29,15 +31,20 @@ class ScoredTarget(NamedTuple):
     target: Target
     plan: ScoringPlan
     content: dict[str, Any]
-    ranking: Ranking
+    lists: RankedLists
     others: Mapping[str, Ranking]
     headline: Mapping[str, ProtocolScores]
 
+    @property
+    def listed(self) -> ListedTarget:
+        """Its ranked lists with the records that they are of."""
+        return ListedTarget(self.lists, self.plan.query, self.plan.gallery)
+
     def sections(self, images: ImageSet) -> list[Section]:
         """What its page shows."""
-        return reports.report_sections(
+        return report_page.report_sections(
             self.content,
-            self.ranking,
+            self.lists,
             self.others,
             query=self.plan.query,
             gallery=self.plan.gallery,
@@ -85,6 +92,7 @@ def score_target(
         query=plan.query,
         gallery=plan.gallery,
         metric=given.metric,
+        data_set=target.name or str(images.manifest["provenance"].get("dataset", "")),
         headline=headline,
         scored=_other_scores(model, plan, rerank=rerank),
         pairs=_camera_pair_table(model, plan),
@@ -92,7 +100,10 @@ def score_target(
         provenance=given.provenance,
         warnings=[*warnings, *plan.warnings, *_zeros_warning(model), *_ranking_warnings(ranking)],
     )
-    return ScoredTarget(target, plan, content, ranking, others, headline)
+    lists = RankedLists(
+        ranking, model.measure, query=model.images.query, gallery=model.images.gallery
+    )
+    return ScoredTarget(target, plan, content, lists, others, headline)
 
 
 def _reference_scorers(
@@ -148,7 +159,7 @@ def _ranking_warnings(ranking: Ranking) -> list[str]:
 def _shown_ranking(scorer: AnyScorer, plan: ScoringPlan) -> Ranking:
     """The ranking whose pictures and ROC curve are shown."""
     try:
-        return scorer.score(plan.shown, top_k=reports.RANKED_SHOWN, with_roc=True).ranking
+        return scorer.score(plan.shown, top_k=RANKS_LISTED, with_roc=True).ranking
     except FeatureError as error:
         shown = {"query": plan.query, "gallery": plan.gallery}[error.role][error.place]
         raise ValueError(f"{error}; it is that of {shown.name}") from error

@@ -41,7 +41,7 @@ UNFINISHED_MARK = "unfinished.json"
 UNFINISHED_CONTENT = b'{"format": "san-unfinished"}\n'
 ARTIFACT_FILE_PATTERN = re.compile(
     r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
-    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|(?:index|split)\.csv"
+    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|(?:index|split|ranked|queries)\.csv"
     r"|[\w-]+\.(?:safetensors|npy|onnx)"
 )
 

@@ -102,6 +102,18 @@ def test_report_holds_scores_and_references_as_fractions(tiny):
     assert json.loads(Path(tiny.root, "evaluate.json").read_bytes())["mAP"] == report["mAP"]
 
 
+def test_lists_of_all_queries_lie_beside_the_report(tiny):
+    assert file_contents(Path(tiny.report)).keys() == {"report.json", "ranked.csv", "queries.csv"}
+    rows = Path(tiny.report, "ranked.csv").read_text().splitlines()
+    # Each of the 6 queries has 6 gallery images but for the one of its own person and camera.
+    assert len(rows) == 1 + 6 * 5
+    page = Path(tiny.root, "evaluate.html").read_text()
+    assert (
+        "demo with identities_per_batch=4 images_per_identity=2 epochs=3 warmup_epochs=1</td>"
+        in page
+    )
+
+
 def test_evaluation_follows_several_protocols_and_reranks(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
     protocols = "camera-free,multi-query,single-gallery-shot,market1501"

@@ -79,6 +79,24 @@ def _distances(of: Operands, scale: int, start: int, stop: int) -> NDArray[np.fl
     return distances
 
 
+def distances_between(
+    query: Rows, i: int, gallery: Rows, places: NDArray[np.int64], *, metric: str
+) -> NDArray[np.float64]:
+    """The distances of query `i` to the gallery images at some places, (len(places),), in float64.
+
+    metric: as in `distance_tiles`; a feature of zeros has cosine 0 with every other.
+    """
+    asked = query.subset(np.array([i])).read_range(0, 1)[0].astype(np.float64)
+    found = gallery.subset(places).read_range(0, len(places)).astype(np.float64)
+    if metric == "euclidean":
+        squared: NDArray[np.float64] = ((found - asked) ** 2).sum(axis=1)
+        return squared
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(asked)
+    cosine = np.divide(found @ asked, lengths, out=np.zeros(len(found)), where=lengths > 0)
+    nearer: NDArray[np.float64] = np.maximum(1 - cosine, 0)  # rounding may leave it below
+    return nearer
+
+
 def matrix_tiles(
     matrix: Distances,
     *,

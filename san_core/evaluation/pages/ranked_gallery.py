@@ -1,4 +1,4 @@
-"""The worst, median and best queries, and what was ranked first for each, to look at."""
+"""Queries and what was ranked first for each: some that stand for all, and the worst."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -6,28 +6,44 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from markupsafe import Markup
 
-from san_core.data.records import LabelledImage, camera_name, facts_of, person_name
+from san_core.data.records import (
+    DISTRACTOR,
+    LabelledImage,
+    camera_name,
+    facts_of,
+    person_name,
+)
+from san_core.evaluation.ranked_lists import RankedImage, RankedLists
 from san_core.evaluation.ranking import Ranking
 from san_core.images import pixels
 from san_core.pages import page
 
+RANKED_SHOWN = 10  # gallery images beside a query
 # Queries shown of each kind, and the (rows, columns) their thumbnails are stored at.
 QUERIES_PER_GROUP = 6
 THUMBNAIL_SIZE = (160, 80)
 
 R = TypeVar("R", bound=LabelledImage)
 
+_LEADS = {
+    "Representative queries": "At even steps from the best to the worst, by average precision.",
+    "Worst queries": "By average precision; ranked.csv beside the report has all lists.",
+}
 
-class _RankedImage(NamedTuple):
-    """One of the nearest gallery images; `camera` is empty where unknown, `facts` without any."""
+
+class _ShownImage(NamedTuple):
+    """A gallery image; `camera` is empty where unknown, `rank` where it stands in line."""
 
     image: Markup
-    right: bool
+    is_right: bool
+    distance: str
+    person: str
     camera: str
     facts: str
+    rank: str
 
 
-class _RankedQuery(NamedTuple):
+class _ShownQuery(NamedTuple):
     """A query and what was ranked first for it."""
 
     name: str
@@ -37,21 +53,22 @@ class _RankedQuery(NamedTuple):
     facts: str
     precision: str
     first_rank: int
-    places: list[_RankedImage]
+    found: list[_ShownImage]
 
 
 class _Group(NamedTuple):
     heading: str
-    queries: list[_RankedQuery]
+    lead: str
+    queries: list[_ShownQuery]
 
 
 def ranked_galleries(
-    ranking: Ranking, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
+    lists: RankedLists, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
 ) -> Markup:
     """The chosen queries with their top, each image framed by whether it is right.
 
     Args:
-        ranking: with its top.
+        lists: of a ranking.
         query: the queries' records, in the order they were ranked.
         gallery: the gallery's records, in the order they were ranked.
         read: the bytes of a record's image file.
@@ -60,62 +77,69 @@ def ranked_galleries(
         ValueError: an image cannot be decoded.
     """
     groups = [
-        _Group(heading, [_ranked_query(ranking, i, query, gallery, read) for i in indices])
-        for heading, indices in choose_queries(ranking, shown=QUERIES_PER_GROUP).items()
-        if indices
+        _Group(heading, _LEADS[heading], [_shown_query(lists, i, query, gallery, read) for i in at])
+        for heading, at in choose_queries(lists.ranking, shown=QUERIES_PER_GROUP).items()
+        if at
     ]
     return page.render_template(
         "evaluation/pages/ranked.html.jinja",
         groups=groups,
-        numbered=ranking.protocol != "camera-free"
+        numbered=lists.ranking.protocol != "camera-free"
         and all(r.camid is not None and "camera" not in r.fields for r in query),
     )
 
 
 def choose_queries(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
-    """Indices of up to `shown` worst, median and best queries by average precision, no query twice.
+    """Indices of up to `shown` queries that stand for all, best first, and of the worst.
 
-    Equal ones are taken in query order. With few queries the worst come first, then the best.
+    By average precision; equal ones are taken in query order, and no query twice.
     """
     judged = np.flatnonzero(ranking.first_rank)
-    ordered = judged[np.argsort(ranking.average_precision[judged], kind="stable")].tolist()
-    worst, rest = ordered[:shown], ordered[shown:]
-    best = sorted(rest, key=lambda i: (-ranking.average_precision[i], i))[:shown]
-    rest = [i for i in rest if i not in best]
-    start = max(0, (len(rest) - shown) // 2)
-    return {
-        "Worst queries": worst,
-        "Median queries": rest[start : start + shown],
-        "Best queries": best,
-    }
+    ordered = judged[np.argsort(-ranking.average_precision[judged], kind="stable")].tolist()
+    n = min(shown, len(ordered))
+    standing = [ordered[(2 * k + 1) * len(ordered) // (2 * n)] for k in range(n)]
+    worst = sorted(set(ordered) - set(standing), key=lambda i: (ranking.average_precision[i], i))
+    return {"Representative queries": standing, "Worst queries": worst[:shown]}
 
 
-def _ranked_query(
-    ranking: Ranking, i: int, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
-) -> _RankedQuery:
-    record = query[i]
-    places = [
-        _ranked_image(gallery[g], rank, right=bool(right), read=read)
-        for rank, (g, right) in enumerate(zip(ranking.top[i], ranking.right[i], strict=True), 1)
-        if g >= 0
-    ]
-    return _RankedQuery(
+def _shown_query(
+    lists: RankedLists, i: int, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
+) -> _ShownQuery:
+    record, ranking = query[i], lists.ranking
+    return _ShownQuery(
         name=record.name,
         image=_thumbnail(record, read, alt=f"query {record.name}"),
-        person=f"person {person_name(record)}",
+        person=_person_label(record),
         camera=_camera_label(record),
         facts=_facts_label(record),
         precision=f"{100 * ranking.average_precision[i]:.1f}",
         first_rank=int(ranking.first_rank[i]),
-        places=places,
+        found=[
+            _shown_image(each, gallery[each.place], read)
+            for each in lists.of_query(i, count=RANKED_SHOWN)
+        ],
     )
 
 
-def _ranked_image(record: R, rank: int, *, right: bool, read: Callable[[R], bytes]) -> _RankedImage:
-    verdict = "right" if right else "wrong"
-    alt = f"rank {rank}, {verdict}: {record.name}"
-    picture = _thumbnail(record, read, alt=alt)
-    return _RankedImage(picture, right, _camera_label(record), _facts_label(record))
+def _shown_image(found: RankedImage, record: R, read: Callable[[R], bytes]) -> _ShownImage:
+    verdict = "right" if found.is_right else "wrong"
+    return _ShownImage(
+        image=_thumbnail(record, read, alt=f"rank {found.rank}, {verdict}: {record.name}"),
+        is_right=found.is_right,
+        distance=f"{found.distance:.3f}" if found.distance < 100 else f"{found.distance:,.0f}",
+        person=_person_label(record),
+        camera=_camera_label(record),
+        facts=_facts_label(record),
+        rank=f"{found.rank:,}" if found.rank > RANKED_SHOWN else "",
+    )
+
+
+def _person_label(record: LabelledImage) -> str:
+    """A person by name, or as "person 7"; a distractor shows nobody who is looked for."""
+    if record.pid == DISTRACTOR:
+        return "distractor"
+    name = person_name(record)
+    return f"person {name}" if name.isdecimal() else name
 
 
 def _camera_label(record: LabelledImage) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from san_core.evaluation.kernels.distance import Distances, Tile, matrix_tiles
 from san_core.evaluation.labels import Ids, Labels
 from san_core.evaluation.protocol import Protocol
@@ -78,6 +81,14 @@ class DistanceScorer:
             self.images.tiles(), protocol=follow, top_k=top_k, with_roc=with_roc, **same
         )
         return ProtocolScores(name, False, ranking.scores(), ranking.cmc, ranking)
+
+    def measure(self, i: int, places: Ids) -> NDArray[np.float64]:
+        """The distances of query `i` to the gallery images at some places."""
+        images = self.images
+        row: NDArray[np.float64] = images.matrix[images.rows[i], images.columns[places]].astype(
+            np.float64
+        )
+        return row
 
     def rank_among(self, there: Ids, protocol: Protocol) -> QueryResults:
         """What is found for each query in some images of the gallery, those at `there`."""

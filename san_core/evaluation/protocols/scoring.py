@@ -173,6 +173,13 @@ class Scorer:
         ranking = self._rank(images, follow, reranked=reranked, top_k=top_k, with_roc=with_roc)
         return ProtocolScores(name, reranked, ranking.scores(), ranking.cmc, ranking)
 
+    def measure(self, i: int, places: Ids) -> NDArray[np.float64]:
+        """The distances of query `i` to the gallery images at some places."""
+        images = self.images
+        return distance.distances_between(
+            images.query_features, i, images.gallery_features, places, metric=images.metric
+        )
+
     def rank_among(self, there: Ids, protocol: Protocol) -> QueryResults:
         """What is found for each query in some images of the gallery, those at `there`."""
         images = self.images

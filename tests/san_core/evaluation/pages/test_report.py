@@ -10,11 +10,12 @@ import pytest
 from san_core.data.records import ListedImage
 from san_core.evaluation import ranking
 from san_core.evaluation.kernels.distance import Tile
-from san_core.evaluation.pages import ranked_gallery, report
+from san_core.evaluation.pages import ranked_gallery, report, report_page, wording
 from san_core.evaluation.pages.camera_pairs import CameraPair
 from san_core.evaluation.pages.query_heights import HeightThird
 from san_core.evaluation.protocol import SYSU_MM01
 from san_core.evaluation.protocols.scoring import ProtocolScores
+from san_core.evaluation.ranked_lists import RankedLists
 from san_core.images import pixels
 
 
@@ -60,11 +61,23 @@ def page_of(query, gallery, references=None, **kwargs) -> str:
     return whole_page(content, model, references, query=query, gallery=gallery)
 
 
-def whole_page(content, model, references=None, **kwargs) -> str:
-    sections = report.report_sections(
-        content, model, references, read=lambda record: record.read(), **kwargs
+def lists_of(model, query, gallery) -> RankedLists:
+    """The lists of a ranking, in which a gallery image is as far as its place says."""
+    who = {"query": ranking.labels_of(query), "gallery": ranking.labels_of(gallery)}
+    return RankedLists(model, lambda _, places: places / 100, **who)
+
+
+def whole_page(content, model, references=None, *, query, gallery, **kwargs) -> str:
+    sections = report_page.report_sections(
+        content,
+        lists_of(model, query, gallery),
+        references,
+        query=query,
+        gallery=gallery,
+        read=lambda record: record.read(),
+        **kwargs,
     )
-    return report.report_page(content, {"": sections}, top_k=model.top.shape[1])
+    return report_page.report_page(content, {"": sections}, top_k=model.top.shape[1])
 
 
 def test_the_figures_are_fractions_and_counts():
@@ -131,17 +144,23 @@ def test_every_shown_query_has_its_ranked_images_framed_by_their_verdict():
         ).values()
         for i in group
     ]
-    assert text.count('<figure class="query">') == len(chosen) == 18
+    assert text.count('<figure class="query">') == len(chosen) == 12
     assert text.count('<figure class="right">') == model.right[chosen].sum()
     assert text.count('<figure class="wrong">') == (~model.right[chosen]).sum()
     said = re.findall(r'alt="rank (\d+), (right|wrong): (.*?)"', text)
-    expected = [
-        (str(rank), "right" if gallery[g].pid == query[i].pid else "wrong", gallery[g].name)
-        for i in chosen
-        for rank, g in enumerate(model.top[i], 1)
-    ]
+    expected = []
+    for i in chosen:
+        found = [*enumerate(model.top[i], 1)]
+        if model.first_rank[i] > 10:  # person p stands at place p + 1 of the gallery
+            found.append((model.first_rank[i], query[i].pid + 1))
+        for rank, g in found:
+            verdict = "right" if gallery[g].pid == query[i].pid else "wrong"
+            expected.append((str(rank), verdict, gallery[g].name))
     assert said == expected
-    assert "cam 1" in text
+    assert {int(rank) for rank, *_ in said} > {*range(1, 11)}
+    place, far = int(model.top[chosen[0], 0]), int(max(model.first_rank[chosen]))
+    assert f"</b> {place / 100:.3f}<span>person {place - 1}</span><span>cam 1</span>" in text
+    assert f"<b>rank {far}</b>" in text
 
 
 def test_facts_of_images_are_shown_beside_them():
@@ -149,7 +168,7 @@ def test_facts_of_images_are_shown_beside_them():
     facts = {"facts": {"weather": "rain", "hour": "<7>"}}
     told = [dataclasses.replace(record, fields={**record.fields, **facts}) for record in query]
     text = page_of(told, gallery)
-    assert text.count('title="weather rain, hour &lt;7&gt;"') == 18
+    assert text.count('title="weather rain, hour &lt;7&gt;"') == 12
     assert " · weather rain, hour &lt;7&gt;</p>" in text
     assert "weather" not in page_of(query, gallery)
 
@@ -161,20 +180,23 @@ def test_a_ranking_shorter_than_the_top_shows_what_there_is():
     assert text.count('<figure class="right">') + text.count('<figure class="wrong">') == 3 * 4
 
 
-def test_worst_median_and_best_are_chosen_by_average_precision():
+def test_queries_that_stand_for_all_and_the_worst_are_chosen_by_average_precision():
     query, gallery = problem(people=8)
     model = ranked(query, gallery)
     model.average_precision[:7] = [0.5, 0.1, 0.9, 0.3, 0.7, 0.3, 0.2]
+    # From the best: 2, 4, 0, 3, 5, 6, 1. Query 7 shows a person who is absent.
     assert ranked_gallery.choose_queries(model, shown=2) == {
-        "Worst queries": [1, 6],
-        "Median queries": [3, 5],
-        "Best queries": [2, 4],
+        "Representative queries": [4, 6],
+        "Worst queries": [1, 3],
     }
-    # Query 7 shows a person who is absent; no query is shown twice.
+    # No query is shown twice.
     assert ranked_gallery.choose_queries(model, shown=5) == {
-        "Worst queries": [1, 6, 3, 5, 0],
-        "Median queries": [],
-        "Best queries": [2, 4],
+        "Representative queries": [2, 0, 3, 5, 1],
+        "Worst queries": [6, 4],
+    }
+    assert ranked_gallery.choose_queries(model, shown=9) == {
+        "Representative queries": [2, 4, 0, 3, 5, 6, 1],
+        "Worst queries": [],
     }
 
 
@@ -183,9 +205,8 @@ def test_equal_queries_are_chosen_in_query_order():
     model = ranked(query, gallery)
     model.average_precision[:7] = 0.5
     assert ranked_gallery.choose_queries(model, shown=2) == {
-        "Worst queries": [0, 1],
-        "Median queries": [4, 5],
-        "Best queries": [2, 3],
+        "Representative queries": [1, 5],
+        "Worst queries": [0, 2],
     }
 
 
@@ -377,7 +398,9 @@ def test_sysu_leaves_out_the_room():
     model = ranked(query, gallery, protocol=SYSU_MM01)
     content = report.report_content(model, query=query, gallery=gallery, metric="cosine")
     assert content["protocol"] == "sysu-mm01"
-    assert "all images by the other camera of the query's room" in report.protocol_in_words(content)
+    assert "all images by the other camera of the query's room" in wording.protocol_in_words(
+        content
+    )
 
 
 def test_a_ranking_of_other_records_is_refused():
@@ -417,15 +440,19 @@ def test_several_data_sets_are_told_in_one_table_and_each_has_sections_of_its_ow
         model = ranked(query, gallery, seed=seed)
         content = report.report_content(model, query=query, gallery=gallery, metric="cosine")
         contents[name] = {**content, "rank1": (seed + 1) / 8, "mAP": (seed + 1) / 16}
-        sections[name] = report.report_sections(
-            contents[name], model, query=query, gallery=gallery, read=lambda record: record.read()
+        sections[name] = report_page.report_sections(
+            contents[name],
+            lists_of(model, query, gallery),
+            query=query,
+            gallery=gallery,
+            read=lambda record: record.read(),
         )
     joined = report.join_contents(contents)
     assert (joined["target"], joined["rank1"]) == ("market1501", 0.125)
     assert joined["further_targets"] == {"msmt17": contents["msmt17"]}
-    text = report.report_page(joined, sections)
+    text = report_page.report_page(joined, sections)
     headings = re.findall("<h2[^>]*>(.*?)</h2>", text)
-    assert headings[:3] == ["Data sets", "Figures", "Cumulative matching characteristic"]
+    assert headings[:3] == ["Data sets", "What was scored", "Figures"]
     assert "msmt17: Figures" in headings
     rows = re.findall(r'<th scope="row">(\w+)<small>market1501</small></th>(.*?)</tr>', text, re.S)
     shown = [(name, re.findall(r"<td>(.*?)</td>", cells)[:2]) for name, cells in rows]
@@ -437,3 +464,33 @@ def test_a_single_data_set_needs_no_table_of_data_sets():
     _, content = made(query, gallery)
     assert report.join_contents({"": content}) == content
     assert "Data sets" not in page_of(query, gallery)
+
+
+def test_a_page_begins_with_what_was_scored_and_what_figures_mean():
+    query, gallery = problem()
+    provenance = {"recipe": "demo", "overrides": "epochs=3", "seed": 7, "mirrored": True}
+    seen = {"images": 0, "of_images": 61, "people": 0, "of_people": 30}
+    told = {**provenance, "seen_in_training": seen}
+    text = page_of(query, gallery, provenance=told, data_set="market1501")
+    rows = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td></tr>', text))
+    assert rows["Data set"] == "market1501"
+    assert rows["Images"] == "30 queries of 30 people against 31 gallery images, by 2 cameras"
+    assert (rows["Recipe"], rows["Seed"]) == ("demo with epochs=3", "7")
+    assert rows["Seen in training"] == "none of these people"
+    assert rows["Mirrored"] == "features are averaged with those of the mirrored images"
+    headings = re.findall("<h2>(.*?)</h2>", text)
+    assert headings[:3] == ["What was scored", "Figures", "Ranked galleries"]
+    assert "mINP: mean inverse negative penalty" in text
+
+
+def test_people_are_called_as_the_data_set_calls_them():
+    query, gallery = problem(people=4)
+    named = [
+        dataclasses.replace(record, fields={"person": f"Ms <{record.pid}>", "camera": "north"})
+        for record in query
+    ]
+    text = page_of(named, gallery)
+    assert "<b>Ms &lt;1&gt;</b>" in text
+    assert "cam north" in text
+    assert "<span>distractor</span>" in text
+    assert "numbered from 0" not in text

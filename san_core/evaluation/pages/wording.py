@@ -1,0 +1,104 @@
+"""What a report says in words: how figures came about, and what each of them means."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from san_core.evaluation.protocol import PROTOCOLS
+from san_core.evaluation.protocols.scoring import DRAWS, MULTI_QUERY, SAMPLED_SHOT, SINGLE_SHOT
+
+DISTANCES = {
+    "euclidean": "squared Euclidean distance",
+    "cosine": "cosine distance",
+    "given": "the distance that was given",
+}
+_OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
+_LEFT_OUT = {  # without junk, with junk
+    "market1501": (f"{_OWN_CAMERA}.", f"{_OWN_CAMERA}, and so is junk."),
+    "sysu-mm01": (
+        f"{_OWN_CAMERA}, and all images by the other camera of the query's room.",
+        f"{_OWN_CAMERA}, and so are junk and all images by the other camera of the query's room.",
+    ),
+    "camera-free": (
+        "Cameras are not looked at, so no gallery image is left out for its camera.",
+        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is.",
+    ),
+}
+
+_BY_CAMERA = (
+    "; by sysu-mm01, of one image per person and camera, where people rank by the nearest of theirs"
+)
+
+# What each figure means, in a line, by its names on the page.
+MEANINGS = {
+    "Rank-1, 5, 10": "the share of queries whose person is on the nearest gallery image, or on one"
+    " of the nearest 5 or 10",
+    "mAP": "mean average precision: how far up all right answers rank, on average over the queries;"
+    " 100 if no wrong one ranks above a right one",
+    "mINP": "mean inverse negative penalty: how far up the last right answer ranks; 100 likewise",
+}
+
+
+def protocol_in_words(report: Mapping[str, Any]) -> str:
+    """A paragraph saying how the figures came about, from what `report_content` returned."""
+    junk = report["num_junk"]
+    left_out = _LEFT_OUT[report["leaves_out_as"]][bool(junk)]
+    parts = [
+        f"The figures are those of {report['protocol']}.",
+        *_kinds_in_words([report]),
+        f"Each query is compared with every gallery image by {DISTANCES[report['metric']]}.",
+        left_out,
+        "Tied distances rank in gallery order.",
+    ]
+    if report["num_distractors"]:
+        parts.insert(-1, "Distractors stay in as wrong answers.")
+    if report["num_skipped"]:
+        parts.append(
+            f"Of {report['num_query']:,} queries {report['num_skipped']:,} have no right answer "
+            "left and are not counted."
+        )
+    return " ".join(parts)
+
+
+def protocols_in_words(report: Mapping[str, Any]) -> str:
+    """What the rows of the table of other protocols are."""
+    parts = ["The same features under other rules.", *_kinds_in_words(report["protocols"])]
+    if any(each["reranked"] for each in report["protocols"]):
+        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
+    return " ".join(parts)
+
+
+def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the protocols are that do not simply rank the gallery for each query."""
+    parts = []
+    words = {each["protocol"].partition(":")[0] for each in protocols}
+    if MULTI_QUERY in words:
+        parts.append("Multi-query asks by the mean of a person's images by one camera.")
+    if SINGLE_SHOT in words:
+        parts.append(
+            "A single gallery shot is the expectation over all draws of one image per person."
+        )
+    if SAMPLED_SHOT in words:
+        parts.append(
+            f"A sampled gallery shot is the mean over {DRAWS} draws from a fixed seed, of one "
+            "image per person" + (_BY_CAMERA if _draws_by_camera(protocols) else "") + "."
+        )
+    if words & {SINGLE_SHOT, SAMPLED_SHOT}:
+        parts.append(
+            "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
+        )
+    return parts
+
+
+def _draws_by_camera(protocols: Sequence[Mapping[str, Any]]) -> bool:
+    return any(
+        each["protocol"].startswith(SAMPLED_SHOT)
+        and PROTOCOLS[each["leaves_out_as"]].shot_by_camera
+        for each in protocols
+    )
+
+
+def leaves_out_in_words(scored: Mapping[str, Any]) -> str:
+    """Whose rule for the gallery a protocol follows, where its own name does not say so."""
+    rule = scored["leaves_out_as"]
+    is_told = rule in scored["protocol"].split(":")
+    return "" if is_told else f"leaves out as {rule}"

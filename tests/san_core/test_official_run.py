@@ -26,7 +26,7 @@ from san_core.images.pixels import resize
 from san_core.model.san import build_network
 from san_core.recipe import recipe_with_overrides
 from san_core.recipes import get_recipe
-from san_core.training import loop, losses, objective
+from san_core.training import finiteness, loop, losses, objective
 from san_core.training.distributed import ALONE
 from san_core.training.finiteness import FiniteFlags
 from san_core.training.optimisation import make_optimisation
@@ -342,6 +342,16 @@ def test_fixed_places_are_of_four_images_of_two_people():
         losses.positional_triplets([randn(4, 1, 2, 2)], margin=0.3)
     with pytest.raises(ValueError, match="no decoder maps"):
         losses.positional_triplets([], margin=0.3)
+    maps = torch.zeros(8, 1, 1, 1)
+    maps[1] = 2.0  # image 0 of the first person is anchor, 1 its positive, 4 the next person's
+    assert losses.positional_triplets([maps], margin=0.3) == pytest.approx(2.0**2 - 0 + 0.3)
+
+
+def test_a_map_that_is_not_finite_is_named():
+    maps = [torch.zeros(8, 1, 1, 1) for _ in range(2)]
+    maps[1][1] = torch.nan
+    with pytest.raises(finiteness.NonFiniteError, match="L_TR on f_d2"):
+        losses.positional_triplets(maps, margin=0.3)
 
 
 def test_a_triplet_with_an_image_that_is_left_out_does_not_count():

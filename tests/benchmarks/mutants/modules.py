@@ -4,6 +4,7 @@ RANKING = "tests/san_core/evaluation"
 TRAINING = "tests/san_core/training"
 STORAGE = "tests/components/storage"
 RUNNER = "tests/components/runner"
+OFFICIAL = "tests/san_core/test_official_run.py"
 _RANKED = (
     f"{RANKING}/test_ranking.py",
     f"{RANKING}/test_ranking_bounds.py",
@@ -40,11 +41,11 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "san_core/evaluation/protocols/single_shot.py": _SCORED,
     },
     "losses": {
-        "san_core/training/losses.py": (f"{TRAINING}/test_losses.py",),
+        "san_core/training/losses.py": (f"{TRAINING}/test_losses.py", OFFICIAL),
         "san_core/training/objective.py": (f"{TRAINING}/test_losses.py",),
         "san_core/training/finiteness.py": (f"{TRAINING}/test_finiteness.py",),
         "san_core/training/places.py": (f"{TRAINING}/test_places.py",),
-        "san_core/training/schedule.py": (f"{TRAINING}/test_schedule.py",),
+        "san_core/training/schedule.py": (f"{TRAINING}/test_schedule.py", OFFICIAL),
         "san_core/training/sums.py": (f"{TRAINING}/test_sums.py",),
     },
     "storage": {

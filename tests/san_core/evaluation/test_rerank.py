@@ -137,6 +137,7 @@ def with_row_1(*values) -> np.ndarray:
         (np.ones((3, 4), np.float32), 1, r"float32 of shape \(3, 4\); expected float32, square"),
         (np.ones((3, 3)), 1, r"float64 of shape \(3, 3\)"),
         (np.ones((3, 3), np.float32), 3, "3 of 3 images are queries; expected 1 to 2"),
+        (np.ones((3, 3), np.float32), 0, "0 of 3 images are queries; expected 1 to 2"),
         (np.zeros((2000, 2000), np.float32), 9, "image 0 go from 0.0 to 0.0; expected finite ones"),
         (with_row_1(np.nan), 1, "distances of image 1 go from nan to nan"),
         (with_row_1(np.inf), 1, "distances of image 1 go from 1.0 to inf"),

@@ -1,6 +1,7 @@
 import pytest
 
-from san_core.training.schedule import learning_rate_share, loss_weights
+from san_core.recipes import get_recipe
+from san_core.training.schedule import is_warmed_up_apart, learning_rate_share, loss_weights
 from tests.san_core.training.tiny_run import tiny_recipe
 
 
@@ -27,3 +28,14 @@ def test_the_triplet_alone_is_ramped():
     assert loss_weights(ramped, 2)["tri"] == 3
     plain = tiny_recipe("demo", "triplet_ramp_epochs=0")
     assert loss_weights(plain, 0)["tri"] == plain.w_tri
+
+
+def test_an_exponential_warm_up_ends_with_its_last_epoch():
+    recipe = get_recipe("cuhk03-official")
+    end = recipe.warmup_epochs
+    assert [is_warmed_up_apart(recipe, epoch) for epoch in (0, end - 0.01, end)] == [
+        True,
+        True,
+        False,
+    ]
+    assert not is_warmed_up_apart(get_recipe("cuhk03"), 0)

@@ -80,6 +80,20 @@ def test_a_matrix_of_any_numbers_becomes_tiles_of_float32(dtype):
     assert {tile.distances.dtype for tile in tiles} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("columns", [[0, 1, 2], [1, 2], [0, 1], [2, 1, 0]])
+def test_columns_of_a_matrix_are_those_asked_for(columns):
+    matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
+    (tile,) = distance.matrix_tiles(matrix, rows=np.array([0, 2]), columns=np.array(columns))
+    np.testing.assert_array_equal(tile.distances, matrix[[0, 2]][:, columns])
+
+
+def test_a_row_longer_than_a_tile_is_a_tile_of_its_own():
+    tiles = distance.matrix_tiles(
+        np.ones((3, 5), np.float32), rows=np.arange(3), columns=np.arange(5), entries=4
+    )
+    assert [len(tile.distances) for tile in tiles] == [1, 1, 1]
+
+
 ONE = features([[1, 2]])
 
 

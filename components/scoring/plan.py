@@ -123,7 +123,7 @@ def plan_scoring(records: Sequence[Record], protocol: str, *, of: Target) -> Sco
         if not len(rows_of_splits("multi")):
             warnings.append(
                 f"{scoring.MULTI_QUERY}: the data set has no images of split multi, so only queries"
-                " of the same person by the same camera are pooled"
+                " of the same identity by the same camera are pooled"
             )
     pooled = rows_of_splits("query", "multi")
     shown = scoring.ranked_gallery_protocol(names[0], query)

@@ -136,7 +136,7 @@ def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySpli
     """
     records = people.validation_records
     pids = pids_of(records)
-    log.info("validation: %d images of %d people", len(records), len(np.unique(pids)))
+    log.info("validation: %d images of %d identities", len(records), len(np.unique(pids)))
     unknown = sum(record.camid is None for record in records)
     if 0 < unknown < len(records):
         log.warning(
@@ -157,5 +157,5 @@ def validation_by_map(reader: PixelCache, images: ImageSet, people: IdentitySpli
             "%d of %d validation features are all zeros, and tie", zeros, len(records)
         ),
     )
-    of = f"{score.num_queries:,} queries of {score.num_people:,} people"
+    of = f"{score.num_queries:,} queries of {score.num_people:,} identities"
     return Validation("mAP", score, lambda: score.interval, of)

@@ -26,9 +26,9 @@ TEST = "test"
 SPLIT = "split"
 ALL = "all"  # an option of every data set that can be trained on
 OPTIONS = {
-    TEST: "test=SHARE: the share of people held out for testing, chosen by a hash of their names "
-    "(0.33 unless given); or how many people",
-    SPLIT: "split=PLACE: the split.csv of an older set; its people keep their splits",
+    TEST: "test=SHARE: the share of identities held out for testing, chosen by a hash of their "
+    "names (0.33 unless given); or how many identities",
+    SPLIT: "split=PLACE: the split.csv of an older set; its identities keep their splits",
 }
 
 _DEFAULT_SHARE = 1 / 3
@@ -75,19 +75,19 @@ def parse_options(options: Mapping[str, str]) -> Wanted:
     number = int(told) if is_number and int(told) >= _LEAST_TESTED else None
     if number is not None and SPLIT in options:
         raise ValueError(
-            f"option test={told} tells how many people are held out, and split tells who; for those"
-            " who are not in the table test may be a share"
+            f"option test={told} tells how many identities are held out, and split tells who; for"
+            " those who are not in the table test may be a share"
         )
     try:
         share = float(told) if told and number is None else _DEFAULT_SHARE
     except ValueError as error:
         raise ValueError(
-            f"option test={told!r} is no share, such as 0.5, and no number of people"
+            f"option test={told!r} is no share, such as 0.5, and no number of identities"
         ) from error
     if not 0 <= share < 1:
         raise ValueError(
             f"a share of {share} cannot be held out for testing; 0 to below 1 can, or a number of"
-            f" people from {_LEAST_TESTED}"
+            f" identities from {_LEAST_TESTED}"
         )
     sides = read_sides(Path(options[SPLIT])) if SPLIT in options else {}
     return Wanted(share, number, sides)
@@ -119,8 +119,8 @@ def read_sides(path: Path) -> dict[str, str]:
             )
             if not person or split not in _SIDES:
                 raise ValueError(
-                    f"{table.place} line {line}: person {person!r}, split {split!r}; a split is one"
-                    f" of {', '.join(_SIDES)}"
+                    f"{table.place} line {line}: person {person!r}, split {split!r}; a split is"
+                    f" one of {', '.join(_SIDES)}"
                 )
             if _SIDES[first := splits.setdefault(person, split)] != _SIDES[split]:
                 raise ValueError(
@@ -248,7 +248,8 @@ class _Choice:
         """So many people whose names fall lowest."""
         if number > len(self.able) or number >= len(self.people):
             raise ValueError(
-                f"{number} people cannot be held out for testing: of {len(self.people):,} people"
+                f"{number} identities cannot be held out for testing: of {len(self.people):,}"
+                " identities"
                 f" {len(self.able):,} are {self.views}, and one at least must be left to train on"
             )
         return set(self.able[:number])
@@ -259,8 +260,8 @@ class _Choice:
         lacking = max(0, _LEAST_TESTED - sum(pid in held for pid in self.able))
         if len(free) < lacking or len(self.people) <= _LEAST_TESTED:
             raise ValueError(
-                f"{len(self.able)} of {len(self.people)} people can be held out for testing: that"
-                f" takes at least {_LEAST_TESTED} with two images each, from two cameras where"
+                f"{len(self.able)} of {len(self.people)} identities can be held out for testing:"
+                f" that takes at least {_LEAST_TESTED} with two images each, from two cameras where"
                 " cameras are known, and a third to train on; hold out nobody with test=0"
             )
         if lacking:
@@ -285,14 +286,15 @@ class _Choice:
             is_joined = any(settled_name(name.partition("/")[2]) in known for name in sides)
             told = "; it is of joined sets: take the set's name and the slash out of its rows"
             raise ValueError(
-                f"the table of option split names none of these {len(self.people):,} people: it has"
+                f"the table of option split names none of these {len(self.people):,} identities:"
+                " it has"
                 f" {_shown(sides)}, the data set {_shown(self.names.values())}{told * is_joined}"
             )
         absent = len(sides) - len({settled_name(self.names[pid]) for pid in self.known})
         if absent:
             self.warnings.append(
-                f"{absent:,} of {len(sides):,} people in the table of option split are not in the"
-                " data set"
+                f"{absent:,} of {len(sides):,} identities in the table of option split are not in"
+                " the data set"
             )
 
     def _warn_of_moved(self, pids: Sequence[int], what: str, falls: str) -> None:
@@ -309,7 +311,8 @@ class _Choice:
         silent = held - set(self.able)
         if silent:
             self.warnings.append(
-                f"{len(silent):,} of {len(held):,} people who are held out for testing, such as"
+                f"{len(silent):,} of {len(held):,} identities that are held out for testing, such"
+                " as"
                 f" {self.names[min(silent)]}, are not {self.views}: nobody asks for them, and their"
                 " images are in the gallery alone"
             )

@@ -132,8 +132,8 @@ def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     zeros = set().union(*(splits[name] for name, n in numbers.items() if n == DISTRACTOR))
     if "gallery" in zeros and (others := zeros - {"query", "gallery"}):
         raise ValueError(
-            f"pid 0 is in {min(others)} and in gallery: it would be a person there and distractors "
-            "here; name one of them otherwise"
+            f"pid 0 is in {min(others)} and in gallery: it would be an identity there and"
+            " distractors here; name one of them otherwise"
         )
     nobody = {
         name: number
@@ -141,7 +141,7 @@ def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
         if (number == DISTRACTOR and zeros == {"gallery"})
         or (number == JUNK and splits[name] == {"gallery"})
     }
-    numbers = _whole_numbers("people", splits.keys() - nobody.keys())
+    numbers = _whole_numbers("identities", splits.keys() - nobody.keys())
     named = sorted(splits.keys() - nobody.keys(), key=_natural_key)
     kept = [numbers[name] for name in named if name in numbers]
     if len(kept) == len(named) and min(kept, default=1) >= 1:

@@ -88,8 +88,8 @@ class ListedImage:
         lowest = JUNK if self.split == "gallery" else 1
         if self.pid is not None and self.pid < lowest:
             raise ValueError(
-                f"{self.name}: pid {self.pid} in split {self.split}; people are numbered from 1, "
-                f"and only a gallery may hold distractors ({DISTRACTOR}) and junk ({JUNK})"
+                f"{self.name}: pid {self.pid} in split {self.split}; identities are numbered from"
+                f" 1, and only a gallery may hold distractors ({DISTRACTOR}) and junk ({JUNK})"
             )
 
 
@@ -207,24 +207,24 @@ class SplitTally:
         lines = []
         if known := learned & watched:
             lines.append(
-                f"{len(known):,} of {len(watched):,} people in val are in train too, such as "
+                f"{len(known):,} of {len(watched):,} identities in val are in train too, such as "
                 f"{self._names[min(known)]}: val cannot be validated on (eval_every)"
             )
         learned = learned | watched
         if known := learned & (asked | held):
             lines.append(
-                f"{len(known):,} of {len(asked | held):,} people in query and gallery are in train "
-                f"or val too, such as {self._names[min(known)]}: scores will be too good"
+                f"{len(known):,} of {len(asked | held):,} identities in query and gallery are in"
+                f" train or val too, such as {self._names[min(known)]}: scores will be too good"
             )
         if "query" in self._splits and "gallery" not in self._splits:
             return [*lines, "there are queries and no gallery: they cannot be scored"]
         if lost := asked - held:
             lines.append(
-                f"{len(lost):,} of {len(asked):,} people in query are not in gallery, such as "
+                f"{len(lost):,} of {len(asked):,} identities in query are not in gallery, such as "
                 f"{self._names[min(lost)]}: their queries cannot be scored"
             )
         if len(held) == 1 and asked and not self._splits["gallery"].distractors:
-            lines.append("query and gallery show 1 person: every answer is right")
+            lines.append("query and gallery show 1 identity: every answer is right")
         if protocol != CAMERA_FREE:
             lines += self._own_camera_warnings()
         self._check_queries_left(protocol)
@@ -241,7 +241,7 @@ class SplitTally:
             return []
         pid, _ = min(alone)
         return [
-            f"{alone.total():,} of {queries:,} queries are of people whom only the query's own "
+            f"{alone.total():,} of {queries:,} queries are of identities that only the query's own "
             f"camera saw in gallery, such as {self._names[pid]}: these images are left out, and "
             "the queries are not scored"
         ]
@@ -272,9 +272,11 @@ class SplitTally:
         alone = 0 if protocol == CAMERA_FREE else self._own_camera_queries().total()
         if not query.images or absent + alone < query.images:
             return
-        why = f"{absent:,} are of people who are not in gallery" if absent else ""
+        why = f"{absent:,} are of identities that are not in gallery" if absent else ""
         if alone:
-            why += f"{'; ' if why else ''}{alone:,} are of people whom only the query's own camera"
+            why += (
+                f"{'; ' if why else ''}{alone:,} are of identities that only the query's own camera"
+            )
             why += (
                 " saw in gallery, whose images are left out; csv:camera-free and"
                 " folders:camera-free judge whatever the cameras"
@@ -326,7 +328,7 @@ def differences_from_published(
         here = counts.get(split, SplitCounts(0, 0, 0, 0, 0))
         if (here.ids, here.images) != there:
             lines.append(
-                f"{split}: {here.images:,} images of {here.ids:,} people, where "
+                f"{split}: {here.images:,} images of {here.ids:,} identities, where "
                 f"{there.images:,} of {there.ids:,} were published"
             )
     return lines

@@ -105,7 +105,7 @@ def seen_in_words(seen: SeenInTraining) -> str:
     """That a network was trained on what it is tested on; empty if it was not."""
     parts = []
     if seen["people"]:
-        parts.append(f"{seen['people']:,} of the {seen['of_people']:,} people (by their names)")
+        parts.append(f"{seen['people']:,} of the {seen['of_people']:,} identities (by their names)")
     if seen["images"]:
         parts.append(f"{seen['images']:,} of the {seen['of_images']:,} images")
     return f"trained on {' and '.join(parts)}" if parts else ""

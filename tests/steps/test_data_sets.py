@@ -125,7 +125,9 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
 
 def test_counts_that_are_not_the_published_ones_are_told(market, tmp_path, caplog):
     assert prepare(tmp_path, "market1501", market) == 0
-    assert "not as published: query: 2 images of 2 people, where 3,368 of 750 were" in caplog.text
+    assert (
+        "not as published: query: 2 images of 2 identities, where 3,368 of 750 were" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
@@ -195,7 +197,9 @@ def table_of_ann(table):
 
 def test_people_that_are_trained_and_tested_on_are_told(table, tmp_path, caplog):
     assert prepare(tmp_path, "csv", table_of_ann(table)) == 0
-    assert "1 of 1 people in query and gallery are in train or val too, such as ann" in caplog.text
+    assert (
+        "1 of 1 identities in query and gallery are in train or val too, such as ann" in caplog.text
+    )
 
 
 def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
@@ -436,7 +440,7 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
         (
             "market1501",
             ["--target", "images", "--target-source", "{own}"],
-            "target images tells no people, so nothing can be tested on it",
+            "target images tells no identities, so nothing can be tested on it",
         ),
         (
             "images",
@@ -484,11 +488,11 @@ def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, ca
 
 def test_what_was_warned_of_stands_in_manifest_report_and_page(tiny, table, tmp_path, capsys):
     assert prepare(tmp_path, "csv", table_of_ann(table)) == 0
-    warning = "1 of 1 people in query and gallery are in train or val too, such as ann: scores"
+    warning = "1 of 1 identities in query and gallery are in train or val too, such as ann: scores"
     assert f"warning: {warning}" in capsys.readouterr().err
     told, alone = provenance(tmp_path)["warnings"]
     assert told == f"{warning} will be too good"
-    assert alone == "query and gallery show 1 person: every answer is right"
+    assert alone == "query and gallery show 1 identity: every answer is right"
     hollow = "no query has a wrong answer left in the gallery: every figure is perfect, whatever"
     found = evaluated(tiny, tmp_path)["warnings"]
     assert found == [told, alone, f"{hollow} the model"]
@@ -508,7 +512,7 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     }
     own = make("own", [f"{folder}/{i}.jpg" for folder, n in files.items() for i in range(n)])
     assert prepare(tmp_path, "folders", own) == 0
-    said = "2 of 3 queries are of people whom only the query's own camera saw in gallery, such as a"
+    said = "2 of 3 queries are of identities that only the query's own camera saw in gallery, such"
     assert f"warning: {said}" in capsys.readouterr().err
     report = evaluated(tiny, tmp_path)
     assert report["num_skipped"] == 2
@@ -529,7 +533,9 @@ def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(
     own = make("own", [*names, "train/bob/hall/1.jpg"])
     assert prepare(tmp_path, "folders", own) == 1
     (*_, line) = capsys.readouterr().err.splitlines()
-    assert line.startswith("prepare_reid: none of the 2 queries can be scored: 2 are of people who")
+    assert line.startswith(
+        "prepare_reid: none of the 2 queries can be scored: 2 are of identities that"
+    )
     assert "folders:camera-free" in line
     assert not (tmp_path / "reid").exists()
     assert prepare(tmp_path, "folders:camera-free", own) == 0
@@ -577,7 +583,7 @@ def test_names_with_line_ends_of_unicode_are_scored(tiny, make, tmp_path):
 def test_scores_of_one_person_are_perfect_and_said_to_be_hollow(tiny, make, tmp_path, caplog):
     names = ["train/ann/0.jpg", "train/cid/0.jpg", "query/bob/0.jpg", "gallery/bob/1.jpg"]
     assert prepare(tmp_path, "folders", make("one", names)) == 0
-    assert "query and gallery show 1 person: every answer is right" in caplog.text
+    assert "query and gallery show 1 identity: every answer is right" in caplog.text
     assert evaluated(tiny, tmp_path)["mAP"] == 1
     assert "no query has a wrong answer left in the gallery: every figure is perf" in caplog.text
 

@@ -27,8 +27,8 @@ SPLITS = ("train", "val", "query", "gallery", "multi")
 CAMERA_FIRST = "camera-first"
 TRACKLETS = "tracklets"
 OPTIONS = OWN_OPTIONS | {
-    CAMERA_FIRST: "cameras are the upper folders, people those in them: entrance/alice/0001.jpg",
-    TRACKLETS: "the lowest folders are tracks of one person: alice/track7/0001.jpg",
+    CAMERA_FIRST: "cameras are the upper folders, identities the lower: entrance/alice/0001.jpg",
+    TRACKLETS: "the lowest folders are tracks of one identity: alice/track7/0001.jpg",
 }
 # What is called so is a part of a data set and nobody, however it is written.
 _NAMES_OF_PARTS = frozenset(
@@ -38,6 +38,9 @@ _NAMES_OF_PARTS = frozenset(
     }
 )
 _CAMERA_NAME = re.compile(r"cam(era)?[ _-]?(\d+|[a-z])?", re.IGNORECASE)
+
+# Kinds of folders as problems name them.
+_LEVEL = {"person": "an identity", "camera": "a camera", "tracklet": "a tracklet"}
 
 # What the folders above an image are, from the top, by how many there are.
 Levels = Mapping[int, tuple[str, ...]]
@@ -58,7 +61,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     tree = tree if _split_folders(tree) else tree.unwrap_archive()
     files, folders = tree.entries()
     splits = _split_folders(tree)
-    problems = [Problem("unknown name", name, "in no folder of a person") for name in files]
+    problems = [Problem("unknown name", name, "in no folder of an identity") for name in files]
     if splits:
         check_no_splits(options, f"{tree.place} has splits of its own")
         others = [name for name in folders if name not in splits]
@@ -72,7 +75,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     if not found:
         told = f"; and there are problems: {ProblemsError(problems)}" if problems else ""
         raise ValueError(
-            f"{tree.place} has no image in folders of people; they look like {_example(levels)}"
+            f"{tree.place} has no image in folders of identities; they look like {_example(levels)}"
             + told
         )
     _check_names_of_people(tree, found, options)
@@ -109,7 +112,7 @@ def _images_of_split(
     files, folders = tree.entries(split)
     start = f"{split}/" if split else ""
     if split:
-        detail = "in no folder of a person"
+        detail = "in no folder of an identity"
         problems += [Problem("unknown name", start + n, detail, split) for n in files]
     for name in folders:
         _check_name_of_part(tree, start + name, name)
@@ -120,8 +123,8 @@ def _check_name_of_part(tree: Tree, path: str, name: str) -> None:
     """Raise ValueError if an uppermost folder is called as splits are, and is none."""
     if name.lower() in _NAMES_OF_PARTS:
         raise ValueError(
-            f"{tree.place}/{path} would be a person or a camera, and is named as a part of a data "
-            f"set; splits are folders named {', '.join(SPLITS)}, and hold people"
+            f"{tree.place}/{path} would be an identity or a camera, and is named as a part of a"
+            f" data set; splits are folders named {', '.join(SPLITS)}, and hold identities"
         )
 
 
@@ -145,7 +148,7 @@ def _images_of_folder(
             read = partial(tree.read, name)
             found.append(NamedImage(name, named["person"], named.get("camera"), split, read))
     else:
-        detail = f"in no folder of a {levels[min(levels)][len(above)]}"
+        detail = f"in no folder of {_LEVEL[levels[min(levels)][len(above)]]}"
         problems += [Problem("unknown name", f"{home}/{n}", detail, split) for n in files]
     for name in deeper:
         found += _images_of_folder(tree, split, (*above, name), levels, problems)
@@ -174,9 +177,11 @@ def _check_names_of_people(
     people = sorted({image.person for image in images})
     if all(map(_CAMERA_NAME.fullmatch, people)):
         other = "folders" if CAMERA_FIRST in options else f"folders:{CAMERA_FIRST}"
-        above = "people above cameras" if CAMERA_FIRST in options else "cameras above people"
+        above = (
+            "identities above cameras" if CAMERA_FIRST in options else "cameras above identities"
+        )
         raise ValueError(
-            f"{tree.place}: {', '.join(people[:3])} stand where people do, and are named as "
+            f"{tree.place}: {', '.join(people[:3])} stand where identities do, and are named as "
             f"cameras; {other} reads {above}"
         )
 
@@ -192,15 +197,15 @@ def _doubts_of_cameras(images: Sequence[NamedImage], options: Mapping[str, str])
     if len(people) <= len(everybody) and 2 * len(alone) <= len(people):
         return []
     ways = [
-        f"folders:{TRACKLETS} reads tracks of a person",
+        f"folders:{TRACKLETS} reads tracks of an identity",
         f"folders:{CAMERA_FIRST} cameras above",
     ]
     if CAMERA_FIRST in options:
-        ways[1] = "folders people above cameras"
-    told = f", {len(alone):,} of which saw one person alone, such as {alone[0]}" if alone else ""
+        ways[1] = "folders identities above cameras"
+    told = f", {len(alone):,} of which saw one identity alone, such as {alone[0]}" if alone else ""
     return [
-        f"are these folders cameras? There are {len(people):,} for {len(everybody):,} people{told};"
-        f" {', and '.join(ways)}"
+        f"are these folders cameras? There are {len(people):,} for {len(everybody):,}"
+        f" identities{told}; {', and '.join(ways)}"
     ]
 
 
@@ -212,5 +217,5 @@ def _doubts_of_queries(
         return []
     return [
         "tracks without cameras: a query finds the frames of its own track in the gallery, so that "
-        "scores of people held out are too good; split them, or name cameras"
+        "scores of identities held out are too good; split them, or name cameras"
     ]

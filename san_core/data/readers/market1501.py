@@ -113,7 +113,7 @@ def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[L
             continue
         pid, camid = found
         if split == "query" and pid < 1:
-            detail = f"a query shows a person, {pid} is none"
+            detail = f"a query shows an identity, {pid} is none"
             problems.append(Problem("unknown name", name, detail, split))
         elif split != "train" or pid >= 1:
             yield ListedImage(name, pid, camid, split, partial(root.read, name))
@@ -130,7 +130,7 @@ def _check_named_so(root: Tree, folder: str, names: list[str]) -> None:
         raise ValueError(
             f"{root.place}/{folder} is not that of Market-1501: {len(foreign):,} of {len(names):,} "
             f"names are not as 0002_c1s1_000451_03.jpg, such as {foreign[0]}; images of your own "
-            "are read from folders of people (folders) or by a table (csv)"
+            "are read from folders of identities (folders) or by a table (csv)"
         )
 
 

@@ -31,7 +31,7 @@ SYNTHETIC = "synthetic"
 IMAGES = "images"
 MIN_SYNTHETIC_IDENTITIES = 6  # of synthetic people; one of three is for testing, two at least
 UNTRAINABLE = {
-    IMAGES: "it tells no people; generate_textures makes textures of it",
+    IMAGES: "it tells no identities; generate_textures makes textures of it",
     "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
 }
 
@@ -239,7 +239,7 @@ def parse_dataset_and_target(
     if whole := [one.text for one in tested if ALL in one.name.options]:
         raise ValueError(f"target {whole[0]} would be trained on as a whole: leave option all out")
     if any(one.name.key == IMAGES for one in tested):
-        raise ValueError(f"target {IMAGES} tells no people, so nothing can be tested on it")
+        raise ValueError(f"target {IMAGES} tells no identities, so nothing can be tested on it")
     return LearnedAndTested(learned, tested)
 
 

@@ -97,7 +97,7 @@ def findable(images):
 def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     able, everybody = findable(images), {image.pid for image in images}
     if len(able) < 2 or len(everybody) < 3:
-        with pytest.raises(ValueError, match="people can be held out for testing"):
+        with pytest.raises(ValueError, match="identities can be held out for testing"):
             assign_splits(images, Wanted(share))
         return
     parted, warnings = assign_splits(images, Wanted(share))
@@ -152,7 +152,7 @@ def test_a_person_of_one_camera_who_is_held_out_is_in_the_gallery_alone():
     parted = assign_splits(images, Wanted())
     assert {i.split for i in parted.images if person_name(i) == held[0]} == {"gallery"}
     assert parted.warnings == [
-        f"1 of 23 people who are held out for testing, such as {held[0]}, are not seen by two"
+        f"1 of 23 identities that are held out for testing, such as {held[0]}, are not seen by two"
         " cameras: nobody asks for them, and their images are in the gallery alone"
     ]
 
@@ -182,7 +182,9 @@ def test_a_number_of_people_may_be_held_out():
     assert parse_options({"test": "20"}) == Wanted(number=20)
     parted = assign_splits(people(NAMES), Wanted(number=20))
     assert Counter(sides(parted).values()) == {"train": 40, TEST: 20}
-    with pytest.raises(ValueError, match="60 people cannot be held out for testing: of 60 people"):
+    with pytest.raises(
+        ValueError, match="60 identities cannot be held out for testing: of 60 identities"
+    ):
         assign_splits(people(NAMES), Wanted(number=60))
 
 
@@ -253,11 +255,13 @@ def test_a_table_that_contradicts_itself_is_refused(tmp_path, text, message):
 
 def test_a_table_of_other_people_is_refused_and_people_who_are_gone_are_told(tmp_path):
     file = write(tmp_path, "person,split\nzoe,train\nyan,query\n")
-    with pytest.raises(ValueError, match="names none of these 60 people: it has yan, zoe, the dat"):
+    with pytest.raises(
+        ValueError, match="names none of these 60 identities: it has yan, zoe, the dat"
+    ):
         assign_splits(people(NAMES), parse_options({"split": str(file)}))
     file = write(tmp_path, "person,split\nzoe,train\nperson00,query\n")
     warnings = assign_splits(people(NAMES), parse_options({"split": str(file)})).warnings
-    assert "1 of 2 people in the table of option split are not in the data set" in warnings
+    assert "1 of 2 identities in the table of option split are not in the data set" in warnings
 
 
 def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
@@ -265,7 +269,9 @@ def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
         read_sides(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"split=.*nowhere: there is no such file"):
         read_sides(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="test=20 tells how many people are held out, and split"):
+    with pytest.raises(
+        ValueError, match="test=20 tells how many identities are held out, and split"
+    ):
         parse_options({"test": "20", "split": "x"})
 
 

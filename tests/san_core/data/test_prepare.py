@@ -161,7 +161,7 @@ def doubts(tmp_path, jpeg, *people):
 def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (3,)), ("query", (2, 4)), ("gallery", (2, 4, 3, 0, -1))]
     assert doubts(tmp_path, jpeg, *people) == [
-        "2 of 3 people in query and gallery are in train or val too, such as 2: scores will be "
+        "2 of 3 identities in query and gallery are in train or val too, such as 2: scores will be "
         "too good"
     ]
 
@@ -169,7 +169,7 @@ def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
 def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
     people = [("train", (1,)), ("query", (2, 3, 4)), ("gallery", (3, 5))]
     assert doubts(tmp_path / "some", jpeg, *people) == [
-        "2 of 3 people in query are not in gallery, such as 2: their queries cannot be scored"
+        "2 of 3 identities in query are not in gallery, such as 2: their queries cannot be scored"
     ]
     assert doubts(tmp_path / "all", jpeg, *people[:2]) == [
         "there are queries and no gallery: they cannot be scored"
@@ -192,8 +192,8 @@ def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifes
     written = write_prepared_set(tmp_path / "set", items, Findings(), provenance={})
     # The second person was seen by camera 1 too.
     assert written.warnings == [
-        "2 of 3 queries are of people whom only the query's own camera saw in gallery, such as a:"
-        " these images are left out, and the queries are not scored"
+        "2 of 3 queries are of identities that only the query's own camera saw in gallery, such"
+        " as a: these images are left out, and the queries are not scored"
     ]
     with ImageSet.open(tmp_path / "set") as kept:
         assert kept.manifest["provenance"]["warnings"] == written.warnings
@@ -204,11 +204,18 @@ def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifes
     [
         (
             [("gallery", 1, 0), ("gallery", 2, 1)],
-            "none of the 2 queries can be scored: 2 are of people whom only the query's own camera"
+            "none of the 2 queries can be scored: 2 are of identities that only the query's own"
+            " camera"
             " saw in gallery, whose images are left out; csv:camera-free and folders:camera-free",
         ),
-        ([("gallery", 3, 1)], "none of the 2 queries can be scored: 2 are of people who are not"),
-        ([("gallery", 1, 0)], "queries can be scored: 1 are of people who are not in gallery; 1 a"),
+        (
+            [("gallery", 3, 1)],
+            "none of the 2 queries can be scored: 2 are of identities that are not",
+        ),
+        (
+            [("gallery", 1, 0)],
+            "queries can be scored: 1 are of identities that are not in gallery; 1 a",
+        ),
     ],
 )
 def test_a_set_of_which_no_query_can_be_scored_is_refused(tmp_path, jpeg, gallery, message):
@@ -238,11 +245,11 @@ def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
     )
     assert written.warnings == [
         "left out: 1 unknown name: x.gif",
-        "not as published: train: 1 images of 1 people, where 5 of 2 were published",
+        "not as published: train: 1 images of 1 identities, where 5 of 2 were published",
         "passed over: 2 files",
-        "1 of 1 people in query and gallery are in train or val too, such as a: scores will be"
+        "1 of 1 identities in query and gallery are in train or val too, such as a: scores will be"
         " too good",
-        "query and gallery show 1 person: every answer is right",
+        "query and gallery show 1 identity: every answer is right",
     ]
     with ImageSet.open(tmp_path) as kept:
         assert kept.manifest["provenance"]["warnings"] == written.warnings
@@ -290,14 +297,15 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
 def test_people_to_validate_on_that_are_trained_on_are_told(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (2, 3)), ("query", (4, 5)), ("gallery", (4, 5))]
     assert doubts(tmp_path, jpeg, *people) == [
-        "1 of 2 people in val are in train too, such as 2: val cannot be validated on (eval_every)"
+        "1 of 2 identities in val are in train too, such as 2: val cannot be validated on"
+        " (eval_every)"
     ]
 
 
 def test_one_person_of_whom_every_answer_is_right_is_told(tmp_path, jpeg):
     people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 3, -1))]
     assert doubts(tmp_path / "one", jpeg, *people) == [
-        "query and gallery show 1 person: every answer is right"
+        "query and gallery show 1 identity: every answer is right"
     ]
     people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 0))]
     assert doubts(tmp_path / "distracted", jpeg, *people) == []

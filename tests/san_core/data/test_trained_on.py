@@ -31,7 +31,7 @@ def test_images_are_known_by_their_bytes_and_people_by_their_names():
     seen = count_seen(learned, asked, {"dataset": "csv"})
     assert seen == {"images": 1, "of_images": 4, "people": 2, "of_people": 3}
     assert seen_in_words(seen) == (
-        "trained on 2 of the 3 people (by their names) and 1 of the 4 images"
+        "trained on 2 of the 3 identities (by their names) and 1 of the 4 images"
     )
     assert seen_in_words(count_seen(learned, [record("y", "cid")], FOLDERS)) == ""
 

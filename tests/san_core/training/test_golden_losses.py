@@ -25,8 +25,9 @@ GOLDEN = [
             "tr": (0.4950091391801834, 0.43819280465443927),
         },
     ),
-    # The first epoch alone and less exactly: the norm of all gradients rounds as the processor adds,
-    # and Adam makes steps of that. Not clipped the loss is 0.02 lower, at a norm of 0.9 0.001 higher.
+    # The first epoch alone, and less exactly: the norm of all gradients rounds as the processor
+    # adds, and Adam makes steps of that. Without clipping the loss is 0.02 lower, and at a norm of
+    # 0.9 it is 0.001 higher.
     (
         "demo",
         "w_tr=0.1 pit_every=4 clip_norm=1",

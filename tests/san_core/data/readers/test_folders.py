@@ -107,8 +107,8 @@ def test_people_who_are_held_out_and_were_seen_by_one_camera_are_warned_of(tmp_p
     names = [f"{p}/c{camera}/1.jpg" for p in "abdz" for camera in (1, 2)]
     found = read(tmp_path, [*names, *(f"{p}/c1/1.jpg" for p in "efghi")])
     assert found.warnings == [
-        "3 of 5 people who are held out for testing, such as f, are not seen by two cameras: nobody"
-        " asks for them, and their images are in the gallery alone"
+        "3 of 5 identities that are held out for testing, such as f, are not seen by two cameras:"
+        " nobody asks for them, and their images are in the gallery alone"
     ]
 
 
@@ -147,9 +147,9 @@ def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
         "gallery/a/4.jpg",
     ]
     assert found.problems == [
-        ("unknown name", "notes.txt", "in no folder of a person"),
+        ("unknown name", "notes.txt", "in no folder of an identity"),
         ("unknown name", "spare", "a folder beside the splits"),
-        ("unknown name", "train/list.txt", "in no folder of a person"),
+        ("unknown name", "train/list.txt", "in no folder of an identity"),
         (
             "unknown name",
             "train/a/notes.txt",
@@ -174,7 +174,7 @@ def test_junk_outside_of_a_gallery_is_nobody(tmp_path):
 
 def test_nobody_to_be_held_out_hides_no_problem(tmp_path):
     with pytest.raises(
-        ValueError, match=r"0 of 1 people can be .* problems: 1 unknown name: -1 \("
+        ValueError, match=r"0 of 1 identities can be .* problems: 1 unknown name: -1 \("
     ):
         read(tmp_path, ["a/1.jpg", "-1/2.jpg"])
 
@@ -220,7 +220,7 @@ def test_splits_of_ones_own_and_people_held_out_contradict_each_other(tmp_path):
 
 def test_a_folder_without_people_is_refused(tmp_path):
     with pytest.raises(
-        ValueError, match=r"has no image in folders of people; they look like alice"
+        ValueError, match=r"has no image in folders of identities; they look like alice"
     ):
         read(tmp_path, ["1.jpg"])
 
@@ -235,7 +235,7 @@ def test_cameras_may_be_above_people(tmp_path):
     ]
     assert found.problems == [
         ("unknown name", "train/cam_a/-1", "junk, which only a gallery may hold"),
-        ("unknown name", "train/cam_b/5.jpg", "in no folder of a person"),
+        ("unknown name", "train/cam_b/5.jpg", "in no folder of an identity"),
     ]
 
 
@@ -268,7 +268,9 @@ def test_frames_of_one_track_on_both_sides_are_warned_of(tmp_path):
 @pytest.mark.parametrize("name", ["Train", "bbox_train", "TEST"])
 @pytest.mark.parametrize("start", ["", "gallery/"])
 def test_a_part_of_a_data_set_is_no_person(tmp_path, name, start):
-    with pytest.raises(ValueError, match=f"{start}{name} would be a person or a camera, and is na"):
+    with pytest.raises(
+        ValueError, match=f"{start}{name} would be an identity or a camera, and is na"
+    ):
         read(tmp_path, [f"{start}{name}/ann/1.jpg"])
 
 
@@ -276,11 +278,11 @@ def test_a_part_of_a_data_set_is_no_person(tmp_path, name, start):
     ("names", "options", "told"),
     [
         (("cam_a/ann", "Camera2/bob", "cam3/bob"), {}, "folders:camera-first reads cameras above"),
-        (("ann/cam1", "bob/cam1"), CAMERA_FIRST, "folders reads people above cameras"),
+        (("ann/cam1", "bob/cam1"), CAMERA_FIRST, "folders reads identities above cameras"),
     ],
 )
 def test_people_who_are_called_as_cameras_are_refused(tmp_path, names, options, told):
-    with pytest.raises(ValueError, match=f"stand where people do, and are named .*; {told}"):
+    with pytest.raises(ValueError, match=f"stand where identities do, and are named .*; {told}"):
         read(tmp_path, [f"train/{name}/1.jpg" for name in names], **options)
 
 
@@ -291,9 +293,18 @@ def test_a_person_may_be_called_as_a_camera_among_others(tmp_path):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (("a/t1", "a/t2", "b/t3", "c/t4"), "4 for 3 people, 4 of which saw one person alone, such"),
-        (("a/1", "b/1", "a/2", "b/2", "a/3", "b/3"), "3 for 2 people; folders:tracklets reads tr"),
-        (("a/t1", "b/t2", "c/t2", "d/t3"), "3 for 4 people, 2 of which saw one person alone, "),
+        (
+            ("a/t1", "a/t2", "b/t3", "c/t4"),
+            "4 for 3 identities, 4 of which saw one identity alone, such",
+        ),
+        (
+            ("a/1", "b/1", "a/2", "b/2", "a/3", "b/3"),
+            "3 for 2 identities; folders:tracklets reads tr",
+        ),
+        (
+            ("a/t1", "b/t2", "c/t2", "d/t3"),
+            "3 for 4 identities, 2 of which saw one identity alone, ",
+        ),
     ],
 )
 def test_folders_that_look_like_no_cameras_are_doubted(tmp_path, names, told):

@@ -95,8 +95,8 @@ def test_boxes_of_nobody_are_never_trained_on(market, name):
         ("0002_c0s1_000451_03.jpg", "camera 0; there are 1 to 6"),
         ("0002_c7s1_000451_03.jpg", "camera 7; there are 1 to 6"),
         ("0002_c16s1_000451_03.jpg", "camera 16; there are 1 to 6"),
-        ("-1_c1s1_000451_03.jpg", "a query shows a person, -1 is none"),
-        ("0000_c1s1_000451_03.jpg", "a query shows a person, 0 is none"),
+        ("-1_c1s1_000451_03.jpg", "a query shows an identity, -1 is none"),
+        ("0000_c1s1_000451_03.jpg", "a query shows an identity, 0 is none"),
     ],
 )
 def test_a_file_that_is_no_query_is_a_problem_by_name(market, name, detail):
@@ -111,8 +111,8 @@ def test_foreign_names_are_told_once_with_their_count(market):
         path.rename(path.with_name(f"person {path.name}"))
     message = (
         r"query is not that of Market-1501: 2 of 2 names are not as 0002_c1s1_000451_03\.jpg, such"
-        r" as person 0001_c1s1_001051_00\.jpg; images of your own are read from folders of people"
-        r" \(folders\) or by a table \(csv\)$"
+        r" as person 0001_c1s1_001051_00\.jpg; images of your own are read from folders of"
+        r" identities \(folders\) or by a table \(csv\)$"
     )
     with pytest.raises(ValueError, match=message):
         listed(market)
@@ -207,7 +207,7 @@ def test_the_summary_counts_people_apart_from_junk_and_distractors(market):
     [
         (1, 0, "test", "a.jpg: no split 'test'; there are train, val, query, gallery"),
         (1, -1, "train", "a.jpg: camid -1; cameras are numbered from 0"),
-        (0, 0, "train", "a.jpg: pid 0 in split train; people are numbered from 1"),
+        (0, 0, "train", "a.jpg: pid 0 in split train; identities are numbered from 1"),
         (-1, 0, "query", "a.jpg: pid -1 in split query"),
         (-2, 0, "gallery", "a.jpg: pid -2 in split gallery"),
     ],
@@ -225,8 +225,8 @@ def test_counts_are_compared_with_the_published_ones():
         "gallery": PublishedCounts(1, 5),
     }
     assert records.differences_from_published(counts, published) == [
-        "query: 3 images of 1 people, where 1,003 of 1 were published",
-        "gallery: 0 images of 0 people, where 5 of 1 were published",
+        "query: 3 images of 1 identities, where 1,003 of 1 were published",
+        "gallery: 0 images of 0 identities, where 5 of 1 were published",
     ]
 
 

@@ -136,11 +136,15 @@ def test_two_folders_of_one_kind_are_two_data_sets():
 @pytest.mark.parametrize(
     ("dataset", "target", "message"),
     [
-        ("market1501+images", "", "dataset images cannot be trained on: it tells no people"),
+        ("market1501+images", "", "dataset images cannot be trained on: it tells no identities"),
         ("synthetic+csv", "msmt17+synthetic", "dataset and target are both synthetic"),
         ("cuhk03:labeled+cuhk03:detected", "", "dataset names cuhk03 2 times: each would count"),
         ("csv", "msmt17:all", "target msmt17:all would be trained on as a whole: leave option all"),
-        ("csv", "msmt17+images", "target images tells no people, so nothing can be tested on it"),
+        (
+            "csv",
+            "msmt17+images",
+            "target images tells no identities, so nothing can be tested on it",
+        ),
     ],
 )
 def test_sets_that_cannot_be_learned_or_tested_together_are_refused(dataset, target, message):

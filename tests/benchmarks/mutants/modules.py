@@ -26,6 +26,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "san_core/evaluation/ranking.py": _RANKED,
         "san_core/evaluation/labels.py": _RANKED,
         "san_core/evaluation/protocol.py": _RANKED,
+        "san_core/evaluation/ranked_lists.py": (f"{RANKING}/test_ranked_lists.py",),
         "san_core/evaluation/matrix.py": (f"{RANKING}/test_matrix.py",),
         "san_core/evaluation/rerank.py": (f"{RANKING}/test_rerank.py",),
         "san_core/evaluation/confidence.py": (f"{RANKING}/test_confidence.py",),

@@ -229,6 +229,17 @@ def test_older_output_that_is_still_in_use_on_nfs_does_not_stop_the_next(tmp_pat
 
 
 @pytest.mark.parametrize("is_file", [True, False])
+def test_an_output_that_is_not_there_yet_replaces_nothing(tmp_path, is_file):
+    check_replaceable(tmp_path / "out", is_file=is_file)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    kept, refused = ("file", "folder") if is_file else ("folder", "file")
+    check_replaceable(tmp_path / kept, is_file=is_file)
+    with pytest.raises(ValueError, match=f"is a {refused}, but the output is a {kept}"):
+        check_replaceable(tmp_path / refused, is_file=is_file)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
 def test_no_output_takes_the_place_of_a_device_or_a_pipe(tmp_path, is_file):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/null")

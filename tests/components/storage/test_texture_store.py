@@ -51,6 +51,15 @@ def test_tar_without_sidecar_is_not_finished(storage, shard):
     assert finished_units(storage, range(2)) == {}
 
 
+def test_a_tar_that_is_gone_is_warned_of_and_a_whole_one_is_not(storage, shard, caplog):
+    gone = put_shard(storage, shard(0, b"zero"))
+    put_shard(storage, shard(1, b"one"))
+    storage.delete(gone.tar)
+    assert list(finished_units(storage, range(2))) == [1]
+    (warning,) = caplog.messages
+    assert warning == f"{storage.uri}/{gone.tar} is missing or damaged; it counts as unfinished"
+
+
 def test_of_two_complete_pairs_the_lowest_name_counts(storage, shard):
     pairs = [put_shard(storage, shard(0, data)) for data in (b"from a", b"from b")]
     assert pairs[0].name != pairs[1].name

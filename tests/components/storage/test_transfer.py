@@ -121,6 +121,25 @@ def test_artifact_whose_sending_was_killed_may_be_sent_again(s3, model, monkeypa
     assert storage.stat("unfinished.json") is None
 
 
+def test_one_object_is_fetched_by_its_uri(s3, tmp_path):
+    open_storage(s3).put_bytes("one.json", b"{}")
+    transfer.fetch_file(f"{s3}/one.json", tmp_path / "one.json")
+    assert (tmp_path / "one.json").read_bytes() == b"{}"
+    with pytest.raises(FileNotFoundError, match=r"/two\.json does not exist"):
+        transfer.fetch_file(f"{s3}/two.json", tmp_path / "two.json")
+
+
+def test_names_in_a_manifest_stay_in_their_own_letters(s3, small_set, tmp_path):
+    manifest = json.loads((small_set.path / "manifest.json").read_text())
+    text = json.dumps({**manifest, "provenance": {"source": "Zürich"}}, ensure_ascii=False)
+    (small_set.path / "manifest.json").write_text(text)
+    transfer.send_artifact(small_set.path, f"{s3}/reid")
+    transfer.fetch_artifact(f"{s3}/reid", tmp_path / "back")
+    told = (tmp_path / "back" / "manifest.json").read_text()
+    assert "Zürich" in told
+    assert json.loads(told)["uri"] == f"{s3}/reid"
+
+
 def test_nothing_there_is_said(s3, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{s3}: there is nothing there"):
         transfer.fetch_artifact(s3, tmp_path / "x")

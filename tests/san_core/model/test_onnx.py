@@ -68,6 +68,7 @@ def test_an_exported_generator_paints_as_the_network(model, exported):
     assert abs(levels - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_an_exported_generator_that_copies_paints_as_the_network(tmp_path):
     settings = tiny_recipe("demo-pg", "texture_from=copy copy_queries=8")
     copying = tiny_model(settings).train()

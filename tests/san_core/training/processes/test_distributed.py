@@ -47,12 +47,25 @@ OTHERS = {
 CANCELLED = ("encoder.head.0.bias", "encoder.head.1.running_mean")
 
 
+EVERY_DAY = ("san", "generator", "poisoned", "stopped")  # the others are of test-slow
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What every run came to, trained by one process and by two."""
-    folder = tmp_path_factory.mktemp("runs")
+    """What the runs of every day came to, trained by one process and by two."""
+    return _train_twice(tmp_path_factory.mktemp("runs"), lambda name: name in EVERY_DAY)
+
+
+@pytest.fixture(scope="module")
+def more_runs(tmp_path_factory):
+    """The same of the other runs."""
+    return _train_twice(tmp_path_factory.mktemp("runs"), lambda name: name not in EVERY_DAY)
+
+
+def _train_twice(folder, is_asked):
     asked = [{"name": n, "dtype": "float64", **r} for n, r in EQUAL.items()]
     asked += [{"name": n, **r} for n, r in OTHERS.items()]
+    asked = [run for run in asked if is_asked(run["name"])]
     for run in asked:
         epochs = "" if "epochs=2" in run["words"] else "epochs=1"  # of six steps
         run["words"] += f" {epochs} warmup_epochs=0.9"
@@ -75,10 +88,19 @@ def runs(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", sorted(EQUAL.keys() & set(EVERY_DAY)))
 def test_two_processes_train_as_one(runs, name):
-    one, two = runs[name]
-    assert len(one["reports"]) == len(two["reports"]) == (2 if name == "frozen" else 1)
+    _check_equal(*runs[name], epochs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(EQUAL.keys() - set(EVERY_DAY)))
+def test_two_processes_train_every_loss_and_layer_as_one(more_runs, name):
+    _check_equal(*more_runs[name], epochs=2 if name == "frozen" else 1)
+
+
+def _check_equal(one, two, *, epochs):
+    assert len(one["reports"]) == len(two["reports"]) == epochs
     for (loss, terms, _), (their_loss, their_terms, _) in zip(
         one["reports"], two["reports"], strict=True
     ):
@@ -89,14 +111,16 @@ def test_two_processes_train_as_one(runs, name):
             torch.testing.assert_close(two["weights"][tensor], weight, atol=1e-5, rtol=0)
 
 
-def test_two_processes_train_as_one_in_single_precision(runs):
-    one, two = runs["single"]
+@pytest.mark.slow
+def test_two_processes_train_as_one_in_single_precision(more_runs):
+    one, two = more_runs["single"]
     for (loss, _, _), (theirs, _, _) in zip(one["reports"], two["reports"], strict=True):
         assert theirs == pytest.approx(loss, abs=1e-5)
 
 
-def test_processes_that_normalise_their_own_shares_train_otherwise(runs):
-    one, two = runs["shares apart"]
+@pytest.mark.slow
+def test_processes_that_normalise_their_own_shares_train_otherwise(more_runs):
+    one, two = more_runs["shares apart"]
     assert two["ended"] == ""
     assert two["reports"][0][0] != pytest.approx(one["reports"][0][0], abs=1e-3)
 

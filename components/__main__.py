@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 if __name__ == "__main__":
     from components.process.signals import end_by_interrupt, hear_interrupt
@@ -11,7 +11,7 @@ if __name__ == "__main__":
     hear_interrupt(end_by_interrupt)  # while what follows is imported
 
 from components.check_reid import check_reid
-from components.command import export, imageset, recipes
+from components.command import export, imageset, recipes, search
 from components.command.run import run_step
 from components.command.step import Step, read_docstring
 from components.command.suggestion import suggestion
@@ -44,6 +44,14 @@ STEPS: dict[str, Step] = {
     )
 }
 
+# What is beside the steps.
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "imageset": imageset.run_imageset,
+    "recipes": recipes.run_recipes,
+    "search": search.run_search,
+    "export": export.run_export,
+}
+
 
 def usage() -> str:
     """What `python -m components` says: the steps, each with its first line."""
@@ -58,6 +66,7 @@ def usage() -> str:
             "python -m components STEP --help explains one step;",
             "python -m components recipes [NAME] shows how networks are trained;",
             "python -m components imageset ls|verify|extract PLACE looks into what steps write;",
+            "python -m components search --help finds people in pictures of your own;",
             "python -m components export --help makes models of states, and ONNX files of models.",
         ]
     )
@@ -71,14 +80,10 @@ def main(argv: Sequence[str]) -> int:
         print(usage())
         return 0
     name, *words = argv
-    if name == "imageset":
-        return imageset.run_imageset(words)
-    if name == "recipes":
-        return recipes.run_recipes(words)
-    if name == "export":
-        return export.run_export(words)
+    if name in COMMANDS:
+        return COMMANDS[name](words)
     if name not in STEPS:
-        known = suggestion(name, [*STEPS, "imageset", "recipes", "export"])
+        known = suggestion(name, [*STEPS, *COMMANDS])
         return _refuse(f"components: no step {name!r}{known}")
     return run_step(STEPS[name], words)
 

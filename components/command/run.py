@@ -6,7 +6,6 @@ defect and shows its traceback.
 """
 
 import argparse
-import io
 import logging
 import multiprocessing
 import os
@@ -34,9 +33,9 @@ from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
 from components.process.gpu import hide_gpus
 from components.process.messages import (
-    WARNING_MARK,
     forget_copies,
     leave_last_words,
+    log_to_stderr,
     name_uris,
     note_copy,
     os_error_message,
@@ -99,7 +98,7 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     except ValueError as error:
         return _report_failure(step, str(error), status=2)
     try:
-        with _log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
+        with log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
             _run_parsed_step(step, values, executor_input)
     except Terminated as stop:
         if not is_first_rank():
@@ -343,38 +342,6 @@ def _raise_location(error: ValueError) -> tuple[str, str]:
         return file, line
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return frame.filename, frame.line or ""
-
-
-class _LineFormatter(logging.Formatter):
-    """The time, a mark before warnings, and the message with the URIs that people know."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(mark)s%(message)s", datefmt="%H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.mark = WARNING_MARK if record.levelno >= logging.WARNING else ""
-        return printable(name_uris(super().format(record)))
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """One line a message, with the time, in UTF-8; the process is left as it was found.
-
-    Of torchrun's processes the first alone tells how it goes.
-    """
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter())
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 @contextmanager

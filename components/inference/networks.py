@@ -1,13 +1,32 @@
 """The trained network that a step is pointed to, on what this machine computes with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.process.machine import core_count, device
+from components.process.scratch import temporary_folder
+from components.storage.places import is_remote, local_path
+from components.storage.transfer import fetch_artifact
 from san_core.model.saved import onnx_file
 
 if TYPE_CHECKING:
     from san_core.inference.network import Network
+
+
+@contextmanager
+def local_model(place: str) -> Iterator[Path]:
+    """The folder or ONNX file of a model; of one in a bucket a copy, until the block ends.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
+    if not is_remote(place):
+        yield local_path(place)
+        return
+    with temporary_folder() as room:
+        yield fetch_artifact(place, room / "model")
 
 
 def open_network(path: Path) -> "Network":

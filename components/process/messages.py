@@ -4,12 +4,16 @@ What lies in a bucket is copied to folders that nobody knows. Whoever makes a co
 stands for, whoever speaks lets `name_uris` put the URI back.
 """
 
+import io
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from components.process.torchrun import is_first_rank
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error
 
 # Every container of a pod has this file. Argo and kubectl show what is in it as the pod's message.
@@ -91,3 +95,35 @@ def leave_last_words(line: str) -> None:
         opened = os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC)  # never made here
         with os.fdopen(opened, "wb") as file:
             file.write(told.encode())
+
+
+class _LineFormatter(logging.Formatter):
+    """The time, a mark before warnings, and the message with the URIs that people know."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(mark)s%(message)s", datefmt="%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.mark = WARNING_MARK if record.levelno >= logging.WARNING else ""
+        return printable(name_uris(super().format(record)))
+
+
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """One line a message, with the time, in UTF-8; the process is left as it was found.
+
+    Of torchrun's processes the first alone tells how it goes.
+    """
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)

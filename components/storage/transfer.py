@@ -49,10 +49,15 @@ ARTIFACT_FILE_PATTERN = re.compile(
 def fetch_artifact(uri: str, folder: Path) -> Path:
     """Bring an artifact from a bucket into a folder, without the shards of image sets.
 
+    A model may be one file, an ONNX file; it is then the only one in the folder.
+
     Raises:
         FileNotFoundError: nothing is there, or it has not been sent to its end.
         OSError: it cannot be fetched.
     """
+    if uri.endswith(".onnx") and stat_if_file(uri) is not None:
+        fetch_file(uri, folder / uri.rpartition("/")[2])
+        return folder
     storage = open_storage(uri)
     listed = _list_objects(storage)
     named = [PurePosixPath(stat.name) for stat in listed]

@@ -13,7 +13,7 @@ import csv
 import hashlib
 import json
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -71,9 +71,57 @@ def write_features(
         writer.writerows(
             (r.name, r.pid, r.camid, r.split, person_name(r), camera_name(r)) for r in records
         )
-    sums = {name: file_sha256(folder / name) for name in (*(f"{n}.npy" for n in rows), INDEX_FILE)}
+    _write_sums(folder, (*(f"{name}.npy" for name in rows), INDEX_FILE), provenance)
+
+
+def _write_sums(folder: Path, names: Iterable[str], provenance: Mapping[str, Any]) -> None:
+    """Write features.json: what features were made from, and the sums of their files."""
+    sums = {name: file_sha256(folder / name) for name in names}
     told = json.dumps({**provenance, "sha256": sums}, indent=2)
     write_file(folder / FEATURES_FILE, told.encode() + b"\n")
+
+
+def write_named_features(
+    folder: Path,
+    batches: Iterable[NDArray[np.float32]],
+    names: Sequence[str],
+    *,
+    dim: int,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write features of images that have nothing but names, batch by batch.
+
+    Args:
+        folder: where the files go.
+        batches: (B, D) each, as many rows together as there are names.
+        names: of the image of each row.
+        dim: D.
+        provenance: as of `write_features`.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    matrix, done = new_array(folder / "features.npy", (len(names), dim), np.dtype(np.float32)), 0
+    for batch in batches:
+        matrix[done : done + len(batch)] = batch
+        done += len(batch)
+    assert done == len(names)  # or rows would be those of other images
+    matrix.flush()
+    with (folder / INDEX_FILE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS[:1])
+        writer.writerows((name.encode("utf-8", "replace").decode(),) for name in names)
+    _write_sums(folder, ("features.npy", INDEX_FILE), provenance)
+
+
+def map_features(folder: Path, count: int) -> NDArray[np.float32]:
+    """What `write_named_features` wrote, one row an image: (count, D), a memory map.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged.
+    """
+    return FeatureFiles(folder).rows("features", count)
 
 
 class FeatureFiles:

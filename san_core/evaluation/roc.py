@@ -45,10 +45,23 @@ class Roc(NamedTuple):
         Raises:
             ValueError: `fpr` is not between 0 and 1.
         """
+        within = self._number_within(fpr)
+        return float(self.tpr[within - 1]) if within else 0.0
+
+    def threshold_at(self, fpr: float) -> float | None:
+        """The largest threshold whose FPR is not above `fpr`; None if there is none.
+
+        Raises:
+            ValueError: `fpr` is not between 0 and 1.
+        """
+        within = self._number_within(fpr)
+        return float(self.threshold[within - 1]) if within else None
+
+    def _number_within(self, fpr: float) -> int:
+        """How many thresholds have an FPR that is not above `fpr`."""
         if not 0 <= fpr <= 1:
             raise ValueError(f"a false positive rate is between 0 and 1, not {fpr}")
-        within = int(np.searchsorted(self.fpr, fpr, side="right"))
-        return float(self.tpr[within - 1]) if within else 0.0
+        return int(np.searchsorted(self.fpr, fpr, side="right"))
 
     def thin_out(self, most: int) -> "Roc":
         """The curve at `most` of its thresholds or fewer, the last included, for a drawing.

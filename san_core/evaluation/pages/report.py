@@ -70,7 +70,8 @@ def report_content(
         `cameras` has the names of the cameras that have one, by number. `protocols` has the scores
         and counts of `scored`, with `leaves_out_as`; `camera_pairs` has the figures of `pairs` and
         `num_camera_pairs` the number of all, `query_heights` those of `heights`; `roc`, if the
-        ranking has one, the true positive rates at the usual false positive rates.
+        ranking has one, the true positive rates at the usual false positive rates, and the
+        distances within which these are.
 
     Raises:
         ValueError: a ranking is not one of these records, a reference has the model's name, or
@@ -157,6 +158,7 @@ def _protocol_figures(scored: ProtocolScores) -> dict[str, Any]:
 def _roc_rates(roc: Roc) -> dict[str, Any]:
     return {
         "tpr_at_fpr": {f"{fpr:g}": roc.tpr_at(fpr) for fpr in USUAL_FPR},
+        "threshold_at_fpr": {f"{fpr:g}": roc.threshold_at(fpr) for fpr in USUAL_FPR},
         "num_right": roc.num_right,
         "num_wrong": roc.num_wrong,
     }

@@ -16,6 +16,7 @@ import pytest
 from components.command import run
 from components.command.run import run_step
 from components.command.step import Input, Output
+from components.process import messages
 
 ROOT = Path(__file__).parents[3]
 
@@ -377,7 +378,7 @@ def test_signal_to_stop_is_heard_soon_and_cleans_up(tmp_path, number, status):
 @pytest.mark.parametrize(("is_first", "level"), [(True, logging.INFO), (False, logging.ERROR)])
 def test_of_several_processes_the_first_alone_warns(monkeypatch, is_first, level):
     monkeypatch.setattr(run, "is_first_rank", lambda: is_first)
-    with run._log_to_stderr():
+    with messages.log_to_stderr():
         assert logging.getLogger().level == level
 
 

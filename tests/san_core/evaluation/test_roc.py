@@ -30,6 +30,9 @@ def test_rates_are_shares_of_all_pairs_by_hand(ranker):
     assert curve.tpr_at(0.1) == 0
     assert curve.tpr_at(1 / 6) == 1 / 4
     assert curve.tpr_at(0.4) == curve.tpr_at(1) == 1
+    assert curve.threshold_at(0.1) is None
+    assert curve.threshold_at(1 / 6) == curve.threshold[np.searchsorted(curve.fpr, 0.17) - 1]
+    assert curve.threshold_at(1) == curve.threshold[-1]
 
 
 @pytest.mark.parametrize("ranker", RANKERS)

@@ -1,0 +1,268 @@
+"""`python -m components search`: the pictures of a gallery that are nearest to some queries.
+
+python -m components search --model work/model --gallery photographs --query person.jpg
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from components.command.once import OnceParser
+from components.process.gpu import hide_gpus
+from components.process.messages import log_to_stderr, os_error_message, printable
+from components.storage.outputs import write_file
+from components.storage.places import is_remote, local_path
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from components.inference.kept import KeptFeatures
+    from components.inference.pictures import Pictures
+    from components.inference.threshold import Threshold
+    from san_core.data.batches.cache import EncodedImage
+    from san_core.inference.network import Network
+    from san_core.search.nearest import Nearest
+    from san_core.search.page import SearchedQuery
+
+TABLE_FILE, PAGE_FILE = "ranked.csv", "search.html"
+COLUMNS = ("query", "rank", "image", "distance")
+QUERIES_SHOWN = 100  # on the page; the table has all
+
+
+class _Queries(NamedTuple):
+    """Queries as people call them, their files and their features, (Q, D)."""
+
+    names: list[str]
+    files: "list[EncodedImage]"
+    features: "NDArray[np.float32]"
+
+
+def search_parser() -> "argparse.ArgumentParser":
+    """The words of the command."""
+    parser = OnceParser(
+        prog="python -m components search",
+        description="Find the pictures of a gallery that are nearest to some queries. The features"
+        " of the gallery are kept beside it, in GALLERY.features, and used again.",
+    )
+    add = parser.add_argument
+    add("--model", metavar="PLACE", required=True, help="folder, ONNX file or URI of the encoder")
+    add(
+        "--gallery",
+        metavar="PLACE",
+        required=True,
+        help="image set, folder of photographs, archive or URI to search in",
+    )
+    add(
+        "--query",
+        metavar="PLACE",
+        required=True,
+        nargs="+",
+        help="pictures to search for: files, or what a gallery may be",
+    )
+    add(
+        "--output",
+        metavar="FOLDER",
+        default="search",
+        help="where ranked.csv and search.html are written (default: search)",
+    )
+    add("--top", metavar="N", type=int, default=10, help="how many of the nearest (default: 10)")
+    add(
+        "--report",
+        metavar="PLACE",
+        default="",
+        help="report of evaluate, for a threshold (default: that of this model, if it lies near)",
+    )
+    add(
+        "--mirrored",
+        choices=("auto", "true", "false"),
+        default="auto",
+        help="whether features are averaged with those of mirrored images (default: by the recipe)",
+    )
+    add("--device", choices=("auto", "cpu"), default="auto", help="cpu: no GPU (default: auto)")
+    return parser
+
+
+def run_search(words: Sequence[str]) -> int:
+    """The command `search`; returns the exit status."""
+    try:
+        options = search_parser().parse_args(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        with log_to_stderr(), hide_gpus(options.device == "cpu"):
+            _search(options)
+    except ModuleNotFoundError as error:
+        return _fail(f"needs the Python package {error.name}, which is not installed here")
+    except OSError as error:
+        return _fail(os_error_message(error))
+    except ValueError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C", status=130)
+    return 0
+
+
+def _search(options: "argparse.Namespace") -> None:
+    """Search as the words say, and write what is found."""
+    from components.inference.kept import features_folder, gallery_features
+    from components.inference.networks import averages_mirrored, local_model, open_encoder
+    from components.inference.pictures import open_pictures
+    from components.inference.threshold import find_threshold
+    from san_core.model.saved import fingerprint
+    from san_core.search.nearest import nearest
+
+    if is_remote(options.output):
+        raise ValueError(f"--output {options.output}: name a folder of this machine")
+    if options.top < 1:
+        raise ValueError(f"--top {options.top}: give 1 or more")
+    with local_model(options.model) as model, open_pictures(options.gallery) as gallery:
+        network = open_encoder(model)
+        mirrored = averages_mirrored(options.mirrored, network)
+        threshold = find_threshold(network, model, options.report, mirrored=mirrored)
+        with _open_queries(options.query, network, mirrored=mirrored) as queries:
+            kept = gallery_features(
+                gallery,
+                network,
+                fingerprint(model),
+                mirrored=mirrored,
+                under=features_folder(options.gallery),
+            )
+            found = nearest(
+                queries.features, kept.features, count=options.top, metric=network.recipe.metric
+            )
+            folder = local_path(options.output)
+            write_file(folder / TABLE_FILE, _table(queries.names, gallery.names, found))
+            shown = _shown_queries(queries, gallery, found, threshold)
+            page = _page(options, network, gallery, shown, threshold, len(queries.names))
+            write_file(folder / PAGE_FILE, page)
+    _tell(folder, len(queries.names), found, gallery, kept, threshold)
+
+
+@contextmanager
+def _open_queries(
+    places: Sequence[str], network: "Network", *, mirrored: bool
+) -> "Iterator[_Queries]":
+    """All queries at some places, embedded; their files can be read until the block ends."""
+    from contextlib import ExitStack
+
+    import numpy as np
+
+    from components.inference.kept import embed_pictures
+    from components.inference.pictures import open_pictures
+
+    names: list[str] = []
+    files: list[EncodedImage] = []
+    features: list[NDArray[np.float32]] = []
+    with ExitStack() as kept:
+        for place in places:
+            pictures = kept.enter_context(open_pictures(place))
+            is_file = list(pictures.names) == [Path(place).name]
+            names += [place] if is_file else [f"{place.rstrip('/')}/{n}" for n in pictures.names]
+            files += pictures.open_files(range(len(pictures.names)))
+            features += embed_pictures(pictures, network, mirrored=mirrored)
+        yield _Queries(names, files, np.concatenate(features))
+
+
+def _table(queries: Sequence[str], gallery: Sequence[str], found: "Nearest") -> str:
+    """ranked.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for name, places, distances in zip(queries, found.places, found.distances, strict=True):
+        for rank, (place, distance) in enumerate(zip(places, distances, strict=True), 1):
+            row = (printable(name), rank, printable(gallery[place]), f"{_shown(distance):.6f}")
+            writer.writerow(row)
+    return text.getvalue()
+
+
+def _shown(distance: float) -> float:
+    """A distance without what rounding leaves below 0."""
+    return max(float(distance), 0.0)
+
+
+def _shown_queries(
+    queries: _Queries, gallery: "Pictures", found: "Nearest", threshold: "Threshold | None"
+) -> "list[SearchedQuery]":
+    """The first queries with what was found, as pictures."""
+    from san_core.search.page import FoundPicture, SearchedQuery, thumbnail
+
+    places = found.places[:QUERIES_SHOWN]
+    wanted = sorted({int(place) for row in places for place in row})
+    files = dict(zip(wanted, gallery.open_files(wanted), strict=True))
+    made = {
+        place: thumbnail(file.read(), name=file.name, alt=file.name)
+        for place, file in files.items()
+    }
+    shown = []
+    for name, file, row, distances in zip(
+        queries.names, queries.files, places, found.distances, strict=False
+    ):
+        nearest = [
+            FoundPicture(
+                printable(files[place].name),
+                _shown(distance),
+                made[place],
+                None if threshold is None else bool(distance <= threshold.distance),
+            )
+            for place, distance in zip(row.tolist(), distances.tolist(), strict=True)
+        ]
+        image = thumbnail(file.read(), name=name, alt=f"query {name}")
+        shown.append(SearchedQuery(printable(name), image, nearest))
+    return shown
+
+
+def _page(
+    options: "argparse.Namespace",
+    network: "Network",
+    gallery: "Pictures",
+    shown: "Sequence[SearchedQuery]",
+    threshold: "Threshold | None",
+    count: int,
+) -> str:
+    from san_core.search.page import search_page
+
+    metric = {"cosine": "cosine, 1 - q.g / (|q| |g|)", "euclidean": "squared Euclidean"}
+    facts = [
+        ("gallery", f"{options.gallery}, {len(gallery.names):,} pictures"),
+        ("model", f"{options.model} ({network.facts.get('recipe') or 'recipe not told'})"),
+        ("distance", metric[network.recipe.metric]),
+    ]
+    words = "" if threshold is None else threshold.in_words()
+    return search_page(shown, facts=facts, threshold=words, left=count - len(shown))
+
+
+def _tell(
+    folder: Path,
+    count: int,
+    found: "Nearest",
+    gallery: "Pictures",
+    kept: "KeptFeatures",
+    threshold: "Threshold | None",
+) -> None:
+    """Say where everything is."""
+    told = f"{count} {'queries' if count > 1 else 'query'}, the {found.places.shape[1]} nearest of"
+    _print_line(f"{folder / TABLE_FILE}: {told} {len(gallery.names):,} pictures each")
+    _print_line(f"{folder / PAGE_FILE}: the same with pictures")
+    how = "used again from" if kept.is_reused else "kept in"
+    _print_line(f"features of the gallery: {how} {kept.folder}")
+    if threshold is None:
+        _print_line("no threshold is suggested: no evaluation of this model is at hand (--report)")
+    else:
+        _print_line(f"suggested threshold {threshold.in_words()}")
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(printable(line) + "\n")
+
+
+def _fail(message: str, *, status: int = 1) -> int:
+    """Say in one line what is wrong; returns the exit status."""
+    sys.stderr.write(printable(f"search: {' '.join(message.split())}") + "\n")
+    return status

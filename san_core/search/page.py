@@ -1,0 +1,65 @@
+"""The page of a search: each query with its nearest pictures, one HTML document."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from san_core.images import pixels
+from san_core.pages import page
+
+# Rows of a thumbnail, and the most columns: pictures of people are upright, photographs may lie.
+THUMBNAIL_ROWS, _MOST_COLUMNS = 160, 240
+
+
+class FoundPicture(NamedTuple):
+    """A picture of the gallery; `is_near` is None where no distance is known to be near."""
+
+    name: str
+    distance: float
+    image: Markup
+    is_near: bool | None
+
+
+class SearchedQuery(NamedTuple):
+    """A query and what was found for it, nearest first."""
+
+    name: str
+    image: Markup
+    found: Sequence[FoundPicture]
+
+
+def search_page(
+    queries: Sequence[SearchedQuery], *, facts: Sequence[tuple[str, str]], threshold: str, left: int
+) -> str:
+    """The whole document.
+
+    Args:
+        queries: those that are shown.
+        facts: what was searched with what, a name and words each.
+        threshold: which distance is near and how that is known, in words; empty where it is not.
+        left: how many more queries there are.
+    """
+    return page.render_template(
+        "search/search.html.jinja",
+        title="Search",
+        subtitle=f"{len(queries) + left} {'queries' if len(queries) + left > 1 else 'query'}",
+        sections=[],
+        queries=queries,
+        facts=facts,
+        threshold=threshold,
+        left=left,
+    )
+
+
+def thumbnail(data: bytes, *, name: str, alt: str) -> Markup:
+    """A small picture in the shape of an image file.
+
+    Raises:
+        ValueError: it is no image, naming it.
+    """
+    image = pixels.decode(data, name=name)
+    height, width = image.shape[:2]
+    scale = min(THUMBNAIL_ROWS / height, _MOST_COLUMNS / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return page.image_tag(pixels.resize(image, size), alt=alt)

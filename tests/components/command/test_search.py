@@ -1,0 +1,250 @@
+"""Searches by the words of the command."""
+
+import csv
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.__main__ import main
+from components.command import search
+from components.inference.pictures import open_pictures
+from tests.components.inference.test_onnx_models import run_without_torch
+from tests.tiny import step_command, with_outputs_in
+
+
+@pytest.fixture(scope="module")
+def crops(tiny, tmp_path_factory):
+    """The gallery and the queries of the tiny run as files of two folders."""
+    folder = tmp_path_factory.mktemp("crops")
+    for split in ("gallery", "query"):
+        words = ["--split", split, "--output", str(folder / split)]
+        assert main(["imageset", "extract", tiny.reid, *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def searched(tiny, tmp_path, monkeypatch, capsys):
+    """Searches with the tiny run's model; gives the rows of ranked.csv and what is printed."""
+    monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
+
+    def run(gallery, *queries, words=(), model=tiny.model):
+        output = tmp_path / "out"
+        asked = ["--query", *map(str, queries), "--output", str(output), *words]
+        assert main(["search", "--model", str(model), "--gallery", str(gallery), *asked]) == 0
+        with (output / "ranked.csv").open() as table:
+            return list(csv.DictReader(table)), capsys.readouterr().out
+
+    return run
+
+
+def sorted_by_numpy(tiny, split_of_query, names):
+    """Cosine distances of the features that extract_features made, sorted."""
+    with Path(tiny.features, "index.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    features = np.load(Path(tiny.features, "features.npy")).astype(np.float64)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    place = {row["name"]: i for i, row in enumerate(rows)}
+    gallery = [row["name"] for row in rows if row["split"] == "gallery"]
+    found = {}
+    for name in names:
+        far = 1 - features[[place[one] for one in gallery]] @ features[place[name]]
+        order = np.argsort(far, kind="stable")[:3]
+        found[name] = [(gallery[i], far[i]) for i in order]
+    return found
+
+
+def test_a_folder_is_searched_as_its_features_say(tiny, crops, searched):
+    rows, told = searched(crops / "gallery", crops / "query", words=["--top", "3"])
+    folder = f"{crops / 'query'}/"
+    asked = list(dict.fromkeys(row["query"] for row in rows))
+    expected = sorted_by_numpy(tiny, "query", [name.removeprefix(folder) for name in asked])
+    for name in asked:
+        mine = [row for row in rows if row["query"] == name]
+        assert [row["rank"] for row in mine] == ["1", "2", "3"]
+        best = expected[name.removeprefix(folder)]
+        assert [float(row["distance"]) for row in mine] == pytest.approx(
+            [distance for _, distance in best], abs=1e-4
+        )
+    assert f"{len(asked)} queries, the 3 nearest of" in told
+    assert f"features of the gallery: kept in {crops / 'gallery.features'}" in told
+
+
+def test_features_are_made_once_for_equal_model_and_images(crops, tmp_path, searched):
+    gallery = tmp_path / "photographs"
+    gallery.mkdir()
+    files = sorted((crops / "gallery").rglob("*.*"))
+    files = [file for file in files if file.is_file()]
+    for file in files[:3]:
+        (gallery / file.name).write_bytes(file.read_bytes())
+    first, told = searched(gallery, files[0])
+    assert "kept in" in told
+    again, told = searched(gallery, files[0])
+    assert "used again from" in told
+    assert first == again
+    assert first[0]["image"] == files[0].name
+    assert float(first[0]["distance"]) == pytest.approx(0, abs=1e-5)
+    (gallery / files[3].name).write_bytes(files[3].read_bytes())
+    rows, told = searched(gallery, files[3])
+    assert "kept in" in told
+    assert rows[0]["image"] == files[3].name
+    _, told = searched(gallery, files[3], words=["--mirrored", "true"])
+    assert "kept in" in told
+
+
+def test_kept_features_that_are_damaged_are_not_believed(crops, tmp_path, searched, capsys, tiny):
+    (tmp_path / "g").mkdir()
+    file = next(file for file in sorted((crops / "gallery").rglob("*")) if file.is_file())
+    (tmp_path / "g" / file.name).write_bytes(file.read_bytes())
+    searched(tmp_path / "g", file)
+    kept = next((tmp_path / "g.features").glob("*/features.npy"))
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    words = ["--model", tiny.model, "--gallery", str(tmp_path / "g"), "--query", str(file)]
+    assert main(["search", *words, "--output", str(tmp_path / "out")]) == 1
+    assert f"{kept} is damaged" in capsys.readouterr().err
+
+
+def test_image_sets_and_archives_are_galleries_too(tiny, crops, tmp_path, searched):
+    query = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    by_set, _ = searched(tiny.reid, query)
+    with zipfile.ZipFile(tmp_path / "crops.zip", "w") as archive:
+        for file in sorted((crops / "gallery").rglob("*")):
+            archive.write(file, file.relative_to(crops / "gallery"))
+    by_archive, _ = searched(tmp_path / "crops.zip", query)
+    by_folder, _ = searched(crops / "gallery", query)
+    assert by_archive == by_folder
+    assert by_set[0]["image"] == query.relative_to(crops / "query").as_posix()
+
+
+def test_where_nobody_may_write_features_are_kept_in_the_cache(
+    crops, tmp_path, searched, monkeypatch
+):
+    query = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    monkeypatch.setattr("components.inference.kept.os.access", lambda *_: False)
+    _, told = searched(crops / "query", query)
+    assert f"kept in {tmp_path / 'cache' / 'features'}" in told
+
+
+def test_the_page_shows_queries_with_what_was_found(crops, tmp_path, searched, monkeypatch):
+    monkeypatch.setattr(search, "QUERIES_SHOWN", 2)
+    rows, _ = searched(crops / "gallery", crops / "query", words=["--top", "4"])
+    page = (tmp_path / "out" / "search.html").read_text("utf-8")
+    assert page.count("<img ") == 2 * (1 + 4)
+    assert f"{len({row['query'] for row in rows}) - 2} more queries are in ranked.csv" in page
+    assert len(re.findall(r'src="(?!data:)', page)) == 0
+    assert f"· {float(rows[0]['distance']):.3f}" in page
+
+
+def test_the_threshold_is_that_of_the_models_own_evaluation(tiny, crops, tmp_path, searched):
+    gallery, query = crops / "gallery", crops / "query"
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path / "scored")
+    assert main(command) == 0
+    file = tmp_path / "scored" / "report" / "report.json"
+    content = json.loads(file.read_text())
+    # As of 2,000 wrong pairs: too few for a rate of 0.1 %, enough for 1 %.
+    content["roc"] |= {"num_wrong": 2000}
+    content["roc"]["threshold_at_fpr"] |= {"0.001": 0.01, "0.01": 0.0625}
+    content["roc"]["tpr_at_fpr"] |= {"0.01": 0.5}
+    file.write_text(json.dumps(content))
+    rows, told = searched(gallery, query, words=["--report", str(file.parent)])
+    assert (
+        "suggested threshold 0.0625: 1.0% of the pictures of other people were nearer, and 50.0% of"
+        f" those of the same person, in {file.parent}\n"
+    ) in told
+    page = (tmp_path / "out" / "search.html").read_text("utf-8")
+    assert "within the suggested threshold 0.0625" in page
+    near = sum(float(row["distance"]) <= 0.0625 for row in rows)
+    assert page.count('<figure class="near"') == near
+
+
+def test_a_report_beside_the_model_is_found_if_it_is_the_models(tiny, crops, tmp_path, searched):
+    query = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    (tmp_path / "train_san").mkdir()
+    (tmp_path / "train_san" / "model").symlink_to(tiny.model)
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path / "evaluate")
+    assert main(command) == 0
+    file = tmp_path / "evaluate" / "report" / "report.json"
+    content = json.loads(file.read_text())
+    content["roc"] |= {"num_wrong": 10**6}
+    content["roc"]["threshold_at_fpr"] |= {"0.001": 0.125}
+    file.write_text(json.dumps(content))
+    model = tmp_path / "train_san" / "model"
+    _, told = searched(crops / "query", query, model=model)
+    assert f"in {tmp_path / 'evaluate' / 'report'}" in told
+    content["provenance"]["model"] = "0" * 64
+    file.write_text(json.dumps(content))
+    _, told = searched(crops / "query", query, model=model)
+    assert "no threshold is suggested: no evaluation of this model is at hand" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gallery", "{none}"], "there is no folder {none}, and no archive of that name"),
+        (["--gallery", "{empty}"], "{empty} holds no image; they end in .jpg"),
+        (["--query", "{none}"], "there is no folder {none}, and no archive of that name"),
+        (["--model", "{empty}"], "{empty} holds no model: recipe.json is missing"),
+        (["--model", "{generator}"], "has learned no identities: it is a texture generator"),
+        (["--top", "0"], "--top 0: give 1 or more"),
+        (["--output", "s3://bucket/out"], "--output s3://bucket/out: name a folder of this machi"),
+        (["--report", "{report}"], "--report {report} is of another model"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tiny, crops, tmp_path, capsys, words, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text('{"provenance": {"model": "1"}}')
+    places = {name: tmp_path / name for name in ("none", "empty", "report")}
+    places["generator"] = tiny.generator
+    defaults = {
+        "--model": tiny.model,
+        "--gallery": str(crops / "query"),
+        "--query": str(crops / "query"),
+        "--output": str(tmp_path / "out"),
+    }
+    defaults |= {words[0]: words[1].format(**places)}
+    assert main(["search", *(word for pair in defaults.items() for word in pair)]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("search: ")
+    assert message.format(**places) in told
+
+
+def test_words_that_are_missing_are_wrong_usage(capsys):
+    assert main(["search", "--model", "m"]) == 2
+    assert "required: --gallery, --query" in capsys.readouterr().err
+    assert main(["search", "--help"]) == 0
+
+
+def test_pictures_of_a_place_have_a_fingerprint_that_changes_with_them(tmp_path, crops):
+    file = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    (tmp_path / "one.png").write_bytes(file.read_bytes())
+    fingerprints = set()
+    for _ in range(2):
+        with open_pictures(str(tmp_path)) as pictures:
+            fingerprints.add(pictures.fingerprint)
+            assert pictures.names == ["one.png"]
+            assert pictures.open_files([0])[0].read() == file.read_bytes()
+    (tmp_path / "one.png").write_bytes(file.read_bytes() + b" ")
+    with open_pictures(str(tmp_path)) as pictures:
+        fingerprints.add(pictures.fingerprint)
+    assert len(fingerprints) == 2
+
+
+@pytest.mark.slow
+def test_an_exported_model_searches_without_torch(tiny, crops, tmp_path, searched):
+    file = tmp_path / "reid.onnx"
+    assert main(["export", "--model", tiny.model, "--onnx", str(file)]) == 0
+    expected, _ = searched(crops / "gallery", crops / "query")
+    words = ["--gallery", str(crops / "gallery"), "--query", str(crops / "query")]
+    done = run_without_torch(
+        "search", "--model", str(file), *words, "--output", str(tmp_path / "by-onnx")
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "by-onnx" / "ranked.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [float(row["distance"]) for row in rows] == pytest.approx(
+        [float(row["distance"]) for row in expected], abs=1e-4
+    )

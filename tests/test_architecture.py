@@ -4,7 +4,6 @@ pipeline.py -> components -> san_core; inside these, see `ORDER`.
 """
 
 import ast
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -19,11 +18,6 @@ from components.command.code import ROOT, import_closure
 
 TREES = ("components", "san_core", "tests", "tools")
 MOST_FILES = 14
-# A path of the checkout as READMEs write it: in a folder of ours, or a source file.
-PATH = re.compile(
-    r"(?<![\w./-])((?:components|san_core|tests|tools|docker|\.ci)/(?:[\w.-]+/)*"
-    r"[\w-]+(?:\.\w+)*/?|(?:\w+/)*\w+\.(?:py|pyx|jinja))(?![\w*{(])"
-)
 SAN_CORE = sorted((ROOT / "san_core").rglob("*.py"))
 COMPONENTS = sorted((ROOT / "components").rglob("*.py"))
 STEP_FILES = [ROOT / "components" / f"{name}.py" for name in STEPS]
@@ -211,27 +205,6 @@ def test_no_folder_holds_more_python_files_than_a_look_takes_in():
     tracked = [file for top in TREES for file in (ROOT / top).rglob("*.py")]
     counts = Counter(file.parent.relative_to(ROOT).as_posix() for file in tracked)
     assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
-
-
-def readmes() -> list[Path]:
-    """Every README.md of the checkout itself."""
-    skipped = {"runs", "build"}
-    return [
-        file
-        for file in sorted(ROOT.rglob("README.md"))
-        if not any(one.startswith(".") or one in skipped for one in file.relative_to(ROOT).parts)
-    ]
-
-
-@pytest.mark.parametrize("readme", readmes(), ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_path_in_a_readme_is_there(readme):
-    paths = PATH.findall(readme.read_text("utf-8"))
-    missing = [
-        path
-        for path in paths
-        if not any((folder / path).exists() for folder in (ROOT, readme.parent))
-    ]
-    assert missing == []
 
 
 def test_san_core_knows_nothing_of_kubeflow_buckets_and_shells():

@@ -15,13 +15,16 @@ from components.command.code import ROOT
 from components.command.step import Parameter, command_line_word, read_docstring, step_parameters
 from components.process.gpu import GPU_STEPS
 from components.storage.outputs import write_file
+from tools.costs import costs_table
 from tools.generator.figures import figures_table
 
 _UNMEASURED = "not measured yet"
 README_FILES = (
     "README.md",
     "components/README.md",
+    "components/DATA.md",
     "san_core/README.md",
+    "tests/README.md",
     "san_core/shipped/MODEL_CARD.md",
 )
 
@@ -362,6 +365,11 @@ _TRAINING = (
 )
 
 
+def run_costs() -> str:
+    """What runs on the published data sets cost, computed from measured steps: Markdown."""
+    return costs_table(*_read_figures("training"))
+
+
 def baselines_table() -> str:
     """What the parts of strong baselines bring, beside what was published: Markdown."""
     file = ROOT / "tests" / "results" / "baselines.json"
@@ -415,6 +423,7 @@ TABLE_MAKERS: dict[str, Callable[[], str]] = {
     "textures": texture_table,
     "ranking": ranking_table,
     "training": training_table,
+    "costs": run_costs,
     "datasets": dataset_table,
     "preparing": preparation_table,
     "synthesis": synthesis_table,

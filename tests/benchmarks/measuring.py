@@ -37,7 +37,7 @@ def commit() -> str:
     found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     if found.returncode:
         return ""
-    written = (":!tests/results", ":!*README.md")
+    written = (":!tests/results", ":!*.md")
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written])
     return found.stdout.strip() + ("-dirty" if changed.returncode else "")
 

@@ -72,7 +72,7 @@ def _equal_epochs_table(kept: RowsFile, difficulty: str) -> Iterator[str]:
 def _longer_table(kept: RowsFile) -> Iterator[str]:
     rows = list(_longer_rows(kept))
     if rows:
-        yield "| beside each other | baseline | SAN | gain in mAP, 95 % interval |"
+        yield "| compared | baseline | SAN | gain in mAP, 95 % interval |"
         yield "|---|---|---|---|"
         yield from rows
 
@@ -103,10 +103,11 @@ def _map_and_time(rows: Sequence[Row]) -> str:
 def _sentences(kept: RowsFile) -> Iterator[str]:
     made_by = next((row["generator"] for row in kept.rows if row["generator"]), None)
     if made_by:
+        above = made_by["psnr"] - made_by["psnr_of_mean"]
         yield (
-            f"SAN-PG took {made_by['cpu_seconds']:.0f} CPU seconds, once, and is not counted above,"
-            f" nor is making the textures; its textures of people it has not seen have "
-            f"{made_by['psnr'] - made_by['psnr_of_mean']:.1f} dB PSNR above the mean texture."
+            f"SAN-PG was trained once, in {made_by['cpu_seconds']:.0f} CPU seconds. The table "
+            f"counts neither that time nor the time to generate textures. On people it has not "
+            f"seen, its textures reach {above:.1f} dB PSNR more than the mean texture."
         )
     yield from _oracle_sentence(kept)
     start = figures.gain(kept, "hard", "baseline_pg")
@@ -117,14 +118,14 @@ def _sentences(kept: RowsFile) -> Iterator[str]:
         }
         told = ", ".join(f"{words} {_points(gain)}" for words, gain in more.items() if gain)
         yield (
-            f"At `hard` and equal epochs, starting as SAN-PG's encoder alone brings the baseline "
-            f"{_points(start)}; what comes on top of that: {told}."
+            f"At `hard` and equal epochs, the baseline gains {_points(start)} when it starts as "
+            f"SAN-PG's encoder. Texture losses add to that: {told}."
         )
     for arm in figures.ARMS_BESIDE:
         gain = figures.equal_cpu_gain(kept, "hard", arm)
         if gain and gain.half is not None:
             yield (
-                f"At `hard`, in the CPU time of *{ARMS[arm].words}*, {_verdict(kept, arm, gain)}; "
+                f"At `hard`, in the CPU time of *{ARMS[arm].words}*: {_verdict(kept, arm, gain)}. "
                 f"{_best_within(kept, arm)}."
             )
     yield from _counted_sentence(kept, made_by["cpu_seconds"] if made_by else 0)
@@ -141,10 +142,10 @@ def _oracle_sentence(kept: RowsFile) -> Iterator[str]:
     if found:
         pseudo, true = found
         share = figures.share_of_oracle(kept, "hard")
-        of_it = f", {share:.0%} of it" if share is not None else ""
+        of_it = f" ({share:.0%} of that)" if share is not None else ""
         yield (
-            f"At `hard`, true textures bring {_points(true)}, SAN-PG's {_points(pseudo)}{of_it} "
-            f"({true.pairs} seeds)."
+            f"At `hard`, the full SAN gains {_points(true)} with true textures and "
+            f"{_points(pseudo)}{of_it} with those of SAN-PG ({true.pairs} seeds)."
         )
 
 
@@ -152,14 +153,14 @@ def _verdict(kept: RowsFile, arm: str, gain: Difference) -> str:
     ratio = figures.matched_ratio(kept, "hard", arm)
     assert gain.half is not None
     assert ratio is not None
-    other = "a baseline that is given as much"
+    other = "a baseline trained for as long"
     if abs(ratio - 1) > TIME_SLACK - 1:
         other += f" (measured: {ratio:.2f} times as much)"
     if gain.mean > gain.half:
         return f"it is better than {other}"
     if gain.mean < -gain.half:
         return f"{other} is better"
-    return f"it and {other} are not told apart"
+    return f"the figures do not separate it from {other}"
 
 
 def _best_within(kept: RowsFile, given: str) -> str:
@@ -179,10 +180,10 @@ def _best_within(kept: RowsFile, given: str) -> str:
     most = max(gain.pairs for gain in gains.values())
     best = max((a for a in gains if gains[a].pairs == most), key=lambda arm: gains[arm].mean)
     if gains[best].mean <= 0:
-        return "nothing that takes no longer is above that baseline"
+        return "No arm of at most that time gains over that baseline"
     return (
-        f"with SAN-PG at hand, *{ARMS[best].words}* is furthest above that baseline of what takes "
-        f"no longer, {_points(gains[best])}"
+        f"With a SAN-PG at hand, *{ARMS[best].words}* gains most over that baseline among the arms "
+        f"of at most that time: {_points(gains[best])}"
     )
 
 
@@ -197,9 +198,10 @@ def _counted_sentence(kept: RowsFile, seconds: float) -> Iterator[str]:
         time = _mean(own, "cpu_seconds") + seconds
         nearest = min(longer, key=lambda rows: abs(math.log(_mean(rows, "cpu_seconds") / time)))
         yield (
-            f"With SAN-PG counted, *{ARMS['baseline_pg'].words}* takes {time:.0f} CPU seconds and "
-            f"has {_points(mean_difference(paired_differences(own, nearest)))} over a baseline "
-            f"from chance that is given {_mean(nearest, 'cpu_seconds'):.0f}."
+            f"With the time of SAN-PG counted, *{ARMS['baseline_pg'].words}* takes {time:.0f} CPU "
+            f"seconds. Its gain over a baseline from random weights, trained for "
+            f"{_mean(nearest, 'cpu_seconds'):.0f} CPU seconds, is "
+            f"{_points(mean_difference(paired_differences(own, nearest)))}."
         )
 
 
@@ -209,9 +211,9 @@ def _convergence_sentence(kept: RowsFile) -> Iterator[str]:
     if done:
         is_enough = figures.has_converged(kept, "hard", done[-1])
         yield (
-            f"The last doubling, to {figures.budget_of_doubling(done[-1])}, brings the baseline "
-            f"{_points(figures.doubling_gain(kept, 'hard', done[-1]))} at `hard`: by the mark of "
-            f"{figures.CONVERGED_GAIN} points it has {'' if is_enough else 'not '}converged."
+            f"At `hard`, the last doubling, to {figures.budget_of_doubling(done[-1])}, still gains "
+            f"the baseline {_points(figures.doubling_gain(kept, 'hard', done[-1]))}. It has "
+            f"{'' if is_enough else 'not '}converged: the bar is {figures.CONVERGED_GAIN} points."
         )
 
 

@@ -1,6 +1,5 @@
 import json
 import re
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -144,33 +143,6 @@ def test_only_the_marked_parts_of_a_readme_are_renewed(monkeypatch):
     made = "before\n<!-- steps -->\na \\1 table\n<!-- /steps -->\nafter"
     assert renew_tables(text) == made
     assert renew_tables(made) == made
-
-
-@pytest.mark.parametrize("file", ["README.md", "components/README.md", "san_core/README.md"])
-def test_readme_is_up_to_date(file):
-    text = (Path(__file__).parents[3] / file).read_text("utf-8")
-    assert text == renew_tables(text), "run `python -m tools.readme`"
-
-
-@pytest.mark.parametrize(
-    ("file", "steps"),
-    [
-        ("README.md", {"prepare_reid", "train_san_pg"}),
-        ("components/README.md", {"generate_textures", "seal_textures", "train_san", "evaluate"}),
-        ("docker/README.md", {"make_pit"}),
-    ],
-)
-def test_step_commands_of_the_readme_parse(file, steps):
-    text = (Path(__file__).parents[3] / file).read_text("utf-8").replace("\\\n", " ")
-    written = re.findall(r"python -m components (\w+) (--.*)", text)
-    commands = [
-        (step, shlex.split(words, comments=True))
-        for step, words in written
-        if step in STEPS and "..." not in words and "--help" not in words
-    ]
-    assert steps <= {step for step, _ in commands}
-    for step, words in commands:
-        step_parser(STEPS[step]).parse_args(words)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice, repeat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
 from components.storage.outputs import add_path_to_errors, atomic_folder
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from components.process.progress import Progress
     from components.storage.store import Storage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 32
-SHEET_CELL = (64, 64)  # rows and columns of a texture on the contact sheet
+SHEET_COLUMNS, MOST_ON_SHEET = 4, 24  # textures on a contact sheet: beside each other, and all
 
 
 def generate_textures(
@@ -179,8 +179,6 @@ def _generate_shards(
     the unit before it is on its way to the store. A unit waits for that in a file: memory holds
     some batches, however many images there are.
     """
-    from concurrent.futures import Future
-
     from components.process.machine import core_count
     from components.process.progress import Progress
     from components.process.scratch import temporary_folder
@@ -197,7 +195,8 @@ def _generate_shards(
         painter = _Painter(generator, images, settings.precision, pool, {})
         for unit in todo:
             textures = _generate_pngs(painter, unit, settings.fuse)
-            shard, sheet = _pack_unit(unit, textures, Path(room, f"{unit.number}.tar"), bar)
+            place = Path(room, f"{unit.number}.tar")
+            shard, sheet = _pack_unit(painter, unit, textures, place, bar)
             if sending:
                 number, sent = sending.pop()
                 yield number, sent.result()
@@ -289,32 +288,67 @@ def _that_see_most(painter: _Painter, whole: "Records") -> "Records":
 
 
 def _pack_unit(
-    unit: "WorkUnit", textures: "Iterator[bytes]", path: Path, bar: "Progress"
+    painter: _Painter,
+    unit: "WorkUnit",
+    textures: "Iterator[bytes]",
+    path: Path,
+    bar: "Progress",
 ) -> "tuple[Shard, bytes]":
     """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
-    from san_core.images.imageset import preview_indices, preview_sheet
     from san_core.images.shard import pack_shard
+    from san_core.images.sheet import preview_indices
     from san_core.images.texture_set import texture_item
 
-    shown = preview_indices(len(unit.records))
-    pictures: list[bytes] = []
+    shown = preview_indices(len(unit.records), most=MOST_ON_SHEET)
+    strips: list[Future[Pixels]] = []
 
     def items() -> "Iterator[Item]":
         for i, (record, png) in enumerate(zip(unit.records, textures, strict=True)):
             if i in shown:
-                pictures.append(png)
+                strips.append(painter.pool.submit(_sheet_strip, painter, record, png))
             bar.add()
             yield texture_item(record, png)
 
     with add_path_to_errors(path):
         shard = pack_shard(items(), path, unit.number, total=unit.total)
-    return shard, preview_sheet(pictures, cell=SHEET_CELL)
+    return shard, _texture_sheet(painter, [unit.records[i] for i in shown], strips)
+
+
+def _sheet_strip(painter: _Painter, record: "Record", png: bytes) -> "Pixels":
+    """A picture, its texture, and a body that wears it."""
+    from san_core.images.pixels import decode
+    from san_core.synthesis.mannequin import texture_strip
+
+    picture = decode(painter.images.read(record), name=record.name)
+    return texture_strip(picture, decode(png), atlas=painter.generator.facts.get("atlas"))
+
+
+def _texture_sheet(
+    painter: _Painter, records: "Sequence[Record]", strips: "Sequence[Future[Pixels]]"
+) -> bytes:
+    """A contact sheet (PNG) of strips, each with its person and the name of its picture."""
+    from san_core.data.records import person_label
+    from san_core.images.pixels import encode_png
+    from san_core.images.sheet import contact_sheet
+    from san_core.synthesis.mannequin import STRIP_HEIGHT, strip_width
+
+    labels = [
+        " · ".join([*([] if r.pid is None else [person_label(r)]), PurePosixPath(r.name).stem])
+        for r in records
+    ]
+    sheet = contact_sheet(
+        (strip.result() for strip in strips),
+        columns=SHEET_COLUMNS,
+        cell=(STRIP_HEIGHT, strip_width(painter.generator.facts.get("atlas"))),
+        labels=labels,
+    )
+    return encode_png(sheet)
 
 
 def _store_shard(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "FinishedUnit":
     """Keep a shard and its contact sheet; its file here is not needed any more."""
     from components.storage.texture_store import put_shard
-    from san_core.images.imageset import preview_name
+    from san_core.images.sheet import preview_name
 
     storage.put_bytes(preview_name(number), sheet)
     stored = put_shard(storage, shard)

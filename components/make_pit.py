@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from components.command.step import Output
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Rows and columns in the contact sheets
-IMAGE_PREVIEW = (128, 64)
 TEXTURE_PREVIEW = (128, 128)
 PAIRS_SHOWN = 24
 
@@ -181,21 +180,25 @@ def _write_textures(
 
 def _write_pairs_sheet(folder: Path) -> None:
     """Draw some images with their textures at their side: images/preview/pairs.png."""
-    import numpy as np
+    from san_core.images.imageset import ImageSet
+    from san_core.images.pixels import decode, encode_png
+    from san_core.images.sheet import contact_sheet, preview_indices
+    from san_core.synthesis.mannequin import STRIP_HEIGHT, strip_width, texture_strip
 
-    from san_core.images.imageset import ImageSet, preview_indices
-    from san_core.images.pixels import contact_sheet, decode, encode_png, resize
-
-    def side_by_side(record: "Record") -> "Pixels":
+    def strip(record: "Record") -> "Pixels":
         texture = decode(textures.read(by_name[record.named("texture")]))
-        picture = resize(decode(images.read(record)), IMAGE_PREVIEW)
-        return np.hstack([picture, resize(texture, TEXTURE_PREVIEW)])
+        return texture_strip(decode(images.read(record)), texture, atlas=atlas)
 
     with ImageSet.open(folder / "images") as images, ImageSet.open(folder / "textures") as textures:
+        atlas = textures.manifest["provenance"].get("atlas")
         by_name = {record.name: record for record in textures.records}
         shown = [images.records[i] for i in preview_indices(len(images.records), most=PAIRS_SHOWN)]
-        cell = IMAGE_PREVIEW[0], IMAGE_PREVIEW[1] + TEXTURE_PREVIEW[1]
-        sheet = contact_sheet(map(side_by_side, shown), columns=6, cell=cell)
+        sheet = contact_sheet(
+            map(strip, shown),
+            columns=4,
+            cell=(STRIP_HEIGHT, strip_width(atlas)),
+            labels=[PurePosixPath(record.name).stem for record in shown],
+        )
     (folder / "images" / "preview" / "pairs.png").write_bytes(encode_png(sheet))
 
 

@@ -212,15 +212,22 @@ def _scores_section(scores: _Scores) -> "Section":
 
 
 def _examples_section(unseen: "DecodedPairs", generated: "Pixels") -> "Section":
+    import numpy as np
+
     from components.training import report
+    from san_core.synthesis.mannequin import wear_texture
+    from san_core.synthesis.person.atlas import ATLAS_NAME
 
     rows = report.evenly_spaced(len(generated))
+    worn = [wear_texture(texture, report.IMAGE_SIZE) for texture in generated[rows]]
+    front, back = (np.stack(side) for side in zip(*worn, strict=True))
     return report.examples_section(
         "Held-out examples",
         {
             "picture": unseen.images[rows],
             "true texture": unseen.textures[unseen.texture_index[rows]],
             "generated texture": generated[rows],
+            **({"worn, front": front, "worn, back": back} if unseen.atlas == ATLAS_NAME else {}),
         },
         lead="People the generator has never seen.",
     )

@@ -18,13 +18,15 @@ from san_core.data.records import (
     PublishedCounts,
     SplitCounts,
     SplitTally,
+    camera_label,
     camera_name,
     differences_from_published,
+    person_label,
     person_name,
 )
 from san_core.data.stores import UnreadableError
 from san_core.disk import write_file
-from san_core.images.imageset import ImageSet, preview_indices, preview_sheet, write_imageset
+from san_core.images.imageset import ImageSet, write_imageset
 from san_core.images.index import pack_records
 from san_core.images.pixels import IMAGE_SUFFIXES, KeptFile, file_to_keep, image_format
 from san_core.images.shard import (
@@ -35,6 +37,7 @@ from san_core.images.shard import (
     parse_sidecar,
     sha256,
 )
+from san_core.images.sheet import preview_indices, preview_sheet
 from san_core.images.texture_set import texture_name
 
 TRAINING_SPLITS = ("train", "val")
@@ -420,8 +423,16 @@ def _write_previews(folder: Path, content: dict[str, Any]) -> None:
     (folder / "preview").mkdir()
     with ImageSet(folder, content, pack_records([])) as images:
         for split, records in _shown_records(folder, content).items():
-            sheet = preview_sheet(map(images.read, records), cell=PREVIEW_CELL)
+            labels = [_preview_label(record) for record in records]
+            sheet = preview_sheet(map(images.read, records), labels=labels, cell=PREVIEW_CELL)
             (folder / "preview" / f"{split}.png").write_bytes(sheet)
+
+
+def _preview_label(record: Record) -> str:
+    """The person and the camera of an image, or its name where it shows nobody who is known."""
+    if record.pid is None:
+        return PurePosixPath(record.name).stem
+    return f"{person_label(record)}\n{camera_label(record)}"
 
 
 def _shown_records(folder: Path, content: Mapping[str, Any]) -> dict[str, list[Record]]:

@@ -48,6 +48,19 @@ def person_name(record: LabelledImage) -> str:
     return str(record.fields.get("person", record.pid))
 
 
+def person_label(record: LabelledImage) -> str:
+    """How to call the person of an image: by name, or as "person 7"; a distractor as that."""
+    if record.pid in (DISTRACTOR, JUNK):
+        return "distractor" if record.pid == DISTRACTOR else "junk"
+    name = person_name(record)
+    return f"person {name}" if name.isdecimal() else name
+
+
+def camera_label(record: LabelledImage) -> str:
+    """How to call the camera of an image, such as "cam 3"; empty where it is unknown."""
+    return "" if record.camid is None else f"cam {camera_name(record)}"
+
+
 def camera_name(record: LabelledImage) -> str:
     """How the data set calls the camera of an image: by a name, else by its number, if known."""
     return str(record.fields.get("camera", "" if record.camid is None else record.camid))

@@ -21,19 +21,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 
 from san_core.checked_json import Rule, check_shape, json_bytes, read_json
 from san_core.images.index import Records, pack_records
-from san_core.images.pixels import contact_sheet, decode, encode_png
 from san_core.images.shard import (
     MAX_SHARD_SIZE,
     Digest,
     Item,
     Record,
     Shard,
+    SidecarImage,
     Size,
     canonical_json,
     number_of_shards,
@@ -44,6 +44,7 @@ from san_core.images.shard import (
     sha256,
     shard_entry,
 )
+from san_core.images.sheet import preview_indices, preview_name, preview_sheet
 
 FORMAT = "san-imageset"
 VERSION = 1
@@ -177,7 +178,9 @@ def write_imageset(
         packed.append(pack_shard(chunk, place, number, total=0))
         if preview:
             (path / "preview").mkdir(exist_ok=True)
-            sheet = preview_sheet(_shown_images(packed[-1]), cell=preview)
+            shown = _shown_images(packed[-1])
+            labels = [PurePosixPath(image["name"]).stem for image in shown]
+            sheet = preview_sheet(_read_images(packed[-1], shown), labels=labels, cell=preview)
             (path / preview_name(number)).write_bytes(sheet)
     if not packed:
         raise ValueError("an image set needs at least one image")
@@ -208,28 +211,18 @@ def _counted(items: Iterable[Item], total: int | None) -> Iterator[Item]:
         raise ValueError(f"{total} images were announced, but there are only {count}")
 
 
-def _shown_images(shard: Shard) -> Iterator[bytes]:
-    """The images of a packed shard that its contact sheet shows, read from its tar again."""
+def _shown_images(shard: Shard) -> list[SidecarImage]:
+    """What a packed shard says of the images that its contact sheet shows."""
     images = read_sidecar(shard.sidecar, where=shard.sidecar_name)["images"]
+    return [images[i] for i in preview_indices(len(images))]
+
+
+def _read_images(shard: Shard, images: Iterable[SidecarImage]) -> Iterator[bytes]:
+    """Images of a packed shard, read from its tar again."""
     with shard.tar.open("rb") as file:
-        for image in (images[i] for i in preview_indices(len(images))):
+        for image in images:
             file.seek(image["offset"])
             yield file.read(image["size"])
-
-
-def preview_name(number: int) -> str:
-    """Where the contact sheet of a shard lies."""
-    return f"preview/{number:05d}.png"
-
-
-def preview_indices(count: int, *, most: int = 60) -> range:
-    """Which of `count` images a contact sheet shows: at most `most`, evenly picked."""
-    return range(0, count, max(1, -(-count // most)))
-
-
-def preview_sheet(images: Iterable[bytes], *, cell: tuple[int, int]) -> bytes:
-    """A contact sheet (PNG) of encoded images, each in a cell of `cell` = (rows, columns)."""
-    return encode_png(contact_sheet(map(decode, images), columns=15, cell=cell))
 
 
 class ImageSet:

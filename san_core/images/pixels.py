@@ -9,7 +9,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -282,22 +282,3 @@ def area_average(image: Pixels, size: int) -> Pixels:
     means = image.reshape(size, k, size, k, 3).mean(axis=(1, 3), dtype=np.float32)
     averaged: Pixels = np.rint(means).astype(np.uint8)
     return averaged
-
-
-def contact_sheet(images: Iterable[Pixels], *, columns: int, cell: tuple[int, int]) -> Pixels:
-    """Images laid out row by row in cells of `cell` = (rows, columns) pixels, on a white ground.
-
-    They are taken one by one, and each is held no longer than it takes to shrink it.
-
-    Returns:
-        One image; its height follows the number of images.
-    """
-    h, w = cell
-    gap = 2
-    shrunk = [resize(image, cell) for image in images]
-    n_rows = max(1, -(-len(shrunk) // columns))
-    sheet = np.full((n_rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, np.uint8)
-    for i, image in enumerate(shrunk):
-        y, x = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
-        sheet[y : y + h, x : x + w] = image
-    return sheet

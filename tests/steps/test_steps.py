@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from components.__main__ import main
 from san_core.images.imageset import ImageSet, read_manifest, write_imageset
-from san_core.images.pixels import decode, encode_png, resize
+from san_core.images.pixels import decode, encode_png
+from san_core.synthesis.mannequin import texture_strip
 from san_core.synthesis.person.atlas import ATLAS_NAME
 from tests.tiny import STEPS, file_contents, step_command, with_flags, with_outputs_in
 
@@ -34,12 +35,14 @@ def test_pairs_are_drawn_side_by_side(tiny):
     sheet = decode(Path(tiny.pit, "images", "preview", "pairs.png").read_bytes())
     images = ImageSet.open(Path(tiny.pit, "images"))
     textures = ImageSet.open(Path(tiny.pit, "textures"))
-    assert sheet.shape == (3 * 130 + 2, 6 * 194 + 2, 3)  # 18 pairs, six a row
-    texture = {r.name: r for r in textures.records}[images.records[7].fields["texture"]]
-    picture = resize(decode(images.read(images.records[7])), (128, 64))
-    painted = resize(decode(textures.read(texture)), (128, 128))
-    cell = sheet[132 : 132 + 128, 196 : 196 + 192]  # the second row's second
-    assert (cell == np.hstack([picture, painted])).all()
+    # 18 pairs, four a row: picture, texture, and two bodies that wear it, with a label under them
+    assert sheet.shape == (5 * (130 + 12) + 2, 4 * (326 + 2) + 2, 3)
+    texture = {r.name: r for r in textures.records}[images.records[5].fields["texture"]]
+    picture = decode(images.read(images.records[5]))
+    painted = decode(textures.read(texture))
+    cell = sheet[144 : 144 + 128, 330 : 330 + 326]  # the second row's second
+    assert (cell == texture_strip(picture, painted, atlas=ATLAS_NAME)).all()
+    assert (sheet[144 + 128 : 144 + 140, 330 : 330 + 326] < 128).any()
 
 
 def test_reid_set_keeps_test_people_apart(tiny):

@@ -197,7 +197,9 @@ def test_worker_fetches_no_more_of_a_data_set_than_it_needs(tiny, generate, s3, 
 def test_contact_sheet_shows_the_textures(generate, s3):
     assert main(generate) == 0
     sheets = [decode(data) for name, data in objects(s3).items() if name.startswith("preview/")]
-    assert [sheet.shape for sheet in sheets] == [(68, 992, 3)] * 3
+    # 10, 10 and 4 strips, four a row: picture, texture, and a body from the front and from behind
+    rows = [3, 3, 1]
+    assert [sheet.shape for sheet in sheets] == [(142 * n + 2, 4 * 328 + 2, 3) for n in rows]
     assert all(sheet.std() > 5 for sheet in sheets)
 
 

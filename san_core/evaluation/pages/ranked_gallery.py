@@ -6,13 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from markupsafe import Markup
 
-from san_core.data.records import (
-    DISTRACTOR,
-    LabelledImage,
-    camera_name,
-    facts_of,
-    person_name,
-)
+from san_core.data.records import LabelledImage, camera_label, facts_of, person_label
 from san_core.evaluation.ranked_lists import RankedImage, RankedLists
 from san_core.evaluation.ranking import Ranking
 from san_core.images import pixels
@@ -109,8 +103,8 @@ def _shown_query(
     return _ShownQuery(
         name=record.name,
         image=_thumbnail(record, read, alt=f"query {record.name}"),
-        person=_person_label(record),
-        camera=_camera_label(record),
+        person=person_label(record),
+        camera=camera_label(record),
         facts=_facts_label(record),
         precision=f"{100 * ranking.average_precision[i]:.1f}",
         first_rank=int(ranking.first_rank[i]),
@@ -127,23 +121,11 @@ def _shown_image(found: RankedImage, record: R, read: Callable[[R], bytes]) -> _
         image=_thumbnail(record, read, alt=f"rank {found.rank}, {verdict}: {record.name}"),
         is_right=found.is_right,
         distance=f"{found.distance:.3f}" if found.distance < 100 else f"{found.distance:,.0f}",
-        person=_person_label(record),
-        camera=_camera_label(record),
+        person=person_label(record),
+        camera=camera_label(record),
         facts=_facts_label(record),
         rank=f"{found.rank:,}" if found.rank > RANKED_SHOWN else "",
     )
-
-
-def _person_label(record: LabelledImage) -> str:
-    """A person by name, or as "person 7"; a distractor shows nobody who is looked for."""
-    if record.pid == DISTRACTOR:
-        return "distractor"
-    name = person_name(record)
-    return f"person {name}" if name.isdecimal() else name
-
-
-def _camera_label(record: LabelledImage) -> str:
-    return "" if record.camid is None else f"cam {camera_name(record)}"
 
 
 def _facts_label(record: LabelledImage) -> str:

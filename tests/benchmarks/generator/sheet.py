@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from san_core.images.pixels import Pixels, contact_sheet, encode_jpeg
+from san_core.images.pixels import Pixels, encode_jpeg
+from san_core.images.sheet import contact_sheet
 from tests.benchmarks.generator.people import HUES, VIEWS, HeldOut
 
 SHEET = Path(__file__).parents[2] / "results" / "generator.jpg"

@@ -415,10 +415,11 @@ def test_every_split_has_a_contact_sheet(tmp_path, jpeg):
     items = [*items_of(jpeg, 130, "train"), *items_of(jpeg, 16, "query")]
     write_prepared_set(tmp_path, items, Findings(), provenance={})
     shapes = {p.name: decode(p.read_bytes()).shape for p in (tmp_path / "preview").iterdir()}
-    # Fifteen cells of 128x64 a row, with gaps of 2: 44 of 130 pictures are three rows, 16 two.
+    # Fifteen cells of 128x64 a row, with gaps of 2 and two lines of a label: 44 of 130 pictures are
+    # three rows, 16 two.
     assert shapes == {
-        "train.png": (3 * 130 + 2, 15 * 66 + 2, 3),
-        "query.png": (2 * 130 + 2, 15 * 66 + 2, 3),
+        "train.png": (3 * 154 + 2, 15 * 66 + 2, 3),
+        "query.png": (2 * 154 + 2, 15 * 66 + 2, 3),
     }
 
 

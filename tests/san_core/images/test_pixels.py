@@ -11,7 +11,6 @@ from PIL import ExifTags, Image
 
 from san_core.images.pixels import (
     area_average,
-    contact_sheet,
     decode,
     encode_jpeg,
     encode_png,
@@ -255,9 +254,3 @@ def test_area_average_is_the_mean_of_whole_blocks():
 def test_texture_that_is_no_multiple_is_refused(shape):
     with pytest.raises(ValueError, match=rf"{shape[0]}x{shape[1]} cannot be averaged to 4x4"):
         area_average(np.zeros(shape, np.uint8), 4)
-
-
-def test_contact_sheet_shows_every_picture(picture):
-    sheet = contact_sheet([picture(i) for i in range(5)], columns=3, cell=(32, 16))
-    assert sheet.shape == (2 * 34 + 2, 3 * 18 + 2, 3)
-    assert np.array_equal(sheet[36:68, 20:36], picture(4))

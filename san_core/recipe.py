@@ -88,7 +88,9 @@ class Recipe:
     # Sizes
     image_height: int = 256  # pixels
     image_width: int = 128  # pixels
-    texture_size: int = 256  # texels a side of the square texture; official 256
+    # texels a side of the square texture; official 256. Textures a whole number of times larger are
+    # averaged down: few texels cost little
+    texture_size: int = 256
 
     # Losses: L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR
     w_id: float = 1.0  # weight of the identity loss; official 1
@@ -99,6 +101,12 @@ class Recipe:
     w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
     # weight of what dense maps of PIT teach a decoder that copies: where it looks, what is seen
     w_dense: float = 0.0
+    # of all ReID batches, every which one has texture losses, the first included; the others run no
+    # decoder. Weights stay as they are (lazy regularisation, Karras et al. 2020, section 3.1)
+    texture_every: int = 1
+    # epochs at the start that have texture losses, PIT batches included; 0: all (companion losses
+    # that vanish, Lee et al. 2015)
+    texture_epochs: int = 0
     # identities from logits, or from cosines with a margin: CosFace, or circle loss on classes
     classifier: Classifier = "linear"
     classifier_scale: float = 64.0  # of cosines; fast-reid's SBS 64
@@ -326,6 +334,27 @@ class Recipe:
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
+            **self._texture_contradictions(),
+        }
+
+    def _texture_contradictions(self) -> dict[str, bool]:
+        """Those of fields that make texture losses cheaper."""
+        changed = [name for name in _CHEAP_TEXTURES if getattr(self, name) != getattr(Recipe, name)]
+        first = changed[0] if changed else ""
+        return {
+            f"{first} has no effect: w_rec and w_tr are 0": (
+                changed != [] and not self.needs_decoder
+            ),
+            f"{first} leaves pictures without any loss: it needs w_id or w_tri": (
+                changed != [] and not self.needs_identities
+            ),
+            f"texture_epochs {self.texture_epochs} must be fewer than epochs {self.epochs}": (
+                self.texture_epochs >= self.epochs
+            ),
+            f"texture_epochs {self.texture_epochs} must be more than frozen_epochs "
+            f"{self.frozen_epochs}, or no texture reaches the trunk": (
+                0 < self.texture_epochs <= self.frozen_epochs
+            ),
         }
 
     @property
@@ -382,6 +411,8 @@ class Recipe:
 
 
 _FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
+# Fields that leave some images without texture losses
+_CHEAP_TEXTURES = ("texture_every", "texture_epochs")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "last_stride": (1, 2),
@@ -396,6 +427,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "w_rec": (0, 1e6),
     "w_tr": (0, 1e6),
     "w_dense": (0, 1e6),
+    "texture_every": (1, 1_000_000),
+    "texture_epochs": (0, 100_000),
     "copy_queries": (4, 128),
     "copy_dim": (8, 256),
     "label_smoothing": (0, 0.99),

@@ -54,12 +54,15 @@ class SAN(nn.Module):
         )
         self.decoder = Decoder(recipe, self.encoder) if recipe.needs_decoder else None
 
-    def forward(self, images: Tensor, *, identities: bool = True) -> SANOutput:
+    def forward(
+        self, images: Tensor, *, identities: bool = True, textures: bool = True
+    ) -> SANOutput:
         """Everything the losses need, from normalised images (B, 3, H, W).
 
         Triplets compare embeddings, or with a neck what comes before it (Luo et al. 2019, section
         3.5). Without `identities`, as for pictures of PIT, features and logits are left out, and
-        the statistics of the embedding head stay those of ReID images.
+        the statistics of the embedding head stay those of ReID images. Without `textures` the
+        decoder does not run.
         """
         compared = logits = None
         if identities:
@@ -68,7 +71,7 @@ class SAN(nn.Module):
             logits = None if self.classifier is None else self.classifier(embedding)
         else:
             maps = self.encoder.stage_maps(images)
-        if self.decoder is None:
+        if self.decoder is None or not textures:
             return SANOutput(compared, logits, None, ())
         return SANOutput(compared, logits, *self.decoder(maps, images))
 

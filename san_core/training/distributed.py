@@ -90,6 +90,8 @@ def _has_idle_parameters(recipe: Recipe) -> bool:
     return (
         recipe.pit_every > 0
         or recipe.frozen_epochs > 0
+        or recipe.texture_every > 1
+        or recipe.texture_epochs > 0
         or (recipe.needs_identities and recipe.w_id == 0)  # the classifier
         or (recipe.needs_decoder and recipe.w_rec == 0)  # the decoder's last convolution
         or (not recipe.needs_identities and recipe.embedding != "pool")  # the embedding head

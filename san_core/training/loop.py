@@ -64,7 +64,8 @@ class EpochReport(NamedTuple):
 
     epoch: int  # epochs finished, 1 ... recipe.epochs
     loss: float  # the weighted sum that was minimised, PIT batches aside
-    # unweighted, those that count: "id", "tri", "rec", "tr", "dense", "pit"
+    # unweighted, those that count: "id", "tri", "rec", "tr", "dense", "pit"; each over the batches
+    # that have it
     terms: dict[str, float]
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
@@ -408,9 +409,10 @@ class _TrainingRun:
         together = self.recipe.images_per_identity if self.recipe.forms_triplets else 1
         wanted = []
         for index in range(self.batch_index, len(batches)):
-            wanted.append(
-                self._wanted("main", self.data, batches[index], together, index, "augmentation")
-            )
+            main = self._wanted("main", self.data, batches[index], together, index, "augmentation")
+            done = self.epochs_finished * len(batches) + index
+            takes = schedule.takes_textures(self.recipe, self.epochs_finished, done)
+            wanted.append(main._replace(has_textures=takes))
             number = self._pit_batch_after(index, len(batches))
             if number is not None:
                 assert self.data.pit is not None  # checked with the recipe
@@ -438,7 +440,9 @@ class _TrainingRun:
     def _pit_batch_after(self, index: int, epoch_length: int) -> int | None:
         """The PIT batch due after a batch of the epoch, counted from the start of training."""
         every, done = self.recipe.pit_every, self.epochs_finished * epoch_length + index + 1
-        return done // every - 1 if every and done % every == 0 else None
+        if not every or not schedule.has_texture_losses(self.recipe, self.epochs_finished):
+            return None
+        return done // every - 1 if done % every == 0 else None
 
     def _pit_rows(self, pit: TrainingData, number: int) -> NDArray[np.int64]:
         size = min(self.recipe.batch_size, len(pit.images))
@@ -471,10 +475,17 @@ class _TrainingRun:
         finite = flags.all_finite()
         loss = self.optimisation.step(terms, weights, flags)
         self._restore_statistics(before, unless=finite)
-        self.sums.add(("loss", *terms), torch.stack([loss, *terms.values()]), counts=finite)
+        self._add_to_sums({"loss": loss, **terms}, counts=finite)
         accuracy = objective.identity_accuracy(output, batch.labels, self.world)
         if accuracy is not None:
             self.sums.add(("accuracy",), accuracy[None], counts=finite)
+
+    def _add_to_sums(self, values: dict[str, Tensor], *, counts: Tensor) -> None:
+        """Add a batch's values; texture terms apart, which other batches may not have."""
+        texture = [name for name in values if name in ("rec", "tr", "dense")]
+        rest = [name for name in values if name not in texture]
+        for names in (rest, texture) if texture else (rest,):
+            self.sums.add(names, torch.stack([values[name] for name in names]), counts=counts)
 
     def _train_pit_batch(
         self, loaded: LoadedBatch, weights: dict[str, float], flags: FiniteFlags
@@ -504,7 +515,9 @@ class _TrainingRun:
             self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
         )
         with self._drawing("drop path" if identities else "PIT drop path"), autocast:
-            return self.network(batch.images, identities=identities)
+            return self.network(
+                batch.images, identities=identities, textures=batch.targets is not None
+            )
 
     def _drawing(self, purpose: str) -> AbstractContextManager[None]:
         """Within the block, what the network draws follows from seed, epoch, batch and process."""

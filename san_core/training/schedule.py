@@ -27,6 +27,20 @@ def is_warmed_up_apart(recipe: Recipe, progress: float) -> bool:
     return recipe.warmup == "exponential" and progress < recipe.warmup_epochs
 
 
+def has_texture_losses(recipe: Recipe, epochs_finished: int) -> bool:
+    """Whether the epoch that follows has texture losses at all."""
+    return not recipe.texture_epochs or epochs_finished < recipe.texture_epochs
+
+
+def takes_textures(recipe: Recipe, epochs_finished: int, batches_done: int) -> bool:
+    """Whether the next ReID batch has texture losses.
+
+    batches_done: since the start of training.
+    """
+    is_due = batches_done % recipe.texture_every == 0
+    return recipe.needs_decoder and is_due and has_texture_losses(recipe, epochs_finished)
+
+
 def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:
     """What each term counts after `progress` epochs; the triplet's weight is ramped."""
     ramp = recipe.triplet_ramp_epochs

@@ -120,6 +120,14 @@ def test_the_order_of_overrides_does_not_matter():
             " autoaugment=0.1",
             "autoaugment turns and shears images, and dense maps do not follow: not with w_dense",
         ),
+        ("texture_every=2 w_rec=0", "texture_every has no effect: w_rec and w_tr are 0"),
+        ("texture_every=2 w_id=0 w_tri=0", "texture_every leaves pictures without any loss: it n"),
+        ("texture_epochs=2 w_rec=0", "texture_epochs has no effect: w_rec and w_tr are 0"),
+        ("texture_epochs=10", "texture_epochs 10 must be fewer than epochs 10"),
+        (
+            "texture_epochs=2 frozen_epochs=2",
+            "texture_epochs 2 must be more than frozen_epochs 2, or no texture reaches the trunk",
+        ),
         ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (

@@ -35,6 +35,7 @@ class Wanted(NamedTuple):
     mine: NDArray[np.int64]  # (b,), of this process
     skip: int  # images of the batch that come before these
     seed: tuple[int | str, ...]  # of its augmentation, as `derive_seed` takes it
+    has_textures: bool = True  # whether it has texture losses
 
 
 class LoadedBatch(NamedTuple):
@@ -44,7 +45,7 @@ class LoadedBatch(NamedTuple):
     pixels: Tensor  # (b, H, W, 3) uint8
     draws: Draws  # of b images
     labels: Tensor | None  # (B,) int64
-    texels: Tensor | None  # (b, T, T, 3) uint8; None where the recipe has no decoder
+    texels: Tensor | None  # (b, T, T, 3) uint8; None where the batch has no texture losses
     large: Tensor | None  # (enlarged, H', W', 3) uint8, as `draws.enlarged` numbers them
     dense: Tensor | None  # (b, H, W, 3) uint8; None where the recipe learns nothing from them
 
@@ -145,7 +146,9 @@ class Buffers:
             None
             if data.labels is None
             else self._place(f"{wanted.source} labels", torch.from_numpy(data.labels[wanted.rows])),
-            self._gather_texels(wanted, rows) if recipe.needs_decoder else None,
+            self._gather_texels(wanted, rows)
+            if recipe.needs_decoder and wanted.has_textures
+            else None,
             self._gather_large(wanted, rows[draws.enlarged.numpy()]),
             None
             if data.dense is None or not recipe.w_dense

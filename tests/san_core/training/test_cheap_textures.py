@@ -1,0 +1,84 @@
+"""Fields of a recipe by which texture losses cost less: what is left out, and that nothing else is.
+
+The tiny run has 6 batches an epoch.
+"""
+
+import io
+import itertools
+
+import pytest
+import torch
+
+from san_core.training import loop
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def train(settings, *, model=None, epochs=None, **options):
+    """The network, and the reports of its training."""
+    model = model or tiny_model(settings)
+    data = tiny_data(pit=settings.pit_every > 0)
+    made = loop.fit(model, data, settings, seed=5, device="cpu", **options)
+    return model, list(itertools.islice(made, epochs))
+
+
+def weights(model):
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def count_decoded(model):
+    """A list that gets the number of images of every pass through the decoder."""
+    counts = []
+    model.decoder.register_forward_hook(lambda _, given, __: counts.append(len(given[0][3])))
+    return counts
+
+
+def test_a_share_of_the_batches_has_textures():
+    settings = tiny_recipe("demo", "w_tr=0.1 texture_every=4")
+    model = tiny_model(settings)
+    counts = count_decoded(model)
+    _, reports = train(settings, model=model, epochs=2)
+    assert counts == [8] * 3  # batches 0, 4 and 8 of 12
+    assert [list(r.terms) for r in reports] == [["id", "tri", "rec", "tr"]] * 2
+
+
+def test_the_loss_is_a_mean_over_all_batches_and_a_term_over_those_that_have_it():
+    settings = tiny_recipe("demo", "texture_every=2 triplet_ramp_epochs=0")
+    _, (report, *_) = train(settings, epochs=1)
+    terms = report.terms
+    expected = settings.w_id * terms["id"] + settings.w_tri * terms["tri"]
+    assert report.loss == pytest.approx(expected + settings.w_rec * terms["rec"] / 2, abs=1e-5)
+
+
+def test_textures_count_in_the_first_epochs_alone():
+    settings = tiny_recipe("demo", "texture_epochs=1 pit_every=2")
+    model, decoders = tiny_model(settings), []
+    counts = count_decoded(model)
+    made = loop.fit(model, tiny_data(pit=True), settings, seed=5, device="cpu")
+    terms = []
+    for report in made:
+        terms.append(list(report.terms))
+        decoders.append(weights(model.decoder))
+    assert terms == [["id", "tri", "rec", "pit"], ["id", "tri"], ["id", "tri"]]
+    assert counts == [8] * 9  # 6 batches and 3 of PIT
+    assert decoders[0] == decoders[1] == decoders[2]
+
+
+@pytest.mark.parametrize("batches", [2, 8])
+@pytest.mark.parametrize("words", ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(words, batches):
+    settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
+    undisturbed, reports = train(settings)
+    states, asked = [], itertools.count(1)
+
+    def keep(state):
+        torch.save(state, buffer := io.BytesIO())
+        states.append(io.BytesIO(buffer.getvalue()))
+
+    with pytest.raises(loop.TrainingStopped):
+        train(settings, on_state=keep, stop=lambda: next(asked) == batches)
+    state = torch.load(states[-1], weights_only=True)
+    resumed, rest = train(settings, model=tiny_model(settings, seed=77), state=state)
+    assert weights(resumed) == weights(undisturbed)
+    assert [(r.loss, r.terms) for r in rest] == [(r.loss, r.terms) for r in reports[-len(rest) :]]

@@ -384,10 +384,8 @@ def test_that_the_model_was_trained_on_whom_it_is_tested_on_stands_beside_the_he
     query, gallery = problem()
     seen = {"images": 56, "of_images": 80, "people": 14, "of_people": 20}
     text = page_of(query, gallery, provenance={"seen_in_training": seen})
-    assert (
-        "this model<small>trained on 14 of the 20 people (by their names) and 56 of the 80 images"
-        in text
-    )
+    told = "trained on 14 of the 20 identities (by their names) and 56 of the 80 images"
+    assert f"this model<small>{told}</small>" in text
     assert "trained on" not in page_of(query, gallery)
 
 
@@ -476,7 +474,7 @@ def test_a_page_begins_with_what_was_scored_and_what_figures_mean():
     assert rows["Data set"] == "market1501"
     assert rows["Images"] == "30 queries of 30 people against 31 gallery images, by 2 cameras"
     assert (rows["Recipe"], rows["Seed"]) == ("demo with epochs=3", "7")
-    assert rows["Seen in training"] == "none of these people"
+    assert rows["Seen in training"] == "none of these identities"
     assert rows["Mirrored"] == "features are averaged with those of the mirrored images"
     headings = re.findall("<h2>(.*?)</h2>", text)
     assert headings[:3] == ["What was scored", "Figures", "Ranked galleries"]

@@ -133,6 +133,7 @@ ORDER = (
     "components.scoring",
     "components.training",
     "components.runner",
+    "components.experiments",
     "components",  # the steps
     "components.__main__",
     "components.kubeflow",

@@ -18,6 +18,7 @@ from components.launch.presets import PRESETS, pipeline_arguments
 from components.process.gpu import GPU_STEPS
 from components.process.signals import Terminated
 from components.runner import local
+from components.runner.folder import RunError
 from components.runner.ir import Task, pipeline_parameters, read_tasks
 from components.storage.sources import PLACE_PARAMETERS
 from pipeline import GRAPHS, main
@@ -49,7 +50,7 @@ def test_folders_are_meant_from_where_the_command_is_given(compiled, tmp_path, m
     chosen = pipeline_arguments(PRESETS["demo"], compiled["full"], words, folder=Path("runs/demo"))
     assert chosen["source"] == str(tmp_path / "my data")
     assert chosen["destination"] == "s3://bucket/textures"
-    assert chosen["checkpoint"] == str(tmp_path / "runs/demo/checkpoints")
+    assert chosen["checkpoint"] == str(tmp_path / "runs/.store/checkpoints")
     assert chosen["dataset"] == "synthetic"
 
 
@@ -337,15 +338,15 @@ def test_help_tells_what_every_parameter_means(capsys, command):
         assert f" {name} {meaning}" in words
 
 
-def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
+def test_run_fills_in_the_preset_and_the_folders_that_runs_share(ran, tmp_path):
     assert main(["run", "--preset", "demo", "--runs", str(tmp_path)]) == 0
     (call,) = ran
     assert call["pipeline"] == "san-full"
     assert call["folder"] == tmp_path / "demo"
     assert (call["start"], call["only"], call["verbose"]) == (None, None, False)
     assert call["arguments"] == {
-        "destination": str(tmp_path / "demo" / "textures"),
-        "checkpoint": str(tmp_path / "demo" / "checkpoints"),
+        "destination": str(tmp_path / ".store" / "textures"),
+        "checkpoint": str(tmp_path / ".store" / "checkpoints"),
         "dataset": "synthetic",
         "difficulty": "normal",
         "identities": 192,
@@ -361,8 +362,10 @@ def test_run_fills_in_the_preset_and_the_folders_of_the_run(ran, tmp_path):
         "san_overrides": "",
         "seed": 0,
     }
-    assert yaml.safe_load(call["source"])["pipelineInfo"]["name"] == "san-full"
-    assert not (tmp_path / "demo").exists()  # whoever has the lock keeps the pipeline there
+    assert not (tmp_path / "demo").exists()  # whoever has the lock keeps the record there
+    with call["record"]([]):
+        document = yaml.safe_load((tmp_path / "demo" / "pipeline.yaml").read_text())
+    assert document["pipelineInfo"]["name"] == "san-full"
 
 
 def test_parameters_go_before_the_preset(ran, tmp_path):
@@ -377,12 +380,12 @@ def test_parameters_go_before_the_preset(ran, tmp_path):
     assert call["only"] == "train_san"
 
 
-def test_empty_places_are_folders_of_the_run(ran, tmp_path):
+def test_empty_places_are_folders_that_all_runs_share(ran, tmp_path):
     words = ["--param", "destination=", "--param", "checkpoint="]
     assert main(["run", "--preset", "demo", "--runs", str(tmp_path), *words]) == 0
     (call,) = ran
-    assert call["arguments"]["destination"] == str(tmp_path / "demo" / "textures")
-    assert call["arguments"]["checkpoint"] == str(tmp_path / "demo" / "checkpoints")
+    assert call["arguments"]["destination"] == str(tmp_path / ".store" / "textures")
+    assert call["arguments"]["checkpoint"] == str(tmp_path / ".store" / "checkpoints")
 
 
 def test_credentials_in_a_place_are_refused_and_not_shown(ran, capsys, tmp_path):
@@ -444,7 +447,10 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
         ),
         (["--preset", "demo", "--graph", "textures"], "--param texture_source=VALUE is needed"),
         (["--preset", "demo", "--from", "evaluate", "--only", "evaluate"], "not allowed with"),
-        ([], "required: --preset"),
+        ([], "--preset is needed, or the --name of a run whose parameters are kept"),
+        (["--name", "no"], "--preset is needed: .*/no keeps no parameters of a run"),
+        (["--preset", "demo", "--of", "no"], "--of and --preset both give parameters"),
+        (["--preset", "demo", "--name", ".store"], "--name '.store' is not the name of a folder"),
     ],
 )
 def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
@@ -460,7 +466,7 @@ def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (local.RunError("train_san failed"), 1, "pipeline.py: train_san failed"),
+        (RunError("train_san failed"), 1, "pipeline.py: train_san failed"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied"),
         (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
         (Terminated(), 143, "stopped; the same command goes on from here"),

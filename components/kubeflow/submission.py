@@ -54,10 +54,12 @@ def add_submission_options(
     add_schedule_options(parser)
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
+def add_server_options(parser: argparse.ArgumentParser, *, is_host_needed: bool = True) -> None:
     """Add where the server is, and who asks, to a command line."""
     parser.add_argument(
-        "--host", help="URL of Kubeflow Pipelines, such as http://localhost:8080", required=True
+        "--host",
+        help="URL of Kubeflow Pipelines, such as http://localhost:8080",
+        required=is_host_needed,
     )
     parser.add_argument(
         "--namespace", help="profile, on an installation for several users", default=""

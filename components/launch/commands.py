@@ -3,19 +3,25 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from components.experiments.keeping import recorded
+from components.experiments.record import Request, read_run
 from components.kubeflow.cluster_options import check_component_options, cluster_from_options
 from components.kubeflow.component import check_image_pinned, fill_commit, write_components
 from components.kubeflow.connection import SubmissionError
 from components.kubeflow.submission import check_no_user_info
+from components.launch.closing import closing_lines
 from components.launch.graph import IMAGE, Graph
 from components.launch.options import argument_parser
 from components.launch.presets import (
+    Preset,
     check_beforehand,
     check_places,
     choose_graph,
     find_preset,
+    kept_parameters,
     pipeline_arguments,
 )
 from components.launch.runs import manage_runs
@@ -25,7 +31,9 @@ from components.process.messages import os_error_message, printable
 from components.process.signals import Terminated
 from components.runner import local
 from components.runner.containers import ContainerLauncher
+from components.runner.folder import RunError
 from components.runner.processes import ProcessLauncher
+from components.storage.places import real_path
 
 # What a person who stops a command should know.
 STOPPED_HINTS = {
@@ -48,7 +56,7 @@ def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
         COMMANDS[options.command](options, graphs)
     except ValueError as error:
         parser.error(printable(" ".join(str(error).split())))
-    except (local.RunError, SubmissionError, OSError) as error:
+    except (RunError, SubmissionError, OSError) as error:
         told = os_error_message(error) if isinstance(error, OSError) else str(error)
         print(printable(f"pipeline.py: {told}"), file=sys.stderr)
         return 1
@@ -78,31 +86,55 @@ def _compile(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
 
 def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     """The command `run`."""
-    preset = find_preset(options.preset)
     name = options.preset if options.name is None else options.name
-    if Path(name).name != name or name in ("", ".."):
+    if name is None:
+        raise ValueError("--preset is needed, or the --name of a run whose parameters are kept")
+    if Path(name).name != name or name in ("", "..") or name.startswith("."):
         raise ValueError(f"--name {name!r} is not the name of a folder in {options.runs}")
-    if options.runner == "process" and options.image != IMAGE:
-        raise ValueError("--image is for --runner docker")
     folder = options.runs / name
-    graph, image = graphs[choose_graph(options, preset)], fill_commit(options.image)
-    document, source = graph.compiled(image=image)
+    former = _former_request(options, name)
+    preset = Preset(former.graph, former.parameters) if former else find_preset(options.preset)
+    runner = options.runner or (former.runner if former else "process")
+    asked_image = options.image or (former.image if former and runner == former.runner else IMAGE)
+    if runner == "process" and asked_image != IMAGE:
+        raise ValueError("--image is for --runner docker")
+    graph = graphs[choose_graph(options, preset)]
+    document, source = graph.compiled(image=fill_commit(asked_image))
     arguments = pipeline_arguments(preset, document, options.param, folder=folder)
     check_beforehand(arguments, document)
     if not options.only:  # which needs what it reads alone, and looks for it at once
         check_places(arguments, document)
+    kept = kept_parameters(arguments, document, folder=folder)
+    request = Request(graph.name, kept, runner, asked_image)
     local.run_pipeline(
         document,
         arguments,
         folder=folder,
-        source=source,
-        launcher=ContainerLauncher(arguments, folder)
-        if options.runner == "docker"
-        else ProcessLauncher(),
+        launcher=ContainerLauncher(arguments, folder) if runner == "docker" else ProcessLauncher(),
+        record=partial(recorded, folder=real_path(folder), request=request, source=source),
         start=options.start,
         only=options.only,
         verbose=options.verbose,
     )
+    for line in closing_lines(folder):
+        print(printable(line))
+
+
+def _former_request(options: argparse.Namespace, name: str) -> Request | None:
+    """What a run was asked for whose parameters are taken; None where a preset gives them.
+
+    Raises:
+        ValueError: there is neither, or both.
+    """
+    if options.preset is not None:
+        if options.of is not None:
+            raise ValueError("--of and --preset both give parameters; leave one out")
+        return None
+    folder = options.runs / (options.of or name)
+    run = read_run(folder)
+    if run is None:
+        raise ValueError(f"--preset is needed: {folder} keeps no parameters of a run")
+    return run.record.request
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Mapping[str, Graph]], None]] = {

@@ -53,7 +53,9 @@ def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
         add_cluster_options(one)
 
     _add_run(commands, graphs)
-    add_runs_options(commands.add_parser("runs", help="list, stop or retry runs on Kubeflow"))
+    add_runs_options(
+        commands.add_parser("runs", help="list runs here or on Kubeflow; stop or retry them there")
+    )
     return parser
 
 
@@ -62,20 +64,28 @@ def _add_run(commands: "argparse._SubParsersAction[Any]", graphs: Collection[str
     running = commands.add_parser(
         "run",
         help="run it on this machine, a process or a container per step",
-        description="Run the pipeline on this machine; what is unchanged since the last run of\n"
-        "the same name is skipped.",
+        description="Run the pipeline on this machine; what a run beside it has finished with the\n"
+        "same settings, code and inputs is skipped.",
         epilog=parameters_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     running.add_argument(
         "--runner",
         choices=("process", "docker"),
-        default="process",
-        help="what runs each step (default: %(default)s)",
+        help="what runs each step (default: as the run of that name had it, else process)",
     )
-    _add_image(running, IMAGE)
-    running.add_argument("--preset", required=True, help=f"one of {', '.join(PRESETS)}")
-    running.add_argument("--graph", choices=graphs, help="default: the graph of the preset")
+    _add_image(running, IMAGE, is_kept=True)
+    running.add_argument(
+        "--preset",
+        help=f"one of {', '.join(PRESETS)}; without one a run of that --name keeps its graph and"
+        " its parameters, but for those of --param",
+    )
+    running.add_argument(
+        "--of", metavar="RUN", help="take graph and parameters of another run of that folder"
+    )
+    running.add_argument(
+        "--graph", choices=graphs, help="default: the graph of the preset, or of the run"
+    )
     running.add_argument(
         "--param",
         action="append",
@@ -99,10 +109,11 @@ def _add_run(commands: "argparse._SubParsersAction[Any]", graphs: Collection[str
     running.add_argument("--verbose", action="store_true", help="show what the steps log")
 
 
-def _add_image(parser: argparse.ArgumentParser, default: str) -> None:
+def _add_image(parser: argparse.ArgumentParser, default: str, *, is_kept: bool = False) -> None:
+    """is_kept: whether a run of the same name may tell the image."""
     parser.add_argument(
         "--image",
-        default=default,
+        default=None if is_kept else default,
         help="image of the steps; {target} in it stands for cpu or gpu, {commit} for this "
-        "checkout; or cpu=NAME,gpu=NAME (default: %(default)s)",
+        f"checkout; or cpu=NAME,gpu=NAME (default: {default})",
     )

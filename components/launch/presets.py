@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from components.command import beforehand
 from components.command.suggestion import suggestion
 from components.runner.ir import missing_parameters, parse_arguments, pipeline_parameters
+from components.runner.store import Store
 from components.storage.places import real_path
 from components.storage.sources import change_places
 
@@ -104,25 +105,44 @@ def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
 def pipeline_arguments(
     preset: Preset, document: Mapping[str, Any], words: Sequence[str], *, folder: Path
 ) -> dict[str, Any]:
-    """The pipeline's arguments: what is given in words, then the preset's, then folders of a run.
+    """The pipeline's arguments: what is given in words, then the preset's, then shared folders.
 
-    An empty place to keep things is such a folder too.
+    An empty place to keep things is such a folder too: all runs beside each other share them, as
+    what lies there is found by its own fingerprint.
 
     Args:
         preset: those of its values that the graph does not take are left out
         document: the compiled pipeline
         words: `name=value` each
-        folder: where this run keeps textures and checkpoints unless told otherwise
+        folder: of the run; beside it lies the store that has those folders
     """
-    folders = {"destination": "textures", "checkpoint": "checkpoints"}
     declared = pipeline_parameters(document)
     chosen = {
         **{name: value for name, value in preset.values.items() if name in declared},
         **parse_arguments(words, document),
     }
-    for name in filter(declared.__contains__, folders):
-        chosen[name] = chosen.get(name) or str(real_path(folder) / folders[name])
+    for name, shared in _shared_places(folder).items():
+        if name in declared:
+            chosen[name] = chosen.get(name) or shared
     return change_places(chosen, _absolute_place)
+
+
+def _shared_places(folder: Path) -> dict[str, str]:
+    """Where the runs beside a folder keep things unless told otherwise."""
+    store = Store.of_runs(real_path(folder).parent).root
+    return {"destination": str(store / "textures"), "checkpoint": str(store / "checkpoints")}
+
+
+def kept_parameters(
+    arguments: Mapping[str, Any], document: Mapping[str, Any], *, folder: Path
+) -> dict[str, Any]:
+    """All parameters of a run, for its record; without the places that are its own to choose."""
+    shared = _shared_places(folder)
+    return {
+        name: value
+        for name, value in _with_defaults(arguments, document).items()
+        if value is not None and value != shared.get(name)
+    }
 
 
 def check_beforehand(
@@ -164,8 +184,15 @@ def check_places(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> N
 
 
 def _with_defaults(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {n: d.get("defaultValue") for n, d in pipeline_parameters(document).items()}
-    return {**defaults, **arguments}
+    declared = pipeline_parameters(document)
+    return {**{name: _default_value(spec) for name, spec in declared.items()}, **arguments}
+
+
+def _default_value(spec: Mapping[str, Any]) -> Any:
+    """The default of a parameter; compiled pipelines keep every number as a float."""
+    value = spec.get("defaultValue")
+    is_whole = spec["parameterType"] == "NUMBER_INTEGER"
+    return int(value) if is_whole and value is not None else value
 
 
 def _absolute_place(place: str) -> str:

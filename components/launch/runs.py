@@ -1,8 +1,12 @@
-"""The commands `runs list`, `runs stop` and `runs retry`."""
+"""The commands `runs list`, `runs stop` and `runs retry`: without --host, the runs here."""
 
 import argparse
+import time
+from pathlib import Path
 from typing import Any
 
+from components.experiments.listing import list_lines
+from components.experiments.record import read_runs
 from components.kubeflow import submission
 from components.kubeflow.api import KubeflowClient
 from components.kubeflow.connection import SubmissionError
@@ -13,9 +17,15 @@ from components.kubeflow.follow import END_STATES, write_line
 def add_runs_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be done with runs to a command line."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="list the runs of an experiment, the newest first")
+    listing = actions.add_parser(
+        "list",
+        help="list the runs of this machine, or of an experiment at --host, the newest first",
+    )
     listing.add_argument(
-        "--experiment", help="default: %(default)s", default=submission.DEFAULT_EXPERIMENT
+        "--runs", type=Path, help="folder of all runs, without --host (default: runs)"
+    )
+    listing.add_argument(
+        "--experiment", help=f"with --host; default: {submission.DEFAULT_EXPERIMENT}"
     )
     listing.add_argument("--most", help="how many (default: 20)", type=int, default=20, metavar="N")
     stopping = actions.add_parser("stop", help="end a run; its pods are killed")
@@ -27,7 +37,7 @@ def add_runs_options(parser: argparse.ArgumentParser) -> None:
     for one in (stopping, retrying):
         one.add_argument("run", help="its id, or the link to its page", metavar="RUN")
     for one in (listing, stopping, retrying):
-        submission.add_server_options(one)
+        submission.add_server_options(one, is_host_needed=one is not listing)
 
 
 def manage_runs(options: argparse.Namespace) -> None:
@@ -37,16 +47,41 @@ def manage_runs(options: argparse.Namespace) -> None:
         ValueError: a word of it is wrong.
         SubmissionError: the server cannot be reached or refuses.
     """
+    if options.action == "list":
+        if options.most < 1:
+            raise ValueError(f"--most {options.most} is not a number of runs")
+        if options.host is None:
+            _list_here(options)
+            return
+        if options.runs is not None:
+            raise ValueError("--runs is of this machine; it has no effect with --host")
     client = KubeflowClient(submission.server_from_options(options))
     {"list": _list, "stop": _stop, "retry": _retry}[options.action](client, options)
 
 
+def _list_here(options: argparse.Namespace) -> None:
+    """List the runs of this machine.
+
+    Raises:
+        ValueError: a word is given that is of a server.
+        SubmissionError: there are no runs.
+    """
+    for name in ("experiment", "namespace", "token_file"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} is of a server; give --host too")
+    folder = options.runs or Path("runs")
+    runs = read_runs(folder)[: options.most]
+    if not runs:
+        raise SubmissionError(f"there are no runs in {folder}")
+    for line in list_lines(runs, now=time.time()):
+        write_line(line)
+
+
 def _list(client: KubeflowClient, options: argparse.Namespace) -> None:
-    if options.most < 1:
-        raise ValueError(f"--most {options.most} is not a number of runs")
-    experiment = client.find_experiment(options.experiment)
+    name = options.experiment or submission.DEFAULT_EXPERIMENT
+    experiment = client.find_experiment(name)
     if experiment is None:
-        raise SubmissionError(f"{client.server.host} has no experiment {options.experiment}")
+        raise SubmissionError(f"{client.server.host} has no experiment {name}")
     for run in client.list_runs(experiment, options.most):
         write_line(_line_of(run))
 

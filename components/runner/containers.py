@@ -1,7 +1,8 @@
 """Runs the tasks of a pipeline as containers, by the docker command of this machine.
 
-A container sees the folder of the run, and read-only the places of data that the run was given,
-each under its own path, so that paths mean the same inside and outside.
+A container sees the folder of the run and the store of finished steps, and read-only the places of
+data that the run was given, each under its own path, so that paths mean the same inside and
+outside.
 """
 
 import csv
@@ -14,9 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
+from components.runner.folder import RunError
 from components.runner.ir import Task
-from components.runner.local import RunError
 from components.runner.processes import CONTAINER_FILE, LOG_FILE, TaskProcess
+from components.runner.store import SHARED_FOLDERS, Store
 from components.storage.places import is_remote, local_path, real_path
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 from san_core.data.tree import is_archive
@@ -90,7 +92,7 @@ class ContainerLauncher:
 
     Args:
         arguments: of the pipeline.
-        folder: the run's; a folder given as destination or checkpoint lies in it.
+        folder: the run's; a folder given as destination or checkpoint lies in it, or in the store.
 
     Raises:
         ValueError: a place cannot be reached from a container.
@@ -98,7 +100,8 @@ class ContainerLauncher:
 
     def __init__(self, arguments: Mapping[str, Any], folder: Path) -> None:
         self.folder = real_path(folder)
-        self._options = _mount_options(self.folder, bind_places(arguments, self.folder))
+        self._written = (self.folder, Store.of_runs(self.folder.parent).root)
+        self._options = _mount_options(self._written, bind_places(arguments, self._written))
         self._layers: dict[str, str] = {}
 
     def prepare(self, plan: Iterable[Task]) -> None:
@@ -121,9 +124,10 @@ class ContainerLauncher:
                 raise RunError(f"container {left} is not removed: {removed.stderr.strip()}")
         for mark in self.folder.glob(f"*/{CONTAINER_FILE}"):
             mark.unlink()
-        for name in ("", "cache", "textures", "checkpoints"):
-            (self.folder / name).mkdir(exist_ok=True)
-            _give_to_container_user(self.folder / name)
+        folder, store = self._written
+        for place in (folder, store, *(store / name for name in SHARED_FOLDERS)):
+            place.mkdir(exist_ok=True)
+            _give_to_container_user(place)
 
     def code_of(self, task: Task) -> str:
         """What stands for the code that a task runs: the content of its image, whatever its name.
@@ -137,7 +141,8 @@ class ContainerLauncher:
     ) -> ContainerProcess:
         """Start a task, which may take so many threads; its log goes into its folder."""
         _give_to_container_user(folder)
-        own = {"HOME": "/tmp", "SAN_CACHE": str(self.folder / "cache"), "PYTHONUNBUFFERED": "1"}
+        cache = str(self._written[1] / "cache")
+        own = {"HOME": "/tmp", "SAN_CACHE": cache, "PYTHONUNBUFFERED": "1"}
         own |= SPIN_VARIABLES | thread_limits(threads) | dict(task.env)
         command = ["docker", "run", "--cidfile", str(folder / CONTAINER_FILE)]
         command += ["--label", f"{RUN_LABEL}={self.folder}", *self._options]
@@ -149,20 +154,23 @@ class ContainerLauncher:
         return ContainerProcess(task, command, folder / LOG_FILE, environment, self.folder)
 
 
-def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
-    """The folders and files that containers read, each once; those in `folder` they see anyway.
+def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[Path]:
+    """The folders and files that containers read, each once.
+
+    Args:
+        arguments: of the pipeline.
+        written: the folders that containers write to, and see anyway; the run's first.
 
     Raises:
-        ValueError: one does not exist; or a place to keep things is not in the run's folder, which
-            is all that containers write to.
+        ValueError: one does not exist; or a place to keep things is in none that is written to.
     """
     for name in STORE_PARAMETERS:
         place = arguments.get(name)
         if not names_place(name, place) or is_remote(str(place)):
             continue
-        if not real_path(local_path(str(place))).is_relative_to(folder):
+        if not _is_in(local_path(str(place)), written):
             raise ValueError(
-                f"{name} {place} is not in {folder}, which is all that containers write to; "
+                f"{name} {place} is not in {written[0]}, which is all that containers write to; "
                 "name a folder in it, or a URI"
             )
     read = set()
@@ -179,7 +187,11 @@ def bind_places(arguments: Mapping[str, Any], folder: Path) -> list[Path]:
         if not Path(file).exists():
             raise ValueError(f"{name} {file} does not exist")
         read.add(Path(file))
-    return sorted(path for path in read if not real_path(path).is_relative_to(folder))
+    return sorted(path for path in read if not _is_in(path, written))
+
+
+def _is_in(path: Path, folders: Iterable[Path]) -> bool:
+    return any(real_path(path).is_relative_to(folder) for folder in folders)
 
 
 def _named_files() -> dict[str, str]:
@@ -195,10 +207,11 @@ def _named_files() -> dict[str, str]:
     return found
 
 
-def _mount_options(folder: Path, places: Iterable[Path]) -> list[str]:
-    """The folder of the run to write to and the places to read, each under its own path."""
+def _mount_options(written: Iterable[Path], places: Iterable[Path]) -> list[str]:
+    """The folders to write to and the places to read, each under its own path."""
     words = []
-    for path, fields in [(folder, []), *((place, ["readonly"]) for place in places)]:
+    fields_of = [*((path, []) for path in written), *((path, ["readonly"]) for path in places)]
+    for path, fields in fields_of:
         line = io.StringIO()  # docker reads the option as CSV, so a path may hold commas
         csv.writer(line, lineterminator="").writerow(
             ["type=bind", f"source={path}", f"target={path}", *fields]

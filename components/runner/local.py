@@ -1,57 +1,42 @@
-"""Runs a compiled pipeline on this machine, everything under one folder.
+"""Runs a compiled pipeline on this machine.
 
 What a launcher starts for each task is a process (`components.runner.processes`) or a container
 (`components.runner.containers`).
 
-A task is done again only when what decides its result has changed: its settings, the code of its
-step, the content of its inputs, or its outputs themselves. A failed or killed run goes on where it
-stopped when it is started again. Tasks of one loop run side by side, all others one by one.
+A task is done only when no finished one of the same key is there: what decides its result is its
+settings, the code of its step and the content of its inputs (`components.runner.keys`). Finished
+ones of all runs lie in one store (`components.runner.store`), and the folder of a run holds links
+to its own. A failed or killed run goes on where it stopped when it is started again. Tasks of one
+loop run side by side, all others one by one.
 """
 
-import fcntl
-import hashlib
-import json
-import os
-import shutil
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from components.command.suggestion import suggestion
 from components.process.machine import core_count
 from components.process.signals import STOP_SIGNALS, defer_stop, raise_terminated, signal_handler
 from components.runner import state
-from components.runner.ir import PLACEHOLDER, Task, read_tasks
+from components.runner.artifacts import filled_words, output_paths, paths_of_kind
+from components.runner.folder import RunError, check_folder_of_runs, check_no_container, run_lock
+from components.runner.ir import Task, read_tasks
+from components.runner.keys import task_key
 from components.runner.processes import (
-    CONTAINER_FILE,
     LOG_FILE,
     SECONDS_BETWEEN_LOOKS,
-    Screen,
     TaskProcess,
     log_lines,
     stop_processes,
 )
-from components.storage.outputs import write_file
+from components.runner.screen import Screen
+from components.runner.store import Making, Store
 from components.storage.places import real_path
-from components.storage.sources import file_versions, read_places
-
-# What the name of an artifact of these types ends with, so that a browser opens it.
-FILE_SUFFIXES = {
-    "system.HTML": ".html",
-    "system.Metrics": ".json",
-    "system.ClassificationMetrics": ".json",
-}
-PIPELINE_FILE = "pipeline.yaml"  # in a run's folder, what is run
-LOCK_FILE = ".lock"  # there too, as long as the folder is
-
-
-class RunError(Exception):
-    """Why a run stopped, in words for the person who started it."""
 
 
 class Launcher(Protocol):
@@ -69,26 +54,30 @@ class Launcher(Protocol):
         """Start a task, which may take so many threads; its log goes into its folder."""
 
 
+# What keeps a record of a run, whose tasks it is given, while the run has its folder.
+Record = Callable[[Sequence[Task]], AbstractContextManager[None]]
+
+
 def run_pipeline(
     document: Mapping[str, Any],
     arguments: Mapping[str, Any],
     *,
     folder: Path,
     launcher: Launcher,
-    source: str = "",
+    record: Record | None = None,
     start: str | None = None,
     only: str | None = None,
     verbose: bool = False,
     terminal: TextIO | None = None,
 ) -> None:
-    """Run a compiled pipeline; what is unchanged since the last run in `folder` is skipped.
+    """Run a compiled pipeline; what is finished with the same key is skipped.
 
     Args:
         document: the compiled pipeline, as loaded from its YAML
         arguments: values of the pipeline's parameters
-        folder: where each task gets a folder of its own
+        folder: where each task gets a link of its own; beside it lies the store
         launcher: what starts the tasks
-        source: that YAML, kept in the folder as pipeline.yaml
+        record: what keeps a record of the run
         start: a step that is run again whatever it finds, with all that depends on it
         only: the only step that is run, again whatever it finds
         verbose: whether to show what the steps log
@@ -110,17 +99,26 @@ def run_pipeline(
     chosen = _tasks_named(plan, named) if named else set()
     folder = real_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_folder_of_runs(folder)
-    screen = Screen(terminal or sys.stdout, verbose=verbose)
-    with run_lock(folder, source), signal_handler(raise_terminated, *STOP_SIGNALS):
+    check_folder_of_runs(folder)
+    screen = Screen(terminal, verbose=verbose)
+    recorded = partial(record, plan) if record else nullcontext
+    with run_lock(folder), signal_handler(raise_terminated, *STOP_SIGNALS), recorded():
         launcher.prepare(plan)
-        _check_no_container(folder)
+        check_no_container(folder)
         current = _Run(plan, folder, launcher, screen)
         if only:
             current.run_only(chosen)
         else:
             current.run_stale(forced=_downstream(plan, chosen))
         current.show_results(chosen if only else set(current.plan))
+
+
+class _Wanted(NamedTuple):
+    """A task that is not done yet."""
+
+    task: Task
+    key: str
+    is_forced: bool
 
 
 class _Run:
@@ -132,7 +130,9 @@ class _Run:
         self.folder = folder
         self.launcher = launcher
         self.screen = screen
+        self.store = Store.of_runs(folder.parent)
         self.digests: dict[str, dict[str, str]] = {}
+        screen.number_steps(task.step for task in plan)
 
     def run_stale(self, *, forced: set[str]) -> None:
         """Do every task that is not done yet, and those in `forced`."""
@@ -161,22 +161,12 @@ class _Run:
 
     def _run_stale_tasks(self, group: list[Task], forced: set[str]) -> None:
         """Do the tasks of one step: all iterations of it, if it is in a loop."""
-        stale = {}
-        for task in group:
-            key = self._task_key(task)
-            found = state.read_state(self.folder / task.name)
-            if task.name not in forced and self._is_done(task, key, found):
-                assert found is not None
-                self.digests[task.name] = found.digests
-                self.screen.write_line(f"{task.name} ... skipped (unchanged)")
-                log = self.folder / task.name / LOG_FILE
-                self.screen.write_warnings(log_lines(log), log)
-            else:
-                stale[task.name] = key
+        wanted = [_Wanted(task, self._task_key(task), task.name in forced) for task in group]
+        wanted = [one for one in wanted if one.is_forced or not self._take_finished(one)]
         # Divided by all of the step's tasks, not by those that are run: how many threads add up
         # a sum can change its last digit, and a resumed run shall give what an undisturbed gives.
         threads = max(1, core_count() // self.task_counts[group[0].step])
-        self._run_side_by_side([self.plan[name] for name in stale], stale, threads=threads)
+        self._run_side_by_side(wanted, threads=threads)
 
     def _has_input_digests(self, task: Task) -> bool:
         """Whether the digest of every input is at hand."""
@@ -184,60 +174,87 @@ class _Run:
             made.artifact in self.digests.get(made.task, {}) for made in task.inputs.values()
         )
 
-    def _is_done(self, task: Task, key: str, found: state.TaskState | None) -> bool:
-        return (
-            found is not None
-            and found.key == key
-            and not found.remote
-            and state.outputs_unchanged(found, self._output_paths(task))
+    def _take_finished(self, wanted: _Wanted) -> bool:
+        """Link a finished folder of the same key, if there is one; whether there is."""
+        task, link = wanted.task, self.folder / wanted.task.name
+        before = real_path(link)
+        found = self.store.take(
+            task.step, wanted.key, link=link, outputs=partial(output_paths, task.outputs)
         )
+        if found is None or found.state.remote:  # what is in a store, nothing here has checked
+            return False
+        self.digests[task.name] = found.state.digests
+        how = "skipped (unchanged)" if found.folder == before else "skipped (found in the store)"
+        self.screen.write_line(f"{task.name} ... {how}")
+        self.screen.write_warnings(log_lines(link / LOG_FILE), link / LOG_FILE)
+        return True
 
     def _task_key(self, task: Task) -> str:
-        """What decides the result of a task, as a digest; where its checkpoints are does not."""
-        content = {
-            "words": _without_flag(task.words, "--checkpoint"),
-            "parameters": {k: v for k, v in task.parameters.items() if k != "checkpoint"},
-            "places": {
-                place.name: file_versions(place.uri, is_single=place.is_single)
-                for place in read_places(task.parameters, task.step)
-            },
-            "env": task.env,
-            "code": self.launcher.code_of(task),
-            "inputs": {
-                name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
-            },
+        """What decides the result of a task, as a digest."""
+        inputs = {
+            name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return task_key(task, self.store, code=self.launcher.code_of(task), inputs=inputs)
 
-    def _run_side_by_side(
-        self, waiting: list[Task], keys: Mapping[str, str], *, threads: int
-    ) -> None:
+    def _run_side_by_side(self, waiting: list[_Wanted], *, threads: int) -> None:
         """Run tasks side by side, as many at once as there are cores; stop all if one fails."""
-        waiting = waiting[::-1]
-        running: list[TaskProcess] = []
+        running: dict[TaskProcess, tuple[_Wanted, Making]] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < core_count():
-                    running.append(self._launch(waiting.pop(), threads))
+                waiting = [
+                    one
+                    for one in waiting
+                    if len(running) >= core_count() or not self._begin(one, running, threads)
+                ]
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 ended = [one for one in running if one.has_ended()]
-                self.screen.show_logs(running)  # after that look, or its last lines would be lost
+                self.screen.show_logs(list(running))  # after that look, or last lines would be lost
                 for process in ended:
-                    running.remove(process)
-                    self._accept_result(process, keys[process.task.name])
+                    wanted, making = running.pop(process)
+                    try:
+                        self._accept_result(process, wanted.key)
+                    finally:
+                        making.release()
         except BaseException:
             with defer_stop():  # after Ctrl-C or a failure the terminal may be closed
-                stop_processes(running)
+                stop_processes(list(running))
+                for _, making in running.values():
+                    making.release()
             raise
 
-    def _launch(self, task: Task, threads: int) -> TaskProcess:
+    def _begin(
+        self, wanted: _Wanted, running: dict[TaskProcess, tuple[_Wanted, Making]], threads: int
+    ) -> bool:
+        """Start a task, or find it finished meanwhile; False as long as another run makes it."""
+        task = wanted.task
+        making = self.store.try_making(task.step, wanted.key)
+        if isinstance(making, int):
+            waits = f"waits for another run (process {making}), which makes the same"
+            self.screen.show_progress(task.step, task.name, waits)
+            return False
+        try:
+            if wanted.is_forced or not self._take_finished(wanted):
+                running[self._launch(wanted, threads)] = wanted, making
+                return True
+        except BaseException:
+            making.release()
+            raise
+        making.release()
+        return True
+
+    def _launch(self, wanted: _Wanted, threads: int) -> TaskProcess:
         """Start a task in a folder that holds nothing but the logs of former tries."""
-        folder = self.folder / task.name
-        (folder / state.STATE_FILE).unlink(missing_ok=True)  # first: what follows destroys outputs
-        folder.mkdir(exist_ok=True)
-        _keep_logs_alone(folder)
-        words = [self._fill_placeholders(task, word) for word in task.words]
-        return self.launcher.launch(task, words, folder, threads=threads)
+        task, link = wanted.task, self.folder / wanted.task.name
+        folder = self.store.begin(task.step, wanted.key, link=link)
+        inputs = {
+            name: self._output_paths(self.plan[made.task])[made.artifact]
+            for name, made in task.inputs.items()
+        }
+        kinds = {
+            name: self.plan[made.task].outputs[made.artifact] for name, made in task.inputs.items()
+        }
+        words = filled_words(task, folder, inputs, kinds)
+        return self.launcher.launch(task, words, link, threads=threads)
 
     def _accept_result(self, process: TaskProcess, key: str) -> None:
         """Believe what a task wrote, if it ended well."""
@@ -245,8 +262,9 @@ class _Run:
         process.clean_up()
         if process.status != 0:
             raise RunError(process.failure_message())
+        folder = real_path(self.folder / task.name)
         try:
-            done = state.record_state(self.folder / task.name, key, self._output_paths(task))
+            done = state.record_state(folder, key, self._output_paths(task))
         except (FileNotFoundError, ValueError) as error:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
         self.digests[task.name] = done.digests
@@ -254,101 +272,17 @@ class _Run:
         self.screen.write_warnings(log_lines(process.log), process.log)
 
     def _output_paths(self, task: Task) -> dict[str, Path]:
-        """Where each output artifact of a task lies."""
-        folder = self.folder / task.name
-        return {
-            name: folder / (name + FILE_SUFFIXES.get(kind, ""))
-            for name, kind in task.outputs.items()
-        }
-
-    def _input_paths(self, task: Task) -> dict[str, Path]:
-        """Where each input artifact that was passed lies."""
-        return {
-            name: self._output_paths(self.plan[made.task])[made.artifact]
-            for name, made in task.inputs.items()
-        }
-
-    def _fill_placeholders(self, task: Task, word: str) -> str:
-        """A word of the command with the paths of artifacts, or the executor input, filled in."""
-        filled = {"{{$}}": lambda: json.dumps(self._executor_input(task))}
-        for direction, paths in (
-            ("inputs", self._input_paths(task)),
-            ("outputs", self._output_paths(task)),
-        ):
-            for name, path in paths.items():
-                for part in ("path", "uri"):
-                    placeholder = f"{{{{$.{direction}.artifacts['{name}'].{part}}}}}"
-                    filled[placeholder] = path.__str__
-        return PLACEHOLDER.sub(lambda match: filled[match[0]](), word)
-
-    def _executor_input(self, task: Task) -> dict[str, Any]:
-        """What KFP tells a container of its run."""
-        kinds = {
-            name: self.plan[made.task].outputs[made.artifact] for name, made in task.inputs.items()
-        }
-        return {
-            "inputs": {
-                "parameterValues": dict(task.parameters),
-                "artifacts": _executor_artifacts(self._input_paths(task), kinds),
-            },
-            "outputs": {
-                "artifacts": _executor_artifacts(self._output_paths(task), task.outputs),
-                "outputFile": str(self.folder / task.name / "executor_output.json"),
-            },
-        }
+        """Where each output artifact of a task lies, in the store."""
+        return output_paths(task.outputs, real_path(self.folder / task.name))
 
     def show_results(self, names: set[str]) -> None:
         """Say where the pages of these tasks are, and under each its figures."""
         for task in (task for task in self.plan.values() if task.name in names):
-            paths = self._output_paths(task)
-            for page in paths_of_kind(task, paths, "system.HTML"):
+            folder = self.folder / task.name
+            for page in paths_of_kind(task.outputs, folder, "system.HTML"):
                 self.screen.write_line(f"{task.name}: {page}")
-            for figures in paths_of_kind(task, paths, "system.Metrics"):
+            for figures in paths_of_kind(task.outputs, folder, "system.Metrics"):
                 self.screen.write_metrics_line(figures)
-
-
-def paths_of_kind(task: Task, paths: Mapping[str, Path], kind: str) -> list[Path]:
-    """Of the outputs of a task, those of a KFP type that have been written."""
-    return [paths[n] for n, k in task.outputs.items() if k == kind and paths[n].is_file()]
-
-
-def _without_flag(words: Sequence[str], flag: str) -> list[str]:
-    """A command line without one flag and its value."""
-    return [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if flag not in (before, word)
-    ]
-
-
-def _executor_artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Artifacts as KFP writes them in an executor input."""
-    return {
-        name: {
-            "artifacts": [
-                {
-                    "name": name,
-                    "type": {"schemaTitle": kinds[name], "schemaVersion": "0.0.1"},
-                    "uri": str(path),
-                    "metadata": {},
-                }
-            ]
-        }
-        for name, path in paths.items()
-    }
-
-
-def _keep_logs_alone(folder: Path) -> None:
-    """Empty the folder of a task; the log of the last try gets a number, the first being 1."""
-    logs = [path for path in folder.glob("log-*.txt") if path.stem[4:].isdecimal()]
-    for path in folder.iterdir():
-        if path.name == LOG_FILE:
-            number = 1 + max((int(log.stem[4:]) for log in logs), default=0)
-            path.rename(folder / f"log-{number}.txt")
-        elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path not in logs:
-            path.unlink()
 
 
 def _format_duration(seconds: float) -> str:
@@ -378,54 +312,3 @@ def _downstream(plan: Iterable[Task], chosen: set[str]) -> set[str]:
         if found.intersection(_prerequisites(task)):
             found.add(task.name)
     return found
-
-
-def _check_folder_of_runs(folder: Path) -> None:
-    """Refuse a folder that holds what no run has left: a run empties those of its tasks.
-
-    Raises:
-        RunError: it does.
-    """
-    found = {path.name for path in folder.iterdir()}
-    if found and not found & {LOCK_FILE, PIPELINE_FILE}:
-        raise RunError(
-            f"{folder} is not of a run: it holds {min(found)}, and no {PIPELINE_FILE}; choose"
-            " another --name"
-        )
-
-
-def _check_no_container(folder: Path) -> None:
-    """Refuse a folder that a container writes to, which outlived the run that started it.
-
-    Raises:
-        RunError: there may be one.
-    """
-    for mark in sorted(folder.glob(f"*/{CONTAINER_FILE}")):
-        container = mark.read_text()[:12]
-        raise RunError(
-            f"container {container} of a run that was killed may still write to {mark.parent};"
-            f" go on with --runner docker, or: docker rm --force {container}; rm {mark}"
-        )
-
-
-@contextmanager
-def run_lock(folder: Path, source: str) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock ends with the process, however it ends.
-
-    source: the compiled pipeline, which only the run that has the lock keeps there.
-    """
-    with (folder / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"{folder} is in use by another run (process {file.read().strip()}); "
-                "wait for it, or choose another --name"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        if source:
-            write_file(folder / PIPELINE_FILE, source)
-        yield

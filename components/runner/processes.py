@@ -1,9 +1,7 @@
-"""The processes of a run on this machine, and what a terminal shows of them."""
+"""The processes of a run on this machine."""
 
 import functools
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,20 +9,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from components.command.code import ROOT, code_fingerprint
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
-from components.process.messages import WARNING_MARK, printable
 from components.process.signals import die_with_parent
 from components.runner.ir import Task
-from san_core.checked_json import read_json_file
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
-MOST_WARNINGS = 8  # of a step that a terminal shows
-_WARNING_LINE = re.compile(rf"\d\d:\d\d:\d\d {WARNING_MARK}(.+)")
 LOG_FILE = "log.txt"  # in the folder of a task
 CONTAINER_FILE = "container"  # likewise, as long as it has one: the id of its container
 
@@ -38,7 +31,8 @@ class TaskProcess:
         self.task = task
         self.log = log
         self.status: int | None = None
-        self.bytes_shown = 0  # bytes of the log that the terminal has had
+        self.newest_line = ""  # of the log, as far as it was looked at
+        self._bytes_read = 0
         self._started = time.monotonic()
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -56,6 +50,16 @@ class TaskProcess:
     def seconds(self) -> float:
         """How long it has been running."""
         return time.monotonic() - self._started
+
+    def new_log_lines(self) -> list[str]:
+        """The whole lines that its log has got since this was last asked."""
+        with self.log.open("rb") as file:
+            file.seek(self._bytes_read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._bytes_read += len(whole + newline)
+        lines = whole.decode("utf-8", "replace").splitlines()
+        self.newest_line = lines[-1] if lines else self.newest_line
+        return lines
 
     def has_ended(self) -> bool:
         """Whether it has; then `status` is its exit status, or minus the signal that killed it."""
@@ -138,62 +142,6 @@ def failure_excerpt(step: str, lines: Iterable[str]) -> str:
     if said and said[-1].startswith(own):
         return " " + said[-1].removeprefix(own)
     return "".join(f"\n  | {line}" for line in said[-LINES_OF_A_FAILURE:])
-
-
-class Screen:
-    """What the person sees: a line for each finished task, and on a terminal what goes on now."""
-
-    def __init__(self, stream: TextIO, *, verbose: bool) -> None:
-        self.stream = stream
-        self.verbose = verbose
-        self.status = ""
-
-    def write_line(self, text: str) -> None:
-        """Write a line that stays."""
-        self._write_status("")
-        self.stream.write(printable(text) + "\n")
-        self.stream.flush()
-
-    def write_metrics_line(self, metrics: Path) -> None:
-        """Write the figures of a file of metrics as a person reads them."""
-        figures = read_json_file(metrics, dict[str, float | str | bool]).items()
-        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures)
-        self.write_line("  " + "  ".join(shown))
-
-    def write_warnings(self, lines: Iterable[str], log: Path) -> None:
-        """Write what a step has warned of, each once, under its line; `lines` are its log's."""
-        found = list(dict.fromkeys(m[1] for line in lines if (m := _WARNING_LINE.fullmatch(line))))
-        for told in found[:MOST_WARNINGS]:
-            self.write_line(f"  {WARNING_MARK}{told}")
-        if len(found) > MOST_WARNINGS:
-            self.write_line(f"  and {len(found) - MOST_WARNINGS} more warnings in {log}")
-
-    def show_logs(self, running: list[TaskProcess]) -> None:
-        """Show the newest log line, or all of them if the person wants them."""
-        for process in running:
-            with process.log.open("rb") as file:
-                file.seek(process.bytes_shown)
-                whole, newline, _ = file.read().rpartition(b"\n")
-            process.bytes_shown += len(whole + newline)
-            lines = whole.decode("utf-8", "replace").splitlines()
-            if self.verbose:
-                for line in lines:
-                    self.write_line(f"{process.task.name} | {line}")
-            elif lines:
-                self.show_status(f"{process.task.name} ... {lines[-1]}")
-
-    def show_status(self, text: str) -> None:
-        """Show what goes on now, on a terminal."""
-        if self.stream.isatty():
-            self._write_status(text)
-
-    def _write_status(self, text: str) -> None:
-        """Replace the line that the next one will replace; it is cut to the terminal's width."""
-        if text or self.status:
-            width = shutil.get_terminal_size().columns - 1
-            self.stream.write("\r\x1b[K" + printable(text)[:width])
-            self.stream.flush()
-        self.status = text
 
 
 def stop_processes(running: list[TaskProcess]) -> None:

@@ -1,11 +1,17 @@
 """What the tests of the runner share: a project of small steps and its pipelines."""
 
+import io
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kfp import compiler
 
+from components.runner import local
+from components.runner.processes import ProcessLauncher
 from tests.components.runner.small_project import pipelines, write_project
 
 
@@ -25,3 +31,26 @@ def compiled(tmp_path_factory) -> dict[str, dict]:
 def project(tmp_path) -> Path:
     write_project(tmp_path / "project")
     return tmp_path / "project"
+
+
+@pytest.fixture
+def go(project, compiled) -> Callable[..., list[str]]:
+    """Run a pipeline under runs/small or another name; the lines seen, without times and paths."""
+
+    def run(pipeline: str = "chain", *, name: str = "small", **options: Any) -> list[str]:
+        terminal = io.StringIO()
+        arguments = options.pop("arguments", {})
+        try:
+            local.run_pipeline(
+                compiled[pipeline],
+                arguments,
+                folder=project / "runs" / name,
+                launcher=ProcessLauncher(project),
+                terminal=terminal,
+                **options,
+            )
+        finally:
+            lines = re.sub(r"\d+\.\d s", "T s", terminal.getvalue()).splitlines()
+        return [line.replace(str(project), "") for line in lines]
+
+    return run

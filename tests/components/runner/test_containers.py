@@ -24,7 +24,7 @@ from components.runner.containers import (
     ContainerLauncher,
     bind_places,
 )
-from components.runner.local import RunError
+from components.runner.folder import RunError
 from components.storage.sources import READ_PARAMETERS
 from tests.components.runner import fake_docker
 from tests.components.runner.small_project import done, runner_program, skipped
@@ -361,9 +361,11 @@ def test_places_are_mounted_read_only_under_their_own_path(go, engine, tmp_path,
     data = tmp_path / "my, data"
     data.mkdir()
     go(arguments={"source": data.as_uri()})
-    run, place = (next(csv.reader([one])) for one in options_of_run(engine, "--mount"))
+    run, store, place = (next(csv.reader([one])) for one in options_of_run(engine, "--mount"))
     folder = project / "runs" / "small"
     assert run == ["type=bind", f"source={folder}", f"target={folder}"]
+    folder = project / "runs" / ".store"
+    assert store == ["type=bind", f"source={folder}", f"target={folder}"]
     assert place == ["type=bind", f"source={data}", f"target={data}", "readonly"]
 
 
@@ -373,7 +375,7 @@ def test_every_parameter_that_names_a_place_mounts_it(tmp_path, name):
     data.mkdir()
     run = tmp_path / "run"
     arguments = {name: str(data), "destination": f"file://{run}/textures", "checkpoint": ""}
-    assert bind_places(arguments, run) == [data]
+    assert bind_places(arguments, [run]) == [data]
 
 
 @pytest.mark.parametrize(
@@ -384,26 +386,26 @@ def test_table_is_mounted_with_its_folder_and_an_archive_alone(tmp_path, name, m
     data.mkdir()
     (data / "people.csv").touch()
     (data / "people.zip").touch()
-    assert bind_places({"source": str(data / name)}, tmp_path / "run") == [data / mounted]
+    assert bind_places({"source": str(data / name)}, [tmp_path / "run"]) == [data / mounted]
 
 
 def test_file_that_overrides_name_is_mounted_alone(tmp_path):
     (tmp_path / "w.pth").touch()
     arguments = {"san_overrides": f"epochs=3 pretrained={tmp_path}/w.pth"}
-    assert bind_places(arguments, tmp_path / "run") == [tmp_path / "w.pth"]
+    assert bind_places(arguments, [tmp_path / "run"]) == [tmp_path / "w.pth"]
     arguments = {"pg_overrides": f"pretrained={tmp_path}/x.pth"}
     with pytest.raises(ValueError, match=r"pg_overrides pretrained /\S+/x.pth does not exist"):
-        bind_places(arguments, tmp_path / "run")
-    assert bind_places({"overrides": "pretrained=imagenet"}, tmp_path / "run") == []
+        bind_places(arguments, [tmp_path / "run"])
+    assert bind_places({"overrides": "pretrained=imagenet"}, [tmp_path / "run"]) == []
 
 
 def test_the_table_that_a_data_set_is_split_by_is_mounted_alone(tmp_path):
     (tmp_path / "split.csv").touch()
     arguments = {"dataset": f"folders:split={tmp_path}/split.csv,camera-free"}
-    assert bind_places(arguments, tmp_path / "run") == [tmp_path / "split.csv"]
+    assert bind_places(arguments, [tmp_path / "run"]) == [tmp_path / "split.csv"]
     arguments = {"target": "csv:split=/nowhere/split.csv"}
     with pytest.raises(ValueError, match=r"target split /nowhere/split\.csv does not exist"):
-        bind_places(arguments, tmp_path / "run")
+        bind_places(arguments, [tmp_path / "run"])
 
 
 def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
@@ -414,12 +416,12 @@ def test_folder_that_is_named_twice_is_mounted_once(tmp_path):
         "target_source": f"file://{tmp_path}/b.csv",
         "texture_source": f"{tmp_path}/",
     }
-    assert bind_places(arguments, tmp_path / "run") == [tmp_path]
+    assert bind_places(arguments, [tmp_path / "run"]) == [tmp_path]
 
 
 def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
     (tmp_path / "data").mkdir()
-    assert bind_places({"target_source": str(tmp_path / "data")}, tmp_path) == []
+    assert bind_places({"target_source": str(tmp_path / "data")}, [tmp_path]) == []
 
 
 @pytest.mark.parametrize(
@@ -432,7 +434,7 @@ def test_data_in_the_folder_of_the_run_is_not_mounted_again(tmp_path):
 )
 def test_place_that_containers_cannot_reach_is_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        bind_places(arguments, tmp_path)
+        bind_places(arguments, [tmp_path])
 
 
 @pytest.mark.parametrize("name", FILE_VARIABLES)
@@ -451,11 +453,11 @@ def test_file_is_mounted_where_its_variable_says(go, engine, tmp_path, monkeypat
     go(only="make")
     bundle = str(tmp_path / "bundle.pem")
     assert set(seen) == {bundle}
-    assert f"source={bundle}" in options_of_run(engine, "--mount")[1]
+    assert f"source={bundle}" in options_of_run(engine, "--mount")[2]
     assert name in options_of_run(engine, "--env")
     monkeypatch.setenv(name, "none.pem")
     with pytest.raises(ValueError, match=rf"{name} \S+none.pem does not exist"):
-        bind_places({}, tmp_path / "run")
+        bind_places({}, [tmp_path / "run"])
 
 
 def test_credentials_in_the_home_and_proxies_reach_containers(go, engine, tmp_path, monkeypatch):
@@ -465,7 +467,7 @@ def test_credentials_in_the_home_and_proxies_reach_containers(go, engine, tmp_pa
     monkeypatch.setenv("https_proxy", "http://me:hunter2@proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "store.example")
     go(only="make")
-    assert f"source={file}" in options_of_run(engine, "--mount")[1]
+    assert f"source={file}" in options_of_run(engine, "--mount")[2]
     handed_on = {"AWS_SHARED_CREDENTIALS_FILE", "https_proxy", "NO_PROXY"}
     assert handed_on <= set(options_of_run(engine, "--env"))
     assert "hunter2" not in (engine / "calls").read_text()
@@ -473,7 +475,7 @@ def test_credentials_in_the_home_and_proxies_reach_containers(go, engine, tmp_pa
 
 def test_words_and_buckets_need_no_mount(tmp_path):
     arguments = {"checkpoint": "none", "destination": "s3://b/t", "source": "s3://b/s"}
-    assert bind_places(arguments | {"generator": "shipped"}, tmp_path) == []
+    assert bind_places(arguments | {"generator": "shipped"}, [tmp_path]) == []
 
 
 def test_image_without_docker_is_refused(tmp_path, capsys):

@@ -11,38 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.runner import local, state
 from components.runner.ir import Task
-from components.runner.processes import ProcessLauncher, Screen
+from components.runner.keys import task_key
+from components.runner.processes import ProcessLauncher
+from components.runner.store import Store
 from tests.components.runner.small_project import done, runner_program, skipped
-
-
-@pytest.fixture
-def go(project, compiled) -> Callable[..., list[str]]:
-    """Run a pipeline under runs/small; the lines a person sees, with times and paths cut out."""
-
-    def run(pipeline: str = "chain", **options: Any) -> list[str]:
-        terminal = io.StringIO()
-        arguments = options.pop("arguments", {})
-        try:
-            local.run_pipeline(
-                compiled[pipeline],
-                arguments,
-                folder=project / "runs" / "small",
-                launcher=ProcessLauncher(project),
-                terminal=terminal,
-                **options,
-            )
-        finally:
-            lines = re.sub(r"\d+\.\d s", "T s", terminal.getvalue()).splitlines()
-        return [line.replace(str(project), "") for line in lines]
-
-    return run
-
 
 ALL = ["make", "grow", "grow_2"]
 GROWN = "grow ... done in T s"
@@ -136,13 +113,11 @@ def test_every_table_that_one_of_several_data_sets_is_split_by_decides(project, 
         table.write_text("1")
     named = f"folders:split={tables[0]}+csv:split={tables[1]}"
     task = Task("make", "make", ("python", "-m", "components", "make"), {"dataset": named})
-    run = local._Run(
-        [task], tmp_path, ProcessLauncher(project), Screen(io.StringIO(), verbose=False)
-    )
-    keys = {run._task_key(task)}
+    store = Store.of_runs(project / "runs")
+    keys = {task_key(task, store, code="1", inputs={})}
     for table in tables:
         table.write_text("22")
-        keys.add(run._task_key(task))
+        keys.add(task_key(task, store, code="1", inputs={}))
     assert len(keys) == 3
 
 
@@ -169,10 +144,10 @@ def test_edited_code_reruns_what_uses_it(go, project):
     assert done(go()) == ALL
 
 
-def test_run_elsewhere_under_another_name_is_of_its_own(go, project, compiled):
+def test_runs_in_another_folder_are_of_their_own(go, project, compiled):
     go()
     terminal = io.StringIO()
-    folder = project / "runs" / "other"
+    folder = project / "elsewhere" / "small"
     launcher = ProcessLauncher(project)
     local.run_pipeline(compiled["chain"], {}, folder=folder, launcher=launcher, terminal=terminal)
     assert len(done(terminal.getvalue().splitlines())) == 3
@@ -274,14 +249,19 @@ def test_only_needs_finished_inputs(go):
 
 
 def test_logs_of_former_tries_are_kept(go, project):
-    folder = project / "runs" / "small" / "grow"
-    go()
+    folder, flag = project / "runs" / "small" / "grow", project / "flag"
+    options = {"arguments": {"by": 20, "flag": str(flag)}}
+    flag.write_text("fail")
+    with pytest.raises(local.RunError):
+        go(**options)
     first = (folder / "log.txt").read_text()
-    go(arguments={"by": 20})
-    go(start="grow", arguments={"by": 30})
+    flag.unlink()
+    go(**options)
+    second = (folder / "log.txt").read_text()
+    go(**options, start="grow")
     assert (folder / "log-1.txt").read_text() == first
-    assert "adding 20" in (folder / "log-2.txt").read_text()
-    assert "adding 30" in (folder / "log.txt").read_text()
+    assert (folder / "log-2.txt").read_text() == second
+    assert "adding 20" in (folder / "log.txt").read_text()
     assert len(list(folder.glob("log*"))) == 3
 
 
@@ -402,7 +382,7 @@ def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, comp
     launcher = ProcessLauncher(project)
     local.run_pipeline(compiled["chain"], {}, folder=folder, launcher=launcher, terminal=terminal)
     shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", terminal.getvalue())
-    assert "\r\x1b[Kgrow ... TIME adding 10\r\x1b[Kgrow ... done in " in shown
+    assert "\r\x1b[Kstep 2/3 grow  adding 10\r\x1b[Kgrow ... done in " in shown
 
 
 def test_second_run_in_one_folder_is_refused(go, project):
@@ -425,18 +405,6 @@ def test_a_folder_of_something_else_is_refused_and_nothing_in_it_is_touched(go, 
         go()
     assert [path.name for path in (project / "runs" / "small").iterdir()] == ["make"]
     assert kept.read_text() == "precious"
-
-
-def test_only_the_run_that_has_the_folder_keeps_its_pipeline_there(tmp_path):
-    with local.run_lock(tmp_path, "mine"):
-        with (
-            pytest.raises(local.RunError, match="is in use by another run"),
-            local.run_lock(tmp_path, "another's"),
-        ):
-            pass
-        assert (tmp_path / "pipeline.yaml").read_text() == "mine"
-    with local.run_lock(tmp_path, "the next"):
-        assert (tmp_path / "pipeline.yaml").read_text() == "the next"
 
 
 RUNNER = runner_program("components.runner.processes", "ProcessLauncher(Path.cwd())")

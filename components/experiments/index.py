@@ -1,0 +1,146 @@
+"""`runs/index.html`: every run with its figures and settings, and links to all its pages."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+from components.experiments.history import former_results
+from components.experiments.listing import age_in_words, size_in_words, sizes_of
+from components.experiments.record import Run, read_runs
+from components.runner.screen import figure_in_words
+from components.storage.outputs import write_file
+from san_core.pages import page
+from san_core.pages.page import Section
+
+INDEX_FILE = "index.html"
+COMPARISONS = "compare-*.html"  # beside it
+_MOST_FIGURES = 5
+_LONG_VALUE = 60  # characters
+
+
+def write_index(runs: Path) -> None:
+    """Write the index of the runs in a folder."""
+    write_file(runs / INDEX_FILE, index_page(runs))
+
+
+def index_page(runs: Path) -> str:
+    """The page that links everything in a folder of runs."""
+    found = read_runs(runs)
+    sections = [
+        Section("Runs", _runs_table(runs, found), "The newest first."),
+        Section(
+            "Settings",
+            _settings_table(found),
+            "Those in which the runs differ; the others are equal in all that have them.",
+        ),
+        Section("Comparisons", _comparisons(runs), "Written by `python -m components compare`."),
+        Section("Former results", _former(runs, found), "What runs of the same name had before."),
+    ]
+    count = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    return page.render_page("Runs", [one for one in sections if one.body], subtitle=count)
+
+
+def _runs_table(runs: Path, found: Sequence[Run]) -> Markup:
+    """A row a run: figures first, then state, time and size; its links under its name."""
+    figures = {run.name: run.figures() for run in found}
+    shown = list(dict.fromkeys(name for each in figures.values() for name in each))[:_MOST_FIGURES]
+    sizes = sizes_of(found)
+    rows = [
+        [
+            _name_with_links(runs, run),
+            *(_cell(name, figures[run.name].get(name)) for name in shown),
+            _state_with_commit(run),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.record.started)),
+            age_in_words(run.record.ended - run.record.started) if run.record.ended else "–",
+            size_in_words(sizes[run.name]),
+        ]
+        for run in found
+    ]
+    return page.table(["", *shown, "state", "started", "took", "size"], rows) if rows else Markup()
+
+
+def _name_with_links(runs: Path, run: Run) -> Markup:
+    pages = [
+        _link(runs, file, task) for task, files in reversed(run.pages().items()) for file in files
+    ]
+    links = Markup(" · ").join([*pages, _link(runs, run.folder, "files")])
+    return Markup("{}<small>{}</small>").format(run.name, links)
+
+
+def _state_with_commit(run: Run) -> Markup:
+    return page.with_note(run.state, run.record.commit[:12])
+
+
+def _settings_table(found: Sequence[Run]) -> Markup:
+    """The parameters that differ, a row each and a column a run; empty where none does."""
+    if len(found) < 2:
+        return Markup()
+    rows = [
+        [name, *(value_in_words(run.record.request.parameters.get(name)) for run in found)]
+        for name in differing_parameters(found)
+    ]
+    graphs = [run.record.request.graph for run in found]
+    if len(set(graphs)) > 1:
+        rows.insert(0, ["graph", *graphs])
+    return page.table(["", *(run.name for run in found)], rows, text=True) if rows else Markup()
+
+
+def differing_parameters(runs: Sequence[Run]) -> list[str]:
+    """The names of the parameters whose values are not equal in all runs that have them."""
+    values: dict[str, list[Any]] = {}
+    for run in runs:
+        for name, value in run.record.request.parameters.items():
+            values.setdefault(name, []).append(value)
+    return [name for name, found in values.items() if any(one != found[0] for one in found)]
+
+
+def value_in_words(value: Any) -> str:
+    """The value of a setting in a cell of a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text or "(empty)"
+
+
+def _comparisons(runs: Path) -> Markup:
+    return _list(
+        _link(runs, file, file.stem.removeprefix("compare-"))
+        for file in sorted(runs.glob(COMPARISONS))
+    )
+
+
+def _former(runs: Path, found: Sequence[Run]) -> Markup:
+    lines = []
+    for run in found:
+        for former in reversed(former_results(run.folder)):
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(former.record.started))
+            figures = list(former.figures().items())[:_MOST_FIGURES]
+            told = ", ".join(f"{name} {figure_in_words(name, value)}" for name, value in figures)
+            pages = [
+                _link(runs, file, task)
+                for task, files in reversed(former.pages().items())
+                for file in files
+            ]
+            links = Markup(" · ").join([*pages, _link(runs, former.folder, "files")])
+            lines.append(Markup("{}, {}: {} {}").format(run.name, when, told, links))
+    return _list(lines)
+
+
+def _list(lines: Iterator[Markup] | Sequence[Markup]) -> Markup:
+    return page.bullet_list(lines)
+
+
+def _cell(name: str, value: float | str | bool | None) -> str:
+    return "–" if value is None else figure_in_words(name, value)
+
+
+def _link(runs: Path, target: Path, text: str) -> Markup:
+    """A link from the index to a file or folder beside it."""
+    place = quote(target.relative_to(runs).as_posix())
+    return Markup('<a href="{}">{}</a>').format(place, escape(text))

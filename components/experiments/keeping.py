@@ -1,0 +1,74 @@
+"""What a run writes of itself while it goes on, beside its results."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import time
+
+from components.experiments import history
+from components.experiments.index import write_index
+from components.experiments.record import (
+    Request,
+    State,
+    begun_record,
+    results_in,
+    write_record,
+)
+from components.process.messages import os_error_message
+from components.process.signals import Terminated
+from components.runner.folder import PIPELINE_FILE
+from components.runner.ir import Task
+from components.runner.store import Store
+from components.storage.outputs import write_file
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded(
+    plan: Sequence[Task], *, folder: Path, request: Request, source: str
+) -> Iterator[None]:
+    """Keep a record of the run that goes on in the block, and renew the index after it.
+
+    Args:
+        plan: its tasks.
+        folder: its own, which no other run uses meanwhile.
+        request: what was asked for.
+        source: the compiled pipeline, kept as pipeline.yaml.
+    """
+    history.keep_former(folder)
+    begun = begun_record(request, plan)
+    write_file(folder / PIPELINE_FILE, source)
+    write_record(folder, begun)
+    state: State = "failed"
+    try:
+        yield
+        state = "done"
+    except (KeyboardInterrupt, Terminated):
+        state = "stopped"
+        raise
+    finally:
+        results = results_in(folder, begun.tasks) if state == "done" else {}
+        write_record(folder, replace(begun, state=state, ended=time(), results=results))
+        if state == "done":
+            _unlink_others(folder, {task.name for task in plan})
+            history.forget_equal(folder)
+        _renew_index(folder.parent)
+
+
+def _unlink_others(folder: Path, tasks: set[str]) -> None:
+    """Remove the links of tasks that this run does not have: they are of a former graph."""
+    store = Store.of_runs(folder.parent)
+    for link in folder.iterdir():
+        if link.is_symlink() and link.name not in tasks and store.holds(link):
+            link.unlink()
+
+
+def _renew_index(runs: Path) -> None:
+    try:
+        with Store.of_runs(runs).locked():
+            write_index(runs)
+    except OSError as error:
+        log.warning("the index of the runs is not renewed: %s", os_error_message(error))

@@ -1,0 +1,207 @@
+"""What a run was asked to do and how it ended: `runs/NAME/run.json`.
+
+Its parameters are all that the run was made of, so that it can be run again with one changed.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from components.command.code import git_commit
+from components.runner.artifacts import output_paths, paths_of_kind
+from components.runner.folder import process_using
+from components.runner.ir import Task
+from components.runner.state import read_state
+from components.runner.store import run_folders
+from components.storage.outputs import write_file
+from san_core.checked_json import read_json_file
+
+RUN_FILE = "run.json"
+FORMAT = "san-run"
+State = Literal["running", "done", "failed", "stopped"]
+
+
+class TaskRecord(TypedDict):
+    """A task of a run, whose outputs lie under its name in the folder of the run.
+
+    Attributes:
+        step: its step, without the number of an iteration.
+        parameters: those of the step.
+        inputs: the task and the artifact behind each input artifact.
+        outputs: the KFP type of each output artifact.
+    """
+
+    step: str
+    parameters: dict[str, Any]
+    inputs: dict[str, list[str]]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        graph: the name of the graph.
+        parameters: of the pipeline, all of them; places that lie in the store are left out.
+        runner: process or docker.
+        image: of the containers.
+    """
+
+    graph: str
+    parameters: dict[str, Any]
+    runner: str
+    image: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What `run.json` holds; times are seconds since 1970.
+
+    Attributes:
+        request: what was asked for.
+        state: how it ended, or that it has not.
+        started: when it was started last.
+        ended: when it ended; 0 before.
+        commit: of the code; empty where there is no git.
+        tasks: by their names, in their order.
+        results: the digests of what those tasks have made that have a page, of a run that is done.
+    """
+
+    request: Request
+    state: State
+    started: float
+    ended: float = 0.0
+    commit: str = ""
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    results: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class _RequestFile(TypedDict):
+    graph: str
+    parameters: dict[str, Any]
+    runner: str
+    image: str
+
+
+class _RecordFile(TypedDict):
+    format: Literal["san-run"]
+    request: _RequestFile
+    state: State
+    started: float
+    ended: float
+    commit: str
+    tasks: dict[str, TaskRecord]
+    results: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has a record, in its folder."""
+
+    folder: Path
+    record: RunRecord
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.folder.name
+
+    @property
+    def state(self) -> str:
+        """How it ended; killed where nobody could say so any more."""
+        is_over = self.record.state != "running" or process_using(self.folder) is not None
+        return self.record.state if is_over else "killed"
+
+    def figures(self) -> dict[str, float | str | bool]:
+        """The figures of the last task that has some; nothing before it is done."""
+        for name, task in reversed(self.record.tasks.items()):
+            for file in paths_of_kind(task["outputs"], self.folder / name, "system.Metrics"):
+                return read_json_file(file, dict[str, float | str | bool])
+            if "system.Metrics" in task["outputs"].values():
+                break
+        return {}
+
+    def pages(self) -> dict[str, list[Path]]:
+        """The pages of every task that has some."""
+        found = {
+            name: paths_of_kind(task["outputs"], self.folder / name, "system.HTML")
+            for name, task in self.record.tasks.items()
+        }
+        return {name: pages for name, pages in found.items() if pages}
+
+    def output(self, step: str, artifact: str) -> Path | None:
+        """Where an output of a step lies; None without such a step, or before it is made."""
+        for name, task in self.record.tasks.items():
+            if task["step"] == step and artifact in task["outputs"]:
+                path = output_paths(task["outputs"], self.folder / name)[artifact]
+                return path if path.exists() else None
+        return None
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run in a folder; None if there is no record, or one of another version."""
+    try:
+        told = read_json_file(folder / RUN_FILE, _RecordFile)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    asked = told["request"]
+    record = RunRecord(
+        Request(asked["graph"], asked["parameters"], asked["runner"], asked["image"]),
+        told["state"],
+        told["started"],
+        told["ended"],
+        told["commit"],
+        told["tasks"],
+        told["results"],
+    )
+    return Run(folder, record)
+
+
+def read_runs(runs: Path) -> list[Run]:
+    """The runs in a folder that have a record, the newest first."""
+    found = [run for folder in run_folders(runs) if (run := read_run(folder))]
+    return sorted(found, key=lambda run: (-run.record.started, run.name))
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write the record of a run."""
+    content = {"format": FORMAT, **asdict(record)}
+    write_file(folder / RUN_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def begun_record(
+    request: Request, plan: Sequence[Task], clock: Callable[[], float] = time.time
+) -> RunRecord:
+    """The record of a run that begins now."""
+    tasks = {
+        task.name: TaskRecord(
+            step=task.step,
+            parameters=dict(task.parameters),
+            inputs={name: [made.task, made.artifact] for name, made in task.inputs.items()},
+            outputs=dict(task.outputs),
+        )
+        for task in plan
+    }
+    return RunRecord(request, "running", clock(), commit=_commit(), tasks=tasks)
+
+
+def results_in(folder: Path, tasks: Mapping[str, TaskRecord]) -> dict[str, dict[str, str]]:
+    """The digests of what those tasks have made that have a page."""
+    states = {
+        name: read_state(folder / name)
+        for name, task in tasks.items()
+        if "system.HTML" in task["outputs"].values()
+    }
+    return {name: state.digests for name, state in states.items() if state}
+
+
+def _commit() -> str:
+    try:
+        return git_commit()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,44 @@
+"""What a run says at its end: where its results are, and what may be done next."""
+
+import os
+import shlex
+from pathlib import Path
+
+from components.experiments.index import INDEX_FILE
+from components.experiments.record import Run, read_run, read_runs
+from components.storage.places import real_path
+
+
+def closing_lines(folder: Path) -> list[str]:
+    """The place of the results of a run, and the three most useful next commands."""
+    run = read_run(real_path(folder))
+    if run is None:
+        return []
+    pages = [page for files in run.pages().values() for page in files]
+    lines = [f"results: {_shown(pages[-1] if pages else run.folder)}"]
+    lines += [f"all runs: {_shown(run.folder.parent / INDEX_FILE)}", "next:"]
+    return [*lines, *(f"  {command}" for command in next_commands(run))]
+
+
+def next_commands(run: Run) -> list[str]:
+    """Change a setting under another name, compare, and take the model away."""
+    others = [one.name for one in read_runs(run.folder.parent) if one.name != run.name]
+    runs = _shown(run.folder.parent)
+    place = [] if runs == "runs" else ["--runs", runs]
+    again = ["python", "pipeline.py", "run", "--of", run.name, "--name", f"{run.name}-2", *place]
+    commands = [[*again, "--param", "seed=1"]]
+    if others:
+        commands.append(["python", "-m", "components", "compare", others[0], run.name, *place])
+    else:
+        commands.append(["python", "pipeline.py", "runs", "list", *place])
+    model = run.output("train_san", "model")
+    if model:
+        export = ["python", "-m", "components", "export", "--model", _shown(model)]
+        commands.append([*export, "--onnx", "reid.onnx"])
+    return [shlex.join(command) for command in commands]
+
+
+def _shown(path: Path) -> str:
+    """A path as it is shortest from where the command was given."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,121 @@
+"""What a person sees of a run: a line for each finished task, and what goes on now.
+
+On a terminal that is one line, which is replaced; elsewhere a line a minute.
+"""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from components.process.messages import WARNING_MARK, printable
+from components.runner.processes import TaskProcess
+from san_core.checked_json import read_json_file
+
+MOST_WARNINGS = 8  # of a step that a terminal shows
+SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal
+_LOG_TIME = re.compile(r"\d\d:\d\d:\d\d ")
+_WARNING_LINE = re.compile(rf"{_LOG_TIME.pattern}{WARNING_MARK}(.+)")
+# What of a log line is shown however narrow a terminal is: how far, how fast, how long.
+_NEEDED = re.compile(r"epoch \S+|\d+/\d+ .*|.*\d( \w+)?/s|eta .+")
+# Figures that are shares of all queries, pictures or answers: people read them in per cent.
+_SHARES = re.compile(r"(val_)?(rank\d+|mAP|mINP)(_\w+)?|accuracy_\w+")
+
+
+class Screen:
+    """What goes to the person.
+
+    Args:
+        stream: where to.
+        verbose: whether to show all that steps log.
+        clock: seconds, from any beginning.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stream = stream or sys.stdout
+        self.verbose = verbose
+        self.status = ""
+        self.steps: dict[str, str] = {}
+        self._clock = clock
+        self._written_at = clock()
+
+    def number_steps(self, steps: Iterable[str]) -> None:
+        """From here on say which of how many steps is under way."""
+        names = list(dict.fromkeys(steps))
+        self.steps = {name: f"step {n}/{len(names)} " for n, name in enumerate(names, 1)}
+
+    def write_line(self, text: str) -> None:
+        """Write a line that stays."""
+        self._write_status("")
+        self.stream.write(printable(text) + "\n")
+        self.stream.flush()
+        self._written_at = self._clock()
+
+    def write_metrics_line(self, metrics: Path) -> None:
+        """Write the figures of a file of metrics as a person reads them."""
+        figures = read_json_file(metrics, dict[str, float | str | bool])
+        self.write_line("  " + figures_in_words(figures))
+
+    def write_warnings(self, lines: Iterable[str], log: Path) -> None:
+        """Write what a step has warned of, each once, under its line; `lines` are its log's."""
+        found = list(dict.fromkeys(m[1] for line in lines if (m := _WARNING_LINE.fullmatch(line))))
+        for told in found[:MOST_WARNINGS]:
+            self.write_line(f"  {WARNING_MARK}{told}")
+        if len(found) > MOST_WARNINGS:
+            self.write_line(f"  and {len(found) - MOST_WARNINGS} more warnings in {log}")
+
+    def show_logs(self, running: Sequence[TaskProcess]) -> None:
+        """Show the newest log line, or all of them if the person wants them."""
+        for process in running:
+            lines = process.new_log_lines()
+            if self.verbose:
+                for line in lines:
+                    self.write_line(f"{process.task.name} | {line}")
+            elif lines or not self.stream.isatty():
+                said = process.newest_line or "under way"
+                self.show_progress(process.task.step, process.task.name, said)
+
+    def show_progress(self, step: str, name: str, line: str) -> None:
+        """Show what goes on now: at once on a terminal, or when a minute is over."""
+        fields = [f"{self.steps.get(step, '')}{name}", *_LOG_TIME.sub("", line, 1).split("  ")]
+        if self.stream.isatty():
+            self._write_status(fit_fields(fields, shutil.get_terminal_size().columns - 1))
+        elif self._clock() - self._written_at >= SECONDS_BETWEEN_LINES:
+            self.write_line("  ".join(fields))
+
+    def _write_status(self, text: str) -> None:
+        """Replace the line that the next one will replace."""
+        if text or self.status:
+            self.stream.write("\r\x1b[K" + printable(text))
+            self.stream.flush()
+        self.status = text
+
+
+def fit_fields(fields: Sequence[str], width: int) -> str:
+    """Fields in one line of a width: the first, and as many as fit, those of progress above all."""
+    kept = list(range(len(fields)))
+    droppable = [n for n in kept[1:] if not _NEEDED.fullmatch(fields[n])]
+    while droppable and len("  ".join(fields[n] for n in kept)) > width:
+        kept.remove(droppable.pop())
+    return "  ".join(fields[n] for n in kept)[:width]
+
+
+def figures_in_words(figures: Mapping[str, float | str | bool]) -> str:
+    """Figures in one line: shares in per cent, as logs and pages have them."""
+    return "  ".join(f"{name} {figure_in_words(name, value)}" for name, value in figures.items())
+
+
+def figure_in_words(name: str, value: float | str | bool) -> str:
+    """One figure: a share in per cent, any other number with four digits."""
+    if isinstance(value, bool | str) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.1%}" if _SHARES.fullmatch(name) else f"{value:.4g}"

@@ -1,0 +1,165 @@
+"""What runs remember: parameters, how they ended, former results; the list and the index."""
+
+import fcntl
+import json
+import re
+import shutil
+
+import pytest
+
+import pipeline
+from components.experiments.history import former_results
+from components.experiments.listing import age_in_words, list_lines, size_in_words
+from components.experiments.record import RUN_FILE, read_run, read_runs
+from components.launch.closing import closing_lines
+from components.runner.folder import LOCK_FILE
+from components.runner.store import Store
+from tests.components.experiments.made_runs import make_run
+
+GOOD, BETTER = {"rank1": 0.5, "mAP": 0.25}, {"rank1": 0.75, "mAP": 0.5}
+
+
+def test_run_that_is_done_tells_its_figures_pages_and_parameters(tmp_path):
+    make_run(tmp_path / "a", GOOD, seed=3)
+    run = read_run(tmp_path / "a")
+    assert (run.state, run.figures(), run.record.request.parameters) == ("done", GOOD, {"seed": 3})
+    assert run.pages() == {"evaluate": [tmp_path / "a/evaluate/report_page.html"]}
+    assert run.output("evaluate", "report") == tmp_path / "a/evaluate/report"
+    assert run.output("train_san", "model") is None
+    assert 0 < run.record.started <= run.record.ended
+    assert (tmp_path / "a/pipeline.yaml").read_text() == "pipelineInfo: {}\n"
+
+
+def test_run_that_fails_says_so_and_keeps_its_parameters(tmp_path):
+    with pytest.raises(ValueError, match="it fails"):
+        make_run(tmp_path / "a", GOOD, fails=True, seed=4)
+    run = read_run(tmp_path / "a")
+    assert (run.state, run.figures(), run.record.request.parameters) == ("failed", {}, {"seed": 4})
+    assert "failed" in (tmp_path / "index.html").read_text()
+
+
+def test_run_that_nobody_has_any_more_was_killed(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    file = tmp_path / "a" / RUN_FILE
+    file.write_text(file.read_text().replace('"state": "done"', '"state": "running"'))
+    assert read_run(tmp_path / "a").state == "killed"
+    with (tmp_path / "a" / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert read_run(tmp_path / "a").state == "running"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": "san-run"}'])
+def test_record_of_another_kind_is_none(tmp_path, text):
+    (tmp_path / RUN_FILE).write_text(text)
+    assert read_run(tmp_path) is None
+
+
+def test_former_result_of_a_name_is_kept_as_files_of_its_own(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    make_run(tmp_path / "a", BETTER, seed=1)
+    shutil.rmtree(Store.of_runs(tmp_path).root)
+    (former,) = former_results(tmp_path / "a")
+    assert (former.figures(), former.record.request.parameters) == (GOOD, {"seed": 0})
+    assert json.loads(former.output("evaluate", "report").joinpath("content.json").read_text())
+    assert not (former.folder / "prepare_reid").exists()  # data is not copied
+
+
+def test_equal_result_is_not_kept_twice_and_a_failure_between_loses_none(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    make_run(tmp_path / "a", GOOD)
+    assert not (tmp_path / "a" / "history").exists()
+    with pytest.raises(ValueError, match="it fails"):
+        make_run(tmp_path / "a", BETTER, fails=True)
+    make_run(tmp_path / "a", BETTER)
+    assert [run.figures() for run in former_results(tmp_path / "a")] == [GOOD]
+
+
+def test_links_of_tasks_that_a_run_no_longer_has_go_and_nothing_else(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    (tmp_path / "a/make_pit").symlink_to("../.store/prepare_reid")
+    (tmp_path / "a/mine").symlink_to("/tmp")
+    make_run(tmp_path / "a", GOOD)
+    assert not (tmp_path / "a/make_pit").is_symlink()
+    assert (tmp_path / "a/mine").is_symlink()
+
+
+def test_list_has_a_line_a_run_the_newest_first(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    make_run(tmp_path / "better", BETTER)
+    runs = read_runs(tmp_path)
+    lines = list_lines(runs, now=runs[0].record.started + 7200)
+    assert lines[0].split() == ["run", "state", "age", "size", "figures"]
+    assert re.fullmatch(r"better  done   2 h ago  \d+ B  rank1 75.0%  mAP 50.0%", lines[1])
+    assert re.fullmatch(r"a       done   2 h ago  \d+ B  rank1 50.0%  mAP 25.0%", lines[2])
+
+
+def test_runs_are_listed_here_without_a_host(tmp_path, capsys):
+    make_run(tmp_path / "a", GOOD)
+    assert pipeline.main(["runs", "list", "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("a    done")
+    assert pipeline.main(["runs", "list", "--runs", str(tmp_path / "none")]) == 1
+    assert f"there are no runs in {tmp_path}/none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--experiment", "x"], "--experiment is of a server; give --host too"),
+        (["--most", "0"], "--most 0 is not a number of runs"),
+        (["--host", "http://h", "--runs", "x"], "--runs is of this machine; it has no effect"),
+    ],
+)
+def test_wrong_words_of_the_list_are_refused(capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        pipeline.main(["runs", "list", *words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s"), (59, "59 s"), (61, "1 min"), (7000, "2 h"), (90000, "1 d")]
+)
+def test_age_is_in_its_largest_unit(seconds, words):
+    assert age_in_words(seconds) == words
+
+
+def test_sizes_are_in_the_unit_that_people_read():
+    assert [size_in_words(n) for n in (12, 1200, 3_400_000, 5_600_000_000)] == [
+        "12 B",
+        "1.2 kB",
+        "3.4 MB",
+        "5.6 GB",
+    ]
+
+
+def test_index_links_every_page_and_shows_what_differs(tmp_path):
+    make_run(tmp_path / "a", GOOD, workers=["0/1"], rerank=False)
+    make_run(tmp_path / "b & c", GOOD, workers=["0/2", "1/2"], rerank=False)
+    make_run(tmp_path / "a", BETTER, workers=["0/1"], rerank=False)
+    (tmp_path / "compare-a-b.html").touch()
+    page = (tmp_path / "index.html").read_text()
+    make_run(tmp_path / "a", BETTER, workers=["0/1"], rerank=False)
+    page = (tmp_path / "index.html").read_text()
+    links = re.findall(r'href="([^"]+)"', page)
+    assert {"a/evaluate/report_page.html", "b%20%26%20c", "compare-a-b.html"} <= set(links)
+    assert "a/history/1/evaluate/report_page.html" in links
+    assert all((tmp_path / link.replace("%20%26%20", " & ")).exists() for link in links)
+    assert "0/2, 1/2" in page
+    assert "rerank" not in page
+    assert "75.0%" in page
+
+
+def test_run_ends_with_the_place_of_its_results_and_three_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/a", GOOD)
+    make_run(tmp_path / "runs/b", BETTER)
+    lines = closing_lines(tmp_path / "runs/b")
+    assert lines[:3] == [
+        "results: runs/b/evaluate/report_page.html",
+        "all runs: runs/index.html",
+        "next:",
+    ]
+    assert lines[3:] == [
+        "  python pipeline.py run --of b --name b-2 --param seed=1",
+        "  python -m components compare a b",
+    ]

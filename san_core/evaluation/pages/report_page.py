@@ -155,7 +155,9 @@ def _scored_table(report: Mapping[str, Any]) -> Markup:
         "Mirrored": "features are averaged with those of the mirrored images"
         if known.get("mirrored")
         else "",
-        "Seen in training": "" if seen is None else seen_in_words(seen) or "none of these identities",
+        "Seen in training": ""
+        if seen is None
+        else seen_in_words(seen) or "none of these identities",
     }
     return page.table(["", ""], [row for row in rows.items() if row[1]], text=True)
 

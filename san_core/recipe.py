@@ -107,6 +107,10 @@ class Recipe:
     # epochs at the start that have texture losses, PIT batches included; 0: all (companion losses
     # that vanish, Lee et al. 2015)
     texture_epochs: int = 0
+    # false: the decoder stays as SAN-PG's, batch normalisation too, and the encoder must keep what
+    # it can read (as the fixed network of a perceptual loss, Johnson et al. 2016); `decoder_lr` is
+    # not used
+    train_decoder: bool = True
     # identities from logits, or from cosines with a margin: CosFace, or circle loss on classes
     classifier: Classifier = "linear"
     classifier_scale: float = 64.0  # of cosines; fast-reid's SBS 64
@@ -347,6 +351,11 @@ class Recipe:
             ),
             f"{first} leaves pictures without any loss: it needs w_id or w_tri": (
                 changed != [] and not self.needs_identities
+            ),
+            "train_decoder=false keeps the decoder of SAN-PG: it needs init 'generator', not "
+            f"{self.init!r}": not self.train_decoder and self.init != "generator",
+            "train_decoder=false and frozen_epochs leave texture losses nothing to teach": (
+                not self.train_decoder and self.frozen_epochs > 0
             ),
             f"texture_epochs {self.texture_epochs} must be fewer than epochs {self.epochs}": (
                 self.texture_epochs >= self.epochs

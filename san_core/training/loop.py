@@ -44,7 +44,7 @@ from san_core.training.distributed import (
     largest_of_processes,
 )
 from san_core.training.finiteness import FiniteFlags, LateCheck, TrainingFailedError
-from san_core.training.optimisation import make_optimisation, set_trunk_frozen
+from san_core.training.optimisation import freeze_decoder, make_optimisation, set_trunk_frozen
 from san_core.training.precision import (
     AUTOCAST_TYPES,
     Precision,
@@ -210,6 +210,8 @@ class _TrainingRun:
         self._kept_average: dict[str, Tensor] | None = None
 
     def _prepare_optimisation(self) -> None:
+        if not self.recipe.train_decoder:
+            freeze_decoder(self.model)
         self.may_overflow = self.autocast_dtype is torch.float16
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.may_overflow)
         self.optimisation = make_optimisation(self.model, self.recipe, scaler)
@@ -328,6 +330,8 @@ class _TrainingRun:
         self.model.train()
         is_frozen = self.epochs_finished < self.recipe.frozen_epochs
         set_trunk_frozen(self.model.encoder, frozen=is_frozen)
+        if not self.recipe.train_decoder:
+            freeze_decoder(self.model)
         batches = self._epoch_batches()
         with (
             convolution_arithmetic(self.precision, self.device),

@@ -155,6 +155,12 @@ def set_trunk_frozen(encoder: Encoder, *, frozen: bool) -> None:
             part.train(encoder.training and not frozen).requires_grad_(not frozen)
 
 
+def freeze_decoder(model: SAN) -> None:
+    """Keep a network's decoder as it is, statistics of its batch normalisation too."""
+    assert model.decoder is not None  # checked with the recipe
+    model.decoder.eval().requires_grad_(False)
+
+
 def weighted_sum(terms: LossTerms, weights: LossWeights) -> Tensor:
     """The sum of the terms, each times its weight."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -220,11 +226,11 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Encoder with classifier, and the decoder."""
+    """What learns of encoder with classifier, and of the decoder."""
     decoder = [] if model.decoder is None else list(model.decoder.parameters())
     theirs = {id(parameter) for parameter in decoder}
     rest = [p for p in model.parameters() if id(p) not in theirs]
-    return [p for p in rest if p.requires_grad], decoder
+    return [p for p in rest if p.requires_grad], [p for p in decoder if p.requires_grad]
 
 
 def _make_optimizer(

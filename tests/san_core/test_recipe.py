@@ -128,6 +128,15 @@ def test_the_order_of_overrides_does_not_matter():
             "texture_epochs=2 frozen_epochs=2",
             "texture_epochs 2 must be more than frozen_epochs 2, or no texture reaches the trunk",
         ),
+        (
+            "train_decoder=false",
+            "train_decoder=false keeps the decoder of SAN-PG: it needs init 'g",
+        ),
+        (
+            "train_decoder=false init=generator frozen_epochs=1",
+            "train_decoder=false and frozen_epochs leave texture losses nothing to teach",
+        ),
+        ("train_decoder=false init=encoder", "it needs init 'generator', not 'encoder'"),
         ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (

@@ -65,8 +65,34 @@ def test_textures_count_in_the_first_epochs_alone():
     assert decoders[0] == decoders[1] == decoders[2]
 
 
+KEPT = "init=generator train_decoder=false"
+
+
+@pytest.mark.parametrize("words", ["", "two_step=true", "ema=0.5 pit_every=2"])
+def test_a_decoder_that_is_not_trained_stays_as_it_is_and_teaches_the_encoder(words):
+    settings = tiny_recipe("demo", f"w_tr=0.1 {KEPT} {words}")
+    before = weights(tiny_model(settings).decoder)
+    model, _ = train(settings, epochs=1)
+    assert weights(model.decoder) == before
+    assert all(p.grad is None for p in model.decoder.parameters())
+    lighter, _ = train(tiny_recipe("demo", f"w_tr=0.1 w_rec=0.01 {KEPT} {words}"), epochs=1)
+    assert weights(lighter.encoder) != weights(model.encoder)
+
+
+@pytest.mark.parametrize("kind", ["two_step=false", "two_step=true"])
+def test_a_decoder_that_is_not_trained_has_no_optimiser(kind):
+    states = []
+    settings = tiny_recipe("demo", f"{KEPT} {kind} epochs=2")
+    model, _ = train(settings, epochs=1, on_state=states.append)
+    decoder, every = ([*part.parameters()] for part in (model.decoder, model))
+    moved = states[0]["optimisation"]["optimizer"]["state"]
+    assert len(moved) == len(every) - len(decoder)
+
+
 @pytest.mark.parametrize("batches", [2, 8])
-@pytest.mark.parametrize("words", ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true"])
+@pytest.mark.parametrize(
+    "words", ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true", KEPT]
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(words, batches):
     settings = tiny_recipe("demo", f"w_tr=0.1 {words}")
     undisturbed, reports = train(settings)

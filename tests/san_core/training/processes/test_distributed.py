@@ -36,6 +36,7 @@ EQUAL = {
     "generator with gem": {"recipe": "demo-pg", "words": "pooling=gem"},
     "frozen": {"recipe": "demo", "words": "frozen_epochs=1 epochs=2"},
     "with PIT": {"recipe": "demo", "words": "pit_every=2"},
+    "decoder kept": {"recipe": "demo", "words": "init=generator train_decoder=false w_tr=0.1"},
     "textures in some batches": {"recipe": "demo", "words": "w_tr=0.1 texture_every=4"},
     "textures at first": {"recipe": "demo", "words": "texture_epochs=1 epochs=2"},
 }

@@ -4,11 +4,12 @@
     python pipeline.py run --preset demo
     python pipeline.py submit --preset market1501 --host URL --param source=s3://BUCKET/market ...
 
-Four graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
+Five graphs are made of the same steps: `full` makes paired image-texture data (PIT), trains the
 texture generator SAN-PG on it and generates a texture for every training image; `ready` takes a
 generator that is there, such as the one that ships; `textures` takes ready-made textures;
-`baseline` trains without any. The steps are the files of components/; what the parameters mean is
-in components/launch/parameters.py, and the presets and the three commands are beside it.
+`baseline` trains without any; `score` takes a model that is there, and trains nothing. The steps
+are the files of components/; what the parameters mean is in components/launch/parameters.py, and
+the presets and the three commands are beside it.
 """
 
 import signal
@@ -83,11 +84,24 @@ def baseline_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
     train_and_score(steps, p, reid=reid, after=checked)
 
 
+def score_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
+    """Score a model that is there."""
+    reid = prepare_reid(steps, p)
+    taken = steps.take_model(source=p.model)
+    embed_and_score(steps, p, reid=reid, model=taken.outputs["model"])
+
+
 def prepare_data(
     steps: SimpleNamespace, p: SimpleNamespace
 ) -> tuple[PipelineChannel, PipelineTask]:
     """The data set that every graph trains on and tests on, and the task that checks its counts."""
-    reid = steps.prepare_reid(
+    reid = prepare_reid(steps, p)
+    return reid, steps.check_reid(dataset=reid, recipe=p.san_recipe, overrides=p.san_overrides)
+
+
+def prepare_reid(steps: SimpleNamespace, p: SimpleNamespace) -> PipelineChannel:
+    """The data set in the one image format."""
+    prepared = steps.prepare_reid(
         dataset=p.dataset,
         source=p.source,
         target=p.target,
@@ -97,8 +111,8 @@ def prepare_data(
         identities=p.identities,
         image_height=p.image_height,
         seed=p.seed,
-    ).outputs["reid"]
-    return reid, steps.check_reid(dataset=reid, recipe=p.san_recipe, overrides=p.san_overrides)
+    )
+    return prepared.outputs["reid"]
 
 
 def generate_textures(
@@ -130,7 +144,7 @@ def train_and_score(
     after: PipelineTask,
     **more: PipelineChannel,
 ) -> None:
-    """The end of every graph: train with what more there is, embed the test images, score them."""
+    """The end of every graph that trains: train with what more there is, embed and score."""
     trained = steps.train_san(
         dataset=reid,
         **more,
@@ -142,9 +156,16 @@ def train_and_score(
         compiled=p.compiled,
         onnx=p.onnx,
     ).after(after)
+    embed_and_score(steps, p, reid=reid, model=trained.outputs["model"])
+
+
+def embed_and_score(
+    steps: SimpleNamespace, p: SimpleNamespace, *, reid: PipelineChannel, model: PipelineChannel
+) -> None:
+    """Embed the test images by a model, and score them."""
     extracted = steps.extract_features(
         dataset=reid,
-        model=trained.outputs["model"],
+        model=model,
         references=p.references,
         mirrored=p.mirrored,
     )
@@ -177,6 +198,7 @@ GRAPHS = {
         ),
         Graph("textures", textures_graph, ("destination", "texture_source", "texture_atlas")),
         Graph("baseline", baseline_graph, defaults={"san_recipe": "cuhk03-baseline"}),
+        Graph("score", score_graph, ("model",), trains=False),
     )
 }
 

@@ -25,6 +25,7 @@ from components.process.compute_threads import limit_threads
 from components.process.messages import leave_last_words
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
+from components.take_model import take_model
 from components.train_san import train_san
 from components.train_san_pg import train_san_pg
 
@@ -40,6 +41,7 @@ STEPS: dict[str, Step] = {
         generate_textures,
         seal_textures,
         train_san,
+        take_model,
         extract_features,
         evaluate,
     )

@@ -27,7 +27,7 @@ from tests.write_golden import CLUSTER_IMAGE
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-REQUIRED = {"destination": "/d", "checkpoint": "/c", "texture_source": "/t"}
+REQUIRED = {"destination": "/d", "checkpoint": "/c", "texture_source": "/t", "model": "/m"}
 # The baseline's recipe, and textures of the size that the generator that ships makes.
 OTHER_DEFAULTS = {("baseline", "san_recipe"), ("ready", "san_overrides")}
 
@@ -138,6 +138,7 @@ def test_graph_has_its_name(compiled, graph):
         ),
         ("textures", "prepare_reid check_reid seal_textures train_san extract_features evaluate"),
         ("baseline", "prepare_reid check_reid train_san extract_features evaluate"),
+        ("score", "prepare_reid take_model extract_features evaluate"),
     ],
 )
 def test_graph_has_its_steps_in_data_flow_order(compiled, graph, names):

@@ -9,7 +9,7 @@ from components.process.machine import core_count, device
 from components.process.scratch import temporary_folder
 from components.storage.places import is_remote, local_path
 from components.storage.transfer import fetch_artifact
-from san_core.model.saved import onnx_file
+from san_core.model.saved import onnx_file, read_description
 
 if TYPE_CHECKING:
     from san_core.inference.network import Network
@@ -38,6 +38,7 @@ def open_network(path: Path) -> "Network":
         ValueError: it is damaged, or a GPU is here and cannot be used.
     """
     if (file := onnx_file(path)) is not None:
+        read_description(path)  # which compares it with its sum, where there is one
         from san_core.inference.onnx_network import OnnxNetwork
 
         return OnnxNetwork(file, threads=core_count())

@@ -30,12 +30,14 @@ class Graph:
             shows its docstring as the pipeline's description.
         parameters: what the pipeline takes beside the parameters of every graph.
         defaults: where it has defaults of its own.
+        trains: whether it trains a network for ReID.
     """
 
     name: str
     add_tasks: Callable[[SimpleNamespace, SimpleNamespace], None]
     parameters: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    trains: bool = True
 
     def pipeline(self, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER) -> GraphComponent:
         """The KFP pipeline, its steps in `image`, its pods asking `cluster` for what they need."""
@@ -43,7 +45,7 @@ class Graph:
         return make_pipeline(
             self.name,
             (self.add_tasks.__doc__ or "").strip(),
-            graph_parameters(self.parameters, self.defaults),
+            graph_parameters(self.parameters, self.defaults, trains=self.trains),
             lambda values: self.add_tasks(steps, SimpleNamespace(**values)),
         )
 

@@ -36,6 +36,7 @@ PARAMETER_MEANINGS = {
     "world": "where those pictures are taken: studio, or street, which varies as photographs do; "
     "for recipes that copy colours, such as pit-copy",
     "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
+    "model": "folder or URI of a trained encoder, as train_san writes it, or of an ONNX file of it",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "
     "it is not known",
@@ -92,7 +93,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "references": False,
 }
 
-# Those of prepare_reid, which has a seed too; of textures and of training; of every graph.
+# Those of prepare_reid, which has a seed too; of textures, of training, of every graph.
 DATA_PARAMETERS = (
     *("dataset", "source", "target", "target_source", "skip_bad"),
     *("difficulty", "identities", "image_height"),
@@ -103,16 +104,20 @@ TRAINING_PARAMETERS = (
     *("precision", "compiled", "onnx"),
 )
 TEST_PARAMETERS = ("mirrored", "protocol", "rerank", "references")
-COMMON_PARAMETERS = (*DATA_PARAMETERS, *TRAINING_PARAMETERS, *TEST_PARAMETERS)
+COMMON_PARAMETERS = (*DATA_PARAMETERS, "seed", *TEST_PARAMETERS)
 
 
-def graph_parameters(names: Sequence[str], defaults: Mapping[str, Any]) -> list[Parameter]:
+def graph_parameters(
+    names: Sequence[str], defaults: Mapping[str, Any], *, trains: bool = True
+) -> list[Parameter]:
     """The parameters of a graph: those of every graph, and `names`.
 
     Args:
         names: what the graph takes beside `COMMON_PARAMETERS`.
         defaults: where the graph has defaults of its own.
+        trains: whether it takes those of training too.
     """
+    names = (*COMMON_PARAMETERS, *(TRAINING_PARAMETERS if trains else ()), *names)
     assert {*names, *defaults} <= PARAMETER_MEANINGS.keys()
     default = {**_DEFAULT_VALUES, **defaults}
     return [
@@ -124,7 +129,7 @@ def graph_parameters(names: Sequence[str], defaults: Mapping[str, Any]) -> list[
             artifact=None,
         )
         for name, meaning in PARAMETER_MEANINGS.items()
-        if name in (*COMMON_PARAMETERS, *names)
+        if name in names
     ]
 
 

@@ -97,9 +97,11 @@ def find_preset(name: str) -> Preset:
 
 
 def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
-    """The graph that is asked for; with a generator that is there, none is trained."""
-    has_generator = any(word.partition("=")[0] == "generator" for word in options.param)
-    return options.graph or ("ready" if preset.graph == "full" and has_generator else preset.graph)
+    """The graph that is asked for; with a model or a generator that is there, none is trained."""
+    given = {word.partition("=")[0] for word in options.param}
+    if options.graph or "model" in given:
+        return options.graph or "score"
+    return "ready" if preset.graph == "full" and "generator" in given else preset.graph
 
 
 def pipeline_arguments(

@@ -18,7 +18,7 @@ STORE_PARAMETERS = ("destination", "checkpoint")
 FILE_PARAMETERS = ("body",)
 # All parameters, of steps and of graphs, that may name a folder or file to read.
 READ_PARAMETERS = (
-    *("source", "target_source", "texture_source", "generator", "backgrounds"),
+    *("source", "target_source", "texture_source", "generator", "model", "backgrounds"),
     *FILE_PARAMETERS,
 )
 PLACE_PARAMETERS = (*STORE_PARAMETERS, *READ_PARAMETERS)

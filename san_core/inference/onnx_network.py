@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from san_core.images.pixels import Pixels
 from san_core.inference.network import SeenTexture, TextureError, check_finite
-from san_core.model.onnx_file import PIXEL_LAYOUT, OnnxFile, open_onnx
+from san_core.model.onnx_file import DESCRIPTION, PIXEL_LAYOUT, WEIGHTS_SHA256, OnnxFile, open_onnx
 from san_core.model.saved import parse_description
 
 
@@ -29,9 +29,9 @@ class OnnxNetwork:
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         self._file: OnnxFile = open_onnx(path, threads=threads)
-        told = self._file.description.encode()
-        self.recipe, self.facts = parse_description(told, where=str(path))
-        self.weights_sha256 = self._file.weights_sha256
+        told = self._file.metadata
+        self.recipe, self.facts = parse_description(told[DESCRIPTION].encode(), where=str(path))
+        self.weights_sha256 = told[WEIGHTS_SHA256]
 
     def stream_embeddings(
         self, images: Iterable[Pixels], *, mirrored: bool
@@ -73,7 +73,7 @@ class OnnxNetwork:
     def _run(self, pixels: Pixels) -> NDArray[np.float32]:
         """What the file makes of pixels (B, H, W, 3)."""
         batch: NDArray[Any] = np.ascontiguousarray(pixels)
-        if self._file.layout != PIXEL_LAYOUT:
+        if self._file.metadata["layout"] != PIXEL_LAYOUT:
             batch = self._normalised(batch)
         made: NDArray[np.float32] = self._file.run(batch)
         return made

@@ -1,10 +1,12 @@
 """An ONNX file of a network as it is read: what it says of itself, and a session that runs it.
 
-Needs onnxruntime, and no torch. `onnx` writes such files.
+To run it needs onnxruntime, and no torch; what it says is read without either. `onnx` writes such
+files.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -15,21 +17,21 @@ LAYOUTS = (PIXEL_LAYOUT, IMAGE_LAYOUT)
 # The metadata that holds what recipe.json does, and the sha256 of the weights.
 DESCRIPTION, WEIGHTS_SHA256 = "description", "sha256"
 
+# Of the wire format of protocol buffers (protobuf.dev/programming-guides/encoding), and of ONNX's
+# messages (onnx.proto): ModelProto.metadata_props, with a key and a value each.
+_METADATA_FIELD, _KEY_FIELD, _VALUE_FIELD = 14, 1, 2
+_FIXED_SIZES = {1: 8, 5: 4}
+_MOST_METADATA_BYTES = 1 << 28
+
 
 class OnnxFile(NamedTuple):
     """A network that onnxruntime runs.
 
     Attributes:
-        description: what recipe.json says of the model it was made of.
-        weights_sha256: the fingerprint of that model.
-        layout: what goes in, one of LAYOUTS.
-        metadata: all that the file tells of itself.
+        metadata: what the file tells of itself, DESCRIPTION and WEIGHTS_SHA256 among it.
         session: runs it.
     """
 
-    description: str
-    weights_sha256: str
-    layout: str
     metadata: dict[str, str]
     session: "onnxruntime.InferenceSession"
 
@@ -50,6 +52,7 @@ def open_onnx(path: Path, *, threads: int = 0) -> OnnxFile:
     """
     import onnxruntime
 
+    metadata = read_metadata(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors, which are raised too
@@ -57,13 +60,71 @@ def open_onnx(path: Path, *, threads: int = 0) -> OnnxFile:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of classes of its own, which it does not export
         raise ValueError(f"{path} is damaged, or no ONNX file: {error}") from error
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return OnnxFile(metadata, session)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What an ONNX file that `python -m components export` wrote tells of itself.
+
+    Raises:
+        ValueError: the file is damaged, or does not tell what it is of.
+    """
+    try:
+        with path.open("rb") as file:
+            metadata = dict(_metadata_entries(file))
+    except (EOFError, UnicodeDecodeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged, or no ONNX file") from error
     missing = [key for key in (DESCRIPTION, WEIGHTS_SHA256, "layout") if key not in metadata]
     if missing or metadata["layout"] not in LAYOUTS:
         raise ValueError(
             f"{path} does not tell {', '.join(missing) or 'a known layout'}, as files do that"
             " `python -m components export --model PLACE --onnx FILE` writes; export it again"
         )
-    return OnnxFile(
-        metadata[DESCRIPTION], metadata[WEIGHTS_SHA256], metadata["layout"], metadata, session
-    )
+    return metadata
+
+
+def _metadata_entries(file: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """Every key and value of the metadata of a model; its graph is passed over."""
+    while (head := _varint(file, may_end=True)) is not None:
+        field, kind = head >> 3, head & 7
+        if kind == 0:
+            _varint(file)
+        elif kind in _FIXED_SIZES:
+            file.seek(_FIXED_SIZES[kind], 1)
+        elif kind != 2:
+            raise EOFError
+        elif field == _METADATA_FIELD:
+            yield _entry(file)
+        else:
+            file.seek(_varint(file) or 0, 1)
+
+
+def _entry(file: IO[bytes]) -> tuple[str, str]:
+    """A key and its value; either may be left out where it is empty."""
+    end = (_varint(file) or 0) + file.tell()
+    found = {_KEY_FIELD: "", _VALUE_FIELD: ""}
+    while file.tell() < end:
+        head = _varint(file) or 0
+        size = _varint(file) or 0
+        if head & 7 != 2 or size > _MOST_METADATA_BYTES:
+            raise EOFError
+        data = file.read(size)
+        if len(data) < size:
+            raise EOFError
+        found[head >> 3] = data.decode()
+    return found[_KEY_FIELD], found[_VALUE_FIELD]
+
+
+def _varint(file: IO[bytes], *, may_end: bool = False) -> int | None:
+    """A number in groups of 7 bits, the lowest first; None at the end of the file, if it may be."""
+    number, shift = 0, 0
+    while byte := file.read(1):
+        number |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            return number
+        if shift > 63:
+            break
+    if may_end and shift == 0:
+        return None
+    raise EOFError

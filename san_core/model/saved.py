@@ -7,7 +7,7 @@ itself (`onnx_file`).
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 from san_core import recipe as recipes
 from san_core.checked_json import Rule, read_json, read_json_file
 from san_core.data.trained_on import TrainedOn
-from san_core.model.onnx_file import open_onnx
+from san_core.model.onnx_file import DESCRIPTION, read_metadata
 from san_core.recipe import Recipe
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -79,12 +79,14 @@ def read_description(path: Path) -> ModelDescription:
             there, says; or an ONNX file does not tell its recipe.
     """
     if (file := onnx_file(path)) is not None:
-        return parse_description(open_onnx(file).description.encode(), where=str(file))
+        if (file.parent / SUMS_FILE).exists() and path.is_dir():
+            _check_sums(path, (file.name,))
+        return parse_description(read_metadata(file)[DESCRIPTION].encode(), where=str(file))
     for name in (RECIPE_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     if (path / SUMS_FILE).exists():
-        _check_sums(path)
+        _check_sums(path, (RECIPE_FILE, WEIGHTS_FILE))
     return parse_description((path / RECIPE_FILE).read_bytes(), where=str(path / RECIPE_FILE))
 
 
@@ -149,8 +151,8 @@ def write_sums(path: Path) -> None:
     (path / SUMS_FILE).write_text("".join(lines))
 
 
-def _check_sums(path: Path) -> None:
-    """Raise ValueError if recipe or weights are not those that the sums tell of."""
+def _check_sums(path: Path, names: Sequence[str]) -> None:
+    """Raise ValueError if files of these names are not those that the sums tell of."""
     with (path / SUMS_FILE).open("rb") as file:
         lines = file.read(_MOST_SUMS_BYTES).decode("utf-8", "replace").splitlines()
     told = {}
@@ -158,7 +160,7 @@ def _check_sums(path: Path) -> None:
         if not (found := _SUM.fullmatch(line)):
             raise ValueError(f"{path / SUMS_FILE}: {line[:80]!r} is not the sha256 of a file")
         told[found["name"]] = found["digest"]
-    for name in (RECIPE_FILE, WEIGHTS_FILE):
+    for name in names:
         if name not in told:
             raise ValueError(f"{path / SUMS_FILE} does not tell the sha256 of {name}")
         if fingerprint(path, name) != told[name]:

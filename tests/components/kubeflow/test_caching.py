@@ -6,7 +6,7 @@ from components.__main__ import STEPS
 from components.kubeflow.caching import cache_what_reads_nothing, is_cacheable
 from pipeline import GRAPHS
 
-READING = {"prepare-reid", "take-generator"}  # by a parameter of the graph
+READING = {"prepare-reid", "take-generator", "take-model"}  # by a parameter of the graph
 STORING = {"generate-textures", "seal-textures"}  # they look into their store themselves
 
 

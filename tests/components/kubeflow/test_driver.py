@@ -16,7 +16,12 @@ from tests.servers.kubeflow_driver import (
 )
 from tests.write_golden import GOLDEN
 
-PLACES = {"destination": "s3://b/d", "checkpoint": "s3://b/c", "texture_source": "s3://b/t"}
+PLACES = {
+    "destination": "s3://b/d",
+    "checkpoint": "s3://b/c",
+    "texture_source": "s3://b/t",
+    "model": "s3://b/m",
+}
 FILES = [*GRAPHS, "cluster"]
 
 
@@ -95,7 +100,7 @@ def test_no_entry_of_a_pods_environment_has_a_value_and_a_source():
     definition, platform = golden("cluster")
     containers = definition["deploymentSpec"]["executors"]
     patches = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(patches) == len(STEPS) - 1  # take_generator is in another graph
+    assert len(patches) == len(STEPS) - 2  # take_generator and take_model are in other graphs
     for name, patch in patches.items():
         entries = pod_environment(containers[name]["container"], patch)
         names = [entry["name"] for entry in entries]

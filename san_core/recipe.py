@@ -107,6 +107,9 @@ class Recipe:
     # epochs at the start that have texture losses, PIT batches included; 0: all (companion losses
     # that vanish, Lee et al. 2015)
     texture_epochs: int = 0
+    # share of the identities of a ReID batch that have texture losses, evenly spread over it, or of
+    # its images where no triplet is formed; the decoder runs on these alone
+    texture_share: float = 1.0
     # false: the decoder stays as SAN-PG's, batch normalisation too, and the encoder must keep what
     # it can read (as the fixed network of a perceptual loss, Johnson et al. 2016); `decoder_lr` is
     # not used
@@ -345,7 +348,12 @@ class Recipe:
         """Those of fields that make texture losses cheaper."""
         changed = [name for name in _CHEAP_TEXTURES if getattr(self, name) != getattr(Recipe, name)]
         first = changed[0] if changed else ""
+        groups, chosen = self.groups_per_batch, round(self.texture_share * self.groups_per_batch)
+        least = 2 if self.w_tr else 1
         return {
+            f"texture_share {self.texture_share:g} of {groups} "
+            f"{'identities' if self.forms_triplets else 'images'} a batch is {chosen}: must be "
+            f"{least} to {groups - 1}": (self.texture_share < 1 and not least <= chosen < groups),
             f"{first} has no effect: w_rec and w_tr are 0": (
                 changed != [] and not self.needs_decoder
             ),
@@ -403,6 +411,11 @@ class Recipe:
         )
 
     @property
+    def groups_per_batch(self) -> int:
+        """P where triplets are formed, else `batch_size`: what a batch may be parted into."""
+        return self.identities_per_batch if self.forms_triplets else self.batch_size
+
+    @property
     def metric(self) -> Literal["cosine", "euclidean"]:
         """The distance by which embeddings are to be compared."""
         by_angle = self.normalize_triplet or self.embedding == "bnneck"
@@ -421,7 +434,7 @@ class Recipe:
 
 _FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
 # Fields that leave some images without texture losses
-_CHEAP_TEXTURES = ("texture_every", "texture_epochs")
+_CHEAP_TEXTURES = ("texture_every", "texture_epochs", "texture_share")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "last_stride": (1, 2),
@@ -436,6 +449,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "w_rec": (0, 1e6),
     "w_tr": (0, 1e6),
     "w_dense": (0, 1e6),
+    "texture_share": (0, 1),
     "texture_every": (1, 1_000_000),
     "texture_epochs": (0, 100_000),
     "copy_queries": (4, 128),

@@ -55,14 +55,19 @@ class SAN(nn.Module):
         self.decoder = Decoder(recipe, self.encoder) if recipe.needs_decoder else None
 
     def forward(
-        self, images: Tensor, *, identities: bool = True, textures: bool = True
+        self,
+        images: Tensor,
+        *,
+        identities: bool = True,
+        textures: bool = True,
+        textured: Tensor | None = None,
     ) -> SANOutput:
         """Everything the losses need, from normalised images (B, 3, H, W).
 
         Triplets compare embeddings, or with a neck what comes before it (Luo et al. 2019, section
         3.5). Without `identities`, as for pictures of PIT, features and logits are left out, and
         the statistics of the embedding head stay those of ReID images. Without `textures` the
-        decoder does not run.
+        decoder does not run; textured: (b,) int64, the images that it runs on, None for all.
         """
         compared = logits = None
         if identities:
@@ -73,7 +78,15 @@ class SAN(nn.Module):
             maps = self.encoder.stage_maps(images)
         if self.decoder is None or not textures:
             return SANOutput(compared, logits, None, ())
+        if textured is not None:
+            f_e1, f_e2, f_e3, f_e4, images = (_pick(x, textured) for x in (*maps, images))
+            maps = f_e1, f_e2, f_e3, f_e4
         return SANOutput(compared, logits, *self.decoder(maps, images))
+
+
+def _pick(maps: Tensor, rows: Tensor) -> Tensor:
+    """Some images' maps (B, C, rows, columns), in the layout that is the faster one."""
+    return maps.index_select(0, rows).contiguous(memory_format=torch.channels_last)
 
 
 def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:

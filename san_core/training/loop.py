@@ -416,7 +416,7 @@ class _TrainingRun:
             main = self._wanted("main", self.data, batches[index], together, index, "augmentation")
             done = self.epochs_finished * len(batches) + index
             takes = schedule.takes_textures(self.recipe, self.epochs_finished, done)
-            wanted.append(main._replace(has_textures=takes))
+            wanted.append(main._replace(has_textures=takes, textured=self._textured(main)))
             number = self._pit_batch_after(index, len(batches))
             if number is not None:
                 assert self.data.pit is not None  # checked with the recipe
@@ -440,6 +440,14 @@ class _TrainingRun:
         mine = sampler.rows_of_rank(rows, rank=rank, size=size, group_size=group_size)
         seed = (self.seed, self.epochs_finished, index, purpose)
         return Wanted(source, data, rows, mine, rank * len(mine), seed)
+
+    def _textured(self, main: Wanted) -> NDArray[np.int64] | None:
+        """The places of a ReID batch that have texture losses; None where all have."""
+        share, recipe = self.recipe.texture_share, self.recipe
+        if share == 1:
+            return None
+        together = recipe.images_per_identity if recipe.forms_triplets else 1
+        return sampler.places_of_share(len(main.rows), share, group_size=together)
 
     def _pit_batch_after(self, index: int, epoch_length: int) -> int | None:
         """The PIT batch due after a batch of the epoch, counted from the start of training."""
@@ -520,7 +528,10 @@ class _TrainingRun:
         )
         with self._drawing("drop path" if identities else "PIT drop path"), autocast:
             return self.network(
-                batch.images, identities=identities, textures=batch.targets is not None
+                batch.images,
+                identities=identities,
+                textures=batch.targets is not None,
+                textured=batch.part and batch.part.rows,
             )
 
     def _drawing(self, purpose: str) -> AbstractContextManager[None]:
@@ -545,12 +556,12 @@ class _TrainingRun:
             )
         targets = augmentation.texture_targets(
             loaded.texels,
-            loaded.draws.flipped,
+            loaded.draws.flipped if loaded.part is None else loaded.part.flipped,
             mirror=mirror,
             flip_textures=self.recipe.flip_textures,
             pool=self.buffers,
         )
-        return objective.Batch(images, loaded.labels, targets, dense)
+        return objective.Batch(images, loaded.labels, targets, dense, loaded.part)
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
         """The validation score, alike in all processes; the weights are kept if it is the best."""

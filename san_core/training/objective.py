@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from san_core.data.batches.augmentation import TextureTargets
 from san_core.data.batches.dense import DenseTargets
+from san_core.data.batches.loader import TexturedPart
 from san_core.model.san import SANOutput
 from san_core.recipe import Recipe
 from san_core.training import losses, places
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     labels: Tensor | None  # (B,)
     targets: TextureTargets | None  # of b images
     dense: DenseTargets | None = None  # of b images
+    part: TexturedPart | None = None  # what the targets are of, where not of all images
 
 
 def loss_terms(
@@ -55,6 +57,8 @@ def loss_terms(
         )
     if recipe.w_rec and targets is not None:
         terms["rec"] = reconstruction_term(output, targets, world, flags)
+    if batch.part is not None:
+        labels = batch.part.labels
     if recipe.w_tr and labels is not None and targets is not None:
         maps = [gather_batch(decoded, world) for decoded in output.maps]
         keep = gather_batch(targets.keep, world)

@@ -122,6 +122,19 @@ def test_the_order_of_overrides_does_not_matter():
         ),
         ("texture_every=2 w_rec=0", "texture_every has no effect: w_rec and w_tr are 0"),
         ("texture_every=2 w_id=0 w_tri=0", "texture_every leaves pictures without any loss: it n"),
+        ("texture_share=0.5 w_rec=0", "texture_share has no effect: w_rec and w_tr are 0"),
+        (
+            "texture_share=0.02 identities_per_batch=8",
+            "texture_share 0.02 of 8 identities a batch is 0: must be 1 to 7",
+        ),
+        (
+            "texture_share=0.99 identities_per_batch=8 w_tr=1",
+            "texture_share 0.99 of 8 identities a batch is 8: must be 2 to 7",
+        ),
+        (
+            "texture_share=0.002 w_tri=0 normalize_triplet=false",
+            "texture_share 0.002 of 64 images a batch is 0: must be 1 to 63",
+        ),
         ("texture_epochs=2 w_rec=0", "texture_epochs has no effect: w_rec and w_tr are 0"),
         ("texture_epochs=10", "texture_epochs 10 must be fewer than epochs 10"),
         (

@@ -36,6 +36,15 @@ class Wanted(NamedTuple):
     skip: int  # images of the batch that come before these
     seed: tuple[int | str, ...]  # of its augmentation, as `derive_seed` takes it
     has_textures: bool = True  # whether it has texture losses
+    textured: NDArray[np.int64] | None = None  # the places in `rows` that have; None: all
+
+
+class TexturedPart(NamedTuple):
+    """The images of a batch that have texture losses, on the device."""
+
+    rows: Tensor  # (d,) int64, which of the b images of this process
+    flipped: Tensor  # which of these d are mirrored, by number, int64
+    labels: Tensor | None  # (D,) int64, of all processes' such images
 
 
 class LoadedBatch(NamedTuple):
@@ -48,6 +57,7 @@ class LoadedBatch(NamedTuple):
     texels: Tensor | None  # (b, T, T, 3) uint8; None where the batch has no texture losses
     large: Tensor | None  # (enlarged, H', W', 3) uint8, as `draws.enlarged` numbers them
     dense: Tensor | None  # (b, H, W, 3) uint8; None where the recipe learns nothing from them
+    part: TexturedPart | None = None  # what `texels`, (d, T, T, 3) then, are of; None: all b images
 
 
 class BatchLoader:
@@ -138,6 +148,7 @@ class Buffers:
             generator=generator,
             skip=wanted.skip,
         )
+        part = self._textured_part(wanted, draws)
         drawn = draw_policies(len(rows), recipe, generator=generator, skip=wanted.skip)
         return LoadedBatch(
             wanted.source,
@@ -146,14 +157,38 @@ class Buffers:
             None
             if data.labels is None
             else self._place(f"{wanted.source} labels", torch.from_numpy(data.labels[wanted.rows])),
-            self._gather_texels(wanted, rows)
+            self._gather_texels(wanted, rows if part is None else rows[part.rows.numpy()])
             if recipe.needs_decoder and wanted.has_textures
             else None,
             self._gather_large(wanted, rows[draws.enlarged.numpy()]),
             None
             if data.dense is None or not recipe.w_dense
             else self._gather(f"{wanted.source} dense", data.dense, rows),
+            part and self._placed_part(wanted, part),
         )
+
+    def _textured_part(self, wanted: Wanted, draws: Draws) -> TexturedPart | None:
+        """The images that have texture losses, on the host; None where all or none have."""
+        if wanted.textured is None or not wanted.has_textures:
+            return None
+        places = wanted.textured - wanted.skip
+        rows = places[(places >= 0) & (places < len(wanted.mine))]
+        flipped = np.flatnonzero(np.isin(rows, draws.flipped.numpy()))
+        labels = wanted.data.labels
+        return TexturedPart(
+            torch.from_numpy(rows),
+            torch.from_numpy(flipped),
+            None if labels is None else torch.from_numpy(labels[wanted.rows[wanted.textured]]),
+        )
+
+    def _placed_part(self, wanted: Wanted, part: TexturedPart) -> TexturedPart:
+        rows, flipped, labels = (
+            values if values is None else self._place(f"{wanted.source} textured {name}", values)
+            for name, values in part._asdict().items()
+        )
+        assert rows is not None
+        assert flipped is not None
+        return TexturedPart(rows, flipped, labels)
 
     def _gather_texels(self, wanted: Wanted, rows: NDArray[np.int64]) -> Tensor | None:
         data = wanted.data
@@ -208,7 +243,7 @@ class PinnedBuffers(Buffers):
         """The stream waits for the copies; the host does not."""
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied)
-        for tensor in (*batch[1:2], *batch.draws, *batch[3:]):
+        for tensor in (*batch[1:2], *batch.draws, *batch[3:-1], *(batch.part or ())):
             if tensor is not None:
                 tensor.record_stream(stream)  # or torch would give its memory away too early
 

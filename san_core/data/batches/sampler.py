@@ -151,6 +151,18 @@ def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> I
     return order[: count // size * size].reshape(-1, size)
 
 
+def places_of_share(count: int, share: float, *, group_size: int = 1) -> Indices:
+    """The places in a batch of `count` images of a share of its groups, evenly spread.
+
+    Groups are images that stand `group_size`, K of one identity, and are not parted. Where the
+    number chosen divides by the number of processes, each process has as many of them.
+    """
+    groups = count // group_size
+    chosen = np.flatnonzero(np.diff(np.arange(groups + 1) * round(share * groups) // groups))
+    places: Indices = (chosen[:, None] * group_size + np.arange(group_size)).ravel()
+    return places
+
+
 def rows_of_rank(batch: Indices, *, rank: int, size: int, group_size: int = 1) -> Indices:
     """The rows of a batch (B,) that process `rank` of `size` takes: (B / size,), in their order.
 

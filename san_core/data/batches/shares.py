@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from san_core.data.batches.sampler import rows_of_rank
+from san_core.data.batches.sampler import places_of_share, rows_of_rank
 from san_core.recipe import Recipe
 
 
@@ -23,8 +23,21 @@ def check_shares(recipe: Recipe, size: int, *, images: int, pit_images: int | No
         rows_of_rank(batch, rank=0, size=size, group_size=together)
     else:
         shuffled.append(images)
+    if recipe.texture_share < 1:
+        _check_texture_share(recipe, size, images)
     for count in shuffled:
         rows_of_rank(np.arange(min(recipe.batch_size, count)), rank=0, size=size)
+
+
+def _check_texture_share(recipe: Recipe, size: int, images: int) -> None:
+    groups = recipe.groups_per_batch if recipe.forms_triplets else min(recipe.batch_size, images)
+    chosen = len(places_of_share(groups, recipe.texture_share))
+    if not chosen or chosen % size:
+        what = "identities" if recipe.forms_triplets else "images"
+        raise ValueError(
+            f"texture_share {recipe.texture_share:g} of {groups} {what} is {chosen}, which has no"
+            f" equal shares for {size} processes: choose a multiple"
+        )
 
 
 def check_shares_of_full_batches(recipe: Recipe, size: int) -> None:

@@ -9,7 +9,12 @@ import itertools
 import pytest
 import torch
 
+from san_core.data.batches.augmentation import TextureTargets, normalise_images
+from san_core.data.batches.loader import TexturedPart
 from san_core.training import loop
+from san_core.training.distributed import ALONE
+from san_core.training.finiteness import FiniteFlags
+from san_core.training.objective import Batch, loss_terms
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,6 +70,52 @@ def test_textures_count_in_the_first_epochs_alone():
     assert decoders[0] == decoders[1] == decoders[2]
 
 
+def test_the_decoder_runs_on_a_share_of_the_identities():
+    settings = tiny_recipe("demo", "w_tr=0.1 texture_share=0.5 pit_every=6")
+    model = tiny_model(settings)
+    counts = count_decoded(model)
+    _, (report, *_) = train(settings, model=model, epochs=1)
+    assert counts == [4] * 6 + [8]  # of PIT all
+    assert list(report.terms) == ["id", "tri", "rec", "tr", "pit"]
+
+
+@pytest.mark.parametrize("words", ["", "texture_from=copy copy_queries=8 copy_dim=8"])
+def test_the_textures_of_a_share_are_those_of_its_images(words):
+    model = tiny_model(tiny_recipe("demo", words)).eval()
+    images = torch.randn(6, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([1, 4])
+    part, whole = model(images, textured=rows), model(images)
+    torch.testing.assert_close(part.texture, whole.texture[rows])
+    torch.testing.assert_close(part.maps[-1], whole.maps[-1][rows])
+    torch.testing.assert_close(part.logits, whole.logits)
+
+
+def test_texture_losses_of_a_share_are_those_of_its_images_alone():
+    settings = tiny_recipe("demo", "w_tr=0.1")
+    data, flags, rows = tiny_data(), FiniteFlags(), torch.tensor([2, 3, 6, 7])
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    images = torch.randn(8, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    textures = normalise_images(
+        torch.from_numpy(data.textures[labels.numpy()[rows.numpy()]].copy())
+    )
+    targets = TextureTargets(textures, torch.ones(4, dtype=torch.bool))
+    part = TexturedPart(rows, rows[:0], labels[rows])
+    model = tiny_model(settings).eval()
+    found = loss_terms(
+        model(images, textured=rows),
+        Batch(images, labels, targets, part=part),
+        settings,
+        ALONE,
+        flags,
+    )
+    alone = loss_terms(
+        model(images[rows]), Batch(images[rows], labels[rows], targets), settings, ALONE, flags
+    )
+    for term in ("rec", "tr"):
+        torch.testing.assert_close(found[term], alone[term])
+    assert found["id"] != alone["id"]
+
+
 KEPT = "init=generator train_decoder=false"
 
 
@@ -91,7 +142,8 @@ def test_a_decoder_that_is_not_trained_has_no_optimiser(kind):
 
 @pytest.mark.parametrize("batches", [2, 8])
 @pytest.mark.parametrize(
-    "words", ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true", KEPT]
+    "words",
+    ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true", f"{KEPT} texture_share=0.5"],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(words, batches):
     settings = tiny_recipe("demo", f"w_tr=0.1 {words}")

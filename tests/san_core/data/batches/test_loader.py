@@ -124,6 +124,19 @@ def test_what_goes_to_a_device_is_all_of_the_batch():
     assert {part.device.type for part in parts} == {"meta"}
 
 
+def test_of_a_share_of_the_batch_textures_are_gathered_with_their_flips_and_labels():
+    data, rows = tiny_data(), np.arange(40, 48)
+    asked = Wanted("main", data, rows, rows[4:], 4, (5, 0, 3, "augmentation"))
+    textured = np.array([0, 1, 4, 6])  # two of this process, its images 0 and 2
+    with loading_ahead([asked._replace(textured=textured)], RECIPE, two_buffers()) as loader:
+        batch = loader.next()
+    assert batch.part.rows.tolist() == [0, 2]
+    assert np.array_equal(batch.texels.numpy(), data.textures[data.texture_index[[44, 46]]])
+    assert batch.part.labels.tolist() == data.labels[[40, 41, 44, 46]].tolist()
+    flipped = set(batch.draws.flipped.tolist())
+    assert batch.part.flipped.tolist() == [i for i, row in enumerate([0, 2]) if row in flipped]
+
+
 def test_of_the_enlarged_images_those_are_gathered_that_were_drawn():
     settings, data = tiny_recipe("demo", "crop=translate_stored"), tiny_data(enlarged=True)
     batch = make_buffers(CPU).load(wanted(1)[0]._replace(data=data), settings)

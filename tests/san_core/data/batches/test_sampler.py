@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from san_core.data.batches.sampler import (
     count_identity_batches,
     identity_batches,
+    places_of_share,
     rows_of_rank,
     shuffled_batches,
 )
@@ -206,3 +207,21 @@ def test_shares_are_whole_identities_and_together_the_batch(size, each, k, seed)
 def test_unequal_shares_are_refused(together, message):
     with pytest.raises(ValueError, match=message):
         rows_of_rank(np.arange(12), rank=0, size=2 if together == 4 else 5, group_size=together)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "group_size"), [(64, 0.25, 4), (64, 0.3, 4), (10, 0.5, 1)]
+)
+def test_a_share_of_a_batch_is_whole_groups_evenly_spread(count, share, group_size):
+    places = places_of_share(count, share, group_size=group_size)
+    groups = count // group_size
+    parted = places.reshape(-1, group_size)
+    assert len(parted) == round(share * groups)
+    assert (parted == parted[:, :1] + np.arange(group_size)).all()
+    gaps = np.diff(parted[:, 0]) // group_size
+    assert set(gaps) <= {groups // len(parted), groups // len(parted) + 1}
+
+
+def test_processes_have_equally_many_of_a_share():
+    places = places_of_share(48, 0.5, group_size=2)
+    assert [len(places[places // 8 == rank]) for rank in range(6)] == [4] * 6

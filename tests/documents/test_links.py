@@ -1,5 +1,6 @@
 """Links, anchors and paths of the Markdown files lead somewhere."""
 
+import json
 import re
 
 import pytest
@@ -60,6 +61,13 @@ def test_generated_parts_are_up_to_date(file):
 def test_every_document_with_generated_parts_is_renewed():
     generated = {name_of(file) for file in documents() if "<!-- /" in file.read_text("utf-8")}
     assert generated <= set(README_FILES)
+
+
+@pytest.mark.parametrize("name", ["README.md", "tests/README.md"])
+def test_the_measured_ratio_of_a_step_is_the_one_that_is_told(name):
+    measured = json.loads((ROOT / "tests" / "results" / "training.json").read_bytes())
+    ratio = measured["figures"]["training.light_decoder_vs_baseline"]["value"]
+    assert f"{ratio:.2f} times as long" in " ".join((ROOT / name).read_text("utf-8").split())
 
 
 def test_the_readme_is_short():

@@ -50,6 +50,7 @@ def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         checkpoint=p.checkpoint,
         precision=p.precision,
         compiled=p.compiled,
+        tensorboard=p.tensorboard,
     )
     generator = trained.after(checked).outputs["generator"]
     textures = generate_textures(steps, p, reid=reid, generator=generator, after=checked)
@@ -155,6 +156,7 @@ def train_and_score(
         precision=p.precision,
         compiled=p.compiled,
         onnx=p.onnx,
+        tensorboard=p.tensorboard,
     ).after(after)
     embed_and_score(steps, p, reid=reid, model=trained.outputs["model"])
 

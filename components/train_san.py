@@ -21,6 +21,7 @@ def train_san(
     textures: Annotated[Path | None, Input("Dataset")] = None,
     generator: Annotated[Path | None, Input("Model")] = None,
     pit: Annotated[Path | None, Input("Dataset")] = None,
+    events: Annotated[Path | None, Output("Artifact")] = None,
     recipe: str = "cuhk03",
     overrides: str = "",
     seed: int = 0,
@@ -29,6 +30,7 @@ def train_san(
     precision: str = "auto",
     compiled: bool = False,
     onnx: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Train SAN: the ReID encoder jointly with a decoder that must regress each person's texture.
 
@@ -46,6 +48,8 @@ def train_san(
         textures: sealed textures of the training images; recipes without texture losses need none
         generator: SAN-PG to start from, for recipes with init=generator or init=encoder
         pit: paired image-texture data to mix in, for recipes with pit_every
+        events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
+            is true
         recipe: how to train; `python -m components recipes` lists them
         overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
             components recipes NAME` shows them all
@@ -58,11 +62,14 @@ def train_san(
             unless the recipe says full_precision; float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
         onnx: whether to write encoder.onnx too, for use without torch
+        tensorboard: whether to write event files; needs the package tensorboard and, by hand, a
+            place for events
     """
     from components.command import recipes
     from components.process.torchrun import is_first_rank
     from components.storage.staging import image_set_digest
     from components.training import loop, report
+    from components.training.events import check_events, write_events
     from components.training.inputs import (
         PixelCache,
         check_atlases,
@@ -71,7 +78,7 @@ def train_san(
         open_on_ranks,
     )
     from components.training.ranks import process_group
-    from components.training.san_examples import example_sections
+    from components.training.san_examples import find_examples
     from components.training.san_inputs import (
         check_textures_of,
         people_in_words,
@@ -87,6 +94,7 @@ def train_san(
     from san_core.training.loop import check_batches_divide
 
     chosen = recipes.resolve_recipe(recipe, overrides)
+    check_events(events, wanted=tensorboard)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
     settings = loop.TrainingSettings(
         step="train_san",
@@ -163,6 +171,9 @@ def train_san(
                 metadata = model_metadata(*read_description(folder), fingerprint(folder))
                 export_encoder(folder / "encoder.onnx", network, chosen, metadata=metadata)
             write_sums(folder)
+        examples = find_examples(
+            network, chosen, data, images=images, people=people, textures=textures
+        )
         sections = [
             *report.failure_sections(trained.failure),
             report.training_section(
@@ -172,11 +183,10 @@ def train_san(
                 data=people_in_words(people),
             ),
             report.curves_section(trained.history),
-            *example_sections(
-                network, chosen, data, images=images, people=people, textures=textures
-            ),
+            *map(report.examples_section, examples),
         ]
         document = page.render_page("SAN", sections, subtitle=recipe)
+        write_events(events, trained.history, chosen, examples, wanted=tensorboard)
         figures, failure = loop.loss_metrics(trained.kept_record), trained.failure_line
         if failure:
             trained.keep_beside("page.html", document)

@@ -11,6 +11,7 @@ from components.storage.outputs import atomic_folder, check_succeeded, write_fil
 if TYPE_CHECKING:
     from components.training.inputs import DecodedPairs
     from components.training.loop import Validation
+    from components.training.report import Examples
     from san_core.images.pixels import Pixels
     from san_core.model.san import SAN
     from san_core.pages.page import Section
@@ -23,6 +24,7 @@ def train_san_pg(
     generator: Annotated[Path, Output("Model")],
     generator_page: Annotated[Path, Output("HTML")],
     generator_scores: Annotated[Path, Output("Metrics")],
+    events: Annotated[Path | None, Output("Artifact")] = None,
     recipe: str = "pit",
     overrides: str = "",
     seed: int = 0,
@@ -30,6 +32,7 @@ def train_san_pg(
     checkpoint_minutes: float = 10.0,
     precision: str = "auto",
     compiled: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Train SAN-PG, the texture generator, to regress a person's whole texture from one picture.
 
@@ -45,6 +48,8 @@ def train_san_pg(
             textures
         generator_scores: psnr, in dB on held-out textures, and psnr_gain, how much more that is
             than of the mean training texture
+        events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
+            is true
         recipe: how to train; `python -m components recipes` lists them
         overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
             components recipes NAME` shows them all
@@ -56,12 +61,15 @@ def train_san_pg(
         precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
             float32 means float32 there too
         compiled: whether to train through torch.compile, faster on a GPU after some minutes
+        tensorboard: whether to write event files; needs the package tensorboard and, by hand, a
+            place for events
     """
     from components.command import recipes
     from components.process.machine import device
     from components.process.torchrun import is_first_rank
     from components.storage.staging import image_set_digest
     from components.training import loop, report
+    from components.training.events import check_events, write_events
     from components.training.inputs import (
         PixelCache,
         check_atlases,
@@ -80,6 +88,7 @@ def train_san_pg(
             f"recipe {recipe!r} does not train a texture generator: SAN-PG has w_id=0 w_tri=0"
             " and w_rec above 0, as the recipes pit and demo-pg"
         )
+    check_events(events, wanted=tensorboard)
     settings = loop.TrainingSettings(
         step="train_san_pg",
         recipe=chosen,
@@ -128,6 +137,7 @@ def train_san_pg(
             summary = {**scores._asdict(), "held_out_images": len(generated)}
             write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
             write_sums(folder)
+        examples = _held_out_examples(unseen, generated)
         sections = [
             *report.failure_sections(trained.failure),
             _scores_section(scores),
@@ -138,9 +148,10 @@ def train_san_pg(
                 data=_pairs_in_words(seen, unseen),
             ),
             report.curves_section(trained.history),
-            _examples_section(unseen, generated),
+            report.examples_section(examples),
         ]
         document = page.render_page("SAN-PG, the texture generator", sections, subtitle=recipe)
+        write_events(events, trained.history, chosen, [examples], wanted=tensorboard)
         if failure := trained.failure_line:
             trained.keep_beside("page.html", document)
         del seen, unseen, watched, trained  # their files are closed before the scratch folder goes
@@ -211,7 +222,7 @@ def _scores_section(scores: _Scores) -> "Section":
     )
 
 
-def _examples_section(unseen: "DecodedPairs", generated: "Pixels") -> "Section":
+def _held_out_examples(unseen: "DecodedPairs", generated: "Pixels") -> "Examples":
     import numpy as np
 
     from components.training import report
@@ -221,7 +232,7 @@ def _examples_section(unseen: "DecodedPairs", generated: "Pixels") -> "Section":
     rows = report.evenly_spaced(len(generated))
     worn = [wear_texture(texture, report.IMAGE_SIZE) for texture in generated[rows]]
     front, back = (np.stack(side) for side in zip(*worn, strict=True))
-    return report.examples_section(
+    return report.Examples(
         "Held-out examples",
         {
             "picture": unseen.images[rows],

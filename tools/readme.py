@@ -35,7 +35,7 @@ def step_table() -> str:
     for name, step in STEPS.items():
         declared = step_parameters(step)
         inputs = ", ".join(_bracket_optional(p) for p in declared if p.is_input) or "–"
-        outputs = ", ".join(p.name for p in declared if p.is_output)
+        outputs = ", ".join(_bracket_optional(p) for p in declared if p.is_output)
         image = "gpu" if name in GPU_STEPS else "cpu"
         summary = read_docstring(step).summary
         rows.append(f"| `{name}` | {summary} | {inputs} | {outputs} | {image} |")

@@ -17,7 +17,10 @@ OWN_PACKAGES = ("components", "san_core")
 CYTHON_SUFFIXES = (".pyx", ".pxd")
 DATA_SUFFIXES = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
 # What makes pages and nothing else: modules, and packages with all that is in them.
-PAGE_MODULES = ("san_core.pages", "san_core.evaluation.pages", "components.training.report")
+PAGE_MODULES = (
+    *("san_core.pages", "san_core.evaluation.pages"),
+    *(f"components.training.{name}" for name in ("report", "san_examples", "events")),
+)
 # Folders of data that is an artifact, not code: whoever is given it looks at its content.
 ARTIFACT_FOLDERS = ("san_core/shipped",)
 

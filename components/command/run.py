@@ -141,7 +141,7 @@ def _run_parsed_step(
         for p in declared:
             if p.is_input and values[p.name] is None:
                 values[p.name] = passed_artifact_path(executor_input, p.name)
-    outgoing = [p for p in declared if p.is_output]
+    outgoing = [p for p in declared if p.is_output and values[p.name] is not None]
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
     settings = {p.name: values[p.name] for p in declared if p.artifact is None}
     read += [path_or_uri(place.uri) for place in read_places(settings, step.__name__)]

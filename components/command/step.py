@@ -49,7 +49,8 @@ def Input(kind: str) -> Artifact:  # noqa: N802 - reads as the type annotation i
 def Output(kind: str) -> Artifact:  # noqa: N802
     """Mark a parameter as an artifact that is written.
 
-    It is declared like a required input: `Annotated[Path, Output("Model")]`.
+    It is declared like an input: `Annotated[Path, Output("Model")]` must be given;
+    `Annotated[Path | None, Output("Artifact")] = None` may be absent by hand, and is given on KFP.
     """
     return Artifact(kind, is_output=True)
 
@@ -176,22 +177,18 @@ def _make_parameter(
     if name not in described:
         raise TypeError(f"{step}: {name} is not described in the docstring")
     if artifact is not None:
-        _check_artifact(step, name, hint, default, artifact=artifact, is_optional=is_optional)
+        _check_artifact(step, name, hint, default, is_optional=is_optional)
     elif is_optional:
-        raise TypeError(f"{step}: {name} may be None, which only an input artifact can")
+        raise TypeError(f"{step}: {name} may be None, which only an artifact can")
     elif default is not inspect.Parameter.empty and not _is_of_type(default, hint):
         raise TypeError(f"{step}: {name} is {hint.__name__}, but its default is {default!r}")
     return Parameter(name, hint, described[name], default, artifact)
 
 
-def _check_artifact(
-    step: str, name: str, hint: Any, default: Any, *, artifact: Artifact, is_optional: bool
-) -> None:
-    """Artifacts are paths; only an input may be absent, and then its default is None."""
+def _check_artifact(step: str, name: str, hint: Any, default: Any, *, is_optional: bool) -> None:
+    """Artifacts are paths; one that may be absent has the default None."""
     if hint is not Path:
         raise TypeError(f"{step}: {name} is an artifact, so its type is Path, not {hint.__name__}")
-    if artifact.is_output and is_optional:
-        raise TypeError(f"{step}: {name} is an output artifact and cannot be None")
     if default is not (None if is_optional else inspect.Parameter.empty):
         raise TypeError(f"{step}: {name} needs no default, or `Path | None` with the default None")
 

@@ -222,7 +222,7 @@ def step_component(step: Step, image: str, *, processes: int = 1) -> BaseCompone
     def container(*values: Any) -> dsl.ContainerSpec:  # KFP passes them in the declared order
         words = ["--executor-input", "{{$}}"]
         for p, value in zip(declared, values, strict=True):
-            if not p.is_input or p.is_required:
+            if not p.is_input or p.is_required:  # an output always has a place there
                 words += [p.flag, value.path if p.artifact else value]
         return dsl.ContainerSpec(image=image, command=command, args=words)
 
@@ -253,7 +253,7 @@ def _kfp_signature(declared: Sequence[Parameter]) -> inspect.Signature:
             inspect.Parameter(
                 p.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_kfp_default(p),
+                default=inspect.Parameter.empty if p.is_output else _kfp_default(p),
                 annotation=_kfp_annotation(p),
             )
             for p in declared

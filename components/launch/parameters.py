@@ -48,6 +48,7 @@ PARAMETER_MEANINGS = {
     "precision": "arithmetic of training: auto (by the GPU), float32, tf32, bfloat16 or float16",
     "compiled": "whether to train through torch.compile, which needs a C compiler",
     "onnx": "whether to write the trained encoder as ONNX too",
+    "tensorboard": "whether the trainings write event files for TensorBoard, beside their pages",
     "fuse": "person gives all images of a person one texture, fused by what each shows; or none",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
@@ -84,6 +85,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "precision": "auto",
     "compiled": False,
     "onnx": False,
+    "tensorboard": False,
     "fuse": "none",
     "verify": "size",
     "workers": ["0/1"],
@@ -101,7 +103,7 @@ DATA_PARAMETERS = (
 TEXTURE_PARAMETERS = ("destination", "workers", "fuse", "verify")
 TRAINING_PARAMETERS = (
     *("san_recipe", "san_overrides", "seed", "checkpoint"),
-    *("precision", "compiled", "onnx"),
+    *("precision", "compiled", "onnx", "tensorboard"),
 )
 TEST_PARAMETERS = ("mirrored", "protocol", "rerank", "references")
 COMMON_PARAMETERS = (*DATA_PARAMETERS, "seed", *TEST_PARAMETERS)

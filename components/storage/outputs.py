@@ -25,7 +25,7 @@ _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
 # By what an artifact is known: files that only go together, and those whose content says so.
 PAIRED_FILES = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
-SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json")
+SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json", "events.json")
 # KFP types whose file, a JSON object, is what KFP is told as metadata.
 SHOWN_BY_METADATA = ("system.Metrics", "system.ClassificationMetrics")
 

@@ -35,13 +35,16 @@ log = logging.getLogger(__name__)
 TRANSFER_THREADS = 16
 MAX_IN_MEMORY = 8 << 20  # bytes of an object that is held in memory
 # Files by which readers tell that an artifact is there.
-COMPLETION_FILES = ("manifest.json", "recipe.json", "features.json", "report.json")
+COMPLETION_FILES = (
+    *("manifest.json", "recipe.json", "features.json", "report.json", "events.json"),
+)
 IMAGE_SET_FOLDERS = ("shards", "preview")
 UNFINISHED_MARK = "unfinished.json"
 UNFINISHED_CONTENT = b'{"format": "san-unfinished"}\n'
 ARTIFACT_FILE_PATTERN = re.compile(
     r"(?:(?:images|textures|dense)/)?(?:manifest\.json|(?:shards|preview)/[^/]+)"
-    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report)\.json|history\.jsonl|(?:index|split|ranked|queries)\.csv"
+    r"|SHA256SUMS|MODEL_CARD\.md|(?:recipe|features|report|events)\.json|history\.jsonl|(?:index|split|ranked|queries)\.csv"
+    r"|events\.out\.tfevents\.[^/]+"
     r"|[\w-]+\.(?:safetensors|npy|onnx)"
 )
 

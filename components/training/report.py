@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from components.training.loop import (
@@ -76,7 +77,7 @@ def _weights_in_words(trained: TrainingResult) -> str:
     )
 
 
-class _Curve(NamedTuple):
+class Curve(NamedTuple):
     """A figure of the history to draw: what its axis and its description say."""
 
     name: str
@@ -87,14 +88,11 @@ class _Curve(NamedTuple):
 
 def curves_section(history: History) -> Section:
     """Plots over the epochs, each on an axis of its own: score, accuracy, losses, learning rate."""
-    curves = [*_score_curves(history), *_loss_curves(history)]
-    curves.append(_Curve("lr", "learning rate", "Learning rate"))
     drawn = [
         page.figure_tag(
-            page.history_figure(history, each.name, label=each.label, band=each.band),
-            alt=f"{each.alt} over {_epochs_in_words(history)}",
+            draw_curve(history, each), alt=f"{each.alt} over {_epochs_in_words(history)}"
         )
-        for each in curves
+        for each in curves_of(history)
     ]
     return Section(
         "Curves",
@@ -104,7 +102,18 @@ def curves_section(history: History) -> Section:
     )
 
 
-def _score_curves(history: History) -> Iterator[_Curve]:
+def curves_of(history: History) -> list[Curve]:
+    """The figures of a history that are drawn, in their order."""
+    rate = Curve("lr", "learning rate", "Learning rate")
+    return [*_score_curves(history), *_loss_curves(history), rate]
+
+
+def draw_curve(history: History, curve: Curve) -> Figure:
+    """One of them."""
+    return page.history_figure(history, curve.name, label=curve.label, band=curve.band)
+
+
+def _score_curves(history: History) -> Iterator[Curve]:
     """The validation score with its interval, and the accuracy in training; those there are."""
     for name in score_names(history):
         scores = [record[name] for record in history if name in record]
@@ -112,14 +121,14 @@ def _score_curves(history: History) -> Iterator[_Curve]:
         band = edges if any(edges[0] in record for record in history) else None
         label = _spoken_score(name) + (", 95 % interval" if band else "")
         told = f"{name} of {len(scores)} validations; best {max(scores):.3f},"
-        yield _Curve(name, label, told, band)
+        yield Curve(name, label, told, band)
     shares = [record[ACCURACY] for record in history if ACCURACY in record]
     if shares:
         told = f"Training accuracy of identities; last: {shares[-1]:.1%},"
-        yield _Curve(ACCURACY, "training accuracy", told)
+        yield Curve(ACCURACY, "training accuracy", told)
 
 
-def _loss_curves(history: History) -> Iterator[_Curve]:
+def _loss_curves(history: History) -> Iterator[Curve]:
     """The whole loss and its terms, by their names in words."""
     words = {"loss": "whole loss"} | {
         term: f"{loss_name(term).removeprefix('loss_').replace('_', ' ')} loss"
@@ -128,7 +137,7 @@ def _loss_curves(history: History) -> Iterator[_Curve]:
     for name, label in words.items():
         values = [record[name] for record in history if record.get(name) is not None]
         if values:
-            yield _Curve(name, label, f"{label.capitalize()}; last: {values[-1]:.3f},")
+            yield Curve(name, label, f"{label.capitalize()}; last: {values[-1]:.3f},")
 
 
 def _spoken_score(name: str) -> str:
@@ -139,14 +148,21 @@ def _epochs_in_words(history: History) -> str:
     return f"{len(history)} epoch{'s' * (len(history) != 1)}"
 
 
-def examples_section(heading: str, columns: Mapping[str, Pixels], *, lead: str) -> Section:
+class Examples(NamedTuple):
     """Rows of pictures side by side: each column a stack of images (N, ...) under its caption."""
+
+    heading: str
+    columns: Mapping[str, Pixels]
+    lead: str
+
+
+def examples_section(examples: Examples) -> Section:
+    """Examples as a part of a page."""
+    columns = examples.columns
     rows = [
         [
             page.image_tag(
-                resize(
-                    picture, IMAGE_SIZE if picture.shape[0] != picture.shape[1] else TEXTURE_SIZE
-                ),
+                shown_size(picture),
                 alt=f"{caption}, example {number}",
                 lossless=True,
             )
@@ -154,7 +170,14 @@ def examples_section(heading: str, columns: Mapping[str, Pixels], *, lead: str) 
         ]
         for number, pictures in enumerate(zip(*columns.values(), strict=True), 1)
     ]
-    return Section(heading, page.image_grid(rows, captions=list(columns)), lead)
+    grid = page.image_grid(rows, captions=list(columns))
+    return Section(examples.heading, grid, examples.lead)
+
+
+def shown_size(picture: Pixels) -> Pixels:
+    """A picture, or a texture, which is square, at the size it is shown at."""
+    is_square = picture.shape[0] == picture.shape[1]
+    return resize(picture, TEXTURE_SIZE if is_square else IMAGE_SIZE)
 
 
 def evenly_spaced(count: int) -> NDArray[np.int64]:

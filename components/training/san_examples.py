@@ -7,14 +7,13 @@ import numpy as np
 
 from components.process.machine import device
 from components.storage.staging import open_image_records, open_image_set
-from components.training.report import evenly_spaced, examples_section
+from components.training.report import Examples, evenly_spaced
 from san_core.data.batches.identities import IdentitySplit
 from san_core.images.imageset import ImageSet
 from san_core.images.pixels import Pixels, area_average, decode, resize
 from san_core.images.shard import Record
 from san_core.inference.textures import predict_textures
 from san_core.model.san import SAN
-from san_core.pages.page import Section
 from san_core.recipe import Recipe
 from san_core.training.loop import TrainingData
 
@@ -24,7 +23,7 @@ _HELD_OUT = "Pictures of people who were not trained on: what the decoder makes 
 _NO_TEXTURES = " They have no textures to compare with."
 
 
-def example_sections(
+def find_examples(
     model: SAN,
     recipe: Recipe,
     data: TrainingData,
@@ -32,7 +31,7 @@ def example_sections(
     images: ImageSet,
     people: IdentitySplit,
     textures: Path | None,
-) -> list[Section]:
+) -> list[Examples]:
     """Examples of people who were held out, where the recipe validates, and of the training data.
 
     None for a recipe without a decoder.
@@ -47,11 +46,11 @@ def example_sections(
     """
     if data.textures is None or data.texture_index is None or textures is None:
         return []
-    sections = []
+    found = []
     if people.validation_records:
         rows = evenly_spaced(len(people.validation_records))
         shown = [people.validation_records[row] for row in rows]
-        sections.append(_held_out_section(model, recipe, shown, images=images, textures=textures))
+        found.append(_held_out_examples(model, recipe, shown, images=images, textures=textures))
     rows = evenly_spaced(len(data.images))
     pictures = data.images[rows]
     columns = {
@@ -59,13 +58,13 @@ def example_sections(
         "texture to be regressed": data.textures[data.texture_index[rows]],
         "decoded texture": predict_textures(model, pictures, device=device()),
     }
-    lead = _TRAINED_ON + ("" if sections else _NOBODY_HELD_OUT)
-    return [*sections, examples_section("Training examples", columns, lead=lead)]
+    lead = _TRAINED_ON + ("" if found else _NOBODY_HELD_OUT)
+    return [*found, Examples("Training examples", columns, lead)]
 
 
-def _held_out_section(
+def _held_out_examples(
     model: SAN, recipe: Recipe, shown: Sequence[Record], *, images: ImageSet, textures: Path
-) -> Section:
+) -> Examples:
     pictures = np.stack(
         [
             resize(decode(images.read(record), name=record.name), recipe.image_size)
@@ -79,7 +78,7 @@ def _held_out_section(
         "decoded texture": predict_textures(model, pictures, device=device()),
     }
     lead = _HELD_OUT + (_NO_TEXTURES if given is None else "")
-    return examples_section("Held-out examples", columns, lead=lead)
+    return Examples("Held-out examples", columns, lead)
 
 
 def _textures_of(textures: Path, shown: Sequence[Record], size: int) -> Pixels | None:

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -379,3 +380,19 @@ def test_page_of_training_calls_losses_by_words(tiny):
     assert "demo with identities_per_batch=4 images_per_identity=2 epochs=3 warmup_epochs=1" in page
     assert "Held-out" not in page
     assert "This recipe holds nobody out (eval_every=0)." in page
+
+
+def test_event_files_are_an_output_of_their_own(tiny, tmp_path):
+    command = [*with_outputs_in(step_command("train_san", tiny), tmp_path), "--tensorboard", "true"]
+    assert main(command) == 0
+    names = sorted(path.name for path in (tmp_path / "events").iterdir())
+    assert names[0] == "events.json"
+    assert names[1].startswith("events.out.tfevents.")
+    assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
+    assert (tmp_path / "training_page").read_text() == Path(tiny.root, "train_san.html").read_text()
+
+
+def test_event_files_are_refused_without_a_place(tiny, capsys):
+    assert main([*step_command("train_san", tiny), "--tensorboard", "true"]) == 1
+    message = "train_san: --tensorboard true needs a folder for the event files: --events PATH"
+    assert message in capsys.readouterr().err

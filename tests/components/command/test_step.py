@@ -220,16 +220,22 @@ def number_by_default_a_word(alpha: int = "one") -> None:  # type: ignore[assign
         (of_a_list, r"alpha has type list\[int\], which a step cannot take"),
         (no_longer_there, "alpha is described but is not a parameter"),
         (artifact_as_text, "alpha is an artifact, so its type is Path, not str"),
-        (output_or_none, "alpha is an output artifact and cannot be None"),
         (input_with_a_default, "alpha needs no default, or `Path . None` with the default None"),
         (optional_without_default, "alpha needs no default, or `Path . None`"),
-        (number_or_none, "alpha may be None, which only an input artifact can"),
+        (number_or_none, "alpha may be None, which only an artifact can"),
         (number_by_default_a_word, "alpha is int, but its default is 'one'"),
     ],
 )
 def test_wrong_declaration_is_refused(step, message):
     with pytest.raises(TypeError, match=message):
         step_parameters(step)
+
+
+def test_an_output_may_be_absent_by_hand():
+    (alpha,) = step_parameters(output_or_none)
+    assert (alpha.is_output, alpha.is_required, alpha.default) == (True, False, None)
+    assert vars(step_parser(output_or_none).parse_args([]))["alpha"] is None
+    assert vars(step_parser(output_or_none).parse_args(["--alpha", "x"]))["alpha"] == Path("x")
 
 
 def with_settings(count: int) -> Step:

@@ -16,7 +16,7 @@ from components.command.run import run_step
 from components.command.step import Step, read_docstring
 from components.command.suggestion import suggestion
 from components.evaluate import evaluate
-from components.experiments import prune
+from components.experiments import compare, prune
 from components.extract_features import extract_features
 from components.generate_textures import generate_textures
 from components.make_pit import make_pit
@@ -53,6 +53,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "recipes": recipes.run_recipes,
     "search": search.run_search,
     "export": export.run_export,
+    "compare": compare.run_compare,
     "prune": prune.run_prune,
 }
 
@@ -72,6 +73,7 @@ def usage() -> str:
             "python -m components imageset ls|verify|extract PLACE looks into what steps write;",
             "python -m components search --help finds people in pictures of your own;",
             "python -m components export --help makes models of states, and ONNX files of models;",
+            "python -m components compare RUN RUN sets runs beside each other on a page;",
             "python -m components prune shows what is kept and needed no more.",
         ]
     )

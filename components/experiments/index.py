@@ -1,9 +1,8 @@
 """`runs/index.html`: every run with its figures and settings, and links to all its pages."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -11,6 +10,7 @@ from markupsafe import Markup, escape
 from components.experiments.history import former_results
 from components.experiments.listing import age_in_words, size_in_words, sizes_of
 from components.experiments.record import Run, read_runs
+from components.experiments.settings import differing_parameters, value_in_words
 from components.runner.screen import figure_in_words
 from components.storage.outputs import write_file
 from san_core.pages import page
@@ -19,7 +19,6 @@ from san_core.pages.page import Section
 INDEX_FILE = "index.html"
 COMPARISONS = "compare-*.html"  # beside it
 _MOST_FIGURES = 5
-_LONG_VALUE = 60  # characters
 
 
 def write_index(runs: Path) -> None:
@@ -37,7 +36,7 @@ def index_page(runs: Path) -> str:
             _settings_table(found),
             "Those in which the runs differ; the others are equal in all that have them.",
         ),
-        Section("Comparisons", _comparisons(runs), "Written by `python -m components compare`."),
+        Section("Comparisons", _comparisons(runs), "Written by python -m components compare."),
         Section("Former results", _former(runs, found), "What runs of the same name had before."),
     ]
     count = "1 run" if len(found) == 1 else f"{len(found)} runs"
@@ -54,13 +53,21 @@ def _runs_table(runs: Path, found: Sequence[Run]) -> Markup:
             _name_with_links(runs, run),
             *(_cell(name, figures[run.name].get(name)) for name in shown),
             _state_with_commit(run),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.record.started)),
-            age_in_words(run.record.ended - run.record.started) if run.record.ended else "–",
-            size_in_words(sizes[run.name]),
+            page.with_note(_when(run), f"{_duration(run)}{size_in_words(sizes[run.name])}"),
         ]
         for run in found
     ]
-    return page.table(["", *shown, "state", "started", "took", "size"], rows) if rows else Markup()
+    return page.table(["", *shown, "state", "started"], rows) if rows else Markup()
+
+
+def _when(run: Run) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.record.started))
+
+
+def _duration(run: Run) -> str:
+    """How long a run took, before what follows; empty where it has not ended."""
+    seconds = run.record.ended - run.record.started
+    return f"took {age_in_words(seconds)}, " if run.record.ended else ""
 
 
 def _name_with_links(runs: Path, run: Run) -> Markup:
@@ -89,37 +96,16 @@ def _settings_table(found: Sequence[Run]) -> Markup:
     return page.table(["", *(run.name for run in found)], rows, text=True) if rows else Markup()
 
 
-def differing_parameters(runs: Sequence[Run]) -> list[str]:
-    """The names of the parameters whose values are not equal in all runs that have them."""
-    values: dict[str, list[Any]] = {}
-    for run in runs:
-        for name, value in run.record.request.parameters.items():
-            values.setdefault(name, []).append(value)
-    return [name for name, found in values.items() if any(one != found[0] for one in found)]
-
-
-def value_in_words(value: Any) -> str:
-    """The value of a setting in a cell of a table."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text or "(empty)"
-
-
 def _comparisons(runs: Path) -> Markup:
-    return _list(
-        _link(runs, file, file.stem.removeprefix("compare-"))
-        for file in sorted(runs.glob(COMPARISONS))
-    )
+    found = sorted(runs.glob(COMPARISONS))
+    called = {one: one.stem.removeprefix("compare-").replace("-vs-", " against ") for one in found}
+    return page.bullet_list(_link(runs, one, name) for one, name in called.items())
 
 
 def _former(runs: Path, found: Sequence[Run]) -> Markup:
     lines = []
     for run in found:
         for former in reversed(former_results(run.folder)):
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(former.record.started))
             figures = list(former.figures().items())[:_MOST_FIGURES]
             told = ", ".join(f"{name} {figure_in_words(name, value)}" for name, value in figures)
             pages = [
@@ -128,11 +114,7 @@ def _former(runs: Path, found: Sequence[Run]) -> Markup:
                 for file in files
             ]
             links = Markup(" · ").join([*pages, _link(runs, former.folder, "files")])
-            lines.append(Markup("{}, {}: {} {}").format(run.name, when, told, links))
-    return _list(lines)
-
-
-def _list(lines: Iterator[Markup] | Sequence[Markup]) -> Markup:
+            lines.append(Markup("{}, {}: {} {}").format(run.name, _when(former), told, links))
     return page.bullet_list(lines)
 
 

@@ -1,7 +1,8 @@
 """Runs of a made-up graph, written as the runner leaves them, within milliseconds."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,17 @@ SCORED = Task(
 PLAN = (DATA, SCORED)
 
 
+# What writes an output of a task, by its name, into a folder.
+Fill = Callable[[str, Path], None]
+
+
 def make_run(
-    folder: Path, figures: Mapping[str, float], *, fails: bool = False, **parameters: Any
+    folder: Path,
+    figures: Mapping[str, float],
+    *,
+    fails: bool = False,
+    fill: Fill | None = None,
+    **parameters: Any,
 ) -> None:
     """A run whose last step has these figures, or fails."""
     request = Request("baseline", {"seed": 0, **parameters}, "process", "san:{target}")
@@ -42,13 +52,19 @@ def make_run(
             if fails and task is SCORED:
                 raise ValueError("it fails")
             told = {"task": task.name, **(figures if task is SCORED else {})}
-            key = state.hashlib.sha256(json.dumps(told).encode()).hexdigest()
+            key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
             outputs = partial(output_paths, task.outputs)
             if not store.take(task.step, key, link=folder / task.name, outputs=outputs):
-                _finish(store, task, key, folder / task.name, figures)
+                _finish(store, task, key, folder / task.name, fill or _content(figures), figures)
 
 
-def _finish(store: Store, task: Task, key: str, link: Path, figures: Mapping[str, float]) -> None:
+def _content(figures: Mapping[str, float]) -> Fill:
+    return lambda _, folder: (folder / "content.json").write_text(json.dumps(dict(figures)))
+
+
+def _finish(
+    store: Store, task: Task, key: str, link: Path, fill: Fill, figures: Mapping[str, float]
+) -> None:
     making = store.try_making(task.step, key)
     made = store.begin(task.step, key, link=link)
     paths = output_paths(task.outputs, made)
@@ -57,6 +73,6 @@ def _finish(store: Store, task: Task, key: str, link: Path, figures: Mapping[str
             path.write_text(json.dumps(dict(figures)))
         else:
             path.mkdir()
-            (path / "content.json").write_text(json.dumps(dict(figures)))
+            fill(name, path)
     state.record_state(made, key, paths)
     making.release()

@@ -1,0 +1,276 @@
+"""`python -m components compare RUN RUN ...`: runs beside each other, on one page.
+
+python -m components compare demo demo-2
+python -m components compare demo demo/history/1 --output changes.html
+"""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.command.once import OnceParser
+from components.experiments.record import Run, read_run, read_runs
+from components.experiments.settings import differing_parameters, value_in_words
+from components.process.messages import os_error_message, printable
+from components.runner.store import Store
+from components.storage.outputs import check_replaceable, write_file
+from san_core.checked_json import read_json_file
+
+if TYPE_CHECKING:
+    from san_core.evaluation.pages.comparison import Evaluated, QueryResult, RankedName
+
+# The recipes that a run has trained by: whose they are, and the step and artifact that has them.
+_RECIPES = {"SAN": ("train_san", "model"), "SAN-PG": ("train_san_pg", "generator")}
+_TESTED_SPLITS = ("query", "gallery")
+
+
+class _Group(NamedTuple):
+    """Runs that differ in their seed alone, in one column."""
+
+    name: str
+    runs: list[Run]
+
+
+def compare_parser() -> OnceParser:
+    """The words of the command."""
+    parser = OnceParser(
+        prog="python -m components compare",
+        description="Set runs beside each other on one page. Runs that differ in their seed alone"
+        " are one column, with mean and standard deviation.",
+    )
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="its name, or NAME/history/N; the first is the base"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: compare-*.html in --runs)"
+    )
+    return parser
+
+
+def run_compare(words: Sequence[str]) -> int:
+    """The command `compare`; returns the exit status."""
+    from components.experiments.index import write_index
+
+    parser = compare_parser()
+    options = parser.parse_args(words)
+    names = [name.strip("/") for name in options.run]
+    if len(names) < 2 or len(set(names)) < len(names):
+        parser.error("name two runs or more, each once")
+    called = "-vs-".join(name.replace("/", "-") for name in names)
+    output = options.output or options.runs / f"compare-{called}.html"
+    try:
+        check_replaceable(output, is_file=True)
+        groups = seed_groups([_find_run(options.runs, name) for name in names])
+        _write_comparison(groups, output)
+        with Store.of_runs(options.runs).locked():
+            write_index(options.runs)
+    except ValueError as error:
+        parser.error(printable(str(error)))
+    except OSError as error:
+        print(printable(f"compare: {os_error_message(error)}"), file=sys.stderr)
+        return 1
+    print(printable(str(output)))
+    return 0
+
+
+def _find_run(runs: Path, name: str) -> Run:
+    """A run of a name that has a report.
+
+    Raises:
+        ValueError: there is none.
+        FileNotFoundError: it has no report.
+    """
+    run = read_run(runs / name)
+    if run is None:
+        known = ", ".join(one.name for one in read_runs(runs)) or "none"
+        raise ValueError(f"there is no run {name} in {runs}; there are: {known}")
+    if run.output("evaluate", "report") is None:
+        raise FileNotFoundError(
+            f"run {name} has no report ({run.state}); `python pipeline.py run --name {name}` goes"
+            " on with it"
+        )
+    return run
+
+
+def seed_groups(runs: Sequence[Run]) -> list[_Group]:
+    """Runs that differ in their seed alone, together; the others each by themselves."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        request = run.record.request
+        others = {n: v for n, v in request.parameters.items() if n != "seed"}
+        found.setdefault(repr((request.graph, sorted(others.items()))), []).append(run)
+    groups = []
+    for members in found.values():
+        seeds = {run.record.request.parameters.get("seed") for run in members}
+        parts = [members] if len(seeds) == len(members) else [[run] for run in members]
+        groups += [_Group(_called(part[0]), part) for part in parts]
+    return groups
+
+
+def _called(run: Run) -> str:
+    """The name of a run; of a former result also its number."""
+    is_former = run.folder.parent.name == "history"
+    return f"{run.folder.parents[1].name} (history {run.name})" if is_former else run.name
+
+
+def _write_comparison(groups: Sequence[_Group], output: Path) -> None:
+    from san_core.evaluation.pages.comparison import (
+        Column,
+        common_queries,
+        comparison_page,
+        figure_cell,
+        figure_names,
+    )
+
+    settings = _settings(groups)
+    columns = [
+        Column(group.name, settings[group.name], [_evaluated(run) for run in group.runs])
+        for group in groups
+    ]
+    why = _why_no_queries(groups) or (
+        "" if common_queries(columns) else "The runs have no query in common that counts."
+    )
+    if why:
+        write_file(output, comparison_page(columns, read=None, why_no_queries=why))
+    else:
+        with _images_of(groups) as read:
+            write_file(output, comparison_page(columns, read=read))
+    width = max(map(len, figure_names(columns)))
+    for name in figure_names(columns):
+        cells = (" ".join(figure_cell(name, one, columns[0])).rstrip() for one in columns)
+        print(printable(f"{name:{width}}  " + "  ".join(f"{cell:>16}" for cell in cells)))
+
+
+def _evaluated(run: Run) -> "Evaluated":
+    """What the report of a run says."""
+    from san_core.evaluation.pages.comparison import Evaluated
+
+    report = run.output("evaluate", "report")
+    assert report is not None  # as `_find_run` has seen
+    content = read_json_file(report / "report.json", dict[str, Any])
+    figures = {n: float(v) for n, v in run.figures().items() if isinstance(v, int | float)}
+    return Evaluated(figures, content["cmc"], _queries(report))
+
+
+def _queries(report: Path) -> "dict[str, QueryResult]":
+    """The queries that count, by the names of their images; none in a report of an older version.
+
+    Where several data sets were tested on, and share a name, the first counts.
+    """
+    from san_core.evaluation.pages.comparison import QueryResult
+    from san_core.evaluation.ranked_lists import QUERIES_FILE
+
+    if not (report / QUERIES_FILE).is_file():
+        return {}
+    lists = _ranked_names(report)
+    found: dict[str, QueryResult] = {}
+    for row in _rows(report / QUERIES_FILE):
+        if row["first_right_rank"] and row["query"] not in found:
+            found[row["query"]] = QueryResult(
+                row["person"],
+                float(row["average_precision"]),
+                int(row["first_right_rank"]),
+                lists.get(row["query"], []),
+            )
+    return found
+
+
+def _ranked_names(report: Path) -> "dict[str, list[RankedName]]":
+    """The nearest gallery images of each query, as far as they stand in line."""
+    from san_core.evaluation.pages.comparison import RankedName
+    from san_core.evaluation.ranked_lists import RANKED_FILE
+
+    lists: dict[str, list[RankedName]] = {}
+    for row in _rows(report / RANKED_FILE):
+        found = lists.setdefault(row["query"], [])
+        if int(row["rank"]) == len(found) + 1:
+            found.append(RankedName(row["image"], row["right"] == "1"))
+    return lists
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _settings(groups: Sequence[_Group]) -> dict[str, dict[str, str]]:
+    """The settings in which the groups differ, in words, by the name of the group."""
+    told: dict[str, dict[str, str]] = {group.name: {} for group in groups}
+    runs = [run for group in groups for run in group.runs]
+    named: list[tuple[str, Callable[[Run], Any]]] = [
+        *([("runs", _called)] if len(runs) > len(groups) else []),
+        ("graph", lambda run: run.record.request.graph),
+        ("commit", lambda run: run.record.commit[:12]),
+        *((name, _parameter(name)) for name in differing_parameters(runs)),
+    ]
+    recipes = {run.folder: _recipe_fields(run) for run in runs}
+    fields = dict.fromkeys(name for each in recipes.values() for name in each)
+    named += [(name, _recipe_field(recipes, name)) for name in fields]
+    for name, value_of in named:
+        values = {
+            group.name: list(dict.fromkeys(value_in_words(value_of(run)) for run in group.runs))
+            for group in groups
+        }
+        if len({tuple(found) for found in values.values()}) > 1 or name == "seed":
+            for group, found in values.items():
+                told[group][name] = ", ".join(found)
+    return told
+
+
+def _parameter(name: str) -> Callable[[Run], Any]:
+    return lambda run: run.record.request.parameters.get(name)
+
+
+def _recipe_field(recipes: Mapping[Path, Mapping[str, Any]], name: str) -> Callable[[Run], Any]:
+    return lambda run: recipes[run.folder].get(name)
+
+
+def _recipe_fields(run: Run) -> dict[str, Any]:
+    """The fields of the recipes that a run has trained by."""
+    found: dict[str, Any] = {}
+    for whose, (step, artifact) in _RECIPES.items():
+        folder = run.output(step, artifact)
+        if folder is not None and (folder / "recipe.json").is_file():
+            fields = read_json_file(folder / "recipe.json", dict[str, Any])["recipe"]
+            found |= {f"{whose}: {name}": value for name, value in fields.items()}
+    return found
+
+
+def _why_no_queries(groups: Sequence[_Group]) -> str:
+    """Why queries cannot be set beside each other; empty if they can."""
+    from components.storage.staging import image_set_digest
+
+    runs = [run for group in groups for run in group.runs]
+    if len(groups) == 1:
+        return "There is one column: the runs differ in their seed alone."
+    sets = [_tested_on(run) for run in runs]
+    if any(one is None for one in sets):
+        return "The images that a run was tested on are not there any more."
+    if len({image_set_digest(one) for one in sets if one}) > 1:
+        return "The runs were not tested on the same images, so their queries are not compared."
+    return ""
+
+
+def _tested_on(run: Run) -> Path | None:
+    """The image set that a run was tested on; of a former result, as the run has it now."""
+    is_former = run.folder.parent.name == "history"
+    now = read_run(run.folder.parents[1]) if is_former else run
+    return now.output("prepare_reid", "reid") if now else None
+
+
+@contextmanager
+def _images_of(groups: Sequence[_Group]) -> Iterator[Callable[[str], bytes]]:
+    """What gives the bytes of an image that all runs were tested on, by its name."""
+    from components.storage.staging import open_image_set, shards_of_splits
+
+    place = _tested_on(groups[0].runs[0])
+    assert place is not None  # as `_why_no_queries` has seen
+    with open_image_set(place, shards=shards_of_splits(place, _TESTED_SPLITS)) as images:
+        records = {one.name: one for one in images.records_in_splits(*_TESTED_SPLITS)}
+        yield lambda name: images.read(records[name])

@@ -23,6 +23,7 @@ from components.make_pit import make_pit
 from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
 from components.process.messages import leave_last_words
+from components.process.torchrun import process_count
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
 from components.take_model import take_model
@@ -105,6 +106,8 @@ def _refuse(message: str, status: int = 2) -> int:
 if __name__ == "__main__":
     try:
         limit_threads()
+        if process_count() > 1:  # else torch tells of a lost store with a page of its own calls
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     except ValueError as error:
         sys.exit(_refuse(f"components: {error}", 1))
     os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here

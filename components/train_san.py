@@ -34,7 +34,7 @@ def train_san(
 ) -> None:
     """Train SAN: the ReID encoder jointly with a decoder that must regress each person's texture.
 
-    Several GPUs of one machine train together where torchrun starts a process for each:
+    Several GPUs train together where torchrun starts a process for each, on one node or several:
     `torchrun --nproc-per-node 4 -m components train_san ...`. A recipe's batch is that of all.
 
     Args:
@@ -77,7 +77,7 @@ def train_san(
         initial_weights_fingerprint,
         open_on_ranks,
     )
-    from components.training.ranks import process_group
+    from components.training.meeting import meet
     from components.training.san_examples import find_examples
     from components.training.san_inputs import (
         check_textures_of,
@@ -118,9 +118,10 @@ def train_san(
     )
     if textures and chosen.needs_decoder:
         check_textures_of(textures, dataset)
+    outputs = {"model": model, "training_page": training_page, "losses": losses}
     with (
-        process_group() as ranks,
-        ranks.shared_scratch_folder(model) as room,
+        meet("train_san", outputs, checkpoint=checkpoint) as ranks,
+        ranks.scratch_folder_of_node(model) as room,
         open_on_ranks(dataset, ("train", "val")) as images,
     ):
         people = split_identities(images, chosen)

@@ -36,7 +36,7 @@ def train_san_pg(
 ) -> None:
     """Train SAN-PG, the texture generator, to regress a person's whole texture from one picture.
 
-    Several GPUs of one machine train together where torchrun starts a process for each:
+    Several GPUs train together where torchrun starts a process for each, on one node or several:
     `torchrun --nproc-per-node 4 -m components train_san_pg ...`. A recipe's batch is that of all.
 
     Args:
@@ -77,7 +77,7 @@ def train_san_pg(
         initial_weights_fingerprint,
         trained_on_pairs,
     )
-    from components.training.ranks import process_group
+    from components.training.meeting import meet
     from san_core.inference.textures import predict_textures
     from san_core.model.saved import write_sums
     from san_core.pages import page
@@ -99,7 +99,15 @@ def train_san_pg(
         checkpoint_minutes=checkpoint_minutes,
     )
     check_atlases(chosen, pit=pit / "textures")
-    with process_group() as ranks, ranks.shared_scratch_folder(generator) as room:
+    outputs = {
+        "generator": generator,
+        "generator_page": generator_page,
+        "generator_scores": generator_scores,
+    }
+    with (
+        meet("train_san_pg", outputs, checkpoint=checkpoint) as ranks,
+        ranks.scratch_folder_of_node(generator) as room,
+    ):
         model = initial_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)
         reader = PixelCache(room, chosen, ranks)
         seen, unseen = reader.decode_pairs(pit, "train"), reader.decode_pairs(pit, "val")

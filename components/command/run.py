@@ -11,9 +11,7 @@ import multiprocessing
 import os
 import re
 import shutil
-import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import _RemoteTraceback
@@ -31,6 +29,7 @@ from components.command.executor_input import (
 )
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
+from components.process.failure import report_failure, write_failure
 from components.process.gpu import hide_gpus
 from components.process.messages import (
     forget_copies,
@@ -39,17 +38,15 @@ from components.process.messages import (
     name_uris,
     note_copy,
     os_error_message,
-    printable,
 )
 from components.process.out_of_memory import out_of_memory_message
 from components.process.scratch import scratch_root, temporary_folder
 from components.process.signals import STOP_SIGNALS, Terminated, ignore_stop, signal_handler
 from components.process.start_line import log_start
 from components.process.torchrun import (
-    FirstRankFailed,
     check_may_share_work,
+    is_first_of_node,
     is_first_rank,
-    local_rank,
 )
 from components.storage import outputs, transfer
 from components.storage.places import is_remote, local_path, path_or_uri, real_path
@@ -61,7 +58,6 @@ log = logging.getLogger(__name__)
 
 OWN_CODE = (ROOT / "components", ROOT / "san_core")
 SECONDS_TO_CLEAN_UP = 5.0
-SECONDS_FOR_FIRST_RANK = 15.0
 _FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE)  # of a traceback
 # The outputs that are files, by their KFP type.
 FILE_KINDS = ("HTML", "Metrics", "ClassificationMetrics")
@@ -92,42 +88,40 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
     try:
         check_may_share_work(step.__name__)
     except ValueError as error:  # so it cannot be asked either which process this is
-        return _write_failure(step.__name__, str(error))
+        return write_failure(step.__name__, str(error))
     try:
         values = settle_places(values, executor_input)
     except ValueError as error:
-        return _report_failure(step, str(error), status=2)
+        return report_failure(step.__name__, str(error), status=2)
     try:
         with log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
             _run_parsed_step(step, values, executor_input)
     except Terminated as stop:
-        if not is_first_rank():
+        if not is_first_of_node():
             return stop.status
-        return _report_failure(step, f"stopped by {stop.name}", status=stop.status)
-    except FirstRankFailed:
-        return 1
+        return report_failure(step.__name__, f"stopped by {stop.name}", status=stop.status)
     except KeyboardInterrupt:
-        return _report_failure(step, "stopped by Ctrl-C", status=130)
+        return report_failure(step.__name__, "stopped by Ctrl-C", status=130)
     except OSError as error:
         told = os_error_message(error)
         is_full = error.errno in DISK_FULL_ERRORS  # this machine's disk, whatever is copied
-        return _report_failure(step, told if is_full else name_uris(told))
+        return report_failure(step.__name__, told if is_full else name_uris(told))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "components", "san_core"):
             raise
-        return _report_failure(
-            step, f"needs the Python package {package}, which is not installed here"
+        return report_failure(
+            step.__name__, f"needs the Python package {package}, which is not installed here"
         )
     except ValueError as error:
         if not _is_user_error(error):
             raise
-        return _report_failure(step, name_uris(str(error)))
+        return report_failure(step.__name__, name_uris(str(error)))
     except (RuntimeError, MemoryError) as error:
         message = out_of_memory_message(error, step.__name__)
         if message is None:
             raise
-        return _report_failure(step, message)
+        return report_failure(step.__name__, message)
     return 0
 
 
@@ -298,27 +292,6 @@ def _read_executor_input(
         return parse_executor_input(text)
     except ValueError as error:
         parser.error(str(error))
-
-
-def _report_failure(step: Step, message: str, *, status: int = 1) -> int:
-    """Say in one line, on stderr and to Kubernetes, why the step ends.
-
-    What one process finds wrong, most often all do: the others give torchrun the time to end them
-    when the first has spoken.
-    """
-    if not is_first_rank():
-        time.sleep(SECONDS_FOR_FIRST_RANK)
-    who = step.__name__ if is_first_rank() else f"{step.__name__}, process {local_rank() + 1}"
-    return _write_failure(who, message, status=status)
-
-
-def _write_failure(who: str, message: str, *, status: int = 1) -> int:
-    """Write a line to stderr and where Kubernetes looks for it; returns the exit status."""
-    line = printable(f"{who}: {' '.join(message.split())}")
-    leave_last_words(line)
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-    return status
 
 
 def _is_user_error(error: ValueError) -> bool:

@@ -21,6 +21,7 @@ from san_core.disk import DISK_FULL_ERRORS, disk_full_error
 log = logging.getLogger(__name__)
 
 SCRATCH_VARIABLE = "SAN_SCRATCH"
+_OPEN_FOLDERS: list[Path] = []  # those whose block has not ended
 
 
 @contextmanager
@@ -35,20 +36,31 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = vacant_folder(scratch_root() / f"san-{_key(output)}")
     folder.mkdir(mode=0o700)
-    try:
-        with _name_when_full(folder):
-            yield folder
-    finally:
-        remove_or_warn(folder)
+    with _removed_in_the_end(folder), _name_when_full(folder):
+        yield folder
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A directory of this process alone, removed in the end."""
     folder = Path(tempfile.mkdtemp(prefix="san-", dir=scratch_root()))
-    try:
+    with _removed_in_the_end(folder):
         yield folder
+
+
+@contextmanager
+def _removed_in_the_end(folder: Path) -> Iterator[None]:
+    _OPEN_FOLDERS.append(folder)
+    try:
+        yield
     finally:
+        _OPEN_FOLDERS.remove(folder)
+        remove_or_warn(folder)
+
+
+def remove_open_folders() -> None:
+    """Remove what the blocks of this process would remove, which ends without leaving them."""
+    for folder in sorted(_OPEN_FOLDERS):
         remove_or_warn(folder)
 
 

@@ -45,12 +45,15 @@ class Checkpoint:
         uri: folder or URI under which the checkpoints of all runs lie.
         run_key: everything that decides what this run computes, as JSON.
         room: a folder of this machine for the file that a state passes through.
+
+    Attributes:
+        run_key: what decides the result, with the version of torch, as canonical JSON.
     """
 
     def __init__(self, uri: str, run_key: Mapping[str, Any], *, room: Path) -> None:
         self._uri, self._room = uri, room
-        self._run_key = canonical_json({**run_key, "torch": torch.__version__})
-        folder = sha256(self._run_key)[:16]
+        self.run_key = canonical_json({**run_key, "torch": torch.__version__})
+        folder = sha256(self.run_key)[:16]
         self._read_from: Storage | None = open_storage(uri, folder) if uri else None
         # Training waits for a state to be kept, and the next one will do as well.
         quick = retry.SHORT_BACKOFF
@@ -171,12 +174,12 @@ class Checkpoint:
     def _describe_run(self, storage: Storage) -> None:
         """Keep the key of the run beside its state, once."""
         if not self._is_described:
-            storage.put_bytes(_RUN_NAME, self._run_key)
+            storage.put_bytes(_RUN_NAME, self.run_key)
             self._is_described = True
 
     def _warn_of_other_run(self) -> None:
         """Say which state of another run lies here, and what would have to be equal to use it."""
-        mine = _parse_run_key(self._run_key)
+        mine = _parse_run_key(self.run_key)
         try:
             others = list(self._other_runs(mine))
         except OSError as error:
@@ -306,6 +309,11 @@ def _parse_run_key(data: bytes) -> dict[str, Any]:
         return read_json(data, dict[str, Any], where=_RUN_NAME)
     except ValueError:
         return {}
+
+
+def differences_of_runs(one: bytes, other: bytes) -> list[str]:
+    """What two keys of runs differ in, in words; none if the two are alike."""
+    return list(_differences(_parse_run_key(one), _parse_run_key(other)))
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:

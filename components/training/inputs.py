@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from components.process.machine import core_count
 from components.process.progress import track_progress
 from components.process.threads import map_bounded, thread_pool
-from components.process.torchrun import is_first_rank
+from components.process.torchrun import is_first_of_node
 from components.storage.places import is_remote, local_path
 from components.storage.staging import (
     image_set_digest,
@@ -131,13 +131,13 @@ def _atlas_of(place: Path) -> str | None:
 def open_on_ranks(artifact: Path, splits: Sequence[str] = ()) -> ImageSet:
     """Open an image set, or of some splits the shards that hold them.
 
-    Of several processes the first alone compares every byte.
+    Of several processes of a node the first alone compares every byte.
 
     Raises:
         OSError, ValueError: as `staging.open_image_set`.
     """
     shards = shards_of_splits(artifact, splits) if splits else None
-    return open_image_set(artifact, verify=is_first_rank(), shards=shards)
+    return open_image_set(artifact, verify=is_first_of_node(), shards=shards)
 
 
 def _check_made_together(pit: Path, images: ImageSet, textures: ImageSet) -> None:
@@ -160,7 +160,7 @@ def trained_on_pairs(pit: Path) -> TrainedOn:
 
 
 class PixelCache:
-    """Decodes into memory-mapped files in `folder`, once for all processes of the step."""
+    """Decodes into memory-mapped files in `folder`, once for all processes of a node."""
 
     def __init__(self, folder: Path, recipe: Recipe, ranks: Ranks) -> None:
         self._folder, self.recipe, self._ranks = folder, recipe, ranks
@@ -238,7 +238,7 @@ class PixelCache:
             mapper = decoding_threads(len(records), unit)
             return cache(path, files, count=len(records), mapper=mapper).shape
 
-        self._ranks.make_on_first(decode)
+        self._ranks.make_on_each_node(decode)
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
@@ -292,12 +292,13 @@ def initial_weights_fingerprint(
     """What stands for the weights that training starts from: part of what decides its result."""
     file = None if generator else fetch_pretrained_file(folder, recipe)
     return {
-        "pretrained": _sha256(file) if file else None,
+        "pretrained": file_sha256(file) if file else None,
         "generator": weights.fingerprint(generator) if generator else None,
     }
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,6 +20,7 @@ from components.storage.checkpoint import Checkpoint, no_state_error, read_state
 from components.storage.outputs import write_file
 from components.training.beside import HISTORY_FILE, Beside, history_lines
 from components.training.compiler import check_compiler
+from components.training.meeting import fetch_state
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.checked_json import check_shape
 from san_core.model import weights
@@ -191,7 +192,7 @@ def train(
         data: what to learn from.
         settings: how.
         inputs: digests of the artifacts and first weights, as JSON: they decide the result too.
-        room: a folder of this machine that all processes see until training is done.
+        room: a folder of this node that its processes see until training is done.
         ranks: the processes that train together.
         validation: where the recipe validates.
         facts: of the model to come, as JSON; those beside the state have them too.
@@ -213,7 +214,7 @@ def train(
         log.warning("%s", line)
     checkpoint = settings.open_checkpoint(room, inputs)
     ranks.make_on_first(checkpoint.check_not_failed)
-    kept = ranks.make_on_first(checkpoint.fetch)
+    kept = fetch_state(ranks, checkpoint)
     facts = {**(facts or {}), "num_classes": model.num_classes}
     keeping = _Keeping(
         checkpoint,

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks [GROUP ...]`: measure, print and keep figures.
 
 Every figure is printed as `figure NAME VALUE UNIT`. A group is a module of
-`groups`, or evidence/figures.py or gpu/figures.py, with a function `figures` that yields them.
+`groups`, or figures.py of evidence/, gpu/ or nodes/, with a function `figures` that yields them.
 """
 
 import argparse
@@ -17,18 +17,19 @@ from tests.benchmarks.measuring import commit, machine_facts
 EVIDENCE = "evidence"
 TESTS = "tests"  # the share of mutants that they kill
 GPU = "gpu"  # measured by `make bench-gpu`
+NODES = "nodes"  # several of them, which only root may make
 GROUPS = (
     *("training", "sampler", "textures", "ranking", "search", "datasets", "synthesis", "generator"),
     "pipeline",
 )
 # Measured only when named: long training, many runs of tests, and what `make reproduce` recorded
-LONG_GROUPS = ("teaching", "baselines", "encoders", TESTS, EVIDENCE)
+LONG_GROUPS = ("teaching", "baselines", "encoders", NODES, TESTS, EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def measure_group(group: str) -> None:
     """Measure one group, print its figures and write its results file."""
-    place = f"{group}.figures" if group in (EVIDENCE, GPU) else f"groups.{group}"
+    place = f"{group}.figures" if group in (EVIDENCE, GPU, NODES) else f"groups.{group}"
     module = importlib.import_module(f"tests.benchmarks.{place}")
     found = {}
     for figure in module.figures():

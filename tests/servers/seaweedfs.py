@@ -1,6 +1,7 @@
 """A real S3 server on this machine: SeaweedFS, from its pip package, for tests and for `make s3`.
 
-It listens on 127.0.0.1 only and ends with the process that started it.
+It listens on 127.0.0.1 only, unless it is given another address, and ends with the process that
+started it.
 """
 
 import contextlib
@@ -36,13 +37,14 @@ class S3Server:
     port: int = 0
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
     ports: list[int] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
         """The URL that clients are given."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,7 +59,7 @@ class S3Server:
         """A plain client, to look at the server past the code under test."""
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=20), retries=False)
         keys = self.access_key, self.secret_key
-        return Minio(f"127.0.0.1:{self.port}", *keys, secure=False, http_client=pool)
+        return Minio(f"{self.host}:{self.port}", *keys, secure=False, http_client=pool)
 
     def start(self) -> None:
         """Start the server and wait until it takes and gives an object."""
@@ -67,7 +69,9 @@ class S3Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                _server_command(self.folder, dict(zip(PORT_NAMES, self.ports, strict=True))),
+                _server_command(
+                    self.folder, self.host, dict(zip(PORT_NAMES, self.ports, strict=True))
+                ),
                 env={
                     **os.environ,
                     "AWS_ACCESS_KEY_ID": self.access_key,
@@ -127,12 +131,12 @@ class _EmptyStream:
         return b""
 
 
-def _server_command(folder: Path, ports: Mapping[str, int]) -> list[str]:
-    """`weed mini` on loopback alone, without telemetry; a missing bucket stays missing."""
+def _server_command(folder: Path, host: str, ports: Mapping[str, int]) -> list[str]:
+    """`weed mini` on one address alone, without telemetry; a missing bucket stays missing."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
     return [
         *(weed, "-logtostderr=true", "mini", f"-dir={folder}"),
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.autoCreateBucket=false"),
+        *(f"-ip={host}", f"-ip.bind={host}", "-s3.autoCreateBucket=false"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
@@ -157,10 +161,14 @@ def _is_free(port: int) -> bool:
 
 @contextlib.contextmanager
 def running_server(
-    folder: Path, *, port: int = 0, keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY)
+    folder: Path,
+    *,
+    port: int = 0,
+    keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
+    host: str = "127.0.0.1",
 ) -> Iterator[S3Server]:
     """A server that ends with the block and lets these keys in; port 0 takes a free one."""
-    server = S3Server(folder, port, *keys)
+    server = S3Server(folder, port, *keys, host)
     try:
         server.start()
         yield server

@@ -228,7 +228,7 @@ def test_weights_that_a_generator_would_replace_are_not_fetched(tmp_path, monkey
 def test_of_several_processes_the_first_alone_compares_every_byte(small_set, monkeypatch, is_first):
     checked = []
     monkeypatch.setattr(ImageSet, "verify", lambda self, *_, **__: checked.append(self.path))
-    monkeypatch.setattr(inputs, "is_first_rank", lambda: is_first)
+    monkeypatch.setattr(inputs, "is_first_of_node", lambda: is_first)
     with inputs.open_on_ranks(small_set.path) as images:
         assert len(images.records) == 7
     assert bool(checked) == is_first

@@ -1,0 +1,208 @@
+"""Signs of life that the processes of one step give each other, so that a lost node ends the rest.
+
+A thread of each process writes every two seconds into the key-value store that torchrun keeps on
+node 0, and reads what the others have written. It goes on while one node stages or decodes and the
+others wait. Another thread judges: it ends this process, in one line that names who is lost, where
+the main thread waits inside torch and can hear nothing.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import count
+from typing import Any, NamedTuple
+
+from components.process.failure import report_failure
+from components.process.messages import name_uris, os_error_message
+from components.process.scratch import remove_open_folders
+from components.process.signals import Terminated
+from components.process.torchrun import (
+    has_several_nodes,
+    node_rank,
+    process_count,
+    rank,
+)
+from san_core.checked_json import read_json
+
+SECONDS_BETWEEN_BEATS = 2.0
+# Without a new beat for so long, a process counts as lost. A cable may be out for less.
+SECONDS_UNTIL_LOST = 30.0
+# An error that two processes meet alike is told by each as its own, if it comes so soon.
+SECONDS_FOR_OWN_ERROR = 3.0
+# For the store there is one connection: TCP bears a cable that is out for some seconds.
+STORE_TIMEOUT = timedelta(minutes=15)
+SECONDS_FOR_LAST_SIGN = 5.0
+MOST_LAST_WORDS = 1000  # characters
+GO_ON = "Run again: training goes on from its checkpoint"
+
+
+class _Sign(NamedTuple):
+    """What a process writes into the store."""
+
+    beat: int
+    who: str
+    has_left: bool = False
+    last_words: str = ""  # why it ends, of one that has failed
+
+
+class _Seen(NamedTuple):
+    """The last sign of a process, and when it first stood there, by this machine's clock."""
+
+    sign: _Sign
+    since: float
+
+
+def describe_self() -> str:
+    """This process as the others name it: by its node, where there are several."""
+    if has_several_nodes():
+        return f"node {node_rank()} ({socket.gethostname()})"
+    return f"process {rank() + 1}"
+
+
+@contextmanager
+def beating(step: str) -> "Iterator[Heartbeats]":
+    """Within the block this process gives signs of life and watches those of the others.
+
+    It tells them as which it leaves: with what error, or done.
+    """
+    beats = Heartbeats(step)
+    beats.start()
+    try:
+        yield beats
+    except BaseException as error:
+        beats.leave(_last_words(error))
+        raise
+    beats.leave()
+
+
+def _last_words(error: BaseException) -> str:
+    """Why this process ends, as the others are to tell it."""
+    if isinstance(error, Terminated):
+        return f"stopped by {error.name}"
+    told = os_error_message(error) if isinstance(error, OSError) else str(error)
+    return name_uris(told or type(error).__name__)[:MOST_LAST_WORDS]
+
+
+class Heartbeats:
+    """The signs of life of this process, and what is known of the others."""
+
+    def __init__(self, step: str) -> None:
+        self._step, self._who = step, describe_self()
+        self._last_words = ""
+        self._seen: dict[int, _Seen] = {}
+        self._last_contact: float | None = None  # with the store
+        self._leaving, self._decided = threading.Event(), threading.Event()
+        self._verdict = ""
+        self._speaking = threading.Lock()  # never released by the thread that ends this process
+        self._main_speaks = False
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._beat, self._watch)
+        ]
+
+    def start(self) -> None:
+        """Begin to beat and to watch."""
+        for thread in self._threads:
+            thread.start()
+
+    def explain_loss(self) -> str:
+        """Who is lost, as soon as that is known; empty if nobody is, after all.
+
+        From here on the caller alone says why this process ends.
+        """
+        self._take_word()
+        if self._last_contact is None:  # the store has not answered yet
+            self._last_contact = time.monotonic()
+        self._decided.wait(SECONDS_UNTIL_LOST + 5 * SECONDS_BETWEEN_BEATS)
+        return self._verdict
+
+    def leave(self, last_words: str = "") -> None:
+        """Tell the others that this process ends, and why if it has failed; beat no more."""
+        self._take_word()
+        self._last_words = last_words
+        self._leaving.set()
+        for thread in self._threads:
+            thread.join(SECONDS_FOR_LAST_SIGN)
+        if last_words and has_several_nodes() and node_rank() == 0:
+            time.sleep(SECONDS_BETWEEN_BEATS + 1)  # the store ends with this node
+
+    def _take_word(self) -> None:
+        with self._speaking:
+            self._main_speaks = True
+
+    def _beat(self) -> None:
+        """The thread that writes and reads signs; once the store is away it comes to an end."""
+        with suppress(Exception):  # DistStoreError, or RuntimeError of a broken connection
+            store, beats = _connect(), count()
+            while not self._leaving.is_set():
+                self._exchange_signs(store, _Sign(next(beats), self._who))
+                self._leaving.wait(SECONDS_BETWEEN_BEATS)
+            self._exchange_signs(
+                store, _Sign(next(beats), self._who, has_left=True, last_words=self._last_words)
+            )
+
+    def _exchange_signs(self, store: Any, own: _Sign) -> None:
+        store.set(str(rank()), json.dumps(own))
+        for other in range(process_count()):
+            if other == rank() or not store.check([str(other)]):
+                continue
+            told = read_json(store.get(str(other)), list[Any], where="a sign of life")
+            sign, known = _Sign(*told), self._seen.get(other)
+            if known is None or known.sign != sign:
+                self._seen[other] = _Seen(sign, time.monotonic())
+        self._last_contact = time.monotonic()
+
+    def _watch(self) -> None:
+        """The thread that judges, and ends this process unless the main thread says why itself."""
+        while not self._leaving.wait(SECONDS_BETWEEN_BEATS / 2):
+            if verdict := self._judge(time.monotonic()):
+                self._verdict = verdict
+                self._decided.set()
+                break
+        else:
+            return
+        if self._leaving.wait(SECONDS_FOR_OWN_ERROR):
+            return
+        self._speaking.acquire()
+        if self._main_speaks:
+            self._speaking.release()
+            return
+        remove_open_folders()
+        os._exit(report_failure(self._step, verdict))
+
+    def _judge(self, now: float) -> str:
+        """Who is lost, in words; empty while nobody is."""
+        contact = self._last_contact
+        if contact is None:  # not yet joined: whoever meets them says so
+            return ""
+        for seen in list(self._seen.values()):
+            if seen.sign.last_words:
+                return f"{seen.sign.who} has ended: {seen.sign.last_words}"
+            if not seen.sign.has_left and contact - seen.since > SECONDS_UNTIL_LOST:
+                return _loss(seen.sign.who)
+        if now - contact > SECONDS_UNTIL_LOST:
+            return _loss(self._seen[0].sign.who if 0 in self._seen else _first_by_address())
+        return ""
+
+
+def _first_by_address() -> str:
+    """The first process before it has named itself."""
+    return f"node 0 ({os.environ['MASTER_ADDR']})" if has_several_nodes() else "process 1"
+
+
+def _loss(who: str) -> str:
+    return f"{who} is lost: no sign of life for {SECONDS_UNTIL_LOST:.0f} s. {GO_ON}"
+
+
+def _connect() -> Any:
+    """A connection of our own to the store that torchrun keeps, below a prefix of this start."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, timeout=STORE_TIMEOUT, wait_for_workers=False)
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"san-heartbeats/{start}", store)

@@ -1,0 +1,117 @@
+"""What the nodes of one training make sure of when they meet: that all write and read one thing.
+
+The first process of all writes the outputs and the state. On several nodes that may be another
+machine at the next start, so a folder that only one of them has is refused.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.process.messages import name_uris
+from components.process.torchrun import has_several_nodes, is_first_rank
+from components.storage.checkpoint import Checkpoint, differences_of_runs
+from components.storage.places import is_remote, local_path
+from components.training.heartbeats import describe_self
+from components.training.inputs import file_sha256
+from components.training.ranks import Ranks, process_group
+
+
+@contextmanager
+def meet(step: str, outputs: Mapping[str, Path], *, checkpoint: str) -> Iterator[Ranks]:
+    """Join the processes torchrun started for a step, whose places all nodes must share.
+
+    Args:
+        step: its name.
+        outputs: where each goes, by its name.
+        checkpoint: folder or URI for the state; empty keeps none.
+
+    Raises:
+        ValueError: a folder is of one node alone; or as `process_group`.
+        ConnectionError: as `process_group`.
+    """
+    with process_group(step) as ranks:
+        if has_several_nodes():
+            _check_places_shared(ranks, outputs, checkpoint=checkpoint)
+        yield ranks
+
+
+def _check_places_shared(ranks: Ranks, outputs: Mapping[str, Path], *, checkpoint: str) -> None:
+    """Refuse outputs and a checkpoint that other nodes do not see.
+
+    Raises:
+        ValueError: a folder is not shared.
+    """
+    folders = {n: path.parent for n, path in outputs.items() if not is_remote(name_uris(str(path)))}
+    if checkpoint and not is_remote(checkpoint):
+        folders["checkpoint"] = local_path(checkpoint)
+    with _marked(ranks, folders) as mark:
+        seen = ranks.gather((describe_self(), [n for n in folders if _sees(folders[n], mark)]))
+    for who, names in seen:
+        for name in sorted(folders.keys() - names):
+            raise ValueError(
+                f"{name} is in {folders[name]}, a folder that {who} does not share: on several"
+                " nodes give a URI such as s3://BUCKET/PREFIX, or a folder that all nodes share"
+            )
+
+
+@contextmanager
+def _marked(ranks: Ranks, folders: Mapping[str, Path]) -> Iterator[str]:
+    """The name of a file that the first process has put into each folder, until the block ends."""
+
+    def put() -> str:
+        name = f".san-meeting-{secrets.token_hex(8)}"
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        return name
+
+    name = ranks.make_on_first(put)
+    try:
+        yield name
+    finally:
+        if is_first_rank():
+            for folder in folders.values():
+                (folder / name).unlink(missing_ok=True)
+
+
+def _sees(folder: Path, name: str) -> bool:
+    return (folder / name).exists()
+
+
+def fetch_state(ranks: Ranks, checkpoint: Checkpoint) -> Path | None:
+    """A file of this node with the state that all nodes go on from; None if there is none.
+
+    Raises:
+        ValueError: the nodes would train different things, or have found different states; or as
+            `Checkpoint.fetch`.
+        OSError: the store is away.
+    """
+    if not has_several_nodes():
+        return ranks.make_on_each_node(checkpoint.fetch)
+    _check_same_run(ranks, checkpoint)
+
+    def fetch() -> tuple[Path | None, str]:
+        path = checkpoint.fetch()
+        return path, file_sha256(path)[:12] if path else "none"
+
+    path, digest = ranks.make_on_each_node(fetch)
+    (first, found), *others = ranks.gather((describe_self(), digest))
+    for who, other in others:
+        if other != found:
+            raise ValueError(
+                f"{who} has found another state of training than {first} ({other}, not {found}):"
+                " run again when nothing writes to the checkpoint any more"
+            )
+    return path
+
+
+def _check_same_run(ranks: Ranks, checkpoint: Checkpoint) -> None:
+    (first, key), *others = ranks.gather((describe_self(), checkpoint.run_key))
+    for who, other in others:
+        if told := "; ".join(differences_of_runs(other, key)):
+            raise ValueError(
+                f"{who} would train something else than {first}, they differ in {told}:"
+                " give all nodes the same command, image and data"
+            )

@@ -1,0 +1,141 @@
+"""How processes of one step notice that another is lost; minutes are seconds here."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from components.command.code import ROOT
+from tests.servers.network import MASTER_PORT, NoNetworksError, address_of, running_network
+
+# One of two processes. It makes something on the first for some seconds, and then both train.
+ONE_OF_TWO = """
+import sys, time
+import torch
+from torch import distributed
+from components.process import failure
+from components.training import heartbeats, ranks
+
+heartbeats.SECONDS_BETWEEN_BEATS = 0.2
+heartbeats.SECONDS_UNTIL_LOST = 2.0
+heartbeats.SECONDS_FOR_OWN_ERROR = 0.5
+failure.SECONDS_FOR_FIRST = 0.5
+
+def make():
+    print("making", flush=True)
+    time.sleep(float(sys.argv[1]))
+    if sys.argv[2] == "fails":
+        raise ValueError("the disk is full")
+    return "made"
+
+try:
+    with ranks.process_group("train_san") as found:
+        print(found.make_on_first(make), flush=True)
+        while sys.argv[2] == "trains":
+            distributed.all_reduce(torch.ones(1))
+            time.sleep(0.01)
+except (ConnectionError, ValueError) as error:
+    failure.report_failure("train_san", str(error))
+"""
+
+
+@pytest.fixture
+def two_processes():
+    """Start two processes of one step, and wait until the first makes something."""
+    started = []
+
+    def start(seconds, what="", *, nodes=1, wrap=lambda _rank: [], host="127.0.0.1", port=None):
+        world = {"MASTER_ADDR": host, "MASTER_PORT": port or _free_port(), "WORLD_SIZE": "2"}
+        world["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as `python -m components` sets it
+        for rank in range(2):
+            here = {"RANK": str(rank), "LOCAL_RANK": str(rank if nodes == 1 else 0)}
+            here["LOCAL_WORLD_SIZE"] = str(2 // nodes)
+            started.append(
+                subprocess.Popen(
+                    [*wrap(rank), sys.executable, "-c", ONE_OF_TWO, str(seconds), what],
+                    cwd=ROOT,
+                    env={**os.environ, **world, **here, "CUDA_VISIBLE_DEVICES": ""},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        assert started[0].stdout.readline() == "making\n"
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def _said(process):
+    """The lines that a process says in the end."""
+    _, log = process.communicate(timeout=60)
+    return log.splitlines()
+
+
+@pytest.mark.slow
+def test_others_wait_for_what_the_first_makes_longer_than_for_signs(two_processes):
+    first, second = two_processes(4)
+    assert [one.communicate(timeout=60)[0] for one in (first, second)] == ["made\n", "made\n"]
+
+
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sign", [pytest.param(signal.SIGSTOP, id="hangs"), pytest.param(signal.SIGKILL, id="is killed")]
+)
+def test_process_that_is_lost_ends_the_other_with_a_line_that_names_it(two_processes, nodes, sign):
+    first, second = two_processes(600, nodes=nodes)
+    time.sleep(1)  # until they have given signs
+    first.send_signal(sign)
+    (line,) = _said(second)
+    who = "process 1" if nodes == 1 else f"node 0 ({socket.gethostname()})"
+    found = "process 2" if nodes == 1 else "node 1"
+    assert line == (
+        f"train_san, {found}: {who} is lost: no sign of life for 2 s."
+        " Run again: training goes on from its checkpoint"
+    )
+
+
+def test_other_node_tells_why_one_has_failed(two_processes):
+    first, second = two_processes(0.5, "fails", nodes=2)
+    assert _said(first) == ["train_san: the disk is full"]
+    here = socket.gethostname()
+    assert _said(second) == [f"train_san, node 1: node 0 ({here}) has ended: the disk is full"]
+
+
+@pytest.mark.parametrize("what", ["", pytest.param("trains", marks=pytest.mark.slow)])
+def test_pulled_cable_ends_both_nodes_with_a_line_that_names_the_other(
+    two_processes, tmp_path, what
+):
+    with contextlib.ExitStack() as stack:
+        try:
+            network = stack.enter_context(running_network(tmp_path, 2))
+        except NoNetworksError as error:
+            pytest.skip(f"no network namespaces can be made here: {error}")
+        first, second = two_processes(
+            0.1 if what else 600,
+            what,
+            nodes=2,
+            wrap=lambda rank: network.nodes[rank].prefix,
+            host=address_of(network.address, 0),
+            port=MASTER_PORT,
+        )
+        time.sleep(1)
+        network.nodes[1].pull_cable()
+        here = socket.gethostname()
+        for process, who in ((first, "node 1"), (second, "node 0")):
+            (line,) = _said(process)
+            assert f"{who} ({here}) is lost: no sign of life for 2 s" in line

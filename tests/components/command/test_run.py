@@ -377,7 +377,7 @@ def test_signal_to_stop_is_heard_soon_and_cleans_up(tmp_path, number, status):
 
 @pytest.mark.parametrize(("is_first", "level"), [(True, logging.INFO), (False, logging.ERROR)])
 def test_of_several_processes_the_first_alone_warns(monkeypatch, is_first, level):
-    monkeypatch.setattr(run, "is_first_rank", lambda: is_first)
+    monkeypatch.setattr(messages, "is_first_rank", lambda: is_first)
     with messages.log_to_stderr():
         assert logging.getLogger().level == level
 

@@ -174,8 +174,13 @@ def _run_parsed_step(
         _send_or_keep(made)
         if failed:
             raise failed
-    if executor_input is not None and is_first_rank():
+    if not is_first_rank():
+        return
+    if executor_input is not None:
         outputs.write_executor_output(executor_input, written)
+        return
+    for p in outgoing:  # by hand: a pipeline says itself where things are
+        log.info("wrote %s: %s", p.name, remote.get(p, written[p.name]))
 
 
 def _send_or_keep(made: Mapping[Path, str]) -> None:

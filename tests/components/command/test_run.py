@@ -115,9 +115,11 @@ def test_process_that_does_not_know_its_rank_is_refused_in_a_line(
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
     assert run_step(act, words(tmp_path, "well")) == 0
     assert (tmp_path / "deep" / "down" / "result").is_file()
-    where, said = capsys.readouterr().err.splitlines()
+    where, said, last = capsys.readouterr().err.splitlines()
     assert re.match(r"\d\d:\d\d:\d\d act computes on the processor; \d+ thread", where)
     assert re.fullmatch(r"\d\d:\d\d:\d\d acting well – with None", said)
+    result = tmp_path / "deep" / "down" / "result"
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d wrote result: {result}", last)
 
 
 @pytest.mark.parametrize(

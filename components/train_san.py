@@ -46,7 +46,8 @@ def train_san(
         losses: loss, loss_identity, loss_triplet, loss_texture ... of the epoch whose weights are
             kept, and val_mAP where the recipe validates
         textures: sealed textures of the training images; recipes without texture losses need none
-        generator: SAN-PG to start from, for recipes with init=generator or init=encoder
+        generator: SAN-PG to start from, for recipes with init=generator or init=encoder, or whose
+            features are learned, for recipes with w_distill
         pit: paired image-texture data to mix in, for recipes with pit_every
         events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
             is true
@@ -90,6 +91,7 @@ def train_san(
     from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_onnx_installed, export_encoder, model_metadata
     from san_core.model.saved import fingerprint, read_description, write_sums
+    from san_core.model.weights import load_network
     from san_core.pages import page
     from san_core.training.loop import check_batches_divide
 
@@ -107,14 +109,14 @@ def train_san(
     )
     if onnx:
         check_onnx_installed()
-    starting_from = generator if chosen.init != "none" else None
-    if starting_from:
-        check_generator(read_description(starting_from).recipe, starting_from)
+    learned_from = generator if chosen.needs_generator else None
+    if learned_from:
+        check_generator(read_description(learned_from).recipe, learned_from)
     check_atlases(
         chosen,
         textures=textures if chosen.needs_decoder else None,
         pit=pit / "textures" if pit and chosen.pit_every else None,
-        generator=starting_from if chosen.init == "generator" else None,
+        generator=learned_from if chosen.init == "generator" else None,
     )
     if textures and chosen.needs_decoder:
         check_textures_of(textures, dataset)
@@ -130,9 +132,10 @@ def train_san(
             num_classes=people.num_classes,
             seed=seed,
             folder=room,
-            generator=starting_from,
+            generator=learned_from,
             ranks=ranks,
         )
+        taught = load_network(learned_from) if learned_from and chosen.w_distill else None
         if line := unseen_images_warning(people.labels, chosen):
             log.warning("%s", line)
         check_batches_divide(chosen, images=len(people.train_records))
@@ -144,14 +147,14 @@ def train_san(
             "dataset": image_set_digest(dataset),
             "textures": image_set_digest(used) if used else None,
             "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
-            **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, starting_from)),
+            **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, learned_from)),
         }
         learned = whom_trained_on(
             dataset,
             images,
             people,
             pit=pit if chosen.pit_every else None,
-            generator=starting_from,
+            generator=learned_from,
         )
         facts = {"seed": seed, "recipe": recipe, "trained_on": learned}
         trained = loop.train(
@@ -163,6 +166,7 @@ def train_san(
             ranks=ranks,
             validation=validation,
             facts=facts,
+            teacher=None if taught is None else taught.model.encoder,
         )
         if not is_first_rank():
             return
@@ -216,6 +220,11 @@ def _check_inputs(
         raise ValueError(f"recipe {name!r} needs textures (--textures), none were given")
     if recipe.init != "none" and generator is None:
         raise ValueError(f"recipe {name!r} starts from a generator (--generator), none was given")
+    if recipe.w_distill and generator is None:
+        raise ValueError(
+            f"recipe {name!r} learns a generator's features (w_distill={recipe.w_distill:g}) and"
+            " needs one (--generator), none was given"
+        )
     if recipe.pit_every and pit is None:
         raise ValueError(
             f"recipe {name!r} mixes in PIT batches (pit_every={recipe.pit_every}) and needs paired"
@@ -223,8 +232,8 @@ def _check_inputs(
         )
     if textures is not None and not recipe.needs_decoder:
         log.warning("recipe %r has no texture losses: the textures are not used", name)
-    if generator is not None and recipe.init == "none":
-        log.info("recipe %r has init=none: the generator is not used", name)
+    if generator is not None and not recipe.needs_generator:
+        log.info("recipe %r has init=none and w_distill=0: the generator is not used", name)
     if pit is not None and not recipe.pit_every:
         log.info("recipe %r has pit_every=0: the paired data are not used", name)
 

@@ -101,6 +101,10 @@ class Recipe:
     w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
     # weight of what dense maps of PIT teach a decoder that copies: where it looks, what is seen
     w_dense: float = 0.0
+    # weight of distillation: f_e4, through a 1x1 convolution that learns too, must regress that
+    # of the generator's encoder, in mean squared difference (hints, Romero et al. 2015, eq. 3);
+    # needs a generator, but neither decoder nor textures
+    w_distill: float = 0.0
     # of all ReID batches, every which one has texture losses, the first included; the others run no
     # decoder. Weights stay as they are (lazy regularisation, Karras et al. 2020, section 3.1)
     texture_every: int = 1
@@ -341,6 +345,9 @@ class Recipe:
             "w_tr needs identities: it is taken with w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
+            "w_distill is for ReID training: it needs w_id or w_tri": (
+                self.w_distill > 0 and not self.needs_identities
+            ),
             **self._texture_contradictions(),
         }
 
@@ -383,13 +390,19 @@ class Recipe:
 
     @property
     def active_losses(self) -> tuple[str, ...]:
-        """The terms that count, of "id", "tri", "rec", "tr" and "dense"."""
-        return tuple(t for t in ("id", "tri", "rec", "tr", "dense") if getattr(self, f"w_{t}") > 0)
+        """The terms that count, of "id", "tri", "distill", "rec", "tr" and "dense"."""
+        terms = ("id", "tri", "distill", "rec", "tr", "dense")
+        return tuple(t for t in terms if getattr(self, f"w_{t}") > 0)
 
     @property
     def needs_decoder(self) -> bool:
         """Whether a loss needs the decoder: SAN and SAN-PG yes, a baseline no."""
         return self.w_rec > 0 or self.w_tr > 0
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether ReID training starts from SAN-PG or learns from its features."""
+        return self.init != "none" or self.w_distill > 0
 
     @property
     def needs_identities(self) -> bool:
@@ -449,6 +462,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "w_rec": (0, 1e6),
     "w_tr": (0, 1e6),
     "w_dense": (0, 1e6),
+    "w_distill": (0, 1e6),
     "texture_share": (0, 1),
     "texture_every": (1, 1_000_000),
     "texture_epochs": (0, 100_000),

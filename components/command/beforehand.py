@@ -203,12 +203,17 @@ def _check_dense(values: Mapping[str, Any]) -> None:
 
 
 def _check_init(values: Mapping[str, Any]) -> None:
-    """A graph without a generator has nothing of SAN-PG to start from."""
-    start = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"]).init
-    if start != "none":
+    """A graph without a generator has nothing of SAN-PG to start from or learn from."""
+    recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
+    if recipe.init != "none":
         raise ValueError(
-            f"the recipe starts from SAN-PG (init={start}), and this graph has no generator;"
+            f"the recipe starts from SAN-PG (init={recipe.init}), and this graph has no generator;"
             ' such as --param san_overrides="init=none"'
+        )
+    if recipe.w_distill:
+        raise ValueError(
+            f"the recipe learns SAN-PG's features (w_distill={recipe.w_distill:g}), and this graph"
+            " has no generator; leave w_distill out, or take another graph"
         )
 
 

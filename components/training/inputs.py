@@ -289,8 +289,11 @@ def fetch_pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
 def initial_weights_fingerprint(
     folder: Path, recipe: Recipe, generator: Path | None
 ) -> dict[str, str | None]:
-    """What stands for the weights that training starts from: part of what decides its result."""
-    file = None if generator else fetch_pretrained_file(folder, recipe)
+    """What stands for the weights that training starts from, and a generator's that it learns from.
+
+    They are part of what decides its result.
+    """
+    file = fetch_pretrained_file(folder, recipe) if recipe.init == "none" else None
     return {
         "pretrained": file_sha256(file) if file else None,
         "generator": weights.fingerprint(generator) if generator else None,

@@ -24,6 +24,7 @@ from components.training.meeting import fetch_state
 from components.training.ranks import SINGLE_PROCESS, Ranks
 from san_core.checked_json import check_shape
 from san_core.model import weights
+from san_core.model.encoder import Encoder
 from san_core.model.san import SAN
 from san_core.recipe import Recipe, idle_settings
 from san_core.seeds import check_seed
@@ -45,6 +46,7 @@ _LOSS_NAMES = {
     "loss": "loss",
     "id": "loss_identity",
     "tri": "loss_triplet",
+    "distill": "loss_distillation",
     "rec": "loss_texture",
     "tr": "loss_texture_triplet",  # the triplet ReID constraint on the decoder's maps
     "dense": "loss_place",  # where a decoder that copies looks, against dense maps
@@ -184,6 +186,7 @@ def train(
     ranks: Ranks = SINGLE_PROCESS,
     validation: Validation | None = None,
     facts: Mapping[str, Any] | None = None,
+    teacher: Encoder | None = None,
 ) -> TrainingResult:
     """Train to the end, or on to the end from the checkpoint; one log line an epoch.
 
@@ -196,6 +199,7 @@ def train(
         ranks: the processes that train together.
         validation: where the recipe validates.
         facts: of the model to come, as JSON; those beside the state have them too.
+        teacher: what a recipe with w_distill learns features from.
 
     Returns:
         A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
@@ -237,6 +241,7 @@ def train(
             state_due=_timer(settings.checkpoint_minutes) if settings.checkpoint_minutes else None,
             precision=resolve_precision(settings.precision, device()),
             compiled=settings.compiled,
+            teacher=teacher,
         )
         try:
             for report in reports:

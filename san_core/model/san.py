@@ -25,6 +25,7 @@ class SANOutput(NamedTuple):
     texture: Tensor | None  # (B, 3, T, T)
     maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
     copied: Copied | None = None  # where the recipe says texture_from="copy"
+    regressed: Tensor | None = None  # (B, C, rows, columns), of f_e4, where the recipe distils
 
 
 class SAN(nn.Module):
@@ -53,6 +54,8 @@ class SAN(nn.Module):
             make_classifier(recipe, self.encoder.dim, num_classes) if num_classes else None
         )
         self.decoder = Decoder(recipe, self.encoder) if recipe.needs_decoder else None
+        channels = self.encoder.channels[3]
+        self.regressor = nn.Conv2d(channels, channels, 1) if recipe.w_distill else None
 
     def forward(
         self,
@@ -69,19 +72,21 @@ class SAN(nn.Module):
         the statistics of the embedding head stay those of ReID images. Without `textures` the
         decoder does not run; textured: (b,) int64, the images that it runs on, None for all.
         """
-        compared = logits = None
+        compared = logits = regressed = None
         if identities:
             embedding, maps, pooled = self.encoder(images)
             compared = pooled if self.is_neck else embedding
             logits = None if self.classifier is None else self.classifier(embedding)
+            regressed = None if self.regressor is None else self.regressor(maps[3])
         else:
             maps = self.encoder.stage_maps(images)
         if self.decoder is None or not textures:
-            return SANOutput(compared, logits, None, ())
+            return SANOutput(compared, logits, None, (), regressed=regressed)
         if textured is not None:
             f_e1, f_e2, f_e3, f_e4, images = (_pick(x, textured) for x in (*maps, images))
             maps = f_e1, f_e2, f_e3, f_e4
-        return SANOutput(compared, logits, *self.decoder(maps, images))
+        decoded = self.decoder(maps, images)
+        return SANOutput(compared, logits, *decoded)._replace(regressed=regressed)
 
 
 def _pick(maps: Tensor, rows: Tensor) -> Tensor:
@@ -92,7 +97,8 @@ def _pick(maps: Tensor, rows: Tensor) -> Tensor:
 def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
     """A network whose first weights follow from `seed` alone; torch's own generators are untouched.
 
-    The decoder is made last: one seed gives SAN and its baseline the same encoder and classifier.
+    The decoder comes late, what distils last: one seed gives SAN and its baseline the same encoder
+    and classifier.
     """
     with drawing_from(seed, torch.device("cpu")):
         return SAN(recipe, num_classes=num_classes)

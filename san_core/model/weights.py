@@ -157,8 +157,8 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     """Copy a trained SAN-PG into a network of `recipe`: encoder trunk and, by its init, decoder.
 
     Returns:
-        The names of the tensors that keep their own first weights: pooling, head and classifier,
-        which SAN-PG does not train, and with init="encoder" the decoder.
+        The names of the tensors that keep their own first weights: pooling, head, classifier and
+        what distils, which SAN-PG does not train, and with init="encoder" the decoder.
 
     Raises:
         ValueError: the two architectures differ, naming each field that does, or the generator has
@@ -175,7 +175,7 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     if generator.model.decoder is None:
         raise ValueError("the generator has no decoder: it was not trained to make textures")
     mine, theirs = model.state_dict(), generator.model.state_dict()
-    untaught = ("encoder.head.", "encoder.pooling.", "classifier.") + (
+    untaught = ("encoder.head.", "encoder.pooling.", "classifier.", "regressor.") + (
         ("decoder.",) if trunk_alone else ()
     )
     own = [n for n in mine if n.startswith(untaught)]

@@ -29,7 +29,7 @@ from san_core.data.batches.loader import (
 from san_core.data.batches.shares import check_shares
 from san_core.data.batches.training_data import TrainingData as TrainingData
 from san_core.data.batches.training_data import check_training_data
-from san_core.model.encoder import to_channels_last
+from san_core.model.encoder import Encoder, to_channels_last
 from san_core.model.randomness import drawing_from
 from san_core.model.san import SAN, SANOutput
 from san_core.recipe import Recipe
@@ -64,8 +64,8 @@ class EpochReport(NamedTuple):
 
     epoch: int  # epochs finished, 1 ... recipe.epochs
     loss: float  # the weighted sum that was minimised, PIT batches aside
-    # unweighted, those that count: "id", "tri", "rec", "tr", "dense", "pit"; each over the batches
-    # that have it
+    # unweighted, those that count: "id", "tri", "distill", "rec", "tr", "dense", "pit"; each over
+    # the batches that have it
     terms: dict[str, float]
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
@@ -95,6 +95,7 @@ def fit(
     on_best: Callable[[State], None] | None = None,
     precision: Precision = "auto",
     compiled: bool = False,
+    teacher: Encoder | None = None,
 ) -> Iterator[EpochReport]:
     """Train `model` in place, yielding a report after every epoch.
 
@@ -132,6 +133,8 @@ def fit(
         precision: full or mixed; "auto" is mixed on CUDA alone, and not with the recipe's
             `full_precision`. A step that overflows float16 is left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
+        teacher: what a recipe with w_distill learns features from, the encoder of SAN-PG; moved to
+            `device`, else left as it is. A state does not hold it.
 
     Raises:
         ValueError: data, model, recipe, precision or state do not belong together, or several
@@ -141,6 +144,7 @@ def fit(
         TrainingStopped: see `stop`.
     """
     _check_fit_arguments(model, data, recipe, evaluate)
+    _check_teacher(teacher, model, recipe)
     _check_compiled(compiled=compiled)
     if recipe.full_precision and precision == "auto":
         precision = "float32"
@@ -148,6 +152,7 @@ def fit(
     if state is not None:
         run.restore(state)
     run.prepare_network(compiled=compiled)
+    run.prepare_teacher(teacher)
     requests = _Requests(stop, state_due if on_state else None, on_state, on_best)
     return run.train_epochs(evaluate, requests)
 
@@ -208,6 +213,7 @@ class _TrainingRun:
         self.best: State | None = None
         self.average: WeightAverage | None = None
         self._kept_average: dict[str, Tensor] | None = None
+        self.teacher: Encoder | None = None
 
     def _prepare_optimisation(self) -> None:
         if not self.recipe.train_decoder:
@@ -225,6 +231,12 @@ class _TrainingRun:
             if self._kept_average is not None:
                 self.average.load_state_dict(self._kept_average)
             self._kept_average = None
+
+    def prepare_teacher(self, teacher: Encoder | None) -> None:
+        """Take an encoder to learn features from, if there is one."""
+        if teacher is not None:
+            to_channels_last(teacher.to(self.device)).eval().requires_grad_(False)
+        self.teacher = teacher
 
     def train_epochs(
         self, evaluate: Callable[[SAN], float] | None, requests: "_Requests"
@@ -482,7 +494,7 @@ class _TrainingRun:
         self, loaded: LoadedBatch, weights: dict[str, float], flags: FiniteFlags
     ) -> None:
         batch, before = self._augment(loaded, self.mirror), self._statistics()
-        output = self._forward(batch)
+        output, batch = self._forward(batch), batch._replace(hints=self._hints(batch.images))
         terms = objective.loss_terms(output, batch, self.recipe, self.world, flags)
         finite = flags.all_finite()
         loss = self.optimisation.step(terms, weights, flags)
@@ -523,16 +535,26 @@ class _TrainingRun:
             buffer.copy_(torch.where(unless, buffer, kept))
 
     def _forward(self, batch: objective.Batch, *, identities: bool = True) -> SANOutput:
-        autocast = torch.autocast(
-            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
-        )
-        with self._drawing("drop path" if identities else "PIT drop path"), autocast:
+        purpose = "drop path" if identities else "PIT drop path"
+        with self._drawing(purpose), self._autocast():
             return self.network(
                 batch.images,
                 identities=identities,
                 textures=batch.targets is not None,
                 textured=batch.part and batch.part.rows,
             )
+
+    def _hints(self, images: Tensor) -> Tensor | None:
+        """The teacher's f_e4 of the pictures as they were augmented; None without a teacher."""
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self._autocast():
+            return self.teacher.stage_maps(images)[3]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
+        )
 
     def _drawing(self, purpose: str) -> AbstractContextManager[None]:
         """Within the block, what the network draws follows from seed, epoch, batch and process."""
@@ -638,6 +660,20 @@ def _check_fit_arguments(
     if (evaluate is None) == (recipe.eval_every > 0):
         found = "there is no" if evaluate is None else "there is a"
         raise ValueError(f"recipe eval_every is {recipe.eval_every}, but {found} validation")
+
+
+def _check_teacher(teacher: Encoder | None, model: SAN, recipe: Recipe) -> None:
+    if (teacher is None) == (recipe.w_distill > 0):
+        found = "there is no" if teacher is None else "there is a"
+        raise ValueError(f"recipe w_distill is {recipe.w_distill:g}, but {found} teacher")
+    if teacher is None:
+        return
+    theirs, own = (
+        (each.arch, each.channels[3], each.strides[3]) for each in (teacher, model.encoder)
+    )
+    if theirs[1:] != own[1:]:
+        there, here = (f"{arch} (f_e4 {c} channels, stride {s})" for arch, c, s in (theirs, own))
+        raise ValueError(f"w_distill compares maps of one size: {there} there, {here} here")
 
 
 def _check_learning_rate(data: TrainingData, recipe: Recipe) -> None:

@@ -114,6 +114,22 @@ def reconstruction_errors(textures: Tensor, targets: Tensor) -> Tensor:
     return (textures.float() - targets).abs().mean(dim=(1, 2, 3))
 
 
+def feature_errors(features: Tensor, targets: Tensor) -> Tensor:
+    """Each sample's mean squared difference, (B,), as of hints (Romero et al. 2015, eq. 3).
+
+    That is their half of a sum, but for a factor that follows from the maps' size. features,
+    targets: (B, C, rows, columns).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if features.shape != targets.shape:
+        raise ValueError(
+            f"L_Distill: features are {tuple(features.shape)} but targets {tuple(targets.shape)}"
+        )
+    return _mean_squares(features.float() - targets.float())
+
+
 def mean_reconstruction(
     errors: Tensor, *, keep: Tensor | None, flags: FiniteFlags | None = None
 ) -> Tensor:

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     targets: TextureTargets | None  # of b images
     dense: DenseTargets | None = None  # of b images
     part: TexturedPart | None = None  # what the targets are of, where not of all images
+    hints: Tensor | None = None  # (b, C, rows, columns), what the recipe distils
 
 
 def loss_terms(
@@ -55,6 +56,9 @@ def loss_terms(
             normalize=recipe.normalize_triplet,
             flags=flags,
         )
+    if recipe.w_distill and output.regressed is not None and batch.hints is not None:
+        errors = gather_batch(losses.feature_errors(output.regressed, batch.hints), world)
+        terms["distill"] = losses.mean_of_kept("L_Distill", errors, keep=None, flags=flags)
     if recipe.w_rec and targets is not None:
         terms["rec"] = reconstruction_term(output, targets, world, flags)
     if batch.part is not None:

@@ -78,7 +78,7 @@ class TwoStepOptimisation:
         self._recipe, self._scaler = recipe, scaler
         rest, decoder = _split_parameters(model)
         encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-        self._reid = self._part(("id", "tri"), rest)
+        self._reid = self._part(("id", "tri", "distill"), rest)
         self._texture = self._part(("rec", "tr"), [*encoder, *decoder])
         groups = [{"params": self._reid.moved, "peak_lr": recipe.lr}]
         self._scheduled = _ScheduledOptimizer(groups, recipe)

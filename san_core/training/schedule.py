@@ -48,6 +48,7 @@ def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:
     return {
         "id": recipe.w_id,
         "tri": recipe.w_tri * share,
+        "distill": recipe.w_distill,
         "rec": recipe.w_rec,
         "tr": recipe.w_tr,
         "dense": recipe.w_dense,

@@ -122,6 +122,7 @@ def test_the_order_of_overrides_does_not_matter():
         ),
         ("texture_every=2 w_rec=0", "texture_every has no effect: w_rec and w_tr are 0"),
         ("texture_every=2 w_id=0 w_tri=0", "texture_every leaves pictures without any loss: it n"),
+        ("w_distill=1 w_id=0 w_tri=0", "w_distill is for ReID training: it needs w_id or w_tri"),
         ("texture_share=0.5 w_rec=0", "texture_share has no effect: w_rec and w_tr are 0"),
         (
             "texture_share=0.02 identities_per_batch=8",

@@ -437,6 +437,15 @@ def test_training_can_start_from_the_generator(tiny, tmp_path):
         assert torch.allclose(trained[name], started[name], atol=1e-9), name
 
 
+def test_training_can_learn_the_features_of_the_generator(tiny, tmp_path):
+    words = "init=none w_rec=0 w_distill=1 epochs=1 warmup_epochs=0"
+    words += " identities_per_batch=4 images_per_identity=2"
+    command = _without(with_outputs_in(step_command("train_san", tiny), tmp_path), "--textures")
+    assert main(with_flags(command, generator=tiny.generator, overrides=words)) == 0
+    (record,) = (tmp_path / "model" / "history.jsonl").read_text().splitlines()
+    assert json.loads(record)["distill"] > 0
+
+
 def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("train_san", tiny), tmp_path)
     assert main(with_flags(command, generator=tiny.model, overrides="init=encoder")) == 1
@@ -663,6 +672,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
         ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
         ("train_san", "--overrides", "epochs=3 init=generator", "starts from a generator"),
+        ("train_san", "--overrides", "epochs=3 w_distill=1", "learns a generator's features"),
         (
             "train_san",
             "--overrides",

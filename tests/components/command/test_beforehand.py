@@ -76,6 +76,10 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
             {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
             "the recipe starts from SAN-PG (init=generator), and this graph has no generator",
         ),
+        (
+            {"san_recipe": "demo-baseline", "san_overrides": "w_distill=2"},
+            "the recipe learns SAN-PG's features (w_distill=2), and this graph has no generator",
+        ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
         (

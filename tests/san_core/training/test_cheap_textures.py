@@ -14,8 +14,9 @@ from san_core.data.batches.loader import TexturedPart
 from san_core.training import loop
 from san_core.training.distributed import ALONE
 from san_core.training.finiteness import FiniteFlags
+from san_core.training.losses import feature_errors
 from san_core.training.objective import Batch, loss_terms
-from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe, tiny_teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def train(settings, *, model=None, epochs=None, **options):
     """The network, and the reports of its training."""
     model = model or tiny_model(settings)
+    if settings.w_distill:
+        options = {"teacher": tiny_teacher(), **options}
     data = tiny_data(pit=settings.pit_every > 0)
     made = loop.fit(model, data, settings, seed=5, device="cpu", **options)
     return model, list(itertools.islice(made, epochs))
@@ -140,10 +143,67 @@ def test_a_decoder_that_is_not_trained_has_no_optimiser(kind):
     assert len(moved) == len(every) - len(decoder)
 
 
+@pytest.mark.parametrize("words", ["w_rec=0", "two_step=true", "pit_every=2"])
+def test_features_of_a_teacher_are_learned_and_it_stays_as_it_is(words):
+    settings = tiny_recipe("demo", f"w_distill=20 epochs=4 {words}")
+    teacher = tiny_teacher()
+    before = weights(teacher)
+    model, reports = train(settings, teacher=teacher)
+    assert weights(teacher) == before
+    assert all(p.grad is None for p in teacher.parameters())
+    assert reports[-1].terms["distill"] < 0.5 * reports[0].terms["distill"]
+    assert weights(model.regressor) != weights(tiny_model(settings).regressor)
+    plain, _ = train(tiny_recipe("demo", f"epochs=4 {words}"))
+    assert weights(plain.encoder) != weights(model.encoder)
+
+
+def test_a_network_that_is_its_own_teacher_has_nothing_to_learn():
+    settings = tiny_recipe("demo-baseline", "w_distill=1")
+    model, flags = tiny_model(settings).eval(), FiniteFlags()
+    with torch.no_grad():
+        model.regressor.weight.copy_(torch.eye(model.encoder.channels[3])[:, :, None, None])
+        model.regressor.bias.zero_()
+    images = torch.randn(4, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    hints = model.encoder.stage_maps(images)[3]
+    batch = Batch(images, torch.tensor([0, 0, 1, 1]), None, hints=hints)
+    found = loss_terms(model(images), batch, settings, ALONE, flags)["distill"]
+    assert found.item() == pytest.approx(0, abs=1e-12)
+    apart = loss_terms(model(images), batch._replace(hints=hints + 2), settings, ALONE, flags)
+    assert apart["distill"].item() == pytest.approx(2**2)
+
+
+@pytest.mark.parametrize(
+    ("words", "teacher", "message"),
+    [
+        ("w_distill=1", None, "recipe w_distill is 1, but there is no teacher"),
+        ("", "", "recipe w_distill is 0, but there is a teacher"),
+        (
+            "w_distill=1",
+            "arch=resnet18 image_height=64 image_width=32",
+            r"maps of one size: resnet18 \(f_e4 512 channels, stride 16\) there, resnet10_quarter",
+        ),
+    ],
+)
+def test_a_teacher_and_its_weight_come_together(words, teacher, message):
+    settings = tiny_recipe("demo-baseline", words)
+    with pytest.raises(ValueError, match=message):
+        train(settings, teacher=None if teacher is None else tiny_teacher(teacher))
+
+
+def test_features_of_other_sizes_are_no_pair():
+    with pytest.raises(ValueError, match=r"L_Distill: features are \(2, 3, 4, 4\) but targets"):
+        feature_errors(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 5))
+
+
 @pytest.mark.parametrize("batches", [2, 8])
 @pytest.mark.parametrize(
     "words",
-    ["texture_every=4 ema=0.9", "texture_epochs=1 two_step=true", f"{KEPT} texture_share=0.5"],
+    [
+        "texture_every=4 ema=0.9",
+        "texture_epochs=1 two_step=true",
+        f"{KEPT} texture_share=0.5",
+        "w_distill=1",
+    ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(words, batches):
     settings = tiny_recipe("demo", f"w_tr=0.1 {words}")

@@ -21,8 +21,10 @@ def test_the_cosine_may_begin_later_than_warm_up_ends():
 
 
 def test_the_triplet_alone_is_ramped():
-    ramped = tiny_recipe("demo", "w_id=2 w_tri=3 w_rec=5 w_tr=7 triplet_ramp_epochs=2 epochs=4")
-    assert loss_weights(ramped, 0) == {"id": 2, "tri": 0, "rec": 5, "tr": 7, "dense": 0}
+    words = "w_id=2 w_tri=3 w_distill=4 w_rec=5 w_tr=7"
+    ramped = tiny_recipe("demo", f"{words} triplet_ramp_epochs=2 epochs=4")
+    first = {"id": 2, "tri": 0, "distill": 4, "rec": 5, "tr": 7, "dense": 0}
+    assert loss_weights(ramped, 0) == first
     assert loss_weights(ramped, 0.5)["tri"] == pytest.approx(3 * 0.5 / 2)
     assert loss_weights(ramped, 2) == loss_weights(ramped, 3.5)
     assert loss_weights(ramped, 2)["tri"] == 3

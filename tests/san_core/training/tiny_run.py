@@ -53,3 +53,8 @@ def left_right_mirror(size):
 
 def tiny_model(settings, seed=0):
     return san.build_network(settings, num_classes=8 if settings.needs_identities else 0, seed=seed)
+
+
+def tiny_teacher(words=""):
+    """The encoder of a generator, which a recipe with w_distill learns features from."""
+    return tiny_model(tiny_recipe("demo-pg", words), seed=3).encoder.eval()

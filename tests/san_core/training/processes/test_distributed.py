@@ -37,6 +37,7 @@ EQUAL = {
     "frozen": {"recipe": "demo", "words": "frozen_epochs=1 epochs=2"},
     "with PIT": {"recipe": "demo", "words": "pit_every=2"},
     "decoder kept": {"recipe": "demo", "words": "init=generator train_decoder=false w_tr=0.1"},
+    "distilled": {"recipe": "demo-baseline", "words": "w_distill=1"},
     "textures of some": {"recipe": "demo", "words": "texture_share=0.5 w_tr=0.1"},
     "textures of some images": {"recipe": "demo", "words": "texture_share=0.25 w_tri=0"},
     "textures in some batches": {"recipe": "demo", "words": "w_tr=0.1 texture_every=4"},

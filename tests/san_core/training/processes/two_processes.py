@@ -12,7 +12,7 @@ from torch import distributed
 
 from san_core.training import loop
 from san_core.training.distributed import current_world
-from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
+from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe, tiny_teacher
 
 
 def train_run(run):
@@ -30,6 +30,7 @@ def train_run(run):
         device="cpu",
         on_state=states.append,
         evaluate=(lambda _: rank + 0.5) if settings.eval_every else None,
+        teacher=tiny_teacher() if settings.w_distill else None,
         stop=(lambda: next(asked) == 3 and rank == 1) if run.get("stops") else None,
     )
     if rank == 1 and "poisoned" in run:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make images, make push: build both targets with their labels; push them under a tag for each commit.
+# make images, make push: build all targets with their labels; push them under a tag for each commit.
 #
 #   docker/images.sh build [TARGET...]   san-pipeline:TARGET and san-pipeline:TARGET-COMMIT
 #   docker/images.sh push REGISTRY       the same, then REGISTRY/san-pipeline:TARGET-COMMIT
@@ -15,6 +15,7 @@ if [ "$commit" != unknown ] && [ "${commit%-dirty}" = "$commit" ] &&
     commit=$commit-dirty
 fi
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+targets=(cpu gpu onnx)
 command=${1:-}
 shift || true
 
@@ -44,8 +45,8 @@ push() {
     unknown) fail "this is no git checkout, so the images have no commit to be named by" ;;
     *-dirty) fail "commit first: an image that is pushed is named by the commit it was built from" ;;
     esac
-    build cpu gpu >/dev/null
-    for target in cpu gpu; do
+    build "${targets[@]}" >/dev/null
+    for target in "${targets[@]}"; do
         local there="$registry/$name:$target-$commit"
         docker tag "$name:$target-$commit" "$there"
         docker push --quiet "$there" >/dev/null || fail "$there was not pushed"
@@ -59,7 +60,7 @@ push() {
 
 case $command in
 build)
-    [ $# -gt 0 ] || set -- cpu gpu
+    [ $# -gt 0 ] || set -- "${targets[@]}"
     build "$@"
     ;;
 push) push "$@" ;;

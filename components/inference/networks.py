@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,15 +34,21 @@ def open_network(path: Path) -> "Network":
     """The network in a folder, run by torch, or in an ONNX file, run by onnxruntime.
 
     Raises:
-        ModuleNotFoundError: the package that runs it is not installed.
+        ModuleNotFoundError: onnxruntime is needed and not installed.
         FileNotFoundError: there is no network.
-        ValueError: it is damaged, or a GPU is here and cannot be used.
+        ValueError: it is damaged, torch is needed and not installed, or a GPU is here and cannot be
+            used.
     """
     if (file := onnx_file(path)) is not None:
         read_description(path)  # which compares it with its sum, where there is one
         from san_core.inference.onnx_network import OnnxNetwork
 
         return OnnxNetwork(file, threads=core_count())
+    if find_spec("torch") is None:
+        raise ValueError(
+            f"{path} needs torch, which is not installed here; an ONNX file of it does without,"
+            " as `python -m components export --model PLACE --onnx FILE` writes it"
+        )
     from san_core.inference.torch_network import TorchNetwork
 
     return TorchNetwork(path, device())

@@ -20,7 +20,7 @@ def test_server_is_reached_from_this_machine_alone():
 def test_server_and_steps_share_keys_and_bucket():
     server = COMPOSE["services"]["s3"]["environment"]
     assert server["S3_BUCKET"] == BUCKET
-    for service in ("s3", "cpu", "gpu", "torch"):
+    for service in ("s3", "cpu", "gpu", "torch", "onnx"):
         environment = COMPOSE["services"][service]["environment"]
         assert (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]) == (
             ACCESS_KEY,

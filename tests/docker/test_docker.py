@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from components.__main__ import STEPS
+from components.__main__ import STEPS, main
 from components.kubeflow.component import step_component
 from components.launch.presets import PRESETS
 from san_core.images.imageset import ImageSet
@@ -65,6 +65,12 @@ def gpu_image():
     return _build("gpu")
 
 
+@pytest.fixture(scope="session")
+def onnx_image():
+    """The onnx target, built from this checkout."""
+    return _build("onnx")
+
+
 def _docker(*arguments):
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
 
@@ -102,6 +108,21 @@ def test_a_step_runs_alone_as_an_ordinary_user(cpu_image, tmp_path):
     images.verify()
     assert len(images.records) == 6
     assert (tmp_path / "pit" / "images" / "manifest.json").stat().st_uid == 1000
+
+
+def test_the_onnx_image_searches_by_exported_models(onnx_image, tiny, tmp_path):
+    assert main(["export", "--model", tiny.model, "--onnx", str(tmp_path / "reid.onnx")]) == 0
+    shown = ["--split", "query", "--output", str(tmp_path / "crops")]
+    assert main(["imageset", "extract", tiny.reid, *shown]) == 0
+    words = ["--model", "/data/reid.onnx", "--gallery", "/data/crops", "--query", "/data/crops"]
+    done = _run(onnx_image, tmp_path, "search", *words, "--output", "/data/found")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "found" / "ranked.csv").read_text().startswith("query,rank,image,distance")
+    assert list((tmp_path / "crops.features").iterdir())
+    found = _docker("run", "--rm", onnx_image, "python", "-c", "import torch")
+    assert "No module named 'torch'" in found.stderr
+    size = int(_docker("image", "inspect", onnx_image, "--format", "{{.Size}}").stdout)
+    assert size <= 800 * MIB
 
 
 def test_the_cpu_image_has_the_generator_that_ships(cpu_image, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TARGETS = ("cpu", "gpu", "onnx")
 ENGINE = """#!/usr/bin/env bash
 echo "$*" >> "$CALLS"
 case $1 in
@@ -63,11 +64,11 @@ def commit_of(checkout):
     return done.stdout.strip()
 
 
-def test_both_targets_are_built_and_labelled_with_the_commit(images, checkout):
+def test_all_targets_are_built_and_labelled_with_the_commit(images, checkout):
     done, calls = images("build")
     commit = commit_of(checkout)
-    assert done.stdout.split() == [f"san-pipeline:{t}-{commit}" for t in ("cpu", "gpu")]
-    for target, call in zip(("cpu", "gpu"), calls, strict=True):
+    assert done.stdout.split() == [f"san-pipeline:{t}-{commit}" for t in TARGETS]
+    for target, call in zip(TARGETS, calls, strict=True):
         assert f"--target {target} " in call
         assert f"--build-arg COMMIT={commit} " in call
         assert f"-t san-pipeline:{target} -t san-pipeline:{target}-{commit} ." in call
@@ -85,7 +86,7 @@ def test_cuda_of_torch_is_handed_on(images):
     assert "--build-arg TORCH_CUDA --build-arg VERSION" in call
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_no_argument_with_credentials_gets_into_the_history_of_an_image(target):
     """Arguments stay in the history of their own stage and of those that are built on it."""
     arguments = {}
@@ -102,7 +103,7 @@ def test_packages_lie_in_an_environment_of_the_base_images_own_python():
     """Where Debian's and conda's Python look for packages is not where python.org's does."""
     text = (ROOT / "docker" / "Dockerfile").read_text()
     copied = re.findall(r"^COPY --from=\w+-packages \S+ (\S+)$", text, re.MULTILINE)
-    assert copied == ["/opt/san", "/opt/san"]
+    assert copied == ["/opt/san"] * 3
     for stage in re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]:
         base, name = re.match(r"(\S+) AS (\S+)", stage).groups()
         if base == "${BASE_IMAGE}" and name != "requirements":
@@ -130,7 +131,7 @@ def test_images_may_have_another_name(images, checkout):
 def test_push_names_images_by_commit_and_tells_their_digests(images, checkout):
     done, calls = images("push", "registry.example/p")
     commit = commit_of(checkout)
-    there = [f"registry.example/p/san-pipeline:{t}-{commit}" for t in ("cpu", "gpu")]
+    there = [f"registry.example/p/san-pipeline:{t}-{commit}" for t in TARGETS]
     assert [call for call in calls if call.startswith("push")] == [
         f"push --quiet {t}" for t in there
     ]

@@ -1,10 +1,12 @@
 """The demo's whole path as a person runs it, tiny, on a folder in Market-1501's layout."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from components.__main__ import main as components
 from pipeline import main
 from san_core.images.pixels import encode_jpeg
 
@@ -71,3 +73,18 @@ def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, cap
     assert _run(market, tmp_path, "--only", "evaluate") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ... ")[0] for line in lines if " ... done" in line] == ["evaluate"]
+
+    longer = SMALL["san_overrides"].replace("epochs=2 ", "epochs=3 ", 1)
+    words = ["run", "--runs", str(tmp_path), "--name", "other"]
+    assert main([*words, "--of", "demo", "--param", f"san_overrides={longer}"]) == 0
+    said = capsys.readouterr().out
+    trained = {"check_reid", "train_san", "extract_features", "evaluate"}
+    assert {line.split()[0] for line in said.splitlines() if " ... done in" in line} == trained
+    assert said.count("skipped (found in the store)") == 6
+    assert components(["compare", "demo", "other", "--runs", str(tmp_path)]) == 0
+    assert "SAN: epochs" in (tmp_path / "compare-demo-vs-other.html").read_text()
+
+    shutil.rmtree(tmp_path / "demo")
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("skipped (unchanged)") == 10

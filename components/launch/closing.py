@@ -21,7 +21,7 @@ def closing_lines(folder: Path) -> list[str]:
 
 
 def next_commands(run: Run) -> list[str]:
-    """Change a setting under another name, compare, and take the model away."""
+    """Change a setting under another name, compare, and find people in pictures of one's own."""
     others = [one.name for one in read_runs(run.folder.parent) if one.name != run.name]
     runs = _shown(run.folder.parent)
     place = [] if runs == "runs" else ["--runs", runs]
@@ -33,8 +33,8 @@ def next_commands(run: Run) -> list[str]:
         commands.append(["python", "pipeline.py", "runs", "list", *place])
     model = run.output("train_san", "model")
     if model:
-        export = ["python", "-m", "components", "export", "--model", _shown(model)]
-        commands.append([*export, "--onnx", "reid.onnx"])
+        search = ["python", "-m", "components", "search", "--model", _shown(model)]
+        commands.append([*search, "--gallery", "FOLDER", "--query", "FILE"])
     return [shlex.join(command) for command in commands]
 
 

@@ -17,6 +17,7 @@ from san_core.checked_json import read_json_file
 
 MOST_WARNINGS = 8  # of a step that a terminal shows
 SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal
+LINE_WIDTH = 200  # there, of those lines
 _LOG_TIME = re.compile(r"\d\d:\d\d:\d\d ")
 _WARNING_LINE = re.compile(rf"{_LOG_TIME.pattern}{WARNING_MARK}(.+)")
 # What of a log line is shown however narrow a terminal is: how far, how fast, how long.
@@ -90,7 +91,7 @@ class Screen:
         if self.stream.isatty():
             self._write_status(fit_fields(fields, shutil.get_terminal_size().columns - 1))
         elif self._clock() - self._written_at >= SECONDS_BETWEEN_LINES:
-            self.write_line("  ".join(fields))
+            self.write_line(fit_fields(fields, LINE_WIDTH))
 
     def _write_status(self, text: str) -> None:
         """Replace the line that the next one will replace."""

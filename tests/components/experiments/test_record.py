@@ -7,11 +7,9 @@ import shutil
 
 import pytest
 
-import pipeline
 from components.experiments.history import former_results
 from components.experiments.listing import age_in_words, list_lines, size_in_words
 from components.experiments.record import RUN_FILE, read_run, read_runs
-from components.launch.closing import closing_lines
 from components.runner.folder import LOCK_FILE
 from components.runner.store import Store
 from tests.components.experiments.made_runs import make_run
@@ -93,29 +91,6 @@ def test_list_has_a_line_a_run_the_newest_first(tmp_path):
     assert re.fullmatch(r"a       done   2 h ago  \d+ B  rank1 50.0%  mAP 25.0%", lines[2])
 
 
-def test_runs_are_listed_here_without_a_host(tmp_path, capsys):
-    make_run(tmp_path / "a", GOOD)
-    assert pipeline.main(["runs", "list", "--runs", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("a    done")
-    assert pipeline.main(["runs", "list", "--runs", str(tmp_path / "none")]) == 1
-    assert f"there are no runs in {tmp_path}/none" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--experiment", "x"], "--experiment is of a server; give --host too"),
-        (["--most", "0"], "--most 0 is not a number of runs"),
-        (["--host", "http://h", "--runs", "x"], "--runs is of this machine; it has no effect"),
-    ],
-)
-def test_wrong_words_of_the_list_are_refused(capsys, words, message):
-    with pytest.raises(SystemExit) as stop:
-        pipeline.main(["runs", "list", *words])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-1, "0 s"), (59, "59 s"), (61, "1 min"), (7000, "2 h"), (90000, "1 d")]
 )
@@ -147,19 +122,3 @@ def test_index_links_every_page_and_shows_what_differs(tmp_path):
     assert "0/2, 1/2" in page
     assert "rerank" not in page
     assert "75.0%" in page
-
-
-def test_run_ends_with_the_place_of_its_results_and_three_commands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "runs/a", GOOD)
-    make_run(tmp_path / "runs/b", BETTER)
-    lines = closing_lines(tmp_path / "runs/b")
-    assert lines[:3] == [
-        "results: runs/b/evaluate/report_page.html",
-        "all runs: runs/index.html",
-        "next:",
-    ]
-    assert lines[3:] == [
-        "  python pipeline.py run --of b --name b-2 --param seed=1",
-        "  python -m components compare a b",
-    ]

@@ -54,6 +54,15 @@ def test_without_a_terminal_there_is_a_line_a_minute():
     assert lines.getvalue().splitlines() == [f"step 2/2 train_san  {whole}"] * 2
 
 
+def test_what_is_too_long_for_a_line_is_left_out():
+    now, lines = [0.0], io.StringIO()
+    shown = Screen(lines, clock=lambda: now[0])
+    shown.number_steps(["train_san"])
+    now[0] = 60.0
+    shown.show_progress("train_san", "train_san", "12:00:00 recipe: " + 300 * "x")
+    assert lines.getvalue() == "step 1/1 train_san\n"
+
+
 def test_shares_are_shown_in_per_cent_and_other_figures_as_they_are():
     figures = {"rank1": 0.8512, "mAP_sysu": 0.5, "val_mAP": 0.25, "psnr": 21.456, "loss": 0.5}
     assert figures_in_words({**figures, "num_skipped": 3, "world": "studio", "ok": True}) == (

@@ -1,0 +1,37 @@
+"""What a run says at its end."""
+
+from components.experiments.record import read_run
+from components.launch.closing import closing_lines, next_commands
+from tests.components.experiments.made_runs import make_run
+
+GOOD, BETTER = {"rank1": 0.5, "mAP": 0.25}, {"rank1": 0.75, "mAP": 0.5}
+
+
+def test_run_ends_with_the_place_of_its_results_and_three_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/a", GOOD)
+    make_run(tmp_path / "runs/b", BETTER)
+    lines = closing_lines(tmp_path / "runs/b")
+    assert lines[:3] == [
+        "results: runs/b/evaluate/report_page.html",
+        "all runs: runs/index.html",
+        "next:",
+    ]
+    assert lines[3:] == [
+        "  python pipeline.py run --of b --name b-2 --param seed=1",
+        "  python -m components compare a b",
+    ]
+
+
+def test_model_of_a_run_is_there_to_search_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/a", GOOD)
+    run = read_run(tmp_path / "runs/a")
+    outputs = {"model": "system.Model"}
+    task = {"step": "train_san", "parameters": {}, "inputs": {}, "outputs": outputs}
+    run.record.tasks["train_san"] = task
+    (run.folder / "train_san" / "model").mkdir(parents=True)
+    assert next_commands(run)[1:] == [
+        "python pipeline.py runs list",
+        "python -m components search --model runs/a/train_san/model --gallery FOLDER --query FILE",
+    ]

@@ -173,7 +173,7 @@ def _queries(report: Path) -> "dict[str, QueryResult]":
     for row in _rows(report / QUERIES_FILE):
         if row["first_right_rank"] and row["query"] not in found:
             found[row["query"]] = QueryResult(
-                row["person"],
+                f"person {row['person']}",
                 float(row["average_precision"]),
                 int(row["first_right_rank"]),
                 lists.get(row["query"], []),

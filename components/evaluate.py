@@ -64,7 +64,7 @@ def evaluate(
             the data set's own (market1501, or camera-free where no camera is known, but
             single-gallery-shot for cuhk03:classic); the last three leave out what market1501 or
             camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
-        metric: cosine or euclidean; auto is as features tell, and cosine for a .npy file
+        metric: cosine or euclidean; auto is that of the features, and cosine for a .npy file
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.scoring.given import read_given

@@ -45,7 +45,7 @@ def generate_textures(
 ) -> None:
     """Generate the pseudo ground-truth texture of every image of one split, shard by shard.
 
-    Shards that a former or another run has finished are kept. Run it once per worker, then
+    Finished shards of this or another run are kept. Run it once for each worker, then
     seal_textures.
 
     Args:

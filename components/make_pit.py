@@ -49,7 +49,7 @@ def make_pit(
         image_height: rows of a picture
         image_width: columns of a picture; 0 for half the rows
         texture_size: side of a texture in texels; a divisor of 256
-        dense: also make dense/, which tells of every pixel the texel it shows (red the column,
+        dense: also make dense/: for each pixel the texel that it shows (red the column,
             green the row) and the share of it that the person covers (blue)
         world: studio: one person in plain clothes, alone, filmed by a good camera; or street:
             clothes, skin and hair of every colour, harsh light, poor cameras, inexact boxes, bags,

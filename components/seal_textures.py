@@ -42,7 +42,7 @@ def seal_textures(
     Args:
         dataset: the person images the textures belong to
         textures: the sealed manifest, which says where the shards are
-        destination: folder or URI given to generate_textures, or empty as there
+        destination: folder or URI as given to generate_textures
         generator: SAN-PG, as given to generate_textures
         split: which images have a texture, as given to generate_textures
         shard_size: images per shard, as given to generate_textures
@@ -52,7 +52,7 @@ def seal_textures(
         atlas: name of the layout of a source's textures, such as san-atlas-1, which is this
             package's own; empty where it is not known, and then mirrored images learn no texture
         prune: whether to delete shards that the manifest does not name; not while workers run
-        verify: how shards are checked before they are believed: none, size or sha256
+        verify: how shards are checked before they count: none, size or sha256
     """
     from components.storage import retry
     from components.storage.places import open_storage

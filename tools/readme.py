@@ -7,6 +7,7 @@ the declarations of the steps and the measured figures in tests/results give.
 import json
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -102,18 +103,26 @@ def texture_table() -> str:
 
 
 def dataset_table() -> str:
-    """What data sets can be read, and how: Markdown."""
+    """What data sets can be read, and how, then the options that several have: Markdown."""
     from san_core.data.readers.sources import DATASET_FORMATS
 
+    counts = Counter(name for one in DATASET_FORMATS.values() for name in one.options)
+    shared: dict[str, str] = {}
     rows = ["| `--dataset` | what it is | options |", "|---|---|---|"]
     rows.append("| `synthetic` | people who do not exist, rendered; needs no source | – |")
     for key, source in DATASET_FORMATS.items():
-        options = [
-            f"`{name}`: {text}" if not text.startswith(f"{name}=") else _code_until_colon(text)
-            for name, text in source.options.items()
-        ]
+        own = [_option_text(*one) for one in source.options.items() if counts[one[0]] < 3]
+        shared |= {name: text for name, text in source.options.items() if counts[name] >= 3}
+        named = ", ".join(f"`{name}`" for name in source.options if counts[name] >= 3)
+        options = [*own, *([f"{named}: see below"] if named else [])]
         rows.append(f"| `{key}` | {source.description} | {'<br>'.join(options) or '–'} |")
+    rows += ["", "| option of several | meaning |", "|---|---|"]
+    rows += [f"| {' | '.join(_option_text(*one).split(': ', 1))} |" for one in shared.items()]
     return "\n".join(rows)
+
+
+def _option_text(name: str, text: str) -> str:
+    return _code_until_colon(text) if text.startswith(f"{name}=") else f"`{name}`: {text}"
 
 
 def _code_until_colon(text: str) -> str:

@@ -164,7 +164,7 @@ def test_the_commands_of_the_readme_run(own_data, tmp_path):
     shutil.rmtree(people / "images")
     (people / "people.csv").unlink()
     found = runnable("README.md")
-    assert len(found) >= 6
+    assert len(found) >= 7
     for command in found:
         run_as_typed(small_words(command), tmp_path)
     assert (tmp_path / "runs" / "demo" / "evaluate" / "report" / "report.json").is_file()

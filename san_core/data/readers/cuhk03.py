@@ -42,7 +42,7 @@ PUBLISHED = {
     },
 }
 OPTIONS = {
-    "labeled": "boxes drawn by hand; so it is unless detected is given",
+    "labeled": "boxes drawn by hand; the default",
     "detected": "boxes found by a detector",
     "classic": "classic=1 to classic=20: one of the 20 splits into 1,367 and 100 people",
 }

@@ -36,7 +36,7 @@ UNTRAINABLE = {
 }
 
 
-_ALL_OPTION = {ALL: "all images are trained on, those of queries and gallery too; no benchmark"}
+_ALL_OPTION = {ALL: "trains on all images, queries and gallery too; no benchmark"}
 
 
 class DatasetFormat(NamedTuple):

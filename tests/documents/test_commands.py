@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import pipeline
-from components.__main__ import main
+from components.__main__ import STEPS, main
 from components.command.code import ROOT
 from components.kubeflow.cluster_options import cluster_from_options
 from components.kubeflow.component import check_image_pinned
@@ -124,6 +124,8 @@ def test_step_commands_are_parsed(command, no_work, capsys):
         assert "python -m components" in capsys.readouterr().out
     elif "--help" in words:
         assert main(words) == 0
+    elif words[-1] == "...":  # the flags of the step follow
+        assert words[0] in STEPS
     elif words[0] == "recipes":
         assert main(words) == 0
         assert "arch=" in capsys.readouterr().out

@@ -26,8 +26,8 @@ TEST = "test"
 SPLIT = "split"
 ALL = "all"  # an option of every data set that can be trained on
 OPTIONS = {
-    TEST: "test=SHARE: the share of identities held out for testing, chosen by a hash of their "
-    "names (0.33 unless given); or how many identities",
+    TEST: "test=SHARE: the share (0.33 by default) or the number of identities held out for "
+    "testing, chosen by a hash of their names",
     SPLIT: "split=PLACE: the split.csv of an older set; its identities keep their splits",
 }
 

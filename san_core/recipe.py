@@ -80,7 +80,7 @@ class Recipe:
     texture_from: TextureFrom = "regress"
     copy_queries: int = 16  # rows and columns of the texture's queries with "copy"; else unused
     copy_dim: int = 32  # length of queries and keys with "copy"; else unused
-    pretrained: str = "none"  # "none", "imagenet", or path or URI of a .pth or .safetensors file
+    pretrained: str = "none"  # "none", "imagenet", or path or URI of published weights
     # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
     # also fits a baseline and another decoder
     init: Init = "none"

@@ -41,6 +41,7 @@ from san_core.images.shard import Record
 from san_core.model import weights
 from san_core.model.san import SAN, build_network
 from san_core.model.saved import RECIPE_FILE, read_description
+from san_core.model.trunks.published import left_out_in_words
 from san_core.recipe import Recipe
 from san_core.synthesis.person.atlas import ATLAS_NAME, mirror_index, mirror_matrix
 from san_core.training.loop import TrainingData
@@ -332,7 +333,10 @@ def initial_model(
             weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
         elif recipe.pretrained != "none":
             file = fetch_pretrained_file(folder, recipe)
-            weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
+            left = weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
+            if left:
+                told = left_out_in_words(left)
+                log.info("of the weights %s are left out: %s", recipe.pretrained, told)
 
     ranks.make_on_first(load_weights)
     return model

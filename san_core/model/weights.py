@@ -25,6 +25,7 @@ from san_core.model.saved import (
     read_description,
 )
 from san_core.model.saved import fingerprint as fingerprint
+from san_core.model.trunks.published import trunk_weights
 from san_core.recipe import Recipe
 
 # The fields that decide whether one network's trunk fits another, and its trunk and decoder.
@@ -126,15 +127,19 @@ def _check_classes(tensors: Mapping[str, Tensor], count: int, *, where: str) -> 
         raise ValueError(f"{where}: {told}")
 
 
-def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
-    """Fill the encoder's trunk with ImageNet weights; head, decoder, classifier are untouched.
+def load_pretrained(model: SAN, source: str, *, name: str = "") -> list[str]:
+    """Fill the encoder's trunk with published weights; head, decoder, classifier are untouched.
 
     Args:
         model: whose architecture the weights must be of.
         source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
-            path of a torchvision state dict, .pth or .safetensors. Its classifier is left out;
-            files from before torch 0.4.1 lack num_batches_tracked, and the model's own stay.
+            path of a state dict as `trunks.published` reads it, .pth, .pt, .pth.tar or
+            .safetensors. Classifiers are left out; files from before torch 0.4.1 lack
+            num_batches_tracked, and the model's own stay.
         name: how errors call the weights, where `source` is a copy of them.
+
+    Returns:
+        The names of the tensors of the file that are left out.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -142,15 +147,17 @@ def load_pretrained(model: SAN, source: str, *, name: str = "") -> None:
     """
     where = f"pretrained weights {name or source}"
     if source == "imagenet":
-        tensors = _imagenet_weights(model.encoder.arch)
+        content: object = _imagenet_weights(model.encoder.arch)
     else:
-        tensors = _read_tensors(Path(source), where=where)
-    left_out = [f"{model.encoder.left_out}.{name}" for name in ("weight", "bias")]
-    trunk = {name: t for name, t in tensors.items() if name not in left_out}
+        content = _read_content(Path(source), where=where)
     own = model.encoder.state_dict()
     head = {name: t for name, t in own.items() if name.startswith(("pooling.", "head."))}
+    found = trunk_weights(
+        content, trunk=own.keys() - head, classifier=model.encoder.left_out, where=where
+    )
     counters = {name: t for name, t in own.items() if name.endswith(".num_batches_tracked")}
-    _load_tensors(model.encoder, {**counters, **trunk, **head}, where=where)
+    _load_tensors(model.encoder, {**counters, **found.tensors, **head}, where=where)
+    return found.left_out
 
 
 def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe) -> list[str]:
@@ -197,20 +204,17 @@ def _read_safetensors(path: Path, *, where: str) -> dict[str, Tensor]:
         raise ValueError(f"{where}: not a whole safetensors file: {error}") from error
 
 
-def _read_tensors(path: Path, *, where: str) -> dict[str, Tensor]:
+def _read_content(path: Path, *, where: str) -> object:
     if not path.is_file():
         raise FileNotFoundError(f"{where} do not exist")
     if path.suffix == ".safetensors":
         return _read_safetensors(path, where=where)
-    if path.suffix != ".pth":
-        raise ValueError(f"{where}: must be a .pth or .safetensors file")
+    if path.suffix not in (".pth", ".pt", ".tar"):
+        raise ValueError(f"{where}: must be a .pth, .pt, .pth.tar or .safetensors file")
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # anything from EOFError to UnpicklingError, and advice to unpickle
         raise ValueError(f"{where} cannot be read: no whole file of tensors alone") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ValueError(f"{where}: must be a state dict, names to tensors")
-    return tensors
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:

@@ -268,7 +268,7 @@ def test_pretrained_files_that_are_none_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pretrained weights .*none.pth do not exist"):
         weights.load_pretrained(model, str(tmp_path / "none.pth"))
     (tmp_path / "a.bin").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"a.bin: must be a .pth or .safetensors file"):
+    with pytest.raises(ValueError, match=r"a.bin: must be a .pth, .pt, .pth.tar or .saf"):
         weights.load_pretrained(model, str(tmp_path / "a.bin"))
     (tmp_path / "b.pth").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"b.pth cannot be read"):

@@ -55,7 +55,7 @@ def commands() -> Iterator[Command]:
 
 
 _PROGRAM = re.compile(
-    r"(\w+=\S* )*(\.venv/bin/python|python3?|/tmp/\S+/python|pip|make|docker|torchrun|kubectl|aws"
+    r"(\w+=\S* )*(\.venv/bin/\w+|python3?|/tmp/\S+/python|pip|make|docker|torchrun|kubectl|aws"
     r"|mkdir|export|git|sha256sum)\b"
 )
 

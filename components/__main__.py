@@ -24,6 +24,7 @@ from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
 from components.process.messages import leave_last_words
 from components.process.torchrun import process_count
+from components.seal_features import seal_features
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
 from components.take_model import take_model
@@ -44,6 +45,7 @@ STEPS: dict[str, Step] = {
         train_san,
         take_model,
         extract_features,
+        seal_features,
         evaluate,
     )
 }

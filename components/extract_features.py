@@ -32,6 +32,7 @@ def extract_features(
     splits: str = "query,gallery,multi",
     references: bool = False,
     mirrored: str = "auto",
+    worker: str = "0/1",
 ) -> None:
     """Embed images of a data set: those that evaluation needs, or any others.
 
@@ -45,22 +46,33 @@ def extract_features(
         references: whether to embed with the untrained encoder too, as untrained.npy
         mirrored: whether features are averaged with those of the mirrored images: true, false, or
             auto for what the model's recipe says
+        worker: "i/n": this is worker i of n, counted from 0; it embeds the i-th of n ranges of the
+            images, which seal_features joins. "/n" takes i from JOB_COMPLETION_INDEX, as an indexed
+            Kubernetes job sets it
     """
     import numpy as np
 
-    from components.inference.embedding import decoded_batches
+    from components.inference.embedding import BATCH, decoded_batches
     from components.inference.networks import averages_mirrored, open_encoder
+    from components.process.machine import worker_of_pod
     from components.storage.staging import image_set_digest, open_image_records, open_image_set
     from san_core.data.batches.cache import EncodedImage
     from san_core.evaluation.feature_files import write_features
+    from san_core.evaluation.feature_parts import Part
+    from san_core.images.texture_set import parse_worker
     from san_core.model.saved import fingerprint
 
+    part = Part(*parse_worker(worker_of_pod(worker)))
     network = open_encoder(model)
     if references:
         _check_references(network, model)
     with open_image_records(dataset) as index:
-        records = _chosen_records(index, splits)
-        seen = _seen_in_training(network.facts, records, index.manifest["provenance"], model)
+        chosen = _chosen_records(index, splits)
+        seen = _seen_in_training(network.facts, chosen, index.manifest["provenance"], model)
+    records, told = chosen, {}
+    if part.workers > 1:
+        records = chosen[part.rows(len(chosen), batch=BATCH)]
+        told = {"part": part.told([record.name for record in chosen])}
     is_mirrored = averages_mirrored(mirrored, network)
     networks = {"features": network.stream_embeddings}
     if references:
@@ -85,6 +97,7 @@ def extract_features(
         "metric": network.recipe.metric,
         **({} if seen is None else {"seen_in_training": seen}),
         "mirrored": is_mirrored,
+        **told,
     }
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)

@@ -151,6 +151,11 @@ def _read_extracted(
     embedded = FeatureFiles(place)
     if not embedded.is_summed:
         log.warning("%s tells no sha256 of its files: damage would not be noticed", place)
+    if embedded.part is not None:
+        workers = embedded.part["workers"]
+        raise ValueError(
+            f"{place} holds the features of one of {workers} workers: seal_features joins them"
+        )
     if embedded.provenance["dataset"] != image_set_digest(dataset):
         raise ValueError(f"{place} holds the features of another data set than {dataset}")
     records = embedded.records(among, SCORED_SPLITS)

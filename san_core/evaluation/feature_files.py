@@ -24,7 +24,7 @@ from san_core.checked_json import read_json_file
 from san_core.data.records import camera_name, person_name
 from san_core.data.trained_on import SeenInTraining
 from san_core.disk import new_array, write_file
-from san_core.images.shard import MOST_FILE_BYTES, Digest, Record
+from san_core.images.shard import MOST_FILE_BYTES, Digest, Record, Size
 
 FEATURES_FILE = "features.json"
 INDEX_FILE = "index.csv"
@@ -36,6 +36,14 @@ _READ_ERRORS = (
 COLUMNS = ("name", "pid", "camid", "split", "person", "camera")
 
 
+class ToldPart(TypedDict):
+    """Which part features are, of several workers; `images` stands for those of all parts."""
+
+    number: Size
+    workers: Size
+    images: Digest
+
+
 class _Told(TypedDict):
     """What features.json says, and perhaps more; sums are absent where older versions wrote it."""
 
@@ -43,6 +51,7 @@ class _Told(TypedDict):
     metric: Literal["cosine", "euclidean"]
     sha256: NotRequired[dict[str, Digest]]
     seen_in_training: NotRequired[SeenInTraining]
+    part: NotRequired[ToldPart]
 
 
 def write_features(
@@ -71,10 +80,10 @@ def write_features(
         writer.writerows(
             (r.name, r.pid, r.camid, r.split, person_name(r), camera_name(r)) for r in records
         )
-    _write_sums(folder, (*(f"{name}.npy" for name in rows), INDEX_FILE), provenance)
+    write_sums(folder, (*(f"{name}.npy" for name in rows), INDEX_FILE), provenance)
 
 
-def _write_sums(folder: Path, names: Iterable[str], provenance: Mapping[str, Any]) -> None:
+def write_sums(folder: Path, names: Iterable[str], provenance: Mapping[str, Any]) -> None:
     """Write features.json: what features were made from, and the sums of their files."""
     sums = {name: file_sha256(folder / name) for name in names}
     told = json.dumps({**provenance, "sha256": sums}, indent=2)
@@ -111,7 +120,7 @@ def write_named_features(
         writer = csv.writer(file)
         writer.writerow(COLUMNS[:1])
         writer.writerows((name.encode("utf-8", "replace").decode(),) for name in names)
-    _write_sums(folder, ("features.npy", INDEX_FILE), provenance)
+    write_sums(folder, ("features.npy", INDEX_FILE), provenance)
 
 
 def map_features(folder: Path, count: int) -> NDArray[np.float32]:
@@ -129,7 +138,9 @@ class FeatureFiles:
 
     Attributes:
         provenance: what they were made from, the data set among it.
+        told: the same with the metric, in the order of the file.
         metric: the distance they are meant for.
+        part: which part they are of what several workers embed; None where they are whole.
         is_summed: whether there are sums; without, no damage is noticed.
 
     Raises:
@@ -143,6 +154,8 @@ class FeatureFiles:
         told: dict[str, Any] = {**read_json_file(folder / FEATURES_FILE, _Told)}
         self._folder = folder
         self._sums: dict[str, str] | None = told.pop("sha256", None)
+        self.part: ToldPart | None = told.pop("part", None)
+        self.told = dict(told)  # all that it says of what they were made from
         self.metric: str = told.pop("metric")
         self.provenance = told
 
@@ -150,6 +163,22 @@ class FeatureFiles:
     def is_summed(self) -> bool:
         """Whether there are sums."""
         return self._sums is not None
+
+    @property
+    def matrix_names(self) -> list[str]:
+        """The matrices that there are sums of."""
+        files = map(Path, self._sums or ())
+        return [file.stem for file in files if file.suffix == ".npy"]
+
+    def index(self) -> tuple[bytes, list[str]]:
+        """What index.csv holds, and the image of every row.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            ValueError: it is damaged.
+        """
+        file = self._checked(INDEX_FILE)
+        return file.read_bytes(), _names_in(file)
 
     def records(self, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
         """The image of every row, by index.csv, which names each of some splits once.

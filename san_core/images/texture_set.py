@@ -186,10 +186,20 @@ def units_of_worker(worker: str, work: Sequence[WorkUnit]) -> list[WorkUnit]:
     Raises:
         ValueError: `worker` is not of that form, or i is not below n.
     """
+    number, count = parse_worker(worker)
+    return list(work[number::count])
+
+
+def parse_worker(worker: str) -> tuple[int, int]:
+    """The numbers i and n of worker "i/n".
+
+    Raises:
+        ValueError: `worker` is not of that form, or i is not below n.
+    """
     match = re.fullmatch(r"(\d+)/(\d+)", worker)
     if not match or int(match[1]) >= int(match[2]):
         raise ValueError(f"worker {worker!r} is not i/n with i from 0 to n - 1, such as 0/2")
-    return list(work[int(match[1]) :: int(match[2])])
+    return int(match[1]), int(match[2])
 
 
 def texture_name(image_name: str) -> str:

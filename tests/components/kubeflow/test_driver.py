@@ -100,7 +100,7 @@ def test_no_entry_of_a_pods_environment_has_a_value_and_a_source():
     definition, platform = golden("cluster")
     containers = definition["deploymentSpec"]["executors"]
     patches = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(patches) == len(STEPS) - 2  # take_generator and take_model are in other graphs
+    assert len(patches) == len(STEPS) - 3  # take_generator, take_model and seal_features are not
     for name, patch in patches.items():
         entries = pod_environment(containers[name]["container"], patch)
         names = [entry["name"] for entry in entries]

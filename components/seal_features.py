@@ -1,0 +1,46 @@
+"""Join the features that several workers have made."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+from components.command.step import Input, Output
+from components.storage.outputs import atomic_folder
+
+log = logging.getLogger(__name__)
+
+
+def seal_features(
+    dataset: Annotated[Path, Input("Dataset")],
+    features: Annotated[Path, Output("Dataset")],
+    source: str = "",
+) -> None:
+    """Join the features that the workers of extract_features made, once all are there.
+
+    The result is, to the byte, what one worker alone would have written.
+
+    Args:
+        dataset: the person images, as given to extract_features
+        features: the same files as extract_features writes, of all images
+        source: folder or URI that holds the features of every worker, each in a folder of its own
+    """
+    from components.storage.staging import image_set_digest
+    from components.storage.transfer import local_source
+    from san_core.evaluation.feature_files import FEATURES_FILE, FeatureFiles
+    from san_core.evaluation.feature_parts import join_parts
+
+    if not source:
+        raise ValueError("--source is empty; give the folder or URI of the workers' features")
+    with local_source(source) as place:
+        parts = sorted(file.parent for file in place.glob(f"*/{FEATURES_FILE}"))
+        if not parts:
+            raise FileNotFoundError(
+                f"{place} holds no folder with {FEATURES_FILE}, as extract_features --worker i/n"
+                " writes it"
+            )
+        for part in parts:
+            if FeatureFiles(part).provenance["dataset"] != image_set_digest(dataset):
+                raise ValueError(f"{part} holds the features of another data set than {dataset}")
+        with atomic_folder(features) as folder:
+            count, dim = join_parts(folder, parts)
+    log.info("joined %d parts: %d images, %d dimensions", len(parts), count, dim)

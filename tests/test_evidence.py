@@ -14,6 +14,8 @@ from scipy import stats
 from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank_distances
+from san_core.recipe import recipe_with_overrides
+from tests.benchmarks import step_cost
 from tests.benchmarks.evidence import arms, choices, data, figures, reproduce, score, table
 from tests.benchmarks.evidence.arms import ARMS, Arm, Job
 from tests.benchmarks.evidence.code import strip_comments
@@ -24,6 +26,7 @@ from tests.benchmarks.evidence.rows import (
     mean_difference,
     paired_differences,
 )
+from tests.benchmarks.figure import Figure
 
 CODE = "c" * 64
 GENERATOR = {
@@ -501,3 +504,31 @@ def test_readme_reads_out_of_the_table_what_stands_there(file, begin):
     assert set(quoted) <= set(
         re.findall(r"[+-]\d+\.\d ± \d+\.\d", table.TABLE_FILE.read_text("utf-8"))
     )
+
+
+def test_what_a_step_costs_is_told_beside_the_baseline(monkeypatch):
+    settled = {name: step_cost.short_recipe(name) for name in ("first_pg", "full_pg")}
+    assert (settled["first_pg"].texture_epochs, settled["first_pg"].epochs) == (1, 4)
+    monkeypatch.setattr(step_cost, "MEASURED", ("every_pg", "distilled"))
+    monkeypatch.setattr(step_cost, "short_training", lambda settings: settings)
+    monkeypatch.setattr(step_cost, "median_cpu_seconds", lambda *_, **__: [2.0, 3.0, 2.5])
+    assert list(step_cost.figures()) == [
+        Figure("evidence.step_cost_every_pg", 3 / 2, "ratio"),
+        Figure("evidence.step_cost_distilled", 2.5 / 2, "ratio"),
+    ]
+
+
+@pytest.mark.parametrize("name", arms.CHEAP_ARMS)
+def test_a_cheap_form_trains_on_noise(name):
+    words = "epochs=1 texture_epochs=0 warmup_epochs=0 decoder_width=0.25"
+    settings = recipe_with_overrides(step_cost.short_recipe(name), words)
+    (report,) = step_cost.short_training(settings, batches=1)()
+    assert list(report.terms) == list(settings.active_losses)
+
+
+@pytest.mark.slow
+def test_an_arm_that_distils_is_trained_and_judged(tiny):
+    job = Job("distilled", "hard", figures.EQUAL_EPOCHS, 3, 1)
+    made = arms.run_job(job, ARMS["distilled"], tiny, code=CODE, commit="0")
+    assert made["generator"]["psnr"] > 0
+    assert made["losses"]["distill"] > 0

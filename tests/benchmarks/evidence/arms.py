@@ -40,10 +40,58 @@ class Arm(NamedTuple):
     def uses_generator(self) -> bool:
         """Whether SAN-PG has a part in it: its textures, or its weights."""
         settings = recipe_with_overrides(get_recipe(self.recipe), self.overrides)
-        return self.targets in ("pseudo", "shuffled") or settings.init != "none"
+        return self.targets in ("pseudo", "shuffled") or settings.needs_generator
 
 
 _FULL = "init=none w_tr=0.1"  # from first weights of chance, with both texture losses
+_FROM_ENCODER = "init=encoder w_tr=0.1"  # so too, from SAN-PG's encoder
+# Texture supervision that costs less than `full_pg` and starts alike; weights are not tuned
+CHEAP_ARMS = {
+    "every_pg": Arm(
+        "full in every fourth batch, starts as SAN-PG's encoder",
+        "synthetic",
+        f"{_FROM_ENCODER} texture_every=4",
+        "pseudo",
+        cost=1.2,
+    ),
+    "first_pg": Arm(
+        "full in the first 4 epochs, starts as SAN-PG's encoder",
+        "synthetic",
+        f"{_FROM_ENCODER} texture_epochs=4",
+        "pseudo",
+        cost=1.2,
+    ),
+    "coarse_pg": Arm(
+        "full, 16 texels, starts as SAN-PG's encoder",
+        "synthetic",
+        f"{_FROM_ENCODER} texture_size=16",
+        "pseudo",
+        cost=1.3,
+    ),
+    "share_pg": Arm(
+        "full on a quarter of the identities, starts as SAN-PG's encoder",
+        "synthetic",
+        f"{_FROM_ENCODER} texture_share=0.25",
+        "pseudo",
+        cost=1.2,
+    ),
+    "kept_pg": Arm(
+        "full, starts as SAN-PG, whose decoder stays as it is",
+        "synthetic",
+        "w_tr=0.1 train_decoder=false",
+        "pseudo",
+        cost=1.6,
+    ),
+    "distilled": Arm(
+        "baseline + features of SAN-PG's encoder", "synthetic-baseline", "w_distill=1", cost=1.3
+    ),
+    "distilled_pg": Arm(
+        "baseline + features of SAN-PG's encoder, starts as it",
+        "synthetic-baseline",
+        "init=encoder w_distill=1",
+        cost=1.3,
+    ),
+}
 ARMS = {
     "baseline": Arm("baseline: L_ID + L_Triplet", "synthetic-baseline", seeds=5, cost=1),
     "rec": Arm("+ L_Rec, textures of SAN-PG", "synthetic", "init=none", "pseudo"),
@@ -75,6 +123,7 @@ ARMS = {
     ),
     "rec_pg": Arm("+ L_Rec, starts as SAN-PG (recipe synthetic)", "synthetic", "", "pseudo"),
     "full_pg": Arm("full, starts as SAN-PG", "synthetic", "w_tr=0.1", "pseudo", seeds=5),
+    **CHEAP_ARMS,
 }
 GENERATOR_RECIPE = ("demo-pg", "epochs=12 erasing=0 crop=pad")  # recipe of SAN-PG, and overrides
 
@@ -120,10 +169,14 @@ def run_job(job: Job, arm: Arm, cache: Path, *, code: str, commit: str) -> dict[
     data = training_data(them, arm.targets, settings, made_by and made_by.path)
     prepared = time.process_time()
     model = build_network(settings, num_classes=data.num_classes, seed=job.seed)
-    if settings.init != "none":
-        assert made_by is not None  # an arm that starts from SAN-PG uses it
-        weights.start_from_generator(model, weights.load_network(made_by.path), recipe=settings)
-    reports = list(fit(model, data, settings, seed=job.seed, device="cpu"))
+    teacher = None
+    if settings.needs_generator:
+        assert made_by is not None  # an arm that starts or learns from SAN-PG uses it
+        generator = weights.load_network(made_by.path)
+        if settings.init != "none":
+            weights.start_from_generator(model, generator, recipe=settings)
+        teacher = generator.model.encoder if settings.w_distill else None
+    reports = list(fit(model, data, settings, seed=job.seed, device="cpu", teacher=teacher))
     trained = time.process_time()
     query, gallery = (
         embed(model, them.images[rows], mirrored=settings.mirrored)

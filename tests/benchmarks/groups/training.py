@@ -42,7 +42,7 @@ from san_core.training.distributed import ALONE
 from san_core.training.finiteness import FiniteFlags
 from san_core.training.optimisation import make_optimisation
 from san_core.training.schedule import loss_weights
-from tests.benchmarks import contention, official
+from tests.benchmarks import contention, official, step_cost
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.host_waits import count_backward_waits, count_step_waits
 from tests.benchmarks.measuring import peak_mib
@@ -112,6 +112,7 @@ def figures() -> Iterator[Figure]:
         yield Figure(
             "training.infer_largest_difference", _largest_difference(folder), "levels of 255"
         )
+    yield from step_cost.figures()
     yield from contention.figures()
     yield Figure("training.host_waits_per_step", _host_waits(), "waits")
     yield Figure("training.l_tr_512_mib", peak_mib(L_TR_CODE), "MiB")

@@ -21,6 +21,7 @@ def train_san(
     textures: Annotated[Path | None, Input("Dataset")] = None,
     generator: Annotated[Path | None, Input("Model")] = None,
     pit: Annotated[Path | None, Input("Dataset")] = None,
+    start_from: Annotated[Path | None, Input("Model")] = None,
     events: Annotated[Path | None, Output("Artifact")] = None,
     recipe: str = "cuhk03",
     overrides: str = "",
@@ -49,6 +50,8 @@ def train_san(
         generator: SAN-PG to start from, for recipes with init=generator or init=encoder, or whose
             features are learned, for recipes with w_distill
         pit: paired image-texture data to mix in, for recipes with pit_every
+        start_from: a model to train further, for recipes with init=model: its encoder and, if both
+            have one, its decoder
         events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
             is true
         recipe: how to train; `python -m components recipes` lists them
@@ -98,6 +101,7 @@ def train_san(
     chosen = recipes.resolve_recipe(recipe, overrides)
     check_events(events, wanted=tensorboard)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
+    _check_start(chosen, recipe, start_from)
     settings = loop.TrainingSettings(
         step="train_san",
         recipe=chosen,
@@ -133,6 +137,7 @@ def train_san(
             seed=seed,
             folder=room,
             generator=learned_from,
+            start_from=start_from,
             ranks=ranks,
         )
         taught = load_network(learned_from) if learned_from and chosen.w_distill else None
@@ -148,13 +153,14 @@ def train_san(
             "textures": image_set_digest(used) if used else None,
             "pit": _identity_of_pit(pit) if pit and chosen.pit_every else None,
             **ranks.make_on_first(lambda: initial_weights_fingerprint(room, chosen, learned_from)),
+            **({"start_from": fingerprint(start_from)} if start_from else {}),
         }
         learned = whom_trained_on(
             dataset,
             images,
             people,
             pit=pit if chosen.pit_every else None,
-            generator=learned_from,
+            starts_from=(learned_from, start_from),
         )
         facts = {"seed": seed, "recipe": recipe, "trained_on": learned}
         trained = loop.train(
@@ -201,6 +207,29 @@ def train_san(
     check_succeeded(failure)
 
 
+def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
+    """A model to start from must be asked for by the recipe, and be one that can be trained.
+
+    Raises:
+        ValueError: it is not, or is missing.
+    """
+    from san_core.inference.network import check_encoder
+    from san_core.model.saved import onnx_file, read_description
+
+    if recipe.init == "model" and start_from is None:
+        raise ValueError(f"recipe {name!r} starts from a model (--start-from), none was given")
+    if start_from is None:
+        return
+    if recipe.init != "model":
+        raise ValueError(
+            f"--start-from {start_from} has no effect with init={recipe.init}; add init=model to"
+            " --overrides"
+        )
+    if onnx_file(start_from):
+        raise ValueError(f"{start_from} is an ONNX file; training starts from a model's folder")
+    check_encoder(read_description(start_from).recipe, start_from)
+
+
 def _check_inputs(
     recipe: "Recipe",
     name: str,
@@ -218,7 +247,7 @@ def _check_inputs(
         raise ValueError(f"recipe {name!r} has no identity losses: it is one for train_san_pg")
     if recipe.needs_decoder and textures is None:
         raise ValueError(f"recipe {name!r} needs textures (--textures), none were given")
-    if recipe.init != "none" and generator is None:
+    if recipe.init in ("generator", "encoder") and generator is None:
         raise ValueError(f"recipe {name!r} starts from a generator (--generator), none was given")
     if recipe.w_distill and generator is None:
         raise ValueError(
@@ -233,7 +262,7 @@ def _check_inputs(
     if textures is not None and not recipe.needs_decoder:
         log.warning("recipe %r has no texture losses: the textures are not used", name)
     if generator is not None and not recipe.needs_generator:
-        log.info("recipe %r has init=none and w_distill=0: the generator is not used", name)
+        log.info("recipe %r starts from no generator: the one given is not used", name)
     if pit is not None and not recipe.pit_every:
         log.info("recipe %r has pit_every=0: the paired data are not used", name)
 

@@ -45,7 +45,7 @@ FlipTextures = Literal["mirror", "keep", "omit"]
 ErasingStyle = Literal["mean", "released"]
 TextureTriplets = Literal["labels", "positions"]
 DecoderInit = Literal["torch", "xavier"]
-Init = Literal["none", "generator", "encoder"]
+Init = Literal["none", "generator", "encoder", "model"]
 DecoderPlan = Literal["published", "light"]
 TextureFrom = Literal["regress", "copy"]
 
@@ -82,7 +82,8 @@ class Recipe:
     copy_dim: int = 32  # length of queries and keys with "copy"; else unused
     pretrained: str = "none"  # "none", "imagenet", or path or URI of published weights
     # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
-    # also fits a baseline and another decoder
+    # also fits a baseline and another decoder; "model": from the encoder of a trained model and, if
+    # both have one, its decoder
     init: Init = "none"
 
     # Sizes
@@ -402,7 +403,7 @@ class Recipe:
     @property
     def needs_generator(self) -> bool:
         """Whether ReID training starts from SAN-PG or learns from its features."""
-        return self.init != "none" or self.w_distill > 0
+        return self.init in ("generator", "encoder") or self.w_distill > 0
 
     @property
     def needs_identities(self) -> bool:

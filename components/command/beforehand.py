@@ -57,6 +57,8 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:
         _check_untrained_generator(values)
+    if "san_recipe" in values:
+        _check_starts_from_no_model(values)
     if "dense" in values and "pg_recipe" in values:
         _check_dense(values)
     if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
@@ -199,6 +201,15 @@ def _check_dense(values: Mapping[str, Any]) -> None:
         raise ValueError(
             f"recipe {values['pg_recipe']!r} learns from dense maps (w_dense={weight:g}), and none"
             " are made; set dense=true, or w_dense=0 in pg_overrides"
+        )
+
+
+def _check_starts_from_no_model(values: Mapping[str, Any]) -> None:
+    """No graph has a trained model to train further; the step alone takes one."""
+    if recipes.resolve_recipe(values["san_recipe"], values["san_overrides"]).init == "model":
+        raise ValueError(
+            "the recipe starts from a model (init=model), and no graph has one to start from; run"
+            " train_san alone, with --start-from"
         )
 
 

@@ -314,9 +314,10 @@ def initial_model(
     seed: int,
     folder: Path,
     generator: Path | None = None,
+    start_from: Path | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> SAN:
-    """A network as its training begins: from a generator or pretrained, where the recipe says so.
+    """A network as its training begins: pretrained, or from another, where the recipe says so.
 
     Args:
         recipe: of the network.
@@ -324,12 +325,17 @@ def initial_model(
         seed: of all weights that come from nowhere else.
         folder: where a file from a bucket may be put.
         generator: SAN-PG, for recipes that start from it.
+        start_from: a trained model, for recipes that start from one.
         ranks: the first process reads; training gives the others its weights.
     """
     model = build_network(recipe, num_classes=num_classes, seed=seed)
 
     def load_weights() -> None:
-        if recipe.init != "none" and generator is not None:  # all that is pretrained comes with it
+        if recipe.init == "model" and start_from is not None:
+            own = weights.start_from_model(model, weights.load_network(start_from), recipe=recipe)
+            told = left_out_in_words(own) or "nothing"
+            log.info("weights are those of %s; new ones have: %s", start_from, told)
+        elif recipe.init != "none" and generator is not None:  # which brings what is pretrained
             weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
         elif recipe.pretrained != "none":
             file = fetch_pretrained_file(folder, recipe)

@@ -1,6 +1,7 @@
 """What train_san reads: whom to train on, whom to validate on, with which textures."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,18 +56,18 @@ def whom_trained_on(
     people: IdentitySplit,
     *,
     pit: Path | None,
-    generator: Path | None,
+    starts_from: Sequence[Path | None],
 ) -> TrainedOn:
-    """Whom a model is trained on: those of its data, and of the generator that it starts from.
+    """Whom a model is trained on: those of its data, and of the networks that it starts from.
 
-    pit, generator: None where they are not used.
+    pit, starts_from: None where they are not used.
     """
     of = DescribedSet(image_set_digest(dataset), images.manifest["provenance"])
     trainings = [describe_training(people.train_records, of)]
     if pit is not None:
         trainings.append(trained_on_pairs(pit))
-    if generator is not None:
-        told = read_description(generator).facts.get("trained_on")
+    for network in filter(None, starts_from):
+        told = read_description(network).facts.get("trained_on")
         trainings += [told] if told else []
     return merge_trainings(trainings)
 

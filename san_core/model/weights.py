@@ -4,7 +4,7 @@ A saved network is a directory of weights.safetensors and recipe.json; `saved` d
 The bytes depend on weights, recipe and facts alone: equal training gives equal files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from san_core.recipe import Recipe
 
 # The fields that decide whether one network's trunk fits another, and its trunk and decoder.
 _TRUNK_FIELDS = ("arch", "last_stride")
+_ENCODER_FIELDS = (*_TRUNK_FIELDS, "pooling", "embedding", "embedding_dim")
 _ARCHITECTURE_FIELDS = (
     *_TRUNK_FIELDS,
     "skips",
@@ -172,13 +173,9 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
             no decoder.
     """
     trunk_alone = recipe.init == "encoder"
-    differing = [
-        f"{name} {getattr(generator.recipe, name)!r} there, {getattr(recipe, name)!r} here"
-        for name in (_TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS)
-        if getattr(generator.recipe, name) != getattr(recipe, name)
-    ]
-    if differing:
-        raise ValueError(f"the generator is of another architecture: {'; '.join(differing)}")
+    fields = _TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS
+    if differing := _differing(generator.recipe, recipe, fields):
+        raise ValueError(f"the generator is of another architecture: {differing}")
     if generator.model.decoder is None:
         raise ValueError("the generator has no decoder: it was not trained to make textures")
     mine, theirs = model.state_dict(), generator.model.state_dict()
@@ -189,6 +186,36 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     copied = {name: theirs[name] for name in mine if name not in own}
     model.load_state_dict({**mine, **copied})
     return own
+
+
+def start_from_model(model: SAN, start: LoadedNetwork, *, recipe: Recipe) -> list[str]:
+    """Copy a trained model's encoder and, if both have one, its decoder into a network of `recipe`.
+
+    Returns:
+        The names of the tensors that keep their own first weights: the classifier, whatever people
+        the model was trained on, and a decoder that the model has not.
+
+    Raises:
+        ValueError: the two architectures differ, naming each field that does.
+    """
+    has_decoder = model.decoder is not None and start.model.decoder is not None
+    fields = dict.fromkeys((*_ENCODER_FIELDS, *(_ARCHITECTURE_FIELDS if has_decoder else ())))
+    if differing := _differing(start.recipe, recipe, fields):
+        raise ValueError(f"the model to start from is of another architecture: {differing}")
+    mine, theirs = model.state_dict(), start.model.state_dict()
+    parts = ("encoder.", "decoder.") if has_decoder else ("encoder.",)
+    copied = {name: theirs[name] for name in mine if name.startswith(parts)}
+    model.load_state_dict({**mine, **copied})
+    return [name for name in mine if name not in copied]
+
+
+def _differing(there: Recipe, here: Recipe, fields: Iterable[str]) -> str:
+    """The fields in which two recipes differ, in words; empty if in none."""
+    return "; ".join(
+        f"{name} {getattr(there, name)!r} there, {getattr(here, name)!r} here"
+        for name in fields
+        if getattr(there, name) != getattr(here, name)
+    )
 
 
 def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Trained models that are trained further."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import pipeline
+from components.__main__ import main
+from components.training.inputs import initial_model
+from san_core.model.saved import fingerprint
+from san_core.model.weights import load_network
+from san_core.recipe import recipe_with_overrides
+from tests.tiny import SAN_OVERRIDES, step_command, with_flags, with_outputs_in
+
+
+def train(tiny, folder, words, *, start_from):
+    command = with_outputs_in(step_command("train_san", tiny), folder)
+    flags = {"overrides": f"{SAN_OVERRIDES} epochs=2 {words}".replace("epochs=3 ", "")}
+    return main(with_flags(command, **flags, start_from=str(start_from)))
+
+
+def begun(tiny, tmp_path, words, *, people):
+    """A network of the tiny run's recipe, changed by words, as its training begins."""
+    recipe = recipe_with_overrides(load_network(Path(tiny.model)).recipe, f"init=model {words}")
+    return initial_model(
+        recipe, num_classes=people, seed=7, folder=tmp_path, start_from=Path(tiny.model)
+    )
+
+
+@pytest.mark.parametrize("people", [3, 500])
+def test_encoder_and_decoder_are_those_of_the_model_whatever_the_people(tiny, tmp_path, people):
+    trained = load_network(Path(tiny.model)).model
+    made = begun(tiny, tmp_path, "", people=people).state_dict()
+    for name, tensor in trained.state_dict().items():
+        if not name.startswith("classifier."):
+            assert torch.equal(made[name], tensor), name
+    assert made["classifier.weight"].shape[0] == people
+
+
+def test_a_baseline_takes_the_encoder_alone(tiny, tmp_path):
+    trained = load_network(Path(tiny.model)).model
+    made = begun(tiny, tmp_path, "w_rec=0 w_tr=0", people=3)
+    assert made.decoder is None
+    for name, tensor in trained.encoder.state_dict().items():
+        assert torch.equal(made.encoder.state_dict()[name], tensor), name
+
+
+def test_another_architecture_is_refused_by_its_fields(tiny, tmp_path):
+    message = r"another architecture: embedding_dim \d+ there, 96 here; decoder_width 0.5 there"
+    with pytest.raises(ValueError, match=message):
+        begun(tiny, tmp_path, "embedding_dim=96 decoder_width=0.25", people=3)
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_further_and_says_of_whom_it_knows(tiny, tmp_path):
+    assert train(tiny, tmp_path, "init=model", start_from=tiny.model) == 0
+    told = json.loads((tmp_path / "model" / "recipe.json").read_text())
+    former = json.loads(Path(tiny.model, "recipe.json").read_text())
+    assert told["recipe"]["init"] == "model"
+    assert told["facts"]["trained_on"] == former["facts"]["trained_on"]
+    lines = (tmp_path / "model" / "history.jsonl").read_text().splitlines()
+    first, last = json.loads(lines[0]), Path(tiny.model, "history.jsonl").read_text()
+    assert first["epoch"] == 1
+    assert first["loss"] < json.loads(last.splitlines()[0])["loss"]
+    assert fingerprint(tmp_path / "model") != fingerprint(Path(tiny.model))
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "message"),
+    [
+        ("", "{model}", "has no effect with init=none; add init=model to --overrides"),
+        ("init=model", "{generator}", "has learned no identities: it is a texture generator"),
+        ("init=model", "{empty}", "holds no model: recipe.json is missing"),
+        ("init=model", "{onnx}", "is an ONNX file; training starts from a model's folder"),
+    ],
+)
+def test_what_cannot_be_started_from_is_said(tiny, tmp_path, capsys, words, start, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.onnx").write_bytes(b"")
+    places = {"empty": tmp_path / "empty", "onnx": tmp_path / "x.onnx"}
+    place = start.format(model=tiny.model, generator=tiny.generator, **places)
+    assert train(tiny, tmp_path / "out", words, start_from=place) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_model_a_recipe_that_needs_one_says_so(tiny, tmp_path, capsys):
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    assert main(with_flags(command, overrides="init=model")) == 1
+    assert "starts from a model (--start-from), none was given" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        pipeline.main(["run", "--preset", "demo", "--param", "san_overrides=init=model"])
+    assert "no graph has one to start from; run train_san alone" in capsys.readouterr().err

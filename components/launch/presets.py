@@ -26,6 +26,8 @@ _DEMO = {**_SYNTHETIC, "identities": 192, "image_height": 128}
 _TWO_WORKERS = ["0/2", "1/2"]
 _PUBLISHED_SETS = ("cuhk03", "market1501", "msmt17")
 _STRONG_BASELINES = ("bot", "agw", "sbs")
+# A generator that copies colours, and pictures that vary as photographs do
+_FOR_PHOTOGRAPHS = {"pg_recipe": "pit-copy-resnet50", "dense": True, "world": "street"}
 
 
 def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
@@ -47,7 +49,7 @@ def _strong_presets() -> dict[str, Preset]:
     for name, recipe in itertools.product(_PUBLISHED_SETS, _STRONG_BASELINES):
         data = {"dataset": name, "san_overrides": ""}
         made[f"{name}-{recipe}"] = Preset("baseline", {**data, "san_recipe": recipe})
-        textures = {"pg_recipe": "pit", "workers": _TWO_WORKERS}
+        textures = {**_FOR_PHOTOGRAPHS, "workers": _TWO_WORKERS}
         made[f"{name}-{recipe}-san"] = Preset(
             "full", {**data, **textures, "san_recipe": f"{recipe}-san"}
         )
@@ -74,9 +76,9 @@ PRESETS = {
         pg_overrides="epochs=40",
     ),
     # The paper's networks; add --param source=FOLDER, the data set as it was published.
-    **_preset_pair("cuhk03", {"dataset": "cuhk03"}, pg_recipe="pit"),
-    **_preset_pair("market1501", {"dataset": "market1501"}, pg_recipe="pit"),
-    **_preset_pair("msmt17", {"dataset": "msmt17"}, pg_recipe="pit"),
+    **_preset_pair("cuhk03", {"dataset": "cuhk03"}, **_FOR_PHOTOGRAPHS),
+    **_preset_pair("market1501", {"dataset": "market1501"}, **_FOR_PHOTOGRAPHS),
+    **_preset_pair("msmt17", {"dataset": "msmt17"}, **_FOR_PHOTOGRAPHS),
     # The released run, with the textures that were released: add texture_source too.
     "cuhk03-official": Preset(
         "textures", {"dataset": "cuhk03", "san_recipe": "cuhk03-official", "san_overrides": ""}

@@ -35,7 +35,7 @@ PARAMETER_MEANINGS = {
     "need",
     "world": "where those pictures are taken: studio, or street, which varies as photographs do; "
     "for recipes that copy colours, such as pit-copy",
-    "generator": "folder or URI of a texture generator; shipped is the package's own (64x64)",
+    "generator": "folder or URI of a texture generator; shipped is the package's own (128x128)",
     "model": "folder or URI of a trained encoder, as train_san writes it, or of an ONNX file of it",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
     "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "

@@ -106,7 +106,7 @@ def test_the_shipped_generator_paints_a_data_set(tiny, tmp_path):
     sealed = read_manifest(tmp_path / "sealed")
     assert sealed["provenance"]["atlas"] == ATLAS_NAME
     with ImageSet.open(Path(sealed["uri"].removeprefix("file://"))) as textures:
-        assert decode(textures.read(textures.records[0])).shape == (64, 64, 3)
+        assert decode(textures.read(textures.records[0])).shape == (128, 128, 3)
 
 
 def test_what_is_taken_is_what_was_trained(tiny, tmp_path):

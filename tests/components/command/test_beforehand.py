@@ -70,7 +70,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         (
             {**SHIPPED, "san_recipe": "cuhk03"},
-            "learns textures of 256x256, the generator that ships makes 64x64; such as --param",
+            "learns textures of 256x256, the generator that ships makes 128x128; such as --param",
         ),
         (
             {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},

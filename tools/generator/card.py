@@ -43,11 +43,12 @@ By the benchmark (`make bench GROUP=generator`):
 ## Where it fails
 
 - **Photographs** have no true texture to compare with, so nothing is measured on them here. It has
-  seen rendered people only.
+  seen rendered people only. On 24 crops of pedestrians that were looked at, brown, navy, red and
+  blue clothes had their colours; grass between the legs was painted on the legs of one.
 - It is not sharp: prints, stripes narrower than a hand, faces and shoes are blurred or lost, and
-  the edges of garments lie some texels off.
+  the edges of garments lie some texels off. It sees 128x64 pixels of a person.
 - It is often unsure whether a person is seen from the front or from behind: the colours of face and
-  hair run into each other.
+  hair run into each other, and the back of a head may become skin.
 - Pictures without colours stay grey; very dark ones stay too dark.
 - A bag or a passer-by may still leak into what lies beside them; long skirts are taken for legs.
 - How well it does for different groups of people was measured for the tone of skin alone (in the

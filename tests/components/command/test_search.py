@@ -12,6 +12,8 @@ import pytest
 from components.__main__ import main
 from components.command import search
 from components.inference.pictures import open_pictures
+from components.storage.places import open_storage
+from components.storage.transfer import send_artifact
 from tests.components.inference.test_onnx_models import run_without_torch
 from tests.tiny import step_command, with_outputs_in
 
@@ -231,6 +233,27 @@ def test_pictures_of_a_place_have_a_fingerprint_that_changes_with_them(tmp_path,
     with open_pictures(str(tmp_path)) as pictures:
         fingerprints.add(pictures.fingerprint)
     assert len(fingerprints) == 2
+
+
+@pytest.mark.s3
+def test_model_gallery_and_query_may_lie_in_a_bucket(tiny, crops, tmp_path, searched, s3):
+    query = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    expected, _ = searched(crops / "gallery", query)
+    send_artifact(Path(tiny.model), f"{s3}/model")
+    storage = open_storage(s3)
+    for file in (crops / "gallery").rglob("*"):
+        if file.is_file():
+            name = file.relative_to(crops / "gallery").as_posix()
+            storage.put_file(f"photographs/{name}", file)
+    storage.put_file("asked/person.png", query)
+    place = f"{s3}/asked/person.png"
+    rows, told = searched(f"{s3}/photographs", place, model=f"{s3}/model")
+    assert [row["image"] for row in rows] == [row["image"] for row in expected]
+    assert {row["query"] for row in rows} == {place}
+    assert f"kept in {tmp_path / 'cache' / 'features'}" in told
+    send_artifact(Path(tiny.reid), f"{s3}/reid")
+    rows, _ = searched(f"{s3}/reid", query, model=f"{s3}/model")
+    assert rows[0]["image"] == query.relative_to(crops / "query").as_posix()
 
 
 @pytest.mark.slow

@@ -59,21 +59,21 @@ CHEAP_ARMS = {
         "synthetic",
         f"{_FROM_ENCODER} texture_epochs=4",
         "pseudo",
-        cost=1.2,
+        cost=1.25,
     ),
     "coarse_pg": Arm(
         "full, 16 texels, starts as SAN-PG's encoder",
         "synthetic",
         f"{_FROM_ENCODER} texture_size=16",
         "pseudo",
-        cost=1.3,
+        cost=1.5,
     ),
     "share_pg": Arm(
         "full on a quarter of the identities, starts as SAN-PG's encoder",
         "synthetic",
         f"{_FROM_ENCODER} texture_share=0.25",
         "pseudo",
-        cost=1.2,
+        cost=1.3,
     ),
     "kept_pg": Arm(
         "full, starts as SAN-PG, whose decoder stays as it is",
@@ -83,13 +83,13 @@ CHEAP_ARMS = {
         cost=1.6,
     ),
     "distilled": Arm(
-        "baseline + features of SAN-PG's encoder", "synthetic-baseline", "w_distill=1", cost=1.3
+        "baseline + features of SAN-PG's encoder", "synthetic-baseline", "w_distill=1", cost=1.4
     ),
     "distilled_pg": Arm(
         "baseline + features of SAN-PG's encoder, starts as it",
         "synthetic-baseline",
         "init=encoder w_distill=1",
-        cost=1.3,
+        cost=1.4,
     ),
 }
 ARMS = {

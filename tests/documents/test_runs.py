@@ -51,6 +51,8 @@ NOT_RUN = {
     "--runner docker": "docker; make test-docker",
     "train_san_pg": "pairs of somebody",
     "--recipe synthetic-baseline": "a generator of that network; tests/components/ starts from one",
+    "tensorboard=true": "a demo more; tests/components/training/ writes events",
+    "--name shipped": "a demo more; that of the README runs with this generator",
     "bench": "minutes",
     "reproduce": "minutes",
     "--host": "no cluster",

@@ -13,7 +13,7 @@ WHOLE_ROOMS = {
     "storage": "components/storage",
 }
 # Pages and files, which are no ranking; what only calls others.
-ELSEWHERE = {"kernels/compiled.py", "feature_files.py", "given_files.py"}
+ELSEWHERE = {"kernels/compiled.py", "feature_files.py", "feature_parts.py", "given_files.py"}
 # What of training is no loss: steps, states, processes and arithmetic.
 ELSEWHERE |= {
     *("averaging.py", "distributed.py", "loop.py", "optimisation.py"),

@@ -124,7 +124,12 @@ def train_san(
     )
     if textures and chosen.needs_decoder:
         check_textures_of(textures, dataset)
-    outputs = {"model": model, "training_page": training_page, "losses": losses}
+    outputs = {
+        "model": model,
+        "training_page": training_page,
+        "losses": losses,
+        "events": events,
+    }
     with (
         meet("train_san", outputs, checkpoint=checkpoint) as ranks,
         ranks.scratch_folder_of_node(model) as room,

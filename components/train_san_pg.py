@@ -103,6 +103,7 @@ def train_san_pg(
         "generator": generator,
         "generator_page": generator_page,
         "generator_scores": generator_scores,
+        "events": events,
     }
     with (
         meet("train_san_pg", outputs, checkpoint=checkpoint) as ranks,

@@ -23,6 +23,7 @@ from components.process.scratch import remove_open_folders
 from components.process.signals import Terminated
 from components.process.torchrun import (
     has_several_nodes,
+    local_process_count,
     node_rank,
     process_count,
     rank,
@@ -32,6 +33,8 @@ from san_core.checked_json import read_json
 SECONDS_BETWEEN_BEATS = 2.0
 # Without a new beat for so long, a process counts as lost. A cable may be out for less.
 SECONDS_UNTIL_LOST = 30.0
+# How long after this process another may begin to give signs: it may have artifacts to fetch first.
+SECONDS_TO_JOIN = 300.0
 # An error that two processes meet alike is told by each as its own, if it comes so soon.
 SECONDS_FOR_OWN_ERROR = 3.0
 # For the store there is one connection: TCP bears a cable that is out for some seconds.
@@ -93,7 +96,7 @@ class Heartbeats:
 
     def __init__(self, step: str) -> None:
         self._step, self._who = step, describe_self()
-        self._last_words = ""
+        self._last_words, self._started = "", time.monotonic()
         self._seen: dict[int, _Seen] = {}
         self._last_contact: float | None = None  # with the store
         self._leaving, self._decided = threading.Event(), threading.Event()
@@ -176,17 +179,27 @@ class Heartbeats:
 
     def _judge(self, now: float) -> str:
         """Who is lost, in words; empty while nobody is."""
-        contact = self._last_contact
-        if contact is None:  # not yet joined: whoever meets them says so
-            return ""
+        contact, is_late = self._last_contact, now - self._started > SECONDS_TO_JOIN
+        if contact is None:
+            return _absence(0) if is_late else ""
         for seen in list(self._seen.values()):
             if seen.sign.last_words:
                 return f"{seen.sign.who} has ended: {seen.sign.last_words}"
             if not seen.sign.has_left and contact - seen.since > SECONDS_UNTIL_LOST:
                 return _loss(seen.sign.who)
+        missing = set(range(process_count())) - {rank(), *self._seen}
+        if missing and is_late:
+            return _absence(min(missing))
         if now - contact > SECONDS_UNTIL_LOST:
             return _loss(self._seen[0].sign.who if 0 in self._seen else _first_by_address())
         return ""
+
+
+def _absence(other: int) -> str:
+    """That a process has never given a sign; nodes have equally many processes, as a rule."""
+    is_node = has_several_nodes()
+    who = f"node {other // local_process_count()}" if is_node else f"process {other + 1}"
+    return f"{who} has not joined within {SECONDS_TO_JOIN:.0f} s. {GO_ON}"
 
 
 def _first_by_address() -> str:

@@ -19,12 +19,12 @@ from components.training.ranks import Ranks, process_group
 
 
 @contextmanager
-def meet(step: str, outputs: Mapping[str, Path], *, checkpoint: str) -> Iterator[Ranks]:
+def meet(step: str, outputs: Mapping[str, Path | None], *, checkpoint: str) -> Iterator[Ranks]:
     """Join the processes torchrun started for a step, whose places all nodes must share.
 
     Args:
         step: its name.
-        outputs: where each goes, by its name.
+        outputs: where each goes, by its name; None for one that is not written.
         checkpoint: folder or URI for the state; empty keeps none.
 
     Raises:
@@ -33,7 +33,8 @@ def meet(step: str, outputs: Mapping[str, Path], *, checkpoint: str) -> Iterator
     """
     with process_group(step) as ranks:
         if has_several_nodes():
-            _check_places_shared(ranks, outputs, checkpoint=checkpoint)
+            written = {name: path for name, path in outputs.items() if path is not None}
+            _check_places_shared(ranks, written, checkpoint=checkpoint)
         yield ranks
 
 

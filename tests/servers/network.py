@@ -154,7 +154,9 @@ def running_network(folder: Path, count: int) -> Iterator[Network]:
         for node in nodes:
             node.kill()
             for process in node.started:
-                process.communicate()
+                process.wait()
+                assert process.stderr is not None
+                process.stderr.close()
             for words in (["link", "del", node.cable], ["netns", "del", node.namespace]):
                 subprocess.run(["ip", *words], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", bridge], check=False, capture_output=True)

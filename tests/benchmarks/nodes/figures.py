@@ -4,7 +4,8 @@
 epochs of one process of one thread on each node with those of one such process alone: on a machine
 with two cores or more it shows what the network of this kernel costs, not what a real one does.
 `ended` counts how often, of `KILLS` times, the rest ended within a minute in one line after a node
-was killed at a random moment; `resumed` is 1 where training then goes on from what was kept.
+that had joined was killed at a random moment; `resumed` is 1 where training then goes on from what
+was kept.
 """
 
 import os
@@ -29,7 +30,7 @@ KILLS = 10
 MOST_DIFFERENCE = 1e-5
 FLOAT64 = "tests.steps.together.in_float64"
 RECIPE = "identities_per_batch=4 images_per_identity=2 warmup_epochs=1 lr=1e-3 decoder_lr=1e-3"
-SPEED = "identities_per_batch=8 images_per_identity=4 warmup_epochs=1 epochs=12"
+SPEED = "identities_per_batch=6 images_per_identity=4 warmup_epochs=1 epochs=12"
 _RATE = re.compile(r"  (\d+) img/s")
 
 
@@ -103,7 +104,7 @@ class _Bench:
         Each try goes on from the state of those before it.
         """
         first, second = self._network.start(self._endless(), {})
-        _wait_for(first, "train_san computes on")
+        _wait_for(first, "images decoded")
         time.sleep(draw.uniform(0, 25))
         self._network.nodes[1].kill()
         began = time.monotonic()

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from components.command.code import ROOT
+from components.training import heartbeats
 from tests.servers.network import MASTER_PORT, NoNetworksError, address_of, running_network
 
 # One of two processes. It makes something on the first for some seconds, and then both train.
@@ -139,3 +140,41 @@ def test_pulled_cable_ends_both_nodes_with_a_line_that_names_the_other(
         for process, who in ((first, "node 1"), (second, "node 0")):
             (line,) = _said(process)
             assert f"{who} ({here}) is lost: no sign of life for 2 s" in line
+
+
+@pytest.fixture
+def first_of_two_nodes(monkeypatch):
+    """Heartbeats of the first node, which has just started and hears nothing yet."""
+    told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    for name, value in {**told, "MASTER_ADDR": "10.0.0.1", "GROUP_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    return heartbeats.Heartbeats("train_san")
+
+
+@pytest.mark.parametrize(("contact", "who"), [(0.0, "node 1"), (None, "node 0")])
+def test_node_that_never_joins_is_waited_for_some_minutes(first_of_two_nodes, contact, who):
+    beats, started = first_of_two_nodes, first_of_two_nodes._started
+    beats._last_contact = None if contact is None else started + 290
+    assert beats._judge(started + 290) == ""
+    beats._last_contact = None if contact is None else started + 301
+    assert beats._judge(started + 301) == (
+        f"{who} has not joined within 300 s. Run again: training goes on from its checkpoint"
+    )
+
+
+def test_cable_that_is_out_for_a_moment_ends_nothing(first_of_two_nodes):
+    beats, started = first_of_two_nodes, first_of_two_nodes._started
+    sign = heartbeats._Sign(3, "node 1 (there)")
+    beats._seen[1] = heartbeats._Seen(sign, started + 10)
+    beats._last_contact = started + 39
+    assert beats._judge(started + 39) == ""
+    beats._last_contact = started + 41
+    assert beats._judge(started + 41).startswith("node 1 (there) is lost: no sign of life for 30 s")
+
+
+def test_node_that_has_left_is_not_missed(first_of_two_nodes):
+    beats, started = first_of_two_nodes, first_of_two_nodes._started
+    sign = heartbeats._Sign(3, "node 1 (there)", has_left=True)
+    beats._seen[1] = heartbeats._Seen(sign, started)
+    beats._last_contact = started + 4000
+    assert beats._judge(started + 4000) == ""

@@ -43,7 +43,10 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "losses": {
         "san_core/training/losses.py": (f"{TRAINING}/test_losses.py", OFFICIAL),
-        "san_core/training/objective.py": (f"{TRAINING}/test_losses.py",),
+        "san_core/training/objective.py": (
+            f"{TRAINING}/test_losses.py",
+            f"{TRAINING}/test_cheap_textures.py",
+        ),
         "san_core/training/finiteness.py": (f"{TRAINING}/test_finiteness.py",),
         "san_core/training/places.py": (f"{TRAINING}/test_places.py",),
         "san_core/training/schedule.py": (f"{TRAINING}/test_schedule.py", OFFICIAL),

@@ -148,7 +148,7 @@ def test_pairs_of_others_enter_unchanged(source, tmp_path):
 
 def test_transparent_pictures_and_textures_of_others_are_counted(source, tmp_path, capsys):
     made(tmp_path / "opaque", "--source", str(source))
-    assert "transparent" not in capsys.readouterr().err
+    assert "transparent, and" not in capsys.readouterr().err
     names = ("images/00_0.png", "images/01_0.png", "textures/02.png")
     for name in names:
         beside = next((source / name).parent.glob(f"{Path(name).stem}.*"))

@@ -82,8 +82,9 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
     )
     caplog.set_level(logging.INFO)
     assert prepare(tmp_path, "market1501", market) == 0
-    where, *said = [record.getMessage() for record in caplog.records]
+    where, *said, wrote = [record.getMessage() for record in caplog.records]
     assert where.startswith("prepare_reid computes on the processor")
+    assert wrote == f"wrote reid: {tmp_path / 'reid'}"
     assert said == [
         "subset       ids    images  cameras",
         "train          2         4        2",
@@ -521,8 +522,8 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     assert report["warnings"][1] == told
     assert f" warning: {told}\n" in capsys.readouterr().err
     page = (tmp_path / "report-page").read_text()
-    assert "<b>person bob</b>" in page
-    assert "</b> cam door</figcaption>" in page
+    assert "<b>bob</b>" in page
+    assert "<span>cam door</span>" in page
     assert report["cameras"] == {"0": "door", "1": "hall"}
 
 

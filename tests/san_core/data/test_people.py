@@ -68,7 +68,7 @@ def test_two_cameras_are_two_numbers_from_0(cameras):
 
 
 def test_names_that_are_one_number_are_refused():
-    with pytest.raises(ValueError, match="identities '007' and '7' are one number; write it in one"):
+    with pytest.raises(ValueError, match="identities '007' and '7' are one number; write it in"):
         pids_by_name([("7", "train"), ("007", "train")])
     with pytest.raises(ValueError, match="cameras '01' and '1' are one number"):
         camids_by_name(["1", "01"])

@@ -106,10 +106,10 @@ class Recipe:
     # of the generator's encoder, in mean squared difference (hints, Romero et al. 2015, eq. 3);
     # needs a generator, but neither decoder nor textures
     w_distill: float = 0.0
-    # of all ReID batches, every which one has texture losses, the first included; the others run no
+    # every n-th ReID batch has texture losses, beginning with the first; the others do not run the
     # decoder. Weights stay as they are (lazy regularisation, Karras et al. 2020, section 3.1)
     texture_every: int = 1
-    # epochs at the start that have texture losses, PIT batches included; 0: all (companion losses
+    # only the first so many epochs have texture losses and PIT batches; 0: all (companion losses
     # that vanish, Lee et al. 2015)
     texture_epochs: int = 0
     # share of the identities of a ReID batch that have texture losses, evenly spread over it, or of
@@ -222,7 +222,7 @@ class Recipe:
     def _contradictions(self) -> dict[str, bool]:
         steps = self.milestones
         return {
-            "all four loss weights are 0, nothing would be learned": self.active_losses == (),
+            "all loss weights are 0, nothing would be learned": self.active_losses == (),
             "lr is 0, nothing would be learned": self.lr == 0,
             f"milestones {steps} must be increasing": any(
                 b <= a for a, b in itertools.pairwise(steps)

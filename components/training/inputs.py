@@ -290,10 +290,7 @@ def fetch_pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
 def initial_weights_fingerprint(
     folder: Path, recipe: Recipe, generator: Path | None
 ) -> dict[str, str | None]:
-    """What stands for the weights that training starts from, and a generator's that it learns from.
-
-    They are part of what decides its result.
-    """
+    """Digests of the weights that training starts from, and of the generator that it uses."""
     file = fetch_pretrained_file(folder, recipe) if recipe.init == "none" else None
     return {
         "pretrained": file_sha256(file) if file else None,

@@ -97,8 +97,8 @@ def curves_section(history: History) -> Section:
     return Section(
         "Curves",
         Markup("").join(drawn),
-        "Losses are means over an epoch, before they are weighted; the whole loss is their"
-        " weighted sum." + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
+        "Each loss is the mean over the batches of an epoch that have it, before it is weighted."
+        + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
     )
 
 

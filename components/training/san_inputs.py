@@ -74,11 +74,13 @@ def whom_trained_on(
 
 def people_in_words(people: IdentitySplit) -> str:
     """How many images and people are trained on, and how many are held out."""
-    told = f"{len(people.train_records):,} images of {people.num_classes:,} people"
+    told = f"{len(people.train_records):,} images of {people.num_classes:,} identities"
     if not people.validation_records:
         return told
     out = people.validation_records
-    return f"{told}; {len(out):,} images of {len(np.unique(pids_of(out))):,} people are held out"
+    return (
+        f"{told}; {len(out):,} images of {len(np.unique(pids_of(out))):,} identities are held out"
+    )
 
 
 def training_data(

@@ -74,7 +74,7 @@ def table(
     """A table whose first column names the row; the others are figures, set right.
 
     Args:
-        header: the column titles; the first may be empty, and if all are there is no such row.
+        header: the column titles; the first may be empty. If all are empty, there is no header row.
         rows: cells, shown as `str` does.
         caption: what the table says, below it.
         strong: index of a row to be set in bold.

@@ -74,7 +74,7 @@ def test_the_order_of_overrides_does_not_matter():
         ("flip=1.5", "recipe flip is 1.5: must be between 0 and 1"),
         ("lr=nan", "recipe lr is nan: must be between 0 and 10"),
         ("images_per_identity=1", "recipe images_per_identity is 1: must be between 2 and 4096"),
-        ("w_id=0 w_tri=0 w_rec=0", "all four loss weights are 0"),
+        ("w_id=0 w_tri=0 w_rec=0", "all loss weights are 0"),
         ("lr=0", "lr is 0, nothing would be learned"),
         ("schedule=multistep milestones=9,6", "milestones (9, 6) must be increasing"),
         ("schedule=multistep", "schedule 'multistep' needs milestones"),

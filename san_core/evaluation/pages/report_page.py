@@ -150,7 +150,7 @@ def _scored_table(report: Mapping[str, Any]) -> Markup:
         "Data set": report["data_set"],
         "Images": _counts(report) + (f", by {cameras} cameras" if cameras > 1 else ""),
         "Recipe": " with ".join(filter(None, (known.get("recipe"), known.get("overrides")))),
-        "Seed": str(known.get("seed", "")),
+        "Seed": "" if known.get("seed") is None else str(known["seed"]),
         "File": known.get("file", ""),
         "Mirrored": "features are averaged with those of the mirrored images"
         if known.get("mirrored")

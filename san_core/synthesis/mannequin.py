@@ -56,7 +56,7 @@ def wear_texture(texture: Pixels, size: tuple[int, int]) -> list[Pixels]:
 
 
 def _as_worn(texture: Pixels) -> Pixels:
-    """The texture at the size of the body's UVs; texels are repeated if that is a whole multiple."""
+    """The texture at the size of the body's UVs; repeated if that is a whole multiple."""
     rows, columns = texture.shape[:2]
     if rows == columns and TEXTURE_SIZE % rows == 0:
         times = TEXTURE_SIZE // rows

@@ -21,7 +21,7 @@ R = TypeVar("R", bound=LabelledImage)
 
 _LEADS = {
     "Representative queries": "At even steps from the best to the worst, by average precision.",
-    "Worst queries": "By average precision; ranked.csv in the report's folder has those of all queries.",
+    "Worst queries": "By average precision; ranked.csv of the report has all queries.",
 }
 
 

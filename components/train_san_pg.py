@@ -11,7 +11,6 @@ from components.storage.outputs import atomic_folder, check_succeeded, write_fil
 if TYPE_CHECKING:
     from components.training.inputs import DecodedPairs
     from components.training.loop import Validation
-    from components.training.report import Examples
     from san_core.images.pixels import Pixels
     from san_core.model.san import SAN
     from san_core.pages.page import Section
@@ -78,6 +77,7 @@ def train_san_pg(
         trained_on_pairs,
     )
     from components.training.meeting import meet
+    from components.training.pg_examples import held_out_examples
     from san_core.inference.textures import predict_textures
     from san_core.model.saved import write_sums
     from san_core.pages import page
@@ -146,7 +146,7 @@ def train_san_pg(
             summary = {**scores._asdict(), "held_out_images": len(generated)}
             write_file(folder / "report.json", json.dumps(summary, indent=2) + "\n")
             write_sums(folder)
-        examples = _held_out_examples(unseen, generated)
+        examples = held_out_examples(unseen, generated)
         sections = [
             *report.failure_sections(trained.failure),
             _scores_section(scores),
@@ -228,26 +228,4 @@ def _scores_section(scores: _Scores) -> "Section":
         "Held-out textures",
         page.table(["", "PSNR in dB"], rows, strong=0),
         "People the generator has never seen, each texture from a single picture.",
-    )
-
-
-def _held_out_examples(unseen: "DecodedPairs", generated: "Pixels") -> "Examples":
-    import numpy as np
-
-    from components.training import report
-    from san_core.synthesis.mannequin import wear_texture
-    from san_core.synthesis.person.atlas import ATLAS_NAME
-
-    rows = report.evenly_spaced(len(generated))
-    worn = [wear_texture(texture, report.IMAGE_SIZE) for texture in generated[rows]]
-    front, back = (np.stack(side) for side in zip(*worn, strict=True))
-    return report.Examples(
-        "Held-out examples",
-        {
-            "picture": unseen.images[rows],
-            "true texture": unseen.textures[unseen.texture_index[rows]],
-            "generated texture": generated[rows],
-            **({"worn, front": front, "worn, back": back} if unseen.atlas == ATLAS_NAME else {}),
-        },
-        lead="People the generator has never seen.",
     )

@@ -19,7 +19,7 @@ DATA_SUFFIXES = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
 # What makes pages and nothing else: modules, and packages with all that is in them.
 PAGE_MODULES = (
     *("san_core.pages", "san_core.evaluation.pages"),
-    *(f"components.training.{name}" for name in ("report", "san_examples", "events")),
+    *(f"components.training.{n}" for n in ("report", "san_examples", "pg_examples", "events")),
 )
 # Folders of data that is an artifact, not code: whoever is given it looks at its content.
 ARTIFACT_FOLDERS = ("san_core/shipped",)

@@ -1,0 +1,26 @@
+"""What the page of train_san_pg shows of people who were held out."""
+
+import numpy as np
+import pytest
+
+from components.training import pg_examples
+from components.training.inputs import DecodedPairs
+from san_core.synthesis.person.atlas import ATLAS_NAME
+
+
+@pytest.mark.parametrize("atlas", [ATLAS_NAME, "another", None])
+def test_only_textures_of_our_atlas_are_worn(monkeypatch, atlas):
+    worn = []
+
+    def wear(texture, size):
+        worn.append(size)
+        return [np.zeros((*size, 3), np.uint8)] * 2
+
+    monkeypatch.setattr(pg_examples, "wear_texture", wear)
+    pictures, textures = (np.zeros((2, 8, 8, 3), np.uint8) for _ in range(2))
+    pairs = DecodedPairs(pictures, textures, np.arange(2), atlas, None)
+    columns = pg_examples.held_out_examples(pairs, textures).columns
+    is_ours = atlas == ATLAS_NAME
+    assert len(worn) == (2 if is_ours else 0)
+    assert ("worn, front" in columns) == ("worn, back" in columns) == is_ours
+    assert [*columns][:3] == ["picture", "true texture", "generated texture"]

@@ -226,8 +226,8 @@ RANK_CODE = """
 import tempfile
 from pathlib import Path
 import numpy as np
-from components import evaluate
 from components.process.machine import core_count
+from san_core.evaluation.feature_files import map_numbers
 from san_core.evaluation.kernels.rows import select_rows
 from san_core.evaluation.protocols.scoring import EmbeddedImages, Scorer
 from tests.benchmarks.people import GallerySize, random_features
@@ -260,7 +260,7 @@ def ranked(images):
 small = random_features(GallerySize(75, 336, 5000, 6, 100), noise=1.55)
 both = np.concatenate(small[:2])
 ranked(embedded(both, np.arange(336), np.arange(336, 5336), small.query, small.gallery))
-mapped = evaluate._load_features(file, total)
+mapped = map_numbers(file)
 for start in range(0, total, 4096):
     mapped[start : start + 4096].sum()
 run = lambda: ranked(embedded(mapped, asked, searched, query, gallery))

@@ -20,7 +20,7 @@ def take_model(
     """Take an encoder that was trained before, to score it or to embed with it.
 
     Args:
-        model: the same files as train_san writes, or the ONNX file
+        model: the files of the model, without last.safetensors and encoder.onnx; or the ONNX file
         source: folder or URI of what train_san has written, or of an ONNX file that export wrote
     """
     from components.inference.networks import local_model

@@ -10,8 +10,6 @@ from components.storage.outputs import atomic_folder
 
 log = logging.getLogger(__name__)
 
-HISTORY_FILE = "history.jsonl"
-
 
 def take_model(
     model: Annotated[Path, Output("Model")],
@@ -27,6 +25,7 @@ def take_model(
     from san_core.inference.network import check_encoder
     from san_core.model.saved import (
         COMPANION_FILES,
+        HISTORY_FILE,
         RECIPE_FILE,
         WEIGHTS_FILE,
         failure_of,

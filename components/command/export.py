@@ -92,7 +92,7 @@ def export_state(place: str, model: str) -> None:
     from components.storage.checkpoint import fetch_any_state, read_state
     from san_core.model import weights
     from san_core.model.kept import network_of_state
-    from san_core.model.saved import write_sums
+    from san_core.model.saved import HISTORY_FILE, write_sums
 
     if is_remote(model):
         raise ValueError(f"--model {model}: name a folder of this machine for the model of a state")
@@ -106,7 +106,7 @@ def export_state(place: str, model: str) -> None:
                 folder, kept.last, kept.recipe, facts=kept.facts, best_weights=kept.best
             )
             lines = "".join(json.dumps(record) + "\n" for record in kept.history)
-            write_file(folder / "history.jsonl", lines)
+            write_file(folder / HISTORY_FILE, lines)
             write_sums(folder)
             weights.load_network(folder)  # raises if something does not fit
         which = f"best, of epoch {kept.facts['best_epoch']}" if kept.best else "last"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from components.command.once import OnceParser
 from components.command.step import boolean
@@ -19,13 +19,13 @@ from components.experiments.listing import size_in_words
 from components.process.messages import os_error_message, printable
 from components.runner.folder import process_using
 from components.runner.processes import CONTAINER_FILE
+from components.runner.state import read_state
 from components.runner.store import Store, remove_folder, run_folders
-from components.storage.places import is_remote, local_path, open_storage
-from components.storage.store import Stat, Storage
-from san_core.checked_json import read_json, read_json_file
+from components.storage.places import is_remote, local_path, open_storage, real_path
+from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
+from san_core.checked_json import read_json
 
 KINDS = ("steps", "checkpoints", "textures")
-_STATE, _KEY, _HISTORY = "state.pt", "run.json", "history.jsonl"  # of a training, in its folder
 _MANIFEST = "manifest.json"  # of a sealed set of textures
 
 
@@ -36,11 +36,13 @@ class Unneeded(NamedTuple):
         told: what it is, in words.
         size: in bytes.
         delete: deletes it.
+        why_kept: why it stays all the same; empty where it could go.
     """
 
     told: str
     size: int
     delete: Callable[[], None]
+    why_kept: str = ""
 
 
 class _Recipe(TypedDict):
@@ -52,12 +54,36 @@ class _TrainingKey(TypedDict):
     recipe: _Recipe
 
 
+class _Settings(TypedDict):
+    """What tells the textures of a set from all others; `TextureSettings` has more."""
+
+    source: str
+    dataset: str
+    texture_size: int
+
+
+class _Provenance(TypedDict):
+    settings: _Settings
+
+
+class _SealedTextures(TypedDict):
+    """What the manifest of sealed textures holds, and that of no other image set."""
+
+    provenance: _Provenance
+
+
+class _Pointer(TypedDict):
+    """A manifest that may tell where its shards are."""
+
+    uri: NotRequired[str]
+
+
 def prune_parser() -> OnceParser:
     """The words of the command."""
     parser = OnceParser(
         prog="python -m components prune",
         description="Show what is needed no more: steps in the store that no run uses, checkpoints"
-        " of finished trainings, and sealed textures that no run here uses.",
+        " of finished trainings whose model is there, and sealed textures that no run here uses.",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
@@ -103,7 +129,7 @@ def _prune(runs: Path, place: str | None, kinds: Sequence[str], *, is_deleting: 
     """Show what could go, and delete it if that is asked for, while no run goes on.
 
     Raises:
-        OSError: a run is under way, or the place cannot be reached.
+        OSError: a run is under way, a manifest is damaged, or the place cannot be reached.
         ValueError: it is no place.
     """
     store = Store.of_runs(runs)
@@ -113,10 +139,12 @@ def _prune(runs: Path, place: str | None, kinds: Sequence[str], *, is_deleting: 
         _check_no_run(runs)
         found = list(unneeded(store, kinds, place=place))
         for one in found:
-            print(printable(f"{size_in_words(one.size):>9}  {one.told}"))
-            if is_deleting:
+            kept = f"; it stays: {one.why_kept}" if one.why_kept else ""
+            print(printable(f"{size_in_words(one.size):>9}  {one.told}{kept}"))
+            if is_deleting and not one.why_kept:
                 one.delete()
-    print(_summary([one.size for one in found], is_deleting=is_deleting))
+    sizes = [one.size for one in found if not one.why_kept]
+    print(_summary(sizes, is_deleting=is_deleting))
 
 
 def _summary(sizes: Sequence[int], *, is_deleting: bool) -> str:
@@ -136,14 +164,18 @@ def _check_no_run(runs: Path) -> None:
 
 
 def unneeded(store: Store, kinds: Iterable[str], *, place: str | None = None) -> Iterator[Unneeded]:
-    """What could go of these kinds: in the store of the runs here, or in a place."""
+    """What could go of these kinds: in the store of the runs here, or in a place.
+
+    Finished trainings whose model is not there are among it, with why they stay.
+    """
     if "steps" in kinds and place is None:
         yield from _unused_steps(store)
     if "checkpoints" in kinds and (place or (store.root / "checkpoints").is_dir()):
-        yield from _finished_trainings(open_storage(place or str(store.root / "checkpoints")))
+        where = open_storage(place or str(store.root / "checkpoints"))
+        yield from _finished_trainings(where, store)
     if "textures" in kinds and (place or (store.root / "textures").is_dir()):
-        used = set(_used_places(store))
-        yield from _unused_textures(open_storage(place or str(store.root / "textures")), used)
+        where = open_storage(place or str(store.root / "textures"))
+        yield from _unused_textures(where, {*_used_by_runs(store), *_used_within(where)})
 
 
 def _unused_steps(store: Store) -> Iterator[Unneeded]:
@@ -156,41 +188,118 @@ def _unused_steps(store: Store) -> Iterator[Unneeded]:
             yield Unneeded(told, size, partial(remove_folder, folder))
 
 
-def _finished_trainings(storage: Storage) -> Iterator[Unneeded]:
+def _finished_trainings(storage: Storage, store: Store) -> Iterator[Unneeded]:
     """The states of trainings whose last epoch is over."""
-    for folder, objects in _grouped(storage, _KEY).items():
+    from san_core.model.saved import HISTORY_FILE
+
+    trainings = _grouped(storage, TRAINING_KEY_FILE)
+    arrived = {*_histories_of_runs(store), *_histories_within(storage, but=trainings)}
+    for folder, objects in trainings.items():
+        place = f"{folder}/{TRAINING_KEY_FILE}"
         try:
-            key = read_json(storage.get(f"{folder}/{_KEY}"), _TrainingKey, where=folder)
+            key = read_json(storage.get(place), _TrainingKey, where=place)
         except ValueError:
             continue  # somebody else's file of that name
-        epochs = key["recipe"]["epochs"]
-        over = _epochs_over(storage, folder, objects)
-        if over >= epochs:
+        epochs, name = key["recipe"]["epochs"], f"{folder}/{HISTORY_FILE}"
+        history = storage.get(name) if name in objects else b""
+        if history.count(b"\n") >= epochs:
             told = f"checkpoint of {key['step']}, finished after {epochs} epochs"
-            yield _stored(storage, folder, objects, told, last=_KEY)
+            found = _stored(storage, folder, objects, told, last=TRAINING_KEY_FILE)
+            why = "" if history in arrived else "no model of this training is known here"
+            yield found._replace(why_kept=why)
 
 
-def _epochs_over(storage: Storage, folder: str, objects: Mapping[str, Stat]) -> int:
-    """How many epochs the history beside a state tells of."""
-    name = f"{folder}/{_HISTORY}"
-    return storage.get(name).count(b"\n") if name in objects else 0
+def _histories_of_runs(store: Store) -> Iterator[bytes]:
+    """The histories of the models that finished steps in the store have made.
+
+    A model has the history that its training kept beside its state.
+    """
+    from san_core.model.saved import HISTORY_FILE
+
+    for folder in store.all_folders():
+        if read_state(folder):
+            yield from (file.read_bytes() for file in folder.glob(f"*/{HISTORY_FILE}"))
+
+
+def _histories_within(storage: Storage, *, but: Iterable[str]) -> Iterator[bytes]:
+    """The histories of the models in a place, without those that lie beside states."""
+    from san_core.model.saved import HISTORY_FILE, WEIGHTS_FILE
+
+    beside = tuple(f"{folder}/" for folder in but)
+    names = {stat.name for stat in storage.list()}
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        has_weights = str(path.with_name(WEIGHTS_FILE)) in names
+        if path.name == HISTORY_FILE and has_weights and not name.startswith(beside):
+            yield storage.get(name)
 
 
 def _unused_textures(storage: Storage, used: set[str]) -> Iterator[Unneeded]:
-    """The sealed sets that no run here points to."""
+    """The sealed sets of textures that nothing points to; other image sets are none."""
     for folder, objects in _grouped(storage, _MANIFEST).items():
-        is_textures = any(name.startswith(f"{folder}/shards/") for name in objects)
-        if is_textures and f"{storage.uri}/{folder}" not in used:
+        has_shards = any(name.startswith(f"{folder}/shards/") for name in objects)
+        is_used = _comparable(f"{storage.uri}/{folder}") in used
+        if has_shards and not is_used and _is_sealed(storage, f"{folder}/{_MANIFEST}"):
             yield _stored(storage, folder, objects, "textures of no run here", last=_MANIFEST)
 
 
-def _used_places(store: Store) -> Iterator[str]:
-    """Where the manifests point to that runs here have."""
+def _is_sealed(storage: Storage, manifest: str) -> bool:
+    """Whether a manifest is one that seal_textures has written."""
+    try:
+        read_json(storage.get(manifest), _SealedTextures, where=manifest)
+    except ValueError:
+        return False
+    return True
+
+
+def _used_by_runs(store: Store) -> Iterator[str]:
+    """Where the manifests point to that runs here have, as `_comparable` names places.
+
+    Raises:
+        OSError: one is damaged.
+    """
     for folder in store.links():
         for manifest in folder.glob(f"*/{_MANIFEST}"):
-            place = read_json_file(manifest, dict[str, Any]).get("uri")
-            if place:
-                yield str(place)
+            yield from _pointed_at(manifest.read_bytes(), where=str(manifest))
+
+
+def _used_within(storage: Storage) -> Iterator[str]:
+    """Where the manifests in a place point to: those that lie there without a run.
+
+    Raises:
+        OSError: one is damaged.
+    """
+    for stat in storage.list():
+        if _name(stat) == _MANIFEST:
+            where = f"{storage.uri}/{stat.name}"
+            yield from _pointed_at(storage.get(stat.name), where=where)
+
+
+def _pointed_at(manifest: bytes, *, where: str) -> Iterator[str]:
+    """Where a manifest points to, if anywhere.
+
+    Raises:
+        OSError: it is damaged, so that what it points to is not known.
+    """
+    try:
+        place = read_json(manifest, _Pointer, where=where).get("uri")
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    if place:
+        yield _comparable(place)
+
+
+def _comparable(place: str) -> str:
+    """A place as one text, whatever links lead to it and whichever scheme its bucket is named by.
+
+    What is no place here stays as it is.
+    """
+    if is_remote(place):
+        return place.partition("://")[2].rstrip("/")
+    try:
+        return str(real_path(local_path(place)))
+    except ValueError:
+        return place
 
 
 def _grouped(storage: Storage, telling: str) -> dict[str, dict[str, Stat]]:

@@ -22,7 +22,7 @@ from components.process.messages import note_copy, os_error_message
 from components.storage import retry
 from components.storage.outputs import add_path_to_errors
 from components.storage.places import open_storage
-from components.storage.store import Stat, Storage
+from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
 from san_core.checked_json import read_json
 from san_core.images.shard import canonical_json, sha256
 from san_core.model.saved import SUMS_FILE
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 _OBJECT_NAME = "state.pt"
 _MODEL_NAME = "model"  # beside it, a model of it, which every step takes
 _FAILURE_NAME = "failed.json"  # beside it, why the training cannot go on
-_RUN_NAME = "run.json"  # beside it, the key of its run, for people and for other runs
 _MOST_COMPARED = 100  # states of other runs that are looked at
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
 _CHUNK = 8 << 20
@@ -163,7 +162,7 @@ class Checkpoint:
             return storage.stat(_OBJECT_NAME)
         except PermissionError:
             self._describe_run(storage)
-            storage.get(_RUN_NAME)
+            storage.get(TRAINING_KEY_FILE)
             log.warning(
                 "%s denies the state of this training but not what was just put beside it: there is"
                 " none (S3 says so only with s3:ListBucket)",
@@ -174,7 +173,7 @@ class Checkpoint:
     def _describe_run(self, storage: Storage) -> None:
         """Keep the key of the run beside its state, once."""
         if not self._is_described:
-            storage.put_bytes(_RUN_NAME, self.run_key)
+            storage.put_bytes(TRAINING_KEY_FILE, self.run_key)
             self._is_described = True
 
     def _warn_of_other_run(self) -> None:
@@ -197,7 +196,7 @@ class Checkpoint:
         """The runs of the same step whose states are kept beside this one's."""
         root = open_storage(self._uri)
         names = {stat.name for stat in root.list()}
-        described = [n for n in sorted(names) if PurePosixPath(n).name == _RUN_NAME]
+        described = [n for n in sorted(names) if PurePosixPath(n).name == TRAINING_KEY_FILE]
         for name in described[:_MOST_COMPARED]:
             folder = PurePosixPath(name).parent
             theirs = _parse_run_key(root.get(name))
@@ -306,7 +305,7 @@ class _OtherRun(NamedTuple):
 def _parse_run_key(data: bytes) -> dict[str, Any]:
     """The key of a run; nothing if it is not one."""
     try:
-        return read_json(data, dict[str, Any], where=_RUN_NAME)
+        return read_json(data, dict[str, Any], where=TRAINING_KEY_FILE)
     except ValueError:
         return {}
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from san_core.images.shard import is_plain_path
 
+TRAINING_KEY_FILE = "run.json"  # beside the state of a training: what decides its result
 MOST_IN_MEMORY = 512 << 20  # bytes of an object that is read at once
 
 

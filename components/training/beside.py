@@ -11,10 +11,8 @@ from torch import Tensor
 from components.storage.checkpoint import Checkpoint
 from components.storage.outputs import write_file
 from san_core.model import weights
-from san_core.model.saved import write_sums
+from san_core.model.saved import HISTORY_FILE, write_sums
 from san_core.recipe import Recipe
-
-HISTORY_FILE = "history.jsonl"
 
 
 class Beside:

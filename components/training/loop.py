@@ -18,7 +18,7 @@ from components.process.signals import Terminated, defer_stop
 from components.process.torchrun import is_first_rank
 from components.storage.checkpoint import Checkpoint, no_state_error, read_state
 from components.storage.outputs import write_file
-from components.training.beside import HISTORY_FILE, Beside, history_lines
+from components.training.beside import Beside, history_lines
 from components.training.compiler import check_compiler
 from components.training.meeting import fetch_state
 from components.training.ranks import SINGLE_PROCESS, Ranks
@@ -26,6 +26,7 @@ from san_core.checked_json import check_shape
 from san_core.model import weights
 from san_core.model.encoder import Encoder
 from san_core.model.san import SAN
+from san_core.model.saved import HISTORY_FILE
 from san_core.recipe import Recipe, idle_settings
 from san_core.seeds import check_seed
 from san_core.training.finiteness import TrainingFailedError

@@ -21,6 +21,7 @@ from san_core.recipe import Recipe
 WEIGHTS_FILE = "weights.safetensors"
 LAST_WEIGHTS_FILE = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
 RECIPE_FILE = "recipe.json"
+HISTORY_FILE = "history.jsonl"  # a record an epoch of its training
 ONNX_SUFFIX = ".onnx"
 SUMS_FILE = "SHA256SUMS"  # as sha256sum writes it and `sha256sum --check` reads it
 COMPANION_FILES = (SUMS_FILE, "report.json", "MODEL_CARD.md")  # what may lie beside a generator

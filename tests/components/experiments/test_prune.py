@@ -3,14 +3,18 @@
 import fcntl
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.__main__ import main
+from components.experiments.prune import _comparable
 from components.runner.folder import LOCK_FILE
 from components.runner.store import Store
 from components.storage.places import open_storage
+from san_core.images.texture_set import TextureSettings
 from tests.components.experiments.made_runs import make_run
 
 OLD, NEW = {"mAP": 0.25}, {"mAP": 0.5}
@@ -22,15 +26,35 @@ def put_training(place: str, name: str, *, epochs: int, over: int) -> None:
     key = {"step": "train_san", "recipe": {"epochs": epochs}}
     storage.put_bytes(f"{name}/run.json", json.dumps(key).encode())
     storage.put_bytes(f"{name}/state.pt", b"state")
-    storage.put_bytes(f"{name}/history.jsonl", b"{}\n" * over)
-    storage.put_bytes(f"{name}/model/recipe.json", b"{}")
+    storage.put_bytes(f"{name}/history.jsonl", history_of(name, over))
+    put_model(place, f"{name}/model", history_of(name, over))
+
+
+def history_of(name: str, epochs: int) -> bytes:
+    return json.dumps({"loss": name}).encode() + b"\n" * epochs
+
+
+def put_model(place: str, name: str, history: bytes) -> None:
+    """What a training has made."""
+    storage = open_storage(place)
+    storage.put_bytes(f"{name}/history.jsonl", history)
+    storage.put_bytes(f"{name}/weights.safetensors", b"weights")
 
 
 def put_textures(place: str, name: str, *, is_sealed: bool = True) -> str:
     """A set of textures; returns where it is."""
+    settings = asdict(TextureSettings("aa", "bb", "train", 64))
+    return put_set(place, name, {"settings": settings} if is_sealed else None)
+
+
+def put_set(place: str, name: str, provenance: dict[str, Any] | None) -> str:
+    """A set of images, with a manifest if it is finished; returns where it is."""
     storage = open_storage(place)
-    for file in ("shards/0.tar", "shards/0.json", *(["manifest.json"] if is_sealed else [])):
+    for file in ("shards/0.tar", "shards/0.json"):
         storage.put_bytes(f"{name}/{file}", b"{}")
+    if provenance is not None:
+        told = json.dumps({"provenance": provenance}).encode()
+        storage.put_bytes(f"{name}/manifest.json", told)
     return f"{storage.uri}/{name}"
 
 
@@ -89,6 +113,7 @@ def check_places(runs: Path, place: str, *words: str) -> None:
     """Unfinished trainings, sets that are not sealed and those in use stay; the others go."""
     make_run(runs / "a", OLD)
     put_training(place, "finished", epochs=3, over=3)
+    put_model(str(runs / "a" / "evaluate"), "report", history_of("finished", 3))
     put_training(place, "going-on", epochs=3, over=2)
     point_at(runs / "a", put_textures(place, "used"))
     put_textures(place, "unused")
@@ -118,11 +143,86 @@ def test_what_lies_in_the_store_of_the_runs_is_looked_at_without_a_place(tmp_pat
     make_run(tmp_path / "a", OLD)
     store = Store.of_runs(tmp_path).root
     put_training(str(store / "checkpoints"), "finished", epochs=1, over=1)
+    put_model(str(tmp_path / "a" / "evaluate"), "report", history_of("finished", 1))
     put_textures(str(store / "textures"), "unused")
     assert prune("--runs", str(tmp_path), "--yes", "true") == 0
     said = capsys.readouterr().out
     assert "textures of no run here: file://" in said
     assert not list(store.glob("checkpoints/*")) + list(store.glob("textures/*"))
+
+
+def test_only_textures_go_among_image_sets(tmp_path):
+    put_set(str(tmp_path), "reid", {"dataset": "market1501", "counts": {}})
+    put_set(str(tmp_path), "pit/images", {"made_by": "make_pit", "settings": "few"})
+    put_textures(str(tmp_path), "textures")
+    assert prune("--runs", str(tmp_path / "runs"), "--at", str(tmp_path), "--yes", "true") == 0
+    assert names(str(tmp_path)) == {"reid", "pit"}
+
+
+@pytest.mark.parametrize("scheme", ["file", "path"])
+def test_textures_that_a_manifest_in_the_place_points_to_stay(tmp_path, scheme):
+    used = put_textures(str(tmp_path), "kept/used")
+    put_textures(str(tmp_path), "kept/unused")
+    told = used if scheme == "file" else str(tmp_path / "kept" / "used")
+    (tmp_path / "sealed").mkdir()
+    (tmp_path / "sealed" / "manifest.json").write_text(json.dumps({"uri": told}))
+    assert prune("--runs", str(tmp_path / "runs"), "--at", str(tmp_path), "--yes", "true") == 0
+    assert names(str(tmp_path / "kept")) == {"used"}
+
+
+@pytest.mark.parametrize("pruned", ["link", "disk"])
+def test_textures_in_use_stay_whatever_link_leads_to_them(tmp_path, pruned):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    make_run(tmp_path / "runs" / "a", OLD)
+    other = {"link": "disk", "disk": "link"}[pruned]
+    point_at(tmp_path / "runs" / "a", put_textures(str(tmp_path / other), "used"))
+    words = ["--runs", str(tmp_path / "runs"), "--at", str(tmp_path / pruned), "--yes", "true"]
+    assert prune(*words) == 0
+    assert names(str(tmp_path / "disk")) == {"used"}
+
+
+def test_one_bucket_is_one_place_by_either_scheme():
+    assert _comparable("minio://b/x/") == _comparable("s3://b/x")
+    assert _comparable("gs://b/x") == "gs://b/x"
+
+
+@pytest.mark.parametrize("place", ["", "kept"])
+def test_state_of_a_training_without_its_model_stays_and_that_is_said(tmp_path, capsys, place):
+    make_run(tmp_path / "a", OLD)
+    where = str(tmp_path / place if place else Store.of_runs(tmp_path).root / "checkpoints")
+    put_training(where, "lost", epochs=2, over=2)
+    words = ["--runs", str(tmp_path), *(["--at", where] if place else []), "--yes", "true"]
+    assert prune(*words) == 0
+    line, summary = capsys.readouterr().out.splitlines()
+    assert "checkpoint of train_san, finished after 2 epochs: file://" in line
+    assert line.endswith("lost; it stays: no model of this training is known here")
+    assert summary == "there is nothing that could go"
+    assert names(where) == {"lost"}
+
+
+def test_state_goes_where_its_model_lies_in_the_same_place(tmp_path):
+    put_training(str(tmp_path), "states/done", epochs=2, over=2)
+    put_model(str(tmp_path), "artifacts/model", history_of("states/done", 2))
+    assert prune("--runs", str(tmp_path / "runs"), "--at", str(tmp_path), "--yes", "true") == 0
+    assert names(str(tmp_path)) == {"artifacts"}
+
+
+@pytest.mark.parametrize("is_in_run", [True, False])
+def test_damaged_manifest_stops_everything_and_is_named(tmp_path, capsys, is_in_run):
+    make_run(tmp_path / "runs" / "a", OLD)
+    place = tmp_path / "kept"
+    put_textures(str(place), "textures")
+    run = tmp_path / "runs" / "a" / "evaluate" / "report"
+    broken = (run if is_in_run else place) / "manifest.json"
+    broken.write_text('{"uri": ')
+    words = ["--runs", str(tmp_path / "runs"), "--at", str(place), "--yes", "true"]
+    assert prune(*words) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("prune: ")
+    assert "manifest.json is not JSON" in said[0]
+    assert names(str(place)) >= {"textures"}
 
 
 @pytest.mark.parametrize(

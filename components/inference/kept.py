@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from components.inference.embedding import decoded_batches
 from components.inference.pictures import Pictures
 from components.storage.outputs import atomic_folder
 from components.storage.places import is_remote, local_path
-from components.storage.staging import cache_folder
+from components.storage.staging import cache_folder, lock_folder
 from san_core.evaluation.feature_files import (
     FEATURES_FILE,
     map_features,
@@ -55,6 +56,8 @@ def gallery_features(
 ) -> KeptFeatures:
     """The features of a gallery: those that are kept, or new ones, which are kept then.
 
+    One process at a time makes them; another that needs the same ones waits for them.
+
     Args:
         pictures: the gallery.
         network: the encoder.
@@ -64,25 +67,47 @@ def gallery_features(
 
     Raises:
         OSError: there is no room for them.
-        ValueError: those that are kept are damaged, or a picture is.
+        ValueError: a picture is damaged.
     """
     made_of = {"model": model_sha256, "mirrored": mirrored, "images": pictures.fingerprint}
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
     folder, count = under / key, len(pictures.names)
-    is_kept = (folder / FEATURES_FILE).is_file()
-    if not is_kept:
-        log.info("embedding %d pictures; their features are kept in %s", count, folder)
-        batches = embed_pictures(pictures, network, mirrored=mirrored)
-        first = next(batches)
-        with atomic_folder(folder) as made:
-            write_named_features(
-                made,
-                chain([first], batches),
-                pictures.names,
-                dim=first.shape[1],
-                provenance={**made_of, "metric": network.recipe.metric, "dataset": ""},
-            )
-    return KeptFeatures(map_features(folder, count), folder, is_kept)
+    with suppress(FileNotFoundError, ValueError):  # also where nothing may be written any more
+        return KeptFeatures(map_features(folder, count), folder, is_reused=True)
+    with lock_folder(folder):
+        is_reused = _is_whole(folder, count)  # another process may have made them meanwhile
+        if not is_reused:
+            log.info("embedding %d pictures; their features are kept in %s", count, folder)
+            batches = embed_pictures(pictures, network, mirrored=mirrored)
+            told = {**made_of, "metric": network.recipe.metric, "dataset": ""}
+            _write_features(folder, batches, pictures.names, told)
+        return KeptFeatures(map_features(folder, count), folder, is_reused)
+
+
+def _is_whole(folder: Path, count: int) -> bool:
+    """Whether features are kept in a folder; damaged ones are not, which gives a warning."""
+    if not (folder / FEATURES_FILE).is_file():
+        return False
+    try:
+        map_features(folder, count)
+    except (FileNotFoundError, ValueError) as error:
+        why = "a file is missing" if isinstance(error, FileNotFoundError) else error
+        log.warning("features in %s are damaged and are made again: %s", folder, why)
+        return False
+    return True
+
+
+def _write_features(
+    folder: Path,
+    batches: Iterator[NDArray[np.float32]],
+    names: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Keep the features of pictures in a folder."""
+    first = next(batches)
+    with atomic_folder(folder) as made:
+        rows, dim = chain([first], batches), first.shape[1]
+        write_named_features(made, rows, names, dim=dim, provenance=provenance)
 
 
 def embed_pictures(

@@ -152,7 +152,8 @@ def _stage_set(
     files = _recorded_files(content, shards)
     missing = _missing_files(files, folder, verify=verify)
     if missing or not manifest.is_file():
-        with _lock_folder(folder):  # another process may have fetched them meanwhile
+        with lock_folder(folder):  # another process may have fetched them meanwhile
+            folder.mkdir(exist_ok=True)
             _fetch_files(_missing_files(missing, folder, verify=verify), storage, folder)
             write_file(manifest, manifest_bytes(content))
     note_copy(folder, storage.uri)  # not before: of what it lacks the copy is to be named
@@ -194,9 +195,13 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a folder; the others wait, then find it full."""
-    folder.mkdir(parents=True, exist_ok=True)
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Let one process at a time fill a folder; the others wait, then find it full.
+
+    Raises:
+        OSError: nothing can be written beside it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

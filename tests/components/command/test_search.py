@@ -33,8 +33,7 @@ def searched(tiny, tmp_path, monkeypatch, capsys):
     """Searches with the tiny run's model; gives the rows of ranked.csv and what is printed."""
     monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
 
-    def run(gallery, *queries, words=(), model=tiny.model):
-        output = tmp_path / "out"
+    def run(gallery, *queries, words=(), model=tiny.model, output=tmp_path / "out"):
         asked = ["--query", *map(str, queries), "--output", str(output), *words]
         assert main(["search", "--model", str(model), "--gallery", str(gallery), *asked]) == 0
         with (output / "ranked.csv").open() as table:
@@ -97,16 +96,32 @@ def test_features_are_made_once_for_equal_model_and_images(crops, tmp_path, sear
     assert "kept in" in told
 
 
-def test_kept_features_that_are_damaged_are_not_believed(crops, tmp_path, searched, capsys, tiny):
+def test_kept_features_that_are_damaged_are_made_again(crops, tmp_path, searched, capsys, tiny):
     (tmp_path / "g").mkdir()
     file = next(file for file in sorted((crops / "gallery").rglob("*")) if file.is_file())
     (tmp_path / "g" / file.name).write_bytes(file.read_bytes())
-    searched(tmp_path / "g", file)
+    expected, _ = searched(tmp_path / "g", file)
     kept = next((tmp_path / "g.features").glob("*/features.npy"))
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     words = ["--model", tiny.model, "--gallery", str(tmp_path / "g"), "--query", str(file)]
-    assert main(["search", *words, "--output", str(tmp_path / "out")]) == 1
-    assert f"{kept} is damaged" in capsys.readouterr().err
+    assert main(["search", *words, "--output", str(tmp_path / "again")]) == 0
+    assert f"are damaged and are made again: {kept} is damaged" in capsys.readouterr().err
+    rows, told = searched(tmp_path / "g", file)
+    assert "used again from" in told
+    assert rows == expected
+
+
+def test_what_a_search_writes_into_its_gallery_is_none_of_it(
+    crops, tmp_path, searched, monkeypatch
+):
+    gallery = tmp_path / "photographs"
+    gallery.mkdir()
+    file = next(file for file in sorted((crops / "gallery").rglob("*")) if file.is_file())
+    (gallery / file.name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(gallery)
+    for told in ("kept in", "used again from"):
+        _, said = searched(".", file.name, output=gallery / "search")
+        assert f"features of the gallery: {told} {gallery}.features" in said
 
 
 def test_image_sets_and_archives_are_galleries_too(tiny, crops, tmp_path, searched):

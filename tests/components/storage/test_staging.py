@@ -156,7 +156,7 @@ def test_finished_copy_is_used_where_nothing_can_be_written(small_set, artifact,
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(staging, "write_file", refuse)
-    monkeypatch.setattr(staging, "_lock_folder", refuse)
+    monkeypatch.setattr(staging, "lock_folder", refuse)
     with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from components.process.scratch import temporary_folder
 from components.storage.places import is_remote, local_path, open_storage
-from components.storage.sources import file_versions
+from components.storage.sources import file_version, file_versions
 from components.storage.staging import image_set_digest, open_image_records, open_image_set
 from components.storage.transfer import fetch_artifact, local_file, local_source, stat_if_file
 from san_core.data.batches.cache import EncodedImage
@@ -109,6 +109,8 @@ def _open_tree(path: Path, place: str, kept: ExitStack) -> Pictures:
         EncodedImage(one.name, one.read if path.is_dir() else partial(read, one.read))
         for one in listed
     ]
+    if path.is_dir():  # what else lies among the pictures, such as an output, changes nothing
+        return _pictures(files, _digest([file_version(path / one.name, path) for one in listed]))
     return _pictures(files, _digest(file_versions(place)))
 
 

@@ -183,15 +183,16 @@ def file_versions(source: str, *, is_single: bool = False) -> list[tuple[str, in
         return [(s.name, s.size, s.version) for s in found]
     place = local_path(source)
     if place.is_file() and (is_single or is_archive(place.name)):
-        return [_file_version(place, place.parent)]
+        return [file_version(place, place.parent)]
     folder = place.parent if place.is_file() else place
     if not folder.is_dir():
         return []
     with open_tree(folder) as tree:
         files = sorted(folder / name for name in tree.walk())
-    return [_file_version(path, folder) for path in files if path.is_file()]
+    return [file_version(path, folder) for path in files if path.is_file()]
 
 
-def _file_version(path: Path, folder: Path) -> tuple[str, int, int]:
+def file_version(path: Path, folder: Path) -> tuple[str, int, int]:
+    """Name within a folder, size and version of one file of it."""
     stat = path.stat()
     return str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns

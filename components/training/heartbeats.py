@@ -33,15 +33,16 @@ from san_core.checked_json import read_json
 SECONDS_BETWEEN_BEATS = 2.0
 # Without a new beat for so long, a process counts as lost. A cable may be out for less.
 SECONDS_UNTIL_LOST = 30.0
+# The same on one node, which has no cable: torchrun kills the others 30 seconds after a loss.
+SECONDS_UNTIL_LOST_HERE = 12.0
 # How long after this process another may begin to give signs: it may have artifacts to fetch first.
 SECONDS_TO_JOIN = 300.0
-# An error that two processes meet alike is told by each as its own, if it comes so soon.
+# If two processes meet the same error within this time, each tells it as its own.
 SECONDS_FOR_OWN_ERROR = 3.0
 # For the store there is one connection: TCP bears a cable that is out for some seconds.
 STORE_TIMEOUT = timedelta(minutes=15)
 SECONDS_FOR_LAST_SIGN = 5.0
 MOST_LAST_WORDS = 1000  # characters
-GO_ON = "Run again: training goes on from its checkpoint"
 
 
 class _Sign(NamedTuple):
@@ -50,7 +51,8 @@ class _Sign(NamedTuple):
     beat: int
     who: str
     has_left: bool = False
-    last_words: str = ""  # why it ends, of one that has failed
+    last_words: str = ""  # why it ends, of one that has failed or was stopped
+    was_stopped: bool = False
 
 
 class _Seen(NamedTuple):
@@ -67,18 +69,29 @@ def describe_self() -> str:
     return f"process {rank() + 1}"
 
 
+def advise(*, keeps_state: bool) -> str:
+    """What to do when a process is lost, in words."""
+    if keeps_state:
+        return "Run again: training goes on from its checkpoint"
+    return "Run again: training begins anew, as no checkpoint was kept"
+
+
 @contextmanager
-def beating(step: str) -> "Iterator[Heartbeats]":
+def beating(step: str, *, keeps_state: bool) -> "Iterator[Heartbeats]":
     """Within the block this process gives signs of life and watches those of the others.
 
     It tells them as which it leaves: with what error, or done.
+
+    Args:
+        step: its name.
+        keeps_state: whether there is a checkpoint that training can go on from.
     """
-    beats = Heartbeats(step)
+    beats = Heartbeats(step, keeps_state=keeps_state)
     beats.start()
     try:
         yield beats
     except BaseException as error:
-        beats.leave(_last_words(error))
+        beats.leave(_last_words(error), was_stopped=isinstance(error, Terminated))
         raise
     beats.leave()
 
@@ -94,9 +107,11 @@ def _last_words(error: BaseException) -> str:
 class Heartbeats:
     """The signs of life of this process, and what is known of the others."""
 
-    def __init__(self, step: str) -> None:
+    def __init__(self, step: str, *, keeps_state: bool) -> None:
         self._step, self._who = step, describe_self()
-        self._last_words, self._started = "", time.monotonic()
+        self._patience = SECONDS_UNTIL_LOST if has_several_nodes() else SECONDS_UNTIL_LOST_HERE
+        self._advice = advise(keeps_state=keeps_state)
+        self._last_words, self._was_stopped, self._started = "", False, time.monotonic()
         self._seen: dict[int, _Seen] = {}
         self._last_contact: float | None = None  # with the store
         self._leaving, self._decided = threading.Event(), threading.Event()
@@ -120,17 +135,20 @@ class Heartbeats:
         self._take_word()
         if self._last_contact is None:  # the store has not answered yet
             self._last_contact = time.monotonic()
-        self._decided.wait(SECONDS_UNTIL_LOST + 5 * SECONDS_BETWEEN_BEATS)
+        self._decided.wait(self._patience + 5 * SECONDS_BETWEEN_BEATS)
         return self._verdict
 
-    def leave(self, last_words: str = "") -> None:
-        """Tell the others that this process ends, and why if it has failed; beat no more."""
+    def leave(self, last_words: str = "", *, was_stopped: bool = False) -> None:
+        """Tell the others that this process ends, and why if it has failed; beat no more.
+
+        One that was stopped has few seconds, and waits for nobody to hear it.
+        """
         self._take_word()
-        self._last_words = last_words
+        self._last_words, self._was_stopped = last_words, was_stopped
         self._leaving.set()
         for thread in self._threads:
             thread.join(SECONDS_FOR_LAST_SIGN)
-        if last_words and has_several_nodes() and node_rank() == 0:
+        if last_words and not was_stopped and has_several_nodes() and node_rank() == 0:
             time.sleep(SECONDS_BETWEEN_BEATS + 1)  # the store ends with this node
 
     def _take_word(self) -> None:
@@ -144,9 +162,8 @@ class Heartbeats:
             while not self._leaving.is_set():
                 self._exchange_signs(store, _Sign(next(beats), self._who))
                 self._leaving.wait(SECONDS_BETWEEN_BEATS)
-            self._exchange_signs(
-                store, _Sign(next(beats), self._who, has_left=True, last_words=self._last_words)
-            )
+            last = _Sign(next(beats), self._who, True, self._last_words, self._was_stopped)
+            self._exchange_signs(store, last)
 
     def _exchange_signs(self, store: Any, own: _Sign) -> None:
         store.set(str(rank()), json.dumps(own))
@@ -181,34 +198,40 @@ class Heartbeats:
         """Who is lost, in words; empty while nobody is."""
         contact, is_late = self._last_contact, now - self._started > SECONDS_TO_JOIN
         if contact is None:
-            return _absence(0) if is_late else ""
+            return self._absence(0) if is_late else ""
         for seen in list(self._seen.values()):
-            if seen.sign.last_words:
+            is_old = contact - seen.since > self._patience
+            if seen.sign.last_words and (self._counts_now(seen.sign) or is_old):
                 return f"{seen.sign.who} has ended: {seen.sign.last_words}"
-            if not seen.sign.has_left and contact - seen.since > SECONDS_UNTIL_LOST:
-                return _loss(seen.sign.who)
+            if not seen.sign.has_left and is_old:
+                return self._loss(seen.sign.who)
         missing = set(range(process_count())) - {rank(), *self._seen}
         if missing and is_late:
-            return _absence(min(missing))
-        if now - contact > SECONDS_UNTIL_LOST:
-            return _loss(self._seen[0].sign.who if 0 in self._seen else _first_by_address())
+            return self._absence(min(missing))
+        if now - contact > self._patience:
+            return self._loss(self._seen[0].sign.who if 0 in self._seen else _first_by_address())
         return ""
 
+    def _counts_now(self, last: _Sign) -> bool:
+        """Whether this process must end too, whatever it does.
 
-def _absence(other: int) -> str:
-    """That a process has never given a sign; nodes have equally many processes, as a rule."""
-    is_node = has_several_nodes()
-    who = f"node {other // local_process_count()}" if is_node else f"process {other + 1}"
-    return f"{who} has not joined within {SECONDS_TO_JOIN:.0f} s. {GO_ON}"
+        Who asks one process to stop most often asks all. This one may be keeping a state then.
+        """
+        return not last.was_stopped or self._main_speaks
+
+    def _absence(self, other: int) -> str:
+        """That a process has never given a sign; nodes have equally many processes, as a rule."""
+        is_node = has_several_nodes()
+        who = f"node {other // local_process_count()}" if is_node else f"process {other + 1}"
+        return f"{who} has not joined within {SECONDS_TO_JOIN:.0f} s. {self._advice}"
+
+    def _loss(self, who: str) -> str:
+        return f"{who} is lost: no sign of life for {self._patience:.0f} s. {self._advice}"
 
 
 def _first_by_address() -> str:
     """The first process before it has named itself."""
     return f"node 0 ({os.environ['MASTER_ADDR']})" if has_several_nodes() else "process 1"
-
-
-def _loss(who: str) -> str:
-    return f"{who} is lost: no sign of life for {SECONDS_UNTIL_LOST:.0f} s. {GO_ON}"
 
 
 def _connect() -> Any:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -165,16 +166,19 @@ class TrainingSettings:
 
     def open_checkpoint(self, room: Path, inputs: Mapping[str, Any]) -> Checkpoint:
         """Where the state of this training is kept. inputs: what else decides its result."""
-        run_key = {
+        return Checkpoint(self.checkpoint, {**self.decisive, **inputs}, room=room)
+
+    @cached_property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the result beside the inputs, as JSON."""
+        return {
             "step": self.step,
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "device": device().type,
             "precision": self.precision,
             "code": code_fingerprint(f"components.{self.step}", with_pages=False),
-            **inputs,
         }
-        return Checkpoint(self.checkpoint, run_key, room=room)
 
 
 def train(
@@ -251,6 +255,9 @@ def train(
                 keeping.add_epoch(_epoch_record(report, scores))
         except TrainingStopped as stopped:
             keeping.save_state()
+            ranks.gather(
+                None
+            )  # none leaves before the first has saved: its end would end the others
             log.info("stopped %s", stopped)
             raise Terminated(stop.number or signal.SIGTERM) from stopped
         except TrainingFailedError as error:

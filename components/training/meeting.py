@@ -31,7 +31,7 @@ def meet(step: str, outputs: Mapping[str, Path | None], *, checkpoint: str) -> I
         ValueError: a folder is of one node alone; or as `process_group`.
         ConnectionError: as `process_group`.
     """
-    with process_group(step) as ranks:
+    with process_group(step, keeps_state=bool(checkpoint)) as ranks:
         if has_several_nodes():
             written = {name: path for name, path in outputs.items() if path is not None}
             _check_places_shared(ranks, written, checkpoint=checkpoint)

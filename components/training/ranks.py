@@ -26,7 +26,7 @@ from components.process.torchrun import (
     node_rank,
     process_count,
 )
-from components.training.heartbeats import GO_ON, Heartbeats, beating
+from components.training.heartbeats import Heartbeats, advise, beating
 
 T = TypeVar("T")
 
@@ -89,10 +89,14 @@ SINGLE_PROCESS = Ranks()
 
 
 @contextmanager
-def process_group(step: str) -> Iterator[Ranks]:
+def process_group(step: str, *, keeps_state: bool) -> Iterator[Ranks]:
     """Join the processes torchrun started for a step: nccl between GPUs, gloo between processors.
 
     NOTE nccl is not tested: no GPU was at hand.
+
+    Args:
+        step: its name.
+        keeps_state: whether there is a checkpoint that training can go on from.
 
     Raises:
         ValueError: there are more of them here than GPUs.
@@ -109,7 +113,8 @@ def process_group(step: str) -> Iterator[Ranks]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    with beating(step) as beats, _name_lost_processes(beats):
+    advice = advise(keeps_state=keeps_state)
+    with beating(step, keeps_state=keeps_state) as beats, _name_lost_processes(beats, advice):
         yield Ranks(_beside_signals(lambda: _meet(backend)))
     # Not in a `finally`: after a failure the others wait for this one until torchrun ends them.
     distributed.destroy_process_group()
@@ -138,7 +143,7 @@ def _beside_signals(wait: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _name_lost_processes(beats: Heartbeats) -> Iterator[None]:
+def _name_lost_processes(beats: Heartbeats, advice: str) -> Iterator[None]:
     """Say in one line who is lost, instead of torch's many that the processes cannot talk.
 
     Raises:
@@ -155,5 +160,5 @@ def _name_lost_processes(beats: Heartbeats) -> Iterator[None]:
         told = str(error).strip().splitlines()[0]
         raise ConnectionError(
             beats.explain_loss()
-            or f"the processes of this step have lost each other ({told}). {GO_ON}"
+            or f"the processes of this step have lost each other ({told}). {advice}"
         ) from error

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from components.command.code import ROOT
+from components.process.signals import Terminated
 from components.training import heartbeats
 from tests.servers.network import MASTER_PORT, NoNetworksError, address_of, running_network
 
@@ -23,7 +24,7 @@ from components.process import failure
 from components.training import heartbeats, ranks
 
 heartbeats.SECONDS_BETWEEN_BEATS = 0.2
-heartbeats.SECONDS_UNTIL_LOST = 2.0
+heartbeats.SECONDS_UNTIL_LOST = heartbeats.SECONDS_UNTIL_LOST_HERE = 2.0
 heartbeats.SECONDS_FOR_OWN_ERROR = 0.5
 failure.SECONDS_FOR_FIRST = 0.5
 
@@ -35,7 +36,7 @@ def make():
     return "made"
 
 try:
-    with ranks.process_group("train_san") as found:
+    with ranks.process_group("train_san", keeps_state=True) as found:
         print(found.make_on_first(make), flush=True)
         while sys.argv[2] == "trains":
             distributed.all_reduce(torch.ones(1))
@@ -93,9 +94,14 @@ def test_others_wait_for_what_the_first_makes_longer_than_for_signs(two_processe
     assert [one.communicate(timeout=60)[0] for one in (first, second)] == ["made\n", "made\n"]
 
 
-@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "sign", [pytest.param(signal.SIGSTOP, id="hangs"), pytest.param(signal.SIGKILL, id="is killed")]
+    ("nodes", "sign"),
+    [
+        pytest.param(1, signal.SIGSTOP, id="hangs"),
+        pytest.param(1, signal.SIGKILL, id="is killed", marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGSTOP, id="node hangs", marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGKILL, id="node is killed", marks=pytest.mark.slow),
+    ],
 )
 def test_process_that_is_lost_ends_the_other_with_a_line_that_names_it(two_processes, nodes, sign):
     first, second = two_processes(600, nodes=nodes)
@@ -117,7 +123,8 @@ def test_other_node_tells_why_one_has_failed(two_processes):
     assert _said(second) == [f"train_san, node 1: node 0 ({here}) has ended: the disk is full"]
 
 
-@pytest.mark.parametrize("what", ["", pytest.param("trains", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["", "trains"])
 def test_pulled_cable_ends_both_nodes_with_a_line_that_names_the_other(
     two_processes, tmp_path, what
 ):
@@ -143,12 +150,23 @@ def test_pulled_cable_ends_both_nodes_with_a_line_that_names_the_other(
 
 
 @pytest.fixture
-def first_of_two_nodes(monkeypatch):
+def first_process(monkeypatch):
+    """Make heartbeats of the first of two processes, which has just started and hears nothing."""
+
+    def start(*, nodes=2, keeps_state=True):
+        told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
+        told |= {"LOCAL_WORLD_SIZE": str(2 // nodes), "MASTER_ADDR": "10.0.0.1"}
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        return heartbeats.Heartbeats("train_san", keeps_state=keeps_state)
+
+    return start
+
+
+@pytest.fixture
+def first_of_two_nodes(first_process):
     """Heartbeats of the first node, which has just started and hears nothing yet."""
-    told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    for name, value in {**told, "MASTER_ADDR": "10.0.0.1", "GROUP_RANK": "0"}.items():
-        monkeypatch.setenv(name, value)
-    return heartbeats.Heartbeats("train_san")
+    return first_process()
 
 
 @pytest.mark.parametrize(("contact", "who"), [(0.0, "node 1"), (None, "node 0")])
@@ -178,3 +196,52 @@ def test_node_that_has_left_is_not_missed(first_of_two_nodes):
     beats._seen[1] = heartbeats._Seen(sign, started)
     beats._last_contact = started + 4000
     assert beats._judge(started + 4000) == ""
+
+
+def test_lost_process_of_the_same_node_is_named_before_torchrun_kills_all(first_process):
+    beats = first_process(nodes=1)
+    beats._seen[1] = heartbeats._Seen(heartbeats._Sign(3, "process 2"), beats._started)
+    beats._last_contact = beats._started + 12.5
+    assert beats._judge(beats._started + 12.5).startswith(
+        "process 2 is lost: no sign of life for 12 s. Run again"
+    )
+
+
+def test_loss_without_a_checkpoint_says_that_none_was_kept(first_process):
+    beats = first_process(keeps_state=False)
+    beats._last_contact = beats._started
+    assert beats._judge(beats._started + 31) == (
+        "node 0 (10.0.0.1) is lost: no sign of life for 30 s."
+        " Run again: training begins anew, as no checkpoint was kept"
+    )
+
+
+def test_process_that_was_stopped_leaves_the_others_time_to_stop(first_of_two_nodes):
+    beats, started = first_of_two_nodes, first_of_two_nodes._started
+    stopped = heartbeats._Sign(3, "node 1 (there)", True, "stopped by SIGTERM", was_stopped=True)
+    beats._seen[1] = heartbeats._Seen(stopped, started)
+    beats._last_contact = started + 29
+    assert beats._judge(started + 29) == ""
+    beats._last_contact = started + 31
+    assert beats._judge(started + 31) == "node 1 (there) has ended: stopped by SIGTERM"
+
+
+def test_process_that_misses_one_that_was_stopped_says_so_at_once(first_of_two_nodes):
+    beats, started = first_of_two_nodes, first_of_two_nodes._started
+    stopped = heartbeats._Sign(3, "node 1 (there)", True, "stopped by SIGTERM", was_stopped=True)
+    beats._seen[1] = heartbeats._Seen(stopped, started)
+    beats._last_contact = started
+    beats._take_word()
+    assert beats._judge(started + 1) == "node 1 (there) has ended: stopped by SIGTERM"
+
+
+@pytest.mark.parametrize(("error", "waits"), [(ValueError("disk"), True), (Terminated(), False)])
+def test_node_with_the_store_waits_to_be_heard_unless_it_was_stopped(
+    first_of_two_nodes, monkeypatch, error, waits
+):
+    slept = []
+    monkeypatch.setattr(heartbeats.time, "sleep", slept.append)
+    monkeypatch.setattr(heartbeats, "_connect", lambda: (_ for _ in ()).throw(OSError("away")))
+    with pytest.raises(type(error)), heartbeats.beating("train_san", keeps_state=True):
+        raise error
+    assert slept == ([heartbeats.SECONDS_BETWEEN_BEATS + 1] if waits else [])

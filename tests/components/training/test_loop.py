@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 
+from components.process.signals import Terminated
 from components.training import loop
 from components.training.loop import (
     BestWeights,
@@ -20,8 +21,9 @@ from components.training.loop import (
     score_names,
     train,
 )
+from components.training.ranks import Ranks
 from components.training.report import curves_section
-from san_core.training.loop import EpochReport
+from san_core.training.loop import EpochReport, TrainingStopped
 from tests.san_core.training.tiny_run import tiny_data, tiny_model, tiny_recipe
 
 EPOCH = EpochReport(2, 1.0, {"id": 1.0}, 0.1, 1.0, 1.0, 0.0)
@@ -90,6 +92,35 @@ def test_a_state_that_was_loaded_is_not_held_while_training_goes_on(tmp_path, mo
     monkeypatch.setattr(loop, "fit", fit)
     train(tiny_model(recipe), tiny_data(), settings(recipe), inputs={}, room=tmp_path)
     assert seen == [None]
+
+
+def test_processes_that_are_stopped_leave_when_the_state_is_kept(tmp_path, monkeypatch):
+    done = []
+
+    class Several(Ranks):
+        def gather(self, word):
+            done.append("met")
+            return [word]
+
+    def fit(*_, on_state, **__):
+        on_state({"epoch": 0, "step": 0, "best": None, "average": None, "model": {}})
+        raise TrainingStopped("in epoch 1")
+        yield
+
+    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(loop.Checkpoint, "save", lambda *_: done.append("saved"))
+    monkeypatch.setattr(loop.Beside, "keep_model", lambda *_, **__: None)
+    recipe = tiny_recipe("demo-baseline")
+    with pytest.raises(Terminated):
+        train(
+            tiny_model(recipe),
+            tiny_data(),
+            settings(recipe),
+            inputs={},
+            room=tmp_path,
+            ranks=Several(),
+        )
+    assert done[done.index("saved") :] == ["saved", "met"]
 
 
 RECORD = {"epoch": 1, "loss": 1.0, "lr": 0.1}

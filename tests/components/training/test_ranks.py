@@ -30,7 +30,7 @@ def test_process_alone_is_the_first_and_makes_everything(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     assert is_first_rank()
     with (
-        ranks.process_group("act") as found,
+        ranks.process_group("act", keeps_state=False) as found,
         found.scratch_folder_of_node(tmp_path / "model") as room,
     ):
         assert found.make_on_first(lambda: 5) == 5
@@ -74,7 +74,7 @@ def test_variables_that_were_left_over_make_no_process_one_of_several(monkeypatc
     assert local_process_count() == 1
     for step in ("train_san", "evaluate"):
         check_may_share_work(step)
-    with ranks.process_group("act") as found:
+    with ranks.process_group("act", keeps_state=False) as found:
         assert found is ranks.SINGLE_PROCESS
 
 
@@ -133,7 +133,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 try:
     with signal_handler(raise_terminated, *STOP_SIGNALS):
         print("waiting", flush=True)
-        with ranks.process_group("act"):
+        with ranks.process_group("act", keeps_state=False):
             pass
 except Terminated as stop:
     sys.exit(stop.status)

@@ -131,7 +131,7 @@ def train_san(
         "events": events,
     }
     with (
-        meet("train_san", outputs, checkpoint=checkpoint) as ranks,
+        meet("train_san", outputs, checkpoint=checkpoint, settings=settings.decisive) as ranks,
         ranks.scratch_folder_of_node(model) as room,
         open_on_ranks(dataset, ("train", "val")) as images,
     ):

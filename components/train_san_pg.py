@@ -106,7 +106,7 @@ def train_san_pg(
         "events": events,
     }
     with (
-        meet("train_san_pg", outputs, checkpoint=checkpoint) as ranks,
+        meet("train_san_pg", outputs, checkpoint=checkpoint, settings=settings.decisive) as ranks,
         ranks.scratch_folder_of_node(generator) as room,
     ):
         model = initial_model(chosen, num_classes=0, seed=seed, folder=room, ranks=ranks)

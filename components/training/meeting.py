@@ -1,4 +1,4 @@
-"""What the nodes of one training make sure of when they meet: that all write and read one thing.
+"""Checks that all nodes share their folders, and train the same thing from the same state.
 
 The first process of all writes the outputs and the state. On several nodes that may be another
 machine at the next start, so a folder that only one of them has is refused.
@@ -6,8 +6,11 @@ machine at the next start, so a folder that only one of them has is refused.
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from components.process.messages import name_uris
 from components.process.torchrun import has_several_nodes, is_first_rank
@@ -16,23 +19,36 @@ from components.storage.places import is_remote, local_path
 from components.training.heartbeats import describe_self
 from components.training.inputs import file_sha256
 from components.training.ranks import Ranks, process_group
+from san_core.images.shard import canonical_json
+
+_MARK = ".san-meeting-"
+_SECONDS_UNTIL_STALE = 600.0  # of a mark, which is needed for some seconds
 
 
 @contextmanager
-def meet(step: str, outputs: Mapping[str, Path | None], *, checkpoint: str) -> Iterator[Ranks]:
+def meet(
+    step: str,
+    outputs: Mapping[str, Path | None],
+    *,
+    checkpoint: str,
+    settings: Mapping[str, Any],
+) -> Iterator[Ranks]:
     """Join the processes torchrun started for a step, whose places all nodes must share.
 
     Args:
         step: its name.
         outputs: where each goes, by its name; None for one that is not written.
         checkpoint: folder or URI for the state; empty keeps none.
+        settings: what decides the result beside the data, as JSON; all nodes must have the same.
 
     Raises:
-        ValueError: a folder is of one node alone; or as `process_group`.
+        ValueError: a folder is of one node alone, or the nodes differ in their settings or torch;
+            or as `process_group`.
         ConnectionError: as `process_group`.
     """
     with process_group(step, keeps_state=bool(checkpoint)) as ranks:
         if has_several_nodes():
+            _check_same_run(ranks, canonical_json({**settings, "torch": torch.__version__}))
             written = {name: path for name, path in outputs.items() if path is not None}
             _check_places_shared(ranks, written, checkpoint=checkpoint)
         yield ranks
@@ -60,21 +76,29 @@ def _check_places_shared(ranks: Ranks, outputs: Mapping[str, Path], *, checkpoin
 @contextmanager
 def _marked(ranks: Ranks, folders: Mapping[str, Path]) -> Iterator[str]:
     """The name of a file that the first process has put into each folder, until the block ends."""
+    own = f"{_MARK}{secrets.token_hex(8)}"
 
     def put() -> str:
-        name = f".san-meeting-{secrets.token_hex(8)}"
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
-        return name
+            (folder / own).touch()
+            _remove_stale_marks(folder, now=(folder / own).stat().st_mtime)
+        return own
 
-    name = ranks.make_on_first(put)
     try:
-        yield name
+        yield ranks.make_on_first(put)
     finally:
         if is_first_rank():
             for folder in folders.values():
-                (folder / name).unlink(missing_ok=True)
+                (folder / own).unlink(missing_ok=True)
+
+
+def _remove_stale_marks(folder: Path, *, now: float) -> None:
+    """Remove the marks of processes that were killed; now: by the clock of the folder's server."""
+    for mark in folder.glob(f"{_MARK}*"):
+        with suppress(FileNotFoundError):  # another meeting has just ended
+            if now - mark.stat().st_mtime > _SECONDS_UNTIL_STALE:
+                mark.unlink()
 
 
 def _sees(folder: Path, name: str) -> bool:
@@ -91,7 +115,7 @@ def fetch_state(ranks: Ranks, checkpoint: Checkpoint) -> Path | None:
     """
     if not has_several_nodes():
         return ranks.make_on_each_node(checkpoint.fetch)
-    _check_same_run(ranks, checkpoint)
+    _check_same_run(ranks, checkpoint.run_key)
 
     def fetch() -> tuple[Path | None, str]:
         path = checkpoint.fetch()
@@ -108,8 +132,8 @@ def fetch_state(ranks: Ranks, checkpoint: Checkpoint) -> Path | None:
     return path
 
 
-def _check_same_run(ranks: Ranks, checkpoint: Checkpoint) -> None:
-    (first, key), *others = ranks.gather((describe_self(), checkpoint.run_key))
+def _check_same_run(ranks: Ranks, run_key: bytes) -> None:
+    (first, key), *others = ranks.gather((describe_self(), run_key))
     for who, other in others:
         if told := "; ".join(differences_of_runs(other, key)):
             raise ValueError(

@@ -23,7 +23,8 @@ from components.make_pit import make_pit
 from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
 from components.process.messages import leave_last_words
-from components.process.torchrun import process_count
+from components.process.signals import die_with_parent
+from components.process.torchrun import AGENT_VARIABLE, process_count
 from components.seal_features import seal_features
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
@@ -110,6 +111,8 @@ if __name__ == "__main__":
         limit_threads()
         if process_count() > 1:  # else torch tells of a lost store with a page of its own calls
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+            if AGENT_VARIABLE in os.environ:  # torchrun is the parent
+                die_with_parent(os.getppid())
     except ValueError as error:
         sys.exit(_refuse(f"components: {error}", 1))
     os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here

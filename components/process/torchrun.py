@@ -18,6 +18,8 @@ import os
 MULTI_PROCESS_STEPS = frozenset({"train_san", "train_san_pg"})
 # What torchrun sets in each of several processes beside WORLD_SIZE.
 _VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# What torchrun sets beside them in the processes that it starts itself.
+AGENT_VARIABLE = "TORCHELASTIC_RUN_ID"
 
 
 def process_count() -> int:

@@ -1,5 +1,6 @@
 """The training steps under torchrun: two processes on one processor, joined by gloo."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from components.command.code import ROOT
 from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+pytestmark = pytest.mark.slow
+
 MOVING = f"{SAN_OVERRIDES} lr=1e-4 decoder_lr=1e-4"  # so far that the processes could part
 
 
@@ -54,7 +57,6 @@ def _trained(tiny, folder, **flags):
     return with_flags(command, overrides=MOVING, **flags)
 
 
-@pytest.mark.slow
 def test_two_processes_train_what_one_trains(tiny, tmp_path):
     assert main(_trained(tiny, tmp_path / "one")) == 0
     told = _executor_input(tmp_path / "two", tmp_path / "told.json")
@@ -84,7 +86,6 @@ def _executor_input(folder, file):
     return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(file)}})
 
 
-@pytest.mark.slow
 def test_two_processes_train_a_generator(tiny, tmp_path):
     overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
     command = step_command("train_san_pg", tiny)
@@ -99,11 +100,7 @@ def test_two_processes_train_a_generator(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "where",
-    [
-        "seen by the first",
-        pytest.param("seen by both", marks=pytest.mark.slow),
-        pytest.param("seen in training", marks=pytest.mark.slow),
-    ],
+    ["seen by the first", "seen by both", "seen in training"],
 )
 def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
     command = _trained(tiny, tmp_path)
@@ -125,7 +122,6 @@ def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
     assert (tmp_path / "model" / "weights.safetensors").exists() == kept
 
 
-@pytest.mark.slow
 def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_path):
     def command(name):
         line = _trained(tiny, tmp_path / name, checkpoint=str(tmp_path / f"{name}-state"))
@@ -148,3 +144,18 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_pat
     assert file_contents(tmp_path / "stopped" / "model") == file_contents(
         tmp_path / "undisturbed" / "model"
     )
+
+
+def test_processes_end_with_a_torchrun_that_is_killed(tiny, tmp_path):
+    overrides = MOVING.replace("epochs=3", "epochs=4000 checkpoint_every=4000")
+    process = _start(with_flags(_trained(tiny, tmp_path), overrides=overrides))
+    try:
+        for line in process.stderr:
+            if "epoch 1/" in line:
+                break
+        process.kill()
+        _, log = process.communicate(timeout=60)  # until nobody can write to its stderr any more
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert "is lost" not in log, "they noticed only that its store was away"

@@ -14,7 +14,7 @@ from components.command.once import OnceParser
 from components.process.messages import os_error_message, printable
 from components.process.scratch import temporary_folder
 from components.storage.outputs import atomic_folder, check_replaceable, write_file
-from components.storage.places import is_remote, local_path
+from components.storage.places import is_remote, local_path, written_path
 
 if TYPE_CHECKING:
     import argparse
@@ -63,12 +63,14 @@ def run_export(words: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     try:
+        named = options.onnx
+        file = None if named is None else written_path(named, option="--onnx", kind="file")
         if options.from_state is not None:
             export_state(options.from_state, options.model)
-        elif options.onnx is None:
+        elif file is None:
             raise ValueError("--from-state or --onnx says what to make; give one of them")
-        if options.onnx is not None:
-            export_onnx(options.model, Path(options.onnx), options.layout)
+        if file is not None:
+            export_onnx(options.model, file, options.layout)
     except ModuleNotFoundError as error:
         return _fail(f"needs the Python package {error.name}, which is not installed here")
     except OSError as error:

@@ -17,6 +17,7 @@ from components.experiments.settings import differing_parameters, value_in_words
 from components.process.messages import os_error_message, printable
 from components.runner.store import Store
 from components.storage.outputs import check_replaceable, write_file
+from components.storage.places import written_path
 from san_core.checked_json import read_json_file
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def compare_parser() -> OnceParser:
         "run", nargs="+", metavar="RUN", help="its name, or NAME/history/N; the first is the base"
     )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
+        "--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: runs)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the page (default: compare-*.html in --runs)"
+        "--output", metavar="FILE", help="the page (default: compare-*.html in --runs)"
     )
     return parser
 
@@ -63,13 +64,16 @@ def run_compare(words: Sequence[str]) -> int:
     if len(names) < 2 or len(set(names)) < len(names):
         parser.error("name two runs or more, each once")
     called = "-vs-".join(name.replace("/", "-") for name in names)
-    output = options.output or options.runs / f"compare-{called}.html"
     try:
+        runs = written_path(options.runs, option="--runs", kind="folder")
+        output = runs / f"compare-{called}.html"
+        if options.output is not None:
+            output = written_path(options.output, option="--output", kind="file")
         check_replaceable(output, is_file=True)
-        groups = seed_groups([_find_run(options.runs, name) for name in names])
+        groups = seed_groups([_find_run(runs, name) for name in names])
         _write_comparison(groups, output)
-        with Store.of_runs(options.runs).locked():
-            write_index(options.runs)
+        with Store.of_runs(runs).locked():
+            write_index(runs)
     except ValueError as error:
         parser.error(printable(str(error)))
     except OSError as error:

@@ -44,6 +44,22 @@ def is_remote(uri: str) -> bool:
     return uri.partition("://")[0] in BUCKET_SCHEMES and "://" in uri
 
 
+def written_path(uri: str, *, option: str, kind: str) -> Path:
+    """The path that an option names for what is written on this machine.
+
+    Args:
+        uri: a path or a file:// URI.
+        option: how a message calls it, such as --output.
+        kind: file or folder.
+
+    Raises:
+        ValueError: it is empty, or a URI of another kind.
+    """
+    if is_remote(uri):
+        raise ValueError(f"{option} {uri}: name a {kind} of this machine")
+    return local_path(uri)
+
+
 def path_or_uri(text: str) -> Path | str:
     """How artifacts are named: a path or file:// URI, as a path; the URI of a bucket as it is.
 

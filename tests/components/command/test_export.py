@@ -87,6 +87,10 @@ def test_a_state_of_before_there_were_facts_and_averages_is_read(kept, tmp_path,
         (["--from-state", "{two}"], "holds 2 states; name one of the folders a, b"),
         (["--from-state", "{damaged}"], "is damaged; delete it to train anew"),
         ([], "--from-state or --onnx says what to make; give one of them"),
+        (
+            ["--onnx", "s3://bucket/x.onnx"],
+            "--onnx s3://bucket/x.onnx: name a file of thi",
+        ),
         (["--onnx", "{empty}/x.onnx"], "holds no model: recipe.json is missing"),
     ],
 )

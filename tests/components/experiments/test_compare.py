@@ -170,6 +170,25 @@ def test_wrong_names_are_refused(tmp_path, capsys, names, message):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "s3://bucket/x.html"], "--output s3://bucket/x.html: name a file of this ma"),
+        (["--runs", "minio://bucket/runs"], "--runs minio://bucket/runs: name a folder of this ma"),
+        (["--output", "gs://bucket/x.html"], "'gs://bucket/x.html' is neither a folder nor a"),
+    ],
+)
+def test_pages_are_written_on_this_machine(tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        make_run(tmp_path / "runs" / name, {"mAP": 0.25})
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "a", "b", *words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_run_without_a_report_is_named_with_what_goes_on_with_it(tmp_path, capsys):
     make_run(tmp_path / "a", {"mAP": 0.25})
     with pytest.raises(ValueError, match="it fails"):

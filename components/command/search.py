@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from components.command.once import OnceParser
 from components.process.gpu import hide_gpus
 from components.process.messages import log_to_stderr, os_error_message, printable
-from components.storage.outputs import write_file
-from components.storage.places import is_remote, local_path
+from components.storage.outputs import check_replaceable, write_file
+from components.storage.places import written_path
 
 if TYPE_CHECKING:
     import argparse
@@ -118,8 +118,8 @@ def _search(options: "argparse.Namespace") -> None:
     from san_core.model.saved import fingerprint
     from san_core.search.nearest import nearest
 
-    if is_remote(options.output):
-        raise ValueError(f"--output {options.output}: name a folder of this machine")
+    folder = written_path(options.output, option="--output", kind="folder")
+    _check_output(folder)
     if options.top < 1:
         raise ValueError(f"--top {options.top}: give 1 or more")
     with local_model(options.model) as model, open_pictures(options.gallery) as gallery:
@@ -137,12 +137,31 @@ def _search(options: "argparse.Namespace") -> None:
             found = nearest(
                 queries.features, kept.features, count=options.top, metric=network.recipe.metric
             )
-            folder = local_path(options.output)
-            write_file(folder / TABLE_FILE, _table(queries.names, gallery.names, found))
             shown = _shown_queries(queries, gallery, found, threshold)
             page = _page(options, network, gallery, shown, threshold, len(queries.names))
+            write_file(folder / TABLE_FILE, _table(queries.names, gallery.names, found))
             write_file(folder / PAGE_FILE, page)
     _tell(folder, len(queries.names), found, gallery, kept, threshold)
+
+
+def _check_output(folder: Path) -> None:
+    """A search takes the place of an older one, but not of anything else.
+
+    Raises:
+        ValueError: the folder holds files of the same names that are of something else.
+    """
+    table = folder / TABLE_FILE
+    check_replaceable(table, is_file=True)
+    check_replaceable(folder / PAGE_FILE, is_file=True)
+    if (folder / "report.json").exists():
+        raise ValueError(
+            f"--output {folder} holds report.json, which no search writes; name another"
+        )
+    if table.exists():
+        with table.open("rb") as file:
+            found = file.readline(1000).strip()
+        if found != ",".join(COLUMNS).encode():
+            raise ValueError(f"{table} is of no search; name another folder by --output")
 
 
 @contextmanager
@@ -197,7 +216,7 @@ def _shown_queries(
     wanted = sorted({int(place) for row in places for place in row})
     files = dict(zip(wanted, gallery.open_files(wanted), strict=True))
     made = {
-        place: thumbnail(file.read(), name=file.name, alt=file.name)
+        place: thumbnail(file.read(), name=file.name, alt=printable(file.name))
         for place, file in files.items()
     }
     shown = []
@@ -213,7 +232,7 @@ def _shown_queries(
             )
             for place, distance in zip(row.tolist(), distances.tolist(), strict=True)
         ]
-        image = thumbnail(file.read(), name=name, alt=f"query {name}")
+        image = thumbnail(file.read(), name=name, alt=printable(f"query {name}"))
         shown.append(SearchedQuery(printable(name), image, nearest))
     return shown
 
@@ -234,7 +253,8 @@ def _page(
         ("model", f"{options.model} ({network.facts.get('recipe') or 'recipe not told'})"),
         ("distance", metric[network.recipe.metric]),
     ]
-    words = "" if threshold is None else threshold.in_words()
+    facts = [(name, printable(told)) for name, told in facts]
+    words = "" if threshold is None else printable(threshold.in_words())
     return search_page(shown, facts=facts, threshold=words, left=count - len(shown))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from components.inference.pictures import open_pictures
 from components.storage.places import open_storage
 from components.storage.transfer import send_artifact
 from tests.components.inference.test_onnx_models import run_without_torch
-from tests.tiny import step_command, with_outputs_in
+from tests.tiny import file_contents, step_command, with_outputs_in
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,52 @@ def test_a_report_beside_the_model_is_found_if_it_is_the_models(tiny, crops, tmp
     file.write_text(json.dumps(content))
     _, told = searched(crops / "query", query, model=model)
     assert "no threshold is suggested: no evaluation of this model is at hand" in told
+
+
+def test_names_that_are_no_unicode_are_shown(crops, tmp_path, searched):
+    gallery = tmp_path / os.fsdecode(b"caf\xe9s")
+    gallery.mkdir()
+    file = next(file for file in sorted((crops / "gallery").rglob("*")) if file.is_file())
+    picture = gallery / os.fsdecode(b"caf\xe9.png")
+    picture.write_bytes(file.read_bytes())
+    rows, _ = searched(gallery, picture)
+    assert [row["image"] for row in rows] == ["caf\\udce9.png"]
+    page = (tmp_path / "out" / "search.html").read_text("utf-8")
+    assert 'alt="caf\\udce9.png"' in page
+    assert f"{tmp_path}/caf\\udce9s, 1 " in page
+
+
+def test_a_search_that_ends_without_a_page_leaves_the_older_one_whole(
+    tiny, crops, tmp_path, searched, monkeypatch
+):
+    def fail(*_, **__):
+        raise ValueError("a picture is damaged")
+
+    searched(crops / "query", crops / "query", words=["--top", "1"])
+    before = file_contents(tmp_path / "out")
+    monkeypatch.setattr(search, "_shown_queries", fail)
+    words = ["--model", tiny.model, "--gallery", str(crops / "query"), "--top", "2"]
+    words += ["--query", str(crops / "query"), "--output", str(tmp_path / "out")]
+    assert main(["search", *words]) == 1
+    assert file_contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("report.json", "{}", "--output {out} holds report.json, which no search writes; name a"),
+        ("ranked.csv", "query,rank,image,distance,right\n", "{out}/ranked.csv is of no search;"),
+        ("search.html/x", "", "{out}/search.html is a folder, but the output is a file;"),
+    ],
+)
+def test_files_of_something_else_are_not_replaced(tmp_path, capsys, name, content, message):
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    words = ["--model", "m", "--gallery", "g", "--query", "q", "--output", str(tmp_path / "out")]
+    assert main(["search", *words]) == 1
+    assert message.format(out=tmp_path / "out") in capsys.readouterr().err
+    assert file.read_text() == content
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def test_training_outlives_a_store_that_does_not_keep_its_state(
     said = capsys.readouterr().err
     assert "the state after epoch 1 is not kept, training goes on: the store is away" in said
     assert file_contents(tmp_path / "model") == file_contents(tiny.root / "model")
+    (kept,) = (tmp_path / "state").glob("*/history.jsonl")  # by which prune knows the model
+    assert kept.read_bytes() == (tmp_path / "model" / "history.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "model")
     assert main(command) == 0  # as after a result that was lost
     assert "going on after epoch 3" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.command.once import OnceParser
 from components.experiments.record import Run, read_run, read_runs
-from components.experiments.settings import differing_parameters, value_in_words
+from components.experiments.settings import value_in_words
 from components.process.messages import os_error_message, printable
 from components.runner.store import Store
 from components.storage.outputs import check_replaceable, write_file
@@ -103,12 +103,15 @@ def _find_run(runs: Path, name: str) -> Run:
 
 
 def seed_groups(runs: Sequence[Run]) -> list[_Group]:
-    """Runs that differ in their seed alone, together; the others each by themselves."""
+    """Runs that differ in their seed alone, together; the others each by themselves.
+
+    Runs of other code, or in another image, differ in more.
+    """
     found: dict[str, list[Run]] = {}
     for run in runs:
-        request = run.record.request
+        request, code = run.record.request, (run.record.commit, _runner(run), _image(run))
         others = {n: v for n, v in request.parameters.items() if n != "seed"}
-        found.setdefault(repr((request.graph, sorted(others.items()))), []).append(run)
+        found.setdefault(repr((request.graph, *code, sorted(others.items()))), []).append(run)
     groups = []
     for members in found.values():
         seeds = {run.record.request.parameters.get("seed") for run in members}
@@ -117,10 +120,22 @@ def seed_groups(runs: Sequence[Run]) -> list[_Group]:
     return groups
 
 
+def _runner(run: Run) -> str:
+    return run.record.request.runner
+
+
+def _image(run: Run) -> str | None:
+    """The image that a run was in; None where it was in none."""
+    return run.record.request.image if _runner(run) == "docker" else None
+
+
 def _called(run: Run) -> str:
     """The name of a run; of a former result also its number."""
-    is_former = run.folder.parent.name == "history"
-    return f"{run.folder.parents[1].name} (history {run.name})" if is_former else run.name
+    return f"{run.folder.parents[1].name} (history {run.name})" if _is_former(run) else run.name
+
+
+def _is_former(run: Run) -> bool:
+    return run.folder.parent.name == "history"
 
 
 def _write_comparison(groups: Sequence[_Group], output: Path) -> None:
@@ -155,11 +170,18 @@ def _evaluated(run: Run) -> "Evaluated":
     """What the report of a run says."""
     from san_core.evaluation.pages.comparison import Evaluated
 
+    figures = {n: float(v) for n, v in run.figures().items() if isinstance(v, int | float)}
+    return Evaluated(figures, _report_content(run)["cmc"], _queries(_report(run)))
+
+
+def _report(run: Run) -> Path:
     report = run.output("evaluate", "report")
     assert report is not None  # as `_find_run` has seen
-    content = read_json_file(report / "report.json", dict[str, Any])
-    figures = {n: float(v) for n, v in run.figures().items() if isinstance(v, int | float)}
-    return Evaluated(figures, content["cmc"], _queries(report))
+    return report
+
+
+def _report_content(run: Run) -> dict[str, Any]:
+    return read_json_file(_report(run) / "report.json", dict[str, Any])
 
 
 def _queries(report: Path) -> "dict[str, QueryResult]":
@@ -167,6 +189,7 @@ def _queries(report: Path) -> "dict[str, QueryResult]":
 
     Where several data sets were tested on, and share a name, the first counts.
     """
+    from san_core.data.records import named_person
     from san_core.evaluation.pages.comparison import QueryResult
     from san_core.evaluation.ranked_lists import QUERIES_FILE
 
@@ -177,7 +200,7 @@ def _queries(report: Path) -> "dict[str, QueryResult]":
     for row in _rows(report / QUERIES_FILE):
         if row["first_right_rank"] and row["query"] not in found:
             found[row["query"]] = QueryResult(
-                f"person {row['person']}",
+                named_person(row["person"]),
                 float(row["average_precision"]),
                 int(row["first_right_rank"]),
                 lists.get(row["query"], []),
@@ -207,11 +230,14 @@ def _settings(groups: Sequence[_Group]) -> dict[str, dict[str, str]]:
     """The settings in which the groups differ, in words, by the name of the group."""
     told: dict[str, dict[str, str]] = {group.name: {} for group in groups}
     runs = [run for group in groups for run in group.runs]
+    parameters = dict.fromkeys(name for run in runs for name in run.record.request.parameters)
     named: list[tuple[str, Callable[[Run], Any]]] = [
         *([("runs", _called)] if len(runs) > len(groups) else []),
         ("graph", lambda run: run.record.request.graph),
         ("commit", lambda run: run.record.commit[:12]),
-        *((name, _parameter(name)) for name in differing_parameters(runs)),
+        ("runner", _runner),
+        ("image", _image),
+        *((name, _parameter(name)) for name in parameters),
     ]
     recipes = {run.folder: _recipe_fields(run) for run in runs}
     fields = dict.fromkeys(name for each in recipes.values() for name in each)
@@ -221,7 +247,8 @@ def _settings(groups: Sequence[_Group]) -> dict[str, dict[str, str]]:
             group.name: list(dict.fromkeys(value_in_words(value_of(run)) for run in group.runs))
             for group in groups
         }
-        if len({tuple(found) for found in values.values()}) > 1 or name == "seed":
+        has_seeds = name == "seed" and any(len(found) > 1 for found in values.values())
+        if len({tuple(found) for found in values.values()}) > 1 or has_seeds:
             for group, found in values.items():
                 told[group][name] = ", ".join(found)
     return told
@@ -248,23 +275,43 @@ def _recipe_fields(run: Run) -> dict[str, Any]:
 
 def _why_no_queries(groups: Sequence[_Group]) -> str:
     """Why queries cannot be set beside each other; empty if they can."""
-    from components.storage.staging import image_set_digest
-
     runs = [run for group in groups for run in group.runs]
     if len(groups) == 1:
         return "There is one column: the runs differ in their seed alone."
-    sets = [_tested_on(run) for run in runs]
-    if any(one is None for one in sets):
-        return "The images that a run was tested on are not there any more."
-    if len({image_set_digest(one) for one in sets if one}) > 1:
+    digests = {_tested_digest(run) for run in runs}
+    if len(digests - {None}) > 1:
         return "The runs were not tested on the same images, so their queries are not compared."
+    if None in digests or _tested_set(runs) is None:
+        return "The images that a run was tested on are not there any more."
     return ""
 
 
-def _tested_on(run: Run) -> Path | None:
-    """The image set that a run was tested on; of a former result, as the run has it now."""
-    is_former = run.folder.parent.name == "history"
-    now = read_run(run.folder.parents[1]) if is_former else run
+def _tested_digest(run: Run) -> str | None:
+    """What stands for the image set that a run was tested on; None if that is not known.
+
+    A report on foreign distances tells of no set: it is that of its run, unless it is a former one.
+    """
+    from components.storage.staging import image_set_digest
+
+    told = _report_content(run).get("provenance", {}).get("dataset")
+    if told or _is_former(run):
+        return told
+    place = _set_at_hand(run)
+    return image_set_digest(place) if place else None
+
+
+def _tested_set(runs: Sequence[Run]) -> Path | None:
+    """The image set that all runs were tested on; None if no run has it now."""
+    from components.storage.staging import image_set_digest
+
+    wanted = _tested_digest(runs[0])
+    places = [place for run in runs if (place := _set_at_hand(run))]
+    return next((place for place in places if image_set_digest(place) == wanted), None)
+
+
+def _set_at_hand(run: Run) -> Path | None:
+    """The image set that a run has now; of a former result, that of the run."""
+    now = read_run(run.folder.parents[1]) if _is_former(run) else run
     return now.output("prepare_reid", "reid") if now else None
 
 
@@ -273,7 +320,7 @@ def _images_of(groups: Sequence[_Group]) -> Iterator[Callable[[str], bytes]]:
     """What gives the bytes of an image that all runs were tested on, by its name."""
     from components.storage.staging import open_image_set, shards_of_splits
 
-    place = _tested_on(groups[0].runs[0])
+    place = _tested_set([run for group in groups for run in group.runs])
     assert place is not None  # as `_why_no_queries` has seen
     with open_image_set(place, shards=shards_of_splits(place, _TESTED_SPLITS)) as images:
         records = {one.name: one for one in images.records_in_splits(*_TESTED_SPLITS)}

@@ -14,6 +14,7 @@ from typing import TextIO
 from components.process.messages import WARNING_MARK, printable
 from components.runner.processes import TaskProcess
 from san_core.checked_json import read_json_file
+from san_core.evaluation.pages.figures import is_share
 
 MOST_WARNINGS = 8  # of a step that a terminal shows
 SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal
@@ -22,8 +23,6 @@ _LOG_TIME = re.compile(r"\d\d:\d\d:\d\d ")
 _WARNING_LINE = re.compile(rf"{_LOG_TIME.pattern}{WARNING_MARK}(.+)")
 # What of a log line is shown however narrow a terminal is: how far, how fast, how long.
 _NEEDED = re.compile(r"epoch \S+|\d+/\d+ .*|.*\d( \w+)?/s|eta .+")
-# Figures that are shares of all queries, pictures or answers: people read them in per cent.
-_SHARES = re.compile(r"(val_)?(rank\d+|mAP|mINP)(_\w+)?|accuracy_\w+")
 
 
 class Screen:
@@ -119,4 +118,4 @@ def figure_in_words(name: str, value: float | str | bool) -> str:
     """One figure: a share in per cent, any other number with four digits."""
     if isinstance(value, bool | str) or not isinstance(value, float):
         return str(value)
-    return f"{value:.1%}" if _SHARES.fullmatch(name) else f"{value:.4g}"
+    return f"{value:.1%}" if is_share(name) else f"{value:.4g}"

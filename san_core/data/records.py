@@ -52,7 +52,11 @@ def person_label(record: LabelledImage) -> str:
     """How to call the person of an image: by name, or as "person 7"; a distractor as that."""
     if record.pid in (DISTRACTOR, JUNK):
         return "distractor" if record.pid == DISTRACTOR else "junk"
-    name = person_name(record)
+    return named_person(person_name(record))
+
+
+def named_person(name: str) -> str:
+    """How to call a person whom a data set calls by a name: by that, or as "person 7"."""
     return f"person {name}" if name.isdecimal() else name
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from san_core.evaluation.pages import curves
+from san_core.evaluation.pages.figures import is_share, number_in_words
 from san_core.images import pixels
 from san_core.pages import page
 from san_core.pages.page import Section
@@ -25,7 +26,6 @@ _QUERIES_LEAD = (
     "A row a run: the nearest gallery images, ✓ and solid green for the same person, ✗ and dashed"
     " red for somebody else."
 )
-_SHARES = ("rank", "mAP", "mINP")  # what names of figures that are fractions begin with
 
 
 class RankedName(NamedTuple):
@@ -126,13 +126,8 @@ def figure_cell(name: str, column: Column, first: Column) -> tuple[str, str]:
     return told, f"{'+' if difference > 0 else '−'}{_number(abs(difference), name)}"
 
 
-def is_share(name: str) -> bool:
-    """Whether a figure is a fraction, which people read in per cent."""
-    return name.startswith(_SHARES)
-
-
 def _number(value: float, name: str) -> str:
-    return f"{value:.1f}" if is_share(name) else f"{value:,.4g}"
+    return f"{value:.1f}" if is_share(name) else number_in_words(value)
 
 
 def figures_table(columns: Sequence[Column]) -> Markup:

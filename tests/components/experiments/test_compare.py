@@ -3,13 +3,15 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from components.__main__ import main
 from components.experiments.compare import seed_groups
-from components.experiments.record import read_run
+from components.experiments.record import Run, read_run
+from components.storage.staging import image_set_digest
 from san_core.images.imageset import write_imageset
 from san_core.images.pixels import encode_jpeg
 from san_core.images.shard import Item
@@ -50,7 +52,10 @@ def filled(picture):
 
 
 def write_report(folder: Path, precisions: list[float]) -> None:
-    (folder / "report.json").write_text(json.dumps({"cmc": [0.25, 0.5, *[1.0] * 18]}))
+    (tested_on,) = folder.parents[2].glob("prepare_reid/*/reid")
+    provenance = {"dataset": image_set_digest(tested_on)}
+    told = {"cmc": [0.25, 0.5, *[1.0] * 18], "provenance": provenance}
+    (folder / "report.json").write_text(json.dumps(told))
     with (folder / "queries.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(
@@ -152,6 +157,56 @@ def test_runs_on_other_images_are_compared_by_their_figures(tmp_path, filled):
     assert compare(tmp_path, "a", "b") == 0
     text = text_of(tmp_path / "compare-a-vs-b.html")
     assert "The runs were not tested on the same images, so their queries are not" in text
+
+
+def test_former_result_on_data_that_have_changed_has_no_pictures(tmp_path, filled):
+    make_run(tmp_path / "a", {"mAP": 0.25}, fill=filled([0.25] * 4), lr=1)
+    make_run(tmp_path / "a", {"mAP": 0.5}, fill=filled([0.5] * 4), lr=2)
+    report = tmp_path / "a" / "history" / "1" / "evaluate" / "report" / "report.json"
+    told = json.loads(report.read_text())
+    report.write_text(json.dumps({**told, "provenance": {"dataset": "0" * 64}}))
+    assert compare(tmp_path, "a", "a/history/1") == 0
+    page = tmp_path / "compare-a-vs-a-history-1.html"
+    assert "The runs were not tested on the same images, so their queries" in text_of(page)
+    report.write_text(json.dumps({**told, "provenance": {"file": "distances.npy"}}))
+    assert compare(tmp_path, "a", "a/history/1") == 0
+    assert "images that a run was tested on are not there any more." in text_of(page)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"commit": "b"}, {"runner": "docker"}, {"runner": "docker", "image": "san:2"}],
+)
+def test_runs_of_other_code_are_columns_of_their_own(tmp_path, change):
+    runs = []
+    for seed in (0, 1):
+        make_run(tmp_path / f"a{seed}", {"mAP": 0.5 + seed}, seed=seed)
+        runs.append(read_run(tmp_path / f"a{seed}"))
+    assert len(seed_groups(runs)) == 1
+    record = runs[1].record
+    request = {name: value for name, value in change.items() if name != "commit"}
+    told = {name: value for name, value in change.items() if name == "commit"}
+    other = replace(record, request=replace(record.request, **request), **told)
+    assert len(seed_groups([runs[0], Run(runs[1].folder, other)])) == 2
+    as_other = replace(record, request=replace(record.request, image="san:2"))
+    assert len(seed_groups([runs[0], Run(runs[1].folder, as_other)])) == 1  # in no container
+
+
+def test_parameter_that_one_run_lacks_is_among_the_settings(tmp_path, filled):
+    make_run(tmp_path / "a", {"mAP": 0.5}, fill=filled([1] * 4), pit_copies=3)
+    make_run(tmp_path / "b", {"mAP": 0.25}, fill=filled([1] * 4))
+    assert compare(tmp_path, "a", "b") == 0
+    text = text_of(tmp_path / "compare-a-vs-b.html")
+    assert "all others are the same. a b pit_copies 3 – " in text
+
+
+def test_person_with_a_name_is_called_by_it_alone(tmp_path, filled):
+    make_run(tmp_path / "a", {"mAP": 0.5}, fill=filled([0.5] * 4), lr=1)
+    make_run(tmp_path / "b", {"mAP": 0.25}, fill=filled([1] * 4), lr=2)
+    assert compare(tmp_path, "a", "b") == 0
+    text = text_of(tmp_path / "compare-a-vs-b.html")
+    assert "p0" in text
+    assert "person p0" not in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""Figures as people read them: which are shares, and how many digits a number has."""
+
+import re
+
+# Shares of all queries, pictures or answers, also of one data set or at an end of an interval.
+_SHARES = re.compile(r"(val_)?(rank\d+|mAP|mINP)(_\w+)?|accuracy_\w+")
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure of that name is a fraction, which people read in per cent."""
+    return _SHARES.fullmatch(name) is not None
+
+
+def number_in_words(value: float) -> str:
+    """A number with four digits; one from a thousand on as a whole number."""
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:,.4g}"

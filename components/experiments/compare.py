@@ -293,7 +293,7 @@ def _tested_digest(run: Run) -> str | None:
     """
     from components.storage.staging import image_set_digest
 
-    told = _report_content(run).get("provenance", {}).get("dataset")
+    told: str | None = _report_content(run).get("provenance", {}).get("dataset")
     if told or _is_former(run):
         return told
     place = _set_at_hand(run)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 MOST_BYTES = 64 << 20  # of a JSON file; the index of a thousand images has half of one
 MOST_NESTED = 32  # levels of what no shape describes
 _MOST_SHOWN = 40  # characters of a wrong value in a message
+_KINDS: dict[type, str] = {list: "a list", dict: "an object"}
 _WORDS = {
     str: "text",
     int: "a whole number",
@@ -178,6 +179,10 @@ def _union_checker(options: list[_Checker]) -> _Checker:
     wanted = " or ".join(option.wanted for option in options)
 
     def check(value: Any, path: str) -> None:
+        kind = _KINDS.get(type(value))
+        meant = [option for option in options if option.wanted == kind]
+        if len(meant) == 1:  # so that the message says what is wrong within
+            return meant[0].check(value, path)
         for option in options:
             try:
                 return option.check(value, path)
@@ -268,8 +273,7 @@ def _join(path: str, key: str) -> str:
 
 
 def _misfit(value: Any, path: str, wanted: str) -> _MisfitError:
-    kinds: dict[type, str] = {list: "a list", dict: "an object"}
-    shown = kinds.get(type(value)) or _shorten(repr(value))
+    shown = _KINDS.get(type(value)) or _shorten(repr(value))
     return _MisfitError(f"{path or 'it'} is {shown}; it must be {wanted}")
 
 

@@ -20,6 +20,7 @@ class Image(TypedDict):
 class File(TypedDict):
     images: list[Image]
     facts: NotRequired[dict[str, float | bool]]
+    cover: NotRequired[Image | None]
 
 
 WELL = {"images": [{"name": "é.jpg", "size": 3, "pid": None, "sort": "b"}], "facts": {"x": 1.5}}
@@ -70,6 +71,8 @@ def test_keys_that_the_shape_does_not_name_are_let_through():
             {"images": [{"name": "x", "size": 1, "pid": 1, "sort": "c"}]},
             "f: images[0].sort is 'c'; it must be one of a, b",
         ),
+        ({"cover": {"size": 1, "pid": 1}}, "f: cover has no name"),
+        ({"cover": "x"}, "f: cover is 'x'; it must be an object or null"),
         ({"facts": {"x": []}}, "f: facts.x is a list; it must be a number or true or false"),
     ],
 )

@@ -2,14 +2,17 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from components.runner.processes import CONTAINER_FILE
 
 PIPELINE_FILE = "pipeline.yaml"  # in a run's folder, what is run
 LOCK_FILE = ".lock"  # there too, as long as the folder is
+_SECONDS_OF_A_LOOK = 0.2  # for which `process_using` may hold the lock, with much to spare
 
 
 class RunError(Exception):
@@ -50,16 +53,22 @@ def check_no_container(folder: Path) -> None:
 
 
 def process_using(folder: Path) -> int | None:
-    """The process whose run uses a folder now; None if none does, 0 if it is not known."""
+    """The process whose run uses a folder now; None if none does, 0 if it is not known.
+
+    Raises:
+        OSError: the lock cannot be asked for, so that nobody can say.
+    """
     try:
-        with (folder / LOCK_FILE).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                process = file.read().strip()
-                return int(process) if process.isdecimal() else 0
-    except OSError:
-        pass
+        file = (folder / LOCK_FILE).open()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with file:
+        try:
+            # Shared: NFS gives an exclusive lock only to who may write.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process = file.read().strip()
+            return int(process) if process.isdecimal() else 0
     return None
 
 
@@ -72,7 +81,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     with (folder / LOCK_FILE).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_or_retry(file)
         except BlockingIOError:
             file.seek(0)
             raise RunError(
@@ -83,3 +92,12 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _lock_or_retry(file: TextIO) -> None:
+    """Lock a file; once more after a moment, as somebody may only have looked who uses it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_SECONDS_OF_A_LOOK)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

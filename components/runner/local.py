@@ -267,6 +267,7 @@ class _Run:
             done = state.record_state(folder, key, self._output_paths(task))
         except (FileNotFoundError, ValueError) as error:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
+        self.store.replace_former(folder)
         self.digests[task.name] = done.digests
         self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")
         self.screen.write_warnings(log_lines(process.log), process.log)

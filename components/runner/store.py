@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -118,21 +118,33 @@ class Store:
     def begin(self, step: str, key: str, *, link: Path) -> Path:
         """A new folder to make a step in, linked from a run; whoever calls has the right to.
 
-        What former tries have left is removed, but for folders that other runs link; their logs
-        are kept as log-1.txt and so on.
+        What unfinished tries have left is removed, but for folders that other runs link; their
+        logs are kept as log-1.txt and so on. Finished ones stay until there is another.
         """
         with self.locked():
             former = self.tries(step, key)
             number = 1 + max(map(_number, former), default=0)
             folder = self.root / step / f"{key[:KEY_DIGITS]}-{number}"
             folder.mkdir()
-            kept = self.links(but=link)
-            for other in former:
-                if other not in kept and not (other / CONTAINER_FILE).exists():
-                    _move_logs(other, folder)
-                    remove_folder(other)
+            self._remove(
+                (one for one in former if read_state(one) is None), folder, self.links(but=link)
+            )
             _link(link, folder)
         return folder
+
+    def replace_former(self, folder: Path) -> None:
+        """Remove the former tries of what is finished in a folder, but for those that runs link."""
+        step, key = folder.parent.name, folder.name[:KEY_DIGITS]
+        with self.locked():
+            former = [one for one in self.tries(step, key) if _number(one) < _number(folder)]
+            self._remove(former, folder, self.links())
+
+    def _remove(self, former: Iterable[Path], folder: Path, kept: Container[Path]) -> None:
+        """Remove tries, given oldest first, and keep their logs in a later one."""
+        for other in reversed(list(former)):
+            if other not in kept and not (other / CONTAINER_FILE).exists():
+                _move_logs(other, folder)
+                remove_folder(other)
 
     def tries(self, step: str, key: str) -> list[Path]:
         """The folders of a key, the oldest first."""
@@ -191,11 +203,15 @@ def _link(link: Path, folder: Path) -> None:
 
 
 def _move_logs(former: Path, folder: Path) -> None:
-    """Keep the logs of a former try under the numbers that follow those that are kept."""
-    number = len(list(folder.glob("log-*.txt")))
-    numbered = [path for path in former.glob("log-*.txt") if path.stem[4:].isdecimal()]
-    logs = sorted(numbered, key=lambda path: int(path.stem[4:]))
-    for log in [*logs, former / LOG_FILE]:
-        if log.is_file():
-            number += 1
-            log.rename(folder / f"log-{number}.txt")
+    """Keep the logs of a former try, numbered before those that are kept of later ones."""
+    moved = [log for log in [*_numbered_logs(former), former / LOG_FILE] if log.is_file()]
+    later = _numbered_logs(folder)
+    for number, log in reversed(list(enumerate(later, 1 + len(moved)))):
+        log.rename(folder / f"log-{number}.txt")
+    for number, log in enumerate(moved, 1):
+        log.rename(folder / f"log-{number}.txt")
+
+
+def _numbered_logs(folder: Path) -> list[Path]:
+    numbered = [path for path in folder.glob("log-*.txt") if path.stem[4:].isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.stem[4:]))

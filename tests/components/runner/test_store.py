@@ -72,6 +72,22 @@ def test_failed_repetition_of_a_shared_step_is_made_again_by_its_run_alone(go, p
     assert done(go(**options)) == ["grow"]
 
 
+def test_step_made_anew_in_vain_keeps_what_was_finished_before(go, project):
+    flag = project / "flag"
+    options = {"arguments": {"flag": str(flag)}}
+    go(**options)
+    old = (project / "runs/small/grow").resolve()
+    flag.write_text("fail")
+    with pytest.raises(local.RunError):
+        go(**options, start="grow")
+    assert (old / "result/number").read_text() == "11"
+    flag.unlink()
+    assert done(go(**options)) == ["grow"]
+    assert not old.exists()
+    logs = [(project / "runs/small/grow" / f"log-{n}.txt").read_text() for n in (1, 2)]
+    assert ["too small" in log for log in logs] == [False, True]
+
+
 def test_damage_to_a_shared_step_is_noticed_by_every_run(go, project):
     go()
     go(name="other")

@@ -14,9 +14,9 @@ from san_core.shipped.generator import SHIPPED_GENERATOR
 # What each parameter of a graph means; Kubeflow shows it beside the field.
 PARAMETER_MEANINGS = {
     "destination": "folder or URI under which textures are kept, shared by all workers; empty is "
-    "san-textures in the pipeline root, or a folder of the run on this machine",
+    "san-textures in the pipeline root, or runs/.store/textures on this machine",
     "checkpoint": "folder or URI for the state of unfinished training, or none; empty is "
-    "san-checkpoints in the pipeline root, or a folder of the run on this machine",
+    "san-checkpoints in the pipeline root, or runs/.store/checkpoints on this machine",
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
     " file_names or vehicleid, or several to train on together, such as market1501+cuhk03;"
     " NAME:all trains on all of one",

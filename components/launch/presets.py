@@ -200,5 +200,13 @@ def _default_value(spec: Mapping[str, Any]) -> Any:
 
 
 def _absolute_place(place: str) -> str:
-    """A relative folder is meant from where the command is given; the steps run elsewhere."""
-    return str(real_path(place)) if place and "://" not in place else place
+    """A relative folder is meant from where the command is given; the steps run elsewhere.
+
+    Links stay, so that the place of a result of a run leads to what that run has made last; only
+    what stands before a ".." is followed.
+    """
+    if not place or "://" in place:
+        return place
+    parts = Path(place).absolute().parts
+    up = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    return str(real_path(Path(*parts[:up])).joinpath(*parts[up:]))

@@ -168,10 +168,10 @@ def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[P
         place = arguments.get(name)
         if not names_place(name, place) or is_remote(str(place)):
             continue
-        if not _is_in(local_path(str(place)), written):
+        if not _leads_in(local_path(str(place)), written):
             raise ValueError(
-                f"{name} {place} is not in {written[0]}, which is all that containers write to; "
-                "name a folder in it, or a URI"
+                f"{name} {place} is not in {' or '.join(map(str, written))}, which is all that"
+                " containers write to; name a folder there, or a URI"
             )
     read = set()
     for name, uri, is_single in read_places(arguments):
@@ -187,11 +187,16 @@ def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[P
         if not Path(file).exists():
             raise ValueError(f"{name} {file} does not exist")
         read.add(Path(file))
-    return sorted(path for path in read if not _is_in(path, written))
+    # By their names too: in a container the links of another run are not there to be followed.
+    return sorted(path for path in read if not (_is_in(path, written) and _leads_in(path, written)))
+
+
+def _leads_in(path: Path, folders: Iterable[Path]) -> bool:
+    return _is_in(real_path(path), folders)
 
 
 def _is_in(path: Path, folders: Iterable[Path]) -> bool:
-    return any(real_path(path).is_relative_to(folder) for folder in folders)
+    return any(map(path.is_relative_to, folders))
 
 
 def _named_files() -> dict[str, str]:

@@ -7,7 +7,8 @@ import pytest
 
 from components.experiments.record import Request, begun_record, read_run, write_record
 from components.runner import local
-from components.runner.containers import ContainerLauncher
+from components.runner.containers import ContainerLauncher, bind_places
+from components.storage.sources import file_versions
 from pipeline import main
 
 KEPT = {"dataset": "synthetic", "identities": 24, "san_recipe": "demo-baseline", "seed": 3}
@@ -74,6 +75,28 @@ def test_all_parameters_are_kept_but_for_the_places_that_runs_share(ran, runs):
     assert kept.parameters["destination"] == f"{runs}/mine"
     assert kept.parameters["protocol"] == "auto"
     assert "checkpoint" not in kept.parameters
+
+
+def test_place_in_a_run_stays_a_link_and_its_content_is_in_the_key(ran, runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    for number in (1, 2):
+        (runs / f".store/train_san/{number}/model").mkdir(parents=True)
+        (runs / f".store/train_san/{number}/model/weights").write_text("1" * number)
+    (runs / "elsewhere/deep").mkdir(parents=True)
+    (runs / "up").symlink_to("elsewhere/deep")
+    link = runs / "a/train_san"
+    keys = []
+    for number in (1, 2):
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"../.store/train_san/{number}")
+        words = ["--preset", "demo", "--name", "scored", "--runs", str(runs)]
+        place = ["a/train_san/model", "up/../../a/train_san/model"][number - 1]
+        assert main(["run", *words, "--param", f"model={place}"]) == 0
+        assert ran[-1]["arguments"]["model"] == str(link / "model")
+        keys.append(file_versions(ran[-1]["arguments"]["model"]))
+    assert keys[0] != keys[1]
+    written = [runs / "scored", runs / ".store"]
+    assert link / "model" in bind_places(ran[-1]["arguments"], written)
 
 
 def test_containers_and_their_image_are_kept_too(ran, runs):

@@ -22,12 +22,14 @@ def closing_lines(folder: Path) -> list[str]:
 
 def next_commands(run: Run) -> list[str]:
     """Change a setting under another name, compare, and find people in pictures of one's own."""
-    others = [one.name for one in read_runs(run.folder.parent) if one.name != run.name]
+    scored = [one.name for one in read_runs(run.folder.parent) if one.output("evaluate", "report")]
+    others = [name for name in scored if name != run.name]
     runs = _shown(run.folder.parent)
     place = [] if runs == "runs" else ["--runs", runs]
     again = ["python", "pipeline.py", "run", "--of", run.name, "--name", f"{run.name}-2", *place]
-    commands = [[*again, "--param", "seed=1"]]
-    if others:
+    seed = run.record.request.parameters.get("seed", 0) + 1
+    commands = [[*again, "--param", f"seed={seed}"]]
+    if others and run.name in scored:
         commands.append(["python", "-m", "components", "compare", others[0], run.name, *place])
     else:
         commands.append(["python", "pipeline.py", "runs", "list", *place])

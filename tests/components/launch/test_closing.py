@@ -1,5 +1,7 @@
 """What a run says at its end."""
 
+import pytest
+
 from components.experiments.record import read_run
 from components.launch.closing import closing_lines, next_commands
 from tests.components.experiments.made_runs import make_run
@@ -21,6 +23,19 @@ def test_run_ends_with_the_place_of_its_results_and_three_commands(tmp_path, mon
         "  python pipeline.py run --of b --name b-2 --param seed=1",
         "  python -m components compare a b",
     ]
+
+
+def test_next_seed_and_a_run_with_a_report_are_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/a", GOOD)
+    make_run(tmp_path / "runs/b", BETTER, seed=1)
+    with pytest.raises(ValueError, match="it fails"):
+        make_run(tmp_path / "runs/c", GOOD, fails=True)
+    assert next_commands(read_run(tmp_path / "runs/b"))[:2] == [
+        "python pipeline.py run --of b --name b-2 --param seed=2",
+        "python -m components compare a b",
+    ]
+    assert next_commands(read_run(tmp_path / "runs/c"))[1] == "python pipeline.py runs list"
 
 
 def test_model_of_a_run_is_there_to_search_with(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """What a run writes of itself while it goes on, beside its results."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 @contextmanager
 def recorded(
     plan: Sequence[Task], *, folder: Path, request: Request, source: str
-) -> Iterator[None]:
+) -> Iterator[Callable[[str], None]]:
     """Keep a record of the run that goes on in the block, and renew the index after it.
+
+    What the block is given notes a task whose result is now as the request asks for it. The others
+    still lead to results of former requests, and of the run nothing is shown from there.
 
     Args:
         plan: its tasks.
@@ -42,10 +45,16 @@ def recorded(
     begun = begun_record(request, plan)
     write_file(folder / PIPELINE_FILE, source)
     write_record(folder, begun)
+    tasks, current = {task.name for task in plan}, begun.current
+
+    def note(task: str) -> None:
+        current.append(task)
+        write_record(folder, begun)
+
     state: State = "failed"
     try:
-        yield
-        state = "done"
+        yield note
+        state = "done" if tasks.issubset(current) else "partial"
     except (KeyboardInterrupt, Terminated):
         state = "stopped"
         raise
@@ -53,7 +62,7 @@ def recorded(
         results = results_in(folder, begun.tasks) if state == "done" else {}
         write_record(folder, replace(begun, state=state, ended=time(), results=results))
         if state == "done":
-            _unlink_others(folder, {task.name for task in plan})
+            _unlink_others(folder, tasks)
             history.forget_equal(folder)
         _renew_index(folder.parent)
 

@@ -4,12 +4,13 @@ Its parameters are all that the run was made of, so that it can be run again wit
 """
 
 import json
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from components.command.code import git_commit
 from components.runner.artifacts import output_paths, paths_of_kind
@@ -22,7 +23,10 @@ from san_core.checked_json import read_json_file
 
 RUN_FILE = "run.json"
 FORMAT = "san-run"
-State = Literal["running", "done", "failed", "stopped"]
+# Partial: --only has made a step, and others are not as these settings would make them.
+State = Literal["running", "done", "partial", "failed", "stopped"]
+
+log = logging.getLogger(__name__)
 
 
 class TaskRecord(TypedDict):
@@ -70,6 +74,7 @@ class RunRecord:
         commit: of the code; empty where there is no git.
         tasks: by their names, in their order.
         results: the digests of what those tasks have made that have a page, of a run that is done.
+        current: the tasks whose results are of this request; of a run that is done all are.
     """
 
     request: Request
@@ -79,6 +84,7 @@ class RunRecord:
     commit: str = ""
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
     results: dict[str, dict[str, str]] = field(default_factory=dict)
+    current: list[str] = field(default_factory=list)
 
 
 class _RequestFile(TypedDict):
@@ -97,6 +103,7 @@ class _RecordFile(TypedDict):
     commit: str
     tasks: dict[str, TaskRecord]
     results: dict[str, dict[str, str]]
+    current: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -117,13 +124,25 @@ class Run:
         is_over = self.record.state != "running" or process_using(self.folder) is not None
         return self.record.state if is_over else "killed"
 
+    def is_current(self, task: str) -> bool:
+        """Whether what lies under the name of a task is of this request, not of a former one."""
+        return self.record.state == "done" or task in self.record.current
+
     def figures(self) -> dict[str, float | str | bool]:
         """The figures of the last task that has some; nothing before it is done."""
         for name, task in reversed(self.record.tasks.items()):
-            for file in paths_of_kind(task["outputs"], self.folder / name, "system.Metrics"):
-                return read_json_file(file, dict[str, float | str | bool])
             if "system.Metrics" in task["outputs"].values():
-                break
+                return self._figures_of(name) if self.is_current(name) else {}
+        return {}
+
+    def _figures_of(self, name: str) -> dict[str, float | str | bool]:
+        """The figures of a task; none where they cannot be read."""
+        outputs = self.record.tasks[name]["outputs"]
+        for file in paths_of_kind(outputs, self.folder / name, "system.Metrics"):
+            try:
+                return read_json_file(file, dict[str, float | str | bool])
+            except (OSError, ValueError) as error:
+                log.warning("the figures of run %s cannot be read: %s", self.name, error)
         return {}
 
     def pages(self) -> dict[str, list[Path]]:
@@ -131,6 +150,7 @@ class Run:
         found = {
             name: paths_of_kind(task["outputs"], self.folder / name, "system.HTML")
             for name, task in self.record.tasks.items()
+            if self.is_current(name)
         }
         return {name: pages for name, pages in found.items() if pages}
 
@@ -139,7 +159,7 @@ class Run:
         for name, task in self.record.tasks.items():
             if task["step"] == step and artifact in task["outputs"]:
                 path = output_paths(task["outputs"], self.folder / name)[artifact]
-                return path if path.exists() else None
+                return path if self.is_current(name) and path.exists() else None
         return None
 
 
@@ -158,6 +178,7 @@ def read_run(folder: Path) -> Run | None:
         told["commit"],
         told["tasks"],
         told["results"],
+        told.get("current", []),
     )
     return Run(folder, record)
 

@@ -54,8 +54,10 @@ class Launcher(Protocol):
         """Start a task, which may take so many threads; its log goes into its folder."""
 
 
+# What is told of each task whose result is as this run asks for it.
+Note = Callable[[str], None]
 # What keeps a record of a run, whose tasks it is given, while the run has its folder.
-Record = Callable[[Sequence[Task]], AbstractContextManager[None]]
+Record = Callable[[Sequence[Task]], AbstractContextManager[Note]]
 
 
 def run_pipeline(
@@ -101,11 +103,12 @@ def run_pipeline(
     folder.mkdir(parents=True, exist_ok=True)
     check_folder_of_runs(folder)
     screen = Screen(terminal, verbose=verbose)
-    recorded = partial(record, plan) if record else nullcontext
-    with run_lock(folder), signal_handler(raise_terminated, *STOP_SIGNALS), recorded():
+    recorded = record or (lambda _: nullcontext(lambda _: None))
+    stoppable = signal_handler(raise_terminated, *STOP_SIGNALS)
+    with run_lock(folder), stoppable, recorded(plan) as note:
         launcher.prepare(plan)
         check_no_container(folder)
-        current = _Run(plan, folder, launcher, screen)
+        current = _Run(plan, folder, launcher, screen, note)
         if only:
             current.run_only(chosen)
         else:
@@ -124,12 +127,15 @@ class _Wanted(NamedTuple):
 class _Run:
     """One run: its tasks, their folders, and the digests of what they have made."""
 
-    def __init__(self, plan: list[Task], folder: Path, launcher: Launcher, screen: Screen) -> None:
+    def __init__(
+        self, plan: list[Task], folder: Path, launcher: Launcher, screen: Screen, note: Note
+    ) -> None:
         self.plan = {task.name: task for task in plan}
         self.task_counts = Counter(task.step for task in plan)
         self.folder = folder
         self.launcher = launcher
         self.screen = screen
+        self.note = note
         self.store = Store.of_runs(folder.parent)
         self.digests: dict[str, dict[str, str]] = {}
         screen.number_steps(task.step for task in plan)
@@ -158,6 +164,31 @@ class _Run:
                         f"{name} ... kept, though its settings or code have changed"
                     )
         self._run_stale_tasks(group, chosen)
+        self._note_all_but(chosen)
+
+    def _note_all_but(self, chosen: set[str]) -> None:
+        """Note the other tasks that are as this run would make them; name those made stale."""
+        later = _downstream(self.plan.values(), chosen)
+        for name, task in self.plan.items():
+            if name in chosen:
+                continue
+            if self._is_as_asked(task):
+                self.note(name)
+            elif self.digests.pop(name, None) and name in later:
+                self.screen.write_line(
+                    f"{name} ... is still of former inputs or settings; run without --only to renew"
+                )
+
+    def _is_as_asked(self, task: Task) -> bool:
+        """Whether what lies under the name of a task is what this run would make."""
+        found = state.read_state(self.folder / task.name)
+        if found is None or not self._has_input_digests(task):
+            return False
+        try:
+            key = self._task_key(task)
+        except (OSError, ValueError):  # of a place that this run did not need
+            return False
+        return found.key == key and state.outputs_unchanged(found, self._output_paths(task))
 
     def _run_stale_tasks(self, group: list[Task], forced: set[str]) -> None:
         """Do the tasks of one step: all iterations of it, if it is in a loop."""
@@ -184,6 +215,7 @@ class _Run:
         if found is None or found.state.remote:  # what is in a store, nothing here has checked
             return False
         self.digests[task.name] = found.state.digests
+        self.note(task.name)
         how = "skipped (unchanged)" if found.folder == before else "skipped (found in the store)"
         self.screen.write_line(f"{task.name} ... {how}")
         self.screen.write_warnings(log_lines(link / LOG_FILE), link / LOG_FILE)
@@ -269,6 +301,7 @@ class _Run:
             raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
         self.store.replace_former(folder)
         self.digests[task.name] = done.digests
+        self.note(task.name)
         self.screen.write_line(f"{task.name} ... done in {_format_duration(process.seconds)}")
         self.screen.write_warnings(log_lines(process.log), process.log)
 

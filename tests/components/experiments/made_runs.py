@@ -40,15 +40,16 @@ def make_run(
     figures: Mapping[str, float],
     *,
     fails: bool = False,
+    only: str = "",
     fill: Fill | None = None,
     **parameters: Any,
 ) -> None:
-    """A run whose last step has these figures, or fails."""
+    """A run whose last step has these figures, or fails; or one that makes only one step."""
     request = Request("baseline", {"seed": 0, **parameters}, "process", "san:{target}")
     folder.mkdir(parents=True, exist_ok=True)
-    with recorded(PLAN, folder=folder, request=request, source="pipelineInfo: {}\n"):
+    with recorded(PLAN, folder=folder, request=request, source="pipelineInfo: {}\n") as note:
         store = Store.of_runs(folder.parent)
-        for task in PLAN:
+        for task in (one for one in PLAN if only in ("", one.name)):
             if fails and task is SCORED:
                 raise ValueError("it fails")
             told = {"task": task.name, **(figures if task is SCORED else {})}
@@ -56,6 +57,7 @@ def make_run(
             outputs = partial(output_paths, task.outputs)
             if not store.take(task.step, key, link=folder / task.name, outputs=outputs):
                 _finish(store, task, key, folder / task.name, fill or _content(figures), figures)
+            note(task.name)
 
 
 def _content(figures: Mapping[str, float]) -> Fill:

@@ -36,6 +36,35 @@ def test_run_that_fails_says_so_and_keeps_its_parameters(tmp_path):
     assert "failed" in (tmp_path / "index.html").read_text()
 
 
+def test_results_of_former_settings_are_not_shown_beside_new_ones(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    with pytest.raises(ValueError, match="it fails"):
+        make_run(tmp_path / "a", BETTER, fails=True, seed=4)
+    run = read_run(tmp_path / "a")
+    assert (tmp_path / "a/evaluate/report").is_dir()
+    assert (run.figures(), run.pages(), run.output("evaluate", "report")) == ({}, {}, None)
+    assert run.output("prepare_reid", "reid") == tmp_path / "a/prepare_reid/reid"
+
+
+def test_run_of_one_step_is_partial_and_no_former_result(tmp_path):
+    make_run(tmp_path / "a", GOOD)
+    for seed in (4, 5):
+        make_run(tmp_path / "a", GOOD, only="prepare_reid", seed=seed)
+        run = read_run(tmp_path / "a")
+        assert (run.state, run.figures(), run.pages()) == ("partial", {}, {})
+    kept = former_results(tmp_path / "a")
+    assert [one.record.request.parameters["seed"] for one in kept] == [0]
+
+
+def test_figures_that_cannot_be_read_are_none_and_stop_no_other_run(tmp_path, caplog):
+    make_run(tmp_path / "a", GOOD)
+    (tmp_path / "a/evaluate/scores.json").write_text('{"rank1"')
+    make_run(tmp_path / "b", BETTER)
+    assert "75.0%" in (tmp_path / "index.html").read_text()
+    assert read_run(tmp_path / "a").figures() == {}
+    assert "the figures of run a cannot be read: " in caplog.text
+
+
 def test_run_that_nobody_has_any_more_was_killed(tmp_path):
     make_run(tmp_path / "a", GOOD)
     file = tmp_path / "a" / RUN_FILE

@@ -1,5 +1,6 @@
 """The local runner on a project of small steps; each test edits, breaks or kills something."""
 
+import errno
 import fcntl
 import io
 import json
@@ -10,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from components.runner import local, state
+from components.runner.folder import LOCK_FILE, process_using, run_lock
 from components.runner.ir import Task
 from components.runner.keys import task_key
 from components.runner.processes import ProcessLauncher
@@ -233,6 +237,38 @@ def test_only_forces_one_step(go):
     assert (skipped(lines), done(lines)) == ([], ["grow_2"])
 
 
+@pytest.fixture
+def noted() -> list[str]:
+    """The tasks that a run says are as it was asked for."""
+    return []
+
+
+@pytest.fixture
+def record(noted):
+    return lambda _: nullcontext(noted.append)
+
+
+def test_run_notes_each_task_that_is_as_it_asks(go, noted, record):
+    go(record=record)
+    assert noted == ALL
+    go(record=record)
+    assert noted == [*ALL, *ALL]
+
+
+def test_only_notes_other_steps_that_are_the_same_and_names_those_made_stale(go, noted, record):
+    go()
+    go(only="grow", record=record)
+    assert noted == ["grow", "make", "grow_2"]
+    noted.clear()
+    lines = go(only="grow", arguments={"by": 20}, record=record)
+    assert noted == ["grow", "make"]
+    stale = "grow_2 ... is still of former inputs or settings; run without --only to renew"
+    assert stale in lines
+    noted.clear()
+    assert stale in go(only="grow", arguments={"by": 20, "number": 2}, record=record)
+    assert noted == ["grow"]
+
+
 def test_only_keeps_what_has_changed_and_says_so(go):
     go()
     lines = go(only="grow_2", arguments={"by": 20})
@@ -395,6 +431,25 @@ def test_second_run_in_one_folder_is_refused(go, project):
         with pytest.raises(local.RunError, match=r"small is in use by another run \(process 1234"):
             go()
     assert done(go()) == ALL
+
+
+def test_look_at_who_uses_a_run_keeps_it_from_no_start(tmp_path, monkeypatch):
+    """The lock of a look is shared, as NFS asks for, and over when it is asked for once more."""
+    with (tmp_path / LOCK_FILE).open("w") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert process_using(tmp_path) is None
+        monkeypatch.setattr(time, "sleep", lambda _: look.close())
+        with run_lock(tmp_path):
+            assert process_using(tmp_path) == os.getpid()
+    assert process_using(tmp_path / "none") is None
+
+
+def test_lock_that_cannot_be_asked_for_is_not_taken_for_none(tmp_path, monkeypatch):
+    (tmp_path / LOCK_FILE).touch()
+    refused = OSError(errno.ENOLCK, "no locks available")
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=refused))
+    with pytest.raises(OSError, match="no locks available"):
+        process_using(tmp_path)
 
 
 def test_a_folder_of_something_else_is_refused_and_nothing_in_it_is_touched(go, project):

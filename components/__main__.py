@@ -31,6 +31,7 @@ from components.take_generator import take_generator
 from components.take_model import take_model
 from components.train_san import train_san
 from components.train_san_pg import train_san_pg
+from components.training.heartbeats import beating_in_company
 
 # In the order data flows.
 STEPS: dict[str, Step] = {
@@ -96,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in STEPS:
         known = suggestion(name, [*STEPS, *COMMANDS])
         return _refuse(f"components: no step {name!r}{known}")
-    return run_step(STEPS[name], words)
+    return run_step(STEPS[name], words, company=beating_in_company)
 
 
 def _refuse(message: str, status: int = 2) -> int:

@@ -15,11 +15,11 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import _RemoteTraceback
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from components.command.code import ROOT, stale_kernels
 from components.command.executor_input import (
@@ -63,21 +63,38 @@ _FRAME = re.compile(r'^  File "(.+)", line \d+, in .+\n    (.+)', re.MULTILINE) 
 FILE_KINDS = ("HTML", "Metrics", "ClassificationMetrics")
 
 
-def run_step(step: Step, argv: Sequence[str]) -> int:
+class Company(Protocol):
+    """A block in which the other processes of a step learn why this one ends, if it fails."""
+
+    def __call__(self, step: str, *, keeps_state: bool) -> AbstractContextManager[Any]:
+        """For a step by its name; keeps_state: whether training can go on from a checkpoint."""
+
+
+def _alone(step: str, *, keeps_state: bool) -> AbstractContextManager[Any]:
+    del step, keeps_state
+    return nullcontext()
+
+
+def run_step(step: Step, argv: Sequence[str], *, company: Company = _alone) -> int:
     """Run one step with the words of its command line; return the exit status.
+
+    Args:
+        step: the function.
+        argv: the words.
+        company: within it inputs are fetched and the step runs.
 
     Raises:
         Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
     """
     with forget_copies():
         try:
-            return _run_and_report(step, argv)
+            return _run_and_report(step, argv, company)
         except Exception as error:  # a defect, whose traceback Kubernetes has no room for
             leave_last_words(f"{step.__name__}: {type(error).__name__}: {name_uris(str(error))}")
             raise
 
 
-def _run_and_report(step: Step, argv: Sequence[str]) -> int:
+def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
     parser = step_parser(step)
     try:
         values = vars(parser.parse_args(argv))
@@ -95,7 +112,7 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
         return report_failure(step.__name__, str(error), status=2)
     try:
         with log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
-            _run_parsed_step(step, values, executor_input)
+            _run_parsed_step(step, values, executor_input, company)
     except Terminated as stop:
         if not is_first_of_node():
             return stop.status
@@ -126,7 +143,10 @@ def _run_and_report(step: Step, argv: Sequence[str]) -> int:
 
 
 def _run_parsed_step(
-    step: Step, values: dict[str, Any], executor_input: dict[str, Any] | None
+    step: Step,
+    values: dict[str, Any],
+    executor_input: dict[str, Any] | None,
+    company: Company,
 ) -> None:
     """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
     declared = step_parameters(step)
@@ -152,7 +172,8 @@ def _run_parsed_step(
             "%s is newer than its compiled file, which is what runs: `make install` compiles it",
             source.relative_to(ROOT),
         )
-    with temporary_folder() as room:
+    keeps_state = bool(values.get("checkpoint"))
+    with company(step.__name__, keeps_state=keeps_state), temporary_folder() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
         values |= _localise_artifacts(declared, values, room)
         written = {p.name: values[p.name] for p in outgoing}

@@ -35,7 +35,7 @@ SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_LOST = 30.0
 # The same on one node, which has no cable: torchrun kills the others 30 seconds after a loss.
 SECONDS_UNTIL_LOST_HERE = 12.0
-# How long after this process another may begin to give signs: it may have artifacts to fetch first.
+# How long after this process another may begin to give signs: its pod may have to wait for a place.
 SECONDS_TO_JOIN = 300.0
 # If two processes meet the same error within this time, each tells it as its own.
 SECONDS_FOR_OWN_ERROR = 3.0
@@ -43,6 +43,8 @@ SECONDS_FOR_OWN_ERROR = 3.0
 STORE_TIMEOUT = timedelta(minutes=15)
 SECONDS_FOR_LAST_SIGN = 5.0
 MOST_LAST_WORDS = 1000  # characters
+
+_BEATING: list["Heartbeats"] = []  # those of this process: one at most
 
 
 class _Sign(NamedTuple):
@@ -80,20 +82,37 @@ def advise(*, keeps_state: bool) -> str:
 def beating(step: str, *, keeps_state: bool) -> "Iterator[Heartbeats]":
     """Within the block this process gives signs of life and watches those of the others.
 
-    It tells them as which it leaves: with what error, or done.
+    It tells them as which it leaves: with what error, or done. Within another such block nothing
+    begins anew, and the signs end with the inner block.
 
     Args:
         step: its name.
         keeps_state: whether there is a checkpoint that training can go on from.
     """
-    beats = Heartbeats(step, keeps_state=keeps_state)
-    beats.start()
+    is_outer = not _BEATING
+    if is_outer:
+        _BEATING.append(Heartbeats(step, keeps_state=keeps_state))
+        _BEATING[0].start()
+    beats = _BEATING[0]
     try:
         yield beats
     except BaseException as error:
         beats.leave(_last_words(error), was_stopped=isinstance(error, Terminated))
         raise
+    finally:
+        if is_outer:
+            _BEATING.clear()
     beats.leave()
+
+
+@contextmanager
+def beating_in_company(step: str, *, keeps_state: bool) -> Iterator[None]:
+    """As `beating`, from before inputs are fetched on; nothing for a process that is alone."""
+    if process_count() == 1:
+        yield
+        return
+    with beating(step, keeps_state=keeps_state):
+        yield
 
 
 def _last_words(error: BaseException) -> str:
@@ -143,6 +162,8 @@ class Heartbeats:
 
         One that was stopped has few seconds, and waits for nobody to hear it.
         """
+        if self._leaving.is_set():  # it has told
+            return
         self._take_word()
         self._last_words, self._was_stopped = last_words, was_stopped
         self._leaving.set()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -110,6 +111,32 @@ def test_process_that_does_not_know_its_rank_is_refused_in_a_line(
         f"act: WORLD_SIZE is '2', and LOCAL_RANK {found}:"
         " start the step by torchrun, which sets it, or unset WORLD_SIZE\n"
     )
+
+
+@pytest.mark.parametrize("how", ["fetched", "made"])
+def test_other_processes_learn_why_inputs_are_not_fetched_or_the_step_fails(
+    tmp_path, capsys, monkeypatch, how
+):
+    told = []
+
+    @contextmanager
+    def company(step, *, keeps_state):
+        try:
+            yield
+        except OSError as error:
+            told.append((step, keeps_state, error.strerror))
+            raise
+
+    def fetch(uri, _path):
+        raise OSError(5, "the bucket is away", uri)
+
+    monkeypatch.setattr(run.transfer, "fetch_artifact", fetch)
+    changes = ["--extra", "s3://bucket/extra"] if how == "fetched" else []
+    line = [*words(tmp_path, "no permission"), *changes]
+    assert run_step(act, line, company=company) == 1
+    found = "the bucket is away" if how == "fetched" else "Permission denied"
+    assert told == [("act", False, found)]
+    assert found in capsys.readouterr().err
 
 
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):

@@ -241,7 +241,32 @@ def test_node_with_the_store_waits_to_be_heard_unless_it_was_stopped(
 ):
     slept = []
     monkeypatch.setattr(heartbeats.time, "sleep", slept.append)
-    monkeypatch.setattr(heartbeats, "_connect", lambda: (_ for _ in ()).throw(OSError("away")))
+    monkeypatch.setattr(heartbeats, "_connect", _raise)
     with pytest.raises(type(error)), heartbeats.beating("train_san", keeps_state=True):
         raise error
     assert slept == ([heartbeats.SECONDS_BETWEEN_BEATS + 1] if waits else [])
+
+
+def test_process_that_beats_from_its_start_leaves_once(first_of_two_nodes, monkeypatch):
+    left, slept = [], []
+    monkeypatch.setattr(heartbeats.time, "sleep", slept.append)
+    monkeypatch.setattr(heartbeats, "_connect", lambda: left.append("asked") or _raise())
+    with (
+        pytest.raises(ValueError, match="disk"),
+        heartbeats.beating_in_company("train_san", keeps_state=True),
+        heartbeats.beating("train_san", keeps_state=True),
+    ):
+        raise ValueError("disk")
+    assert left == ["asked"]
+    assert slept == [heartbeats.SECONDS_BETWEEN_BEATS + 1]
+
+
+def _raise():
+    raise OSError("away")
+
+
+def test_process_alone_beats_for_nobody(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(heartbeats, "Heartbeats", None)
+    with heartbeats.beating_in_company("train_san", keeps_state=True):
+        assert not heartbeats._BEATING

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.slow
 MOVING = f"{SAN_OVERRIDES} lr=1e-4 decoder_lr=1e-4"  # so far that the processes could part
 
 
-def _start(command):
+def _start(command, torchrun=TORCHRUN):
     return subprocess.Popen(
-        [*TORCHRUN, "-m", "components", *command],
+        [*torchrun, "-m", "components", *command],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -159,3 +160,26 @@ def test_processes_end_with_a_torchrun_that_is_killed(tiny, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert "is lost" not in log, "they noticed only that its store was away"
+
+
+def test_node_that_fails_before_they_meet_tells_the_other_why(tiny, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    there = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", port, "--node-rank"]
+    wrong = {"textures": str(tmp_path / "nowhere")}
+    nodes = [
+        _start(
+            with_flags(_trained(tiny, tmp_path), **changes),
+            torchrun=[*TORCHRUN[:3], *there, str(rank)],
+        )
+        for rank, changes in enumerate([{}, wrong])
+    ]
+    try:
+        log, _ = (node.communicate(timeout=120)[1] for node in nodes)
+    finally:
+        for node in nodes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+    (line,) = (line for line in log.splitlines() if line.startswith("train_san: "))
+    assert line.startswith(f"train_san: node 1 ({socket.gethostname()}) has ended: ")
+    assert "nowhere" in line

@@ -9,7 +9,7 @@ from components.command.code import ROOT
 PROBE = """
 import runpy, sys
 import components.command.run as run
-def probe(step, words):
+def probe(step, words, *, company):
     import matplotlib
     print(matplotlib.get_backend())
     return 0

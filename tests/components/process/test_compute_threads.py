@@ -65,7 +65,7 @@ def test_threads_that_wait_sleep_soon_unless_a_person_says_otherwise(threads_of)
 PROBE = """
 import json, os, runpy, sys
 import components.command.run as run
-def probe(step, words):
+def probe(step, words, *, company):
     import torch
     print(json.dumps([os.environ["OMP_NUM_THREADS"], torch.get_num_threads()]))
     return 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from components.inference.embedding import decoded_batches
 from components.inference.pictures import Pictures
+from components.process.messages import printable
 from components.storage.outputs import atomic_folder
 from components.storage.places import is_remote, local_path
 from components.storage.staging import cache_folder, lock_folder
@@ -77,7 +78,11 @@ def gallery_features(
     with lock_folder(folder):
         is_reused = _is_whole(folder, count)  # another process may have made them meanwhile
         if not is_reused:
-            log.info("embedding %d pictures; their features are kept in %s", count, folder)
+            log.info(
+                "embedding %d pictures; their features are kept in %s",
+                count,
+                printable(str(folder)),
+            )
             batches = embed_pictures(pictures, network, mirrored=mirrored)
             told = {**made_of, "metric": network.recipe.metric, "dataset": ""}
             _write_features(folder, batches, pictures.names, told)
@@ -92,7 +97,9 @@ def _is_whole(folder: Path, count: int) -> bool:
         map_features(folder, count)
     except (FileNotFoundError, ValueError) as error:
         why = "a file is missing" if isinstance(error, FileNotFoundError) else error
-        log.warning("features in %s are damaged and are made again: %s", folder, why)
+        log.warning(
+            "features in %s are damaged and are made again: %s", printable(str(folder)), why
+        )
         return False
     return True
 

@@ -149,6 +149,7 @@ def running_network(folder: Path, count: int) -> Iterator[Network]:
         _ip("link", "set", bridge, "up")
         for node in nodes:
             _join(node, bridge, f"{subnet}.{node.number + 1}")
+        _check_reached(nodes, address_of(f"{subnet}.254", 0))
         yield Network(f"{subnet}.254", nodes)
     finally:
         for node in nodes:
@@ -160,6 +161,28 @@ def running_network(folder: Path, count: int) -> Iterator[Network]:
             for words in (["link", "del", node.cable], ["netns", "del", node.namespace]):
                 subprocess.run(["ip", *words], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", bridge], check=False, capture_output=True)
+
+
+def _check_reached(nodes: Sequence[Node], address: str) -> None:
+    """Raise NoNetworksError if other nodes do not reach the first one.
+
+    A firewall may stand between them: that of a docker engine forwards nothing that it does not
+    know, bridges included.
+    """
+    for node in nodes[1:]:
+        done = subprocess.run(
+            [*node.prefix, sys.executable, "-c", _CONNECT, address], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise NoNetworksError(f"node {node.number} does not reach node 0: {done.stderr[-200:]}")
+
+
+# Nobody listens: a node that is reached refuses at once
+_CONNECT = """
+import contextlib, socket, sys
+with contextlib.suppress(ConnectionRefusedError):
+    socket.create_connection((sys.argv[1], 9), timeout=5).close()
+"""
 
 
 def _join(node: Node, bridge: str, address: str) -> None:

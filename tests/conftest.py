@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """One thread for every process that is not told otherwise, and signals as in a shell.
 
+    Examples that hypothesis draws may take as long as a busy machine needs.
+
     OpenMP's threads wait for each other by spinning: several processes with a thread a core each
     took ten times as long as with one.
 
@@ -38,6 +41,8 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

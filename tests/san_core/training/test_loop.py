@@ -907,7 +907,7 @@ def break_optimiser(state):
         (lambda s: s.update(epoch=9), "is of epoch 10 after batch 0, which this training does"),
         (lambda s: s.update(step=10**6), "is of epoch 2 after batch 1000000, which this train"),
         (lambda s: s.update(sums={"loss": "x"}), r"sums\.loss is 'x'; it must be a list"),
-        (lambda s: s.update(best={"epoch": 1}), "best is an object; it must be"),
+        (lambda s: s.update(best={"epoch": 1}), "best has no score"),
         (lambda s: s.update(best={"epoch": 9, "score": 1.0}), "the best of an epoch that is not o"),
         (lambda s: s.update(model=3), "the network's weights in this state do not fit: "),
         (lambda s: s["model"].popitem(), "weights in this state do not fit: classifier"),

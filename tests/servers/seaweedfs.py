@@ -5,6 +5,7 @@ started it.
 """
 
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -26,6 +27,7 @@ from components.process.signals import die_with_parent
 ACCESS_KEY, SECRET_KEY = "testaccess", "testsecret123"
 BUCKET = "san"
 SECONDS_TO_START = 60
+FIRST_PORT = 12_000
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin", "webdav")
 
 
@@ -40,6 +42,7 @@ class S3Server:
     host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
     ports: list[int] = field(default_factory=list)
+    _lock: int | None = None
 
     @property
     def endpoint(self) -> str:
@@ -64,7 +67,7 @@ class S3Server:
     def start(self) -> None:
         """Start the server and wait until it takes and gives an object."""
         if not self.ports:
-            self.ports = _free_ports(len(PORT_NAMES), first=self.port)
+            self.ports, self._lock = _reserved_ports(len(PORT_NAMES), first=self.port)
             self.port = self.ports[0]
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
@@ -111,6 +114,12 @@ class S3Server:
         """End it in an orderly way."""
         self._signal_and_wait(signal.SIGTERM)
 
+    def release_ports(self) -> None:
+        """Let other servers have its ports, once it is not to be started again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock, self.ports = None, []
+
     def _signal_and_wait(self, how: signal.Signals) -> None:
         if self.process is None:
             return
@@ -143,15 +152,28 @@ def _server_command(folder: Path, host: str, ports: Mapping[str, int]) -> list[s
     ]
 
 
-def _free_ports(count: int, *, first: int) -> list[int]:
-    """Ports nobody listens on, whose gRPC twins (10,000 above) are free too."""
-    found = [first] if first else []
-    candidate = 20000 + os.getpid() % 9000
-    while len(found) < count:
-        candidate += 1
-        if candidate not in found and all(map(_is_free, (candidate, candidate + 10000))):
-            found.append(candidate)
-    return found
+def _reserved_ports(count: int, *, first: int) -> tuple[list[int], int]:
+    """Free ports, `first` foremost if it is not 0, and the descriptor of a lock on them.
+
+    SeaweedFS listens for gRPC 10,000 above each of them. Both ranges lie below the ports that
+    Linux gives to outgoing connections (from 32,768). The lock keeps the ports for one server,
+    also while it is down between two starts.
+    """
+    for base in range(FIRST_PORT, FIRST_PORT + 10_000, count):
+        file = Path(tempfile.gettempdir(), f"san-test-ports-{base}")
+        lock = os.open(file, os.O_CREAT | os.O_WRONLY, 0o666)
+        ports = list(range(base, base + count))
+        if first:
+            ports[0] = first
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        if all(_is_free(port) and _is_free(port + 10_000) for port in ports):
+            return ports, lock
+        os.close(lock)
+    raise RuntimeError(f"no {count} free ports between {FIRST_PORT} and {FIRST_PORT + 10_000}")
 
 
 def _is_free(port: int) -> bool:
@@ -174,6 +196,7 @@ def running_server(
         yield server
     finally:
         server.kill()
+        server.release_ports()
 
 
 def main() -> None:

@@ -25,14 +25,26 @@ ROOT = Path(__file__).parents[2]
 SHARD = "2"  # 24 images make 12 units, so that most kills hit one in the middle
 
 
-def _start(command):
-    return subprocess.Popen(
-        [sys.executable, "-m", "components", *command],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
+@pytest.fixture
+def start():
+    """A command of components, started; what still runs when the test ends is killed."""
+    started = []
+
+    def start(command):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "components", *command],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            _kill(process)
 
 
 def _kill(process):
@@ -57,13 +69,13 @@ def seal(tiny, tmp_path):
 
 
 @pytest.fixture
-def undisturbed(tiny, tmp_path, generate, seal):
+def undisturbed(tiny, tmp_path, start, generate, seal):
     """What one worker makes that nobody disturbs, object by object, and how long it took.
 
     It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
     """
     folder = str(tmp_path / "undisturbed")
-    process = _start(with_flags(with_outputs_in(generate, tmp_path / "u"), destination=folder))
+    process = start(with_flags(with_outputs_in(generate, tmp_path / "u"), destination=folder))
     _wait_for_work(process)
     started = time.monotonic()
     _, err = process.communicate(timeout=300)
@@ -91,7 +103,7 @@ def _check(uri, expected):
         assert len(found[shard["sidecar"]]) == shard["sidecar_size"]
 
 
-def test_worker_killed_at_20_random_moments_loses_nothing(generate, seal, undisturbed, s3):
+def test_worker_killed_at_20_random_moments_loses_nothing(start, generate, seal, undisturbed, s3):
     """Up to five lives for each bucket folder, then one to the end, until 20 have been killed."""
     expected, took = undisturbed
     moments = random.Random(0)
@@ -101,25 +113,25 @@ def test_worker_killed_at_20_random_moments_loses_nothing(generate, seal, undist
         assert rounds <= 20, "workers end before they are killed"
         uri = f"{s3}/{rounds}"
         for _ in range(min(5, 20 - killed)):
-            process = _start(with_flags(generate, destination=uri))
+            process = start(with_flags(generate, destination=uri))
             _wait_for_work(process)
             time.sleep(moments.uniform(0, took))
             killed += _kill(process)
-        process = _start(with_flags(generate, destination=uri))
+        process = start(with_flags(generate, destination=uri))
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert main(with_flags(seal, destination=uri, verify="sha256", prune="true")) == 0
         _check(uri, expected)
 
 
-def test_many_short_lives_add_up_to_the_whole(generate, seal, undisturbed, s3):
+def test_many_short_lives_add_up_to_the_whole(start, generate, seal, undisturbed, s3):
     """Every worker is killed once it has finished one unit more; no life reaches the end."""
     expected, _ = undisturbed
     storage = open_storage(s3)
     lives = 0
     while (done := _sidecars(storage)) < 12:
         lives += 1
-        process = _start(with_flags(generate, destination=s3))
+        process = start(with_flags(generate, destination=s3))
         while process.poll() is None and _sidecars(storage) <= done:
             time.sleep(0.01)
         _kill(process)
@@ -134,12 +146,12 @@ def _sidecars(storage):
 
 
 def test_overlapping_workers_on_the_same_units_do_no_harm(
-    generate, seal, undisturbed, s3, tmp_path
+    start, generate, seal, undisturbed, s3, tmp_path
 ):
     """Kubernetes may start a pod's successor before the pod is gone, and kill either."""
     expected, took = undisturbed
     started = [
-        _start(with_outputs_in(with_flags(generate, destination=s3), tmp_path / str(i)))
+        start(with_outputs_in(with_flags(generate, destination=s3), tmp_path / str(i)))
         for i in range(3)
     ]
     time.sleep(0.85 * took)
@@ -151,10 +163,10 @@ def test_overlapping_workers_on_the_same_units_do_no_harm(
     _check(s3, expected)
 
 
-def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(generate, seal, undisturbed, s3):
+def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(start, generate, seal, undisturbed, s3):
     expected, _ = undisturbed
     storage = open_storage(s3)
-    process = _start(with_flags(generate, destination=s3))
+    process = start(with_flags(generate, destination=s3))
     while process.poll() is None and not _sidecars(storage):
         time.sleep(0.01)
     process.terminate()
@@ -170,7 +182,7 @@ def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(generate, seal, undistu
 
 @pytest.mark.usefixtures("isolated_environment")
 def test_server_killed_and_restarted_is_waited_for(
-    generate, seal, undisturbed, tmp_path, monkeypatch
+    start, generate, seal, undisturbed, tmp_path, monkeypatch
 ):
     expected, _ = undisturbed
     with running_server(tmp_path / "server" / "data") as server:
@@ -178,7 +190,7 @@ def test_server_killed_and_restarted_is_waited_for(
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/textures"
         storage = open_storage(uri)
-        process = _start(with_flags(generate, destination=uri))
+        process = start(with_flags(generate, destination=uri))
         while process.poll() is None and not _sidecars(storage):
             time.sleep(0.01)
         lines = []

@@ -37,6 +37,7 @@ def check_reid(
     from san_core.data.batches.identities import (
         few_validated_warning,
         pids_of,
+        rare_textures_warning,
         split_identities,
         unseen_images_warning,
     )
@@ -47,6 +48,7 @@ def check_reid(
         asked, searched = (_count_of_split(images.records, s) for s in ("query", "gallery"))
     for line in (
         unseen_images_warning(people.labels, chosen),
+        rare_textures_warning(people.labels, chosen),
         few_validated_warning(people.validation_records),
     ):
         if line:

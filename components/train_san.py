@@ -90,7 +90,11 @@ def train_san(
         validation_by_map,
         whom_trained_on,
     )
-    from san_core.data.batches.identities import split_identities, unseen_images_warning
+    from san_core.data.batches.identities import (
+        rare_textures_warning,
+        split_identities,
+        unseen_images_warning,
+    )
     from san_core.images.texture_set import check_generator
     from san_core.model.onnx import check_onnx_installed, export_encoder, model_metadata
     from san_core.model.saved import fingerprint, read_description, write_sums
@@ -146,8 +150,9 @@ def train_san(
             ranks=ranks,
         )
         taught = load_network(learned_from) if learned_from and chosen.w_distill else None
-        if line := unseen_images_warning(people.labels, chosen):
-            log.warning("%s", line)
+        for warning in (unseen_images_warning, rare_textures_warning):
+            if line := warning(people.labels, chosen):
+                log.warning("%s", line)
         check_batches_divide(chosen, images=len(people.train_records))
         reader = PixelCache(room, chosen, ranks)
         validation = validation_by_map(reader, images, people) if chosen.eval_every else None

@@ -51,6 +51,12 @@ def test_few_people_to_validate_on_are_warned_of(checked, caplog):
     assert "validation has 4 queries of 2 identities, and fewer than 100 or 20 say" in caplog.text
 
 
+def test_texture_losses_of_one_batch_are_warned_of(checked, caplog):
+    train = [pid for pid in range(1, 11) for _ in range(4)]
+    assert checked("w_rec=1 texture_every=1000", train=train, **TESTED) == 0
+    assert "texture_every=1000 leaves texture losses to the first batch alone" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("overrides", "people", "message"),
     [

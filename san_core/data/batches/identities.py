@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_core.data.batches.cache import label_map
-from san_core.data.batches.sampler import fuller_epoch, share_of_epoch
+from san_core.data.batches.sampler import count_identity_batches, fuller_epoch, share_of_epoch
 from san_core.data.batches.training_data import check_identity_count
 from san_core.data.names import place_of_name
 from san_core.data.records import person_name
@@ -140,6 +140,29 @@ def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
         f"; identities_per_batch={better.identities} would show {better.share:.1%}"
         if better.share > shown.share
         else ""
+    )
+
+
+def rare_textures_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
+    """In words that no batch after the first has texture losses; empty if others have them.
+
+    labels: of the images to train on, (N,).
+    """
+    if recipe.texture_every == 1 or not recipe.needs_decoder:
+        return ""
+    if recipe.forms_triplets:
+        batches = count_identity_batches(
+            labels, identities=recipe.identities_per_batch, images=recipe.images_per_identity
+        )
+    else:
+        batches = max(1, len(labels) // recipe.batch_size)
+    batches *= min(recipe.epochs, recipe.texture_epochs or recipe.epochs)
+    if recipe.texture_every < batches:
+        return ""
+    told = "texture_epochs have" if recipe.texture_epochs else "training has"
+    return (
+        f"texture_every={recipe.texture_every} leaves texture losses to the first batch alone: the"
+        f" {told} {batches:,}"
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from san_core.data.batches.identities import (
     few_validated_warning,
     held_out_mask,
+    rare_textures_warning,
     split_identities,
     unseen_images_warning,
     validation_queries,
@@ -123,3 +124,28 @@ def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not():
 def test_an_epoch_that_shows_most_images_says_nothing():
     recipe = tiny_recipe("demo-baseline", "identities_per_batch=4 images_per_identity=2")
     assert unseen_images_warning(np.repeat(np.arange(8), 6), recipe) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        # 8 people of 6 images: 3 groups of 2 each, so 6 batches of 4 x 2 an epoch
+        ("texture_every=11", ""),
+        ("texture_every=12", "the training has 12"),
+        ("texture_every=6 texture_epochs=1", "the texture_epochs have 6"),
+        # 48 images in whole batches of 8
+        ("texture_every=12 w_tri=0 triplet_ramp_epochs=0", "the training has 12"),
+        ("texture_every=11 w_tri=0 triplet_ramp_epochs=0", ""),
+        ("texture_every=1", ""),
+    ],
+)
+def test_textures_of_the_first_batch_alone_are_warned_of(words, warning):
+    sizes = "identities_per_batch=4 images_per_identity=2 epochs=2 warmup_epochs=0"
+    recipe = tiny_recipe("demo", f"{sizes} {words}")
+    line = rare_textures_warning(np.repeat(np.arange(8), 6), recipe)
+    assert line.endswith(warning)
+    assert bool(line) == bool(warning)
+
+
+def test_a_training_without_textures_has_none_too_rarely():
+    assert rare_textures_warning(np.repeat(np.arange(8), 6), tiny_recipe("demo-baseline")) == ""

@@ -59,5 +59,6 @@ cdef extern from *:
     void below "san_below"(
         const float* values, const float* added, int32_t words, float limit, uint64_t* out
     ) noexcept nogil
+    void prefetch "__builtin_prefetch"(const void* place) noexcept nogil
     int32_t popcount "__builtin_popcountll"(uint64_t bits) noexcept nogil
     int32_t lowest "__builtin_ctzll"(uint64_t bits) noexcept nogil

@@ -118,7 +118,8 @@ def _chosen_records(index: "ImageSet", splits: str) -> "Records":
     for word in words:
         if word not in SPLITS:
             raise ValueError(
-                f"splits {splits!r}: {word!r} is none of {', '.join(SPLITS)}; or all of them by all"
+                f"splits {splits!r}: {word!r} is not one of {', '.join(SPLITS)}; or all of them "
+                "by all"
             )
     return index.records_in_splits(*words)
 
@@ -167,7 +168,7 @@ def _seen_in_training(
         return None
     seen = count_seen(facts["trained_on"], records, provenance)
     if told := seen_in_words(seen):
-        log.warning("the model was %s: its scores will be too good", told)
+        log.warning("the model was %s: its scores will be too high", told)
     return seen
 
 

@@ -72,7 +72,9 @@ def read_json(data: bytes | str, shape: type[T], *, where: str) -> T:
         ValueError: it is not JSON, or not of that shape; the line says which value is wrong.
     """
     if len(data) > MOST_BYTES:
-        raise ValueError(f"{where} has {len(data):,} bytes; JSON of at most {MOST_BYTES:,} is read")
+        raise ValueError(
+            f"{where} has {len(data):,} bytes; at most {MOST_BYTES:,} of JSON are read"
+        )
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError:
@@ -120,7 +122,7 @@ def check_shape(value: object, shape: type[T], *, where: str) -> T:
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number in JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 @functools.cache
@@ -148,7 +150,7 @@ def _checker_of(shape: Any) -> _Checker:
         return _list_checker(_checker_of(parts[0]))
     if kind is dict:
         return _mapping_checker(_checker_of(parts[1]))
-    raise TypeError(f"{shape} is no shape of JSON")
+    raise TypeError(f"{shape} is not a type of JSON value")
 
 
 def _scalar_checker(kind: type) -> _Checker:
@@ -263,7 +265,7 @@ def _check_text(value: str, path: str) -> None:
 
 def _check_number(value: float, path: str) -> None:
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise _MisfitError(f"{path or 'it'} is a number of more than 64 bits")
+        raise _MisfitError(f"{path or 'it'} is a number with more than 64 bits")
     if not math.isfinite(value):
         raise _misfit(value, path, "a finite number")
 

@@ -236,25 +236,24 @@ class Recipe:
             "init 'generator' starts a decoder, but w_rec and w_tr are 0": (
                 self.init == "generator" and not self.needs_decoder
             ),
-            f"pretrained 'imagenet' does not exist for arch {self.arch!r}; a file may do": (
+            f"pretrained 'imagenet' does not exist for arch {self.arch!r}; give a file": (
                 self.pretrained == "imagenet" and self.arch in NO_IMAGENET
             ),
             f"arch {self.arch!r} has no last stride of 1: set last_stride=2": (
                 self.family != "resnet" and self.last_stride == 1
             ),
-            f"drop_path has no effect with arch {self.arch!r}, whose blocks are never left out": (
+            f"drop_path has no effect with arch {self.arch!r}, which has no stochastic depth": (
                 self.family == "resnet" and self.drop_path > 0
             ),
-            f"pooling 'gem' is for maps that are not negative, as those of arch {self.arch!r} are: "
-            "set pooling=mean": self.family != "resnet" and self.pooling == "gem",
-            "pretrained is empty: 'none', 'imagenet', a path or a URI": not self.pretrained,
+            f"pooling 'gem' needs maps without negative values, and those of arch {self.arch!r} "
+            f"have some: set pooling=mean": self.family != "resnet" and self.pooling == "gem",
+            "pretrained is empty: give 'none', 'imagenet', a path or a URI": not self.pretrained,
             f"crop_pad {self.crop_pad} must be below image_height and image_width "
             f"({self.image_height}x{self.image_width}), or a crop may show nothing of the image": (
                 self.crop == "pad" and self.crop_pad >= min(self.image_size)
             ),
-            "two_step parts ReID from texture losses: it needs w_id or w_tri, and w_rec or w_tr": (
-                self.two_step and not (self.needs_identities and self.needs_decoder)
-            ),
+            "two_step separates ReID losses from texture losses: it needs w_id or w_tri, and "
+            "w_rec or w_tr": (self.two_step and not (self.needs_identities and self.needs_decoder)),
             "cosine_from has no effect with schedule 'multistep'": (
                 self.cosine_from > 0 and self.schedule == "multistep"
             ),
@@ -265,10 +264,10 @@ class Recipe:
             f"frozen_epochs {self.frozen_epochs} must be fewer than epochs {self.epochs}": (
                 self.frozen_epochs >= self.epochs
             ),
-            "frozen_epochs teaches what is on top of the encoder: it needs w_id or w_tri": (
+            "frozen_epochs trains only the layers on top of the encoder: it needs w_id or w_tri": (
                 self.frozen_epochs > 0 and not self.needs_identities
             ),
-            "autoaugment changes images of one size alone: not with crop 'translate_stored'": (
+            "autoaugment needs images of one size, which crop 'translate_stored' does not give": (
                 self.autoaugment > 0 and self.crop == "translate_stored"
             ),
             "stale_gradients has no effect without two_step": (
@@ -281,22 +280,22 @@ class Recipe:
             "tr_triplets 'positions' has no effect: w_tr is 0": (
                 self.tr_triplets == "positions" and self.w_tr == 0
             ),
-            "tr_triplets 'positions' are those of 4 images a person: images_per_identity is "
+            "tr_triplets 'positions' needs 4 images per person: images_per_identity is "
             f"{self.images_per_identity}": (
                 self.tr_triplets == "positions" and self.images_per_identity != 4
             ),
-            "crop 'translate_stored' is for ReID images alone: it needs w_id or w_tri, and "
+            "crop 'translate_stored' is for ReID images only: it needs w_id or w_tri, and "
             "pit_every 0": (
                 self.crop == "translate_stored"
                 and (not self.needs_identities or self.pit_every > 0)
             ),
-            "pit_every is for batches of L_Rec beside others: it needs w_rec, and w_id or w_tri": (
+            "pit_every adds batches of L_Rec to ReID training: it needs w_rec, and w_id or w_tri": (
                 self.pit_every > 0 and not (self.needs_identities and self.w_rec > 0)
             ),
             f"init '{self.init}' is for ReID training: it has no effect without w_id and w_tri": (
                 self.init != "none" and not self.needs_identities
             ),
-            "embedding 'bnneck' needs the identity loss, which teaches it: w_id is 0": (
+            "embedding 'bnneck' needs the identity loss, which trains it: w_id is 0": (
                 self.embedding == "bnneck" and self.w_id == 0
             ),
             f"classifier {self.classifier!r} has no effect: w_id is 0": (
@@ -326,10 +325,10 @@ class Recipe:
                 self.texture_from != "copy"
                 and (self.copy_queries, self.copy_dim) != (Recipe.copy_queries, Recipe.copy_dim)
             ),
-            "w_dense teaches where colours are copied from: it needs texture_from 'copy'": (
+            "w_dense trains where colours are copied from: it needs texture_from 'copy'": (
                 self.w_dense > 0 and self.texture_from != "copy"
             ),
-            "w_dense needs w_rec, of the pictures that have dense maps, and no identities": (
+            "w_dense needs w_rec and no identity losses: only PIT images have dense maps": (
                 self.w_dense > 0 and (self.w_rec == 0 or self.needs_identities)
             ),
             f"w_dense needs a texture_size that divides 256, not {self.texture_size}": (
@@ -340,10 +339,10 @@ class Recipe:
                 and (self.crop, self.flip_textures, self.erasing_style)
                 != ("none", "mirror", "mean")
             ),
-            "autoaugment turns and shears images, and dense maps do not follow: not with w_dense": (
+            "autoaugment rotates and shears images but not their dense maps: not with w_dense": (
                 self.w_dense > 0 and self.autoaugment > 0
             ),
-            "w_tr needs identities: it is taken with w_id or w_tri": (
+            "w_tr needs identities: it needs w_id or w_tri": (
                 self.w_tr > 0 and not self.needs_identities
             ),
             "w_distill is for ReID training: it needs w_id or w_tri": (
@@ -370,7 +369,7 @@ class Recipe:
             ),
             "train_decoder=false keeps the decoder of SAN-PG: it needs init 'generator', not "
             f"{self.init!r}": not self.train_decoder and self.init != "generator",
-            "train_decoder=false and frozen_epochs leave texture losses nothing to teach": (
+            "train_decoder=false and frozen_epochs leave texture losses nothing to train": (
                 not self.train_decoder and self.frozen_epochs > 0
             ),
             f"texture_epochs {self.texture_epochs} must be fewer than epochs {self.epochs}": (
@@ -584,7 +583,7 @@ def idle_settings(recipe: Recipe) -> list[str]:
 def check_mirrored(word: str) -> None:
     """Raise ValueError for a word that does not say whether features are averaged with mirrored."""
     if word not in MIRRORED:
-        raise ValueError(f"mirrored {word!r} is none of {', '.join(MIRRORED)}")
+        raise ValueError(f"mirrored {word!r} is not one of {', '.join(MIRRORED)}")
 
 
 def from_fields(fields: Mapping[str, Any]) -> Recipe:

@@ -6,7 +6,7 @@ import hashlib
 def check_seed(seed: int) -> None:
     """Raise ValueError unless a seed is one that every generator of random numbers takes."""
     if not 0 <= seed < 2**63:
-        raise ValueError(f"seed is {seed}: 0 to {2**63 - 1} is wanted")
+        raise ValueError(f"seed is {seed}: it must be 0 to {2**63 - 1}")
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -98,7 +98,7 @@ def test_every_source_is_meant_from_where_the_command_is_given(
         ("dataset=images", "dataset images cannot be trained on: it tells no identities; gener"),
         ("target=images", "target images tells no identities, so nothing can be tested"),
         ("target=synthetic", "dataset and target are both synthetic; leave the target out"),
-        ("target_source=x", "x, but no target says what it is"),
+        ("target_source=x", "x, but target is empty: name the data set there"),
         ("target=partial", "target partial needs --param target_source=PLACE"),
     ],
 )

@@ -51,7 +51,7 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
             _check_processes(recipe, (processes or {}).get(step, 1), step)
             _check_compiled(values, (processes or {}).get(step, 1), step)
     if values.get("precision", "auto") not in PRECISIONS:
-        raise ValueError(f"precision {values['precision']!r} is none of {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision {values['precision']!r} is not one of {', '.join(PRECISIONS)}")
     check_mirrored(values.get("mirrored", "auto"))
     if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
         _check_needs_no_textures(values)

@@ -71,7 +71,9 @@ def _open_remote(place: str, kept: ExitStack) -> Pictures:
         )
     listed = sorted(stat for stat in storage.list() if _is_picture(stat.name))
     if not listed:
-        raise FileNotFoundError(f"{place} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}")
+        raise FileNotFoundError(
+            f"{place} holds no image; images end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     files = [EncodedImage(stat.name, partial(storage.get, stat.name)) for stat in listed]
     return _pictures(files, _digest([[s.name, s.size, s.version] for s in listed]))
 

@@ -98,7 +98,7 @@ class CropTally:
             if count and (kind in (_FLAT, _BLACK) or count >= _MANY * total):
                 lines.append(
                     f"{count:,} of {total:,} images are {kind}, such as {self._examples[kind]};"
-                    f" option {option} of csv, folders and file_names leaves such out"
+                    f" option {option} (of csv, folders and file_names) leaves them out"
                 )
         return lines
 
@@ -142,13 +142,15 @@ def leave_out_useless(images: Sequence[Image], options: Mapping[str, str]) -> Us
     told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(out.items()))
     if not left:
         raise ValueError(f"no image is left: {told} are left out by {', '.join(chosen)}")
-    return UsefulCrops(left, [f"left out as asked for: {told}"] if out else [])
+    return UsefulCrops(left, [f"left out as requested: {told}"] if out else [])
 
 
 def _parse_size(text: str) -> tuple[int, int]:
     """Rows and columns of a word such as 64x32."""
     if not (found := _SIZE.fullmatch(text)):
-        raise ValueError(f"option {MIN_SIZE}={text!r} is no size in pixels: ROWSxCOLUMNS, as 64x32")
+        raise ValueError(
+            f"option {MIN_SIZE}={text!r} is not a size in pixels; write ROWSxCOLUMNS, such as 64x32"
+        )
     return int(found[1]), int(found[2])
 
 

@@ -35,7 +35,7 @@ def parse_box(x: str, y: str, width: str, height: str) -> Box:
         left, top, across, down = map(float, (x, y, width, height))
         edges = [round(edge) for edge in (left, top, left + across, top + down)]
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"box {x},{y},{width},{height} is not of four numbers") from error
+        raise ValueError(f"box {x},{y},{width},{height} is not four numbers") from error
     box = Box(edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1])
     if min(box.width, box.height) < 1:
         raise ValueError(f"box {x},{y},{width},{height} has no width or no height")
@@ -70,7 +70,7 @@ class Frames:
         held = pixels[max(0, box.top) : max(0, bottom), max(0, box.left) : max(0, right)]
         if not held.size:
             raise ValueError(
-                f"box {','.join(map(str, box))} lies outside of the frame of {columns}x{rows}"
+                f"box {','.join(map(str, box))} lies outside the frame of {columns}x{rows}"
             )
         self._cut.add(hash((frame, box)))
         if held.shape[:2] != (box.height, box.width):
@@ -84,6 +84,6 @@ class Frames:
         shown = ", ".join(list(self._beyond)[:_MOST_SHOWN])
         shown += ", ..." * (len(self._beyond) > _MOST_SHOWN)
         return [
-            f"{len(self._beyond):,} of {len(self._cut):,} boxes reach beyond their frames, and"
-            f" what lies inside is kept: {shown}"
+            f"{len(self._beyond):,} of {len(self._cut):,} boxes reach beyond their frames and "
+            f"were cut at the border: {shown}"
         ]

@@ -68,26 +68,27 @@ def parse_options(options: Mapping[str, str]) -> Wanted:
         ValueError: an option makes no sense, the two contradict each other, or the table is wrong.
     """
     if ALL in options:
-        check_no_splits(options, "with option all everybody is trained on")
+        check_no_splits(options, "option all trains on every identity")
         return Wanted(share=0)
     told = options.get(TEST, "")
     is_number = told.isdecimal() and len(told) < 10  # who writes more means no people
     number = int(told) if is_number and int(told) >= _LEAST_TESTED else None
     if number is not None and SPLIT in options:
         raise ValueError(
-            f"option test={told} tells how many identities are held out, and split tells who; for"
-            " those who are not in the table test may be a share"
+            f"option test={told} is a number of identities, but option split already names them. "
+            "Beside split, test must be a share: it applies to identities that are not in the "
+            "table"
         )
     try:
         share = float(told) if told and number is None else _DEFAULT_SHARE
     except ValueError as error:
         raise ValueError(
-            f"option test={told!r} is no share, such as 0.5, and no number of identities"
+            f"option test={told!r} is neither a share, such as 0.5, nor a number of identities"
         ) from error
     if not 0 <= share < 1:
         raise ValueError(
-            f"a share of {share} cannot be held out for testing; 0 to below 1 can, or a number of"
-            f" identities from {_LEAST_TESTED}"
+            f"a share of {share} cannot be held out for testing; give 0 to below 1, or a number "
+            f"of identities from {_LEAST_TESTED}"
         )
     sides = read_sides(Path(options[SPLIT])) if SPLIT in options else {}
     return Wanted(share, number, sides)
@@ -109,7 +110,7 @@ def read_sides(path: Path) -> dict[str, str]:
         table = Table(tree, path.name)
         if not {"person", "split"} <= set(table.columns):
             raise ValueError(
-                f"{table.place} is no table of who is tested: it must have the columns"
+                f"{table.place} is not a table of splits: it must have the columns"
                 f" {', '.join(SPLIT_COLUMNS)}; {table.describe_first_row(SPLIT_COLUMNS)}"
             )
         for line, row in table.rows():
@@ -119,13 +120,13 @@ def read_sides(path: Path) -> dict[str, str]:
             )
             if not person or split not in _SIDES:
                 raise ValueError(
-                    f"{table.place} line {line}: person {person!r}, split {split!r}; a split is"
-                    f" one of {', '.join(_SIDES)}"
+                    f"{table.place} line {line}: person {person!r}, split {split!r}; it must be "
+                    f"one of {', '.join(_SIDES)}"
                 )
             if _SIDES[first := splits.setdefault(person, split)] != _SIDES[split]:
                 raise ValueError(
-                    f"{table.place} line {line}: {person} is in {split}, and in {first} above;"
-                    " nobody is on two sides"
+                    f"{table.place} line {line}: {person} is in {split}, and in {first} above; an "
+                    "identity has one split"
                 )
     return {person: _SIDES[split] for person, split in splits.items()}
 
@@ -136,7 +137,7 @@ def check_no_splits(options: Mapping[str, str], place: str) -> None:
     place: what decides, such as "PATH has a column split".
     """
     if idle := [name for name in OPTIONS if name in options]:
-        raise ValueError(f"{place}; option {idle[0]} has no use for it")
+        raise ValueError(f"{place}; option {idle[0]} has no effect")
 
 
 def split_table(rows: Iterable[tuple[str, str, str]]) -> bytes:
@@ -250,7 +251,7 @@ class _Choice:
             raise ValueError(
                 f"{number} identities cannot be held out for testing: of {len(self.people):,}"
                 " identities"
-                f" {len(self.able):,} are {self.views}, and one at least must be left to train on"
+                f" {len(self.able):,} are {self.views}, and at least one must be left to train on"
             )
         return set(self.able[:number])
 
@@ -260,9 +261,9 @@ class _Choice:
         lacking = max(0, _LEAST_TESTED - sum(pid in held for pid in self.able))
         if len(free) < lacking or len(self.people) <= _LEAST_TESTED:
             raise ValueError(
-                f"{len(self.able)} of {len(self.people)} identities can be held out for testing:"
-                f" that takes at least {_LEAST_TESTED} with two images each, from two cameras where"
-                " cameras are known, and a third to train on; hold out nobody with test=0"
+                f"{len(self.able)} of {len(self.people)} identities can be held out for testing. "
+                f"Needed are at least {_LEAST_TESTED} with two images each, from two cameras "
+                "where cameras are known, and a third to train on. test=0 holds out nobody"
             )
         if lacking:
             self._warn_of_moved(free[:lacking], "held out", "does not fall")
@@ -284,7 +285,10 @@ class _Choice:
         if not self.known:
             known = {settled_name(name) for name in self.names.values()}
             is_joined = any(settled_name(name.partition("/")[2]) in known for name in sides)
-            told = "; it is of joined sets: take the set's name and the slash out of its rows"
+            told = (
+                "; it was written for joined sets: remove the set's name and the slash from its"
+                " rows"
+            )
             raise ValueError(
                 f"the table of option split names none of these {len(self.people):,} identities:"
                 " it has"
@@ -301,9 +305,9 @@ class _Choice:
         """That some are not where their names alone would have them."""
         for pid in pids:
             self.warnings.append(
-                f"{self.names[pid]} is {what}, although the name {falls} among those held out; keep"
-                f" {SPLIT_FILE} and pass it as {SPLIT}=... so that this does not change as others"
-                " are added"
+                f"{self.names[pid]} is {what}, although the name {falls} among those held out. To "
+                f"keep the splits when identities are added, keep {SPLIT_FILE} and pass it as "
+                f"{SPLIT}=..."
             )
 
     def _warn_of_silent(self, held: set[int]) -> None:
@@ -313,8 +317,8 @@ class _Choice:
             self.warnings.append(
                 f"{len(silent):,} of {len(held):,} identities that are held out for testing, such"
                 " as"
-                f" {self.names[min(silent)]}, are not {self.views}: nobody asks for them, and their"
-                " images are in the gallery alone"
+                f" {self.names[min(silent)]}, are not {self.views}: they get no query, and their "
+                "images are only in the gallery"
             )
 
 

@@ -86,8 +86,8 @@ def _find_pairs_root(tree: Tree) -> tuple[Tree, str]:
     if tree.given_file:
         if not tree.given_file.lower().endswith(".csv"):
             raise ValueError(
-                f"{tree.place}/{tree.given_file} is no table of pairs (.csv) and no archive"
-                f" ({', '.join(ARCHIVE_SUFFIXES)})"
+                f"{tree.place}/{tree.given_file} is neither a table of pairs (.csv) nor an "
+                f"archive ({', '.join(ARCHIVE_SUFFIXES)})"
             )
         return tree, tree.given_file
     if tree.is_file(_OWN_MANIFEST):
@@ -149,11 +149,11 @@ def _pair_from_row(root: Tree, row: Mapping[str, str | None], *, where: str) -> 
     told = {name: str(value).strip() for name, value in row.items()}
     split = told.pop("split", "") or None
     if split is not None and split not in PAIR_SPLITS:
-        raise ValueError(f"{where}: split {split!r} is none of {', '.join(PAIR_SPLITS)}")
+        raise ValueError(f"{where}: split {split!r} is not one of {', '.join(PAIR_SPLITS)}")
     image, texture = (told.pop(kind).removeprefix("./") for kind in ("image", "texture"))
     for kind, path in (("image", image), ("texture", texture)):
         if path and not is_plain_path(path):
-            raise ValueError(f"{where}: {kind} {path!r} does not lead below the table's folder")
+            raise ValueError(f"{where}: {kind} {path!r} leads out of the table's folder")
         if not path or not root.is_file(path):
             raise FileNotFoundError(f"{where}: there is no {kind} {path!r}")
     names = image.removeprefix("images/"), texture.removeprefix("textures/")
@@ -166,7 +166,7 @@ def _pairs_by_name(root: Tree) -> list[Pair]:
     for name in textures:
         stem = _stem(name)
         if stem in by_stem:
-            raise ValueError(f"textures {by_stem[stem]} and {name} differ in their endings alone")
+            raise ValueError(f"textures {by_stem[stem]} and {name} differ only in their endings")
         by_stem[stem] = name
     found, alone = [], []
     for name in _image_names(root, "images"):
@@ -189,10 +189,10 @@ def _image_names(root: Tree, folder: str) -> list[str]:
     names = sorted(name.removeprefix(f"{folder}/") for name in root.walk(folder))
     found = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     others = [f"{folder}/{name}" for name in names if name.lower().endswith(_OTHER_SUFFIXES)]
-    _raise_if_any(root, f"files that are no {', '.join(IMAGE_SUFFIXES)}", others)
+    _raise_if_any(root, f"files that do not end in {', '.join(IMAGE_SUFFIXES)}", others)
     if not found:
         raise ValueError(
-            f"{root.place}/{folder} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}"
+            f"{root.place}/{folder} holds no image; images end in {', '.join(IMAGE_SUFFIXES)}"
         )
     return found
 

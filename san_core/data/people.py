@@ -25,7 +25,7 @@ from san_core.data.records import (
 OWN_OPTIONS = {
     **held_out.OPTIONS,
     **crops.OPTIONS,
-    CAMERA_FREE: "queries are searched in the whole gallery, whatever the cameras",
+    CAMERA_FREE: "queries search the whole gallery; cameras are ignored",
 }
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
@@ -89,8 +89,8 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
     nameless = [image.name for image in images if image.camera is None]
     if nameless and len(nameless) < len(images):
         raise ValueError(
-            f"{nameless[0]} has no camera, as {len(nameless):,} of {len(images):,} images; "
-            "either every image has one or none"
+            f"{nameless[0]} has no camera, like {len(nameless):,} of {len(images):,} images; "
+            "every image must have one, or none"
         )
     pids = pids_by_name((image.person, image.split) for image in images)
     cameras = camids_by_name(image.camera for image in images if image.camera is not None)
@@ -132,8 +132,8 @@ def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     zeros = set().union(*(splits[name] for name, n in numbers.items() if n == DISTRACTOR))
     if "gallery" in zeros and (others := zeros - {"query", "gallery"}):
         raise ValueError(
-            f"pid 0 is in {min(others)} and in gallery: it would be an identity there and"
-            " distractors here; name one of them otherwise"
+            f"pid 0 is in {min(others)} and in gallery: it would be an identity in one and "
+            "distractors in the other; rename one of them"
         )
     nobody = {
         name: number
@@ -172,7 +172,7 @@ def _whole_numbers(what: str, names: Iterable[str]) -> dict[str, int]:
     first: dict[int, str] = {}
     for name, number in numbers.items():
         if (other := first.setdefault(number, name)) != name:
-            raise ValueError(f"{what} '{other}' and '{name}' are one number; write it in one way")
+            raise ValueError(f"{what} '{other}' and '{name}' are the same number; write it one way")
     return numbers
 
 

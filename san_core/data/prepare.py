@@ -116,7 +116,7 @@ def check_images(
                 continue
         texture = hash((image.split, texture_name(kept.name)))
         if texture in textures and (other := _name_but_for_ending(kept.name, names)):
-            detail = f"it differs from {other} in nothing but its ending"
+            detail = f"it differs from {other} only in its ending"
             found.problems.append(Problem("ambiguous name", name, detail))
             continue
         textures.add(texture)
@@ -162,7 +162,7 @@ def _read_image(image: ListedImage, name: str, names: dict[str, str]) -> tuple[b
         problem = Problem("damaged image", name, _reason(error, name))
         raise _ProblemError(problem) from error
     if kept.name in names:
-        told = f"it would be kept as {kept.name}, as {names[kept.name]} is"
+        told = f"it would be stored as {kept.name}, like {names[kept.name]}"
         raise _ProblemError(Problem("unknown name", name, told))
     names[kept.name] = name
     return data, kept
@@ -210,7 +210,7 @@ def select_splits(
     unused = [one for one in listing.problems if one.split not in ("", *splits)]
     warnings = list(listing.warnings)
     if unused:
-        warnings.append(f"in splits of {name} that are not used: {ProblemsError(unused)}")
+        warnings.append(f"in unused splits of {name}: {ProblemsError(unused)}")
     return listing._replace(
         images=images, problems=problems, published=published, warnings=warnings
     )
@@ -225,8 +225,8 @@ def train_on_all(listing: Listing, *, name: str) -> Listing:
     count = sum(image.split not in TRAINING_SPLITS for image in labelled)
     images = [replace(image, split="train") for image in labelled]
     told = (
-        f"option all of {name} trains on {count:,} test images: scores on {name} are then no"
-        " benchmark results"
+        f"option all trains on {count:,} test images of {name}: scores on {name} are not "
+        "benchmark results"
     )
     warnings = [*listing.warnings, *([told] if count else [])]
     return listing._replace(images=images, published={}, protocol="", warnings=warnings)
@@ -387,7 +387,7 @@ class _PartTallies:
             protocol = part.protocol or _default_protocol(counts)
             parts.append(PartSummary(part.name, part.prefix, protocol, counts))
             differing = differences_from_published(counts, part.published)
-            differences += [f"not as published: {of_part}{one}" for one in differing]
+            differences += [f"differs from the published set: {of_part}{one}" for one in differing]
             warnings += [f"{of_part}{line}" for line in tally.score_warnings(protocol)]
         return WrittenSet(
             self.whole.split_counts(),

@@ -225,16 +225,16 @@ class SplitTally:
         if known := learned & watched:
             lines.append(
                 f"{len(known):,} of {len(watched):,} identities in val are in train too, such as "
-                f"{self._names[min(known)]}: val cannot be validated on (eval_every)"
+                f"{self._names[min(known)]}: val cannot be used for validation (eval_every)"
             )
         learned = learned | watched
         if known := learned & (asked | held):
             lines.append(
                 f"{len(known):,} of {len(asked | held):,} identities in query and gallery are in"
-                f" train or val too, such as {self._names[min(known)]}: scores will be too good"
+                f" train or val too, such as {self._names[min(known)]}: scores will be too high"
             )
         if "query" in self._splits and "gallery" not in self._splits:
-            return [*lines, "there are queries and no gallery: they cannot be scored"]
+            return [*lines, "there are queries but no gallery, so nothing can be scored"]
         if lost := asked - held:
             lines.append(
                 f"{len(lost):,} of {len(asked):,} identities in query are not in gallery, such as "
@@ -258,9 +258,9 @@ class SplitTally:
             return []
         pid, _ = min(alone)
         return [
-            f"{alone.total():,} of {queries:,} queries are of identities that only the query's own "
-            f"camera saw in gallery, such as {self._names[pid]}: these images are left out, and "
-            "the queries are not scored"
+            f"{alone.total():,} of {queries:,} queries show identities whose gallery images are "
+            f"all by the query's own camera, such as {self._names[pid]}: these images are left "
+            "out, so the queries are not scored"
         ]
 
     def _own_camera_queries(self) -> Counter[tuple[int, int | None]]:
@@ -289,14 +289,14 @@ class SplitTally:
         alone = 0 if protocol == CAMERA_FREE else self._own_camera_queries().total()
         if not query.images or absent + alone < query.images:
             return
-        why = f"{absent:,} are of identities that are not in gallery" if absent else ""
+        why = f"{absent:,} show identities that are not in gallery" if absent else ""
         if alone:
             why += (
-                f"{'; ' if why else ''}{alone:,} are of identities that only the query's own camera"
+                f"{'; ' if why else ''}{alone:,} show identities whose gallery images are all by "
+                "the query's own"
             )
             why += (
-                " saw in gallery, whose images are left out; csv:camera-free and"
-                " folders:camera-free judge whatever the cameras"
+                " camera and are left out; csv:camera-free and folders:camera-free ignore cameras"
             )
         raise ValueError(f"none of the {query.images:,} queries can be scored: {why}")
 
@@ -345,8 +345,8 @@ def differences_from_published(
         here = counts.get(split, SplitCounts(0, 0, 0, 0, 0))
         if (here.ids, here.images) != there:
             lines.append(
-                f"{split}: {here.images:,} images of {here.ids:,} identities, where "
-                f"{there.images:,} of {there.ids:,} were published"
+                f"{split}: {here.images:,} images of {here.ids:,} identities; {there.images:,} of "
+                f"{there.ids:,} were published"
             )
     return lines
 

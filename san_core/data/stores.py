@@ -101,7 +101,7 @@ class FolderStore:
         with _name_file(path), open(path, "rb", buffering=0, opener=_open_at_once) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
-                raise UnreadableError(path, "is a pipe or a device, and no file")
+                raise UnreadableError(path, "is a pipe or a device, not a file")
             _check_size(path, facts.st_size)
             return file.read()
 
@@ -229,7 +229,7 @@ class ZipStore:
                 self._infos[plain] = info
         self._index = index
         if locked := [i.filename for i in infos if i.flag_bits & 1]:
-            raise ValueError(f"{path} is locked by a password ({locked[0]}); unlock it first")
+            raise ValueError(f"{path} is encrypted with a password ({locked[0]}); decrypt it first")
 
     def entries(self, folder: str) -> Entries | None:
         """What lies in a folder; None if there is no such folder."""
@@ -307,8 +307,12 @@ class TarStore:
         elif member.islnk():
             links[_normalise_name(member.name)] = _normalise_name(member.linkname)
         else:
-            what = "a sparse file" if member.issparse() else "neither file, folder nor link"
-            raise ValueError(f"{self._place} holds {member.name}, which is {what}; pack it without")
+            what = (
+                "a sparse file" if member.issparse() else "neither a file nor a folder nor a link"
+            )
+            raise ValueError(
+                f"{self._place} holds {member.name}, which is {what}; pack the archive without it"
+            )
 
     def _resolve_links(self, links: dict[str, str]) -> None:
         """Take links as the files they lead to, or as folders with the files there.
@@ -327,7 +331,7 @@ class TarStore:
                 stands_for += self._add_link(name, there)
                 if stands_for > most:
                     raise ValueError(
-                        f"{self._place} has links that stand for more than {most:,} files; pack it"
+                        f"{self._place} has links that lead to more than {most:,} files; pack it"
                         " without links to folders"
                     )
                 del left[name]
@@ -335,8 +339,9 @@ class TarStore:
         if left:
             name, there = next(iter(left.items()))
             raise ValueError(
-                f"{self._place} has links that lead to nothing in it ({len(left):,}, such as {name}"
-                f" to {there}); pack what they lead to: tar --dereference --hard-dereference"
+                f"{self._place} has links to files that are not in it ({len(left):,}, such as "
+                f"{name}"
+                f" to {there}); pack those files too: tar --dereference --hard-dereference"
             )
 
     def _is_resolvable(self, there: str, waited_for: Mapping[str, int]) -> bool:
@@ -369,7 +374,7 @@ class TarStore:
         with _name_file(self._place):
             data = os.pread(self._file.fileno(), size, start)
         if len(data) < size:
-            raise ValueError(f"{self._place} ends within {name}: it is not whole")
+            raise ValueError(f"{self._place} ends within {name}: it is incomplete")
         return data
 
     def is_file(self, name: str) -> bool:
@@ -396,7 +401,7 @@ class TarStore:
             length = min(_CHUNK, start + size - offset)
             data = os.pread(self._file.fileno(), length, offset)
             if len(data) < length:
-                raise ValueError(f"{self._place} ends within {name}: it is not whole")
+                raise ValueError(f"{self._place} ends within {name}: it is incomplete")
             target.write(data)
 
 
@@ -477,7 +482,8 @@ def _unpack(packed: BinaryIO, plain: BinaryIO, path: Path) -> None:
         while piece := packed.read(_CHUNK):
             if plain.tell() + len(piece) > most:
                 raise UnreadableError(
-                    str(path), f"unpacks to more than {most:,} bytes; unpack it first if it may"
+                    str(path),
+                    f"unpacks to more than {most:,} bytes; if that is expected, unpack it yourself",
                 )
             plain.write(piece)
         plain.flush()

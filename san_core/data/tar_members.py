@@ -46,7 +46,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if count > MOST_MEMBERS:
             raise tarfile.ReadError(f"it holds more than {MOST_MEMBERS:,} files")
         if member.size < 0:
-            raise tarfile.ReadError(f"{member.name} has {member.size} bytes, it says")
+            raise tarfile.ReadError(f"{member.name} has {member.size} bytes by its header")
         tar.members.clear()  # type: ignore[attr-defined]  # nobody asks for them again
         yield member
 
@@ -74,14 +74,14 @@ class _Header(tarfile.TarInfo):
         """The header in 512 bytes, unless it is cut off or has too many more."""
         if not buf:
             raise ReadError(
-                "it ends behind a whole file, without the mark of its end, so others may be lost;"
-                " if none is, unpack it and pack it again"
+                "it ends after a whole file but has no end mark, so files may be missing; if none "
+                "is, unpack it and pack it again"
             )
         if len(buf) < BLOCKSIZE:
-            raise ReadError("it ends within a header, so it was not copied whole")
+            raise ReadError("it ends within a header, so its copy is incomplete")
         header = super().frombuf(buf, encoding, errors)
         if header.type in _LONG_HEADERS and not 0 <= header.size <= MOST_HEADER_BYTES:
-            raise ReadError(f"a header has {header.size:,} bytes more, it says")
+            raise ReadError(f"a header claims {header.size:,} more bytes")
         return header
 
 
@@ -99,8 +99,8 @@ def _check_nothing_behind(file: BinaryIO, end: int) -> None:
         for place in range(0, len(chunk), BLOCKSIZE):
             if _is_header(chunk[place : place + BLOCKSIZE]):
                 raise ValueError(
-                    f"more lies behind the mark of its end, at byte {start + place:,}: several"
-                    " archives in one file; unpack each by itself (tar --ignore-zeros)"
+                    f"more data follow its end mark at byte {start + place:,}: the file holds "
+                    "several archives; unpack them with tar --ignore-zeros"
                 )
 
 

@@ -110,11 +110,11 @@ class Tree:
         twin = seen.setdefault(self._store.identity(self._store_name(folder)), folder)
         if twin != folder:
             raise ValueError(
-                f"{self.place}/{folder} is {self.place}/{twin} by a link; its files would be taken"
-                " twice"
+                f"{self.place}/{folder} is {self.place}/{twin} by a link; its files would be read "
+                "twice"
             )
         if not levels:
-            raise ValueError(f"{self.place}/{folder}: folders nested so deep are not read")
+            raise ValueError(f"{self.place}/{folder}: folders are nested too deep")
         files, folders = self.entries(folder)
         start = f"{folder}/" if folder else ""
         for name, is_folder in sorted(

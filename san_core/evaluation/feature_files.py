@@ -204,10 +204,7 @@ class FeatureFiles:
                 f"{file} is {matrix.dtype} {matrix.shape}; expected float32 with {count} rows"
             )
         if not matrix.flags.c_contiguous:
-            raise ValueError(
-                f"{file} holds its columns one after another (Fortran order): it would have to be "
-                "copied whole; save np.ascontiguousarray of it"
-            )
+            raise ValueError(f"{file} is in Fortran order; save np.ascontiguousarray of it")
         found: NDArray[np.float32] = matrix
         return found
 
@@ -230,7 +227,7 @@ def map_numbers(file: Path) -> NDArray[Any]:
     try:
         found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except _READ_ERRORS as error:  # which advise to allow pickles
-        raise ValueError(f"{file} is damaged: it is no whole .npy file of numbers") from error
+        raise ValueError(f"{file} is damaged: it is not a whole .npy file of numbers") from error
     return found
 
 
@@ -252,7 +249,7 @@ def records_by_index(file: Path, among: Sequence[Record], splits: Sequence[str])
     if missing := [name for name in wanted if name not in found]:
         raise ValueError(
             f"{file} lacks {len(missing)} of the {len(wanted)} images of splits "
-            f"{', '.join(splits)}, such as {missing[0]}: scores would be those of a part"
+            f"{', '.join(splits)}, such as {missing[0]}: scores would cover only a part"
         )
     return list(found.values())
 

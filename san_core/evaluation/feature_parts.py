@@ -33,8 +33,8 @@ class Part(NamedTuple):
         batches = -(-total // batch)
         if batches < self.workers:
             raise ValueError(
-                f"{self.workers} workers are too many: {total} images are {batches} batches of"
-                f" {batch}, work for {batches} at most"
+                f"{self.workers} workers are too many: {total} images make {batches} batches of "
+                f"{batch}, enough for {batches} at most"
             )
         first, end = (n * batches // self.workers for n in (self.number, self.number + 1))
         return slice(first * batch, min(end * batch, total))
@@ -57,7 +57,7 @@ def join_parts(folder: Path, places: Sequence[Path]) -> tuple[int, int]:
     names = [name for _, some in indices for name in some]
     assert parts[0].part is not None
     if _digest(names) != parts[0].part["images"]:
-        raise ValueError(f"{places[0].parent}: the parts hold other images than they say")
+        raise ValueError(f"{places[0].parent}: the parts do not hold the images that they list")
     for matrix in parts[0].matrix_names:
         rows = [part.rows(matrix, len(i[1])) for part, i in zip(parts, indices, strict=True)]
         dim = _write_joined(folder / f"{matrix}.npy", rows)
@@ -79,7 +79,7 @@ def _in_order(found: Mapping[Path, FeatureFiles]) -> list[FeatureFiles]:
     by_number: dict[int, Path] = {}
     for place, files in found.items():
         if files.part is None:
-            raise ValueError(f"{place} is no part: its features are whole")
+            raise ValueError(f"{place} is not a part: it holds the features of all images")
         number = files.part["number"]
         if number in by_number:
             raise ValueError(f"{by_number[number]} and {place} are both part {number}; delete one")

@@ -40,15 +40,15 @@ def labels_of(records: Iterable[LabelledImage]) -> Labels:
     records = list(records)
     for record in records:
         if record.pid is None:
-            raise ValueError(f"{record.name}: no pid, so a ranking cannot be judged by it")
+            raise ValueError(f"{record.name}: it has no pid, so its ranking cannot be scored")
     pids = np.array([record.pid for record in records], np.int64)
     without = [record.name for record in records if record.camid is None]
     if len(without) == len(records):
         return Labels(pids, None)
     if without:
         raise ValueError(
-            f"{without[0]}: no camid, as {len(without)} of {len(records)} images; "
-            "either every image has one or none"
+            f"{without[0]}: it has no camid, like {len(without)} of {len(records)} images; every "
+            "image must have one, or none"
         )
     return Labels(pids, np.array([record.camid for record in records], np.int64))
 
@@ -86,9 +86,7 @@ def _check_pids(role: str, pids: Ids, lowest: int) -> None:
         )
     if pids.max() > _LARGEST_LABEL:
         i = int(np.argmax(pids))
-        raise ValueError(
-            f"{role} {i} has pid {pids[i]}; the largest there may be is {_LARGEST_LABEL}"
-        )
+        raise ValueError(f"{role} {i} has pid {pids[i]}; the largest allowed is {_LARGEST_LABEL}")
 
 
 def _check_camids(role: str, camids: Ids) -> None:

@@ -83,8 +83,8 @@ def check_protocol_applies(protocol: Protocol, query: Labels, gallery: Labels) -
     check_labels(query, gallery)
     if protocol.needs_cameras and query.camids is None:
         raise ValueError(
-            f"protocol {protocol.name} goes by cameras, but camids are unknown; "
-            f"{CAMERA_FREE.name} does without"
+            f"protocol {protocol.name} needs cameras, but camids are unknown; {CAMERA_FREE.name} "
+            "needs none"
         )
     _check_cameras("query", query, protocol.asking, protocol)
     _check_cameras("gallery", gallery, protocol.searched, protocol)

@@ -403,11 +403,15 @@ def _cmc(first_rank: Ids, max_rank: int) -> NDArray[np.float64]:
 
 def _no_judged_query_message(query: Labels, gallery: Labels, protocol: Protocol) -> str:
     absent = int(np.isin(query.pids, gallery.pids, invert=True).sum())
-    why = f"{absent} show a person who is not in it"
+    why = f"{absent} show a person who is not in the gallery"
     if protocol.needs_cameras:
-        cameras = "the query's own camera" + (" or one barred for it" if protocol.barred else "")
-        why += f", and {len(query.pids) - absent} one whom only {cameras} saw"
-    remedy = ", or rank by protocol camera-free" if protocol.needs_cameras else ""
+        cameras = "the query's own camera" + (
+            " or by one that the protocol leaves out with it" if protocol.barred else ""
+        )
+        why += (
+            f", and {len(query.pids) - absent} a person whose gallery images are all by {cameras}"
+        )
+    remedy = ", or use the protocol camera-free" if protocol.needs_cameras else ""
     return (
         f"none of the {len(query.pids)} queries has a right answer left in the gallery by protocol "
         f"{protocol.name}: {why}; check the labels{remedy}"

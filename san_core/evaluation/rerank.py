@@ -250,7 +250,7 @@ def _scale_rows(distances: Features) -> Features:
         row = int(np.argmin(sound))
         raise ValueError(
             f"distances of image {row} go from {least[row]} to {farthest[row]}; expected finite "
-            "ones that can be divided by the largest, which is above 0"
+            "distances with a largest above 0"
         )
     scaled: Features = distances / farthest[:, None]
     return scaled

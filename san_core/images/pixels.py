@@ -188,7 +188,7 @@ def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
     """
     kind = image_format(data)
     if not kind:
-        raise ValueError(f"{name}: {len(data)} bytes that are none of {', '.join(_DECODERS)}")
+        raise ValueError(f"{name}: {len(data)} bytes that are not one of {', '.join(_DECODERS)}")
     try:
         # Not Image.open, which reads forty formats and prints a warning of its own for big images.
         used = _without_unused_chunks(data) if kind == "PNG" else data
@@ -221,9 +221,9 @@ def _refusal(image: ImageFile) -> str:
         return f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded"
     # A PNG that moves has a still picture for those who show no other.
     if not isinstance(image, PngImageFile) and _has_second_picture(image):
-        return "several pictures in one file; one is read"
+        return "several pictures in one file; only single pictures are read"
     is_wide = image.mode.startswith(("I", "F")) and not image.mode.startswith(_GREY_16_BITS)
-    return "32 bits a pixel and colour; 8 or 16 are read" if is_wide else ""
+    return "32 bits per channel; 8 or 16 are read" if is_wide else ""
 
 
 def _has_second_picture(image: ImageFile) -> bool:

@@ -97,7 +97,7 @@ class Record:
         """
         found = self.fields.get(what)
         if not isinstance(found, str):
-            raise ValueError(f"image {self.name} names no {what}: the set is of another kind")
+            raise ValueError(f"image {self.name} has no {what}: this is another kind of image set")
         return found
 
 
@@ -252,9 +252,11 @@ def _check_item(item: Item) -> None:
     if not is_plain_path(item.name):
         raise ValueError(f"image name {item.name!r} is not a plain relative path")
     if item.split not in SPLITS:
-        raise ValueError(f"image {item.name}: split {item.split!r} is none of {', '.join(SPLITS)}")
+        raise ValueError(
+            f"image {item.name}: split {item.split!r} is not one of {', '.join(SPLITS)}"
+        )
     if clash := set(item.fields) & set(_RECORD_KEYS):
-        raise ValueError(f"image {item.name}: field {min(clash)!r} is the format's own")
+        raise ValueError(f"image {item.name}: field {min(clash)!r} is reserved by the format")
 
 
 def number_of_shards(total: int, shard_size: int) -> int:

@@ -61,7 +61,7 @@ class TextureSettings:
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
             raise ValueError(f"a shard holds 1 to {MAX_SHARD_SIZE} images, not {self.shard_size}")
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         check_fuse(self.fuse)
 
     @property
@@ -81,7 +81,7 @@ class TextureSettings:
 def check_fuse(fuse: str) -> None:
     """Raise ValueError if textures cannot be fused in that way."""
     if fuse not in FUSIONS:
-        raise ValueError(f"fuse {fuse!r} is none of {', '.join(FUSIONS)}")
+        raise ValueError(f"fuse {fuse!r} is not one of {', '.join(FUSIONS)}")
 
 
 def check_generator(recipe: Recipe, where: object, *, fuse: str = "none") -> None:
@@ -93,11 +93,12 @@ def check_generator(recipe: Recipe, where: object, *, fuse: str = "none") -> Non
     """
     if fuse != "none" and recipe.texture_from != "copy":
         raise ValueError(
-            f"fuse {fuse!r} weights textures by what each picture shows, which generators that copy"
-            f" colours tell (texture_from=copy); {where} regresses them"
+            f"fuse {fuse!r} weights textures by the texels that each picture shows. Only "
+            f"generators trained with texture_from=copy predict these; {where} has "
+            "texture_from=regress"
         )
     if recipe.needs_identities or not recipe.needs_decoder:
-        raise ValueError(f"{where} is no texture generator: train_san_pg makes one")
+        raise ValueError(f"{where} is not a texture generator; train_san_pg makes one")
 
 
 class WorkUnit(NamedTuple):
@@ -175,8 +176,8 @@ def _check_texture_names(records: Records) -> None:
         texture = texture_name(record.name)
         if hash(texture) in suspected and known.setdefault(texture, record.name) != record.name:
             raise ValueError(
-                f"images {known[texture]} and {record.name} differ in nothing but their endings,"
-                " so that their textures would have one name; rename one of them"
+                f"images {known[texture]} and {record.name} differ only in their endings, so "
+                "their textures would have the same name; rename one of them"
             )
 
 

@@ -68,7 +68,9 @@ class OnnxNetwork:
     def check_precision(self, precision: str) -> None:
         """As of `network.Network`."""
         if precision != "float32":
-            raise ValueError(f"precision {precision} is none of an ONNX file, which is float32")
+            raise ValueError(
+                f"precision {precision} is not available for an ONNX file, which is float32"
+            )
 
     def _run(self, pixels: Pixels) -> NDArray[np.float32]:
         """What the file makes of pixels (B, H, W, 3)."""

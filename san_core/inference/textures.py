@@ -159,7 +159,7 @@ def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """
     known = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if precision not in known:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(known)}")
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(known)}")
     if precision != "float32" and device.type != "cuda":
         raise ValueError(f"precision {precision} needs a GPU; on this machine use float32")
     return known[precision]
@@ -175,7 +175,9 @@ def psnr(images: Pixels, reference: Pixels) -> float:
         ValueError: the shapes differ, or there is nothing to compare.
     """
     if images.shape != reference.shape or images.size == 0:
-        raise ValueError(f"PSNR needs two arrays alike, found {images.shape}, {reference.shape}")
+        raise ValueError(
+            f"PSNR needs two arrays of the same shape, found {images.shape}, {reference.shape}"
+        )
     total = sum(
         float(np.square(a.astype(np.float64) - b).sum())
         for a, b in zip(images, reference, strict=True)

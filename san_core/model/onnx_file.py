@@ -77,7 +77,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     missing = [key for key in (DESCRIPTION, WEIGHTS_SHA256, "layout") if key not in metadata]
     if missing or metadata["layout"] not in LAYOUTS:
         raise ValueError(
-            f"{path} does not tell {', '.join(missing) or 'a known layout'}, as files do that"
+            f"{path} does not record {', '.join(missing) or 'a known layout'}, unlike files that"
             " `python -m components export --model PLACE --onnx FILE` writes; export it again"
         )
     return metadata

@@ -163,6 +163,6 @@ def _check_sums(path: Path, names: Sequence[str]) -> None:
         told[found["name"]] = found["digest"]
     for name in names:
         if name not in told:
-            raise ValueError(f"{path / SUMS_FILE} does not tell the sha256 of {name}")
+            raise ValueError(f"{path / SUMS_FILE} has no sha256 of {name}")
         if fingerprint(path, name) != told[name]:
             raise ValueError(f"{path / name} is damaged: its sha256 is not that of {SUMS_FILE}")

@@ -124,7 +124,7 @@ def _check_classes(tensors: Mapping[str, Tensor], count: int, *, where: str) -> 
     """Raise ValueError if a classifier is not of `count` people, before one of these is made."""
     found = len(tensors["classifier.weight"]) if "classifier.weight" in tensors else count
     if found != count:
-        told = f"its classifier is of {found} people, {RECIPE_FILE} says {count}"
+        told = f"its classifier has {found} identities, but {RECIPE_FILE} says {count}"
         raise ValueError(f"{where}: {told}")
 
 
@@ -175,7 +175,7 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     trunk_alone = recipe.init == "encoder"
     fields = _TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS
     if differing := _differing(generator.recipe, recipe, fields):
-        raise ValueError(f"the generator is of another architecture: {differing}")
+        raise ValueError(f"the generator has another architecture: {differing}")
     if generator.model.decoder is None:
         raise ValueError("the generator has no decoder: it was not trained to make textures")
     mine, theirs = model.state_dict(), generator.model.state_dict()
@@ -201,7 +201,7 @@ def start_from_model(model: SAN, start: LoadedNetwork, *, recipe: Recipe) -> lis
     has_decoder = model.decoder is not None and start.model.decoder is not None
     fields = dict.fromkeys((*_ENCODER_FIELDS, *(_ARCHITECTURE_FIELDS if has_decoder else ())))
     if differing := _differing(start.recipe, recipe, fields):
-        raise ValueError(f"the model to start from is of another architecture: {differing}")
+        raise ValueError(f"the model to start from has another architecture: {differing}")
     mine, theirs = model.state_dict(), start.model.state_dict()
     parts = ("encoder.", "decoder.") if has_decoder else ("encoder.",)
     copied = {name: theirs[name] for name in mine if name.startswith(parts)}
@@ -228,7 +228,7 @@ def _read_safetensors(path: Path, *, where: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{where}: not a whole safetensors file: {error}") from error
+        raise ValueError(f"{where}: not a complete safetensors file: {error}") from error
 
 
 def _read_content(path: Path, *, where: str) -> object:
@@ -241,7 +241,9 @@ def _read_content(path: Path, *, where: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # anything from EOFError to UnpicklingError, and advice to unpickle
-        raise ValueError(f"{where} cannot be read: no whole file of tensors alone") from error
+        raise ValueError(
+            f"{where} cannot be read: not a complete file that holds tensors only"
+        ) from error
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
@@ -263,7 +265,7 @@ def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where
     """
     own = module.state_dict()
     problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name} is not of this network" for name in tensors if name not in own]
+    problems += [f"{name} does not belong to this network" for name in tensors if name not in own]
     problems += [
         f"{name} is {tuple(tensors[name].shape)}, must be {tuple(value.shape)}"
         for name, value in own.items()

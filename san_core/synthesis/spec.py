@@ -75,7 +75,7 @@ class PitSpec:
         if self.body_file is not None and not self.body_file.is_file():
             raise FileNotFoundError(f"there is no file {self.body_file} with a body")
         if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}: a share from 0 to below 1 is wanted")
+            raise ValueError(f"held_out is {self.held_out}: it must be a share from 0 to below 1")
         if self.held_out and self.identities < 2:
             raise ValueError("identities is 1: holding some out for validation takes at least 2")
 
@@ -94,8 +94,8 @@ class PitSpec:
             other = read_body(file, name=str(self.body_file))
         if other.atlas == ATLAS_NAME and not is_same_atlas(shipped_body(), other):
             raise ValueError(
-                f"{self.body_file} calls its atlas {ATLAS_NAME!r}, as the package's is called, but"
-                " the charts lie otherwise; give it a name of its own"
+                f"{self.body_file} calls its atlas {ATLAS_NAME!r}, like the package's, but its "
+                "charts are placed differently; give it its own name"
             )
         return {"atlas": other.atlas, "spec": {**told, "body_file": other.sha256}}
 
@@ -132,8 +132,8 @@ class ReidSpec:
         _check_image_size(self.image_size)
         if not 2 <= self.cameras <= MAX_CAMERAS:
             raise ValueError(
-                f"cameras is {self.cameras}: people are found again on another camera, so at "
-                f"least 2, and file names have one digit for it, so at most {MAX_CAMERAS}"
+                f"cameras is {self.cameras}: it must be 2 to {MAX_CAMERAS}, because people are "
+                "found again by another camera and file names have one digit for it"
             )
         _check_pictures(self.identities * self.cameras * self.shots)
         difficulty_by_name(self.difficulty)
@@ -154,15 +154,15 @@ def _provenance_fields(fields: dict[str, Any], backgrounds: Photographs | None) 
 
 def _check_count(name: str, value: int, *, least: int) -> None:
     if value < least:
-        raise ValueError(f"{name} is {value}: at least {least} is wanted")
+        raise ValueError(f"{name} is {value}: it must be at least {least}")
 
 
 def _check_image_size(size: tuple[int, int]) -> None:
     rows, columns = size
     if rows < MIN_IMAGE_SIZE[0] or columns < MIN_IMAGE_SIZE[1]:
         raise ValueError(
-            f"image size {rows}x{columns} is too small: at least "
-            f"{MIN_IMAGE_SIZE[0]}x{MIN_IMAGE_SIZE[1]} (rows x columns) is wanted"
+            f"image size {rows}x{columns} is too small: it must be at least "
+            f"{MIN_IMAGE_SIZE[0]}x{MIN_IMAGE_SIZE[1]} (rows x columns)"
         )
     if max(size) > MAX_IMAGE_SIDE:
         raise ValueError(

@@ -54,7 +54,7 @@ def map_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> I
         Exception: whatever `make` raises, in any process.
     """
     if processes < 1:
-        raise ValueError(f"processes is {processes}: at least 1 is wanted")
+        raise ValueError(f"processes is {processes}: it must be at least 1")
     if processes == 1:
         _use_body_file(_body_file(spec))
         return (make(spec, identity) for identity in range(spec.identities))
@@ -75,7 +75,7 @@ def _map_in_processes(make: Callable[[S, int], T], spec: S, processes: int) -> I
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise ChildProcessError(
-            f"one of {processes} processes was ended from outside, most often for want of memory"
+            f"one of {processes} processes was killed, most often because memory ran out"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

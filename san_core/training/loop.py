@@ -193,8 +193,8 @@ class _TrainingRun:
         self.precision, self.autocast_dtype = precision, autocast_type(precision, device)
         if recipe.stale_gradients and self.autocast_dtype is not None:
             raise ValueError(
-                f"stale_gradients are of float32 weights, but precision {precision} computes with"
-                " copies of them: choose precision float32"
+                f"stale_gradients needs float32 weights, but precision {precision} computes with "
+                "copies of them: choose precision float32"
             )
         to_channels_last(model.to(device))
         self.model, self.data, self.recipe = model, data, recipe
@@ -289,7 +289,9 @@ class _TrainingRun:
             self.optimisation.load_state_dict(state["optimisation"])
             self.sums.load_state_dict(state["sums"])
         except _FOREIGN_ERRORS as error:
-            raise ValueError("the state of training is not of this recipe's optimiser") from error
+            raise ValueError(
+                "the training state belongs to another optimiser than the recipe's"
+            ) from error
         self.epochs_finished, self.batch_index = state["epoch"], state["step"]
         self._check_restored_position()
         if state["best"]:
@@ -305,7 +307,7 @@ class _TrainingRun:
         last = 0 if is_over else len(self._epoch_batches())
         if self.epochs_finished > self.recipe.epochs or self.batch_index > last:
             raise ValueError(
-                f"the state of training is of epoch {self.epochs_finished + 1} after batch"
+                f"the training state was saved in epoch {self.epochs_finished + 1} after batch"
                 f" {self.batch_index}, which this training does not have"
             )
 
@@ -405,7 +407,7 @@ class _TrainingRun:
         if not all(found):
             raise TrainingFailedError(
                 f"epoch {self.epochs_finished + 1} batch {self.batch_index}: "
-                f"{flags.name_of(found.index(False))} is not finite any more"
+                f"{flags.name_of(found.index(False))} is no longer finite"
             )
 
     def _epoch_means(self) -> dict[str, float]:
@@ -649,7 +651,7 @@ def _check_fit_arguments(
 ) -> None:
     check_training_data(data, recipe)
     if (model.decoder is None) == recipe.needs_decoder:
-        raise ValueError("the model is not of this recipe: only one of them has a decoder")
+        raise ValueError("the model does not match the recipe: only one of them has a decoder")
     if recipe.needs_identities and model.num_classes != data.num_classes:
         raise ValueError(
             f"the model has {model.num_classes} classes, the data {data.num_classes} identities"
@@ -682,7 +684,7 @@ def _check_learning_rate(data: TrainingData, recipe: Recipe) -> None:
         return
     if len(_batches_of_epoch(data, recipe, seed=0, epoch=0)) == 1:
         raise ValueError(
-            "one batch is all the training there is, and warm-up begins at a learning rate of 0:"
+            "training has only one batch, and warm-up begins at a learning rate of 0:"
             " nothing would be learned; set warmup_epochs=0, or train for more epochs"
         )
 
@@ -690,8 +692,8 @@ def _check_learning_rate(data: TrainingData, recipe: Recipe) -> None:
 def _check_compiled(*, compiled: bool) -> None:
     if compiled and current_world().size > 1:
         raise ValueError(
-            "compiled trains in one process: torch.compile breaks at every batch normalisation that"
-            " processes share (pytorch issue 161302), and has not been measured without"
+            "compiled needs a single process: torch.compile breaks the graph at every batch "
+            "normalisation that processes share (pytorch issue 161302)"
         )
 
 

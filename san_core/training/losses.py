@@ -168,7 +168,7 @@ def triplet_reid_constraint(
             or a person once.
     """
     if not maps:
-        raise ValueError("L_TR: no decoder maps; the network has no decoder")
+        raise ValueError("L_TR: there are no decoder maps: the network has no decoder")
     _check_labels("L_TR", maps[0], labels)
     same = _same_person("L_TR", labels)
     kept = torch.ones_like(labels, dtype=torch.bool) if keep is None else keep
@@ -204,11 +204,11 @@ def positional_triplets(
         ValueError: no maps, or B is not 4 P with P at least 2.
     """
     if not maps:
-        raise ValueError("L_TR: no decoder maps; the network has no decoder")
+        raise ValueError("L_TR: there are no decoder maps: the network has no decoder")
     batch = len(maps[0])
     if batch < 8 or batch % 4:
         raise ValueError(
-            f"L_TR at fixed places is of 4 images of each of 2 people or more: {batch}"
+            f"L_TR at fixed positions needs 4 images of each of at least 2 people: {batch}"
         )
     first = torch.arange(0, batch - 4, 4, device=maps[0].device)  # (P - 1,)
     total = maps[0].new_zeros((), dtype=torch.float32)
@@ -268,8 +268,8 @@ def _squared_distances(x: Tensor) -> Tensor:
 def _check_labels(loss: str, samples: Tensor, labels: Tensor) -> None:
     if labels.shape != samples.shape[:1]:
         raise ValueError(
-            f"{loss}: labels of shape {tuple(labels.shape)} for {len(samples)} samples, "
-            "must be one identity a sample"
+            f"{loss}: labels of shape {tuple(labels.shape)} for {len(samples)} samples, must be "
+            "one identity per sample"
         )
 
 

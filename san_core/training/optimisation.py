@@ -222,7 +222,7 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
     for parameter, moments in optimizer.state.items():
         for name, moment in moments.items():
             if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
-                raise ValueError(f"{name} is not of the weights that it is to move")
+                raise ValueError(f"{name} does not match the weights")
 
 
 def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

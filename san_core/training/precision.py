@@ -40,7 +40,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
             instructions are 4 to 7 times slower with it.
     """
     if precision not in get_args(Precision):
-        raise ValueError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
     if precision == "float32":
         return None
     native = _native_precisions(device)
@@ -49,7 +49,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
         return _HALF_DTYPES.get(chosen)
     if precision not in native:
         raise ValueError(
-            f"precision {precision} is not native on this {device.type}, and slower than float32; "
+            f"precision {precision} is not native on this {device.type} and slower than float32; "
             f"native are {', '.join([*native, 'float32'])}"
         )
     return _HALF_DTYPES.get(precision)

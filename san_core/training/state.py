@@ -41,9 +41,9 @@ def check_position(state: Mapping[str, Any]) -> None:
     told: Any = {name: state[name] for name in _Position.__annotations__ if name in state}
     if isinstance(best := told.get("best"), dict):  # without its weights
         told["best"] = {name: value for name, value in best.items() if name != "weights"}
-    position = check_shape(told, _Position, where="the state of training")
+    position = check_shape(told, _Position, where="the training state")
     if position["best"] and not 1 <= position["best"]["epoch"] <= position["epoch"]:
-        raise ValueError("the state of training holds the best of an epoch that is not over")
+        raise ValueError("the training state holds the best weights of an epoch that has not ended")
 
 
 def check_conditions(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -57,8 +57,8 @@ def _mismatch_message(name: str, found: Any, expected: Any) -> str:
     if isinstance(found, dict) and isinstance(expected, dict):
         differing = [k for k in expected if found.get(k) != expected[k]]
         listed = ", ".join(f"{k} {found.get(k)!r} there, {expected[k]!r} here" for k in differing)
-        return f"the state is of another recipe: {listed}"
-    return f"the state is of another run: {name} {found!r} there, {expected!r} here"
+        return f"the state belongs to another recipe: {listed}"
+    return f"the state belongs to another run: {name} {found!r} there, {expected!r} here"
 
 
 def check_tensors(what: str, found: object, own: Mapping[str, Tensor]) -> None:

@@ -104,6 +104,7 @@ def _check_differing(found: NDArray[np.float32]) -> None:
     if spread <= _ROUNDING * size:
         what = "zeros" if not size else "the same"
         raise TrainingFailedError(
-            f"all {len(found):,} features of the validation images are {what}: the network tells"
-            " nobody apart any more; a lower lr, a longer warm-up or triplet_ramp_epochs may help"
+            f"all {len(found):,} features of the validation images are {what}: the network no "
+            "longer tells people apart; a lower lr, a longer warm-up or triplet_ramp_epochs may "
+            "help"
         )

@@ -65,7 +65,7 @@ def test_keys_that_the_shape_does_not_name_are_let_through():
         ),
         (
             {"images": [{"name": "x", "size": 2**63, "pid": 1}]},
-            "f: images[0].size is a number of more than 64 bits",
+            "f: images[0].size is a number with more than 64 bits",
         ),
         (
             {"images": [{"name": "x", "size": 1, "pid": 1, "sort": "c"}]},
@@ -87,7 +87,7 @@ def test_what_is_of_another_shape_is_refused_by_its_place(change, message):
     [
         ("", "f is not JSON: Expecting value"),
         ("{", "f is not JSON: Expecting property name"),
-        ("[NaN]", "f is not JSON: NaN is no number in JSON"),
+        ("[NaN]", "f is not JSON: NaN is not a JSON number"),
         ("[1e999]", r"f: \[0\] is inf; it must be a finite number"),
         ('["\\ud800"]', r"f: \[0\] is .* it must be text in Unicode"),
         ('{"\\ud800": 1}', "it must be text in Unicode"),
@@ -119,5 +119,5 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
 
 def test_a_shape_that_is_none_is_a_defect():
-    with pytest.raises(TypeError, match=r"is no shape of JSON"):
+    with pytest.raises(TypeError, match=r"is not a type of JSON value"):
         check_shape([], set[str], where="f")

@@ -91,8 +91,11 @@ def test_the_order_of_overrides_does_not_matter():
         ),
         ("crop_pad=32", "crop_pad 32 must be below image_height and image_width (64x32)"),
         ("w_id=0 w_tri=0 w_tr=1", "w_tr needs identities"),
-        ("two_step=true w_rec=0", "two_step parts ReID from texture losses: it needs w_id or w_t"),
-        ("two_step=true w_id=0 w_tri=0", "two_step parts ReID from texture losses"),
+        (
+            "two_step=true w_rec=0",
+            "two_step separates ReID losses from texture losses: it needs w_id or w_t",
+        ),
+        ("two_step=true w_id=0 w_tri=0", "two_step separates ReID losses from texture losses"),
         (
             "schedule=multistep milestones=4 cosine_from=3",
             "cosine_from has no effect with schedule",
@@ -100,7 +103,10 @@ def test_the_order_of_overrides_does_not_matter():
         ("cosine_from=1", "cosine_from 1 must lie between the end of warm-up, 2, and epochs 10"),
         ("cosine_from=10", "cosine_from 10 must lie between the end of warm-up, 2, and epochs 10"),
         ("frozen_epochs=10", "frozen_epochs 10 must be fewer than epochs 10"),
-        ("frozen_epochs=1 w_id=0 w_tri=0", "frozen_epochs teaches what is on top of the encoder"),
+        (
+            "frozen_epochs=1 w_id=0 w_tri=0",
+            "frozen_epochs trains only the layers on top of the encoder",
+        ),
         ("autoaugment=0.1 crop=translate_stored", "autoaugment changes images of one size alone"),
         ("stale_gradients=true", "stale_gradients has no effect without two_step"),
         ("warmup=exponential warmup_epochs=2.5", "warmup_epochs 2.5 must be a whole number from 1"),
@@ -109,7 +115,7 @@ def test_the_order_of_overrides_does_not_matter():
         ("copy_dim=8", "copy_queries and copy_dim have no effect with texture_from 'regress'"),
         ("texture_from=copy w_rec=0", "texture_from 'copy' has no effect: w_rec and w_tr are 0"),
         ("texture_from=copy copy_queries=12", "copy_queries 12 must divide texture_size 32"),
-        ("w_dense=1", "w_dense teaches where colours are copied from: it needs texture_from 'co"),
+        ("w_dense=1", "w_dense trains where colours are copied from: it needs texture_from 'co"),
         ("texture_from=copy w_dense=1", "w_dense needs w_rec, of the pictures that have dense m"),
         (
             "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false",
@@ -118,7 +124,7 @@ def test_the_order_of_overrides_does_not_matter():
         (
             "texture_from=copy w_dense=1 w_id=0 w_tri=0 normalize_triplet=false crop=none"
             " autoaugment=0.1",
-            "autoaugment turns and shears images, and dense maps do not follow: not with w_dense",
+            "autoaugment rotates and shears images but not their dense maps: not with w_dense",
         ),
         ("texture_every=2 w_rec=0", "texture_every has no effect: w_rec and w_tr are 0"),
         ("texture_every=2 w_id=0 w_tri=0", "texture_every leaves pictures without any loss: it n"),
@@ -148,19 +154,19 @@ def test_the_order_of_overrides_does_not_matter():
         ),
         (
             "train_decoder=false init=generator frozen_epochs=1",
-            "train_decoder=false and frozen_epochs leave texture losses nothing to teach",
+            "train_decoder=false and frozen_epochs leave texture losses nothing to train",
         ),
         ("train_decoder=false init=encoder", "it needs init 'generator', not 'encoder'"),
         ("validation_draw=2", "validation_draw has no effect: eval_every is 0"),
         ("tr_triplets=positions", "tr_triplets 'positions' has no effect: w_tr is 0"),
         (
             "tr_triplets=positions w_tr=1 images_per_identity=8",
-            "tr_triplets 'positions' are those of 4 images a person: images_per_identity is 8",
+            "tr_triplets 'positions' needs 4 images per person: images_per_identity is 8",
         ),
-        ("crop=translate_stored pit_every=1", "crop 'translate_stored' is for ReID images alone"),
+        ("crop=translate_stored pit_every=1", "crop 'translate_stored' is for ReID images only"),
         ("crop=translate_stored w_id=0 w_tri=0", "crop 'translate_stored' is for ReID images al"),
-        ("pit_every=1 w_rec=0 w_tr=1", "pit_every is for batches of L_Rec beside others: it nee"),
-        ("pit_every=1 w_id=0 w_tri=0", "pit_every is for batches of L_Rec beside others"),
+        ("pit_every=1 w_rec=0 w_tr=1", "pit_every adds batches of L_Rec to ReID training: it nee"),
+        ("pit_every=1 w_id=0 w_tri=0", "pit_every adds batches of L_Rec to ReID training"),
         ("init=encoder w_id=0 w_tri=0", "init 'encoder' is for ReID training: it has no effect"),
         ("decoder_plan=dark", "recipe decoder_plan is 'dark': must be one of published, light"),
     ],

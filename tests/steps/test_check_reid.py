@@ -61,7 +61,11 @@ def test_texture_losses_of_one_batch_are_warned_of(checked, caplog):
     ("overrides", "people", "message"),
     [
         ("", {"train": range(1, 8)}, "identities_per_batch is 8, but there are 7 identities"),
-        ("w_tri=0", {"train": [1, 1]}, "the data set has 1 identity to train on: 2 at least"),
+        (
+            "w_tri=0",
+            {"train": [1, 1]},
+            "the data set has 1 identity to train on; at least 2 are needed",
+        ),
         ("", {"val": [1]}, "split train"),
         (
             "eval_every=1",

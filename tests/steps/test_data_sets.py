@@ -127,7 +127,8 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
 def test_counts_that_are_not_the_published_ones_are_told(market, tmp_path, caplog):
     assert prepare(tmp_path, "market1501", market) == 0
     assert (
-        "not as published: query: 2 images of 2 identities, where 3,368 of 750 were" in caplog.text
+        "differs from the published set: query: 2 images of 2 identities, where 3,368 of 750 "
+        "were" in caplog.text
     )
 
 
@@ -211,7 +212,7 @@ def test_what_is_wrong_may_be_left_out_and_is_listed(market, tmp_path, caplog):
         {
             "kind": "unknown name",
             "name": "query/holiday.jpg",
-            "detail": "not as 0002_c1s1_000451_03.jpg",
+            "detail": "does not look like 0002_c1s1_000451_03.jpg",
         }
     ]
     assert len(known(tmp_path)) == 10
@@ -404,7 +405,7 @@ def test_boxes_are_cut_out_of_frames_once_with_facts_and_counts(tmp_path, pictur
         assert all(r.fields["facts"] == {"weather": "rain"} for r in images.records)
         shapes = {decode(images.read(record)).shape for record in images.records}
     assert shapes == {(70, 30, 3), (70, 26, 3)}
-    told = "1 of 12 boxes reach beyond their frames, and what lies inside is kept: 0_-4_5_30x70.png"
+    told = "1 of 12 boxes reach beyond their frames and were cut at the border: 0_-4_5_30x70.png"
     assert told in provenance(tmp_path)["warnings"]
     assert told in caplog.text
 
@@ -441,7 +442,7 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
         (
             "market1501",
             ["--target", "images", "--target-source", "{own}"],
-            "target images tells no identities, so nothing can be tested on it",
+            "target images has no identities, so it cannot be used for testing",
         ),
         (
             "images",
@@ -453,7 +454,7 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
         ("market1501:muti", [], "data set market1501 has no option 'muti'; it takes multi, 500k"),
         ("msmt17", [], "is not MSMT17: neither it nor a folder in it holds list_train.txt"),
         ("cuhk03", [], "has no cuhk-03.mat, nor has a folder in it"),
-        ("partial", [], "is no set of partial images"),
+        ("partial", [], "is not a set of partial images"),
         ("csv", [], "has no .csv with the columns path, pid, camid, split"),
     ],
 )
@@ -696,12 +697,12 @@ def test_useless_crops_are_told_and_left_out_where_the_data_set_is_to(make, tmp_
         (own / person / "v" / "3.jpg").write_bytes(encode_jpeg(grey, quality=90))
     assert prepare(tmp_path, "folders", own) == 0
     line = (
-        "2 of 26 images are of one colour, such as a/v/3.jpg; option no-blank of csv, folders"
-        " and file_names leaves such out"
+        "2 of 26 images are of one colour, such as a/v/3.jpg; option no-blank (of csv, folders "
+        "and file_names) leaves them out"
     )
     assert line in caplog.text
     assert line in provenance(tmp_path)["warnings"]
     assert provenance(tmp_path)["crops"]["useless"]["of one colour"] == 2
     assert prepare(tmp_path, "folders:no-blank,min_size=32x16", own) == 0
     assert len(known(tmp_path)) == 24
-    assert provenance(tmp_path)["warnings"] == ["left out as asked for: 2 of one colour"]
+    assert provenance(tmp_path)["warnings"] == ["left out as requested: 2 of one colour"]

@@ -449,7 +449,7 @@ def test_training_can_learn_the_features_of_the_generator(tiny, tmp_path):
 def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("train_san", tiny), tmp_path)
     assert main(with_flags(command, generator=tiny.model, overrides="init=encoder")) == 1
-    message = f"{tiny.model} is no texture generator: train_san_pg makes one"
+    message = f"{tiny.model} is not a texture generator; train_san_pg makes one"
     _check_one_line("train_san", message, capsys.readouterr().err)
 
 
@@ -683,7 +683,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("extract_features", "--model", "/nowhere", "/nowhere holds no model"),
         ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),
         ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
-        ("evaluate", "--protocol", "auto,auto", "protocol market1501 is named twice"),
+        ("evaluate", "--protocol", "auto,auto", "protocol market1501 is given twice"),
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
         ("prepare_reid", "--identities", "5", "identities is 5: at least 6, of which 2 are for te"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),

@@ -141,7 +141,7 @@ def test_a_damaged_generator_is_refused_in_one_line(tiny, tmp_path, capsys, dama
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{model}", "is no texture generator: train_san_pg makes one"),
+        ("{model}", "is not a texture generator; train_san_pg makes one"),
         ("/nowhere", "/nowhere holds no model: recipe.json is missing"),
         ("./shipped", "shipped holds no model: recipe.json is missing"),
     ],

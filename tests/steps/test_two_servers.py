@@ -1,4 +1,5 @@
-"""One run on two object stores with different keys: data on s3://, the pipeline root on minio://."""
+"""One run on two object stores with different keys: data on s3://, the pipeline root on "
+"minio://."""
 
 import json
 from dataclasses import replace

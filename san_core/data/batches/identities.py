@@ -61,7 +61,9 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
     classes = label_map(pids)
     split = IdentitySplit(records, others, np.array([classes[pid] for pid in pids], np.int64))
     if split.num_classes < 2:
-        raise ValueError(f"the data set has {split.num_classes} identity to train on: 2 at least")
+        raise ValueError(
+            f"the data set has {split.num_classes} identity to train on; at least 2 are needed"
+        )
     check_identity_count(recipe, split.num_classes)
     return split
 
@@ -118,8 +120,9 @@ def few_validated_warning(records: Sequence[Record]) -> str:
         return ""
     return (
         f"validation has {len(queries)} queries of {people} identities, and fewer than"
-        f" {FEW_QUERIES} or {FEW_PEOPLE} say little: see the interval; a larger validation_share"
-        " has more, and training with validation_draw=1, 2, ... holds out others"
+        f" {FEW_QUERIES} or {FEW_PEOPLE} give an uncertain score: read its interval. A larger "
+        "validation_share holds out more identities, and validation_draw=1, 2, ... holds out "
+        "others"
     )
 
 
@@ -135,7 +138,7 @@ def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
     count = f"{shown.batches} batch{'es' * (shown.batches != 1)}"
     return (
         f"an epoch has {count} and shows {shown.share:.1%} of the {len(labels):,}"
-        " images, as few identities have most of them"
+        " images, because a few identities have most of them"
     ) + (
         f"; identities_per_batch={better.identities} would show {better.share:.1%}"
         if better.share > shown.share
@@ -172,8 +175,8 @@ def _check_not_trained_on(watched: NDArray[np.int64], learned: NDArray[np.int64]
     if len(known):
         raise ValueError(
             f"{len(known)} of {len(np.unique(watched))} identities in split val are trained on,"
-            f" such as {known[0]}: their score would tell nothing of others; validate on others, or"
-            " train with eval_every=0"
+            f" such as {known[0]}: the score would say nothing about unseen people. Validate on "
+            "other identities, or set eval_every=0"
         )
 
 
@@ -206,8 +209,8 @@ def check_scorable(pids: NDArray[np.int64], camids: NDArray[np.int64] | None) ->
     views = np.unique(np.stack([pids, known], axis=1), axis=0)  # (views, 2)
     if np.unique(views[:, 0], return_counts=True)[1].max() < 2:
         raise ValueError(
-            f"{len(pids)} validation images show nobody twice{where}, so there is no mAP of them:"
-            " train with eval_every=0, or on a set with a split val that does"
+            f"{len(pids)} validation images show no identity twice{where}, so they have no mAP: "
+            "set eval_every=0, or use a data set whose split val has such pairs"
         )
 
 

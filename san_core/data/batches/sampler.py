@@ -71,8 +71,8 @@ def identity_batches(
     pids, counts = np.unique(labels, return_counts=True)
     if len(pids) < identities:
         raise ValueError(
-            f"{len(pids)} identities cannot fill batches of {identities} different ones: "
-            "lower identities_per_batch"
+            f"{len(pids)} identities cannot fill a batch of {identities}: lower "
+            "identities_per_batch"
         )
     draw = np.random.default_rng(derive_seed(seed, epoch, "identity batches"))
     steps = count_identity_batches(labels, identities=identities, images=images)
@@ -176,7 +176,7 @@ def rows_of_rank(batch: Indices, *, rank: int, size: int, group_size: int = 1) -
     if len(groups) % size:
         what = f"identities of {group_size} images" if group_size > 1 else "images"
         raise ValueError(
-            f"a batch of {len(groups)} {what} has no equal shares for {size} processes: "
+            f"a batch of {len(groups)} {what} cannot be divided equally among {size} processes: "
             "choose a multiple"
         )
     share = len(groups) // size

@@ -35,8 +35,8 @@ def _check_texture_share(recipe: Recipe, size: int, images: int) -> None:
     if not chosen or chosen % size:
         what = "identities" if recipe.forms_triplets else "images"
         raise ValueError(
-            f"texture_share {recipe.texture_share:g} of {groups} {what} is {chosen}, which has no"
-            f" equal shares for {size} processes: choose a multiple"
+            f"texture_share {recipe.texture_share:g} of {groups} {what} is {chosen}, which cannot "
+            f"be divided equally among {size} processes: choose a multiple"
         )
 
 

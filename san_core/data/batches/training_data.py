@@ -45,7 +45,7 @@ class TrainingData:
             texels = self.textures.shape[1] * self.textures.shape[2]
             if self.mirror is not None and self.mirror.shape != (texels, texels):
                 raise ValueError(
-                    f"the mirror is of {self.mirror.shape[0]} texels, textures have {texels}"
+                    f"the mirror index has {self.mirror.shape[0]} texels, textures have {texels}"
                 )
 
     @property
@@ -62,7 +62,8 @@ def check_training_data(data: TrainingData, recipe: Recipe) -> None:
     if recipe.needs_identities:
         if data.labels is None:
             raise ValueError(
-                f"the recipe's losses {', '.join(recipe.active_losses)} need labels, there are none"
+                f"the recipe's losses {', '.join(recipe.active_losses)} need labels, and there "
+                "are none"
             )
         check_identity_count(recipe, data.num_classes)
     _check_pit(data.pit, recipe)
@@ -81,7 +82,7 @@ def _check_images(data: TrainingData, recipe: Recipe) -> None:
     found, wanted = data.images.shape[1:3], recipe.image_size
     if found != wanted:
         raise ValueError(
-            f"images are {found[0]}x{found[1]}, the recipe says {wanted[0]}x{wanted[1]}"
+            f"images are {found[0]}x{found[1]}, but the recipe says {wanted[0]}x{wanted[1]}"
         )
     if (data.enlarged is None) == (recipe.crop == "translate_stored"):
         told = "there are no" if data.enlarged is None else "there are"
@@ -94,7 +95,8 @@ def _check_images(data: TrainingData, recipe: Recipe) -> None:
 def _check_textures(data: TrainingData, recipe: Recipe) -> None:
     if data.textures is None:
         raise ValueError(
-            f"the recipe's losses {', '.join(recipe.active_losses)} need textures, there are none"
+            f"the recipe's losses {', '.join(recipe.active_losses)} need textures, and there are "
+            "none"
         )
     size = recipe.texture_size
     if data.textures.shape[1:3] != (size, size):

@@ -69,7 +69,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         images = _require_cameras(images, table, name, problems, lines)
     if not images:
         raise ValueError(
-            f"{tree.place}/{name} has no row that can be taken"
+            f"{tree.place}/{name} has no usable row"
             + (f"; the first is a {problems[0].kind}, {problems[0]}" if problems else "")
         )
     listed = make_listing(images, problems, options, has_splits=has_splits)
@@ -130,8 +130,8 @@ def _check_columns(table: Table) -> None:
     else:
         return
     raise ValueError(
-        f"{table.place} has {what}; {table.describe_first_row(COLUMNS)}; it must name the "
-        "columns path and pid, and may name camid, split, and x, y, width and height"
+        f"{table.place} has {what}; {table.describe_first_row(COLUMNS)}; it must have the columns "
+        "path and pid, and may have camid, split, and x, y, width and height"
     )
 
 
@@ -223,10 +223,10 @@ def _row_error(row: dict[str, str], columns: list[str], path: str) -> str:
     if empty := [column for column in needed if not row[column].strip()]:
         return f"no {empty[0]}"
     if not is_plain_path(path):
-        return f"path {path!r} does not lead below the folder of the table"
+        return f"path {path!r} leads out of the table's folder"
     split = row.get("split", SPLITS[0]).strip()
     if split not in SPLITS:
-        return f"split {split!r} is none of {', '.join(SPLITS)}"
+        return f"split {split!r} is not one of {', '.join(SPLITS)}"
     pid = row["pid"].strip()
     if is_junk(pid) and ("split" not in row or split != "gallery"):
         return f"pid {pid} is junk, which only a gallery may hold"

@@ -83,7 +83,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         ValueError: a file is not what it should be, or the options contradict each other.
     """
     if {"labeled", "detected"} <= options.keys():
-        raise ValueError("cuhk03 is labeled or detected, not both")
+        raise ValueError("cuhk03 reads labeled or detected boxes, not both")
     kind = "detected" if "detected" in options else "labeled"
     boxes = _open_box_images(tree, kind)
     if "classic" in options:
@@ -156,7 +156,7 @@ def _find_file(tree: Tree, name: str, kind: str) -> str:
     found = tree.find_file(name, depth=2)
     if found is None:
         raise FileNotFoundError(
-            f"{tree.place} has no {name}, nor has a folder in it; CUHK03 is read from "
+            f"neither {tree.place} nor a folder in it has {name}; CUHK03 is read from "
             f"cuhk03_release/{MAT_FILE} and {CONFIG_FILE.format(kind=kind)} beside "
             "cuhk03_release"
         )
@@ -178,7 +178,7 @@ def _new_protocol_images(
         if len(pids) != len(files) or any(
             not 1 <= row <= len(files) for chosen in rows.values() for row in chosen
         ):
-            raise ValueError("its lists do not go together")
+            raise ValueError("its lists do not match")
     except ValueError as error:
         raise ValueError(
             f"{tree.place}: {name} is not the file of the new protocol, with filelist, labels and "
@@ -206,14 +206,14 @@ def _new_protocol_images(
 def _text_of_cell(cell: Any) -> str:
     """The text that a cell of a list of names holds."""
     if getattr(cell, "size", 0) != 1 or not isinstance(cell.ravel()[0], str):
-        raise ValueError("filelist holds something else than names")
+        raise ValueError("filelist holds entries that are not names")
     return str(cell.ravel()[0])
 
 
 def _whole_numbers(column: Any) -> list[int]:
     """The numbers of a list."""
     if column.dtype.kind not in "iuf" or not all(float(n).is_integer() for n in column.ravel()):
-        raise ValueError("a list holds something else than whole numbers")
+        raise ValueError("a list holds entries that are not whole numbers")
     return [int(number) for number in column.ravel()]
 
 
@@ -230,7 +230,9 @@ def _parse_image_name(name: str) -> ImagePosition | None:
 def _parse_split_number(text: str) -> int:
     """The number of a classic split, from 1."""
     if not re.fullmatch(r"\d{1,2}", text) or not 1 <= int(text) <= CLASSIC_SPLITS:
-        raise ValueError(f"option classic={text!r} is no split; they are 1 to {CLASSIC_SPLITS}")
+        raise ValueError(
+            f"option classic={text!r} is not a split; splits are 1 to {CLASSIC_SPLITS}"
+        )
     return int(text)
 
 
@@ -242,11 +244,13 @@ def _classic_split_images(boxes: _BoxImages, number: int) -> Iterator[ListedImag
         raise ValueError(f"{what}: it has {len(splits)}")
     pairs = boxes.file.whole_numbers(splits[number - 1], what)  # (2, people), from 1
     if len(pairs) != 2:
-        raise ValueError(f"{what}: it has {len(pairs)} columns, where pair and person are two")
+        raise ValueError(f"{what}: it has {len(pairs)} columns; it must have two, pair and person")
     tested = {(int(pair) - 1, int(person) - 1) for pair, person in pairs.T}
     people = {person: pid for pid, person in enumerate(boxes.positions_of_people(), 1)}
     if lost := tested - people.keys():
-        raise ValueError(f"{MAT_FILE}: classic split {number} tests {min(lost)}, who is not there")
+        raise ValueError(
+            f"{MAT_FILE}: classic split {number} tests {min(lost)}, who is not in the file"
+        )
     of: dict[str, Callable[[ImagePosition, Any], bool]] = {
         "train": lambda _, person: person not in tested,
         "query": lambda place, person: person in tested and place.view == 0,

@@ -43,9 +43,9 @@ _KNOWN = {
     "veri": _Known("{pid}_c{camera}_*", ("image_train", "image_query", "image_test")),
 }
 OPTIONS = {
-    "like": f"like=NAME: names and folders are as in {', '.join(_KNOWN)}",
-    "pattern": "pattern=PATTERN: what names are like, such as {pid}_c{camera}_*, where {camera} may"
-    " be left out",
+    "like": f"like=NAME: names and folders follow {', '.join(_KNOWN)}",
+    "pattern": "pattern=PATTERN: the pattern of the names, such as {pid}_c{camera}_*; {camera} "
+    "may be left out",
     **{split: f"{split}=FOLDER: the folder of split {split}" for split in SPLITS},
     **OWN_OPTIONS,
 }
@@ -98,7 +98,10 @@ def compile_pattern(told: str) -> re.Pattern[str]:
     if holes.count("{pid}") != 1 or holes.count("{camera}") > 1 or set("{}") & set(rest):
         raise ValueError(f"pattern {told!r}: it must have {{pid}} once, and may have {{camera}}")
     if "" in _PARTS.split(told)[1:-1]:
-        raise ValueError(f"pattern {told!r}: something must stand between two of {{pid}} and *")
+        raise ValueError(
+            f"pattern {told!r}: two of {{pid}}, {{camera}} and * must be separated "
+            "by other characters"
+        )
     fixed = map(re.escape, _PARTS.split(told))
     matched = [*(_HOLES[hole] for hole in holes), ""]
     return re.compile("".join(text + hole for text, hole in zip(fixed, matched, strict=True)))
@@ -107,7 +110,7 @@ def compile_pattern(told: str) -> re.Pattern[str]:
 def _parse_like(options: Mapping[str, str]) -> str:
     """The known set that is meant."""
     if (name := options["like"]) not in _KNOWN:
-        raise ValueError(f"like={name}: known are {', '.join(_KNOWN)}")
+        raise ValueError(f"like={name} is unknown; it must be one of {', '.join(_KNOWN)}")
     return name
 
 
@@ -177,6 +180,6 @@ def _check_mostly_taken(
         return
     example = f", such as {problems[0].name}" if problems else ""
     raise ValueError(
-        f"{root.place}: {len(images):,} of {len(images) + len(problems):,} names are like"
-        f" {told}{example}"
+        f"{root.place}: {len(images):,} of {len(images) + len(problems):,} names match "
+        f"{told}{example}"
     )

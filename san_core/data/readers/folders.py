@@ -61,7 +61,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     tree = tree if _split_folders(tree) else tree.unwrap_archive()
     files, folders = tree.entries()
     splits = _split_folders(tree)
-    problems = [Problem("unknown name", name, "in no folder of an identity") for name in files]
+    problems = [Problem("unknown name", name, "not in the folder of an identity") for name in files]
     if splits:
         check_no_splits(options, f"{tree.place} has splits of its own")
         others = [name for name in folders if name not in splits]
@@ -112,7 +112,7 @@ def _images_of_split(
     files, folders = tree.entries(split)
     start = f"{split}/" if split else ""
     if split:
-        detail = "in no folder of an identity"
+        detail = "not in the folder of an identity"
         problems += [Problem("unknown name", start + n, detail, split) for n in files]
     for name in folders:
         _check_name_of_part(tree, start + name, name)
@@ -123,8 +123,8 @@ def _check_name_of_part(tree: Tree, path: str, name: str) -> None:
     """Raise ValueError if an uppermost folder is called as splits are, and is none."""
     if name.lower() in _NAMES_OF_PARTS:
         raise ValueError(
-            f"{tree.place}/{path} would be an identity or a camera, and is named as a part of a"
-            f" data set; splits are folders named {', '.join(SPLITS)}, and hold identities"
+            f"{tree.place}/{path} would be read as an identity or a camera, but is named like a "
+            f"split. Folders of splits are named {', '.join(SPLITS)} and hold identities"
         )
 
 
@@ -181,8 +181,8 @@ def _check_names_of_people(
             "identities above cameras" if CAMERA_FIRST in options else "cameras above identities"
         )
         raise ValueError(
-            f"{tree.place}: {', '.join(people[:3])} stand where identities do, and are named as "
-            f"cameras; {other} reads {above}"
+            f"{tree.place}: {', '.join(people[:3])} are where identities are expected, but are "
+            f"named like cameras; {other} reads {above}"
         )
 
 
@@ -216,6 +216,6 @@ def _doubts_of_queries(
     if TRACKLETS not in options or splits or images[0].camera is not None:
         return []
     return [
-        "tracks without cameras: a query finds the frames of its own track in the gallery, so that "
-        "scores of identities held out are too good; split them, or name cameras"
+        "tracks without cameras: a query finds frames of its own track in the gallery, so scores "
+        "on held-out identities are too high; give splits or cameras"
     ]

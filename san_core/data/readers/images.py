@@ -25,7 +25,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
         else:
             others[PurePosixPath(name).suffix.lower() or "without an ending"] += 1
     if not names:
-        raise ValueError(f"{tree.place} holds no image; they end in {', '.join(IMAGE_SUFFIXES)}")
+        raise ValueError(f"{tree.place} holds no image; images end in {', '.join(IMAGE_SUFFIXES)}")
     images = [ListedImage(n, None, None, "images", partial(tree.read, n)) for n in names]
     return Listing(images, [], warnings=[_passed_over(others)] if others else [])
 
@@ -33,4 +33,4 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
 def _passed_over(others: Counter[str]) -> str:
     """How many files are no images by their names."""
     kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items()))
-    return f"passed over, by how their names end: {kinds}"
+    return f"skipped files, by their endings: {kinds}"

@@ -113,7 +113,7 @@ def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[L
             continue
         pid, camid = found
         if split == "query" and pid < 1:
-            detail = f"a query shows an identity, {pid} is none"
+            detail = f"a query must show an identity, and pid {pid} is not one"
             problems.append(Problem("unknown name", name, detail, split))
         elif split != "train" or pid >= 1:
             yield ListedImage(name, pid, camid, split, partial(root.read, name))
@@ -128,9 +128,9 @@ def _check_named_so(root: Tree, folder: str, names: list[str]) -> None:
     foreign = [name for name in names if not _NAME.fullmatch(name)]
     if len(foreign) > len(names) // 2:
         raise ValueError(
-            f"{root.place}/{folder} is not that of Market-1501: {len(foreign):,} of {len(names):,} "
-            f"names are not as 0002_c1s1_000451_03.jpg, such as {foreign[0]}; images of your own "
-            "are read from folders of identities (folders) or by a table (csv)"
+            f"{root.place}/{folder} is not Market-1501's: {len(foreign):,} of {len(names):,} "
+            f"names do not look like 0002_c1s1_000451_03.jpg, such as {foreign[0]}; for your own "
+            "images use folders (a folder for each identity) or csv (a table)"
         )
 
 
@@ -173,11 +173,13 @@ def _parse_labels(
     """Person and camera that a name tells; None, and a problem, if it tells none."""
     found = pattern.fullmatch(name.rpartition("/")[2])
     if found is None:
-        problems.append(Problem("unknown name", name, "not as 0002_c1s1_000451_03.jpg", split))
+        problems.append(
+            Problem("unknown name", name, "does not look like 0002_c1s1_000451_03.jpg", split)
+        )
         return None
     camera = int(found["camera"])
     if not 1 <= camera <= CAMERAS:
-        detail = f"camera {camera}; there are 1 to {CAMERAS}"
+        detail = f"camera {camera}; cameras are 1 to {CAMERAS}"
         problems.append(Problem("unknown name", name, detail, split))
         return None
     pid = int(found["pid"])

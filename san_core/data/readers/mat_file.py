@@ -43,7 +43,7 @@ class MatFile:
             found = file.id.links.visit(_name_if_link, info=True)
         if found is not None:
             name = found.decode("utf-8", "backslashreplace")
-            raise ValueError(f"{name!r} is a link to another file or place; none is followed")
+            raise ValueError(f"{name!r} is a link to another file or place; links are not followed")
 
     def array(self, at: str | h5py.Reference, what: str) -> h5py.Dataset:
         """An array by its name or a reference to it, of which nothing is read yet.
@@ -58,7 +58,7 @@ class MatFile:
         with _damage(what):
             found = self._file[at]
             if not isinstance(found, h5py.Dataset):
-                raise ValueError(f"it is a {type(found).__name__.lower()}, and no array")
+                raise ValueError(f"it is a {type(found).__name__.lower()}, not an array")
             made = found.id.get_create_plist()
             if made.get_external_count() or found.is_virtual:
                 raise ValueError("its data is in other files, which are not read")
@@ -77,7 +77,7 @@ class MatFile:
         found = self.array(at, what)
         with _damage(what):
             if h5py.check_ref_dtype(found.dtype) is not h5py.Reference or found.ndim != 2:
-                raise ValueError(f"it is {_described(found)}, and no cell array")
+                raise ValueError(f"it is {_described(found)}, not a cell array")
             cells: NDArray[Any] = found[()]
             return cells
 
@@ -90,7 +90,7 @@ class MatFile:
         found = self.array(at, what)
         with _damage(what):
             if found.dtype.kind not in "iuf" or found.ndim != 2:
-                raise ValueError(f"it is {_described(found)}, and no matrix of numbers")
+                raise ValueError(f"it is {_described(found)}, not a matrix of numbers")
             numbers = np.asarray(found[()], np.float64)
             if not (np.abs(numbers) < 2**31).all() or (numbers % 1).any():
                 raise ValueError("it has numbers that are not whole")
@@ -105,7 +105,7 @@ class MatFile:
         found = self.array(at, what)
         with _damage(what):
             if found.dtype != np.uint8 or found.ndim != 3 or found.shape[0] != 3 or not found.size:
-                raise ValueError(f"it is {_described(found)}, and no image of bytes (3, W, H)")
+                raise ValueError(f"it is {_described(found)}, not an image of bytes (3, W, H)")
             return np.ascontiguousarray(found[()].transpose(2, 1, 0))
 
 

@@ -31,7 +31,7 @@ PUBLISHED = {
     "query": PublishedCounts(3_060, 11_659),
     "gallery": PublishedCounts(3_060, 82_161),
 }
-OPTIONS = {"val": "list_val.txt as a split of its own, val, and not a part of train"}
+OPTIONS = {"val": "list_val.txt becomes the split val instead of a part of train"}
 
 _LINE = re.compile(r"(?P<path>\S+)\s+(?P<pid>\d{1,9})")
 _NAME = re.compile(r"\d+_\d+_(?P<camera>\d{1,9})_\w+\.jpg")
@@ -95,11 +95,11 @@ def _read_list(root: Tree, part: str) -> list[tuple[str, str]]:
     """The lines of a list, each with its place for errors."""
     name = f"list_{part}.txt"
     if not root.is_file(name):
-        raise FileNotFoundError(f"{root.place} is not whole: it has no {name}")
+        raise FileNotFoundError(f"{root.place} is incomplete: it has no {name}")
     try:
         lines = root.read(name).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{root.place}/{name} is no text: {error}") from error
+        raise ValueError(f"{root.place}/{name} is not text: {error}") from error
     rows = [(f"{name} line {i}", line) for i, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ValueError(f"{root.place}/{name} lists no image")
@@ -151,7 +151,7 @@ def _nothing_taken_message(root: Tree, folder: str, problems: list[Problem]) -> 
     inner = first.name.rpartition("/")[0] if first.name.startswith(f"{folder}/") else folder
     where = inner if root.is_folder(inner) else folder
     return (
-        f"{root.place}: none of the {len(problems):,} images of a list can be taken; the first is "
+        f"{root.place}: none of the {len(problems):,} images of a list can be used; the first is "
         f"a {first.kind}: {first}; {where} holds {root.describe_entries(where)}; images are named "
-        "as 0000/0000_000_01_0303morning_0015_0.jpg"
+        "like 0000/0000_000_01_0303morning_0015_0.jpg"
     )

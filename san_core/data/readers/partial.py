@@ -69,7 +69,7 @@ def _find_root(tree: Tree, layouts: tuple[_Layout, ...]) -> tuple[Tree, _Layout]
                 return root, layout
     wanted = " or ".join(f"{layout.query} and {layout.gallery}" for layout in layouts)
     raise FileNotFoundError(
-        f"{tree.place} is no set of partial images: neither it nor a folder in it holds {wanted}"
+        f"{tree.place} is not a set of partial images: neither it nor a folder in it holds {wanted}"
     )
 
 
@@ -83,6 +83,6 @@ def _split_images(
     for bare in names:
         name, found = f"{folder}/{bare}", _NAME.fullmatch(bare)
         if found is None or not bare.lower().endswith(IMAGE_SUFFIXES):
-            problems.append(Problem("unknown name", name, "not as 001_001.jpg"))
+            problems.append(Problem("unknown name", name, "does not look like 001_001.jpg"))
         else:
             yield NamedImage(name, str(int(found["pid"])), None, split, partial(root.read, name))

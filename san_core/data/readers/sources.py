@@ -31,12 +31,15 @@ SYNTHETIC = "synthetic"
 IMAGES = "images"
 MIN_SYNTHETIC_IDENTITIES = 6  # of synthetic people; one of three is for testing, two at least
 UNTRAINABLE = {
-    IMAGES: "it tells no identities; generate_textures makes textures of it",
-    "partial": "it has queries and a gallery alone; name it as target, and another as dataset",
+    IMAGES: "it has no identities; generate_textures makes textures from it",
+    "partial": "it has only queries and a gallery; name it as target, and another data set as "
+    "dataset",
 }
 
 
-_ALL_OPTION = {ALL: "trains on all images, queries and gallery too; no benchmark"}
+_ALL_OPTION = {
+    ALL: "trains on all images, also queries and gallery; scores are not benchmark results"
+}
 
 
 class DatasetFormat(NamedTuple):
@@ -61,7 +64,7 @@ DATASET_FORMATS = {
         msmt17.listing, "MSMT17, V1 or V2, by its lists", msmt17.OPTIONS | _ALL_OPTION
     ),
     "partial": DatasetFormat(
-        partial.listing, "Partial-REID or Partial-iLIDS; only to be tested on", partial.OPTIONS
+        partial.listing, "Partial-REID or Partial-iLIDS; for testing only", partial.OPTIONS
     ),
     "csv": DatasetFormat(
         csv_table.listing,
@@ -85,7 +88,7 @@ DATASET_FORMATS = {
     ),
     IMAGES: DatasetFormat(
         images.listing,
-        "photographs without identities, to make textures of",
+        "photographs without identities, to make textures from",
         {},
         is_published=False,
     ),
@@ -123,7 +126,7 @@ def parse_dataset_name(dataset: str) -> DatasetName:
             how = known[name].partition(":")[0] if wants_value else f"{name}, without a value"
             raise ValueError(f"option {word!r} of data set {key}: write {how}")
         if name in options:
-            raise ValueError(f"option {name!r} of data set {key} is named twice")
+            raise ValueError(f"option {name!r} of data set {key} is given twice")
         options[name] = value
     return DatasetName(key, options)
 
@@ -160,14 +163,14 @@ def parse_placed_datasets(
     wanted = [text for text, name in zip(texts, parsed, strict=True) if name.key != SYNTHETIC]
     if told and not wanted:
         raise ValueError(
-            f"{place_role} is {places}, but {role} is {names}, whose people are rendered and lie"
-            f" nowhere; {role} names what is there, such as market1501"
+            f"{place_role} is {places}, but {role} is {names}, which is rendered and has no "
+            f"source. {role} must name the data set at that place, such as market1501"
         )
     if len(texts) > 1 and told and len(told) != len(wanted):
         raise ValueError(
-            f"{place_role} has {len(told)} places, and {role} names {len(wanted)} data sets that"
-            f" have one ({', '.join(wanted)}): give them in the same order with blanks between,"
-            " and write a blank within one as %20"
+            f"{place_role} has {len(told)} places, and {role} names {len(wanted)} data sets with "
+            f"a place ({', '.join(wanted)}): give one for each, in the same order, separated by "
+            "spaces; write a space within a place as %20"
         )
     left = iter(told)
     found = [
@@ -176,7 +179,7 @@ def parse_placed_datasets(
     ]
     for number, one in enumerate(found):
         if any((one.name, one.place) == (other.name, other.place) for other in found[:number]):
-            raise ValueError(f"{role} names {one.text} twice, in one place")
+            raise ValueError(f"{role} names {one.text} twice, with the same place")
     return found
 
 
@@ -192,8 +195,8 @@ def _parse_joined_names(texts: Sequence[str]) -> list[DatasetName]:
         cut = (one for one, rest in pairwise(texts) if not re.match(r"\w+(:|$)", rest))
         if any(f"{SPLIT}=" in text for text in cut):
             raise ValueError(
-                f"{error}. A + joins data sets; within the place of option {SPLIT} write it %2B in"
-                f" a URI: {SPLIT}=file:///data/c%2B%2B/{SPLIT_FILE}"
+                f"{error}. A + joins data sets. In the place of option {SPLIT}, write a + as %2B "
+                f"in a URI: {SPLIT}=file:///data/c%2B%2B/{SPLIT_FILE}"
             ) from error
         raise
 
@@ -231,15 +234,19 @@ def parse_dataset_and_target(
     _check_learned_once(learned)
     if not target:
         if target_source:
-            raise ValueError(f"target_source is {target_source}, but no target says what it is")
+            raise ValueError(
+                f"target_source is {target_source}, but target is empty: name the data set there"
+            )
         return LearnedAndTested(learned, [])
     tested = parse_placed_datasets(target, target_source, role="target", place_role="target_source")
     if all(any(one.name.key == SYNTHETIC for one in each) for each in (learned, tested)):
         raise ValueError("dataset and target are both synthetic; leave the target out")
     if whole := [one.text for one in tested if ALL in one.name.options]:
-        raise ValueError(f"target {whole[0]} would be trained on as a whole: leave option all out")
+        raise ValueError(
+            f"target {whole[0]} would be used for training as a whole: leave option all out"
+        )
     if any(one.name.key == IMAGES for one in tested):
-        raise ValueError(f"target {IMAGES} tells no identities, so nothing can be tested on it")
+        raise ValueError(f"target {IMAGES} has no identities, so it cannot be used for testing")
     return LearnedAndTested(learned, tested)
 
 
@@ -248,8 +255,8 @@ def _check_learned_once(learned: list[PlacedDataset]) -> None:
     keys = [one.name.key for one in learned if is_published(one.name)]
     if twice := [key for key in keys if keys.count(key) > 1 and key != "file_names"]:
         raise ValueError(
-            f"dataset names {twice[0]} {keys.count(twice[0])} times: each would count its"
-            " identities as others, and they are the same; learn it once"
+            f"dataset names {twice[0]} {keys.count(twice[0])} times: the same identities would "
+            "count as different people; name it once"
         )
 
 
@@ -267,7 +274,9 @@ def check_trainable(learned: DatasetName) -> None:
         ValueError: it has none, whatever is in it.
     """
     if learned.key in UNTRAINABLE:
-        raise ValueError(f"dataset {learned.key} cannot be trained on: {UNTRAINABLE[learned.key]}")
+        raise ValueError(
+            f"dataset {learned.key} cannot be used for training: {UNTRAINABLE[learned.key]}"
+        )
 
 
 def check_synthetic_identities(identities: int) -> None:
@@ -278,8 +287,8 @@ def check_synthetic_identities(identities: int) -> None:
     """
     if identities < MIN_SYNTHETIC_IDENTITIES:
         raise ValueError(
-            f"identities is {identities}: at least {MIN_SYNTHETIC_IDENTITIES}, of which 2 are for "
-            "testing"
+            f"identities is {identities}: at least {MIN_SYNTHETIC_IDENTITIES} are needed, 2 of "
+            "them for testing"
         )
 
 

@@ -61,7 +61,7 @@ def _images_of_list(
         place = f"{name} line {number}"
         if (told := _LINE.fullmatch(line.strip())) is None:
             if line.strip():
-                detail = "not the name of an image and a number"
+                detail = "not an image name and a number"
                 problems.append(Problem("wrong row", place, detail, split))
             continue
         image = f"image/{told['image']}.jpg"
@@ -71,7 +71,7 @@ def _images_of_list(
         taken += 1
         yield NamedImage(image, told["vehicle"], None, split, partial(root.read, image))
     if not taken:
-        raise ValueError(f"{root.place}/{name}: none of its images can be taken")
+        raise ValueError(f"{root.place}/{name}: none of its images can be used")
 
 
 def _with_gallery(images: list[NamedImage]) -> list[NamedImage]:

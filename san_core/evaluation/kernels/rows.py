@@ -88,7 +88,7 @@ def select_rows(
 def _check_index(role: str, index: NDArray[np.int64], matrix: Features) -> None:
     outside = index[(index < 0) | (index >= len(matrix))]
     if len(outside):
-        raise ValueError(f"{role} features have {len(matrix)} rows, and none is row {outside[0]}")
+        raise ValueError(f"{role} features have {len(matrix)} rows; there is no row {outside[0]}")
 
 
 def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int) -> None:

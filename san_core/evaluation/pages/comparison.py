@@ -23,7 +23,8 @@ QUERIES_PER_GROUP = 6
 RANKED_SHOWN = 10  # gallery images of a query, a column
 THUMBNAIL_SIZE = (160, 80)  # rows and columns
 _QUERIES_LEAD = (
-    "A row a run: the nearest gallery images, ✓ and solid green for the same person, ✗ and dashed"
+    "One row per run: the nearest gallery images, ✓ and solid green for the same person, ✗ and "
+    "dashed"
     " red for somebody else."
 )
 
@@ -89,11 +90,9 @@ def comparison_page(
         Section(
             "Figures",
             figures_table(columns),
-            f"Differences are to {columns[0].name}." if len(columns) > 1 else "",
+            f"Differences are relative to {columns[0].name}." if len(columns) > 1 else "",
         ),
-        Section(
-            "Settings", _settings_table(columns), "Those that differ; all others are the same."
-        ),
+        Section("Settings", _settings_table(columns), "Only settings that differ are shown."),
         _cmc_section(columns),
         *_query_sections(columns, read, why_no_queries),
     ]

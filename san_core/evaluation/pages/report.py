@@ -169,7 +169,7 @@ def _check_ranking(
 ) -> None:
     if (ranking.num_query, ranking.num_gallery) != (len(query), len(gallery)):
         raise ValueError(
-            f"the ranking of {name} is one of {ranking.num_query} queries and "
+            f"the ranking of {name} covers {ranking.num_query} queries and "
             f"{ranking.num_gallery} gallery images, but there are {len(query)} and {len(gallery)}"
         )
 

@@ -27,18 +27,18 @@ from san_core.pages.page import Section
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
 _MAPS_OF_SHOT = {"mAP of the draw": "mAP_of_draw", "mAP of the gallery": "mAP_of_gallery"}
 _ROC_LEAD = (
-    "All pairs of a query that has a right answer and a gallery image that the protocol leaves: "
-    "the share of right ones within a distance, against the share of wrong ones within it."
+    "All pairs of a query that has a right answer and a gallery image that the protocol keeps. "
+    "For every distance, the share of right pairs within it against the share of wrong pairs."
 )
-_HEIGHTS_LEAD = "The same queries in thirds, by how many rows of pixels their images have."
+_HEIGHTS_LEAD = "The same queries in thirds, by the height of their images in pixels."
 _PAIRS_LEAD = (
-    "mAP, and rank-1 under it, in per cent: queries by the camera of the row, in the gallery "
-    "images by the camera of the column alone."
+    "mAP, and rank-1 under it, in per cent. The row gives the query's camera; the column gives "
+    "the only camera in the gallery."
 )
 _RANKED_LEAD = (
-    "The query is on the left and the nearest gallery images follow, each with its distance. Where "
-    "none of them is right, the first right one stands behind them, with its rank. Images that the "
-    "protocol leaves out are not shown."
+    "The query is on the left. The nearest gallery images follow, each with its distance. If none "
+    "of them is right, the first right one follows them, with its rank. Images that the protocol "
+    "leaves out are not shown."
 )
 
 R = TypeVar("R", bound=LabelledImage)
@@ -86,7 +86,8 @@ def _targets_section(report: Mapping[str, Any]) -> Section:
     ]
     header = ["", *_SCORES.values(), "Queries", "Gallery"]
     lead = (
-        f"Each by itself, with people and cameras of its own; below, {report['target']} is first."
+        "Each is scored by itself, with its own people and cameras. The sections below start "
+        f"with {report['target']}."
     )
     return Section("Data sets", page.table(header, rows, caption="Per cent.", strong=0), lead)
 

@@ -9,7 +9,7 @@ from san_core.evaluation.protocols.scoring import DRAWS, MULTI_QUERY, SAMPLED_SH
 DISTANCES = {
     "euclidean": "squared Euclidean distance",
     "cosine": "cosine distance",
-    "given": "the distance that was given",
+    "given": "the given distance",
 }
 _OWN_CAMERA = "Gallery images of the same person taken by the query's own camera are left out"
 _LEFT_OUT = {  # without junk, with junk
@@ -19,8 +19,8 @@ _LEFT_OUT = {  # without junk, with junk
         f"{_OWN_CAMERA}, and so are junk and all images by the other camera of the query's room.",
     ),
     "camera-free": (
-        "Cameras are not looked at, so no gallery image is left out for its camera.",
-        "Cameras are not looked at, so no gallery image is left out for its camera, only junk is.",
+        "Cameras are ignored: no gallery image is left out for its camera.",
+        "Cameras are ignored: no gallery image is left out for its camera, only junk is.",
     ),
 }
 
@@ -30,11 +30,12 @@ _BY_CAMERA = (
 
 # What each figure means, in a line, by its names on the page.
 MEANINGS = {
-    "Rank-1, 5, 10": "the share of queries whose person is on the nearest gallery image, or on one"
-    " of the nearest 5 or 10",
-    "mAP": "mean average precision: how far up all right answers rank, on average over the queries;"
-    " 100 if no wrong one ranks above a right one",
-    "mINP": "mean inverse negative penalty: how far up the last right answer ranks; 100 likewise",
+    "Rank-1, 5, 10": "the share of queries whose person is in the nearest gallery image, or in "
+    "one of the nearest 5 or 10",
+    "mAP": "mean average precision: how high all right answers rank, averaged over the queries; "
+    "100 if no wrong answer ranks above a right one",
+    "mINP": "mean inverse negative penalty: how high the last right answer ranks; 100 in the same "
+    "case",
 }
 
 
@@ -63,7 +64,7 @@ def protocols_in_words(report: Mapping[str, Any]) -> str:
     """What the rows of the table of other protocols are."""
     parts = ["The same features under other rules.", *_kinds_in_words(report["protocols"])]
     if any(each["reranked"] for each in report["protocols"]):
-        parts.append("Re-ranked: by distances mixed with those of k-reciprocal neighbours.")
+        parts.append("Re-ranked: distances are combined with those of k-reciprocal neighbours.")
     return " ".join(parts)
 
 
@@ -72,7 +73,9 @@ def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
     parts = []
     words = {each["protocol"].partition(":")[0] for each in protocols}
     if MULTI_QUERY in words:
-        parts.append("Multi-query asks by the mean of a person's images by one camera.")
+        parts.append(
+            "Multi-query: the query is the mean feature of a person's images by one camera."
+        )
     if SINGLE_SHOT in words:
         parts.append(
             "A single gallery shot is the expectation over all draws of one image per person."
@@ -84,7 +87,7 @@ def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if words & {SINGLE_SHOT, SAMPLED_SHOT}:
         parts.append(
-            "Its mAP is that of the drawn gallery or, as some papers have it, of the whole."
+            "Its mAP is over the drawn gallery or, as in some papers, over the whole gallery."
         )
     return parts
 
@@ -101,4 +104,4 @@ def leaves_out_in_words(scored: Mapping[str, Any]) -> str:
     """Whose rule for the gallery a protocol follows, where its own name does not say so."""
     rule = scored["leaves_out_as"]
     is_told = rule in scored["protocol"].split(":")
-    return "" if is_told else f"leaves out as {rule}"
+    return "" if is_told else f"leaves out images as {rule} does"

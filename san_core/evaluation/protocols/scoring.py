@@ -98,7 +98,7 @@ def parse_protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
     if not names:
         raise ValueError(f"no protocol is named; there are {', '.join((AUTO, *PROTOCOL_NAMES))}")
     if len(set(names)) < len(names):
-        raise ValueError(f"protocol {max(names, key=names.count)} is named twice")
+        raise ValueError(f"protocol {max(names, key=names.count)} is given twice")
     return names
 
 

@@ -137,8 +137,8 @@ def check_has_expectation(protocol: Protocol) -> None:
     """
     if protocol.shot_by_camera:
         raise ValueError(
-            f"by protocol {protocol.name} an image of each person and camera is drawn, over which "
-            "the exact expectation is not to be had here; sampled draws are"
+            f"by protocol {protocol.name} one image of each person and camera is drawn; the exact "
+            "expectation is not available for it, sampled draws are"
         )
 
 

@@ -57,7 +57,7 @@ def use_body(file: Path) -> None:
     with file.open("rb") as data:
         wanted = read_body(data, name=str(file))
     if _in_use and _in_use[0].sha256 != wanted.sha256:
-        raise RuntimeError(f"this process uses a body already, so it cannot turn to {file}")
+        raise RuntimeError(f"this process already uses another body, so it cannot use {file}")
     if not _in_use:
         _in_use.append(wanted)
 

@@ -161,9 +161,9 @@ def _load_arrays(data: bytes, name: str) -> _Arrays:
     except _READ_ERRORS as error:
         # numpy advises to allow pickles, which run what they hold.
         told = "it holds Python objects" if "pickle" in str(error) else error
-        raise ValueError(f"{name} is no npz file with a body: {told}") from error
+        raise ValueError(f"{name} is not an npz file with a body: {told}") from error
     if missing := sorted(set(_SHAPES) - set(arrays)):
-        raise ValueError(f"{name}: a body has an array {missing[0]!r}, which is not there")
+        raise ValueError(f"{name}: array {missing[0]!r} is missing")
     return arrays
 
 
@@ -211,10 +211,10 @@ def _check_content(arrays: _Arrays, name: str) -> None:
         if missing := sorted(wanted - found):
             raise ValueError(f"{name}: {key!r} lacks {', '.join(missing)}")
         if unknown := sorted(found - wanted):
-            raise ValueError(f"{name}: {key!r} has {', '.join(unknown)}, which nobody knows")
+            raise ValueError(f"{name}: {key!r} has {', '.join(unknown)}, which is unknown")
     parents = arrays["parents"].astype(int)
     if (parents >= np.arange(len(parents))).any() or (parents[1:] < 0).any():
-        raise ValueError(f"{name}: in 'parents' a bone comes before the one it hangs from")
+        raise ValueError(f"{name}: in 'parents' a bone comes before its parent")
     limits = {"F": len(arrays["mean"]), "FU": len(arrays["UV"]), "wi": len(parents), "chart": 12}
     for key, limit in limits.items():
         if arrays[key].min() < 0 or arrays[key].max() >= limit:
@@ -238,8 +238,8 @@ def _check_person(arrays: _Arrays, name: str) -> None:
     low, high = mean[:, 2].min(), mean[:, 2].max()
     if not _HEIGHT_RANGE[0] <= high - low <= _HEIGHT_RANGE[1]:
         raise ValueError(
-            f"{name}: the mean person is {high - low:.3g} high along z, the third axis;"
-            f" {_HEIGHT_RANGE[0]} to {_HEIGHT_RANGE[1]} metres are wanted"
+            f"{name}: the mean person is {high - low:.3g} high along z, the third axis; it must "
+            f"be {_HEIGHT_RANGE[0]} to {_HEIGHT_RANGE[1]} metres"
         )
     if not 0.3 <= -low / (high - low) <= 0.7:
         raise ValueError(

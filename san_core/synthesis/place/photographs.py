@@ -72,7 +72,9 @@ def open_photographs(folder: Path) -> Photographs:
     _load_fitted.cache_clear()
     paths = _photograph_paths(folder)
     if not paths:
-        raise ValueError(f"{folder} holds no photograph; they end in {', '.join(IMAGE_SUFFIXES)}")
+        raise ValueError(
+            f"{folder} holds no photograph; photographs end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     for name in map(str, paths):
         if name != name.encode(errors="replace").decode():
             raise ValueError(f"the name of photograph {name!r} is not in UTF-8")

@@ -59,7 +59,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ({"protocol": "best"}, "no protocol 'best'; there are auto, market1501"),
         ({"protocol": "auto,best"}, "no protocol 'best'"),
         ({"protocol": ""}, "no protocol is named"),
-        ({"protocol": "sysu-mm01,sysu-mm01"}, "protocol sysu-mm01 is named twice"),
+        ({"protocol": "sysu-mm01,sysu-mm01"}, "protocol sysu-mm01 is given twice"),
         ({"world": "moon"}, "no world 'moon'; there are: studio, street"),
         ({"difficulty": "nasty"}, "no difficulty 'nasty'; there are: easy, normal, hard"),
         ({"recipe": "nope", "overrides": ""}, "no recipe 'nope'"),

@@ -248,7 +248,7 @@ def test_files_of_something_else_are_not_replaced(tmp_path, capsys, name, conten
     ("words", "message"),
     [
         (["--gallery", "{none}"], "there is no folder {none}, and no archive of that name"),
-        (["--gallery", "{empty}"], "{empty} holds no image; they end in .jpg"),
+        (["--gallery", "{empty}"], "{empty} holds no image; images end in .jpg"),
         (["--query", "{none}"], "there is no folder {none}, and no archive of that name"),
         (["--model", "{empty}"], "{empty} holds no model: recipe.json is missing"),
         (["--model", "{generator}"], "has learned no identities: it is a texture generator"),

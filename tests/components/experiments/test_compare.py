@@ -97,7 +97,7 @@ def test_page_has_figures_differences_settings_and_queries(tmp_path, filled, cap
     page = tmp_path / "compare-a-vs-b.html"
     assert said[2] == str(page)
     text = text_of(page)
-    assert "Settings Those that differ; all others are the same. a b lr 1 2 " in text
+    assert "Settings Only settings that differ are shown. a b lr 1 2 " in text
     gained, lost = text.split("Gained most: b")[1].split("Lost most: b")
     assert "q2.jpg a · average precision 50.0 %" in gained
     assert "b · average precision 100.0 % +50.0 · first right answer at rank 2" in gained

@@ -77,7 +77,7 @@ def test_distances_are_scored_as_they_are_given(tiny, tmp_path):
     alone = {(pair["query_camera"], pair["gallery_camera"]) for pair in found["camera_pairs"]}
     assert alone == {(0, 1), (1, 0)}
     assert (
-        "compared with every gallery image by the distance that was given."
+        "compared with every gallery image by the given distance."
         in (tmp_path / "report_page").read_text()
     )
 

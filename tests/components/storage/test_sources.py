@@ -38,7 +38,7 @@ def test_links_to_a_folder_around_them_are_refused_and_not_followed_for_ever(fol
     for name in ("one", "two"):
         (folder / name).symlink_to(folder)
         (folder / "a" / name).symlink_to(folder)
-    with pytest.raises(ValueError, match="by a link; its files would be taken twice"):
+    with pytest.raises(ValueError, match="by a link; its files would be read twice"):
         file_versions(str(folder))
 
 

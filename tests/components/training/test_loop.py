@@ -56,7 +56,7 @@ def settings(recipe, **changes):
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**80])
 def test_a_seed_that_no_generator_takes_is_refused(seed):
-    with pytest.raises(ValueError, match=f"seed is {seed}: 0 to {2**63 - 1} is wanted"):
+    with pytest.raises(ValueError, match=f"seed is {seed}: it must be 0 to {2**63 - 1}"):
         settings(tiny_recipe("demo-baseline"), seed=seed)
 
 

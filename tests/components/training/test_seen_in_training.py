@@ -48,7 +48,7 @@ def test_who_was_trained_on_is_told_with_counts_and_beside_the_headline(
 ):
     assert embed(tiny, tmp_path, mixed) == 0
     told = "trained on 1 of the 4 identities (by their names) and 4 of the 16 images"
-    assert f"the model was {told}: its scores will be too good" in caplog.text
+    assert f"the model was {told}: its scores will be too high" in caplog.text
     command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
     flags = {"dataset": str(mixed), "features": str(tmp_path / "features")}
     assert main(with_flags(command, **flags)) == 0

@@ -66,14 +66,14 @@ def test_useless_crops_are_counted_by_kind_with_an_example():
     tally = tallied(CROPS)
     assert list(tally.told()["useless"].values()) == [1, 1, 1, 1]
     assert tally.warnings() == [
-        "1 of 5 images are of one colour, such as grey.jpg; option no-blank of csv, folders"
-        " and file_names leaves such out",
-        "1 of 5 images are nearly black, such as night.png; option no-blank of csv, folders"
-        " and file_names leaves such out",
+        "1 of 5 images are of one colour, such as grey.jpg; option no-blank (of csv, folders and "
+        "file_names) leaves them out",
+        "1 of 5 images are nearly black, such as night.png; option no-blank (of csv, folders and "
+        "file_names) leaves them out",
         "1 of 5 images are smaller than 32x16 (rows x columns), such as far.png; option"
-        " min_size=32x16 of csv, folders and file_names leaves such out",
-        "1 of 5 images are wider than high, such as wide.png; option no-wide of csv, folders"
-        " and file_names leaves such out",
+        " min_size=32x16 (of csv, folders and file_names) leaves them out",
+        "1 of 5 images are wider than high, such as wide.png; option no-wide (of csv, folders and "
+        "file_names) leaves them out",
     ]
 
 
@@ -91,13 +91,13 @@ def test_few_small_crops_among_many_are_not_warned_of_but_one_blank_is():
         (
             {"no-blank": ""},
             "good far wide",
-            ["left out as asked for: 1 nearly black, 1 of one colour"],
+            ["left out as requested: 1 nearly black, 1 of one colour"],
         ),
-        ({"no-wide": ""}, "good grey night far", ["left out as asked for: 1 wider than high"]),
+        ({"no-wide": ""}, "good grey night far", ["left out as requested: 1 wider than high"]),
         (
             {"min_size": "32x32"},
             "good grey night wide",
-            ["left out as asked for: 1 smaller than 32x32"],
+            ["left out as requested: 1 smaller than 32x32"],
         ),
         ({"min_size": "8x8"}, "good grey night far wide", []),
     ],

@@ -40,14 +40,14 @@ def test_a_box_that_reaches_beyond_its_frame_is_clipped_and_counted_once(tree, p
         assert held.shape[0] * held.shape[1] in (100, 16)
     assert np.array_equal(decode(frames.cut("a.png", Box(-5, -2, 15, 12))), pixels[:10, :10])
     assert frames.warnings() == [
-        "2 of 3 boxes reach beyond their frames, and what lies inside is kept: a_-5_-2_15x12.png,"
+        "2 of 3 boxes reach beyond their frames and were cut at the border: a_-5_-2_15x12.png,"
         " a_50_30_20x20.png"
     ]
 
 
 @pytest.mark.parametrize("box", [Box(60, 0, 5, 5), Box(-9, 3, 9, 5), Box(0, -50, 10, 10)])
 def test_a_box_outside_of_its_frame_is_refused(tree, box):
-    message = f"box {box.left},{box.top},{box.width},{box.height} lies outside of the frame of 60x4"
+    message = f"box {box.left},{box.top},{box.width},{box.height} lies outside the frame of 60x4"
     with pytest.raises(ValueError, match=re.escape(message)):
         Frames(tree).cut("a.png", box)
 
@@ -74,9 +74,9 @@ def test_edges_of_boxes_are_at_the_nearest_pixel():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (("1", "2", "3", "tall"), "box 1,2,3,tall is not of four numbers"),
-        (("1", "2", "nan", "4"), "box 1,2,nan,4 is not of four numbers"),
-        (("1", "2", "inf", "4"), "box 1,2,inf,4 is not of four numbers"),
+        (("1", "2", "3", "tall"), "box 1,2,3,tall is not four numbers"),
+        (("1", "2", "nan", "4"), "box 1,2,nan,4 is not four numbers"),
+        (("1", "2", "inf", "4"), "box 1,2,inf,4 is not four numbers"),
         (("1", "2", "0.3", "4"), "box 1,2,0.3,4 has no width or no height"),
         (("1", "2", "3", "-4"), "box 1,2,3,-4 has no width or no height"),
     ],

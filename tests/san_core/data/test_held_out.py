@@ -153,7 +153,7 @@ def test_a_person_of_one_camera_who_is_held_out_is_in_the_gallery_alone():
     assert {i.split for i in parted.images if person_name(i) == held[0]} == {"gallery"}
     assert parted.warnings == [
         f"1 of 23 identities that are held out for testing, such as {held[0]}, are not seen by two"
-        " cameras: nobody asks for them, and their images are in the gallery alone"
+        " cameras: they get no query, and their images are only in the gallery"
     ]
 
 
@@ -277,7 +277,7 @@ def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
 
 def test_nobody_is_held_out_where_everybody_is_trained_on():
     assert parse_options({"all": ""}) == Wanted(share=0)
-    with pytest.raises(ValueError, match="with option all everybody is trained on; option test ha"):
+    with pytest.raises(ValueError, match="option all trains on every identity; option test ha"):
         parse_options({"all": "", "test": "0.5"})
 
 

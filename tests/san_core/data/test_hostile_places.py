@@ -119,7 +119,7 @@ def test_a_pipe_or_device_among_images_is_a_problem_by_name(tmp_path, kind):
         os.mkfifo(tmp_path / "a.jpg")
     else:
         (tmp_path / "a.jpg").symlink_to("/dev/zero")
-    told = [("damaged image", "a.jpg", "is a pipe or a device, and no file")]
+    told = [("damaged image", "a.jpg", "is a pipe or a device, not a file")]
     assert problems_of(tmp_path) == told
 
 

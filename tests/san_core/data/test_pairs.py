@@ -220,7 +220,7 @@ def test_images_of_other_kinds_are_refused_and_notes_are_not(named):
 
 def test_textures_that_differ_in_their_endings_are_refused(named):
     put(named, "textures/a.jpg")
-    with pytest.raises(ValueError, match=r"a.jpg and a.png differ in their endings alone"):
+    with pytest.raises(ValueError, match=r"a.jpg and a.png differ only in their endings"):
         found(named)
 
 
@@ -242,7 +242,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         found(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "textures").mkdir()
-    with pytest.raises(ValueError, match=r"textures holds no image; they end in .jpg, .jpeg, .jf"):
+    with pytest.raises(
+        ValueError,
+        match=r"textures holds no image; images end in .jpg, .jpeg, "
+        r".jf",
+    ):
         found(tmp_path)
     (tmp_path / "notes.txt").write_text("no table")
     with pytest.raises(ValueError, match=r"notes.txt is no table of pairs \(.csv\) and no archive"):

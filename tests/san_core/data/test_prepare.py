@@ -161,8 +161,8 @@ def doubts(tmp_path, jpeg, *people):
 def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (3,)), ("query", (2, 4)), ("gallery", (2, 4, 3, 0, -1))]
     assert doubts(tmp_path, jpeg, *people) == [
-        "2 of 3 identities in query and gallery are in train or val too, such as 2: scores will be "
-        "too good"
+        "2 of 3 identities in query and gallery are in train or val too, such as 2: scores will "
+        "be too high"
     ]
 
 
@@ -172,7 +172,7 @@ def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
         "2 of 3 identities in query are not in gallery, such as 2: their queries cannot be scored"
     ]
     assert doubts(tmp_path / "all", jpeg, *people[:2]) == [
-        "there are queries and no gallery: they cannot be scored"
+        "there are queries but no gallery, so nothing can be scored"
     ]
     people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 5))]
     assert doubts(tmp_path / "none", jpeg, *people) == []
@@ -204,8 +204,8 @@ def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifes
     [
         (
             [("gallery", 1, 0), ("gallery", 2, 1)],
-            "none of the 2 queries can be scored: 2 are of identities that only the query's own"
-            " camera"
+            "none of the 2 queries can be scored: 2 show identities whose gallery images are all "
+            "by the query's own"
             " saw in gallery, whose images are left out; csv:camera-free and folders:camera-free",
         ),
         (
@@ -245,10 +245,11 @@ def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
     )
     assert written.warnings == [
         "left out: 1 unknown name: x.gif",
-        "not as published: train: 1 images of 1 identities, where 5 of 2 were published",
+        "differs from the published set: train: 1 images of 1 identities, where 5 of 2 were "
+        "published",
         "passed over: 2 files",
-        "1 of 1 identities in query and gallery are in train or val too, such as a: scores will be"
-        " too good",
+        "1 of 1 identities in query and gallery are in train or val too, such as a: scores will "
+        "be too high",
         "query and gallery show 1 identity: every answer is right",
     ]
     with ImageSet.open(tmp_path) as kept:
@@ -297,8 +298,8 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
 def test_people_to_validate_on_that_are_trained_on_are_told(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (2, 3)), ("query", (4, 5)), ("gallery", (4, 5))]
     assert doubts(tmp_path, jpeg, *people) == [
-        "1 of 2 identities in val are in train too, such as 2: val cannot be validated on"
-        " (eval_every)"
+        "1 of 2 identities in val are in train too, such as 2: val cannot be used for validation "
+        "(eval_every)"
     ]
 
 

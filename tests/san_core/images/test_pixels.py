@@ -168,7 +168,7 @@ def test_greyscale_of_16_bits_keeps_its_range(data):
 
 @pytest.mark.parametrize("pixels", [np.zeros((8, 4), np.int32), np.zeros((8, 4), np.float32)])
 def test_pixels_of_32_bits_are_refused(pixels):
-    with pytest.raises(ValueError, match=r"a\.tif: 32 bits a pixel and colour; 8 or 16 are read"):
+    with pytest.raises(ValueError, match=r"a\.tif: 32 bits per channel; 8 or 16 are read"):
         decode(saved(Image.fromarray(pixels), "TIFF"), name="a.tif")
 
 

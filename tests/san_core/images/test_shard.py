@@ -29,7 +29,7 @@ def test_unknown_split_is_refused(tmp_path):
 
 
 def test_field_that_hides_a_fixed_one_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="field 'size' is the format's own"):
+    with pytest.raises(ValueError, match="field 'size' is reserved by the format"):
         pack_shard(
             [Item("a.jpg", b"", None, None, "train", {"size": 3})], tmp_path / "x.tar", 0, total=1
         )

@@ -66,7 +66,7 @@ def test_a_directory_without_weights_has_no_fingerprint(tmp_path):
 def test_truncated_weights_are_refused(saved):
     path = saved / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"weights.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"weights.safetensors: not a complete safetensors file"):
         weights.load_network(saved)
 
 
@@ -85,8 +85,8 @@ def test_files_are_compared_with_the_sums_beside_them(saved):
     [
         ("0123  weights.safetensors\n", r"SHA256SUMS: '0123  weights.*' is not the sha256 of a"),
         (f"{'0' * 64}  ../recipe.json\n", r"SHA256SUMS: '0{64}  \.\./.*' is not the sha256 of a"),
-        (f"{'0' * 64}  history.jsonl\n", r"SHA256SUMS does not tell the sha256 of recipe\.json"),
-        ("", r"SHA256SUMS does not tell the sha256 of recipe\.json"),
+        (f"{'0' * 64}  history.jsonl\n", r"SHA256SUMS has no sha256 of recipe\.json"),
+        ("", r"SHA256SUMS has no sha256 of recipe\.json"),
     ],
 )
 def test_sums_that_are_none_are_refused(saved, text, message):
@@ -161,7 +161,7 @@ def test_tensors_that_do_not_fit_are_listed(saved):
     tensors["encoder.bn1.weight"] = torch.ones(3)
     safetensors.torch.save_file(tensors, path)
     message = (
-        "3 tensors do not fit: classifier.bias is missing; extra is not of this network; "
+        "3 tensors do not fit: classifier.bias is missing; extra does not belong to this network; "
         "encoder.bn1.weight is (3,), must be (16,)"
     )
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -55,7 +55,7 @@ def spoilt():
     )
     yield "names", {"names": names}, "'names' lacks spine01"
     yield "charts", {"charts": np.append(good["charts"][:-1], "tail")}, "'charts' lacks foot.R"
-    yield "parents", {"parents": parents}, "'parents' a bone comes before the one it hangs from"
+    yield "parents", {"parents": parents}, "'parents' a bone comes before its parent"
     yield "faces", {"F": faces}, "'F' has indices outside 0 to 4456"
     yield "uv", {"UV": uv}, "'UV' lies outside the 256x256 texels"
     yield "weights", {"ww": weights}, "'ww' leaves vertices without a bone"
@@ -101,11 +101,11 @@ def test_a_file_with_flipped_bits_is_refused_by_name():
         data[place] ^= 1 << rng.integers(8)
         said.append(refusal(bytes(data)))
     assert refusal(whole) == ""
-    assert sum(text.startswith("odd.npz is no npz file with a body: ") for text in said) > 55
+    assert sum(text.startswith("odd.npz is not an npz file with a body: ") for text in said) > 55
 
 
 def test_a_file_that_is_no_npz_is_refused():
-    with pytest.raises(ValueError, match=r"odd\.npz is no npz file with a body"):
+    with pytest.raises(ValueError, match=r"odd\.npz is not an npz file with a body"):
         read_body(io.BytesIO(b"PK of another kind"), name="odd.npz")
 
 

@@ -68,7 +68,11 @@ def test_people_on_cameras_stand_before_photographs(folder):
 def test_a_folder_without_photographs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere of backgrounds"):
         open_photographs(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no photograph; they end in .jpg, .jpeg, .jfif"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds no photograph; photographs end in .jpg, .jpeg, "
+        r".jfif",
+    ):
         open_photographs(tmp_path)
 
 

@@ -603,9 +603,13 @@ def test_a_run_that_breaks_later_names_its_epoch():
     ("settings", "data", "message"),
     [
         (tiny_recipe("demo", "image_height=64"), {}, "images are 32x16, the recipe says 64x16"),
-        (tiny_recipe(), {"textures": False}, "losses id, tri, rec need textures, there are none"),
+        (
+            tiny_recipe(),
+            {"textures": False},
+            "losses id, tri, rec need textures, and there are none",
+        ),
         (tiny_recipe("demo", "texture_size=32"), {}, "textures are 16x16, the recipe says texture"),
-        (tiny_recipe(), {"labels": False}, "losses id, tri, rec need labels, there are none"),
+        (tiny_recipe(), {"labels": False}, "losses id, tri, rec need labels, and there are none"),
         (
             tiny_recipe("demo", "identities_per_batch=9"),
             {},
@@ -635,8 +639,8 @@ def test_a_model_of_other_identities_is_refused():
 @pytest.mark.parametrize(
     ("words", "seed", "message"),
     [
-        ("lr=1e-3", 5, "the state is of another recipe: lr 0.003 there, 0.001 here"),
-        ("", 6, "the state is of another run: seed 5 there, 6 here"),
+        ("lr=1e-3", 5, "the state belongs to another recipe: lr 0.003 there, 0.001 here"),
+        ("", 6, "the state belongs to another run: seed 5 there, 6 here"),
     ],
 )
 def test_a_state_of_another_run_is_refused(words, seed, message):
@@ -772,9 +776,7 @@ def test_gradient_that_destroys_the_weights_is_not_kept():
     )
     weight.register_hook(lambda g: g * float("nan") if next(calls) == last - 1 else g)
     states = []
-    with pytest.raises(
-        ValueError, match=rf"epoch 1 batch {last}: encoder.* is not finite any more"
-    ):
+    with pytest.raises(ValueError, match=rf"epoch 1 batch {last}: encoder.* is no longer finite"):
         run(settings, model=model, states=states)
     assert states == []
 

@@ -116,8 +116,8 @@ def test_an_epoch_that_leaves_out_most_images_says_so_and_which_p_would_not():
     few_have_most = np.repeat(np.arange(31), [3000, *[6] * 30])
     # 16 of 31 people in a batch: 2 batches of 64 images; 2 of them: 30 batches of 8
     assert unseen_images_warning(few_have_most, recipe) == (
-        "an epoch has 2 batches and shows 4.0% of the 3,180 images, as few identities have most of"
-        " them; identities_per_batch=2 would show 7.5%"
+        "an epoch has 2 batches and shows 4.0% of the 3,180 images, because a few identities have "
+        "most of them; identities_per_batch=2 would show 7.5%"
     )
 
 

@@ -157,7 +157,7 @@ def test_without_a_split_column_people_are_held_out(folder):
             (
                 "wrong row",
                 "people.csv line 8",
-                "path '../1.jpg' does not lead below the folder of the table",
+                "path '../1.jpg' leads out of the table's folder",
             ),
         ),
         (
@@ -221,7 +221,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
             "path,pid,camid\na/1.jpg,1,-1\na/2.jpg,2,-1\n",
             "people.csv: camid is -1 in every row; where cameras are unknown, leave the column out",
         ),
-        ("path,pid\n", "has no row that can be taken$"),
+        ("path,pid\n", "has no usable row$"),
         ("path,pid,pid\n", "has a column 'pid' twice"),
         ('"path,pid\na/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
         ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "identities '05' and '5' are one"),
@@ -278,13 +278,13 @@ def test_rows_with_boxes_are_parts_of_frames(folder):
     ]
     assert [tuple(problem) for problem in found.problems] == [
         ("wrong row", "people.csv line 4", "day/7_30_10_40x20.png is in line 3 too"),
-        ("wrong row", "people.csv line 5", "box 1,2,wide,4 is not of four numbers"),
+        ("wrong row", "people.csv line 5", "box 1,2,wide,4 is not four numbers"),
         ("wrong row", "people.csv line 6", "no height"),
     ]
     with open_tree(folder) as tree:
         images = listing(tree, {})
         held = [decode(image.read()) for image in images.images[:2]]
-        with pytest.raises(ValueError, match="box 90,0,5,5 lies outside of the frame of 60x40"):
+        with pytest.raises(ValueError, match="box 90,0,5,5 lies outside the frame of 60x40"):
             images.images[2].read()
     assert np.array_equal(held[0], frame[:, :20])
     assert np.array_equal(held[1], frame[10:30, 30:])

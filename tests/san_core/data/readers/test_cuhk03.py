@@ -131,7 +131,10 @@ def test_every_classic_split_is_there(whole):
 
 @pytest.mark.parametrize("text", ["0", "21", "x", "-1"])
 def test_there_are_twenty_classic_splits(whole, text):
-    with open_tree(whole) as tree, pytest.raises(ValueError, match="is no split; they are 1 to 20"):
+    with (
+        open_tree(whole) as tree,
+        pytest.raises(ValueError, match="is not a split; splits are 1 to 20"),
+    ):
         listing(tree, {"classic": text})
 
 

@@ -108,7 +108,7 @@ def test_people_who_are_held_out_and_were_seen_by_one_camera_are_warned_of(tmp_p
     found = read(tmp_path, [*names, *(f"{p}/c1/1.jpg" for p in "efghi")])
     assert found.warnings == [
         "3 of 5 identities that are held out for testing, such as f, are not seen by two cameras:"
-        " nobody asks for them, and their images are in the gallery alone"
+        " they get no query, and their images are only in the gallery"
     ]
 
 
@@ -147,9 +147,9 @@ def test_what_is_no_image_of_a_person_is_a_problem_by_name(tmp_path):
         "gallery/a/4.jpg",
     ]
     assert found.problems == [
-        ("unknown name", "notes.txt", "in no folder of an identity"),
+        ("unknown name", "notes.txt", "not in the folder of an identity"),
         ("unknown name", "spare", "a folder beside the splits"),
-        ("unknown name", "train/list.txt", "in no folder of an identity"),
+        ("unknown name", "train/list.txt", "not in the folder of an identity"),
         (
             "unknown name",
             "train/a/notes.txt",
@@ -235,7 +235,7 @@ def test_cameras_may_be_above_people(tmp_path):
     ]
     assert found.problems == [
         ("unknown name", "train/cam_a/-1", "junk, which only a gallery may hold"),
-        ("unknown name", "train/cam_b/5.jpg", "in no folder of an identity"),
+        ("unknown name", "train/cam_b/5.jpg", "not in the folder of an identity"),
     ]
 
 

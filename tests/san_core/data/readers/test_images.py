@@ -34,12 +34,12 @@ def test_every_format_that_is_read_is_taken_and_what_is_passed_over_is_counted(f
         *("a.png", "b/1.jpeg", "b/2.JPG", "c.webp", "d.BMP", "e.tiff", "f.jfif")
     ]
     assert found.warnings == [
-        "passed over, by how their names end: 1 .gif, 1 .mp4, 1 .txt, 1 without an ending"
+        "skipped files, by their endings: 1 .gif, 1 .mp4, 1 .txt, 1 without an ending"
     ]
 
 
 def test_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere, and no"):
         listing(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no image; they end in \.jpg, \.jpeg, \.jfif"):
+    with pytest.raises(ValueError, match=r"holds no image; images end in \.jpg, \.jpeg, \.jfif"):
         listing(tmp_path)

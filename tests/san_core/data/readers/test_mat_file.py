@@ -140,14 +140,14 @@ def with_tests(numbers: np.ndarray) -> Change:
 
 
 MALFORMED: dict[str, tuple[Change, str]] = {
-    "float image": (with_image(data=np.zeros((3, 4, 9))), "float64 .*, and no image of bytes"),
+    "float image": (with_image(data=np.zeros((3, 4, 9))), "float64 .*, not an image of bytes"),
     "empty image": (with_image(shape=(3, 0, 9), dtype=np.uint8), "and no image of bytes"),
     "a group": (lambda file: put_in_place(file, file.create_group("x")), "it is a group, and no"),
     "null reference": (with_null_reference, r"1_001_1_01\.png: "),
-    "flat cells": (with_flat_cells, "pair 1 of labeled: it is object .*, and no cell array"),
-    "strings": (replaced("labeled", data=["a", "b"]), "labeled: .*, and no cell array"),
-    "numbers": (replaced("labeled", data=np.zeros((1, 5))), "labeled: .*, and no cell array"),
-    "a scalar": (replaced("labeled", data=5), "labeled: .*, and no cell array"),
+    "flat cells": (with_flat_cells, "pair 1 of labeled: it is object .*, not a cell array"),
+    "strings": (replaced("labeled", data=["a", "b"]), "labeled: .*, not a cell array"),
+    "numbers": (replaced("labeled", data=np.zeros((1, 5))), "labeled: .*, not a cell array"),
+    "a scalar": (replaced("labeled", data=5), "labeled: .*, not a cell array"),
     "huge image": (
         with_image(shape=(3, 100_000, 100_000), dtype=np.uint8, chunks=(3, 10, 10)),
         "it has 30,000,000,000 bytes; at most 67,108,864 are read",
@@ -166,9 +166,9 @@ MALFORMED: dict[str, tuple[Change, str]] = {
 MALFORMED_TESTS: dict[str, tuple[Change, str]] = {
     "NaN": (with_tests(np.full((2, 2), np.nan)), "testsets: it has numbers that are not whole"),
     "halves": (with_tests(np.full((2, 2), 1.5)), "testsets: it has numbers that are not whole"),
-    "flat": (with_tests(np.ones(4)), "testsets: .*, and no matrix of numbers"),
-    "columns": (with_tests(np.ones((3, 2))), "it has 3 columns, where pair and person are two"),
-    "text": (replaced("testsets", data=["x"]), "testsets: .*, and no cell array"),
+    "flat": (with_tests(np.ones(4)), "testsets: .*, not a matrix of numbers"),
+    "columns": (with_tests(np.ones((3, 2))), "it has 3 columns; it must have two, pair and person"),
+    "text": (replaced("testsets", data=["x"]), "testsets: .*, not a cell array"),
     "few": (replaced("testsets", shape=(1, 0), dtype=h5py.ref_dtype), "testsets: it has 0"),
 }
 
@@ -196,8 +196,8 @@ def test_a_malformed_list_of_tests_is_refused_in_one_line(release, kind):
     [
         ({"labels": np.full((8, 1), np.nan)}, "something else than whole numbers"),
         ({"labels": np.array(["a"] * 8)}, "something else than whole numbers"),
-        ({"train_idx": np.array([[0]])}, "its lists do not go together"),
-        ({"filelist": np.zeros((8, 1))}, "filelist holds something else than names"),
+        ({"train_idx": np.array([[0]])}, "its lists do not match"),
+        ({"filelist": np.zeros((8, 1))}, "filelist holds entries that are not names"),
         ({"filelist": np.array([[1], [2]], dtype=object)}, "filelist holds something else than"),
         ({"query_idx": {"a": 1}}, "something else than whole numbers"),
     ],

@@ -152,9 +152,9 @@ def test_images_under_other_names_than_listed_are_told_once_with_what_is_there(r
         path.rename(path.with_suffix(".jpeg"))
     refused(
         root,
-        rf"none of the 3 images of a list can be taken; the first is a missing image: {train}/0000/"
+        rf"none of the 3 images of a list can be used; the first is a missing image: {train}/0000/"
         rf"0000_000_01_0303morning_0015_0.jpg .* {train}/0000 holds 0000_000_01_0303morning_0015_0"
-        r".jpeg, 0000_001_03_0303noon_0020_0.jpeg; images are named as 0000/0000_000_01_0303",
+        r".jpeg, 0000_001_03_0303noon_0020_0.jpeg; images are named like 0000/0000_000_01_0303",
     )
 
 

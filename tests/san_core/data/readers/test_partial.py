@@ -80,8 +80,8 @@ def test_foreign_files_are_problems_by_name(tmp_path):
     with open_tree(root) as tree:
         found = listing(tree, {})
     assert found.problems == [
-        ("unknown name", "Probe/bob.jpg", "not as 001_001.jpg"),
-        ("unknown name", "Gallery/1.gif", "not as 001_001.jpg"),
+        ("unknown name", "Probe/bob.jpg", "does not look like 001_001.jpg"),
+        ("unknown name", "Gallery/1.gif", "does not look like 001_001.jpg"),
     ]
 
 

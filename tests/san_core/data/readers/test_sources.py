@@ -40,7 +40,7 @@ def test_a_name_is_a_key_and_options(text, key, options):
         ("cuhk03:classic", "option 'classic' of data set cuhk03: write classic=1 to classic=20"),
         ("cuhk03:classic=", "option 'classic=' of data set cuhk03: write classic=1"),
         ("cuhk03:detected=1", "option 'detected=1' of data set cuhk03: write detected, without a"),
-        ("msmt17:val,val", "option 'val' of data set msmt17 is named twice"),
+        ("msmt17:val,val", "option 'val' of data set msmt17 is given twice"),
     ],
 )
 def test_a_wrong_name_is_told_what_there_is(text, message):
@@ -108,7 +108,7 @@ def test_places_that_are_not_told_are_empty():
         ),
         ("market1501+synthetic", "/a /b", r"has 2 places, and target names 1 data sets"),
         ("synthetic", "/a", r"target_source is /a, but target is synthetic, whose people are rend"),
-        ("folders+folders", "/a /a", "target names folders twice, in one place"),
+        ("folders+folders", "/a /a", "target names folders twice, with the same place"),
         ("market1501+", "/a", "no data set ''"),
         ("market1501+cuhk3", "/a /b", "no data set 'cuhk3'.*did you mean 'cuhk03'"),
     ],
@@ -143,7 +143,7 @@ def test_two_folders_of_one_kind_are_two_data_sets():
         (
             "csv",
             "msmt17+images",
-            "target images tells no identities, so nothing can be tested on it",
+            "target images has no identities, so it cannot be used for testing",
         ),
     ],
 )

@@ -45,7 +45,7 @@ def test_lines_that_say_nothing_and_images_that_are_missing_are_problems(release
     (release / "image/0000013.jpg").unlink()
     found = read(release, size="1600")
     assert [str(problem) for problem in found.problems] == [
-        "train_test_split/test_list_1600.txt line 3 (not the name of an image and a number)",
+        "train_test_split/test_list_1600.txt line 3 (not an image name and a number)",
         "image/0000013.jpg (train_test_split/test_list_1600.txt line 10)",
     ]
 
@@ -62,7 +62,7 @@ def test_a_list_that_is_not_there_is_named(release):
     with pytest.raises(FileNotFoundError, match=message):
         read(release, size="9")
     (release / "train_test_split/test_list_800.txt").write_text("7 1\n")
-    with pytest.raises(ValueError, match=r"test_list_800.txt: none of its images can be taken"):
+    with pytest.raises(ValueError, match=r"test_list_800.txt: none of its images can be used"):
         read(release)
     with pytest.raises(FileNotFoundError, match="is not VehicleID: no train_test_split in it; it"):
         read(release / "image")

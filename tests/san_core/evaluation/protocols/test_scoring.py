@@ -184,7 +184,7 @@ def test_auto_is_the_protocol_of_the_data_set():
     [
         ("market", "no protocol 'market'; there are auto, market1501, camera-free, sysu-mm01, mul"),
         (" ", "no protocol is named; there are auto"),
-        ("auto,market1501", "protocol market1501 is named twice"),
+        ("auto,market1501", "protocol market1501 is given twice"),
         (
             "market1501:sysu-mm01",
             "one of multi-query, .* may be followed by a colon",

@@ -55,8 +55,8 @@ def test_photographs_without_identities_are_embedded(extract, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ("gallary", "splits 'gallary': 'gallary' is none of "),
-        ("", "splits '': '' is none of"),
+        ("gallary", "splits 'gallary': 'gallary' is not one of "),
+        ("", "splits '': '' is not one of"),
         ("images", "has no images in split images; it has gallery, query, train"),
     ],
 )

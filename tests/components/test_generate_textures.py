@@ -91,5 +91,6 @@ def test_fused_textures_need_a_generator_that_tells_what_it_sees(places, capsys)
     for step in ("generate_textures", "seal_textures"):
         assert main(command(places, step, "out", "--fuse", "person")) == 1
         assert (
-            "fuse 'person' weights textures by what each picture shows" in capsys.readouterr().err
+            "fuse 'person' weights textures by the texels that each picture shows"
+            in capsys.readouterr().err
         )

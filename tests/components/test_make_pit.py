@@ -97,7 +97,7 @@ def test_a_damaged_photograph_ends_the_step_with_one_line(tmp_path, capsys, monk
     assert where.endswith("make_pit computes on the processor; 1 thread")
     assert f"working in {cores} process" in how
     assert said == [
-        f"make_pit: {tmp_path}/photos/a.jpg: 5 bytes that are none of JPEG, PNG, WebP, BMP, TIFF"
+        f"make_pit: {tmp_path}/photos/a.jpg: 5 bytes that are not one of JPEG, PNG, WebP, BMP, TIFF"
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"photos"}
 
@@ -223,7 +223,7 @@ def test_pairs_in_a_bucket_are_taken_as_those_of_this_machine(source, tmp_path, 
         ),
         (
             lambda s: (s / "images" / "05_0.jpg").write_bytes(b"no image"),
-            "05_0.jpg: 8 bytes that are none of JPEG",
+            "05_0.jpg: 8 bytes that are not one of JPEG",
         ),
     ],
 )
@@ -258,7 +258,7 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
         (["--source", "x", "--world", "street"], "so --world street has no effect"),
         (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
         (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
-        (["--source", "x", "--seed", "-1"], "seed is -1: 0 to 9223372036854775807 is wanted"),
+        (["--source", "x", "--seed", "-1"], "seed is -1: it must be 0 to 9223372036854775807"),
     ],
 )
 def test_flags_without_effect_or_sense_are_refused(tmp_path, capsys, words, message):

@@ -86,7 +86,7 @@ def test_part_of_other_matrices_is_refused(extract, seal):
 
 def test_whole_features_are_no_part(extract, seal):
     whole = extract("0/1")
-    assert seal().endswith(f"{whole} is no part: its features are whole")
+    assert seal().endswith(f"{whole} is not a part: it holds the features of all images")
 
 
 def test_features_of_another_data_set_are_refused(extract, seal, tiny):

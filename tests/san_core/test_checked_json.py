@@ -107,7 +107,7 @@ def test_json_that_nobody_can_use_is_refused_in_one_line(text, message):
 def test_of_a_file_that_is_too_large_nothing_is_parsed(tmp_path, monkeypatch):
     monkeypatch.setattr(checked_json, "MOST_BYTES", 100)
     (tmp_path / "a.json").write_text(json.dumps(["x" * 100]))
-    with pytest.raises(ValueError, match=r"a\.json has 101 bytes; JSON of at most 100 is read"):
+    with pytest.raises(ValueError, match=r"a\.json has 101 bytes; at most 100 of JSON are read"):
         read_json_file(tmp_path / "a.json", list[str])
 
 

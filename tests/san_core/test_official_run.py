@@ -338,7 +338,7 @@ def test_the_released_run_is_in_float32_on_every_device(monkeypatch, name, asked
 
 
 def test_fixed_places_are_of_four_images_of_two_people():
-    with pytest.raises(ValueError, match="is of 4 images of each of 2 people or more: 4"):
+    with pytest.raises(ValueError, match="needs 4 images of each of at least 2 people: 4"):
         losses.positional_triplets([randn(4, 1, 2, 2)], margin=0.3)
     with pytest.raises(ValueError, match="no decoder maps"):
         losses.positional_triplets([], margin=0.3)

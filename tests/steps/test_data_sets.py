@@ -127,8 +127,8 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
 def test_counts_that_are_not_the_published_ones_are_told(market, tmp_path, caplog):
     assert prepare(tmp_path, "market1501", market) == 0
     assert (
-        "differs from the published set: query: 2 images of 2 identities, where 3,368 of 750 "
-        "were" in caplog.text
+        "differs from the published set: query: 2 images of 2 identities; 3,368 of 750 were"
+        in caplog.text
     )
 
 
@@ -224,7 +224,7 @@ def test_what_is_wrong_in_a_split_that_is_not_used_is_told_and_passed_over(
     (market / "query" / "holiday.jpg").write_bytes(b"")
     flags = ["--target", "csv:test=0.5", "--target-source", str(table)]
     assert prepare(tmp_path, "market1501", market, *flags) == 0
-    said = "in splits of market1501 that are not used: 1 unknown name: query/holiday.jpg"
+    said = "in unused splits of market1501: 1 unknown name: query/holiday.jpg"
     assert said in caplog.text
     assert "skipped" not in provenance(tmp_path)
 
@@ -233,7 +233,7 @@ def test_images_whose_textures_would_have_one_name_are_refused(tmp_path, make, c
     shots = ("0.jpg", "1.jpg", "1.png")
     own = make("own", [f"{person}/{shot}" for person in ("ann", "bob") for shot in shots])
     assert prepare(tmp_path, "folders:test=0", own) == 1
-    said = "2 ambiguous names: ann/1.png (it differs from ann/1.jpg in nothing but its ending), bob"
+    said = "2 ambiguous names: ann/1.png (it differs from ann/1.jpg only in its ending), bob"
     assert said in capfd.readouterr().err
     assert prepare(tmp_path, "folders:test=0", own, "--skip-bad") == 0
     assert len(known(tmp_path)) == 4
@@ -245,7 +245,7 @@ def test_set_of_which_nothing_can_be_taken_is_refused_with_the_causes(tmp_path, 
         (tmp_path / "own" / name).write_bytes(name.encode())
     assert prepare(tmp_path, "images", tmp_path / "own", "--skip-bad") == 1
     line = capfd.readouterr().err.splitlines()[-1]
-    assert "2 damaged images: a.jpg (5 bytes that are none of JPEG, PNG, " in line
+    assert "2 damaged images: a.jpg (5 bytes that are not one of JPEG, PNG, " in line
     assert line.endswith("; no image is left")
 
 
@@ -382,7 +382,7 @@ def test_a_set_is_learned_as_a_whole_beside_another_that_is_tested(
     assert told["dataset"] == "market1501+csv:all"
     assert told["parts"][1]["counts"]["train"]["cameras"] == 3
     assert told["subsets"]["train"]["cameras"] == 5
-    warning = "option all of csv trains on 3 test images: scores on csv are then no"
+    warning = "option all trains on 3 test images of csv: scores on csv are not"
     assert any(line.startswith(warning) for line in told["warnings"])
     assert warning in caplog.text
     assert "csv/train" in caplog.text
@@ -436,9 +436,9 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
         (
             "market1501",
             ["--target", "csv+msmt17", "--target-source", "{own}"],
-            "target_source has 1 places, and target names 2 data sets that have one (csv, msmt17)",
+            "target_source has 1 places, and target names 2 data sets with a place (csv, msmt17)",
         ),
-        ("market1501", ["--target-source", "x"], "target_source is x, but no target says what it"),
+        ("market1501", ["--target-source", "x"], "target_source is x, but target is empty"),
         (
             "market1501",
             ["--target", "images", "--target-source", "{own}"],
@@ -449,11 +449,11 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
             ["--target", "csv", "--target-source", "{own}"],
             "data set images has no images",
         ),
-        ("synthetic", [], "dataset is synthetic, whose people are rendered and lie nowhere"),
+        ("synthetic", [], "dataset is synthetic, which is rendered and has no source"),
         ("market1501", ["--target", "duke"], "no data set 'duke'; there are synthetic, market1501"),
         ("market1501:muti", [], "data set market1501 has no option 'muti'; it takes multi, 500k"),
         ("msmt17", [], "is not MSMT17: neither it nor a folder in it holds list_train.txt"),
-        ("cuhk03", [], "has no cuhk-03.mat, nor has a folder in it"),
+        ("cuhk03", [], "nor a folder in it has cuhk-03.mat"),
         ("partial", [], "is not a set of partial images"),
         ("csv", [], "has no .csv with the columns path, pid, camid, split"),
     ],
@@ -493,7 +493,7 @@ def test_what_was_warned_of_stands_in_manifest_report_and_page(tiny, table, tmp_
     warning = "1 of 1 identities in query and gallery are in train or val too, such as ann: scores"
     assert f"warning: {warning}" in capsys.readouterr().err
     told, alone = provenance(tmp_path)["warnings"]
-    assert told == f"{warning} will be too good"
+    assert told == f"{warning} will be too high"
     assert alone == "query and gallery show 1 identity: every answer is right"
     hollow = "no query has a wrong answer left in the gallery: every figure is perfect, whatever"
     found = evaluated(tiny, tmp_path)["warnings"]
@@ -514,7 +514,7 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     }
     own = make("own", [f"{folder}/{i}.jpg" for folder, n in files.items() for i in range(n)])
     assert prepare(tmp_path, "folders", own) == 0
-    said = "2 of 3 queries are of identities that only the query's own camera saw in gallery, such"
+    said = "2 of 3 queries show identities whose gallery images are all by the query's own camera"
     assert f"warning: {said}" in capsys.readouterr().err
     report = evaluated(tiny, tmp_path)
     assert report["num_skipped"] == 2
@@ -536,7 +536,7 @@ def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(
     assert prepare(tmp_path, "folders", own) == 1
     (*_, line) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "prepare_reid: none of the 2 queries can be scored: 2 are of identities that"
+        "prepare_reid: none of the 2 queries can be scored: 2 show identities that"
     )
     assert "folders:camera-free" in line
     assert not (tmp_path / "reid").exists()
@@ -671,7 +671,7 @@ def test_the_table_of_an_older_set_keeps_everybody_on_their_side(make, tmp_path,
     table.write_text("person,split\na,train\na,query\n")
     assert prepare(tmp_path / "three", f"folders:split={table}", own) == 1
     assert (
-        "old.csv line 3: a is in query, and in train above; nobody is on two"
+        "old.csv line 3: a is in query, and in train above; an identity has"
         in capsys.readouterr().err
     )
 
@@ -679,7 +679,7 @@ def test_the_table_of_an_older_set_keeps_everybody_on_their_side(make, tmp_path,
 def test_a_data_set_with_splits_of_its_own_takes_no_table(make, tmp_path, capsys):
     own = make("own", [f"{s}/a/v/{s}.jpg" for s in ("train", "query", "gallery")])
     assert prepare(tmp_path, "folders:split=x.csv", own) == 1
-    assert "has splits of its own; option split has no use for it" in capsys.readouterr().err
+    assert "has splits of its own; option split has no effect" in capsys.readouterr().err
 
 
 def test_people_of_a_target_keep_their_numbers_by_name(market, table, tmp_path):

@@ -587,7 +587,7 @@ def test_features_of_mirrored_images_count_as_the_recipe_or_the_caller_says(tiny
 def test_an_unknown_way_of_mirroring_is_refused(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("extract_features", tiny), tmp_path)
     assert main(with_flags(command, mirrored="yes")) == 1
-    message = "mirrored 'yes' is none of auto, true, false"
+    message = "mirrored 'yes' is not one of auto, true, false"
     _check_one_line("extract_features", message, capsys.readouterr().err)
 
 
@@ -661,13 +661,13 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("train_san_pg", "--overrides", "lrr=1", "no recipe field 'lrr'; did you mean 'lr'?"),
         ("generate_textures", "--worker", "2/2", "worker '2/2' is not i/n"),
         ("generate_textures", "--generator", "/nowhere", "/nowhere holds no model"),
-        ("generate_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
+        ("generate_textures", "--generator", "{model}", "is not a texture generator; train_san_pg"),
         ("generate_textures", "--destination", "ftp://x/y", "is neither a folder nor a file:///"),
         ("generate_textures", "--split", "val", "has no images in split val; it has gallery,"),
         ("generate_textures", "--shard-size", "1001", "a shard holds 1 to 1000 images, not 1001"),
         ("generate_textures", "--precision", "bfloat16", "needs a GPU"),
         ("seal_textures", "--source", "/nowhere", "either a generator or a source folder"),
-        ("seal_textures", "--generator", "{model}", "is no texture generator: train_san_pg"),
+        ("seal_textures", "--generator", "{model}", "is not a texture generator; train_san_pg"),
         ("seal_textures", "--destination", "{tmp}/none", "3 of 3 shards of textures are missing"),
         ("train_san", "--dataset", "/nowhere", "/nowhere has no manifest.json"),
         ("train_san", "--recipe", "demo-pg", "has no identity losses: it is one for train_san_pg"),
@@ -685,7 +685,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
         ("evaluate", "--protocol", "auto,auto", "protocol market1501 is given twice"),
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
-        ("prepare_reid", "--identities", "5", "identities is 5: at least 6, of which 2 are for te"),
+        ("prepare_reid", "--identities", "5", "identities is 5: at least 6 are needed, 2 of them"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
         ("make_pit", "--pit", "/", "is no name for an output"),
         ("prepare_reid", "--dataset", "images", "dataset images needs --source"),

@@ -310,7 +310,7 @@ def test_encoder_is_written_as_onnx_on_request(tiny, tmp_path):
 
 def test_wrong_precision_is_told_before_anything_is_read(tiny, tmp_path, capsys):
     assert main(_trained(tiny, tmp_path, precision="float8")) == 1
-    assert "precision 'float8' is none of auto, float32" in capsys.readouterr().err
+    assert "precision 'float8' is not one of auto, float32" in capsys.readouterr().err
 
 
 # What belongs together

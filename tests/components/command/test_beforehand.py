@@ -55,7 +55,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
     [
         ({"worker": "2/2"}, "worker '2/2' is not i/n with i from 0 to n - 1"),
         ({"verify": "md5"}, "verify 'md5' is none of none, size, sha256"),
-        ({"seed": -1}, "seed is -1: 0 to 9223372036854775807 is wanted"),
+        ({"seed": -1}, "seed is -1: it must be 0 to 9223372036854775807"),
         ({"protocol": "best"}, "no protocol 'best'; there are auto, market1501"),
         ({"protocol": "auto,best"}, "no protocol 'best'"),
         ({"protocol": ""}, "no protocol is named"),
@@ -107,16 +107,16 @@ def test_value_that_no_step_takes_is_refused(values, message):
             {"pg_recipe": "pit-copy", "pg_overrides": "", "dense": False},
             "recipe 'pit-copy' learns from dense maps (w_dense=1), and none are made; set dense=tr",
         ),
-        ({"fuse": "pid"}, "fuse 'pid' is none of none, person"),
+        ({"fuse": "pid"}, "fuse 'pid' is not one of none, person"),
         (
             {"pg_recipe": "pit", "pg_overrides": "", "fuse": "person"},
             "(texture_from=copy); recipe 'pit' regresses them",
         ),
         (
             {"precision": "half"},
-            "precision 'half' is none of auto, float32, tf32, bfloat16, float16",
+            "precision 'half' is not one of auto, float32, tf32, bfloat16, float16",
         ),
-        ({"mirrored": "yes"}, "mirrored 'yes' is none of auto, true, false"),
+        ({"mirrored": "yes"}, "mirrored 'yes' is not one of auto, true, false"),
         (
             {"san_recipe": "demo", "san_overrides": ""},
             "recipe 'demo' needs textures (w_rec=5, w_tr=0), and this graph has none",

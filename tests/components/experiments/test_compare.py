@@ -197,7 +197,7 @@ def test_parameter_that_one_run_lacks_is_among_the_settings(tmp_path, filled):
     make_run(tmp_path / "b", {"mAP": 0.25}, fill=filled([1] * 4))
     assert compare(tmp_path, "a", "b") == 0
     text = text_of(tmp_path / "compare-a-vs-b.html")
-    assert "all others are the same. a b pit_copies 3 – " in text
+    assert "settings that differ are shown. a b pit_copies 3 – " in text
 
 
 def test_person_with_a_name_is_called_by_it_alone(tmp_path, filled):

@@ -243,11 +243,12 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--param", "san_recipe=nope", *PLACES), "no recipe 'nope'"),
         (
             ("--gpus", "train_san=3", *PLACES),
-            "--gpus train_san=3: a batch of 16 identities of 4 images has no equal shares for 3",
+            "--gpus train_san=3: a batch of 16 identities of 4 images cannot be divided equally "
+            "among 3",
         ),
         (
             ("--gpus", "3", "--only", "train_san_pg", *PAIRS),
-            "--gpus 3: a batch of 64 images has no equal shares for 3 processes",
+            "--gpus 3: a batch of 64 images cannot be divided equally among 3 processes",
         ),
         (
             ("--graph", "baseline", "--param", "san_recipe=cuhk03", *PLACES[2:]),
@@ -257,7 +258,7 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
             ("--param", "san_overrides=image_height=250", *PLACES),
             "images of 250x128 do not divide by 16, the stride of resnet50",
         ),
-        (("--param", "precision=half", *PLACES), "precision 'half' is none of auto, float32"),
+        (("--param", "precision=half", *PLACES), "precision 'half' is not one of auto, float32"),
         (("--only", "evaluate", "--graph", "full", *EVALUATED), "--graph is for a whole graph"),
         (("--only", "evaluate", "--preset", "demo", *EVALUATED), "--preset is for a whole graph"),
         (("--only", "evaluate", *EVALUATED, "--param", "protocol=best"), "no protocol 'best'"),

@@ -95,7 +95,7 @@ def test_several_threads_read_at_once(small_set, tmp_path, with_threads):
 
 def test_of_several_broken_images_the_first_is_named(small_set, tmp_path, with_threads):
     with_threads(4)
-    with pytest.raises(ValueError, match=r"^0002.jpg: 0 bytes that are none of JPEG"):
+    with pytest.raises(ValueError, match=r"^0002.jpg: 0 bytes that are not one of JPEG"):
         decode(DelayedSet(small_set, broken=(2, 3)), tmp_path, "a")
     assert not (tmp_path / "a.npy").exists()
 

@@ -114,7 +114,9 @@ def test_what_cannot_be_read_stays_to_be_told():
 
 
 def test_a_size_that_is_none_and_options_that_leave_nothing_are_refused():
-    with pytest.raises(ValueError, match="option min_size='64' is no size in pixels: ROWSxCOLUMNS"):
+    with pytest.raises(
+        ValueError, match="option min_size='64' is not a size in pixels; write ROWSxCOLUMNS"
+    ):
         leave_out_useless(CROPS, {"min_size": "64"})
     with pytest.raises(ValueError, match="no image is left: 5 smaller than 500x500 are left out b"):
         leave_out_useless(CROPS, {"min_size": "500x500"})

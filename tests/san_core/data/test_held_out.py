@@ -114,9 +114,7 @@ def test_people_are_held_out_so_that_every_query_can_be_found(images, share):
     changed = people["gallery"] ^ named
     assert len(changed) <= 2
     assert any("although the name" in line for line in warnings) == bool(changed)
-    assert any("nobody asks for them" in line for line in warnings) == bool(
-        people["gallery"] - able
-    )
+    assert any("they get no query" in line for line in warnings) == bool(people["gallery"] - able)
     for query in of["query"]:
         matches = [g for g in of["gallery"] if g.pid == query.pid]
         assert any(query.camid is None or g.camid != query.camid for g in matches)
@@ -162,8 +160,8 @@ def test_too_few_names_under_the_share_are_made_up_for_and_told():
     assert Counter(sides(parted).values()) == {"train": 1, TEST: 2}
     assert parted.warnings
     for line in parted.warnings:
-        assert " is held out, although the name does not fall among those held out; keep" in line
-        assert "pass it as split=... so that this does not change as others are added" in line
+        assert " is held out, although the name does not fall among those held out. To keep" in line
+        assert "keep split.csv and pass it as split=..." in line
 
 
 def test_where_all_names_fall_under_the_share_one_is_left_to_train_on():
@@ -215,7 +213,7 @@ def test_the_table_of_an_older_set_decides_for_those_whom_it_names(tmp_path):
 
 def test_a_table_of_joined_sets_is_refused_with_what_to_take_out_of_it():
     joined = Wanted(sides={f"folders/{name}": TEST for name in NAMES[:3]})
-    with pytest.raises(ValueError, match=r"names none of .*: take the set's name"):
+    with pytest.raises(ValueError, match=r"names none of .*: remove the set's name"):
         assign_splits(people(NAMES), joined)
     with pytest.raises(ValueError, match=r"names none of .*folders/nobody") as refused:
         assign_splits(people(NAMES), Wanted(sides={"folders/nobody": TEST}))
@@ -234,7 +232,7 @@ def test_what_was_written_is_read_as_it_was():
     [
         (
             "person,camera,split\nann,a,query\nann,b,train\n",
-            "split.csv line 3: ann is in train, and in query above; nobody is on two sides",
+            "split.csv line 3: ann is in train, and in query above; an identity has one split",
         ),
         (
             "person,split\n0007,train\n7,gallery\n",
@@ -244,7 +242,7 @@ def test_what_was_written_is_read_as_it_was():
         ("person,split\nann\n", r"split.csv line 2: person 'ann', split ''"),
         (
             "path,pid\na/1.jpg,ann\n",
-            "no table of who is tested: it must have the columns person, c",
+            "not a table of splits: it must have the columns person, c",
         ),
     ],
 )
@@ -269,9 +267,7 @@ def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
         read_sides(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"split=.*nowhere: there is no such file"):
         read_sides(tmp_path / "nowhere")
-    with pytest.raises(
-        ValueError, match="test=20 tells how many identities are held out, and split"
-    ):
+    with pytest.raises(ValueError, match="test=20 is a number of identities, but option split"):
         parse_options({"test": "20", "split": "x"})
 
 

@@ -133,13 +133,13 @@ def test_blanks_and_blank_lines_in_an_index_mean_nothing(tmp_path):
             ["image,texture", "p/1.jpg,textures/v.png"],
             "line 2: there is no texture 'textures/v.png'",
         ),
-        (["image,texture", "p/1.jpg,../t.png"], "line 2: texture '../t.png' does not lead below"),
-        (["image,texture", "p/1.jpg,/t.png"], "line 2: texture '/t.png' does not lead below"),
+        (["image,texture", "p/1.jpg,../t.png"], "line 2: texture '../t.png' leads out of the tab"),
+        (["image,texture", "p/1.jpg,/t.png"], "line 2: texture '/t.png' leads out of the tab"),
         (["image,texture", "p/1.jpg"], "line 2: it has more or fewer columns"),
         (["image,texture", "p/1.jpg,textures/t.png,x"], "line 2: it has more or fewer columns"),
         (
             ["image,texture,split", "p/1.jpg,textures/t.png,test"],
-            "split 'test' is none of train, v",
+            "split 'test' is not one of train, v",
         ),
         (
             ["image,texture,split", "p/1.jpg,textures/t.png,val", "p/2.jpg,textures/u.png,"],
@@ -213,7 +213,7 @@ def test_images_of_other_kinds_are_refused_and_notes_are_not(named):
     put(named, "images/notes.txt")
     assert len(found(named)) == 3
     put(named, "images/a_3.GIF", "images/a_4.npy")
-    message = r"2 files that are no .jpg, .*: images/a_3.GIF, images/a_4.npy"
+    message = r"2 files that do not end in .jpg, .*: images/a_3.GIF, images/a_4.npy"
     with pytest.raises(ValueError, match=message):
         found(named)
 
@@ -249,7 +249,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     ):
         found(tmp_path)
     (tmp_path / "notes.txt").write_text("no table")
-    with pytest.raises(ValueError, match=r"notes.txt is no table of pairs \(.csv\) and no archive"):
+    with pytest.raises(
+        ValueError,
+        match=r"notes.txt is neither a table of pairs \(.csv\) nor an "
+        r"archive",
+    ):
         found(tmp_path / "notes.txt")
 
 

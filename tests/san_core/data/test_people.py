@@ -68,7 +68,7 @@ def test_two_cameras_are_two_numbers_from_0(cameras):
 
 
 def test_names_that_are_one_number_are_refused():
-    with pytest.raises(ValueError, match="identities '007' and '7' are one number; write it in"):
+    with pytest.raises(ValueError, match="identities '007' and '7' are the same number; write it"):
         pids_by_name([("7", "train"), ("007", "train")])
     with pytest.raises(ValueError, match="cameras '01' and '1' are one number"):
         camids_by_name(["1", "01"])
@@ -114,5 +114,5 @@ def test_a_set_where_some_images_have_no_camera_is_refused():
         NamedImage("a.jpg", "x", "1", "train", nothing),
         NamedImage("b.jpg", "x", None, "train", nothing),
     ]
-    with pytest.raises(ValueError, match=r"b\.jpg has no camera, as 1 of 2 images"):
+    with pytest.raises(ValueError, match=r"b\.jpg has no camera, like 1 of 2 images"):
         number_people_and_cameras(images)

@@ -83,7 +83,7 @@ def test_damaged_images_are_problems_by_name(jpeg):
         ("damaged image", "b.jpg"),
     ]
     assert problems[0].detail.startswith(f"{len(cut)} bytes are not a whole image (image file is t")
-    assert problems[1].detail == "8 bytes that are none of JPEG, PNG, WebP, BMP, TIFF"
+    assert problems[1].detail == "8 bytes that are nott one of JPEG, PNG, WebP, BMP, TIFF"
     assert problems[2].detail == "b.jpg is gone"
 
 
@@ -192,8 +192,8 @@ def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifes
     written = write_prepared_set(tmp_path / "set", items, Findings(), provenance={})
     # The second person was seen by camera 1 too.
     assert written.warnings == [
-        "2 of 3 queries are of identities that only the query's own camera saw in gallery, such"
-        " as a: these images are left out, and the queries are not scored"
+        "2 of 3 queries show identities whose gallery images are all by the query's own camera, "
+        "such as a: these images are left out, so the queries are not scored"
     ]
     with ImageSet.open(tmp_path / "set") as kept:
         assert kept.manifest["provenance"]["warnings"] == written.warnings
@@ -205,16 +205,15 @@ def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifes
         (
             [("gallery", 1, 0), ("gallery", 2, 1)],
             "none of the 2 queries can be scored: 2 show identities whose gallery images are all "
-            "by the query's own"
-            " saw in gallery, whose images are left out; csv:camera-free and folders:camera-free",
+            "by the query's own camera and are left out; csv:camera-free and folders:camera-free",
         ),
         (
             [("gallery", 3, 1)],
-            "none of the 2 queries can be scored: 2 are of identities that are not",
+            "none of the 2 queries can be scored: 2 show identities that are not",
         ),
         (
             [("gallery", 1, 0)],
-            "queries can be scored: 1 are of identities that are not in gallery; 1 a",
+            "queries can be scored: 1 show identities that are not in gallery; 1 s",
         ),
     ],
 )
@@ -291,7 +290,7 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
     images = [listed("a/1.png", encode_png(picture(2))), listed("a/1.bmp", buffer.getvalue())]
     items, problems = taken(images)
     assert [item.name for item in items] == ["a/1.png"]
-    told = "it would be kept as a/1.png, as a/1.png is"
+    told = "it would be stored as a/1.png, like a/1.png"
     assert problems == [("unknown name", "a/1.bmp", told)]
 
 
@@ -365,8 +364,8 @@ def test_a_set_is_trained_on_as_a_whole_but_for_distractors_junk_and_second_pict
     assert (found.problems, found.published, found.protocol) == ([problem], {}, "")
     assert found.warnings == [
         "doubt",
-        "option all of market1501 trains on 2 test images: scores on market1501 are then no"
-        " benchmark results",
+        "option all trains on 2 test images of market1501: scores on market1501 are not benchmark "
+        "results",
     ]
     only = Listing(images[:1], [])
     assert train_on_all(only, name="csv").warnings == []
@@ -447,7 +446,7 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
             {
                 "kind": "damaged image",
                 "name": "b.jpg",
-                "detail": "7 bytes that are none of JPEG, PNG, WebP, BMP, TIFF",
+                "detail": "7 bytes that are nott one of JPEG, PNG, WebP, BMP, TIFF",
             },
             {"kind": "duplicate image", "name": "c.jpg", "detail": "the same as a.jpg"},
         ]
@@ -457,7 +456,7 @@ def test_images_of_a_split_whose_textures_would_have_one_name_are_a_problem(jpeg
     images = [listed("a/0.jpg", jpeg(1)), listed("a/0.png", jpeg(2)), listed("b/0.png", jpeg(3))]
     items, problems = taken(images)
     assert [item.name for item in items] == ["a/0.jpg", "b/0.png"]
-    detail = "it differs from a/0.jpg in nothing but its ending"
+    detail = "it differs from a/0.jpg only in its ending"
     assert problems == [("ambiguous name", "a/0.png", detail)]
 
 
@@ -506,7 +505,7 @@ def test_memory_does_not_follow_the_size_of_pictures(tmp_path):
 def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
     found = Findings()
     items = check_images([listed("b.jpg", b"damaged")], found, seen={})
-    with pytest.raises(ProblemsError, match=r"^1 damaged image: b\.jpg \(7 bytes that are no"):
+    with pytest.raises(ProblemsError, match=r"^1 damaged image: b\.jpg \(7 bytes that are not"):
         write_prepared_set(tmp_path, items, found, provenance={}, skip_bad=True)
     assert not (tmp_path / "manifest.json").exists()
 

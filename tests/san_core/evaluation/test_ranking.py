@@ -263,7 +263,7 @@ def test_labels_follow_the_records():
     ("records", "message"),
     [
         ([listed(None, 1)], "None-1.jpg: no pid"),
-        ([listed(3, 1), listed(2, None)], "2-None.jpg: no camid, as 1 of 2 images"),
+        ([listed(3, 1), listed(2, None)], "2-None.jpg: it has no camid, like 1 of 2 images"),
     ],
 )
 def test_records_without_labels_are_named(records, message):
@@ -294,7 +294,8 @@ ROWS = [[1, 2, 3], [1, 2, 3]]
             ROWS,
             labels([7, 5], [1, 1]),
             G,
-            "none of the 2 queries .* 1 show a person who is not in it, and 1 one whom only",
+            "none of the 2 queries .* 1 show a person who is not in the gallery, and 1 a person "
+            "whose gallery images are all by",
         ),
     ],
 )

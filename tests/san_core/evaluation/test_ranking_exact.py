@@ -247,7 +247,7 @@ def test_rows_that_lie_together_are_not_copied():
 
 
 def test_rows_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match="query features have 3 rows, and none is row 7"):
+    with pytest.raises(ValueError, match="query features have 3 rows; there is no row 7"):
         rows.select_rows(np.ones((3, 2), np.float32), np.array([0, 7]), role="query")
 
 
@@ -292,7 +292,7 @@ def test_camera_free_ignores_cameras_that_are_known():
 @pytest.mark.parametrize("ranker", [ranking, reference])
 def test_a_protocol_that_goes_by_cameras_needs_them(ranker):
     who = {"query": Labels(np.array([7]), None), "gallery": Labels(np.array([7]), None)}
-    with pytest.raises(ValueError, match="protocol market1501 goes by cameras, but camids are unk"):
+    with pytest.raises(ValueError, match="protocol market1501 needs cameras, but camids are unk"):
         by_distances(ranker, [[1]], who, protocol=MARKET1501)
 
 
@@ -319,12 +319,17 @@ def test_sysu_is_refused_where_cameras_are_numbered_from_one(ranker):
     ("protocol", "pids", "message"),
     [
         (CAMERA_FREE, [8], "camera-free: 1 show a person who is not in it; check the labels$"),
-        (MARKET1501, [7], "0 show .*, and 1 one whom only the query's own camera saw; check"),
+        (
+            MARKET1501,
+            [7],
+            "0 show .*, and 1 a person whose gallery images are all by the query's "
+            "own camera; check",
+        ),
         (
             BARRED,
             [7],
-            "only the query's own camera or by one that the protocol leaves out with it "
-            "saw; .* camera-free$",
+            "the query's own camera or by one that the protocol leaves out with it; .* "
+            "camera-free$",
         ),
     ],
 )

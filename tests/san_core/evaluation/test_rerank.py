@@ -138,12 +138,16 @@ def with_row_1(*values) -> np.ndarray:
         (np.ones((3, 3)), 1, r"float64 of shape \(3, 3\)"),
         (np.ones((3, 3), np.float32), 3, "3 of 3 images are queries; expected 1 to 2"),
         (np.ones((3, 3), np.float32), 0, "0 of 3 images are queries; expected 1 to 2"),
-        (np.zeros((2000, 2000), np.float32), 9, "image 0 go from 0.0 to 0.0; expected finite ones"),
+        (
+            np.zeros((2000, 2000), np.float32),
+            9,
+            "image 0 go from 0.0 to 0.0; expected finite distances",
+        ),
         (with_row_1(np.nan), 1, "distances of image 1 go from nan to nan"),
         (with_row_1(np.inf), 1, "distances of image 1 go from 1.0 to inf"),
         (with_row_1(-np.inf), 1, "distances of image 1 go from -inf to 1.0"),
         (with_row_1(-1, 0, -2), 1, "distances of image 1 go from -2.0 to 0.0"),
-        (with_row_1(-1e38, 1e-30, 0), 1, "divided by the largest, which is above 0"),
+        (with_row_1(-1e38, 1e-30, 0), 1, "finite distances with a largest above 0"),
     ],
 )
 def test_distances_that_cannot_be_reranked_are_refused(distances, num_query, message):

@@ -24,7 +24,7 @@ def test_name_too_long_for_a_tar_is_refused(tmp_path):
 
 
 def test_unknown_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.jpg: split 'test' is none of train, val, query"):
+    with pytest.raises(ValueError, match=r"a\.jpg: split 'test' is not one of train, val, query"):
         pack_shard([Item("a.jpg", b"", None, None, "test")], tmp_path / "x.tar", 0, total=1)
 
 

@@ -39,7 +39,7 @@ def test_equal_settings_lead_to_one_folder():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="1 to 1000 images, not 1001"):
         replace(SETTINGS, shard_size=1001)
-    with pytest.raises(ValueError, match="precision 'int8' is none of float32"):
+    with pytest.raises(ValueError, match="precision 'int8' is not one of float32"):
         replace(SETTINGS, precision="int8")
 
 
@@ -126,5 +126,5 @@ def test_fused_textures_are_told_from_others_and_others_as_they_were():
         sha256(canonical_json({k: v for k, v in asdict(SETTINGS).items() if k != "fuse"}))
     )
     assert replace(SETTINGS, fuse="person").folder != SETTINGS.folder
-    with pytest.raises(ValueError, match="fuse 'pid' is none of none, person"):
+    with pytest.raises(ValueError, match="fuse 'pid' is not one of none, person"):
         replace(SETTINGS, fuse="pid")

@@ -112,7 +112,11 @@ def test_equal_arrays_have_infinite_psnr():
 
 
 def test_psnr_refuses_other_shapes_and_nothing():
-    with pytest.raises(ValueError, match=r"two arrays alike, found \(48, 32, 16, 3\), \(1, 32"):
+    with pytest.raises(
+        ValueError,
+        match=r"two arrays of the same shape, found \(48, 32, 16, 3\), "
+        r"\(1, 32",
+    ):
         psnr(images(), images()[:1])
-    with pytest.raises(ValueError, match="PSNR needs two arrays alike"):
+    with pytest.raises(ValueError, match="PSNR needs two arrays of the same shape"):
         psnr(images()[:0], images()[:0])

@@ -135,7 +135,11 @@ def test_a_classifier_of_more_people_than_there_are_weights_is_never_made(saved)
     document = json.loads(path.read_text())
     document["facts"]["num_classes"] = 9_000_000
     path.write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=r"classifier is of \d+ people, recipe.json says 9000000"):
+    with pytest.raises(
+        ValueError,
+        match=r"classifier has \d+ identities, but recipe.json says "
+        r"9000000",
+    ):
         weights.load_network(saved)
 
 

@@ -46,7 +46,7 @@ def spoilt():
     weights[7] = 0
     children = good["ph"].copy()
     children[:, 1] = 0
-    yield "no key", {"comp": None}, "a body has an array 'comp', which is not there"
+    yield "no key", {"comp": None}, "array 'comp' is missing"
     yield "short", {"ww": good["ww"][:-1]}, r"'ww' has the shape \(4456, 4\); expected \(V, 4\)"
     yield (
         "flat",
@@ -111,7 +111,7 @@ def test_a_file_that_is_no_npz_is_refused():
 
 def test_a_process_has_one_body(tmp_path):
     make_pit_identity(SPEC, 0)
-    with pytest.raises(RuntimeError, match="this process uses a body already"):
+    with pytest.raises(RuntimeError, match="this process already uses another body"):
         use_body(saved(tmp_path / "other.npz", atlas=np.array("other")))
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none.npz with a body"):
         use_body(tmp_path / "none.npz")

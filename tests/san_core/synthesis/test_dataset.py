@@ -391,7 +391,7 @@ def killed_at_one(spec, identity):
 
 def test_a_killed_worker_is_told_of():
     results = map_identities(killed_at_one, PIT, processes=2)
-    with pytest.raises(ChildProcessError, match="one of 2 processes was ended from outside"):
+    with pytest.raises(ChildProcessError, match="one of 2 processes was killed"):
         list(results)
 
 
@@ -414,10 +414,10 @@ def test_an_unknown_difficulty_lists_those_there_are():
     ("change", "message"),
     [
         ({"seed": -1}, "seed is -1: 0 to 9223372036854775807"),
-        ({"identities": 0}, "identities is 0: at least 1"),
-        ({"meshes": 0}, "meshes is 0: at least 1"),
-        ({"image_size": (31, 16)}, "image size 31x16 is too small: at least 32x16"),
-        ({"image_size": (64, 15)}, "image size 64x15 is too small: at least 32x16"),
+        ({"identities": 0}, "identities is 0: it must be at least 1"),
+        ({"meshes": 0}, "meshes is 0: it must be at least 1"),
+        ({"image_size": (31, 16)}, "image size 31x16 is too small: it must be at least 32x16"),
+        ({"image_size": (64, 15)}, "image size 64x15 is too small: it must be at least 32x16"),
         ({"image_size": (100_000, 50_000)}, "image size 100000x50000 is too large: at most 4096"),
         ({"identities": 10**9}, "pictures are too many: a set holds at most 99,999,000"),
         ({"meshes": 10**9}, "pictures are too many: a set holds at most 99,999,000"),
@@ -437,19 +437,19 @@ def test_a_senseless_pit_set_is_refused(change, message):
     ("change", "message"),
     [
         ({"seed": -1}, "seed is -1: 0 to 9223372036854775807"),
-        ({"train_identities": -1}, "train_identities is -1: at least 0"),
-        ({"test_identities": -1}, "test_identities is -1: at least 0"),
+        ({"train_identities": -1}, "train_identities is -1: it must be at least 0"),
+        ({"test_identities": -1}, "test_identities is -1: it must be at least 0"),
         (
             {"train_identities": 0, "test_identities": 0},
-            r"train_identities \+ test_identities is 0: at least 1",
+            r"train_identities \+ test_identities is 0: it must be at least 1",
         ),
-        ({"shots": 0}, "shots is 0: at least 1"),
+        ({"shots": 0}, "shots is 0: it must be at least 1"),
         ({"image_size": (16, 16)}, "image size 16x16 is too small"),
         ({"image_size": (8192, 64)}, "image size 8192x64 is too large"),
         ({"shots": 10**9}, "pictures are too many"),
         ({"train_identities": 10**12}, "pictures are too many"),
-        ({"cameras": 1}, "cameras is 1: .* at least 2"),
-        ({"cameras": 10}, "cameras is 10: .* at most 9"),
+        ({"cameras": 1}, "cameras is 1: it must be 2 to"),
+        ({"cameras": 10}, "cameras is 10: it must be 2 to 9"),
     ],
 )
 def test_a_senseless_reid_set_is_refused(change, message):
@@ -467,5 +467,5 @@ def test_an_identity_that_is_not_in_the_set_is_refused():
 
 
 def test_fewer_than_one_process_is_refused():
-    with pytest.raises(ValueError, match="processes is 0: at least 1"):
+    with pytest.raises(ValueError, match="processes is 0: it must be at least 1"):
         map_identities(make_pit_identity, PIT, processes=0)

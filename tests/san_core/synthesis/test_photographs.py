@@ -90,7 +90,7 @@ def test_a_photograph_whose_name_cannot_be_told_is_refused(folder):
 def test_a_damaged_photograph_is_named(folder):
     whole = encode_jpeg(picture((300, 900), (30, 200, 30)), quality=95)
     for data, message in (
-        (b"nothing", r"wide.JPG: 7 bytes that are none of JPEG, PNG, WebP, BMP, TIFF$"),
+        (b"nothing", r"wide.JPG: 7 bytes that are not one of JPEG, PNG, WebP, BMP, TIFF$"),
         (
             whole[: len(whole) // 2],
             r"wide.JPG: \d+ bytes are not a whole image \(image file",

@@ -358,9 +358,17 @@ def test_two_steps_are_not_for_several_processes(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("demo-baseline", "", "a batch of 4 identities of 2 images has no equal shares for 3 proc"),
-        ("demo-pg", "", "a batch of 8 images has no equal shares for 3 processes"),
-        ("demo", "identities_per_batch=6 pit_every=1", "a batch of 8 images has no equal shares"),
+        (
+            "demo-baseline",
+            "",
+            "a batch of 4 identities of 2 images cannot be divided equally among 3 proc",
+        ),
+        ("demo-pg", "", "a batch of 8 images cannot be divided equally among 3 processes"),
+        (
+            "demo",
+            "identities_per_batch=6 pit_every=1",
+            "a batch of 8 images cannot be divided equally",
+        ),
     ],
 )
 def test_batches_without_equal_shares_are_refused_by_the_call(monkeypatch, name, words, message):
@@ -463,7 +471,7 @@ def test_enlarged_images_and_their_crop_come_together(words, enlarged, message):
 
 def test_stale_gradients_are_not_for_half_precision(monkeypatch):
     monkeypatch.setattr(loop, "autocast_type", lambda *_: torch.bfloat16)
-    with pytest.raises(ValueError, match="stale_gradients are of float32 weights, but precision b"):
+    with pytest.raises(ValueError, match="stale_gradients needs float32 weights, but precision b"):
         run(tiny_recipe("demo", RELEASED + " w_tr=1"), precision="bfloat16")
 
 
@@ -625,7 +633,9 @@ def test_data_that_do_not_fit_the_recipe_are_refused_by_the_call(settings, data,
 
 def test_a_model_of_another_recipe_is_refused():
     settings = tiny_recipe("demo-baseline")
-    with pytest.raises(ValueError, match="not of this recipe: only one of them has a decoder"):
+    with pytest.raises(
+        ValueError, match="does not match the recipe: only one of them has a decoder"
+    ):
         loop.fit(tiny_model(tiny_recipe()), tiny_data(), settings, seed=0, device="cpu")
 
 
@@ -700,7 +710,7 @@ def test_of_several_processes_the_first_validates_for_all(monkeypatch):
 
 def test_a_training_of_one_batch_with_a_warm_up_is_refused():
     short = "epochs=1 identities_per_batch=8 images_per_identity=6 warmup_epochs=0.5"
-    with pytest.raises(ValueError, match="one batch is all the training there is, and warm-up"):
+    with pytest.raises(ValueError, match="training has only one batch, and warm-up"):
         run(tiny_recipe("demo-baseline", short))
     run(tiny_recipe("demo-baseline", short.replace("0.5", "0")))
 
@@ -742,7 +752,7 @@ def test_training_in_half_precision_goes_as_in_full(monkeypatch, name, half):
         ({"labels": np.full(48, 4)}, r"labels must be 0 ... C-1, found \[4\]"),
         ({"texture_index": np.zeros(3, np.int64)}, "3 texture rows for 48 images"),
         ({"texture_index": np.full(48, 8)}, "image 0 has texture row 8, but there are 8 textures"),
-        ({"mirror": left_right_mirror(3)}, "the mirror is of 9 texels, textures have 256"),
+        ({"mirror": left_right_mirror(3)}, "the mirror index has 9 texels, textures have 256"),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(change, message):
@@ -832,7 +842,7 @@ def test_a_stop_after_a_bad_batch_leaves_no_state():
 
 def test_several_processes_compile_nothing(monkeypatch):
     monkeypatch.setattr(loop, "current_world", lambda: World(rank=0, size=2))
-    with pytest.raises(ValueError, match="compiled trains in one process"):
+    with pytest.raises(ValueError, match="compiled needs a single process"):
         run(tiny_recipe("demo"), compiled=True)
 
 
@@ -903,14 +913,23 @@ def break_optimiser(state):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda s: s.pop("epoch"), "the state of training: it has no epoch"),
+        (lambda s: s.pop("epoch"), "the training state: it has no epoch"),
         (lambda s: s.update(precision=[]), "precision is a list; it must be text"),
         (lambda s: s.update(epoch=-1), "epoch is -1; it must be a whole number from 0"),
-        (lambda s: s.update(epoch=9), "is of epoch 10 after batch 0, which this training does"),
-        (lambda s: s.update(step=10**6), "is of epoch 2 after batch 1000000, which this train"),
+        (
+            lambda s: s.update(epoch=9),
+            "was saved in epoch 10 after batch 0, which this training does",
+        ),
+        (
+            lambda s: s.update(step=10**6),
+            "was saved in epoch 2 after batch 1000000, which this train",
+        ),
         (lambda s: s.update(sums={"loss": "x"}), r"sums\.loss is 'x'; it must be a list"),
         (lambda s: s.update(best={"epoch": 1}), "best has no score"),
-        (lambda s: s.update(best={"epoch": 9, "score": 1.0}), "the best of an epoch that is not o"),
+        (
+            lambda s: s.update(best={"epoch": 9, "score": 1.0}),
+            "the best weights of an epoch that has not e",
+        ),
         (lambda s: s.update(model=3), "the network's weights in this state do not fit: "),
         (lambda s: s["model"].popitem(), "weights in this state do not fit: classifier"),
         (lambda s: s["model"].update(x=torch.zeros(1)), "weights in this state do not fit: x"),
@@ -919,8 +938,8 @@ def break_optimiser(state):
             lambda s: s["model"][first_of(s["model"])].fill_(torch.nan),
             "in this state are not finite: ",
         ),
-        (lambda s: s.update(optimisation={}), "is not of this recipe's optimiser"),
-        (break_optimiser, "is not of this recipe's optimiser"),
+        (lambda s: s.update(optimisation={}), "belongs to another optimiser than"),
+        (break_optimiser, "belongs to another optimiser than"),
         (
             lambda s: s.update(best={"epoch": 1, "score": 1.0, "weights": {}}),
             "the best network's weights in this state do not fit: ",

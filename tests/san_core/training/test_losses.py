@@ -367,7 +367,7 @@ def test_losses_want_one_label_a_sample(name):
 
 
 def test_the_constraint_needs_maps():
-    with pytest.raises(ValueError, match="L_TR: no decoder maps"):
+    with pytest.raises(ValueError, match="L_TR: there are no decoder maps"):
         losses.triplet_reid_constraint([], LABELS, margin=0.3)
 
 

@@ -61,7 +61,7 @@ def test_emulated_precisions_are_refused(processor, gpu, precision):
 
 
 def test_an_unknown_precision_lists_what_exists():
-    message = "precision 'half' is none of auto, float32, tf32, bfloat16, float16"
+    message = "precision 'half' is not one of auto, float32, tf32, bfloat16, float16"
     with pytest.raises(ValueError, match=message):
         autocast_type("half", CPU)
 

@@ -110,7 +110,7 @@ def test_training_takes_it_as_its_score():
     ("pids", "message"),
     [
         ([1, 1], "2 validation labels for 3 images"),
-        ([1, 2, 3], "3 validation images show nobody twice, so there is no mAP"),
+        ([1, 2, 3], "3 validation images show no identity twice, so they have no mAP"),
         ([1, 1, 1], "3 validation images show 1 identity: every answer would be right"),
         ([0, 0, 3], "query 0 has pid 0; people are numbered from 1"),
     ],
@@ -124,7 +124,9 @@ def test_images_that_cannot_be_searched_are_refused(pids, message):
 def test_people_whom_one_camera_alone_shows_again_are_refused(camids):
     # person 1 alone is there twice, by one camera
     labels = Labels(np.array([1, 2, 1, 3]), np.array(camids))
-    with pytest.raises(ValueError, match="4 validation images show nobody twice by another camera"):
+    with pytest.raises(
+        ValueError, match="4 validation images show no identity twice by another camera"
+    ):
         MapEvaluator(shaded(1, 2, 3, 4), labels, SETTINGS, device="cpu")
 
 

@@ -43,7 +43,10 @@ def test_people_who_are_trained_on_are_not_validated_on():
 
 @pytest.mark.parametrize(
     ("val", "message"),
-    [((6, 6), "2 validation images show 1 identity"), ((6, 7), "show nobody twice by another cam")],
+    [
+        ((6, 6), "2 validation images show 1 identity"),
+        ((6, 7), "show no identity twice by another cam"),
+    ],
 )
 def test_what_cannot_be_scored_is_not_validated_on(val, message):
     with pytest.raises(ValueError, match=message):

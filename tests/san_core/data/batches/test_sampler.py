@@ -142,7 +142,7 @@ def test_labels_need_not_be_sorted():
 
 
 def test_too_few_identities_are_refused():
-    with pytest.raises(ValueError, match="2 identities cannot fill batches of 3 different ones"):
+    with pytest.raises(ValueError, match="2 identities cannot fill a batch of 3"):
         batches([4, 4], 3, 2)
 
 
@@ -200,8 +200,8 @@ def test_shares_are_whole_identities_and_together_the_batch(size, each, k, seed)
 @pytest.mark.parametrize(
     ("together", "message"),
     [
-        (4, "a batch of 3 identities of 4 images has no equal shares for 2 processes"),
-        (1, "a batch of 12 images has no equal shares for 5 processes: choose a multiple"),
+        (4, "a batch of 3 identities of 4 images cannot be divided equally among 2 processes"),
+        (1, "a batch of 12 images cannot be divided equally among 5 processes: choose a multiple"),
     ],
 )
 def test_unequal_shares_are_refused(together, message):

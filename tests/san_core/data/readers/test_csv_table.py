@@ -165,7 +165,7 @@ def test_without_a_split_column_people_are_held_out(folder):
             (
                 "wrong row",
                 "people.csv line 8",
-                "split 'test' is none of train, val, query, gallery, multi",
+                "split 'test' is not one of train, val, query, gallery, multi",
             ),
         ),
         (
@@ -189,7 +189,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
     [
         (
             "",
-            "people.csv has no column path; its first row is read as nothing; it must name the c",
+            "people.csv has no column path; its first row is read as nothing; it must have the c",
         ),
         ("path,person\n", "has no column pid"),
         (
@@ -210,7 +210,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         (
             "path;pid;camid\n",
             r"no column path; its first row is read as 'path;pid;camid': a semicolon \(;\) "
-            "separates its columns, and a comma should; it must name the columns path and pid",
+            "separates its columns, and a comma should; it must have the columns path and pid",
         ),
         (
             "path\tpid\n",
@@ -231,7 +231,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ),
         (
             "path,pid\nx.jpg,1\n",
-            r"no row that can be taken; the first is a missing image, x.jpg \(people.csv line 2",
+            r"no usable row; the first is a missing image, x.jpg \(people.csv line 2",
         ),
         ('path,pid\n"a/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
         (b"path,pid\n\xff,1\n", "people.csv is not in UTF-8"),
@@ -298,7 +298,7 @@ def test_queries_may_be_judged_whatever_the_cameras(folder):
 
 
 def test_a_column_of_splits_and_people_held_out_contradict_each_other(folder):
-    with pytest.raises(ValueError, match="has a column split; option test has no use for it"):
+    with pytest.raises(ValueError, match="has a column split; option test has no effect"):
         read(folder, TABLE, test="0.5")
 
 

@@ -139,7 +139,10 @@ def test_there_are_twenty_classic_splits(whole, text):
 
 
 def test_it_is_labeled_or_detected(whole):
-    with open_tree(whole) as tree, pytest.raises(ValueError, match="labeled or detected, not both"):
+    with (
+        open_tree(whole) as tree,
+        pytest.raises(ValueError, match="labeled or detected boxes, not both"),
+    ):
         listing(tree, {"labeled": "", "detected": ""})
 
 
@@ -204,7 +207,7 @@ def test_another_matlab_file_is_refused(release):
     config = {name: value for name, value in config.items() if not name.startswith("__")}
     config["train_idx"] = config["train_idx"] + 100
     scipy.io.savemat(release / "cuhk03_new_protocol_config_labeled.mat", config)
-    with open_tree(release) as tree, pytest.raises(ValueError, match="do not go together"):
+    with open_tree(release) as tree, pytest.raises(ValueError, match="do not match"):
         listing(tree, {})
 
 

@@ -105,7 +105,7 @@ def test_single_names_that_are_others_are_problems_and_most_are_another_set(tmp_
         "query/holiday.jpg (not like {pid}_c{camera}s*)",
         "query/notes.txt (images end in .jpg, .jpeg, .jfif, .png, .webp, .bmp, .tif, .tiff)",
     ]
-    message = re.escape("3 of 6 names are like {pid}_c{camera}s*, such as query/a.jpg")
+    message = re.escape("3 of 6 names match {pid}_c{camera}s*, such as query/a.jpg")
     with pytest.raises(ValueError, match=message):
         read(tmp_path, ["query/a.jpg"], like="market")
 
@@ -118,8 +118,8 @@ def test_single_names_that_are_others_are_problems_and_most_are_another_set(tmp_
         ({"pattern": "c{camera}_*"}, "pattern 'c{camera}_*': it must have {pid} once"),
         ({"pattern": "{pid}_{pid}"}, "it must have {pid} once, and may have {camera}"),
         ({"pattern": "{pid}_{cam}"}, "pattern '{pid}_{cam}': it must have {pid} once"),
-        ({"pattern": "{pid}{camera}"}, "something must stand between two of {pid} and *"),
-        ({"like": "market", "test": "0.5"}, "has splits of its own; option test has no use for it"),
+        ({"pattern": "{pid}{camera}"}, "two of {pid}, {camera} and * must be separated"),
+        ({"like": "market", "test": "0.5"}, "has splits of its own; option test has no effect"),
     ],
 )
 def test_options_that_say_nothing_clear_are_refused(tmp_path, options, message):

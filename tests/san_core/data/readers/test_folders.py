@@ -83,7 +83,7 @@ def test_the_share_that_is_held_out_may_be_chosen(tmp_path):
     assert {image.fields["person"] for image in fewer if image.split == "query"} == set("bhx")
     with open_tree(tmp_path) as tree:
         assert {image.split for image in listing(tree, {"test": "0"}).images} == {"train"}
-        with pytest.raises(ValueError, match="option test='half' is no share"):
+        with pytest.raises(ValueError, match="option test='half' is neither a share"):
             listing(tree, {"test": "half"})
         with pytest.raises(ValueError, match=r"a share of 1\.0 cannot be held out"):
             listing(tree, {"test": "1"})
@@ -209,12 +209,16 @@ def test_folders_deeper_than_cameras_are_problems(tmp_path):
 
 
 def test_every_image_has_a_camera_or_none(tmp_path):
-    with pytest.raises(ValueError, match=r"train/a/2\.jpg has no camera, as 1 of 2 images; either"):
+    with pytest.raises(
+        ValueError,
+        match=r"train/a/2\.jpg has no camera, like 1 of 2 images; "
+        r"every",
+    ):
         read(tmp_path, ["train/a/2.jpg", "train/a/door/1.jpg"])
 
 
 def test_splits_of_ones_own_and_people_held_out_contradict_each_other(tmp_path):
-    with pytest.raises(ValueError, match="has splits of its own; option test has no use for it"):
+    with pytest.raises(ValueError, match="has splits of its own; option test has no effect"):
         read(tmp_path, ["train/a/1.jpg"], test="0.5")
 
 
@@ -262,14 +266,14 @@ def test_tracks_may_be_of_cameras(tmp_path, name, options):
 def test_frames_of_one_track_on_both_sides_are_warned_of(tmp_path):
     names = [f"{person}/t1/{shot}.jpg" for person in ("dan", "eve", "cid") for shot in (1, 2)]
     (line,) = read(tmp_path, names, **TRACKLETS).warnings
-    assert line.startswith("tracks without cameras: a query finds the frames of its own track")
+    assert line.startswith("tracks without cameras: a query finds frames of its own track")
 
 
 @pytest.mark.parametrize("name", ["Train", "bbox_train", "TEST"])
 @pytest.mark.parametrize("start", ["", "gallery/"])
 def test_a_part_of_a_data_set_is_no_person(tmp_path, name, start):
     with pytest.raises(
-        ValueError, match=f"{start}{name} would be an identity or a camera, and is na"
+        ValueError, match=f"{start}{name} would be read as an identity or a camera, but is na"
     ):
         read(tmp_path, [f"{start}{name}/ann/1.jpg"])
 
@@ -282,7 +286,9 @@ def test_a_part_of_a_data_set_is_no_person(tmp_path, name, start):
     ],
 )
 def test_people_who_are_called_as_cameras_are_refused(tmp_path, names, options, told):
-    with pytest.raises(ValueError, match=f"stand where identities do, and are named .*; {told}"):
+    with pytest.raises(
+        ValueError, match=f"are where identities are expected, but are named .*; {told}"
+    ):
         read(tmp_path, [f"train/{name}/1.jpg" for name in names], **options)
 
 

@@ -92,11 +92,11 @@ def test_boxes_of_nobody_are_never_trained_on(market, name):
         ("0002_c1s1_000451_03.png", "does not look like 0002_c1s1_000451_03.jpg"),
         ("notes.md", "does not look like 0002_c1s1_000451_03.jpg"),
         ("12_c1s1_000451_03.jpg", "does not look like 0002_c1s1_000451_03.jpg"),
-        ("0002_c0s1_000451_03.jpg", "camera 0; there are 1 to 6"),
-        ("0002_c7s1_000451_03.jpg", "camera 7; there are 1 to 6"),
-        ("0002_c16s1_000451_03.jpg", "camera 16; there are 1 to 6"),
-        ("-1_c1s1_000451_03.jpg", "a query shows an identity, -1 is none"),
-        ("0000_c1s1_000451_03.jpg", "a query shows an identity, 0 is none"),
+        ("0002_c0s1_000451_03.jpg", "camera 0; cameras are 1 to 6"),
+        ("0002_c7s1_000451_03.jpg", "camera 7; cameras are 1 to 6"),
+        ("0002_c16s1_000451_03.jpg", "camera 16; cameras are 1 to 6"),
+        ("-1_c1s1_000451_03.jpg", "a query must show an identity, and pid -1 is not one"),
+        ("0000_c1s1_000451_03.jpg", "a query must show an identity, and pid 0 is not one"),
     ],
 )
 def test_a_file_that_is_no_query_is_a_problem_by_name(market, name, detail):
@@ -110,9 +110,9 @@ def test_foreign_names_are_told_once_with_their_count(market):
     for path in (market / "query").glob("0*.jpg"):
         path.rename(path.with_name(f"person {path.name}"))
     message = (
-        r"query is not Market-1501's: 2 of 2 names are not as 0002_c1s1_000451_03\.jpg, such"
-        r" as person 0001_c1s1_001051_00\.jpg; images of your own are read from folders of"
-        r" identities \(folders\) or by a table \(csv\)$"
+        r"query is not Market-1501's: 2 of 2 names do not look like 0002_c1s1_000451_03\.jpg, such"
+        r" as person 0001_c1s1_001051_00\.jpg; for your own images use folders"
+        r" \(a folder for each identity\) or csv \(a table\)$"
     )
     with pytest.raises(ValueError, match=message):
         listed(market)

@@ -141,7 +141,7 @@ def with_tests(numbers: np.ndarray) -> Change:
 
 MALFORMED: dict[str, tuple[Change, str]] = {
     "float image": (with_image(data=np.zeros((3, 4, 9))), "float64 .*, not an image of bytes"),
-    "empty image": (with_image(shape=(3, 0, 9), dtype=np.uint8), "and no image of bytes"),
+    "empty image": (with_image(shape=(3, 0, 9), dtype=np.uint8), "not an image of bytes"),
     "a group": (lambda file: put_in_place(file, file.create_group("x")), "it is a group, and no"),
     "null reference": (with_null_reference, r"1_001_1_01\.png: "),
     "flat cells": (with_flat_cells, "pair 1 of labeled: it is object .*, not a cell array"),
@@ -194,12 +194,12 @@ def test_a_malformed_list_of_tests_is_refused_in_one_line(release, kind):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.full((8, 1), np.nan)}, "something else than whole numbers"),
-        ({"labels": np.array(["a"] * 8)}, "something else than whole numbers"),
+        ({"labels": np.full((8, 1), np.nan)}, "entries that are not whole numbers"),
+        ({"labels": np.array(["a"] * 8)}, "entries that are not whole numbers"),
         ({"train_idx": np.array([[0]])}, "its lists do not match"),
         ({"filelist": np.zeros((8, 1))}, "filelist holds entries that are not names"),
-        ({"filelist": np.array([[1], [2]], dtype=object)}, "filelist holds something else than"),
-        ({"query_idx": {"a": 1}}, "something else than whole numbers"),
+        ({"filelist": np.array([[1], [2]], dtype=object)}, "filelist holds entries that are not"),
+        ({"query_idx": {"a": 1}}, "entries that are not whole numbers"),
     ],
 )
 def test_malformed_settings_are_refused_in_one_line(release, changes, message):

@@ -92,6 +92,10 @@ def test_another_folder_is_told_what_is_wanted(tmp_path, partial_reid):
         listing(tree, {})
     with (
         open_tree(tmp_path / "Probe") as tree,
-        pytest.raises(FileNotFoundError, match=r"no set of partial images: .* Probe and Gallery"),
+        pytest.raises(
+            FileNotFoundError,
+            match=r"not a set of partial images: .* Probe and "
+            r"Gallery",
+        ),
     ):
         listing(tree, {})

@@ -107,7 +107,7 @@ def test_places_that_are_not_told_are_empty():
             r"target_source has 3 places, and target names 2 data sets .*market1501, msmt17.*%20",
         ),
         ("market1501+synthetic", "/a /b", r"has 2 places, and target names 1 data sets"),
-        ("synthetic", "/a", r"target_source is /a, but target is synthetic, whose people are rend"),
+        ("synthetic", "/a", r"target_source is /a, but target is synthetic, which is rendered"),
         ("folders+folders", "/a /a", "target names folders twice, with the same place"),
         ("market1501+", "/a", "no data set ''"),
         ("market1501+cuhk3", "/a /b", "no data set 'cuhk3'.*did you mean 'cuhk03'"),
@@ -120,7 +120,11 @@ def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, place
 
 @pytest.mark.parametrize("place", ["/data/c++/split.csv", "/data/a+b.csv"])
 def test_a_plus_in_the_place_of_a_split_file_is_told_how_it_is_written(place):
-    with pytest.raises(ValueError, match=r"write it %2B in a URI: split=file:///data/c%2B%2B/spl"):
+    with pytest.raises(
+        ValueError,
+        match=r"write a + as %2B in a URI: "
+        r"split=file:///data/c%2B%2B/spl",
+    ):
         parse_placed_datasets(f"folders:split={place}", "/a")
 
 
@@ -136,10 +140,18 @@ def test_two_folders_of_one_kind_are_two_data_sets():
 @pytest.mark.parametrize(
     ("dataset", "target", "message"),
     [
-        ("market1501+images", "", "dataset images cannot be trained on: it tells no identities"),
+        (
+            "market1501+images",
+            "",
+            "dataset images cannot be used for training: it has no identities",
+        ),
         ("synthetic+csv", "msmt17+synthetic", "dataset and target are both synthetic"),
-        ("cuhk03:labeled+cuhk03:detected", "", "dataset names cuhk03 2 times: each would count"),
-        ("csv", "msmt17:all", "target msmt17:all would be trained on as a whole: leave option all"),
+        ("cuhk03:labeled+cuhk03:detected", "", "dataset names cuhk03 2 times: the same identities"),
+        (
+            "csv",
+            "msmt17:all",
+            "target msmt17:all would be used for training as a whole: leave option all",
+        ),
         (
             "csv",
             "msmt17+images",

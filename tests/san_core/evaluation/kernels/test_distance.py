@@ -120,8 +120,8 @@ def test_features_that_have_no_distance_are_refused_before_the_first_tile(
 @pytest.mark.parametrize(
     ("matrix", "index", "message"),
     [
-        (ONE, np.array([0, 10**9]), f"the features have 1 rows, and none is row {10**9}"),
-        (ONE, np.array([-1]), "the features have 1 rows, and none is row -1"),
+        (ONE, np.array([0, 10**9]), f"the features have 1 rows; there is no row {10**9}"),
+        (ONE, np.array([-1]), "the features have 1 rows; there is no row -1"),
         (ONE, [0, 10**9], "the indices of features are list; expected a contiguous array of int64"),
         (ONE, np.array([0], np.int32), r"the indices of features are int32 of shape \(1,\)"),
         (ONE, np.array([[0]]), r"the indices of features are int64 of shape \(1, 1\)"),

@@ -269,7 +269,7 @@ def test_other_protocols_are_listed_with_their_scores():
     }
     assert content["protocols"][2]["mAP_of_draw"] == 0.3
     text = page_of(query, gallery, scored=others)
-    rule = "leaves out as market1501"
+    rule = "leaves out images as market1501 does"
     for row in (
         ("multi-query", rule, "25.0", "12.5", "50.0", "75.0", "6.2", "29"),
         ("multi-query, re-ranked", rule, "25.0", "40.0", "50.0", "75.0", "10.0", "29"),
@@ -402,7 +402,7 @@ def test_sysu_leaves_out_the_room():
 
 def test_a_ranking_of_other_records_is_refused():
     query, gallery = problem()
-    with pytest.raises(ValueError, match="this model is one of 30 queries and 31 gallery images, "):
+    with pytest.raises(ValueError, match="this model covers 30 queries and 31 gallery images, "):
         report.report_content(
             ranked(query, gallery), query=query[1:], gallery=gallery, metric="cosine"
         )
@@ -426,7 +426,7 @@ def test_an_unknown_metric_is_refused():
 def test_a_damaged_image_is_named():
     query, gallery = problem()
     gallery[5] = dataclasses.replace(gallery[5], name="gallery/torn.jpg", read=lambda: b"bad")
-    with pytest.raises(ValueError, match=r"gallery/torn\.jpg: 3 bytes that are none of JPEG"):
+    with pytest.raises(ValueError, match=r"gallery/torn\.jpg: 3 bytes that are not one of JPEG"):
         page_of(query, gallery)
 
 

@@ -192,7 +192,7 @@ def test_auto_is_the_protocol_of_the_data_set():
         ("multi-query:msmt17", "no protocol 'multi-query:msmt17'"),
         (
             "single-gallery-shot:sysu-mm01",
-            "an image of each person and camera is drawn, over which",
+            "one image of each person and camera is drawn; the exact",
         ),
     ],
 )

@@ -50,5 +50,5 @@ def test_published_weights_fit_by_name(tmp_path):
 
 
 def test_imagenet_weights_are_asked_for_as_a_file():
-    with pytest.raises(ValueError, match="does not exist for arch 'resnet50_ibn_a'; a file may do"):
+    with pytest.raises(ValueError, match="does not exist for arch 'resnet50_ibn_a'; give a file"):
         Recipe(arch="resnet50_ibn_a", pretrained="imagenet")

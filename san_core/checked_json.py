@@ -1,10 +1,9 @@
-"""JSON that may be anybody's, read against a declared shape; nothing else here parses JSON.
+"""Untrusted JSON, checked against a declared shape. No other module parses JSON.
 
 A shape is a type: str, int, float, bool, a Literal, `X | None`, list[X], dict[str, X], Any or a
-TypedDict of these. Keys that a TypedDict does not name are let through, so that what a later
-version adds does no harm. `Annotated[X, Rule(...)]` says what a value must be beyond its type. Text
-that is no Unicode, numbers that are not finite or fit no 64 bits, and what is nested deeper than
-anybody needs are refused everywhere.
+TypedDict of these. Keys that a TypedDict does not name are ignored, so a later version may add
+keys. `Annotated[X, Rule(...)]` says what a value must be beyond its type. Always refused: text that
+is not valid Unicode, numbers that are not finite or need more than 64 bits, and very deep nesting.
 """
 
 import functools
@@ -43,7 +42,7 @@ _WORDS = {
 
 
 class Rule(NamedTuple):
-    """What a value of the right type must be beyond that: a test, and its words in a message."""
+    """A further condition on a value of the right type: a test, and its words in a message."""
 
     holds: Callable[[Any], object]
     wanted: str
@@ -57,11 +56,11 @@ class _Checker(NamedTuple):
 
 
 class _MisfitError(Exception):
-    """A value is not of its shape; the message says where and why."""
+    """A value does not match its shape; the message says where and why."""
 
 
 def read_json(data: bytes | str, shape: type[T], *, where: str) -> T:
-    """The value that JSON holds, which is of a shape.
+    """The value in JSON text, checked against a shape.
 
     Args:
         data: the JSON, in UTF-8 where it is bytes.
@@ -69,7 +68,7 @@ def read_json(data: bytes | str, shape: type[T], *, where: str) -> T:
         where: how a message calls it.
 
     Raises:
-        ValueError: it is not JSON, or not of that shape; the line says which value is wrong.
+        ValueError: it is not JSON, or does not match the shape; the line names the wrong value.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(
@@ -85,21 +84,21 @@ def read_json(data: bytes | str, shape: type[T], *, where: str) -> T:
 
 
 def read_json_file(path: Path, shape: type[T]) -> T:
-    """The value in a JSON file, as `read_json`; of a file that is too large nothing is read.
+    """The value in a JSON file, as `read_json`. A file that is too large is not read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file, not JSON, or not of that shape.
+        ValueError: it is not a file, not JSON, or does not match the shape.
     """
     return read_json(json_bytes(path), shape, where=str(path))
 
 
 def json_bytes(path: Path) -> bytes:
-    """The bytes of a JSON file; of one that is too large, no more than `read_json` refuses.
+    """The bytes of a JSON file; of too large a file, only enough for `read_json` to refuse it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file.
+        ValueError: it is not a file.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a file")
@@ -108,10 +107,10 @@ def json_bytes(path: Path) -> bytes:
 
 
 def check_shape(value: object, shape: type[T], *, where: str) -> T:
-    """A value that JSON held, which is of a shape.
+    """A value from JSON, checked against a shape.
 
     Raises:
-        ValueError: it is not; the line says which part of it is wrong.
+        ValueError: it does not match; the line names the wrong part.
     """
     try:
         checker: _Checker = _checker_of(shape)  # type: ignore[arg-type]  # a type has a hash
@@ -127,10 +126,10 @@ def _refuse_constant(word: str) -> None:
 
 @functools.cache
 def _checker_of(shape: Any) -> _Checker:
-    """What compares values with a shape.
+    """The function that compares values with a shape.
 
     Raises:
-        TypeError: it is no shape.
+        TypeError: it is not a shape.
     """
     kind, parts = get_origin(shape), get_args(shape)
     if shape in (Any, object):
@@ -217,7 +216,7 @@ def _mapping_checker(inner: _Checker) -> _Checker:
 
 
 def _object_checker(shape: Any) -> _Checker:
-    """Of a TypedDict: its own keys by their types, all others as they may be."""
+    """The check of a TypedDict: its own keys by their types; other keys may hold any JSON."""
     hints = get_type_hints(shape, include_extras=True)
     bare = {key: get_args(t)[0] if get_origin(t) is NotRequired else t for key, t in hints.items()}
     inner = {key: _checker_of(hint) for key, hint in bare.items()}
@@ -239,7 +238,7 @@ def _object_checker(shape: Any) -> _Checker:
 
 
 def _check_anything(value: Any, path: str, levels: int = MOST_NESTED) -> None:
-    """What no shape describes: text and numbers as everywhere, and not nested too deep."""
+    """The check of a value without a shape: valid text, finite numbers, limited nesting."""
     if type(value) is str:
         _check_text(value, path)
     elif type(value) in (int, float):

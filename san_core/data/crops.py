@@ -1,7 +1,7 @@
-"""What the crops of a data set are like, and which of them show nobody.
+"""Statistics of a data set's crops, and which crops are useless.
 
-A detector that fires on a wall, a frame that was not decoded, a person far away: such crops train a
-network on nothing, and as queries or gallery they spoil its scores.
+Useless crops come from a detector that fires on a wall, a frame that was not decoded, or a person
+far away. They teach a network nothing, and as queries or gallery they distort its scores.
 """
 
 import re
@@ -24,10 +24,10 @@ SMALL = (32, 16)  # rows, columns: below, a network sees little of a person
 _QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 _FLAT_SPREAD = 4  # from the darkest to the lightest of 256 levels: what JPEG makes of one colour
 _DARK = 8  # mean of 256 levels
-_MANY = 0.01  # share of the images from which on small or wide ones are warned of
+_MANY = 0.01  # share of small or wide images above which a warning is given
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
-# What may be wrong with a crop, and the option that leaves such out.
+# The kinds of useless crops, and the option that leaves each out.
 _KINDS = {
     "of one colour": NO_BLANK,
     "nearly black": NO_BLANK,
@@ -46,14 +46,14 @@ class _Readable(Protocol):
 
     @property
     def read(self) -> Callable[[], bytes]:
-        """What gives the bytes of its file."""
+        """Reads the bytes of its file."""
 
 
 Image = TypeVar("Image", bound=_Readable)
 
 
 class CropTally:
-    """What the crops are like that pass; eight bytes of memory an image."""
+    """Statistics of the crops that are counted; eight bytes of memory an image."""
 
     def __init__(self) -> None:
         self._heights, self._widths = array("I"), array("I")
@@ -81,7 +81,7 @@ class CropTally:
         return {"quantiles": quantiles, "useless": {k: self._kinds[k] for k in _KINDS}}
 
     def table(self) -> list[str]:
-        """The quantiles as a table, a line each; none without images."""
+        """The quantiles as a table, one line each; no lines without images."""
         if not self._heights:
             return []
         row = "{:<16}" + " {:>8}" * len(_QUANTILES)
@@ -91,7 +91,7 @@ class CropTally:
         return lines
 
     def warnings(self) -> list[str]:
-        """What kinds of useless crops there are, a line each."""
+        """The kinds of useless crops found, one line each."""
         lines = []
         for kind, option in _KINDS.items():
             count, total = self._kinds[kind], len(self._heights)
@@ -104,7 +104,7 @@ class CropTally:
 
 
 def _kinds_of(look: Look) -> list[str]:
-    """What is wrong with a crop."""
+    """The kinds of uselessness of a crop."""
     is_flat = look.spread <= _FLAT_SPREAD
     found = {
         _FLAT: is_flat,
@@ -116,14 +116,14 @@ def _kinds_of(look: Look) -> list[str]:
 
 
 class UsefulCrops(NamedTuple):
-    """Images that are left, and in words how many are not, a line each."""
+    """The images that are left, and one line for each kind that was left out."""
 
     images: list[Any]
     warnings: list[str]
 
 
 def leave_out_useless(images: Sequence[Image], options: Mapping[str, str]) -> UsefulCrops:
-    """The images that options do not leave out; what cannot be read stays, for others to tell.
+    """The images that the options keep. Unreadable images stay and are reported later.
 
     Raises:
         ValueError: an option makes no sense, or no image is left.

@@ -1,4 +1,4 @@
-"""People, vehicles or animals cut out of frames, losslessly, by boxes that a table tells."""
+"""People, vehicles or animals cut losslessly out of frames by the boxes of a table."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -11,7 +11,7 @@ _MOST_SHOWN = 5
 
 
 class Box(NamedTuple):
-    """A part of a frame in pixels, from its upper left; it may reach beyond the frame."""
+    """A box in a frame, in pixels from the upper left; it may reach beyond the frame."""
 
     left: int
     top: int
@@ -19,7 +19,7 @@ class Box(NamedTuple):
     height: int
 
     def image_name(self, frame: str) -> str:
-        """What the part of a frame is called that the box holds."""
+        """The name of the image that the box cuts out of a frame."""
         path = PurePosixPath(frame)
         told = f"{path.stem}_{self.left}_{self.top}_{self.width}x{self.height}.png"
         return str(path.with_name(told))
@@ -29,7 +29,7 @@ def parse_box(x: str, y: str, width: str, height: str) -> Box:
     """The box of four numbers, each edge at the nearest pixel.
 
     Raises:
-        ValueError: one is no number, or the box has no pixel.
+        ValueError: one is not a number, or the box is empty.
     """
     try:
         left, top, across, down = map(float, (x, y, width, height))
@@ -45,7 +45,7 @@ def parse_box(x: str, y: str, width: str, height: str) -> Box:
 class Frames:
     """The frames of a tree; the last one stays decoded, since its boxes mostly follow each other.
 
-    Boxes that reach beyond their frame are counted as they are cut, each once.
+    Each box that reaches beyond its frame is counted once, when it is cut.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -55,11 +55,11 @@ class Frames:
         self._cut = set[int]()  # hashes alone: of millions of boxes the names would fill memory
 
     def cut(self, frame: str, box: Box) -> bytes:
-        """What a box holds of an upright frame, as a PNG.
+        """The part of an upright frame inside a box, as a PNG.
 
         Raises:
             OSError: the frame cannot be read.
-            ValueError: it is no whole image, or the box lies outside of it.
+            ValueError: it is not a whole image, or the box lies outside of it.
         """
         if self._last is None or self._last[0] != frame:
             self._last = None  # two frames at once may be too many
@@ -78,7 +78,7 @@ class Frames:
         return encode_png(held)
 
     def warnings(self) -> Sequence[str]:
-        """How many of the boxes that were cut reach beyond their frames; nothing if none does."""
+        """A line that says how many boxes reach beyond their frames; empty if none does."""
         if not self._beyond:
             return []
         shown = ", ".join(list(self._beyond)[:_MOST_SHOWN])

@@ -1,10 +1,10 @@
-"""Who is held out of a data set to be searched for, and the table that keeps it: split.csv.
+"""Which people of a data set are held out for testing, and the table that records it: split.csv.
 
     person,camera,split
     alice,entrance,query
 
-A person is held out whose name falls under the share that is (`names.place_of_name`): by the name
-alone, so that nobody changes sides when there are more people, images or cameras.
+A person is held out if the hash of the name (`names.place_of_name`) falls below the share. Only the
+name counts, so nobody changes splits when people, images or cameras are added.
 """
 
 import csv
@@ -32,7 +32,7 @@ OPTIONS = {
 }
 
 _DEFAULT_SHARE = 1 / 3
-_LEAST_TESTED = 2  # people; of one alone every answer is right
+_LEAST_TESTED = 2  # people; with only one, every answer is right
 _SIDES = {"train": "train", "val": "val", "query": TEST, "gallery": TEST, "multi": TEST}
 _MOST_SHOWN = 5
 
@@ -45,7 +45,7 @@ class Wanted(NamedTuple):
     Attributes:
         share: of the people, within 0 to 1; 0 holds out nobody.
         number: how many people, instead of a share; None for a share.
-        sides: train, val or test, by the names of people who have had theirs before.
+        sides: train, val or test by name, for people whose split is already known.
     """
 
     share: float = _DEFAULT_SHARE
@@ -54,14 +54,14 @@ class Wanted(NamedTuple):
 
 
 class PartedImages(NamedTuple):
-    """Images with splits, and what people should know of who is tested."""
+    """Images with splits, and warnings about the test split."""
 
     images: list[ListedImage]
     warnings: list[str]
 
 
 def parse_options(options: Mapping[str, str]) -> Wanted:
-    """Who is to be held out by the options `test`, `split` and `all`.
+    """The people to hold out by the options `test`, `split` and `all`.
 
     Raises:
         OSError: the table cannot be read.
@@ -71,7 +71,7 @@ def parse_options(options: Mapping[str, str]) -> Wanted:
         check_no_splits(options, "option all trains on every identity")
         return Wanted(share=0)
     told = options.get(TEST, "")
-    is_number = told.isdecimal() and len(told) < 10  # who writes more means no people
+    is_number = told.isdecimal() and len(told) < 10  # a longer number cannot mean people
     number = int(told) if is_number and int(told) >= _LEAST_TESTED else None
     if number is not None and SPLIT in options:
         raise ValueError(
@@ -95,11 +95,11 @@ def parse_options(options: Mapping[str, str]) -> Wanted:
 
 
 def read_sides(path: Path) -> dict[str, str]:
-    """The sides of people by a table with the columns person and split: train, val or test.
+    """The split of each person (train, val or test) from a table with the columns person and split.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such table, or has a person on two sides.
+        ValueError: it is not such a table, or has a person in two splits.
     """
     if path.is_dir():
         raise ValueError(f"split={path} is a folder; name the table in it, {path}/{SPLIT_FILE}")
@@ -132,9 +132,9 @@ def read_sides(path: Path) -> dict[str, str]:
 
 
 def check_no_splits(options: Mapping[str, str], place: str) -> None:
-    """Raise ValueError if people are to be held out where that is decided already.
+    """Raise ValueError if an option would hold people out although the splits are already given.
 
-    place: what decides, such as "PATH has a column split".
+    place: what gives the splits, such as "PATH has a column split".
     """
     if idle := [name for name in OPTIONS if name in options]:
         raise ValueError(f"{place}; option {idle[0]} has no effect")
@@ -154,32 +154,32 @@ def assign_splits(
 ) -> PartedImages:
     """The images with splits: people who are held out are for testing, all others for training.
 
-    A person can be asked for who has images from two cameras, or two images where cameras are
-    unknown or do not matter. Who is held out is decided in this order:
+    A person can be a query if there are images from two cameras, or two images where cameras are
+    unknown or ignored. The people to hold out are chosen in this order:
 
-    1. Who is in the table of an older set stays on the side that it tells.
-    2. Of all others those are held out whose names fall under the share. If a number is wanted
-       instead, that many people are held out who can be asked for: those whose names fall lowest.
-    3. At least two who can be asked for are held out. If there are fewer, those whose names fall
-       lowest are held out too, and a warning names them.
-    4. At least one stays in training; of three or more who can be asked for, one of these. If all
-       are held out, the one whose name falls highest stays, and a warning names the person.
+    1. People in the table of an older set keep their split.
+    2. Of all others, those whose hashes fall below the share are held out. If a number is given
+      instead, that many people who can be queries are held out: those with the lowest hashes.
+    3. At least two people who can be queries are held out. If there are fewer, those with the
+      lowest hashes are held out too, and a warning names them.
+    4. At least one person stays in training; if three or more can be queries, one of these. If all
+      are held out, the one with the highest hash stays, and a warning names the person.
 
-    Then the images of each person who is held out are parted:
+    Then the images of each held-out person are divided:
 
-    1. Who cannot be asked for is in the gallery alone.
-    2. From every camera with several images of the person the first by name is a query.
-    3. If no camera has several, the first image of all is the query.
+    1. People who cannot be queries are only in the gallery.
+    2. For every camera with several images of the person, the first by name is a query.
+    3. If no camera has several, the first of all images is the query.
     4. All other images are gallery, so every query can be found.
 
     Args:
-        images: with people from 1; their splits are not looked at.
+        images: with people numbered from 1; their splits are ignored.
         wanted: who is to be held out.
-        protocol: how queries will be judged; by camera-free their cameras do not matter.
+        protocol: how queries will be judged; camera-free ignores their cameras.
 
     Raises:
-        ValueError: fewer than two people can be held out, or none be trained on, or the table of
-            sides is of others.
+        ValueError: fewer than two people can be held out, nobody is left to train on, or the table
+            names other people.
     """
     people: dict[int, list[ListedImage]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.name):
@@ -204,7 +204,7 @@ def _split_of(image: ListedImage, sides: Mapping[int, str], queries: set[str]) -
 
 
 class _Choice:
-    """Who is held out of some people, by their numbers; `warnings` tell what names did not say."""
+    """Held-out people by number; `warnings` list choices that names alone do not give."""
 
     def __init__(self, people: _People, wanted: Wanted, protocol: str) -> None:
         self.people, self.wanted = people, wanted
@@ -226,7 +226,7 @@ class _Choice:
         return self.places[pid], pid
 
     def sides(self) -> dict[int, str]:
-        """Train, val or test for everybody."""
+        """Train, val or test for each person."""
         if self.wanted.sides:
             self._check_known()
         held = {pid for pid, side in self.known.items() if side == TEST}
@@ -246,7 +246,7 @@ class _Choice:
         return sides
 
     def _lowest(self, number: int) -> set[int]:
-        """So many people whose names fall lowest."""
+        """That many people with the lowest hashes."""
         if number > len(self.able) or number >= len(self.people):
             raise ValueError(
                 f"{number} identities cannot be held out for testing: of {len(self.people):,}"
@@ -256,7 +256,7 @@ class _Choice:
         return set(self.able[:number])
 
     def _with_enough_tested(self, held: set[int]) -> set[int]:
-        """With those beside who are needed so that two can be asked for."""
+        """The held-out people, with more added so that two can be queries."""
         free = [pid for pid in self.able if pid not in self.known and pid not in held]
         lacking = max(0, _LEAST_TESTED - sum(pid in held for pid in self.able))
         if len(free) < lacking or len(self.people) <= _LEAST_TESTED:
@@ -270,7 +270,7 @@ class _Choice:
         return held | set(free[:lacking])
 
     def _with_enough_left(self, held: set[int]) -> set[int]:
-        """Without one whom training needs: who has several views, or anybody, if all are held."""
+        """The held-out people without the one that training needs if all are held out."""
         others = sorted(self.people.keys() - set(self.able), key=self._order)
         needed = self.able if len(self.able) > _LEAST_TESTED else others
         spared = [pid for pid in needed if pid not in self.known][-1:]
@@ -280,7 +280,7 @@ class _Choice:
         return held - set(spared)
 
     def _check_known(self) -> None:
-        """Raise ValueError if a table of sides is of others, and tell how many it lacks."""
+        """Raise ValueError if a table names only other people; warn of people it lacks."""
         sides = self.wanted.sides
         if not self.known:
             known = {settled_name(name) for name in self.names.values()}
@@ -302,7 +302,7 @@ class _Choice:
             )
 
     def _warn_of_moved(self, pids: Sequence[int], what: str, falls: str) -> None:
-        """That some are not where their names alone would have them."""
+        """Warn of people whose names alone would give another split."""
         for pid in pids:
             self.warnings.append(
                 f"{self.names[pid]} is {what}, although the name {falls} among those held out. To "
@@ -311,7 +311,7 @@ class _Choice:
             )
 
     def _warn_of_silent(self, held: set[int]) -> None:
-        """That some are in the gallery alone."""
+        """Warn of people who are only in the gallery."""
         silent = held - set(self.able)
         if silent:
             self.warnings.append(
@@ -333,7 +333,7 @@ def _is_findable(images: Sequence[ListedImage], protocol: str) -> bool:
 
 
 def _pick_queries(images: Sequence[ListedImage]) -> list[ListedImage]:
-    """Which images of a person ask; they are sorted by name."""
+    """Which images of a person are queries; the images are sorted by name."""
     if images[0].camid is None:
         return [images[0]]
     cameras: dict[int | None, list[ListedImage]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What stands for a person's name, on any machine and for ever: hashes that choose and compare."""
+"""Hashes of a person's name, the same on every machine, to choose people and to compare them."""
 
 import hashlib
 import re
@@ -16,10 +16,10 @@ def settled_name(name: str) -> str:
 
 
 def place_of_name(name: str, purpose: str) -> float:
-    """Where a name falls in 0 to below 1, evenly by its sha256; elsewhere for another purpose.
+    """The place of a name in 0 to below 1, uniform by its sha256; each purpose gives another place.
 
-    Of many people a share below S falls under S, whoever else is there, so that whom that chooses
-    is chosen again when there are more people, images or cameras.
+    Of many people about a share S falls below S. The place depends on no other person, so the same
+    people are chosen again when people, images or cameras are added.
     """
     digest = hashlib.sha256(f"{purpose}\n{settled_name(name)}".encode("utf-8", "surrogateescape"))
     return int(digest.hexdigest()[: _PLACE_BITS // 4], 16) / float(1 << _PLACE_BITS)

@@ -1,9 +1,9 @@
-"""Paired images and textures that somebody has: found in a folder or an archive, and checked.
+"""Existing pairs of images and textures: found in a folder or an archive, and checked.
 
 Two layouts are read. With a table:
 
     index.csv      columns image and texture, paths beside it; split (train or val) if wanted;
-                   every other column becomes a field of the image
+                   any other column becomes a field of the image
 
 or by name:
 
@@ -11,8 +11,8 @@ or by name:
     images/0012.jpg, images/0012_03.png     the texture's name, or that and "_" before anything
 
 Images may be in folders of `images`, as textures in those of `textures`, and all of it in one
-folder of any name. Textures of the same bytes are one person's, under whatever names: sets that
-keep a copy of the texture beside every image would else train on people who are held out.
+folder of any name. Textures with equal bytes belong to one person, whatever their names: otherwise
+a set with a copy of the texture beside every image would train on held-out people.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     """An image and its texture.
 
     image and texture are paths in the tree; image_name and texture_name are what they are called
-    below the folders of images and of textures. split is None where nobody has said.
+    below the folders of images and of textures. split is None if it is not given.
     """
 
     image: str
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 class Pairs(NamedTuple):
     """Every pair, by texture and image, and the tree their files are read from.
 
-    copies is how many texture files were found to be the same as others.
+    copies is the number of texture files that equal another.
     """
 
     tree: Tree
@@ -82,7 +82,7 @@ def find_pairs(tree: Tree) -> Pairs:
 
 
 def _find_pairs_root(tree: Tree) -> tuple[Tree, str]:
-    """The folder that has pairs, and the name of its table; empty where names tell."""
+    """The folder with pairs, and the name of its table; empty if names pair the files."""
     if tree.given_file:
         if not tree.given_file.lower().endswith(".csv"):
             raise ValueError(
@@ -161,7 +161,7 @@ def _pair_from_row(root: Tree, row: Mapping[str, str | None], *, where: str) -> 
 
 
 def _pairs_by_name(root: Tree) -> list[Pair]:
-    """The pairs that names tell."""
+    """The pairs given by file names."""
     textures, by_stem = _image_names(root, "textures"), dict[str, str]()
     for name in textures:
         stem = _stem(name)
@@ -202,7 +202,7 @@ def _stem(name: str) -> str:
 
 
 def _texture_stems(name: str) -> Iterator[str]:
-    """What an image's texture may be called, the longest first: a_b_c, a_b, a."""
+    """The possible names of an image's texture, the longest first: a_b_c, a_b, a."""
     stem = _stem(name)
     while stem:
         yield stem
@@ -216,7 +216,7 @@ def _raise_if_any(root: Tree, what: str, names: list[str]) -> None:
 
 
 def _check_names(root: Tree, kind: str, names: list[str]) -> None:
-    """Raise ValueError if files cannot be told apart or kept by their names, which are sorted."""
+    """Raise ValueError if two sorted names are equal, or one cannot be stored."""
     for name, following in zip(names, [*names[1:], None], strict=True):
         if name == following:
             raise ValueError(f"{root.place} has two {kind}s that would both be called {name}")
@@ -252,7 +252,7 @@ def _check_splits(root: Tree, found: list[Pair]) -> None:
 
 
 class SizeChecker:
-    """Refuses an image or a texture of another size than the first of its kind."""
+    """Refuses an image or a texture whose size differs from the first of its kind."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[str, tuple[int, int]]] = {}

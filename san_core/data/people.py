@@ -1,7 +1,7 @@
 """People and cameras by any name, numbered.
 
-Numbers are kept where a data set numbers its people from 1 in the way of `records`. All else
-(names, numbers from 0) is numbered anew, from 1, in sorted order.
+Numbers are kept where a data set numbers its people from 1 in the way of `records`. Other names and
+numbers are numbered from 1 in sorted order.
 """
 
 import re
@@ -21,7 +21,7 @@ from san_core.data.records import (
     ProblemsError,
 )
 
-# The options of data sets of one's own: whom to test on, and how.
+# The options of your own data sets: the test split and the protocol.
 OWN_OPTIONS = {
     **held_out.OPTIONS,
     **crops.OPTIONS,
@@ -32,7 +32,7 @@ _WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
 
 
 class NamedImage(NamedTuple):
-    """An image whose person and camera are names yet; split "" is yet to be decided."""
+    """An image whose person and camera are still names; split "" means not yet decided."""
 
     name: str
     person: str
@@ -43,7 +43,7 @@ class NamedImage(NamedTuple):
 
 
 def is_junk(person: str) -> bool:
-    """Whether a name is that of junk: -1, however it is written."""
+    """Whether a name means junk: -1 in any spelling."""
     return bool(_WHOLE_NUMBER.fullmatch(person)) and int(person) == JUNK
 
 
@@ -54,14 +54,14 @@ def make_listing(
     *,
     has_splits: bool,
 ) -> Listing:
-    """The listing of images and problems; where there are no splits, people are held out.
+    """The listing of images and problems; without splits, people are held out for testing.
 
     options: keys of OWN_OPTIONS.
 
     Raises:
         OSError: the table of an option cannot be read.
-        ValueError: as of `number_people_and_cameras` and `held_out.assign_splits`, and the line
-            tells the problems too; or an option is wrong.
+        ValueError: as in `number_people_and_cameras` and `held_out.assign_splits`, with the
+            problems in the line; or an option is wrong.
     """
     protocol = CAMERA_FREE if CAMERA_FREE in options else ""
     wanted = None if has_splits else held_out.parse_options(options)
@@ -84,7 +84,7 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
     Where people are numbered anew, the field `person` keeps their names; likewise `camera`.
 
     Raises:
-        ValueError: some images tell their camera and some do not, or names are ambiguous.
+        ValueError: only some images have a camera, or names are ambiguous.
     """
     nameless = [image.name for image in images if image.camera is None]
     if nameless and len(nameless) < len(images):
@@ -110,7 +110,7 @@ def number_people_and_cameras(images: Sequence[NamedImage]) -> list[ListedImage]
 
 
 def _differ(numbers: Mapping[str, int]) -> bool:
-    """Whether numbers are others than the names say."""
+    """Whether the numbers differ from the names."""
     return any(not _WHOLE_NUMBER.fullmatch(name) or int(name) != n for name, n in numbers.items())
 
 
@@ -118,11 +118,11 @@ def pids_by_name(people: Iterable[tuple[str, str]]) -> dict[str, int]:
     """The number of every person, from (name, split) of every image.
 
     Names 0 and -1 that only a gallery has are distractors and junk. All others keep their numbers
-    if they are whole numbers from 1, no two the same; else they count from 1 in their order: whole
-    numbers by value, then words.
+    if they are whole numbers from 1, no two the same; otherwise
+    they are numbered from 1 in order: whole numbers by value, then words.
 
     Raises:
-        ValueError: two names are one number, or 0 is in a gallery and a person elsewhere; but where
+        ValueError: two names are the same number, or 0 is in a gallery and a person elsewhere. If
             there are queries of 0, it is a person in the gallery too.
     """
     splits: dict[str, set[str]] = defaultdict(set)
@@ -153,7 +153,7 @@ def camids_by_name(cameras: Iterable[str]) -> dict[str, int]:
     """The number of every camera, from 0; whole numbers stay as they are, names are sorted.
 
     Raises:
-        ValueError: two names are one number.
+        ValueError: two names are the same number.
     """
     names = set(cameras)
     numbers = _whole_numbers("cameras", names)

@@ -215,7 +215,7 @@ class SplitTally:
     def score_warnings(self, protocol: str = "") -> list[str]:
         """What makes scores wrong or impossible, a line each; none if nothing does.
 
-        protocol: how queries are judged; by camera-free their cameras do not matter.
+        protocol: how queries are judged; camera-free ignores their cameras.
 
         Raises:
             ValueError: there is a gallery, and no query can be scored.

@@ -701,7 +701,7 @@ def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None 
     """Raise ValueError unless the processes there are can train together.
 
     Args:
-        recipe: what they are to train; every batch must have equal shares for them.
+        recipe: the recipe to train; every batch must divide equally among them.
         images: to train on.
         pit_images: those of paired data, where such batches are mixed in.
     """

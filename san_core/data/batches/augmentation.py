@@ -3,10 +3,9 @@
 Legend: B batch, H W rows and columns, T texels a side. Images enter as uint8 (B, H, W, 3) RGB and
 leave as (B, 3, H, W) of torch's default type, ImageNet-normalised, in channels-last layout.
 Everything but the normalisation works on bytes, which is several times faster on a CPU. Random
-numbers are drawn on the CPU (see `draws`), so every device sees the same augmentation, up to the
-rounding of enlarged images, and the host never waits for the device. A GPU takes whole batches, a
-kernel each; where a processor is faster image by image, as what it works on then stays in its
-cache, it goes that way.
+numbers are drawn on the CPU (see `draws`), so every device applies the same augmentation, up to the
+rounding of enlarged images, and the host never waits for the device. A GPU works on whole batches.
+A processor works image by image where that is faster, because an image fits its cache.
 """
 
 from collections.abc import Sequence
@@ -37,10 +36,10 @@ class TextureTargets(NamedTuple):
 
 
 class TextureMirror(NamedTuple):
-    """How textures look in the mirror: every texel an average of others, in CSR form."""
+    """The mirror of textures in CSR form: every mirrored texel is an average of texels."""
 
     texels: Tensor  # (n,) int32, the texels averaged, those of the first texel first
-    weights: Tensor  # (n,) float32, what each counts; a texel's add up to 1
+    weights: Tensor  # (n,) float32, the weight of each; the weights of a texel add up to 1
     starts: Tensor  # (T * T + 1,) int64, where in `texels` those of a texel begin
     is_permutation: bool  # whether every texel is one other as it is, so that nothing is averaged
 
@@ -81,10 +80,11 @@ class TextureMirror(NamedTuple):
 
 
 class BufferPool:
-    """Memory that one batch after another is written into.
+    """Memory that is reused for one batch after another.
 
     Fresh memory costs a page fault every 4 KiB, which takes longer than writing it. On GPUs torch
-    keeps memory itself, and this does nothing. A tensor is good until the next one of its name.
+    keeps memory itself, and this does nothing. A tensor is valid until the next one of its name is
+    asked for.
     """
 
     def __init__(self, *, pinned: bool = False) -> None:
@@ -98,7 +98,7 @@ class BufferPool:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """A tensor of that type, torch's default if it is None, with anything in it."""
+        """An uninitialised tensor of that type; None means torch's default type."""
         wanted = torch.empty(shape, device=device, dtype=dtype)  # not touched, so it costs nothing
         if wanted.device.type != "cpu":
             return wanted
@@ -143,7 +143,7 @@ def normalise_by_torch(images: Tensor) -> Tensor:
 
 
 def _normalisation(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What a row of pixels is multiplied with and what is added, (3 * W,) each.
+    """The factor and the offset of a row of pixels, (3 * W,) each.
 
     A row of pixels is one long vector: broadcasting over three colours would be slow.
     """
@@ -159,9 +159,9 @@ def augment_images(
     large: Tensor | None = None,
     pool: BufferPool | None = None,
 ) -> Tensor:
-    """The views that were drawn, normalised: float32 (B, 3, H, W).
+    """The drawn views, normalised: float32 (B, 3, H, W).
 
-    What a crop leaves open and what is erased takes the ImageNet mean colour.
+    Pixels outside the image and erased pixels take the ImageNet mean colour.
 
     Args:
         images: uint8 (B, H, W, 3), on any device.
@@ -199,8 +199,8 @@ def texture_targets(
     Args:
         textures: uint8 (B, T, T, 3).
         flipped: the samples whose images are mirrored, by number, int64 on the same device.
-        mirror: of the textures' atlas and size; where it is unknown (None), flipped samples are
-            marked as not to be kept.
+        mirror: the mirror of the textures' atlas and size. If it is None (unknown), flipped samples
+            are marked as not to be kept.
         flip_textures: "keep" takes the textures of flipped samples as they are, "omit" marks them.
         pool: where to put the targets; fresh memory if there is none.
     """
@@ -267,7 +267,7 @@ def _pad_and_crop(images: Tensor, corners: Tensor, pad: int) -> Tensor:
 
 
 def _crop_by_image(images: Tensor, large: Tensor, chosen: Tensor, corners: Tensor) -> Tensor:
-    """The images, those chosen replaced by windows of what they are when enlarged."""
+    """The images, with the chosen ones replaced by windows of their enlarged versions."""
     height, width = images.shape[1:3]
     views = images.clone()
     for i, one, (top, left) in zip(chosen.tolist(), large, corners.tolist(), strict=True):

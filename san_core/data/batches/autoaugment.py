@@ -1,4 +1,4 @@
-"""AutoAugment's policy for ImageNet on the bytes of some images of a batch, drawn by our numbers.
+"""AutoAugment's ImageNet policy for some images of a batch, with random numbers from `draws`.
 
 A policy is torchvision's (Cubuk et al. 2019, table 9): 25 pairs of operations, each with its own
 probability and strength. They work on the host, before a batch is copied to its device.
@@ -19,7 +19,7 @@ from san_core.seeds import derive_seed
 
 
 class PolicyDraw(NamedTuple):
-    """What happens to an image whose colours and shape a policy changes."""
+    """The draws of the images that a policy changes."""
 
     row: int  # of the batch
     numbers: Tensor  # (5,), uniform in [0, 1): which pair, whether each is done, its direction
@@ -43,7 +43,7 @@ def draw_policies(
 def apply_policies(images: Tensor, drawn: Sequence[PolicyDraw]) -> None:
     """Change those images that were drawn, in place: uint8 (B, H, W, 3) RGB.
 
-    What turns and shears leave open takes the ImageNet mean colour.
+    Pixels that rotations and shears leave empty take the ImageNet mean colour.
     """
     for row, numbers in drawn:
         changed = _DrawnPolicy(numbers)(images[row].permute(2, 0, 1))

@@ -1,7 +1,7 @@
 """Image files decoded once into a memory-mapped uint8 array, so that an epoch decodes nothing.
 
-Decoding and resizing a file costs many times what reading its row does, and training reads every
-row once an epoch. Memory stays flat while the array is made and while it is read.
+Decoding and resizing a file is many times slower than reading its row, and training reads every row
+once an epoch. Memory use does not grow with the number of images.
 """
 
 import os
@@ -28,7 +28,7 @@ def enlarged_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class EncodedImage(NamedTuple):
-    """An encoded image, read when its turn comes, and how errors call it."""
+    """An encoded image, read when needed, and its name in error messages."""
 
     name: str
     read: Callable[[], bytes]
@@ -57,7 +57,8 @@ def cache_images(
             in order, and should hold but a few of them.
 
     Raises:
-        ValueError: a file is no image, naming the first of them, or there are not `count`.
+        ValueError: a file is not an image (the line names the first such file), or there are not
+            `count` files.
     """
 
     def prepare(file: EncodedImage) -> Pixels:
@@ -76,7 +77,8 @@ def cache_textures(
 ) -> Pixels:
     """Textures area-averaged to `size` x `size`: a read-only memory map (count, T, T, 3), RGB.
 
-    As `cache_images`; a texture that is not square or no multiple of `size` raises ValueError.
+    As `cache_images`; a texture that is not square or whose side is not a multiple of `size` raises
+    ValueError.
     """
 
     def prepare(file: EncodedImage) -> Pixels:
@@ -145,7 +147,7 @@ def row_indices(
 ) -> NDArray[np.int64]:
     """For every key, the row of `among` that holds it: (len(keys),).
 
-    Used to find each image's texture by name or identity. `what` is how an error calls a row.
+    Used to find each image's texture by name or identity. `what` names a row in error messages.
 
     Raises:
         ValueError: a key is absent, or a row appears twice.

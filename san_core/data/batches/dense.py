@@ -1,4 +1,4 @@
-"""What dense maps of PIT tell of an augmented batch: which texel every pixel shows.
+"""Dense maps of PIT for an augmented batch: the texel that every pixel shows.
 
 Legend: B batch, H W rows and columns, N = H * W pixels.
 """
@@ -11,13 +11,13 @@ from torch import Tensor
 from san_core.data.batches.draws import Draws
 from san_core.recipe import Recipe
 
-MAP_SIDE = 256  # texels a side of the texture that dense maps tell places in, whatever is painted
+MAP_SIDE = 256  # texels a side of the texture that dense maps refer to
 
 
 class DenseTargets(NamedTuple):
     """Dense maps of an augmented batch, on its device."""
 
-    texels: Tensor  # (B, H, W) int64, row * 256 + column; anything where nobody is
+    texels: Tensor  # (B, H, W) int64, row * 256 + column; undefined where there is no person
     covered: Tensor  # (B, H, W) float32, share of the pixel that the person covers; 0 if erased
     keep: Tensor  # (B,) bool: the texels are those of the (possibly mirrored) image
 
@@ -27,10 +27,10 @@ def dense_targets(
 ) -> DenseTargets:
     """The targets of dense maps (B, H, W, 3) uint8, in images that are not cropped.
 
-    draws: what happens to the images: a mirrored one shows the mirrored texels, and what is erased
-    shows nobody.
-    texel_mirror: (256 * 256,), as `atlas.mirror_index` tells; where it is unknown (None), mirrored
-    samples are marked as not to be kept.
+    draws: the augmentation of the images: a mirrored image shows mirrored texels, and an erased
+        part shows no person.
+    texel_mirror: (256 * 256,), from `atlas.mirror_index`. If it is None (unknown), mirrored samples
+        are marked as not to be kept.
     """
     texels = dense[..., 1].long() * MAP_SIDE + dense[..., 0]
     covered = dense[..., 2].float() / 255
@@ -49,7 +49,7 @@ def dense_targets(
 
 
 def _erased(boxes: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """(B, H, W) bool: what lies in the boxes (B, 4) of top, left, bottom and right."""
+    """(B, H, W) bool: the pixels in the boxes (B, 4) of top, left, bottom and right."""
     rows, columns = (torch.arange(n, device=boxes.device) for n in size)
     top, left, bottom, right = boxes[..., None].unbind(1)
     in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)

@@ -1,7 +1,7 @@
 """Which view of every image a batch shows: drawn on the host, from one table of random numbers.
 
-An image draws the same numbers whatever the recipe switches on or off. What is drawn is whole
-numbers, few enough to travel to the device in one small tensor.
+An image draws the same numbers whichever augmentations the recipe enables. All draws are whole
+numbers and go to the device in one small tensor.
 Legend: B batch, H W rows and columns.
 """
 
@@ -29,7 +29,7 @@ _Table = NDArray[np.float64]
 
 
 class Draws(NamedTuple):
-    """What happens to each of B images, int64, on one device."""
+    """The augmentation of each of B images, int64, on one device."""
 
     flipped: Tensor  # the images that are mirrored, by number
     enlarged: Tensor  # the images that are enlarged before they are cropped, by number
@@ -63,7 +63,7 @@ def draw_views(
         size: rows and columns of every image.
         recipe: its flip, crop, crop_pad, erasing and its style, jitter and greyscale.
         generator: a CPU generator.
-        skip: images of the batch that come before these and are another process's.
+        skip: earlier images of the batch, which belong to other processes.
     """
     table = torch.rand(skip + count, _COLUMNS, generator=generator)[skip:].double().numpy()
     colours = _own_table("colours", (count, 4), generator=generator, skip=skip)
@@ -85,7 +85,7 @@ def draw_views(
 def _own_table(
     purpose: str, shape: tuple[int, int], *, generator: torch.Generator, skip: int
 ) -> _Table:
-    """Uniform numbers of a generator of its own: no other draw depends on these."""
+    """Uniform numbers from a separate generator: no other draw depends on them."""
     own = torch.Generator().manual_seed(derive_seed(generator.initial_seed(), purpose))
     count, columns = shape
     return torch.rand(skip + count, columns, generator=own)[skip:].double().numpy()

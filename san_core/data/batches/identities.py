@@ -1,4 +1,4 @@
-"""Whom a data set trains, and whom it validates on; told without torch and without an image."""
+"""Which identities are for training and which for validation; needs no torch and no images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from san_core.images.imageset import ImageSet
 from san_core.images.shard import Record
 from san_core.recipe import Recipe
 
-FEW_PEOPLE, FEW_QUERIES = 20, 100  # of validation; fewer say little
-_LEAST_SHARE_SHOWN = 0.5  # of the images; with less, epochs say little of how often each was seen
+FEW_PEOPLE, FEW_QUERIES = 20, 100  # for validation; with fewer, scores are uncertain
+_LEAST_SHARE_SHOWN = 0.5  # of the images; below it, a warning is given
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class IdentitySplit:
 
     @property
     def num_classes(self) -> int:
-        """How many people are trained on."""
+        """The number of training identities."""
         return int(self.labels.max()) + 1
 
 
 def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
-    """Whom to train on and whom to validate on: the split val, or a share of the people.
+    """The training and the validation images: those of split val, or of a share of the identities.
 
     Raises:
-        ValueError: there are no training images, one shows nobody, the split val shows people who
-            are trained on, too few people are left, what is validated on cannot be scored, or
-            another draw of it is wanted where the split val says who it is.
+        ValueError: there are no training images; an image has no identity; split val has training
+            identities; too few identities are left; the validation images cannot be scored; or the
+            recipe asks for another validation_draw although there is a split val.
     """
     records: Sequence[Record] = images.records_in_splits("train")
     others: Sequence[Record] = []
@@ -69,14 +69,14 @@ def split_identities(images: ImageSet, recipe: Recipe) -> IdentitySplit:
 
 
 def held_out_mask(records: Sequence[Record], share: float, *, draw: int = 0) -> NDArray[np.bool_]:
-    """Which images to validate on, (N,): those of people whose names fall under a share.
+    """The validation images, (N,) bool: those of identities whose names fall under a share.
 
     They are the same in every run, and when a data set grows.
 
     Args:
         records: the training images.
         share: of the people, in 0 ... 1; at least 2 are held out, and 2 are left to train on.
-        draw: which of the ways in which names fall.
+        draw: the number of the draw; each gives names other places.
 
     Raises:
         ValueError: there are fewer than 4 people.
@@ -97,9 +97,9 @@ def held_out_mask(records: Sequence[Record], share: float, *, draw: int = 0) -> 
 def validation_queries(
     pids: NDArray[np.int64], camids: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    """Rows of the first image of every person and camera, ascending, where another camera saw them.
+    """Rows of the first image of every person and camera, for people whom another camera saw.
 
-    Where no camera is known: of every person with two images.
+    Without known cameras: of every person with two images.
     """
     known = np.arange(len(pids)) if camids is None else camids
     views = np.unique(np.stack([pids, known], axis=1), axis=0)[:, 0]
@@ -110,7 +110,7 @@ def validation_queries(
 
 
 def few_validated_warning(records: Sequence[Record]) -> str:
-    """In words that people to validate on, or their queries, are few; empty if not."""
+    """A warning that there are few validation identities or queries; empty if there are enough."""
     if not records:
         return ""
     pids = pids_of(records)
@@ -127,7 +127,7 @@ def few_validated_warning(records: Sequence[Record]) -> str:
 
 
 def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
-    """In words that an epoch leaves most images out, and which P would show more; empty if not."""
+    """A warning that an epoch leaves most images out, and which P uses more; else empty."""
     if not recipe.forms_triplets:
         return ""
     sizes = {"identities": recipe.identities_per_batch, "images": recipe.images_per_identity}
@@ -147,7 +147,7 @@ def unseen_images_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
 
 
 def rare_textures_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
-    """In words that no batch after the first has texture losses; empty if others have them.
+    """A warning that no batch after the first has texture losses; empty if others have.
 
     labels: of the images to train on, (N,).
     """
@@ -170,7 +170,7 @@ def rare_textures_warning(labels: NDArray[np.int64], recipe: Recipe) -> str:
 
 
 def _check_not_trained_on(watched: NDArray[np.int64], learned: NDArray[np.int64]) -> None:
-    """Raise ValueError if people to validate on are trained on: they would be found too well."""
+    """Raise ValueError if validation identities are trained on: their score would be too high."""
     known = np.intersect1d(watched, learned)
     if len(known):
         raise ValueError(
@@ -181,7 +181,7 @@ def _check_not_trained_on(watched: NDArray[np.int64], learned: NDArray[np.int64]
 
 
 def pids_of(records: Sequence[Record]) -> NDArray[np.int64]:
-    """Whom the images show.
+    """The identities of the images.
 
     Raises:
         ValueError: an image has no identity.
@@ -194,9 +194,9 @@ def pids_of(records: Sequence[Record]) -> NDArray[np.int64]:
 
 
 def check_scorable(pids: NDArray[np.int64], camids: NDArray[np.int64] | None) -> None:
-    """Raise ValueError unless somebody can be found, and somebody else be taken for them.
+    """Raise ValueError unless a query can have a right answer and a wrong one.
 
-    pids, camids: (N,), of the images to validate on; None where no camera is known.
+    pids, camids: (N,), of the validation images; camids is None if cameras are unknown.
     """
     people = np.unique(pids)
     if len(people) < 2:
@@ -215,6 +215,6 @@ def check_scorable(pids: NDArray[np.int64], camids: NDArray[np.int64] | None) ->
 
 
 def camids_of(records: Sequence[Record]) -> NDArray[np.int64] | None:
-    """Which cameras took the images; None unless every one is known."""
+    """The cameras of the images; None unless all are known."""
     camids = [record.camid for record in records if record.camid is not None]
     return np.array(camids, np.int64) if len(camids) == len(records) else None

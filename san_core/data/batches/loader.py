@@ -1,9 +1,9 @@
 """Batches gathered ahead of training by one background thread, and copied to the device.
 
 The thread gathers the rows of a batch into one of two buffers while training computes on the other.
-For a GPU the buffers are pinned and copied in a stream of their own, which the GPU waits for and
-the host does not; a processor reads the buffers themselves. Legend: B images of the whole batch, b
-of this process's share, H W rows and columns, T texels a side.
+For a GPU the buffers are pinned and copied in a separate stream: the GPU waits for it, the host
+does not. A processor reads the buffers directly. Legend: B images of the whole batch, b of this
+process's share, H W rows and columns, T texels a side.
 """
 
 import queue
@@ -29,7 +29,7 @@ from san_core.seeds import derive_seed
 class Wanted(NamedTuple):
     """A batch to be gathered."""
 
-    source: str  # "main" or "pit"; what errors call it, and which buffers it takes
+    source: str  # "main" or "pit": its name in errors, and the buffers it uses
     data: TrainingData
     rows: NDArray[np.int64]  # (B,), of the whole batch
     mine: NDArray[np.int64]  # (b,), of this process
@@ -61,7 +61,7 @@ class LoadedBatch(NamedTuple):
 
 
 class BatchLoader:
-    """What `loading_ahead` gives: the batches in order, and how long training waited for them."""
+    """The batches of `loading_ahead` in order, and how long training waited for them."""
 
     def __init__(self, buffers: "Sequence[Buffers]") -> None:
         self.seconds_waited = 0.0
@@ -73,7 +73,7 @@ class BatchLoader:
             self._free.put(one)
 
     def next(self) -> LoadedBatch:
-        """The next batch; on a processor good until the one after it is asked for.
+        """The next batch. On a processor it is valid until the next call.
 
         Raises:
             Exception: what gathering it raised.
@@ -94,12 +94,12 @@ class BatchLoader:
             self._held = None
 
     def end(self) -> None:
-        """Have the thread end after the batch at hand."""
+        """Let the thread end after its current batch."""
         self._ended = True
         self._free.put(None)
 
     def fill(self, wanted: Sequence[Wanted], recipe: Recipe) -> None:
-        """What the thread does: one batch after another, as buffers become free."""
+        """The loop of the thread: it fills buffers with batches as they become free."""
         try:
             for one in wanted:
                 buffers = self._free.get()
@@ -114,10 +114,10 @@ class BatchLoader:
 def loading_ahead(
     wanted: Sequence[Wanted], recipe: Recipe, buffers: "Sequence[Buffers]"
 ) -> Iterator[BatchLoader]:
-    """Gather these batches in a thread, which has ended when the block is left.
+    """Gather these batches in a thread that ends when the block is left.
 
-    buffers: two or more, one that training reads and one that is filled; whoever loads again gives
-    the same ones, as fresh memory costs time.
+    buffers: two or more: one that training reads and one that is filled. Reuse them for the next
+        epoch, because fresh memory costs time.
     """
     loader = BatchLoader(buffers)
     thread = threading.Thread(
@@ -220,11 +220,11 @@ class Buffers:
         return tensor.to(self._device, non_blocking=True)
 
     def use_on_this_stream(self, batch: LoadedBatch) -> None:
-        """Make what the device computes from here on wait for the copies of the batch."""
+        """Let the device wait for the copies of the batch before it computes on."""
 
 
 class PinnedBuffers(Buffers):
-    """Memory that is copied to a GPU beside what it computes. NOTE not tested on a GPU."""
+    """Memory that is copied to a GPU while it computes. NOTE not tested on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device, pinned=True)
@@ -232,7 +232,7 @@ class PinnedBuffers(Buffers):
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def load(self, wanted: Wanted, recipe: Recipe) -> LoadedBatch:
-        """The batch, on its way to the device once the last one of these buffers is there."""
+        """The batch on its way to the device, once the buffers' previous batch has arrived."""
         self._copied.synchronize()  # this thread alone waits for the copies made of these buffers
         with torch.cuda.stream(self._stream):
             batch = super().load(wanted, recipe)
@@ -245,7 +245,7 @@ class PinnedBuffers(Buffers):
         stream.wait_event(self._copied)
         for tensor in (*batch[1:2], *batch.draws, *batch[3:-1], *(batch.part or ())):
             if tensor is not None:
-                tensor.record_stream(stream)  # or torch would give its memory away too early
+                tensor.record_stream(stream)  # or torch would reuse its memory too early
 
 
 def make_buffers(device: torch.device) -> Buffers:

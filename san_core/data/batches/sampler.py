@@ -19,8 +19,8 @@ Indices = NDArray[np.int64]
 def count_identity_batches(labels: Indices, *, identities: int, images: int) -> int:
     """How many batches an epoch of `identity_batches` has.
 
-    An identity of n images makes max(1, n // K) groups, each in another batch. The most batches of
-    P different identities are the largest m with sum(min(groups, m)) >= m P.
+    An identity of n images makes max(1, n // K) groups, each for another batch. The number of
+    batches of P different identities is the largest m with sum(min(groups, m)) >= m P.
     """
     groups = np.maximum(1, np.unique(labels, return_counts=True)[1] // images)
 
@@ -32,7 +32,7 @@ def count_identity_batches(labels: Indices, *, identities: int, images: int) -> 
 
 
 class EpochShare(NamedTuple):
-    """How much of the images an epoch of `identity_batches` shows."""
+    """The share of the images that an epoch of `identity_batches` uses."""
 
     identities: int  # P, in each batch
     batches: int
@@ -40,13 +40,13 @@ class EpochShare(NamedTuple):
 
 
 def share_of_epoch(labels: Indices, *, identities: int, images: int) -> EpochShare:
-    """How much of the images an epoch of batches of P x K shows."""
+    """The share of the images that an epoch of batches of P x K uses."""
     batches = count_identity_batches(labels, identities=identities, images=images)
     return EpochShare(identities, batches, min(1.0, batches * identities * images / len(labels)))
 
 
 def fuller_epoch(labels: Indices, *, identities: int, images: int) -> EpochShare:
-    """The epoch of a smaller P that shows most of the images; of equals, that of the largest P."""
+    """The epoch with the smaller P that uses most images; among equals, the largest P."""
     smaller = [
         share_of_epoch(labels, identities=count, images=images) for count in range(2, identities)
     ]
@@ -59,11 +59,11 @@ def identity_batches(
 ) -> Indices:
     """Batches of P `identities` with K `images` each: (steps, P * K) row numbers.
 
-    An identity's images are shuffled and cut into groups of K; leftovers wait for another epoch's
-    shuffle, and an identity of fewer than K images repeats some. Each batch takes the identities
-    with most groups left, ties by lot, which fills the most batches (see
-    `count_identity_batches`); the batches are then shuffled, or people with many images would all
-    come early in the epoch.
+    An identity's images are shuffled and cut into groups of K; leftovers are not used in this
+    epoch, and an identity with fewer than K images repeats some. Each batch takes the identities
+    with most groups left, with ties broken at random. This gives the most batches (see
+    `count_identity_batches`). The batches are then shuffled, so that people with many images do not
+    all come early in the epoch.
 
     Raises:
         ValueError: fewer than P identities.
@@ -90,7 +90,7 @@ def identity_batches(
 
 
 def _shuffle_and_cut(rows: Indices, images: int, draw: np.random.Generator) -> Indices:
-    """An identity's rows, shuffled where they stand, as many as make whole groups of K."""
+    """An identity's rows, shuffled in place and cut to whole groups of K."""
     if len(rows) < images:
         rows = np.concatenate([draw.permutation(rows), draw.choice(rows, images - len(rows))])
     draw.shuffle(rows)
@@ -98,11 +98,11 @@ def _shuffle_and_cut(rows: Indices, images: int, draw: np.random.Generator) -> I
 
 
 class _FullestIdentities:
-    """Who has most groups left, ties by lot, without sorting everybody for every batch.
+    """The identities with most groups left, ties at random, without sorting all of them.
 
-    Everybody draws a lot in [0, 1); the order is that of np.lexsort((lots, -left)). Only those are
-    sorted whose lots are below their bounds, left - threshold: whoever passes has everybody before
-    him pass as well.
+    Each identity draws a random number in [0, 1), its lot; the order is that of np.lexsort((lots,
+    -left)). Only identities whose lots are below left - threshold are sorted: if one passes, all
+    before it pass as well.
     """
 
     def __init__(self, groups: Indices, count: int, draw: np.random.Generator) -> None:
@@ -121,13 +121,13 @@ class _FullestIdentities:
         return among[order[: self._count]]
 
     def take(self, chosen: Indices) -> Indices:
-        """Take a group of each of these away: its number among the identity's, (count,)."""
+        """Take a group from each of these identities: its number there, (count,)."""
         self._left[chosen] -= 1
         self._bounds[chosen] = self._left[chosen] - self._threshold
         return self._left[chosen]
 
     def _raise_bounds(self, spare: int) -> None:
-        """Let `spare` more pass than are wanted, or so, or all who tie with the last of these."""
+        """Let about `spare` more pass than needed, or all that tie with the last."""
         level = np.partition(self._left, -self._count)[-self._count]
         wanted = self._count - np.count_nonzero(self._left > level)
         share = min(1.0, (wanted + spare) / np.count_nonzero(self._left == level))
@@ -138,11 +138,11 @@ class _FullestIdentities:
 def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Indices:
     """A shuffled epoch in whole batches: (count // batch_size, batch_size) row numbers.
 
-    The rest that fills no batch waits for another epoch's shuffle; fewer images than one batch make
-    one smaller batch.
+    Images that do not fill a batch are not used in this epoch. Fewer images than one batch make one
+    smaller batch.
 
     Raises:
-        ValueError: fewer than 2 images, of which batch normalisation learns nothing.
+        ValueError: fewer than 2 images, too few for batch normalisation.
     """
     if count < 2:
         raise ValueError(f"{count} training images: at least 2 are needed")
@@ -152,10 +152,10 @@ def shuffled_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> I
 
 
 def places_of_share(count: int, share: float, *, group_size: int = 1) -> Indices:
-    """The places in a batch of `count` images of a share of its groups, evenly spread.
+    """The positions, in a batch of `count` images, of a share of its groups, evenly spread.
 
-    Groups are images that stand `group_size`, K of one identity, and are not parted. Where the
-    number chosen divides by the number of processes, each process has as many of them.
+    A group is `group_size` consecutive images, K of one identity, and is never split. If the number
+    chosen is a multiple of the number of processes, each process has equally many.
     """
     groups = count // group_size
     chosen = np.flatnonzero(np.diff(np.arange(groups + 1) * round(share * groups) // groups))
@@ -166,8 +166,8 @@ def places_of_share(count: int, share: float, *, group_size: int = 1) -> Indices
 def rows_of_rank(batch: Indices, *, rank: int, size: int, group_size: int = 1) -> Indices:
     """The rows of a batch (B,) that process `rank` of `size` takes: (B / size,), in their order.
 
-    Images that stand `group_size`, K of one identity, are not parted: every process gets P / size
-    identities of K images.
+    Groups of `group_size` consecutive images, K of one identity, are never split: every process
+    gets P / size identities of K images.
 
     Raises:
         ValueError: the processes would not get equal shares.

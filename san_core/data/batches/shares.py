@@ -10,7 +10,7 @@ def check_shares(recipe: Recipe, size: int, *, images: int, pit_images: int | No
     """Raise ValueError unless `size` processes can train together.
 
     Args:
-        recipe: what they are to train; every batch must have equal shares for them.
+        recipe: the recipe to train; every batch must divide equally among them.
         size: how many they are.
         images: to train on.
         pit_images: those of paired data, where such batches are mixed in.
@@ -41,6 +41,6 @@ def _check_texture_share(recipe: Recipe, size: int, images: int) -> None:
 
 
 def check_shares_of_full_batches(recipe: Recipe, size: int) -> None:
-    """As `check_shares`, where it is not known yet how many images there are: enough."""
+    """As `check_shares`, assuming that there are enough images."""
     enough = recipe.batch_size
     check_shares(recipe, size, images=enough, pit_images=enough if recipe.pit_every else None)

@@ -1,4 +1,4 @@
-"""What training reads: arrays, and how they belong together.
+"""The arrays that training reads, and how they fit together.
 
 Legend: N images, H W rows and columns, M textures, T texels a side.
 """
@@ -16,9 +16,9 @@ from san_core.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What training reads. Arrays may be memory maps; nothing is copied but the batch at hand.
+    """The data that training reads. Arrays may be memory maps; only the current batch is copied.
 
-    Raises ValueError if the arrays do not belong together.
+    Raises ValueError if the arrays do not fit each other.
     """
 
     images: Pixels  # (N, H, W, 3) RGB
@@ -28,7 +28,7 @@ class TrainingData:
     textures: Pixels | None = None  # (M, T, T, 3) RGB, each distinct texture once
     texture_index: NDArray[np.int64] | None = None  # (N,), the row of an image's texture
     mirror: csr_array | None = None  # (T * T, T * T), mirror_matrix of the textures' atlas
-    dense: Pixels | None = None  # (N, H, W, 3), which texel every pixel shows, as make_pit tells
+    dense: Pixels | None = None  # (N, H, W, 3), which texel every pixel shows, from make_pit
     texel_mirror: NDArray[np.intp] | None = None  # (256 * 256,), mirror_index of that atlas
     pit: "TrainingData | None" = None  # paired data with true textures, for recipes with pit_every
 
@@ -55,7 +55,7 @@ class TrainingData:
 
 
 def check_training_data(data: TrainingData, recipe: Recipe) -> None:
-    """Raise ValueError unless `data` are what `recipe` learns from."""
+    """Raise ValueError unless `data` have everything that `recipe` needs."""
     _check_images(data, recipe)
     if recipe.needs_decoder:
         _check_textures(data, recipe)

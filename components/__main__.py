@@ -1,4 +1,4 @@
-"""`python -m components STEP ...`: the command of the images and of a shell alike."""
+"""`python -m components STEP ...`: the command in a shell and in the images."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ STEPS: dict[str, Step] = {
     )
 }
 
-# What is beside the steps.
+# Commands that are not steps.
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "imageset": imageset.run_imageset,
     "recipes": recipes.run_recipes,
@@ -64,7 +64,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def usage() -> str:
-    """What `python -m components` says: the steps, each with its first line."""
+    """The help of `python -m components`: the steps with a line each, and the other commands."""
     width = max(map(len, STEPS))
     return "\n".join(
         [
@@ -74,18 +74,18 @@ def usage() -> str:
             *(f"  {name:{width}}  {read_docstring(step).summary}" for name, step in STEPS.items()),
             "",
             "python -m components STEP --help explains one step;",
-            "python -m components recipes [NAME] shows how networks are trained;",
-            "python -m components imageset ls|verify|extract PLACE looks into what steps write;",
-            "python -m components search --help finds people in pictures of your own;",
-            "python -m components export --help makes models of states, and ONNX files of models;",
-            "python -m components compare RUN RUN sets runs beside each other on a page;",
-            "python -m components prune shows what is kept and needed no more.",
+            "python -m components recipes [NAME] lists the training recipes, or one in full;",
+            "python -m components imageset ls|verify|extract PLACE reads the image sets of steps;",
+            "python -m components search --help finds people in your own pictures;",
+            "python -m components export --help turns checkpoints into models, models into ONNX;",
+            "python -m components compare RUN RUN compares runs on one page;",
+            "python -m components prune lists stored files that are no longer needed.",
         ]
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the step (or other command) named first with the words that follow; return the status."""
+    """Run the step or command that the first word names; return the exit status."""
     if not argv:
         return _refuse(usage())
     if argv[0] in ("-h", "--help"):
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refuse(message: str, status: int = 2) -> int:
-    """Say what is wrong, on stderr and to Kubernetes; returns the exit status."""
+    """Report an error on stderr and to Kubernetes; return the exit status."""
     leave_last_words(message)
     print(message, file=sys.stderr)
     return status
@@ -110,12 +110,12 @@ def _refuse(message: str, status: int = 2) -> int:
 if __name__ == "__main__":
     try:
         limit_threads()
-        if process_count() > 1:  # else torch tells of a lost store with a page of its own calls
+        if process_count() > 1:  # else torch prints a page of its own calls when its store is lost
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
             if AGENT_VARIABLE in os.environ:  # torchrun is the parent
                 die_with_parent(os.getppid())
     except ValueError as error:
         sys.exit(_refuse(f"components: {error}", 1))
-    os.environ["MPLBACKEND"] = "Agg"  # what a notebook has set may not be installed here
+    os.environ["MPLBACKEND"] = "Agg"  # the backend of a notebook may not be installed here
     hear_interrupt(signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

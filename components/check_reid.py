@@ -1,4 +1,4 @@
-"""Compare a data set's counts with what will be trained and scored on it."""
+"""Check that a data set has enough people and images for training and evaluation."""
 
 import logging
 from collections.abc import Iterable
@@ -20,17 +20,17 @@ def check_reid(
     recipe: str = "cuhk03",
     overrides: str = "",
 ) -> None:
-    """Check that a data set has what a training and an evaluation need, before hours go into it.
+    """Check, before training starts, that a data set suffices for training and evaluation.
 
-    Refused are too few people for a batch, people who are trained and validated on, and a set
-    without queries or gallery. No image is read.
+    The step fails if there are too few people for a batch, if people are in both training and
+    validation, or if there are no queries or no gallery images. No image is read.
 
     Args:
         dataset: the person images, an image set
-        counts: how many people and images are trained on and validated on, and how many queries and
-            gallery images there are
-        recipe: the recipe of the ReID training to come, as given to train_san
-        overrides: fields of the recipe to replace, as given to train_san
+        counts: numbers of people and images for training and for validation, and of queries and
+            gallery images
+        recipe: recipe of the ReID training, as given to train_san
+        overrides: recipe fields to replace, as given to train_san
     """
     from components.command import recipes
     from components.storage.staging import open_image_records
@@ -66,15 +66,15 @@ def check_reid(
 
 
 def _count_of_split(records: "Iterable[Record]", split: str) -> int:
-    """How many images a split has, which a graph scores.
+    """The number of images in a split that the evaluation needs.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the split has no images.
     """
     count = sum(record.split == split for record in records)
     if not count:
         raise ValueError(
-            f"the data set has no images in split {split}: what is trained on it could not be"
-            " scored; name a target that has some, or train by hand"
+            f"the data set has no images in split {split}, so a model trained on it cannot be"
+            " scored; name a target that has some, or run train_san by hand"
         )
     return count

@@ -36,35 +36,37 @@ def evaluate(
 ) -> None:
     """Score query embeddings against the gallery (CMC, mAP, mINP) and write a report.
 
-    Where prepare_reid was given several targets, each is scored by itself, and the first is the
-    headline.
+    If prepare_reid was given several targets, each is scored separately. The first gives the
+    headline scores.
 
     Args:
         dataset: the person images, for the pictures in the report
-        report: report.json: protocol, counts and every score, as fractions; ranked.csv: the 20
-            nearest gallery images of every query and its first right answer, with their distances;
-            queries.csv: a line a query, with its average precision
+        report: report.json: protocol, counts and every score, as fractions; ranked.csv: for every
+            query, the 20 nearest gallery images and the first correct match, with distances;
+            queries.csv: one line per query, with its average precision
         report_page: page with what was scored, the scores, ranked pictures, CMC and ROC curves, and
-            tables by cameras and by the height of queries
+            tables by camera and by the height of queries
         scores: rank-1, rank-5, rank-10, mAP and mINP of the model by the first protocol, as
-            fractions; num_skipped, the queries without a right answer, which are not counted;
-            num_people_trained_on and num_images_trained_on, where the model was trained on those it
-            is tested on; rank-1 and mAP by each further protocol and of each further target
-        roc: the verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
+            fractions; num_skipped: queries without a correct match, which are not scored;
+            num_people_trained_on and num_images_trained_on, if the model was trained on people or
+            images that it is tested on; rank-1 and mAP by each further protocol and on each further
+            target
+        roc: verification ROC at up to 100 thresholds of similarity (the cosine, or minus the
             squared Euclidean distance)
-        features: embeddings of the query and gallery images, made by extract_features; or a .npy
-            file of your own (N, D), with a table beside it (the same name and .csv, or index.csv)
-            that names the image of each row in the column name
-        distances: instead of features, a .npy file (queries, gallery images) of distances, smaller
-            is nearer, with such a table, whose queries and gallery images follow as rows and
-            columns do; without one they are in the order of the data set
-        references: whether to score an untrained encoder and a colour histogram too, for the report
+        features: embeddings of the query and gallery images, made by extract_features; or your own
+            .npy file (N, D), beside a table (the same name with .csv, or index.csv) whose column
+            name gives the image of each row
+        distances: instead of features, a .npy file (queries, gallery images) of distances, where
+            smaller is nearer; a table as for features lists the queries in row order and the
+            gallery images in column order; without a table, both are in the order of the data set
+        references: whether to score an untrained encoder and a colour histogram too, for comparison
         protocol: one or more of market1501, camera-free, sysu-mm01, multi-query,
-            single-gallery-shot (exact) and sampled-gallery-shot, in one word with commas; auto is
-            the data set's own (market1501, or camera-free where no camera is known, but
-            single-gallery-shot for cuhk03:classic); the last three leave out what market1501 or
-            camera-free does unless another follows a colon (sampled-gallery-shot:sysu-mm01)
-        metric: cosine or euclidean; auto is that of the features, and cosine for a .npy file
+            single-gallery-shot (exact) and sampled-gallery-shot, separated by commas without
+            blanks. auto is the data set's own protocol: single-gallery-shot for cuhk03:classic,
+            camera-free if no camera is known, else market1501. The last three leave out the same
+            gallery images as market1501 or camera-free, unless another protocol follows a colon
+            (sampled-gallery-shot:sysu-mm01)
+        metric: cosine or euclidean; auto is the metric of the features, or cosine for a .npy file
         rerank: whether to score re-ranked distances (k-reciprocal encoding) too
     """
     from components.scoring.given import read_given
@@ -120,7 +122,7 @@ def evaluate(
 
 
 def _log_scores(contents: Mapping[str, Mapping[str, Any]]) -> None:
-    """The figures of each data set that was tested on, and what people should know of them."""
+    """Log the scores and the warnings of each data set that was tested on."""
     from san_core.evaluation.pages.report import MODEL
 
     for target, content in contents.items():
@@ -135,7 +137,7 @@ def _log_scores(contents: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
-    """The model's scores that KFP lists and compares, and how many queries are not in them.
+    """The model's scores that KFP lists and compares, and the number of queries left out.
 
     Keys are words of letters, digits and underscores.
     """
@@ -154,7 +156,7 @@ def _shown_scores(content: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _write_roc(path: Path, curve: "Roc | None", metric: str) -> None:
-    """Write the curve over falling similarity, from the corner where nothing is a match yet."""
+    """Write the curve over falling similarity, from the corner where no pair is a match."""
     if curve is None:
         write_roc(path, confidence=(), fpr=(), tpr=())
         return
@@ -169,14 +171,14 @@ def _write_roc(path: Path, curve: "Roc | None", metric: str) -> None:
 
 
 def _warnings_of_seen(provenance: Mapping[str, Any]) -> list[str]:
-    """That the model was trained on what it is tested on, as extract_features found."""
+    """The warning of extract_features that the model was trained on what it is tested on."""
     from san_core.data.trained_on import seen_in_words
 
     told = seen_in_words(provenance["seen_in_training"]) if "seen_in_training" in provenance else ""
-    return [f"the model was {told}: its figures are too good"] if told else []
+    return [f"the model was {told}: its scores are too high"] if told else []
 
 
 def _warnings_of_dataset(images: "ImageSet") -> list[str]:
-    """What prepare_reid warned of."""
+    """The warnings of prepare_reid."""
     told = images.manifest["provenance"].get("warnings", [])
     return [str(line) for line in told] if isinstance(told, list) else []

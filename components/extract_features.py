@@ -1,4 +1,4 @@
-"""Embed images: those that evaluation needs, or any others."""
+"""Embed images: those that an evaluation needs, or any others."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,21 +34,21 @@ def extract_features(
     mirrored: str = "auto",
     worker: str = "0/1",
 ) -> None:
-    """Embed images of a data set: those that evaluation needs, or any others.
+    """Embed images of a data set: those that an evaluation needs, or any others.
 
     Args:
         dataset: the person images, an image set
         model: the encoder, made by train_san, or an ONNX file of it
-        features: features.npy (N, D) float32, index.csv naming the image of each row, and
+        features: features.npy (N, D) float32, index.csv with the image name of each row, and
             features.json with the sha256 of both
-        splits: which images, in one word with commas: query,gallery,multi are those of an
-            evaluation, images photographs without identities, all every image there is
-        references: whether to embed with the untrained encoder too, as untrained.npy
-        mirrored: whether features are averaged with those of the mirrored images: true, false, or
-            auto for what the model's recipe says
-        worker: "i/n": this is worker i of n, counted from 0; it embeds the i-th of n ranges of the
-            images, which seal_features joins. "/n" takes i from JOB_COMPLETION_INDEX, as an indexed
-            Kubernetes job sets it
+        splits: splits to embed, separated by commas without blanks: query,gallery,multi are those
+            that an evaluation needs, images are photographs without identities, all is every image
+        references: whether to embed with the untrained encoder too, into untrained.npy
+        mirrored: whether to average each image's features with those of the mirrored image: true,
+            false, or auto for the choice of the model's recipe
+        worker: "i/n" is worker i of n, counted from 0, which embeds the i-th of n ranges of the
+            images; seal_features joins the ranges. "/n" reads i from JOB_COMPLETION_INDEX, which an
+            indexed Kubernetes Job sets
     """
     import numpy as np
 
@@ -93,7 +93,7 @@ def extract_features(
         "recipe": network.facts.get("recipe"),
         "overrides": _overrides_in_words(network.facts.get("recipe"), network.recipe),
         "seed": network.facts.get("seed"),
-        # Compared as they were trained: by direction where the triplet saw directions alone.
+        # Features are compared as in training: by cosine if the triplet loss normalised them.
         "metric": network.recipe.metric,
         **({} if seen is None else {"seen_in_training": seen}),
         "mirrored": is_mirrored,
@@ -108,7 +108,7 @@ def _chosen_records(index: "ImageSet", splits: str) -> "Records":
     """The images of some splits.
 
     Raises:
-        ValueError: there are none.
+        ValueError: a split is unknown or has no images.
     """
     from san_core.images.shard import SPLITS
 
@@ -117,10 +117,7 @@ def _chosen_records(index: "ImageSet", splits: str) -> "Records":
     words = splits.split(",")
     for word in words:
         if word not in SPLITS:
-            raise ValueError(
-                f"splits {splits!r}: {word!r} is not one of {', '.join(SPLITS)}; or all of them "
-                "by all"
-            )
+            raise ValueError(f"splits {splits!r}: {word!r} is not one of {', '.join(SPLITS)}, all")
     return index.records_in_splits(*words)
 
 
@@ -128,15 +125,15 @@ def _check_references(network: "Network", model: Path) -> None:
     """Raise ValueError if the untrained encoder of a network cannot be made."""
     if network.is_onnx:
         raise ValueError(
-            f"{model} is an ONNX file, which has no untrained encoder: --references needs the"
+            f"{model} is an ONNX file, which has no untrained encoder; --references needs the"
             " folder of the model"
         )
     if "seed" not in network.facts:
-        raise ValueError(f"{model} tells no seed, which the untrained encoder is made from")
+        raise ValueError(f"{model} records no seed, which --references needs")
 
 
 def _untrained_embeddings(network: "Network") -> "Callable[..., Iterator[NDArray[np.float32]]]":
-    """What embeds as a network did before it was trained."""
+    """A function that embeds with the untrained encoder of a network."""
     from components.process.machine import device
     from components.training.inputs import initial_model
     from san_core.inference.features import stream_embeddings
@@ -157,14 +154,14 @@ def _seen_in_training(
     provenance: "Mapping[str, Any]",
     model: Path,
 ) -> "SeenInTraining | None":
-    """How many of the images to embed, and of their people, a model was trained on, with a warning.
+    """The numbers of images to embed, and of their people, that a model was trained on.
 
-    None where the model, of an older version, does not tell.
+    Warns if there are any. None if the model is of an older version, which does not record it.
     """
     from san_core.data.trained_on import count_seen, seen_in_words
 
     if "trained_on" not in facts:
-        log.warning("%s does not tell whom it was trained on: they may be among these", model)
+        log.warning("%s does not record whom it was trained on: these images may show them", model)
         return None
     seen = count_seen(facts["trained_on"], records, provenance)
     if told := seen_in_words(seen):
@@ -173,7 +170,7 @@ def _seen_in_training(
 
 
 def _overrides_in_words(name: object, recipe: "Recipe") -> str | None:
-    """What was replaced in the model's recipe; None where no recipe of that name is known here."""
+    """The replaced fields of the model's recipe; None if no recipe of that name is known here."""
     from san_core.recipes import RECIPES, overrides_of
 
     return overrides_of(name, recipe) if isinstance(name, str) and name in RECIPES else None

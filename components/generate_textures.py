@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 32
-SHEET_COLUMNS, MOST_ON_SHEET = 4, 24  # textures on a contact sheet: beside each other, and all
+SHEET_COLUMNS, MOST_ON_SHEET = 4, 24  # textures on a contact sheet: in a row, and in all
 
 
 def generate_textures(
@@ -45,28 +45,30 @@ def generate_textures(
 ) -> None:
     """Generate the pseudo ground-truth texture of every image of one split, shard by shard.
 
-    Finished shards of this or another run are kept. Run it once for each worker, then
-    seal_textures.
+    Shards that this or an earlier run finished are kept. Run this step once for each worker, then
+    run seal_textures.
 
     Args:
         dataset: the person images, an image set
-        generator: SAN-PG, made by train_san_pg, or an ONNX file of it; the word shipped is the
+        generator: SAN-PG, made by train_san_pg, or an ONNX file of it; the word shipped takes the
             package's own
-        written: receipt naming the shards of this worker and where they are
-        destination: folder or URI under which textures are kept, in a folder of their own; on
-            Kubeflow, empty is san-textures in the pipeline root
-        split: which images get a texture
-        worker: "i/n": this is worker i of n, counted from 0; it makes every n-th shard. "/n" takes
-            i from JOB_COMPLETION_INDEX, as an indexed Kubernetes job sets it
+        written: receipt that names the shards of this worker and where they are stored
+        destination: folder or URI for textures, which get a folder of their own in it; on Kubeflow,
+            empty is san-textures in the pipeline root
+        split: split whose images get textures
+        worker: "i/n" is worker i of n, counted from 0, which makes every n-th shard; "/n" reads i
+            from JOB_COMPLETION_INDEX, which an indexed Kubernetes Job sets
         shard_size: images per shard, at most 1,000
         precision: float32, or on a GPU float16 or bfloat16
-        fuse: none, or person: all images of a person get one texture, fused by what each shows,
-            so that sides one hides come from others; of more than 1,000 images, the 1,000 that see
-            most. Needs a generator that copies colours
-        overwrite: whether to make finished shards again; their former files are deleted, and the
-            manifest that seal_textures wrote of them. If it is killed, it goes on where it was
-        limit: most shards to make in this run; 0 makes all
-        dry_run: whether only to say what is there and what would be made
+        fuse: none: one texture per image; person: one texture per person, fused from what each
+            image shows, so that one image supplies the sides that another hides. Of more than 1,000
+            images of a person, the 1,000 that show most are fused. person needs a generator that
+            copies colours
+        overwrite: whether to make finished shards again; their old files and the manifest that
+            seal_textures wrote for them are deleted. If the step is killed, start it again with the
+            same flags and it continues
+        limit: maximum number of shards to make in this run; 0 makes all
+        dry_run: whether only to report which shards exist and which are to be made
         verify: how finished shards are checked before they are kept: none, size or sha256
     """
     from components.inference.networks import open_network
@@ -96,8 +98,8 @@ def generate_textures(
     check_generator(loaded.recipe, generator, fuse=fuse)
     if fuse != "none" and loaded.is_onnx:
         raise ValueError(
-            f"{generator} is an ONNX file, which does not tell what a picture shows: --fuse {fuse}"
-            " needs the folder of the generator"
+            f"{generator} is an ONNX file, which does not output what a picture shows; --fuse"
+            f" {fuse} needs the folder of the generator"
         )
     settings = TextureSettings(
         source=fingerprint(generator),
@@ -125,7 +127,7 @@ def generate_textures(
         return
     former = sidecar_names(storage) if overwrite else []
     if former and todo:
-        storage.delete("manifest.json")  # it names shards that will go; seal writes another
+        storage.delete("manifest.json")  # it names shards that will go; seal_textures writes anew
     if overwriting:
         overwriting.note_left(left)
     if todo:
@@ -154,11 +156,11 @@ def _log_plan(
     *,
     worker: str,
 ) -> None:
-    """Say what is there and what is to be made."""
+    """Log which shards exist and which are to be made."""
     size = sum(unit.size for unit in done.values()) / 1e6
     log.info("textures go to %s", storage.uri)
     found = len(done), len(mine), size
-    log.info("worker %s: %d of its %d shards are there (%.1f MB)", worker, *found)
+    log.info("worker %s: %d of its %d shards exist (%.1f MB)", worker, *found)
     numbers = [unit.number for unit in todo]
     shown = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
     if todo:
@@ -173,11 +175,11 @@ def _generate_shards(
     settings: "TextureSettings",
     storage: "Storage",
 ) -> "Iterator[tuple[int, FinishedUnit]]":
-    """Make units and store them; gives each one's number and what was stored.
+    """Make units and store them; yields each unit's number and what was stored.
 
-    While a unit is computed, its images are decoded and its textures encoded by other threads, and
-    the unit before it is on its way to the store. A unit waits for that in a file: memory holds
-    some batches, however many images there are.
+    While a unit is computed, other threads decode its images, encode its textures and store the
+    unit before it. A finished unit waits in a file, so memory holds only a few batches, however
+    many images there are.
     """
     from components.process.machine import core_count
     from components.process.progress import Progress
@@ -208,9 +210,9 @@ def _generate_shards(
 
 
 class _Painter(NamedTuple):
-    """What makes textures of images: network, images and threads.
+    """All that is needed to make textures: network, images and threads.
 
-    `fused` keeps the texture of the last person who fills several units, as PNG.
+    `fused` keeps the texture (PNG) of the last person whose images fill several units.
     """
 
     generator: "Network"
@@ -221,7 +223,7 @@ class _Painter(NamedTuple):
 
 
 def _paint(painter: _Painter, records: "Sequence[Record]") -> "Iterator[SeenTexture]":
-    """What the generator makes of images, in order."""
+    """The generator's output for images, in order."""
     from components.process.threads import map_bounded
     from san_core.images.pixels import decode, resize
     from san_core.inference.network import TextureError
@@ -237,7 +239,7 @@ def _paint(painter: _Painter, records: "Sequence[Record]") -> "Iterator[SeenText
             precision=painter.precision,
         )
     except TextureError as error:
-        raise ValueError(f"{error}; it is that of {records[error.place].name}") from error
+        raise ValueError(f"{error}; its name is {records[error.place].name}") from error
 
 
 def _generate_pngs(painter: _Painter, unit: "WorkUnit", fuse: str) -> "Iterator[bytes]":
@@ -253,14 +255,14 @@ def _generate_pngs(painter: _Painter, unit: "WorkUnit", fuse: str) -> "Iterator[
 
 
 def _fused_pngs(painter: _Painter, unit: "WorkUnit") -> "Iterator[bytes]":
-    """One texture for all images of each person of a unit, once for every image."""
+    """The fused texture of each image's person, once for every image of a unit."""
     from san_core.images.pixels import encode_png
     from san_core.images.texture_set import fused_with
     from san_core.inference.fusion import fuse_textures
 
     if unit.whole:
         person = fused_with(unit.whole[0])
-        if person not in painter.fused:  # else the unit before was of the same person
+        if person not in painter.fused:  # else the unit before has made it
             painter.fused.clear()
             texture = fuse_textures(_paint(painter, _that_see_most(painter, unit.whole)))
             painter.fused[person] = encode_png(texture)
@@ -273,14 +275,14 @@ def _fused_pngs(painter: _Painter, unit: "WorkUnit") -> "Iterator[bytes]":
 
 
 def _that_see_most(painter: _Painter, whole: "Records") -> "Records":
-    """Of a person's many images those whose textures are fused."""
+    """The images of a person whose textures are fused: all, or the 1,000 that show most."""
     from san_core.images.texture_set import MOST_FUSED
     from san_core.inference.fusion import views_that_see_most
 
     if len(whole) <= MOST_FUSED:
         return whole
     log.info(
-        "person %s has %d images: the %d that see most are fused",
+        "person %s has %d images; the %d that show most are fused",
         *(whole[0].pid, len(whole), MOST_FUSED),
     )
     seen = [float(view.seen.mean()) for view in _paint(painter, whole)]
@@ -346,7 +348,7 @@ def _texture_sheet(
 
 
 def _store_shard(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "FinishedUnit":
-    """Keep a shard and its contact sheet; its file here is not needed any more."""
+    """Store a shard and its contact sheet, and delete the local file."""
     from components.storage.texture_store import put_shard
     from san_core.images.sheet import preview_name
 

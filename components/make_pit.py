@@ -1,4 +1,4 @@
-"""Synthesize paired image-texture data (PIT), or take pairs that somebody has."""
+"""Synthesize paired image-texture data (PIT), or import existing pairs."""
 
 import inspect
 import logging
@@ -44,24 +44,25 @@ def make_pit(
 
     Args:
         pit: the pairs, as two image sets: images/ and textures/ (one texture per identity)
-        textures: number of identities, each with a texture of its own; a tenth is held out
+        textures: number of identities, each with its own texture; a tenth is held out
         meshes: pictures per identity, each with another body shape, pose, camera and light
-        image_height: rows of a picture
-        image_width: columns of a picture; 0 for half the rows
+        image_height: height of a picture in pixels
+        image_width: width of a picture in pixels; 0 is half its height
         texture_size: side of a texture in texels; a divisor of 256
-        dense: also make dense/: for each pixel the texel that it shows (red the column,
-            green the row) and the share of it that the person covers (blue)
-        world: studio: one person in plain clothes, alone, filmed by a good camera; or street:
-            clothes, skin and hair of every colour, harsh light, poor cameras, inexact boxes, bags,
-            bicycles, umbrellas and passers-by. Use street for a generator that copies colours and
-            will be used on photographs
-        backgrounds: folder or URI of photographs without people to put people before; without it
-            places are painted
-        body: npz file, or its URI, of another body and atlas, as
-            san_core/synthesis/person/body_file.py describes
-        source: folder, URI, .zip, .tar or table of pairs that exist, to be taken instead: with an
-            index.csv of columns image and texture, or images/0012_03.png beside textures/0012.png
-        atlas: name of the layout of a source's textures; layouts cannot be mixed
+        dense: whether to write dense/ too: for each pixel, the texel that it shows (red is the
+            column, green the row) and the share of the pixel that the person covers (blue)
+        world: studio: one person alone, in plain clothes, seen by a good camera; street: clothes,
+            skin and hair of every colour, harsh light, poor cameras, inexact boxes, bags, bicycles,
+            umbrellas and passers-by. Use street for a generator that copies colours and will see
+            photographs
+        backgrounds: folder or URI of photographs without people, used as backgrounds; if empty,
+            backgrounds are painted
+        body: npz file, or its URI, with another body and atlas, as described in
+            san_core/synthesis/person/body_file.py; if empty, the package's own
+        source: folder, URI, .zip, .tar or table of existing pairs, imported instead of
+            synthesizing: with an index.csv of columns image and texture, or images/0012_03.png
+            beside textures/0012.png
+        atlas: name of the UV layout of the source's textures; one set cannot mix layouts
         seed: seed of every random choice; the same seed gives the same bytes
     """
     from components.storage.transfer import local_file, local_source
@@ -70,7 +71,7 @@ def make_pit(
 
     if source:
         _check_defaults(
-            "with --source pairs are taken as they are",
+            "with --source, pairs are imported unchanged",
             textures=textures,
             meshes=meshes,
             image_height=image_height,
@@ -84,9 +85,9 @@ def make_pit(
         with local_source(source) as place:
             _import_pairs(pit, place, atlas=atlas, seed=seed)
         return
-    _check_defaults("without --source the layout is the body's own", atlas=atlas)
+    _check_defaults("without --source, the layout is that of the body", atlas=atlas)
     if textures < 2:
-        raise ValueError(f"textures is {textures}: at least 2, of which 1 is held out")
+        raise ValueError(f"textures is {textures}; it must be at least 2, as one is held out")
     with ExitStack() as places:
         behind = places.enter_context(local_source(backgrounds))
         other = places.enter_context(local_file(body)) if body else None
@@ -105,7 +106,7 @@ def make_pit(
 
 
 def _check_defaults(why: str, **given: object) -> None:
-    """Raise ValueError for a flag that would have no effect."""
+    """Raise ValueError for a flag that has no effect."""
     declared = inspect.signature(make_pit).parameters
     for name, value in given.items():
         if value != declared[name].default:
@@ -113,7 +114,7 @@ def _check_defaults(why: str, **given: object) -> None:
 
 
 def _synthesize(pit: Path, spec: "PitSpec") -> None:
-    """Write the pairs that a spec describes, and its dense maps."""
+    """Write the pairs of a spec, with its dense maps."""
     from components.process.machine import worker_count
     from components.process.progress import track_progress
     from san_core.images.imageset import write_imageset
@@ -146,7 +147,7 @@ def _synthesize(pit: Path, spec: "PitSpec") -> None:
 
 
 class _SpooledItems:
-    """Items that are made before their turn: their bytes wait in files, not in memory."""
+    """Items that are made early: their bytes wait in files, not in memory."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -179,7 +180,7 @@ def _write_textures(
 
 
 def _write_pairs_sheet(folder: Path) -> None:
-    """Draw some images with their textures at their side: images/preview/pairs.png."""
+    """Draw some images beside their textures: images/preview/pairs.png."""
     from san_core.images.imageset import ImageSet
     from san_core.images.pixels import decode, encode_png
     from san_core.images.sheet import contact_sheet, preview_indices
@@ -203,7 +204,7 @@ def _write_pairs_sheet(folder: Path) -> None:
 
 
 def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
-    """Bring pairs that exist into the same format, JPEG and PNG files unchanged."""
+    """Import existing pairs in the same format; JPEG and PNG files are kept unchanged."""
     from san_core.data.pairs import find_pairs
     from san_core.data.tree import open_tree
     from san_core.images.imageset import write_imageset
@@ -224,21 +225,21 @@ def _import_pairs(pit: Path, place: Path, *, atlas: str, seed: int) -> None:
                 folder / "images", pictures, total=len(listed.pairs), provenance=provenance
             )
             _write_pairs_sheet(folder)
-    for what, count in (+laid_on_white).items():  # without what there is none of
-        log.info("transparent, and read as laid on white: %s %s", f"{count:,}", what)
+    for what, count in (+laid_on_white).items():  # + drops counts of zero
+        log.info("transparent, so put on a white background: %s %s", f"{count:,}", what)
     if listed.duplicate_textures:
         log.info(
-            "%d textures are copies of others: equal ones are one identity",
+            "%d textures are copies of others; images with equal textures count as one identity",
             listed.duplicate_textures,
         )
     for split in ("train", "val"):
         if split not in splits.values():
-            log.warning("no texture is in split %s, and train_san_pg needs some there", split)
+            log.warning("split %s has no texture, and train_san_pg needs some", split)
     log.info("%d pictures of %d identities", len(listed.pairs), total)
 
 
 def _texture_splits(listed: "Pairs", seed: int) -> dict[str, str]:
-    """The split of every texture, in order: as the table says, else a tenth is held out."""
+    """The split of every texture, in order: that of the table; without one, a tenth is held out."""
     from san_core.synthesis.spec import PIT_HELD_OUT, held_out_identities
 
     told = {pair.texture_name: pair.split for pair in listed.pairs}
@@ -254,7 +255,7 @@ def _texture_items(
 ) -> "Iterator[Item]":
     """Every texture once, checked; identities are numbered in the order of the textures.
 
-    `called` learns under which name each is kept, `laid_on_white` how many are transparent.
+    Adds the stored name of each to `called`, and the number of transparent ones to `laid_on_white`.
     """
     from san_core.data.pairs import SizeChecker
     from san_core.images.pixels import file_to_keep
@@ -272,9 +273,9 @@ def _texture_items(
 def _image_items(
     listed: "Pairs", splits: dict[str, str], called: dict[str, str], laid_on_white: Counter[str]
 ) -> "Iterator[Item]":
-    """Every image, checked; `called` are the names of their textures.
+    """Every image, checked; `called` maps to the stored names of their textures.
 
-    `laid_on_white` learns how many are transparent.
+    Adds the number of transparent ones to `laid_on_white`.
     """
     from components.process.progress import track_progress
     from san_core.data.pairs import SizeChecker

@@ -1,4 +1,4 @@
-"""Bring a person re-identification data set into the one image format."""
+"""Convert a person re-identification data set to an image set."""
 
 import inspect
 import logging
@@ -31,33 +31,33 @@ def prepare_reid(
     backgrounds: str = "",
     seed: int = 0,
 ) -> None:
-    """Bring a person re-identification data set into the one image format.
+    """Convert a person re-identification data set to an image set, the format that all steps read.
 
-    With a target, the set holds the training images of one data set and the test images of another;
-    each may be several, whose people and cameras are kept apart. Several are joined by +, and their
-    places follow in the same order in one word with blanks between ("s3://b/market s3://b/cuhk03";
-    a blank within one is %20).
+    With a target, the image set holds the training images of one data set and the test images of
+    another. To give several data sets, join their names with + and list their sources in the same
+    order in one word, separated by blanks ("s3://b/market s3://b/cuhk03"; a blank within a source
+    is %20). Their people and cameras are kept apart.
 
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone
-        dataset: what to prepare: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,
-            file_names, vehicleid or images, or several to train on together, such as
-            market1501+cuhk03; options follow a colon, such as cuhk03:detected,classic=7; NAME:all
-            trains on test images too
-        source: folder, .zip, .tar or URI of the data set; of several one each; none for
+        dataset: the data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,
+            file_names, vehicleid or images; several, such as market1501+cuhk03, are trained on
+            together; options follow a colon, such as cuhk03:detected,classic=7; NAME:all trains on
+            the test images too
+        source: folder, .zip, .tar or URI of the data set, one for each of several; leave it out for
             synthetic
-        target: the data set to test on, named as dataset is, or several such as market1501+msmt17,
-            each of which is scored by itself; empty for dataset itself
-        target_source: folder, .zip, .tar or URI of the target; of several one each
-        skip_bad: whether to leave out damaged images, duplicates and the like, and list them in the
-            manifest, instead of refusing the data set
+        target: the data set to test on, written as dataset is; several, such as market1501+msmt17,
+            are scored one by one; if empty, dataset itself
+        target_source: folder, .zip, .tar or URI of the target, one for each of several
+        skip_bad: whether to leave out damaged images, duplicates and the like and list them in the
+            manifest; otherwise they stop the step
         difficulty: how hard synthetic people are to tell apart: easy, normal or hard
         identities: number of synthetic people; a third of them is held out for testing
         cameras: number of synthetic cameras
-        shots: pictures of a synthetic person by each camera
-        image_height: rows of a synthetic picture; it is half as wide
-        backgrounds: folder or URI of photographs without people to put synthetic people before;
-            without it places are painted
+        shots: pictures of each synthetic person by each camera
+        image_height: height of a synthetic picture in pixels; its width is half of that
+        backgrounds: folder or URI of photographs without people, used as backgrounds of synthetic
+            people; if empty, backgrounds are painted
         seed: seed of every random choice in synthetic pictures
     """
     from components.command.data_sets import DataSetReader, resolve_data_sets
@@ -124,24 +124,26 @@ def prepare_reid(
 
 
 def _warn_of_unused(**given: object) -> None:
-    """Warn of what describes synthetic people, where there are none."""
+    """Warn of settings of synthetic people that have no effect, as nothing is synthetic."""
     declared = inspect.signature(prepare_reid).parameters
     for name, value in given.items():
         if value != declared[name].default:
-            log.warning("%s %s is not used: nothing is synthetic", name.replace("_", "-"), value)
+            log.warning(
+                "%s %s has no effect: no data set is synthetic", name.replace("_", "-"), value
+            )
 
 
 def _log_problems(problems: "list[Problem]") -> None:
-    """Name every problem, where one line could not name them all."""
+    """Log every problem, if there are several."""
     if len(problems) > 1:
         for problem in problems:
             log.info("%s: %s", problem.kind, problem)
 
 
 def _log_summary(written: "WrittenSet", found: "Findings") -> None:
-    """Print the familiar table, what became of single images, and every warning.
+    """Log the usual table of counts, what was done with single images, and every warning.
 
-    Of several data sets, the table tells each, and its name stands before the split.
+    If there are several data sets, each has its own rows, with its name before the split.
     """
     from san_core.data.records import ProblemsError, split_table
 
@@ -152,7 +154,7 @@ def _log_summary(written: "WrittenSet", found: "Findings") -> None:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(found.kept_as_png.items()))
         log.info("kept as PNG: %s", kinds)
     if found.laid_on_white:
-        log.info("transparent, and read as laid on white: %s", f"{found.laid_on_white:,}")
+        log.info("transparent, so put on a white background: %s", f"{found.laid_on_white:,}")
     told = {
         f"{part.prefix}{split}": counts
         for part in written.parts
@@ -163,7 +165,7 @@ def _log_summary(written: "WrittenSet", found: "Findings") -> None:
     for line in written.warnings:
         log.warning("%s", line)
     if written.is_as_published:
-        log.info("all counts are those that were published")
+        log.info("all counts are as published")
     for part in written.parts:
         _log_protocol(f" of {part.name}", part.protocol if "query" in part.counts else "")
     if not written.parts:
@@ -171,8 +173,8 @@ def _log_summary(written: "WrittenSet", found: "Findings") -> None:
 
 
 def _log_protocol(which: str, protocol: str) -> None:
-    """Say how queries are judged, where that is not as everywhere."""
+    """Log how queries are scored, unless it is the usual protocol."""
     if protocol == "camera-free":
-        log.info("queries%s are judged camera-free, against the whole gallery", which)
+        log.info("queries%s are scored camera-free, against the whole gallery", which)
     elif protocol == "single-gallery-shot":
-        log.info("queries%s are judged by single-gallery-shot", which)
+        log.info("queries%s are scored by single-gallery-shot", which)

@@ -15,14 +15,14 @@ def seal_features(
     features: Annotated[Path, Output("Dataset")],
     source: str = "",
 ) -> None:
-    """Join the features that the workers of extract_features made, once all are there.
+    """Join the features of all workers of extract_features, once all have finished.
 
-    The result is, to the byte, what one worker alone would have written.
+    The result is byte for byte what a single worker would have written.
 
     Args:
         dataset: the person images, as given to extract_features
-        features: the same files as extract_features writes, of all images
-        source: folder or URI that holds the features of every worker, each in a folder of its own
+        features: the files that extract_features writes, for all images
+        source: folder or URI with the features of every worker, each in its own folder
     """
     from components.storage.staging import image_set_digest
     from components.storage.transfer import local_source
@@ -35,12 +35,12 @@ def seal_features(
         parts = sorted(file.parent for file in place.glob(f"*/{FEATURES_FILE}"))
         if not parts:
             raise FileNotFoundError(
-                f"{place} holds no folder with {FEATURES_FILE}, as extract_features --worker i/n"
-                " writes it"
+                f"{place} holds no folder with {FEATURES_FILE}, which extract_features --worker i/n"
+                " writes"
             )
         for part in parts:
             if FeatureFiles(part).provenance["dataset"] != image_set_digest(dataset):
-                raise ValueError(f"{part} holds the features of another data set than {dataset}")
+                raise ValueError(f"{part} holds features of another data set than {dataset}")
         with atomic_folder(features) as folder:
             count, dim = join_parts(folder, parts)
     log.info("joined %d parts: %d images, %d dimensions", len(parts), count, dim)

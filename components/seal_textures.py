@@ -1,4 +1,4 @@
-"""Make sure that every texture is there and whole, and say so in a manifest."""
+"""Check that every texture exists and is undamaged, and write the manifest."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -34,25 +34,27 @@ def seal_textures(
     prune: bool = False,
     verify: str = "size",
 ) -> None:
-    """Seal generated textures: check that every shard is there and whole, then write a manifest.
+    """Seal generated textures: check that no shard is missing or damaged, and write the manifest.
 
-    With a source instead of a generator, pack a folder of ready-made textures, matched to the
-    images by file name. Nothing is deleted unless prune is set.
+    With a source instead of a generator, the step packs ready-made textures, matched to the images
+    by file name. It deletes nothing unless prune is set.
 
     Args:
         dataset: the person images the textures belong to
-        textures: the sealed manifest, which says where the shards are
+        textures: sealed manifest, which says where the shards are
         destination: folder or URI as given to generate_textures
         generator: SAN-PG, as given to generate_textures
-        split: which images have a texture, as given to generate_textures
+        split: split whose images have textures, as given to generate_textures
         shard_size: images per shard, as given to generate_textures
         precision: as given to generate_textures
         fuse: as given to generate_textures
         source: folder, .zip, .tar or URI of ready-made textures to pack instead of generated ones
-        atlas: name of the layout of a source's textures, such as san-atlas-1, which is this
-            package's own; empty where it is not known, and then mirrored images learn no texture
-        prune: whether to delete shards that the manifest does not name; not while workers run
-        verify: how shards are checked before they count: none, size or sha256
+        atlas: name of the UV layout of the source's textures, such as san-atlas-1, the package's
+            own; if empty, the layout is unknown, and mirrored images are left out of the texture
+            losses
+        prune: whether to delete shards that the manifest does not name; do not set it while workers
+            run
+        verify: how shards are checked before they are sealed: none, size or sha256
     """
     from components.storage import retry
     from components.storage.places import open_storage
@@ -65,13 +67,11 @@ def seal_textures(
     from san_core.images.texture_set import TextureSettings, split_into_units
 
     if (generator is None) == (not source):
-        raise ValueError(
-            "either a generator or a source folder of textures is needed, and not both"
-        )
+        raise ValueError("give either a generator or a source of textures, not both")
     if source and fuse != "none":
-        raise ValueError(f"--fuse {fuse} is of a generator's textures; a source's are as they are")
+        raise ValueError(f"--fuse {fuse} has no effect on the ready-made textures of --source")
     if atlas and not source:
-        raise ValueError(f"--atlas {atlas} is of a --source; a generator tells its own layout")
+        raise ValueError(f"--atlas {atlas} needs --source; a generator's own files name its layout")
     with open_image_records(dataset) as images:
         records = images.records_in_splits(split)
     with ExitStack() as opened:
@@ -114,14 +114,14 @@ def seal_textures(
 
 
 class _ReadyTextures(NamedTuple):
-    """Ready-made textures: the file of each image, by its name, and what gives a file's bytes."""
+    """Ready-made textures: the file of each image, by name, and a function that reads a file."""
 
     files: Mapping[str, str]
     read: Callable[[str], bytes]
 
 
 class _TextureOrigin(NamedTuple):
-    """What textures come from: a generator's weights, or ready-made files."""
+    """The source of textures: a generator's weights, or ready-made files."""
 
     sha256: str
     texture_size: int
@@ -130,7 +130,7 @@ class _TextureOrigin(NamedTuple):
 
 
 def _origin_of_generator(generator: Path, fuse: str) -> _TextureOrigin:
-    """What a trained generator says of its textures."""
+    """The facts that a trained generator states about its textures."""
     from san_core.images.texture_set import check_generator
     from san_core.model.saved import fingerprint, read_description
 
@@ -143,8 +143,8 @@ def _origin_of_files(tree: "Tree", records: "Sequence[Record]", atlas: str) -> _
     """Ready-made textures, matched to the images by file name without its suffix.
 
     Raises:
-        FileNotFoundError: images have no texture there.
-        ValueError: two files match one image, or they are not all squares of one size.
+        FileNotFoundError: some images have no texture.
+        ValueError: two files match one image, or the textures are not squares of one size.
     """
     from san_core.images.pixels import decode
     from san_core.images.shard import canonical_json, sha256
@@ -164,18 +164,18 @@ def _origin_of_files(tree: "Tree", records: "Sequence[Record]", atlas: str) -> _
             f"{tree.place}: textures must be of one size; most are {columns}x{rows}, but {odd}"
         )
     if rows != columns:
-        raise ValueError(f"{tree.place}: textures must be square, these are {columns}x{rows}")
+        raise ValueError(f"{tree.place}: textures must be square, and these are {columns}x{rows}")
     told = [digests, atlas] if atlas else digests
     ready = _ReadyTextures(files, tree.read)
     return _TextureOrigin(sha256(canonical_json(told)), rows, atlas or None, ready)
 
 
 def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]:
-    """The picture of each image: that of its path without suffix, else that of its bare name.
+    """The texture file of each image: that of its path without suffix, else of its bare name.
 
     Raises:
-        FileNotFoundError: images have no texture there.
-        ValueError: pictures have one name, or images one picture.
+        FileNotFoundError: some images have no texture.
+        ValueError: two files have one name, or two images match one file.
     """
     from san_core.images.pixels import IMAGE_SUFFIXES
 
@@ -193,14 +193,14 @@ def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]
         image = PurePosixPath(record.name)
         found = by_path.get(image.with_suffix("")) or by_stem.get(image.stem, [])
         if len(found) > 1:
-            raise ValueError(f"{tree.place}: {found[0]} and {found[1]} are textures of one name")
+            raise ValueError(f"{tree.place}: {found[0]} and {found[1]} have the same name")
         if found:
             files[record.name] = found[0]
         else:
             missing.append(record.name)
     if missing:
         raise FileNotFoundError(
-            f"{tree.place}: {len(missing)} of {len(records)} images have no texture there:"
+            f"{tree.place}: {len(missing)} of {len(records)} images have no texture:"
             f" {_abbreviate_names(missing)}"
         )
     _check_distinct(files)
@@ -208,10 +208,10 @@ def _match_textures(tree: "Tree", records: "Sequence[Record]") -> dict[str, str]
 
 
 def _check_distinct(files: Mapping[str, str]) -> None:
-    """Each picture belongs to one image.
+    """Check that each texture file belongs to one image.
 
     Raises:
-        ValueError: two images of one bare name share a picture.
+        ValueError: two images with the same bare name share a file.
     """
     owner: dict[str, str] = {}
     for name, file in files.items():
@@ -220,7 +220,7 @@ def _check_distinct(files: Mapping[str, str]) -> None:
 
 
 def _abbreviate_names(names: "Sequence[str]") -> str:
-    """Up to ten names for a message of one line; all of them go to the log."""
+    """Up to ten names for a message of one line; if there are more, all are logged."""
     if len(names) <= 10:
         return ", ".join(names)
     for name in names:
@@ -254,11 +254,11 @@ def _pack_ready_textures(
 def _check_complete(
     work: "Sequence[WorkUnit]", done: "Mapping[int, FinishedUnit]", *, where: str
 ) -> None:
-    """Every unit must be there and hold the textures of exactly its images.
+    """Check that every unit exists and holds the textures of exactly its images.
 
     Raises:
-        FileNotFoundError: units are missing; the line names them.
-        ValueError: a shard holds other textures than it should.
+        FileNotFoundError: units are missing; the message names them.
+        ValueError: a shard holds the textures of other images.
     """
     from san_core.images.shard import read_sidecar
     from san_core.images.texture_set import texture_name
@@ -268,7 +268,7 @@ def _check_complete(
         shown = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
         raise FileNotFoundError(
             f"{where}: {len(missing)} of {len(work)} shards of textures are missing ({shown});"
-            " run generate_textures again, it makes only those"
+            " run generate_textures again; it makes only the missing ones"
         )
     for unit in work:
         found = done[unit.number]

@@ -1,4 +1,4 @@
-"""Take a texture generator that was trained before."""
+"""Import a trained texture generator."""
 
 import logging
 import shutil
@@ -15,12 +15,12 @@ def take_generator(
     generator: Annotated[Path, Output("Model")],
     source: str = "shipped",
 ) -> None:
-    """Take a texture generator that was trained before, instead of training one on PIT.
+    """Import a trained texture generator, instead of training one on PIT.
 
     Args:
-        generator: the same files as train_san_pg writes
-        source: folder or URI of what train_san_pg has written, or the word shipped for the small
-            generator that comes with this package (a folder of that name is ./shipped)
+        generator: the files that train_san_pg writes
+        source: folder or URI written by train_san_pg, or the word shipped for the small generator
+            that comes with this package (for a folder of that name write ./shipped)
     """
     from components.storage.transfer import local_source
     from san_core.images.texture_set import check_generator
@@ -41,7 +41,7 @@ def take_generator(
         recipe, facts = read_description(folder)
         check_generator(recipe, source)
         if lacks_sums(folder):
-            log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", source)
+            log.warning("%s has no SHA256SUMS, so damage cannot be detected", source)
         with atomic_folder(generator) as taken:
             for name in (RECIPE_FILE, WEIGHTS_FILE, *COMPANION_FILES):
                 if (folder / name).is_file():
@@ -50,5 +50,5 @@ def take_generator(
     log.info(
         "textures of %dx%d from images of %dx%d, atlas %s",
         *(recipe.texture_size, recipe.texture_size, *recipe.image_size),
-        facts.get("atlas", "not told"),
+        facts.get("atlas", "unknown"),
     )

@@ -1,4 +1,4 @@
-"""Take an encoder that was trained before."""
+"""Import a trained encoder."""
 
 import logging
 import shutil
@@ -15,11 +15,11 @@ def take_model(
     model: Annotated[Path, Output("Model")],
     source: str = "",
 ) -> None:
-    """Take an encoder that was trained before, to score it or to embed with it.
+    """Import a trained encoder, to score it or to embed images with it.
 
     Args:
-        model: the files of the model, without last.safetensors and encoder.onnx; or the ONNX file
-        source: folder or URI of what train_san has written, or of an ONNX file that export wrote
+        model: files of the model, without last.safetensors and encoder.onnx; or the ONNX file
+        source: folder or URI written by train_san; or an ONNX file written by export, or its URI
     """
     from components.inference.networks import local_model
     from san_core.inference.network import check_encoder
@@ -41,9 +41,9 @@ def take_model(
         recipe, facts = read_description(place)
         check_encoder(recipe, source)
         if failure := failure_of(place):
-            log.warning("%s is what a training that failed left: %s", source, failure)
+            log.warning("%s was left by a failed training: %s", source, failure)
         if lacks_sums(place):
-            log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", source)
+            log.warning("%s has no SHA256SUMS, so damage cannot be detected", source)
         exported = onnx_file(place)
         kept = (RECIPE_FILE, WEIGHTS_FILE, HISTORY_FILE, *COMPANION_FILES)
         with atomic_folder(model) as taken:
@@ -53,5 +53,5 @@ def take_model(
             write_sums(taken)
     log.info(
         "%s, images of %dx%d, compared by %s",
-        *(facts.get("recipe") or "a recipe that is not told", *recipe.image_size, recipe.metric),
+        *(facts.get("recipe") or "unknown recipe", *recipe.image_size, recipe.metric),
     )

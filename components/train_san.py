@@ -33,41 +33,45 @@ def train_san(
     onnx: bool = False,
     tensorboard: bool = False,
 ) -> None:
-    """Train SAN: the ReID encoder jointly with a decoder that must regress each person's texture.
+    """Train SAN: the ReID encoder, jointly with a decoder that regresses each person's texture.
 
-    Several GPUs train together where torchrun starts a process for each, on one node or several:
-    `torchrun --nproc-per-node 4 -m components train_san ...`. A recipe's batch is that of all.
+    To train on several GPUs, start a process for each with torchrun, on one node or several:
+    `torchrun --nproc-per-node 4 -m components train_san ...`. A recipe's batch size is the total
+    over all GPUs.
 
     Args:
         dataset: the person images, an image set; its train split is used
-        model: weights, recipe and history.jsonl (one line an epoch); where the recipe validates
-            (eval_every), the weights are the best ones and last.safetensors the last
-        training_page: page with the recipe, a curve of every loss and score, and pictures of people
-            held out and trained on, with their textures and decoded textures
+        model: weights, recipe and history.jsonl (one line per epoch). If the recipe validates
+            (eval_every), the weights are the best ones, and last.safetensors holds the last epoch's
+            weights
+        training_page: page with the recipe, a curve of every loss and score, and pictures of
+            held-out and training people with their textures and decoded textures
         losses: loss, loss_identity, loss_triplet, loss_texture ... of the epoch whose weights are
-            kept, and val_mAP where the recipe validates
-        textures: sealed textures of the training images; recipes without texture losses need none
-        generator: SAN-PG to start from, for recipes with init=generator or init=encoder, or whose
-            features are learned, for recipes with w_distill
-        pit: paired image-texture data to mix in, for recipes with pit_every
-        start_from: a model to train further, for recipes with init=model: its encoder and, if both
-            have one, its decoder
-        events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
-            is true
-        recipe: how to train; `python -m components recipes` lists them
-        overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
-            components recipes NAME` shows them all
+            kept, and val_mAP if the recipe validates
+        textures: sealed textures of the training images; a recipe without texture losses needs none
+        generator: SAN-PG: to start from, for recipes with init=generator or init=encoder; or to
+            distil features from, for recipes with w_distill
+        pit: paired image-texture data to mix into training, for recipes with pit_every
+        start_from: a model to train further, for recipes with init=model; its encoder is taken, and
+            its decoder if both models have one
+        events: TensorBoard event files with history, curves, examples and recipe; written if
+            tensorboard is true
+        recipe: training recipe; `python -m components recipes` lists all of them
+        overrides: recipe fields to replace, such as "lr=1e-4 epochs=3"; `python -m components
+            recipes NAME` lists the fields
         seed: seed of every random choice
-        checkpoint: folder or URI for the state of unfinished training; on Kubeflow, empty is
-            san-checkpoints in the pipeline root and none keeps none; by hand empty keeps none
-        checkpoint_minutes: how often a state is kept in the middle of epochs too, beside those the
-            recipe asks for; 0 for never
-        precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
-            unless the recipe says full_precision; float32 means float32 there too
-        compiled: whether to train through torch.compile, faster on a GPU after some minutes
+        checkpoint: folder or URI for checkpoints of unfinished training. On Kubeflow, empty is
+            san-checkpoints in the pipeline root, and none writes no checkpoints; by hand, empty
+            writes none either
+        checkpoint_minutes: minutes between checkpoints within an epoch, besides those that the
+            recipe asks for; 0 writes none within an epoch
+        precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU
+            (unless the recipe sets full_precision) and float32 on a CPU; float32 uses no TF32
+        compiled: whether to train through torch.compile; it is faster on a GPU, after some minutes
+            of compiling
         onnx: whether to write encoder.onnx too, for use without torch
-        tensorboard: whether to write event files; needs the package tensorboard and, by hand, a
-            place for events
+        tensorboard: whether to write event files; needs the package tensorboard and, by hand,
+            --events
     """
     from components.command import recipes
     from components.process.torchrun import is_first_rank
@@ -211,23 +215,23 @@ def train_san(
         figures, failure = loop.loss_metrics(trained.kept_record), trained.failure_line
         if failure:
             trained.keep_beside("page.html", document)
-        del data, validation, trained  # their files must be closed before the scratch folder goes
+        del data, validation, trained  # close their files before the scratch folder is deleted
     write_file(training_page, document)
     write_metrics(losses, figures)
     check_succeeded(failure)
 
 
 def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
-    """A model to start from must be asked for by the recipe, and be one that can be trained.
+    """Check that a model to start from is given if the recipe needs it, and can be trained.
 
     Raises:
-        ValueError: it is not, or is missing.
+        ValueError: it is missing, or has no effect, or is an ONNX file.
     """
     from san_core.inference.network import check_encoder
     from san_core.model.saved import onnx_file, read_description
 
     if recipe.init == "model" and start_from is None:
-        raise ValueError(f"recipe {name!r} starts from a model (--start-from), none was given")
+        raise ValueError(f"recipe {name!r} starts from a model; give one with --start-from")
     if start_from is None:
         return
     if recipe.init != "model":
@@ -236,7 +240,7 @@ def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
             " --overrides"
         )
     if onnx_file(start_from):
-        raise ValueError(f"{start_from} is an ONNX file; training starts from a model's folder")
+        raise ValueError(f"{start_from} is an ONNX file; give the folder of the model")
     check_encoder(read_description(start_from).recipe, start_from)
 
 
@@ -248,31 +252,31 @@ def _check_inputs(
     generator: Path | None,
     pit: Path | None,
 ) -> None:
-    """A recipe and the artifacts it was given must belong together.
+    """Check that a recipe is for this step and has every artifact that it needs.
 
     Raises:
-        ValueError: it has no identity losses, or needs an artifact that was not given.
+        ValueError: it has no identity losses, or an artifact that it needs was not given.
     """
     if not recipe.needs_identities:
-        raise ValueError(f"recipe {name!r} has no identity losses: it is one for train_san_pg")
+        raise ValueError(f"recipe {name!r} has no identity losses; it is a recipe for train_san_pg")
     if recipe.needs_decoder and textures is None:
-        raise ValueError(f"recipe {name!r} needs textures (--textures), none were given")
+        raise ValueError(f"recipe {name!r} needs textures; give them with --textures")
     if recipe.init in ("generator", "encoder") and generator is None:
-        raise ValueError(f"recipe {name!r} starts from a generator (--generator), none was given")
+        raise ValueError(f"recipe {name!r} starts from a generator; give one with --generator")
     if recipe.w_distill and generator is None:
         raise ValueError(
-            f"recipe {name!r} learns a generator's features (w_distill={recipe.w_distill:g}) and"
-            " needs one (--generator), none was given"
+            f"recipe {name!r} distils a generator's features (w_distill={recipe.w_distill:g});"
+            " give one with --generator"
         )
     if recipe.pit_every and pit is None:
         raise ValueError(
-            f"recipe {name!r} mixes in PIT batches (pit_every={recipe.pit_every}) and needs paired"
-            " data (--pit), none were given"
+            f"recipe {name!r} mixes in PIT batches (pit_every={recipe.pit_every}); give paired"
+            " data with --pit"
         )
     if textures is not None and not recipe.needs_decoder:
         log.warning("recipe %r has no texture losses: the textures are not used", name)
     if generator is not None and not recipe.needs_generator:
-        log.info("recipe %r starts from no generator: the one given is not used", name)
+        log.info("recipe %r uses no generator: the given one is not used", name)
     if pit is not None and not recipe.pit_every:
         log.info("recipe %r has pit_every=0: the paired data are not used", name)
 

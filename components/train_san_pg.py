@@ -35,33 +35,37 @@ def train_san_pg(
 ) -> None:
     """Train SAN-PG, the texture generator, to regress a person's whole texture from one picture.
 
-    Several GPUs train together where torchrun starts a process for each, on one node or several:
-    `torchrun --nproc-per-node 4 -m components train_san_pg ...`. A recipe's batch is that of all.
+    To train on several GPUs, start a process for each with torchrun, on one node or several:
+    `torchrun --nproc-per-node 4 -m components train_san_pg ...`. A recipe's batch size is the total
+    over all GPUs.
 
     Args:
         pit: paired image-texture data, made by make_pit
-        generator: weights, recipe and report.json with the PSNR on held-out textures; where the
-            recipe validates (eval_every), the weights are the best on half of those textures, the
-            report is of the other half, and last.safetensors has the last
-        generator_page: page with loss curves and held-out pictures, their true and generated
+        generator: weights, recipe and report.json with the PSNR on held-out textures. If the recipe
+            validates (eval_every), the weights are those that score best on half of the held-out
+            textures, the report is on the other half, and last.safetensors holds the last epoch's
+            weights
+        generator_page: page with loss curves, and held-out pictures with their true and generated
             textures
-        generator_scores: psnr, in dB on held-out textures, and psnr_gain, how much more that is
-            than of the mean training texture
-        events: event files for TensorBoard: history, curves, examples and recipe, where tensorboard
-            is true
-        recipe: how to train; `python -m components recipes` lists them
-        overrides: fields of the recipe to replace, such as "lr=1e-4 epochs=3"; `python -m
-            components recipes NAME` shows them all
+        generator_scores: psnr: PSNR in dB on held-out textures; psnr_gain: by how many dB it
+            exceeds the PSNR of the mean training texture
+        events: TensorBoard event files with history, curves, examples and recipe; written if
+            tensorboard is true
+        recipe: training recipe; `python -m components recipes` lists all of them
+        overrides: recipe fields to replace, such as "lr=1e-4 epochs=3"; `python -m components
+            recipes NAME` lists the fields
         seed: seed of every random choice
-        checkpoint: folder or URI for the state of unfinished training; on Kubeflow, empty is
-            san-checkpoints in the pipeline root and none keeps none; by hand empty keeps none
-        checkpoint_minutes: how often a state is kept in the middle of epochs too, beside those the
-            recipe asks for; 0 for never
-        precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU alone,
-            float32 means float32 there too
-        compiled: whether to train through torch.compile, faster on a GPU after some minutes
-        tensorboard: whether to write event files; needs the package tensorboard and, by hand, a
-            place for events
+        checkpoint: folder or URI for checkpoints of unfinished training. On Kubeflow, empty is
+            san-checkpoints in the pipeline root, and none writes no checkpoints; by hand, empty
+            writes none either
+        checkpoint_minutes: minutes between checkpoints within an epoch, besides those that the
+            recipe asks for; 0 writes none within an epoch
+        precision: auto, float32, tf32, bfloat16 or float16; auto is mixed precision on a GPU and
+            float32 on a CPU; float32 uses no TF32
+        compiled: whether to train through torch.compile; it is faster on a GPU, after some minutes
+            of compiling
+        tensorboard: whether to write event files; needs the package tensorboard and, by hand,
+            --events
     """
     from components.command import recipes
     from components.process.machine import device
@@ -163,7 +167,7 @@ def train_san_pg(
         write_events(events, trained.history, chosen, [examples], wanted=tensorboard)
         if failure := trained.failure_line:
             trained.keep_beside("page.html", document)
-        del seen, unseen, watched, trained  # their files are closed before the scratch folder goes
+        del seen, unseen, watched, trained  # close their files before the scratch folder is deleted
     write_file(generator_page, document)
     write_metrics(generator_scores, {"psnr": scores.psnr, "psnr_gain": scores.gain})
     check_succeeded(failure)
@@ -175,7 +179,7 @@ def train_san_pg(
 
 
 def _psnr_validation(watched: "DecodedPairs") -> "Validation":
-    """The PSNR on textures that are not trained on, in dB."""
+    """The PSNR on held-out textures, in dB."""
     from components.process.machine import device
     from components.training.loop import Validation
     from san_core.inference.textures import predict_textures, psnr
@@ -188,7 +192,7 @@ def _psnr_validation(watched: "DecodedPairs") -> "Validation":
 
 
 def _pairs_in_words(seen: "DecodedPairs", unseen: "DecodedPairs") -> str:
-    """How many pictures and textures are trained on, and how many are held out."""
+    """The numbers of pictures and textures for training, and those held out, in words."""
     return (
         f"{len(seen.images):,} pictures of {len(seen.textures):,} textures;"
         f" {len(unseen.images):,} of {len(unseen.textures):,} are held out"
@@ -207,7 +211,7 @@ class _Scores(NamedTuple):
 
 
 def _held_out_scores(generated: "Pixels", seen: "DecodedPairs", unseen: "DecodedPairs") -> _Scores:
-    """How near the generated textures of held-out people come to the true ones."""
+    """A section with the PSNR of generated textures on held-out people."""
     import numpy as np
 
     from san_core.inference.textures import psnr
@@ -227,5 +231,5 @@ def _scores_section(scores: _Scores) -> "Section":
     return page.Section(
         "Held-out textures",
         page.table(["", "PSNR in dB"], rows, strong=0),
-        "People the generator has never seen, each texture from a single picture.",
+        "The generator has not seen these people. Each texture is generated from a single picture.",
     )

@@ -299,7 +299,7 @@ def test_compile_writes_where_it_is_told(tmp_path):
     [
         (["--graph", "full"], "--graph has no effect with --components, which writes every step"),
         (["--output", "p.yaml"], "--output has no effect with --components"),
-        (["--memory", "8Gi"], "--memory has no effect with --components; a pipeline asks for pods"),
+        (["--memory", "8Gi"], "--memory has no effect with --components; your pipeline sets it"),
         (["--retries", "5"], "--retries has no effect with --components"),
         (["--node-selector", "a=b"], "--node-selector has no effect with --components"),
     ],
@@ -451,8 +451,8 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
         ),
         (["--preset", "demo", "--graph", "textures"], "--param texture_source=VALUE is needed"),
         (["--preset", "demo", "--from", "evaluate", "--only", "evaluate"], "not allowed with"),
-        ([], "--preset is needed, or the --name of a run whose parameters are kept"),
-        (["--name", "no"], "--preset is needed: .*/no keeps no parameters of a run"),
+        ([], "give --preset, or the --name of an earlier run, whose parameters are"),
+        (["--name", "no"], "--preset is needed, as .*/no has no parameters of an earlier run"),
         (["--preset", "demo", "--of", "no"], "--of and --preset both give parameters"),
         (["--preset", "demo", "--name", ".store"], "--name '.store' is not the name of a folder"),
     ],
@@ -472,8 +472,8 @@ def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
     [
         (RunError("train_san failed"), 1, "pipeline.py: train_san failed"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied"),
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
-        (Terminated(), 143, "stopped; the same command goes on from here"),
+        (KeyboardInterrupt(), 130, "stopped; the same command continues from here"),
+        (Terminated(), 143, "stopped; the same command continues from here"),
     ],
 )
 def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error, status, line):

@@ -1,6 +1,6 @@
-"""Mistakes in parameters that the last step would find only after all others have run.
+"""Checks of parameters before anything runs, as a late step would find a mistake hours later.
 
-The parameters may be those of a graph or of one step; what is checked goes by their names.
+The parameters may be those of a graph or of one step; their names decide what is checked.
 """
 
 import re
@@ -21,28 +21,28 @@ from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
 from san_core.synthesis.world import check_world
 
-# What the name of a recipe begins with: in a step, and in a graph that trains two networks; and the
-# step that trains it there.
+# Prefixes of recipe parameters, in a step and in a graph that trains two networks, each with the
+# step that trains it.
 _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
-# The parameters that say where a graph has textures from.
+# The parameters that name the source of a graph's textures.
 _TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
 def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:
-    """Find what no step can do with the values of the parameters, defaults included.
+    """Refuse parameter values, defaults included, with which a step would fail.
 
     Args:
-        values: of the parameters of a graph, or of one step.
-        processes: how many train side by side, by step; one where it is not said. The only step of
-            a pipeline is called "".
+        values: values by parameter, of a graph or of one step.
+        processes: the number of processes that train, by step; 1 for a step that is absent. The
+            only step of a pipeline is called "".
 
     Raises:
-        ValueError: there is no such recipe, field, data set, difficulty, seed, world, precision,
-            protocol, way of mirroring or check; a recipe's sizes do not fit its network, its
-            batches have no equal shares for the processes, these were to compile it, or it needs
-            what the graph does not make; a data set has no place or too few people; or the workers
-            do not make every shard once.
+        ValueError: a recipe, field, data set, difficulty, seed, world, precision, protocol,
+            `mirrored` or `verify` is unknown; a recipe's sizes do not fit its network; its batch
+            cannot be divided equally among the processes; several processes were to compile it; it
+            needs an artifact that the graph does not make; a data set has no source or too few
+            people; or the workers do not cover every shard exactly once.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
@@ -79,12 +79,12 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         _check_protocol(values["protocol"])
     if "workers" in values:
         check_workers(values["workers"])
-    if not values.get("worker", "/").startswith("/"):  # else its number is known in its pod alone
+    if not values.get("worker", "/").startswith("/"):  # else only its pod knows its number
         units_of_worker(values["worker"], [])
 
 
 def _check_processes(recipe: Recipe, count: int, step: str) -> None:
-    """Every process gets an equal share of a batch; a step has one for each of its GPUs."""
+    """Check that the processes of a step, one per GPU, get equal shares of a batch."""
     from san_core.data.batches.shares import check_shares_of_full_batches
 
     try:
@@ -95,20 +95,22 @@ def _check_processes(recipe: Recipe, count: int, step: str) -> None:
 
 
 def _check_compiled(values: Mapping[str, Any], count: int, step: str) -> None:
-    """Compiled networks train in one process."""
+    """Check that a network is compiled in one process only."""
     if values.get("compiled") and count > 1:
         where = f"--gpus {step}={count}" if step else f"--gpus {count}"
-        raise ValueError(f"{where}: compiled trains in one process; set compiled=false, or one GPU")
+        raise ValueError(
+            f"{where}: compiled=true trains in one process; set compiled=false, or use one GPU"
+        )
 
 
 def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
-    """A graph that has textures from nowhere trains without them."""
+    """Check that a graph without textures trains without them."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.needs_decoder:
         raise ValueError(
             f"recipe {values['san_recipe']!r} needs textures (w_rec={recipe.w_rec:g},"
-            f" w_tr={recipe.w_tr:g}), and this graph has none; take one that ends in -baseline, or"
-            " another graph"
+            f" w_tr={recipe.w_tr:g}), and this graph has none; choose a recipe that ends in"
+            " -baseline, or another graph"
         )
 
 
@@ -119,13 +121,13 @@ def _check_data_sets(values: Mapping[str, Any]) -> None:
         source=values["source"],
         target_source=values["target_source"],
     )
-    if "san_recipe" in values:  # every graph trains; to prepare alone, any data set will do
+    if "san_recipe" in values:  # a graph trains on the data set; prepare_reid alone does not
         for one in named.learned:
             sources.check_trainable(one.name)
         if named.leaves_nobody:
             raise ValueError(
-                f"dataset {values['dataset']} is trained on as a whole, which leaves nobody to"
-                " test on: name a target"
+                f"dataset {values['dataset']} uses all its people for training, so nobody is left"
+                " to test on; name a target"
             )
     if lacking := lacking_places(values):
         raise ValueError("; ".join(lacking))
@@ -134,10 +136,10 @@ def _check_data_sets(values: Mapping[str, Any]) -> None:
 
 
 def lacking_places(values: Mapping[str, Any]) -> list[str]:
-    """What to give so that every data set has a place, a line each; nothing if all have one.
+    """A line for each data set whose source is missing, with the parameter to give.
 
     Raises:
-        ValueError: there is no such data set.
+        ValueError: a data set is unknown.
     """
     lines = []
     for name, place in (("dataset", "source"), ("target", "target_source")):
@@ -152,11 +154,11 @@ def lacking_places(values: Mapping[str, Any]) -> list[str]:
 
 
 def check_places(values: Mapping[str, Any]) -> None:
-    """Open every place that parameters name, weights in overrides of recipes included.
+    """Open every place that parameters name, including weights in overrides of recipes.
 
     Raises:
-        OSError: one is not there, or may not be read or written.
-        ValueError: one is no place.
+        OSError: a place does not exist, or may not be read or written.
+        ValueError: a value is not a place.
     """
     for name in STORE_PARAMETERS:
         if names_place(name, values.get(name)):
@@ -166,70 +168,70 @@ def check_places(values: Mapping[str, Any]) -> None:
 
 
 def _check_untrained_generator(values: Mapping[str, Any]) -> None:
-    """A graph that trains no generator makes no PIT; the generator that ships has its size."""
+    """Check a recipe for a graph that trains no generator: no PIT, the shipped texture size."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.pit_every:
         raise ValueError(
-            f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and no PIT is made"
-            " where no generator is trained; set pit_every=0, or take the graph full"
+            f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and a graph that"
+            " trains no generator makes no PIT; set pit_every=0, or use the graph full"
         )
     if values.get("generator") == SHIPPED_GENERATOR and recipe.needs_decoder:
         size = read_description(SHIPPED_FOLDER).recipe.texture_size
         if size % recipe.texture_size:
             raise ValueError(
-                f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, the"
-                f" generator that ships makes {size}x{size}; such as"
+                f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, and"
+                f" the shipped generator makes {size}x{size}; set for example"
                 f' --param san_overrides="texture_size={size} decoder_plan=light"'
             )
 
 
 def _check_fuse(values: Mapping[str, Any]) -> None:
-    """Textures are fused in a known way, by a generator that tells what it sees."""
+    """Check that `fuse` is known, and that the generator outputs visibility if it needs it."""
     check_fuse(values["fuse"])
     if "pg_recipe" in values:
         recipe = recipes.resolve_recipe(values["pg_recipe"], values["pg_overrides"])
         check_generator(recipe, f"recipe {values['pg_recipe']!r}", fuse=values["fuse"])
     elif values.get("generator") == SHIPPED_GENERATOR:
         recipe = read_description(SHIPPED_FOLDER).recipe
-        check_generator(recipe, "the generator that ships", fuse=values["fuse"])
+        check_generator(recipe, "the shipped generator", fuse=values["fuse"])
 
 
 def _check_dense(values: Mapping[str, Any]) -> None:
-    """Dense maps of PIT are made where the texture generator learns from them."""
+    """Check that PIT has dense maps if the texture generator learns from them."""
     weight = recipes.resolve_recipe(values["pg_recipe"], values["pg_overrides"]).w_dense
     if weight and not values["dense"]:
         raise ValueError(
-            f"recipe {values['pg_recipe']!r} learns from dense maps (w_dense={weight:g}), and none"
-            " are made; set dense=true, or w_dense=0 in pg_overrides"
+            f"recipe {values['pg_recipe']!r} learns from dense maps (w_dense={weight:g}), and this"
+            " run makes none; set dense=true, or w_dense=0 in pg_overrides"
         )
 
 
 def _check_starts_from_no_model(values: Mapping[str, Any]) -> None:
-    """No graph has a trained model to train further; the step alone takes one."""
+    """Check that a graph starts from no trained model: only the step alone takes one."""
     if recipes.resolve_recipe(values["san_recipe"], values["san_overrides"]).init == "model":
         raise ValueError(
-            "the recipe starts from a model (init=model), and no graph has one to start from; run"
-            " train_san alone, with --start-from"
+            "the recipe starts from a model (init=model), which no graph provides; run train_san"
+            " alone, with --start-from"
         )
 
 
 def _check_init(values: Mapping[str, Any]) -> None:
-    """A graph without a generator has nothing of SAN-PG to start from or learn from."""
+    """Check that a graph without a generator neither starts from SAN-PG nor distils from it."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.init != "none":
         raise ValueError(
             f"the recipe starts from SAN-PG (init={recipe.init}), and this graph has no generator;"
-            ' such as --param san_overrides="init=none"'
+            ' set for example --param san_overrides="init=none"'
         )
     if recipe.w_distill:
         raise ValueError(
-            f"the recipe learns SAN-PG's features (w_distill={recipe.w_distill:g}), and this graph"
-            " has no generator; leave w_distill out, or take another graph"
+            f"the recipe distils SAN-PG's features (w_distill={recipe.w_distill:g}), and this graph"
+            " has no generator; leave w_distill out, or use another graph"
         )
 
 
 def _check_protocol(text: str) -> None:
-    """Whether every name is one; what `auto` stands for is known with the images only."""
+    """Check protocol names; what `auto` means is known only with the images."""
     import numpy as np
 
     from san_core.evaluation.labels import Labels
@@ -241,7 +243,7 @@ def _check_protocol(text: str) -> None:
 
 
 def check_workers(workers: Sequence[Any]) -> None:
-    """Every shard has one worker: they are 0/n to n-1/n, in any order.
+    """Check that every shard has one worker: that the workers are 0/n to n-1/n, in any order.
 
     Raises:
         ValueError: they are not.

@@ -1,8 +1,8 @@
-"""Which code a step's result depends on: the files its module imports, fingerprint and commit.
+"""The code that a step's result depends on: the files its module imports, fingerprint and commit.
 
-The import closure is read from the source, without importing anything: imports inside function
-bodies count, other people's packages do not. With it a step is run again when code it uses was
-edited, and only then.
+The import closure is read from the source, without importing anything. Imports inside function
+bodies count; third-party packages do not. So a step is run again if code that it uses was edited,
+and only then.
 """
 
 import ast
@@ -16,19 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN_PACKAGES = ("components", "san_core")
 CYTHON_SUFFIXES = (".pyx", ".pxd")
 DATA_SUFFIXES = (".npz", ".npy", ".jinja", ".json", ".css", ".pxi")
-# What makes pages and nothing else: modules, and packages with all that is in them.
+# Modules and whole packages that only make pages.
 PAGE_MODULES = (
     *("san_core.pages", "san_core.evaluation.pages"),
     *(f"components.training.{n}" for n in ("report", "san_examples", "pg_examples", "events")),
 )
-# Folders of data that is an artifact, not code: whoever is given it looks at its content.
+# Folders of data that count as artifacts, not as code: their readers check the content.
 ARTIFACT_FOLDERS = ("san_core/shipped",)
 
 
 def code_fingerprint(module: str, root: Path = ROOT, *, with_pages: bool = True) -> str:
     """The sha256, in hexadecimal, of the names and contents of `import_closure(module)`.
 
-    Where a compiled file is older than its source, it is what runs, and counts as well. Other
+    A compiled file that is older than its source counts too, as it is what runs. The other
     arguments are those of `import_closure`.
     """
     files = import_closure(module, root, with_pages=with_pages)
@@ -42,21 +42,20 @@ def code_fingerprint(module: str, root: Path = ROOT, *, with_pages: bool = True)
 
 def stale_kernels(module: str, root: Path = ROOT) -> list[Path]:
     """The Cython sources in `import_closure(module)` that were edited after they were compiled."""
-    stale = _stale_kernels(root)  # hardly ever any, and the imports are then not looked at
+    stale = _stale_kernels(root)  # usually none, and then imports need not be read
     return [file for file in import_closure(module, root) if file in stale] if stale else []
 
 
 def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -> list[Path]:
-    """The files of our own that a module needs, itself included, in order of their names.
+    """The project's files that a module needs, itself included, sorted by name.
 
-    These are the modules it imports, directly or through others, with the packages they lie in;
-    the Cython source of compiled ones; and the data files (.npz, .jinja, .pxi ...) beside any of
-    them.
+    These are the modules that it imports, directly or through others, the packages they lie in,
+    the Cython source of compiled ones, and the data files (.npz, .jinja, .pxi ...) beside them.
 
     Args:
         module: dotted name, such as components.train_san
         root: the folder that holds components/ and san_core/, in a checkout or site-packages
-        with_pages: whether what makes pages counts; no result but a page depends on it
+        with_pages: whether code that only makes pages counts
 
     Raises:
         FileNotFoundError: there is no such module.
@@ -79,14 +78,14 @@ def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -
 
 
 def git_commit() -> str:
-    """The commit of this checkout: 12 digits, and -dirty where something is not committed.
+    """The commit of this checkout: 12 digits, with -dirty if something is not committed.
 
-    Files of the packages that git does not know count, as they get into images; docker/images.sh
-    does the same.
+    Untracked files in the packages count too, as images contain them. docker/images.sh does the
+    same.
 
     Raises:
-        OSError: there is no git.
-        CalledProcessError: this is no checkout of a git repository.
+        OSError: git is not installed.
+        CalledProcessError: this is not a checkout of a git repository.
     """
     commit = _ask_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     unknown = _ask_git("ls-files", "--others", "--exclude-standard", "--", *OWN_PACKAGES)
@@ -105,7 +104,7 @@ def _makes_pages(module: str) -> bool:
 def _stale_kernels(root: Path) -> dict[Path, Path]:
     """Cython sources of a checkout that are newer than their compiled file, with that file.
 
-    An installed package has none: it is compiled as it is packed, and its files get new times.
+    An installed package has none: it was compiled when it was built, and its files have new times.
     """
     stale = {}
     sources = root.glob("san_core/**/*.pyx") if (root / "pyproject.toml").is_file() else ()
@@ -118,7 +117,7 @@ def _stale_kernels(root: Path) -> dict[Path, Path]:
 
 
 def _with_included(source: Path) -> set[Path]:
-    """A Cython source and the files that it includes, and those that they include."""
+    """A Cython source and the files that it includes, directly or through others."""
     found, waiting = {source}, [source]
     while waiting:
         names = re.findall(r'^include "(.+)"', waiting.pop().read_text("utf-8"), re.MULTILINE)
@@ -129,7 +128,7 @@ def _with_included(source: Path) -> set[Path]:
 
 
 def _module_files(module: str, root: Path) -> list[Path]:
-    """The sources of one module: none if it is not ours or is no module."""
+    """The sources of one module; empty if it is no module of this project."""
     if module.partition(".")[0] not in OWN_PACKAGES:
         return []
     path = root.joinpath(*module.split("."))
@@ -138,7 +137,7 @@ def _module_files(module: str, root: Path) -> list[Path]:
 
 
 def _imported_modules(module: str, files: list[Path], root: Path) -> Iterator[str]:
-    """The modules of ours that one module names in its imports, and the packages around it."""
+    """The project's modules that one module imports, and the packages around it."""
     yield from _with_parent_packages(module)
     for file in files:
         if file.suffix != ".py":

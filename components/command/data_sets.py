@@ -1,4 +1,4 @@
-"""Data sets on their way into an image set: one, or some to train on and others to test on."""
+"""Reading data sets into an image set: one, or some to train on and others to test on."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -41,10 +41,10 @@ from san_core.synthesis.workers import map_identities, worker_memory
 def resolve_data_sets(
     dataset: str, source: str, target: str, target_source: str
 ) -> LearnedAndTested:
-    """The data sets to learn and those to test on.
+    """The data sets to train on and those to test on.
 
     Raises:
-        ValueError: a name or place is wrong, or a data set has no place.
+        ValueError: a name or source is wrong, or a data set has no source.
     """
     found = parse_dataset_and_target(dataset, target, source=source, target_source=target_source)
     _check_places("dataset", found.learned, "source")
@@ -53,19 +53,17 @@ def resolve_data_sets(
 
 
 def _check_places(what: str, placed: Sequence[PlacedDataset], flag: str) -> None:
-    """A data set must be somewhere, unless it is synthetic."""
+    """Check that every data set has a source, unless it is synthetic."""
     for one in placed:
         if one.name.key != SYNTHETIC and not one.place:
-            raise ValueError(
-                f"{what} {one.name.key} needs --{flag}, the folder or archive it is in"
-            )
+            raise ValueError(f"{what} {one.name.key} needs --{flag}, its folder or archive")
 
 
 class ImageStream(NamedTuple):
-    """Images on their way; `highest_pid` is the largest number among the people to train on.
+    """A stream of images, with `highest_pid`, the largest pid of the people to train on.
 
-    `cameras` is one more than the largest number of a camera to train on; 0 if none is known.
-    `parts` are the data sets they come from, in their order: one or several.
+    `cameras` is one more than the largest camid to train on; 0 if no camera is known.
+    `parts` are the data sets of the images, in order: one or several.
     """
 
     items: Iterator[Item]
@@ -75,7 +73,7 @@ class ImageStream(NamedTuple):
 
 
 class DataSetReader:
-    """Reads data sets, and collects what is `found` there; places stay open until it is left."""
+    """Reads data sets and collects findings in `found`; sources stay open until the block ends."""
 
     def __init__(self, spec: ReidSpec | None) -> None:
         self.found = Findings()
@@ -98,7 +96,10 @@ class DataSetReader:
         needed: tuple[str, ...] = (),
         prefix: str = "",
     ) -> ImageStream:
-        """A data set, or some splits, of which some are needed; all names begin with `prefix`."""
+        """The images of a data set, or of some of its splits; all names begin with `prefix`.
+
+        Splits in `needed` must have images.
+        """
         named = one.name
         if named.key == SYNTHETIC:
             assert self._spec
@@ -127,24 +128,24 @@ class DataSetReader:
         return ImageStream(items, highest, highest_camera + 1, [part])
 
     def _warnings_after_reading(self, listed: Listing) -> Iterator[Item]:
-        """No image, but what is known of a listing once all before have been read."""
+        """Yields no image; adds the warnings that need all images to have been read."""
         self.found.warnings += listed.warnings_after_reading()
         yield from ()
 
     def _with_split_file(self, named: DatasetName) -> DatasetName:
-        """A data set whose table of who is tested, if it has one, is a file of this machine."""
+        """A data set whose table of splits, if it has one, is a local file."""
         place = named.options.get(SPLIT)
         if place is None:
             return named
         file = self._open_places.enter_context(local_file(place))
-        if file.is_file():  # else its reader says what is wrong
+        if file.is_file():  # else its reader reports the error
             self._digests[place] = sha256(file.read_bytes())[:12]
         return named._replace(options={**named.options, SPLIT: str(file)})
 
     def describe(self, **placed: Sequence[PlacedDataset]) -> dict[str, str]:
-        """The names of data sets that were read, as a manifest keeps them: they tell no place.
+        """The names of the data sets that were read, as the manifest has them: without places.
 
-        placed: by the parameter that names them; of one that names none nothing is told.
+        placed: data sets by parameter; a parameter without data sets is left out.
         """
         return {
             role: join_dataset_names([self._description(one) for one in several])
@@ -153,19 +154,19 @@ class DataSetReader:
         }
 
     def _description(self, one: PlacedDataset) -> str:
-        """A data set's name, with what a file in it holds instead of where it lies."""
+        """A data set's name, where a digest replaces the place of its split file."""
         place = one.name.options.get(SPLIT)
         return one.text if place is None else replace_split_file(one.text, self._digests[place])
 
     def _leave_out(self, name: str, why: str) -> None:
-        """An object of a bucket that cannot be a file is a problem, as a damaged image is."""
+        """Record an object of a bucket that cannot be a file as a problem, like a damaged image."""
         self.found.problems.append(Problem("unknown name", name, why))
 
     def read_together(self, named: LearnedAndTested) -> ImageStream:
         """The training images of some data sets and the test images of others, or of the same.
 
-        Image names begin with those of their sets, and the people of each follow those before, as
-        do cameras to train on, so that no name and no number stands for two.
+        Image names begin with the name of their data set. Pids, and camids to train on, continue
+        from one data set to the next, so that names and numbers are unique.
         """
         every = TRAINING_SPLITS if named.tested else (*TRAINING_SPLITS, *TEST_SPLITS)
         asked: list[tuple[PlacedDataset, tuple[str, ...], tuple[str, ...]]] = [
@@ -183,13 +184,13 @@ class DataSetReader:
 
 
 def _free_name(key: str, role: str, taken: Collection[str]) -> str:
-    """A folder for a data set among others: its key, with role and number where it is taken."""
+    """A folder name for a data set: its key, with role and number if the key is taken."""
     names = chain([key, f"{key}{role}"], (f"{key}{role}-{number}" for number in count(2)))
     return next(name for name in names if name not in taken)
 
 
 def _join_streams(streams: Sequence[ImageStream], *, learned: int) -> ImageStream:
-    """Streams one after the other, with numbers counted on; of the first `learned` all train."""
+    """Streams in sequence, with pids and camids counted on; the first `learned` are trained on."""
     items, people, cameras, highest = [], 0, 0, 0
     for number, stream in enumerate(streams):
         items.append(number_on(stream.items, people=people, cameras=cameras))
@@ -201,7 +202,7 @@ def _join_streams(streams: Sequence[ImageStream], *, learned: int) -> ImageStrea
 
 
 def _synthetic_items(spec: ReidSpec, *, prefix: str) -> Iterator[Item]:
-    """Pictures of people who do not exist, by cameras that do not either."""
+    """Pictures of synthetic people."""
     memory = worker_memory(spec.image_size)
     processes = worker_count(bytes_each=memory.each, bytes_beside=memory.beside)
     people = map_identities(make_reid_identity, spec, processes=processes)

@@ -1,4 +1,4 @@
-"""What KFP's launcher tells a step of its run: the JSON that `{{$}}` stands for in a command."""
+"""KFP's description of a run for a step: the JSON that replaces `{{$}}` in a command."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,19 +42,19 @@ class _ExecutorInput(TypedDict):
 
 
 def parse_executor_input(text: str) -> dict[str, Any]:
-    """What KFP knows of this run.
+    """KFP's description of this run.
 
     Raises:
-        ValueError: it is not what KFP writes.
+        ValueError: the text does not have the form that KFP writes.
     """
     return {**read_json(text, _ExecutorInput, where="argument --executor-input")}
 
 
 def passed_artifact_path(executor_input: Mapping[str, Any], name: str) -> Path | None:
-    """Where an optional input artifact lies, or None if the pipeline did not pass it.
+    """The path of an optional input artifact, or None if the pipeline did not pass it.
 
-    Optional artifacts are never among the arguments: there KFP writes the word `null` for an
-    absent one.
+    Optional artifacts are never among the arguments, as KFP would write the word `null` there for
+    an absent one.
     """
     passed = (executor_input.get("inputs", {}).get("artifacts") or {}).get(name) or {}
     artifacts = passed.get("artifacts") or []
@@ -62,7 +62,7 @@ def passed_artifact_path(executor_input: Mapping[str, Any], name: str) -> Path |
 
 
 def note_mounted_artifacts(executor_input: Mapping[str, Any]) -> None:
-    """Let messages name the URIs that Kubeflow shows, not where its launcher puts the files."""
+    """Make messages name the URIs that Kubeflow shows, not the paths that its launcher uses."""
     for side in ("inputs", "outputs"):
         for found in (executor_input.get(side, {}).get("artifacts") or {}).values():
             for artifact in (found or {}).get("artifacts") or []:

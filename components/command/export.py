@@ -1,4 +1,4 @@
-"""`python -m components export`: a model out of a state of training, or an ONNX file of a model.
+"""`python -m components export`: a model from a checkpoint, or an ONNX file of a model.
 
 python -m components export --from-state work/kept --model work/model
 python -m components export --model work/model --onnx reid.onnx --layout nchw-float
@@ -24,34 +24,36 @@ if TYPE_CHECKING:
 
     from san_core.model.weights import LoadedNetwork
 
-_MOST_DIFFERENCE = 1e-4  # of what torch and onnxruntime make, as a share of the largest number
+_MOST_DIFFERENCE = 1e-4  # between torch and onnxruntime, as a share of the largest output
 _PARITY_IMAGES = 5
 
 
 def export_parser() -> "argparse.ArgumentParser":
-    """The words of the command."""
+    """The parser of the command line."""
     parser = OnceParser(
         prog="python -m components export",
-        description="Make a model of a state of training, or an ONNX file of a model.",
+        description="Write the model of a training checkpoint, or an ONNX file of a model.",
     )
     parser.add_argument(
         "--from-state",
         metavar="PLACE",
-        help="folder or URI of a state of training, finished or not, whose model goes to --model",
+        help="folder or URI of the checkpoint of a training, finished or not; its model is written"
+        " to --model",
     )
     parser.add_argument(
         "--model",
         metavar="PLACE",
         required=True,
-        help="folder of the model, or its URI to read",
+        help="folder of the model; or its URI, if it is only read",
     )
-    parser.add_argument("--onnx", metavar="FILE", help="where to write the model as ONNX")
+    parser.add_argument("--onnx", metavar="FILE", help="file for the model in ONNX format")
     parser.add_argument(
         "--layout",
         choices=("nhwc-uint8", "nchw-float"),
         default="nhwc-uint8",
-        help="what goes into the file: pixels, uint8 (N, H, W, 3) RGB, normalised inside (default);"
-        " or normalised images, float32 (N, 3, H, W) RGB, as trackers such as boxmot feed them",
+        help="input of the ONNX model: pixels, uint8 (N, H, W, 3) RGB, which it normalises itself"
+        " (default: nhwc-uint8); or normalised images, float32 (N, 3, H, W) RGB, as trackers such"
+        " as boxmot pass them",
     )
     return parser
 
@@ -68,7 +70,7 @@ def run_export(words: Sequence[str]) -> int:
         if options.from_state is not None:
             export_state(options.from_state, options.model)
         elif file is None:
-            raise ValueError("--from-state or --onnx says what to make; give one of them")
+            raise ValueError("give --from-state or --onnx")
         if file is not None:
             export_onnx(options.model, file, options.layout)
     except ModuleNotFoundError as error:
@@ -81,15 +83,15 @@ def run_export(words: Sequence[str]) -> int:
 
 
 def export_state(place: str, model: str) -> None:
-    """Write the model of a state of training.
+    """Write the model of a training checkpoint.
 
     Args:
-        place: folder or URI of the state.
+        place: folder or URI of the checkpoint.
         model: the folder to write.
 
     Raises:
-        OSError: there is no state, or no room.
-        ValueError: the state is none of a network, or the folder must not be replaced.
+        OSError: there is no checkpoint, or no disk space.
+        ValueError: the checkpoint is not of a network, or the folder must not be replaced.
     """
     from components.storage.checkpoint import fetch_any_state, read_state
     from san_core.model import weights
@@ -97,7 +99,9 @@ def export_state(place: str, model: str) -> None:
     from san_core.model.saved import HISTORY_FILE, write_sums
 
     if is_remote(model):
-        raise ValueError(f"--model {model}: name a folder of this machine for the model of a state")
+        raise ValueError(
+            f"--model {model} is not a local folder; name one for the model of a state"
+        )
     path = local_path(model)
     check_replaceable(path)
     with temporary_folder() as room:
@@ -117,15 +121,15 @@ def export_state(place: str, model: str) -> None:
 
 
 def export_onnx(model: str, file: Path, layout: str) -> None:
-    """Write a model as an ONNX file, once it computes what torch does.
+    """Write a model as an ONNX file, after a check that it computes the same as torch.
 
     Args:
         model: folder or URI of the model.
         file: the file to write.
-        layout: what goes into it.
+        layout: layout of its input.
 
     Raises:
-        OSError: the model is not there, or there is no room.
+        OSError: the model does not exist, or there is no disk space.
         ValueError: the model is damaged, or the file computes something else.
     """
     from components.storage.transfer import fetch_artifact
@@ -153,10 +157,10 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
 
 
 def _check_parity(file: Path, loaded: "LoadedNetwork", layout: str) -> float:
-    """The largest difference between what a file and torch make of random pictures.
+    """The largest difference between the outputs of a file and of torch on random pictures.
 
     Raises:
-        ValueError: it is not rounding.
+        ValueError: it is more than rounding.
     """
     import numpy as np
     import torch
@@ -174,19 +178,19 @@ def _check_parity(file: Path, loaded: "LoadedNetwork", layout: str) -> float:
     largest = float(np.abs(expected).max())
     if not difference <= _MOST_DIFFERENCE * max(largest, 1e-6):
         raise ValueError(
-            f"the ONNX file computes something else than torch: they differ by {difference:.1e},"
-            f" where the largest number is {largest:.1e}; it is not kept"
+            f"the ONNX file does not compute the same as torch: outputs differ by {difference:.1e},"
+            f" and the largest is {largest:.1e}; the file is not kept"
         )
     return difference
 
 
 def _outcome(loaded: "LoadedNetwork", images: Any) -> "NDArray[np.float32]":
-    """What torch makes of normalised images: embeddings, or textures."""
+    """The output of torch for normalised images: embeddings, or textures."""
     model = loaded.model.eval()
     if loaded.recipe.needs_identities:
         found = model.encoder(images).embedding
     else:
-        assert model.decoder is not None  # as every generator has
+        assert model.decoder is not None  # every generator has one
         found = model.decoder(model.encoder.stage_maps(images), images).texture
     outcome: NDArray[np.float32] = found.numpy()
     return outcome
@@ -202,6 +206,6 @@ def _run_file(file: Path, given: "NDArray[Any]") -> "NDArray[np.float32]":
 
 
 def _fail(message: str) -> int:
-    """Say in one line what is wrong; returns the exit status."""
+    """Print an error in one line; return the exit status."""
     print(printable(f"export: {' '.join(message.split())}"), file=sys.stderr)
     return 1

@@ -1,7 +1,7 @@
-"""`python -m components imageset ls|verify|extract PLACE`: look into a set, check it, take it out.
+"""`python -m components imageset ls|verify|extract PLACE`: list, check or extract an image set.
 
-PLACE is the folder or the URI of an image set: person images, PIT, textures. It may also be the
-artifact that speaks of one: a sealed manifest, or the receipt of a generate_textures worker.
+PLACE is the folder or the URI of an image set: person images, PIT, textures. It may also be an
+artifact that refers to one: a sealed manifest, or the receipt of a generate_textures worker.
 """
 
 import argparse
@@ -23,7 +23,7 @@ THREADS = 16
 
 
 class StoredSet(NamedTuple):
-    """A set where it lies: its shards as its manifest or receipt names them, and their images."""
+    """An image set in storage: its shards, as its manifest or receipt names them, and images."""
 
     storage: Storage
     content: Mapping[str, Any]
@@ -31,28 +31,30 @@ class StoredSet(NamedTuple):
 
 
 def imageset_parser() -> argparse.ArgumentParser:
-    """The words of the command."""
+    """The parser of the command line."""
     parser = OnceParser(
         prog="python -m components imageset",
-        description="Look into an image set, check it, or take images out of it.",
+        description="List the images of an image set, check them, or extract them.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|extract")
     listing = commands.add_parser("ls", help="list the images of a set")
-    checking = commands.add_parser("verify", help="read every byte and say what is damaged")
+    checking = commands.add_parser("verify", help="read every byte and report what is damaged")
     taking = commands.add_parser("extract", help="write images as files")
     for one in (listing, checking, taking):
-        one.add_argument("place", help="folder or URI of a set, or of an artifact that names one")
+        one.add_argument(
+            "place", help="folder or URI of an image set, or of an artifact that refers to one"
+        )
     for one in (listing, taking):
         one.add_argument("--split", help="only images of this split")
         one.add_argument(
-            "--name", metavar="GLOB", help="only images of this name, such as '0002_*'"
+            "--name", metavar="GLOB", help="only images whose name matches, such as '0002_*'"
         )
     taking.add_argument("--output", type=Path, required=True, help="folder to write them into")
     return parser
 
 
 def run_imageset(argv: Sequence[str]) -> int:
-    """Do what the words say; return the exit status: 1 if a set is damaged or cannot be had."""
+    """Run the command; return the exit status: 1 if a set is damaged or cannot be read."""
     parser = imageset_parser()
     try:
         options = parser.parse_args(argv)
@@ -77,11 +79,11 @@ def run_imageset(argv: Sequence[str]) -> int:
 
 
 def open_stored_set(place: str) -> StoredSet:
-    """The set at a place, its sidecars read and compared with what its manifest says.
+    """The set at a place, with its sidecars read and compared with the manifest.
 
     Raises:
         FileNotFoundError: there is no manifest, or a sidecar is missing.
-        ValueError: it is none of an image set, or a sidecar is damaged.
+        ValueError: the manifest is not of an image set, or a sidecar is damaged.
     """
     from components.storage.staging import read_records
 
@@ -107,10 +109,10 @@ def _read_content(at: Storage) -> dict[str, Any]:
 
 
 def _select_records(shelf: StoredSet, options: argparse.Namespace) -> "list[Record]":
-    """The images that are asked for.
+    """The images that the options select.
 
     Raises:
-        ValueError: there are none.
+        ValueError: they select none.
     """
     chosen = [
         record
@@ -123,14 +125,14 @@ def _select_records(shelf: StoredSet, options: argparse.Namespace) -> "list[Reco
     if not chosen:
         asked = [f"--{k} {v}" for k in ("split", "name") if (v := getattr(options, k)) is not None]
         raise ValueError(
-            f"none of the {len(shelf.records)} images in {shelf.storage.uri} is of"
+            f"none of the {len(shelf.records)} images in {shelf.storage.uri} matches"
             f" {' '.join(asked)}"
         )
     return chosen
 
 
 def _print_records(shelf: StoredSet, chosen: "Sequence[Record]") -> None:
-    """A line an image, in columns, and a last line that adds them up."""
+    """Print a line per image, in columns, and a last line with totals."""
     called = [key for key in ("person", "camera") if any(key in r.fields for r in chosen)]
     rows = [["name", "split", "pid", "camid", *called, "bytes"]]
     for r in chosen:
@@ -147,7 +149,7 @@ def _print_records(shelf: StoredSet, chosen: "Sequence[Record]") -> None:
 
 
 def _verify_shards(shelf: StoredSet) -> int:
-    """Compare every byte with what was recorded; a line for each shard that is damaged."""
+    """Compare every byte with its record; print a line for each damaged shard."""
     from components.process.progress import Progress
     from components.process.threads import map_bounded, thread_pool
 
@@ -165,19 +167,19 @@ def _verify_shards(shelf: StoredSet) -> int:
     size = sum(shard["size"] for shard in shards) / 1e6
     count = f"{len(shelf.records)} images in {len(shards)} shards, {size:.1f} MB"
     if "worker" in shelf.content:
-        count += f", those of worker {shelf.content['worker']}"
+        count += f", of worker {shelf.content['worker']}"
     _print_line(f"damaged: {damaged} of {len(shards)} shards" if damaged else f"whole: {count}")
     return 1 if damaged else 0
 
 
 def _describe_damage(shelf: StoredSet, number: int) -> str:
-    """What is wrong with a shard, in words; empty if nothing is."""
+    """The damage of a shard, in words; empty if it has none."""
     shard = shelf.content["shards"][number]
     found = shelf.storage.stat(shard["tar"])
     if found is None:
         return f"{shard['tar']} is missing"
     if found.size != shard["size"]:
-        return f"{shard['tar']} has {found.size} bytes where {shard['size']} are recorded"
+        return f"{shard['tar']} has {found.size} bytes, but {shard['size']} are recorded"
     from components.storage.texture_store import tar_digest
 
     if tar_digest(shelf.storage, shard["tar"], shard["size"]) == shard["sha256"]:
@@ -193,13 +195,13 @@ def _is_image_whole(shelf: StoredSet, record: "Record") -> bool:
 
 
 def _read_image(shelf: StoredSet, record: "Record") -> bytes:
-    """The bytes where an image should be."""
+    """The bytes at the recorded place of an image."""
     tar = shelf.content["shards"][record.shard]["tar"]
     return shelf.storage.get_range(tar, record.offset, record.size)
 
 
 def _extract_images(shelf: StoredSet, chosen: "Sequence[Record]", folder: Path) -> None:
-    """Write images as files under their names; files that are there already are kept.
+    """Write images as files under their names; files that exist already are kept.
 
     Raises:
         ValueError: an image is damaged, or another file has its name.
@@ -224,7 +226,7 @@ def _write_image(shelf: StoredSet, record: "Record", folder: Path) -> None:
     file = folder / record.name
     if file.exists():
         if sha256(file.read_bytes()) != record.sha256:
-            raise ValueError(f"{file} is there and is another picture; name another --output")
+            raise ValueError(f"{file} exists and is another picture; name another --output")
         return
     data = _read_image(shelf, record)
     if sha256(data) != record.sha256:

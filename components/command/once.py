@@ -1,4 +1,4 @@
-"""A command line on which no flag counts that is given a second time."""
+"""A command line that refuses a flag given twice."""
 
 import argparse
 import sys
@@ -7,15 +7,15 @@ from typing import Any
 
 
 class OnceParser(argparse.ArgumentParser):
-    """A parser that refuses a flag given twice, of which the last would count without a word.
+    """A parser that refuses a flag given twice; argparse would silently use the last value.
 
-    Flags that may be repeated are those that collect what they are given (`action="append"`).
+    Flags that collect values (`action="append"`) may be repeated.
     """
 
     def parse_known_args(  # type: ignore[override]  # typeshed has two overloads of it
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """As of `argparse`, after a look at the words."""
+        """As in `argparse`, after a check of the words."""
         words = list(sys.argv[1:] if args is None else args)
         given = set[str]()
         for flag in (word.partition("=")[0] for word in words):
@@ -23,6 +23,6 @@ class OnceParser(argparse.ArgumentParser):
             if action is None or isinstance(action, argparse._AppendAction):
                 continue
             if action.dest in given:
-                self.error(f"argument {flag}: is given twice")
+                self.error(f"argument {flag}: given twice")
             given.add(action.dest)
         return super().parse_known_args(words, namespace)

@@ -1,8 +1,9 @@
-"""Where a step keeps things if it is not told: on Kubeflow in the pipeline root, else nowhere.
+"""Default places for textures and checkpoints: on Kubeflow in the pipeline root, by hand none.
 
-A task is not told its pipeline root, but its outputs lie below it: ROOT/PIPELINE/RUN/TASK/ID/NAME,
-where RUN and ID are UUIDs (older backends have no ID). The folders below are the same for all
-workers, all tries and all runs, and hold what each finds again by its own fingerprint.
+KFP does not pass a task its pipeline root, but the outputs lie below it:
+ROOT/PIPELINE/RUN/TASK/ID/NAME, where RUN and ID are UUIDs (older backends have no ID). The folders
+below are the same for all workers, all attempts and all runs. Each finds its files in them by its
+own fingerprint.
 """
 
 import re
@@ -17,7 +18,7 @@ from components.storage.sources import (
     read_places,
 )
 
-# What lies below the pipeline root, by the parameter that names another place.
+# The default folders in the pipeline root, by the parameter that names another place.
 ROOT_FOLDERS = {"destination": "san-textures", "checkpoint": "san-checkpoints"}
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # An uploaded pipeline is pipeline/NAME or, with several users, namespace/WHOSE/pipeline/NAME.
@@ -32,16 +33,16 @@ _ASK_FOR_PLACES = (
 def settle_places(
     values: Mapping[str, Any], executor_input: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The values of a step's parameters, those that name places filled in and checked.
+    """The values of a step's parameters, with places filled in and checked.
 
-    An empty checkpoint, as "none" does, keeps none where there is no pipeline root.
+    Without a pipeline root, an empty checkpoint means the same as "none": no checkpoints.
 
     Args:
-        values: by the names of the parameters.
-        executor_input: what KFP knows of the task, or None for a run by hand.
+        values: values by parameter.
+        executor_input: KFP's description of the task, or None for a run by hand.
 
     Raises:
-        ValueError: a place holds credentials, or a place is needed and none is given.
+        ValueError: a place contains credentials, or a required place is not given.
     """
     for name in PLACE_PARAMETERS:
         check_no_user_information(str(values.get(name) or ""), what=name)
@@ -55,17 +56,17 @@ def settle_places(
             settled[name] = f"{root}/{ROOT_FOLDERS[name]}"
     if settled.get("destination") == "":
         raise ValueError(
-            "destination is needed, a folder or URI such as s3://BUCKET/PREFIX; a pipeline root"
-            " that would do is there on Kubeflow alone"
+            "destination is needed, a folder or URI such as s3://BUCKET/PREFIX; only on Kubeflow"
+            " it has a default, in the pipeline root"
         )
     return settled
 
 
 def pipeline_root(executor_input: Mapping[str, Any]) -> str | None:
-    """The pipeline root of a task whose outputs lie in a bucket; None for one of this machine.
+    """The pipeline root of a task whose outputs are in a bucket; None if it is a local folder.
 
     Raises:
-        ValueError: it is in storage that steps cannot use, or the outputs do not tell it.
+        ValueError: steps cannot use its storage, or the outputs do not reveal it.
     """
     uri = next((one for one in _output_uris(executor_input) if _is_elsewhere(one)), "")
     if not uri:
@@ -73,7 +74,9 @@ def pipeline_root(executor_input: Mapping[str, Any]) -> str | None:
     check_root(uri)
     found = _OUTPUT_URI.fullmatch(uri)
     if found is None or "?" in uri:
-        raise ValueError(f"{uri} does not tell the pipeline root: {_ASK_FOR_PLACES}")
+        raise ValueError(
+            f"the pipeline root is unknown, as {uri} is not below one; {_ASK_FOR_PLACES}"
+        )
     return found[1]
 
 
@@ -81,11 +84,11 @@ def check_root(uri: str) -> None:
     """Refuse a pipeline root in storage that steps cannot use.
 
     Raises:
-        ValueError: it is; the message asks for other places.
+        ValueError: steps cannot use it; the message asks for other places.
     """
     if not is_remote(uri):
         raise ValueError(
-            f"the pipeline root is at {uri.partition('://')[0]}://, where steps cannot keep things:"
+            f"the pipeline root is at {uri.partition('://')[0]}://, where steps cannot store files;"
             f" {_ASK_FOR_PLACES}"
         )
 
@@ -97,5 +100,5 @@ def _output_uris(executor_input: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_elsewhere(uri: str) -> bool:
-    """Whether a URI is of no folder of this machine."""
+    """Whether a URI is not a local folder."""
     return "://" in uri and not uri.startswith("file://")

@@ -1,6 +1,6 @@
-"""Recipes as steps, the pipeline and people are told of them.
+"""Recipes by name: for steps, for the pipeline, and for people.
 
-python -m components recipes              # which there are
+python -m components recipes              # list all
 python -m components recipes cuhk03       # one, field by field
 """
 
@@ -21,7 +21,7 @@ def resolve_recipe(name: str, overrides: str) -> Recipe:
     """The recipe called `name` with the fields of `overrides` replaced, such as "lr=1e-4".
 
     Raises:
-        ValueError: there is no such recipe or field, or a value does not fit.
+        ValueError: the recipe or a field is unknown, or a value is invalid.
     """
     return recipe_with_overrides(get_recipe(name), overrides)
 
@@ -35,7 +35,7 @@ def run_recipes(words: Sequence[str]) -> int:
         width = max(map(len, RECIPES))
         for name, found in RECIPES.items():
             print(f"{name:{width}}  {_summary(found)}")
-        print("\npython -m components recipes NAME shows one, with what its fields mean")
+        print("\npython -m components recipes NAME shows the fields of one and their meaning")
         return 0
     try:
         values = asdict(get_recipe(words[0]))
@@ -50,7 +50,7 @@ def run_recipes(words: Sequence[str]) -> int:
 
 
 def _summary(found: Recipe) -> str:
-    """What a recipe trains, with which network, on which sizes, for how long."""
+    """What a recipe trains, its network, its sizes and its number of epochs."""
     if not found.needs_identities:
         what = "SAN-PG"
     elif not found.needs_decoder:
@@ -66,7 +66,7 @@ def _summary(found: Recipe) -> str:
 
 
 def field_meanings() -> dict[str, str]:
-    """What every field of a recipe means: the comments beside or above it in its class."""
+    """The meaning of every recipe field: the comments beside or above it in the class."""
     source = inspect.getsource(Recipe)
     lines = source.splitlines()
     found = {}
@@ -83,7 +83,7 @@ def field_meanings() -> dict[str, str]:
 
 
 def _comment_above(lines: Sequence[str], row: int) -> list[str]:
-    """The lines of comment right above a row; a heading, which starts a block, is none."""
+    """The comment lines directly above a row, without headings, which start a block."""
     found: list[str] = []
     while row and lines[row - 1].lstrip().startswith("#"):
         row -= 1

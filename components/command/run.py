@@ -1,8 +1,8 @@
 """Running one step as a process: arguments in, exit status and log lines out.
 
-Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 129: SIGHUP, of a
-connection that dropped. 130: Ctrl-C. 143: SIGTERM. Anything that is not a user's mistake is a
-defect and shows its traceback.
+Exit status 0: done. 1: failed, with one line that says why. 2: wrong usage. 129: SIGHUP, when a
+connection drops. 130: Ctrl-C. 143: SIGTERM. An error that is not a user's mistake is a defect and
+shows its traceback.
 """
 
 import argparse
@@ -64,10 +64,10 @@ FILE_KINDS = ("HTML", "Metrics", "ClassificationMetrics")
 
 
 class Company(Protocol):
-    """A block in which the other processes of a step learn why this one ends, if it fails."""
+    """A block that tells the other processes of a step why this one fails."""
 
     def __call__(self, step: str, *, keeps_state: bool) -> AbstractContextManager[Any]:
-        """For a step by its name; keeps_state: whether training can go on from a checkpoint."""
+        """The block for a step; keeps_state: whether training can resume from a checkpoint."""
 
 
 def _alone(step: str, *, keeps_state: bool) -> AbstractContextManager[Any]:
@@ -81,10 +81,10 @@ def run_step(step: Step, argv: Sequence[str], *, company: Company = _alone) -> i
     Args:
         step: the function.
         argv: the words.
-        company: within it inputs are fetched and the step runs.
+        company: the block in which inputs are fetched and the step runs.
 
     Raises:
-        Exception: whatever a defect raises: what is neither an OSError nor a ValueError of ours.
+        Exception: an error that is neither an OSError nor raised by this project as ValueError.
     """
     with forget_copies():
         try:
@@ -104,7 +104,7 @@ def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     try:
         check_may_share_work(step.__name__)
-    except ValueError as error:  # so it cannot be asked either which process this is
+    except ValueError as error:  # so this process does not know its rank
         return write_failure(step.__name__, str(error))
     try:
         values = settle_places(values, executor_input)
@@ -148,7 +148,7 @@ def _run_parsed_step(
     executor_input: dict[str, Any] | None,
     company: Company,
 ) -> None:
-    """Fill in what KFP left out of the arguments, run the step, tell KFP what was written."""
+    """Add the artifacts that KFP passes otherwise, run the step, report its outputs to KFP."""
     declared = step_parameters(step)
     if executor_input is not None:
         note_mounted_artifacts(executor_input)
@@ -169,7 +169,7 @@ def _run_parsed_step(
     log_start(step.__name__, precision=values.get("precision", "float32"))
     for source in stale_kernels(f"components.{step.__name__}"):
         log.warning(
-            "%s is newer than its compiled file, which is what runs: `make install` compiles it",
+            "%s is newer than its compiled file, which runs; compile it with `make install`",
             source.relative_to(ROOT),
         )
     keeps_state = bool(values.get("checkpoint"))
@@ -181,9 +181,9 @@ def _run_parsed_step(
             if not p.is_input or values[p.name] is None:
                 continue
             if lacks_sums(values[p.name]):
-                log.warning("%s has no SHA256SUMS: damage to it would go unnoticed", values[p.name])
+                log.warning("%s has no SHA256SUMS, so damage cannot be detected", values[p.name])
             if failure := failure_of(values[p.name]):
-                log.warning("%s is what a training that failed left: %s", values[p.name], failure)
+                log.warning("%s was left by a failed training: %s", values[p.name], failure)
         for path in written.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         failed: outputs.FailedWithOutputsError | None = None
@@ -200,15 +200,15 @@ def _run_parsed_step(
     if executor_input is not None:
         outputs.write_executor_output(executor_input, written)
         return
-    for p in outgoing:  # by hand: a pipeline says itself where things are
+    for p in outgoing:  # by hand: a pipeline shows the places itself
         log.info("wrote %s: %s", p.name, remote.get(p, written[p.name]))
 
 
 def _send_or_keep(made: Mapping[Path, str]) -> None:
-    """Send artifacts to their buckets; if that fails or is stopped, what is not sent is kept here.
+    """Upload artifacts to their buckets; if that fails or is stopped, keep the rest here.
 
     Raises:
-        OSError: one cannot be sent; the message says where that and those after it are.
+        OSError: an upload failed; the message says where the artifacts not uploaded are kept.
     """
     unsent = dict(made)
     for path, uri in made.items():
@@ -224,13 +224,12 @@ def _send_or_keep(made: Mapping[Path, str]) -> None:
 
 
 def _keep_unsent(unsent: Mapping[Path, str]) -> str:
-    """Move artifacts to a folder that stays; says in words where each one is."""
+    """Move artifacts to a folder that is not deleted; returns in words where each one is."""
     folder = Path(mkdtemp(prefix="san-unsent-", dir=scratch_root()))
     for path in unsent:
         shutil.move(path, folder / path.name)
     return "; ".join(
-        f"what was to be sent to {uri} is kept as {folder / path.name}"
-        for path, uri in unsent.items()
+        f"the upload to {uri} is kept as {folder / path.name}" for path, uri in unsent.items()
     )
 
 
@@ -241,7 +240,7 @@ def _is_file_artifact(p: Parameter) -> bool:
 def _localise_artifacts(
     declared: Sequence[Parameter], values: Mapping[str, Any], room: Path
 ) -> dict[str, Path]:
-    """Paths here for the artifacts in buckets: inputs are fetched, outputs get a place."""
+    """Local paths for artifacts in buckets: inputs are downloaded, outputs get a path."""
     found = {}
     for p in declared:
         if p.artifact and isinstance(values[p.name], str):
@@ -253,10 +252,10 @@ def _localise_artifacts(
 
 
 def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: bool) -> None:
-    """An output replaces an older one and nothing else, and destroys nothing that is read.
+    """Check that an output replaces at most an older output, and no input.
 
     Raises:
-        ValueError: it would.
+        ValueError: it would replace something else.
     """
     if isinstance(output, str):
         _check_no_overlap_in_buckets(output, [str(place) for place in inputs])
@@ -270,7 +269,7 @@ def _check_no_overlap_in_buckets(output: str, inputs: Sequence[str]) -> None:
     for uri in filter(is_remote, inputs):
         one, other = _path_in_server(output), _path_in_server(uri)
         if one.startswith(other) or other.startswith(one):
-            raise ValueError(f"output {output} and input {uri} must not lie in one another")
+            raise ValueError(f"output {output} and input {uri} must not contain each other")
 
 
 def _path_in_server(uri: str) -> str:
@@ -287,7 +286,7 @@ def _check_no_overlap(output: Path, inputs: Sequence[Path]) -> None:
     for path in inputs:
         wrote, reads = real_path(output), real_path(path)
         if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
-            raise ValueError(f"output {output} and input {path} must not lie in one another")
+            raise ValueError(f"output {output} and input {path} must not contain each other")
 
 
 def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m components search`: the pictures of a gallery that are nearest to some queries.
+"""`python -m components search`: the gallery pictures that are nearest to some queries.
 
 python -m components search --model work/model --gallery photographs --query person.jpg
 """
@@ -37,7 +37,7 @@ QUERIES_SHOWN = 100  # on the page; the table has all
 
 
 class _Queries(NamedTuple):
-    """Queries as people call them, their files and their features, (Q, D)."""
+    """Queries: their names as people give them, their files and their features (Q, D)."""
 
     names: list[str]
     files: "list[EncodedImage]"
@@ -45,11 +45,11 @@ class _Queries(NamedTuple):
 
 
 def search_parser() -> "argparse.ArgumentParser":
-    """The words of the command."""
+    """The parser of the command line."""
     parser = OnceParser(
         prog="python -m components search",
-        description="Find the pictures of a gallery that are nearest to some queries. The features"
-        " of the gallery are kept beside it, in GALLERY.features, and used again.",
+        description="Find the gallery pictures that are nearest to some queries. The features of"
+        " the gallery are stored beside it, in GALLERY.features, and reused.",
     )
     add = parser.add_argument
     add("--model", metavar="PLACE", required=True, help="folder, ONNX file or URI of the encoder")
@@ -64,7 +64,7 @@ def search_parser() -> "argparse.ArgumentParser":
         metavar="PLACE",
         required=True,
         nargs="+",
-        help="pictures to search for: files, or what a gallery may be",
+        help="pictures to search for: image files, or the same kinds of place as --gallery",
     )
     add(
         "--output",
@@ -72,20 +72,32 @@ def search_parser() -> "argparse.ArgumentParser":
         default="search",
         help="where ranked.csv and search.html are written (default: search)",
     )
-    add("--top", metavar="N", type=int, default=10, help="how many of the nearest (default: 10)")
+    add(
+        "--top",
+        metavar="N",
+        type=int,
+        default=10,
+        help="number of nearest pictures per query (default: 10)",
+    )
     add(
         "--report",
         metavar="PLACE",
         default="",
-        help="report of evaluate, for a threshold (default: that of this model, if it lies near)",
+        help="report of evaluate, for a suggested threshold (default: this model's own, if found)",
     )
     add(
         "--mirrored",
         choices=("auto", "true", "false"),
         default="auto",
-        help="whether features are averaged with those of mirrored images (default: by the recipe)",
+        help="whether to average features with those of mirrored images (default: auto, as the"
+        " model's recipe says)",
     )
-    add("--device", choices=("auto", "cpu"), default="auto", help="cpu: no GPU (default: auto)")
+    add(
+        "--device",
+        choices=("auto", "cpu"),
+        default="auto",
+        help="auto uses a GPU if there is one; cpu never does (default: auto)",
+    )
     return parser
 
 
@@ -110,7 +122,7 @@ def run_search(words: Sequence[str]) -> int:
 
 
 def _search(options: "argparse.Namespace") -> None:
-    """Search as the words say, and write what is found."""
+    """Search with these options, and write the results."""
     from components.inference.kept import features_folder, gallery_features
     from components.inference.networks import averages_mirrored, local_model, open_encoder
     from components.inference.pictures import open_pictures
@@ -145,23 +157,23 @@ def _search(options: "argparse.Namespace") -> None:
 
 
 def _check_output(folder: Path) -> None:
-    """A search takes the place of an older one, but not of anything else.
+    """Check that the results replace at most those of an older search.
 
     Raises:
-        ValueError: the folder holds files of the same names that are of something else.
+        ValueError: the folder holds files of the same names that no search wrote.
     """
     table = folder / TABLE_FILE
     check_replaceable(table, is_file=True)
     check_replaceable(folder / PAGE_FILE, is_file=True)
     if (folder / "report.json").exists():
         raise ValueError(
-            f"--output {folder} holds report.json, which no search writes; name another"
+            f"--output {folder} holds report.json, which a search does not write; name another"
         )
     if table.exists():
         with table.open("rb") as file:
             found = file.readline(1000).strip()
         if found != ",".join(COLUMNS).encode():
-            raise ValueError(f"{table} is of no search; name another folder by --output")
+            raise ValueError(f"{table} is not from a search; name another folder with --output")
 
 
 @contextmanager
@@ -209,7 +221,7 @@ def _shown(distance: float) -> float:
 def _shown_queries(
     queries: _Queries, gallery: "Pictures", found: "Nearest", threshold: "Threshold | None"
 ) -> "list[SearchedQuery]":
-    """The first queries with what was found, as pictures."""
+    """The first queries and their nearest pictures, as images."""
     from san_core.search.page import FoundPicture, SearchedQuery, thumbnail
 
     places = found.places[:QUERIES_SHOWN]
@@ -250,7 +262,7 @@ def _page(
     metric = {"cosine": "cosine, 1 - q.g / (|q| |g|)", "euclidean": "squared Euclidean"}
     facts = [
         ("gallery", f"{options.gallery}, {len(gallery.names):,} pictures"),
-        ("model", f"{options.model} ({network.facts.get('recipe') or 'recipe not told'})"),
+        ("model", f"{options.model} ({network.facts.get('recipe') or 'unknown recipe'})"),
         ("distance", metric[network.recipe.metric]),
     ]
     facts = [(name, printable(told)) for name, told in facts]
@@ -266,14 +278,14 @@ def _tell(
     kept: "KeptFeatures",
     threshold: "Threshold | None",
 ) -> None:
-    """Say where everything is."""
+    """Print where the results are."""
     told = f"{count} {'queries' if count > 1 else 'query'}, the {found.places.shape[1]} nearest of"
     _print_line(f"{folder / TABLE_FILE}: {told} {len(gallery.names):,} pictures each")
     _print_line(f"{folder / PAGE_FILE}: the same with pictures")
-    how = "used again from" if kept.is_reused else "kept in"
+    how = "reused from" if kept.is_reused else "stored in"
     _print_line(f"features of the gallery: {how} {kept.folder}")
     if threshold is None:
-        _print_line("no threshold is suggested: no evaluation of this model is at hand (--report)")
+        _print_line("no threshold is suggested: no report of this model was found (--report)")
     else:
         _print_line(f"suggested threshold {threshold.in_words()}")
 
@@ -283,6 +295,6 @@ def _print_line(line: str) -> None:
 
 
 def _fail(message: str, *, status: int = 1) -> int:
-    """Say in one line what is wrong; returns the exit status."""
+    """Print an error in one line; return the exit status."""
     sys.stderr.write(printable(f"search: {' '.join(message.split())}") + "\n")
     return status

@@ -1,12 +1,12 @@
-"""What a step is: one declaration, and everything that is rendered from it.
+"""The declaration of a step, and its command line.
 
 A step is a plain typed function: paths in, paths out, a few settings, nothing returned. Its
-signature and docstring are the only place where its parameters are written down.
-`step_parameters` reads them; the command line (`step_parser`, here), the KFP component
+signature and docstring are the only place where its parameters are written. `step_parameters`
+reads them. The command line (`step_parser`, here), the KFP component
 (`components.kubeflow.component`) and the table in components/README.md (`tools.readme`) are made
-from that.
+from them.
 
-The standard library is all it needs, so that declaring a step costs nothing and needs nothing.
+This module needs only the standard library.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def boolean(text: str) -> bool:
     return text == "true"
 
 
-# The types a step may take, each with its reader: all that KFP, a shell and Python share.
+# The types that a parameter may have, those that KFP, a shell and Python share, with their parsers.
 VALUE_PARSERS: dict[type, Callable[[str], Any]] = {
     str: str,
     int: int,
@@ -105,7 +105,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class StepDocstring:
-    """What a docstring says: `text` about the step, `parameter_help` about each parameter."""
+    """The content of a docstring: `text` about the step, `parameter_help` about each parameter."""
 
     text: str
     parameter_help: dict[str, str]
@@ -117,7 +117,7 @@ class StepDocstring:
 
 
 def read_docstring(step: Step) -> StepDocstring:
-    """Read a Google-style docstring; a description may go on in lines that are indented deeper."""
+    """Read a Google-style docstring; a description may continue in more indented lines."""
     text, _, args = (inspect.getdoc(step) or "").partition("\nArgs:\n")
     described: dict[str, str] = {}
     name, indent = "", None
@@ -137,8 +137,8 @@ def step_parameters(step: Step) -> list[Parameter]:
     """Read a step's parameters from its signature and docstring, in the order they are declared.
 
     Raises:
-        TypeError: a parameter has a type no command line can carry, or no description; a
-            description has no parameter; there are more than 12 parameters beside artifacts.
+        TypeError: a parameter has an unsupported type or no description; a description has no
+            parameter; there are more than 12 parameters besides artifacts.
     """
     hints = get_type_hints(step, include_extras=True)
     described = read_docstring(step).parameter_help
@@ -153,7 +153,7 @@ def step_parameters(step: Step) -> list[Parameter]:
     settings = [p for p in found if p.artifact is None]
     if len(settings) > MAX_SETTINGS:
         raise TypeError(
-            f"{step.__name__} has {len(settings)} parameters beside its artifacts; "
+            f"{step.__name__} has {len(settings)} parameters besides its artifacts; "
             f"a step takes at most {MAX_SETTINGS}"
         )
     return found
@@ -162,7 +162,7 @@ def step_parameters(step: Step) -> list[Parameter]:
 def _make_parameter(
     step: str, name: str, hint: Any, default: Any, described: dict[str, str]
 ) -> Parameter:
-    """One parameter, checked."""
+    """One parameter, after all checks."""
     artifact, is_optional = None, False
     if get_origin(hint) is Annotated:
         hint, artifact = get_args(hint)
@@ -186,7 +186,7 @@ def _make_parameter(
 
 
 def _check_artifact(step: str, name: str, hint: Any, default: Any, *, is_optional: bool) -> None:
-    """Artifacts are paths; one that may be absent has the default None."""
+    """Check that an artifact is a path, and that one that may be absent has the default None."""
     if hint is not Path:
         raise TypeError(f"{step}: {name} is an artifact, so its type is Path, not {hint.__name__}")
     if default is not (None if is_optional else inspect.Parameter.empty):
@@ -194,14 +194,14 @@ def _check_artifact(step: str, name: str, hint: Any, default: Any, *, is_optiona
 
 
 def _is_of_type(value: Any, wanted: type) -> bool:
-    """Whether `value` is of the type: an int is a float too, but True is not an int."""
+    """Whether `value` has the type; an int counts as a float, but True not as an int."""
     if isinstance(value, bool):
         return wanted is bool
     return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 def step_parser(step: Step) -> argparse.ArgumentParser:
-    """The command line of a step: `python -m components STEP ...`, on KFP and in a shell alike."""
+    """The command line of a step, `python -m components STEP ...`, on KFP as in a shell."""
     parser = _StepParser(
         prog=f"python -m components {step.__name__}",
         description=read_docstring(step).text,
@@ -222,12 +222,12 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
             "--device",
             choices=("auto", "cpu"),
             default="auto",
-            help="auto takes the GPU where one is; cpu computes on the processor all the same",
+            help="auto uses a GPU if there is one; cpu never does (default: auto)",
         )
     parser.add_argument_group("on Kubeflow").add_argument(
         "--executor-input",
         metavar="JSON",
-        help="what KFP knows of this run, passed by the pipeline; leave it out by hand",
+        help="KFP's description of the run; the pipeline passes it; leave it out by hand",
     )
     return parser
 
@@ -260,7 +260,7 @@ def _add_argument(group: "argparse._ArgumentGroup", p: Parameter) -> None:
 
 
 def _parse_artifact(text: str) -> Path | str:
-    """Read where an artifact is, for argparse, whose message for a ValueError would say nothing."""
+    """Read the place of an artifact; argparse keeps the message of ArgumentTypeError only."""
     try:
         return path_or_uri(text)
     except ValueError as error:
@@ -268,7 +268,7 @@ def _parse_artifact(text: str) -> Path | str:
 
 
 def _parse_generator(text: str) -> Path | str:
-    """An artifact, or the generator that ships; a folder of that name is ./shipped."""
+    """The place of a generator; the word shipped is the package's own, not a folder."""
     return SHIPPED_FOLDER if text == SHIPPED_GENERATOR else _parse_artifact(text)
 
 

@@ -1,4 +1,4 @@
-"""What to say after a name that nothing has."""
+"""Suggestions for unknown names."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """What to say after an unknown name: the one that may have been meant, and all there are."""
+    """The end of a message about an unknown name: a similar name, and all known ones."""
     names = list(names)
     plain = {_plain(name): name for name in names}
     close = difflib.get_close_matches(_plain(wrong), plain, n=1)
@@ -15,5 +15,5 @@ def suggestion(wrong: str, names: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what is easily mistaken in it: capitals, and how words are joined."""
+    """A name without capitals and separators, which are easily mistaken."""
     return re.sub(r"[\W_]", "", name).lower()

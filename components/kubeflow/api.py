@@ -1,4 +1,4 @@
-"""What is asked of Kubeflow Pipelines' v2beta1 API: runs, pipelines and schedules."""
+"""Requests to the v2beta1 API of Kubeflow Pipelines: runs, pipelines and schedules."""
 
 import json
 import re
@@ -16,11 +16,10 @@ from components.kubeflow.documents import as_spec
 from components.kubeflow.schedule import Schedule
 from san_core.checked_json import read_json
 
-# Names longer than these are refused by the server; a run of such a name it even starts, and then
-# cannot keep.
+# The server refuses longer names. It starts a run with a longer name, but cannot store it.
 LONGEST_NAMES = {"run": 255, "experiment": 128, "pipeline": 128, "version": 127}
 PAGE_SIZE = 100
-# How the server itself calls its version in its health, and how its user interface does.
+# The key of the version in the health of the server itself, and in that of its user interface.
 _VERSION_KEYS = ("tag_name", "apiServerTagName")
 
 
@@ -49,7 +48,7 @@ def check_name(kind: str, name: str) -> str:
 
 
 class KubeflowClient:
-    """The API of one server. Every method raises SubmissionError where it cannot or will not."""
+    """The API of one server. Every method raises SubmissionError if the server fails or refuses."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -63,13 +62,13 @@ class KubeflowClient:
         self._health = kfp.HealthzServiceApi(api)
 
     def version(self) -> tuple[int, int] | None:
-        """Major and minor version of the server; None where it does not tell them."""
-        answer = self._connection.call(  # as it comes: the generated model has no version
+        """Major and minor version of the server; None if it does not report them."""
+        answer = self._connection.call(  # unparsed, as the generated model has no version
             lambda: self._health.healthz_service_get_healthz(_preload_content=False, **_timeout())
         )
         try:
             told = read_json(answer.data, dict[str, Any], where=f"the health of {self.server.host}")
-        except ValueError:  # a page, such as one to log in at
+        except ValueError:  # a web page, such as a login page
             return None
         found = next((str(told[key]) for key in _VERSION_KEYS if told.get(key)), "")
         numbers = re.match(r"v?(\d+)\.(\d+)", found)
@@ -91,9 +90,9 @@ class KubeflowClient:
             documents: the compiled pipeline and, if there is one, its platform specification.
             arguments: values of the pipeline's parameters.
             experiment: the id of the experiment it belongs to.
-            name: what the run is called.
-            pipeline_root: where artifacts are kept; empty for the server's own place.
-            service_account: which its pods use; empty for the server's own choice.
+            name: name of the run.
+            pipeline_root: URI for artifacts; empty for the server's default.
+            service_account: service account of the pods; empty for the server's default.
         """
         run = kfp.V2beta1Run(
             experiment_id=experiment,
@@ -105,24 +104,26 @@ class KubeflowClient:
         made = self._connection.call(
             lambda: self._runs.run_service_create_run(run, **_timeout()),
             needs="run_id",
-            if_sent="the run may have started all the same: before you submit again look at "
+            if_sent="the run may have started anyway; before you submit again, look at "
             f"{self.server.page_url('runs')}",
         )
         return str(made.run_id)
 
     def get_run(self, run: str) -> "kfp.V2beta1Run":
-        """A run as it is now."""
+        """The present state of a run."""
         return self._connection.call(
             lambda: self._runs.run_service_get_run(run, **_timeout()), needs="run_id"
         )
 
     def run_spec(self, run: "kfp.V2beta1Run") -> Mapping[str, Any]:
-        """The pipeline of a run: its own, or that of the uploaded version it is of."""
+        """The pipeline of a run: its own, or that of its uploaded version."""
         spec: Mapping[str, Any] | None = run.pipeline_spec
         if not spec and (of := run.pipeline_version_reference):
             spec = self.version_spec(VersionIds(of.pipeline_id, of.pipeline_version_id))
         if not spec:
-            raise SubmissionError(f"{self.server.host} does not give the pipeline of {run.run_id}")
+            raise SubmissionError(
+                f"{self.server.host} does not return the pipeline of {run.run_id}"
+            )
         return spec
 
     def list_runs(self, experiment: str, most: int) -> "list[kfp.V2beta1Run]":
@@ -139,7 +140,7 @@ class KubeflowClient:
         return list(islice((run for page in pages for run in page.runs or []), most))
 
     def stop_run(self, run: str) -> None:
-        """Ask a run to end."""
+        """Ask the server to stop a run."""
         self._connection.call(lambda: self._runs.run_service_terminate_run(run, **_timeout()))
 
     def retry_run(self, run: str) -> None:
@@ -157,7 +158,7 @@ class KubeflowClient:
         return str(listed.experiments[0].experiment_id) if listed.experiments else None
 
     def make_experiment(self, name: str) -> str:
-        """The id of the experiment of that name, which is made if there is none."""
+        """The id of the experiment of that name, which is created if it does not exist."""
         check_name("experiment", name)
         if found := self.find_experiment(name):
             return found
@@ -182,7 +183,7 @@ class KubeflowClient:
         return str(found.pipeline_id)
 
     def upload_pipeline(self, file: Path, name: str) -> str:
-        """Upload a compiled pipeline under a name that is new; its id."""
+        """Upload a compiled pipeline under a new name; return its id."""
         check_name("pipeline", name)
         made = self._connection.call(
             lambda: self._uploads.upload_pipeline(
@@ -193,7 +194,7 @@ class KubeflowClient:
         return str(made.pipeline_id)
 
     def upload_version(self, file: Path, name: str, pipeline: str) -> VersionIds:
-        """Upload a compiled pipeline as a version of one that is there."""
+        """Upload a compiled pipeline as a version of an existing one."""
         check_name("version", name)
         made = self._connection.call(
             lambda: self._uploads.upload_pipeline_version(
@@ -236,7 +237,7 @@ class KubeflowClient:
         pipeline_root: str = "",
         service_account: str = "",
     ) -> str:
-        """Run an uploaded version again and again; the id of the recurring run."""
+        """Run an uploaded version at set times; return the id of the recurring run."""
         wanted = kfp.V2beta1RecurringRun(
             display_name=check_name("run", name),
             experiment_id=experiment,
@@ -259,13 +260,13 @@ class KubeflowClient:
                 wanted, **_timeout()
             ),
             needs="recurring_run_id",
-            if_sent="the schedule may have been made all the same: before you make it again look"
-            f" at {self.server.page_url('recurringruns')}",
+            if_sent="the schedule may have been created anyway; before you create it again, look at"
+            f" {self.server.page_url('recurringruns')}",
         )
         return str(made.recurring_run_id)
 
     def _pages(self, request: Callable[[dict[str, str]], Any]) -> Iterator[Any]:
-        """Each page of a list; `request` is given the token that asks for the next."""
+        """Each page of a list; `request` is called with the token of the next page."""
         token: dict[str, str] = {}
         while True:
             page = self._connection.call(partial(request, token))
@@ -275,7 +276,7 @@ class KubeflowClient:
             token = {"page_token": page.next_page_token}
 
     def _namespace(self) -> dict[str, str]:
-        """The profile, where an installation has several."""
+        """The profile, if an installation has several."""
         return {"namespace": self.server.namespace} if self.server.namespace else {}
 
 

@@ -1,8 +1,8 @@
-"""Which tasks Kubeflow may take from its cache: none that reads what lies outside its artifacts.
+"""Which tasks Kubeflow may take from its cache: those that read nothing but artifacts.
 
-KFP's cache key holds a place as a word. Whether the pictures behind `source=s3://...` are still the
-same only the step can tell, so it runs anew. Its new artifact has a new id, and the id is in the
-keys of the tasks after it: they run anew too.
+KFP's cache key contains a place only as a word. Only the step can tell whether the pictures behind
+`source=s3://...` are still the same, so it runs again. Its new artifact has a new id. The id is in
+the cache keys of the tasks after it, so they run again too.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from components.storage.sources import READ_PARAMETERS, names_place
 
 
 def is_cacheable(step: Step, arguments: Mapping[str, Any]) -> bool:
-    """Whether KFP may take a task from its cache, going by the arguments it is compiled with.
+    """Whether KFP may take a task from its cache, by the arguments with which it is compiled.
 
-    A place that is known in the run only may be any place.
+    An argument that is known only in the run may name any place.
     """
     return not looks_into_store(step) and not any(
         isinstance(arguments.get(name), PipelineChannel) or names_place(name, arguments.get(name))
@@ -28,19 +28,19 @@ def is_cacheable(step: Step, arguments: Mapping[str, Any]) -> bool:
 
 
 def looks_into_store(step: Step) -> bool:
-    """Whether a step finds finished work again by itself, in the store that it keeps it in.
+    """Whether a step finds its finished work again by itself, in its store.
 
-    A cached manifest would be believed even if its shards were gone.
+    From the cache it would return a manifest even if the shards were deleted.
     """
     return any(p.name == "destination" for p in step_parameters(step))
 
 
 def cache_what_reads_nothing(document: dict[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Let tasks be cached whose places turn out to be none, now that the arguments are known.
+    """Turn caching on for tasks whose arguments, now known, name no place.
 
     Args:
         document: the compiled graph, which is changed.
-        arguments: what the run is given; the graph's defaults hold for the others.
+        arguments: arguments of the run; the others have the graph's defaults.
     """
     declared = pipeline_parameters(document)
     values = {name: spec.get("defaultValue") for name, spec in declared.items()} | dict(arguments)
@@ -51,7 +51,7 @@ def cache_what_reads_nothing(document: dict[str, Any], arguments: Mapping[str, A
 
 
 def _reads_place(step: Step, task: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether a task is given a place to read, by a parameter of the graph or as a constant."""
+    """Whether a task has a place to read, from a parameter of the graph or as a constant."""
     given = task.get("inputs", {}).get("parameters", {})
     for name in _read_parameters(step):
         source = given.get(name, {})
@@ -63,7 +63,7 @@ def _reads_place(step: Step, task: Mapping[str, Any], values: Mapping[str, Any])
 
 
 def _read_parameters(step: Step) -> list[str]:
-    """The parameters of a step that may name a place to read; artifacts are none."""
+    """The parameters of a step that may name a place to read, artifacts excluded."""
     return [
         p.name for p in step_parameters(step) if p.artifact is None and p.name in READ_PARAMETERS
     ]

@@ -1,8 +1,8 @@
-"""What the pods of a pipeline ask of a Kubernetes cluster: GPUs, memory, nodes, credentials.
+"""Requirements of a pipeline's pods: GPUs, memory, nodes, credentials.
 
-Set on the tasks of a pipeline as it is compiled. Most of it has no place in KFP's pipeline
-definition itself; kfp-kubernetes writes it into a second document, the platform specification.
-How it is read from a command line is in `components.kubeflow.cluster_options`.
+They are set on the tasks of a pipeline when it is compiled. Most have no place in KFP's pipeline
+definition itself; kfp-kubernetes writes them to a second document, the platform specification.
+`components.kubeflow.cluster_options` reads them from a command line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,21 @@ from components.kubeflow import quantities
 from components.kubeflow.words import Secret, Toleration
 from components.process.machine import CORES_VARIABLE
 
-# KFP's backoff_max_duration is Argo's maxDuration: the time from the first attempt's start after
-# which nothing is tried again, and not a cap of pauses. Its default, an hour, is less than one
-# attempt at training takes; this is longer than any step with all of its attempts.
+# KFP's backoff_max_duration is Argo's maxDuration: the time from the start of the first attempt
+# after which there is no further attempt. It does not limit pauses. Its default, an hour, is less
+# than one attempt at training takes; this is longer than any step with all of its attempts.
 RETRY_WINDOW = "30d"
-# Pauses that grow have no cap in KFP: by twos from a minute the tenth is 8.5 hours.
+# KFP does not limit growing pauses: if each is twice the last, from a minute on, the tenth is 8.5
+# hours.
 RETRY_FACTOR = 1.0
 DEFAULT_GPU_TYPE = "nvidia.com/gpu"
-SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes talk through /dev/shm; docker's default is 64 MiB
-# Where a pod's temporary files go that has room of its own for them; Python's tempfile reads it.
+SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes share /dev/shm; docker's default is 64 MiB
+# The folder for temporary files of a pod that has a volume for them; Python's tempfile reads it.
 SCRATCH_FOLDER, SCRATCH_VARIABLE = "/scratch", "TMPDIR"
 
 
 class Identity(NamedTuple):
-    """Whom a container's process runs as; None leaves it to the image and the cluster."""
+    """User and group of a container's process; None leaves them to the image and the cluster."""
 
     user: int | None = None
     group: int | None = None
@@ -37,30 +38,30 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the pods of each step ask for. By default nothing: the cluster's own defaults hold.
+    """Requirements of the pods of each step. By default none: the cluster's own defaults hold.
 
     Attributes:
-        gpus: GPUs of a step by its name; more than one starts that many processes in the pod
-        gpu_type: what Kubernetes calls them, by step; nvidia.com/gpu where it is not said
+        gpus: number of GPUs by step; with several, the pod starts that many processes
+        gpu_type: their resource name in Kubernetes, by step; nvidia.com/gpu if it is absent
         cpu: cores requested, such as "4" or "500m", by step; the step uses no more
-        cpu_limit: cores that Kubernetes lets it have, by step; the step uses as many
+        cpu_limit: limit of cores, by step; the step uses as many
         memory: memory requested, which is the limit too, such as "16Gi", by step
-        least_memory: memory requested, without a limit, of steps that `memory` does not name
+        least_memory: memory requested, without a limit, for steps that `memory` does not name
         shm: size of /dev/shm by step; it counts as memory
         scratch: room for temporary files by step, on the node's disk
-        timeout: most seconds of an attempt, by step
-        retries: how often a failed step is tried again
+        timeout: maximum seconds of an attempt, by step
+        retries: maximum number of further attempts of a failed step
         backoff: seconds before each new attempt
         node_selector: labels of the nodes that may run it, by step
         tolerations: taints that it tolerates, by step
         labels, annotations: of its pods, by step
-        secrets: where environment variables of every step come from
+        secrets: secrets that set environment variables of every step
         env: further environment variables of every step
-        volumes: where a persistent volume claim is mounted, in every step: any may be given an
-            artifact that lies there
-        config_maps, secret_files: where their keys are files, in every step
+        volumes: folders where persistent volume claims are mounted, in every step, as any step may
+            get an artifact there
+        config_maps, secret_files: folders where their keys are mounted as files, in every step
         pull_secret: the secret that lets the image be pulled
-        identity: whom every step runs as
+        identity: user and group of every step
     """
 
     gpus: Mapping[str, int] = field(default_factory=dict)
@@ -87,11 +88,11 @@ class Cluster:
     identity: Identity = field(default_factory=Identity)
 
     def process_count(self, step: str) -> int:
-        """How many processes train side by side in a step's pod: one for each of its GPUs."""
+        """The number of processes that train in a step's pod: one for each of its GPUs."""
         return max(1, self.gpus.get(step, 0))
 
     def configure(self, task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
-        """Let the pods of a step's task ask for what is theirs."""
+        """Set the requirements of a step on its task."""
         self._set_resources(task, step)
         self._set_temporary_room(task, step)
         if self.retries:
@@ -126,7 +127,7 @@ class Cluster:
             task.set_memory_request(self.least_memory[step])
 
     def _set_temporary_room(self, task: dsl.PipelineTask, step: str) -> None:
-        """/dev/shm, and room on the node's disk."""
+        """/dev/shm, and space on the node's disk."""
         many = SHM_OF_MANY_GPUS if self.process_count(step) > 1 else ""
         if shm := self.shm.get(step, many):
             kubernetes.empty_dir_mount(
@@ -142,7 +143,7 @@ class Cluster:
             task.set_env_variable(SCRATCH_VARIABLE, SCRATCH_FOLDER)
 
     def _set_placement(self, task: dsl.PipelineTask, step: str) -> None:
-        """The nodes it may run on, and what others read of its pods."""
+        """The nodes it may run on, and the labels and annotations of its pods."""
         for key, value in self.node_selector.get(step, {}).items():
             kubernetes.add_node_selector(task, key, value)
         for taint in self.tolerations.get(step, ()):
@@ -159,7 +160,7 @@ class Cluster:
             kubernetes.add_pod_annotation(task, key, value)
 
     def _set_environment(self, task: dsl.PipelineTask) -> None:
-        """Variables, by secret and by value."""
+        """Environment variables, from secrets and by value."""
         for secret in self.secrets:
             kubernetes.use_secret_as_env(
                 task, secret.name, dict(secret.variables), optional=secret.is_optional
@@ -177,5 +178,5 @@ class Cluster:
             kubernetes.use_secret_as_volume(task, name, folder)
 
 
-# Nothing is asked for: what runs on this machine needs no more.
+# No requirements, for runs on this machine.
 DEFAULT_CLUSTER = Cluster()

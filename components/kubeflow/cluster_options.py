@@ -1,4 +1,4 @@
-"""The options of a command line that say what pods ask for, and the cluster made of them."""
+"""The command line options for the requirements of pods, read into a `Cluster`."""
 
 import argparse
 from collections import Counter
@@ -18,19 +18,19 @@ from components.process.gpu import GPU_STEPS
 from components.process.machine import CORES_VARIABLE
 from components.process.torchrun import MULTI_PROCESS_STEPS
 
-# Requested where --memory says nothing, without a limit: what each was measured to need, and
-# something more. make_pit 349 MiB with 4 workers; prepare_reid 109 MiB for 130,000 images;
-# generate_textures 959 MiB for 10,000 images on a processor.
+# Memory requests without a limit, for steps that --memory does not name: somewhat more than each
+# was measured to need. make_pit 349 MiB with 4 workers; prepare_reid 109 MiB for 130,000 images;
+# generate_textures 959 MiB for 10,000 images on a CPU.
 MEASURED_MEMORY = {"make_pit": "1Gi", "prepare_reid": "512Mi", "generate_textures": "2Gi"}
-# Volumes and folders that the pods have already.
+# Volumes and folders that every pod has already.
 _OWN_VOLUMES, _OWN_FOLDERS = ("shm", "scratch"), ("/dev/shm", SCRATCH_FOLDER)
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a cluster can be asked for to a command line."""
+    """Add the requirements of pods to a command line."""
     group = parser.add_argument_group(
-        "what the pods ask for",
-        "[STEP=]VALUE is for every step, or for one; such options may be repeated.",
+        "resources and settings of the pods",
+        "VALUE applies to every step, STEP=VALUE to one; such options may be repeated.",
     )
     _add_resources(group)
     _add_placement(group)
@@ -49,43 +49,45 @@ def _adder(group: "argparse._ArgumentGroup") -> Any:
 
 def _add_resources(group: "argparse._ArgumentGroup") -> None:
     add = _adder(group)
-    add("--gpus", "[STEP=]N", "GPUs of a step that uses them (default: 1)")
-    add("--gpu-type", "[STEP=]NAME", f"what they are called (default: {DEFAULT_GPU_TYPE})")
-    add("--cpu", "[STEP=]CORES", "cores to request, such as 4 or 500m; the step uses no more")
-    add("--cpu-limit", "[STEP=]CORES", "cores not to exceed; the step uses as many")
+    add("--gpus", "[STEP=]N", "number of GPUs of each step that uses them (default: 1)")
+    add("--gpu-type", "[STEP=]NAME", f"resource name of the GPUs (default: {DEFAULT_GPU_TYPE})")
+    add("--cpu", "[STEP=]CORES", "CPU request, such as 4 or 500m; the step uses no more cores")
+    add("--cpu-limit", "[STEP=]CORES", "CPU limit; the step uses as many cores")
     measured = ", ".join(f"{step} {size}" for step, size in MEASURED_MEMORY.items())
     add(
         "--memory",
         "[STEP=]SIZE",
-        f"memory to request and not to exceed, such as 16Gi (default: a request of {measured})",
+        f"memory request and limit, such as 16Gi (default: no limit, and a request of {measured})",
     )
     add("--shm", "[STEP=]SIZE", "size of /dev/shm; it counts as memory")
     add(
         "--ephemeral-storage",
         "[STEP=]SIZE",
-        "most room for temporary files, on the node's disk; a pod that needs more is evicted",
+        "maximum size of temporary files on the node's disk; a pod that needs more is evicted",
     )
-    add("--timeout", "[STEP=]TIME", "most time of one attempt, such as 90m or 12h")
-    add("--retries", "N", "tries after a failed one (default: 2)", type=int, default=2)
+    add("--timeout", "[STEP=]TIME", "maximum time of one attempt, such as 90m or 12h")
+    add("--retries", "N", "further attempts of a failed step (default: 2)", type=int, default=2)
     add(
         "--backoff",
         "TIME",
-        "pause before each of them, which does not grow (default: 60s)",
+        "pause before each further attempt; it does not grow (default: 60s)",
         default="60s",
     )
 
 
 def _add_placement(group: "argparse._ArgumentGroup") -> None:
     add = _adder(group)
-    pool = "the steps that have GPUs (with --gpus 0: of all), or of STEP"
+    pool = "steps with GPUs (with --gpus 0: of all steps), or of STEP"
     add("--node-selector", "[STEP=]LABEL=VALUE", f"nodes of {pool}")
-    add("--toleration", "[STEP=]KEY[=VALUE][:EFFECT]", f"taint tolerated by the pods of {pool}")
+    add("--toleration", "[STEP=]KEY[=VALUE][:EFFECT]", f"taint that the pods tolerate, of {pool}")
     add("--label", "[STEP=]LABEL=VALUE", "label of the pods, such as a queue's name")
     add("--annotation", "[STEP=]NAME=VALUE", "annotation of the pods")
     add("--run-as-user", "UID", "user of the pods' processes (default: 1000)", type=int)
     add("--run-as-group", "GID", "group of the pods' processes", type=int)
     group.add_argument(
-        "--run-as-non-root", action="store_true", help="let Kubernetes refuse to start as root"
+        "--run-as-non-root",
+        action="store_true",
+        help="let Kubernetes refuse a pod that would run as root",
     )
 
 
@@ -94,41 +96,45 @@ def _add_environment(group: "argparse._ArgumentGroup") -> None:
     add(
         "--secret",
         "NAME[:KEY=VARIABLE,...]",
-        "secret whose keys become environment variables; without a list, those keys that are "
-        f"called {', '.join(words.S3_KEYS)}; {words.INSTALLATION_SECRET.name} gives "
-        "MINIO_ACCESS_KEY and MINIO_SECRET_KEY, unless a secret named here does; "
+        "secret whose keys become environment variables; without a list, its keys named "
+        f"{', '.join(words.S3_KEYS)}; {words.INSTALLATION_SECRET.name} sets MINIO_ACCESS_KEY and "
+        "MINIO_SECRET_KEY, unless a secret given here sets them; "
         f"{words.NO_SECRET} leaves it out",
     )
     add(
         "--env",
         "NAME=VALUE",
-        "environment variable, such as AWS_ENDPOINT_URL; counts more than a secret without a list",
+        "environment variable, such as AWS_ENDPOINT_URL; overrides a secret without a list",
     )
-    add("--volume", "CLAIM:FOLDER", "persistent volume claim for data, textures and artifacts")
+    add(
+        "--volume",
+        "CLAIM:FOLDER",
+        "persistent volume claim to mount at FOLDER, for data, textures and artifacts",
+    )
     add("--config-map", "NAME:FOLDER", "configuration map whose keys become files in FOLDER")
     add("--secret-files", "NAME:FOLDER", "secret whose keys become files in FOLDER")
-    add("--image-pull-secret", "NAME", "secret that lets the image be pulled", default="")
+    add("--image-pull-secret", "NAME", "secret for pulling the image", default="")
 
 
 def check_component_options(options: argparse.Namespace) -> None:
-    """Refuse what has no effect on components: all but how many GPUs a step shares.
+    """Refuse options that have no effect on components: all but the number of GPUs.
 
     Raises:
-        ValueError: something else is asked for.
+        ValueError: such an option is given.
     """
     parser = argparse.ArgumentParser()
     add_cluster_options(parser)
     for name, default in vars(parser.parse_args([])).items():
         if name != "gpus" and getattr(options, name) != default:
             flag = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{flag} has no effect with --components; a pipeline asks for pods")
+            raise ValueError(f"{flag} has no effect with --components; your pipeline sets it")
 
 
 def cluster_from_options(options: argparse.Namespace) -> Cluster:
-    """What is asked for in the words of a command line.
+    """The requirements on a command line.
 
     Raises:
-        ValueError: a word is not understood, or would do nothing.
+        ValueError: an option is invalid, or has no effect.
     """
     return Cluster(
         **_resources(options),
@@ -147,7 +153,7 @@ def _resources(options: argparse.Namespace) -> dict[str, Any]:
         return words.parse_by_step(flag, given, STEPS, reader)
 
     if options.retries < 0:
-        raise ValueError(f"--retries {options.retries} is not a number of tries")
+        raise ValueError(f"--retries {options.retries} is not a number from 0")
     gpus, types = _gpus_by_step(options.gpus), _gpu_types_by_step(options.gpu_type)
     _check_slices(gpus, types)
     cpu, limit = read("--cpu", quantities.parse_cores), read("--cpu-limit", quantities.parse_cores)
@@ -169,7 +175,7 @@ def _resources(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _gpus_by_step(given: Sequence[str]) -> dict[str, int]:
-    """GPUs by step: a number for all means one for those steps that cannot use more."""
+    """GPUs by step; a number for all steps means 1 for steps that cannot use more."""
     of_all = [] if any("=" not in word for word in given) else ["1"]
     found = words.parse_by_step("--gpus", [*of_all, *given], GPU_STEPS, quantities.parse_count)
     named = {word.partition("=")[0] for word in given if "=" in word}
@@ -181,23 +187,23 @@ def _gpus_by_step(given: Sequence[str]) -> dict[str, int]:
 
 
 def _gpu_types_by_step(given: Sequence[str]) -> dict[str, str]:
-    """What the GPUs of each step are called."""
+    """The resource name of the GPUs of each step."""
     usual = dict.fromkeys(GPU_STEPS, DEFAULT_GPU_TYPE)
     return usual | words.parse_by_step("--gpu-type", given, GPU_STEPS, words.parse_device)
 
 
 def _check_slices(gpus: Mapping[str, int], types: Mapping[str, str]) -> None:
-    """Slices of a GPU (MIG) are for one process each: CUDA shows a process no second one."""
+    """Check that no step has several slices of a GPU (MIG): CUDA shows a process only one."""
     for step, count in gpus.items():
         if count > 1 and "/mig-" in types[step]:
             raise ValueError(
-                f"--gpus {step}={count}: a process sees one {types[step]}, and several in a pod see"
-                f" the same one; give --gpus {step}=1, or whole GPUs"
+                f"--gpus {step}={count}: a process sees only one {types[step]}, and all processes"
+                f" of a pod see the same one; give --gpus {step}=1, or whole GPUs"
             )
 
 
 def _check_cpu_limits(cpu: Mapping[str, str], limit: Mapping[str, str]) -> None:
-    """Kubernetes refuses a pod whose request is above its limit."""
+    """Check that no CPU request is above its limit, as Kubernetes refuses such a pod."""
     for step in cpu.keys() & limit.keys():
         if quantities.cores_of(cpu[step]) > quantities.cores_of(limit[step]):
             raise ValueError(
@@ -206,7 +212,7 @@ def _check_cpu_limits(cpu: Mapping[str, str], limit: Mapping[str, str]) -> None:
 
 
 def _placement(options: argparse.Namespace) -> dict[str, Any]:
-    """Nodes and what stands on the pods."""
+    """Nodes, and the labels and annotations of the pods."""
     gpus = _gpus_by_step(options.gpus)
     pool = [step for step in STEPS if gpus.get(step)] or [*STEPS]
     return {
@@ -222,20 +228,20 @@ def _placement(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _identity(options: argparse.Namespace) -> Identity:
-    """Whom the pods run as."""
+    """User and group of the pods."""
     for flag, number in (
         ("--run-as-user", options.run_as_user),
         ("--run-as-group", options.run_as_group),
     ):
         if number is not None and number < 0:
-            raise ValueError(f"{flag} {number}: not a number from 0")
+            raise ValueError(f"{flag} {number} is not a number from 0")
     if options.run_as_user == 0 and options.run_as_non_root:
         raise ValueError("--run-as-user 0 is root, which --run-as-non-root refuses")
     return Identity(options.run_as_user, options.run_as_group, options.run_as_non_root or None)
 
 
 def _environment(options: argparse.Namespace) -> dict[str, Any]:
-    """Variables, and the registry's secret."""
+    """Environment variables, and the registry's secret."""
     secrets = [
         words.parse_value("--secret", word, words.parse_secret)
         for word in options.secret
@@ -255,18 +261,18 @@ def _environment(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_variables(given: Sequence[tuple[str, str]]) -> None:
-    """No variable comes from two places: Argo merges both into an entry that no server accepts."""
+    """Check that each variable is set once: the server refuses what Argo makes of two."""
     for name, count in Counter(name for name, _ in given).items():
         if count > 1:
             by = " and ".join(flag for variable, flag in given if variable == name)
             raise ValueError(
-                f"variable {name} is given {count} times, by {by}; once is right (a secret without"
-                " a list of keys gives all that --help names)"
+                f"variable {name} is given {count} times, by {by}; give it once (a secret without a"
+                " list of keys sets all that --help names)"
             )
 
 
 def _mounts(options: argparse.Namespace) -> dict[str, Any]:
-    """Volumes and files: no two of one name, as the pod's volumes are called so, or one folder."""
+    """Volumes and files; no two may have the same name, which is the volume's, or folder."""
     names, folders = list(_OWN_VOLUMES), list(_OWN_FOLDERS)
     found = {}
     for key, flag in (
@@ -278,9 +284,9 @@ def _mounts(options: argparse.Namespace) -> dict[str, Any]:
         pairs = [words.parse_value(flag, word, words.parse_mount) for word in given]
         for name, folder in pairs:
             if name in names:
-                raise ValueError(f"{flag} {name}: a pod has one volume of a name, and has this one")
+                raise ValueError(f"{flag} {name}: the pods have a volume of this name already")
             if folder in folders:
-                raise ValueError(f"{flag} {name}: something else is mounted at {folder}")
+                raise ValueError(f"{flag} {name}: something else is already mounted at {folder}")
             names.append(name)
             folders.append(folder)
         found[key] = dict(pairs)

@@ -1,13 +1,12 @@
-"""A step as a Kubeflow Pipelines (KFP) component, made from the step's one declaration.
+"""A step as a Kubeflow Pipelines (KFP) component, made from the step's declaration.
 
-What a component may hold is narrowed by what KFP does with it (kfp 2.17):
+KFP (kfp 2.17) restricts what a component may contain:
 
-- The launcher runs `command` and ignores an image's ENTRYPOINT, kfp.local appends to it; so the
-  images have none and every component has a command.
-- Nothing handles Concat on the backend, and IfPresent works for parameters only; so neither is
-  used.
-- An absent optional artifact among the arguments arrives as the word `null`; so optional
-  artifacts are never there and the step reads them from the executor input, `{{$}}`.
+- The launcher runs `command` and ignores an image's ENTRYPOINT; kfp.local appends to it. So the
+  images have none, and every component has a command.
+- The backend does not handle Concat, and IfPresent works for parameters only. So neither is used.
+- An absent optional artifact among the arguments arrives as the word `null`. So optional artifacts
+  are never arguments; the step reads them from the executor input, `{{$}}`.
 """
 
 import inspect
@@ -32,12 +31,12 @@ from components.process.gpu import GPU_STEPS
 
 
 def image_of_step(step: Step, image: str) -> str:
-    """The image a step runs in: `{target}` in `image` stands for cpu or gpu.
+    """The image of a step: `{target}` in `image` stands for cpu or gpu.
 
     `image` may also be two images, `cpu=NAME,gpu=NAME`, as digests need.
 
     Raises:
-        ValueError: something else stands in braces, or one of two images is missing.
+        ValueError: another word is in braces, or one of two images is missing.
     """
     target = "gpu" if step.__name__ in GPU_STEPS else "cpu"
     if image.startswith(("cpu=", "gpu=")):
@@ -47,15 +46,15 @@ def image_of_step(step: Step, image: str) -> str:
         image = both[target]
     name = image.replace("{target}", target)
     if "{" in name or "}" in name:
-        raise ValueError(f"image {image!r}: only {{target}} can stand in braces")
+        raise ValueError(f"image {image!r}: only {{target}} may be in braces")
     return name
 
 
 def fill_commit(image: str) -> str:
-    """The image's name, `{commit}` in it replaced by this checkout's, as `make images` does.
+    """The image's name with `{commit}` replaced by this checkout's, as in `make images`.
 
     Raises:
-        ValueError: this is no checkout of a git repository.
+        ValueError: this is not a checkout of a git repository.
     """
     if "{commit}" not in image:
         return image
@@ -63,18 +62,18 @@ def fill_commit(image: str) -> str:
         return image.replace("{commit}", git_commit())
     except (OSError, subprocess.CalledProcessError):
         raise ValueError(
-            f"image {image}: {ROOT} is no git checkout, so there is no commit to name; "
+            f"image {image}: {ROOT} is not a git checkout, so the commit is unknown; "
             "give --image with a tag or digest"
         ) from None
 
 
 def check_image_pinned(image: str) -> None:
-    """Refuse an image that may be another one tomorrow; KFP would take old results for new.
+    """Refuse an image name whose content may change: KFP would reuse old results from its cache.
 
     The image's name, not its content, is part of KFP's cache key.
 
     Raises:
-        ValueError: it has no tag or digest, a digest that is none, or a tag that does not name a
+        ValueError: it has no tag or digest, an invalid digest, or a tag that does not name a
             version or a commit without changes.
     """
     for target, step in (("cpu", "evaluate"), ("gpu", "train_san")):
@@ -86,8 +85,8 @@ def check_image_pinned(image: str) -> None:
         repository = base.removesuffix(f":{tag}")
         if not at and tag.lower().endswith(("-dirty", "-unknown")):
             raise ValueError(
-                f"image {name} is of uncommitted changes, which no name can pin; commit them, then "
-                f"`make push` makes {repository}:{target}-COMMIT"
+                f"image {name} is of uncommitted changes, so its tag is not pinned; commit them, "
+                f"and `make push` makes {repository}:{target}-COMMIT"
             )
         words = set(re.split(r"[-._]+", tag.lower()))
         if not at and ("latest" in words or words <= {"", "cpu", "gpu"}):
@@ -98,10 +97,10 @@ def check_image_pinned(image: str) -> None:
 
 
 def compile_pipeline(pipeline: BaseComponent, output: Path) -> list[dict[str, Any]]:
-    """Compile a pipeline into a YAML file; its documents.
+    """Compile a pipeline to a YAML file; return its documents.
 
-    The first is the pipeline's definition; a second, if the pods ask for anything that is
-    Kubernetes' own, the platform specification.
+    The first is the pipeline's definition. The second is the platform specification, if the pods
+    have requirements that only Kubernetes knows.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(pipeline, str(output))
@@ -109,11 +108,11 @@ def compile_pipeline(pipeline: BaseComponent, output: Path) -> list[dict[str, An
 
 
 def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.PipelineTask]]:
-    """Every step as what makes a task of it in a pipeline, in its image, asking for its pods.
+    """A function for every step that makes a task of it, with its image and its pods' requirements.
 
-    A task passes every parameter, those at their default too: the driver of KFP 2.17.0 fills in
-    the command line before it adds a component's defaults, and fails where one is missing. It is
-    not cached if it may read what lies outside the artifacts.
+    A task passes every parameter, including defaults: the driver of KFP 2.17.0 fills in the command
+    line before it adds a component's defaults, and fails if one is missing. A task is not cached if
+    it may read anything but artifacts.
     """
 
     def factory_of(name: str) -> Callable[..., dsl.PipelineTask]:
@@ -134,7 +133,7 @@ def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.
 def write_components(folder: Path, image: str, cluster: Cluster) -> list[Path]:
     """Write FOLDER/STEP/component.yaml for every step, for people who compose their own pipelines.
 
-    What a pod asks for is a pipeline's to say; of `cluster` only the number of processes counts.
+    The requirements of pods are set in those pipelines; only the number of processes is used here.
     """
     files = []
     for name, step in STEPS.items():
@@ -150,18 +149,18 @@ def write_components(folder: Path, image: str, cluster: Cluster) -> list[Path]:
 def single_step_pipeline(
     name: str, inputs: Mapping[str, str], image: str, cluster: Cluster = DEFAULT_CLUSTER
 ) -> GraphComponent:
-    """A pipeline of one step, its input artifacts imported; its settings are parameters.
+    """A pipeline of one step, with imported input artifacts; its settings are parameters.
 
-    It is run whatever KFP has cached.
+    KFP runs it without the cache.
 
     Args:
         name: the step.
         inputs: the URI of each input artifact.
         image: as for `image_of_step`.
-        cluster: what its pod asks for.
+        cluster: the requirements of its pod.
 
     Raises:
-        ValueError: there is no such step or input, or a required input is missing.
+        ValueError: a step or input is unknown, or a required input is missing.
     """
     if name not in STEPS:
         raise ValueError(f"no step {name!r}{suggestion(name, STEPS)}")
@@ -194,7 +193,7 @@ def make_pipeline(
     settings: Sequence[Parameter],
     graph: Callable[[Mapping[str, Any]], None],
 ) -> GraphComponent:
-    """A KFP pipeline with these parameters, whose values by name `graph` makes tasks of.
+    """A KFP pipeline with these parameters; `graph` makes its tasks from their values by name.
 
     Kubeflow shows `text` and, beside each field, its parameter's help.
     """
@@ -211,7 +210,7 @@ def make_pipeline(
 def step_component(step: Step, image: str, *, processes: int = 1) -> BaseComponent:
     """The KFP container component that runs `step` in `image`.
 
-    processes: how many processes of it work together in the one container, by torchrun.
+    processes: the number of its processes in the container, started by torchrun.
     """
     declared = step_parameters(step)
     command = ["python", "-m", "components", step.__name__]
@@ -222,7 +221,7 @@ def step_component(step: Step, image: str, *, processes: int = 1) -> BaseCompone
     def container(*values: Any) -> dsl.ContainerSpec:  # KFP passes them in the declared order
         words = ["--executor-input", "{{$}}"]
         for p, value in zip(declared, values, strict=True):
-            if not p.is_input or p.is_required:  # an output always has a place there
+            if not p.is_input or p.is_required:  # KFP always gives an output a path
                 words += [p.flag, value.path if p.artifact else value]
         return dsl.ContainerSpec(image=image, command=command, args=words)
 
@@ -233,7 +232,7 @@ def step_component(step: Step, image: str, *, processes: int = 1) -> BaseCompone
 
 
 def _default_arguments(step: Step) -> dict[str, Any]:
-    """What KFP is to pass for each parameter that is not given; artifacts have no default."""
+    """The default that KFP passes for each parameter that is not given; artifacts have none."""
     return {
         p.name: _kfp_default(p)
         for p in step_parameters(step)
@@ -242,7 +241,7 @@ def _default_arguments(step: Step) -> dict[str, Any]:
 
 
 def _kfp_default(p: Parameter) -> Any:
-    """A parameter's default as KFP keeps it: a path is a string."""
+    """A parameter's default in KFP's form: a path is a string."""
     return str(p.default) if isinstance(p.default, Path) else p.default
 
 
@@ -268,7 +267,7 @@ def _artifact_class(p: Parameter) -> Any:
 
 
 def _kfp_annotation(p: Parameter) -> Any:
-    """What KFP reads as the type of a parameter; a path that is no artifact is a string."""
+    """A parameter's type in KFP's form; a path that is not an artifact is a string."""
     if p.artifact is None:
         return str if p.type is Path else p.type
     kind = _artifact_class(p)

@@ -1,7 +1,7 @@
-"""The way to one server of Kubeflow Pipelines: host, token, proxy, certificates, refusals.
+"""The connection to one server of Kubeflow Pipelines: host, token, proxy, certificates, refusals.
 
-Spoken is through the client that its makers generate (kfp-server-api); what goes wrong is said in
-one line for the person who submits.
+Requests go through the generated client (kfp-server-api). Errors become one line for the person who
+submits.
 """
 
 import os
@@ -22,39 +22,39 @@ from san_core.checked_json import read_json
 
 T = TypeVar("T")
 
-# (to connect, to answer); a server that is busy with its database takes seconds.
+# (to connect, to answer); a server with a busy database takes seconds.
 TIMEOUT = (10.0, 60.0)
 NOT_KUBEFLOW = (
-    "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it wants --token-file"
+    "answers, but not as Kubeflow Pipelines 2; if it shows a login page, it needs --token-file"
 )
-# What a server for several users says of a request without a namespace.
+# The answer of a server for several users to a request without a namespace.
 _NEEDS_NAMESPACE = "empty namespace in multi-user mode"
-# Where no other authority would help: the certificate is too old, or of another host or address.
+# Errors that another authority does not solve: the certificate has expired, or is of another host.
 _CERTIFICATE_OF_ANOTHER = (10, 62, 64)
-# A request that broke off here may have arrived and been carried out.
+# The server may have carried out a request that failed with one of these.
 _BROKEN_OFF = (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError)
 
 
 class SubmissionError(Exception):
-    """Why a pipeline could not be submitted, or its run did not succeed, in one line."""
+    """The reason, in one line, why a pipeline was not submitted or its run did not succeed."""
 
 
 class UnavailableError(SubmissionError):
-    """The server cannot be reached now, which may pass."""
+    """The server cannot be reached at present."""
 
 
 class NotFoundError(SubmissionError):
-    """The server does not have what was asked for."""
+    """The server does not have the requested object."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where Kubeflow Pipelines is, and who asks.
+    """The address of Kubeflow Pipelines, and the identity of its user.
 
     Attributes:
         host: URL of its API or user interface, such as http://localhost:8080
         namespace: the profile of a multi-user installation; empty for a single-user one
-        token_file: file with a bearer token, read anew for every request, as tokens get old
+        token_file: file with a bearer token, read again for every request, as tokens expire
     """
 
     host: str
@@ -62,7 +62,7 @@ class Server:
     token_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if "@" in self.host:  # nor is it repeated, as messages end in logs
+        if "@" in self.host:  # not repeated, as messages may be logged
             raise ValueError(
                 "--host holds a user name or password (before @); give it without, and a token by "
                 "--token-file"
@@ -82,7 +82,7 @@ class Server:
 
 
 def read_token(file: Path) -> str:
-    """The bearer token in a file; messages never show any of it.
+    """The bearer token in a file; messages never contain any of it.
 
     Raises:
         ValueError: the file cannot be read, is empty, or holds more than one word.
@@ -100,7 +100,7 @@ def read_token(file: Path) -> str:
 
 
 class Proxy(NamedTuple):
-    """What stands between a company's network and the server; messages show `url` alone."""
+    """A proxy between this network and the server; messages show only `url`."""
 
     url: str
     user_info: str
@@ -129,7 +129,7 @@ def find_proxy(url: str) -> Proxy | None:
 
 
 class Connection:
-    """Requests to one server, with errors in words for the person who submits."""
+    """Requests to one server, with error messages for the person who submits."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -137,12 +137,12 @@ class Connection:
         self.api = kfp.ApiClient(self._configuration())
 
     def call(self, request: Callable[[], T], *, needs: str = "", if_sent: str = "") -> T:
-        """The answer to a request, or one line that says why there is none.
+        """The answer to a request.
 
         Args:
-            request: asks the server.
-            needs: what every true answer to this request has.
-            if_sent: what to know where the request may have been carried out all the same.
+            request: sends the request.
+            needs: an attribute that every valid answer to this request has.
+            if_sent: advice for an error after which the server may have carried out the request.
 
         Raises:
             SubmissionError: the server cannot be reached, or refuses.
@@ -154,18 +154,24 @@ class Connection:
             raise self._unreachable_error(error, if_sent) from error
         except kfp.ApiException as error:
             raise self._refusal_error(error, if_sent) from error
-        except (ValueError, TypeError, AttributeError) as error:  # made of a web page by the client
-            if isinstance(error.__context__, kfp.ApiException):  # it fails at an error without body
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:  # how the client fails on a web page
+            if isinstance(
+                error.__context__, kfp.ApiException
+            ):  # the client fails on an error without a body
                 raise self._refusal_error(error.__context__, if_sent) from error
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}") from error
-        if needs and not getattr(answer, needs):  # of a web page it makes an empty answer
+        if needs and not getattr(answer, needs):  # a web page becomes an empty answer
             raise SubmissionError(f"{host} {NOT_KUBEFLOW}")
         return answer
 
     def _configuration(self) -> "kfp.Configuration":
-        """How the generated client reaches the server."""
+        """The configuration of the generated client."""
         configuration = kfp.Configuration(host=self.server.host.rstrip("/"))
-        configuration.retries = False  # what may be asked again is asked again by `follow_run`
+        configuration.retries = False  # `follow_run` repeats the requests that may be repeated
         configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
         if configuration.ssl_ca_cert and not Path(configuration.ssl_ca_cert).is_file():
             raise ValueError(f"SSL_CERT_FILE names {configuration.ssl_ca_cert}, which is no file")
@@ -184,7 +190,7 @@ class Connection:
     def _unreachable_error(
         self, error: "urllib3.exceptions.HTTPError", if_sent: str
     ) -> SubmissionError:
-        """What it means that no answer came."""
+        """The error for a request without an answer."""
         by = f" through the proxy {self.proxy}" if self.proxy else ""
         host = f"{self.server.host}{by}"
         if not isinstance(error, _BROKEN_OFF):
@@ -195,7 +201,7 @@ class Connection:
         return UnavailableError(f"{reason}; {if_sent}" if if_sent else reason)
 
     def _tls_error(self, error: "kfp.ApiException") -> SubmissionError:
-        """What TLS finds wrong."""
+        """The error for a TLS failure."""
         host, cause = self.server.host, _certificate_error(error)
         if cause is None:
             return SubmissionError(f"cannot reach {host}: {' '.join(str(error.reason).split())}")
@@ -207,7 +213,7 @@ class Connection:
         )
 
     def _refusal_error(self, error: "kfp.ApiException", if_sent: str) -> SubmissionError:
-        """What a status means for the person who submits."""
+        """The error for a status, in words for the person who submits."""
         host, said = self.server.host, _server_message(error)
         if not error.status:
             return self._tls_error(error)
@@ -215,39 +221,39 @@ class Connection:
             return self._forbidden_error(error.status, said)
         if _NEEDS_NAMESPACE in said:
             return SubmissionError(
-                f"{host} is an installation for several users; give --namespace, your profile"
+                f"{host} is an installation for several users; give your profile with --namespace"
             )
         if 300 <= error.status < 400 or (error.status == 404 and not said):
             return SubmissionError(f"{host} {NOT_KUBEFLOW} ({error.status})")
         text = f"{host} refuses ({error.status}{said})"
         if error.status == 404:
             return NotFoundError(text)
-        # 5xx is the server's own trouble, as of one that restarts or waits for its database.
+        # 5xx is a failure of the server itself, such as a restart or a wait for its database.
         if error.status >= 500:
             return UnavailableError(f"{text}; {if_sent}" if if_sent else text)
         return UnavailableError(text) if error.status == 429 else SubmissionError(text)
 
     def _forbidden_error(self, status: int, said: str) -> SubmissionError:
-        """What somebody lacks who is not let in."""
+        """The error for a user without access, with what is missing."""
         host, namespace, file = self.server.host, self.server.namespace, self.server.token_file
         if status == 401:
-            wants = f"does not accept the token in {file}" if file else "wants --token-file"
+            wants = f"does not accept the token in {file}" if file else "needs --token-file"
             return SubmissionError(f"{host} {wants} (401{said})")
         where = f"in namespace {namespace}" if namespace else "there"
-        hint = "" if namespace else "; perhaps it wants --namespace"
+        hint = "" if namespace else "; it may need --namespace"
         return SubmissionError(f"{host} does not let you run pipelines {where} (403{said}){hint}")
 
     def _renew_token(self, configuration: "kfp.Configuration") -> None:
-        """Put the token as the file has it now into the next request."""
+        """Put the current token of the file into the next request."""
         assert self.server.token_file is not None
         try:
             configuration.api_key["authorization"] = read_token(self.server.token_file)
-        except ValueError as error:  # it was read well before
+        except ValueError as error:  # it could be read before
             raise SubmissionError(str(error)) from error
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """The refusal of a certificate behind an error, if that is what is behind it."""
+    """The refused certificate that caused an error, if one did."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error
@@ -263,7 +269,7 @@ def _server_message(error: "kfp.ApiException") -> str:
         words = (content.get(key) for key in ("message", "error_message", "error"))
         text = str(next(filter(None, words), ""))
     except ValueError:
-        # Uploads are refused in plain words; other plain words are of what stands before it.
+        # Uploads are refused in plain text; other plain text comes from a proxy before the server.
         is_plain = error.status == 400 and not re.match(r"\s*<", error.body or "<")
         text = error.body if is_plain else ""
     line = " ".join(text.split())

@@ -1,7 +1,7 @@
-"""A compiled pipeline as data: what it runs, and what can be changed without compiling it anew.
+"""A compiled pipeline as data: its tasks, and changes that need no new compilation.
 
-It is one document, the pipeline's definition, or two, the second Kubernetes' own: the platform
-specification. KFP's API takes two as one object.
+It is one document, the pipeline's definition, or two; the second is the platform specification, for
+Kubernetes. KFP's API takes two as one object.
 """
 
 import copy
@@ -14,25 +14,25 @@ Documents = list[dict[str, Any]]
 
 
 def as_spec(documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The documents as the API takes them."""
+    """The documents in the form that the API takes."""
     if len(documents) == 1:
         return documents[0]
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
 def from_spec(spec: Mapping[str, Any]) -> Documents:
-    """The documents in what the API gives."""
+    """The documents in an answer of the API."""
     definition, platform = spec.get("pipeline_spec", spec), spec.get("platform_spec")
     return [dict(definition), dict(platform)] if platform else [dict(definition)]
 
 
 def step_tasks(document: Mapping[str, Any]) -> list[str]:
-    """The names of all tasks that run a container, such as train-san; those in loops too."""
+    """The names of all tasks that run a container, such as train-san, including those in loops."""
     return [name for name, task in _tasks(document) if _is_container(document, task)]
 
 
 def find_task(document: Mapping[str, Any], step: str) -> str:
-    """The task of a step: train-san of train_san.
+    """The task of a step, such as train-san of train_san.
 
     Raises:
         ValueError: there is none.
@@ -54,7 +54,7 @@ def without_caching(documents: Documents, tasks: Collection[str] | None = None) 
 
 
 def uncached_before(document: Mapping[str, Any], task: str) -> list[str]:
-    """The tasks that do not follow `task` and that are never taken from the cache."""
+    """The tasks that do not depend on `task` and that are never taken from the cache."""
     following = _following(document, task)
     return [
         name
@@ -66,7 +66,7 @@ def uncached_before(document: Mapping[str, Any], task: str) -> list[str]:
 
 
 def with_deadline(documents: Documents, seconds: int) -> Documents:
-    """The documents with a limit to the time of the whole run."""
+    """The documents with a time limit for the whole run."""
     definition, *platform = copy.deepcopy(documents)
     own = platform[0] if platform else {}
     kubernetes = own.setdefault("platforms", {}).setdefault("kubernetes", {})
@@ -75,7 +75,7 @@ def with_deadline(documents: Documents, seconds: int) -> Documents:
 
 
 def mounted_folders(documents: Documents) -> list[str]:
-    """The folders that any of its pods have of a persistent volume."""
+    """The folders at which its pods mount persistent volumes."""
     if len(documents) == 1:
         return []
     kubernetes = documents[1].get("platforms", {}).get("kubernetes", {})
@@ -103,7 +103,7 @@ def _is_container(document: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
 
 
 def _following(document: Mapping[str, Any], task: str) -> set[str]:
-    """A task, all that use what it makes, and the loops they are in with all that is in them."""
+    """A task, all tasks that depend on it, and the loops they are in with all their tasks."""
     found = {task}
     while True:
         more = {
@@ -124,7 +124,7 @@ def _following(document: Mapping[str, Any], task: str) -> set[str]:
 
 
 def _depends_on(document: Mapping[str, Any], task: Mapping[str, Any], names: set[str]) -> bool:
-    """Whether a task uses or awaits one of `names`, or is the loop that one of them is in."""
+    """Whether a task depends on one of `names`, or is the loop that contains one of them."""
     artifacts = task.get("inputs", {}).get("artifacts", {}).values()
     used = {a.get("taskOutputArtifact", {}).get("producerTask") for a in artifacts}
     awaited = {*task.get("dependentTasks", []), *used, *_inside(document, task)}

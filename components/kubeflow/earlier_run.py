@@ -1,4 +1,4 @@
-"""A run that the server knows, as what the next one starts from."""
+"""An earlier run on the server, as the start of the next one."""
 
 import re
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from components.runner.ir import read_tasks
 
 
 class EarlierRun(NamedTuple):
-    """What a run was made of.
+    """The pipeline and the arguments of a run.
 
     Attributes:
-        id: as the server calls it
-        documents: its compiled pipeline, with what its pods ask for
-        arguments: values of the pipeline's parameters; those left out have their default
-        experiment: id of the experiment it belongs to
-        pipeline_root: where its artifacts are; empty for the server's own place
-        service_account: of its pods
+        id: its id on the server
+        documents: its compiled pipeline, with the requirements of its pods
+        arguments: values of the pipeline's parameters; absent ones have their default
+        experiment: id of its experiment
+        pipeline_root: URI of its artifacts; empty for the server's default
+        service_account: service account of its pods
     """
 
     id: str
@@ -36,8 +36,8 @@ class StepSettings(NamedTuple):
 
     Attributes:
         values: by name
-        differing: those that had several values, as workers in a loop have
-        unknown: those that the step here does not take
+        differing: parameters that had several values, as in a loop of workers
+        unknown: parameters that the step does not take now
     """
 
     values: dict[str, Any]
@@ -46,10 +46,10 @@ class StepSettings(NamedTuple):
 
 
 def parse_run(text: str) -> str:
-    """The id of a run, given as it is or as the link to its page.
+    """The id of a run, from the id or from the link to its page.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     found = re.fullmatch(r"(?:https?://\S*/runs/details/)?([\w-]+)", text, re.ASCII)
     if not found:
@@ -58,10 +58,10 @@ def parse_run(text: str) -> str:
 
 
 def read_run(client: KubeflowClient, run: str) -> EarlierRun:
-    """A run as the server has it.
+    """A run on the server.
 
     Raises:
-        SubmissionError: it has none of that id, or does not give its pipeline.
+        SubmissionError: the server has no run of that id, or does not return its pipeline.
     """
     found = client.get_run(run)
     config = found.runtime_config
@@ -76,10 +76,10 @@ def read_run(client: KubeflowClient, run: str) -> EarlierRun:
 
 
 def step_settings(run: EarlierRun, step: str) -> StepSettings:
-    """What a step was run with.
+    """The parameters of a step in a run.
 
     Raises:
-        ValueError: the run has no such step, or is not of a pipeline like ours.
+        ValueError: the run has no such step, or is not of a pipeline of this project.
     """
     definition = run.documents[0]
     find_task(definition, step)

@@ -1,4 +1,4 @@
-"""Following a run to its end, in lines."""
+"""Following a run to its end, line by line."""
 
 import re
 import sys
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 END_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 SECONDS_BETWEEN_LOOKS = 5.0
-# For how long the server of a run may be away.
+# How long the server may be unreachable while a run is followed.
 PATIENCE = Backoff(total=300)
-# Where a single-user installation runs its pods.
+# The namespace of pods in a single-user installation.
 _DEFAULT_NAMESPACE = "kubeflow"
 
 
 def follow_run(
     client: KubeflowClient, run: str, tasks: Collection[str], *, terminal: TextIO | None = None
 ) -> None:
-    """Say how the states of a run and its tasks change, until it has succeeded.
+    """Print the changes of state of a run and its tasks, until it has succeeded.
 
     Args:
-        client: who asks.
-        run: its id.
+        client: the client of the server.
+        run: the id of the run.
         tasks: the names of the pipeline's tasks; the server lists every node of the workflow.
-        terminal: where lines go (default: standard output).
+        terminal: the stream for lines (default: standard output).
 
     Raises:
-        SubmissionError: it ended otherwise, or the server has gone for minutes, where the run
-            goes on.
+        SubmissionError: the run did not succeed, or the server was unreachable for minutes, while
+            the run may continue.
     """
     known: dict[str, str] = {}
     while True:
@@ -57,14 +57,14 @@ def follow_run(
 
 
 def write_line(line: str, terminal: TextIO | None = None) -> None:
-    """Write a line at once, for whoever waits for it."""
+    """Write a line and flush it."""
     terminal = terminal or sys.stdout
     terminal.write(printable(line) + "\n")
     terminal.flush()
 
 
 def _get_run(client: KubeflowClient, run: str) -> "kfp.V2beta1Run":
-    """A run as it is now; asked for again while the server is away."""
+    """The present state of a run; the request is repeated while the server is unreachable."""
     try:
         return call_with_retries(
             lambda: client.get_run(run),
@@ -75,18 +75,18 @@ def _get_run(client: KubeflowClient, run: str) -> "kfp.V2beta1Run":
     except SubmissionError as error:
         page = client.server.run_url(run)
         raise SubmissionError(
-            f"{error}; the run is no longer followed, but goes on: {page}"
+            f"{error}; the run is no longer followed, but continues: {page}"
         ) from error
 
 
 def _details(run: "kfp.V2beta1Run") -> list[Any]:
-    """Every node of the workflow, which has a name."""
+    """Every node of the workflow that has a name."""
     details = (run.run_details.task_details if run.run_details else None) or []
     return [one for one in details if one.display_name]
 
 
 def _task_states(run: "kfp.V2beta1Run", tasks: Collection[str]) -> dict[str, str]:
-    """The state of every task of a run that has one, by its name, and an end that tells twins."""
+    """The states of a run's tasks, by name; tasks of the same name get a suffix."""
     own = [one for one in _details(run) if one.display_name in tasks]
     names = Counter(one.display_name for one in own)
     return {
@@ -97,7 +97,7 @@ def _task_states(run: "kfp.V2beta1Run", tasks: Collection[str]) -> dict[str, str
 
 
 def _failure_reason(run: "kfp.V2beta1Run", tasks: Collection[str]) -> str:
-    """Which tasks failed, and what is said of it; a driver prepares the task of its name."""
+    """The failed tasks with their errors, in words; a driver prepares the task of its name."""
     failed = [one for one in _details(run) if one.state == "FAILED"]
     words = [
         one.display_name + (f" ({one.error.message})" if one.error and one.error.message else "")
@@ -113,7 +113,7 @@ def _failure_reason(run: "kfp.V2beta1Run", tasks: Collection[str]) -> str:
 
 
 def _where_to_look(client: KubeflowClient, run: "kfp.V2beta1Run") -> str:
-    """How to see the log of a step."""
+    """Advice on how to read the log of a step."""
     page = client.server.run_url(run.run_id)
     if run.state != "FAILED":
         return f"see {page}"

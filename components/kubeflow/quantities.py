@@ -1,6 +1,6 @@
 """Counts, cores, sizes and times, as people write them for Kubernetes.
 
-Each reader raises a ValueError that says what would be right; who calls it adds what was found.
+Each parser raises a ValueError that says what would be right; the caller adds what was found.
 """
 
 import re
@@ -18,21 +18,21 @@ def parse_count(text: str) -> int:
 
 
 def parse_cores(text: str) -> str:
-    """A number of cores above 0, as it is written."""
+    """A number of cores above 0, as written."""
     if not re.fullmatch(r"[0-9]+m|[0-9]+(\.[0-9]+)?", text) or not Decimal(text.rstrip("m")):
         raise ValueError("not a number of cores, such as 4, 0.5 or 500m")
     return text
 
 
 def cores_of(text: str) -> Decimal:
-    """How many cores a word of `parse_cores` stands for: 500m is 0.5."""
+    """The number of cores in a word of `parse_cores`: 500m is 0.5."""
     return Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
 
 
 def parse_size(text: str) -> str:
-    """A number of bytes above 0; parts of a unit become a whole number of smaller ones.
+    """A size above 0; a fraction of a unit becomes a whole number of a smaller one.
 
-    KFP takes no fractions: 1.5Gi is 1536Mi.
+    KFP takes no fractions, so 1.5Gi becomes 1536Mi.
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT]i|[MGT])", text)
     if not match or not Decimal(match[1]):

@@ -1,8 +1,8 @@
-"""When a pipeline runs again and again: cron expressions as Kubeflow Pipelines reads them.
+"""Schedules of a pipeline: cron expressions as Kubeflow Pipelines reads them.
 
-The server's cron has six fields, the first of them seconds, and it takes five as the first five of
-these: `0 3 * * *` would be minute 3 of every hour. So five fields, which everybody writes and means
-as minute, hour, day, month and day of the week, get a second of 0 before them.
+The server's cron has six fields; the first is seconds. It reads five fields as the first five of
+six: `0 3 * * *` would be minute 3 of every hour. So five fields, which mean minute, hour, day,
+month and day of the week everywhere else, get a second of 0 before them.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-# Name, lowest and highest value of each field as the server has them.
+# Name, lowest and highest value of each field on the server.
 _FIELDS = (
     *(("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31)),
     *(("month", 1, 12), ("day of the week", 0, 6)),
@@ -20,19 +20,19 @@ _NAMES = {
     "day of the week": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
 }
 _PART = r"(?:\*|\?|(\w+)(?:-(\w+))?)(?:/([1-9]\d*))?"
-# As the server has them.
+# The server's own limit.
 MOST_AT_ONCE = 10
 
 
 class Schedule(NamedTuple):
-    """When a recurring run starts.
+    """The times at which a recurring run starts.
 
     Attributes:
         cron: six fields: second, minute, hour, day of the month, month, day of the week
-        start: RFC 3339 time before which it does not start; None for at once
-        end: and after which it does not start; None for never
-        max_concurrency: how many of its runs go on side by side
-        no_catchup: whether runs that were missed, as the server was away, are left out
+        start: RFC 3339 time before which no run starts; None for no limit
+        end: RFC 3339 time after which no run starts; None for no limit
+        max_concurrency: maximum number of its runs at a time
+        no_catchup: whether to skip runs that were missed while the server was down
     """
 
     cron: str
@@ -43,33 +43,42 @@ class Schedule(NamedTuple):
 
 
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
-    """Add when a pipeline runs again and again to a command line."""
-    group = parser.add_argument_group("again and again", "an uploaded version, at set times")
+    """Add the options of a schedule to a command line."""
+    group = parser.add_argument_group("schedule", "run an uploaded version at set times")
 
     def add(flag: str, text: str, **options: Any) -> None:
         group.add_argument(flag, help=text, **options)
 
-    add("--schedule", "five fields, as of crontab, or the server's six", metavar="CRON")
+    add("--schedule", "the five fields of crontab, or six, with seconds first", metavar="CRON")
     add("--pipeline", "uploaded pipeline (default: san-GRAPH)", metavar="NAME")
     add("--version", "uploaded version (default: the newest)", metavar="NAME")
-    add("--not-before", "such as 2026-12-01T00:00:00Z", metavar="TIME")
-    add("--not-after", "likewise", metavar="TIME")
-    add("--max-concurrency", "runs side by side, 1 to 10 (default: 1)", type=int, metavar="N")
-    add("--no-catchup", "leave out what was missed while the server was away", action="store_true")
+    add(
+        "--not-before",
+        "no run starts before this time, such as 2026-12-01T00:00:00Z",
+        metavar="TIME",
+    )
+    add("--not-after", "no run starts after this time", metavar="TIME")
+    add(
+        "--max-concurrency",
+        "maximum number of runs at a time, 1 to 10 (default: 1)",
+        type=int,
+        metavar="N",
+    )
+    add("--no-catchup", "skip runs that were missed while the server was down", action="store_true")
 
 
 def schedule_from_options(options: argparse.Namespace) -> Schedule | None:
-    """When to run, if a command line says it.
+    """The schedule on a command line, if there is one.
 
     Raises:
-        ValueError: it is not understood, or something is asked for that needs --schedule.
+        ValueError: an option is invalid, or needs --schedule.
     """
     if options.schedule is None:
         for given in (
             *("pipeline", "version", "not_before", "not_after", "max_concurrency", "no_catchup"),
         ):
             if getattr(options, given) not in (None, False):
-                raise ValueError(f"--{given.replace('_', '-')} is for --schedule")
+                raise ValueError(f"--{given.replace('_', '-')} needs --schedule")
         return None
     start = _parse_time("--not-before", options.not_before)
     end = _parse_time("--not-after", options.not_after)
@@ -91,12 +100,12 @@ def translate_cron(text: str) -> str:
     """The server's six fields: five get a second of 0, six stay.
 
     Raises:
-        ValueError: there are more or fewer, or a field is not understood.
+        ValueError: there are more or fewer, or a field is invalid.
     """
     fields = text.split()
     if len(fields) not in (5, 6):
         raise ValueError(
-            f"--schedule {text!r} has {len(fields)} fields; 5 are right (minute, hour, day, month, "
+            f"--schedule {text!r} has {len(fields)} fields; give 5 (minute, hour, day, month, "
             "day of the week), such as '0 3 * * *', or 6 with the second before them"
         )
     fields = ["0"] * (6 - len(fields)) + fields
@@ -104,14 +113,14 @@ def translate_cron(text: str) -> str:
         for part in field.split(","):
             if not _is_part(part, name, lowest, highest):
                 raise ValueError(
-                    f"--schedule {text!r}: {part!r} is no {name}, which goes from {lowest} to "
+                    f"--schedule {text!r}: {part!r} is no {name}, which is from {lowest} to "
                     f"{highest}" + (" (0 is Sunday)" if name == "day of the week" else "")
                 )
     return " ".join(fields)
 
 
 def _is_part(part: str, name: str, lowest: int, highest: int) -> bool:
-    """Whether the server understands a part of a field: 5, 1-5, */10 or mon-fri."""
+    """Whether a part of a field is valid: 5, 1-5, */10 or mon-fri."""
     match = re.fullmatch(_PART, part, re.ASCII)
     if not match or (part.startswith("?") and not name.startswith("day")):
         return False

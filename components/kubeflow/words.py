@@ -1,6 +1,6 @@
-"""The words of a command line that say what pods ask for, each read and checked.
+"""Parsers for the command line options about pods.
 
-A reader raises a ValueError that says what would be right; `parse_value` adds what was found and
+A parser raises a ValueError that says what would be right; `parse_value` adds what was found and
 for which option.
 """
 
@@ -15,7 +15,7 @@ from components.command.suggestion import suggestion
 
 T = TypeVar("T")
 
-# The keys of a secret without a list of its own; each may be missing.
+# The keys of a secret given without a list; each may be missing.
 S3_KEYS = {
     name: name
     for name in (
@@ -30,18 +30,18 @@ S3_KEYS = {
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _DOMAIN = r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?"
 _RESOURCE_NAME = _DOMAIN  # as Kubernetes names secrets and claims
-# The driver names a pod's volume after the secret or map whose files it holds: no dots in it.
+# The driver names a pod's volume after its secret or map, so that name has no dots.
 _VOLUME_NAME = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _LABEL = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_NAME = rf"(?:{_DOMAIN}/)?{_LABEL}"
 _LABEL_VALUE = rf"(?:{_LABEL})?"
 _DEVICE_NAME = rf"{_DOMAIN}/{_LABEL}"
-NO_SECRET = "none"  # is said where the installation's own shall not be used
+NO_SECRET = "none"  # the word for not using the installation's own secret
 
 
 class Toleration(NamedTuple):
-    """A taint that a step tolerates; an empty value is any, an empty effect every."""
+    """A taint that a step tolerates; an empty value is any value, an empty effect every effect."""
 
     key: str
     value: str
@@ -49,9 +49,9 @@ class Toleration(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """A secret, and the environment variable each of its keys goes to.
+    """A secret, and the environment variable that each of its keys sets.
 
-    With `is_optional` a key (or the secret itself) may be missing; then the variable is not set.
+    With `is_optional`, a key (or the secret itself) may be missing; then the variable is not set.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Secret(NamedTuple):
     is_optional: bool
 
 
-# What serves minio:// in every pod unless it is said otherwise: the keys of Kubeflow Pipelines' own
-# object store, which are in the namespace of the run under this name.
+# The default credentials for minio:// in every pod: the keys of Kubeflow Pipelines' own object
+# store, which are in the namespace of the run under this name.
 INSTALLATION_SECRET = Secret(
     "mlpipeline-minio-artifact",
     {"accesskey": "MINIO_ACCESS_KEY", "secretkey": "MINIO_SECRET_KEY"},
@@ -69,7 +69,7 @@ INSTALLATION_SECRET = Secret(
 
 
 def parse_value(flag: str, text: str, read: Callable[[str], T], *, step: str = "") -> T:
-    """A value, or what is wrong with it, and for which option (and step)."""
+    """A parsed value; errors name the option and the step."""
     try:
         return read(text)
     except ValueError as error:
@@ -80,7 +80,7 @@ def parse_value(flag: str, text: str, read: Callable[[str], T], *, step: str = "
 def parse_by_step(
     flag: str, words: Sequence[str], steps: Collection[str], read: Callable[[str], T]
 ) -> dict[str, T]:
-    """A value for every step, or for the one that is named before it, which counts more."""
+    """Values by step; one for a named step overrides one for every step."""
     check_unique(f"{flag} of", [word.rpartition("=")[0] or "all steps" for word in words])
     found: dict[str, T] = {}
     for word in sorted(words, key=lambda word: "=" in word):
@@ -92,7 +92,7 @@ def parse_by_step(
 
 
 def split_step(word: str) -> tuple[str, str]:
-    """`STEP=REST` where the first part is a step's name; else no step, and the whole word."""
+    """The step and the rest of `STEP=REST`; no step and the whole word if it names none."""
     step, equals, rest = word.partition("=")
     return (step, rest) if equals and step in STEPS else ("", word)
 
@@ -100,10 +100,9 @@ def split_step(word: str) -> tuple[str, str]:
 def parse_pairs_by_step(
     flag: str, words: Sequence[str], pool: Collection[str], read: Callable[[str], tuple[str, str]]
 ) -> dict[str, dict[str, str]]:
-    """Names and values by step: those for all of `pool`, and those of a step that is named.
+    """Names and values by step: those for all steps of `pool`, and those of a named step.
 
-    Both hold for a named step, which need not be in the pool; where they share a name its own
-    value counts.
+    A named step need not be in the pool. It gets both; if they share a name, its own value counts.
     """
     split = [split_step(word) for word in words]
     pairs = [(step, *parse_value(flag, text, read, step=step)) for step, text in split]
@@ -118,7 +117,7 @@ def parse_pairs_by_step(
 def parse_tolerations_by_step(
     flag: str, words: Sequence[str], pool: Collection[str]
 ) -> dict[str, list[Toleration]]:
-    """The taints that each step tolerates: those for all of `pool`, and those of a named step."""
+    """The taints that each step tolerates: those for all steps of `pool` and those of its own."""
     check_unique(flag, words)
     found: dict[str, list[Toleration]] = {}
     for word in words:
@@ -148,7 +147,7 @@ def parse_annotation(text: str) -> tuple[str, str]:
 
 
 def parse_toleration(text: str) -> Toleration:
-    """A taint: its key, and its value and effect where they are given."""
+    """A taint: its key, and its value and effect if given."""
     taint, colon, effect = text.partition(":")
     key, _, value = taint.partition("=")
     if "=" in value:
@@ -162,7 +161,7 @@ def parse_toleration(text: str) -> Toleration:
 
 
 def parse_device(text: str) -> str:
-    """What Kubernetes calls a kind of GPU, which always has the name of who makes it."""
+    """The resource name of a GPU in Kubernetes, which always contains its vendor."""
     if not re.fullmatch(_DEVICE_NAME, text):
         raise ValueError("not the name of a device, such as nvidia.com/gpu")
     return text
@@ -175,13 +174,13 @@ def parse_variable(text: str) -> tuple[str, str]:
         raise ValueError(f"--env {name}: not of the form NAME=VALUE")
     if re.search("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", name.upper()):
         raise ValueError(
-            f"--env {name}: credentials must not stand in a compiled pipeline; use --secret"
+            f"--env {name}: a compiled pipeline must not contain credentials; use --secret"
         )
     return name, value
 
 
 def parse_secret(text: str) -> Secret:
-    """A secret, and where its keys go."""
+    """A secret, and the variables that its keys set."""
     name, colon, listed = text.partition(":")
     pairs = [word.partition("=")[::2] for word in listed.split(",")] if colon else []
     if not re.fullmatch(_RESOURCE_NAME, name) or not all(
@@ -194,7 +193,7 @@ def parse_secret(text: str) -> Secret:
 
 
 def parse_mount(text: str) -> tuple[str, str]:
-    """The name of what a pod mounts, and the folder there."""
+    """The name of a claim, map or secret that a pod mounts, and the folder."""
     name, _, folder = text.partition(":")
     is_folder = re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", folder) and normpath(folder) == folder
     if not re.fullmatch(_VOLUME_NAME, name) or not is_folder:
@@ -203,7 +202,7 @@ def parse_mount(text: str) -> tuple[str, str]:
 
 
 def without_variables(secret: Secret, env: Collection[str]) -> Secret:
-    """A secret that gives no variable of `env`, if these are only what it gives by default."""
+    """A secret without the variables in `env`, if it has no list of its own."""
     if not secret.is_optional:
         return secret
     kept = {key: name for key, name in secret.variables.items() if name not in env}
@@ -211,7 +210,7 @@ def without_variables(secret: Secret, env: Collection[str]) -> Secret:
 
 
 def give_minio_keys(secrets: Sequence[Secret]) -> bool:
-    """Whether secrets say who serves minio://; half of one's keys go with no other's half."""
+    """Whether secrets set credentials for minio://; two halves from two secrets do not combine."""
     own = set(INSTALLATION_SECRET.variables.values())
     return any(own.intersection(secret.variables.values()) for secret in secrets)
 
@@ -220,4 +219,4 @@ def check_unique(what: str, names: Sequence[str]) -> None:
     """Raise ValueError if a name is given twice."""
     for name, count in Counter(names).items():
         if count > 1:
-            raise ValueError(f"{what} {name} is given {count} times; once is right")
+            raise ValueError(f"{what} {name} is given {count} times; give it once")

@@ -1,4 +1,4 @@
-"""What a run says at its end: where its results are, and what may be done next."""
+"""The last lines of a run: where its results are, and which commands may come next."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ def closing_lines(folder: Path) -> list[str]:
 
 
 def next_commands(run: Run) -> list[str]:
-    """Change a setting under another name, compare, and find people in pictures of one's own."""
+    """Commands that change a setting under another name, compare runs, and search own pictures."""
     scored = [one.name for one in read_runs(run.folder.parent) if one.output("evaluate", "report")]
     others = [name for name in scored if name != run.name]
     runs = _shown(run.folder.parent)
@@ -41,6 +41,6 @@ def next_commands(run: Run) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """A path as it is shortest from where the command was given."""
+    """A path relative to the working directory if it is below it, else unchanged."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

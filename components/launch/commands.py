@@ -1,4 +1,4 @@
-"""What `python pipeline.py compile|run|submit|upload|runs` does."""
+"""The commands `python pipeline.py compile|run|submit|upload|runs`."""
 
 import argparse
 import sys
@@ -35,18 +35,18 @@ from components.runner.folder import RunError
 from components.runner.processes import ProcessLauncher
 from components.storage.places import real_path
 
-# What a person who stops a command should know.
+# What has happened when a command is stopped, for the person who stops it.
 STOPPED_HINTS = {
     "compile": "nothing was compiled",
-    "run": "the same command goes on from here",
-    "submit": "a run that was started goes on at the server",
-    "upload": "what was sent is at the server",
-    "runs": "what was asked for is done by the server",
+    "run": "the same command continues from here",
+    "submit": "a run that was started continues on the server",
+    "upload": "what was sent is on the server",
+    "runs": "the server carries out what it has received",
 }
 
 
 def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
-    """Do what the words of a command line say; return the exit status.
+    """Run a command line; return the exit status.
 
     1 is a failed run, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM and 129 SIGHUP.
     """
@@ -88,7 +88,9 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     """The command `run`."""
     name = options.preset if options.name is None else options.name
     if name is None:
-        raise ValueError("--preset is needed, or the --name of a run whose parameters are kept")
+        raise ValueError(
+            "give --preset, or the --name of an earlier run, whose parameters are used"
+        )
     if Path(name).name != name or name in ("", "..") or name.startswith("."):
         raise ValueError(f"--name {name!r} is not the name of a folder in {options.runs}")
     folder = options.runs / name
@@ -97,12 +99,12 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     runner = options.runner or (former.runner if former else "process")
     asked_image = options.image or (former.image if former and runner == former.runner else IMAGE)
     if runner == "process" and asked_image != IMAGE:
-        raise ValueError("--image is for --runner docker")
+        raise ValueError("--image needs --runner docker")
     graph = graphs[choose_graph(options, preset)]
     document, source = graph.compiled(image=fill_commit(asked_image))
     arguments = pipeline_arguments(preset, document, options.param, folder=folder)
     check_beforehand(arguments, document)
-    if not options.only:  # which needs what it reads alone, and looks for it at once
+    if not options.only:  # one step reads only its own places, and opens them at once
         check_places(arguments, document)
     kept = kept_parameters(arguments, document, folder=folder)
     request = Request(graph.name, kept, runner, asked_image)
@@ -121,10 +123,10 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
 
 
 def _former_request(options: argparse.Namespace, name: str) -> Request | None:
-    """What a run was asked for whose parameters are taken; None where a preset gives them.
+    """The record of the run whose parameters are used; None if a preset gives them.
 
     Raises:
-        ValueError: there is neither, or both.
+        ValueError: neither is given, or both are.
     """
     if options.preset is not None:
         if options.of is not None:
@@ -133,7 +135,7 @@ def _former_request(options: argparse.Namespace, name: str) -> Request | None:
     folder = options.runs / (options.of or name)
     run = read_run(folder)
     if run is None:
-        raise ValueError(f"--preset is needed: {folder} keeps no parameters of a run")
+        raise ValueError(f"--preset is needed, as {folder} has no parameters of an earlier run")
     return run.record.request
 
 

@@ -1,4 +1,4 @@
-"""What makes a KFP pipeline of a graph; the graphs themselves are in pipeline.py."""
+"""Making a KFP pipeline from a graph; the graphs themselves are in pipeline.py."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from components.launch.parameters import graph_parameters
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
-# On a cluster the name of an image stands for one content for ever; `make images` makes these.
+# On a cluster, an image name must always mean the same content; `make images` makes these names.
 PINNED_IMAGE = "san-pipeline:{target}-{commit}"
 
 
@@ -24,13 +24,13 @@ class Graph:
     """The tasks of a pipeline, before it is compiled.
 
     Attributes:
-        name: what it is called; the pipeline is `san-NAME`.
-        add_tasks: makes the tasks. It is given the steps, which make a task each when they are
-            called (`steps.train_san(...)`), and the pipeline's parameters (`p.seed`). Kubeflow
+        name: its name; the pipeline is `san-NAME`.
+        add_tasks: makes the tasks. Its arguments are the steps, each of which makes a task when it
+            is called (`steps.train_san(...)`), and the pipeline's parameters (`p.seed`). Kubeflow
             shows its docstring as the pipeline's description.
-        parameters: what the pipeline takes beside the parameters of every graph.
-        defaults: where it has defaults of its own.
-        trains: whether it trains a network for ReID.
+        parameters: parameters of the pipeline besides those of every graph.
+        defaults: its own defaults, where they differ from the usual ones.
+        trains: whether it trains a ReID network.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Graph:
     trains: bool = True
 
     def pipeline(self, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER) -> GraphComponent:
-        """The KFP pipeline, its steps in `image`, its pods asking `cluster` for what they need."""
+        """The KFP pipeline, with its steps in `image` and its pods as `cluster` says."""
         steps = SimpleNamespace(**task_factories(image, cluster))
         return make_pipeline(
             self.name,
@@ -52,7 +52,7 @@ class Graph:
     def compile(
         self, output: Path, *, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER
     ) -> dict[str, Any]:
-        """Compile it into a YAML file; returns the pipeline's definition."""
+        """Compile it to a YAML file; return the pipeline's definition."""
         return compile_pipeline(self.pipeline(image, cluster), output)[0]
 
     def compiled(self, *, image: str = IMAGE) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""The words that `python pipeline.py compile|run|submit|upload|runs` takes."""
+"""The command line of `python pipeline.py compile|run|submit|upload|runs`."""
 
 import argparse
 from collections.abc import Collection
@@ -19,21 +19,23 @@ from components.launch.runs import add_runs_options
 
 
 def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
-    """What `python pipeline.py` understands, where these are the names of the graphs."""
+    """The parser of `python pipeline.py`, given the names of the graphs."""
     parser = OnceParser(
         prog="python pipeline.py",
         description="Compile the SAN pipeline, run it here, or submit it to Kubeflow.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    compiling = commands.add_parser("compile", help="write the pipeline for Kubeflow")
+    compiling = commands.add_parser(
+        "compile", help="compile the pipeline to a YAML file for Kubeflow"
+    )
     compiling.add_argument("--graph", choices=graphs, help="default: full")
     compiling.add_argument("--output", type=Path, help="default: pipeline.yaml")
     compiling.add_argument(
         "--components",
         type=Path,
         metavar="DIR",
-        help="write DIR/STEP/component.yaml of every step instead, to compose pipelines of",
+        help="write DIR/STEP/component.yaml for every step instead, for your own pipelines",
     )
     submitting = commands.add_parser(
         "submit",
@@ -42,11 +44,13 @@ def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_submission_options(submitting, graphs=graphs, presets=PRESETS)
-    uploading = commands.add_parser("upload", help="keep it on Kubeflow Pipelines, as a version")
+    uploading = commands.add_parser("upload", help="upload it to Kubeflow Pipelines as a version")
     add_server_options(uploading)
     uploading.add_argument("--graph", choices=graphs, help="default: full")
     uploading.add_argument("--pipeline", metavar="NAME", help="default: san-GRAPH")
-    uploading.add_argument("--version", metavar="NAME", help="default: pipeline and time")
+    uploading.add_argument(
+        "--version", metavar="NAME", help="default: the pipeline's name and the time"
+    )
     add_compiled_options(uploading)
     for one in (compiling, submitting, uploading):
         _add_image(one, PINNED_IMAGE)
@@ -63,25 +67,25 @@ def _add_run(commands: "argparse._SubParsersAction[Any]", graphs: Collection[str
     """The command `run`."""
     running = commands.add_parser(
         "run",
-        help="run it on this machine, a process or a container per step",
-        description="Run the pipeline on this machine; what a run beside it has finished with the\n"
-        "same settings, code and inputs is skipped.",
+        help="run it on this machine, with a process or a container per step",
+        description="Run the pipeline on this machine. Steps that a run in the same folder has\n"
+        "finished with the same settings, code and inputs are skipped.",
         epilog=parameters_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     running.add_argument(
         "--runner",
         choices=("process", "docker"),
-        help="what runs each step (default: as the run of that name had it, else process)",
+        help="how each step runs (default: as in the earlier run of that --name, else process)",
     )
     _add_image(running, IMAGE, is_kept=True)
     running.add_argument(
         "--preset",
-        help=f"one of {', '.join(PRESETS)}; without one a run of that --name keeps its graph and"
-        " its parameters, but for those of --param",
+        help=f"one of {', '.join(PRESETS)}; without one, the earlier run of that --name gives graph"
+        " and parameters, except those that --param sets",
     )
     running.add_argument(
-        "--of", metavar="RUN", help="take graph and parameters of another run of that folder"
+        "--of", metavar="RUN", help="use graph and parameters of another run in --runs"
     )
     running.add_argument(
         "--graph", choices=graphs, help="default: the graph of the preset, or of the run"
@@ -102,15 +106,15 @@ def _add_run(commands: "argparse._SubParsersAction[Any]", graphs: Collection[str
         "--from",
         dest="start",
         metavar="STEP",
-        help="run this step again and all that follow it; finished training is taken from "
+        help="run this step and all that follow it again; a finished training is restored from "
         "its checkpoint",
     )
-    rerun.add_argument("--only", metavar="STEP", help="run this step again and nothing else")
+    rerun.add_argument("--only", metavar="STEP", help="run only this step, again")
     running.add_argument("--verbose", action="store_true", help="show what the steps log")
 
 
 def _add_image(parser: argparse.ArgumentParser, default: str, *, is_kept: bool = False) -> None:
-    """is_kept: whether a run of the same name may tell the image."""
+    """is_kept: whether an earlier run of the same name may give the image."""
     parser.add_argument(
         "--image",
         default=None if is_kept else default,

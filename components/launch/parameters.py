@@ -1,7 +1,7 @@
-"""The parameters of a whole pipeline, what they mean and what they are by default.
+"""The parameters of a whole pipeline, their meaning and their defaults.
 
-A graph takes those of its steps. Each is written down here once: the compiled pipeline, the fields
-that Kubeflow shows and `--help` are made from it.
+A graph takes the parameters of its steps. Each is written here once. The compiled pipeline, the
+fields that Kubeflow shows and `--help` are made from it.
 """
 
 import inspect
@@ -11,55 +11,60 @@ from typing import Any
 from components.command.step import Parameter
 from san_core.shipped.generator import SHIPPED_GENERATOR
 
-# What each parameter of a graph means; Kubeflow shows it beside the field.
+# The meaning of each parameter of a graph; Kubeflow shows it beside the field.
 PARAMETER_MEANINGS = {
-    "destination": "folder or URI under which textures are kept, shared by all workers; empty is "
-    "san-textures in the pipeline root, or runs/.store/textures on this machine",
-    "checkpoint": "folder or URI for the state of unfinished training, or none; empty is "
-    "san-checkpoints in the pipeline root, or runs/.store/checkpoints on this machine",
+    "destination": "folder or URI for textures, shared by all workers; empty is san-textures in the"
+    " pipeline root on Kubeflow, and runs/.store/textures on this machine",
+    "checkpoint": "folder or URI for checkpoints of unfinished training; none writes none; empty is"
+    " san-checkpoints in the pipeline root on Kubeflow, and runs/.store/checkpoints on this"
+    " machine",
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
-    " file_names or vehicleid, or several to train on together, such as market1501+cuhk03;"
-    " NAME:all trains on all of one",
-    "source": "folder, archive or URI of the data set; of several one each, in one word; none for"
-    " synthetic",
-    "target": "the data set to test on, named as dataset is, or several such as market1501+msmt17;"
-    " empty for dataset itself",
-    "target_source": "folder, archive or URI of the target; of several one each, in one word",
-    "skip_bad": "whether to leave out damaged images and duplicates instead of refusing the data",
+    " file_names or vehicleid; several, such as market1501+cuhk03, are trained on together;"
+    " NAME:all trains on the test images too",
+    "source": "folder, archive or URI of the data set; for several, one each, separated by blanks;"
+    " leave it empty for synthetic",
+    "target": "the data set to test on, written as dataset is; several, such as market1501+msmt17,"
+    " are scored one by one; if empty, dataset itself",
+    "target_source": "folder, archive or URI of the target; for several, one each, separated by"
+    " blanks",
+    "skip_bad": "whether to leave out damaged images and duplicates; otherwise they stop the run",
     "difficulty": "how hard synthetic people are to tell apart: easy, normal or hard",
     "identities": "number of synthetic people",
-    "image_height": "rows of a synthetic picture; it is half as wide",
+    "image_height": "height of a synthetic picture in pixels; its width is half of that",
     "pit_textures": "number of identities in the paired image-texture data",
-    "pit_meshes": "pictures of each of them",
-    "dense": "whether those pictures tell which texel every pixel shows, as recipes with w_dense "
-    "need",
-    "world": "where those pictures are taken: studio, or street, which varies as photographs do; "
-    "for recipes that copy colours, such as pit-copy",
+    "pit_meshes": "pictures per identity in the paired image-texture data",
+    "dense": "whether to write dense maps with these pictures: the texel that each pixel shows;"
+    " recipes with w_dense need them",
+    "world": "where these pictures are taken: studio; or street, which varies like photographs and"
+    " suits recipes that copy colours, such as pit-copy",
     "generator": "folder or URI of a texture generator; shipped is the package's own (128x128)",
-    "model": "folder or URI of a trained encoder, as train_san writes it, or of an ONNX file of it",
+    "model": "folder or URI of a trained encoder, written by train_san, or an ONNX file of it",
     "texture_source": "folder or URI of ready-made textures, matched to the images by file name",
-    "texture_atlas": "name of the layout of ready-made textures, such as san-atlas-1; empty where "
-    "it is not known",
+    "texture_atlas": "name of the UV layout of ready-made textures, such as san-atlas-1; empty if"
+    " it is unknown",
     "san_recipe": "recipe of the ReID training; `python -m components recipes` lists them",
     "pg_recipe": "recipe of the texture generator, such as pit",
     "san_overrides": 'fields of san_recipe to replace, such as "lr=1e-4 epochs=3"',
-    "pg_overrides": "fields of pg_recipe to replace",
+    "pg_overrides": "fields of pg_recipe to replace, written likewise",
     "seed": "seed of every random choice",
-    "precision": "arithmetic of training: auto (by the GPU), float32, tf32, bfloat16 or float16",
+    "precision": "number format of training: auto (mixed precision on a GPU), float32, tf32,"
+    " bfloat16 or float16",
     "compiled": "whether to train through torch.compile, which needs a C compiler",
     "onnx": "whether to write the trained encoder as ONNX too",
-    "tensorboard": "whether the trainings write event files for TensorBoard, beside their pages",
-    "fuse": "person gives all images of a person one texture, fused by what each shows; or none",
+    "tensorboard": "whether training writes event files for TensorBoard, besides its page",
+    "fuse": "none: one texture per image; person: one texture per person, fused from what each of"
+    " the person's images shows",
     "verify": "how finished shards of textures are checked: none, size or sha256",
-    "workers": 'who generates textures: ["0/2", "1/2"] is two workers side by side',
-    "protocol": "how queries are judged; auto is as the data set asks, camera-free without cameras",
+    "workers": 'workers that generate textures in parallel: ["0/2", "1/2"] is two workers',
+    "protocol": "how queries are scored; auto is the data set's own protocol, or camera-free if it"
+    " has no cameras",
     "rerank": "whether to score re-ranked distances too",
-    "mirrored": "whether test features are averaged with the mirrored images': auto (as the recipe "
-    "says), true or false",
+    "mirrored": "whether to average test features with those of the mirrored images: auto (as the"
+    " recipe says), true or false",
     "references": "whether to score an untrained encoder and a colour histogram too",
 }
 
-# What they are by default; one that is not here must be given.
+# Their defaults; a parameter that is not here must be given.
 _DEFAULT_VALUES: dict[str, Any] = {
     "destination": "",
     "checkpoint": "",
@@ -95,7 +100,7 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "references": False,
 }
 
-# Those of prepare_reid, which has a seed too; of textures, of training, of every graph.
+# Parameters of prepare_reid (which has a seed too), of textures, of training, of every graph.
 DATA_PARAMETERS = (
     *("dataset", "source", "target", "target_source", "skip_bad"),
     *("difficulty", "identities", "image_height"),
@@ -115,8 +120,8 @@ def graph_parameters(
     """The parameters of a graph: those of every graph, and `names`.
 
     Args:
-        names: what the graph takes beside `COMMON_PARAMETERS`.
-        defaults: where the graph has defaults of its own.
+        names: parameters besides `COMMON_PARAMETERS`.
+        defaults: the graph's own defaults.
         trains: whether it takes those of training too.
     """
     names = (*COMMON_PARAMETERS, *(TRAINING_PARAMETERS if trains else ()), *names)
@@ -136,7 +141,9 @@ def graph_parameters(
 
 
 def parameters_help() -> str:
-    """What `--param` sets, for the end of a help text."""
+    """The parameters that `--param` sets, for the end of a help text."""
     width = max(map(len, PARAMETER_MEANINGS))
     rows = [f"  {name:{width}}  {meaning}" for name, meaning in PARAMETER_MEANINGS.items()]
-    return "\n".join(["parameters of a whole pipeline; a graph takes those of its steps:", *rows])
+    return "\n".join(
+        ["parameters of a pipeline for --param; a graph takes those of its steps:", *rows]
+    )

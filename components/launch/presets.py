@@ -1,4 +1,4 @@
-"""Presets: a graph and the values to run it with, for whoever begins."""
+"""Presets: a graph with values for its parameters, to begin with."""
 
 import argparse
 import itertools
@@ -31,12 +31,12 @@ _FOR_PHOTOGRAPHS = {"pg_recipe": "pit-copy-resnet50", "dense": True, "world": "s
 
 
 def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, Preset]:
-    """SAN and its baseline on one data set, each with the recipe of its name."""
+    """Presets for SAN and its baseline on one data set, each with the recipe of its name."""
     baseline = f"{name}-baseline"
     data = {
         **data,
         "san_overrides": "",
-    }  # as the recipe is, also in `ready_graph`, which has its own
+    }  # those of the recipe, also in `ready_graph`, which has other defaults
     return {
         name: Preset("full", {**data, **full, "san_recipe": name, "workers": _TWO_WORKERS}),
         baseline: Preset("baseline", {**data, "san_recipe": baseline}),
@@ -44,7 +44,7 @@ def _preset_pair(name: str, data: Mapping[str, Any], **full: Any) -> dict[str, P
 
 
 def _strong_presets() -> dict[str, Preset]:
-    """The strong baselines on each of the published sets, alone and with the texture losses."""
+    """The strong baselines on each published data set, with and without the texture losses."""
     made = {}
     for name, recipe in itertools.product(_PUBLISHED_SETS, _STRONG_BASELINES):
         data = {"dataset": name, "san_overrides": ""}
@@ -58,7 +58,7 @@ def _strong_presets() -> dict[str, Preset]:
 
 PRESETS = {
     # Small people, networks and epochs: the whole pipeline on a laptop's processor.
-    # Of its generator's epochs fewer, for each takes longer where colours are copied.
+    # Fewer epochs for its generator, as each takes longer when colours are copied.
     **_preset_pair(
         "demo",
         _DEMO,
@@ -68,18 +68,18 @@ PRESETS = {
         pg_recipe="demo-pg",
         pg_overrides="texture_from=copy w_dense=1 epochs=14",
     ),
-    # Rendered people in hundreds and small networks: an hour or so on a processor.
+    # Hundreds of synthetic people and small networks: about an hour on a CPU.
     **_preset_pair(
         "synthetic",
         {**_SYNTHETIC, "identities": 900, "image_height": 128},
         pg_recipe="demo-pg",
         pg_overrides="epochs=40",
     ),
-    # The paper's networks; add --param source=FOLDER, the data set as it was published.
+    # The networks of the paper; add --param source=FOLDER, the data set as published.
     **_preset_pair("cuhk03", {"dataset": "cuhk03"}, **_FOR_PHOTOGRAPHS),
     **_preset_pair("market1501", {"dataset": "market1501"}, **_FOR_PHOTOGRAPHS),
     **_preset_pair("msmt17", {"dataset": "msmt17"}, **_FOR_PHOTOGRAPHS),
-    # The released run, with the textures that were released: add texture_source too.
+    # The run of the authors' code, with the textures that they published: add texture_source too.
     "cuhk03-official": Preset(
         "textures", {"dataset": "cuhk03", "san_recipe": "cuhk03-official", "san_overrides": ""}
     ),
@@ -91,7 +91,7 @@ def find_preset(name: str) -> Preset:
     """The preset of that name.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: it is unknown; the message lists the known ones.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}{suggestion(name, PRESETS)}")
@@ -99,7 +99,7 @@ def find_preset(name: str) -> Preset:
 
 
 def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
-    """The graph that is asked for; with a model or a generator that is there, none is trained."""
+    """The graph that the options name; a given model or generator selects one that trains none."""
     given = {word.partition("=")[0] for word in options.param}
     if options.graph or "model" in given:
         return options.graph or "score"
@@ -109,16 +109,16 @@ def choose_graph(options: argparse.Namespace, preset: Preset) -> str:
 def pipeline_arguments(
     preset: Preset, document: Mapping[str, Any], words: Sequence[str], *, folder: Path
 ) -> dict[str, Any]:
-    """The pipeline's arguments: what is given in words, then the preset's, then shared folders.
+    """The pipeline's arguments: those given in words, then the preset's, then shared folders.
 
-    An empty place to keep things is such a folder too: all runs beside each other share them, as
-    what lies there is found by its own fingerprint.
+    An empty destination or checkpoint becomes a shared folder. All runs in one folder share it, as
+    each finds its files there by their fingerprint.
 
     Args:
-        preset: those of its values that the graph does not take are left out
+        preset: its values; those that the graph does not take are left out
         document: the compiled pipeline
         words: `name=value` each
-        folder: of the run; beside it lies the store that has those folders
+        folder: the folder of the run; the store with the shared folders is beside it
     """
     declared = pipeline_parameters(document)
     chosen = {
@@ -132,7 +132,7 @@ def pipeline_arguments(
 
 
 def _shared_places(folder: Path) -> dict[str, str]:
-    """Where the runs beside a folder keep things unless told otherwise."""
+    """The default places for textures and checkpoints of the runs beside a folder."""
     store = Store.of_runs(real_path(folder).parent).root
     return {"destination": str(store / "textures"), "checkpoint": str(store / "checkpoints")}
 
@@ -140,7 +140,7 @@ def _shared_places(folder: Path) -> dict[str, str]:
 def kept_parameters(
     arguments: Mapping[str, Any], document: Mapping[str, Any], *, folder: Path
 ) -> dict[str, Any]:
-    """All parameters of a run, for its record; without the places that are its own to choose."""
+    """All parameters of a run, for its record; without places that have their default."""
     shared = _shared_places(folder)
     return {
         name: value
@@ -154,22 +154,22 @@ def check_beforehand(
     document: Mapping[str, Any],
     processes: Mapping[str, int] | None = None,
 ) -> None:
-    """Find mistakes that the last step would find only after all others have run.
+    """Refuse mistakes in parameters that a late step would find only hours later.
 
     processes: as for `beforehand.check_parameters`.
 
     Raises:
-        ValueError: there is one.
+        ValueError: there is a mistake.
     """
     check_complete(arguments, document)
     beforehand.check_parameters(_with_defaults(arguments, document), processes)
 
 
 def check_complete(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    """Find every parameter that has no value, and then every data set that has no place too.
+    """Refuse parameters without a value; then also name every data set without a source.
 
     Raises:
-        ValueError: there are such parameters; all that is lacking is in the line.
+        ValueError: a parameter has no value; the message lists all that is missing.
     """
     if missing := missing_parameters(document, arguments):
         lines = [f"--param {name}=VALUE is needed" for name in missing]
@@ -178,11 +178,11 @@ def check_complete(arguments: Mapping[str, Any], document: Mapping[str, Any]) ->
 
 
 def check_places(arguments: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    """Open every place that a run on this machine will read or keep things in.
+    """Open every place that a run on this machine reads or writes.
 
     Raises:
-        OSError: one is not there, or may not be read or written.
-        ValueError: one is no place.
+        OSError: a place does not exist, or may not be read or written.
+        ValueError: a value is not a place.
     """
     beforehand.check_places(_with_defaults(arguments, document))
 
@@ -200,10 +200,10 @@ def _default_value(spec: Mapping[str, Any]) -> Any:
 
 
 def _absolute_place(place: str) -> str:
-    """A relative folder is meant from where the command is given; the steps run elsewhere.
+    """A relative folder as an absolute one, as the steps run in another working directory.
 
-    Links stay, so that the place of a result of a run leads to what that run has made last; only
-    what stands before a ".." is followed.
+    Links stay, so that the path of a run's result leads to the newest result of that run. Only
+    links before a ".." are followed.
     """
     if not place or "://" in place:
         return place

@@ -1,4 +1,4 @@
-"""What is to be run on Kubeflow, and how it is checked before anything is sent."""
+"""A request to run something on Kubeflow, and its checks before anything is sent."""
 
 import argparse
 import sys
@@ -24,16 +24,16 @@ from components.launch.presets import check_beforehand, check_complete
 from components.runner.ir import check_arguments, parse_arguments, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 
-DEADLINE_VERSION = (2, 17)  # of Kubeflow Pipelines, the first that knows a run's deadline
+DEADLINE_VERSION = (2, 17)  # the first Kubeflow Pipelines that supports a run's deadline
 
 
 class RunRequest(NamedTuple):
-    """What is to be run.
+    """What to run.
 
     Attributes:
         documents: the compiled pipeline
         arguments: values of its parameters
-        earlier: the run that it is taken from, if any
+        earlier: the run that it repeats, if any
     """
 
     documents: Documents
@@ -45,7 +45,7 @@ def image_and_cluster(options: argparse.Namespace) -> tuple[str, Cluster]:
     """Image and pods of the steps.
 
     Raises:
-        ValueError: the image is not pinned, or a word is not understood.
+        ValueError: the image is not pinned, or an option is invalid.
     """
     image, asked = fill_commit(options.image), cluster_from_options(options)
     check_image_pinned(image)
@@ -53,10 +53,10 @@ def image_and_cluster(options: argparse.Namespace) -> tuple[str, Cluster]:
 
 
 def check_no_pod_options(options: argparse.Namespace, why: str) -> None:
-    """Refuse what asks for other images and pods than those that are there.
+    """Refuse options for images and pods, which are fixed already.
 
     Raises:
-        ValueError: something is asked for.
+        ValueError: such an option is given.
     """
     parser = argparse.ArgumentParser()
     add_cluster_options(parser)
@@ -75,10 +75,10 @@ def compile_documents(pipeline: GraphComponent) -> Documents:
 def apply_compiled_options(
     client: KubeflowClient, documents: Documents, no_cache: bool, deadline: int | None
 ) -> Documents:
-    """A compiled pipeline as `--no-cache` and `--deadline` change it.
+    """A compiled pipeline, changed by `--no-cache` and `--deadline`.
 
     Raises:
-        SubmissionError: the server is older than deadlines.
+        SubmissionError: the server does not support deadlines.
     """
     if no_cache:
         documents = compiled.without_caching(documents)
@@ -89,17 +89,17 @@ def apply_compiled_options(
 
 
 def _check_keeps_deadline(client: KubeflowClient) -> None:
-    """Refuse an older server, which drops what it does not know and says nothing."""
+    """Refuse an older server, which silently drops fields that it does not know."""
     version, host = client.version(), client.server.host
     if version is None:
         sys.stderr.write(
-            f"pipeline.py: warning: {host} does not tell its version; Kubeflow Pipelines older than"
-            " 2.17 would drop --deadline\n"
+            f"pipeline.py: warning: {host} does not report its version; Kubeflow Pipelines before"
+            " 2.17 ignores --deadline\n"
         )
     elif version < DEADLINE_VERSION:
         raise SubmissionError(
-            f"{host} is Kubeflow Pipelines {version[0]}.{version[1]}, which would drop --deadline"
-            " (2.17 is the first that knows it); --timeout limits each attempt of a step"
+            f"{host} is Kubeflow Pipelines {version[0]}.{version[1]}, which ignores --deadline"
+            " (it needs 2.17 or newer); --timeout limits each attempt of a step"
         )
 
 
@@ -112,15 +112,15 @@ def resolve_arguments(
     processes: Mapping[str, int] | None = None,
     is_checked: bool = True,
 ) -> dict[str, Any]:
-    """The pipeline's arguments: what is given in words, then `values` that the pipeline takes.
+    """The pipeline's arguments: those of the command line, then `values` that the pipeline takes.
 
     Args:
         documents: the compiled pipeline.
-        values: what to begin with.
-        options: the words.
+        values: initial values.
+        options: the command line.
         volumes: folders that outlast a pod.
-        processes: of each step, as for `check_beforehand`.
-        is_checked: whether to look for mistakes that only a step would find.
+        processes: the number of processes by step, as for `check_beforehand`.
+        is_checked: whether to check for mistakes that only a step would find.
     """
     declared = pipeline_parameters(documents[0])
     given = parse_arguments(options.param, documents[0])
@@ -139,5 +139,5 @@ def resolve_arguments(
 
 
 def default_name(kind: str) -> str:
-    """What a run or version is called that nobody gave a name."""
+    """The name of a run or version for which none was given."""
     return f"{kind} {time.strftime('%Y-%m-%d %H:%M:%S')}"

@@ -1,4 +1,4 @@
-"""The commands `runs list`, `runs stop` and `runs retry`: without --host, the runs here."""
+"""The commands `runs list`, `runs stop` and `runs retry`: without --host, of local runs."""
 
 import argparse
 import time
@@ -15,36 +15,36 @@ from components.kubeflow.follow import END_STATES, write_line
 
 
 def add_runs_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be done with runs to a command line."""
+    """Add the actions on runs to a command line."""
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser(
         "list",
-        help="list the runs of this machine, or of an experiment at --host, the newest first",
+        help="list the runs of this machine, or of an experiment on --host, newest first",
+    )
+    listing.add_argument("--runs", type=Path, help="folder of all local runs (default: runs)")
+    listing.add_argument(
+        "--experiment", help=f"needs --host (default: {submission.DEFAULT_EXPERIMENT})"
     )
     listing.add_argument(
-        "--runs", type=Path, help="folder of all runs, without --host (default: runs)"
+        "--most", help="number of runs to list (default: 20)", type=int, default=20, metavar="N"
     )
-    listing.add_argument(
-        "--experiment", help=f"with --host; default: {submission.DEFAULT_EXPERIMENT}"
-    )
-    listing.add_argument("--most", help="how many (default: 20)", type=int, default=20, metavar="N")
-    stopping = actions.add_parser("stop", help="end a run; its pods are killed")
+    stopping = actions.add_parser("stop", help="stop a run; its pods are killed")
     retrying = actions.add_parser(
         "retry",
-        help="let the server run the failed steps of a run again, and those that wait for them; "
-        "nothing of it can be changed (see `submit --of`)",
+        help="run the failed steps of a run again, and those that wait for them; nothing can be "
+        "changed (`submit --of` can change parameters)",
     )
     for one in (stopping, retrying):
-        one.add_argument("run", help="its id, or the link to its page", metavar="RUN")
+        one.add_argument("run", help="id of the run, or the link to its page", metavar="RUN")
     for one in (listing, stopping, retrying):
         submission.add_server_options(one, is_host_needed=one is not listing)
 
 
 def manage_runs(options: argparse.Namespace) -> None:
-    """List, stop or retry runs as a command line says.
+    """List, stop or retry runs, as the command line asks.
 
     Raises:
-        ValueError: a word of it is wrong.
+        ValueError: an option is invalid.
         SubmissionError: the server cannot be reached or refuses.
     """
     if options.action == "list":
@@ -54,7 +54,7 @@ def manage_runs(options: argparse.Namespace) -> None:
             _list_here(options)
             return
         if options.runs is not None:
-            raise ValueError("--runs is of this machine; it has no effect with --host")
+            raise ValueError("--runs is for local runs; it has no effect with --host")
     client = KubeflowClient(submission.server_from_options(options))
     {"list": _list, "stop": _stop, "retry": _retry}[options.action](client, options)
 
@@ -63,12 +63,12 @@ def _list_here(options: argparse.Namespace) -> None:
     """List the runs of this machine.
 
     Raises:
-        ValueError: a word is given that is of a server.
+        ValueError: an option is given that needs a server.
         SubmissionError: there are no runs.
     """
     for name in ("experiment", "namespace", "token_file"):
         if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')} is of a server; give --host too")
+            raise ValueError(f"--{name.replace('_', '-')} needs --host")
     folder = options.runs or Path("runs")
     runs = read_runs(folder)[: options.most]
     if not runs:
@@ -87,7 +87,7 @@ def _list(client: KubeflowClient, options: argparse.Namespace) -> None:
 
 
 def _line_of(run: Any) -> str:
-    """A run in one line: id, state, when it was made, name."""
+    """A run in one line: id, state, creation time, name."""
     made = f"{run.created_at:%Y-%m-%d %H:%M}" if run.created_at else " " * 16
     return f"{run.run_id}  {run.state or 'PENDING':9}  {made}  {run.display_name}"
 
@@ -98,10 +98,10 @@ def _stop(client: KubeflowClient, options: argparse.Namespace) -> None:
     if state in (*END_STATES, "CANCELING"):
         raise SubmissionError(f"run {run} cannot be stopped: it is {state}")
     client.stop_run(run)
-    write_line(f"run {run} is asked to stop: {client.server.run_url(run)}")
+    write_line(f"run {run} is being stopped: {client.server.run_url(run)}")
 
 
 def _retry(client: KubeflowClient, options: argparse.Namespace) -> None:
     run = parse_run(options.run)
     client.retry_run(run)
-    write_line(f"run {run} goes on: {client.server.run_url(run)}")
+    write_line(f"run {run} continues: {client.server.run_url(run)}")

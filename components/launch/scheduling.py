@@ -1,4 +1,4 @@
-"""The command `submit --schedule`: an uploaded version, run again and again."""
+"""The command `submit --schedule`: an uploaded version, run at set times."""
 
 import argparse
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def make_schedule(
     graphs: Mapping[str, Graph],
     schedule: Schedule,
 ) -> None:
-    """Let the server run an uploaded version again and again."""
+    """Let the server run an uploaded version at set times."""
     preset = find_preset(options.preset) if options.preset else Preset("full", {})
     graph = graphs[choose_graph(options, preset)].name
     pipeline = options.pipeline or f"san-{graph}"
@@ -46,7 +46,7 @@ def make_schedule(
 def _find_version(
     client: KubeflowClient, pipeline: str, version: str | None, graph: str
 ) -> tuple[VersionIds, Documents]:
-    """The newest version of an uploaded pipeline, or the one of a name."""
+    """The newest version of an uploaded pipeline, or the one of a given name."""
     host, found = client.server.host, client.find_pipeline(pipeline)
     if found is None:
         raise SubmissionError(

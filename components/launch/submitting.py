@@ -1,4 +1,4 @@
-"""The command `submit`: a graph, one step, or what an earlier run was made of."""
+"""The command `submit`: a graph, one step, or an earlier run again."""
 
 import argparse
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ from components.runner.ir import parse_arguments
 
 
 def submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
-    """Submit what a command line says, and follow the run if it asks to.
+    """Submit what the command line asks for, and follow the run with --wait.
 
     Raises:
-        ValueError: a word of it is wrong.
+        ValueError: an option is invalid.
         SubmissionError: the server cannot be reached or refuses, or the run fails.
     """
     server = submission.server_from_options(options)
@@ -46,13 +46,13 @@ def submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
         check_name("run", options.name)
     client = KubeflowClient(server)
     if schedule:
-        check_no_pod_options(options, "--schedule, which runs a version as it was uploaded")
+        check_no_pod_options(options, "--schedule, which runs an uploaded version unchanged")
         make_schedule(client, options, graphs, schedule)
         return
     if options.only:
         request = _step_request(client, options)
     elif options.of:
-        check_no_pod_options(options, "--of, which takes images and pods of the run")
+        check_no_pod_options(options, "--of, which uses the images and pods of that run")
         request = _rerun_request(client, options)
     else:
         request = _graph_request(options, graphs)
@@ -61,7 +61,7 @@ def submit(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
 
 
 def _graph_request(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> RunRequest:
-    """A whole graph, with what a preset and the command line say."""
+    """A whole graph, with the values of a preset and of the command line."""
     image, asked = image_and_cluster(options)
     preset = find_preset(options.preset) if options.preset else Preset("full", {})
     documents = compile_documents(graphs[choose_graph(options, preset)].pipeline(image, asked))
@@ -77,7 +77,7 @@ def _graph_request(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> 
 
 
 def _step_request(client: KubeflowClient, options: argparse.Namespace) -> RunRequest:
-    """One step, on artifacts that are named; its settings may be those of an earlier run."""
+    """One step on given artifacts; its settings may come from an earlier run."""
     image, asked = image_and_cluster(options)
     inputs = submission.inputs_from_options(options)
     documents = compile_documents(single_step_pipeline(options.only, inputs, image, asked))
@@ -99,7 +99,7 @@ def _step_request(client: KubeflowClient, options: argparse.Namespace) -> RunReq
 
 
 def _earlier_settings(earlier: EarlierRun, step: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a step in an earlier run, as far as the step here takes them."""
+    """The parameters of a step in an earlier run that the step still takes."""
     settings = step_settings(earlier, step)
     for name in settings.differing:
         if name not in given:
@@ -109,12 +109,12 @@ def _earlier_settings(earlier: EarlierRun, step: str, given: Mapping[str, Any]) 
             )
     if settings.unknown:
         left_out = ", ".join(settings.unknown)
-        write_line(f"left out, as {step} does not take it here: {left_out}")
+        write_line(f"left out, as {step} does not take them now: {left_out}")
     return settings.values
 
 
 def _rerun_request(client: KubeflowClient, options: argparse.Namespace) -> RunRequest:
-    """What an earlier run was made of, with the parameters that are given and one step anew."""
+    """An earlier run again, with the given parameters, and from one step on without the cache."""
     earlier = read_run(client, parse_run(options.of))
     documents = earlier.documents
     arguments = resolve_arguments(
@@ -127,15 +127,15 @@ def _rerun_request(client: KubeflowClient, options: argparse.Namespace) -> RunRe
     if not options.start:
         return RunRequest(documents, arguments, earlier)
     task = compiled.find_task(documents[0], options.start)
-    line = f"{task} and what follows run anew; what is before comes from the server's cache"
+    line = f"{task} and the steps after it run again; earlier steps come from the server's cache"
     if never := compiled.uncached_before(documents[0], task):
-        line += f", but for {', '.join(never)}, which this run has without caching"
-    write_line(f"{line}; what is not there is made again")
+        line += f", except {', '.join(never)}, which this run does not cache"
+    write_line(f"{line}; results that are not in the cache are made again")
     return RunRequest(compiled.without_caching(documents, {task}), arguments, earlier)
 
 
 def _start(client: KubeflowClient, request: RunRequest, options: argparse.Namespace) -> None:
-    """Start the run, say where its page is, and follow it if that is asked for."""
+    """Start the run, print the link to its page, and follow it with --wait."""
     definition, earlier = request.documents[0], request.earlier
     name = options.name or default_name(definition["pipelineInfo"]["name"])
     if earlier and options.experiment is None:

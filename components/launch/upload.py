@@ -1,4 +1,4 @@
-"""The command `upload`: a compiled pipeline, or a further version of one that is there."""
+"""The command `upload`: a compiled pipeline, as a new one or as a version of an existing one."""
 
 import argparse
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ from components.launch.run_request import (
 
 
 def upload(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
-    """Upload a graph as a command line says.
+    """Upload a graph, as the command line asks.
 
     Raises:
-        ValueError: a word of it is wrong.
+        ValueError: an option is invalid.
         SubmissionError: the server cannot be reached or refuses.
     """
     server = submission.server_from_options(options)
@@ -47,9 +47,9 @@ def upload(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
 def _upload_file(
     client: KubeflowClient, file: Path, documents: Documents, options: argparse.Namespace
 ) -> None:
-    """Make the pipeline if there is none of its name, or else add a version.
+    """Create the pipeline if there is none of that name, else add a version.
 
-    The server calls the first version as the pipeline; a name of its own is a version of its own.
+    The server gives the first version the pipeline's name. For another name, a version is added.
     """
     name = options.pipeline or documents[0]["pipelineInfo"]["name"]
     found = client.find_pipeline(name)

@@ -148,7 +148,7 @@ def test_pairs_of_others_enter_unchanged(source, tmp_path):
 
 def test_transparent_pictures_and_textures_of_others_are_counted(source, tmp_path, capsys):
     made(tmp_path / "opaque", "--source", str(source))
-    assert "transparent, and" not in capsys.readouterr().err
+    assert "transparent, so" not in capsys.readouterr().err
     names = ("images/00_0.png", "images/01_0.png", "textures/02.png")
     for name in names:
         beside = next((source / name).parent.glob(f"{Path(name).stem}.*"))
@@ -158,8 +158,8 @@ def test_transparent_pictures_and_textures_of_others_are_counted(source, tmp_pat
         image.save(source / name)
     made(tmp_path / "pit", "--source", str(source))
     told = capsys.readouterr().err
-    assert "transparent, and read as laid on white: 2 pictures\n" in told
-    assert "transparent, and read as laid on white: 1 textures\n" in told
+    assert "transparent, so put on a white background: 2 pictures\n" in told
+    assert "transparent, so put on a white background: 1 textures\n" in told
 
 
 def test_an_archive_gives_what_its_folder_gives(source, tmp_path):
@@ -194,7 +194,7 @@ def test_a_table_that_holds_nobody_out_is_warned_of(source, tmp_path, capsys):
     rows = [f"images/{pid:02d}_0.jpg,textures/{pid:02d}.png,train" for pid in range(3)]
     (source / "index.csv").write_text("\n".join(["image,texture,split", *rows]))
     pit = made(tmp_path / "pit", "--source", str(source / "index.csv"))
-    assert "no texture is in split val" in capsys.readouterr().err
+    assert "split val has no texture" in capsys.readouterr().err
     assert set(ImageSet.open(pit / "images").manifest["splits"]) == {"train"}
 
 
@@ -252,11 +252,14 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--source", "x", "--meshes", "5"], "pairs are taken as they are, so --meshes 5 has no"),
+        (["--source", "x", "--meshes", "5"], "pairs are imported unchanged, so --meshes 5 has no"),
         (["--source", "x", "--image-height", "64"], "so --image-height 64 has no effect"),
         (["--source", "x", "--dense", "true"], "so --dense True has no effect"),
         (["--source", "x", "--world", "street"], "so --world street has no effect"),
-        (["--atlas", "surreal"], "the layout is the body's own, so --atlas surreal has no effect"),
+        (
+            ["--atlas", "surreal"],
+            "the layout is that of the body, so --atlas surreal has no effect",
+        ),
         (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
         (["--source", "x", "--seed", "-1"], "seed is -1: it must be 0 to 9223372036854775807"),
     ],

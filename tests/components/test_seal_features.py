@@ -92,9 +92,7 @@ def test_whole_features_are_no_part(extract, seal):
 def test_features_of_another_data_set_are_refused(extract, seal, tiny):
     part = extract("0/2")
     other = Path(tiny.pit) / "images"
-    assert seal(dataset=other).endswith(
-        f"{part} holds the features of another data set than {other}"
-    )
+    assert seal(dataset=other).endswith(f"{part} holds features of another data set than {other}")
 
 
 def test_damaged_part_is_refused(extract, seal):
@@ -108,7 +106,7 @@ def test_damaged_part_is_refused(extract, seal):
 def test_place_without_parts_is_refused(seal, tmp_path, tiny, capsys):
     (tmp_path / "nowhere").mkdir()
     told = seal(tmp_path / "nowhere")
-    assert "holds no folder with features.json, as extract_features --worker i/n" in told
+    assert "holds no folder with features.json, which extract_features" in told
     words = ["--dataset", tiny.reid, "--features", str(tmp_path / "f")]
     assert main(["seal_features", *words]) == 1
     assert "--source is empty; give the folder or URI of" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_model_is_trained_further_and_says_of_whom_it_knows(tiny, tmp_path):
         ("", "{model}", "has no effect with init=none; add init=model to --overrides"),
         ("init=model", "{generator}", "has learned no identities: it is a texture generator"),
         ("init=model", "{empty}", "holds no model: recipe.json is missing"),
-        ("init=model", "{onnx}", "is an ONNX file; training starts from a model's folder"),
+        ("init=model", "{onnx}", "is an ONNX file; give the folder of the model"),
     ],
 )
 def test_what_cannot_be_started_from_is_said(tiny, tmp_path, capsys, words, start, message):
@@ -88,7 +88,7 @@ def test_what_cannot_be_started_from_is_said(tiny, tmp_path, capsys, words, star
 def test_without_a_model_a_recipe_that_needs_one_says_so(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("train_san", tiny), tmp_path)
     assert main(with_flags(command, overrides="init=model")) == 1
-    assert "starts from a model (--start-from), none was given" in capsys.readouterr().err
+    assert "starts from a model; give one with --start-from" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         pipeline.main(["run", "--preset", "demo", "--param", "san_overrides=init=model"])
-    assert "no graph has one to start from; run train_san alone" in capsys.readouterr().err
+    assert "which no graph provides; run train_san alone" in capsys.readouterr().err

@@ -328,7 +328,7 @@ def test_interrupted_run_leaves_no_container(cpu_image, gpu_image, tmp_path):
     _, said = run.communicate(timeout=120)
     assert (run.returncode, said) == (
         130,
-        "pipeline.py: stopped; the same command goes on from here\n",
+        "pipeline.py: stopped; the same command continues from here\n",
     )
     assert _docker("ps", "-aq", "--filter", label).stdout == ""
 

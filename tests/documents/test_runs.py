@@ -44,7 +44,7 @@ NOT_RUN = {
     "/my%20sets/": "a public data set",
     "s3://": "a bucket; tests/steps/ runs every step with one",
     "demo-s3": "a bucket, the same",
-    "PIT.zip": "pairs that somebody has",
+    "PIT.zip": "existing pairs",
     "--preset market1501": "a public data set",
     "--preset demo-baseline": "the graph baseline, which test_pipeline.py runs",
     "--from-state": "a state that is left by a stopped training; tests/components/command/ has one",

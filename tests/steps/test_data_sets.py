@@ -95,7 +95,7 @@ def test_the_familiar_table_is_printed_and_kept(market, tmp_path, caplog, monkey
         "height                 64       64       64       64       64",
         "width                  32       32       32       32       32",
         "height by width         2        2        2        2        2",
-        "all counts are those that were published",
+        "all counts are as published",
     ]
     assert provenance(tmp_path) == {
         "made_by": "prepare_reid",
@@ -283,8 +283,9 @@ def test_what_describes_synthetic_people_is_warned_of_where_there_are_none(
     market, tmp_path, caplog
 ):
     assert prepare(tmp_path, "market1501", market, "--difficulty", "hard", "--shots", "3") == 0
-    said = [r.getMessage() for r in caplog.records if "nothing is synthetic" in r.getMessage()]
-    assert said == ["difficulty hard is not used: nothing is synthetic"]  # 3 shots are the default
+    said = [r.getMessage() for r in caplog.records if "is synthetic" in r.getMessage()]
+    # 3 shots are the default
+    assert said == ["difficulty hard has no effect: no data set is synthetic"]
 
 
 def test_real_people_train_for_synthetic_ones(market, tmp_path):
@@ -482,7 +483,7 @@ def evaluated(tiny, tmp_path, *flags):
 def test_people_without_cameras_are_scored_camera_free(tiny, table, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert prepare(tmp_path, "csv", table) == 0
-    assert "queries are judged camera-free, against the whole gallery" in caplog.text
+    assert "queries are scored camera-free, against the whole gallery" in caplog.text
     report = evaluated(tiny, tmp_path)
     assert (report["protocol"], report["num_query"], report["num_gallery"]) == ("camera-free", 2, 4)
     assert report["roc"]["num_wrong"] == 4  # of two people each is a wrong answer to the other
@@ -556,7 +557,7 @@ def test_images_of_other_formats_are_kept_as_png_and_counted(make, tmp_path, cap
     assert prepare(tmp_path, "folders:test=0", own) == 0
     told = capsys.readouterr().err
     assert " kept as PNG: 1 BMP, 1 WebP\n" in told
-    assert " transparent, and read as laid on white: 1\n" in told
+    assert " transparent, so put on a white background: 1\n" in told
     assert provenance(tmp_path)["kept_as_png"] == {"BMP": 1, "WebP": 1}
     names = [name for _, name, _, _ in known(tmp_path)]
     assert names == ["ann/0.jpg", "ann/1.jpg", "ann/2.png", "ann/3.png", "bob/0.jpg", "bob/1.png"]

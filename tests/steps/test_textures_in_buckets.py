@@ -102,7 +102,7 @@ def test_finished_shards_are_kept_and_others_made(generate, s3, caplog):
     assert len(first) == 2
     with caplog.at_level(logging.INFO):
         assert main(generate) == 0
-    assert "1 of its 3 shards are there" in caplog.text
+    assert "1 of its 3 shards exist" in caplog.text
     assert "to make: 2 shards (1, 2), 14 images" in caplog.text
     assert first < set(open_storage(s3).list())
 
@@ -113,7 +113,7 @@ def test_dry_run_says_what_would_be_made_and_makes_nothing(generate, s3, tmp_pat
     shutil.rmtree(tmp_path / "written")
     with caplog.at_level(logging.INFO):
         assert main(with_flags(generate, dry_run="true")) == 0
-    assert re.search(r"1 of its 3 shards are there \(0\.\d MB\)", caplog.text)
+    assert re.search(r"1 of its 3 shards exist \(0\.\d MB\)", caplog.text)
     assert "to make: 2 shards (1, 2), 14 images" in caplog.text
     assert open_storage(s3).list() == before
     assert not (tmp_path / "written").exists()
@@ -391,7 +391,7 @@ def test_output_that_cannot_be_sent_is_kept_here(tiny, s3, monkeypatch, capsys, 
     monkeypatch.setattr("components.storage.transfer.send_artifact", broken)
     assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 1
     err = capsys.readouterr().err
-    (kept,) = re.findall(r"the line is dead; what was to be sent to s3://\S+ is kept as (\S+)", err)
+    (kept,) = re.findall(r"the line is dead; the upload to s3://\S+ is kept as (\S+)", err)
     assert file_contents(Path(kept)) == file_contents(Path(tiny.reid))
 
 
@@ -404,7 +404,7 @@ def test_output_whose_sending_is_stopped_is_kept_here(tiny, s3, monkeypatch, cap
     monkeypatch.setattr("components.storage.transfer.send_artifact", stopped)
     assert main(with_flags(step_command("prepare_reid", tiny), reid=f"{s3}/reid")) == 130
     said = capsys.readouterr().err
-    (kept,) = re.findall(r"what was to be sent to s3://\S+ is kept as (\S+)", said)
+    (kept,) = re.findall(r"the upload to s3://\S+ is kept as (\S+)", said)
     assert file_contents(Path(kept)) == file_contents(Path(tiny.reid))
 
 
@@ -446,9 +446,9 @@ def test_output_and_input_in_one_another_are_refused_in_buckets_too(tiny, s3, ca
     output = s3 if place == "/.." else f"{s3}/reid{place}"
     command = with_flags(step_command("train_san", tiny), dataset=f"{s3}/reid", model=output)
     assert main(command) == 1
-    assert "must not lie in one another" in capsys.readouterr().err
+    assert "must not contain each other" in capsys.readouterr().err
     assert main(with_flags(command, model=output.replace("s3://", "minio://"))) == 1
-    assert "must not lie in one another" in capsys.readouterr().err
+    assert "must not contain each other" in capsys.readouterr().err
 
 
 def test_store_inside_an_input_is_refused_in_buckets_too(generate, s3, capsys):

@@ -106,7 +106,7 @@ def test_a_training_that_fails_writes_what_it_had_and_is_not_tried_again(
     assert line.startswith(f"train_san: this very training has failed before: {failure}; ")
     extract = with_outputs_in(step_command("extract_features", tiny), tmp_path / "features")
     assert main(with_flags(extract, model=str(kept / "model"))) == 0
-    assert f"is what a training that failed left: {failure}" in capsys.readouterr().err
+    assert f"was left by a failed training: {failure}" in capsys.readouterr().err
 
 
 def test_model_without_validation_holds_one_set_of_weights(tiny):
@@ -181,7 +181,7 @@ def test_pit_batches_are_mixed_in_where_the_recipe_says_so(tiny, tmp_path, capsy
     assert all(record["pit"] > 0 for record in _history(tmp_path / "model"))
     capsys.readouterr()
     assert main(_trained(tiny, tmp_path, asked)) == 1
-    assert "needs paired data (--pit)" in capsys.readouterr().err
+    assert "give paired data with --pit" in capsys.readouterr().err
 
 
 def test_paired_data_are_not_read_where_the_recipe_mixes_none_in(tiny, tmp_path):

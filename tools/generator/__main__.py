@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--textures", type=int, default=10_000, help="identities of PIT")
     parser.add_argument("--meshes", type=int, default=3, help="pictures of each")
     parser.add_argument("--recipe", default="pit-copy")
-    parser.add_argument("--overrides", default="", help="fields of the recipe to replace")
+    parser.add_argument("--overrides", default="", help="recipe fields to replace")
     parser.add_argument("--precision", default="auto", help="as train_san_pg takes it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -66,11 +66,11 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ({"pg_recipe": "pit", "pg_overrides": "lrr=1"}, "no recipe field 'lrr'"),
         (
             {**SHIPPED, "san_overrides": "pit_every=2"},
-            "mixes in PIT batches (pit_every=2), and no PIT is made where no generator is trained",
+            "mixes in PIT batches (pit_every=2), and a graph that trains no generator makes no PIT",
         ),
         (
             {**SHIPPED, "san_recipe": "cuhk03"},
-            "learns textures of 256x256, the generator that ships makes 128x128; such as --param",
+            "learns textures of 256x256, and the shipped generator makes 128x128; set for",
         ),
         (
             {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
@@ -78,13 +78,13 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         (
             {"san_recipe": "demo-baseline", "san_overrides": "w_distill=2"},
-            "the recipe learns SAN-PG's features (w_distill=2), and this graph has no generator",
+            "the recipe distils SAN-PG's features (w_distill=2), and this graph has no generator",
         ),
         ({**DATA, "dataset": "mars"}, "no data set 'mars'"),
         ({**DATA, "target": "partial"}, "target partial needs --param target_source=PLACE"),
         (
             {**DATA, "dataset": "msmt17:all", "source": "/m", **SHIPPED},
-            "dataset msmt17:all is trained on as a whole, which leaves nobody to test on: name a t",
+            "dataset msmt17:all uses all its people for training, so nobody is left to test on",
         ),
         ({**DATA, "identities": 2}, "identities is 2: at least 6"),
         (
@@ -105,7 +105,7 @@ def test_value_that_no_step_takes_is_refused(values, message):
         ({"pg_recipe": "pit", "pg_overrides": "texture_size=200"}, "texture_size 200 cannot be"),
         (
             {"pg_recipe": "pit-copy", "pg_overrides": "", "dense": False},
-            "recipe 'pit-copy' learns from dense maps (w_dense=1), and none are made; set dense=tr",
+            "recipe 'pit-copy' learns from dense maps (w_dense=1), and this run makes none",
         ),
         ({"fuse": "pid"}, "fuse 'pid' is not one of none, person"),
         (
@@ -146,7 +146,7 @@ def test_several_processes_do_not_compile():
     values = {"san_recipe": "cuhk03-baseline", "san_overrides": "", "compiled": True}
     check_parameters(values, {"train_san": 1})
     check_parameters({**values, "compiled": False}, {"train_san": 4})
-    with pytest.raises(ValueError, match="--gpus train_san=4: compiled trains in one process"):
+    with pytest.raises(ValueError, match="--gpus train_san=4: compiled=true trains in one process"):
         check_parameters(values, {"train_san": 4})
 
 

@@ -97,7 +97,7 @@ def test_extract_writes_files_and_keeps_those_that_are_there(place, small_set, t
     assert file_contents(tmp_path / "out") == {r.name: small_set.read(r) for r in small_set.records}
     (tmp_path / "out" / "0003.jpg").write_bytes(b"mine")
     assert main(command) == 1
-    assert "0003.jpg is there and is another picture" in capsys.readouterr().err
+    assert "0003.jpg exists and is another picture" in capsys.readouterr().err
     assert (tmp_path / "out" / "0003.jpg").read_bytes() == b"mine"
 
 

@@ -21,7 +21,7 @@ def test_commands_refuse_a_flag_that_is_given_twice(parser, words, flag, capsys)
     with pytest.raises(SystemExit) as stop:
         parser().parse_args(words)
     assert stop.value.code == 2
-    assert f"argument {flag}: is given twice" in capsys.readouterr().err
+    assert f"argument {flag}: given twice" in capsys.readouterr().err
 
 
 def test_what_may_be_repeated_is_collected():

@@ -80,14 +80,14 @@ def test_without_a_pipeline_root_an_empty_checkpoint_keeps_none_and_a_destinatio
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        (OUTPUT.replace("minio", "gs"), "the pipeline root is at gs://, where steps cannot keep"),
-        (OUTPUT + "?endpoint=x:9000", "does not tell the pipeline root"),
-        ("s3://bucket/somewhere/model", "s3://bucket/somewhere/model does not tell the pipeline"),
+        (OUTPUT.replace("minio", "gs"), "the pipeline root is at gs://, where steps cannot store"),
+        (OUTPUT + "?endpoint=x:9000", "the pipeline root is unknown"),
+        ("s3://bucket/somewhere/model", "as s3://bucket/somewhere/model is not below one"),
     ],
 )
 @pytest.mark.parametrize("name", ["destination", "checkpoint"])
 def test_root_that_steps_cannot_use_asks_for_both_places(uri, message, name):
-    asked = r": give both destination=URI and checkpoint=URI \(or checkpoint=none\)"
+    asked = r"; give both destination=URI and checkpoint=URI \(or checkpoint=none\)"
     with pytest.raises(ValueError, match=message) as raised:
         settle_places({name: ""}, executor_input(uri))
     raised.match(asked)

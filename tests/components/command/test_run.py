@@ -432,5 +432,5 @@ def test_all_that_is_not_sent_when_sending_ends_is_kept(tmp_path, monkeypatch, c
     }
     said = f"{e.value} {caplog.text}"
     for name in ("page", "losses"):
-        told = f"what was to be sent to s3://san/{name} is kept as {folder / name}"
+        told = f"the upload to s3://san/{name} is kept as {folder / name}"
         assert told in said

@@ -85,7 +85,7 @@ def test_features_are_made_once_for_equal_model_and_images(crops, tmp_path, sear
     first, told = searched(gallery, files[0])
     assert "kept in" in told
     again, told = searched(gallery, files[0])
-    assert "used again from" in told
+    assert "reused from" in told
     assert first == again
     assert first[0]["image"] == files[0].name
     assert float(first[0]["distance"]) == pytest.approx(0, abs=1e-5)
@@ -108,7 +108,7 @@ def test_kept_features_that_are_damaged_are_made_again(crops, tmp_path, searched
     assert main(["search", *words, "--output", str(tmp_path / "again")]) == 0
     assert f"are damaged and are made again: {kept} is damaged" in capsys.readouterr().err
     rows, told = searched(tmp_path / "g", file)
-    assert "used again from" in told
+    assert "reused from" in told
     assert rows == expected
 
 
@@ -120,7 +120,7 @@ def test_what_a_search_writes_into_its_gallery_is_none_of_it(
     file = next(file for file in sorted((crops / "gallery").rglob("*")) if file.is_file())
     (gallery / file.name).write_bytes(file.read_bytes())
     monkeypatch.chdir(gallery)
-    for told in ("kept in", "used again from"):
+    for told in ("kept in", "reused from"):
         _, said = searched(".", file.name, output=gallery / "search")
         assert f"features of the gallery: {told} {gallery}.features" in said
 
@@ -195,7 +195,7 @@ def test_a_report_beside_the_model_is_found_if_it_is_the_models(tiny, crops, tmp
     content["provenance"]["model"] = "0" * 64
     file.write_text(json.dumps(content))
     _, told = searched(crops / "query", query, model=model)
-    assert "no threshold is suggested: no evaluation of this model is at hand" in told
+    assert "no threshold is suggested: no report of this model was found" in told
 
 
 def test_names_that_are_no_unicode_are_shown(crops, tmp_path, searched):
@@ -229,8 +229,12 @@ def test_a_search_that_ends_without_a_page_leaves_the_older_one_whole(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("report.json", "{}", "--output {out} holds report.json, which no search writes; name a"),
-        ("ranked.csv", "query,rank,image,distance,right\n", "{out}/ranked.csv is of no search;"),
+        ("report.json", "{}", "--output {out} holds report.json, which a search does not write"),
+        (
+            "ranked.csv",
+            "query,rank,image,distance,right\n",
+            "{out}/ranked.csv is not from a search;",
+        ),
         ("search.html/x", "", "{out}/search.html is a folder, but the output is a file;"),
     ],
 )

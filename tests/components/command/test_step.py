@@ -302,4 +302,4 @@ def test_a_flag_that_is_given_twice_is_refused(second, capsys):
     with pytest.raises(SystemExit) as stop:
         parse("--count", "4", *second)
     assert stop.value.code == 2
-    assert "error: argument --count: is given twice" in capsys.readouterr().err
+    assert "error: argument --count: given twice" in capsys.readouterr().err

@@ -62,9 +62,9 @@ def test_kind_of_gpu_is_that_of_the_step():
 def test_several_processes_on_slices_of_a_gpu_are_refused():
     one = ("--gpu-type", "nvidia.com/mig-1g.10gb")
     assert asked(*one).gpus["train_san"] == 1
-    with pytest.raises(ValueError, match=r"a process sees one nvidia\.com/mig-1g\.10gb"):
+    with pytest.raises(ValueError, match=r"a process sees only one nvidia\.com/mig-1g\.10gb"):
         asked(*one, "--gpus", "train_san=2")
-    with pytest.raises(ValueError, match=r"--gpus train_san(_pg)?=4: a process sees one"):
+    with pytest.raises(ValueError, match=r"--gpus train_san(_pg)?=4: a process sees only one"):
         asked(*one, "--gpus", "4")
 
 
@@ -78,7 +78,7 @@ def test_help_says_that_pauses_do_not_grow_and_what_is_requested_without_asking(
     parser = argparse.ArgumentParser()
     cluster_options.add_cluster_options(parser)
     text = " ".join(parser.format_help().split())
-    assert "pause before each of them, which does not grow" in text
+    assert "pause before each further attempt; it does not grow" in text
     assert "a request of make_pit 1Gi, prepare_reid 512Mi, generate_textures 2Gi" in text
 
 
@@ -121,7 +121,7 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         (["--timeout", "12"], "--timeout 12: not a time, such as 90s"),
         (["--timeout", "0h"], "--timeout 0h: not a time"),
         (["--backoff", "soon"], "--backoff soon: not a time"),
-        (["--retries", "-1"], "--retries -1 is not a number of tries"),
+        (["--retries", "-1"], "--retries -1 is not a number from 0"),
         (["--gpu-type", "gpu"], "--gpu-type gpu: not the name of a device, such as nvidia.com/gpu"),
         (["--gpu-type", "train_sam=nvidia.com/gpu"], "no such step; did you mean 'train_san'?"),
         (["--gpu-type", "evaluate=nvidia.com/gpu"], "no such step; there are extract_features"),
@@ -138,17 +138,23 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         (["--label", "a=1", "--label", "a=2"], "--label a is given 2 times"),
         (["--annotation", "inject"], "--annotation inject: not of the form [STEP=]NAME=VALUE"),
         (["--ephemeral-storage", "much"], "--ephemeral-storage much: not a size"),
-        (["--run-as-user", "-1"], "--run-as-user -1: not a number from 0"),
+        (["--run-as-user", "-1"], "--run-as-user -1 is not a number from 0"),
         (["--run-as-user", "0", "--run-as-non-root"], "is root, which --run-as-non-root refuses"),
         (["--cpu", "4", "--env", "SAN_CPUS=2"], "SAN_CPUS is given 2 times, by --env and --cpu"),
         (["--ephemeral-storage", "1Gi", "--env", "TMPDIR=/x"], "by --env and --ephemeral-storage"),
         (["--config-map", "ca"], "--config-map ca: not of the form NAME:/FOLDER"),
         (["--config-map", "ca:certs"], "--config-map ca:certs: not of the form NAME:/FOLDER"),
         (["--secret-files", "a.b:/d"], "--secret-files a.b:/d: not of the form NAME:/FOLDER"),
-        (["--config-map", "ca:/a", "--secret-files", "ca:/b"], "a pod has one volume of a name"),
-        (["--config-map", "ca:/a", "--secret-files", "b:/a"], "something else is mounted at /a"),
-        (["--volume", "a:/dev/shm"], "--volume a: something else is mounted at /dev/shm"),
-        (["--volume", "shm:/a"], "--volume shm: a pod has one volume of a name"),
+        (
+            ["--config-map", "ca:/a", "--secret-files", "ca:/b"],
+            "the pods have a volume of this name",
+        ),
+        (
+            ["--config-map", "ca:/a", "--secret-files", "b:/a"],
+            "something else is already mounted at /a",
+        ),
+        (["--volume", "a:/dev/shm"], "--volume a: something else is already mounted at /dev/shm"),
+        (["--volume", "shm:/a"], "--volume shm: the pods have a volume of this name"),
         (["--toleration", "gpu:Never"], "not of the form [STEP=]KEY[=VALUE][:EFFECT]"),
         (["--secret", "a:b"], "--secret a:b: not of the form NAME or NAME:KEY=VARIABLE"),
         (["--secret", "Bad_Name"], "--secret Bad_Name: not of the form NAME"),
@@ -163,7 +169,7 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         (["--secret", "a:k=X,l=X"], "variable X is given 2 times"),
         (["--secret", "a:k=X", "--secret", "b:k=X"], "variable X is given 2 times"),
         (["--secret", "a:k=X", "--env", "X=1"], "variable X is given 2 times"),
-        (["--secret", "a:k=X", "--env", "X=1"], "by --secret a and --env; once is right"),
+        (["--secret", "a:k=X", "--env", "X=1"], "by --secret a and --env; give it once"),
         (["--secret", "a", "--secret", "a"], "--secret a is given 2 times"),
         (["--secret", "a", "--secret", "b"], "variable AWS_ACCESS_KEY_ID is given 2 times"),
         (["--secret", "a", "--secret", "b:k=AWS_REGION"], "AWS_REGION is given 2 times, by --s"),
@@ -178,8 +184,14 @@ def test_many_gpus_are_for_the_steps_that_can_use_them():
         (["--memory", "0Gi"], "--memory 0Gi: not a size"),
         (["--memory", "8K"], "--memory 8K: not a size"),
         (["--memory", "0.0001Ki"], "--memory 0.0001Ki: not a whole number of Ki"),
-        (["--volume", "a:/d", "--volume", "b:/d"], "--volume b: something else is mounted at /d"),
-        (["--volume", "a:/d", "--volume", "a:/e"], "--volume a: a pod has one volume of a name"),
+        (
+            ["--volume", "a:/d", "--volume", "b:/d"],
+            "--volume b: something else is already mounted at /d",
+        ),
+        (
+            ["--volume", "a:/d", "--volume", "a:/e"],
+            "--volume a: the pods have a volume of this name",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused(words, message):
@@ -189,6 +201,6 @@ def test_what_is_not_understood_is_refused(words, message):
 
 
 def test_credentials_in_the_environment_are_refused_and_not_repeated():
-    with pytest.raises(ValueError, match="must not stand in a compiled pipeline") as found:
+    with pytest.raises(ValueError, match="a compiled pipeline must not contain") as found:
         asked("--env", "AWS_SECRET_ACCESS_KEY=hunter2")
     assert "hunter2" not in str(found.value)

@@ -211,7 +211,7 @@ def test_arguments_parse_back_to_the_steps_own_defaults(name):
 
 @pytest.mark.parametrize("image", ["san:{tag}", "san:{target", "{}"])
 def test_image_with_another_placeholder_is_refused(image):
-    with pytest.raises(ValueError, match=r"only \{target\} can stand in braces"):
+    with pytest.raises(ValueError, match=r"only \{target\} may be in braces"):
         image_of_step(STEPS["evaluate"], image)
 
 
@@ -293,7 +293,7 @@ def test_commit_is_that_of_the_checkout():
 
 def test_commit_without_a_checkout_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr("components.command.code.ROOT", tmp_path)
-    with pytest.raises(ValueError, match="is no git checkout, so there is no commit to name"):
+    with pytest.raises(ValueError, match="is not a git checkout, so the commit is unknown"):
         fill_commit("san:{commit}")
 
 
@@ -337,7 +337,7 @@ def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
     assert set(declared) == {
         p.name for p in step_parameters(STEPS["train_san"]) if p.artifact is None
     }
-    assert declared["recipe"]["description"].startswith("how to train; ")
+    assert declared["recipe"]["description"].startswith("training recipe; ")
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def start(host: str) -> str:
     return client.start_run([SPEC], {}, experiment="e", name="n")
 
 
-MAY_HAVE = "the run may have started all the same: before you submit again look at HOST/#/runs"
+MAY_HAVE = "the run may have started anyway; before you submit again, look at HOST/#/runs"
 
 
 def test_run_whose_answer_does_not_come_may_have_started(stub, monkeypatch):
@@ -212,7 +212,7 @@ def test_installation_for_several_users_asks_for_the_profile_in_one_line(stub):
     with pytest.raises(SubmissionError) as error:
         ask(stub.host)
     assert str(error.value) == (
-        f"{stub.host} is an installation for several users; give --namespace, your profile"
+        f"{stub.host} is an installation for several users; give your profile with --namespace"
     )
     assert KubeflowClient(Server(stub.host, "vision")).find_experiment("san") is None
 

@@ -140,7 +140,7 @@ def test_following_ends_when_the_server_stays_away(stub, monkeypatch):
     monkeypatch.setattr(follow, "PATIENCE", Backoff(total=0))
     stub.failures_left = 1000
     link = re.escape(f"{stub.host}/#/runs/details/{RUN}")
-    goes_on = rf"refuses \(503\); the run is no longer followed, but goes on: {link}$"
+    goes_on = rf"refuses \(503\); the run is no longer followed, but continues: {link}$"
     assert re.search(goes_on, followed(stub)[1])
 
 

@@ -33,14 +33,14 @@ def test_six_fields_are_passed_on():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("every day", "has 2 fields; 5 are right"),
+        ("every day", "has 2 fields; give 5"),
         ("@daily", "has 1 fields"),
         ("0 0 3 * * * 2026", "has 7 fields"),
-        ("60 3 * * *", "'60' is no minute, which goes from 0 to 59"),
+        ("60 3 * * *", "'60' is no minute, which is from 0 to 59"),
         ("0 24 * * *", "'24' is no hour"),
         ("0 3 0 * *", "'0' is no day of the month"),
         ("0 3 * 13 *", "'13' is no month"),
-        ("0 3 * * 7", r"'7' is no day of the week, which goes from 0 to 6 \(0 is Sunday\)"),
+        ("0 3 * * 7", r"'7' is no day of the week, which is from 0 to 6 \(0 is Sunday\)"),
         ("0 3 * mon *", "'mon' is no month"),
         ("5-1 3 * * *", "'5-1' is no minute"),
         ("*/0 3 * * *", r"'\*/0' is no minute"),
@@ -98,5 +98,5 @@ def test_times_and_numbers_that_the_server_would_refuse_are_refused(words, messa
     ],
 )
 def test_without_a_schedule_its_options_are_refused(words):
-    with pytest.raises(ValueError, match=f"{words[0]} is for --schedule"):
+    with pytest.raises(ValueError, match=f"{words[0]} needs --schedule"):
         parsed(*words)

@@ -161,7 +161,7 @@ def test_waiting_names_tasks_and_ends_with_1_and_one_line_if_the_run_fails(stub,
 @pytest.mark.parametrize(
     ("refusal", "words", "message"),
     [
-        ((401, "", "text/plain"), (), r"HOST wants --token-file \(401\)"),
+        ((401, "", "text/plain"), (), r"HOST needs --token-file \(401\)"),
         (
             (401, "", "text/plain"),
             ("--token-file", "FILE"),
@@ -175,7 +175,7 @@ def test_waiting_names_tasks_and_ends_with_1_and_one_line_if_the_run_fails(stub,
         (
             (403, "RBAC", "text/plain"),
             (),
-            r"there \(403\); perhaps it wants --namespace",
+            r"there \(403\); it may need --namespace",
         ),
         ((404, "<html>", "text/html"), (), r"answers, but not as Kubeflow Pipelines 2; .* \(404\)"),
         ((302, "", "text/html"), (), r"answers, but not as Kubeflow Pipelines 2; .* \(302\)"),
@@ -217,24 +217,27 @@ def test_host_that_cannot_be_reached_is_one_line(capsys):
         (("--graph", "textures", *PLACES), "--param texture_source=VALUE is needed"),
         (("--pipeline-root", "gs://b/root"), "the pipeline root is at gs://, where steps cannot"),
         (("--pipeline-root", "gs://b", *PLACES[:2]), "give both destination=URI and checkpoint="),
-        (("--param", "destination=/tmp/t", *PLACES[2:]), "is a folder that ends with its pod"),
+        (
+            ("--param", "destination=/tmp/t", *PLACES[2:]),
+            "is a folder that is lost when its pod ends",
+        ),
         (
             ("--preset", "demo", "--param", "generator=/tmp/g", *PLACES),
-            "generator=/tmp/g is a folder that ends with its pod",
+            "generator=/tmp/g is a folder that is lost when its pod ends",
         ),
         (
             ("--param", "san_overrides=pretrained=/tmp/w.pth", *PLACES),
-            "san_overrides pretrained=/tmp/w.pth is a folder that ends with its pod",
+            "san_overrides pretrained=/tmp/w.pth is a folder that is lost when its pod ends",
         ),
         (
             ("--param", "dataset=folders:split=/tmp/a.csv+csv:split=s3://b/b.csv", *PLACES),
-            "dataset split=/tmp/a.csv is a folder that ends with its pod",
+            "dataset split=/tmp/a.csv is a folder that is lost when its pod ends",
         ),
         (("--preset", "dem"), "no preset 'dem'; did you mean 'demo'?"),
         (("--host", "kubeflow.example", *PLACES), "--host kubeflow.example is not a URL"),
         (("--image", "san:latest", *PLACES), "image san:latest is not pinned"),
         (("--only", "evaluate", "--input", "features"), "--input features is not of the form"),
-        (("--input", "reid=s3://b/r", *PLACES), "--input is for --only"),
+        (("--input", "reid=s3://b/r", *PLACES), "--input needs --only"),
         (
             ("--only", "evaluate", *EVALUATED, "--input", "dataset=s3://b/e"),
             "--input dataset is given twice: s3://b/d and s3://b/e",

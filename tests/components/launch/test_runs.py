@@ -19,9 +19,9 @@ def test_runs_are_listed_here_without_a_host(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--experiment", "x"], "--experiment is of a server; give --host too"),
+        (["--experiment", "x"], "--experiment needs --host"),
         (["--most", "0"], "--most 0 is not a number of runs"),
-        (["--host", "http://h", "--runs", "x"], "--runs is of this machine; it has no effect"),
+        (["--host", "http://h", "--runs", "x"], "--runs is for local runs; it has no effect"),
     ],
 )
 def test_wrong_words_of_the_list_are_refused(capsys, words, message):

@@ -100,11 +100,12 @@ def test_from_a_step_on_caching_is_off_and_what_is_given_is_changed(stub, earlie
     assert run["runtime_config"]["parameters"] == {**GIVEN, **changed}
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith(
-        "train-san and what follows run anew; what is before comes from the server's cache, but for"
+        "train-san and the steps after it run again; earlier steps come from the server's cache,"
+        " except"
     )
     assert line.endswith(
-        " seal-textures, generate-textures, which this run has without caching; what is not there "
-        "is made again"
+        " seal-textures, generate-textures, which this run does not cache; results that are not in"
+        " the cache are made again"
     )
 
 
@@ -129,7 +130,7 @@ def test_run_can_be_followed_that_is_submitted_again(stub, earlier):
         (("--param", "sed=1"), "no parameter 'sed'; did you mean 'seed'?"),
         (("--param", "seed=x"), "parameter seed: 'x' is not a whole number"),
         (("--param", "san_recipe=nope"), "no recipe 'nope'"),
-        (("--param", "destination=/tmp/t"), "is a folder that ends with its pod"),
+        (("--param", "destination=/tmp/t"), "is a folder that is lost when its pod ends"),
     ],
 )
 def test_mistakes_about_an_earlier_run_are_found_before_a_run_is_sent(
@@ -149,16 +150,19 @@ def test_folder_in_a_volume_of_the_earlier_run_is_no_mistake(stub, earlier):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--from", "train_san"), "--from is for --of RUN"),
+        (("--from", "train_san"), "--from needs --of RUN"),
         (("--of", "r1", "--graph", "full"), "--graph has no effect with --of"),
         (("--of", "r1", "--preset", "demo"), "--preset has no effect with --of"),
-        (("--of", "r1", "--gpus", "2"), "--gpus has no effect with --of, which takes images and"),
+        (
+            ("--of", "r1", "--gpus", "2"),
+            "--gpus has no effect with --of, which uses the images and",
+        ),
         (("--of", "r1", "--image", "a:1"), "--image has no effect with --of"),
         (("--of", "r 1"), "r 1 is neither the id of a run nor the link to its page"),
         (("--of", "../x"), "../x is neither the id of a run"),
         (
             ("--of", "r1", "--only", "evaluate", "--from", "evaluate"),
-            "--from and --only exclude each other",
+            "--from and --only cannot be combined",
         ),
         (("--deadline", "soon"), "--deadline soon: not a time, such as 90s"),
         (("--deadline", "99999d"), "--deadline 99999d is longer than"),
@@ -168,8 +172,8 @@ def test_folder_in_a_volume_of_the_earlier_run_is_no_mistake(stub, earlier):
         (("--schedule", "0 3 * * *", "--wait"), "--wait has no effect with --schedule"),
         (("--schedule", "0 3 * * *", "--no-cache"), "--no-cache has no effect with --schedule"),
         (("--schedule", "0 3 * * *", "--gpus", "2"), "--gpus has no effect with --schedule"),
-        (("--schedule", "0 3 * *"), "has 4 fields; 5 are right"),
-        (("--no-catchup",), "--no-catchup is for --schedule"),
+        (("--schedule", "0 3 * *"), "has 4 fields; give 5"),
+        (("--no-catchup",), "--no-catchup needs --schedule"),
     ],
 )
 def test_options_that_mean_nothing_together_are_refused(stub, capsys, words, message):
@@ -262,7 +266,7 @@ def test_parameter_that_the_step_no_longer_takes_is_left_out_and_told(stub, earl
     task = definition["root"]["dag"]["tasks"]["evaluate"]["inputs"]["parameters"]
     task["bygone"] = {"runtimeValue": {"constant": 1}}
     assert call(stub, "submit", "--of", "r1", *step_words("--only", "evaluate", *EVALUATED)) == 0
-    assert "left out, as evaluate does not take it here: bygone" in capsys.readouterr().out
+    assert "left out, as evaluate does not take them now: bygone" in capsys.readouterr().out
     assert "bygone" not in posted(stub, "runs")["runtime_config"]["parameters"]
 
 
@@ -277,9 +281,9 @@ def test_step_that_the_run_does_not_have_is_refused(stub, earlier, capsys):
     ("uri", "root", "why"),
     [
         ("s3://mlpipeline/f", (), "not in minio://mlpipeline, the pipeline root (of a stock inst"),
-        ("minio://other/f", (), "KFP opens another scheme or bucket with credentials"),
+        ("minio://other/f", (), "KFP opens another scheme or bucket only with"),
         ("minio://mlpipeline/f", ("--pipeline-root", "s3://b/r"), "not in s3://b, the pipeline "),
-        ("oci://r.example/f:1", (), "KFP mounts oci:// for models of its own alone"),
+        ("oci://r.example/f:1", (), "KFP mounts oci:// only for its own models"),
     ],
 )
 def test_input_that_the_launcher_may_not_open_is_warned_of(stub, capsys, uri, root, why):
@@ -321,7 +325,7 @@ def test_deadline_that_an_older_server_would_drop_is_refused(
     words = BASELINE if command == "submit" else UPLOADED
     assert call(stub, command, *words, "--deadline", "2d") == 1
     said = capsys.readouterr().err
-    assert "is Kubeflow Pipelines 2.16, which would drop --deadline" in said
+    assert "is Kubeflow Pipelines 2.16, which ignores --deadline" in said
     assert {request.method for request in stub.requests} == {"GET"}
 
 
@@ -329,7 +333,7 @@ def test_deadline_goes_to_a_server_that_does_not_tell_its_version_with_a_warning
     assert call(stub, "submit", *BASELINE, "--deadline", "2d") == 0
     assert posted(stub, "runs")["pipeline_spec"]["platform_spec"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "does not tell its version; Kubeflow Pipelines older than 2.17 would drop" in line
+    assert "does not report its version; Kubeflow Pipelines before 2.17 ignores" in line
 
 
 UPLOADED = ("--image", CLUSTER_IMAGE, "--graph", "baseline")
@@ -433,7 +437,7 @@ def test_run_is_stopped_once(stub, capsys):
     stub.add_run("r1", state="RUNNING")
     assert call(stub, "runs stop", "r1") == 0
     assert stub.runs["r1"]["state"] == "CANCELING"
-    assert f"run r1 is asked to stop: {stub.host}/#/runs/details/r1" in capsys.readouterr().out
+    assert f"run r1 is being stopped: {stub.host}/#/runs/details/r1" in capsys.readouterr().out
     assert call(stub, "runs stop", "r1") == 1
     assert "run r1 cannot be stopped: it is CANCELING" in capsys.readouterr().err
 

@@ -482,4 +482,4 @@ def test_image_without_docker_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         pipeline.main(["run", "--preset", "demo", "--runs", str(tmp_path), "--image", "san:1"])
     assert stop.value.code == 2
-    assert "--image is for --runner docker" in capsys.readouterr().err
+    assert "--image needs --runner docker" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_who_was_trained_on_is_told_with_counts_and_beside_the_headline(
     command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
     flags = {"dataset": str(mixed), "features": str(tmp_path / "features")}
     assert main(with_flags(command, **flags)) == 0
-    assert f"the model was {told}: its figures are too good" in caplog.text
+    assert f"the model was {told}: its scores are too high" in caplog.text
     assert f"this model<small>{told}</small>" in (tmp_path / "report_page").read_text()
     figures = json.loads((tmp_path / "scores").read_text())
     assert (figures["num_people_trained_on"], figures["num_images_trained_on"]) == (1, 4)
@@ -74,7 +74,7 @@ def test_a_model_of_an_older_version_is_said_not_to_tell(tiny, tmp_path, caplog)
     (older / "recipe.json").write_text(json.dumps(told))
     write_sums(older)
     assert embed(tiny, tmp_path, tiny.reid, older) == 0
-    assert "older does not tell whom it was trained on: they may be among these" in caplog.text
+    assert "older does not record whom it was trained on: these images may show them" in caplog.text
 
 
 def test_the_table_of_features_has_the_names_of_people_and_cameras(tiny, tmp_path, mixed):

@@ -10,6 +10,7 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,16 +144,23 @@ def _imported_modules(module: str, files: list[Path], root: Path) -> Iterator[st
         if file.suffix != ".py":
             continue
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield from _with_parent_packages(alias.name)
-            elif isinstance(node, ast.ImportFrom):
-                base = _absolute_module(node, package)
-                yield from _with_parent_packages(base)
-                for alias in node.names:  # each may be a submodule or something in the module
-                    if _module_files(f"{base}.{alias.name}", root):
-                        yield f"{base}.{alias.name}"
+        for base, names in _read_imports(file.read_bytes(), package, str(file)):
+            yield from _with_parent_packages(base)
+            for name in names:  # each may be a submodule or something in the module
+                if _module_files(f"{base}.{name}", root):
+                    yield f"{base}.{name}"
+
+
+@lru_cache(maxsize=4096)  # the steps of a pipeline share most modules
+def _read_imports(source: bytes, package: str, file: str) -> tuple[tuple[str, list[str]], ...]:
+    """The modules that the imports of a source name, each with the names taken from it."""
+    found: list[tuple[str, list[str]]] = []
+    for node in ast.walk(ast.parse(source, filename=file)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((_absolute_module(node, package), [alias.name for alias in node.names]))
+    return tuple(found)
 
 
 def _absolute_module(node: ast.ImportFrom, package: str) -> str:

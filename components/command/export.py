@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.command.once import OnceParser
+from components.command.once import OnceParser, status_of
 from components.process.messages import os_error_message, printable
 from components.process.scratch import temporary_folder
 from components.storage.outputs import atomic_folder, check_replaceable, write_file
@@ -63,7 +63,7 @@ def run_export(words: Sequence[str]) -> int:
     try:
         options = export_parser().parse_args(words)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
+        return status_of(stop)
     try:
         named = options.onnx
         file = None if named is None else written_path(named, option="--onnx", kind="file")

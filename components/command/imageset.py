@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.command.once import OnceParser
+from components.command.once import OnceParser, status_of
 from components.process.messages import os_error_message, printable
 from components.storage.places import open_storage
 from components.storage.store import Storage
@@ -58,8 +58,8 @@ def run_imageset(argv: Sequence[str]) -> int:
     parser = imageset_parser()
     try:
         options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has written its help or its message
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as stop:
+        return status_of(stop)
     try:
         shelf = open_stored_set(options.place)
         if options.command == "verify":

@@ -1,4 +1,4 @@
-"""A command line that refuses a flag given twice."""
+"""A command line that refuses a flag given twice, and its exit status."""
 
 import argparse
 import sys
@@ -26,3 +26,8 @@ class OnceParser(argparse.ArgumentParser):
                 self.error(f"argument {flag}: given twice")
             given.add(action.dest)
         return super().parse_known_args(words, namespace)
+
+
+def status_of(stop: SystemExit) -> int:
+    """The exit status of a command that argparse ends, having written its help or its message."""
+    return stop.code if isinstance(stop.code, int) else 2

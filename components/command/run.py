@@ -27,6 +27,7 @@ from components.command.executor_input import (
     parse_executor_input,
     passed_artifact_path,
 )
+from components.command.once import status_of
 from components.command.places import settle_places
 from components.command.step import Parameter, Step, step_parameters, step_parser
 from components.process.failure import report_failure, write_failure
@@ -100,8 +101,8 @@ def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
         values = vars(parser.parse_args(argv))
         executor_input = _read_executor_input(parser, values.pop("executor_input"))
         device = values.pop("device", "auto")
-    except SystemExit as stop:  # argparse has written its help or its message
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as stop:
+        return status_of(stop)
     try:
         check_may_share_work(step.__name__)
     except ValueError as error:  # so this process does not know its rank

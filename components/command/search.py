@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from components.command.once import OnceParser
+from components.command.once import OnceParser, status_of
 from components.process.gpu import hide_gpus
 from components.process.messages import log_to_stderr, os_error_message, printable
 from components.storage.outputs import check_replaceable, write_file
@@ -106,7 +106,7 @@ def run_search(words: Sequence[str]) -> int:
     try:
         options = search_parser().parse_args(words)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
+        return status_of(stop)
     try:
         with log_to_stderr(), hide_gpus(options.device == "cpu"):
             _search(options)

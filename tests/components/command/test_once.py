@@ -3,6 +3,7 @@
 import pytest
 
 from components.command.imageset import imageset_parser
+from components.command.once import status_of
 from components.launch.options import argument_parser
 
 
@@ -27,3 +28,8 @@ def test_commands_refuse_a_flag_that_is_given_twice(parser, words, flag, capsys)
 def test_what_may_be_repeated_is_collected():
     words = ["run", "--preset", "demo", "--param", "a=1", "--param", "b=2"]
     assert argument_parser(["full"]).parse_args(words).param == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (None, 2), ("wrong", 2)])
+def test_command_ends_as_argparse_ends_it(code, status):
+    assert status_of(SystemExit(code)) == status

@@ -165,6 +165,15 @@ def test_a_place_to_keep_things_need_not_be_there_yet(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_must_be_open_to_readers_and_a_file_readable(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda _path, mode: not asked.append(mode))
+    check_place("source", str(folder))
+    check_place("source", str(folder / "b.jpg"))
+    check_place("destination", str(folder))
+    assert asked == [os.R_OK | os.X_OK, os.R_OK, os.W_OK | os.X_OK]
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read and write everything")
 def test_a_place_that_may_not_be_used_is_told_with_the_user(tmp_path):
     (tmp_path / "locked").mkdir(mode=0)

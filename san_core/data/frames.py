@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from san_core.data.tree import Tree
-from san_core.images.pixels import Pixels, decode, encode_png
+from san_core.images.pixels import Pixels, decode, encode_png, image_size
 
 _MOST_SHOWN = 5
 
@@ -51,6 +51,7 @@ class Frames:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._last: tuple[str, Pixels] | None = None
+        self._last_size: tuple[str, tuple[int, int]] | None = None
         self._beyond: dict[str, None] = {}
         self._cut = set[int]()  # hashes alone: of millions of boxes the names would fill memory
 
@@ -65,17 +66,23 @@ class Frames:
             self._last = None  # two frames at once may be too many
             self._last = frame, decode(self._tree.read(frame), name=frame)
         pixels = self._last[1]
-        rows, columns = pixels.shape[:2]
-        right, bottom = box.left + box.width, box.top + box.height
-        held = pixels[max(0, box.top) : max(0, bottom), max(0, box.left) : max(0, right)]
-        if not held.size:
-            raise ValueError(
-                f"box {','.join(map(str, box))} lies outside the frame of {columns}x{rows}"
-            )
+        held = pixels[_rows_and_columns_held(box, pixels.shape[:2])]
         self._cut.add(hash((frame, box)))
         if held.shape[:2] != (box.height, box.width):
             self._beyond[box.image_name(frame)] = None
         return encode_png(held)
+
+    def size(self, frame: str, box: Box) -> tuple[int, int]:
+        """Rows and columns of what a box holds, by the header of the upright frame.
+
+        Raises:
+            OSError: the frame cannot be read.
+            ValueError: it does not begin an image, or the box lies outside of it.
+        """
+        if self._last_size is None or self._last_size[0] != frame:
+            self._last_size = frame, image_size(self._tree.read(frame), name=frame)
+        rows, columns = _rows_and_columns_held(box, self._last_size[1])
+        return rows.stop - rows.start, columns.stop - columns.start
 
     def warnings(self) -> Sequence[str]:
         """A line that says how many boxes reach beyond their frames; empty if none does."""
@@ -87,3 +94,19 @@ class Frames:
             f"{len(self._beyond):,} of {len(self._cut):,} boxes reach beyond their frames and "
             f"were cut at the border: {shown}"
         ]
+
+
+def _rows_and_columns_held(box: Box, shape: Sequence[int]) -> tuple[slice, slice]:
+    """Which rows and columns of a frame of so many a box holds.
+
+    Raises:
+        ValueError: it lies outside the frame.
+    """
+    rows, columns = shape
+    down = slice(max(0, box.top), min(rows, box.top + box.height))
+    across = slice(max(0, box.left), min(columns, box.left + box.width))
+    if down.start >= down.stop or across.start >= across.stop:
+        raise ValueError(
+            f"box {','.join(map(str, box))} lies outside the frame of {columns}x{rows}"
+        )
+    return down, across

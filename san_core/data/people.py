@@ -32,7 +32,10 @@ _WHOLE_NUMBER = re.compile(r"-?\d{1,9}")
 
 
 class NamedImage(NamedTuple):
-    """An image whose person and camera are still names; split "" means not yet decided."""
+    """An image whose person and camera are still names; split "" means not yet decided.
+
+    `size` gives rows and columns without the work of `read`, where there is such a way.
+    """
 
     name: str
     person: str
@@ -40,6 +43,7 @@ class NamedImage(NamedTuple):
     split: str
     read: Callable[[], bytes]
     facts: Mapping[str, str] = {}
+    size: Callable[[], tuple[int, int]] | None = None
 
 
 def is_junk(person: str) -> bool:

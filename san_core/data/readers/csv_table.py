@@ -159,6 +159,7 @@ class _RowImage(NamedTuple):
     name: str
     read: Callable[[], bytes]
     wrong: str = ""
+    size: Callable[[], tuple[int, int]] | None = None
 
 
 def _images_of_rows(
@@ -192,7 +193,9 @@ def _images_of_rows(
             lines[image.name] = line
             camera = row["camid"].strip() if "camid" in columns else None
             known = {column: text for column in facts if (text := row[column].strip())}
-            yield NamedImage(image.name, row["pid"].strip(), camera, told, image.read, known)
+            yield NamedImage(
+                image.name, row["pid"].strip(), camera, told, image.read, known, image.size
+            )
 
 
 def _cut_image(frames: Frames, path: str, row: Mapping[str, str]) -> _RowImage:
@@ -201,7 +204,9 @@ def _cut_image(frames: Frames, path: str, row: Mapping[str, str]) -> _RowImage:
         box = parse_box(*(row[column].strip() for column in BOX_COLUMNS))
     except ValueError as error:
         return _RowImage(path, bytes, str(error))
-    return _RowImage(box.image_name(path), partial(frames.cut, path, box))
+    return _RowImage(
+        box.image_name(path), partial(frames.cut, path, box), size=partial(frames.size, path, box)
+    )
 
 
 def _find_image(tree: Tree, told: str) -> str:

@@ -1,6 +1,7 @@
 """What crops are like, and which show nobody."""
 
 import io
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from san_core.images.pixels import Look, encode_jpeg, encode_png, file_to_keep, 
 class Crop(NamedTuple):
     name: str
     data: bytes
+    size: Callable[[], tuple[int, int]] | None = None
 
     @property
     def read(self):
@@ -111,6 +113,12 @@ def test_options_leave_out_what_they_name(options, left, told):
 def test_what_cannot_be_read_stays_to_be_told():
     broken = Crop("broken.jpg", b"none")
     assert leave_out_useless([broken], {"no-blank": "", "min_size": "8x8"}).images == [broken]
+
+
+def test_an_image_that_tells_its_size_is_not_read_for_it():
+    unread = [Crop("large", b"none", lambda: (64, 32)), Crop("small", b"none", lambda: (31, 64))]
+    assert leave_out_useless(unread, {"min_size": "32x32"}).images == unread[:1]
+    assert leave_out_useless(unread, {"no-wide": ""}).images == unread[:1]
 
 
 def test_a_size_that_is_none_and_options_that_leave_nothing_are_refused():

@@ -48,8 +48,16 @@ def test_a_box_that_reaches_beyond_its_frame_is_clipped_and_counted_once(tree, p
 @pytest.mark.parametrize("box", [Box(60, 0, 5, 5), Box(-9, 3, 9, 5), Box(0, -50, 10, 10)])
 def test_a_box_outside_of_its_frame_is_refused(tree, box):
     message = f"box {box.left},{box.top},{box.width},{box.height} lies outside the frame of 60x4"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Frames(tree).cut("a.png", box)
+    for ask in (Frames(tree).cut, Frames(tree).size):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ask("a.png", box)
+
+
+def test_size_of_what_a_box_holds_is_that_of_what_is_cut(tree):
+    frames = Frames(tree)
+    for name in ("a.png", "b.jpg"):
+        for box in (Box(-5, -2, 15, 12), Box(50, 30, 20, 20), Box(1, 2, 3, 4), Box(0, 0, 60, 40)):
+            assert frames.size(name, box) == decode(frames.cut(name, box)).shape[:2]
 
 
 def test_a_frame_is_decoded_once_for_boxes_that_follow_each_other(tree, monkeypatch):

@@ -292,6 +292,17 @@ def test_rows_with_boxes_are_parts_of_frames(folder):
     assert warning.startswith("1 of 2 boxes reach beyond their frames")
 
 
+def test_small_boxes_are_left_out_without_a_look_at_the_pixels(folder, monkeypatch):
+    frame = np.zeros((40, 60, 3), np.uint8)
+    (folder / "7.png").write_bytes(encode_png(frame))
+    rows = ["1,0,0,20,40", "2,30,10,5,5", "2,0,0,30,30", "1,55,0,30,40"]
+    text = "path,pid,x,y,width,height,split\n" + "".join(f"7.png,{row},train\n" for row in rows)
+    monkeypatch.delattr("san_core.data.frames.decode")
+    found = read(folder, text, min_size="30x10")
+    assert [image.name for image in found.images] == ["7_0_0_20x40.png", "7_0_0_30x30.png"]
+    assert found.warnings == ["left out as requested: 2 smaller than 30x10"]
+
+
 def test_queries_may_be_judged_whatever_the_cameras(folder):
     assert read(folder, TABLE, **{"camera-free": ""}).protocol == "camera-free"
     assert read(folder, TABLE).protocol == ""

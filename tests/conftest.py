@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
@@ -62,6 +62,34 @@ def impatient() -> Iterator[None]:
         signal.alarm(10)
         yield
         signal.alarm(0)
+
+
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """`subprocess.Popen`, in a session of its own, whose pipes hold text.
+
+    What still runs when the test ends, however it does, is killed with all it has started.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(words: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(words, start_new_session=True, text=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        kill_all_of(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+def kill_all_of(process: "subprocess.Popen[str]") -> bool:
+    """Kill a process of `start_process` with all it has started; whether it had not ended yet."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait(timeout=60) == -signal.SIGKILL
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -70,7 +70,12 @@ class ForkingSession:
             if not child:
                 os.setsid()
                 replace_functions(mutant, source, module)
-                session.items[:] = [one for one in items if one.nodeid in chosen]
+                # The quickest first: most mutants are killed by the first test that calls them.
+                session.items[:] = sorted(
+                    (one for one in items if one.nodeid in chosen),
+                    key=lambda one: seconds[one.nodeid],
+                )
+                session.config.pluginmanager.register(_TestTimer(seconds))
                 return (yield)
             limit = TIMES_LONGER * sum(map(seconds.__getitem__, chosen)) + SECONDS_LONGER
             self._tell(mutant, is_killed(wait_for(child, limit)))
@@ -150,6 +155,25 @@ def _first_line_of_function(source: str, line: int) -> int:
             if first <= line <= (node.end_lineno or 0):
                 found = max(found, first)
     return found
+
+
+class _TestTimer:
+    """A plugin that ends the process if a test takes too long.
+
+    A test that sets an alarm of its own is ended with all others, by who waits for them.
+    """
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._seconds = seconds
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        limit = TIMES_LONGER * self._seconds[item.nodeid] + SECONDS_LONGER
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class _CallRecorder:

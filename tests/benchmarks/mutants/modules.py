@@ -18,7 +18,7 @@ _PUT = (
     f"{STORAGE}/test_strange_stores.py",
     f"{STORAGE}/test_object_store.py",
 )
-_RUN = (f"{RUNNER}/test_local.py",)
+_RUN = (f"{RUNNER}/test_store.py", f"{RUNNER}/test_local.py")
 
 # By area, as much of the sample comes from each: module and the test files that are run for it.
 AREAS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -75,8 +75,10 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     "keys": {
         "components/command/code.py": ("tests/components/command/test_code.py",),
         "components/kubeflow/caching.py": ("tests/components/kubeflow/test_caching.py",),
-        "components/runner/local.py": (*_RUN, f"{RUNNER}/test_containers.py"),
+        "components/runner/keys.py": _RUN,
+        "components/runner/local.py": _RUN,
         "components/runner/state.py": _RUN,
+        "components/runner/store.py": _RUN,
         "components/storage/sources.py": (f"{STORAGE}/test_sources.py",),
         "san_core/seeds.py": (
             "tests/san_core/test_seeds.py",

@@ -384,14 +384,13 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["SIGTERM", "SIGHUP"]
 )
-def test_signal_to_stop_is_heard_soon_and_cleans_up(tmp_path, number, status):
+def test_signal_to_stop_is_heard_soon_and_cleans_up(start_process, tmp_path, number, status):
     script, result = tmp_path / "slow.py", tmp_path / "result"
     script.write_text(SLOW_STEP)
-    step = subprocess.Popen(
+    step = start_process(
         [sys.executable, str(script), "--result", str(result)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
-        text=True,
     )
     deadline = time.monotonic() + 120
     while not result.exists():

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from kfp import compiler
 
-from components.runner import local
+from components.runner import local, processes
 from components.runner.processes import ProcessLauncher
+from tests.components.runner import forked_steps
 from tests.components.runner.small_project import pipelines, write_project
 
 
@@ -34,7 +35,13 @@ def project(tmp_path) -> Path:
 
 
 @pytest.fixture
-def go(project, compiled) -> Callable[..., list[str]]:
+def quick_steps(monkeypatch) -> None:
+    """Steps that need no new Python."""
+    monkeypatch.setattr(processes, "subprocess", forked_steps)
+
+
+@pytest.fixture
+def go(project, compiled, quick_steps) -> Callable[..., list[str]]:
     """Run a pipeline under runs/small or another name; the lines seen, without times and paths."""
 
     def run(pipeline: str = "chain", *, name: str = "small", **options: Any) -> list[str]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +129,15 @@ def test_failed_step_ends_the_run_and_says_where_to_read(go, engine, project):
 HANGING = "runs/small/grow/result/hanging"
 
 
-def act_while_it_hangs(project: Path, action: str) -> subprocess.Popen:
+@pytest.fixture
+def act_while_it_hangs(project, start_process) -> Callable[[str], subprocess.Popen]:
     """Let a process run some code as soon as the container of `grow` hangs, whose id is `pid`."""
-    (project / "flag").write_text("hang")
     file = project / HANGING
-    file.unlink(missing_ok=True)
-    code = f"""
+
+    def act(action: str) -> subprocess.Popen:
+        (project / "flag").write_text("hang")
+        file.unlink(missing_ok=True)
+        code = f"""
 import os, signal, sys, time
 from pathlib import Path
 file = Path({str(file)!r})
@@ -143,28 +146,35 @@ while not (file.exists() and file.read_text()):
 pid = int(file.read_text())
 {action}
 """
-    return subprocess.Popen([sys.executable, "-S", "-c", code])
+        return start_process([sys.executable, "-S", "-c", code])
+
+    return act
 
 
-def killed_while_it_hangs(go: Callable[..., Any], project: Path, action: str = "") -> str:
+@pytest.fixture
+def killed_while_it_hangs(go, project, act_while_it_hangs) -> Callable[..., str]:
     """What a run says whose hanging container is killed by somebody, who does `action` first."""
-    killer = act_while_it_hangs(project, f"{action}\nos.kill(pid, signal.SIGKILL)")
-    with pytest.raises(RunError) as error:
-        go(arguments={"flag": str(project / "flag")})
-    killer.wait()
-    return str(error.value)
+
+    def said(action: str = "") -> str:
+        killer = act_while_it_hangs(f"{action}\nos.kill(pid, signal.SIGKILL)")
+        with pytest.raises(RunError) as error:
+            go(arguments={"flag": str(project / "flag")})
+        killer.wait()
+        return str(error.value)
+
+    return said
 
 
-def test_memory_that_ran_out_is_told_apart_from_being_killed(go, engine, project):
-    assert killed_while_it_hangs(go, project).startswith("grow was killed by SIGKILL:")
+def test_memory_that_ran_out_is_told_apart_from_being_killed(killed_while_it_hangs, engine):
+    assert killed_while_it_hangs().startswith("grow was killed by SIGKILL:")
     (engine / "oom").touch()
-    said = killed_while_it_hangs(go, project)
+    said = killed_while_it_hangs()
     assert said.startswith("grow was killed, as its container was out of memory:")
 
 
-def test_container_that_somebody_removes_is_told_as_killed(go, engine, project):
+def test_container_that_somebody_removes_is_told_as_killed(killed_while_it_hangs, engine):
     remove = f"os.unlink(f'{engine}/containers/{{pid}}')"
-    said = killed_while_it_hangs(go, project, remove)
+    said = killed_while_it_hangs(remove)
     assert said.startswith("grow was killed by SIGKILL:")
     assert len(calls(engine, "inspect")) == 1
 
@@ -183,21 +193,18 @@ RUNNER = runner_program(
 
 
 @pytest.fixture
-def hanging(engine, project, compiled) -> Iterator[subprocess.Popen]:
+def hanging(engine, project, compiled, start_process) -> subprocess.Popen:
     """A run of which the container of `grow` hangs, in a process of its own."""
     (project / "flag").write_text("hang")
     arguments = [compiled["chain"], {"flag": str(project / "flag")}, str(project / "runs/small")]
-    runner = subprocess.Popen(
+    runner = start_process(
         [sys.executable, "-c", RUNNER, json.dumps(arguments)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        start_new_session=True,
     )
     wait_for(lambda: pid_of_hanging(project) > 0)
-    yield runner
-    runner.kill()
-    runner.communicate()
+    return runner
 
 
 @pytest.mark.parametrize(
@@ -226,10 +233,12 @@ def test_second_signal_does_not_keep_containers_from_being_removed(engine, proje
     assert not list((engine / "containers").iterdir())
 
 
-def test_container_that_ignores_sigterm_is_removed(go, engine, project, monkeypatch):
+def test_container_that_ignores_sigterm_is_removed(
+    go, engine, project, monkeypatch, act_while_it_hangs
+):
     monkeypatch.setattr(processes, "SECONDS_TO_STOP", 0.2)
     (engine / "deaf").touch()
-    stopper = act_while_it_hangs(project, f"os.kill({os.getpid()}, signal.SIGTERM)")
+    stopper = act_while_it_hangs(f"os.kill({os.getpid()}, signal.SIGTERM)")
     with pytest.raises(Terminated):
         go(arguments={"flag": str(project / "flag")})
     stopper.wait()

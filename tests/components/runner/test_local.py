@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import Mock
@@ -45,6 +45,14 @@ def test_run_does_every_step_and_shows_pages_and_figures(go, project):
     written = json.loads((folder / "executor_output.json").read_text())["artifacts"]
     assert written["size"]["artifacts"][0]["metadata"] == {"number": 11, "half": 5.5}
     assert (folder / "log.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (99.5, "99.5 s"), (100, "1 min 40 s"), (3719.6, "62 min 0 s")],
+)
+def test_how_long_a_step_took_is_said_in_minutes_from_a_hundred_seconds_on(seconds, said):
+    assert local._format_duration(seconds) == said
 
 
 def test_second_run_skips_everything_and_shows_the_same_figures(go):
@@ -412,7 +420,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, compiled):
+def test_terminal_shows_the_newest_log_line_until_the_step_is_done(project, compiled, quick_steps):
     terminal = Terminal()
     folder = project / "runs" / "small"
     launcher = ProcessLauncher(project)
@@ -466,22 +474,18 @@ RUNNER = runner_program("components.runner.processes", "ProcessLauncher(Path.cwd
 
 
 @pytest.fixture
-def hanging(project, compiled) -> Iterator[subprocess.Popen]:
+def hanging(project, compiled, start_process) -> subprocess.Popen:
     """A run of which the step `grow` hangs, in a process of its own."""
     (project / "flag").write_text("hang")
     arguments = [compiled["chain"], {"flag": str(project / "flag")}, str(project / "runs/small")]
-    runner = subprocess.Popen(
+    runner = start_process(
         [sys.executable, "-c", RUNNER, json.dumps(arguments)],
         cwd=project,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
     )
     wait_for(lambda: pid_of_hanging(project) > 0)
-    yield runner
-    runner.kill()
-    runner.communicate()
+    return runner
 
 
 def pid_of_hanging(project: Path) -> int:

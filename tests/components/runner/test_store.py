@@ -10,7 +10,7 @@ from components.runner import local, state
 from components.runner.ir import Task
 from components.runner.keys import task_key
 from components.runner.screen import Screen
-from components.runner.store import Making, Store
+from components.runner.store import Making, Store, run_folders
 from tests.components.runner.small_project import done, skipped
 
 FOUND = "skipped (found in the store)"
@@ -165,6 +165,24 @@ def test_no_folder_of_a_run_is_in_a_key(tmp_path):
     there = str(moved.root / "textures")
     assert mine == key_of(moved, destination=there, checkpoint="/there", seed="0")
     assert mine != key_of(store, destination="s3://b/textures", checkpoint="/here", seed="0")
+
+
+def test_order_of_parameters_is_not_in_a_key(tmp_path):
+    parameters = {"seed": "0", "identities": "8"}
+    words = ("python", "-m", "components", "make")
+    keys = {
+        task_key(Task("make", "make", words, told), Store.of_runs(tmp_path), code="1", inputs={})
+        for told in (parameters, dict(reversed(parameters.items())))
+    }
+    assert len(keys) == 1
+
+
+def test_files_and_hidden_folders_beside_runs_are_no_runs(tmp_path):
+    for name in ("small", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").touch()
+    assert run_folders(tmp_path) == [tmp_path / "small"]
+    assert run_folders(tmp_path / "none") == []
 
 
 def test_same_shards_elsewhere_are_the_same_content(tmp_path):

@@ -256,7 +256,7 @@ def test_lack_of_room_is_said_before_anything_is_fetched(artifact, monkeypatch):
 
 
 @pytest.mark.s3
-def test_processes_share_one_copy(small_set, artifact, tampering_proxy):
+def test_processes_share_one_copy(start_process, small_set, artifact, tampering_proxy):
     fetched = []
 
     def listen(answer):
@@ -271,11 +271,10 @@ def test_processes_share_one_copy(small_set, artifact, tampering_proxy):
         "s = open_image_set(Path(sys.argv[1])); print(sum(len(s.read(r)) for r in s.records))"
     )
     started = [
-        subprocess.Popen(
+        start_process(
             [sys.executable, "-c", code, str(artifact)],
             cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
-            text=True,
         )
         for _ in range(4)
     ]

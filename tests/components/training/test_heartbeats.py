@@ -47,33 +47,29 @@ except (ConnectionError, ValueError) as error:
 
 
 @pytest.fixture
-def two_processes():
+def two_processes(start_process):
     """Start two processes of one step, and wait until the first makes something."""
-    started = []
 
     def start(seconds, what="", *, nodes=1, wrap=lambda _rank: [], host="127.0.0.1", port=None):
         world = {"MASTER_ADDR": host, "MASTER_PORT": port or _free_port(), "WORLD_SIZE": "2"}
         world["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as `python -m components` sets it
+        started = []
         for rank in range(2):
             here = {"RANK": str(rank), "LOCAL_RANK": str(rank if nodes == 1 else 0)}
             here["LOCAL_WORLD_SIZE"] = str(2 // nodes)
             started.append(
-                subprocess.Popen(
+                start_process(
                     [*wrap(rank), sys.executable, "-c", ONE_OF_TWO, str(seconds), what],
                     cwd=ROOT,
                     env={**os.environ, **world, **here, "CUDA_VISIBLE_DEVICES": ""},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    text=True,
                 )
             )
         assert started[0].stdout.readline() == "making\n"
         return started
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 def _free_port():

@@ -104,24 +104,19 @@ def test_variables_that_do_not_fit_together_are_told(monkeypatch, wrong, message
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
-def test_process_without_its_peers_hears_that_it_shall_stop(sign):
+def test_process_without_its_peers_hears_that_it_shall_stop(start_process, sign):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    alone = subprocess.Popen(
+    alone = start_process(
         [sys.executable, "-c", WAITING],
         cwd=ROOT,
         env={**os.environ, **WHOLE, "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
-        text=True,
     )
-    try:
-        assert alone.stdout.readline() == "waiting\n"
-        time.sleep(0.5)  # until it does
-        alone.send_signal(sign)
-        assert alone.wait(timeout=30) == 128 + sign
-    finally:
-        alone.kill()
-        alone.communicate()
+    assert alone.stdout.readline() == "waiting\n"
+    time.sleep(0.5)  # until it does
+    alone.send_signal(sign)
+    assert alone.wait(timeout=30) == 128 + sign
 
 
 WAITING = """

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -119,13 +118,11 @@ def group(leader):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process groups are read from /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+def test_workers_end_when_their_parent_is_killed(start_process, tmp_path):
     ledger, script = tmp_path / "made", tmp_path / "endless.py"
     script.write_text(ENDLESS.replace("__PATH__", f"__import__('pathlib').Path({str(ledger)!r})"))
     root = str(Path(__file__).parents[3])
-    process = subprocess.Popen(
-        [sys.executable, script], env={**os.environ, "PYTHONPATH": root}, start_new_session=True
-    )
+    process = start_process([sys.executable, script], env={**os.environ, "PYTHONPATH": root})
     deadline = time.monotonic() + 60
     try:
         while not (ledger.exists() and ledger.stat().st_size > 100):

@@ -1,6 +1,6 @@
 """What the parts of strong baselines bring: rendered people, equal CPU time, three seeds.
 
-Each arm is the recipe `synthetic-baseline` with one thing changed, for as many epochs as take the
+Each arm is the recipe `demo-baseline` with one thing changed, for as many epochs as take the
 CPU time of `fc512`, which changes nothing; one more takes together what gained alone. The best on
 validation people is chosen, and it alone is scored, beside fc512, on people who chose nothing.
 `make bench GROUP=baselines` measures them. A finished run is kept at once, under
@@ -34,7 +34,7 @@ CONTROL, TOGETHER = "fc512", "together"
 
 
 def _arm(words: str, overrides: str) -> Arm:
-    return Arm(words, "synthetic-baseline", overrides, seeds=len(SEEDS), cost=1)
+    return Arm(words, "demo-baseline", overrides, seeds=len(SEEDS), cost=1)
 
 
 # tools/readme.py has them in words, beside what was published

@@ -1,6 +1,6 @@
-"""Room on a disk, taken before anything is written.
+"""Disk space, reserved before anything is written.
 
-A memory map over a file that the disk has no room for ends the process by SIGBUS, without a word.
+Writing to a memory-mapped file on a full disk kills the process by SIGBUS without a message.
 """
 
 import errno
@@ -41,7 +41,7 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> "np
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Look whether a folder has room for so many bytes.
+    """Check that a folder's disk has room for so many bytes.
 
     Raises:
         OSError: it has not; the message says how much there is.
@@ -67,7 +67,7 @@ def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
 
 
 def disk_full_error(path: Path, *, needed: int | None = None) -> OSError:
-    """What is said where no room is left for a file or folder: `PATH: no space left (...)`."""
+    """The message for a file or folder without disk space: `PATH: no space left (...)`."""
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
     has = f"has {shutil.disk_usage(place).free / 1e6:,.1f} MB"
     told = has if needed is None else f"needs {needed / 1e6:,.1f} MB, {has}"

@@ -1,4 +1,4 @@
-"""A listed data set on its way into an image set: read, decoded, compared, counted, shown."""
+"""Turns a listed data set into an image set: reads, decodes, compares, counts and shows images."""
 
 import errno
 import itertools
@@ -42,13 +42,13 @@ from san_core.images.texture_set import texture_name
 
 TRAINING_SPLITS = ("train", "val")
 TEST_SPLITS = ("query", "gallery", "multi")
-# What the system says of an image that cannot be had, though its neighbours can.
+# System errors that concern a single image, not its neighbours.
 _IMAGE_ERRORS = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
 PREVIEW_CELL = (128, 64)  # rows and columns of a picture on a contact sheet
 
 
 class FirstSeen(NamedTuple):
-    """The first image of its bytes."""
+    """The first image with given bytes."""
 
     name: str
     split: str
@@ -56,15 +56,15 @@ class FirstSeen(NamedTuple):
 
 @dataclass
 class Findings:
-    """What the images of data sets bring to light; it grows while they are taken.
+    """Findings about the images of data sets; it grows while images are read.
 
     Attributes:
-        problems: what cannot be taken.
+        problems: images that cannot be used.
         duplicates: images that a published data set has twice in a split; they are kept.
-        kept_as_png: how many images of other formats than JPEG and PNG there are, by format.
-        laid_on_white: how many images are transparent somewhere, where they are read as white.
-        crops: what the images are like.
-        warnings: what else people should know.
+        kept_as_png: the number of images in formats other than JPEG and PNG, by format.
+        laid_on_white: the number of images with transparent parts, which are read as white.
+        crops: statistics of the images.
+        warnings: other warnings for the user.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -83,13 +83,12 @@ def check_images(
     prefix: str = "",
     is_published: bool = False,
 ) -> Iterator[Item]:
-    """The images that are whole and not there twice; all others are added to the problems.
+    """The images that are whole and unique; all others are added to the problems.
 
-    Every image is decoded, so that no damaged one goes further. A JPEG or PNG stays as it is, any
-    other becomes a PNG and is named so. Of images with equal bytes the first is taken; of a
-    published data set, all that are in the split of the first. Of images of one split whose names
-    differ in nothing but their endings the first is taken: a texture has the name of its image
-    without the ending.
+    Every image is decoded, so no damaged image passes. JPEG and PNG files stay as they are; other
+    formats become PNG and are renamed. Of images with equal bytes the first is kept; in a published
+    data set, all in the split of the first. Of images in one split whose names differ only in their
+    endings the first is kept, because a texture has the name of its image without the ending.
 
     Args:
         images: to be read, one by one.
@@ -129,7 +128,7 @@ def check_images(
 
 
 def _name_but_for_ending(kept: str, names: Mapping[str, str]) -> str | None:
-    """Another of the names, known by what they are kept as, that differs in its ending alone."""
+    """Another name, keyed by the stored name, that differs only in its ending."""
     stem = str(PurePosixPath(kept).with_suffix(""))
     likely = (stem + e for ending in IMAGE_SUFFIXES for e in (ending, ending.upper()))
     others = itertools.chain((name for name in likely if name in names), names)
@@ -138,7 +137,7 @@ def _name_but_for_ending(kept: str, names: Mapping[str, str]) -> str | None:
 
 
 class _ProblemError(Exception):
-    """An image cannot be taken."""
+    """An image cannot be used."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -146,10 +145,10 @@ class _ProblemError(Exception):
 
 
 def _read_image(image: ListedImage, name: str, names: dict[str, str]) -> tuple[bytes, KeptFile]:
-    """The bytes of an image, and what is kept of it; `names` learns of what that is the name.
+    """The bytes of an image, and what is stored of it; `names` maps the stored name to the image's.
 
     Raises:
-        _ProblemError: it cannot be read, or not be kept under its name.
+        _ProblemError: it cannot be read, or cannot be stored under its name.
     """
     if wrong := _name_error(name):
         raise _ProblemError(Problem("unknown name", name, wrong))
@@ -158,7 +157,7 @@ def _read_image(image: ListedImage, name: str, names: dict[str, str]) -> tuple[b
         kept = file_to_keep(name, data)
     except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _IMAGE_ERRORS:
-            raise  # of the file system, whatever the image is like
+            raise  # an error of the file system, not of the image
         problem = Problem("damaged image", name, _reason(error, name))
         raise _ProblemError(problem) from error
     if kept.name in names:
@@ -169,7 +168,7 @@ def _read_image(image: ListedImage, name: str, names: dict[str, str]) -> tuple[b
 
 
 def _reason(error: ValueError | OSError, name: str) -> str:
-    """Why an image cannot be read: neither its name nor where it lies, which differs by machine."""
+    """Why an image cannot be read, without its name or place, which differ by machine."""
     if isinstance(error, UnreadableError):
         return error.reason
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -195,7 +194,7 @@ def _is_utf8(name: str) -> bool:
 def select_splits(
     listing: Listing, splits: tuple[str, ...], *, needed: tuple[str, ...], name: str
 ) -> Listing:
-    """Some splits of a data set, and the problems that may concern them.
+    """The wanted splits of a data set, and the problems that may concern them.
 
     Raises:
         ValueError: a split that is needed has no images.
@@ -217,9 +216,9 @@ def select_splits(
 
 
 def train_on_all(listing: Listing, *, name: str) -> Listing:
-    """A data set whose queries and gallery are trained on too, but for distractors and junk.
+    """A data set whose queries and gallery are training images too, except distractors and junk.
 
-    Images of split multi, which show queries once more, are left out.
+    Images of split multi are left out: they show the queries again.
     """
     labelled = [i for i in listing.images if (i.pid or 0) >= 1 and i.split != "multi"]
     count = sum(image.split not in TRAINING_SPLITS for image in labelled)
@@ -233,11 +232,11 @@ def train_on_all(listing: Listing, *, name: str) -> Listing:
 
 
 def number_on(items: Iterable[Item], *, people: int, cameras: int) -> Iterator[Item]:
-    """Items beside those of another set, numbered after its people and its cameras.
+    """Items numbered after the people and cameras of another set, to be joined with it.
 
-    The fields `person` and `camera` keep the numbers that their own set gives them, where it gives
-    no name. Distractors and junk stay what they are; so do cameras of test images, by whose numbers
-    a protocol may go, and which are scored apart from those of other sets.
+    The fields `person` and `camera` keep the numbers of their own set if it has no names.
+    Distractors and junk keep their numbers. So do the cameras of test images, because protocols
+    refer to them by number and each set is scored separately.
     """
     for item in items:
         changed: dict[str, int] = {}
@@ -252,12 +251,11 @@ def number_on(items: Iterable[Item], *, people: int, cameras: int) -> Iterator[I
 
 
 class SetPart(NamedTuple):
-    """A data set that a written set is made of, perhaps among others.
+    """A data set that is a part of a written set.
 
-    `name` is as it was asked for, `prefix` what the names of its images begin with. `protocol` is
-    the one of `san_core.evaluation` that it is scored by; where it is empty, market1501 if the
-    cameras of its queries are known, and camera-free if not. `published` is what its authors say is
-    in each split.
+    `name` is the name that was asked for; `prefix` begins the names of its images. `protocol` is
+    the protocol of `san_core.evaluation` for its scores; empty means market1501 if the cameras of
+    its queries are known, else camera-free. `published` has the published counts of each split.
     """
 
     name: str
@@ -267,7 +265,7 @@ class SetPart(NamedTuple):
 
 
 class PartSummary(NamedTuple):
-    """What went into a set of one of its parts."""
+    """What was written of one part of a set."""
 
     name: str
     prefix: str
@@ -276,7 +274,7 @@ class PartSummary(NamedTuple):
 
 
 class WrittenSet(NamedTuple):
-    """What went into a set: counts of its splits, protocol of its scores, parts, all warnings.
+    """What was written: counts of splits, the protocol of scores, parts, all warnings.
 
     `is_as_published` says whether the counts of all parts are those that were published.
     """
@@ -297,22 +295,22 @@ def write_prepared_set(
     parts: Sequence[SetPart] = (SetPart(""),),
     skip_bad: bool = False,
 ) -> WrittenSet:
-    """Write a set with split.csv and a sheet of every split; memory holds what is known of images.
+    """Write a set with split.csv and a contact sheet of every split; memory holds no images.
 
-    The manifest's provenance also tells the protocol, the counts of every split, of several parts
-    each, what was skipped or kept in another format, and the warnings.
+    The manifest's provenance also has the protocol, the counts of every split (of each part, if
+    there are several), what was skipped or converted, and the warnings.
 
     Args:
         folder: where the set goes.
         items: the images.
-        found: what is wrong with the data set; may grow while items are taken.
+        found: findings about the data set; may grow while items are read.
         provenance: as in `imageset.write`.
-        parts: the data sets that the images are of, each with names of its own prefix; the protocol
-            of the set is that of the first part with queries.
-        skip_bad: whether to leave out what has a problem.
+        parts: the data sets of the images, each with its own name prefix; the set's protocol is
+            that of the first part with queries.
+        skip_bad: whether to leave out images with problems.
 
     Raises:
-        ProblemsError: there are problems, and they are not to be skipped, or no image is left.
+        ProblemsError: there are problems and `skip_bad` is false, or no image is left.
         ValueError: there is no image, or no query can be scored.
     """
     tallies = _PartTallies(parts)
@@ -351,10 +349,10 @@ def write_prepared_set(
 
 
 class _PartTallies:
-    """Counts the images that pass, of each part by itself and of the whole set.
+    """Counts images, for each part and for the whole set.
 
-    `sides` tells the person, camera and split of all images, once each; people of several parts are
-    named with the prefix of theirs.
+    `sides` has each combination of person, camera and split once. In a set of several parts, names
+    of people begin with the prefix of their part.
     """
 
     def __init__(self, parts: Sequence[SetPart]) -> None:
@@ -374,7 +372,7 @@ class _PartTallies:
                     self.sides.add((person, camera_name(item), item.split))
 
     def summarise(self, found: Findings) -> WrittenSet:
-        """What is known of a set when all its images have been taken.
+        """The counts and warnings of a set after all its images have been read.
 
         Raises:
             ValueError: no query of a part can be scored.
@@ -414,7 +412,7 @@ def _problem_json(problem: Problem) -> dict[str, str]:
 
 
 def _writable(text: str) -> str:
-    """A text as UTF-8 can have it, whatever bytes the names in it have."""
+    """A text that UTF-8 can encode, whatever bytes its names have."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -429,14 +427,14 @@ def _write_previews(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _preview_label(record: Record) -> str:
-    """The person and the camera of an image, or its name where it shows nobody who is known."""
+    """The person and the camera of an image, or its name if no person is known."""
     if record.pid is None:
         return PurePosixPath(record.name).stem
     return f"{person_label(record)}\n{camera_label(record)}"
 
 
 def _shown_records(folder: Path, content: Mapping[str, Any]) -> dict[str, list[Record]]:
-    """The images that contact sheets show, by split; memory holds no others of a set."""
+    """The images for contact sheets, by split; memory holds no others."""
     shown = {split: preview_indices(told["images"]) for split, told in content["splits"].items()}
     found: dict[str, list[Record]] = {split: [] for split in shown}
     passed = Counter[str]()

@@ -1,8 +1,8 @@
-"""What a data set lists before its images are packed: one record per image, and the familiar table.
+"""The listing of a data set before its images are packed: a record per image, and the usual table.
 
-People are numbered from 1. Two numbers are taken, in Market-1501's way: -1 is junk (a box that
-shows too little of anybody; neither right nor wrong) and 0 is a distractor (a box that shows
-nobody who is looked for; always wrong). Both belong in a gallery and nowhere else.
+People are numbered from 1. Two numbers are reserved, as in Market-1501: -1 is junk (a box that
+shows too little of a person; neither right nor wrong) and 0 is a distractor (a box that shows no
+query's person; always wrong). Only a gallery may hold them.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ from san_core.images.shard import SPLITS
 _MAX_SHOWN = 10
 JUNK = -1
 DISTRACTOR = 0
-FACTS = "facts"  # the field of what else a table tells of an image
+FACTS = "facts"  # the field with further columns of a table
 CAMERA_FREE = "camera-free"  # the protocol that looks at no camera
 
 
 class LabelledImage(Protocol):
-    """What names an image and says whom it shows: a `ListedImage`, a packed image later."""
+    """An image with a name and labels: a `ListedImage`, or later a packed image."""
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ class LabelledImage(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The person's number; None where nobody has labelled the image."""
+        """The person's number; None if the image is not labelled."""
 
     @property
     def camid(self) -> int | None:
@@ -40,38 +40,38 @@ class LabelledImage(Protocol):
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """What else is known of the image, such as how its data set calls person and camera."""
+        """Further facts of the image, such as the data set's names of person and camera."""
 
 
 def person_name(record: LabelledImage) -> str:
-    """How the data set calls the person of an image: by a name, else by its number."""
+    """The data set's name for the person of an image, or its number if it has no name."""
     return str(record.fields.get("person", record.pid))
 
 
 def person_label(record: LabelledImage) -> str:
-    """How to call the person of an image: by name, or as "person 7"; a distractor as that."""
+    """A label for the person of an image: the name, "person 7", or "distractor"."""
     if record.pid in (DISTRACTOR, JUNK):
         return "distractor" if record.pid == DISTRACTOR else "junk"
     return named_person(person_name(record))
 
 
 def named_person(name: str) -> str:
-    """How to call a person whom a data set calls by a name: by that, or as "person 7"."""
+    """A label for a person: the data set's name, or "person 7" if that is a number."""
     return f"person {name}" if name.isdecimal() else name
 
 
 def camera_label(record: LabelledImage) -> str:
-    """How to call the camera of an image, such as "cam 3"; empty where it is unknown."""
+    """A label for the camera of an image, such as "cam 3"; empty if unknown."""
     return "" if record.camid is None else f"cam {camera_name(record)}"
 
 
 def camera_name(record: LabelledImage) -> str:
-    """How the data set calls the camera of an image: by a name, else by its number, if known."""
+    """The data set's name for the camera of an image, or its number, if known."""
     return str(record.fields.get("camera", "" if record.camid is None else record.camid))
 
 
 def facts_of(record: LabelledImage) -> Mapping[str, str]:
-    """What a table of the data set tells of an image that nothing here makes use of, by column."""
+    """The unused columns of the data set's table for an image, by column."""
     facts: Mapping[str, str] = record.fields.get(FACTS, {})
     return facts
 
@@ -82,12 +82,12 @@ class ListedImage:
 
     `name` is its path inside the data set, `pid` the person (from 1; None where unknown), `camid`
     the camera (0-based; None where unknown) and `split` one of `shard.SPLITS`. `read()` gives
-    the bytes of its file unchanged, from a folder or an archive. `fields` is what else is known of
-    it, as JSON, such as the names that the data set gives to its person and camera.
+    the bytes of its file unchanged, from a folder or an archive. `fields` has further facts as
+    JSON, such as the data set's names of person and camera.
 
     Raises:
-        ValueError: the split is unknown, the camera is negative, or a person's number below 1
-            stands where only people belong.
+        ValueError: the split is unknown, the camera is negative, or a pid below 1 is in a split
+            that may hold only people.
     """
 
     name: str
@@ -111,7 +111,7 @@ class ListedImage:
 
 
 class _ProblemWords(NamedTuple):
-    """What a problem is called."""
+    """The name of a problem."""
 
     kind: str
     name: str
@@ -119,10 +119,9 @@ class _ProblemWords(NamedTuple):
 
 
 class Problem(_ProblemWords):
-    """What cannot be taken of a data set: its kind, a key of PROBLEM_PLURALS, and its name.
+    """An image that cannot be used: the kind of problem, a key of PROBLEM_PLURALS, and its name.
 
-    `split` is the one that it concerns, empty where that cannot be told; it is no part of what a
-    problem is called.
+    `split` is the split that it concerns, empty if unknown; it is not part of the problem's name.
     """
 
     split: str
@@ -137,7 +136,7 @@ class Problem(_ProblemWords):
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
 
-# What may be wrong with a data set, each with its plural.
+# The kinds of problems of a data set, each with its plural.
 PROBLEM_PLURALS = {
     "unknown name": "unknown names",
     "wrong row": "wrong rows",
@@ -150,7 +149,7 @@ PROBLEM_PLURALS = {
 
 
 class PublishedCounts(NamedTuple):
-    """What the authors of a data set say is in one of its splits."""
+    """The published counts of a split."""
 
     ids: int
     images: int
@@ -159,10 +158,10 @@ class PublishedCounts(NamedTuple):
 class Listing(NamedTuple):
     """A data set before its images are read.
 
-    `problems` is what was found that cannot be taken, `published` the counts of the release, by
-    split, and `protocol` the one of `san_core.evaluation` that its authors score by; empty where
-    that follows from whether cameras are known. `warnings` is what else people should know;
-    `warnings_after_reading` gives what only reading the images tells, once all are read.
+    `problems` has the images that cannot be used, `published` the counts of the release by split.
+    `protocol` is the authors' protocol of `san_core.evaluation`; empty if it follows from whether
+    cameras are known. `warnings` has further warnings; `warnings_after_reading` gives those that
+    are known once all images are read.
     """
 
     images: list[ListedImage]
@@ -174,7 +173,7 @@ class Listing(NamedTuple):
 
 
 class SplitCounts(NamedTuple):
-    """Counts of a split; `ids` are people, neither distractors nor junk, `images` all of it."""
+    """Counts of a split: `ids` are people without distractors and junk, `images` are all images."""
 
     ids: int
     images: int
@@ -184,7 +183,7 @@ class SplitCounts(NamedTuple):
 
 
 class SplitTally:
-    """Counts the images that pass, by split; memory grows with people, not with images."""
+    """Counts images by split; memory grows with people, not with images."""
 
     def __init__(self) -> None:
         self._splits: dict[str, _RunningCounts] = {}
@@ -213,7 +212,7 @@ class SplitTally:
         }
 
     def score_warnings(self, protocol: str = "") -> list[str]:
-        """What makes scores wrong or impossible, a line each; none if nothing does.
+        """Warnings about what makes scores wrong or impossible, a line each.
 
         protocol: how queries are judged; camera-free ignores their cameras.
 
@@ -251,7 +250,7 @@ class SplitTally:
         return self._splits[split].people if split in self._splits else set()
 
     def _own_camera_warnings(self) -> list[str]:
-        """How many queries have their person in the gallery by their own camera alone."""
+        """A warning about queries whose gallery images are all by their own camera."""
         queries = self._splits["query"].images if "query" in self._splits else 0
         alone = self._own_camera_queries()
         if not alone:
@@ -264,7 +263,7 @@ class SplitTally:
         ]
 
     def _own_camera_queries(self) -> Counter[tuple[int, int | None]]:
-        """How many queries there are of each person and camera that no other camera saw."""
+        """Queries per person and camera whose gallery images are all by that camera."""
         query, gallery = (self._splits.get(s, _RunningCounts()) for s in ("query", "gallery"))
         cameras: dict[int, set[int | None]] = {}
         for pid, camid in gallery.sightings:
@@ -278,10 +277,10 @@ class SplitTally:
         )
 
     def _check_queries_left(self, protocol: str) -> None:
-        """At least one query must have a right answer.
+        """Check that at least one query has a right answer.
 
         Raises:
-            ValueError: none has, so that no network of this set could be scored.
+            ValueError: none has, so no network could be scored on this set.
         """
         query = self._splits.get("query", _RunningCounts())
         held = self._people("gallery")
@@ -323,7 +322,7 @@ def count_splits(records: Iterable[LabelledImage]) -> dict[str, SplitCounts]:
 
 
 def split_table(counts: dict[str, SplitCounts]) -> str:
-    """The counts as the table ReID papers print, with a line for distractors and junk if any."""
+    """The counts as the usual table of ReID papers, with a line for distractors and junk if any."""
     rows = [("subset", "ids", "images", "cameras")]
     rows += [(s, f"{n.ids:,}", f"{n.images:,}", f"{n.cameras:,}") for s, n in counts.items()]
     width = max(8, *(len(split) for split, *_ in rows))
@@ -339,7 +338,7 @@ def split_table(counts: dict[str, SplitCounts]) -> str:
 def differences_from_published(
     counts: Mapping[str, SplitCounts], published: Mapping[str, PublishedCounts]
 ) -> list[str]:
-    """How a data set differs from what its authors published, a line a split; none if nowhere."""
+    """The differences of a data set from the published counts, a line per split."""
     lines = []
     for split, there in published.items():
         here = counts.get(split, SplitCounts(0, 0, 0, 0, 0))
@@ -352,7 +351,7 @@ def differences_from_published(
 
 
 class ProblemsError(ValueError):
-    """A data set is refused; the message is one line with the number of each kind of problem.
+    """A data set is refused; the message is one line with the count of each kind of problem.
 
     Of each kind, up to ten names are in the line; `problems` is all of them.
     """

@@ -25,16 +25,16 @@ from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 from san_core.images.shard import MOST_FILE_BYTES, is_plain_path
 
 MOST_FOLDERS_DEEP = 100
-# Files that links of an archive may stand for: so many for each file, and so many in any case.
+# Limits on the files that links of an archive may lead to: per file, and a minimum.
 MOST_LINKED_TIMES, ALWAYS_LINKED_FILES = 4, 10_000
-# What a compressed .tar may unpack to: so many times its size, and so many bytes in any case.
+# Limits on what a compressed .tar may unpack to: times its size, and a minimum in bytes.
 MOST_UNPACKED_TIMES, ALWAYS_UNPACKED_BYTES = 100, 4 << 30
 _MOST_ROUNDS = 40  # of links that lead to links
 _CHUNK = 1 << 20
-# Errors that say that there is nothing of a name; any other is of the file system.
+# Errors that mean "no such file"; any other is an error of the file system.
 _ABSENT_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
-# What `zipfile` raises of a directory that is damaged, or of a later version.
+# Errors of `zipfile` for a directory that is damaged or of a later version.
 _BAD_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
 
 
@@ -47,17 +47,17 @@ class UnreadableError(ValueError):
 
 
 class Entries(NamedTuple):
-    """What lies in a folder, each by its bare name, sorted."""
+    """The entries of a folder by bare name, sorted."""
 
     files: list[str]
     folders: list[str]
 
 
 class Store(Protocol):
-    """What a tree reads from; names are paths from its root, "" is the root itself."""
+    """The files that a tree reads; names are paths from the root, and "" is the root."""
 
     def entries(self, folder: str) -> Entries | None:
-        """What lies in a folder; None if there is no such folder."""
+        """The entries of a folder; None if there is no such folder."""
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -69,10 +69,10 @@ class Store(Protocol):
         """Whether there is a folder of that name."""
 
     def identity(self, folder: str) -> object:
-        """What tells a folder from all others, whatever links lead to it."""
+        """An identifier of a folder, the same through every link to it."""
 
     def local_path(self, name: str) -> Path | None:
-        """Where a file lies on this machine by itself; None inside an archive."""
+        """The path of a file on this machine; None inside an archive."""
 
     def copy_to(self, name: str, target: BinaryIO) -> None:
         """Write the bytes of a file into another, piece by piece."""
@@ -85,7 +85,7 @@ class FolderStore:
         self._root = str(root)
 
     def entries(self, folder: str) -> Entries | None:
-        """What lies in a folder; None if there is no such folder."""
+        """The entries of a folder; None if there is no such folder."""
         found = Entries([], [])
         try:
             with os.scandir(self._full_path(folder)) as scanned:
@@ -96,7 +96,7 @@ class FolderStore:
         return Entries(sorted(found.files), sorted(found.folders))
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; of a pipe or a device none are waited for."""
+        """The bytes of a file; pipes and devices are refused, so reading never blocks."""
         path = self._full_path(name)
         with _name_file(path), open(path, "rb", buffering=0, opener=_open_at_once) as file:
             facts = os.fstat(file.fileno())
@@ -138,7 +138,7 @@ class FolderStore:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file; that nobody writes into a pipe is not waited for."""
+    """Open a file without waiting for a writer if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -149,7 +149,7 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder; a link to itself is none."""
+    """Whether it is a folder; a link to itself is not."""
     try:
         return entry.is_dir()
     except OSError as error:
@@ -166,7 +166,7 @@ class _FolderIndex:
         self._folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
 
     def add(self, name: str, *, is_folder: bool) -> str:
-        """Take a file or folder; returns its name in plain form.
+        """Add a file or folder; returns its normalised name.
 
         Raises:
             ValueError: it would lie outside of the archive.
@@ -193,7 +193,7 @@ class _FolderIndex:
         return self._folders[name]
 
     def entries(self, folder: str) -> Entries | None:
-        """What lies in a folder; None if there is no such folder."""
+        """The entries of a folder; None if there is no such folder."""
         if folder not in self._folders:
             return None
         files, folders = self._folders[folder]
@@ -232,11 +232,11 @@ class ZipStore:
             raise ValueError(f"{path} is encrypted with a password ({locked[0]}); decrypt it first")
 
     def entries(self, folder: str) -> Entries | None:
-        """What lies in a folder; None if there is no such folder."""
+        """The entries of a folder; None if there is no such folder."""
         return self._index.entries(folder)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file, as many as the archive's directory says and no more."""
+        """The bytes of a file, no more than the archive's directory says."""
         info, where = self._infos[name], f"{self._place}: {name}"
         _check_size(where, info.file_size)
         with _unpack_errors(where), self._zip.open(info) as file:
@@ -267,16 +267,16 @@ class ZipStore:
 
 
 def _piece_size(info: zipfile.ZipInfo) -> int:
-    """How much of a packed file to read at once, so that what it unpacks to fits memory.
+    """How much of a compressed file to read at once, so that the output fits into memory.
 
-    Of bzip2 and LZMA `zipfile` unpacks as many bytes as are asked for, whatever they become.
+    For bzip2 and LZMA, `zipfile` unpacks all the bytes that were read, however many they become.
     """
     is_bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     return _CHUNK if is_bounded else 4096
 
 
 class TarStore:
-    """A .tar, whose files are found by one pass over its headers; links are what they lead to.
+    """A .tar, whose files are found by one pass over its headers; links are followed.
 
     A compressed one is unpacked into one temporary file first, since its files cannot be
     reached otherwise.
@@ -293,7 +293,7 @@ class TarStore:
         self._resolve_links(links)
 
     def _add_member(self, member: tarfile.TarInfo, links: dict[str, str]) -> None:
-        """Take what a header tells of; `links` learns where links lead to, from the root."""
+        """Add the file of a header; adds a link's target, from the root, to `links`."""
         if member.isdir():
             self._index.add(member.name, is_folder=True)
         elif member.isreg() and not member.issparse():
@@ -315,11 +315,11 @@ class TarStore:
             )
 
     def _resolve_links(self, links: dict[str, str]) -> None:
-        """Take links as the files they lead to, or as folders with the files there.
+        """Add links as the files they lead to, or as folders with the files there.
 
         Raises:
-            ValueError: one leads to nothing in the archive, or to a folder that it is in; or they
-                stand for too many files, as folders of links to folders of links do.
+            ValueError: a link leads to nothing in the archive, or to a folder around it; or links
+                lead to too many files, as nested folders of links can.
         """
         left, stands_for = dict(links), 0
         most = max(ALWAYS_LINKED_FILES, MOST_LINKED_TIMES * len(self._ranges))
@@ -345,14 +345,14 @@ class TarStore:
             )
 
     def _is_resolvable(self, there: str, waited_for: Mapping[str, int]) -> bool:
-        """Whether a link can be followed: to a file, or a folder that no link is left in."""
+        """Whether a link can be followed: it leads to a file, or to a folder without open links."""
         if there in self._ranges:
             return True
         is_folder = there not in ("", ".") and self.is_folder(there)
         return is_folder and not waited_for.get(there)
 
     def _add_link(self, name: str, there: str) -> int:
-        """Take a link to a file or a folder; returns how many files it stands for."""
+        """Add a link to a file or a folder; returns the number of files it leads to."""
         if there in self._ranges:
             self._ranges[self._index.add(name, is_folder=False)] = self._ranges[there]
             return 1
@@ -364,7 +364,7 @@ class TarStore:
         return len(inner)
 
     def entries(self, folder: str) -> Entries | None:
-        """What lies in a folder; None if there is no such folder."""
+        """The entries of a folder; None if there is no such folder."""
         return self._index.entries(folder)
 
     def read(self, name: str) -> bytes:
@@ -412,13 +412,13 @@ def _folders_above(name: str) -> Iterator[str]:
 
 
 def _normalise_name(name: str) -> str:
-    """A name in an archive in its plain form; it may lead out of the archive."""
+    """A normalised name in an archive; it may lead out of the archive."""
     return posixpath.normpath(name)
 
 
 @contextmanager
 def _name_file(path: str) -> Iterator[None]:
-    """Let errors of the file system say which file: those of reading do not."""
+    """Add the file's name to errors of reading, which lack it."""
     try:
         yield
     except OSError as error:
@@ -429,10 +429,10 @@ def _name_file(path: str) -> Iterator[None]:
 
 @contextmanager
 def _unpack_errors(what: str) -> Iterator[None]:
-    """Errors of damaged data in the block are told as such, and those of this machine as they are.
+    """A context that reports errors of damaged data as such, and errors of this machine unchanged.
 
     Raises:
-        ValueError: the data is damaged, or packed in a way that is not known.
+        ValueError: the data is damaged, or compressed by an unknown method.
     """
     try:
         yield
@@ -458,7 +458,7 @@ _UNPACKERS: dict[str, Callable[[Path], Any]] = {
 
 
 def _open_uncompressed_tar(path: Path, exit_stack: ExitStack) -> BinaryIO:
-    """The file of a .tar, or a temporary one with what a compressed .tar holds."""
+    """The file of a .tar, or a temporary file with the content of a compressed .tar."""
     suffix = path.suffix.lower().lstrip(".")
     kind = {"tgz": "gz", "tbz2": "bz2", "txz": "xz"}.get(suffix, suffix)
     if kind not in _UNPACKERS:
@@ -474,7 +474,7 @@ def _unpack(packed: BinaryIO, plain: BinaryIO, path: Path) -> None:
     """Write what an archive unpacks to into a temporary file.
 
     Raises:
-        ValueError: it is out of all proportion to the archive.
+        ValueError: it is far larger than the archive.
         OSError: there is no room for it.
     """
     most = max(ALWAYS_UNPACKED_BYTES, MOST_UNPACKED_TIMES * path.stat().st_size)

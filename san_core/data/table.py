@@ -1,4 +1,4 @@
-"""A .csv as any program saves it: UTF-8 with or without a mark, any line ends, blanks, quotes."""
+"""A .csv from any program: UTF-8 with or without BOM, any line ends, blanks, quotes."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ class Table:
         self._reader.fieldnames = self.columns
 
     def describe_first_row(self, wanted: Collection[str]) -> str:
-        """The first row as it was read, and what is odd in it where columns are wanted."""
+        """The first row as it was read, and why it may lack the wanted columns."""
         told = f"its first row is read as {', '.join(map(repr, self.columns)) or 'nothing'}"
         for mark, called in _OTHER_SEPARATORS.items():
             if any(mark in column for column in self.columns):

@@ -1,7 +1,7 @@
-"""The headers of a .tar, believed no further than they are whole.
+"""The headers of a .tar, read strictly.
 
-`tarfile` takes a header that is damaged or cut off for the end of the archive, and what lies behind
-it is lost in silence; and it reads as much of a long name as the header says there is.
+`tarfile` takes a damaged or truncated header for the end of the archive and silently loses what
+follows. It also reads a long name of any size that a header claims.
 """
 
 import itertools
@@ -11,8 +11,8 @@ from tarfile import BLOCKSIZE, EOFHeaderError, HeaderError, ReadError  # type: i
 from typing import BinaryIO, Self
 
 MOST_MEMBERS = 5_000_000
-MOST_HEADER_BYTES = 1 << 20  # of what a header says beyond its own 512 bytes, such as a long name
-_CHUNK = 1 << 20  # of what lies behind the end, read at once
+MOST_HEADER_BYTES = 1 << 20  # of the data after a header's 512 bytes, such as a long name
+_CHUNK = 1 << 20  # of the data after the end mark, read at once
 _LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -20,7 +20,7 @@ _LONG_HEADERS = (
 
 
 def tar_members(file: BinaryIO, place: str) -> Iterator[tarfile.TarInfo]:
-    """What the headers of a .tar tell of, one by one.
+    """The members of a .tar, one by one.
 
     Args:
         file: the archive, not compressed.
@@ -52,14 +52,14 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is whole, or the mark of the end."""
+    """A whole header, or the end mark."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         """The next header.
 
         Raises:
-            EOFHeaderError: there is the mark of the end.
+            EOFHeaderError: the end mark is reached.
             ReadError: there is neither.
         """
         try:
@@ -86,9 +86,9 @@ class _Header(tarfile.TarInfo):
 
 
 def _check_nothing_behind(file: BinaryIO, end: int) -> None:
-    """Raise ValueError if a header lies behind the mark of the end, where nobody would look.
+    """Raise ValueError if a header follows the end mark, where other programs stop reading.
 
-    Zeros in any number fill a record, and old programs fill it with what was in their memory.
+    Any number of zeros may fill up a record, and old programs fill it with arbitrary bytes.
     """
     file.seek(end)
     for start in itertools.count(end, _CHUNK):
@@ -105,7 +105,7 @@ def _check_nothing_behind(file: BinaryIO, end: int) -> None:
 
 
 def _is_header(block: bytes) -> bool:
-    """Whether a block tells of a file."""
+    """Whether a block is the header of a file."""
     try:
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except HeaderError:

@@ -1,8 +1,9 @@
-"""Whom a network was trained on, as a saved one tells it, and who is tested that it has seen.
+"""The training images and people that a saved network records, and which of a test set it has seen.
 
-Images are known by their bytes and people by their names, each by a short hash. Of people who have
-numbers alone the data set's key counts too: number 7 of two published sets is not one person. In
-sets of one's own, whose key tells nothing, a number is somebody known where an image is known too.
+Images are identified by their bytes and people by their names, each by a short hash. If people have
+only numbers, the data set's key is hashed too: number 7 of two published sets is not one person. In
+a user's own set, whose key says nothing, a number counts as seen only if an image of the set was
+seen too.
 """
 
 import hashlib
@@ -15,10 +16,10 @@ from san_core.data.names import settled_name
 from san_core.data.records import LabelledImage, person_name
 from san_core.images.shard import Record
 
-_DIGITS = 12  # of a hash: of a million against a million, none is alike by chance but one in 300
+_DIGITS = 12  # of a hash: a million against a million collide once in 300 cases
 _NUMBER = re.compile(r"-?\d+")
-_NAMING = re.compile(r"[:,] *((?:like|pattern)=[^,]*)")  # which of many sets a reader has read
-_OWN_SETS = ("csv", "folders", "file_names")  # of several of one key nothing tells one from another
+_NAMING = re.compile(r"[:,] *((?:like|pattern)=[^,]*)")  # of readers of many sets
+_OWN_SETS = ("csv", "folders", "file_names")  # several sets with one key cannot be told apart
 
 Hashes = Annotated[
     str,
@@ -34,7 +35,7 @@ class NamedSet(TypedDict):
 
 
 class TrainedOn(TypedDict):
-    """What recipe.json tells: the data sets, and the hashes of images and people, sorted."""
+    """The record in recipe.json: the data sets, and the sorted hashes of images and people."""
 
     data_sets: list[NamedSet]
     images: Hashes
@@ -51,14 +52,14 @@ class SeenInTraining(TypedDict):
 
 
 class DescribedSet(NamedTuple):
-    """A set of images with what its manifest tells: the sha256 of that, and the provenance."""
+    """A set of images with the sha256 and the provenance of its manifest."""
 
     fingerprint: str
     provenance: Mapping[str, Any]
 
 
 def describe_training(records: Iterable[Record], of: DescribedSet) -> TrainedOn:
-    """What a network that is trained on some images of a set tells of them."""
+    """The record of a network that is trained on some images of a set."""
     images, people = set[str](), set[str]()
     for record in records:
         images.add(record.sha256[:_DIGITS])
@@ -69,7 +70,7 @@ def describe_training(records: Iterable[Record], of: DescribedSet) -> TrainedOn:
 
 
 def merge_trainings(trainings: Sequence[TrainedOn]) -> TrainedOn:
-    """What a network tells that was trained on all of these, or starts from one that was."""
+    """The joined record of a network trained on all of these, or started from one that was."""
     sets: list[NamedSet] = []
     for training in trainings:
         sets += [one for one in training["data_sets"] if one not in sets]
@@ -83,9 +84,9 @@ def merge_trainings(trainings: Sequence[TrainedOn]) -> TrainedOn:
 def count_seen(
     training: TrainedOn, records: Iterable[Record], provenance: Mapping[str, Any]
 ) -> SeenInTraining:
-    """How many of the images of a set, and of the people they show, a training has seen.
+    """How many images of a set, and how many of its people, a training has seen.
 
-    provenance: of the set. Distractors and junk are no people.
+    provenance: of the set. Distractors and junk are not people.
     """
     known, known_people = set(_parted(training["images"])), set(_parted(training["people"]))
     seen = SeenInTraining(images=0, of_images=0, people=0, of_people=0)
@@ -102,7 +103,7 @@ def count_seen(
 
 
 def seen_in_words(seen: SeenInTraining) -> str:
-    """That a network was trained on what it is tested on; empty if it was not."""
+    """A warning that a network was trained on test images or people; empty if it was not."""
     parts = []
     if seen["people"]:
         parts.append(f"{seen['people']:,} of the {seen['of_people']:,} identities (by their names)")
@@ -112,7 +113,7 @@ def seen_in_words(seen: SeenInTraining) -> str:
 
 
 def _person_hash(record: LabelledImage, provenance: Mapping[str, Any]) -> set[str]:
-    """The hash of the person of an image; none where it shows nobody who has a name."""
+    """The hash of the person of an image; None if the person has no name."""
     if record.pid is None or (record.pid < 1 and "texture" not in record.fields):
         return set()
     name = settled_name(str(record.fields.get("texture") or person_name(record)))
@@ -123,7 +124,7 @@ def _person_hash(record: LabelledImage, provenance: Mapping[str, Any]) -> set[st
 
 
 def _scope(name: str, provenance: Mapping[str, Any]) -> str:
-    """Where a person's number means somebody: its data set's key; of whom that is unclear, more."""
+    """The scope in which a person's number is unique: the data set's key, or more."""
     dataset = _dataset_of(name, provenance)
     key = dataset.partition(":")[0]
     spec = provenance.get("spec")
@@ -134,14 +135,14 @@ def _scope(name: str, provenance: Mapping[str, Any]) -> str:
 
 
 def _is_own_number(record: LabelledImage, provenance: Mapping[str, Any]) -> bool:
-    """Whether the person of an image is a number of a set that only its owner has."""
+    """Whether the person of an image is a number in a user's own set."""
     dataset = _dataset_of(record.name, provenance)
     is_own = dataset.partition(":")[0] in _OWN_SETS and "like=" not in dataset
     return is_own and _NUMBER.fullmatch(settled_name(person_name(record))) is not None
 
 
 def _dataset_of(name: str, provenance: Mapping[str, Any]) -> str:
-    """What the data set is called that an image is of, options included."""
+    """The name of an image's data set, options included."""
     parts = provenance.get("parts") or []
     part = next((one["name"] for one in parts if name.startswith(one["prefix"])), None)
     return str(part or provenance.get("dataset") or provenance.get("made_by"))

@@ -1,6 +1,6 @@
 """Where a data set lies: a folder, a .zip or a .tar, read in one way and never unpacked by hand.
 
-A tree holds folders and files under POSIX names. What `is_litter` names is not in it.
+A tree holds folders and files under POSIX names. Names for which `is_litter` is true are not in it.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from san_core.data.stores import (
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-# What desktops, archivers and servers leave beside what people keep, in small letters.
+# Names of files that desktops, archivers and servers leave behind, in lower case.
 _LITTER = frozenset(
     {
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
@@ -39,7 +39,7 @@ class Tree:
     """A folder of a data set, in the file system or in an archive; to be closed.
 
     Attributes:
-        place: how errors call it.
+        place: its name in error messages.
         given_file: the name of the file that the user pointed to, if it was a file and no archive.
     """
 
@@ -81,19 +81,19 @@ class Tree:
         )
 
     def unwrap_archive(self) -> "Tree":
-        """The only thing that an archive holds, if that is a folder; else this tree."""
+        """The only entry of an archive, if it is a folder; else this tree."""
         files, folders = self.entries()
         if isinstance(self._store, FolderStore) or files or len(folders) != 1:
             return self
         return self.subtree(folders[0])
 
     def entries(self, folder: str = "") -> Entries:
-        """What lies in a folder; nothing where there is no such folder."""
+        """The entries of a folder; none if there is no such folder."""
         found = self._store.entries(self._store_name(folder)) or Entries([], [])
         return Entries(*([name for name in names if not is_litter(name)] for names in found))
 
     def describe_entries(self, folder: str = "") -> str:
-        """What lies in a folder, in words for a message: some names, or nothing."""
+        """The entries of a folder in words for a message: some names, or nothing."""
         names = sorted(name for kind in self.entries(folder) for name in kind)
         return (", ".join(names[:_MOST_SHOWN]) or "nothing") + ", ..." * (len(names) > _MOST_SHOWN)
 
@@ -106,7 +106,7 @@ class Tree:
         return self._walk(folder, {}, MOST_FOLDERS_DEEP) if self.is_folder(folder) else iter(())
 
     def _walk(self, folder: str, seen: dict[object, str], levels: int) -> Iterator[str]:
-        """As `walk`; `seen` is the name of every folder so far, by what tells it from others."""
+        """As `walk`; `seen` has the name of every folder so far, by its identifier."""
         twin = seen.setdefault(self._store.identity(self._store_name(folder)), folder)
         if twin != folder:
             raise ValueError(
@@ -189,8 +189,8 @@ def is_archive(name: str) -> bool:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of that bare name is none of the data: hidden, or left by a program.
+    """Whether a file or folder of that bare name is not data: hidden, or left by a program.
 
-    Also a readme, which says something of the data to people.
+    A readme counts too.
     """
     return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in _LITTER

@@ -3,15 +3,15 @@
     path,pid,camid,split
     images/0001.jpg,alice,entrance,train
 
-`path` is relative to the table's folder, and slashes of either kind part its folders. People and
-cameras may be numbers or names. Column `camid` may be left out or empty: cameras are unknown then.
-`split` (train, val, query, gallery or multi) may be left out: people are held out for testing then.
-In a gallery, pid 0 is a distractor and -1 junk, as in Market-1501. An archive may hold all of it in
-one folder, of any name.
+`path` is relative to the table's folder, and its folders are separated by slashes of either kind.
+People and cameras may be numbers or names. Column `camid` may be left out or empty if cameras are
+unknown. Column `split` (train, val, query, gallery or multi) may be left out; then people are held
+out for testing. In a gallery, pid 0 is a distractor and -1 junk, as in Market-1501. An archive may
+hold all of it in one folder, of any name.
 
-With columns x, y, width and height, paths are of frames, each perhaps in many rows, and every row's
-box is cut out of its frame and kept as a PNG; x and y are its upper left pixel in the upright
-frame. What other columns tell is kept as facts of the image, which pages show and nobody else uses.
+With columns x, y, width and height, paths name frames, and a frame may be in many rows. The box of
+each row is cut out of its frame and stored as a PNG; x and y are its upper left pixel in the
+upright frame. Other columns are stored as facts of the image: only pages show them.
 """
 
 import re
@@ -33,8 +33,8 @@ COLUMNS = ("path", "pid", "camid", "split")
 BOX_COLUMNS = ("x", "y", "width", "height")
 SPLITS = ("train", "val", "query", "gallery", "multi")
 OPTIONS = OWN_OPTIONS
-_NO_CAMERA = "-1"  # as many write what is unknown
-# What others call these columns: one of them is no fact where the column that is meant is not there
+_NO_CAMERA = "-1"  # often written for unknown cameras
+# Other names of these columns: such a column is not a fact if the column it may mean is absent
 _OTHER_NAMES = {"camera": "camid", "cam": "camid", "subset": "split", "set": "split", "w": "width"}
 _OTHER_NAMES |= {"person": "pid", "identity": "pid", "file": "path", "image": "path", "h": "height"}
 # Words of a longer name, such as camera_id or data_split, that make it doubtful too
@@ -51,8 +51,8 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
     Raises:
         FileNotFoundError: there is no .csv.
-        ValueError: there are several, the table has no such columns or no row that can be taken, or
-            it has splits and people are to be held out, or names are ambiguous.
+        ValueError: there are several, the table lacks columns or usable rows, it has splits
+            although people are to be held out, or names are ambiguous.
     """
     tree = tree.unwrap_archive()
     name = tree.given_file or _find_table(tree)
@@ -83,7 +83,7 @@ def _require_cameras(
     problems: list[Problem],
     lines: Mapping[str, int],
 ) -> list[NamedImage]:
-    """The images that have a camera, all others are problems; or all of them, if none has one."""
+    """The images with a camera, the others being problems; or all images if none has one."""
     known = [image for image in images if image.camera]
     if not known:
         return [image._replace(camera=None) for image in images]
@@ -112,7 +112,7 @@ def _find_table(tree: Tree) -> str:
 
 
 def _check_columns(table: Table) -> None:
-    """Raise ValueError unless a table has the columns that it must have, and no doubtful ones."""
+    """Raise ValueError unless a table has the required columns, and no doubtful ones."""
     columns = table.columns
     lacking = [column for column in ("path", "pid") if column not in columns]
     twice = [column for column in columns if columns.count(column) > 1]
@@ -136,7 +136,7 @@ def _check_columns(table: Table) -> None:
 
 
 def _meant_column(column: str, columns: list[str]) -> str:
-    """The absent column that an unknown one may be meant as; empty for a fact."""
+    """The absent column that an unknown column may mean; empty for a fact."""
     if column in (*COLUMNS, *BOX_COLUMNS):
         return ""
     small = column.lower()
@@ -149,12 +149,12 @@ def _meant_column(column: str, columns: list[str]) -> str:
 
 
 def _plain_name(column: str) -> str:
-    """What a column of another spelling or name is called here."""
+    """The name used here for a column in another spelling."""
     return _OTHER_NAMES.get(column.lower(), column.lower())
 
 
 class _RowImage(NamedTuple):
-    """The image of a row: its name, how it is read, and what is wrong with the row, if anything."""
+    """The image of a row: its name, its reader, and what is wrong with the row, if anything."""
 
     name: str
     read: Callable[[], bytes]
@@ -170,7 +170,7 @@ def _images_of_rows(
     problems: list[Problem],
     lines: dict[str, int],
 ) -> Iterator[NamedImage]:
-    """The images of the rows; `lines` learns where each of them is listed."""
+    """The images of the rows; adds the line of each to `lines`."""
     columns = table.columns
     facts = [column for column in columns if column not in (*COLUMNS, *BOX_COLUMNS)]
     for line, row in table.rows():
@@ -210,9 +210,9 @@ def _cut_image(frames: Frames, path: str, row: Mapping[str, str]) -> _RowImage:
 
 
 def _find_image(tree: Tree, told: str) -> str:
-    """The path of an image as the tree has it; as it was told where there is no such file.
+    """The path of an image in the tree's spelling; the given path if there is no such file.
 
-    Windows parts folders by backslashes, and macOS may write an accent as a letter of its own.
+    Windows separates folders by backslashes, and macOS may write an accent as a separate character.
     """
     told = told.removeprefix("./")
     plain = told.replace("\\", "/").removeprefix("./")

@@ -6,8 +6,8 @@
 
 The file holds the images themselves: for `labeled` (hand-drawn boxes) and `detected` ones, five
 pairs of cameras, each with a cell of people x 10 images, the first five of the first camera of
-the pair. Images go from there into the shards, as PNG, and are named as everybody's scripts name
-their files: images_labeled/PAIR_PERSON_VIEW_NUMBER.png, all counted from 1.
+the pair. Images are stored in the shards as PNG, with the usual names of extracted files:
+images_labeled/PAIR_PERSON_VIEW_NUMBER.png, all counted from 1.
 
 As published: 1,467 people; by the new protocol 7,368 labeled (7,365 detected) images of 767 people
 for training, 1,400 queries, and a gallery of 5,328 (5,332) images of 700 people.
@@ -49,7 +49,7 @@ OPTIONS = {
 
 
 class ImagePosition(NamedTuple):
-    """Where the file has an image: pair of cameras, person of the pair, number, each from 0."""
+    """An image's place in the file: pair of cameras, person in it, number, each from 0."""
 
     pair: int
     person: int
@@ -62,7 +62,7 @@ class ImagePosition(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """How the image is called, as by the scripts that write files."""
+        """The name of the image, as scripts that extract files write it."""
         pair, person, number = (n + 1 for n in self)
         return f"{pair}_{person:03d}_{self.view + 1}_{number:02d}.png"
 
@@ -70,9 +70,9 @@ class ImagePosition(NamedTuple):
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     """Every image of a protocol, train, query, then gallery.
 
-    By the new protocol, people have its numbers, and the camera is the view. By a classic split,
-    people are counted through all pairs; images of the first view are queries and those of the
-    second gallery, and it is scored by single-gallery-shot.
+    With the new protocol, people have its numbers, and the camera is the view. With a classic
+    split, people are numbered through all pairs; images of the first view are queries, those of the
+    second are gallery, and scores use single-gallery-shot.
 
     Args:
         tree: the folder that holds the files, up to two folders deep; left open for the images.
@@ -125,14 +125,14 @@ class _BoxImages:
         """An image as PNG.
 
         Raises:
-            ValueError: the file has something else in its place.
+            ValueError: the file has no image at its place.
         """
         cell = self.cells[place.pair]
         pixels = self.file.pixels(cell[place.number, place.person], self._name(place))
         return encode_png(pixels)
 
     def _name(self, place: ImagePosition) -> str:
-        """How errors call the place of an image."""
+        """The place of an image in error messages."""
         return f"{MAT_FILE} is damaged at {place.file_name}"
 
     def listed_image(self, place: ImagePosition, pid: int, split: str) -> ListedImage:
@@ -218,7 +218,7 @@ def _whole_numbers(column: Any) -> list[int]:
 
 
 def _parse_image_name(name: str) -> ImagePosition | None:
-    """Where the image of a file's name is; None if the name is none of CUHK03's."""
+    """The place of the image with a file's name; None if it is not a name of CUHK03."""
     parts = name.rpartition("/")[2].removesuffix(".png").split("_")
     if len(parts) != 4 or not all(part.isdecimal() and len(part) < 10 for part in parts):
         return None

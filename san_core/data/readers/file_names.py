@@ -1,13 +1,13 @@
-"""Folders of files whose names carry identity and camera, as most published sets are kept.
+"""Folders of files whose names hold identity and camera, as in most published sets.
 
     bounding_box_train/0002_c1_f0044158.jpg      file_names:like=duke
     query/..., bounding_box_test/...
     train/00017-cam12-3.png                      file_names:pattern={pid}-cam{camera}-*,train=train
 
-In a pattern {pid} and {camera} are letters and digits (pid -1 too), and * is anything; endings are
-not in it. Folders of splits are those of the known set, or named by options, each of which may be
-missing; where none is there, every image below is taken and identities are held out for testing. In
-a gallery, identities 0 and -1 are distractors and junk, as in Market-1501.
+In a pattern, {pid} and {camera} match letters and digits (pid also -1), and * matches anything; it
+does not contain the file's ending. The folders of splits are those of the known set, or those that
+options name; each may be missing. If all are missing, every image is read and identities are held
+out for testing. In a gallery, identities 0 and -1 are distractors and junk, as in Market-1501.
 """
 
 import re
@@ -25,9 +25,9 @@ SPLITS = ("train", "query", "gallery")
 
 
 class _Known(NamedTuple):
-    """What the names of a published set are like, and its folders.
+    """The pattern of a published set's names, and its folders.
 
-    With `is_apart` training and test folders number their identities each from 0.
+    With `is_apart`, training and test folders each number their identities from 0.
     """
 
     pattern: str
@@ -54,16 +54,16 @@ _PARTS = re.compile("|".join(map(re.escape, _HOLES)))
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
-    """Every image whose name is like the pattern, split by split; others are problems.
+    """Every image whose name matches the pattern, split by split; others are problems.
 
     Args:
-        tree: the folder that holds those of the splits or the images, or one around it.
+        tree: the folder with the split folders or the images, or a folder around it.
         options: keys of OPTIONS; like or pattern is needed.
 
     Raises:
         FileNotFoundError: a folder that is named by an option is not there.
-        ValueError: no pattern is told, or it is none; there is no image, or most names are others;
-            or there are splits and identities are to be held out.
+        ValueError: the pattern is missing or invalid; there is no image, or most names do not
+            match; or there are splits although identities are to be held out.
     """
     known = _KNOWN[_parse_like(options)] if "like" in options else None
     told = options.get("pattern") or (known.pattern if known else "")
@@ -83,10 +83,11 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
 
 def compile_pattern(told: str) -> re.Pattern[str]:
-    """What a pattern of names matches, with the groups `pid` and perhaps `camera`.
+    """The regular expression of a pattern, with the groups `pid` and perhaps `camera`.
 
     Raises:
-        ValueError: it has no {pid}, a hole twice, or two holes with nothing between them.
+        ValueError: it has no {pid}, a placeholder twice, or two placeholders with nothing between
+            them.
     """
     holes = _PARTS.findall(told)
     rest = _PARTS.sub("", told)
@@ -108,7 +109,7 @@ def compile_pattern(told: str) -> re.Pattern[str]:
 
 
 def _parse_like(options: Mapping[str, str]) -> str:
-    """The known set that is meant."""
+    """The known set that option like names."""
     if (name := options["like"]) not in _KNOWN:
         raise ValueError(f"like={name} is unknown; it must be one of {', '.join(_KNOWN)}")
     return name
@@ -117,7 +118,7 @@ def _parse_like(options: Mapping[str, str]) -> str:
 def _find_folders(
     tree: Tree, folders: Mapping[str, str], options: Mapping[str, str]
 ) -> tuple[Tree, dict[str, str]]:
-    """The folder that holds those of splits, and these by split; none if no split has one.
+    """The folder with the split folders, and these by split; none if no split has a folder.
 
     Raises:
         FileNotFoundError: one that an option names is not there.
@@ -149,7 +150,7 @@ def _images_of_folder(
     told: str,
     problems: list[Problem],
 ) -> Iterator[NamedImage]:
-    """The images in a folder and those in it; `problems` learns of all other files."""
+    """The images in a folder and its folders; all other files are added to `problems`."""
     for name in root.walk(folder):
         stem, _, ending = name.rpartition("/")[2].rpartition(".")
         labels = pattern.fullmatch(stem)
@@ -167,7 +168,7 @@ def _images_of_folder(
 
 
 def _person(image: NamedImage, known: _Known | None) -> str:
-    """How an identity is called, in the whole set."""
+    """The name of an identity in the whole set."""
     is_other = known is not None and known.is_apart and image.split in ("query", "gallery")
     return f"test {image.person}" if is_other else image.person
 
@@ -175,7 +176,7 @@ def _person(image: NamedImage, known: _Known | None) -> str:
 def _check_mostly_taken(
     root: Tree, told: str, images: list[NamedImage], problems: list[Problem]
 ) -> None:
-    """Raise ValueError if most names are not like the pattern, so that this is another set."""
+    """Raise ValueError if most names do not match the pattern: this is another set."""
     if len(images) > len(problems):
         return
     example = f", such as {problems[0].name}" if problems else ""

@@ -6,7 +6,7 @@
     query/bob/entrance/0001.jpg     the same, with cameras
 
 With option `camera-first` cameras are above people, `entrance/alice/0001.jpg`. With `tracklets`
-every image is in a folder of its track, below all others, `alice/track7/0001.jpg`.
+every image is in the folder of its track, the lowest folder: `alice/track7/0001.jpg`.
 
 Either every image has a camera or none. In a gallery, folders named 0 and -1 hold distractors and
 junk, as in Market-1501. An archive may hold all of it in one folder, of any name.
@@ -30,7 +30,7 @@ OPTIONS = OWN_OPTIONS | {
     CAMERA_FIRST: "cameras are the upper folders, identities the lower: entrance/alice/0001.jpg",
     TRACKLETS: "the lowest folders are tracks of one identity: alice/track7/0001.jpg",
 }
-# What is called so is a part of a data set and nobody, however it is written.
+# Folders with these names, in any spelling, are parts of a data set and not people.
 _NAMES_OF_PARTS = frozenset(
     {
         *(*SPLITS, "test", "valid", "validation", "probe", "images", "bbox_train", "bbox_test"),
@@ -39,10 +39,10 @@ _NAMES_OF_PARTS = frozenset(
 )
 _CAMERA_NAME = re.compile(r"cam(era)?[ _-]?(\d+|[a-z])?", re.IGNORECASE)
 
-# Kinds of folders as problems name them.
+# Names of the kinds of folders in problems.
 _LEVEL = {"person": "an identity", "camera": "a camera", "tracklet": "a tracklet"}
 
-# What the folders above an image are, from the top, by how many there are.
+# The meaning of the folders above an image, from the top, by their number.
 Levels = Mapping[int, tuple[str, ...]]
 
 
@@ -54,9 +54,9 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
         options: keys of OPTIONS.
 
     Raises:
-        ValueError: there is no image, or some images have a camera and some do not, or there are
-            folders of splits and people are to be held out, or names are ambiguous, or folders in
-            the place of people are named as what is none.
+        ValueError: there is no image; only some images have a camera; there are folders of splits
+            although people are to be held out; names are ambiguous; or folders in the place of
+            people have names of splits or cameras.
     """
     tree = tree if _split_folders(tree) else tree.unwrap_archive()
     files, folders = tree.entries()
@@ -85,7 +85,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
 
 def _levels(options: Mapping[str, str]) -> Levels:
-    """What the folders above images are by the options."""
+    """The meaning of the folders above images, by the options."""
     ways = (
         [("camera", "person")] if CAMERA_FIRST in options else [("person",), ("person", "camera")]
     )
@@ -120,7 +120,7 @@ def _images_of_split(
 
 
 def _check_name_of_part(tree: Tree, path: str, name: str) -> None:
-    """Raise ValueError if an uppermost folder is called as splits are, and is none."""
+    """Raise ValueError if an uppermost folder is named like a split but is not one."""
     if name.lower() in _NAMES_OF_PARTS:
         raise ValueError(
             f"{tree.place}/{path} would be read as an identity or a camera, but is named like a "
@@ -131,7 +131,7 @@ def _check_name_of_part(tree: Tree, path: str, name: str) -> None:
 def _images_of_folder(
     tree: Tree, split: str, above: tuple[str, ...], levels: Levels, problems: list[Problem]
 ) -> Iterator[NamedImage]:
-    """The images in a folder, `above`, of a split and in the folders in it."""
+    """The images of a split in the folder `above` and in its folders."""
     home = "/".join((split, *above) if split else above)
     is_person = levels[min(levels)].index("person") == len(above) - 1
     if is_person and is_junk(above[-1]) and split != "gallery":
@@ -173,7 +173,7 @@ def _image_names(
 def _check_names_of_people(
     tree: Tree, images: Sequence[NamedImage], options: Mapping[str, str]
 ) -> None:
-    """Raise ValueError if all people are called as cameras are."""
+    """Raise ValueError if all people are named like cameras."""
     people = sorted({image.person for image in images})
     if all(map(_CAMERA_NAME.fullmatch, people)):
         other = "folders" if CAMERA_FIRST in options else f"folders:{CAMERA_FIRST}"
@@ -187,7 +187,7 @@ def _check_names_of_people(
 
 
 def _doubts_of_cameras(images: Sequence[NamedImage], options: Mapping[str, str]) -> list[str]:
-    """That what is taken for cameras does not look as cameras do; nothing where it does."""
+    """A warning if the folders read as cameras do not look like cameras; else nothing."""
     people: dict[str, set[str]] = defaultdict(set)
     for image in images:
         if image.camera is not None:
@@ -212,7 +212,7 @@ def _doubts_of_cameras(images: Sequence[NamedImage], options: Mapping[str, str])
 def _doubts_of_queries(
     images: Sequence[NamedImage], options: Mapping[str, str], splits: Sequence[str]
 ) -> list[str]:
-    """That people are held out of tracks whose cameras nobody knows."""
+    """A warning if people are held out of tracks without known cameras; else nothing."""
     if TRACKLETS not in options or splits or images[0].camera is not None:
         return []
     return [

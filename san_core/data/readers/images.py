@@ -1,4 +1,4 @@
-"""Photographs nobody has labelled: a folder of person images, for textures and nothing else."""
+"""Unlabelled photographs: a folder of person images, only for making textures."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from san_core.images.pixels import IMAGE_SUFFIXES
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
-    """Every image in a folder and its folders, by name; split `images`, no pid, no camid.
+    """Every image in a folder and its folders, by name: split `images`, no pid, no camid.
 
-    Files with other endings are passed over and counted.
+    Files with other endings are skipped and counted.
 
     Raises:
         ValueError: it holds no image.
@@ -31,6 +31,6 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:  # noqa: ARG001
 
 
 def _passed_over(others: Counter[str]) -> str:
-    """How many files are no images by their names."""
+    """A line that counts the files with other endings, by ending."""
     kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items()))
     return f"skipped files, by their endings: {kinds}"

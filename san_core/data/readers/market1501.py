@@ -45,10 +45,10 @@ _DISTRACTOR = re.compile(r"(?P<pid>-1|0000)_c(?P<camera>\d{1,9})\w*\.jpg")
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
     """Every image of Market-1501, train, query, then gallery, each sorted by file name.
 
-    The gallery keeps distractors (pid 0) and junk (pid -1): the ranking knows what to do with
-    them. Neither is a person to learn, so boxes numbered so in the training folder are left out.
-    Option `multi` adds, as split multi, the boxes of gt_bbox that show a query's person by its
-    camera, but for the queries themselves. Option `500k` adds to the gallery.
+    The gallery keeps distractors (pid 0) and junk (pid -1), which the ranking handles. Boxes with
+    these numbers in the training folder are left out. Option `multi` adds, as split multi, the
+    boxes of gt_bbox with the person and camera of a query, except the queries themselves. Option
+    `500k` adds distractors to the gallery.
 
     Args:
         tree: the release's folder, or the one that holds it.
@@ -71,7 +71,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
 
 def _find_root(tree: Tree) -> Tree:
-    """The folder of the release: that of the tree, else the one folder in it that is one."""
+    """The folder of the release: the tree's folder, or the one folder in it that is a release."""
     inner = [tree.subtree(name) for name in tree.entries().folders]
     found = [root for root in (tree, *inner) if not _missing_folders(root)]
     if found:
@@ -91,7 +91,7 @@ def _file_names(root: Tree, folder: str) -> list[str]:
     """The names of what a folder holds.
 
     Raises:
-        ValueError: that is nothing.
+        ValueError: the folder is empty.
     """
     files, folders = root.entries(folder)
     names = sorted([*files, *folders])
@@ -120,10 +120,10 @@ def _split_images(root: Tree, split: str, problems: list[Problem]) -> Iterator[L
 
 
 def _check_named_so(root: Tree, folder: str, names: list[str]) -> None:
-    """Most names of a folder must be those of Market-1501; single others are problems.
+    """Check that most names of a folder are Market-1501's; single others are problems.
 
     Raises:
-        ValueError: they are not, so that this is another data set.
+        ValueError: they are not: this is another data set.
     """
     foreign = [name for name in names if not _NAME.fullmatch(name)]
     if len(foreign) > len(names) // 2:
@@ -170,7 +170,7 @@ def _distractor_images(root: Tree, tree: Tree, problems: list[Problem]) -> Itera
 def _parse_labels(
     name: str, pattern: re.Pattern[str], problems: list[Problem], *, split: str
 ) -> tuple[int, int] | None:
-    """Person and camera that a name tells; None, and a problem, if it tells none."""
+    """Person and camera of a name; None, and a problem, if the name has none."""
     found = pattern.fullmatch(name.rpartition("/")[2])
     if found is None:
         problems.append(

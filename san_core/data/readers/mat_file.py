@@ -1,8 +1,8 @@
-"""Files of MATLAB that may be anybody's, read within bounds and from nothing but themselves.
+"""Untrusted MATLAB files, read within limits on size and without following links.
 
 MATLAB 7.3 files are HDF5, which can take its data from any other file of this machine (external
-storage, virtual data sets, soft and external links): such a file is refused. Sizes are looked at
-before anything is read, because both formats can declare what no machine holds.
+storage, virtual data sets, soft and external links): such a file is refused. Sizes are checked
+before anything is read, because both formats can declare arrays that no memory can hold.
 """
 
 import io
@@ -20,10 +20,10 @@ import scipy.io
 from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
-MOST_BYTES = 64 << 20  # of one array, as it is declared and as it is kept
+MOST_BYTES = 64 << 20  # of one array, both as declared and as stored
 _HEADER_BYTES = 128  # of a MATLAB 5 file
-_COMPRESSED = 15  # the kind of an element that zlib has packed
-# What h5py and scipy raise where a file is not MATLAB's, not whole, or not made by MATLAB.
+_COMPRESSED = 15  # the type of an element compressed by zlib
+# Errors of h5py and scipy for files that are damaged or not made by MATLAB.
 _ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError),
     *(OverflowError, MemoryError, MatReadError, zlib.error, struct.error),
@@ -31,10 +31,10 @@ _ERRORS = (
 
 
 class MatFile:
-    """A MATLAB 7.3 file that is open; arrays appear with their axes in reverse.
+    """An open MATLAB 7.3 file; arrays appear with their axes in reverse.
 
     Raises:
-        ValueError: it is none, or it leads to other files.
+        ValueError: it is not such a file, or it leads to other files.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -46,11 +46,11 @@ class MatFile:
             raise ValueError(f"{name!r} is a link to another file or place; links are not followed")
 
     def array(self, at: str | h5py.Reference, what: str) -> h5py.Dataset:
-        """An array by its name or a reference to it, of which nothing is read yet.
+        """An array by its name or a reference to it, not yet read.
 
         Args:
             at: where it is.
-            what: how errors call it.
+            what: its name in error messages.
 
         Raises:
             ValueError: there is none, it is too large, or its data is in other files.
@@ -72,7 +72,7 @@ class MatFile:
         """A cell array: references, in two dimensions.
 
         Raises:
-            ValueError: it is none, or as of `array`.
+            ValueError: it is something else, or as in `array`.
         """
         found = self.array(at, what)
         with _damage(what):
@@ -85,7 +85,7 @@ class MatFile:
         """A matrix of whole numbers, in two dimensions.
 
         Raises:
-            ValueError: it is none, or as of `array`.
+            ValueError: it is something else, or as in `array`.
         """
         found = self.array(at, what)
         with _damage(what):
@@ -100,7 +100,7 @@ class MatFile:
         """An image: (H, W, 3) uint8.
 
         Raises:
-            ValueError: it is none, or as of `array`.
+            ValueError: it is something else, or as in `array`.
         """
         found = self.array(at, what)
         with _damage(what):
@@ -113,10 +113,10 @@ def open_mat_file(path: Path) -> h5py.File:
     """A MATLAB 7.3 file, to be closed; give it to `MatFile`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a file.
     """
     with _damage("its beginning"):
-        # No lock: nobody writes to it, and shared file systems such as NFS may have none to give.
+        # No lock: nobody writes to it, and shared file systems such as NFS may not support locks.
         return h5py.File(path, "r", locking=False)
 
 
@@ -124,7 +124,7 @@ def read_variables(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Variables of a MATLAB 5 file.
 
     Raises:
-        ValueError: it is none, has no such variable, or declares more than is read.
+        ValueError: it is not such a file, lacks a variable, or declares more than the limit.
     """
     if (size := path.stat().st_size) > MOST_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {MOST_BYTES:,} are read")
@@ -141,7 +141,7 @@ def read_variables(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _check_unpacked_size(data: bytes) -> None:
-    """Raise ValueError if the elements of a MATLAB 5 file unpack to more than is read."""
+    """Raise ValueError if the elements of a MATLAB 5 file unpack to more than the limit."""
     order = ">" if data[126:128] == b"MI" else "<"
     at, left = _HEADER_BYTES, MOST_BYTES
     while at + 8 <= len(data):
@@ -164,10 +164,10 @@ def _described(found: h5py.Dataset) -> str:
 
 @contextmanager
 def _damage(what: str) -> Iterator[None]:
-    """Whatever goes wrong in the block is that of a file that is not as it should be.
+    """A context in which any error means that the file is not as it should be.
 
     Raises:
-        ValueError: something does; the line names `what`.
+        ValueError: an error occurred in the block; the line names `what`.
     """
     try:
         yield

@@ -5,9 +5,9 @@
               list_train.txt, list_val.txt, list_query.txt, list_gallery.txt
 
 A line of a list holds the path of an image, below the folder of its part, and the number of its
-person, from 0 in either part; they are other people. The third number of a name is the camera, 1
-to 15. As published: 32,621 training images of 1,041 people (list_train and list_val), 11,659
-queries and a gallery of 82,161 images of 3,060 people.
+person, counted from 0 in each part; the parts have different people. The third number of a name is
+the camera, 1 to 15. As published: 32,621 training images of 1,041 people (list_train and list_val),
+11,659 queries and a gallery of 82,161 images of 3,060 people.
 """
 
 import re
@@ -38,7 +38,7 @@ _NAME = re.compile(r"\d+_\d+_(?P<camera>\d{1,9})_\w+\.jpg")
 
 
 def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
-    """Every image of MSMT17 in the order of its lists; people of the test part follow the others.
+    """Every image of MSMT17 in the order of its lists; people of the test part are numbered last.
 
     Args:
         tree: the release's folder, or the one that holds it.
@@ -46,7 +46,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
     Raises:
         FileNotFoundError: the folders or a list are not there.
-        ValueError: a list is no text, or holds no image.
+        ValueError: a list is not text, or holds no image.
     """
     root, train, test = _find_root(tree)
     lists = LISTS_WITH_VAL if "val" in options else LISTS
@@ -85,14 +85,14 @@ def _find_root(tree: Tree) -> tuple[Tree, str, str]:
 
 
 def _describe_two_levels(tree: Tree) -> str:
-    """What a folder holds, and the only folder in it if there is one."""
+    """The entries of a folder, and those of its only folder, if it has just one."""
     _, folders = tree.entries()
     inner = f", and that holds {tree.describe_entries(folders[0])}" if len(folders) == 1 else ""
     return tree.describe_entries() + inner
 
 
 def _read_list(root: Tree, part: str) -> list[tuple[str, str]]:
-    """The lines of a list, each with its place for errors."""
+    """The lines of a list, each with its place for error messages."""
     name = f"list_{part}.txt"
     if not root.is_file(name):
         raise FileNotFoundError(f"{root.place} is incomplete: it has no {name}")
@@ -118,7 +118,7 @@ def _split_images(
 ) -> Iterator[ListedImage]:
     """The images of a split; `first` is the number that its person 0 has in the whole set.
 
-    `known` is the line of every image so far, and grows.
+    `known` has the line of every image so far; it is extended.
     """
     taken = 0
     for place, line in rows:
@@ -146,7 +146,7 @@ def _split_images(
 
 
 def _nothing_taken_message(root: Tree, folder: str, problems: list[Problem]) -> str:
-    """What is wrong with every line of a list, by its first, and what there is instead."""
+    """The error for a list without usable images: its first problem, and what is there."""
     first = problems[0]
     inner = first.name.rpartition("/")[0] if first.name.startswith(f"{folder}/") else folder
     where = inner if root.is_folder(inner) else folder

@@ -1,13 +1,13 @@
-"""Partial-REID and Partial-iLIDS: parts of people, searched among whole people.
+"""Partial-REID and Partial-iLIDS: partial images of people as queries, whole ones as gallery.
 
     Partial_REID/partial_body_images/001_001.jpg      query (occluded_body_images: other queries)
                  whole_body_images/001_001.jpg        gallery       (Zheng et al., ICCV 2015)
     Partial_iLIDS/Probe/1.jpg                         query
                   Gallery/1.jpg                       gallery       (Zheng et al., CVPR 2011)
 
-A name begins with the number of the person. There are no cameras and nothing to train on: it is
-a target for a network trained on another set. As published: 300 partial and 300 whole images of
-60 people, and one of each of 119 people.
+A name begins with the number of the person. There are no cameras and no training images: the set is
+a target for a network trained on another set. As published: 300 partial and 300 whole images of 60
+people, and one of each of 119 people.
 """
 
 import re

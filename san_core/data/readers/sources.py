@@ -29,7 +29,7 @@ from san_core.data.tree import Tree
 
 SYNTHETIC = "synthetic"
 IMAGES = "images"
-MIN_SYNTHETIC_IDENTITIES = 6  # of synthetic people; one of three is for testing, two at least
+MIN_SYNTHETIC_IDENTITIES = 6  # of synthetic people; one in three is for testing, at least two
 UNTRAINABLE = {
     IMAGES: "it has no identities; generate_textures makes textures from it",
     "partial": "it has only queries and a gallery; name it as target, and another data set as "
@@ -43,7 +43,7 @@ _ALL_OPTION = {
 
 
 class DatasetFormat(NamedTuple):
-    """How a data set is read, what it is, what its options mean, and whether others have it too."""
+    """How a data set is read, its description, its options, and whether it is published."""
 
     listing: Callable[[Tree, Mapping[str, str]], Listing]
     description: str
@@ -96,7 +96,7 @@ DATASET_FORMATS = {
 
 
 class DatasetName(NamedTuple):
-    """A data set's name taken apart."""
+    """The parsed name of a data set."""
 
     key: str
     options: dict[str, str]
@@ -106,7 +106,7 @@ def parse_dataset_name(dataset: str) -> DatasetName:
     """The key and the options of a data set's name; an option without a value has the value "".
 
     Raises:
-        ValueError: there is no such data set, or it takes no such option, or not so.
+        ValueError: there is no such data set, or an option is unknown or malformed.
     """
     key, _, rest = dataset.strip().partition(":")
     if key != SYNTHETIC and key not in DATASET_FORMATS:
@@ -132,9 +132,9 @@ def parse_dataset_name(dataset: str) -> DatasetName:
 
 
 class PlacedDataset(NamedTuple):
-    """One of several data sets: its name as it was written and taken apart, and where it is.
+    """One of several data sets: its name as written and parsed, and its place.
 
-    `place` is empty for synthetic people, and where no place was told at all.
+    `place` is empty for synthetic people, and if no place was given.
     """
 
     text: str
@@ -145,17 +145,17 @@ class PlacedDataset(NamedTuple):
 def parse_placed_datasets(
     names: str, places: str, *, role: str = "dataset", place_role: str = "source"
 ) -> list[PlacedDataset]:
-    """The data sets that + joins, with their places in the same order; synthetic has none.
+    """The data sets joined by +, with their places in the same order; synthetic has none.
 
     Args:
         names: such as "market1501+cuhk03:labeled".
-        places: such as "s3://b/market s3://b/cuhk03"; empty where they are not told.
-        role: the parameter that the names are of, as messages call it.
-        place_role: that of the places.
+        places: such as "s3://b/market s3://b/cuhk03"; empty if not given.
+        role: the parameter that holds the names, for messages.
+        place_role: the parameter that holds the places.
 
     Raises:
-        ValueError: a name is wrong, one data set of one place is named twice, or there are more or
-            fewer places than data sets that have one.
+        ValueError: a name is wrong, a data set is named twice with the same place, or the number of
+            places does not match.
     """
     texts = split_dataset_names(names)
     parsed = _parse_joined_names(texts)
@@ -184,10 +184,10 @@ def parse_placed_datasets(
 
 
 def _parse_joined_names(texts: Sequence[str]) -> list[DatasetName]:
-    """Names that + joined, taken apart.
+    """The parsed names that + joined.
 
     Raises:
-        ValueError: one is wrong, perhaps because the + was meant as part of a place.
+        ValueError: one is wrong, perhaps because a + belongs to a place.
     """
     try:
         return [parse_dataset_name(text) for text in texts]
@@ -202,14 +202,14 @@ def _parse_joined_names(texts: Sequence[str]) -> list[DatasetName]:
 
 
 class LearnedAndTested(NamedTuple):
-    """Data sets to learn, and those to test on instead of them; none where they are the same."""
+    """The data sets for training, and those for testing; none if they are the same."""
 
     learned: list[PlacedDataset]
     tested: list[PlacedDataset]
 
     @property
     def leaves_nobody(self) -> bool:
-        """Whether all images are trained on, and there is nobody to test on."""
+        """Whether all images are for training, so that nobody is left for testing."""
         return not self.tested and all(ALL in one.name.options for one in self.learned)
 
     @property
@@ -221,11 +221,11 @@ class LearnedAndTested(NamedTuple):
 def parse_dataset_and_target(
     dataset: str, target: str, *, source: str = "", target_source: str = ""
 ) -> LearnedAndTested:
-    """The data sets to learn and those to test on, in the words of their four parameters.
+    """The data sets for training and for testing, from the four parameters.
 
     Raises:
-        ValueError: a name or place is wrong, a target cannot be tested on, only its place is told,
-            or one of several data sets cannot be trained on.
+        ValueError: a name or place is wrong, a target cannot be used for testing, only its place is
+            given, or a data set cannot be used for training.
     """
     learned = parse_placed_datasets(dataset, source)
     if len(learned) > 1:
@@ -251,7 +251,7 @@ def parse_dataset_and_target(
 
 
 def _check_learned_once(learned: list[PlacedDataset]) -> None:
-    """Raise ValueError if a published set is to be learned twice: its people would count double."""
+    """Raise ValueError if a published set is named twice: its people would count twice."""
     keys = [one.name.key for one in learned if is_published(one.name)]
     if twice := [key for key in keys if keys.count(key) > 1 and key != "file_names"]:
         raise ValueError(
@@ -261,17 +261,17 @@ def _check_learned_once(learned: list[PlacedDataset]) -> None:
 
 
 def is_published(named: DatasetName) -> bool:
-    """Whether others have the same data set; names of a pattern of one's own say that none has."""
+    """Whether the data set is published; one read by a user's own pattern is not."""
     if named.key == SYNTHETIC:
         return False
     return DATASET_FORMATS[named.key].is_published and "pattern" not in named.options
 
 
 def check_trainable(learned: DatasetName) -> None:
-    """A data set to learn must have people to train on.
+    """Check that a data set has identities to train on.
 
     Raises:
-        ValueError: it has none, whatever is in it.
+        ValueError: this kind of data set never has any.
     """
     if learned.key in UNTRAINABLE:
         raise ValueError(
@@ -280,7 +280,7 @@ def check_trainable(learned: DatasetName) -> None:
 
 
 def check_synthetic_identities(identities: int) -> None:
-    """There must be synthetic people to learn and to test.
+    """Check that there are synthetic people for training and for testing.
 
     Raises:
         ValueError: there are too few.
@@ -298,7 +298,7 @@ def _closest_key_hint(word: str, among: list[str]) -> str:
 
 
 def list_dataset(named: DatasetName, tree: Tree) -> Listing:
-    """What a data set in a tree consists of.
+    """The listing of a data set in a tree.
 
     Raises:
         FileNotFoundError: the tree is not that data set.

@@ -4,8 +4,9 @@
     train_test_split/train_list.txt, test_list_800.txt, test_list_1600.txt, ...
 
 A line of a list holds the name of an image, without its ending, and the number of its vehicle.
-Cameras are unknown. Of every vehicle of a test list one image is the gallery and all others ask
-for it, as its authors draw them; here the names of images decide which, so that scores compare.
+Cameras are unknown. Of every vehicle of a test list one image is the gallery and all others are
+queries. The authors draw that image at random; here a hash of the image names chooses it, so that
+scores are comparable.
 """
 
 import re
@@ -33,7 +34,7 @@ def listing(tree: Tree, options: Mapping[str, str]) -> Listing:
 
     Raises:
         FileNotFoundError: the folder of lists, or a list, is not there.
-        ValueError: no image of a list can be taken.
+        ValueError: no image of a list can be used.
     """
     roots = (tree, *(tree.subtree(name) for name in tree.entries().folders))
     root = next((one for one in roots if one.is_folder(LISTS_FOLDER)), None)
@@ -75,7 +76,7 @@ def _images_of_list(
 
 
 def _with_gallery(images: list[NamedImage]) -> list[NamedImage]:
-    """The images, of which the one of each vehicle whose name falls lowest is the gallery."""
+    """The images; for each vehicle the image with the lowest name hash is the gallery."""
     lowest: dict[str, NamedImage] = {}
     for image in sorted(images, key=lambda one: (place_of_name(one.name, "gallery"), one.name)):
         lowest.setdefault(image.person, image)

@@ -405,7 +405,7 @@ def _gain_text(value: Mapping[str, float], name: str) -> str:
 
 # Name, words, and gains in mAP as published for ResNet-50, with where they were read
 BASELINES = (
-    ("fc512", "`synthetic-baseline`: fc512, L_ID, hard triplet", "–"),
+    ("fc512", "`demo-baseline`: fc512, L_ID, hard triplet", "–"),
     ("bnneck", "BNNeck", "+4.0 Market-1501, +5.3 DukeMTMC (README of Bag of Tricks)"),
     ("gem", "GeM pooling", "with the weighted triplet +2.1 Market-1501 (fast-reid, AGW over BoT)"),
     ("cosine", "cosine softmax (CosFace)", "–"),

@@ -1,7 +1,7 @@
-"""How far a mean over queries may be chance: people are drawn again and again, with replacement.
+"""Confidence intervals of means over queries, by resampling people with replacement.
 
-Queries of one person are alike, so people are drawn and not queries (the cluster bootstrap). The
-gallery stays.
+Queries of one person are alike, so people are resampled and not queries (the cluster bootstrap).
+The gallery stays the same.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _DIGITS = 6  # the last ones of a sum depend on the order in which it is added u
 
 
 class Interval(NamedTuple):
-    """What holds a mean in 95 of 100 draws of the people: from `low` to `high`."""
+    """The interval `low` to `high` that holds the mean in 95 of 100 resamples of people."""
 
     low: float
     high: float
@@ -27,8 +27,8 @@ def mean_interval(values: NDArray[np.float64], pids: Ids) -> Interval:
     """The 95 % interval of the mean over queries, by the percentiles of DRAWS draws of people.
 
     Args:
-        values: (Q,), a figure of each query, such as its average precision; NaN where it has none.
-        pids: (Q,), whom each query shows.
+        values: (Q,), a value of each query, such as its average precision; NaN if it has none.
+        pids: (Q,), the person of each query.
 
     Raises:
         ValueError: no query has a figure.

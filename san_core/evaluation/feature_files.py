@@ -1,10 +1,9 @@
-"""Features of images in a folder, with sums that tell whether they are as they were written.
+"""Features of images in a folder, with checksums.
 
     features.npy     (N, D) float32
-    untrained.npy    (N, D) float32, of the network before it was trained, where that was asked for
-    index.csv        name, pid, camid and split of the image of each row, and how its data set calls
-                     person and camera
-    features.json    what they were made from, and the sha256 of the other files
+    untrained.npy    (N, D) float32, of the network before training, if asked for
+    index.csv        name, pid, camid and split of each row's image, and the data set's names of
+    person and camera features.json    what they were made from, and the sha256 of the other files
 
 Legend: N images, D embedding.
 """
@@ -28,7 +27,7 @@ from san_core.images.shard import MOST_FILE_BYTES, Digest, Record, Size
 
 FEATURES_FILE = "features.json"
 INDEX_FILE = "index.csv"
-# What numpy raises where a file is none of its own, or not whole.
+# Errors of numpy for a file that is not an .npy file, or is incomplete.
 _READ_ERRORS = (
     *(ValueError, TypeError, EOFError, OverflowError, MemoryError, SyntaxError),
     tokenize.TokenError,
@@ -37,7 +36,7 @@ COLUMNS = ("name", "pid", "camid", "split", "person", "camera")
 
 
 class ToldPart(TypedDict):
-    """Which part features are, of several workers; `images` stands for those of all parts."""
+    """Which part of several workers this is; `images` identifies the images of all parts."""
 
     number: Size
     workers: Size
@@ -45,7 +44,7 @@ class ToldPart(TypedDict):
 
 
 class _Told(TypedDict):
-    """What features.json says, and perhaps more; sums are absent where older versions wrote it."""
+    """The content of features.json; it may have more keys. Files of older versions lack sums."""
 
     dataset: str
     metric: Literal["cosine", "euclidean"]
@@ -61,7 +60,7 @@ def write_features(
     *,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write features into a folder that is there.
+    """Write features into an existing folder.
 
     Args:
         folder: where the files go.
@@ -84,7 +83,7 @@ def write_features(
 
 
 def write_sums(folder: Path, names: Iterable[str], provenance: Mapping[str, Any]) -> None:
-    """Write features.json: what features were made from, and the sums of their files."""
+    """Write features.json: what the features were made from, and the checksums of their files."""
     sums = {name: file_sha256(folder / name) for name in names}
     told = json.dumps({**provenance, "sha256": sums}, indent=2)
     write_file(folder / FEATURES_FILE, told.encode() + b"\n")
@@ -98,14 +97,14 @@ def write_named_features(
     dim: int,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write features of images that have nothing but names, batch by batch.
+    """Write features of images that have only names, batch by batch.
 
     Args:
         folder: where the files go.
         batches: (B, D) each, as many rows together as there are names.
         names: of the image of each row.
         dim: D.
-        provenance: as of `write_features`.
+        provenance: as in `write_features`.
 
     Raises:
         OSError: there is no room for them.
@@ -114,7 +113,7 @@ def write_named_features(
     for batch in batches:
         matrix[done : done + len(batch)] = batch
         done += len(batch)
-    assert done == len(names)  # or rows would be those of other images
+    assert done == len(names)  # or rows would belong to other images
     matrix.flush()
     with (folder / INDEX_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -124,7 +123,7 @@ def write_named_features(
 
 
 def map_features(folder: Path, count: int) -> NDArray[np.float32]:
-    """What `write_named_features` wrote, one row an image: (count, D), a memory map.
+    """The features that `write_named_features` wrote, one row an image: (count, D), a memory map.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -134,18 +133,18 @@ def map_features(folder: Path, count: int) -> NDArray[np.float32]:
 
 
 class FeatureFiles:
-    """Features in a folder; each file is compared with its sum before it is used.
+    """Features in a folder; each file's checksum is verified before it is used.
 
     Attributes:
         provenance: what they were made from, the data set among it.
         told: the same with the metric, in the order of the file.
         metric: the distance they are meant for.
-        part: which part they are of what several workers embed; None where they are whole.
-        is_summed: whether there are sums; without, no damage is noticed.
+        part: which part of several workers they are; None if they hold all images.
+        is_summed: whether there are checksums; without them damage goes unnoticed.
 
     Raises:
-        FileNotFoundError: the folder holds none.
-        ValueError: features.json is none.
+        FileNotFoundError: the folder holds no features.
+        ValueError: features.json is not valid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -155,18 +154,18 @@ class FeatureFiles:
         self._folder = folder
         self._sums: dict[str, str] | None = told.pop("sha256", None)
         self.part: ToldPart | None = told.pop("part", None)
-        self.told = dict(told)  # all that it says of what they were made from
+        self.told = dict(told)  # everything it records of their origin
         self.metric: str = told.pop("metric")
         self.provenance = told
 
     @property
     def is_summed(self) -> bool:
-        """Whether there are sums."""
+        """Whether there are checksums."""
         return self._sums is not None
 
     @property
     def matrix_names(self) -> list[str]:
-        """The matrices that there are sums of."""
+        """The matrices that have checksums."""
         files = map(Path, self._sums or ())
         return [file.stem for file in files if file.suffix == ".npy"]
 
@@ -181,12 +180,12 @@ class FeatureFiles:
         return file.read_bytes(), _names_in(file)
 
     def records(self, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
-        """The image of every row, by index.csv, which names each of some splits once.
+        """The image of every row by index.csv, which names each image of some splits once.
 
         Raises:
             FileNotFoundError: index.csv is missing.
-            ValueError: it is damaged, names an image twice or one that is not `among` these, or
-                lacks one of the splits.
+            ValueError: it is damaged, names an image twice or one that is not in `among`, or lacks
+                an image of the splits.
         """
         return records_by_index(self._checked(INDEX_FILE), among, splits)
 
@@ -209,7 +208,7 @@ class FeatureFiles:
         return found
 
     def _checked(self, name: str) -> Path:
-        """A file that is there and, where sums are, as it was written."""
+        """The path of a file that exists and, if there are checksums, is undamaged."""
         file = self._folder / name
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing; extract_features makes it")
@@ -232,11 +231,11 @@ def map_numbers(file: Path) -> NDArray[Any]:
 
 
 def records_by_index(file: Path, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
-    """The images that the column `name` of a table names, row by row: each of some splits once.
+    """The images named by a table's column `name`, row by row: each of some splits once.
 
     Raises:
-        ValueError: the table is damaged, names an image twice or one that is not `among` these, or
-            lacks one of the splits.
+        ValueError: the table is damaged, names an image twice or one that is not in `among`, or
+            lacks an image of the splits.
     """
     known, found = {record.name: record for record in among}, dict[str, Record]()
     for name in _names_in(file):

@@ -1,7 +1,7 @@
-"""Features that several workers embed, a range of the images each, and how they are joined.
+"""Features from several workers, each with a range of the images, and how they are joined.
 
-A part is a folder of features as any other, but that features.json says which part it is. Joined,
-all parts are the files that one worker would have written, to the byte.
+A part is an ordinary folder of features, except that features.json says which part it is. The
+joined files are byte for byte those that one worker would have written.
 
 Legend: N images of all parts, D embedding.
 """
@@ -19,7 +19,7 @@ from san_core.images.shard import sha256
 
 
 class Part(NamedTuple):
-    """Which of the parts that several workers make, counted from 0."""
+    """The number of a worker's part, from 0, and the number of workers."""
 
     number: int
     workers: int
@@ -40,15 +40,16 @@ class Part(NamedTuple):
         return slice(first * batch, min(end * batch, total))
 
     def told(self, names: Sequence[str]) -> ToldPart:
-        """What features.json says of it. names: of the images of all parts."""
+        """The entry of features.json. names: of the images of all parts."""
         return {"number": self.number, "workers": self.workers, "images": _digest(names)}
 
 
 def join_parts(folder: Path, places: Sequence[Path]) -> tuple[int, int]:
-    """Join the parts at some places into a folder that is there; N and D of them all.
+    """Join the parts at some places into an existing folder; returns N and D.
 
     Raises:
-        ValueError: a part is damaged, missing, there twice, or of other images or another network.
+        ValueError: a part is damaged, missing, duplicated, or belongs to other images or another
+            network.
         FileNotFoundError: a file of a part is missing.
         OSError: there is no room.
     """
@@ -73,7 +74,7 @@ def _in_order(found: Mapping[Path, FeatureFiles]) -> list[FeatureFiles]:
     """The parts by their numbers.
 
     Raises:
-        ValueError: they are not all the parts of one whole, each once.
+        ValueError: they are not all parts of one set of features, each once.
     """
     (first_place, first), *others = found.items()
     by_number: dict[int, Path] = {}
@@ -103,7 +104,7 @@ def _in_order(found: Mapping[Path, FeatureFiles]) -> list[FeatureFiles]:
 
 
 def _write_joined(file: Path, parts: Sequence[NDArray[np.float32]]) -> int:
-    """Write the rows of parts one after another; gives how many dimensions they have."""
+    """Write the rows of the parts one after another; returns their number of dimensions."""
     dim = parts[0].shape[1]
     joined = new_array(file, (sum(map(len, parts)), dim), np.dtype(np.float32))
     done = 0
@@ -115,5 +116,5 @@ def _write_joined(file: Path, parts: Sequence[NDArray[np.float32]]) -> int:
 
 
 def _digest(names: Sequence[str]) -> str:
-    """What stands for images and their order."""
+    """A hash of images and their order."""
     return sha256("\n".join(names).encode("utf-8", "surrogatepass"))

@@ -1,10 +1,10 @@
-"""Features and distances that people have made themselves, as plain .npy files.
+"""Features and distances from other programs, as plain .npy files.
 
     mine.npy         (N, D), a feature an image; or (queries, gallery images), their distances
     mine.csv         the image of each feature in the column `name`; or index.csv beside mine.npy
 
-Of distances the table names queries and gallery images, and they follow in its order; without a
-table they stand as the data set has them. Legend: N images, D embedding, Q queries, G gallery.
+For distances, the table names queries and gallery images in the order of rows and columns; without
+a table they are in the order of the data set. Legend: N images, D embedding, Q queries, G gallery.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class PlainFeatures:
 
     def records(self, among: Sequence[Record], splits: Sequence[str]) -> list[Record]:
         """The image of every row; as `feature_files.records_by_index`."""
-        assert self._table is not None  # checked as it was opened
+        assert self._table is not None  # checked when it was opened
         return records_by_index(self._table, among, splits)
 
     def rows(self, count: int) -> NDArray[np.float32]:
@@ -61,7 +61,7 @@ class PlainFeatures:
                 f"{self._file} is {matrix.dtype} {matrix.shape}; expected float32, float64 or"
                 f" float16 with {count} rows, as its table has"
             )
-        with np.errstate(over="ignore"):  # what is infinite then is refused by its image's name
+        with np.errstate(over="ignore"):  # infinite values are then refused with the image's name
             return np.ascontiguousarray(matrix, np.float32)
 
 
@@ -70,7 +70,7 @@ class GivenDistances:
 
     Attributes:
         provenance: the file's name and sha256.
-        has_table: whether a table says which image is where.
+        has_table: whether a table names the images of rows and columns.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,7 +109,7 @@ class GivenDistances:
 
 
 def plain_file(place: Path, name: str) -> Path | None:
-    """The .npy file at a place: itself, or `name` in a folder that nothing of ours describes."""
+    """The .npy file at a place: the place itself, or `name` in a folder without features.json."""
     if place.is_dir() and not (place / FEATURES_FILE).exists():
         place = place / name
     return place if place.is_file() else None

@@ -1,12 +1,12 @@
-"""The fixed reference every trained model is compared with: colour histograms, nothing learnt.
+"""The fixed baseline that every trained model is compared with: colour histograms, not learnt.
 
-Of an image only the middle half of its columns counts, where the person is and not the street. It
-is cut into 6 horizontal stripes of equal height, roughly head, chest, waist, thighs, knees and
-feet. Each stripe counts its pixels in 8 x 4 x 4 equal bins of hue, saturation and value
-(Gray and Tao 2008 made stripes of colour the usual hand-made descriptor). The shares of all bins
-sum to 1 over the image and their square roots are the feature. Features are so of length 1, and
-their squared Euclidean distance is 2 - 2 BC, with BC the Bhattacharyya coefficient of the shares
-(the Hellinger distance): they go through the same ranking as learnt features.
+Only the middle half of an image's columns counts, because the person is there. It is cut into 6
+horizontal stripes of equal height, roughly head, chest, waist, thighs, knees and feet. Each stripe
+counts its pixels in 8 x 4 x 4 equal bins of hue, saturation and value (Gray and Tao 2008 made
+stripes of colour the usual hand-made descriptor). The shares of all bins sum to 1 over the image
+and their square roots are the feature. Features therefore have length 1, and their squared
+Euclidean distance is 2 - 2 BC, with BC the Bhattacharyya coefficient of the shares (the Hellinger
+distance). They are ranked like learnt features.
 
 Shapes: H rows, W columns, N images.
 """

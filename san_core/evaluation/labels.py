@@ -1,4 +1,4 @@
-"""Who is on the images and which camera took them.
+"""The people and cameras of images.
 
 Shapes: N images.
 """
@@ -17,7 +17,7 @@ _LARGEST_LABEL = 2**31 - 1
 
 
 class Labels(NamedTuple):
-    """Whom images show and which camera took them.
+    """The people and cameras of N images.
 
     `pids` is (N,): people from 1, in a gallery also 0 (distractor) and -1 (junk). `camids` is (N,),
     0-based, or None where cameras are unknown.
@@ -35,7 +35,7 @@ def labels_of(records: Iterable[LabelledImage]) -> Labels:
     """The labels of records, in their order; `camids` is None if no record knows its camera.
 
     Raises:
-        ValueError: a person is unknown, or a camera while others are known.
+        ValueError: a person is unknown, or only some cameras are known.
     """
     records = list(records)
     for record in records:
@@ -54,11 +54,11 @@ def labels_of(records: Iterable[LabelledImage]) -> Labels:
 
 
 def check_labels(query: Labels, gallery: Labels) -> None:
-    """Check that queries can be judged against a gallery.
+    """Check the labels of queries and a gallery.
 
     Raises:
-        ValueError: one of them is empty, has camids where the other has none or too few of them,
-            or a number that stands for nobody; or a number does not fit into 31 bits.
+        ValueError: one of them is empty, only one has camids, there are too few camids, a pid is
+            not allowed, or a number does not fit into 31 bits.
     """
     for role, labels in (("query", query), ("gallery", gallery)):
         if len(labels.pids) == 0:

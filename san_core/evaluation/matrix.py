@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP of a matrix of distances, in one call.
+"""CMC, mAP and mINP of a distance matrix, in one call.
 
 from san_core.evaluation.matrix import rank
 
@@ -31,15 +31,16 @@ def rank(
     top_k: int = 10,
     with_roc: bool = False,
 ) -> Ranking:
-    """Ranks a gallery by distances, whatever they come from, and judges it by who is who.
+    """Ranks a gallery by given distances and scores the ranking by the labels.
 
     Args:
         distances: (Q, G), smaller is nearer: float32, float64, float16, whole numbers, or lists of
-            lists. They are ranked as float32: what that cannot tell apart ties, and ranks in
-            gallery order. NaN ranks last.
+            lists. They are ranked as float32: values equal in float32 are tied and rank in gallery
+            order. NaN ranks last.
         query_ids: (Q,) whole numbers, people from 1.
         gallery_ids: (G,) likewise; 0 is a distractor and -1 is junk.
-        query_cameras: (Q,) whole numbers from 0; left out with `gallery_cameras`, no camera counts.
+        query_cameras: (Q,) whole numbers from 0. Without these and `gallery_cameras`, cameras are
+            ignored.
         gallery_cameras: (G,) likewise.
         protocol: as in `ranking.rank`.
         max_rank: as in `ranking.rank`.
@@ -47,7 +48,8 @@ def rank(
         with_roc: as in `ranking.rank`.
 
     Raises:
-        ValueError: distances, people and cameras do not fit each other, or as `ranking.rank`.
+        ValueError: the shapes of distances, people and cameras do not match, or as in
+            `ranking.rank`.
     """
     matrix = as_float32(distances)
     query = Labels(_numbers("query_ids", query_ids), _cameras("query_cameras", query_cameras))
@@ -78,7 +80,7 @@ def _numbers(name: str, given: Numbers) -> Ids:
     """Whole numbers (N,) as int64.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: they are not whole numbers.
     """
     found = np.asarray(given)
     if found.ndim != 1 or found.dtype.kind not in "iu":

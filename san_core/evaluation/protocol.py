@@ -1,14 +1,14 @@
-"""Which gallery images a query is judged by, as the data sets' authors laid down.
+"""Evaluation protocols: which gallery images count for a query, as the data sets' authors define.
 
-In every protocol junk (pid -1) is left out, distractors (pid 0) stay as wrong answers, and what
-else is left out depends on the camera:
+In every protocol junk (pid -1) is left out, and distractors (pid 0) stay as wrong answers. Further
+images are left out by their camera:
 
-- `market1501` (Zheng et al. 2015): the query's person in the query's own camera. So do CUHK03's new
-  protocol, DukeMTMC-reID and MSMT17;
+- `market1501` (Zheng et al. 2015): the query's person in the query's own camera. CUHK03's new
+  protocol, DukeMTMC-reID and MSMT17 do the same;
 - `camera-free`: nothing more;
-- `sysu-mm01` (Wu et al. 2017): as `market1501`, and all of camera 2 for queries from camera 3: they
-  hang in the same room. Queries are by the infrared cameras 3 and 6, the gallery by the others. All
-  of these are numbered as in the paper, from 1, and one lower here.
+- `sysu-mm01` (Wu et al. 2017): as `market1501`, and all of camera 2 for queries from camera 3,
+  because they are in the same room. Queries are by the infrared cameras 3 and 6, the gallery by the
+  others. These numbers are the paper's, from 1; camids here are one lower.
 
 Shapes: Q queries, G gallery images.
 """
@@ -28,17 +28,17 @@ Codes = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is left out of the gallery beside junk, and what a gallery shot draws.
+    """What is left out of the gallery in addition to junk, and what a gallery shot draws.
 
     Attributes:
         name: as in `PROTOCOLS`.
         own_camera: whether the query's person in the query's camera is left out.
-        barred: pairs (query's camera, gallery camera), 0-based: everybody there is left out. A
-            camera of queries occurs once at most.
+        barred: pairs (query's camera, gallery camera), 0-based: all images of that gallery camera
+            are left out. A query camera occurs at most once.
         asking: the cameras that queries are by, 0-based; empty for any.
         searched: the cameras that the gallery is by, 0-based; empty for any.
-        shot_by_camera: whether a gallery shot draws an image of each person and camera, and ranks
-            people by the nearest of theirs; else it draws an image of each person.
+        shot_by_camera: whether a gallery shot draws an image of each person and camera and ranks
+            people by the nearest of their images; else it draws one image of each person.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Protocol:
 
     @property
     def needs_cameras(self) -> bool:
-        """Whether it can be followed only where cameras are known."""
+        """Whether it needs known cameras."""
         goes_by = self.barred, self.asking, self.searched
         return self.own_camera or self.shot_by_camera or any(goes_by)
 
@@ -69,16 +69,16 @@ PROTOCOLS = {each.name: each for each in (MARKET1501, CAMERA_FREE, SYSU_MM01)}
 
 
 def default_protocol(labels: Labels) -> Protocol:
-    """`market1501` where cameras are known, `camera-free` elsewhere."""
+    """`market1501` if cameras are known, else `camera-free`."""
     return CAMERA_FREE if labels.camids is None else MARKET1501
 
 
 def check_protocol_applies(protocol: Protocol, query: Labels, gallery: Labels) -> None:
-    """Check that a protocol can be followed with these queries and this gallery.
+    """Check that a protocol applies to these queries and this gallery.
 
     Raises:
-        ValueError: `labels.check_labels` finds fault with the labels, the protocol goes by cameras
-            and there are none, or by others than these.
+        ValueError: as in `labels.check_labels`, or the protocol needs cameras and there are none,
+            or needs other cameras.
     """
     check_labels(query, gallery)
     if protocol.needs_cameras and query.camids is None:
@@ -103,16 +103,17 @@ def _check_cameras(role: str, labels: Labels, cameras: tuple[int, ...], of: Prot
 
 
 class RankingProblem(NamedTuple):
-    """Queries, a gallery and a protocol as the counting loops want them.
+    """Queries, a gallery and a protocol in the layout of the counting loops.
 
     People are groups of the gallery: group p is `members[start[p]:start[p + 1]]`. Gallery images
-    left out whoever they show are in lists: list o is `out[out_start[o]:out_start[o + 1]]`.
+    that are left out whatever their person are in lists: list o is `out[out_start[o]:out_start[o +
+    1]]`.
 
     Attributes:
         start: int64, one more than there are groups.
         members: (G,) gallery indices, ascending in each group.
-        group: (Q,) the group of each query's person; -1 where the gallery shows them nowhere.
-        widest: size of the largest group a query asks for.
+        group: (Q,) the group of each query's person; -1 if the person is not in the gallery.
+        widest: size of the largest group of any query's person.
         query_camera: (Q,) camera whose images of the person are left out; -1 none.
         barred: (Q,) camera left out whole; -1 none.
         gallery_camera: (G,)
@@ -137,7 +138,7 @@ def ranking_problem(query: Labels, gallery: Labels, protocol: Protocol) -> Ranki
     """Lay out queries and gallery for counting.
 
     Raises:
-        ValueError: `check_protocol_applies` finds fault.
+        ValueError: as in `check_protocol_applies`.
     """
     check_protocol_applies(protocol, query, gallery)
     start, members, group = _group_gallery(query.pids, gallery.pids)

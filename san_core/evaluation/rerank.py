@@ -105,10 +105,10 @@ def rerank_features(
         metric: as in `encode_neighbours`.
         settings: as in `encode_neighbours`.
         threads: as in `encode_neighbours`.
-        entries: at most so many distances at once, though at least one query's.
+        entries: the most distances at once, but at least one query's.
 
     Raises:
-        ValueError: at once, not at the first tile: as `encode_neighbours`.
+        ValueError: raised by the call, not at the first tile, as in `encode_neighbours`.
     """
     encoded = encode_neighbours(
         query_features, gallery_features, metric=metric, settings=settings, threads=threads

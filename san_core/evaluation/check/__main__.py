@@ -1,13 +1,14 @@
 """`python -m san_core.evaluation.check` proves in seconds that the compiled loops are sound.
 
-It prints what `soundness` finds. The exit status is 1 if anything differs or nothing is compiled.
+It prints the findings of `soundness`. The exit status is 1 if anything differs or nothing is
+compiled.
 """
 
 import sys
 
 
 def main() -> int:
-    """Print what is found; the exit status."""
+    """Print the findings; returns the exit status."""
     try:
         from san_core.evaluation.check.soundness import verify_compiled_loops
 

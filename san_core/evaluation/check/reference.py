@@ -1,9 +1,9 @@
-"""The ranking again, in NumPy and by sorting: slow, short, and what the compiled loops must equal.
+"""The ranking in NumPy, by sorting: slow and short. The compiled loops must give the same results.
 
 `rank` and `rank_distances` take and return what their namesakes in `ranking` do;
 `rerank_distances` and `single_shot_expectation` are the twins of those in `rerank` and of
-`protocols.single_shot.expected_single_shot`. They are for tests, for `soundness`, and for whoever
-wants to read what is computed.
+`protocols.single_shot.expected_single_shot`. They serve tests, `soundness`, and readers who want to
+see what is computed.
 
 Shapes: Q queries, G gallery images, N both, K top places, P right answers.
 """
@@ -129,7 +129,7 @@ class DrawExpectation(NamedTuple):
 def single_shot_expectation(
     distances: NDArray[np.float32], *, query: Labels, gallery: Labels, max_rank: int = 50
 ) -> DrawExpectation:
-    """As `single_shot_expectation.exact`, by the chance of each number of nearer people.
+    """As `single_shot_expectation.exact`, by the probability of each number of nearer people.
 
     distances: (Q, G), without NaN.
     """
@@ -203,7 +203,7 @@ def _excluded_mask(query: Labels, i: int, gallery: Labels, protocol: Protocol) -
 def _record_query(
     results: QueryResults, i: int, order: NDArray[np.intp], matches: NDArray[np.bool_]
 ) -> None:
-    """Note what the ranked gallery of query i says."""
+    """Record the results of query i from its ranked gallery."""
     nearest = order[: results.top.shape[1]]
     results.top[i, : len(nearest)] = nearest
     results.right[i, : len(nearest)] = matches[: len(nearest)]
@@ -226,7 +226,7 @@ def roc_bins(distances: NDArray[np.floating]) -> NDArray[np.int32]:
 def _float64_distances(
     query: Features, gallery: Features, metric: str
 ) -> Iterator[NDArray[np.float64]]:
-    """Squared distances; for cosine -cos, which tells apart what 1 - cos rounds together."""
+    """Squared distances; for cosine -cos, because 1 - cos would round nearby values together."""
     validate_features(as_rows("query", query), as_rows("gallery", gallery), metric)
     searched = gallery.astype(np.float64)
     for asked in query.astype(np.float64):

@@ -1,8 +1,8 @@
-"""Whether the compiled loops of all extensions do here what NumPy does.
+"""Whether the compiled loops of all extensions give the same results as NumPy on this machine.
 
-Random problems are solved by the loops and by NumPy: every rank is compared, re-ranked distances
-and expectations over draws are up to rounding. Beside that it is said on which instruction set the
-loops run and how much quicker they are.
+Random problems are solved by the loops and by NumPy. Every rank must be equal; re-ranked distances
+and expectations over draws may differ by rounding. The lines also give the instruction set that the
+loops use and how much faster they are.
 """
 
 import time
@@ -26,10 +26,11 @@ _CLOSE = ("average_precision", "inverse_penalty", "mAP", "mINP")
 
 
 def verify_compiled_loops() -> Iterator[str]:
-    """Lines that say what was found sound.
+    """Lines that say what was checked.
 
     Raises:
-        ValueError: what is compiled differs from its twin, naming the problem and the figure.
+        ValueError: a compiled result differs from NumPy's; the line names the problem and the
+            figure.
     """
     yield f"compiled loops run on {_ranking.instruction_set()}"
     rng = np.random.default_rng(0)
@@ -63,7 +64,7 @@ def _check_ranking(rng: np.random.Generator, tied: list[Tile], protocol: Protoco
 
 
 def check_rankings_equal(problem: str, found: Ranking, expected: Ranking) -> None:
-    """Check that two rankings are one.
+    """Check that two rankings are equal.
 
     Raises:
         ValueError: they are not.

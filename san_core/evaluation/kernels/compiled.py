@@ -1,7 +1,7 @@
-"""The compiled loops, or one clear line where they were never compiled.
+"""The compiled loops, or one clear error line if they were never compiled.
 
-There is no slower stand-in that would be taken silently: `reference` says the same in NumPy, for
-tests and for readers, and whoever wants it imports it by name.
+There is no silent fallback. `reference` computes the same in NumPy, for tests and readers, and must
+be imported by name.
 """
 
 try:

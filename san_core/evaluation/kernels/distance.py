@@ -1,7 +1,7 @@
-"""Distances of every query to the whole gallery, for whatever needs all of a query's at once.
+"""Distances of every query to the whole gallery, for code that needs all of a query's at once.
 
-They are made a few queries at a time, so that memory does not grow with the number of queries.
-Ranking by features (`streaming`) does without them.
+They are computed a few queries at a time, so memory does not grow with the number of queries.
+Ranking by features (`streaming`) does not use them.
 
 Shapes: Q queries, G gallery images, D dimensions.
 """
@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from san_core.evaluation.kernels.operands import SQUARED_DISTANCE_SCALES, Operands, make_operands
 from san_core.evaluation.kernels.rows import Features, Rows, as_rows
 
-# Distances that somebody has measured: of any width of floats, or whole numbers.
+# Given distances: floats of any width, or whole numbers.
 Distances = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.float16] | NDArray[np.int64]
 
-# One tile of distances has at most so many entries, 64 MiB; a gallery longer than that, one row.
+# The most entries of a tile of distances, 64 MiB; for a longer gallery, a tile is one row.
 _TILE_ENTRIES = 2**24
 # Gallery images multiplied at once.
 _GALLERY_BLOCK = 4096
@@ -45,13 +45,14 @@ def distance_tiles(
     Args:
         query: (Q, D) float32, or some rows of a matrix.
         gallery: (G, D) float32, or some rows of a matrix, such as a memory-mapped file.
-        metric: "euclidean", squared, |q|^2 + |g|^2 - 2 q.g: it orders as the distance does, and
-            rounding may leave a distance of 0 slightly below it. "cosine": 1 - q.g / (|q| |g|).
-        entries: at most so many distances at once, though at least one query's.
+        metric: "euclidean", squared, |q|^2 + |g|^2 - 2 q.g: it has the same order as the distance,
+            and rounding may make a distance of 0 slightly negative. "cosine": 1 - q.g / (|q| |g|).
+        entries: the most distances at once, but at least one query's.
         threads: cores to use, by default all that BLAS does.
 
     Raises:
-        ValueError: at once, not at the first tile: as of `select_rows` and `validate_features`.
+        ValueError: raised by the call, not at the first tile, as in `select_rows` and
+            `validate_features`.
     """
     of = make_operands(as_rows("query", query), as_rows("gallery", gallery), metric)
     step = max(1, entries // len(of.gallery))
@@ -93,7 +94,7 @@ def distances_between(
         return squared
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(asked)
     cosine = np.divide(found @ asked, lengths, out=np.zeros(len(found)), where=lengths > 0)
-    nearer: NDArray[np.float64] = np.maximum(1 - cosine, 0)  # rounding may leave it below
+    nearer: NDArray[np.float64] = np.maximum(1 - cosine, 0)  # rounding may make it negative
     return nearer
 
 
@@ -110,7 +111,7 @@ def matrix_tiles(
         matrix: whole or a memory map; float32, float64, float16 or whole numbers.
         rows: (Q,) of the queries.
         columns: (G,) of the gallery.
-        entries: at most so many distances at once, though at least one query's.
+        entries: the most distances at once, but at least one query's.
 
     Raises:
         ValueError: a distance does not fit into float32.
@@ -124,12 +125,13 @@ def matrix_tiles(
 
 
 def as_float32(distances: object) -> NDArray[np.float32]:
-    """Distances in the width that ranking counts in: an array, or lists of lists, of numbers.
+    """Distances as float32, from an array or lists of lists of numbers.
 
-    Distances that float32 cannot tell apart become equal, and rank in gallery order.
+    Distances that are equal in float32 are tied and rank in gallery order.
 
     Raises:
-        ValueError: they are no numbers, not as many in each row, or too large for float32.
+        ValueError: they are not numbers, rows have different lengths, or a number is too large for
+            float32.
     """
     try:
         given = np.asarray(distances)

@@ -1,14 +1,14 @@
-"""Features as matrix products take them: of unit length for cosine, and near the origin.
+"""Features prepared for matrix products: of unit length for cosine, and centred.
 
-A product in float32 errs by a share of the lengths multiplied, not of the distance wanted. Where
-features have much in common, as those of a ReLU may have, that would blur what tells them apart; so
-what they have in common is taken off before. Distances between points do not change when all move:
+The rounding error of a product in float32 grows with the lengths of the vectors, not with their
+distance. If features share a large common part, as after a ReLU, that error would hide their
+differences. So the common part is subtracted first. Distances do not change when all points move:
 
     |q - g|^2 = |a - b|^2    and    1 - cos(q, g) = |a - b|^2 / 2,
 
-with a = q - c and b = g - c, of unit vectors q / |q| and g / |g| for cosine. Any c will do, and how
-it comes about touches no rank: products only bound the distance (`streaming`). It is the mean of
-some rows of the gallery; or 0, so that nothing need be copied, if features have little in common.
+with a = q - c and b = g - c, of unit vectors q / |q| and g / |g| for cosine. Any c gives the same
+ranks, because products only bound the distance (`streaming`). c is the mean of some rows of the
+gallery. If features have little in common, c is 0 and nothing is copied.
 
 Shapes: Q queries, G gallery images, N images of either, D dimensions.
 """
@@ -30,17 +30,17 @@ from san_core.evaluation.kernels.rows import (
 
 Doubles = NDArray[np.float64]
 
-# Gallery images whose mean is taken off: it is as near to that of all as a 16th of their spread.
+# Gallery images whose mean is subtracted: it is within a 16th of their spread of the mean of all.
 _SAMPLE = 256
-# The share of |x|^2 that the mean must have to be taken off: with less, bounds that are up to twice
-# as wide cost less than the copy does.
+# The least share of |x|^2 of a mean that is subtracted: below it, bounds up to twice as wide cost
+# less than the copy.
 _LEAST_SHARE = 0.5
 # A squared distance as a multiple of the distance that the metric states.
 SQUARED_DISTANCE_SCALES = {"euclidean": 1, "cosine": 2}
 
 
 class FeatureBlock(NamedTuple):
-    """Some images as they are multiplied: features (n, D) float32, and |.|^2 of them, (n,)."""
+    """Some prepared images: features (n, D) float32, and their |.|^2, (n,)."""
 
     features: Features
     squares: Doubles
@@ -48,13 +48,13 @@ class FeatureBlock(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """Queries or gallery images, read and moved a stretch at a time.
+    """Queries or gallery images, read and centred a range at a time.
 
     Attributes:
         rows: the features as they are.
         squares: (N,) |x|^2 of those.
         scales: (N,) by which they are multiplied, 1 / |x|; None for 1.
-        centre: (D,) what is then taken off.
+        centre: (D,) subtracted after scaling.
     """
 
     rows: Rows
@@ -66,7 +66,7 @@ class Operand:
         return len(self.rows)
 
     def read_range(self, start: int, stop: int, buffer: Features | None = None) -> FeatureBlock:
-        """Images start to stop: a view if nothing is to be done, else the first of `buffer`.
+        """Images start to stop: a view if nothing is to be done, else in `buffer`.
 
         Without `buffer`, in a new array.
         """
@@ -83,7 +83,7 @@ class Operand:
 
 
 class Operands(NamedTuple):
-    """Queries and the gallery, moved alike."""
+    """Queries and the gallery, centred alike."""
 
     query: Operand
     gallery: Operand
@@ -95,7 +95,7 @@ def make_operands(query: Rows, gallery: Rows, metric: str) -> Operands:
     A feature of zeros has no direction: its cosine with every other one counts as 0.
 
     Raises:
-        ValueError: `rows.validate_features` finds fault with them.
+        ValueError: as in `rows.validate_features`.
     """
     squares = validate_features(query, gallery, metric)
     if metric == "cosine" and any(is_without_direction(each).any() for each in squares):
@@ -110,7 +110,7 @@ def make_operands(query: Rows, gallery: Rows, metric: str) -> Operands:
 
 
 def _with_directions(query: Rows, gallery: Rows, squares: SquaredNorms) -> tuple[Rows, Rows]:
-    """Both in two more dimensions, which the queries and gallery images of zeros have for theirs.
+    """Both sides with two more dimensions, for query and for gallery features of zeros.
 
     So the cosine of each of these with everything on the other side is 0, and all tie.
     """
@@ -126,7 +126,7 @@ def _with_directions(query: Rows, gallery: Rows, squares: SquaredNorms) -> tuple
 
 
 def _centre(rows: Rows, scales: Doubles | None) -> Doubles:
-    """The mean of some of the rows, evenly spaced, by their scales; 0 if it is not worth it."""
+    """The mean of some evenly spaced, scaled rows; 0 if subtracting it is not worth the copy."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)
     features = rows.subset(places).read_range(0, len(places)).astype(np.float64)
     if scales is not None:

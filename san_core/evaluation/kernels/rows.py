@@ -1,4 +1,4 @@
-"""Features, read where they lie: rows of a matrix, such as a memory-mapped file.
+"""Features read in place: rows of a matrix, such as a memory-mapped file.
 
 Shapes: N rows of the matrix, G those wanted, Q queries and G gallery images, D dimensions.
 """
@@ -17,7 +17,7 @@ METRICS = ("euclidean", "cosine")
 
 # The largest |x|^2: with more, |q|^2 + |g|^2 + 2 |q| |g| might not fit into float32.
 _LARGEST_SQUARE = 1e36
-# The smallest |x|^2 that has a direction: 1 / |x| must fit too.
+# The smallest |x|^2 that has a direction: 1 / |x| must fit into float32 too.
 _SMALLEST_SQUARE = 1e-70
 
 
@@ -28,7 +28,7 @@ class Rows:
     `matrix` is (N, D) float32; `index` (G,) int64 names the rows, or is None for all in order.
 
     Raises:
-        ValueError: they are not, not contiguous, or an index is not a row of the matrix.
+        ValueError: they have another type or shape, are not contiguous, or an index is not a row.
     """
 
     matrix: Features
@@ -45,13 +45,13 @@ class Rows:
         return len(self.matrix if self.index is None else self.index)
 
     def read_range(self, start: int, stop: int) -> Features:
-        """The features at places start to stop, (stop - start, D): a view where that can be."""
+        """The features at positions start to stop, (stop - start, D): a view if possible."""
         if self.index is None:
             return self.matrix[start:stop]
         return self.matrix[self.index[start:stop]]
 
     def subset(self, places: NDArray[np.int64] | NDArray[np.intp]) -> "Rows":
-        """The rows at those places, in that order; nothing is copied but numbers."""
+        """The rows at those positions, in that order; only row numbers are copied."""
         index = places if self.index is None else self.index[places]
         return Rows(self.matrix, np.ascontiguousarray(index))
 
@@ -65,9 +65,9 @@ class Rows:
 def select_rows(
     matrix: Features, index: NDArray[np.int64] | None = None, *, role: str = "the"
 ) -> Rows:
-    """The rows of a matrix that `index` names, as a view where they lie one after another.
+    """The rows of a matrix named by `index`, as a view if they are consecutive.
 
-    `role`, such as "query", names the matrix in what is raised.
+    `role`, such as "query", names the matrix in errors.
 
     Raises:
         ValueError: the matrix is not float32 (N, D), or an index is not one of its rows.
@@ -102,7 +102,7 @@ def _check_array(what: str, array: object, dtype: type[np.generic], *, ndim: int
 
 
 class FeatureError(ValueError):
-    """A feature that no distance can be measured by; `role` has its image at `place`."""
+    """A feature without distances to others; `place` is its image's position in `role`."""
 
     def __init__(self, role: str, place: int, what: str) -> None:
         super().__init__(f"{role} feature {place} is {what}")
@@ -117,7 +117,7 @@ class SquaredNorms(NamedTuple):
 
 
 def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
-    """The squared norms of two sets of features between which distances can be measured.
+    """The squared norms of two checked sets of features.
 
     Raises:
         ValueError: the metric is unknown, there are no features, or their dimensions differ.
@@ -131,7 +131,7 @@ def validate_features(query: Rows, gallery: Rows, metric: str) -> SquaredNorms:
 
 
 def check_comparable(query: Rows, gallery: Rows, metric: str) -> None:
-    """Check two sets of features by their shapes; nothing is read.
+    """Check the shapes of two sets of features; no feature is read.
 
     Raises:
         ValueError: the metric is unknown, there are no features, or their dimensions differ.
@@ -149,7 +149,7 @@ def check_comparable(query: Rows, gallery: Rows, metric: str) -> None:
 
 
 def is_without_direction(squares: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of features with these squared norms are all zeros, or as good as that."""
+    """Which features, by their squared norms, are all zeros or nearly so."""
     return squares < _SMALLEST_SQUARE
 
 
@@ -166,5 +166,5 @@ def check_norms(role: str, squares: NDArray[np.float64]) -> None:
 
 
 def as_rows(role: str, features: Features | Rows) -> Rows:
-    """Features, or rows of them, as rows; `role` names them in what `select_rows` raises."""
+    """Features as `FeatureRows`; `role` names them in errors of `select_rows`."""
     return features if isinstance(features, Rows) else select_rows(features, role=role)

@@ -1,8 +1,8 @@
-"""Counting by features: tiles of dot products, each thrown away once counted.
+"""Counting by features: tiles of dot products, each discarded once counted.
 
-Memory above the features does not grow with the number of pairs: what makes a tile for each thread,
-and some numbers per gallery image. Threads take blocks of queries, each with a tile of its own, and
-BLAS runs on one thread in each: nothing waits for anything.
+Memory beside the features does not grow with the number of pairs: it is a tile for each thread, and
+some numbers per gallery image. Each thread takes blocks of queries with its own tile, and BLAS uses
+one thread in each, so threads never wait for each other.
 
 Shapes: Q queries, G gallery images, D dimensions.
 """
@@ -28,7 +28,7 @@ _BLOCK_BYTES = 2**22
 
 
 class TileShape(NamedTuple):
-    """How many queries and how many gallery images make a tile."""
+    """The numbers of queries and of gallery images in a tile."""
 
     queries: int
     gallery: int
@@ -37,7 +37,7 @@ class TileShape(NamedTuple):
 def choose_tile_shape(
     num_query: int, num_gallery: int, *, dim: int, widest: int, threads: int
 ) -> TileShape:
-    """The shape of tiles that keeps memory small and the matrix product quick.
+    """A tile shape that keeps memory small and the matrix product fast.
 
     dim: D. widest: the most right answers a query may have.
     """
@@ -97,7 +97,7 @@ def count_by_features(
 
 
 class _TileBuffers(NamedTuple):
-    """What a thread has for its tiles, used again and again: both sides, and their products."""
+    """The buffers of a thread, reused for every tile: both sides, and their products."""
 
     queries: Features
     gallery: Features
@@ -119,7 +119,7 @@ def _count_block(
     size: int,
     step: int,
 ) -> Iterator[None]:
-    """Count some queries, a tile of gallery images at a step."""
+    """Count some queries, one tile of gallery images at a time."""
     query = operands.query.read_range(first, first + size, buffers.queries)  # (size, D)
     counter.open(operands.query, operands.gallery, query.squares, metric)
     doubled = buffers.queries[: query.features.size].reshape(query.features.shape)

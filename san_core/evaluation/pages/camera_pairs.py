@@ -1,4 +1,4 @@
-"""How well each camera's queries are matched in each other camera.
+"""Scores by pair of cameras: the queries of one in the gallery images of another.
 
 Shapes: Q queries, G gallery images.
 """
@@ -28,18 +28,18 @@ class CameraPair(NamedTuple):
 def score_camera_pairs(
     rank_among: Callable[[Ids], QueryResults], *, query: Labels, gallery: Labels
 ) -> list[CameraPair]:
-    """The figures of every pair of cameras in which a query can be judged, in their order.
+    """The scores of every pair of cameras with a scorable query, in order.
 
-    The gallery is reduced to one camera at a time, so that together it is ranked once more.
+    The gallery is ranked one camera at a time, which in total is one more ranking.
 
     Args:
-        rank_among: what is found for each query in the gallery images at some places, such as
-            `Scorer.rank_among` by a protocol.
+        rank_among: ranks the gallery images at some positions for each query, such as
+            `Scorer.rank_among` with a protocol.
         query: labels of the queries.
         gallery: labels of the gallery.
 
     Raises:
-        ValueError: cameras are unknown, or `rank_among` finds fault.
+        ValueError: cameras are unknown, or as in `rank_among`.
     """
     if query.camids is None or gallery.camids is None:
         raise ValueError("cameras are unknown, so there are no pairs of them")

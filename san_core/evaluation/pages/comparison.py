@@ -1,6 +1,6 @@
 """A page that sets evaluations beside each other: settings, figures, CMC curves and queries.
 
-A column is one run, or several runs that differ in their seed alone: its figures are then means,
+A column is one run, or several runs that differ only in their seed. Its figures are then means,
 with the standard deviation over seeds. Differences are to the first column.
 """
 
@@ -37,7 +37,7 @@ class RankedName(NamedTuple):
 
 
 class QueryResult(NamedTuple):
-    """What a run has made of a query: person, average precision, and what it ranked first."""
+    """A run's result for a query: person, average precision, and the nearest gallery images."""
 
     person: str
     precision: float
@@ -54,11 +54,11 @@ class Evaluated(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One run, or several that differ in their seed alone.
+    """One run, or several that differ only in their seed.
 
     Attributes:
-        name: what it is called, as the first of several runs.
-        settings: those in which the columns differ, by their names, in words.
+        name: its name; that of the first of several runs.
+        settings: the settings in which the columns differ, in words, by name.
         runs: at least one.
     """
 
@@ -82,9 +82,9 @@ def comparison_page(
     """The page: one HTML document with everything in it.
 
     Args:
-        columns: two or more, or one of several runs; the first is what others are compared with.
-        read: the bytes of an image by its name; None where the runs share no images.
-        why_no_queries: why there is none, in a sentence.
+        columns: two or more, or one of several runs; the others are compared with the first.
+        read: reads the bytes of an image by its name; None if the runs share no images.
+        why_no_queries: a sentence that says why there are no queries to show.
     """
     sections = [
         Section(
@@ -106,12 +106,12 @@ def comparison_page(
 
 
 def figure_names(columns: Sequence[Column]) -> list[str]:
-    """The figures that any column has, in the order of the first that has them."""
+    """The figures of all columns, in the order in which they first occur."""
     return list(dict.fromkeys(n for c in columns for run in c.runs for n in run.figures))
 
 
 def figure_cell(name: str, column: Column, first: Column) -> tuple[str, str]:
-    """A figure of a column in words, and its difference to that of the first; or empty."""
+    """A figure of a column in words, and its difference to the first column; or empty."""
     values, base = column.values(name), first.values(name)
     if not values:
         return "–", ""
@@ -130,7 +130,7 @@ def _number(value: float, name: str) -> str:
 
 
 def figures_table(columns: Sequence[Column]) -> Markup:
-    """A row a figure and a column a column, with the difference to the first under it."""
+    """A table with a row per figure and a column per column, with the difference to the first."""
     rows = [
         [name, *(page.with_note(*figure_cell(name, one, columns[0])) for one in columns)]
         for name in figure_names(columns)
@@ -155,7 +155,7 @@ def _settings_table(columns: Sequence[Column]) -> Markup:
 
 
 def _cmc_section(columns: Sequence[Column]) -> Section:
-    """The curves over each other; of several seeds their mean."""
+    """The curves in one figure; for several seeds their mean."""
     cmcs = {_heading(one): _mean_curve(one) for one in columns}
     firsts = "; ".join(f"{name}: {curve[0]:.1%} at rank 1" for name, curve in cmcs.items())
     return Section(
@@ -172,13 +172,13 @@ def _mean_curve(column: Column) -> NDArray[np.float64]:
 
 
 def common_queries(columns: Sequence[Column]) -> list[str]:
-    """The queries that every run has judged, in the order of the first."""
+    """The queries that every run has scored, in the order of the first run."""
     runs = [run for column in columns for run in column.runs]
     return [name for name in runs[0].queries if all(name in run.queries for run in runs)]
 
 
 def choose_queries(columns: Sequence[Column]) -> dict[str, list[str]]:
-    """Up to six queries of each kind: at even steps of precision, and what gained and lost most.
+    """Up to six queries of each kind: at even steps of precision, and the largest gains and losses.
 
     No query is shown twice.
     """
@@ -251,7 +251,7 @@ def _queries(
 
 
 def _shown_row(column: Column, first: Column, name: str, read: Callable[[str], bytes]) -> _ShownRow:
-    """The lists shown of several seeds are those of the first."""
+    """For several seeds the lists of the first are shown."""
     result = column.runs[0].queries[name]
     precision = column.precision(name)
     change = 100 * (precision - first.precision(name))

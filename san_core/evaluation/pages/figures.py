@@ -1,8 +1,8 @@
-"""Figures as people read them: which are shares, and how many digits a number has."""
+"""How figures are written: which are shares, and how many digits a number has."""
 
 import re
 
-# Shares of all queries, pictures or answers, also of one data set or at an end of an interval.
+# Names of shares, also with the name of a data set or of an end of an interval.
 _SHARES = re.compile(r"(val_)?(rank\d+|mAP|mINP)(_\w+)?|accuracy_\w+")
 
 

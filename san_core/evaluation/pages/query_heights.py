@@ -1,4 +1,4 @@
-"""Scores by the height of queries: whether the small ones, who were far away, are found too.
+"""Scores by the height of queries: whether small, distant people are found too.
 
 Shapes: Q queries.
 """
@@ -26,7 +26,7 @@ class HeightThird(NamedTuple):
 def score_heights(ranking: Ranking, heights: Sequence[int]) -> list[HeightThird]:
     """The figures of the lowest, the middle and the highest third of the judged queries.
 
-    Queries of one height are never parted, so thirds may be uneven; none where all are as high.
+    Queries of equal height stay together, so thirds may be uneven; empty if all have one height.
 
     heights: (Q,), the rows of each query's image.
     """

@@ -1,4 +1,4 @@
-"""Queries and what was ranked first for each: some that stand for all, and the worst."""
+"""Queries with their nearest gallery images: a sample over all, and the worst."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,7 @@ _LEADS = {
 
 
 class _ShownImage(NamedTuple):
-    """A gallery image; `camera` is empty where unknown, `rank` where it stands in line."""
+    """A gallery image; `camera` is empty if unknown, `rank` is empty if its position shows it."""
 
     image: Markup
     is_right: bool
@@ -38,7 +38,7 @@ class _ShownImage(NamedTuple):
 
 
 class _ShownQuery(NamedTuple):
-    """A query and what was ranked first for it."""
+    """A query and its nearest gallery images."""
 
     name: str
     image: Markup
@@ -59,7 +59,7 @@ class _Group(NamedTuple):
 def ranked_galleries(
     lists: RankedLists, query: Sequence[R], gallery: Sequence[R], read: Callable[[R], bytes]
 ) -> Markup:
-    """The chosen queries with their top, each image framed by whether it is right.
+    """The chosen queries with their nearest images; a frame shows whether each is right.
 
     Args:
         lists: of a ranking.
@@ -84,9 +84,9 @@ def ranked_galleries(
 
 
 def choose_queries(ranking: Ranking, *, shown: int) -> dict[str, list[int]]:
-    """Indices of up to `shown` queries that stand for all, best first, and of the worst.
+    """Indices of up to `shown` queries sampled over all, best first, and of the worst.
 
-    By average precision; equal ones are taken in query order, and no query twice.
+    By average precision; ties are in query order, and no query occurs twice.
     """
     judged = np.flatnonzero(ranking.first_rank)
     ordered = judged[np.argsort(-ranking.average_precision[judged], kind="stable")].tolist()

@@ -1,7 +1,6 @@
 """The figures of an evaluation as a plain dict, report.json, which is for programs.
 
-It has fractions, never per cent, and nothing that tells when or where it was made. `report_page`
-makes a page of it.
+It has fractions, never per cent, and no time or place. `report_page` makes a page from it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from san_core.evaluation.roc import USUAL_FPR, Roc
 FORMAT = "san-evaluation"
 VERSION = 1
 MODEL = "this model"
-# Where the figures are those of the drawn gallery, so is the mAP.
+# With figures of the drawn gallery goes the mAP of the drawn gallery.
 _HEADLINE_MAP_OF_SHOT = "mAP_of_draw"
 _MOST_PAIRS_SHOWN = 100
 
@@ -40,42 +39,42 @@ def report_content(
 ) -> dict[str, Any]:
     """The content of report.json: the same for the same input, on any machine, at any time.
 
-    The exceptions follow the rounding of float32, which is the processor's: the false positive
-    rates of `roc` (see there), and the figures of a gallery shot and re-ranked ones, which may
-    differ in the sixth digit where distances are nearly tied.
+    The exceptions depend on the processor's float32 rounding: the false positive rates of `roc`
+    (see there), and the figures of a gallery shot and of re-ranking, which may differ in the sixth
+    digit if distances are nearly tied.
 
     Args:
-        ranking: the trained model's, of the whole gallery image by image.
-        references: rankings of the same queries and gallery by something else, by name, such as
+        ranking: of the trained model, over the whole gallery image by image.
+        references: rankings of the same queries and gallery by other features, by name, such as
             "untrained encoder" or "colour histogram".
         query: the queries' records, in the order they were ranked.
         gallery: the gallery's records, in the order they were ranked.
         metric: the distance the model was ranked by, "euclidean" or "cosine", or "given".
         data_set: the name of what was scored; empty where it has none.
-        headline: the figures of the protocol asked for first, by name as `references` and
-            `MODEL`, where they are not those of the rankings: of a gallery shot or multi-query.
-        scored: the model under further protocols, or re-ranked.
-        pairs: the model by pair of cameras; of more than 100 the worst by mAP are kept.
-        heights: the model by thirds of the queries' heights.
-        provenance: where the features come from, as JSON; kept as it is.
-        warnings: what people should know before they believe the figures; kept as it is.
+        headline: the figures of the first protocol, by the names of `references` and `MODEL`, if
+            they are not those of the rankings (for a gallery shot or multi-query).
+        scored: the model's scores under further protocols, or re-ranked.
+        pairs: the model's scores by pair of cameras; of more than 100 the worst by mAP are kept.
+        heights: the model's scores by thirds of the queries' heights.
+        provenance: the origin of the features, as JSON; stored unchanged.
+        warnings: warnings about the figures; stored unchanged.
 
     Returns:
-        `protocol`, the one that was asked for first, and `leaves_out_as`, the one whose rule for
-        the gallery it follows; its `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the
-        judged queries (of a gallery shot no mINP, and `mAP` is `mAP_of_draw`), the same for
-        each of `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and
-        `num_gallery` (all), `num_skipped` (queries with no right answer left), `num_identities`
-        (people among the queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery).
-        `cameras` has the names of the cameras that have one, by number. `protocols` has the scores
-        and counts of `scored`, with `leaves_out_as`; `camera_pairs` has the figures of `pairs` and
+        `protocol`, the first protocol asked for, and `leaves_out_as`, the protocol whose rule for
+        the gallery it uses; its `rank1`, `rank5`, `rank10`, `mAP`, `mINP` as fractions of the
+        judged queries (of a gallery shot no mINP, and `mAP` is `mAP_of_draw`), the same for each of
+        `references`, `cmc` as a list from rank 1 on, and the counts: `num_query` and `num_gallery`
+        (all), `num_skipped` (queries with no right answer left), `num_identities` (people among the
+        queries), `num_cameras`, `num_distractors`, `num_junk` (in the gallery). `cameras` has the
+        names of the cameras that have one, by number. `protocols` has the scores and counts of
+        `scored`, with `leaves_out_as`; `camera_pairs` has the figures of `pairs` and
         `num_camera_pairs` the number of all, `query_heights` those of `heights`; `roc`, if the
-        ranking has one, the true positive rates at the usual false positive rates, and the
-        distances within which these are.
+        ranking has one, the true positive rates at the usual false positive rates, and the distance
+        thresholds of these.
 
     Raises:
-        ValueError: a ranking is not one of these records, a reference has the model's name, or
-            the metric is unknown.
+        ValueError: a ranking does not match the records, a reference has the model's name, or the
+            metric is unknown.
     """
     references, headline = references or {}, headline or {}
     if MODEL in references:
@@ -119,7 +118,7 @@ def report_content(
 
 
 def _camera_names(records: Iterable[LabelledImage]) -> dict[str, str]:
-    """How the data set calls its cameras, by their numbers, where it gives names to them."""
+    """The data set's names of cameras by their numbers, if it has names."""
     named = {r.camid: camera_name(r) for r in records if r.camid is not None}
     return {str(n): name for n, name in sorted(named.items()) if name != str(n)}
 
@@ -130,14 +129,14 @@ def _plain_scores(ranking: Ranking) -> ProtocolScores:
 
 
 def _headline_scores(scored: ProtocolScores) -> dict[str, float]:
-    """The scores of a protocol, `mAP` among them whatever it is of."""
+    """The scores of a protocol, always with a key `mAP`."""
     if "mAP" in scored.scores:
         return scored.scores
     return {**scored.scores, "mAP": scored.scores[_HEADLINE_MAP_OF_SHOT]}
 
 
 def _worst_pairs(pairs: Sequence[CameraPair]) -> list[CameraPair]:
-    """The pairs in their order, without the best ones where they are many."""
+    """The pairs in order, without the best ones if there are too many."""
     worst = sorted(pairs, key=lambda pair: (pair.mAP, pair))[:_MOST_PAIRS_SHOWN]
     return sorted(worst)
 
@@ -175,7 +174,7 @@ def _check_ranking(
 
 
 def join_contents(contents: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The content of report.json where several data sets were tested on: the first is the headline.
+    """The content of report.json for several test sets; the first is the headline.
 
     Args:
         contents: what `report_content` returned for each, by name; a single one has the name "".

@@ -1,7 +1,7 @@
 """The page of an evaluation, for people: what was scored, the figures, and pictures first.
 
 Then follow other protocols, the CMC and ROC curves, tables by the height of queries and by pairs of
-cameras, and where everything comes from.
+cameras, and the provenance.
 """
 
 import json
@@ -55,7 +55,7 @@ def report_page(
     Args:
         report: what `join_contents` returned.
         sections: what `report_sections` returned for each data set, by name; the headline's first.
-        top_k: how many images of ranked galleries are shown beside a query.
+        top_k: the number of gallery images shown beside a query.
     """
     shown = [
         section._replace(heading=f"{name}: {section.heading}" if number else section.heading)
@@ -74,7 +74,7 @@ def report_page(
 
 
 def _targets_section(report: Mapping[str, Any]) -> Section:
-    """The figures of every data set that was tested on, the headline's first."""
+    """The figures of every test set, the headline's first."""
     rows = [
         [
             page.with_note(name, each["protocol"]),
@@ -102,11 +102,11 @@ def report_sections(
     read: Callable[[R], bytes],
     headline: Mapping[str, ProtocolScores] | None = None,
 ) -> list[Section]:
-    """What the page says of one data set that was tested on.
+    """The sections of the page for one test set.
 
     Args:
         report: what `report_content` returned for the same rankings and records.
-        lists: the trained model's, of the ranking that `report` is of.
+        lists: of the trained model, from the ranking of `report`.
         references: as in `report_content`.
         query: as in `report_content`.
         gallery: as in `report_content`.
@@ -144,7 +144,7 @@ def _counts(report: Mapping[str, Any]) -> str:
 
 
 def _scored_table(report: Mapping[str, Any]) -> Markup:
-    """The data set, the model and how it was trained; rows of what is not known are left out."""
+    """The data set, the model and its training; unknown rows are left out."""
     known = report["provenance"]
     seen, cameras = known.get("seen_in_training"), report["num_cameras"]
     rows = {
@@ -209,7 +209,7 @@ def _cmc_section(cmcs: Mapping[str, NDArray[np.float64]]) -> Section:
 
 
 def _roc_section(rankings: Mapping[str, Ranking]) -> Section:
-    """Curves and rates; without a body if no ranking has a curve."""
+    """Curves and rates; empty if no ranking has a curve."""
     rocs = {name: each.roc for name, each in rankings.items() if each.roc}
     if not rocs:
         return Section("", Markup())
@@ -224,7 +224,7 @@ def _roc_section(rankings: Mapping[str, Ranking]) -> Section:
 
 
 def _heights_section(report: Mapping[str, Any]) -> Section:
-    """Scores by the height of queries; without a body where all are as high."""
+    """Scores by the height of queries; empty if all have one height."""
     rows = [
         (
             f"{third['lowest']}–{third['highest']}",
@@ -240,7 +240,7 @@ def _heights_section(report: Mapping[str, Any]) -> Section:
 
 
 def _camera_pairs_section(report: Mapping[str, Any]) -> Section:
-    """A table of all pairs, or a list of the worst; without a body if there are none."""
+    """A table of all pairs, or a list of the worst; empty if there are none."""
     shown, number = report["camera_pairs"], report["num_camera_pairs"]
     if not shown:
         return Section("", Markup())
@@ -296,7 +296,7 @@ def _counts_table(report: Mapping[str, Any]) -> Markup:
 
 
 def _provenance_table(provenance: Mapping[str, Any]) -> Markup:
-    """The table of what the features come from; empty if nothing is known."""
+    """The table of the features' origin; empty if nothing is known."""
     if not provenance:
         return Markup()
     rows = [

@@ -1,4 +1,4 @@
-"""What a report says in words: how figures came about, and what each of them means."""
+"""The words of a report: how figures were computed, and what each of them means."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +40,7 @@ MEANINGS = {
 
 
 def protocol_in_words(report: Mapping[str, Any]) -> str:
-    """A paragraph saying how the figures came about, from what `report_content` returned."""
+    """A paragraph on how the figures were computed, from the result of `report_content`."""
     junk = report["num_junk"]
     left_out = _LEFT_OUT[report["leaves_out_as"]][bool(junk)]
     parts = [
@@ -61,7 +61,7 @@ def protocol_in_words(report: Mapping[str, Any]) -> str:
 
 
 def protocols_in_words(report: Mapping[str, Any]) -> str:
-    """What the rows of the table of other protocols are."""
+    """A paragraph that explains the table of other protocols."""
     parts = ["The same features under other rules.", *_kinds_in_words(report["protocols"])]
     if any(each["reranked"] for each in report["protocols"]):
         parts.append("Re-ranked: distances are combined with those of k-reciprocal neighbours.")
@@ -69,7 +69,7 @@ def protocols_in_words(report: Mapping[str, Any]) -> str:
 
 
 def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the protocols are that do not simply rank the gallery for each query."""
+    """Sentences that explain the protocols that do not simply rank the gallery for each query."""
     parts = []
     words = {each["protocol"].partition(":")[0] for each in protocols}
     if MULTI_QUERY in words:
@@ -101,7 +101,7 @@ def _draws_by_camera(protocols: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def leaves_out_in_words(scored: Mapping[str, Any]) -> str:
-    """Whose rule for the gallery a protocol follows, where its own name does not say so."""
+    """The protocol whose gallery rule is used, if the name does not say it."""
     rule = scored["leaves_out_as"]
     is_told = rule in scored["protocol"].split(":")
     return "" if is_told else f"leaves out images as {rule} does"

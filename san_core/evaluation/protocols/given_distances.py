@@ -1,4 +1,4 @@
-"""Scores by distances that somebody else has measured, as a matrix.
+"""Scores by a given matrix of distances.
 
 Shapes: Q queries, G gallery images.
 """
@@ -31,8 +31,8 @@ from san_core.evaluation.ranking import (
 class MeasuredImages:
     """Queries and a gallery, and the distances between them.
 
-    `matrix` holds distances, smaller is nearer, perhaps of more images, and may be a memory map;
-    `rows` (Q,) and `columns` (G,) say which of it are meant.
+    `matrix` holds distances (smaller is nearer); it may cover more images and may be a memory map.
+    `rows` (Q,) and `columns` (G,) select its rows and columns.
     """
 
     matrix: Distances
@@ -42,13 +42,13 @@ class MeasuredImages:
     gallery: Labels
 
     def tiles(self, among: Ids | None = None) -> Iterator[Tile]:
-        """The distances tile by tile; of the gallery, where asked, those at places `among`."""
+        """The distances tile by tile; if `among` is given, only to those gallery images."""
         columns = self.columns if among is None else self.columns[among]
         return matrix_tiles(self.matrix, rows=self.rows, columns=columns)
 
 
 class DistanceScorer:
-    """Scores images by one protocol after the other, as `scoring.Scorer` does by features."""
+    """Scores images by several protocols, as `scoring.Scorer` does from features."""
 
     def __init__(self, images: MeasuredImages, *, threads: int | None = None) -> None:
         self.images, self.threads = images, threads
@@ -56,7 +56,7 @@ class DistanceScorer:
     def score(
         self, name: str, *, reranked: bool = False, top_k: int = 0, with_roc: bool = False
     ) -> ProtocolScores:
-        """The figures of a protocol; arguments as of `scoring.Scorer.score`.
+        """The scores of a protocol; arguments as in `scoring.Scorer.score`.
 
         Raises:
             ValueError: the protocol, or re-ranking, needs features.
@@ -91,7 +91,7 @@ class DistanceScorer:
         return row
 
     def rank_among(self, there: Ids, protocol: Protocol) -> QueryResults:
-        """What is found for each query in some images of the gallery, those at `there`."""
+        """The ranking of the gallery images at `there` for each query."""
         return rank_each_query_by_distances(
             self.images.tiles(there),
             query=self.images.query,

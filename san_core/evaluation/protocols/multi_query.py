@@ -1,6 +1,6 @@
-"""Multi-query (Zheng et al. 2015): all images of a query's person by its camera ask as one query.
+"""Multi-query (Zheng et al. 2015): all images of a person by one camera form one query.
 
-Their features are averaged; for the cosine metric their directions are.
+Their features are averaged; for the cosine metric, their directions.
 
 Shapes: N images, Q queries made of them, D dimensions.
 """
@@ -18,25 +18,25 @@ _BLOCK = 1024
 
 
 class PooledQueries(NamedTuple):
-    """Queries made of images: features (Q, D) and labels."""
+    """Pooled queries: features (Q, D) and labels."""
 
     features: Features
     query: Labels
 
 
 def pool_queries(images: Rows, labels: Labels, *, query: Labels, metric: str) -> PooledQueries:
-    """One query for each person and camera that occur together in `query`, in their order.
+    """One query for each combination of person and camera in `query`, in order.
 
     Args:
-        images: (N, D), those of the query split and more. Images of other people, or by a camera
-            from which nobody asks for that person, are left aside.
-        labels: whom they show and which camera took them.
+        images: (N, D), of the query split and more. Images whose person and camera no query has are
+            ignored.
+        labels: their people and cameras.
         query: labels of the query split.
         metric: "euclidean" or "cosine", by which the queries will be compared.
 
     Raises:
-        ValueError: cameras are unknown, or there are not as many labels as images, or none of a
-            query.
+        ValueError: cameras are unknown, the numbers of labels and images differ, or a query has no
+            image.
         FeatureError: one is not finite.
     """
     check_cameras_known(labels, query)
@@ -67,7 +67,7 @@ def check_cameras_known(*of: Labels) -> None:
 
 
 def _mean_features(images: Rows, place: Ids, num_query: int, metric: str) -> Features:
-    """The mean (num_query, D) of the images of each place, read some at a time."""
+    """The mean feature (num_query, D) of each query's images, read some at a time."""
     added = np.zeros((num_query, images.matrix.shape[1]))
     for start in range(0, len(images), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -82,7 +82,7 @@ def _mean_features(images: Rows, place: Ids, num_query: int, metric: str) -> Fea
 
 
 def _check_finite(lengths: NDArray[np.float64], start: int) -> None:
-    """Check images from `start` on: one that has no mean with others is not hidden in it."""
+    """Check the features from `start` on, so that none is hidden in a mean."""
     sound = np.isfinite(lengths)
     if not sound.all():
         raise FeatureError("pooled", start + int(np.argmin(sound)), "not finite")

@@ -1,13 +1,13 @@
 """One set of features under several protocols, with and without re-ranking.
 
-Beside those of `protocol.PROTOCOLS` there are some that ask or search otherwise and leave out of
-the gallery what one of those does, `protocol.default_protocol` unless it is named after a colon,
-such as "sampled-gallery-shot:sysu-mm01":
+In addition to `protocol.PROTOCOLS` there are derived protocols. They change the queries or the
+gallery, and leave out of the gallery what one of those does: `protocol.default_protocol`, or the
+one named after a colon, such as "sampled-gallery-shot:sysu-mm01":
 
-- `multi-query`: by the mean of a person's images by one camera;
-- `single-gallery-shot`: in one gallery image of each person, the expectation over all draws;
-- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as older papers did; of each person
-  and camera where the protocol draws so.
+- `multi-query`: a query is the mean of a person's images by one camera;
+- `single-gallery-shot`: the gallery has one image of each person; the expectation over all draws;
+- `sampled-gallery-shot`: the same by `DRAWS` draws from a seed, as in older papers; one image of
+  each person and camera if the protocol draws that way.
 
 Shapes: Q queries, G gallery images, M images that multi-query pools.
 """
@@ -49,7 +49,7 @@ DRAWS, DRAW_SEED = 10, 0
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedImages:
-    """Images that were embedded: queries (Q,), a gallery (G,) and those multi-query pools (M,)."""
+    """Embedded images: queries (Q,), a gallery (G,) and the images that multi-query pools (M,)."""
 
     query_features: Rows
     gallery_features: Rows
@@ -61,18 +61,18 @@ class EmbeddedImages:
 
 
 class ParsedProtocol(NamedTuple):
-    """What the name of a protocol says: its first word, and what is left out of the gallery."""
+    """The parsed name of a protocol: its first word, and the protocol for the gallery."""
 
     word: str
     follow: Protocol
 
 
 class ProtocolScores(NamedTuple):
-    """The figures of one protocol as fractions; `ranking` holds the counts, and all else.
+    """The scores of one protocol as fractions; `ranking` holds the counts and everything else.
 
-    `protocol` is the name that was asked for, `ranking.protocol` the one it follows. `scores` has
-    `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`; `cmc` is the curve they are
-    of, (K,) float64.
+    `protocol` is the name that was asked for, `ranking.protocol` the protocol for the gallery.
+    `scores` has `mAP` or, for a gallery shot, `mAP_of_draw` and `mAP_of_gallery`; `cmc` is the
+    curve, (K,) float64.
     """
 
     protocol: str
@@ -85,11 +85,11 @@ class ProtocolScores(NamedTuple):
 def parse_protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
     """The protocols that a text names, separated by blanks or commas, in their order.
 
-    "auto" is `own`, the protocol of the data set; where it has none, `market1501` if cameras are
-    known, and `camera-free` if not.
+    "auto" is `own`, the protocol of the data set. If that is empty, it is `market1501` with known
+    cameras and `camera-free` without.
 
     Raises:
-        ValueError: there is none, an unknown one, or one twice.
+        ValueError: no protocol is named, one is unknown, or one is named twice.
     """
     words = text.replace(",", " ").split()
     names = [(own or default_protocol(query).name) if word == AUTO else word for word in words]
@@ -103,10 +103,10 @@ def parse_protocols(text: str, query: Labels, *, own: str = "") -> list[str]:
 
 
 def parse_protocol(name: str, query: Labels) -> ParsedProtocol:
-    """What a name says.
+    """The parsed name.
 
     Raises:
-        ValueError: there is no such protocol, or no expectation over its draws.
+        ValueError: there is no such protocol, or its expectation over draws is not available.
     """
     word, colon, follow = name.partition(":")
     if word not in PROTOCOL_NAMES:
@@ -124,14 +124,14 @@ def parse_protocol(name: str, query: Labels) -> ParsedProtocol:
 
 
 def ranked_gallery_protocol(name: str, query: Labels) -> str:
-    """The protocol that ranks images one by one as `name` does, to be shown: the one it follows."""
+    """The protocol for the gallery of `name`, which ranks single images and can be shown."""
     return parse_protocol(name, query).follow.name
 
 
 class Scorer:
-    """Scores images by one protocol after the other; what several of them need is made once.
+    """Scores images by several protocols; shared intermediate results are computed once.
 
-    images: what was embedded. threads: as in `ranking.rank`.
+    images: the embedded images. threads: as in `ranking.rank`.
     """
 
     def __init__(self, images: EmbeddedImages, *, threads: int | None = None) -> None:
@@ -140,18 +140,18 @@ class Scorer:
     def score(
         self, name: str, *, reranked: bool = False, top_k: int = 0, with_roc: bool = False
     ) -> ProtocolScores:
-        """The figures of a protocol.
+        """The scores of a protocol.
 
         Args:
             name: one of `PROTOCOL_NAMES`, as in `parse_protocols`.
-            reranked: whether by re-ranked distances; junk, which no protocol ranks, is then left
-                out of the gallery before.
-            top_k: as in `ranking.rank`; the indices are those of the gallery that is ranked. 0 for
-                a gallery shot.
+            reranked: whether to use re-ranked distances; junk, which no protocol ranks, is then
+                removed from the gallery first.
+            top_k: as in `ranking.rank`; indices refer to the ranked gallery. Must be 0 for a
+                gallery shot.
             with_roc: as in `ranking.rank`; not for a gallery shot.
 
         Raises:
-            ValueError: the protocol cannot be followed with these images.
+            ValueError: the protocol does not apply to these images.
         """
         word, follow = parse_protocol(name, self.images.query)
         if word == MULTI_QUERY:
@@ -181,7 +181,7 @@ class Scorer:
         )
 
     def rank_among(self, there: Ids, protocol: Protocol) -> QueryResults:
-        """What is found for each query in some images of the gallery, those at `there`."""
+        """The ranking of the gallery images at `there` for each query."""
         images = self.images
         return rank_each_query(
             images.query_features,

@@ -1,24 +1,24 @@
-"""CUHK03's first protocol (Li et al. 2014): of each person one gallery image, drawn at random.
+"""CUHK03's first protocol (Li et al. 2014): one gallery image of each person, drawn at random.
 
-SYSU-MM01 (Wu et al. 2017) draws one of each person and camera, and ranks people by the nearest of
-theirs.
+SYSU-MM01 (Wu et al. 2017) draws one image of each person and camera, and ranks people by the
+nearest of their images.
 
-`expected_single_shot` gives the expectation over all draws of the former. People are drawn
-independently: of person j, with the share f_j of images nearer than the right answer p, the drawn
-one is nearer with chance f_j. The rank of p is then 1 + X, where X, the number of nearer people,
-has a
-Poisson-binomial distribution. CMC at k is the mean over right answers of P(X < k), and the average
-precision, with one right answer in a draw, that of E[1 / (1 + X)]: the integral over z from 0 to 1
-of E[z^X] = prod_j (1 - f_j + f_j z), which Gauss-Legendre quadrature gives to float64's precision.
+`expected_single_shot` gives the expectation over all draws of the former. Images are drawn
+independently for each person. If a share f_j of the images of person j is nearer than the right
+answer p, the drawn image is nearer with probability f_j. The rank of p is then 1 + X, where X, the
+number of nearer people, has a Poisson-binomial distribution. CMC at k is the mean over right
+answers of P(X < k), and the average precision, with one right answer in a draw, that of E[1 / (1 +
+X)]: the integral over z from 0 to 1 of E[z^X] = prod_j (1 - f_j + f_j z), which Gauss-Legendre
+quadrature gives to float64's precision.
 
-`sampled_single_shot` draws either, as papers did, from a seed.
+`sampled_single_shot` makes either kind of draw from a seed, as papers did.
 
 Two conventions of mAP are in use and differ by points: `mAP_of_draw`, of the drawn gallery (the
 official SAN code, and papers on SYSU-MM01), and `mAP_of_gallery`, of the whole gallery, as if
 nothing were drawn (torchreid and fast-reid print it beside the drawn CMC). Say which you report.
 
-Distractors (pid 0) count as one person, as they do in those. Distances are taken as given, in
-float32; tied ones rank in gallery order.
+Distractors (pid 0) count as one person, as in those codes. Distances are used in float32; tied
+distances rank in gallery order.
 
 Shapes: Q queries, G gallery images, J people, K ranks; U images in a draw, P of them right.
 """
@@ -113,7 +113,7 @@ def expected_single_shot(
 
     def add_draws() -> Iterator[Tile]:
         for tile in _reject_nan(tiles):
-            yield tile  # checked by whoever takes it, before the next is asked for
+            yield tile  # the consumer checks it before it asks for the next
             draws.add(np.ascontiguousarray(tile.distances), tile.rows.start)
 
     ranking = rank_distances(
@@ -130,7 +130,7 @@ def expected_single_shot(
 
 
 def check_has_expectation(protocol: Protocol) -> None:
-    """Check that `expected_single_shot` has the expectation over the draws of a protocol.
+    """Check that `expected_single_shot` supports the draws of a protocol.
 
     Raises:
         ValueError: it draws an image of each person and camera.
@@ -153,7 +153,7 @@ def sampled_single_shot(
     seed: int = 0,
     threads: int | None = None,
 ) -> SingleShot:
-    """The mean over some draws, which each query makes for itself, from its own seed.
+    """The mean over some draws; each query has its own draws, from its own seed.
 
     Args:
         tiles: as in `expected_single_shot`.
@@ -202,7 +202,7 @@ def sampled_single_shot(
 
 
 def _people_left(laid_out: RankingProblem, num_gallery: int) -> tuple[Codes, Codes]:
-    """The group of each gallery image, -1 for junk, and how many images each list leaves them."""
+    """Each gallery image's group, -1 for junk, and what each list leaves of each group."""
     sizes = np.diff(laid_out.start)
     person = np.full(num_gallery, -1, np.int32)
     person[laid_out.members] = np.repeat(np.arange(len(sizes)), sizes)
@@ -235,7 +235,7 @@ def _reject_nan(tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 
 def _draw_keys(laid_out: RankingProblem, person: Codes, *, by_camera: bool) -> Ids:
-    """What each gallery image is drawn for: its person, or person and camera, by person first."""
+    """The unit that each gallery image is drawn for: its person, or its person and camera."""
     drawn_of = person.astype(np.int64)
     if by_camera:
         drawn_of *= int(laid_out.gallery_camera.max()) + 1
@@ -246,7 +246,7 @@ def _draw_keys(laid_out: RankingProblem, person: Codes, *, by_camera: bool) -> I
 def _eligible_images(
     laid_out: RankingProblem, person: Codes, drawn_of: Ids, i: int
 ) -> NDArray[np.intp]:
-    """Gallery images left to query i, ordered by what they are drawn for."""
+    """Gallery images left for query i, ordered by the unit they are drawn for."""
     camera, group = laid_out.gallery_camera, laid_out.group[i]
     left = (person >= 0) & (camera != laid_out.barred[i])
     left &= (person != group) | (camera != laid_out.query_camera[i])

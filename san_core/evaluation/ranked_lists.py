@@ -1,6 +1,6 @@
 """The ranked list of each query: the nearest gallery images, and the first right answer.
 
-The first right answer is there even if it ranks lower than the list goes.
+The list includes the first right answer even if it ranks below the end of the list.
 
 Shapes: Q queries, G gallery images, K places of a list.
 """
@@ -26,12 +26,12 @@ _QUERY_COLUMNS = (
     *("query", "person", "camera", "right_answers", "first_right_rank", "average_precision"),
 )
 
-# The distances of a query, by its place, to the gallery images at some places.
+# Gives the distances of a query to some gallery images, all by their positions.
 Measure = Callable[[int, Ids], NDArray[np.float64]]
 
 
 class RankedImage(NamedTuple):
-    """A gallery image in the list of a query: its rank, from 1, and its place in the gallery."""
+    """A gallery image in the list of a query: its rank, from 1, and its position in the gallery."""
 
     rank: int
     place: int
@@ -49,14 +49,14 @@ class RankedLists:
     def __init__(
         self, ranking: Ranking, measure: Measure, *, query: Labels, gallery: Labels
     ) -> None:
-        """Lists of a ranking; query and gallery are the labels that it was judged by."""
+        """Lists of a ranking; query and gallery are the labels that scored it."""
         self.ranking, self._measure = ranking, measure
         self._problem = ranking_problem(query, gallery, PROTOCOLS[ranking.protocol])
 
     def of_query(self, i: int, *, count: int | None = None) -> list[RankedImage]:
         """The first `count` images, or all of the top, and the first right answer if it is lower.
 
-        i: the query's place.
+        i: the query's position.
         """
         top = self.ranking.top[i, :count]
         places, is_right = top[top >= 0], self.ranking.right[i, :count][top >= 0]
@@ -70,14 +70,14 @@ class RankedLists:
         return [*found, self._nearest_right(i, first)] if first > len(found) else found
 
     def _nearest_right(self, i: int, rank: int) -> RankedImage:
-        """Tied ones rank in gallery order, in which they are here."""
+        """Ties rank in gallery order, which is the order here."""
         answers = self._right_answers(i)
         distances = self._measure(i, answers)
         nearest = int(np.argmin(distances))
         return RankedImage(rank, int(answers[nearest]), float(distances[nearest]), True)
 
     def _right_answers(self, i: int) -> Ids:
-        """The gallery images of a query's person that the protocol leaves to it."""
+        """The gallery images of a query's person that the protocol keeps."""
         problem = self._problem
         group = problem.group[i]
         members = problem.members[problem.start[group] : problem.start[group + 1]]
@@ -88,7 +88,7 @@ class RankedLists:
 
 
 class ListedTarget(NamedTuple):
-    """A data set that was tested on: its lists, and the records of its queries and gallery."""
+    """A test set: its lists, and the records of its queries and gallery."""
 
     lists: RankedLists
     query: Sequence[LabelledImage]
@@ -96,7 +96,7 @@ class ListedTarget(NamedTuple):
 
 
 def write_ranked_lists(folder: Path, targets: Iterable[ListedTarget]) -> None:
-    """Write `ranked.csv`, a row an image of a list, and `queries.csv`, a row a query."""
+    """Write `ranked.csv`, a row per image of a list, and `queries.csv`, a row per query."""
     targets = list(targets)
     _write_table(folder / RANKED_FILE, _RANKED_COLUMNS, _ranked_rows(targets))
     _write_table(folder / QUERIES_FILE, _QUERY_COLUMNS, _query_rows(targets))
@@ -118,7 +118,7 @@ def _ranked_rows(targets: Iterable[ListedTarget]) -> Iterator[Sequence[object]]:
 
 
 def _query_rows(targets: Iterable[ListedTarget]) -> Iterator[Sequence[object]]:
-    """Of a query that is not counted, the rank and the average precision are empty."""
+    """For a skipped query, the rank and the average precision are empty."""
     for ranking, query in ((each.lists.ranking, each.query) for each in targets):
         for i, asked in enumerate(query):
             first = int(ranking.first_rank[i])

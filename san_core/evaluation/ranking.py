@@ -1,10 +1,10 @@
 """Ranking a gallery for each query, and the figures ReID papers give: CMC, mAP and mINP.
 
-Nothing is sorted. The rank of a right answer is one more than the number of wrong answers that are
-nearer, plus the right ones that are; so it is enough to count, which `_ranking` does while the
-distances stream by. `reference` says the same in NumPy, by sorting.
+Nothing is sorted. The rank of a right answer is one more than the number of nearer answers, wrong
+and right. So it is enough to count, which `_ranking` does while distances are computed. `reference`
+computes the same in NumPy, by sorting.
 
-- The protocol says what is left out of the gallery (`protocol`);
+- the protocol decides what is left out of the gallery (`protocol`);
 - tied distances rank in gallery order, and NaN, which only given distances may hold, ranks last;
 - queries with no right answer left are excluded and counted in `num_skipped`.
 
@@ -12,9 +12,9 @@ With the right answers of a query at ranks r_1 < ... < r_P among what is left, i
 is the mean of i / r_i, and its inverse negative penalty P / r_P (Ye et al. 2021, "Deep Learning for
 Person Re-identification"). Ranks are counted as integers, means taken of exact sums.
 
-Ranking by features is exact: the ranks are those of the distances in float64, whatever the order in
-which a matrix product adds, so they depend neither on tiles nor on threads nor on the machine. Of
-the ROC curve that is true up to the rounding which `roc` describes.
+Ranking by features is exact: the ranks are those of the distances in float64, whatever the order of
+summation in a matrix product. So they do not depend on tiles, threads or the machine. The ROC curve
+is exact up to the rounding that `roc` describes.
 
 Shapes: Q queries, G gallery images, D dimensions, K top places.
 """
@@ -57,8 +57,8 @@ class Ranking:
         top: (Q, K) int64, gallery indices of the nearest images that are not left out; -1 where
             fewer than K are.
         right: (Q, K) bool, whether they show the query's person.
-        roc: the curve of all pairs of judged queries; None if it was not asked for, or no wrong
-            answer is left to any of them.
+        roc: the curve of all pairs of judged queries; None if it was not asked for, or no judged
+            query has a wrong answer left.
         num_query: all queries, skipped ones included.
         num_gallery: all gallery images, junk included.
         num_skipped: queries with no right answer left.
@@ -99,7 +99,7 @@ def rank(
     with_roc: bool = False,
     threads: int | None = None,
 ) -> Ranking:
-    """Ranks the gallery for each query by the distance of features, and judges it by the labels.
+    """Ranks the gallery for each query by the distance of features, and scores it by the labels.
 
     Args:
         query_features: (Q, D) float32, or some rows of a matrix.
@@ -108,8 +108,8 @@ def rank(
         gallery: labels of the gallery.
         metric: "euclidean" or "cosine".
         protocol: what is left out; `protocol.default_protocol` by default.
-        max_rank: length of the CMC curve, at least 10. It stays 1 beyond the end of a gallery.
-        top_k: how many of the nearest images are kept for each query; 0 is quickest.
+        max_rank: length of the CMC curve, at least 10. Beyond the end of a gallery it is 1.
+        top_k: how many of the nearest images are kept for each query; 0 is fastest.
         with_roc: whether to draw the ROC curve too, which takes longer.
         threads: cores to use, by default all this process may; the result is the same, but for
             the rounding of the ROC curve.
@@ -137,7 +137,7 @@ def rank_each_query(
     top_k: int = 0,
     threads: int | None = None,
 ) -> "QueryResults":
-    """What `rank` finds for each query, without means; it may be that none can be judged.
+    """The results of `rank` for each query, without means; possibly no query can be judged.
 
     Args:
         query_features: as in `rank`.
@@ -200,9 +200,9 @@ def rank_each_query_by_distances(
     protocol: Protocol | None = None,
     threads: int | None = None,
 ) -> "QueryResults":
-    """What `rank_distances` finds for each query, without means; it may be that none can be judged.
+    """The results of `rank_distances` for each query, without means; possibly none can be judged.
 
-    Arguments as of `rank_distances`.
+    Arguments as in `rank_distances`.
 
     Raises:
         ValueError: as `rank_distances`, except where no query can be judged.
@@ -215,7 +215,7 @@ def rank_each_query_by_distances(
 
 
 class QueryResults(NamedTuple):
-    """What is found for each query; attributes as in `Ranking`, `right_bins` as uint8."""
+    """The results of each query; attributes as in `Ranking`, `right_bins` as uint8."""
 
     first_rank: Ids
     num_right: Ids
@@ -311,7 +311,7 @@ def make_ranking(
     max_rank: int,
     curve: Roc | None,
 ) -> Ranking:
-    """The ranking that the results of all queries make.
+    """The ranking made from the results of all queries.
 
     Raises:
         ValueError: no query can be judged.
@@ -333,12 +333,12 @@ def make_ranking(
 
 
 def exact_mean(values: NDArray[np.float64]) -> float:
-    """The mean, of a sum that is rounded once: the same in whatever order queries are."""
+    """The mean from a sum that is rounded once, so it does not depend on the order of queries."""
     return math.fsum(values.tolist()) / len(values)
 
 
 def empty_results(num_query: int, top_k: int) -> QueryResults:
-    """Results of queries none of which is judged yet."""
+    """Empty results, for queries not yet judged."""
     return QueryResults(
         first_rank=np.zeros(num_query, np.int64),
         num_right=np.zeros(num_query, np.int64),
@@ -350,7 +350,7 @@ def empty_results(num_query: int, top_k: int) -> QueryResults:
 
 
 def usable_threads(threads: int | None) -> int:
-    """The number asked for, or as many as this process may use.
+    """The given number of threads, or as many as this process may use.
 
     Raises:
         ValueError: it is less than 1.
@@ -380,7 +380,7 @@ def check_tile(
     """Check that a tile holds the distances from query `start` on; shape: (Q, G) of all of them.
 
     Raises:
-        ValueError: it does not, it goes beyond the queries, or distances are not float32.
+        ValueError: its shape or type is wrong, or it goes beyond the queries.
     """
     num_query, gallery = shape
     if rows.start != start or distances.shape != (rows.stop - rows.start, gallery):

@@ -1,16 +1,17 @@
-"""Re-ranking by k-reciprocal neighbours, without a matrix of all against all.
+"""Re-ranking by k-reciprocal neighbours, without an N x N matrix.
 
 Zhong, Zheng, Cao and Li (CVPR 2017), "Re-ranking Person Re-identification with k-reciprocal
-Encoding", section 3. Queries and gallery together are N images. The distance of two is the squared
-Euclidean one (of unit vectors for the metric cosine), divided by the largest of the first image.
-Two images are reciprocal neighbours if each is among the k1 nearest of the other; such a set is
-joined by those half sets (of k1 / 2) of its members that lie in it by more than two thirds. Members
-weigh exp(-d), normalised, and averaged over the k2 nearest. The Jaccard distance of two rows of
-weights is mixed with the distance, lambda of which stays.
+Encoding", section 3. Queries and gallery together are N images. The distance of two images is the
+squared Euclidean distance (of unit vectors for the metric cosine), divided by the largest distance
+of the first image. Two images are reciprocal neighbours if each is among the k1 nearest of the
+other. The set of an image's reciprocal neighbours is extended by the half sets (of k1 / 2) of its
+members, if more than two thirds of such a half set lie in it. Members have the weight exp(-d);
+weights are normalised and averaged over the k2 nearest images. The result is (1 - lambda) times the
+Jaccard distance of two rows of weights plus lambda times the distance.
 
-Of every image only the max(k1 + 1, k2) nearest and the farthest are kept. A tile of dot products
-serves its rows and its columns, so each pair is multiplied once; then the queries' distances are
-made again, tile by tile, mixed, and handed to whoever ranks them.
+Only the max(k1 + 1, k2) nearest and the farthest images of each image are stored. A tile of dot
+products serves its rows and its columns, so each pair is multiplied once. Then the queries'
+distances are computed again, tile by tile, combined, and passed to the ranking.
 
 Shapes: Q queries, G gallery images, N both, D dimensions, K neighbours.
 """
@@ -34,8 +35,8 @@ from san_core.evaluation.ranking import usable_threads
 # Images on a side of a tile of dot products, 4 MiB; float32 entries of a tile handed on, 8 MiB.
 _TILE_SIDE = 1024
 _TILE_ENTRIES = 2**21
-# The distance of equal features that rounding in float32 may leave: by the product, as a share of
-# |.|^2 as they are taken; and by whoever made the features, as a share of |x|^2.
+# The distance between equal features that float32 rounding may cause: in the product, as a share of
+# |.|^2 after centring; and in the features themselves, as a share of |x|^2.
 _ROUNDING = 2.0**-18, 2.0**-45
 
 
@@ -44,9 +45,9 @@ class RerankSettings:
     """The paper's parameters; its values for Market-1501 by default.
 
     Attributes:
-        k1: neighbours of which reciprocal ones are taken.
-        k2: neighbours over which weights are averaged, the image itself the first of them.
-        original_share: lambda, how much of the original distance stays, 0 to 1.
+        k1: the number of nearest images among which reciprocal neighbours are searched.
+        k2: the number of nearest images over which weights are averaged, the image itself included.
+        original_share: lambda, the weight of the original distance, 0 to 1.
 
     Raises:
         ValueError: one is out of its range.
@@ -64,12 +65,12 @@ class RerankSettings:
 
     @property
     def neighbours(self) -> int:
-        """How many of the nearest of each image are kept, itself among them."""
+        """How many nearest images are stored for each image, itself included."""
         return max(self.k1 + 1, self.k2)
 
 
 class Neighbours(NamedTuple):
-    """The K nearest images of each, itself among them, and its farthest.
+    """The K nearest images of each image, itself included, and its farthest.
 
     Attributes:
         indices: (N, K) int32, nearest first, tied ones in order; queries come before the gallery.
@@ -124,7 +125,7 @@ def encode_neighbours(
     settings: RerankSettings | None = None,
     threads: int | None = None,
 ) -> "RerankEncoding":
-    """The neighbours and weights of all images, from which re-ranked distances are quickly made.
+    """The neighbours and weights of all images, from which re-ranked distances follow quickly.
 
     Args:
         query_features: (Q, D) float32, or some rows of a matrix.
@@ -147,7 +148,7 @@ def encode_neighbours(
 
 @dataclass(frozen=True, eq=False)
 class RerankEncoding:
-    """What takes a pass over all pairs, made once.
+    """The results of the one pass over all pairs.
 
     Attributes:
         images: queries and gallery.
@@ -164,7 +165,7 @@ class RerankEncoding:
     threads: int
 
     def tiles(self, *, entries: int = _TILE_ENTRIES) -> Iterator[Tile]:
-        """Re-ranked distances, as of `rerank_features`; they may be had again and again."""
+        """Re-ranked distances, as in `rerank_features`; may be called repeatedly."""
         Q, n = len(self.images.operands.query), len(self.images)
         by_column = _rerank.transpose(*self.weights, Q)
         step = max(1, entries // (n - Q))
@@ -181,7 +182,7 @@ class RerankEncoding:
             yield Tile(slice(first, first + len(distances)), distances)
 
     def _scaled_distances(self, first: int, end: int) -> Features:
-        """Distances (end - first, G) of queries first to end, by the farthest of each."""
+        """Distances (end - first, G) of queries first to end, each divided by its farthest."""
         Q, n = len(self.images.operands.query), len(self.images)
         asked = self.images.read_range(first, end)
         distances = np.empty((end - first, n - Q), np.float32)
@@ -203,13 +204,13 @@ def rerank_distances(
     """Re-ranked distances (Q, G) from given ones of all images to all.
 
     Args:
-        distances: (N, N) float32, queries before the gallery; of the published algorithm, squared.
+        distances: (N, N) float32, queries before the gallery; squared in the published algorithm.
         num_query: Q, the first of the images.
         settings: the paper's parameters.
 
     Raises:
-        ValueError: the matrix is not square or not float32, no query or no gallery is in it, or a
-            row is not finite or has nothing above 0.
+        ValueError: the matrix is not square or not float32, it has no query or no gallery, or a row
+            is not finite or has no entry above 0.
     """
     settings = settings or RerankSettings()
     n = len(distances)
@@ -242,7 +243,7 @@ def rerank_distances(
 
 
 def _scale_rows(distances: Features) -> Features:
-    """Each row by its maximum; a distance that is not finite would be nobody's neighbour."""
+    """Each row divided by its maximum; refuses distances that are not finite."""
     least, farthest = distances.min(axis=1), distances.max(axis=1)
     with np.errstate(all="ignore"):
         sound = np.isfinite(least / farthest) & np.isfinite(farthest) & (farthest > 0)
@@ -273,7 +274,7 @@ class AllImages:
     Attributes:
         operands: queries and gallery.
         scales: (N,) float64 by which features are multiplied: 1, or 1 / |x| for cosine.
-        norms: (N,) float32, |.|^2 of them as they are taken.
+        norms: (N,) float32, their |.|^2 after centring.
     """
 
     operands: Operands

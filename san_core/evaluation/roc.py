@@ -1,15 +1,14 @@
-"""Receiver operating characteristic: of pairs of query and gallery image, are they one person?
+"""Receiver operating characteristic of pairs of query and gallery image: same person or not.
 
-All pairs that the protocol leaves to queries with a right answer are pooled. At a threshold, the
+All pairs that the protocol keeps for queries with a right answer are pooled. At a threshold, the
 true positive rate (TPR) is the share of right answers whose distance is within it, the false
-positive rate (FPR) that of wrong answers. Thresholds are steps of distance in float32 cut to 10
-bits of mantissa, 1 part in 1,024, so that counting needs no sort and little memory.
+positive rate (FPR) that of wrong answers. Thresholds are float32 distances cut to 10 bits of
+mantissa (1 part in 1,024), so counting needs no sort and little memory.
 
-Of given distances every count is exact. By features, right answers are placed by their distance in
-float64, wrong ones by the matrix product in float32 that ranking only takes as a bound: each wrong
-answer is counted once, but one that lies within its rounding of a threshold may fall on either
-side. There the false positive rate depends on the order in which the product adds, so on tiles,
-threads and machine, as no rank does.
+With given distances every count is exact. With features, right answers are placed by their distance
+in float64, wrong ones by the float32 matrix product that ranking uses only as a bound. Each wrong
+answer is counted once, but near a threshold rounding may put it on either side. So, unlike ranks,
+the false positive rate depends slightly on the order of summation: on tiles, threads and machine.
 """
 
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# The rates at which verification papers give the TPR.
+# The false positive rates at which verification papers report the TPR.
 USUAL_FPR = (1e-4, 1e-3, 1e-2, 1e-1)
 # The smallest false positive rate drawn.
 LEAST_FPR = 1e-5
@@ -27,10 +26,10 @@ _CUT_BITS = 13
 
 
 class Roc(NamedTuple):
-    """Rates at rising thresholds, both (N,) float64 and rising from above 0 to 1.
+    """Rates at rising thresholds, both (N,) float64, rising from above 0 to 1.
 
-    `threshold` has the thresholds, (N,) float64: the greatest distance that counts, squared for
-    Euclidean ones; finite, though distances may not be.
+    `threshold` has the thresholds, (N,) float64: the greatest distance within each, squared for
+    Euclidean distances. Thresholds are finite even if distances are not.
     """
 
     fpr: NDArray[np.float64]
@@ -66,7 +65,7 @@ class Roc(NamedTuple):
     def thin_out(self, most: int) -> "Roc":
         """The curve at `most` of its thresholds or fewer, the last included, for a drawing.
 
-        One half of them is evenly spread over the TPR, the other over the logarithm of the FPR.
+        One half is evenly spaced in the TPR, the other in the logarithm of the FPR.
         """
         rising = np.searchsorted(self.tpr, np.linspace(0, 1, most // 2))
         within = np.geomspace(LEAST_FPR, 1, most - most // 2)
@@ -98,7 +97,7 @@ def roc_from_bins(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> Roc:
 
 
 def _greatest_in_bins(bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The greatest distance in each bin; the greatest number where a bin has no end."""
+    """The greatest distance in each bin; the greatest float if a bin has no end."""
     ordered = ((bins - _BINS // 2) << _CUT_BITS) | ((1 << _CUT_BITS) - 1)
     bits = ordered.astype(np.int32)
     bits ^= (bits >> 31) & 0x7FFFFFFF  # back from the order of numbers to sign and magnitude

@@ -1,16 +1,16 @@
-"""The one format for collections of images: tar shards, a sidecar index beside each, a manifest.
+"""The project's format for collections of images: tar shards with sidecar indices, and a manifest.
 
-Person images, PIT textures and pseudo textures all travel in it:
+Person images, PIT textures and pseudo textures are all stored in it:
 
     manifest.json                       written last, so its presence means "finished"
     shards/00007-of-00130.<hash>.tar    uncompressed ustar, at most 1,000 images
     shards/00007-of-00130.<hash>.json   sidecar: size and sha256 of the tar; where each image lies
     preview/00007.png                   contact sheet, for people
 
-Equal images give equal bytes: tar entries carry no time and no owner, the hash in a shard's name is
-that of its content, and nothing in the manifest tells when, where or by whom it was written.
-Everything read is checked against its sha256, because a flipped bit in a JPEG decodes without
-complaint; a set that is unfinished or damaged is refused by a line naming the shard and the image.
+Equal images give equal bytes: tar entries carry no time and no owner, a shard's name has the hash
+of its content, and the manifest has no time, place or author. Everything read is checked against
+its sha256, because a JPEG with a flipped bit may decode without error. An unfinished or damaged set
+is refused with a line that names the shard and the image.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ SidecarName = Annotated[
 
 
 class ShardEntry(TypedDict):
-    """What a manifest says of a shard, as `shard_entry` makes it."""
+    """The entry of a shard in a manifest, from `shard_entry`."""
 
     tar: TarName
     size: Size
@@ -71,7 +71,7 @@ class ShardEntry(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What a manifest says of a set, as `build_manifest` makes it; if it travels, its uri too."""
+    """The content of a manifest, from `build_manifest`; with a uri if passed on by a step."""
 
     fingerprint: str
     count: Size
@@ -90,12 +90,12 @@ def build_manifest(
     """The manifest of a finished set.
 
     Args:
-        sidecars: the bytes of every sidecar by its name, in shard order.
-        provenance: what the images were made from; without times, hosts or paths.
-        fingerprint: identifies the set; by default made from its content.
+        sidecars: the bytes of every sidecar by name, in shard order.
+        provenance: the origin of the images, without times, hosts or paths.
+        fingerprint: identifies the set; by default a hash of its content.
 
     Raises:
-        ValueError: two images have one name.
+        ValueError: two images have the same name.
     """
     shards = []
     names: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def build_manifest(
 
 
 class _SplitTally(NamedTuple):
-    """What is counted of a split."""
+    """The counts of a split."""
 
     images: int
     people: set[int | None]
@@ -158,9 +158,9 @@ def write_imageset(
     Args:
         path: the folder, made if need be.
         items: the images, in the order they are kept.
-        provenance: as in `build_manifest`; or a function that makes it when all images have been
-            taken.
-        total: how many there will be, if that is known and to be checked.
+        provenance: as in `build_manifest`; or a function that makes it after all images have been
+            read.
+        total: the expected number of images, if it is to be checked.
         shard_size: images per shard, at most MAX_SHARD_SIZE.
         preview: rows and columns of a picture in the contact sheets; None makes no sheets.
 
@@ -212,7 +212,7 @@ def _counted(items: Iterable[Item], total: int | None) -> Iterator[Item]:
 
 
 def _shown_images(shard: Shard) -> list[SidecarImage]:
-    """What a packed shard says of the images that its contact sheet shows."""
+    """The sidecar entries of the images on a packed shard's contact sheet."""
     images = read_sidecar(shard.sidecar, where=shard.sidecar_name)["images"]
     return [images[i] for i in preview_indices(len(images))]
 
@@ -249,7 +249,7 @@ class ImageSet:
 
         Raises:
             FileNotFoundError: there is no manifest, or a shard's tar or sidecar is missing.
-            ValueError: the manifest is none of this format, or a file is not the recorded one.
+            ValueError: the manifest has another format, or a file differs from its record.
         """
         content = read_manifest(path)
 
@@ -333,7 +333,7 @@ class ImageSet:
 
 
 class _OpenTar:
-    """A tar that is open as long as somebody holds it: a thread that reads, or the cache."""
+    """A tar that stays open while a reading thread or the cache holds it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -349,8 +349,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the set in a folder.
 
     Raises:
-        FileNotFoundError: there is none, so the set was never finished, or this is no set.
-        ValueError: it is none of this format.
+        FileNotFoundError: there is none: the set was never finished, or this is not a set.
+        ValueError: it has another format.
     """
     file = path / "manifest.json"
     if not file.is_file():
@@ -362,7 +362,7 @@ def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
     """The content of a manifest.json found at `where`.
 
     Raises:
-        ValueError: it is none of this format, or of a version not known here.
+        ValueError: it has another format or an unknown version.
     """
     content = read_json(data, Any, where=where)
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""The images of a set as columns, which take a hundred bytes an image and not seven hundred."""
+"""The images of a set as columns: a hundred bytes an image instead of seven hundred."""
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,9 +12,9 @@ _DIGEST_BYTES = 32
 
 
 class Records(Sequence[Record]):
-    """Images of a set, in its order; each becomes a `Record` when it is asked for.
+    """Images of a set, in order; a `Record` is made when one is asked for.
 
-    A part of them, such as a slice, shares their columns.
+    A slice shares their columns.
     """
 
     def __init__(self, columns: "_Columns", rows: Sequence[int]) -> None:
@@ -71,7 +71,7 @@ def pack_records(records: Iterable[Record]) -> Records:
 
 
 class _Columns:
-    """What is known of images, a row each; texts lie one after another, up to `name_end[row]`."""
+    """The data of images, a row each; texts are concatenated and end at `name_end[row]`."""
 
     def __init__(self) -> None:
         self._names, self._fields, self._digests = bytearray(), bytearray(), bytearray()

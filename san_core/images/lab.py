@@ -1,4 +1,4 @@
-"""Colours as people see them: CIE L*a*b* and its hue, of sRGB under D65 (CIE 15:2004).
+"""Perceptual colours: CIE L*a*b* and its hue, from sRGB under D65 (CIE 15:2004).
 
 Lightness runs from 0 to 100; a and b, and so chroma, reach some 130 within sRGB; a difference of
 2.3 is just seen. Hues are angles from +a (red) by +b (yellow), -a (green) and -b (blue).
@@ -33,7 +33,7 @@ def rgb_to_lab(rgb: ArrayLike) -> Floats:
 
 
 def lab_to_rgb(lab: ArrayLike) -> Floats:
-    """The sRGB (..., 3) of L, a, b (..., 3); not within 0-255 where sRGB has no such colour."""
+    """The sRGB (..., 3) of L, a, b (..., 3); outside 0-255 if sRGB has no such colour."""
     lightness, a, b = np.moveaxis(np.asarray(lab, np.float64), -1, 0)
     y = (lightness + 16) / 116
     root = np.stack([y + a / 500, y, y - b / 200], axis=-1)

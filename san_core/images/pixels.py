@@ -26,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485  # what Pillow warns of as a decompression bomb
-# What is read, by how its bytes begin, whatever a file is called.
+# The formats that are read, by the first bytes of the file; its name does not matter.
 _DECODERS: dict[str, tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -35,14 +35,14 @@ _DECODERS: dict[str, tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]]
     "TIFF": (re.compile(rb"II\*\0|MM\0\*"), TiffImageFile),
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
-# The formats that image sets hold; what is read in another one is kept as PNG.
+# The formats that image sets store; other formats are converted to PNG.
 KEPT_FORMATS = ("JPEG", "PNG")
 _GREY_16_BITS = "I;16"  # how modes of 16-bit greyscale begin
-_GROUND = "white"  # of contact sheets too: where a background was removed, none comes back
-# What a PNG tells beside its pixels and is not used. Pillow refuses a file where it is long.
+_GROUND = "white"  # contact sheets too, so that a removed background does not reappear
+# Chunks of a PNG that are not used. Pillow refuses a file if they are long.
 _UNUSED_CHUNKS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _Z_RLE = 3
-# What Pillow raises where a file is damaged, or its EXIF data.
+# Errors of Pillow for a damaged file or damaged EXIF data.
 _DAMAGE_ERRORS = (
     *(SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError),
     *(OSError, struct.error, zlib.error),
@@ -61,17 +61,18 @@ _TURNS = {  # by the orientation in EXIF; 1 is upright
 def decode(data: bytes, *, name: str = "image", at_least: tuple[int, int] | None = None) -> Pixels:
     """The pixels of an image file: (H, W, 3), RGB, 0-255, upright if EXIF tells how.
 
-    JPEG, PNG, WebP, BMP and TIFF are read, one picture a file. Of 16 bits a colour the upper 8 are
-    taken, so that the whole range of the file is that of the pixels. What is transparent is laid on
-    white, as viewers show it.
+    JPEG, PNG, WebP, BMP and TIFF are read, one picture per file. Of 16 bits per channel the upper 8
+    are used, so the full range of the file becomes the full range of the pixels. Transparent parts
+    become white, as in image viewers.
 
     Args:
         data: the whole file.
-        name: how an error calls the image.
-        at_least: rows and columns that will do; a larger JPEG may come smaller, which is faster.
+        name: the image's name in errors.
+        at_least: the rows and columns that are needed; a larger JPEG may be decoded smaller, which
+            is faster.
 
     Raises:
-        ValueError: the bytes are not a whole image, or of a kind that is not read.
+        ValueError: the bytes are not a whole image, or have an unsupported format.
     """
     with _open_image(data, name) as image:
         if at_least:
@@ -86,7 +87,7 @@ def image_format(data: bytes) -> str:
 
 
 class Look(NamedTuple):
-    """What an image is like: its size, upright, and how light it is, 0-255.
+    """The upright size and the brightness (0-255) of an image.
 
     `spread` is from the darkest to the lightest pixel, `brightness` the mean.
     """
@@ -98,7 +99,7 @@ class Look(NamedTuple):
 
 
 class KeptFile(NamedTuple):
-    """An image file as sets keep it, whether what is behind the image shows through, its look."""
+    """An image file as sets store it, whether it has transparent parts, and its `Look`."""
 
     name: str
     data: bytes
@@ -107,10 +108,10 @@ class KeptFile(NamedTuple):
 
 
 def file_to_keep(name: str, data: bytes) -> KeptFile:
-    """A whole JPEG or PNG as it is; of an image of another format its pixels, as a .png.
+    """A JPEG or PNG unchanged; an image of another format converted to PNG.
 
     Raises:
-        ValueError: the bytes are not a whole image, or of a kind that is not read.
+        ValueError: the bytes are not a whole image, or have an unsupported format.
     """
     with _open_image(data, name) as image:
         image.load()
@@ -126,7 +127,7 @@ def image_size(data: bytes, *, name: str = "image") -> tuple[int, int]:
     """Rows and columns of an image file, upright, by its header; arguments as of `decode`.
 
     Raises:
-        ValueError: the bytes do not begin an image, or one of a kind that is not read.
+        ValueError: the bytes do not begin an image, or have an unsupported format.
     """
     with _open_image(data, name) as image:
         upright = _turn_upright(image) if "exif" in image.info else image
@@ -134,7 +135,7 @@ def image_size(data: bytes, *, name: str = "image") -> tuple[int, int]:
 
 
 def _look_of(image: Image.Image) -> Look:
-    """What a loaded image is like."""
+    """The look of a loaded image."""
     shown = image if image.mode in ("RGB", "L") else _rgb_image(image)
     counts = np.array(shown.convert("L").histogram())
     levels = np.flatnonzero(counts)
@@ -150,7 +151,7 @@ def _rgb_pixels(image: Image.Image) -> Pixels:
 def _rgb_image(image: Image.Image) -> Image.Image:
     """A loaded image in RGB.
 
-    Pillow clips greyscale of 16 bits to white, and takes the upper 8 bits where there are colours.
+    Pillow would clip 16-bit greyscale to white; it takes the upper 8 bits of 16-bit colours.
     """
     if image.mode.startswith(_GREY_16_BITS):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -161,14 +162,14 @@ def _rgb_image(image: Image.Image) -> Image.Image:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    """Whether any pixel of a loaded image lets through what is behind it."""
+    """Whether any pixel of a loaded image is transparent."""
     if image.mode.startswith(_GREY_16_BITS) or not image.has_transparency_data:
         return False
     return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """An image as it is to be seen; EXIF data that cannot be read tells nothing of it."""
+    """An image turned upright by its EXIF data; unreadable EXIF data is ignored."""
     if "exif" not in image.info:
         return image
     try:
@@ -181,16 +182,16 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
-    """An image to be decoded in the block, whose errors are those of its file.
+    """Opens an image for decoding in the block; errors name its file.
 
     Raises:
-        ValueError: the bytes are not a whole image, or of a kind that is not read.
+        ValueError: the bytes are not a whole image, or have an unsupported format.
     """
     kind = image_format(data)
     if not kind:
         raise ValueError(f"{name}: {len(data)} bytes that are not one of {', '.join(_DECODERS)}")
     try:
-        # Not Image.open, which reads forty formats and prints a warning of its own for big images.
+        # Not Image.open: it reads forty formats and prints its own warning for big images.
         used = _without_unused_chunks(data) if kind == "PNG" else data
         with _DECODERS[kind][1](io.BytesIO(used)) as image:
             refusal = _refusal(image)
@@ -203,7 +204,7 @@ def _open_image(data: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _without_unused_chunks(png: bytes) -> bytes:
-    """A PNG without its colour profile and texts, whole or not."""
+    """A PNG, complete or not, without its colour profile and texts."""
     kept, at = [png[:8]], 8
     while at + 8 <= len(png):
         size, kind = struct.unpack_from(">I4s", png, at)
@@ -215,11 +216,11 @@ def _without_unused_chunks(png: bytes) -> bytes:
 
 
 def _refusal(image: ImageFile) -> str:
-    """Why an image that was opened is not decoded; empty if it is."""
+    """Why an opened image is not decoded; empty if it is."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         return f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded"
-    # A PNG that moves has a still picture for those who show no other.
+    # An animated PNG has a still picture for programs without animation.
     if not isinstance(image, PngImageFile) and _has_second_picture(image):
         return "several pictures in one file; only single pictures are read"
     is_wide = image.mode.startswith(("I", "F")) and not image.mode.startswith(_GREY_16_BITS)
@@ -227,7 +228,7 @@ def _refusal(image: ImageFile) -> str:
 
 
 def _has_second_picture(image: ImageFile) -> bool:
-    """Whether there is one; how many there are may take long to count."""
+    """Whether there is a second picture; counting all may take long."""
     try:
         image.seek(1)
     except EOFError:
@@ -264,8 +265,8 @@ def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
 def area_average(image: Pixels, size: int) -> Pixels:
     """A square texture (T, T, 3) reduced to `size` by averaging whole blocks of texels.
 
-    Textures are reduced this way and never interpolated, since interpolation would mix texels of
-    neighbouring charts, which are different parts of the body.
+    Textures are never interpolated, because interpolation would mix texels of neighbouring charts,
+    which are different parts of the body.
 
     Raises:
         ValueError: the texture is not square, or its side is no multiple of `size`.

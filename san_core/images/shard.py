@@ -19,7 +19,7 @@ from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
 from san_core.checked_json import Rule, read_json
 
 MAX_SHARD_SIZE = 1000
-MOST_FILE_BYTES = 256 << 20  # of an image, or a table of images, that is read at once
+MOST_FILE_BYTES = 256 << 20  # of an image or an image table that is read at once
 SPLITS = ("train", "val", "query", "gallery", "multi", "images")
 _TAR_BLOCK = 512
 _SHORT_NAME_BYTES, _SIZE_DIGITS = (
@@ -36,7 +36,7 @@ Split = Annotated[str, Rule(SPLITS.__contains__, f"one of {', '.join(SPLITS)}")]
 
 
 class SidecarImage(TypedDict):
-    """What a sidecar says of an image, and perhaps more: the fields of its record."""
+    """The sidecar entry of an image; it may have more keys, the fields of its record."""
 
     name: PlainPath
     pid: int | None
@@ -48,7 +48,7 @@ class SidecarImage(TypedDict):
 
 
 class Sidecar(TypedDict):
-    """What a sidecar says of its shard."""
+    """The content of a sidecar."""
 
     tar: str
     size: Size
@@ -60,11 +60,11 @@ _RECORD_KEYS = tuple(SidecarImage.__annotations__)
 
 
 class Item(NamedTuple):
-    """An image on its way into a set.
+    """An image to be written into a set.
 
     name is a relative POSIX path, unique in the set; data the bytes of a JPEG or PNG file; pid and
-    camid are None where unknown, camid counts from 0; fields is whatever else is known of the
-    image, as JSON.
+    camid are None where unknown, camid counts from 0; fields has further facts of the image, as
+    JSON.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """An image in a set: what is known of it, and where its bytes lie (shard, offset, size)."""
+    """An image in a set: its labels, and the place of its bytes (shard, offset, size)."""
 
     name: str
     pid: int | None
@@ -93,7 +93,7 @@ class Record:
         """The name that a field holds, such as that of the image's texture.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: the field holds no name.
         """
         found = self.fields.get(what)
         if not isinstance(found, str):
@@ -102,7 +102,7 @@ class Record:
 
 
 class Shard(NamedTuple):
-    """A packed shard: a tar, which lies in a file, and its sidecar, to be written after it."""
+    """A packed shard: a tar in a file, and its sidecar, which is written after it."""
 
     tar_name: str
     tar: Path
@@ -113,7 +113,7 @@ class Shard(NamedTuple):
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one spelling of a JSON value, for hashing and for files that must not vary."""
+    """Canonical JSON, for hashing and for reproducible files."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
 
@@ -126,7 +126,7 @@ def sha256(data: bytes) -> str:
 def pack_shard(items: Iterable[Item], path: Path, number: int, *, total: int) -> Shard:
     """Pack images into shard `number` (from 0) of `total`, its tar in the file `path`.
 
-    The images are taken one by one, as they are made; memory holds none but the last.
+    The images are read one by one; memory holds only one of them.
 
     Raises:
         ValueError: there are none or more than MAX_SHARD_SIZE, or one has an impossible name or
@@ -141,7 +141,7 @@ def pack_shard(items: Iterable[Item], path: Path, number: int, *, total: int) ->
             content.write(_tar_header(item))
             content.write(item.data)
             content.write(bytes(-len(item.data) % _TAR_BLOCK))
-        content.write(bytes(2 * _TAR_BLOCK))  # the end of an archive, filled up as tar does it
+        content.write(bytes(2 * _TAR_BLOCK))  # the end mark of an archive, padded as tar does
         content.write(bytes(-content.size % tarfile.RECORDSIZE))
         size, digest = content.size, content.hexdigest()
     if not 1 <= len(images) <= MAX_SHARD_SIZE:
@@ -189,7 +189,7 @@ _BLANK_CHECKSUM = int(_BLANK_HEADER[148:154], 8) - sum(_BLANK_HEADER[124:135])
 
 
 def _tar_header(item: Item) -> bytes:
-    """The header of an image in a tar, byte by byte that of `tarfile`, which takes longer.
+    """The header of an image in a tar: the same bytes as `tarfile`, which is slower.
 
     Raises:
         ValueError: the name is too long.
@@ -208,7 +208,7 @@ def _tar_header(item: Item) -> bytes:
 
 
 def _sidecar_entry(item: Item, offset: int) -> dict[str, Any]:
-    """What a sidecar says of an image whose bytes begin at `offset` of the tar."""
+    """The sidecar entry of an image whose bytes begin at `offset` of the tar."""
     return {
         **item.fields,
         "name": item.name,
@@ -236,14 +236,14 @@ def name_fits_tar(name: str) -> bool:
 
 
 def is_plain_path(name: str) -> bool:
-    """Whether a name is a relative POSIX path in its plain form, which leads below its root."""
+    """Whether a name is a normalised relative POSIX path that stays below its root."""
     path = PurePosixPath(name)
     is_relative = not path.is_absolute() and ".." not in path.parts
     return bool(name) and is_relative and str(path) == name and "\0" not in name
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a plain path can be that of a file: no part of it is longer than 255 bytes."""
+    """Whether a file can have a normalised path: no part is longer than 255 bytes."""
     parts = name.encode("utf-8", "surrogateescape").split(b"/")
     return is_plain_path(name) and max(map(len, parts)) <= _MOST_BYTES_OF_A_FILE_NAME
 
@@ -273,7 +273,7 @@ def number_of_shards(total: int, shard_size: int) -> int:
 
 
 def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
-    """What a manifest says of a shard, from the name and the bytes of its sidecar."""
+    """The manifest entry of a shard, from the name and the bytes of its sidecar."""
     content = read_sidecar(sidecar, where=name)
     return {
         "tar": content["tar"],
@@ -287,10 +287,10 @@ def shard_entry(name: str, sidecar: bytes) -> dict[str, Any]:
 
 
 def read_sidecar(data: bytes, *, where: str) -> Sidecar:
-    """What the sidecar found at `where` says.
+    """The content of the sidecar found at `where`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a sidecar.
     """
     return read_json(data, Sidecar, where=where)
 
@@ -301,7 +301,7 @@ def parse_sidecar(
     """The images of shard number `shard` of a manifest, from the bytes of its sidecar.
 
     Raises:
-        ValueError: they are not the bytes that the manifest speaks of, or none of a sidecar.
+        ValueError: they do not match the manifest, or are not a sidecar.
     """
     recorded = content["shards"][shard]
     if sha256(sidecar) != recorded["sidecar_sha256"]:

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures on one, each with its label under it, for people to look at."""
+"""Contact sheets: many pictures in one, each with its label below."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -23,19 +23,19 @@ def contact_sheet(
 ) -> Pixels:
     """Images laid out row by row in cells of `cell` = (rows, columns) pixels, on a white ground.
 
-    They are taken one by one, and each is held no longer than it takes to shrink it.
+    They are read one by one; memory holds one full-size image.
 
     Args:
         images: RGB, of any size.
         columns: how many are beside each other.
         cell: rows and columns of a picture.
-        labels: of each image, lines parted by newlines; none leaves no room for any.
+        labels: of each image, with newlines between lines; without labels no room is left for them.
 
     Returns:
         One image; its height follows the number of images.
 
     Raises:
-        ValueError: there are labels, but not one an image.
+        ValueError: there are labels, but not one for each image.
     """
     h, w = cell
     under = max((1 + label.count("\n") for label in labels), default=0) * _LINE
@@ -91,7 +91,7 @@ def _write_labels(
 
 
 def _shortened(line: str, width: int) -> str:
-    """A line that fits: where it is too long, the middle is left out, as file names end apart."""
+    """A line cut to fit; the middle is left out, because ends tell file names apart."""
     for kept in range(len(line), 0, -1):
         head = kept // 3
         text = line if kept == len(line) else f"{line[:head]}…{line[len(line) - kept + head :]}"

@@ -1,8 +1,8 @@
-"""What a set of pseudo textures is: its identity, its units of work, its file names.
+"""The identity, the units of work and the file names of a set of pseudo textures.
 
 The textures of a data set are made by several workers, perhaps over several attempts, and sealed by
-another step. All of them must agree on where the textures lie and on which images make which shard;
-the functions here are what they agree by.
+another step. All must agree on the place of the textures and on the images of each shard. The
+functions here define both.
 """
 
 import re
@@ -36,15 +36,15 @@ MOST_FUSED = 1000  # pictures of a person whose textures become one
 
 @dataclass(frozen=True)
 class TextureSettings:
-    """Everything that decides what the textures of a data set look like, and nothing else.
+    """Everything that determines the textures of a data set, and nothing else.
 
     source is the sha256 of the generator's weights, or of the content of a folder of ready-made
-    textures; dataset the sha256 of the data set's manifest. Who computes, with how many workers,
-    where and when must not enter, or interrupted work would not be found again. fuse "person" gives
-    all images of a person one texture.
+    textures; dataset the sha256 of the data set's manifest. The machine, the number of workers, the
+    place and the time must not be part of it, or interrupted work could not be resumed. fuse
+    "person" gives all images of a person one texture.
 
     Raises:
-        ValueError: the shard size, the precision or the fusion is not a possible one.
+        ValueError: the shard size, the precision or the fusion is not allowed.
     """
 
     source: str
@@ -66,9 +66,9 @@ class TextureSettings:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 that tells these textures from all others."""
+        """The sha256 that identifies these textures."""
         fields = asdict(self)
-        if self.fuse == "none":  # as textures were told apart before any were fused
+        if self.fuse == "none":  # as for textures from before fusion existed
             del fields["fuse"]
         return sha256(canonical_json(fields))
 
@@ -88,8 +88,8 @@ def check_generator(recipe: Recipe, where: object, *, fuse: str = "none") -> Non
     """Refuse a network that was not trained to make textures, saved at `where`.
 
     Raises:
-        ValueError: it is that of a ReID training, with or without a decoder; or textures are to be
-            fused, and it does not tell what a picture shows of them.
+        ValueError: it is a network of ReID training, with or without a decoder; or textures are to
+            be fused and it does not predict visibility.
     """
     if fuse != "none" and recipe.texture_from != "copy":
         raise ValueError(
@@ -104,7 +104,7 @@ def check_generator(recipe: Recipe, where: object, *, fuse: str = "none") -> Non
 class WorkUnit(NamedTuple):
     """One shard's worth of work: shard `number` of `total`, and the images it is made from.
 
-    `whole` are all images of the person that a shard of fused textures holds a part of.
+    `whole` has all images of a person whose images in this shard are only a part.
     """
 
     number: int
@@ -116,11 +116,11 @@ class WorkUnit(NamedTuple):
 def split_into_units(records: Records, shard_size: int, *, fuse: str = "none") -> list[WorkUnit]:
     """The images of a data set cut into shards, in their order.
 
-    To fuse those of each person, shards hold whole people in the order of their first images; who
-    has more images than fit into one has shards of their own.
+    For fusion, shards hold whole people in the order of their first images. A person with more
+    images than a shard holds gets separate shards.
 
     Raises:
-        ValueError: there are none, or two whose textures would have one name.
+        ValueError: there are no images, or the textures of two would have the same name.
     """
     _check_texture_names(records)
     if fuse == "person":
@@ -139,12 +139,12 @@ def split_into_units(records: Records, shard_size: int, *, fuse: str = "none") -
 
 
 def fused_with(record: Record) -> int | str:
-    """What images have in common whose textures are fused: the person, if one is known."""
+    """The key of images whose textures are fused: the person, if known."""
     return record.pid if record.pid is not None and record.pid > 0 else record.name
 
 
 def _people_in_shards(records: Records, size: int) -> list[tuple[list[int], list[int]]]:
-    """For every shard the numbers of its images, and of all of a person it holds but a part of."""
+    """For every shard the numbers of its images, and of all images of a person it holds in part."""
     people: dict[int | str, list[int]] = {}
     for number, record in enumerate(records):
         people.setdefault(fused_with(record), []).append(number)
@@ -162,7 +162,7 @@ def _people_in_shards(records: Records, size: int) -> list[tuple[list[int], list
 
 
 def _check_texture_names(records: Records) -> None:
-    """Each image has a texture of its own.
+    """Check that the textures of all images have different names.
 
     Memory holds eight bytes an image: names are compared only where their hashes are equal.
     """
@@ -235,7 +235,7 @@ def parse_sidecar_name(sidecar_name: str) -> tuple[int, int]:
 def build_receipt(
     shards: Sequence[Mapping[str, Any]], *, uri: str, worker: str, split: str
 ) -> dict[str, Any]:
-    """What one worker says it has made: the entries of its shards, and where they are."""
+    """The receipt of a worker: the entries of its shards, and their place."""
     return {
         "format": RECEIPT_FORMAT,
         "uri": uri,
@@ -247,7 +247,7 @@ def build_receipt(
 
 
 class Receipt(TypedDict):
-    """What `build_receipt` writes."""
+    """The content that `build_receipt` returns."""
 
     uri: str
     worker: str
@@ -260,7 +260,7 @@ def parse_receipt(data: bytes, *, where: str) -> dict[str, Any] | None:
     """The receipt in a manifest.json found at `where`; None if it holds something else.
 
     Raises:
-        ValueError: it is not JSON, or a receipt that lacks something.
+        ValueError: it is not JSON, or an incomplete receipt.
     """
     content = read_json(data, Any, where=where)
     if not isinstance(content, dict) or content.get("format") != RECEIPT_FORMAT:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 if __name__ == "__main__":
     from components.process.signals import end_by_interrupt, hear_interrupt
@@ -20,11 +21,12 @@ from components.experiments import compare, prune
 from components.extract_features import extract_features
 from components.generate_textures import generate_textures
 from components.make_pit import make_pit
+from components.nodes.on_nodes import run_on_nodes
 from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
 from components.process.messages import leave_last_words
 from components.process.signals import die_with_parent
-from components.process.torchrun import AGENT_VARIABLE, process_count
+from components.process.torchrun import AGENT_VARIABLE, MULTI_PROCESS_STEPS, process_count
 from components.seal_features import seal_features
 from components.seal_textures import seal_textures
 from components.take_generator import take_generator
@@ -60,6 +62,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": export.run_export,
     "compare": compare.run_compare,
     "prune": prune.run_prune,
+    "on_nodes": partial(
+        run_on_nodes, {name: STEPS[name] for name in STEPS if name in MULTI_PROCESS_STEPS}
+    ),
 }
 
 
@@ -79,7 +84,8 @@ def usage() -> str:
             "python -m components search --help finds people in your own pictures;",
             "python -m components export --help turns checkpoints into models, models into ONNX;",
             "python -m components compare RUN RUN compares runs on one page;",
-            "python -m components prune lists stored files that are no longer needed.",
+            "python -m components prune lists stored files that are no longer needed;",
+            "python -m components on_nodes runs a step on several nodes, in a pod of --nodes.",
         ]
     )
 

@@ -132,6 +132,7 @@ ORDER = (
     "components.command",
     "components.scoring",
     "components.training",
+    "components.nodes",
     "components.runner",
     "components.experiments",
     "components",  # the steps

@@ -26,6 +26,8 @@ CLUSTER_FLAGS = (
     *("--config-map", "company-ca:/certificates", "--secret-files", "netrc:/run/netrc"),
     *("--run-as-user", "1000", "--run-as-group", "2000", "--run-as-non-root"),
 )
+# The same, with both trainings on two nodes.
+NODES_FLAGS = (*CLUSTER_FLAGS, "--nodes", "2", "--runtime", "TrainingRuntime/torch-own")
 CLUSTER_IMAGE = "registry.example/san-pipeline:{target}-0123456789ab"
 
 
@@ -41,11 +43,17 @@ def golden_cluster() -> Cluster:
     return asked(*CLUSTER_FLAGS)
 
 
+def golden_nodes() -> Cluster:
+    """The same, on several nodes."""
+    return asked(*NODES_FLAGS)
+
+
 def main() -> None:
     """Write every golden file."""
     for graph in GRAPHS:
         GRAPHS[graph].compile(GOLDEN / f"{graph}.yaml")
-    GRAPHS["full"].compile(GOLDEN / "cluster.yaml", image=CLUSTER_IMAGE, cluster=golden_cluster())
+    for name, cluster in (("cluster", golden_cluster()), ("nodes", golden_nodes())):
+        GRAPHS["full"].compile(GOLDEN / f"{name}.yaml", image=CLUSTER_IMAGE, cluster=cluster)
 
 
 if __name__ == "__main__":

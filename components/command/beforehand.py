@@ -5,7 +5,7 @@ The parameters may be those of a graph or of one step; their names decide what i
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.command import recipes
 from components.storage.sources import STORE_PARAMETERS, check_place, names_place, read_places
@@ -29,12 +29,32 @@ _TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
-def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | None = None) -> None:
+class Processes(NamedTuple):
+    """The number of processes that train together: on each node, and the number of nodes."""
+
+    per_node: int = 1
+    nodes: int = 1
+
+    @property
+    def total(self) -> int:
+        """The number on all nodes."""
+        return self.per_node * self.nodes
+
+    def asked_by(self, step: str) -> str:
+        """The options of the command line that ask for them."""
+        of = f"{step}=" if step else ""
+        gpus = f"--gpus {of}{self.per_node}"
+        return f"--nodes {of}{self.nodes} with {gpus}" if self.nodes > 1 else gpus
+
+
+def check_parameters(
+    values: Mapping[str, Any], processes: Mapping[str, Processes] | None = None
+) -> None:
     """Refuse parameter values, defaults included, with which a step would fail.
 
     Args:
         values: values by parameter, of a graph or of one step.
-        processes: the number of processes that train, by step; 1 for a step that is absent. The
+        processes: the processes that train, by step; one for a step that is absent. The
             only step of a pipeline is called "".
 
     Raises:
@@ -48,8 +68,9 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         if f"{which}recipe" in values:
             recipe = recipes.resolve_recipe(values[f"{which}recipe"], values[f"{which}overrides"])
             check_sizes(recipe)
-            _check_processes(recipe, (processes or {}).get(step, 1), step)
-            _check_compiled(values, (processes or {}).get(step, 1), step)
+            count = (processes or {}).get(step, Processes())
+            _check_processes(recipe, count, step)
+            _check_compiled(values, count, step)
     if values.get("precision", "auto") not in PRECISIONS:
         raise ValueError(f"precision {values['precision']!r} is not one of {', '.join(PRECISIONS)}")
     check_mirrored(values.get("mirrored", "auto"))
@@ -83,23 +104,22 @@ def check_parameters(values: Mapping[str, Any], processes: Mapping[str, int] | N
         units_of_worker(values["worker"], [])
 
 
-def _check_processes(recipe: Recipe, count: int, step: str) -> None:
+def _check_processes(recipe: Recipe, count: Processes, step: str) -> None:
     """Check that the processes of a step, one per GPU, get equal shares of a batch."""
     from san_core.data.batches.shares import check_shares_of_full_batches
 
     try:
-        check_shares_of_full_batches(recipe, count)
+        check_shares_of_full_batches(recipe, count.total)
     except ValueError as error:
-        where = f"--gpus {step}={count}" if step else f"--gpus {count}"
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{count.asked_by(step)}: {error}") from error
 
 
-def _check_compiled(values: Mapping[str, Any], count: int, step: str) -> None:
+def _check_compiled(values: Mapping[str, Any], count: Processes, step: str) -> None:
     """Check that a network is compiled in one process only."""
-    if values.get("compiled") and count > 1:
-        where = f"--gpus {step}={count}" if step else f"--gpus {count}"
+    if values.get("compiled") and count.total > 1:
         raise ValueError(
-            f"{where}: compiled=true trains in one process; set compiled=false, or use one GPU"
+            f"{count.asked_by(step)}: compiled=true trains in one process; set compiled=false, or"
+            " use one GPU"
         )
 
 

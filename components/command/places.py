@@ -8,7 +8,7 @@ own fingerprint.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.storage.places import BUCKET_SCHEMES, check_no_user_information, is_remote
 from components.storage.sources import (
@@ -23,11 +23,27 @@ ROOT_FOLDERS = {"destination": "san-textures", "checkpoint": "san-checkpoints"}
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # An uploaded pipeline is pipeline/NAME or, with several users, namespace/WHOSE/pipeline/NAME.
 _PIPELINE = r"(?:(?:namespace/[^/]+/)?pipeline/)?[^/]+"
-_OUTPUT_URI = re.compile(rf"(\w+://[^/]+(?:/.+?)?)/{_PIPELINE}/{_UUID}/[^/]+(?:/{_UUID})?/[^/]+")
+_OUTPUT_URI = re.compile(
+    rf"(\w+://[^/]+(?:/.+?)?)/{_PIPELINE}/({_UUID})/([^/]+)(?:/{_UUID})?/[^/]+"
+)
 _ASK_FOR_PLACES = (
     "give both destination=URI and checkpoint=URI (or checkpoint=none), at"
     f" {' or '.join(f'{one}://' for one in BUCKET_SCHEMES)}"
 )
+
+
+class TaskPlace(NamedTuple):
+    """The place of a task on Kubeflow.
+
+    Attributes:
+        root: URI of the pipeline root.
+        run: the id of the run.
+        task: its name in the pipeline.
+    """
+
+    root: str
+    run: str
+    task: str
 
 
 def settle_places(
@@ -72,12 +88,34 @@ def pipeline_root(executor_input: Mapping[str, Any]) -> str | None:
     if not uri:
         return None
     check_root(uri)
-    found = _OUTPUT_URI.fullmatch(uri)
-    if found is None or "?" in uri:
+    found = _read_output_uri(uri)
+    if found is None:
         raise ValueError(
             f"the pipeline root is unknown, as {uri} is not below one; {_ASK_FOR_PLACES}"
         )
-    return found[1]
+    return found.root
+
+
+def task_place(executor_input: Mapping[str, Any]) -> TaskPlace:
+    """The place of a task whose outputs are in a bucket.
+
+    Raises:
+        ValueError: the outputs are elsewhere, or their URIs do not reveal the run.
+    """
+    uri = next(_output_uris(executor_input), "")
+    found = _read_output_uri(uri)
+    if found is None or not is_remote(uri):
+        schemes = " or ".join(f"{one}://" for one in BUCKET_SCHEMES)
+        raise ValueError(
+            f"several nodes need Kubeflow Pipelines and a pipeline root at {schemes}; the output"
+            f" of this task is at {uri or 'no URI'}"
+        )
+    return found
+
+
+def _read_output_uri(uri: str) -> TaskPlace | None:
+    found = _OUTPUT_URI.fullmatch(uri)
+    return None if found is None or "?" in uri else TaskPlace(*found.groups())
 
 
 def check_root(uri: str) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kfp import dsl, kubernetes
 
+from components.command.beforehand import Processes
 from components.kubeflow import quantities
 from components.kubeflow.words import Secret, Toleration
 from components.process.machine import CORES_VARIABLE
@@ -23,6 +24,12 @@ RETRY_WINDOW = "30d"
 # hours.
 RETRY_FACTOR = 1.0
 DEFAULT_GPU_TYPE = "nvidia.com/gpu"
+DEFAULT_RUNTIME = "torch-distributed"  # comes with Kubeflow Trainer
+# Of the pod that follows the nodes of a step: its memory request, and its extra time, in which it
+# waits for the nodes to be scheduled and fetches their outputs.
+MEMORY_OF_FOLLOWER, SECONDS_OF_FOLLOWER = "256Mi", 3600
+# Kueue queues a TrainJob as a whole. A pod with a label of Kueue's would be queued by itself too.
+QUEUE_DOMAIN = "kueue.x-k8s.io/"
 SHM_OF_MANY_GPUS = "1Gi"  # NCCL's processes share /dev/shm; docker's default is 64 MiB
 # The folder for temporary files of a pod that has a volume for them; Python's tempfile reads it.
 SCRATCH_FOLDER, SCRATCH_VARIABLE = "/scratch", "TMPDIR"
@@ -43,6 +50,9 @@ class Cluster:
     Attributes:
         gpus: number of GPUs by step; with several, the pod starts that many processes
         gpu_type: their resource name in Kubernetes, by step; nvidia.com/gpu if it is absent
+        nodes: number of nodes by step, from 2; each node has the requirements of the step
+        runtime: Kubeflow Trainer's runtime for these nodes, a ClusterTrainingRuntime NAME or
+            TrainingRuntime/NAME
         cpu: cores requested, such as "4" or "500m", by step; the step uses no more
         cpu_limit: limit of cores, by step; the step uses as many
         memory: memory requested, which is the limit too, such as "16Gi", by step
@@ -66,6 +76,8 @@ class Cluster:
 
     gpus: Mapping[str, int] = field(default_factory=dict)
     gpu_type: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    runtime: str = DEFAULT_RUNTIME
     cpu: Mapping[str, str] = field(default_factory=dict)
     cpu_limit: Mapping[str, str] = field(default_factory=dict)
     memory: Mapping[str, str] = field(default_factory=dict)
@@ -91,15 +103,35 @@ class Cluster:
         """The number of processes that train in a step's pod: one for each of its GPUs."""
         return max(1, self.gpus.get(step, 0))
 
+    def processes(self, step: str) -> Processes:
+        """The processes that train a step, on all of its nodes."""
+        return Processes(self.process_count(step), self.nodes.get(step, 1))
+
+    def usable_cores(self, step: str) -> dict[str, str]:
+        """The environment variable with the number of cores of a step, if that is limited."""
+        cores = self.cpu_limit.get(step, self.cpu.get(step))
+        return {CORES_VARIABLE: str(max(1, int(quantities.cores_of(cores))))} if cores else {}
+
+    def shm_size(self, step: str) -> str:
+        """The size of /dev/shm; empty for the cluster's default."""
+        return self.shm.get(step, SHM_OF_MANY_GPUS if self.process_count(step) > 1 else "")
+
     def configure(self, task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
-        """Set the requirements of a step on its task."""
-        self._set_resources(task, step)
-        self._set_temporary_room(task, step)
+        """Set the requirements of a step on its task.
+
+        If the step has several nodes, these have the requirements, and its pod follows them.
+        """
         if self.retries:
             task.set_retry(self.retries, f"{self.backoff}s", RETRY_FACTOR, RETRY_WINDOW)
-        if step in self.timeout:
-            kubernetes.set_timeout(task, self.timeout[step])
-        self._set_placement(task, step)
+        if step in self.nodes:
+            self._set_follower(task, step)
+        else:
+            self._set_resources(task, step)
+            self._set_temporary_room(task, step)
+            if step in self.timeout:
+                kubernetes.set_timeout(task, self.timeout[step])
+            self._set_placement(task, step)
+            self._set_metadata(task, step, self.labels.get(step, {}))
         self._set_environment(task)
         self._mount_files(task)
         if self.pull_secret:
@@ -118,18 +150,23 @@ class Cluster:
             task.set_cpu_request(self.cpu[step])
         if step in self.cpu_limit:
             task.set_cpu_limit(self.cpu_limit[step])
-        if cores := self.cpu_limit.get(step, self.cpu.get(step)):
-            usable = max(1, int(quantities.cores_of(cores)))
-            task.set_env_variable(CORES_VARIABLE, str(usable))
+        for name, value in self.usable_cores(step).items():
+            task.set_env_variable(name, value)
         if step in self.memory:
             task.set_memory_request(self.memory[step]).set_memory_limit(self.memory[step])
         elif step in self.least_memory:
             task.set_memory_request(self.least_memory[step])
 
+    def _set_follower(self, task: dsl.PipelineTask, step: str) -> None:
+        """The small pod that follows the nodes of a step; it joins no queue."""
+        task.set_memory_request(MEMORY_OF_FOLLOWER)
+        if step in self.timeout:
+            kubernetes.set_timeout(task, self.timeout[step] + SECONDS_OF_FOLLOWER)
+        self._set_metadata(task, step, without_queue(self.labels.get(step, {})))
+
     def _set_temporary_room(self, task: dsl.PipelineTask, step: str) -> None:
         """/dev/shm, and space on the node's disk."""
-        many = SHM_OF_MANY_GPUS if self.process_count(step) > 1 else ""
-        if shm := self.shm.get(step, many):
+        if shm := self.shm_size(step):
             kubernetes.empty_dir_mount(
                 task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=shm
             )
@@ -143,7 +180,7 @@ class Cluster:
             task.set_env_variable(SCRATCH_VARIABLE, SCRATCH_FOLDER)
 
     def _set_placement(self, task: dsl.PipelineTask, step: str) -> None:
-        """The nodes it may run on, and the labels and annotations of its pods."""
+        """The nodes it may run on."""
         for key, value in self.node_selector.get(step, {}).items():
             kubernetes.add_node_selector(task, key, value)
         for taint in self.tolerations.get(step, ()):
@@ -154,7 +191,10 @@ class Cluster:
                 value=taint.value or None,
                 effect=taint.effect or None,
             )
-        for key, value in self.labels.get(step, {}).items():
+
+    def _set_metadata(self, task: dsl.PipelineTask, step: str, labels: Mapping[str, str]) -> None:
+        """The labels and annotations of its pods."""
+        for key, value in labels.items():
             kubernetes.add_pod_label(task, key, value)
         for key, value in self.annotations.get(step, {}).items():
             kubernetes.add_pod_annotation(task, key, value)
@@ -176,6 +216,11 @@ class Cluster:
             kubernetes.use_config_map_as_volume(task, name, folder)
         for name, folder in self.secret_files.items():
             kubernetes.use_secret_as_volume(task, name, folder)
+
+
+def without_queue(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels without those of Kueue."""
+    return {name: value for name, value in labels.items() if not name.startswith(QUEUE_DOMAIN)}
 
 
 # No requirements, for runs on this machine.

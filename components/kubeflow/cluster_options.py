@@ -9,6 +9,7 @@ from components.__main__ import STEPS
 from components.kubeflow import quantities, words
 from components.kubeflow.cluster import (
     DEFAULT_GPU_TYPE,
+    DEFAULT_RUNTIME,
     SCRATCH_FOLDER,
     SCRATCH_VARIABLE,
     Cluster,
@@ -51,6 +52,13 @@ def _add_resources(group: "argparse._ArgumentGroup") -> None:
     add = _adder(group)
     add("--gpus", "[STEP=]N", "number of GPUs of each step that uses them (default: 1)")
     add("--gpu-type", "[STEP=]NAME", f"resource name of the GPUs (default: {DEFAULT_GPU_TYPE})")
+    add("--nodes", "[STEP=]N", "number of nodes of a training step, by Kubeflow Trainer")
+    add(
+        "--runtime",
+        "[KIND/]NAME",
+        f"Kubeflow Trainer's runtime for --nodes (default: {DEFAULT_RUNTIME})",
+        default=DEFAULT_RUNTIME,
+    )
     add("--cpu", "[STEP=]CORES", "CPU request, such as 4 or 500m; the step uses no more cores")
     add("--cpu-limit", "[STEP=]CORES", "CPU limit; the step uses as many cores")
     measured = ", ".join(f"{step} {size}" for step, size in MEASURED_MEMORY.items())
@@ -156,12 +164,20 @@ def _resources(options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--retries {options.retries} is not a number from 0")
     gpus, types = _gpus_by_step(options.gpus), _gpu_types_by_step(options.gpu_type)
     _check_slices(gpus, types)
+    nodes = words.parse_by_step(
+        "--nodes", options.nodes, MULTI_PROCESS_STEPS, words.parse_node_count
+    )
+    runtime = words.parse_value("--runtime", options.runtime, words.parse_runtime)
+    if runtime != DEFAULT_RUNTIME and not nodes:
+        raise ValueError(f"--runtime {runtime} has no effect without --nodes")
     cpu, limit = read("--cpu", quantities.parse_cores), read("--cpu-limit", quantities.parse_cores)
     _check_cpu_limits(cpu, limit)
     memory = read("--memory", quantities.parse_size)
     return {
         "gpus": gpus,
         "gpu_type": types,
+        "nodes": nodes,
+        "runtime": runtime,
         "cpu": cpu,
         "cpu_limit": limit,
         "memory": memory,

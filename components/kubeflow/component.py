@@ -27,7 +27,9 @@ from components.command.step import Parameter, Step, read_docstring, step_parame
 from components.command.suggestion import suggestion
 from components.kubeflow.caching import is_cacheable
 from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
+from components.kubeflow.nodes.train_job import train_job_template
 from components.process.gpu import GPU_STEPS
+from san_core.images.shard import canonical_json
 
 
 def image_of_step(step: Step, image: str) -> str:
@@ -38,7 +40,11 @@ def image_of_step(step: Step, image: str) -> str:
     Raises:
         ValueError: another word is in braces, or one of two images is missing.
     """
-    target = "gpu" if step.__name__ in GPU_STEPS else "cpu"
+    return image_of_target("gpu" if step.__name__ in GPU_STEPS else "cpu", image)
+
+
+def image_of_target(target: str, image: str) -> str:
+    """The image of a target, cpu or gpu; `image` and errors as for `image_of_step`."""
     if image.startswith(("cpu=", "gpu=")):
         both = dict(word.partition("=")[::2] for word in image.split(","))
         if set(both) != {"cpu", "gpu"} or image.count(",") != 1:
@@ -112,13 +118,17 @@ def task_factories(image: str, cluster: Cluster) -> dict[str, Callable[..., dsl.
 
     A task passes every parameter, including defaults: the driver of KFP 2.17.0 fills in the command
     line before it adds a component's defaults, and fails if one is missing. A task is not cached if
-    it may read anything but artifacts.
+    it may read anything but artifacts. The task of a step on several nodes is a small pod that has
+    Kubeflow Trainer start the nodes, and follows them.
     """
 
     def factory_of(name: str) -> Callable[..., dsl.PipelineTask]:
-        made = step_component(
-            STEPS[name], image_of_step(STEPS[name], image), processes=cluster.process_count(name)
-        )
+        own_image = image_of_step(STEPS[name], image)
+        if name in cluster.nodes:
+            job = train_job_template(cluster, name, own_image)
+            made = component_on_nodes(STEPS[name], image_of_target("cpu", image), job)
+        else:
+            made = step_component(STEPS[name], own_image, processes=cluster.process_count(name))
         defaults = _default_arguments(STEPS[name])
 
         def make_task(**arguments: Any) -> dsl.PipelineTask:
@@ -212,11 +222,26 @@ def step_component(step: Step, image: str, *, processes: int = 1) -> BaseCompone
 
     processes: the number of its processes in the container, started by torchrun.
     """
-    declared = step_parameters(step)
     command = ["python", "-m", "components", step.__name__]
     if processes > 1:
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = ["python", "-m", *torchrun, *command[1:]]
+    return _component(step, image, command)
+
+
+def component_on_nodes(step: Step, image: str, template: Mapping[str, Any]) -> BaseComponent:
+    """The KFP container component that has Trainer run `step`, and follows it in `image`.
+
+    template: the TrainJob, from `train_job_template`.
+    """
+    job = canonical_json(template).decode()
+    command = ["python", "-m", "components", "on_nodes", "--job", job, step.__name__]
+    return _component(step, image, command)
+
+
+def _component(step: Step, image: str, command: list[str]) -> BaseComponent:
+    """A component with the declaration of `step`, whose arguments follow `command`."""
+    declared = step_parameters(step)
 
     def container(*values: Any) -> dsl.ContainerSpec:  # KFP passes them in the declared order
         words = ["--executor-input", "{{$}}"]

@@ -160,6 +160,20 @@ def parse_toleration(text: str) -> Toleration:
     return Toleration(key, value, effect)
 
 
+def parse_node_count(text: str) -> int:
+    """A number of nodes above 1."""
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < 2:
+        raise ValueError("not a number of nodes from 2; one needs no --nodes")
+    return int(text)
+
+
+def parse_runtime(text: str) -> str:
+    """The name of a training runtime, after its kind where it is of the namespace."""
+    if not re.fullmatch(rf"((Cluster)?TrainingRuntime/)?{_RESOURCE_NAME}", text):
+        raise ValueError("not of the form NAME, or TrainingRuntime/NAME for one of the namespace")
+    return text
+
+
 def parse_device(text: str) -> str:
     """The resource name of a GPU in Kubernetes, which always contains its vendor."""
     if not re.fullmatch(_DEVICE_NAME, text):

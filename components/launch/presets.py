@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.command import beforehand
+from components.command.beforehand import Processes
 from components.command.suggestion import suggestion
 from components.runner.ir import missing_parameters, parse_arguments, pipeline_parameters
 from components.runner.store import Store
@@ -152,7 +153,7 @@ def kept_parameters(
 def check_beforehand(
     arguments: Mapping[str, Any],
     document: Mapping[str, Any],
-    processes: Mapping[str, int] | None = None,
+    processes: Mapping[str, Processes] | None = None,
 ) -> None:
     """Refuse mistakes in parameters that a late step would find only hours later.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kfp.dsl.graph_component import GraphComponent
 
+from components.command.beforehand import Processes
 from components.kubeflow import documents as compiled
 from components.kubeflow import submission
 from components.kubeflow.api import KubeflowClient
@@ -109,7 +110,7 @@ def resolve_arguments(
     options: argparse.Namespace,
     volumes: Collection[str],
     *,
-    processes: Mapping[str, int] | None = None,
+    processes: Mapping[str, Processes] | None = None,
     is_checked: bool = True,
 ) -> dict[str, Any]:
     """The pipeline's arguments: those of the command line, then `values` that the pipeline takes.

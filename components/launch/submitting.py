@@ -70,7 +70,7 @@ def _graph_request(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> 
         preset.values,
         options,
         asked.volumes.values(),
-        processes={name: asked.process_count(name) for name in STEPS},
+        processes={name: asked.processes(name) for name in STEPS},
     )
     cache_what_reads_nothing(documents[0], arguments)
     return RunRequest(documents, arguments)
@@ -91,7 +91,7 @@ def _step_request(client: KubeflowClient, options: argparse.Namespace) -> RunReq
         values,
         options,
         asked.volumes.values(),
-        processes={"": asked.process_count(options.only)},
+        processes={"": asked.processes(options.only)},
     )
     root = options.pipeline_root or (earlier.pipeline_root if earlier else "")
     submission.warn_of_inputs(inputs, root)

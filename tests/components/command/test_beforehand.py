@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from components.__main__ import STEPS
-from components.command.beforehand import PRECISIONS, check_parameters
+from components.command.beforehand import PRECISIONS, Processes, check_parameters
 from components.command.step import step_parameters
 from components.storage.texture_store import VERIFY_LEVELS
 from san_core.evaluation.protocols.scoring import PROTOCOL_NAMES
@@ -135,19 +135,22 @@ def test_processes_are_those_of_the_step_that_trains_the_recipe():
         "san_recipe": "cuhk03",
         "san_overrides": "identities_per_batch=16",
     }
-    check_parameters(values, {"train_san_pg": 3, "train_san": 4, "evaluate": 7})
+    check_parameters(values, {"train_san_pg": Processes(3), "train_san": Processes(2, 2)})
     with pytest.raises(ValueError, match="--gpus train_san=3: a batch of 16 identities"):
-        check_parameters(values, {"train_san_pg": 3, "train_san": 3})
+        check_parameters(values, {"train_san_pg": Processes(3), "train_san": Processes(3)})
     with pytest.raises(ValueError, match="--gpus 3: a batch of 64 images"):
-        check_parameters({"recipe": "pit", "overrides": ""}, {"": 3})
+        check_parameters({"recipe": "pit", "overrides": ""}, {"": Processes(3)})
+    asked = "--nodes train_san=3 with --gpus train_san=2: a batch of 16 identities"
+    with pytest.raises(ValueError, match=asked):
+        check_parameters(values, {"train_san": Processes(2, nodes=3)})
 
 
 def test_several_processes_do_not_compile():
     values = {"san_recipe": "cuhk03-baseline", "san_overrides": "", "compiled": True}
-    check_parameters(values, {"train_san": 1})
-    check_parameters({**values, "compiled": False}, {"train_san": 4})
+    check_parameters(values, {"train_san": Processes()})
+    check_parameters({**values, "compiled": False}, {"train_san": Processes(4)})
     with pytest.raises(ValueError, match="--gpus train_san=4: compiled=true trains in one process"):
-        check_parameters(values, {"train_san": 4})
+        check_parameters(values, {"train_san": Processes(4)})
 
 
 def test_precisions_are_those_of_training():

@@ -22,7 +22,7 @@ PLACES = {
     "texture_source": "s3://b/t",
     "model": "s3://b/m",
 }
-FILES = [*GRAPHS, "cluster"]
+FILES = [*GRAPHS, "cluster", "nodes"]
 
 
 def golden(name: str) -> list[dict]:
@@ -68,13 +68,19 @@ def test_a_parameter_that_a_task_leaves_out_is_found_inside_a_loop_too():
         resolve(document, resolve_arguments(document), is_strict=True)
 
 
+def words_of_step(found: list[str]) -> list[str]:
+    """A step and its words, in the command of its pod or of the pod that follows its nodes."""
+    own = found[found.index("components") + 1 :]
+    return own[3:] if own[:2] == ["on_nodes", "--job"] else own
+
+
 @pytest.mark.parametrize("is_strict", [True, False], ids=["2.17.0", "2.16"])
 @pytest.mark.parametrize("name", FILES)
 def test_driver_resolves_the_whole_graph(name, is_strict):
     document = golden(name)[0]
     resolved = resolve(document, resolve_arguments(document), is_strict=is_strict)
     for found in resolved.values():
-        own = found[found.index("components") + 1 :]
+        own = words_of_step(found)
         step_parser(STEPS[own[0]]).parse_args(own[1:])  # it exits where a word is not understood
         assert not any("inputs.parameters" in word for word in found)
     if "workers" in resolve_arguments(document):

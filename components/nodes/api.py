@@ -1,0 +1,235 @@
+"""The Kubernetes API as a pod asks it: TrainJobs, and the pods and logs of their nodes.
+
+A pod proves who it is by the token of its service account, which Kubernetes renews in its file.
+What may pass (the API restarts, the network is away) is asked again for ten minutes.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from components.storage.retry import Backoff, call_with_retries, root_cause
+from san_core.checked_json import read_json
+
+# What Kubernetes puts into every pod.
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+# Argo and Kubernetes tell a pod its name.
+POD_VARIABLES = ("KFP_POD_NAME", "HOSTNAME")
+
+TRAINER_VERSION = "trainer.kubeflow.org/v1alpha1"
+TRAIN_JOB = "TrainJob"
+NODE = "node"  # what Kubeflow Trainer calls the replicated job that trains, and its container
+
+PATIENCE = Backoff(total=600, first=1, longest=30)
+TIMEOUT = (10.0, 60.0)  # seconds to connect and to answer
+STOP_TIMEOUT = (1.0, 2.0)  # of the one request for which a pod that is stopped has time
+MOST_LOG_BYTES = 16 << 20  # that are read at once
+MOST_SAID = 500  # characters of what the API says
+
+_Object = dict[str, Any]
+
+
+class KubernetesError(OSError):
+    """What the API refuses, in one line."""
+
+
+class UnavailableError(KubernetesError):
+    """The API cannot be reached now, which may pass."""
+
+
+class NotFoundError(KubernetesError):
+    """There is no such object, or no such kind of objects."""
+
+
+class ConflictError(KubernetesError):
+    """An object of that name is there."""
+
+
+class Kubernetes:
+    """The API, asked in the namespace of this pod.
+
+    Methods raise KubernetesError where it refuses or stays away, and FileNotFoundError where
+    the token has gone.
+    """
+
+    def __init__(self, url: str, namespace: str, *, account: Path) -> None:
+        """What a pod knows of the API.
+
+        Args:
+            url: such as https://10.96.0.1:443.
+            namespace: of this pod.
+            account: the folder with the token, and with the certificate of the API's authority.
+        """
+        import urllib3
+
+        self.namespace = namespace
+        self._url, self._token = url, account / "token"
+        self._http = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), retries=False)
+
+    @classmethod
+    def of_this_pod(cls) -> "Kubernetes":
+        """The API of the cluster that this process runs in.
+
+        Raises:
+            KubernetesError: it runs in none, or without a service account.
+        """
+        host, port = os.environ.get(HOST_VARIABLE), os.environ.get(PORT_VARIABLE, "443")
+        if not host:
+            raise KubernetesError(f"this is no pod of a Kubernetes cluster: no {HOST_VARIABLE}")
+        lacking = [
+            name for name in ("token", "namespace") if not (SERVICE_ACCOUNT / name).is_file()
+        ]
+        if lacking:
+            raise KubernetesError(
+                f"this pod has no service account: {SERVICE_ACCOUNT / lacking[0]} is missing"
+                " (automountServiceAccountToken)"
+            )
+        namespace = (SERVICE_ACCOUNT / "namespace").read_text("utf-8").strip()
+        address = f"[{host}]" if ":" in host else host
+        return cls(f"https://{address}:{port}", namespace, account=SERVICE_ACCOUNT)
+
+    def create_train_job(self, body: Mapping[str, Any]) -> _Object:
+        """Create a TrainJob; the API refuses fields that it does not know.
+
+        Raises:
+            ConflictError: one of that name is there.
+        """
+        try:
+            return self._ask("POST", self._train_jobs(), body=body, fieldValidation="Strict")
+        except NotFoundError as error:
+            raise KubernetesError(
+                f"this cluster has no Kubeflow Trainer ({TRAINER_VERSION}), which several nodes"
+                f" need: {error}"
+            ) from error
+
+    def get_train_job(self, name: str) -> _Object:
+        """A TrainJob as it is now; NotFoundError if there is none."""
+        return self._ask("GET", self._train_jobs(name))
+
+    def delete_train_job(self, name: str, *, is_stopped: bool = False) -> None:
+        """Have a TrainJob and its pods deleted; nothing happens if there is none.
+
+        It stays until they are gone.
+
+        is_stopped: whether this process is, so that it asks once and does not wait.
+        """
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        try:
+            if is_stopped:
+                self._ask_once("DELETE", self._train_jobs(name), body, {}, timeout=STOP_TIMEOUT)
+            else:
+                self._ask("DELETE", self._train_jobs(name), body=body)
+        except NotFoundError:
+            return
+
+    def own_pod(self) -> _Object:
+        """This pod."""
+        name = next((os.environ[one] for one in POD_VARIABLES if os.environ.get(one)), "")
+        return self._ask("GET", self._pods(name))
+
+    def node_pods(self, job: str) -> list[_Object]:
+        """The pods of a TrainJob's nodes, by their names."""
+        labels = {"jobset-name": job, "replicatedjob-name": NODE}
+        wanted = ",".join(f"jobset.sigs.k8s.io/{name}={value}" for name, value in labels.items())
+        listed = self._ask("GET", self._pods(), labelSelector=wanted)
+        return sorted(listed.get("items") or [], key=lambda pod: str(pod["metadata"]["name"]))
+
+    def node_log(self, pod: str, *, since: str = "") -> bytes:
+        """What a node's container has written, each line after its time.
+
+        since: a time as the lines have it; those of that second and after it are given.
+        """
+        query = {"container": NODE, "timestamps": "true", "limitBytes": str(MOST_LOG_BYTES)}
+        if since:
+            query["sinceTime"] = since
+        return self._ask_once("GET", f"{self._pods(pod)}/log", None, query)
+
+    def _train_jobs(self, name: str = "") -> str:
+        return self._path(f"/apis/{TRAINER_VERSION}", "trainjobs", name)
+
+    def _pods(self, name: str = "") -> str:
+        return self._path("/api/v1", "pods", name)
+
+    def _path(self, group: str, kind: str, name: str) -> str:
+        return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    def _ask(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **query: str
+    ) -> _Object:
+        """The answer to a request that may be made again."""
+        data = call_with_retries(
+            lambda: self._ask_once(method, path, body, query),
+            is_transient=lambda error: isinstance(error, UnavailableError),
+            what="the Kubernetes API",
+            backoff=PATIENCE,
+        )
+        try:
+            return read_json(data, dict[str, Any], where=f"the answer of {self._url}")
+        except ValueError as error:
+            raise KubernetesError(str(error)) from error
+
+    def _ask_once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str],
+        *,
+        timeout: tuple[float, float] = TIMEOUT,
+    ) -> bytes:
+        """The bytes of an answer."""
+        import urllib3
+
+        headers = {"Authorization": f"Bearer {self._token.read_text('ascii').strip()}"}
+        url = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = self._http.request(
+                method,
+                url,
+                headers=headers,
+                json=None if body is None else dict(body),
+                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+            )
+        except urllib3.exceptions.SSLError as error:
+            raise KubernetesError(
+                f"the certificate of {self._url} is not trusted: {root_cause(error)}"
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise UnavailableError(
+                f"cannot reach the Kubernetes API at {self._url}: {root_cause(error)}"
+            ) from error
+        if answer.status >= 400:
+            raise _refusal(method, path, answer.status, answer.data)
+        return answer.data
+
+
+def _refusal(method: str, path: str, status: int, data: bytes) -> KubernetesError:
+    """What a status means."""
+    said = _words(data)
+    told = f"{said} ({status})" if said else f"{method} {path}: {status}"
+    if status == 404:
+        return NotFoundError(told)
+    if status == 409:
+        return ConflictError(told)
+    if status in (401, 403):
+        return KubernetesError(
+            f"the service account of this pod may not do what several nodes need: {told}; the"
+            " role in docker/README.md, section Several nodes, allows it"
+        )
+    if "unknown field" in said:
+        return KubernetesError(f"Kubeflow Trainer is too old here, 2.2 is needed: {told}")
+    if status == 429 or status >= 500:
+        return UnavailableError(f"the Kubernetes API fails: {told}")
+    return KubernetesError(f"the Kubernetes API refuses: {told}")
+
+
+def _words(data: bytes) -> str:
+    """What an answer says of its status, in one line."""
+    try:
+        message = str(read_json(data, dict[str, Any], where="an answer").get("message", ""))
+    except ValueError:  # such as a proxy's page
+        return ""
+    return " ".join(message.split())[:MOST_SAID]

@@ -1,0 +1,142 @@
+"""The TrainJob of one task: its name, what its nodes run, and whose it is.
+
+What the compiled pipeline says of it (image, nodes, what the pods ask for) is a template, which
+`components.kubeflow.nodes.train_job` makes. The rest is known in the run only.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from components.command.places import TaskPlace
+from components.command.step import Parameter, Step, command_line_word, step_parameters
+from components.nodes.api import NODE, TRAIN_JOB, TRAINER_VERSION
+from components.storage.places import is_remote
+from san_core.images.shard import canonical_json
+
+# Told apart by it: a TrainJob of another request is not taken for this one.
+REQUEST_ANNOTATION = "san-pipeline/request"
+MANAGER = "san-pipeline/on-nodes"  # of our part of runtimePatches
+SCRATCH_FOLDER = "san-nodes"  # in the pipeline root: what node 0 leaves for the pod that follows
+# Pods are called NAME-node-0-INDEX-xxxxx, and their names have at most 63 characters.
+_DIGITS = 16
+
+
+class TrainJob(NamedTuple):
+    """What is to be created, and where it leaves its outputs.
+
+    Attributes:
+        name: follows from run and task, so that a later attempt finds it again.
+        body: as the API takes it.
+        outputs: the URI of each output, by its name.
+        scratch: the URI under which they lie.
+    """
+
+    name: str
+    body: dict[str, Any]
+    outputs: dict[str, str]
+    scratch: str
+
+    @property
+    def request(self) -> str:
+        """What tells its request from others."""
+        return str(self.body["metadata"]["annotations"][REQUEST_ANNOTATION])
+
+
+def make_train_job(
+    step: Step,
+    template: Mapping[str, Any],
+    values: Mapping[str, Any],
+    *,
+    inputs: Mapping[str, str],
+    place: TaskPlace,
+    pod: Mapping[str, Any],
+    namespace: str,
+) -> TrainJob:
+    """The TrainJob of a step's task.
+
+    Args:
+        step: the step.
+        template: a TrainJob without what is known in the run only.
+        values: of the step's parameters; a place is filled in.
+        inputs: the URI of each input artifact that is there.
+        place: where the task and its artifacts belong.
+        pod: the one that follows the TrainJob.
+        namespace: of both.
+
+    Raises:
+        ValueError: an input lies where nodes cannot fetch it.
+    """
+    declared = step_parameters(step)
+    for name, uri in inputs.items():
+        if not is_remote(uri):
+            raise ValueError(
+                f"{name} is at {uri}: nodes read artifacts at s3:// and minio:// alone"
+            )
+    digest = hashlib.sha256(f"{place.run}/{place.task}".encode()).hexdigest()
+    name = f"san-{step.__name__.replace('_', '-')}-{digest[:_DIGITS]}"
+    scratch = f"{place.root}/{SCRATCH_FOLDER}/{name}"
+    outputs = {p.name: f"{scratch}/{p.name}" for p in declared if p.is_output and values[p.name]}
+    body = copy.deepcopy(dict(template))
+    body["spec"]["trainer"]["args"] = [*_words(declared, values, {**inputs, **outputs})]
+    request = hashlib.sha256(canonical_json(body["spec"])).hexdigest()
+    metadata = body.setdefault("metadata", {})
+    metadata.setdefault("annotations", {})[REQUEST_ANNOTATION] = request
+    metadata |= {"name": name, "namespace": namespace}
+    if owners := _workflows(pod):
+        metadata["ownerReferences"] = owners
+    if account := pod["spec"].get("serviceAccountName"):
+        pod_spec_of(body)["serviceAccountName"] = account
+    return TrainJob(name, body, outputs, scratch)
+
+
+def bare_train_job() -> dict[str, Any]:
+    """A TrainJob that asks for nothing, with room for what its pods ask for."""
+    pods = {"metadata": {}, "spec": {"containers": [{"name": NODE}]}}
+    job = {"name": NODE, "template": {"spec": {"template": pods}}}
+    patch = {
+        "manager": MANAGER,
+        "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}},
+    }
+    return {
+        "apiVersion": TRAINER_VERSION,
+        "kind": TRAIN_JOB,
+        "spec": {"runtimeRef": {}, "trainer": {}, "runtimePatches": [patch]},
+    }
+
+
+def pod_template_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a TrainJob asks for its pods beyond what `spec.trainer` says."""
+    patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
+    found: dict[str, Any] = patch["replicatedJobs"][0]["template"]["spec"]["template"]
+    return found
+
+
+def pod_spec_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, of the pods' specification."""
+    found: dict[str, Any] = pod_template_of(body)["spec"]
+    return found
+
+
+def _words(
+    declared: Sequence[Parameter], values: Mapping[str, Any], uris: Mapping[str, str]
+) -> Iterator[str]:
+    """The command line of the step: artifacts by their URIs, settings as they are."""
+    for p in declared:
+        if p.artifact is None:
+            yield from (p.flag, command_line_word(_as_given(values[p.name])))
+        elif p.name in uris:
+            yield from (p.flag, uris[p.name])
+
+
+def _as_given(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _workflows(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The run's workflow as an owner: with it Kubernetes deletes the TrainJob too."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    keys = ("apiVersion", "kind", "name", "uid")
+    return [{key: one[key] for key in keys} for one in owners if one.get("kind") == "Workflow"]

@@ -1,0 +1,271 @@
+"""`python -m components on_nodes`: a step on several nodes, from a small pod of its own.
+
+python -m components on_nodes --job JSON train_san --executor-input '{{$}}' ...
+
+It is what `pipeline.py submit --nodes train_san=2` lets the step's pod run. The pod creates a
+TrainJob of Kubeflow Trainer, follows it, and hands on what the nodes leave, as if it had made that
+itself. A later attempt of the pod finds the TrainJob by its name and goes on with it.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.command.executor_input import note_mounted_artifacts, parse_executor_input
+from components.command.once import OnceParser
+from components.command.places import settle_places, task_place
+from components.command.run import FILE_KINDS
+from components.command.step import Step, step_parameters, step_parser
+from components.nodes.api import (
+    ConflictError,
+    Kubernetes,
+    KubernetesError,
+    NotFoundError,
+    UnavailableError,
+)
+from components.nodes.follow import COMPLETE, FAILED, End, end_of, follow
+from components.nodes.job import REQUEST_ANNOTATION, TrainJob, make_train_job
+from components.process.failure import write_failure
+from components.process.messages import log_to_stderr, os_error_message
+from components.process.signals import STOP_SIGNALS, Terminated, raise_terminated, signal_handler
+from components.storage.outputs import write_executor_output
+from components.storage.places import open_storage
+from components.storage.transfer import fetch_artifact, fetch_file
+from san_core.checked_json import read_json
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_UNTIL_GONE = 600.0  # of a TrainJob that is deleted, and its pods
+
+
+def on_nodes_parser(steps: Mapping[str, Step]) -> OnceParser:
+    """The words of the command."""
+    parser = OnceParser(
+        prog="python -m components on_nodes",
+        description="Run a step on several nodes by Kubeflow Trainer, in a pod of a pipeline that"
+        " was compiled with --nodes.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--job", required=True, metavar="JSON", help="a TrainJob, without what is known here only"
+    )
+    parser.add_argument("step", choices=list(steps), help="which step")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="the words of the step")
+    return parser
+
+
+def run_on_nodes(steps: Mapping[str, Step], argv: Sequence[str]) -> int:
+    """The command; returns the exit status, of node 0 where the nodes failed.
+
+    steps: those that share their work among several processes, by name.
+    """
+    parser = on_nodes_parser(steps)
+    try:
+        options = parser.parse_args(argv)
+        step = steps[options.step]
+        values = vars(step_parser(step).parse_args(options.words))
+    except SystemExit as stop:  # argparse has written its help or its message
+        return stop.code if isinstance(stop.code, int) else 2
+    name = step.__name__
+    try:
+        executor_input = parse_executor_input(values.pop("executor_input") or "{}")
+        values = settle_places(values, executor_input)
+        template = read_json(options.job, dict[str, Any], where="argument --job")
+        task_place(executor_input)
+    except ValueError as error:
+        return write_failure(name, str(error), status=2)
+    try:
+        with log_to_stderr(), signal_handler(raise_terminated, *STOP_SIGNALS):
+            return _run(step, template, values, executor_input)
+    except Terminated as stop:
+        return write_failure(name, f"stopped by {stop.name}", status=stop.status)
+    except KeyboardInterrupt:
+        return write_failure(name, "stopped by Ctrl-C", status=130)
+    except OSError as error:
+        return write_failure(name, os_error_message(error))
+    except ValueError as error:
+        return write_failure(name, str(error))
+
+
+def _run(
+    step: Step,
+    template: Mapping[str, Any],
+    values: Mapping[str, Any],
+    executor_input: Mapping[str, Any],
+) -> int:
+    """Run the step on nodes to its end, and hand on its outputs."""
+    note_mounted_artifacts(executor_input)
+    kubernetes = Kubernetes.of_this_pod()
+    job = make_train_job(
+        step,
+        template,
+        values,
+        inputs=_uris(executor_input),
+        place=task_place(executor_input),
+        pod=kubernetes.own_pod(),
+        namespace=kubernetes.namespace,
+    )
+    try:
+        end = _run_to_its_end(kubernetes, job, is_there=lambda: _has_outputs(step, job))
+    except (Terminated, KeyboardInterrupt):
+        _delete_at_once(kubernetes, job.name)
+        raise
+    except UnavailableError as error:
+        raise KubernetesError(
+            f"{error}; the TrainJob goes on, and the next try finds it"
+        ) from error
+    if not end.is_complete:
+        return _hand_on_failure(step, job, end)
+    written = {name: Path(values[name]) for name in job.outputs}
+    _fetch(step, job, written)
+    write_executor_output(executor_input, written)
+    _clean_up(kubernetes, job)
+    return 0
+
+
+def _uris(executor_input: Mapping[str, Any]) -> dict[str, str]:
+    """The URI of each input artifact that the pipeline passes."""
+    passed = executor_input.get("inputs", {}).get("artifacts") or {}
+    artifacts = {name: (one or {}).get("artifacts") or [] for name, one in passed.items()}
+    return {name: str(found[0]["uri"]) for name, found in artifacts.items() if found}
+
+
+def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable[[], bool]) -> End:
+    """Have the TrainJob run, or find the one that does, and follow it.
+
+    is_there: whether its outputs are.
+
+    Raises:
+        KubernetesError: it cannot be made or followed, or ends well without outputs.
+    """
+    found = _start_or_find(kubernetes, job)
+    if end_of(found) == COMPLETE and not is_there():  # they were handed on, and that was lost
+        log.info("TrainJob %s is complete, and its outputs are gone: it is made again", job.name)
+        _delete_and_wait(kubernetes, job.name)
+        _start_or_find(kubernetes, job)
+    end = follow(kubernetes, job.name)
+    if end.is_complete and not is_there():
+        raise KubernetesError(f"TrainJob {job.name} is complete, but left nothing at {job.scratch}")
+    return end
+
+
+def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
+    """The TrainJob as it is: created now, or by an earlier attempt if that one has not failed.
+
+    Raises:
+        KubernetesError: it cannot be created, or one of that name is of another request.
+    """
+    while True:
+        try:
+            made = kubernetes.create_train_job(job.body)
+            log.info("TrainJob %s created in namespace %s", job.name, kubernetes.namespace)
+            return made
+        except ConflictError:
+            pass
+        try:
+            found = kubernetes.get_train_job(job.name)
+        except NotFoundError:  # it has just gone
+            continue
+        metadata = found["metadata"]
+        if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
+            raise KubernetesError(
+                f"there is a TrainJob {job.name} in namespace {kubernetes.namespace} that asks for"
+                " something else: delete it, and run again"
+            )
+        if metadata.get("deletionTimestamp") or end_of(found) == FAILED:
+            log.info("TrainJob %s of an earlier attempt is deleted first", job.name)
+            _delete_and_wait(kubernetes, job.name)
+        else:
+            log.info("TrainJob %s of an earlier attempt is there: going on with it", job.name)
+            return found
+
+
+def _delete_and_wait(kubernetes: Kubernetes, name: str) -> None:
+    """Delete a TrainJob, and wait until it and its pods are gone.
+
+    Raises:
+        KubernetesError: they do not go.
+    """
+    kubernetes.delete_train_job(name)
+    until = time.monotonic() + SECONDS_UNTIL_GONE
+    while time.monotonic() < until:
+        try:
+            kubernetes.get_train_job(name)
+        except NotFoundError:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    raise KubernetesError(
+        f"TrainJob {name} is deleted, but has not gone within {SECONDS_UNTIL_GONE:.0f} s"
+    )
+
+
+def _delete_at_once(kubernetes: Kubernetes, name: str) -> None:
+    """Delete a TrainJob in the second that a stopped pod has."""
+    try:
+        kubernetes.delete_train_job(name, is_stopped=True)
+    except OSError as error:
+        log.warning("TrainJob %s is not deleted: %s", name, os_error_message(error))
+    else:
+        log.info("TrainJob %s is deleted", name)
+
+
+def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
+    """Say what the nodes said, where Kubernetes looks for it; their exit status."""
+    log.info("TrainJob %s stays; kubectl describe trainjob %s tells more", job.name, job.name)
+    who, colon, message = end.message.partition(": ")
+    if colon and who.startswith(step.__name__):  # as the step itself says it
+        return write_failure(who, message, status=end.status)
+    return write_failure(step.__name__, end.message, status=end.status)
+
+
+def _has_outputs(step: Step, job: TrainJob) -> bool:
+    """Whether all that the step always writes is there."""
+    needed = [p.name for p in step_parameters(step) if p.is_output and p.is_required]
+    return all(_is_there(step, job, name) for name in needed)
+
+
+def _is_there(step: Step, job: TrainJob, name: str) -> bool:
+    if name in _files(step):
+        return open_storage(job.scratch).stat(name) is not None
+    return not open_storage(job.outputs[name]).is_empty()
+
+
+def _files(step: Step) -> set[str]:
+    """The outputs that are files, not folders."""
+    declared = step_parameters(step)
+    return {
+        p.name for p in declared if p.is_output and p.artifact and p.artifact.kind in FILE_KINDS
+    }
+
+
+def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
+    """Bring what node 0 left to where KFP looks for the outputs of this pod.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
+    for name, path in written.items():
+        if not _is_there(step, job, name):  # one that may be left out
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name in _files(step):
+            fetch_file(job.outputs[name], path)
+        else:
+            path.mkdir(exist_ok=True)
+            fetch_artifact(job.outputs[name], path)
+    log.info("fetched %s", job.scratch)
+
+
+def _clean_up(kubernetes: Kubernetes, job: TrainJob) -> None:
+    """Delete the TrainJob and what it left; nothing hangs on it."""
+    try:
+        kubernetes.delete_train_job(job.name)
+        storage = open_storage(job.scratch)
+        for stat in storage.list():
+            storage.delete(stat.name)
+    except OSError as error:
+        log.warning("%s is not cleaned up: %s", job.scratch, os_error_message(error))

@@ -1,4 +1,4 @@
-"""Features of people's pictures in a program of one's own, such as a tracker.
+"""Features of crops in your own program, such as a tracker.
 
     from san_core.inference.crops import load_encoder
 
@@ -23,7 +23,7 @@ from san_core.model.san import SAN
 from san_core.model.weights import load_network
 from san_core.recipe import Recipe
 
-_BATCH = 64  # crops at once, as extract_features has them
+_BATCH = 64  # crops per batch, as in extract_features
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LoadedEncoder:
 
     Attributes:
         model: the network, in evaluation mode.
-        recipe: what it was trained by.
-        device: where it computes.
+        recipe: the recipe of its training.
+        device: the device it runs on.
     """
 
     model: SAN
@@ -42,7 +42,7 @@ class LoadedEncoder:
 
     @property
     def metric(self) -> str:
-        """The distance that features are to be compared by: cosine or euclidean."""
+        """The distance for comparing features: cosine or euclidean."""
         return self.recipe.metric
 
     @property
@@ -60,15 +60,17 @@ class LoadedEncoder:
     ) -> NDArray[np.float32]:
         """Features of crops: float32 (N, D), of length 1 where the metric is cosine.
 
-        They are those that `extract_features` makes of the same pixels: crops are resized as they
-        were for training, bilinear with antialiasing, which plain bilinear (OpenCV's) is not.
+        They equal those of `extract_features` for the same pixels. Crops are resized as in
+        training, bilinear with antialiasing; OpenCV's plain bilinear resizing differs.
 
         Args:
             images: uint8 (H, W, 3) each, of any size.
-            bgr: whether colours are blue, green, red, as OpenCV has them; else red, green, blue.
+            bgr: whether channels are in the order blue, green, red, as in OpenCV; else red, green,
+                blue.
 
         Raises:
-            ValueError: an image is something else, or a feature is not finite; naming which.
+            ValueError: an image has another type or shape, or a feature is not finite; the line
+                names it.
         """
         batches = self._resized_batches(images, bgr)
         rows = [np.empty((0, self.dimensions), np.float32)]
@@ -103,7 +105,7 @@ def _as_rgb(number: int, image: NDArray[np.uint8], bgr: bool) -> Pixels:
     """A crop as red, green, blue, row by row in memory.
 
     Raises:
-        ValueError: it is no image in colour.
+        ValueError: it is not a colour image.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""ReID features of person images: the encoder's embedding, and nothing else of the network."""
+"""ReID features of person images: the embedding of the encoder."""
 
 from collections.abc import Iterable, Iterator
 
@@ -42,25 +42,27 @@ def stream_embeddings(
 ) -> Iterator[NDArray[np.float32]]:
     """Embeddings of uint8 RGB images, batch by batch: float32 (B, D), not normalised.
 
-    As the official test: one view, unless the mirrored one is asked for too. They are meant for the
-    distance the triplet was trained with: `Recipe.metric`. The decoder is neither run nor moved.
-    Bytes are repeatable for equal batches, device and thread count.
+    As in the official test, one view is used, unless the mirrored view is asked for too. Compare
+    features by the distance that the triplet loss was trained with: `Recipe.metric`. The decoder is
+    neither run nor moved to the device. Bytes are repeatable for equal batches, device and thread
+    count.
 
     Args:
         model: any SAN or baseline, as `model.weights.load(path).model`; its encoder is moved to
             `device` and put into evaluation mode.
         images: one array (N, H, W, 3), which may be a memory map, or an iterable of batches
-            (B, H, W, 3) in the order of the rows; batches of one size keep the arithmetic the same.
-        mirrored: whether each is the mean of an image's and its mirror image's, at twice the cost.
+            (B, H, W, 3) in the order of the rows; batches of equal size keep the arithmetic the
+            same.
+        mirrored: whether each is the mean over an image and its mirror image, at twice the cost.
         device: where to compute.
-        batch_size: images at once, where they come as one array.
+        batch_size: images per batch, if they come as one array.
 
     Raises:
-        ValueError: images are no uint8 (B, H, W, 3) of the size that the encoder was made for, or
-            an embedding is not finite, naming its row.
+        ValueError: images are not uint8 (B, H, W, 3) of the encoder's size, or an embedding is not
+            finite; the line names its row.
     """
     encoder = model.encoder
-    # Outside of inference mode: weights that are moved within it cannot be trained on.
+    # Outside of inference mode: weights moved within it could not be trained further.
     to_channels_last(encoder.to(device).eval())
     done = 0
     for batch in _batches(images, batch_size):

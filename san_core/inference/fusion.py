@@ -1,4 +1,4 @@
-"""One texture of several pictures of a person, each counting by what it shows.
+"""One texture from several pictures of a person, each weighted by what it shows.
 
 The sides that one picture hides are taken from others. Legend: T texels a side.
 """
@@ -10,13 +10,13 @@ import numpy as np
 from san_core.images.pixels import Pixels
 from san_core.inference.network import SeenTexture
 
-_LEAST_SHARE = 8  # of 255: what a texel counts that a picture hides, where no other shows it
+_LEAST_SHARE = 8  # of 255: the weight of a hidden texel, which counts only if no picture shows it
 
 
 def fuse_textures(views: Iterable[SeenTexture]) -> Pixels:
-    """The mean texture (T, T, 3), each view's texels weighted by the square of what is seen.
+    """The mean texture (T, T, 3), each view's texels weighted by their squared visibility.
 
-    Sums are of whole numbers, so the order of the views is no matter.
+    Sums are of whole numbers, so the order of the views does not matter.
 
     Raises:
         ValueError: there is no view.
@@ -32,6 +32,6 @@ def fuse_textures(views: Iterable[SeenTexture]) -> Pixels:
 
 
 def views_that_see_most(seen: Sequence[float], most: int) -> list[int]:
-    """The numbers of the `most` views that see most, the first of equal ones, in their order."""
+    """The numbers of the `most` views with most visible texels, in order; ties: the first."""
     by_share = sorted(range(len(seen)), key=lambda number: -seen[number])
     return sorted(by_share[:most])

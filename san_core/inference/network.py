@@ -1,6 +1,6 @@
-"""A trained network as what it is asked for: features, textures. It is torch's, or an ONNX file.
+"""The interface of a trained network, which gives features or textures: run by torch or from ONNX.
 
-`torch_network` and `onnx_network` are the two kinds; what is here needs neither of their packages.
+`torch_network` and `onnx_network` implement it; this module needs neither of their packages.
 
 Legend: B batch, H W rows and columns, D embedding, T texels a side.
 """
@@ -24,18 +24,18 @@ class TextureError(ValueError):
 
 
 class SeenTexture(NamedTuple):
-    """A texture, and how far the picture shows its texels."""
+    """A texture, and how far each texel is visible in the picture."""
 
     texture: Pixels  # (T, T, 3), RGB
-    seen: NDArray[np.uint8]  # (T, T), 0 hidden ... 255 shown; where a decoder does not copy, 255
+    seen: NDArray[np.uint8]  # (T, T), 0 hidden ... 255 visible; 255 if the decoder does not copy
 
 
 class Network(Protocol):
     """An encoder, or a texture generator, ready to run.
 
     Attributes:
-        recipe: what it was trained by.
-        facts: what is known of it beside, as recipe.json tells.
+        recipe: the recipe of its training.
+        facts: further facts from recipe.json.
         weights_sha256: the fingerprint of its weights.
         is_onnx: whether it is an ONNX file.
     """
@@ -57,10 +57,10 @@ class Network(Protocol):
     ) -> Iterator[NDArray[np.float32]]:
         """Embeddings of batches (B, H, W, 3): float32 (B, D), not normalised.
 
-        mirrored: whether each is the mean of an image's and its mirror image's.
+        mirrored: whether each is the mean over an image and its mirror image.
 
         Raises:
-            ValueError: an embedding is not finite, naming its row.
+            ValueError: an embedding is not finite; the line names its row.
         """
         ...
 
@@ -70,7 +70,7 @@ class Network(Protocol):
         """The texture of each image (H, W, 3), in order.
 
         Raises:
-            ValueError: the precision is not one for the device.
+            ValueError: the device does not support the precision.
             TextureError: a texture is not finite.
         """
         ...
@@ -81,7 +81,7 @@ class Network(Protocol):
 
 
 def check_finite(embeddings: NDArray[np.float32], *, first: int) -> None:
-    """Raise ValueError if one of some embeddings (B, D), from number `first` on, is not finite."""
+    """Raise ValueError if an embedding of (B, D), numbered from `first`, is not finite."""
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
         raise ValueError(f"the embedding of image {first + int(np.argmax(broken))} is not finite")

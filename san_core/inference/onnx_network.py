@@ -22,7 +22,7 @@ class OnnxNetwork:
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: the file is damaged, or does not tell what it is of.
+        ValueError: the file is damaged, or lacks its metadata.
     """
 
     is_onnx = True
@@ -36,7 +36,7 @@ class OnnxNetwork:
     def stream_embeddings(
         self, images: Iterable[Pixels], *, mirrored: bool
     ) -> Iterator[NDArray[np.float32]]:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         done = 0
         for batch in images:
             found = self._run(batch)
@@ -49,7 +49,7 @@ class OnnxNetwork:
     def stream_textures(
         self, images: Iterable[Pixels], *, batch_size: int, precision: str
     ) -> Iterator[SeenTexture]:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         self.check_precision(precision)
         source, done = iter(images), 0
         while batch := list(islice(source, batch_size)):
@@ -66,14 +66,14 @@ class OnnxNetwork:
             done += len(batch)
 
     def check_precision(self, precision: str) -> None:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         if precision != "float32":
             raise ValueError(
                 f"precision {precision} is not available for an ONNX file, which is float32"
             )
 
     def _run(self, pixels: Pixels) -> NDArray[np.float32]:
-        """What the file makes of pixels (B, H, W, 3)."""
+        """The output of the file for pixels (B, H, W, 3)."""
         batch: NDArray[Any] = np.ascontiguousarray(pixels)
         if self._file.metadata["layout"] != PIXEL_LAYOUT:
             batch = self._normalised(batch)

@@ -28,9 +28,9 @@ def predict_textures(
     batch_size: int = 32,
     precision: str = "float32",
 ) -> Pixels:
-    """The textures a generator sees on images (N, H, W, 3): uint8 (N, T, T, 3), RGB.
+    """The textures that a generator makes from images (N, H, W, 3): uint8 (N, T, T, 3), RGB.
 
-    As `stream_textures`, for images that are all at hand; there may be none.
+    As `stream_textures`, for an array of images; it may be empty.
     """
     made = list(
         stream_textures(model, images, device=device, batch_size=batch_size, precision=precision)
@@ -47,11 +47,11 @@ def stream_textures(
     batch_size: int = 32,
     precision: str = "float32",
 ) -> Iterator[Pixels]:
-    """The texture a generator sees on each image (H, W, 3): uint8 (T, T, 3), RGB, in order.
+    """The texture that a generator makes from each image (H, W, 3): uint8 (T, T, 3), RGB, in order.
 
-    Every batch has `batch_size` images, the last one filled up, since libraries choose their
-    arithmetic by shape: on one CPU machine, with one batch size and number of threads, an image's
-    texture does not depend on what else is asked for. Values outside the range are clipped. While
+    Every batch has `batch_size` images; the last one is padded, because libraries choose their
+    arithmetic by shape. So on one CPU machine, with one batch size and number of threads, an
+    image's texture does not depend on the other images. Values outside the range are clipped. While
     a GPU computes a batch, the next one is read.
 
     Args:
@@ -62,7 +62,7 @@ def stream_textures(
         precision: float32, or on a GPU float16 or bfloat16 (autocast; not tested on a GPU).
 
     Raises:
-        ValueError: the model has no decoder, or the precision is not one for the device.
+        ValueError: the model has no decoder, or the device does not support the precision.
         TextureError: a texture is not finite.
     """
     made = stream_seen_textures(
@@ -79,7 +79,7 @@ def stream_seen_textures(
     batch_size: int = 32,
     precision: str = "float32",
 ) -> Iterator[SeenTexture]:
-    """As `stream_textures`, with what a decoder that copies says it has seen."""
+    """As `stream_textures`, with the visibility that a copying decoder predicts."""
     device = torch.device(device)
     half = half_dtype(precision, device)
     _decoder_of(model)
@@ -98,7 +98,7 @@ def stream_seen_textures(
 
 
 class _Computed(NamedTuple):
-    """A batch that may be computing yet: textures and what is seen, and which were finite."""
+    """A batch that may still be computing: textures, visibility, and which are finite."""
 
     levels: torch.Tensor  # (B, T, T, 3) uint8
     seen: torch.Tensor  # (B, T, T) uint8
@@ -127,7 +127,7 @@ def _compute_textures(
 
 
 def _seen_levels(decoded: DecoderOutput) -> torch.Tensor:
-    """How far pictures show each texel, (B, T, T) uint8."""
+    """The visibility of each texel in its picture, (B, T, T) uint8."""
     batch, _, side, _ = decoded.texture.shape
     if decoded.copied is None:
         return decoded.texture.new_full((batch, side, side), 255, dtype=torch.uint8)
@@ -152,10 +152,10 @@ def _decoder_of(model: SAN) -> Decoder:
 
 
 def half_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type that a precision means on a device; None for float32.
+    """The torch type of a precision on a device; None for float32.
 
     Raises:
-        ValueError: the precision is not a known one, or not one for the device.
+        ValueError: the precision is unknown, or the device does not support it.
     """
     known = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if precision not in known:

@@ -18,7 +18,7 @@ class TorchNetwork:
     """The network saved in a folder, as `network.Network`.
 
     Raises:
-        FileNotFoundError: the folder holds none.
+        FileNotFoundError: the folder holds no network.
         ValueError: it is damaged.
     """
 
@@ -33,17 +33,17 @@ class TorchNetwork:
     def stream_embeddings(
         self, images: Iterable[Pixels], *, mirrored: bool
     ) -> Iterator[NDArray[np.float32]]:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         return stream_embeddings(self.model, images, mirrored=mirrored, device=self._device)
 
     def stream_textures(
         self, images: Iterable[Pixels], *, batch_size: int, precision: str
     ) -> Iterator[SeenTexture]:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         return stream_seen_textures(
             self.model, images, device=self._device, batch_size=batch_size, precision=precision
         )
 
     def check_precision(self, precision: str) -> None:
-        """As of `network.Network`."""
+        """See `network.Network`."""
         half_dtype(precision, self._device)

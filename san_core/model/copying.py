@@ -1,10 +1,10 @@
 """A texture whose colours are copied from the picture by attention, for `Decoder`.
 
-Regressed colours turn common: what cannot be foretold has grey as its median. So every query, a
-cell of the texture, asks which cells of the picture show it, as Texformer's do (Xu and Loy, ICCV
-2021). Texels that the picture shows take its colours at the place found; hidden ones take the mean
-colour of what they attend to, so that a back asks the front. The light is divided out of both. What
-neither tells, a texture that the decoder regresses fills, of a texel a query.
+Regressed colours tend to grey, the median of colours that cannot be predicted. So every query, a
+cell of the texture, attends to the cells of the picture that show it, as in Texformer (Xu and Loy,
+ICCV 2021). Visible texels copy the picture's colours at the place found. Hidden texels take the
+mean colour of the cells they attend to, so the back can use the front. The lighting is divided out
+of both. The rest is filled by a texture that the decoder regresses, with one texel per query.
 
 Legend: B batch, H W rows and columns of the picture, h w those of f_e2, whose cells are attended
 to, G queries a side, T texels a side, D length of queries and keys.
@@ -21,22 +21,22 @@ from san_core.model.encoder import Encoder, Maps
 from san_core.model.fixed_order import sample_in_fixed_order
 from san_core.recipe import Recipe
 
-POSES = 16  # learned layouts of the queries' places, which every picture mixes
-_POSE_LENGTH = 64  # of what a picture tells of the pose, before they are mixed
-_FEATURES = 16  # what a query takes from the cells it attends to, beside colours and place
-# what it makes of that: two of place, whether it is seen, whether to copy, its light, its colours
+POSES = 16  # learned position embeddings of the queries; every picture mixes them
+_POSE_LENGTH = 64  # channels of a picture's pose, from which the mixture follows
+_FEATURES = 16  # features that a query takes from the cells it attends to, beside colours and place
+# outputs of a query: two of place, visibility, whether to copy, lighting, colours
 _TOLD = 8
 
 
 class Copied(NamedTuple):
-    """What was copied for a batch, and where from."""
+    """The copied textures of a batch, and where they were copied from."""
 
     texture: Tensor  # (B, 3, T, T): copied and regressed colours, mixed
-    attended: Tensor  # (B, 3, G, G): mean colours of what is attended to, the light divided out
-    regressed: Tensor  # (B, 3, G, G): what the decoder and the queries make of maps
+    attended: Tensor  # (B, 3, G, G): mean colours of the attended cells, lighting divided out
+    regressed: Tensor  # (B, 3, G, G): the colours regressed by the decoder and the queries
     weights: Tensor  # (B, G * G, h * w): each query's attention, adding up to 1
     places: Tensor  # (B, 2, T, T): every texel's column and row of the picture, in -1 ... 1
-    seen: Tensor  # (B, 1, G, G): logits of whether the picture shows what a query is of
+    seen: Tensor  # (B, 1, G, G): logits of whether the picture shows the part of a query
     person: Tensor  # (B, 1, h, w): logits of whether a cell of the picture shows the person
 
 
@@ -62,7 +62,7 @@ class Copying(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(_POSE_LENGTH, POSES),
         )
-        # of every pose and of none: the query, and whether it is seen
+        # for each pose and for none: the query, and whether it is visible
         self.query_places = nn.Parameter(0.3 * torch.randn(POSES + 1, dim + 1, side, side))
         self.laterals = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in encoder.channels[1:])
         self.key_places = nn.Parameter(0.3 * torch.randn(1, dim, *self.cells))
@@ -81,10 +81,10 @@ class Copying(nn.Module):
         """The texture of normalised images (B, 3, H, W).
 
         Args:
-            images: as the encoder has seen them.
+            images: the encoder's input.
             maps: f_e1 ... f_e4 of them.
             decoded: the decoder's last map.
-            regressed: (B, 3, G, G), what it makes of that.
+            regressed: (B, 3, G, G), the colours regressed from it.
         """
         whole, dim = self.norm(maps[3].mean(dim=(2, 3))), self.key_places.shape[1]
         queries, expected = self._queries(decoded, whole)
@@ -112,9 +112,9 @@ class Copying(nn.Module):
         return cells
 
     def _queries(self, decoded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """What the decoder's map shows and a mixture of poses, (B, D, G, G); what poses show.
+        """Queries from the decoder's map and mixed poses, (B, D, G, G), and their visibility.
 
-        whole: (B, C), what the picture tells all in all. The second are logits (B, 1, G, G).
+        whole: (B, C), a summary of the picture. The second result has logits (B, 1, G, G).
         """
         mixed = torch.einsum("bp,pdij->bdij", self.mix_poses(whole), self.query_places[1:])
         placed = mixed + self.query_places[0]
@@ -122,7 +122,7 @@ class Copying(nn.Module):
         return shown + placed[:, :-1], placed[:, -1:]
 
     def _take(self, weights: Tensor, picture: Tensor, features: Tensor) -> Tensor:
-        """Means over what is attended to: three of colour, two of place, and the features."""
+        """Means over the attended cells: three of colour, two of place, and the features."""
         colours = functional.avg_pool2d(picture, self.stride)
         columns, rows = (
             (torch.arange(n, device=picture.device) + 0.5) * (2 / n) - 1 for n in self.cells[::-1]
@@ -137,7 +137,7 @@ class Copying(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Texture, attended colours and the places of all texels.
 
-        taken: (B, 5 or more, G, G), colours and place of what is attended to.
+        taken: (B, 5 or more, G, G), colours and place of the attended cells.
         told: (B, 8, G, G), by the queries.
         light: (B, 3, 1, 1), of the whole picture.
         """
@@ -163,8 +163,8 @@ class Copying(nn.Module):
 class _TexelMeans(nn.Module):
     """Values of G x G queries at T x T texels: each takes learned shares of the 3x3 around it.
 
-    They begin as bilinear enlarging does; what lies across a chart's edge is of another part of the
-    body, and is learned to be left out.
+    They start as bilinear enlarging and learn to leave out queries across a chart's edge, which are
+    of another part of the body.
     """
 
     def __init__(self, side: int, texels: int) -> None:
@@ -195,7 +195,7 @@ def _bilinear_shares(side: int, times: int) -> Tensor:
 
 
 def _attention(queries: Tensor, keys: Tensor, person: Tensor) -> Tensor:
-    """What each query pays to each cell, (B, G * G, h * w); little where nobody is shown."""
+    """The attention of each query to each cell, (B, G * G, h * w); small where no person is."""
     scaled = queries.flatten(2).transpose(1, 2) * queries.shape[1] ** -0.5
     asked = torch.cat([scaled, torch.ones_like(scaled[..., :1])], dim=2)
     offered = torch.cat([keys, functional.logsigmoid(person)], dim=1).flatten(2)
@@ -221,7 +221,7 @@ def _norm_relu_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _first_zero(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-    """The layer, beginning with zeros: it changes nothing until it has learned to."""
+    """The layer with weights of zero, so at first it changes nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -27,11 +27,11 @@ _CHANNEL_PLANS: dict[str, tuple[float, ...]] = {
 
 
 class DecoderOutput(NamedTuple):
-    """What the decoder makes of a batch."""
+    """The decoder's output for a batch."""
 
     texture: Tensor  # (B, 3, T, T), RGB, meant in [-1, 1] but not bounded (no tanh, as published)
     maps: tuple[Tensor, ...]  # f_d1 ... f_dn, (B, C_i, rows, columns), before any activation
-    copied: Copied | None = None  # where the recipe says texture_from="copy"
+    copied: Copied | None = None  # for recipes with texture_from="copy"
 
 
 class Decoder(nn.Module):
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
     def forward(self, maps: Maps, images: Tensor | None = None) -> DecoderOutput:
         """Textures from the encoder maps f_e1 ... f_e4.
 
-        images: (B, 3, H, W), what the maps are of, normalised; needed where colours are copied.
+        images: (B, 3, H, W), the normalised images of the maps; needed to copy colours.
         """
         x = self.reduce(maps[3])
         decoded = []

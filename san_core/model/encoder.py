@@ -21,11 +21,11 @@ _FAMILIES = {"resnet": make_resnet, "convnext": make_convnext, "swin": make_swin
 
 
 class EncoderOutput(NamedTuple):
-    """What the encoder makes of a batch."""
+    """The encoder's output for a batch."""
 
     embedding: Tensor  # (B, D), the ReID feature
     maps: Maps  # f_e1 ... f_e4, (B, C_i, H / stride_i, W / stride_i)
-    pooled: Tensor  # (B, C_4), what the embedding is made of
+    pooled: Tensor  # (B, C_4), the pooled f_e4 that the embedding is made from
 
 
 class Encoder(nn.Module):
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
 
     Attributes:
         arch: the architecture's name in recipes.
-        image_size: rows and columns of the images that it is made for.
+        image_size: rows and columns of its input images.
         channels: channels of f_e1 ... f_e4.
         strides: pixels of the image per cell of f_e1 ... f_e4.
         dim: length D of the embedding.
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         return EncoderOutput(self.head(pooled), maps, pooled)
 
     def stage_maps(self, images: Tensor) -> Maps:
-        """The stage maps alone, all that the decoder sees."""
+        """Only the stage maps, the input of the decoder."""
         x, maps = images, []
         for names in self._stages:
             for name in names:

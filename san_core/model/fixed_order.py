@@ -1,7 +1,7 @@
-"""Bilinear enlarging and reflection padding whose gradients are added up in one order.
+"""Bilinear enlarging and reflection padding with gradients summed in a fixed order.
 
-On a GPU the gradients of torch's own are added by many threads as they arrive, so the last digits
-differ between two runs. These give the same values up to rounding, for more memory and time.
+On a GPU, torch's own versions add gradients in varying order, so the last digits differ between
+runs. These give the same values up to rounding, at the cost of more memory and time.
 Legend: B batch, C channels, H W rows and columns before, R S rows and columns after.
 """
 
@@ -50,10 +50,10 @@ class FixedOrderReflectionPad(nn.Module):
 
 
 def sample_in_fixed_order(picture: Tensor, places: Tensor) -> Tensor:
-    """What bilinear sampling of (B, C, H, W) finds at places (B, 2, T, T): (B, C, T, T).
+    """Bilinear samples of (B, C, H, W) at positions (B, 2, T, T): (B, C, T, T).
 
-    Places are columns and rows in -1 ... 1, from edge to edge; beyond is as the edge. The picture
-    has no gradient.
+    Positions are columns and rows in -1 ... 1, from edge to edge; outside, the edge continues. The
+    picture gets no gradient.
     """
     rows, columns = picture.shape[2:]
     x = ((places[:, 0] + 1) * (columns / 2) - 0.5).clamp(0, columns - 1).flatten(1)  # (B, T * T)

@@ -1,4 +1,4 @@
-"""From the encoder's last map to ReID features: pooling, embedding, and what classifies them.
+"""From the encoder's last map to ReID features: pooling, embedding and classifier.
 
 Legend: B batch, C channels of f_e4, H W its rows and columns, D embedding.
 """
@@ -38,7 +38,7 @@ class GemPooling(nn.Module):
 
 
 class CosineClassifier(nn.Module):
-    """Cosines between features and one learned direction an identity; the loss scales them."""
+    """Cosines between features and one learned direction per identity; the loss scales them."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()

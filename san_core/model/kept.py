@@ -1,7 +1,7 @@
-"""A network out of the state of a training, finished or not.
+"""A network from a training state, finished or not.
 
-A kept state is what `components.training.loop` saves: the epoch, the state that `fit` handed out,
-the history, and the facts of the model to come, which older states lack.
+A kept state is saved by `components.training.loop`: the epoch, the state that `fit` handed out, the
+history, and the facts of the model, which older states lack.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from san_core.recipe import Recipe
 
 
 class KeptNetwork(NamedTuple):
-    """What a state tells of a network.
+    """The network of a state.
 
-    `last` are its last weights, the moving average where the recipe keeps one; `best` those that
-    scored best on the validation split, None where nothing was validated.
+    `last` are its last weights, or their moving average if the recipe keeps one. `best` are the
+    weights with the best validation score; None if nothing was validated.
     """
 
     recipe: Recipe
@@ -30,10 +30,10 @@ class KeptNetwork(NamedTuple):
 def network_of_state(kept: Mapping[str, Any], *, where: str) -> KeptNetwork:
     """The network of a kept state, of this version or an older one.
 
-    where: the state, as messages call it.
+    where: the state's name in messages.
 
     Raises:
-        ValueError: it is no state of a network.
+        ValueError: it is not the state of a network.
     """
     state = kept.get("fit")
     if not isinstance(state, Mapping) or not {"recipe", "model", "seed"} <= state.keys():

@@ -1,8 +1,8 @@
 """Networks as ONNX files, for machines without torch and for faster inference on processors.
 
-What a file computes begins with pixels: uint8 RGB (N, H, W, 3), normalised inside, so that nobody
-normalises twice or not at all; or, as trackers feed them, with normalised images: float32
-(N, 3, H, W). N is free, H and W are the recipe's. Writing needs the `onnx` extra.
+The input of a file is pixels, uint8 RGB (N, H, W, 3), which the file itself normalises; or, as
+trackers supply them, normalised images: float32 (N, 3, H, W). N is free, H and W are the recipe's.
+Writing needs the `onnx` extra.
 """
 
 import importlib
@@ -30,13 +30,13 @@ _OPSET = 18
 
 
 def check_onnx_installed() -> None:
-    """Raise ModuleNotFoundError unless what writing needs is installed: the `onnx` extra."""
+    """Raise ModuleNotFoundError unless the `onnx` extra is installed, which writing needs."""
     for package in ("onnx", "onnxscript"):
         importlib.import_module(package)
 
 
 def model_metadata(recipe: Recipe, facts: Mapping[str, Any], sha256: str) -> dict[str, str]:
-    """What a file says of the model it is made of, beside its layout and size.
+    """The metadata of the model in a file, beside its layout and size.
 
     sha256: of the model's weights.
     """
@@ -65,8 +65,8 @@ def export_encoder(
         path: the .onnx file; an existing one is replaced.
         model: the network of `recipe`; moved to the CPU and put into evaluation mode.
         recipe: gives the size of the images.
-        layout: what goes in, one of `onnx_file.LAYOUTS`.
-        metadata: words to keep in the file, beside what it takes and gives.
+        layout: the kind of input, one of `onnx_file.LAYOUTS`.
+        metadata: further metadata to store in the file.
 
     Raises:
         ModuleNotFoundError: the `onnx` extra is not installed.
@@ -126,7 +126,7 @@ class _FromPixels(nn.Module):
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without what the exporter's optimiser tells of every pass."""
+    """Silences the log of the exporter's optimiser."""
     talkers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
     levels = [talker.level for talker in talkers]
     for talker in talkers:

@@ -1,6 +1,6 @@
-"""An ONNX file of a network as it is read: what it says of itself, and a session that runs it.
+"""Reading a network's ONNX file: its metadata, and a session that runs it.
 
-To run it needs onnxruntime, and no torch; what it says is read without either. `onnx` writes such
+Running it needs onnxruntime and no torch; reading its metadata needs neither. `onnx` writes such
 files.
 """
 
@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import onnxruntime
 
-# What goes in: pixels, uint8 (N, H, W, 3) RGB; or normalised images, float32 (N, 3, H, W) RGB.
+# The kinds of input: pixels, uint8 (N, H, W, 3) RGB; or normalised images, float32 (N, 3, H, W)
+# RGB.
 PIXEL_LAYOUT, IMAGE_LAYOUT = "nhwc-uint8", "nchw-float"
 LAYOUTS = (PIXEL_LAYOUT, IMAGE_LAYOUT)
 # The metadata that holds what recipe.json does, and the sha256 of the weights.
@@ -28,7 +29,7 @@ class OnnxFile(NamedTuple):
     """A network that onnxruntime runs.
 
     Attributes:
-        metadata: what the file tells of itself, DESCRIPTION and WEIGHTS_SHA256 among it.
+        metadata: the file's metadata, with DESCRIPTION and WEIGHTS_SHA256.
         session: runs it.
     """
 
@@ -36,7 +37,7 @@ class OnnxFile(NamedTuple):
     session: "onnxruntime.InferenceSession"
 
     def run(self, images: Any) -> Any:
-        """What it makes of a batch in its layout."""
+        """The output for a batch in its layout."""
         (made,) = self.session.run(None, {self.session.get_inputs()[0].name: images})
         return made
 
@@ -48,7 +49,7 @@ def open_onnx(path: Path, *, threads: int = 0) -> OnnxFile:
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: the file is damaged, or does not tell what it is of.
+        ValueError: the file is damaged, or lacks its metadata.
     """
     import onnxruntime
 
@@ -64,10 +65,10 @@ def open_onnx(path: Path, *, threads: int = 0) -> OnnxFile:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What an ONNX file that `python -m components export` wrote tells of itself.
+    """The metadata of an ONNX file that `python -m components export` wrote.
 
     Raises:
-        ValueError: the file is damaged, or does not tell what it is of.
+        ValueError: the file is damaged, or lacks its metadata.
     """
     try:
         with path.open("rb") as file:
@@ -84,7 +85,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _metadata_entries(file: IO[bytes]) -> Iterator[tuple[str, str]]:
-    """Every key and value of the metadata of a model; its graph is passed over."""
+    """Every key and value of a model's metadata; the graph is skipped."""
     while (head := _varint(file, may_end=True)) is not None:
         field, kind = head >> 3, head & 7
         if kind == 0:

@@ -1,4 +1,4 @@
-"""Torch's own generators, from which first weights are drawn, and branches that are left out."""
+"""Torch's global generators, from which initial weights and dropped branches are drawn."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

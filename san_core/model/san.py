@@ -18,14 +18,14 @@ from san_core.recipe import Recipe
 
 
 class SANOutput(NamedTuple):
-    """What training needs of a batch; None where the recipe's losses need no such thing."""
+    """The outputs that training needs of a batch; None if the recipe's losses do not need one."""
 
-    compared: Tensor | None  # (B, D), what triplets compare
-    logits: Tensor | None  # (B, identities); cosines where the recipe's classifier gives them
+    compared: Tensor | None  # (B, D), the features for triplet losses
+    logits: Tensor | None  # (B, identities); cosines if the recipe's classifier gives cosines
     texture: Tensor | None  # (B, 3, T, T)
     maps: tuple[Tensor, ...]  # decoder maps f_d1 ... f_dn
-    copied: Copied | None = None  # where the recipe says texture_from="copy"
-    regressed: Tensor | None = None  # (B, C, rows, columns), of f_e4, where the recipe distils
+    copied: Copied | None = None  # for recipes with texture_from="copy"
+    regressed: Tensor | None = None  # (B, C, rows, columns), from f_e4, if the recipe distils
 
 
 class SAN(nn.Module):
@@ -67,10 +67,10 @@ class SAN(nn.Module):
     ) -> SANOutput:
         """Everything the losses need, from normalised images (B, 3, H, W).
 
-        Triplets compare embeddings, or with a neck what comes before it (Luo et al. 2019, section
-        3.5). Without `identities`, as for pictures of PIT, features and logits are left out, and
-        the statistics of the embedding head stay those of ReID images. Without `textures` the
-        decoder does not run; textured: (b,) int64, the images that it runs on, None for all.
+        Triplets compare embeddings, or with a BN neck the features before it (Luo et al. 2019,
+        section 3.5). With `identities` false, as for PIT images, features and logits are left out,
+        and the statistics of the embedding head come from ReID images only. With `textures` false
+        the decoder does not run. textured: (b,) int64, the images that it runs on; None for all.
         """
         compared = logits = regressed = None
         if identities:
@@ -90,15 +90,15 @@ class SAN(nn.Module):
 
 
 def _pick(maps: Tensor, rows: Tensor) -> Tensor:
-    """Some images' maps (B, C, rows, columns), in the layout that is the faster one."""
+    """Some images' maps (B, C, rows, columns), in the faster memory layout."""
     return maps.index_select(0, rows).contiguous(memory_format=torch.channels_last)
 
 
 def build_network(recipe: Recipe, *, num_classes: int, seed: int) -> SAN:
-    """A network whose first weights follow from `seed` alone; torch's own generators are untouched.
+    """A network with initial weights from `seed` alone; torch's generators are untouched.
 
-    The decoder comes late, what distils last: one seed gives SAN and its baseline the same encoder
-    and classifier.
+    The decoder is initialised late, and the distillation layer last, so one seed gives SAN and its
+    baseline the same encoder and classifier.
     """
     with drawing_from(seed, torch.device("cpu")):
         return SAN(recipe, num_classes=num_classes)

@@ -1,7 +1,7 @@
-"""A saved network as files: which there are, and what they tell without torch.
+"""The files of a saved network, and what can be read from them without torch.
 
-A network is a folder of weights.safetensors and recipe.json, or an ONNX file that says the same of
-itself (`onnx_file`).
+A network is a folder with weights.safetensors and recipe.json, or an ONNX file with the same facts
+in its metadata (`onnx_file`).
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from san_core.model.onnx_file import DESCRIPTION, read_metadata
 from san_core.recipe import Recipe
 
 WEIGHTS_FILE = "weights.safetensors"
-LAST_WEIGHTS_FILE = "last.safetensors"  # beside WEIGHTS where those are not the last but the best
+LAST_WEIGHTS_FILE = "last.safetensors"  # beside WEIGHTS, if those are the best and not the last
 RECIPE_FILE = "recipe.json"
-HISTORY_FILE = "history.jsonl"  # a record an epoch of its training
+HISTORY_FILE = "history.jsonl"  # a record per epoch of its training
 ONNX_SUFFIX = ".onnx"
 SUMS_FILE = "SHA256SUMS"  # as sha256sum writes it and `sha256sum --check` reads it
 COMPANION_FILES = (SUMS_FILE, "report.json", "MODEL_CARD.md")  # what may lie beside a generator
@@ -33,14 +33,14 @@ _FEW_CLASSES = f"a whole number from 0 to {MOST_CLASSES:,}"
 
 
 class _Facts(TypedDict):
-    """What is known of a network beside its recipe, and perhaps more."""
+    """Facts of a network beside its recipe; there may be more keys."""
 
     num_classes: Annotated[int, Rule(range(MOST_CLASSES + 1).__contains__, _FEW_CLASSES)]
     seed: NotRequired[int]
     recipe: NotRequired[str]
     atlas: NotRequired[str | None]
     trained_on: NotRequired[TrainedOn]
-    failed: NotRequired[str]  # why its training ended before its time
+    failed: NotRequired[str]  # why its training ended early
 
 
 class _RecipeFile(TypedDict):
@@ -52,16 +52,16 @@ class _RecipeFile(TypedDict):
 
 
 class ModelDescription(NamedTuple):
-    """What recipe.json says: the recipe, and facts ("num_classes" and whatever was saved)."""
+    """The content of recipe.json: the recipe, and facts ("num_classes" and whatever was saved)."""
 
     recipe: Recipe
     facts: dict[str, Any]
 
 
 def onnx_file(path: Path) -> Path | None:
-    """The ONNX file that a network is: itself, or the only one in a folder without weights.
+    """The ONNX file of a network: the path itself, or the only one in a folder without weights.
 
-    None where the network is none of these.
+    None if the network is not an ONNX file.
     """
     if path.is_file() and path.suffix == ONNX_SUFFIX:
         return path
@@ -76,8 +76,8 @@ def read_description(path: Path) -> ModelDescription:
 
     Raises:
         FileNotFoundError: the directory lacks one of the two files.
-        ValueError: recipe.json is damaged, or one of the two is not what SHA256SUMS, if it is
-            there, says; or an ONNX file does not tell its recipe.
+        ValueError: recipe.json is damaged, one of the two does not match SHA256SUMS (if it exists),
+            or an ONNX file lacks its recipe.
     """
     if (file := onnx_file(path)) is not None:
         if (file.parent / SUMS_FILE).exists() and path.is_dir():
@@ -98,12 +98,12 @@ def description_text(recipe: Recipe, facts: Mapping[str, Any]) -> str:
 
 
 def parse_description(data: bytes, *, where: str) -> ModelDescription:
-    """The recipe and the facts that the content of a recipe.json tells.
+    """The recipe and the facts in the content of a recipe.json.
 
-    where: how errors call it.
+    where: its name in errors.
 
     Raises:
-        ValueError: it is damaged, or of another version.
+        ValueError: it is damaged, or has another version.
     """
     document = read_json(data, _RecipeFile, where=where)
     if document["format"] != FORMAT_VERSION:
@@ -138,22 +138,22 @@ def failure_of(path: Path) -> str:
 
 
 def lacks_sums(path: Path) -> bool:
-    """Whether a network is saved in directory `path` whose damage cannot be told, having no sums.
+    """Whether directory `path` holds a network without checksums, so that damage goes unnoticed.
 
-    Versions before there were sums wrote none.
+    Older versions wrote no checksums.
     """
     return (path / RECIPE_FILE).is_file() and not (path / SUMS_FILE).exists()
 
 
 def write_sums(path: Path) -> None:
-    """Write the sums of all files that lie in directory `path`, when they are all there."""
+    """Write the checksums of all files in directory `path`; call it when all files are written."""
     names = sorted(file.name for file in path.iterdir() if file.name != SUMS_FILE)
     lines = [f"{fingerprint(path, name)}  {name}\n" for name in names]
     (path / SUMS_FILE).write_text("".join(lines))
 
 
 def _check_sums(path: Path, names: Sequence[str]) -> None:
-    """Raise ValueError if files of these names are not those that the sums tell of."""
+    """Raise ValueError if these files do not match their checksums."""
     with (path / SUMS_FILE).open("rb") as file:
         lines = file.read(_MOST_SUMS_BYTES).decode("utf-8", "replace").splitlines()
     told = {}

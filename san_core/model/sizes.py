@@ -1,6 +1,6 @@
-"""Which sizes of images and textures fit a recipe's network; told without building it.
+"""Which sizes of images and textures fit a recipe's network, without building it.
 
-No torch here: who submits a training elsewhere asks too.
+It needs no torch, because it is also checked when a training is submitted elsewhere.
 """
 
 from typing import NamedTuple
@@ -72,10 +72,11 @@ def check_image_size(recipe: Recipe) -> None:
 
 
 def decoder_doublings(recipe: Recipe) -> int:
-    """How often the decoder doubles the rows of f_e4 until they are the texture's.
+    """The number of doublings from the rows of f_e4 to those of the texture.
 
     Raises:
-        ValueError: they never are, or the last map is too small for the head's padding.
+        ValueError: no number of doublings fits, or the last map is too small for the head's
+            padding.
     """
     stride = encoder_strides(recipe)[3]
     rows, columns = recipe.image_height // stride, recipe.image_width // stride
@@ -94,7 +95,7 @@ def decoder_doublings(recipe: Recipe) -> int:
 
 
 def _check_head(rows: int, columns: int) -> None:
-    """Reflection padding takes other rows and columns than the outermost, so it needs enough."""
+    """Reflection padding mirrors inner rows and columns, so it needs enough of them."""
     least = HEAD_KERNEL // 2 + 1
     if min(rows, columns) < least:
         raise ValueError(

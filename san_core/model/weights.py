@@ -1,7 +1,7 @@
-"""Networks saved and loaded, and where first weights come from.
+"""Saves and loads networks, and provides initial weights.
 
 A saved network is a directory of weights.safetensors and recipe.json; `saved` describes it.
-The bytes depend on weights, recipe and facts alone: equal training gives equal files.
+The bytes depend only on weights, recipe and facts: equal training gives equal files.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ from san_core.model.saved import fingerprint as fingerprint
 from san_core.model.trunks.published import trunk_weights
 from san_core.recipe import Recipe
 
-# The fields that decide whether one network's trunk fits another, and its trunk and decoder.
+# The fields that must be equal for a trunk to fit another network, and for trunk and decoder.
 _TRUNK_FIELDS = ("arch", "last_stride")
 _ENCODER_FIELDS = (*_TRUNK_FIELDS, "pooling", "embedding", "embedding_dim")
 _ARCHITECTURE_FIELDS = (
@@ -46,7 +46,7 @@ _ARCHITECTURE_FIELDS = (
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """What `load_network` found."""
+    """The result of `load_network`."""
 
     model: SAN
     recipe: Recipe
@@ -69,10 +69,10 @@ def save_network(
         recipe: what `load_network` builds the network from.
         facts: JSON-able, such as atlas and seed; no time, host or path, or the bytes would differ
             between equal runs. "num_classes" is added.
-        best_weights: the weights that `load_network` is to find, in the place of the model's, such
-            as the best of a training; the model's are kept beside them, as last.safetensors.
+        best_weights: weights for `load_network` to find instead of the model's, such as the best of
+            a training; the model's are stored beside them as last.safetensors.
 
-    The recipe's `pretrained` may be a path or URI, the one that is written.
+    If the recipe's `pretrained` is a path or URI, it is written as it is.
     """
     save_weights(
         path,
@@ -91,7 +91,7 @@ def save_weights(
     facts: Mapping[str, Any],
     best_weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a network that is there as its weights alone; as `save_network`.
+    """As `save_network`, from weights without a model.
 
     facts: with "num_classes".
     """
@@ -121,7 +121,7 @@ def load_network(path: Path) -> LoadedNetwork:
 
 
 def _check_classes(tensors: Mapping[str, Tensor], count: int, *, where: str) -> None:
-    """Raise ValueError if a classifier is not of `count` people, before one of these is made."""
+    """Raise ValueError if a classifier does not have `count` identities, before it is built."""
     found = len(tensors["classifier.weight"]) if "classifier.weight" in tensors else count
     if found != count:
         told = f"its classifier has {found} identities, but {RECIPE_FILE} says {count}"
@@ -129,22 +129,22 @@ def _check_classes(tensors: Mapping[str, Tensor], count: int, *, where: str) -> 
 
 
 def load_pretrained(model: SAN, source: str, *, name: str = "") -> list[str]:
-    """Fill the encoder's trunk with published weights; head, decoder, classifier are untouched.
+    """Load published weights into the encoder's trunk; head, decoder and classifier are untouched.
 
     Args:
-        model: whose architecture the weights must be of.
+        model: the network; the weights must have its architecture.
         source: "imagenet" for torchvision's own (downloaded by torch.hub, its hash checked), or the
             path of a state dict as `trunks.published` reads it, .pth, .pt, .pth.tar or
             .safetensors. Classifiers are left out; files from before torch 0.4.1 lack
-            num_batches_tracked, and the model's own stay.
-        name: how errors call the weights, where `source` is a copy of them.
+            num_batches_tracked, which then stay unchanged.
+        name: the weights' name in errors, if `source` is a copy of them.
 
     Returns:
         The names of the tensors of the file that are left out.
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the file is of another kind or architecture.
+        ValueError: the file has another kind or architecture.
     """
     where = f"pretrained weights {name or source}"
     if source == "imagenet":
@@ -165,12 +165,12 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
     """Copy a trained SAN-PG into a network of `recipe`: encoder trunk and, by its init, decoder.
 
     Returns:
-        The names of the tensors that keep their own first weights: pooling, head, classifier and
-        what distils, which SAN-PG does not train, and with init="encoder" the decoder.
+        The names of the tensors that keep their own initial weights: pooling, head, classifier and
+        the distillation layer, which SAN-PG does not train, and with init="encoder" the decoder.
 
     Raises:
-        ValueError: the two architectures differ, naming each field that does, or the generator has
-            no decoder.
+        ValueError: the architectures differ (the line names each field), or the generator has no
+            decoder.
     """
     trunk_alone = recipe.init == "encoder"
     fields = _TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS
@@ -192,11 +192,11 @@ def start_from_model(model: SAN, start: LoadedNetwork, *, recipe: Recipe) -> lis
     """Copy a trained model's encoder and, if both have one, its decoder into a network of `recipe`.
 
     Returns:
-        The names of the tensors that keep their own first weights: the classifier, whatever people
-        the model was trained on, and a decoder that the model has not.
+        The names of the tensors that keep their own initial weights: the classifier, always, and
+        the decoder if the model has none.
 
     Raises:
-        ValueError: the two architectures differ, naming each field that does.
+        ValueError: the architectures differ; the line names each field.
     """
     has_decoder = model.decoder is not None and start.model.decoder is not None
     fields = dict.fromkeys((*_ENCODER_FIELDS, *(_ARCHITECTURE_FIELDS if has_decoder else ())))
@@ -220,7 +220,8 @@ def _differing(there: Recipe, here: Recipe, fields: Iterable[str]) -> str:
 
 def _write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    # Not `save_file`, which lets nobody else read the file, and calls a full disk a panic.
+    # Not `save_file`: its files are readable by the owner only, and on a full disk it reports a
+    # panic.
     write_file(path, safetensors.torch.save(whole))
 
 
@@ -247,7 +248,7 @@ def _read_content(path: Path, *, where: str) -> object:
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
-    """The first weights torchvision published for the architecture, those of the official code."""
+    """torchvision's first weights for the architecture, as in the official code."""
     first = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     try:
         return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
@@ -259,7 +260,7 @@ def _imagenet_weights(arch: str) -> dict[str, Tensor]:
 
 
 def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Load every tensor by name, or raise ValueError listing all that do not fit.
+    """Load every tensor by name, or raise ValueError that lists all tensors that do not fit.
 
     Files may hold half floats, which become float32 without loss.
     """
@@ -288,5 +289,5 @@ def _load_tensors(module: SAN | Encoder, tensors: Mapping[str, Tensor], *, where
 
 
 def _is_kept_as(kept: torch.dtype, used: torch.dtype) -> bool:
-    """Whether numbers of a network that are used as one type may be kept as another."""
+    """Whether a tensor of one type may be stored as another."""
     return kept == used or (kept == torch.float16 and used == torch.float32)

@@ -1,8 +1,8 @@
-"""Weights of a trunk as others publish them: the wrappings and prefixes that such files have.
+"""Published weights of a trunk: the wrappings and prefixes of such files.
 
-Read are torchvision's files, those of a training that keeps its weights under a key or in
-DataParallel, and MoCo's, of which LUPerson's are (Fu et al. 2021, "Unsupervised Pre-training for
-Person Re-identification"): the query encoder alone is taken.
+It reads torchvision's files, files with the weights under a key or from DataParallel, and MoCo's
+files, such as LUPerson's (Fu et al. 2021, "Unsupervised Pre-training for Person
+Re-identification"), of which only the query encoder is used.
 """
 
 from collections import Counter
@@ -32,8 +32,8 @@ def trunk_weights(
     Args:
         content: what the file holds.
         trunk: the names of the trunk's own tensors.
-        classifier: what the published network's classifier is called.
-        where: how errors call the file.
+        classifier: the name of the published network's classifier.
+        where: the file's name in errors.
 
     Raises:
         ValueError: it holds no state dict.
@@ -60,7 +60,7 @@ def trunk_weights(
 
 
 def left_out_in_words(names: Collection[str]) -> str:
-    """What was left out of a file, by the first part of the names, with the number of tensors."""
+    """The tensors left out of a file, counted by the first part of their names."""
     counts = Counter(name.partition(".")[0] for name in names)
     return ", ".join(f"{part} ({count})" for part, count in sorted(counts.items()))
 

@@ -1,4 +1,4 @@
-"""What a family of encoders gives: a network without its classifier, in four stages."""
+"""The interface of an encoder family: a network without its classifier, in four stages."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Trunk(NamedTuple):
 
 
 def set_drop_path(network: nn.Module, probability: float) -> None:
-    """How probable it is that the last block's branch is left out; earlier ones linearly less."""
+    """Probability of dropping the last block's branch; linearly less for earlier blocks."""
     depths = [module for module in network.modules() if isinstance(module, StochasticDepth)]
     for i, module in enumerate(depths):
         module.p = probability * i / (len(depths) - 1)

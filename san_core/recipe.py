@@ -1,8 +1,8 @@
-"""The science of a training run as one frozen value: sizes, losses, schedule, augmentation.
+"""The scientific settings of a training run as one frozen value.
 
-A recipe says what is learned and how; seeds, machines and paths are somebody else's, with one
-exception: `pretrained` may be a path or URI, and is saved as it was given. It is built from Python
-(`recipes.RECIPES`), changed by words (`recipe_with_overrides`), and saved beside the weights.
+A recipe says what is learned and how. Seeds, machines and paths are not part of it, with one
+exception: `pretrained` may be a path or URI, and is saved as given. It is built from Python
+    (`recipes.RECIPES`), changed by words (`recipe_with_overrides`), and saved beside the weights.
 Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
 """
 
@@ -352,7 +352,7 @@ class Recipe:
         }
 
     def _texture_contradictions(self) -> dict[str, bool]:
-        """Those of fields that make texture losses cheaper."""
+        """The checks of fields that make texture losses cheaper."""
         changed = [name for name in _CHEAP_TEXTURES if getattr(self, name) != getattr(Recipe, name)]
         first = changed[0] if changed else ""
         groups, chosen = self.groups_per_batch, round(self.texture_share * self.groups_per_batch)
@@ -425,12 +425,12 @@ class Recipe:
 
     @property
     def groups_per_batch(self) -> int:
-        """P where triplets are formed, else `batch_size`: what a batch may be parted into."""
+        """P where triplets are formed, else `batch_size`: the units that a batch divides into."""
         return self.identities_per_batch if self.forms_triplets else self.batch_size
 
     @property
     def metric(self) -> Literal["cosine", "euclidean"]:
-        """The distance by which embeddings are to be compared."""
+        """The distance for comparing embeddings."""
         by_angle = self.normalize_triplet or self.embedding == "bnneck"
         return "cosine" if by_angle or self.classifier != "linear" else "euclidean"
 
@@ -563,7 +563,7 @@ def _parse_field(name: str, text: str) -> Any:
 
 
 def idle_settings(recipe: Recipe) -> list[str]:
-    """What a recipe says and training does not do, a line each; none if it does all."""
+    """Warnings about settings of a recipe that have no effect, a line each."""
     lines = []
     if late := [epoch for epoch in recipe.milestones if epoch >= recipe.epochs]:
         lines.append(
@@ -581,15 +581,15 @@ def idle_settings(recipe: Recipe) -> list[str]:
 
 
 def check_mirrored(word: str) -> None:
-    """Raise ValueError for a word that does not say whether features are averaged with mirrored."""
+    """Raise ValueError unless a word is allowed for the setting of mirrored features."""
     if word not in MIRRORED:
         raise ValueError(f"mirrored {word!r} is not one of {', '.join(MIRRORED)}")
 
 
 def from_fields(fields: Mapping[str, Any]) -> Recipe:
-    """The recipe of fields that JSON held, kept now or before there were all of them.
+    """The recipe from JSON fields, saved by this version or an older one.
 
-    A field that is absent takes its default, which means that nothing is done differently.
+    An absent field takes its default, which keeps the older behaviour.
 
     Raises:
         ValueError: a field is unknown, one without a default is missing, or a value is wrong.

@@ -1,4 +1,4 @@
-"""The recipes that have a name; where their values are from stands beside them.
+"""The named recipes, with the sources of their values.
 
 Sources as in `recipe`: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code
 and README.
@@ -192,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
     "demo-baseline": dataclasses.replace(_DEMO, w_rec=0.0),
     "demo-pg": dataclasses.replace(
         _DEMO,
-        **{**_GENERATOR, "erasing": 0.3},  # the demo's few pictures are soon learned by heart
+        **{**_GENERATOR, "erasing": 0.3},  # the demo's few pictures are soon overfitted
         batch_size=32,
         epochs=20,
         warmup_epochs=0.5,
@@ -243,7 +243,7 @@ def get_recipe(name: str) -> Recipe:
 
 
 def overrides_of(name: str, recipe: Recipe) -> str:
-    """What was replaced in the recipe called `name` to get this one, such as "epochs=3 lr=0.001".
+    """The overrides that turn the recipe called `name` into this one, such as "epochs=3 lr=0.001".
 
     The words are those of `recipe_with_overrides`, in the order of the fields; empty if nothing
     was. Raises ValueError as `get_recipe`.

@@ -248,7 +248,7 @@ def _read_content(path: Path, *, where: str) -> object:
 
 
 def _imagenet_weights(arch: str) -> dict[str, Tensor]:
-    """torchvision's first weights for the architecture, as in the official code."""
+    """The weights that torchvision published first, as in the official code."""
     first = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     try:
         return first.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The look of every HTML page the steps write: one self-contained file, no script, nothing fetched.
+"""The look of every HTML page: one self-contained file, without scripts or external resources.
 
 A page is a title and sections, a section is a heading, a sentence and a body made of the pieces
 here: tables, figures, images. All text is escaped unless it is `Markup` already. Equal content
@@ -29,7 +29,7 @@ FAINT = "#c9d1d9"
 
 
 class Section(NamedTuple):
-    """A part of a page: heading, body and, between them, a sentence that says what is seen."""
+    """A part of a page: heading, body and, between them, a sentence that explains the body."""
 
     heading: str
     body: Markup
@@ -111,7 +111,7 @@ def with_note(text: str, note: str) -> Markup:
 def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
     """An `<img>` holding an image (H, W, 3) RGB: as JPEG, or as PNG where texels must be exact.
 
-    `alt` says in words what it shows.
+    `alt` describes it.
     """
     kind = "png" if lossless else "jpeg"
     data = pixels.encode_png(image) if lossless else pixels.encode_jpeg(image, quality=85)
@@ -121,8 +121,8 @@ def image_tag(image: Pixels, *, alt: str, lossless: bool = False) -> Markup:
 def figure_tag(figure: Figure, *, alt: str) -> Markup:
     """An `<img>` holding a matplotlib figure as SVG, the same bytes for the same figure.
 
-    Make the figure as `matplotlib.figure.Figure()` in `own_look`, not by pyplot, which keeps global
-    state. As an image of its own its ids cannot clash with those of another figure of the page.
+    Make the figure as `matplotlib.figure.Figure()` in `own_look`, not with pyplot, which keeps
+    global state. Ids of one image cannot clash with those of another figure on the page.
     """
     buffer = io.BytesIO()
     with own_look():
@@ -133,7 +133,7 @@ def figure_tag(figure: Figure, *, alt: str) -> Markup:
 
 @contextmanager
 def own_look() -> Iterator[None]:
-    """Within the block, or a function that it decorates, no person's matplotlibrc counts."""
+    """Within the block, or a decorated function, the user's matplotlibrc is ignored."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "san", "svg.fonttype": "path"})
@@ -187,7 +187,7 @@ def history_figure(
     label: str,
     band: tuple[str, str] | None = None,
 ) -> Figure:
-    """The course of one figure of a training, on a scale of its own.
+    """The curve of one value over the epochs of a training, on its own scale.
 
     Several of them, each through `figure_tag`, stand side by side where the page is wide enough.
 

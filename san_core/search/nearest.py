@@ -1,8 +1,8 @@
 """The nearest images of a gallery for each query: a search, without labels and without scores.
 
 Exact, as ranking is: the order is that of distances in float64, and tied ones are in gallery order.
-A few queries are compared while the gallery is read once, which takes as long as reading does; many
-are ranked as by `ranking`. Memory does not grow with the gallery, which may be a memory map.
+For a few queries the gallery is read once, which takes as long as the reading; many queries are
+ranked as in `ranking`. Memory does not grow with the gallery, which may be a memory map.
 
 Shapes: Q queries, G gallery images, D dimensions, K nearest.
 """
@@ -27,9 +27,9 @@ from san_core.evaluation.labels import Labels
 from san_core.evaluation.protocol import PROTOCOLS
 from san_core.evaluation.ranking import rank_each_query, usable_threads
 
-# With more queries, a matrix product is quicker than a pass over the gallery.
+# With more queries, a matrix product is faster than a pass over the gallery.
 _FEW_QUERIES = 16
-# Gallery images that a thread compares before it looks whether it shall end.
+# Gallery images that a thread compares before it checks whether it must stop.
 _STEP = 4096
 
 
@@ -91,7 +91,7 @@ def nearest(
 
 
 def _by_one_pass(query: Rows, gallery: Rows, count: int, metric: str, threads: int) -> Nearest:
-    """As `nearest`: a thread for each stretch of the gallery, each of which is read once."""
+    """As `nearest`: each thread reads one range of the gallery once."""
     asked, squares = query.read_range(0, len(query)), query.squared_norms()
     check_norms("query", squares)
     bounds = np.linspace(0, len(gallery), min(threads, len(gallery)) + 1).astype(int).tolist()
@@ -122,7 +122,7 @@ def _by_one_pass(query: Rows, gallery: Rows, count: int, metric: str, threads: i
 
 
 def _merge(parts: list[Nearest], count: int, *, shift: bool) -> Nearest:
-    """The nearest of all stretches, which come in gallery order."""
+    """The nearest over all ranges, which are in gallery order."""
     places, distances = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     first = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return Nearest(

@@ -13,7 +13,7 @@ THUMBNAIL_ROWS, _MOST_COLUMNS = 160, 240
 
 
 class FoundPicture(NamedTuple):
-    """A picture of the gallery; `is_near` is None where no distance is known to be near."""
+    """A picture of the gallery; `is_near` is None if there is no threshold."""
 
     name: str
     distance: float
@@ -22,7 +22,7 @@ class FoundPicture(NamedTuple):
 
 
 class SearchedQuery(NamedTuple):
-    """A query and what was found for it, nearest first."""
+    """A query and its nearest pictures, nearest first."""
 
     name: str
     image: Markup
@@ -36,8 +36,8 @@ def search_page(
 
     Args:
         queries: those that are shown.
-        facts: what was searched with what, a name and words each.
-        threshold: which distance is near and how that is known, in words; empty where it is not.
+        facts: facts of the search, a name and a text each.
+        threshold: the threshold and its origin, in words; empty if there is none.
         left: how many more queries there are.
     """
     return page.render_template(

@@ -1,4 +1,4 @@
-"""The SAN-PG that ships with the package: where it is, and the word for it.
+"""The SAN-PG that ships with the package: its place, and the word that names it.
 
 MODEL_CARD.md beside this file says what it was trained on, what it reaches, and where it fails;
 `python -m tools.generator` makes it anew.
@@ -6,5 +6,5 @@ MODEL_CARD.md beside this file says what it was trained on, what it reaches, and
 
 from pathlib import Path
 
-SHIPPED_GENERATOR = "shipped"  # as people name it in the place of a folder or URI
+SHIPPED_GENERATOR = "shipped"  # accepted in place of a folder or URI
 SHIPPED_FOLDER = Path(__file__).parent

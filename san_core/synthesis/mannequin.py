@@ -1,7 +1,7 @@
-"""A body that wears a texture, from the front and from behind: what people judge textures by.
+"""A body that wears a texture, from the front and from behind, to judge textures by eye.
 
-The body is the mean of all, stands still, and is lit evenly before a white ground, so that nothing
-but the texture tells one picture from another.
+The body is the mean person, standing, evenly lit before a white background, so pictures differ only
+in the texture.
 """
 
 import functools

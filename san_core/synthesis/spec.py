@@ -1,4 +1,4 @@
-"""What a synthetic data set is made from: sizes, seed, and what is brought along."""
+"""What a synthetic data set is made from: sizes, seed, and the user's files."""
 
 import functools
 from dataclasses import asdict, dataclass
@@ -39,7 +39,7 @@ class Spec(Protocol):
 class PitSpec:
     """Paired images and textures. Raises ValueError where a field makes no sense.
 
-    FileNotFoundError if there is no `body_file`.
+    Raises FileNotFoundError if `body_file` does not exist.
 
     Attributes:
         identities: textures; SAN uses 929 of SURREAL.
@@ -47,7 +47,7 @@ class PitSpec:
         image_size: rows and columns.
         texture_size: texels on a side; divides 256.
         held_out: share of identities in split val, at least one if above 0.
-        dense: whether to tell of every pixel which texel it shows.
+        dense: whether to write dense maps, which give the texel of every pixel.
         world: a word of WORLDS.
         backgrounds: photographs to put people before; None paints places.
         body_file: another body and atlas than the package's.
@@ -80,10 +80,10 @@ class PitSpec:
             raise ValueError("identities is 1: holding some out for validation takes at least 2")
 
     def provenance(self) -> dict[str, Any]:
-        """The fields as JSON, with what files hold in place of where they lie, and the atlas.
+        """The fields as JSON, with hashes of files instead of paths, and the atlas.
 
         Raises:
-            ValueError: the body file holds no body, or one that misnames its atlas.
+            ValueError: the body file holds no body, or its atlas has the wrong name.
         """
         told = _provenance_fields(asdict(self), self.backgrounds)
         if self.body_file is None:
@@ -144,7 +144,7 @@ class ReidSpec:
         return self.train_identities + self.test_identities
 
     def provenance(self) -> dict[str, Any]:
-        """The fields as JSON, with what photographs there are in place of where they lie."""
+        """The fields as JSON, with a hash of the photographs instead of their path."""
         return {"spec": _provenance_fields(asdict(self), self.backgrounds)}
 
 

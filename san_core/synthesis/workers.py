@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class WorkerMemory(NamedTuple):
-    """Bytes that a process which makes people needs, and the one that hands out the work."""
+    """Bytes of memory for each worker process, and for the process that hands out the work."""
 
     each: int
     beside: int
 
 
 def worker_memory(image_size: tuple[int, int]) -> WorkerMemory:
-    """What `map_identities` needs for pictures of so many rows and columns, and some more.
+    """The memory that `map_identities` needs for pictures of so many rows and columns.
 
     Measured from 256x128 to 1024x512 pixels: 84 to 107 MiB each, 56 to 121 MiB beside them.
     """
@@ -89,7 +89,7 @@ def _use_body_file(file: Path | None) -> None:
 
 
 def _make_identity(make: Callable[[S, int], T], spec: S, identity: int) -> T:
-    # Not in the initializer: what that raises is lost, and the pool only says it is broken.
+    # Not in the initializer: its errors are lost, and the pool only reports that it is broken.
     _use_body_file(_body_file(spec))
     return make(spec, identity)
 
@@ -101,7 +101,7 @@ def _body_file(spec: Spec) -> Path | None:
 def _prepare_worker() -> None:
     """One BLAS thread a process: the matrices are small and the processes fill the machine.
 
-    Ctrl-C is the parent's affair, which ends them.
+    Ctrl-C is handled by the parent, which ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
@@ -111,8 +111,7 @@ def _prepare_worker() -> None:
 def end_with_parent() -> None:
     """Let this worker process end when its parent is killed.
 
-    It waits for work on a pipe that it holds open itself, so it would never learn of it; a thread
-    watches for that.
+    A worker holds its own work pipe open, so it would not notice; a thread watches the parent.
     """
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Where the people of PIT are pictured."""
+"""The worlds in which people of PIT are pictured."""
 
 # Alone before a good camera, in the commonest clothes; or in the street, as its folder tells.
 WORLDS = ("studio", "street")

@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which may be kept in their place (`Recipe.ema`).
+"""The moving average of a network's weights, which may become the model (`Recipe.ema`).
 
 The average after each step is decay times itself plus the rest of the new weights; running
 statistics are averaged alike. It starts as the first weights, and nothing waits for the device.
@@ -20,7 +20,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are after a step."""
+        """Update the average with the weights after a step."""
         weights = self._model.state_dict()
         floats = [name for name, average in self._average.items() if average.is_floating_point()]
         torch._foreach_lerp_(
@@ -33,7 +33,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within the block the network has the average as its weights."""
+        """Within the block the network's weights are the average."""
         trained = {n: t.detach().clone() for n, t in self._model.state_dict().items()}
         self.keep()
         try:
@@ -46,10 +46,10 @@ class WeightAverage:
         self._model.load_state_dict(self._average)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of it."""
+        """Its state for a checkpoint."""
         return self._average
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         for name, average in self._average.items():
             average.copy_(state[name])

@@ -1,10 +1,10 @@
 """Several processes training one network, each on its share of every batch.
 
-A recipe's batch is that of all processes together: P identities of K images, of which each process
-takes P / processes identities whole. Losses are taken over the whole batch, gathered, so that every
+A recipe's batch is the batch of all processes together: P identities of K images, of which each
+process takes P / processes whole identities. Losses are computed over the gathered batch, so every
 process mines the same triplets and sees the same values; DistributedDataParallel averages the
-gradients. Which processes there are is torch.distributed's knowledge (torchrun tells it): whoever
-starts training has called init_process_group. Legend: B images of the whole batch.
+gradients. The processes are those of torch.distributed (from torchrun): the caller has called
+init_process_group. Legend: B images of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -29,17 +29,18 @@ ALONE = World(rank=0, size=1)
 
 
 def current_world() -> World:
-    """The processes torch.distributed was initialised for; ALONE if it was not."""
+    """The processes of torch.distributed; ALONE if it is not initialised."""
     if not distributed.is_available() or not distributed.is_initialized():
         return ALONE
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
 def gather_batch(share: Tensor, world: World) -> Tensor:
-    """The whole batch (B, ...) of every process's share (B / size, ...), in the order of ranks.
+    """The whole batch (B, ...) from every process's share (B / size, ...), in rank order.
 
-    NOTE the gradient is right only for a loss that every process takes of the same gathered
-    tensors, averaged over the processes afterwards: then no process needs another's gradient.
+    NOTE the gradient is right only if every process computes the loss from the same gathered
+    tensors and gradients are averaged over processes afterwards: then no process needs another's
+    gradient.
     """
     if world.size == 1:
         return share
@@ -48,7 +49,7 @@ def gather_batch(share: Tensor, world: World) -> Tensor:
 
 
 def largest_of_processes(value: int, world: World, device: torch.device) -> int:
-    """The largest of the values that the processes give; all of them learn the same."""
+    """The largest of the processes' values, in every process."""
     if world.size == 1:
         return value
     largest = torch.tensor(value, device=device)
@@ -68,7 +69,7 @@ def broadcast_from_first(value: float, world: World, device: torch.device) -> fl
 def distribute_network(
     model: nn.Module, recipe: Recipe, world: World, device: torch.device
 ) -> nn.Module:
-    """The network as it is to be called in training, its gradients averaged over the processes.
+    """The network to call in training, with gradients averaged over the processes.
 
     With `sync_batchnorm`, batch normalisation sees the whole batch, as one process would; without,
     each process normalises its own share, and the running statistics are those of process 0.
@@ -86,7 +87,7 @@ def distribute_network(
 
 
 def _has_idle_parameters(recipe: Recipe) -> bool:
-    """Whether a loss leaves out a part of the network: in some batches, or always."""
+    """Whether no loss reaches a part of the network in some batches, or in all."""
     return (
         recipe.pit_every > 0
         or recipe.frozen_epochs > 0
@@ -133,11 +134,11 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class _DistributedBatchNorm(_BatchNorm):
-    """Batch normalisation over all processes' shares; torch's own exists for GPUs only."""
+    """Batch normalisation over the shares of all processes; torch's own needs GPUs."""
 
     @classmethod
     def from_batchnorm(cls, norm: _BatchNorm) -> "_DistributedBatchNorm":
-        """One that owns the parameters and running statistics of `norm`."""
+        """A layer that shares the parameters and running statistics of `norm`."""
         made = cls(norm.num_features, norm.eps, norm.momentum, norm.affine)
         made.weight, made.bias = norm.weight, norm.bias
         made.running_mean, made.running_var = norm.running_mean, norm.running_var

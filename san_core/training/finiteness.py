@@ -1,6 +1,6 @@
-"""Whether the values of a step are finite: found on the device, read while the next step runs.
+"""Checks that the values of a step are finite: on the device, read during the next step.
 
-Reading a value at once would make the host wait for the device, and the device then for the host.
+Reading a value immediately would make host and device wait for each other.
 """
 
 from collections import deque
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class NonFiniteError(ValueError):
-    """A loss met infinity or NaN. The message names the loss."""
+    """A loss is infinite or NaN. The message names the loss."""
 
 
 class TrainingFailedError(ValueError):
-    """Training has gone wrong for good: a value is not finite, or all features have become equal.
+    """Training has failed: a value is not finite, or all features have become equal.
 
-    `kept` is what was best until then, with the keys of a state's "best"; its score is None where
-    nothing was validated, and it is None itself where no epoch had ended.
+    `kept` has the best weights so far, with the keys of a state's "best". Its score is None if
+    nothing was validated; `kept` itself is None if no epoch had ended.
     """
 
     def __init__(self, message: str) -> None:
@@ -27,19 +27,19 @@ class TrainingFailedError(ValueError):
 
 
 class FiniteFlags:
-    """What was found of the named values of one step, on their device."""
+    """The flags of the named values of one step, on their device."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._flags: list[Tensor] = []
 
     def note(self, name: str, values: Tensor) -> None:
-        """Note whether all values are finite."""
+        """Record whether all values are finite."""
         self._names.append(name)
         self._flags.append(torch.isfinite(values.detach()).all())
 
     def take(self, others: "FiniteFlags", *, prefix: str) -> None:
-        """Take over what others hold, their names behind a prefix."""
+        """Add the flags of another object, with a prefix before their names."""
         self._names += [prefix + name for name in others._names]
         self._flags += others._flags
 
@@ -52,15 +52,15 @@ class FiniteFlags:
         return self.stacked().all()
 
     def name_of(self, number: int) -> str:
-        """The name noted as that number."""
+        """The name of that flag."""
         return self._names[number]
 
 
 def check_finite(name: str, values: Tensor, flags: FiniteFlags | None) -> Tensor:
-    """The values; whether they are finite is noted, or without `flags` looked at here and now.
+    """The values; records in `flags` whether they are finite, or checks at once without `flags`.
 
     Raises:
-        NonFiniteError: there are no flags to note it in, and a value is not finite.
+        NonFiniteError: `flags` is None and a value is not finite.
     """
     if flags is not None:
         flags.note(name, values)
@@ -77,7 +77,7 @@ class _Pending(NamedTuple):
 
 
 class LateCheck:
-    """The flags of steps, in order, read a step after they were taken."""
+    """The flags of steps in order, read one step later."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -97,7 +97,8 @@ class LateCheck:
         """Read all flags but those of the last steps.
 
         Raises:
-            TrainingFailedError: a value was not finite, naming the place and the first one there.
+            TrainingFailedError: a value was not finite; the message names the place and the first
+                such value.
         """
         while len(self._pending) > but_last:
             place, flags, told, arrived = self._pending.popleft()

@@ -1,7 +1,7 @@
-"""One training loop for SAN, its baseline and SAN-PG: the recipe's losses tell them apart.
+"""The training loop of SAN, its baseline and SAN-PG, which differ in the recipe's losses.
 
 On one CPU machine with one number of threads, equal seeds give equal bytes, undisturbed or resumed:
-batches and augmentation follow from (seed, epoch, batch), so a position is all there is to resume.
+batches and augmentation depend only on (seed, epoch, batch), so a position is enough to resume.
 Legend: B batch.
 """
 
@@ -55,7 +55,7 @@ from san_core.training.precision import (
 from san_core.training.state import State, check_conditions, check_position, check_tensors
 from san_core.training.sums import LossSums
 
-# What torch raises of a state that is none of an optimiser's.
+# Errors of torch for a state that is not an optimiser's.
 _FOREIGN_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
@@ -63,21 +63,23 @@ class EpochReport(NamedTuple):
     """Means over one epoch."""
 
     epoch: int  # epochs finished, 1 ... recipe.epochs
-    loss: float  # the weighted sum that was minimised, PIT batches aside
+    loss: float  # the weighted sum that was minimised, without PIT batches
     # unweighted, those that count: "id", "tri", "distill", "rec", "tr", "dense", "pit"; each over
     # the batches that have it
     terms: dict[str, float]
     lr: float  # the encoder's, at the epoch's last batch
     images_per_second: float  # wall time
     seconds: float  # wall time
-    waiting_share: float  # of that time, how much training waited for its batches
-    score: float | None = None  # of the validation split, where one was due
-    weights: Mapping[str, float] = {}  # of the terms in that sum, at the epoch's last batch
-    accuracy: float | None = None  # share of training pictures whose own identity came first
+    waiting_share: float  # the part of that time in which training waited for batches
+    score: float | None = None  # of the validation split, if the epoch was validated
+    weights: Mapping[str, float] = {}  # of the terms in the sum, at the epoch's last batch
+    accuracy: float | None = (
+        None  # share of training pictures whose own identity had the highest logit
+    )
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing is wrong: training was asked to stop, and did
-    """Training stopped because `stop` said so, after its state was handed to `on_state`."""
+    """Training stopped because `stop` returned true, after its state was passed to `on_state`."""
 
 
 def fit(
@@ -99,48 +101,49 @@ def fit(
 ) -> Iterator[EpochReport]:
     """Train `model` in place, yielding a report after every epoch.
 
-    Everything is checked by the call itself; training happens as the reports are drawn. Where
-    torch.distributed has been initialised, each process calls this alike, with a network of its
-    own, which takes the weights of the first one's, and trains on its share of every batch (see
-    `san_core.training.distributed`).
+    The call itself checks everything; training runs while the reports are iterated. Where
+    torch.distributed has been initialised, each process calls this alike, with its own network,
+    which takes the weights of the first process's network, and trains on its share of every batch
+    (see `san_core.training.distributed`).
 
     Args:
-        model: the network of `recipe`; moved to `device`, left in training mode. With an average
-            of weights it gets that once all reports are drawn.
-        data: labels where the recipe has identity losses, textures where it has a decoder, PIT
-            where it mixes such batches in.
+        model: the network of `recipe`; moved to `device`, left in training mode. If the recipe
+            keeps an average of weights, the model gets it after the last report.
+        data: with labels if the recipe has identity losses, textures if it has a decoder, and PIT
+            if it mixes in PIT batches.
         recipe: what to learn and how.
-        seed: of batches, augmentation and left-out branches; torch's own generators stay as they
-            are.
+        seed: the seed of batches, augmentation and dropped branches; torch's global generators stay
+            unchanged.
         device: where to train.
-        state: what `on_state` was given by an earlier run of the same recipe, seed, number of
-            images and precision; training goes on where it was, with "auto" in the arithmetic that
-            it was begun in. Readable by torch.load(weights_only=True); not held any longer than it
-            is read, the best weights aside.
+        state: a state that `on_state` received in an earlier run with the same recipe, seed, number
+            of images and precision. Training resumes at its position; with precision "auto" it
+            keeps the arithmetic it began with. Readable by torch.load(weights_only=True). Only the
+            best weights are held after it is read.
         on_state: called every `checkpoint_every` epochs, at the end and before `TrainingStopped`,
             ahead of the epoch's report, in every process (one copy is enough). The state refers to
             the live weights: save or copy it before returning. Its "best" holds the epoch, score
             and weights of the best validation so far, None where there was none.
         evaluate: scores the network on a validation split, higher is better, every `eval_every`
-            epochs and at the end; may leave it in evaluation mode. Of several processes the first
-            asks, the others wait.
-        stop: asked after every batch; once it says yes, training raises `TrainingStopped`. Several
-            processes stop together, as soon as one says yes.
-        state_due: asked after every batch, of several processes by the first; where it says yes,
+            epochs and at the end; may leave it in evaluation mode. With several processes the first
+            calls it and the others wait.
+        stop: called after every batch; once it returns true, training raises `TrainingStopped`.
+            Several processes stop together as soon as it is true in one.
+        state_due: called after every batch, by the first of several processes; if it returns true,
             `on_state` is called there too, in the middle of an epoch ("step" is not 0).
-        on_best: given what a state's "best" holds when a validation is better than all before, in
-            every process.
+        on_best: receives a state's "best" whenever a validation is better than all before, in every
+            process.
         precision: full or mixed; "auto" is mixed on CUDA alone, and not with the recipe's
             `full_precision`. A step that overflows float16 is left out and does not count.
         compiled: whether torch.compile makes the network faster, after minutes of preparation.
-        teacher: what a recipe with w_distill learns features from, the encoder of SAN-PG; moved to
-            `device`, else left as it is. A state does not hold it.
+        teacher: the encoder of SAN-PG, from which a recipe with w_distill learns features; moved to
+            `device`, otherwise unchanged. A state does not hold it.
 
     Raises:
-        ValueError: data, model, recipe, precision or state do not belong together, or several
-            processes were to compile.
-        TrainingFailedError: while training, a loss, gradient or score is not finite (naming epoch,
-            batch and term): told a batch later, but before any state; or `evaluate` raises it.
+        ValueError: data, model, recipe, precision and state do not match, or several processes are
+            to compile.
+        TrainingFailedError: a loss, gradient or score is not finite (the message names epoch, batch
+            and term; it comes one batch later, but before any state is saved), or `evaluate` raises
+            it.
         TrainingStopped: see `stop`.
     """
     _check_fit_arguments(model, data, recipe, evaluate)
@@ -157,11 +160,11 @@ def fit(
     return run.train_epochs(evaluate, requests)
 
 
-_KEEP_STATE, _STOP = 1, 2  # what may be asked for after a batch; 0 is nothing
+_KEEP_STATE, _STOP = 1, 2  # requests after a batch; 0 is none
 
 
 class _Requests(NamedTuple):
-    """Who may ask something of a training within an epoch, and who is given its states."""
+    """The callbacks that may stop a training within an epoch or receive its states."""
 
     stop: Callable[[], bool] | None
     state_due: Callable[[], bool] | None
@@ -169,7 +172,7 @@ class _Requests(NamedTuple):
     on_best: Callable[[State], None] | None
 
     def after_batch(self, world: World, device: torch.device) -> int:
-        """What is asked for, in all processes alike: any may stop, the first keeps the time."""
+        """The request, equal in all processes: any may stop; only the first asks for states."""
         if self.stop is None and self.state_due is None:
             return 0
         is_due = self.state_due is not None and world.rank == 0 and self.state_due()
@@ -208,7 +211,9 @@ class _TrainingRun:
         )
         self.buffers = augmentation.BufferPool()
         self.batch_buffers = [make_buffers(device) for _ in range(2)]
-        self.epochs_finished = self.batch_index = 0  # epochs, and batches of the one at hand
+        self.epochs_finished = self.batch_index = (
+            0  # finished epochs, and batches of the current one
+        )
         self.sums, self.late = LossSums(device), LateCheck(device)
         self.best: State | None = None
         self.average: WeightAverage | None = None
@@ -223,7 +228,7 @@ class _TrainingRun:
         self.optimisation = make_optimisation(self.model, self.recipe, scaler)
 
     def prepare_network(self, *, compiled: bool) -> None:
-        """Make the callable that trains: several processes' and compiled, as asked."""
+        """Make the callable that trains, distributed and compiled if asked for."""
         network = distribute_network(self.model, self.recipe, self.world, self.device)
         self.network = torch.compile(network) if compiled else network
         if self.recipe.ema:  # of weights that all processes have by now
@@ -233,7 +238,7 @@ class _TrainingRun:
             self._kept_average = None
 
     def prepare_teacher(self, teacher: Encoder | None) -> None:
-        """Take an encoder to learn features from, if there is one."""
+        """Set the encoder to learn features from, if there is one."""
         if teacher is not None:
             to_channels_last(teacher.to(self.device)).eval().requires_grad_(False)
         self.teacher = teacher
@@ -242,7 +247,7 @@ class _TrainingRun:
         self, evaluate: Callable[[SAN], float] | None, requests: "_Requests"
     ) -> Iterator[EpochReport]:
         on_state, sound = requests.on_state, None
-        if self.epochs_finished and self.best is None:  # gone on from a state
+        if self.epochs_finished and self.best is None:  # resumed from a state
             with self._averaged():
                 sound = self._kept_weights(None)
         while self.epochs_finished < self.recipe.epochs:
@@ -270,10 +275,10 @@ class _TrainingRun:
             self.average.keep()
 
     def restore(self, state: State) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
-            ValueError: it is of another training, or none.
+            ValueError: it belongs to another training, or is not a state.
         """
         check_position(state)
         if self.precision == "auto" and state["precision"] in AUTOCAST_TYPES:
@@ -302,7 +307,7 @@ class _TrainingRun:
         self._kept_average = state.get("average")
 
     def _check_restored_position(self) -> None:
-        """Raise ValueError if the state is of further on than this training goes."""
+        """Raise ValueError if the state's position is beyond the end of this training."""
         is_over = self.epochs_finished >= self.recipe.epochs
         last = 0 if is_over else len(self._epoch_batches())
         if self.epochs_finished > self.recipe.epochs or self.batch_index > last:
@@ -378,10 +383,10 @@ class _TrainingRun:
         )
 
     def _answer(self, requests: "_Requests", *, is_last: bool) -> None:
-        """After a batch, stop or hand out a state if that is asked for; after the last, stop only.
+        """After a batch, stop or hand out a state if requested; after the last batch, only stop.
 
         Raises:
-            TrainingStopped: it is to stop.
+            TrainingStopped: a stop was requested.
         """
         asked = requests.after_batch(self.world, self.device)
         if not asked:
@@ -397,7 +402,8 @@ class _TrainingRun:
     def _check_finite(self) -> None:
         """Raise TrainingFailedError if a loss was not finite, or the network no longer is.
 
-        The last batch's loss cannot tell what its step did. A state is made after this alone.
+        The last batch's loss does not show the effect of its step. A state is made only after this
+        check.
         """
         self.late.read()
         flags = FiniteFlags()
@@ -423,7 +429,7 @@ class _TrainingRun:
         return _batches_of_epoch(self.data, self.recipe, seed=self.seed, epoch=self.epochs_finished)
 
     def _wanted_batches(self, batches: NDArray[np.int64]) -> list[Wanted]:
-        """What is left of the epoch, PIT batches in between."""
+        """The remaining batches of the epoch, with PIT batches in between."""
         together = self.recipe.images_per_identity if self.recipe.forms_triplets else 1
         wanted = []
         for index in range(self.batch_index, len(batches)):
@@ -488,7 +494,7 @@ class _TrainingRun:
             self._train_pit_batch(loader.next(), weights, flags)
         if self.average is not None:
             self.average.update()
-        if not self.may_overflow:  # else the steps that did are left out
+        if not self.may_overflow:  # otherwise steps that overflowed are left out
             place = f"epoch {self.epochs_finished + 1} batch {self.batch_index + 1}"
             self.late.add(place, flags)
 
@@ -507,7 +513,7 @@ class _TrainingRun:
             self.sums.add(("accuracy",), accuracy[None], counts=finite)
 
     def _add_to_sums(self, values: dict[str, Tensor], *, counts: Tensor) -> None:
-        """Add a batch's values; texture terms apart, which other batches may not have."""
+        """Add a batch's values; texture terms separately, because other batches may lack them."""
         texture = [name for name in values if name in ("rec", "tr", "dense")]
         rest = [name for name in values if name not in texture]
         for names in (rest, texture) if texture else (rest,):
@@ -528,11 +534,11 @@ class _TrainingRun:
         self.sums.add(("pit",), term[None], counts=finite)
 
     def _statistics(self) -> list[Tensor]:
-        """The running statistics, where the forward pass to come may overflow float16."""
+        """The running statistics, if the next forward pass may overflow float16."""
         return [buffer.clone() for buffer in self.model.buffers()] if self.may_overflow else []
 
     def _restore_statistics(self, before: list[Tensor], *, unless: Tensor) -> None:
-        """Put them back if the pass did: a step that is left out leaves nothing behind."""
+        """Restore them if the pass overflowed: a skipped step must have no effect."""
         for kept, buffer in zip(before, self.model.buffers(), strict=False):
             buffer.copy_(torch.where(unless, buffer, kept))
 
@@ -588,7 +594,7 @@ class _TrainingRun:
         return objective.Batch(images, loaded.labels, targets, dense, loaded.part)
 
     def _validate(self, evaluate: Callable[[SAN], float]) -> float:
-        """The validation score, alike in all processes; the weights are kept if it is the best."""
+        """The validation score, equal in all processes; the weights are kept if it is the best."""
         with self._averaged():
             return self._score(evaluate)
 
@@ -615,7 +621,7 @@ class _TrainingRun:
         return score
 
     def _kept_weights(self, score: float | None) -> State:
-        """The weights as they are, on the host, with the epoch that they are of."""
+        """The current weights on the host, with their epoch."""
         weights = {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
         return {"epoch": self.epochs_finished, "score": score, "weights": weights}
 
@@ -679,7 +685,7 @@ def _check_teacher(teacher: Encoder | None, model: SAN, recipe: Recipe) -> None:
 
 
 def _check_learning_rate(data: TrainingData, recipe: Recipe) -> None:
-    """Raise ValueError if warming up from 0 is all there is time for."""
+    """Raise ValueError if the training would be over before warm-up leaves a learning rate of 0."""
     if recipe.epochs > 1 or not recipe.warmup_epochs:
         return
     if len(_batches_of_epoch(data, recipe, seed=0, epoch=0)) == 1:
@@ -698,7 +704,7 @@ def _check_compiled(*, compiled: bool) -> None:
 
 
 def check_batches_divide(recipe: Recipe, *, images: int, pit_images: int | None = None) -> None:
-    """Raise ValueError unless the processes there are can train together.
+    """Raise ValueError unless the present processes can train together.
 
     Args:
         recipe: the recipe to train; every batch must divide equally among them.

@@ -1,9 +1,9 @@
 """The four losses of SAN, as functions of tensors (paper, Figure 2).
 
 Legend: B batch, D embedding, C channels, T texels a side. Labels are identities, (B,) int64;
-positives and negatives come from them alone, never from positions in the batch. With `flags` a
-loss notes whether its values are finite, and nothing waits for the device they are on; without,
-it raises NonFiniteError, naming itself, if one is not.
+positives and negatives depend only on labels, never on positions in the batch. With `flags` a loss
+records whether its values are finite, and the host does not wait for the device. Without `flags` it
+raises NonFiniteError, with its name, if a value is not finite.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def identity_loss(
     official code (cross_entropy_loss.py:21). logits: (B, identities).
 
     Raises:
-        ValueError: there is not one label a sample.
+        ValueError: there is not one label per sample.
     """
     _check_labels("L_ID", logits, labels)
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
@@ -77,7 +77,7 @@ def triplet_loss(
     `normalize`.
 
     Raises:
-        ValueError: there is not one label a sample; labels on the host show one person alone, or
+        ValueError: there is not one label per sample; labels on the host show one person alone, or
             a person once.
     """
     _check_labels("L_Triplet", embeddings, labels)
@@ -164,7 +164,7 @@ def triplet_reid_constraint(
     the samples that take part; anchors left without a pair do not count.
 
     Raises:
-        ValueError: no maps, or not one label a sample; labels on the host show one person alone,
+        ValueError: no maps, or not one label per sample; labels on the host show one person alone,
             or a person once.
     """
     if not maps:
@@ -193,7 +193,7 @@ def positional_triplets(
     keep: Tensor | None = None,
     flags: FiniteFlags | None = None,
 ) -> Tensor:
-    """L_TR as the official code takes it: a sum of hinges at fixed places of the batch.
+    """L_TR as in the official code: a sum of hinges at fixed positions of the batch.
 
     Of every person but the last, the map f_d1 has the anchor 0, the positive 1 and the next
     person's image 0; f_d2 has 1, 2 and 1; f_d3 has 2, 3 and 2; f_d4 has 3, 0 and 0 (main.py:415).

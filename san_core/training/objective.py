@@ -1,7 +1,7 @@
-"""The loss terms of one batch, as a recipe takes them.
+"""The loss terms of one batch of a recipe.
 
-`L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR`. Where several processes share a batch,
-each term is that of the whole batch, in every process alike.
+`L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR`. If several processes share a batch,
+each term is computed over the whole batch, equally in every process.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from san_core.training import losses, places
 from san_core.training.distributed import World, gather_batch
 from san_core.training.finiteness import FiniteFlags
 
-# What attended colours and regressed ones count in L_Rec beside the texture that both become
+# Weights of attended and of regressed colours in L_Rec, beside the texture made from both
 COPIED_PARTS = (0.5, 0.2)
 
 
 class Batch(NamedTuple):
-    """What one process reads of a batch of B images: its share of b images, and all labels."""
+    """One process's part of a batch of B images: its share of b images, and all labels."""
 
     images: Tensor  # (b, 3, H, W)
     labels: Tensor | None  # (B,)
@@ -38,7 +38,7 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """The terms that count, unweighted, in the order of `Recipe.active_losses`.
 
-    Whether they are finite is noted in `flags`, in every process alike.
+    `flags` records whether they are finite, equally in every process.
     """
     terms = {}
     labels, targets = batch.labels, batch.targets
@@ -84,8 +84,8 @@ def loss_terms(
 def identity_accuracy(output: SANOutput, labels: Tensor | None, world: World) -> Tensor | None:
     """The share of a batch's images whose own identity has the highest logit: (), or None.
 
-    Before margins, on pictures as they were augmented. Overfitting shows: it nears 1 while a
-    validation score stays where it is.
+    Without margins, on augmented pictures. It shows overfitting: it nears 1 while the validation
+    score does not improve.
     """
     if output.logits is None or labels is None:
         return None
@@ -105,10 +105,11 @@ def _logits(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 def reconstruction_term(
     output: SANOutput, targets: TextureTargets, world: World, flags: FiniteFlags
 ) -> Tensor:
-    """L_Rec; of the textures, only their errors travel between processes.
+    """L_Rec; processes exchange only the errors, not the textures.
 
-    Of a decoder that copies it is three errors in one: that of the texture, and COPIED_PARTS of
-    those of the attended and the regressed colours, against the texture at a texel a query.
+    For a decoder that copies it is a sum of three errors: the error of the texture, and
+    COPIED_PARTS times the errors of the attended and of the regressed colours, against the texture
+    at one texel per query.
     """
     assert output.texture is not None  # a recipe with texture losses has a decoder
     errors = losses.reconstruction_errors(output.texture, targets.textures)

@@ -22,7 +22,7 @@ LossWeights = Mapping[str, float]
 
 
 class JointOptimisation:
-    """One backward of the weighted sum and one step of one optimiser, with a group a part."""
+    """One backward pass of the weighted sum and one optimiser step, with parameter groups."""
 
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._recipe, self._scaler = recipe, scaler
@@ -36,13 +36,13 @@ class JointOptimisation:
         self._scheduled = _ScheduledOptimizer(groups, recipe)
 
     def set_progress(self, progress: float) -> None:
-        """Set learning rates, and on a change the optimiser, for what follows so many epochs."""
+        """Set the learning rates after so many epochs, and change the optimiser if warm-up ends."""
         self._scheduled.set_progress(progress)
 
     def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
-        """One step down the weighted sum of the terms, which is returned.
+        """One step on the weighted sum of the terms, which is returned.
 
-        Whether a gradient that is clipped is finite is noted in `flags`.
+        `flags` records whether a clipped gradient is finite.
         """
         loss, optimizer = weighted_sum(terms, weights), self._scheduled.optimizer
         optimizer.zero_grad(set_to_none=True)
@@ -54,11 +54,11 @@ class JointOptimisation:
         return loss
 
     def state_dict(self) -> OptimizerState:
-        """What a checkpoint holds of it."""
+        """Its state for a checkpoint."""
         return {**self._scheduled.state_dict(), "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: OptimizerState) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self._scheduled.load_state_dict(state)
         self._scaler.load_state_dict(state["scaler"])
 
@@ -68,10 +68,10 @@ class TwoStepOptimisation:
 
     L_ID and L_Triplet move encoder and classifier by the recipe's optimiser; L_Rec and L_TR then
     move encoder and decoder by an Adam of constant lr `texture_lr`, betas .5/.999 and no weight
-    decay (official main.py:254). Adam divides by the gradient's size, so what the texture is worth
-    to the encoder follows from `texture_lr`, hardly from the loss weights. With `stale_gradients`
-    the second gradient is taken after the first step, of activations from before it: then the
-    optimisers move aliases of the weights, whose changes autograd does not see.
+    decay (official main.py:254). Adam divides by the gradient's size, so the influence of the
+    texture on the encoder depends on `texture_lr` and hardly on the loss weights. With
+    `stale_gradients` the second gradient is computed after the first step, from activations before
+    it. The optimisers then move aliases of the weights, whose changes autograd does not see.
     """
 
     def __init__(self, model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
@@ -96,9 +96,9 @@ class TwoStepOptimisation:
         self._scheduled.set_progress(progress)
 
     def step(self, terms: LossTerms, weights: LossWeights, flags: FiniteFlags) -> Tensor:
-        """Both steps down the terms; the weighted sum of all of them is returned.
+        """Both steps on the terms; the weighted sum of all terms is returned.
 
-        Whether gradients that are clipped are finite is noted in `flags`.
+        `flags` records whether clipped gradients are finite.
         """
         losses, taken = [], []
         steps = (self._reid, self._scheduled.optimizer), (self._texture, self._constant)
@@ -123,7 +123,7 @@ class TwoStepOptimisation:
         return torch.stack(losses).sum()
 
     def state_dict(self) -> OptimizerState:
-        """What a checkpoint holds of it."""
+        """Its state for a checkpoint."""
         return {
             **self._scheduled.state_dict(),
             "texture_optimizer": self._constant.state_dict(),
@@ -131,7 +131,7 @@ class TwoStepOptimisation:
         }
 
     def load_state_dict(self, state: OptimizerState) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self._scheduled.load_state_dict(state)
         self._constant.load_state_dict(state["texture_optimizer"])
         _check_moments(self._constant)
@@ -141,7 +141,7 @@ class TwoStepOptimisation:
 def make_optimisation(
     model: SAN, recipe: Recipe, scaler: torch.amp.GradScaler
 ) -> JointOptimisation | TwoStepOptimisation:
-    """The recipe's way of stepping."""
+    """The recipe's kind of optimisation."""
     return (TwoStepOptimisation if recipe.two_step else JointOptimisation)(model, recipe, scaler)
 
 
@@ -167,7 +167,7 @@ def weighted_sum(terms: LossTerms, weights: LossWeights) -> Tensor:
 
 
 class _Part(NamedTuple):
-    """What one of two steps is for."""
+    """One of two steps: its parameters and terms."""
 
     terms: tuple[str, ...]
     parameters: list[nn.Parameter]  # that the terms are differentiated by
@@ -177,7 +177,7 @@ class _Part(NamedTuple):
 def _gradients(
     loss: Tensor, parameters: Sequence[nn.Parameter], *, keep: bool
 ) -> list[Tensor | None]:
-    """The gradient of each parameter; None for those that it does not come to or that are frozen.
+    """The gradient of each parameter; None for frozen and for unreached parameters.
 
     keep: whether the graph is needed once more.
     """
@@ -194,7 +194,7 @@ class _ScheduledOptimizer:
         self._begin(warming=schedule.is_warmed_up_apart(recipe, 0))
 
     def _begin(self, *, warming: bool) -> None:
-        """A fresh optimiser, which has forgotten what another one learned of the gradients."""
+        """A new optimiser without moments."""
         kind = "adam" if warming else self._recipe.optimizer
         groups = [dict(group) for group in self._groups]
         self.optimizer, self._is_warming = _make_optimizer(groups, self._recipe, kind), warming
@@ -218,7 +218,7 @@ class _ScheduledOptimizer:
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError if what was loaded is of other weights: torch compares their number."""
+    """Raise ValueError if a loaded state belongs to other weights; torch checks only counts."""
     for parameter, moments in optimizer.state.items():
         for name, moment in moments.items():
             if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
@@ -226,7 +226,7 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _split_parameters(model: SAN) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What learns of encoder with classifier, and of the decoder."""
+    """The trainable parameters of encoder with classifier, and of the decoder."""
     decoder = [] if model.decoder is None else list(model.decoder.parameters())
     theirs = {id(parameter) for parameter in decoder}
     rest = [p for p in model.parameters() if id(p) not in theirs]
@@ -264,10 +264,10 @@ def _clip_gradients(
 
 
 def _check_strides(parameters: Iterable[nn.Parameter]) -> None:
-    """Assert that a gradient lies in memory as its weight does.
+    """Assert that a gradient has its weight's memory layout.
 
-    NOTE a fused step on a processor goes through both as they lie, and would give a weight another
-    one's gradient without a word. Dimensions of one element have no order.
+    NOTE a fused step on a processor iterates over both in memory order, and would silently give a
+    weight another weight's gradient. Dimensions of one element have no order.
     """
     for parameter in parameters:
         if parameter.grad is not None:

@@ -1,4 +1,4 @@
-"""What dense maps teach a decoder that copies: where every texel is seen, if it is, and by whom.
+"""The losses of dense maps for a decoder that copies: where texels are, and what is visible.
 
 Every pixel of the person knows the texel it shows (as DensePose annotates it, Guler et al. 2018),
 so the query of that texel must attend to the pixel's cell, and the texel's place be the pixel's.
@@ -13,17 +13,17 @@ from torch.nn import functional
 from san_core.data.batches.dense import MAP_SIDE, DenseTargets
 from san_core.model.copying import Copied
 
-COVERED = 0.5  # least share of a pixel that the person covers where it tells of a texel
-ATTENTION, PLACE, SEEN, PERSON = 0.3, 2.0, 1.0, 0.5  # what the four errors count
+COVERED = 0.5  # least share of a pixel that the person must cover for its texel to count
+ATTENTION, PLACE, SEEN, PERSON = 0.3, 2.0, 1.0, 0.5  # weights of the four errors
 _LEAST = 1e-6  # attention that is lower costs no more
 
 
 def place_errors(copied: Copied, dense: DenseTargets) -> Tensor:
-    """Each sample's error: attention, place, what is seen and where the person is, (B,).
+    """Each sample's error: attention, place, visibility and the person's mask, (B,).
 
-    Attention is -log of what a pixel's query pays to the pixel's cell, place the distance across
-    and down in halves of the picture's height; both means over the person's pixels. The others are
-    cross entropies.
+    Attention is -log of the attention of a pixel's query to the pixel's cell. Place is the distance
+    across and down, in halves of the picture's height. Both are means over the person's pixels. The
+    others are cross entropies.
     """
     shown = (dense.covered >= COVERED).flatten(1)  # (B, N)
     texels = dense.texels.flatten(1)

@@ -1,7 +1,7 @@
 """Which arithmetic training uses: full, or mixed where the machine computes it natively.
 
-On GPUs torch's convolutions take float32 numbers for TF32 ones (10 bits of 23) unless told
-otherwise: here float32 means float32, and TF32 is a choice of its own.
+On GPUs torch's convolutions use TF32 (10 of 23 mantissa bits) for float32 by default. Here float32
+means float32, and TF32 is a separate choice.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ AUTOCAST_TYPES = {"torch.float32": None, **{str(half): half for half in _HALF_DT
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision of that name, once it is known that the device computes it.
+    """The precision of that name, after a check that the device supports it.
 
     Raises:
-        ValueError: as `autocast_type`.
+        ValueError: as in `autocast_type`.
     """
     precision: Precision = name  # type: ignore[assignment]  # checked by the next line
     autocast_type(precision, device)
@@ -57,7 +57,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
 
 @contextmanager
 def convolution_arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within the block, convolutions of float32 numbers take TF32 if that is the precision.
+    """Within the block, convolutions of float32 numbers use TF32 if that is the precision.
 
     Matrix products of float32 numbers, such as the distances of the triplet losses, never do.
     """
@@ -82,12 +82,12 @@ def repeatable_arithmetic(*, wanted: bool) -> Iterator[None]:
     cuBLAS does so where CUBLAS_WORKSPACE_CONFIG is set before its first product, such as ":4096:8".
 
     Raises:
-        ValueError: the device has no such way to compute something.
+        ValueError: the device has no deterministic version of an operation.
     """
     if not wanted:
         yield
         return
-    memory: Any = torch.utils.deterministic  # its settings are made at import
+    memory: Any = torch.utils.deterministic  # its settings are read at import
     cudnn = torch.backends.cudnn
     enabled = torch.are_deterministic_algorithms_enabled()
     before = memory.fill_uninitialized_memory, cudnn.benchmark

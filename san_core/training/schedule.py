@@ -1,4 +1,4 @@
-"""How learning rates and loss weights move as training goes on."""
+"""The schedules of learning rates and loss weights."""
 
 import math
 
@@ -23,7 +23,7 @@ def learning_rate_share(recipe: Recipe, progress: float) -> float:
 
 
 def is_warmed_up_apart(recipe: Recipe, progress: float) -> bool:
-    """Whether an optimiser of its own still warms the network up after `progress` epochs."""
+    """Whether the separate warm-up optimiser is still in use after `progress` epochs."""
     return recipe.warmup == "exponential" and progress < recipe.warmup_epochs
 
 
@@ -42,7 +42,7 @@ def takes_textures(recipe: Recipe, epochs_finished: int, batches_done: int) -> b
 
 
 def loss_weights(recipe: Recipe, progress: float) -> dict[str, float]:
-    """What each term counts after `progress` epochs; the triplet's weight is ramped."""
+    """The weight of each term after `progress` epochs; the triplet's weight is ramped."""
     ramp = recipe.triplet_ramp_epochs
     share = min(1.0, progress / ramp) if ramp else 1.0
     return {

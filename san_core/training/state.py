@@ -1,6 +1,6 @@
-"""What a state must be for training to go on from it: of the same training, and whole.
+"""Checks that a state belongs to the same training and is complete.
 
-A file of the right name and sum may hold anything.
+A file with the right name and checksum may hold anything.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class _Best(TypedDict):
 
 
 class _Position(TypedDict):
-    """How far training has come, and what else of a state is no tensor."""
+    """The position of training, and the other parts of a state that are not tensors."""
 
     recipe: dict[str, Any]
     seed: int
@@ -37,7 +37,7 @@ class _Position(TypedDict):
 
 
 def check_position(state: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a state tells where training was, as a state does."""
+    """Raise ValueError unless a state holds a valid position of training."""
     told: Any = {name: state[name] for name in _Position.__annotations__ if name in state}
     if isinstance(best := told.get("best"), dict):  # without its weights
         told["best"] = {name: value for name, value in best.items() if name != "weights"}
@@ -47,7 +47,7 @@ def check_position(state: Mapping[str, Any]) -> None:
 
 
 def check_conditions(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise ValueError if a state is of another recipe, seed, number of images or precision."""
+    """Raise ValueError if a state has another recipe, seed, number of images or precision."""
     for name, value in expected.items():
         if state[name] != value:
             raise ValueError(_mismatch_message(name, state[name], value))
@@ -62,7 +62,7 @@ def _mismatch_message(name: str, found: Any, expected: Any) -> str:
 
 
 def check_tensors(what: str, found: object, own: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless tensors are by name, shape and type those of a network, and finite.
+    """Raise ValueError unless tensors match a network's by name, shape and type, and are finite.
 
     Args:
         what: the network whose weights they are, as messages call it.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class LossSums:
-    """Sums over the steps of an epoch, and how many steps each is of, in double precision."""
+    """Sums over the steps of an epoch, and the number of steps in each, in double precision."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -37,11 +37,11 @@ class LossSums:
         return found
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What a checkpoint holds of it."""
+        """Its state for a checkpoint."""
         return {key: sums.tolist() for key, sums in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self._sums = {
             key: torch.tensor(sums, dtype=torch.double, device=self._device)
             for key, sums in state.items()

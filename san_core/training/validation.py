@@ -1,4 +1,4 @@
-"""A score for a network in training: how well it finds people it does not train on.
+"""The validation score of a network in training: how well it finds people it does not train on.
 
 Legend: N images, H W rows and columns.
 """
@@ -24,16 +24,17 @@ _ROUNDING = 1e-5
 
 
 class MapEvaluator:
-    """What `fit` may take as `evaluate`: the mAP of validation images searched among themselves.
+    """For `fit`'s `evaluate`: the mAP of validation images ranked against each other.
 
-    The first image of every person and camera is a query, and all images are the gallery. A query
-    leaves out itself and what else its own camera took of its person, as `evaluation.ranking` does;
-    where no camera is known, itself alone. The distance is the one the triplet is trained with.
+    The first image of every person and camera is a query, and all images are the gallery. For a
+    query, its own image and all images of its person by its own camera are left out, as in
+    `evaluation.ranking`; without known cameras only its own image. The distance is that of the
+    triplet loss.
 
     Attributes:
-        num_queries: how many ask; of people whom one camera saw nobody does.
-        num_people: whom they show.
-        interval: how far the last score may be chance; None before the first.
+        num_queries: the number of queries; people seen by one camera have none.
+        num_people: the number of their identities.
+        interval: the confidence interval of the last score; None before the first.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class MapEvaluator:
             labels: of the images; people from 1.
             recipe: of the network; decides the distance, and whether mirrored images count too.
             device: where to embed.
-            on_zeros: told how many features are all zeros, which tie with everything, if any are.
+            on_zeros: called with the number of features that are all zeros, if any; they tie with
+                everything.
 
         Raises:
-            ValueError: the labels are not one an image, no query has a right answer by the
+            ValueError: there is not one label per image, no query has a right answer by the
                 protocol, or none has a wrong one.
         """
         if len(labels.pids) != len(images):
@@ -81,7 +83,7 @@ class MapEvaluator:
         """
         try:
             found = embed(model, self._images, mirrored=self._mirrored, device=self._device)
-        except ValueError as error:  # all that may be wrong now is a feature that is not finite
+        except ValueError as error:  # the only possible error is a feature that is not finite
             raise TrainingFailedError(str(error)) from error
         _check_differing(found)
         if self._on_zeros and (zeros := int((~found.any(axis=1)).sum())):

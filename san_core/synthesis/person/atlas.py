@@ -3,7 +3,7 @@
 A texture is a square tiled without gaps by 12 rectangular charts (front and back of torso and
 head, arms, hands, legs, feet). It is painted at 256x256 and averaged down where smaller ones are
 wanted. This is not the layout of SMPL or SURREAL: textures of another atlas cannot be mixed in.
-The layout is data of the body's file; `body_file` tells how to bring another.
+The layout is part of the body's file; `body_file` describes how to use another.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""A folder of photographs as places that people are put in, for whoever has some."""
+"""A user's folder of photographs as backgrounds for people."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ from san_core.synthesis.place.background import SCENE_COLUMNS, SCENE_ROWS, Scene
 HORIZON_RANGE = (
     0.3,
     0.5,
-)  # of a photograph's height; nobody tells where it is, so it is drawn between
+)  # of a photograph's height; the horizon is unknown, so it is drawn between these
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def open_photographs(folder: Path) -> Photographs:
         raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of backgrounds")
-    _photograph_paths.cache_clear()  # what is there now, whatever was there before
+    _photograph_paths.cache_clear()  # the present files, not an earlier listing
     _load_fitted.cache_clear()
     paths = _photograph_paths(folder)
     if not paths:

@@ -135,7 +135,7 @@ def _draw_neighbour(
 
 @functools.lru_cache(maxsize=NEIGHBOURS)
 def _neighbour(seed: int, number: int) -> tuple[Outfit, Floats]:
-    """Somebody who is in nobody's place of the set, and his or her shape."""
+    """A person who is not one of the set, and the person's shape."""
     rng = np.random.default_rng([seed, _NEIGHBOUR_STREAM, number])
     looks = sample_street_identity(rng)
     return paint_outfit(looks), sample_shape(rng, female=looks.female)

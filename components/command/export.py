@@ -75,6 +75,8 @@ def run_export(words: Sequence[str]) -> int:
             export_onnx(options.model, file, options.layout)
     except ModuleNotFoundError as error:
         return _fail(f"needs the Python package {error.name}, which is not installed here")
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _fail(os_error_message(error))
     except ValueError as error:
@@ -130,7 +132,8 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
 
     Raises:
         OSError: the model does not exist, or there is no disk space.
-        ValueError: the model is damaged, or the file computes something else.
+        ValueError: the model is damaged, the file computes something else, or it would replace a
+            file of another kind.
     """
     from components.storage.transfer import fetch_artifact
     from san_core.model.onnx import (
@@ -139,13 +142,15 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
         export_generator,
         model_metadata,
     )
-    from san_core.model.saved import fingerprint
+    from san_core.model.saved import fingerprint, onnx_file
     from san_core.model.weights import load_network
 
     check_onnx_installed()
-    check_replaceable(file, is_file=True)
+    _check_file(file)
     with temporary_folder() as room:
         folder = fetch_artifact(model, room / "model") if is_remote(model) else local_path(model)
+        if onnx_file(folder):
+            raise ValueError(f"{model} is an ONNX file; give the folder of the model")
         loaded = load_network(folder)
         write = export_encoder if loaded.recipe.needs_identities else export_generator
         made = room / "made.onnx"
@@ -154,6 +159,19 @@ def export_onnx(model: str, file: Path, layout: str) -> None:
         difference = _check_parity(made, loaded, layout)
         write_file(file, made.read_bytes())
     print(f"{file}: {layout}, differs from torch by {difference:.1e} at most")
+
+
+def _check_file(file: Path) -> None:
+    """Check that an export replaces at most an older export.
+
+    Raises:
+        ValueError: it would replace a file of another kind, such as weights.
+    """
+    check_replaceable(file, is_file=True)
+    if file.exists() and file.suffix.lower() != ".onnx":
+        raise ValueError(
+            f"--onnx {file} exists and its name does not end in .onnx; name another file"
+        )
 
 
 def _check_parity(file: Path, loaded: "LoadedNetwork", layout: str) -> float:

@@ -1,6 +1,7 @@
 """Models out of states of training, and ONNX files out of models."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,25 @@ def test_a_file_that_computes_something_else_is_not_kept(tiny, tmp_path, capsys,
         "the ONNX file does not compute the same as torch: outputs dif" in capsys.readouterr().err
     )
     assert not (tmp_path / "reid.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.json", "photograph.jpg"])
+def test_an_export_replaces_no_file_of_another_kind(tiny, tmp_path, capsys, name):
+    model = shutil.copytree(tiny.model, tmp_path / "model")
+    file = model / name
+    if not file.exists():
+        file.write_bytes(b"mine")
+    before = file.read_bytes()
+    assert main(["export", "--model", str(model), "--onnx", str(file)]) == 1
+    assert f"--onnx {file} exists and its name does not end in .onnx" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_an_onnx_file_is_no_model_to_export(tmp_path, capsys):
+    file = tmp_path / "encoder.onnx"
+    file.write_bytes(b"")
+    words = ["--model", str(file), "--onnx", str(tmp_path / "made.onnx")]
+    assert main(["export", *words]) == 1
+    assert capsys.readouterr().err == (
+        f"export: {file} is an ONNX file; give the folder of the model\n"
+    )

@@ -23,7 +23,7 @@ def keep_former(folder: Path) -> None:
     kept = former_results(folder)
     if kept and kept[-1].record == former.record:  # by a run that was killed right after
         return
-    number = 1 + max((int(one.name) for one in kept), default=0)
+    number = 1 + max((int(one.name) for one in _numbered(folder)), default=0)
     with atomic_folder(folder / HISTORY_FOLDER / str(number)) as room:
         shutil.copyfile(folder / RUN_FILE, room / RUN_FILE)
         _copy_results(former, room)
@@ -34,15 +34,19 @@ def forget_equal(folder: Path) -> None:
     run, kept = read_run(folder), former_results(folder)
     if run and kept and run.record.results == kept[-1].record.results:
         shutil.rmtree(kept[-1].folder)
-        if len(kept) == 1:
-            kept[-1].folder.parent.rmdir()
+        if not any((folder / HISTORY_FOLDER).iterdir()):
+            (folder / HISTORY_FOLDER).rmdir()
 
 
 def former_results(folder: Path) -> list[Run]:
     """The former results of a run, the oldest first."""
-    numbered = [one for one in (folder / HISTORY_FOLDER).glob("*") if one.name.isdecimal()]
-    found = (read_run(one) for one in sorted(numbered, key=lambda one: int(one.name)))
+    found = (read_run(one) for one in sorted(_numbered(folder), key=lambda one: int(one.name)))
     return [run for run in found if run]
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The folders of all former results, also of those whose record cannot be read."""
+    return [one for one in (folder / HISTORY_FOLDER).glob("*") if one.name.isdecimal()]
 
 
 def _copy_results(run: Run, room: Path) -> None:

@@ -101,6 +101,23 @@ def test_equal_result_is_not_kept_twice_and_a_failure_between_loses_none(tmp_pat
     assert [run.figures() for run in former_results(tmp_path / "a")] == [GOOD]
 
 
+@pytest.mark.parametrize("broken", ["", None], ids=["empty record", "no record"])
+def test_former_result_whose_record_cannot_be_read_is_never_replaced(tmp_path, broken):
+    make_run(tmp_path / "a", GOOD)
+    make_run(tmp_path / "a", BETTER, lr=1)
+    former = tmp_path / "a" / "history" / "1"
+    (former / RUN_FILE).unlink()
+    if broken is not None:
+        (former / RUN_FILE).write_text(broken)
+    make_run(tmp_path / "a", GOOD, lr=2)
+    assert json.loads((former / "evaluate" / "scores.json").read_text()) == GOOD
+    assert [run.name for run in former_results(tmp_path / "a")] == ["2"]
+    # An equal result removes its own copy, and the folder stays for the other one.
+    shutil.rmtree(former.with_name("2"))
+    make_run(tmp_path / "a", GOOD, lr=2)
+    assert [one.name for one in former.parent.iterdir()] == ["1"]
+
+
 def test_links_of_tasks_that_a_run_no_longer_has_go_and_nothing_else(tmp_path):
     make_run(tmp_path / "a", GOOD)
     (tmp_path / "a/make_pit").symlink_to("../.store/prepare_reid")

@@ -29,6 +29,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 from components.launch import commands
 from components.launch.graph import Graph
 from components.launch.parameters import TEXTURE_PARAMETERS
+from components.process.messages import open_standard_streams
 
 
 def full_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
@@ -214,5 +215,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     hear_interrupt(signal.default_int_handler)
     sys.exit(main())

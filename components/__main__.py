@@ -24,7 +24,13 @@ from components.make_pit import make_pit
 from components.nodes.on_nodes import run_on_nodes
 from components.prepare_reid import prepare_reid
 from components.process.compute_threads import limit_threads
-from components.process.messages import leave_last_words
+from components.process.messages import (
+    drop_output,
+    is_output_closed,
+    leave_last_words,
+    open_standard_streams,
+    os_error_message,
+)
 from components.process.signals import die_with_parent
 from components.process.torchrun import AGENT_VARIABLE, MULTI_PROCESS_STEPS, process_count
 from components.seal_features import seal_features
@@ -92,6 +98,20 @@ def usage() -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run the step or command that the first word names; return the exit status."""
+    who = argv[0] if argv and argv[0] in COMMANDS else "components"
+    try:
+        status = _run_command(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # of a command; steps hear it themselves
+        return _refuse(f"{who}: stopped by Ctrl-C", 130)
+    except OSError as error:  # of standard output, for all others are told of where they arise
+        if isinstance(error, BrokenPipeError) and is_output_closed():
+            return drop_output()
+        return _refuse(f"{who}: {os_error_message(error)}", 1)
+    return status
+
+
+def _run_command(argv: Sequence[str]) -> int:
     if not argv:
         return _refuse(usage())
     if argv[0] in ("-h", "--help"):
@@ -114,6 +134,7 @@ def _refuse(message: str, status: int = 2) -> int:
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     try:
         limit_threads()
         if process_count() > 1:  # else torch prints a page of its own calls when its store is lost

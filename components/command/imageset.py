@@ -69,8 +69,8 @@ def run_imageset(argv: Sequence[str]) -> int:
             _print_records(shelf, chosen)
         else:
             _extract_images(shelf, chosen, options.output)
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         told = os_error_message(error) if isinstance(error, OSError) else str(error)
         sys.stderr.write(f"imageset: {printable(' '.join(told.split()))}\n")

@@ -112,6 +112,8 @@ def run_search(words: Sequence[str]) -> int:
             _search(options)
     except ModuleNotFoundError as error:
         return _fail(f"needs the Python package {error.name}, which is not installed here")
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _fail(os_error_message(error))
     except ValueError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.command.once import OnceParser
+from components.experiments.history import HISTORY_FOLDER
 from components.experiments.record import Run, read_run, read_runs
 from components.experiments.settings import value_in_words
 from components.process.messages import os_error_message, printable
@@ -76,6 +77,8 @@ def run_compare(words: Sequence[str]) -> int:
             write_index(runs)
     except ValueError as error:
         parser.error(printable(str(error)))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(printable(f"compare: {os_error_message(error)}"), file=sys.stderr)
         return 1
@@ -135,7 +138,8 @@ def _called(run: Run) -> str:
 
 
 def _is_former(run: Run) -> bool:
-    return run.folder.parent.name == "history"
+    """Whether it is a former result of a run; a folder of all runs may be called history too."""
+    return run.folder.parent.name == HISTORY_FOLDER and read_run(run.folder.parents[1]) is not None
 
 
 def _write_comparison(groups: Sequence[_Group], output: Path) -> None:

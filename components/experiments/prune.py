@@ -119,6 +119,8 @@ def run_prune(words: Sequence[str]) -> int:
         _prune(options.runs, options.at, options.what or KINDS, is_deleting=options.yes)
     except ValueError as error:
         parser.error(printable(str(error)))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(printable(f"prune: {os_error_message(error)}"), file=sys.stderr)
         return 1

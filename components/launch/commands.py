@@ -27,7 +27,12 @@ from components.launch.presets import (
 from components.launch.runs import manage_runs
 from components.launch.submitting import submit
 from components.launch.upload import upload
-from components.process.messages import os_error_message, printable
+from components.process.messages import (
+    drop_output,
+    is_output_closed,
+    os_error_message,
+    printable,
+)
 from components.process.signals import Terminated
 from components.runner import local
 from components.runner.containers import ContainerLauncher
@@ -54,9 +59,15 @@ def main(graphs: Mapping[str, Graph], argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         COMMANDS[options.command](options, graphs)
+        sys.stdout.flush()
     except ValueError as error:
         parser.error(printable(" ".join(str(error).split())))
     except (RunError, SubmissionError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and is_output_closed():
+            if options.command != "runs":
+                hint = STOPPED_HINTS[options.command]
+                print(f"pipeline.py: nobody reads its output any more; {hint}", file=sys.stderr)
+            return drop_output()
         told = os_error_message(error) if isinstance(error, OSError) else str(error)
         print(printable(f"pipeline.py: {told}"), file=sys.stderr)
         return 1

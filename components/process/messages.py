@@ -8,6 +8,8 @@ import io
 import logging
 import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +85,40 @@ def os_error_message(error: OSError) -> str:
         if any(mark.exists() for mark in CONTAINER_MARKS):
             told += '; docker run --user "$(id -u):$(id -g)" runs a step as you'
     return told
+
+
+def open_standard_streams() -> None:
+    """Let streams that a shell has closed (`>&-`) lead nowhere, and show any name in any encoding.
+
+    Else the next file that is opened would have the number of such a stream, and what a library
+    prints would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_output_closed() -> bool:
+    """Whether nobody reads standard output any more, such as after `| head`."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(events & select.POLLERR for _, events in watched.poll(0))
+
+
+def drop_output() -> int:
+    """Let what is still to be printed go nowhere; returns the exit status of a closed output."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return 128 + signal.SIGPIPE
 
 
 def leave_last_words(line: str) -> None:

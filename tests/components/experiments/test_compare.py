@@ -149,6 +149,16 @@ def test_former_result_is_compared_with_the_one_that_replaced_it(tmp_path, fille
     assert "Gained most: a" in text
 
 
+def test_folder_of_all_runs_may_be_called_history(tmp_path, filled):
+    for name, precision in (("a", 0.25), ("b", 0.5)):
+        made = tmp_path / "history" / name
+        make_run(made, {"mAP": precision}, fill=filled([precision] * 4), lr=precision)
+    assert compare(tmp_path / "history", "a", "b") == 0
+    text = text_of(tmp_path / "history" / "compare-a-vs-b.html")
+    assert " a b mAP 25.0 50.0 +25.0" in text
+    assert "Gained most: b" in text
+
+
 def test_runs_on_other_images_are_compared_by_their_figures(tmp_path, filled):
     make_run(tmp_path / "a", {"mAP": 0.25}, fill=filled([0.5] * 4))
     other = tmp_path / "elsewhere"

@@ -13,6 +13,7 @@ out for testing. In a gallery, identities 0 and -1 are distractors and junk, as 
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import permutations
 from typing import NamedTuple
 
 from san_core.data.held_out import check_no_splits
@@ -122,7 +123,7 @@ def _find_folders(
 
     Raises:
         FileNotFoundError: one that an option names is not there.
-        ValueError: several folders hold some.
+        ValueError: several folders hold some, or two splits share images.
     """
     named = {split: options[split] for split in SPLITS if split in options}
     wanted = {**folders, **named}
@@ -139,7 +140,19 @@ def _find_folders(
         raise FileNotFoundError(
             f"{root.place} has no folder {missing[0]}; it holds {root.describe_entries()}"
         )
+    _check_apart(found)
     return root, found
+
+
+def _check_apart(folders: Mapping[str, str]) -> None:
+    """Raise ValueError if the folder of one split is that of another, or lies in it."""
+    parts = {split: tuple(name.strip("/").split("/")) for split, name in folders.items()}
+    for outer, inner in permutations(parts, 2):
+        if parts[inner][: len(parts[outer])] == parts[outer]:
+            raise ValueError(
+                f"{inner}={folders[inner]} lies in {outer}={folders[outer]}, so its images would be"
+                " in both splits; give each split a folder of its own"
+            )
 
 
 def _images_of_folder(

@@ -119,12 +119,29 @@ def test_single_names_that_are_others_are_problems_and_most_are_another_set(tmp_
         ({"pattern": "{pid}_{pid}"}, "it must have {pid} once, and may have {camera}"),
         ({"pattern": "{pid}_{cam}"}, "pattern '{pid}_{cam}': it must have {pid} once"),
         ({"pattern": "{pid}{camera}"}, "two of {pid}, {camera} and * must be separated"),
+        (
+            {"like": "market", "gallery": "query"},
+            "gallery=query lies in query=query, so its images would be in both splits",
+        ),
+        (
+            {"like": "market", "train": ".", "gallery": "."},
+            "gallery=. lies in train=., so its images would be in both splits",
+        ),
         ({"like": "market", "test": "0.5"}, "has splits of its own; option test has no effect"),
     ],
 )
 def test_options_that_say_nothing_clear_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         read(tmp_path, ["query/0001_c1s1_01.jpg"], **options)
+
+
+def test_no_image_is_in_two_splits_whose_folders_lie_in_one_another(tmp_path):
+    files = ["all/0001_c1s1_01.jpg", "all/old/0002_c1s1_01.jpg", "allies/0003_c1s1_01.jpg"]
+    with pytest.raises(ValueError, match="gallery=all/old lies in query=all/, so its images"):
+        read(tmp_path, files, like="market", query="all/", gallery="all/old")
+    with open_tree(tmp_path) as tree:
+        apart = listing(tree, {"like": "market", "query": "all", "gallery": "allies"})
+    assert [image.split for image in apart.images] == ["query", "query", "gallery"]
 
 
 def test_two_sets_in_one_folder_are_told_apart_by_the_user(tmp_path):

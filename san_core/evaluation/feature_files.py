@@ -258,10 +258,15 @@ def _names_in(file: Path) -> list[str]:
     if (size := file.stat().st_size) > MOST_FILE_BYTES:
         raise ValueError(f"{file} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
     try:
-        with file.open(encoding="utf-8", newline="") as table:
-            return [row.get("name") or "" for row in csv.DictReader(table)]
+        with file.open(encoding="utf-8-sig", newline="") as table:  # Excel writes a mark
+            rows = csv.DictReader(table)
+            columns = list(rows.fieldnames or [])
+            if "name" in columns:
+                return [row["name"] or "" for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+    told = ", ".join(map(repr, columns)) or "nothing"
+    raise ValueError(f"{file} has no column 'name'; its first line holds {told}")
 
 
 def file_sha256(path: Path) -> str:

@@ -95,7 +95,9 @@ def test_what_is_no_array_is_refused_without_advice_to_unpickle(folder, content)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"a,b\n1,2\n", r"index\.csv names , which is not in the data set"),
+        (b"a,b\n1,2\n", r"index\.csv has no column 'name'; its first line holds 'a', 'b'"),
+        (b"", r"index\.csv has no column 'name'; its first line holds nothing"),
+        (b"name;pid\n0.jpg;1\n", r"index\.csv has no column 'name'; its .* holds 'name;pid'"),
         (b"name\n0\xc3\xa9.jpg\n0\xc3\xa9.jpg\n", r"index\.csv names 0é\.jpg more than once"),
         (
             b"name\n0\xc3\xa9.jpg\n",
@@ -108,6 +110,12 @@ def test_an_index_of_other_images_is_refused(folder, text, message):
     (folder / "index.csv").write_bytes(text)
     with pytest.raises(ValueError, match=message):
         without_sums(folder).records(RECORDS, ["query"])
+
+
+def test_an_index_that_a_spreadsheet_has_saved_is_read(folder):
+    saved = (folder / "index.csv").read_text().replace("\n", "\r\n")
+    (folder / "index.csv").write_bytes(b"\xef\xbb\xbf" + saved.encode())
+    assert without_sums(folder).records(RECORDS, ["query", "gallery"]) == RECORDS
 
 
 @pytest.mark.parametrize("name", ["features.json", "features.npy", "index.csv"])

@@ -7,9 +7,10 @@
 Five graphs use the same steps. `full` makes paired image-texture data (PIT), trains the texture
 generator SAN-PG on it and generates a texture for every training image. `ready` takes a trained
 generator, such as the one that ships with this package. `textures` takes ready-made textures.
-`baseline` trains without textures. `score` takes a trained model and trains nothing. The steps are
-the files of components/. components/launch/ has the presets, the commands and, in parameters.py,
-the meaning of the parameters.
+`baseline` trains without textures. `score` takes a trained model and trains nothing. In each of
+them, feature_workers lets several workers embed the test images. The steps are the files of
+components/. components/launch/ has the presets, the commands and, in parameters.py, the meaning of
+the parameters.
 """
 
 import signal
@@ -169,19 +170,31 @@ def embed_and_score(
     steps: SimpleNamespace, p: SimpleNamespace, *, reid: PipelineChannel, model: PipelineChannel
 ) -> None:
     """Embed the test images with a model, and score them."""
-    extracted = steps.extract_features(
-        dataset=reid,
-        model=model,
-        references=p.references,
-        mirrored=p.mirrored,
-    )
     steps.evaluate(
-        features=extracted.outputs["features"],
+        features=embed(steps, p, reid=reid, model=model),
         dataset=reid,
         protocol=p.protocol,
         rerank=p.rerank,
         references=p.references,
     )
+
+
+def embed(
+    steps: SimpleNamespace, p: SimpleNamespace, *, reid: PipelineChannel, model: PipelineChannel
+) -> PipelineChannel:
+    """The features of the test images, by one worker or by as many as the graph is made for."""
+    settings = {
+        "dataset": reid,
+        "model": model,
+        "references": p.references,
+        "mirrored": p.mirrored,
+    }
+    if "feature_workers" not in vars(p):
+        return steps.extract_features(**settings).outputs["features"]
+    settings["feature_parts"] = p.feature_parts
+    with dsl.ParallelFor(items=p.feature_workers, name="feature-workers") as worker:
+        extracted = steps.extract_features(**settings, worker=worker)
+    return steps.seal_features(**settings).after(extracted).outputs["features"]
 
 
 GRAPHS = {

@@ -33,6 +33,7 @@ def extract_features(
     references: bool = False,
     mirrored: str = "auto",
     worker: str = "0/1",
+    feature_parts: str = "none",
 ) -> None:
     """Embed images of a data set: those that an evaluation needs, or any others.
 
@@ -49,13 +50,18 @@ def extract_features(
         worker: "i/n" is worker i of n, counted from 0, which embeds the i-th of n ranges of the
             images; seal_features joins the ranges. "/n" reads i from JOB_COMPLETION_INDEX, which an
             indexed Kubernetes Job sets
+        feature_parts: folder or URI in which all workers store their features for seal_features; a
+            restarted worker reuses what it has finished; on Kubeflow, empty is san-features in the
+            pipeline root; none stores nothing there
     """
     import numpy as np
 
+    from components.inference import worker_parts
     from components.inference.embedding import BATCH, decoded_batches
     from components.inference.networks import averages_mirrored, open_encoder
     from components.process.machine import worker_of_pod
     from components.storage.staging import image_set_digest, open_image_records, open_image_set
+    from components.storage.transfer import send_artifact
     from san_core.data.batches.cache import EncodedImage
     from san_core.evaluation.feature_files import write_features
     from san_core.evaluation.feature_parts import Part
@@ -69,10 +75,16 @@ def extract_features(
     with open_image_records(dataset) as index:
         chosen = _chosen_records(index, splits)
         seen = _seen_in_training(network.facts, chosen, index.manifest["provenance"], model)
-    records, told = chosen, {}
-    if part.workers > 1:
+    records, told, kept_at = chosen, {}, ""
+    if part.workers > 1 or feature_parts:
         records = chosen[part.rows(len(chosen), batch=BATCH)]
         told = {"part": part.told([record.name for record in chosen])}
+    if feature_parts:
+        settings = worker_parts.FeatureSettings(splits, references, mirrored)
+        folder_of_all = worker_parts.parts_folder(dataset, model, settings)
+        kept_at = worker_parts.place_of_part(feature_parts, folder_of_all, told["part"])
+        if worker_parts.take_finished_part(kept_at, features, told["part"]):
+            return
     is_mirrored = averages_mirrored(mirrored, network)
     networks = {"features": network.stream_embeddings}
     if references:
@@ -101,6 +113,8 @@ def extract_features(
     }
     with atomic_folder(features) as folder:
         write_features(folder, embedded, records, provenance=provenance)
+    if kept_at:
+        send_artifact(features, kept_at)
     log.info("%d images, %d dimensions", *embedded["features"].shape)
 
 

@@ -14,23 +14,47 @@ def seal_features(
     dataset: Annotated[Path, Input("Dataset")],
     features: Annotated[Path, Output("Dataset")],
     source: str = "",
+    feature_parts: str = "none",
+    model: Annotated[Path | None, Input("Model")] = None,
+    splits: str = "query,gallery,multi",
+    references: bool = False,
+    mirrored: str = "auto",
 ) -> None:
     """Join the features of all workers of extract_features, once all have finished.
 
-    The result is byte for byte what a single worker would have written.
+    The result is byte for byte what a single worker would have written. The workers' features are
+    in a source, or in feature_parts, where the model and the settings identify them.
 
     Args:
         dataset: the person images, as given to extract_features
         features: the files that extract_features writes, for all images
         source: folder or URI with the features of every worker, each in its own folder
+        feature_parts: folder or URI, as given to extract_features
+        model: the encoder, as given to extract_features; only with feature_parts
+        splits: as given to extract_features; only with feature_parts
+        references: as given to extract_features; only with feature_parts
+        mirrored: as given to extract_features; only with feature_parts
     """
+    from components.inference import worker_parts
     from components.storage.staging import image_set_digest
     from components.storage.transfer import local_source
     from san_core.evaluation.feature_files import FEATURES_FILE, FeatureFiles
     from san_core.evaluation.feature_parts import join_parts
 
-    if not source:
-        raise ValueError("--source is empty; give the folder or URI of the workers' features")
+    if bool(source) == bool(feature_parts):
+        what = "both" if source else "none of them"
+        raise ValueError(
+            "the workers' features are in --source, or where they were kept by --feature-parts;"
+            f" {what} are given"
+        )
+    if feature_parts:
+        if model is None:
+            raise ValueError("--feature-parts needs --model, by which the features are found")
+        settings = worker_parts.FeatureSettings(splits, references, mirrored)
+        folder_of_all = worker_parts.parts_folder(dataset, model, settings)
+        source = worker_parts.place_of_all_parts(feature_parts, folder_of_all)
+    elif model is not None:
+        raise ValueError("--model is of --feature-parts; a --source holds the parts by itself")
     with local_source(source) as place:
         parts = sorted(file.parent for file in place.glob(f"*/{FEATURES_FILE}"))
         if not parts:

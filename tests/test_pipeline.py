@@ -27,7 +27,13 @@ from tests.write_golden import CLUSTER_IMAGE
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
-REQUIRED = {"destination": "/d", "checkpoint": "/c", "texture_source": "/t", "model": "/m"}
+REQUIRED = {
+    "destination": "/d",
+    "checkpoint": "/c",
+    "texture_source": "/t",
+    "model": "/m",
+    "feature_parts": "/f",
+}
 # The baseline's recipe, and textures of the size that the generator that ships makes.
 OTHER_DEFAULTS = {("baseline", "san_recipe"), ("ready", "san_overrides")}
 
@@ -37,6 +43,16 @@ def compiled(tmp_path_factory) -> dict[str, dict[str, Any]]:
     """Every graph as its compiled document."""
     folder = tmp_path_factory.mktemp("compiled")
     return {graph: GRAPHS[graph].compile(folder / f"{graph}.yaml") for graph in GRAPHS}
+
+
+@pytest.fixture(scope="session")
+def spread(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Every graph as the document that has two workers embed the test images."""
+    folder = tmp_path_factory.mktemp("spread")
+    return {
+        name: graph.with_feature_workers(["0/2", "1/2"]).compile(folder / f"{name}.yaml")
+        for name, graph in GRAPHS.items()
+    }
 
 
 def plan(document: dict[str, Any], **arguments: Any) -> dict[str, Task]:
@@ -93,6 +109,11 @@ def test_every_source_is_meant_from_where_the_command_is_given(
         ("pg_recipe=nope", "no recipe 'nope'"),
         ("dataset=market1501", "dataset market1501 needs --param source=PLACE"),
         ('workers=["0/2", "0/2"]', "workers are 0/2, 0/2; 2 of them must be 0/2, 1/2"),
+        ("feature_workers=0", "feature_workers is 0: it must be 1 to 1,000"),
+        (
+            'feature_workers=["0/2", "0/2"]',
+            "feature_workers are 0/2, 0/2; 2 of them must be 0/2, 1/2",
+        ),
         ("protocol=best", "no protocol 'best'"),
         (
             "dataset=partial",
@@ -117,8 +138,16 @@ def test_mistake_of_a_late_step_is_found_before_the_first(tmp_path, capsys, word
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_compiled_graph_is_the_golden_one(compiled, graph):
     """Renew it by `make golden`."""
-    golden = yaml.safe_load((GOLDEN / f"{graph}.yaml").read_text("utf-8"))
-    assert {**compiled[graph], "sdkVersion": ""} == {**golden, "sdkVersion": ""}
+    _check_golden(compiled[graph], graph)
+
+
+def test_compiled_graph_of_two_feature_workers_is_the_golden_one(spread):
+    _check_golden(spread["score"], "feature_workers")
+
+
+def _check_golden(document, name):
+    golden = yaml.safe_load((GOLDEN / f"{name}.yaml").read_text("utf-8"))
+    assert {**document, "sdkVersion": ""} == {**golden, "sdkVersion": ""}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -157,8 +186,8 @@ def test_nothing_is_computed_before_the_counts_of_the_data_set_are_checked(compi
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_every_command_parses_by_the_steps_own_command_line(compiled, graph):
-    for task in plan(compiled[graph]).values():
+def test_every_command_parses_by_the_steps_own_command_line(compiled, spread, graph):
+    for task in (*plan(compiled[graph]).values(), *plan(spread[graph]).values()):
         assert task.words[:3] == ("python", "-m", "components")
         step = STEPS[task.words[3]]
         given = vars(step_parser(step).parse_args(task.words[4:]))
@@ -182,6 +211,26 @@ def test_workers_share_the_work_and_seal_waits_for_all_of_them(compiled):
     assert {task.name for task in workers} <= set(found["seal_textures"].after)
     assert {task.parameters["destination"] for task in workers} == {"/d"}
     assert found["seal_textures"].parameters["destination"] == "/d"
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_feature_workers_share_the_work_and_their_parts_are_joined(compiled, spread, graph):
+    found = plan(spread[graph], feature_workers=["0/3", "1/3", "2/3"])
+    workers = [found[f"extract_features-{number}"] for number in range(3)]
+    assert [task.parameters["worker"] for task in workers] == ["0/3", "1/3", "2/3"]
+    joined = found["seal_features"]
+    assert {task.name for task in workers} <= set(joined.after)
+    assert {task.parameters["feature_parts"] for task in (*workers, joined)} == {"/f"}
+    for name in ("splits", "references", "mirrored"):  # by which the parts are found
+        assert {task.parameters[name] for task in workers} == {joined.parameters[name]}
+    assert joined.inputs == workers[0].inputs
+    assert found["evaluate"].inputs["features"].task == "seal_features"
+    alone = plan(compiled[graph])
+    assert "seal_features" not in alone
+    assert alone["extract_features"].parameters["feature_parts"] == "none"
+    names = ["extract_features-0", "extract_features-1", "seal_features"]
+    place = list(alone).index("extract_features")
+    assert list(plan(spread[graph])) == [*list(alone)[:place], *names, *list(alone)[place + 1 :]]
 
 
 def test_each_graph_passes_the_artifacts_it_has(compiled):
@@ -210,18 +259,19 @@ def test_arithmetic_of_training_can_be_pinned(compiled, graph):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_every_parameter_is_described_and_used(compiled, graph):
-    declared = pipeline_parameters(compiled[graph])
-    text = json.dumps(compiled[graph]["root"]["dag"])
-    for name, spec in declared.items():
-        assert spec["description"] == PARAMETER_MEANINGS[name]
-        assert f'{{"componentInputParameter": "{name}"}}' in text
-    assert list(declared) == sorted(declared)
+def test_every_parameter_is_described_and_used(compiled, spread, graph):
+    for document in (compiled[graph], spread[graph]):
+        declared = pipeline_parameters(document)
+        text = json.dumps(document["root"]["dag"])
+        for name, spec in declared.items():
+            assert spec["description"] == PARAMETER_MEANINGS[name]
+            assert f'{{"componentInputParameter": "{name}"}}' in text
+        assert list(declared) == sorted(declared)
 
 
-def test_no_parameter_is_described_in_vain(compiled):
+def test_no_parameter_is_described_in_vain(spread):
     assert set(PARAMETER_MEANINGS) == {
-        name for one in compiled.values() for name in pipeline_parameters(one)
+        name for one in spread.values() for name in pipeline_parameters(one)
     }
 
 
@@ -370,6 +420,24 @@ def test_run_fills_in_the_preset_and_the_folders_that_runs_share(ran, tmp_path):
     with call["record"]([]):
         document = yaml.safe_load((tmp_path / "demo" / "pipeline.yaml").read_text())
     assert document["pipelineInfo"]["name"] == "san-full"
+
+
+def test_feature_workers_are_a_number_or_named_and_keep_their_parts_in_the_store(ran, tmp_path):
+    for word, count in (("2", 2), ('["1/3", "0/3", "2/3"]', 3), ("1", 1)):
+        words = ["--runs", str(tmp_path), "--param", f"feature_workers={word}"]
+        assert main(["run", "--preset", "demo-baseline", *words]) == 0
+        given = ran[-1]["arguments"]
+        assert len(given.get("feature_workers", ["0/1"])) == count
+        if count > 1:
+            assert given["feature_parts"] == str(tmp_path / ".store" / "features")
+
+
+def test_run_keeps_how_many_workers_embed(ran, tmp_path):
+    words = ["--runs", str(tmp_path), "--param", "feature_workers=2"]
+    assert main(["run", "--preset", "demo-baseline", *words]) == 0
+    with ran[-1]["record"]([]):
+        assert main(["run", "--runs", str(tmp_path), "--name", "demo-baseline"]) == 0
+    assert ran[-1]["arguments"]["feature_workers"] == ["0/2", "1/2"]
 
 
 def test_parameters_go_before_the_preset(ran, tmp_path):

@@ -52,6 +52,8 @@ def main() -> None:
     """Write every golden file."""
     for graph in GRAPHS:
         GRAPHS[graph].compile(GOLDEN / f"{graph}.yaml")
+    spread = GRAPHS["score"].with_feature_workers(["0/2", "1/2"])
+    spread.compile(GOLDEN / "feature_workers.yaml")
     for name, cluster in (("cluster", golden_cluster()), ("nodes", golden_nodes())):
         GRAPHS["full"].compile(GOLDEN / f"{name}.yaml", image=CLUSTER_IMAGE, cluster=cluster)
 

@@ -18,6 +18,7 @@ from components.process.gpu import GPU_STEPS
 from components.storage.outputs import write_file
 from tools.costs import costs_table
 from tools.generator.figures import figures_table
+from tools.scale import scale_table as table_of_scale
 
 _UNMEASURED = "not measured yet"
 README_FILES = (
@@ -26,6 +27,7 @@ README_FILES = (
     "components/DATA.md",
     "san_core/README.md",
     "tests/README.md",
+    "docker/README.md",
     "san_core/shipped/MODEL_CARD.md",
 )
 
@@ -379,6 +381,13 @@ def run_costs() -> str:
     return costs_table(*_read_figures("training"))
 
 
+def scale_table() -> str:
+    """What workers and nodes do with large work, computed from measured parts: Markdown."""
+    file = ROOT / "tests" / "results" / "nodes.json"
+    nodes, where = _read_figures("nodes") if file.is_file() else ({}, _UNMEASURED)
+    return table_of_scale(_read_figures("training")[0], nodes, where)
+
+
 def baselines_table() -> str:
     """What the parts of strong baselines bring, beside what was published: Markdown."""
     file = ROOT / "tests" / "results" / "baselines.json"
@@ -433,6 +442,7 @@ TABLE_MAKERS: dict[str, Callable[[], str]] = {
     "ranking": ranking_table,
     "training": training_table,
     "costs": run_costs,
+    "scale": scale_table,
     "datasets": dataset_table,
     "preparing": preparation_table,
     "synthesis": synthesis_table,

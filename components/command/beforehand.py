@@ -98,8 +98,9 @@ def check_parameters(
         _check_fuse(values)
     if "protocol" in values:
         _check_protocol(values["protocol"])
-    if "workers" in values:
-        check_workers(values["workers"])
+    for name in ("workers", "feature_workers"):
+        if name in values:
+            check_workers(values[name], what=name)
     if not values.get("worker", "/").startswith("/"):  # else only its pod knows its number
         units_of_worker(values["worker"], [])
 
@@ -262,8 +263,10 @@ def _check_protocol(text: str) -> None:
     scoring.parse_protocols(" ".join(named or words), Labels(np.empty(0, np.int64), None))
 
 
-def check_workers(workers: Sequence[Any]) -> None:
-    """Check that every shard has one worker: that the workers are 0/n to n-1/n, in any order.
+def check_workers(workers: Sequence[Any], *, what: str = "workers") -> None:
+    """Check that every part of the work has one worker: the workers are 0/n to n-1/n, in any order.
+
+    what: the parameter, for the message.
 
     Raises:
         ValueError: they are not.
@@ -273,7 +276,7 @@ def check_workers(workers: Sequence[Any]) -> None:
     if not workers or sorted(map(str, workers), key=_worker_number) != wanted:
         example = ", ".join(wanted[:2] + ["..."] * (count > 2)) if count else "0/1"
         found = ", ".join(map(str, workers)) or "none"
-        raise ValueError(f"workers are {found}; {count or 1} of them must be {example}")
+        raise ValueError(f"{what} are {found}; {count or 1} of them must be {example}")
 
 
 def _worker_number(worker: str) -> int:

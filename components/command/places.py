@@ -19,7 +19,11 @@ from components.storage.sources import (
 )
 
 # The default folders in the pipeline root, by the parameter that names another place.
-ROOT_FOLDERS = {"destination": "san-textures", "checkpoint": "san-checkpoints"}
+ROOT_FOLDERS = {
+    "destination": "san-textures",
+    "checkpoint": "san-checkpoints",
+    "feature_parts": "san-features",
+}
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # An uploaded pipeline is pipeline/NAME or, with several users, namespace/WHOSE/pipeline/NAME.
 _PIPELINE = r"(?:(?:namespace/[^/]+/)?pipeline/)?[^/]+"
@@ -28,7 +32,8 @@ _OUTPUT_URI = re.compile(
 )
 _ASK_FOR_PLACES = (
     "give both destination=URI and checkpoint=URI (or checkpoint=none), at"
-    f" {' or '.join(f'{one}://' for one in BUCKET_SCHEMES)}"
+    f" {' or '.join(f'{one}://' for one in BUCKET_SCHEMES)}; where several workers embed,"
+    " feature_parts=URI too"
 )
 
 
@@ -51,7 +56,8 @@ def settle_places(
 ) -> dict[str, Any]:
     """The values of a step's parameters, with places filled in and checked.
 
-    Without a pipeline root, an empty checkpoint means the same as "none": no checkpoints.
+    Without a pipeline root, an empty checkpoint means the same as "none": no checkpoints. The same
+    holds for feature_parts.
 
     Args:
         values: values by parameter.

@@ -13,7 +13,9 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from components.__main__ import STEPS
 from components.command.step import Step, step_parameters
 from components.runner.ir import pipeline_parameters
-from components.storage.sources import READ_PARAMETERS, names_place
+from components.storage.sources import READ_PARAMETERS, keeps_nothing, names_place
+
+_PARTS = "feature_parts"
 
 
 def is_cacheable(step: Step, arguments: Mapping[str, Any]) -> bool:
@@ -21,18 +23,26 @@ def is_cacheable(step: Step, arguments: Mapping[str, Any]) -> bool:
 
     An argument that is known only in the run may name any place.
     """
-    return not looks_into_store(step) and not any(
+    return not looks_into_store(step, arguments.get(_PARTS)) and not any(
         isinstance(arguments.get(name), PipelineChannel) or names_place(name, arguments.get(name))
         for name in _read_parameters(step)
     )
 
 
-def looks_into_store(step: Step) -> bool:
+def looks_into_store(step: Step, parts: object = None) -> bool:
     """Whether a step finds its finished work again by itself, in its store.
 
     From the cache it would return a manifest even if the shards were deleted.
+
+    Args:
+        step: the step.
+        parts: the argument feature_parts, or None if the task has none; empty is a default place.
     """
-    return any(p.name == "destination" for p in step_parameters(step))
+    if any(p.name == "destination" for p in step_parameters(step)):
+        return True
+    return isinstance(parts, PipelineChannel) or (
+        parts is not None and not keeps_nothing(_PARTS, parts)
+    )
 
 
 def cache_what_reads_nothing(document: dict[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -46,8 +56,16 @@ def cache_what_reads_nothing(document: dict[str, Any], arguments: Mapping[str, A
     values = {name: spec.get("defaultValue") for name, spec in declared.items()} | dict(arguments)
     for name, task in document["root"]["dag"]["tasks"].items():
         step = STEPS.get(name.replace("-", "_"))
-        if step and not looks_into_store(step) and not _reads_place(step, task, values):
+        if step is None or looks_into_store(step, _given_parts(task)):
+            continue
+        if not _reads_place(step, task, values):
             task["cachingOptions"] = {"enableCache": True}
+
+
+def _given_parts(task: Mapping[str, Any]) -> object:
+    """Where a task keeps or finds features of several workers: as a constant or a parameter."""
+    source = task.get("inputs", {}).get("parameters", {}).get(_PARTS)
+    return source and source.get("runtimeValue", {}).get("constant", source)
 
 
 def _reads_place(step: Step, task: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from components.kubeflow.component import check_image_pinned, fill_commit, write
 from components.kubeflow.connection import SubmissionError
 from components.kubeflow.submission import check_no_user_info
 from components.launch.closing import closing_lines
+from components.launch.feature_workers import graph_of_count, shape_graph
 from components.launch.graph import IMAGE, Graph
 from components.launch.options import argument_parser
 from components.launch.presets import (
@@ -83,16 +84,18 @@ def _compile(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     image, asked = fill_commit(options.image), cluster_from_options(options)
     check_image_pinned(image)
     if options.components:
-        for given in ("graph", "output"):
+        for given in ("graph", "output", "feature_workers"):
             if getattr(options, given) is not None:
+                flag = given.replace("_", "-")
                 raise ValueError(
-                    f"--{given} has no effect with --components, which writes every step"
+                    f"--{flag} has no effect with --components, which writes every step"
                 )
         check_component_options(options)
         write_components(options.components, image, asked)
     else:
         output = options.output or Path("pipeline.yaml")
-        graphs[options.graph or "full"].compile(output, image=image, cluster=asked)
+        graph = graph_of_count(graphs[options.graph or "full"], options.feature_workers)
+        graph.compile(output, image=image, cluster=asked)
 
 
 def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
@@ -111,7 +114,8 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     asked_image = options.image or (former.image if former and runner == former.runner else IMAGE)
     if runner == "process" and asked_image != IMAGE:
         raise ValueError("--image needs --runner docker")
-    graph = graphs[choose_graph(options, preset)]
+    graph, values = shape_graph(graphs[choose_graph(options, preset)], preset.values, options)
+    preset = preset._replace(values=values)
     document, source = graph.compiled(image=fill_commit(asked_image))
     arguments = pipeline_arguments(preset, document, options.param, folder=folder)
     check_beforehand(arguments, document)

@@ -1,7 +1,7 @@
 """Making a KFP pipeline from a graph; the graphs themselves are in pipeline.py."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.kubeflow.cluster import DEFAULT_CLUSTER, Cluster
 from components.kubeflow.component import compile_pipeline, make_pipeline, task_factories
-from components.launch.parameters import graph_parameters
+from components.launch.parameters import FEATURE_PARAMETERS, graph_parameters
 
 # `{target}` is cpu or gpu, after the targets of docker/Dockerfile.
 IMAGE = "san-pipeline:{target}"
@@ -38,6 +38,17 @@ class Graph:
     parameters: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = True
+
+    def with_feature_workers(self, workers: Sequence[str]) -> "Graph":
+        """The same graph, but that the test images are embedded by several workers.
+
+        workers: by default, such as 0/2 and 1/2.
+        """
+        return replace(
+            self,
+            parameters=(*self.parameters, *FEATURE_PARAMETERS),
+            defaults={**self.defaults, "feature_workers": list(workers)},
+        )
 
     def pipeline(self, image: str = IMAGE, cluster: Cluster = DEFAULT_CLUSTER) -> GraphComponent:
         """The KFP pipeline, with its steps in `image` and its pods as `cluster` says."""

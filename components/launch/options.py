@@ -52,6 +52,13 @@ def argument_parser(graphs: Collection[str]) -> argparse.ArgumentParser:
         "--version", metavar="NAME", help="default: the pipeline's name and the time"
     )
     add_compiled_options(uploading)
+    for one in (compiling, uploading):
+        one.add_argument(
+            "--feature-workers",
+            type=int,
+            metavar="N",
+            help="workers that embed the test images, as the parameter of that name (default: 1)",
+        )
     for one in (compiling, submitting, uploading):
         _add_image(one, PINNED_IMAGE)
         add_cluster_options(one)

@@ -18,6 +18,9 @@ PARAMETER_MEANINGS = {
     "checkpoint": "folder or URI for checkpoints of unfinished training; none writes none; empty is"
     " san-checkpoints in the pipeline root on Kubeflow, and runs/.store/checkpoints on this"
     " machine",
+    "feature_parts": "folder or URI for the features of several workers until they are joined;"
+    " empty is san-features in the pipeline root on Kubeflow, and runs/.store/features on this"
+    " machine",
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
     " file_names or vehicleid; several, such as market1501+cuhk03, are trained on together;"
     " NAME:all trains on the test images too",
@@ -56,6 +59,8 @@ PARAMETER_MEANINGS = {
     " the person's images shows",
     "verify": "how finished shards of textures are checked: none, size or sha256",
     "workers": 'workers that generate textures in parallel: ["0/2", "1/2"] is two workers',
+    "feature_workers": "number of workers that embed the test images in parallel, such as 4; or"
+    ' their names, such as ["0/2", "1/2"]',
     "protocol": "how queries are scored; auto is the data set's own protocol, or camera-free if it"
     " has no cameras",
     "rerank": "whether to score re-ranked distances too",
@@ -68,6 +73,7 @@ PARAMETER_MEANINGS = {
 _DEFAULT_VALUES: dict[str, Any] = {
     "destination": "",
     "checkpoint": "",
+    "feature_parts": "",
     "dataset": "synthetic",
     "source": "",
     "target": "",
@@ -100,12 +106,14 @@ _DEFAULT_VALUES: dict[str, Any] = {
     "references": False,
 }
 
-# Parameters of prepare_reid (which has a seed too), of textures, of training, of every graph.
+# Parameters of prepare_reid (which has a seed too), of textures, of several feature workers, of
+# training, of every graph.
 DATA_PARAMETERS = (
     *("dataset", "source", "target", "target_source", "skip_bad"),
     *("difficulty", "identities", "image_height"),
 )
 TEXTURE_PARAMETERS = ("destination", "workers", "fuse", "verify")
+FEATURE_PARAMETERS = ("feature_workers", "feature_parts")
 TRAINING_PARAMETERS = (
     *("san_recipe", "san_overrides", "seed", "checkpoint"),
     *("precision", "compiled", "onnx", "tensorboard"),

@@ -135,7 +135,11 @@ def pipeline_arguments(
 def _shared_places(folder: Path) -> dict[str, str]:
     """The default places for textures and checkpoints of the runs beside a folder."""
     store = Store.of_runs(real_path(folder).parent).root
-    return {"destination": str(store / "textures"), "checkpoint": str(store / "checkpoints")}
+    return {
+        "destination": str(store / "textures"),
+        "checkpoint": str(store / "checkpoints"),
+        "feature_parts": str(store / "features"),
+    }
 
 
 def kept_parameters(

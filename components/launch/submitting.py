@@ -13,6 +13,7 @@ from components.kubeflow.component import single_step_pipeline
 from components.kubeflow.earlier_run import EarlierRun, parse_run, read_run, step_settings
 from components.kubeflow.follow import follow_run, write_line
 from components.kubeflow.schedule import schedule_from_options
+from components.launch.feature_workers import shape_graph
 from components.launch.graph import Graph
 from components.launch.presets import Preset, choose_graph, find_preset
 from components.launch.run_request import (
@@ -64,10 +65,11 @@ def _graph_request(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> 
     """A whole graph, with the values of a preset and of the command line."""
     image, asked = image_and_cluster(options)
     preset = find_preset(options.preset) if options.preset else Preset("full", {})
-    documents = compile_documents(graphs[choose_graph(options, preset)].pipeline(image, asked))
+    graph, values = shape_graph(graphs[choose_graph(options, preset)], preset.values, options)
+    documents = compile_documents(graph.pipeline(image, asked))
     arguments = resolve_arguments(
         documents,
-        preset.values,
+        values,
         options,
         asked.volumes.values(),
         processes={name: asked.processes(name) for name in STEPS},

@@ -11,6 +11,7 @@ from components.kubeflow import submission
 from components.kubeflow.api import KubeflowClient, check_name
 from components.kubeflow.documents import Documents
 from components.kubeflow.follow import write_line
+from components.launch.feature_workers import graph_of_count
 from components.launch.graph import Graph
 from components.launch.run_request import (
     apply_compiled_options,
@@ -33,9 +34,8 @@ def upload(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
     for kind in ("pipeline", "version"):
         if getattr(options, kind) is not None:
             check_name(kind, getattr(options, kind))
-    documents = compile_documents(
-        graphs[options.graph or "full"].pipeline(*image_and_cluster(options))
-    )
+    graph = graph_of_count(graphs[options.graph or "full"], options.feature_workers)
+    documents = compile_documents(graph.pipeline(*image_and_cluster(options)))
     client = KubeflowClient(server)
     documents = apply_compiled_options(client, documents, options.no_cache, deadline)
     with TemporaryDirectory() as folder:

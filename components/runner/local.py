@@ -26,7 +26,7 @@ from components.runner import state
 from components.runner.artifacts import filled_words, output_paths, paths_of_kind
 from components.runner.folder import RunError, check_folder_of_runs, check_no_container, run_lock
 from components.runner.ir import Task, read_tasks
-from components.runner.keys import task_key
+from components.runner.keys import finds_results_of, task_key
 from components.runner.processes import (
     LOG_FILE,
     SECONDS_BETWEEN_LOOKS,
@@ -203,7 +203,7 @@ class _Run:
         """Whether the digest of every input is at hand."""
         return all(
             made.artifact in self.digests.get(made.task, {}) for made in task.inputs.values()
-        )
+        ) and all(name in self.digests for name in finds_results_of(task))
 
     def _take_finished(self, wanted: _Wanted) -> bool:
         """Link a finished folder of the same key, if there is one; whether there is."""
@@ -226,6 +226,8 @@ class _Run:
         inputs = {
             name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
         }
+        for before in finds_results_of(task):
+            inputs |= {f"{before} {name}": told for name, told in self.digests[before].items()}
         return task_key(task, self.store, code=self.launcher.code_of(task), inputs=inputs)
 
     def _run_side_by_side(self, waiting: list[_Wanted], *, threads: int) -> None:

@@ -23,8 +23,9 @@ from components.runner.state import STATE_FILE, TaskState, outputs_unchanged, re
 from components.storage.places import real_path
 
 STORE_FOLDER = ".store"
-# Beside the steps, what they share: textures, states of training, and copies from buckets.
-SHARED_FOLDERS = ("textures", "checkpoints", "cache")
+# Beside the steps, what they share: textures, states of training, features of several workers, and
+# copies from buckets.
+SHARED_FOLDERS = ("textures", "checkpoints", "features", "cache")
 KEY_DIGITS = 16  # of a key, in the name of a folder; the record has the whole key
 _LOCK_FILE = ".lock"
 _TRY = re.compile(rf"([0-9a-f]{{{KEY_DIGITS}}})-([0-9]+)")

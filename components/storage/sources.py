@@ -13,7 +13,7 @@ from san_core.data.tree import is_archive, open_tree
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 
 # The parameters that name a place to keep things.
-STORE_PARAMETERS = ("destination", "checkpoint")
+STORE_PARAMETERS = ("destination", "checkpoint", "feature_parts")
 # Those that name one file, of which nothing beside it is read.
 FILE_PARAMETERS = ("body",)
 # All parameters, of steps and of graphs, that may name a folder or file to read.
@@ -24,8 +24,10 @@ READ_PARAMETERS = (
 PLACE_PARAMETERS = (*STORE_PARAMETERS, *READ_PARAMETERS)
 # Those that may name several places, by the parameter that names the data sets which lie there.
 _SEVERAL_PARAMETERS = {"source": "dataset", "target_source": "target"}
-# What is said instead of a place where nothing shall be kept; a folder of that name is ./none.
+# What is said instead of a place where nothing shall be kept; a folder of that name is ./none. Who
+# makes textures has to keep them.
 KEEPS_NOTHING = "none"
+_MAY_KEEP_NOTHING = ("checkpoint", "feature_parts")
 # The parameters that replace fields of a recipe, and the field that may name a file.
 OVERRIDES_PARAMETERS = ("overrides", "san_overrides", "pg_overrides")
 # Those that name a data set, whose option `split` names a file.
@@ -126,8 +128,8 @@ def names_place(name: str, value: object) -> bool:
 
 
 def keeps_nothing(name: str, value: object) -> bool:
-    """Whether a parameter says that nothing is kept: checkpoint=none."""
-    return (name, value) == ("checkpoint", KEEPS_NOTHING)
+    """Whether a parameter says that nothing is kept: checkpoint=none, feature_parts=none."""
+    return name in _MAY_KEEP_NOTHING and value == KEEPS_NOTHING
 
 
 def check_place(name: str, place: str) -> None:

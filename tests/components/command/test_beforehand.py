@@ -29,6 +29,7 @@ def test_defaults_of_every_step_are_no_mistake(step):
 )
 def test_workers_that_make_every_shard_once_are_taken(workers):
     check_parameters({"workers": workers})
+    check_parameters({"feature_workers": workers})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ RUN = "6c1b4f0e-2d3a-4b5c-8d9e-0f1a2b3c4d5e"
 ID = "0f1a2b3c-4d5e-6f70-8192-a3b4c5d6e7f8"
 ROOT = "minio://mlpipeline/v2/artifacts"
 OUTPUT = f"{ROOT}/san-full/{RUN}/train-san/{ID}/model"
-EMPTY = {"destination": "", "checkpoint": ""}
+EMPTY = {"destination": "", "checkpoint": "", "feature_parts": ""}
 
 
 def executor_input(*uris):
@@ -44,6 +44,7 @@ def test_empty_places_are_folders_in_the_pipeline_root():
     assert settle_places({**EMPTY, "seed": 0}, executor_input(OUTPUT)) == {
         "destination": f"{ROOT}/san-textures",
         "checkpoint": f"{ROOT}/san-checkpoints",
+        "feature_parts": f"{ROOT}/san-features",
         "seed": 0,
     }
 
@@ -62,10 +63,10 @@ def test_places_that_are_given_are_taken_whatever_the_root_is():
     assert settle_places(given, None) == given
 
 
-def test_word_none_keeps_no_checkpoint():
-    given = {"checkpoint": "none"}
+@pytest.mark.parametrize("name", ["checkpoint", "feature_parts"])
+def test_word_none_keeps_nothing(name):
     for told in (executor_input(OUTPUT), executor_input("gs://bucket/x"), None):
-        assert settle_places(given, told) == {"checkpoint": ""}
+        assert settle_places({name: "none"}, told) == {name: ""}
 
 
 @pytest.mark.parametrize(

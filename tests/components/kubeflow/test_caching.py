@@ -33,6 +33,16 @@ def test_what_may_be_given_a_place_in_the_run_is_not_cached(compiled, graph):
     }
 
 
+def test_features_are_cached_unless_workers_keep_their_parts_of_them(tmp_path):
+    spread = GRAPHS["score"].with_feature_workers(["0/2", "1/2"]).compile(tmp_path / "s.yaml")
+    cache_what_reads_nothing(spread, {"model": "s3://b/model"})
+    assert uncached(spread) == {"take-model", "extract-features", "seal-features"}
+    step = STEPS["extract_features"]
+    assert is_cacheable(step, {})
+    assert is_cacheable(step, {"feature_parts": "none"})
+    assert not any(is_cacheable(step, {"feature_parts": place}) for place in ("", "s3://b/f"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

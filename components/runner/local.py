@@ -138,10 +138,12 @@ class _Run:
         self.note = note
         self.store = Store.of_runs(folder.parent)
         self.digests: dict[str, dict[str, str]] = {}
+        self.hides_former = False
         screen.number_steps(task.step for task in plan)
 
     def run_stale(self, *, forced: set[str]) -> None:
         """Do every task that is not done yet, and those in `forced`."""
+        self.hides_former = True
         for _, group in groupby(self.plan.values(), key=lambda task: task.step):
             self._run_stale_tasks(list(group), forced)
 
@@ -208,12 +210,14 @@ class _Run:
     def _take_finished(self, wanted: _Wanted) -> bool:
         """Link a finished folder of the same key, if there is one; whether there is."""
         task, link = wanted.task, self.folder / wanted.task.name
-        before = real_path(link)
+        former = self._former_link(task.name)
+        before = real_path(former if former.is_symlink() else link)
         found = self.store.take(
             task.step, wanted.key, link=link, outputs=partial(output_paths, task.outputs)
         )
         if found is None or found.state.remote:  # what is in a store, nothing here has checked
             return False
+        former.unlink(missing_ok=True)
         self.digests[task.name] = found.state.digests
         self.note(task.name)
         how = "skipped (unchanged)" if found.folder == before else "skipped (found in the store)"
@@ -280,6 +284,8 @@ class _Run:
         """Start a task in a folder that holds nothing but the logs of former tries."""
         task, link = wanted.task, self.folder / wanted.task.name
         folder = self.store.begin(task.step, wanted.key, link=link)
+        if self.hides_former:
+            self._hide_former_results(task.name)
         inputs = {
             name: self._output_paths(self.plan[made.task])[made.artifact]
             for name, made in task.inputs.items()
@@ -289,6 +295,21 @@ class _Run:
         }
         words = filled_words(task, folder, inputs, kinds)
         return self.launcher.launch(task, words, link, threads=threads)
+
+    def _hide_former_results(self, name: str) -> None:
+        """Take the results of what follows out of sight until they are found to be still right.
+
+        If the run fails before that, nobody opens a page of former settings under its name.
+        """
+        self._former_link(name).unlink(missing_ok=True)
+        for later in _downstream(self.plan.values(), {name}) - {name}:
+            link = self.folder / later
+            if link.is_symlink() and state.read_state(real_path(link)):
+                link.rename(self._former_link(later))
+
+    def _former_link(self, name: str) -> Path:
+        """Where the link to a former result of a task is while it is out of sight."""
+        return self.folder / f".{name}.former"
 
     def _accept_result(self, process: TaskProcess, key: str) -> None:
         """Believe what a task wrote, if it ended well."""

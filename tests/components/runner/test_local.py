@@ -233,6 +233,33 @@ def test_failure_after_success_does_not_leave_the_old_record(go, project):
     assert (skipped(lines), done(lines)) == (["make", "grow_2"], ["grow"])
 
 
+def test_failed_run_shows_no_result_of_former_settings(go, project):
+    run, flag = project / "runs" / "small", project / "flag"
+    go(arguments={"flag": str(flag)})
+    former = (run / "grow_2").resolve()
+    flag.write_text("fail")
+    with pytest.raises(local.RunError):
+        go(arguments={"flag": str(flag), "by": 20})
+    assert not (run / "grow_2").exists()
+    assert former in Store.of_runs(run.parent).links()  # so that nobody prunes it
+    flag.unlink()
+    lines = go(arguments={"flag": str(flag)})
+    assert lines[2] == "grow_2 ... skipped (unchanged)"
+    assert (run / "grow_2").resolve() == former
+    assert not list(run.glob(".*.former"))
+
+
+def test_result_out_of_sight_goes_as_soon_as_there_is_another(go, project):
+    run, flag = project / "runs" / "small", project / "flag"
+    go()
+    flag.write_text("fail")
+    with pytest.raises(local.RunError):
+        go(arguments={"flag": str(flag), "by": 20})
+    flag.unlink()
+    assert done(go(arguments={"flag": str(flag), "by": 20})) == ["grow", "grow_2"]
+    assert not list(run.glob(".*.former"))
+
+
 def test_from_forces_a_step_and_what_follows(go):
     go()
     lines = go(start="grow")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,10 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 60.0
+# Set by who shows the newest line in place of the one before: more lines then disturb nobody.
+WATCHED_VARIABLE = "SAN_WATCHED"
+SECONDS_WHERE_WATCHED = 10.0
 
 
 class Progress:
@@ -27,6 +31,8 @@ class Progress:
 
             scale = total > 10**6
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=scale, leave=False)
+        is_watched = bool(os.environ.get(WATCHED_VARIABLE))
+        self._pause = SECONDS_WHERE_WATCHED if is_watched else SECONDS_BETWEEN_LINES
         self._started = self._last_line_at = time.monotonic()
 
     def add(self, count: int = 1) -> None:
@@ -36,7 +42,7 @@ class Progress:
             self._bar.update(count)
             return
         now = time.monotonic()
-        if now - self._last_line_at >= SECONDS_BETWEEN_LINES and self.done < self.total:
+        if now - self._last_line_at >= self._pause and self.done < self.total:
             self._last_line_at = now
             rate = self.done / (now - self._started)
             eta = (self.total - self.done) / rate if rate else math.inf

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
 from components.runner.folder import RunError
 from components.runner.ir import Task
-from components.runner.processes import CONTAINER_FILE, LOG_FILE, TaskProcess
+from components.runner.processes import CONTAINER_FILE, LOG_FILE, WATCHED, TaskProcess
 from components.runner.store import SHARED_FOLDERS, Store
 from components.storage.places import is_remote, local_path, real_path
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
@@ -142,7 +142,7 @@ class ContainerLauncher:
         """Start a task, which may take so many threads; its log goes into its folder."""
         _give_to_container_user(folder)
         cache = str(self._written[1] / "cache")
-        own = {"HOME": "/tmp", "SAN_CACHE": cache, "PYTHONUNBUFFERED": "1"}
+        own = {"HOME": "/tmp", "SAN_CACHE": cache, **WATCHED}
         own |= SPIN_VARIABLES | thread_limits(threads) | dict(task.env)
         command = ["docker", "run", "--cidfile", str(folder / CONTAINER_FILE)]
         command += ["--label", f"{RUN_LABEL}={self.folder}", *self._options]

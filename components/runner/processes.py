@@ -12,12 +12,15 @@ from pathlib import Path
 
 from components.command.code import ROOT, code_fingerprint
 from components.process.compute_threads import SPIN_VARIABLES, thread_limits
+from components.process.progress import WATCHED_VARIABLE
 from components.process.signals import die_with_parent
 from components.runner.ir import Task
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0
 LINES_OF_A_FAILURE = 5
+# The screen shows the newest line of a log.
+WATCHED = {"PYTHONUNBUFFERED": "1", WATCHED_VARIABLE: "1"}
 LOG_FILE = "log.txt"  # in the folder of a task
 CONTAINER_FILE = "container"  # likewise, as long as it has one: the id of its container
 
@@ -125,7 +128,7 @@ class ProcessLauncher:
         self, task: Task, words: Sequence[str], folder: Path, *, threads: int
     ) -> TaskProcess:
         """Start a task, which may take so many threads; its log goes into its folder."""
-        env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), "PYTHONUNBUFFERED": "1"}
+        env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), **WATCHED}
         words = [sys.executable, *words[1:]]
         return TaskProcess(task, words, folder / LOG_FILE, env | dict(task.env), self.root)
 

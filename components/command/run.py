@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import _RemoteTraceback
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
@@ -102,6 +102,8 @@ def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
         executor_input = _read_executor_input(parser, values.pop("executor_input"))
         device = values.pop("device", "auto")
     except SystemExit as stop:
+        if stop.code:
+            _tell_company(step, company, "its command line is wrong, as its log says")
         return status_of(stop)
     try:
         check_may_share_work(step.__name__)
@@ -110,6 +112,7 @@ def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
     try:
         values = settle_places(values, executor_input)
     except ValueError as error:
+        _tell_company(step, company, str(error))
         return report_failure(step.__name__, str(error), status=2)
     try:
         with log_to_stderr(), _raise_on_stop_signals(), hide_gpus(device == "cpu"):
@@ -141,6 +144,12 @@ def _run_and_report(step: Step, argv: Sequence[str], company: Company) -> int:
             raise
         return report_failure(step.__name__, message)
     return 0
+
+
+def _tell_company(step: Step, company: Company, why: str) -> None:
+    """Let the others know why this process ends before it has begun: they would wait for it."""
+    with suppress(ValueError), company(step.__name__, keeps_state=False):
+        raise ValueError(why)
 
 
 def _run_parsed_step(

@@ -105,8 +105,11 @@ class Network:
         *,
         processes: int = 1,
         module: str = "components",
+        others: Sequence[str] | None = None,
     ) -> "list[subprocess.Popen[str]]":
         """Start a step by torchrun on all nodes, so many processes on each.
+
+        others: another command for all nodes but the first.
 
         The first node is told by flags, the others by variables, as Kubeflow Trainer tells them.
         """
@@ -121,7 +124,8 @@ class Network:
             }
             flags = [f"--{n.replace('_', '-')}={v}" for n, v in told.items() if not node.number]
             variables = {f"PET_{n.upper()}": v for n, v in told.items() if node.number}
-            words = [sys.executable, "-m", "torch.distributed.run", *flags, "-m", module, *command]
+            torchrun = [sys.executable, "-m", "torch.distributed.run", *flags, "-m", module]
+            words = [*torchrun, *(others if others and node.number else command)]
             started.append(node.start(words, {**environment, **variables}))
         return started
 

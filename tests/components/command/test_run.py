@@ -139,6 +139,24 @@ def test_other_processes_learn_why_inputs_are_not_fetched_or_the_step_fails(
     assert found in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", [["--hwo", "well"], ["--how"]])
+def test_other_processes_learn_that_a_command_line_is_wrong(tmp_path, wrong):
+    told = []
+
+    @contextmanager
+    def company(step, *, keeps_state):
+        try:
+            yield
+        except ValueError as error:
+            told.append((step, keeps_state, str(error)))
+            raise
+
+    assert run_step(act, [*words(tmp_path, "well"), *wrong], company=company) == 2
+    assert told == [("act", False, "its command line is wrong, as its log says")]
+    assert run_step(act, ["--help"], company=company) == 0
+    assert len(told) == 1
+
+
 def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
     assert run_step(act, words(tmp_path, "well")) == 0
     assert (tmp_path / "deep" / "down" / "result").is_file()

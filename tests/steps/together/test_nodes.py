@@ -116,3 +116,14 @@ def test_lost_node_ends_the_other_within_a_minute_and_training_goes_on(tiny, sta
     log = _log_of(start(command)[0])
     assert "going on after epoch" in log
     assert "epoch 16/16" in log
+
+
+def test_node_with_a_wrong_flag_ends_the_other_at_once(tiny, start, network):
+    command = _in_bucket(step_command("train_san", tiny), "flag")
+    first, second = start(command, others=[*command, "--no-such-flag", "1"])
+    began = time.monotonic()
+    line = _line(_log_of(first, fails=True))
+    assert time.monotonic() - began < 60
+    assert line.startswith("train_san: node 1 (")
+    assert line.endswith("has ended: its command line is wrong, as its log says")
+    assert second.wait(60)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice, repeat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from components.command.step import Input, Output
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 32
-SHEET_COLUMNS, MOST_ON_SHEET = 4, 24  # textures on a contact sheet: in a row, and in all
 
 
 def generate_textures(
@@ -297,54 +296,27 @@ def _pack_unit(
     bar: "Progress",
 ) -> "tuple[Shard, bytes]":
     """The textures of a unit as a shard whose tar lies at `path`, and their contact sheet."""
+    from components.inference.texture_sheets import MOST, sheet_strip, texture_sheet
     from san_core.images.shard import pack_shard
     from san_core.images.sheet import preview_indices
     from san_core.images.texture_set import texture_item
 
-    shown = preview_indices(len(unit.records), most=MOST_ON_SHEET)
+    shown = preview_indices(len(unit.records), most=MOST)
+    atlas = painter.generator.facts.get("atlas")
     strips: list[Future[Pixels]] = []
 
     def items() -> "Iterator[Item]":
         for i, (record, png) in enumerate(zip(unit.records, textures, strict=True)):
             if i in shown:
-                strips.append(painter.pool.submit(_sheet_strip, painter, record, png))
+                strip = painter.pool.submit(sheet_strip, painter.images, record, png, atlas)
+                strips.append(strip)
             bar.add()
             yield texture_item(record, png)
 
     with add_path_to_errors(path):
         shard = pack_shard(items(), path, unit.number, total=unit.total)
-    return shard, _texture_sheet(painter, [unit.records[i] for i in shown], strips)
-
-
-def _sheet_strip(painter: _Painter, record: "Record", png: bytes) -> "Pixels":
-    """A picture, its texture, and a body that wears it."""
-    from san_core.images.pixels import decode
-    from san_core.synthesis.mannequin import texture_strip
-
-    picture = decode(painter.images.read(record), name=record.name)
-    return texture_strip(picture, decode(png), atlas=painter.generator.facts.get("atlas"))
-
-
-def _texture_sheet(
-    painter: _Painter, records: "Sequence[Record]", strips: "Sequence[Future[Pixels]]"
-) -> bytes:
-    """A contact sheet (PNG) of strips, each with its person and the name of its picture."""
-    from san_core.data.records import person_label
-    from san_core.images.pixels import encode_png
-    from san_core.images.sheet import contact_sheet
-    from san_core.synthesis.mannequin import STRIP_HEIGHT, strip_width
-
-    labels = [
-        " · ".join([*([] if r.pid is None else [person_label(r)]), PurePosixPath(r.name).stem])
-        for r in records
-    ]
-    sheet = contact_sheet(
-        (strip.result() for strip in strips),
-        columns=SHEET_COLUMNS,
-        cell=(STRIP_HEIGHT, strip_width(painter.generator.facts.get("atlas"))),
-        labels=labels,
-    )
-    return encode_png(sheet)
+    made = (strip.result() for strip in strips)
+    return shard, texture_sheet([unit.records[i] for i in shown], made, atlas=atlas)
 
 
 def _store_shard(storage: "Storage", shard: "Shard", number: int, sheet: bytes) -> "FinishedUnit":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from components.storage.store import Storage
     from components.storage.texture_store import FinishedUnit
     from san_core.data.tree import Tree
+    from san_core.images.imageset import ImageSet
+    from san_core.images.index import Records
     from san_core.images.shard import Record
     from san_core.images.texture_set import WorkUnit
 
@@ -58,7 +60,7 @@ def seal_textures(
     """
     from components.storage import retry
     from components.storage.places import open_storage
-    from components.storage.staging import image_set_digest, open_image_records
+    from components.storage.staging import image_set_digest, open_image_records, open_image_set
     from components.storage.texture_store import delete_other_shards as prune_shards
     from components.storage.texture_store import finished_units, forget_overwriting
     from components.storage.transfer import local_source
@@ -93,10 +95,11 @@ def seal_textures(
         patient = open_storage(destination, settings.folder, patience=retry.RESULT_BACKOFF)
         work = split_into_units(records, shard_size, fuse=fuse)
         done = finished_units(storage, range(len(work)), verify=verify)
-        if made.ready:
-            done |= _pack_ready_textures(
-                [unit for unit in work if unit.number not in done], made.ready, patient
-            )
+        left = [unit for unit in work if unit.number not in done]
+        if made.ready and left:
+            needed = {number for unit in left for number in unit.records.shards()}
+            with open_image_set(dataset, shards=needed) as pictures:
+                done |= _pack_ready_textures(left, made.ready, made.atlas, pictures, patient)
     _check_complete(work, done, where=storage.uri)
     content = build_manifest(
         {done[unit.number].name: done[unit.number].data for unit in work},
@@ -229,26 +232,51 @@ def _abbreviate_names(names: "Sequence[str]") -> str:
 
 
 def _pack_ready_textures(
-    work: "Sequence[WorkUnit]", ready: _ReadyTextures, storage: "Storage"
+    work: "Sequence[WorkUnit]",
+    ready: _ReadyTextures,
+    atlas: str | None,
+    pictures: "ImageSet",
+    storage: "Storage",
 ) -> "dict[int, FinishedUnit]":
-    """Pack ready-made textures into the shards of some units; returns these, finished."""
+    """Pack ready-made textures into the shards of some units, each with a contact sheet.
+
+    Returns these units, finished. pictures: the images that the textures belong to.
+    """
     from components.process.progress import track_progress
     from components.process.scratch import temporary_folder
     from components.storage.texture_store import put_shard
-    from san_core.images.pixels import decode, encode_png
     from san_core.images.shard import pack_shard
+    from san_core.images.sheet import preview_name
     from san_core.images.texture_set import texture_item
 
     done = {}
     with temporary_folder() as room:
         for unit in track_progress(work, total=len(work), unit="shards"):
-            items = (
-                texture_item(record, encode_png(decode(ready.read(ready.files[record.name]))))
-                for record in unit.records
-            )
+            items = (texture_item(record, _ready_png(ready, record)) for record in unit.records)
             shard = pack_shard(items, Path(room, "shard.tar"), unit.number, total=unit.total)
+            sheet = _ready_sheet(unit.records, ready, atlas, pictures)
+            storage.put_bytes(preview_name(unit.number), sheet)
             done[unit.number] = put_shard(storage, shard)
     return done
+
+
+def _ready_png(ready: _ReadyTextures, record: "Record") -> bytes:
+    """The texture of an image as PNG."""
+    from san_core.images.pixels import decode, encode_png
+
+    return encode_png(decode(ready.read(ready.files[record.name])))
+
+
+def _ready_sheet(
+    records: "Records", ready: _ReadyTextures, atlas: str | None, pictures: "ImageSet"
+) -> bytes:
+    """A contact sheet of some of the textures, each beside its picture."""
+    from components.inference.texture_sheets import MOST, sheet_strip, texture_sheet
+    from san_core.images.sheet import preview_indices
+
+    shown = [records[i] for i in preview_indices(len(records), most=MOST)]
+    strips = (sheet_strip(pictures, one, _ready_png(ready, one), atlas) for one in shown)
+    return texture_sheet(shown, strips, atlas=atlas)
 
 
 def _check_complete(

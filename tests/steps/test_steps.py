@@ -481,6 +481,11 @@ def test_folder_of_textures_is_matched_by_name(tiny, folder_of_textures, texture
     assert [r.fields["image"] for r in textures.records] == [r.name for r in people]
     for i, record in enumerate(textures.records):
         assert np.array_equal(decode(textures.read(record)), decode(texture(i)))
+    (sheet,) = (decode(file.read_bytes()) for file in (place / "preview").iterdir())
+    # Two rows of pictures, or more, each beside a texture whose layout is not known
+    assert sheet.shape[0] > 128
+    assert (sheet.shape[1] - 2) % 4 == 0
+    assert sheet.std() > 5
 
 
 def test_layout_of_ready_made_textures_is_told_by_hand(tiny, folder_of_textures, tmp_path, capsys):

@@ -1,8 +1,8 @@
-"""How many threads the libraries that compute take: torch, OpenMP, MKL and OpenBLAS.
+"""The number of threads of the libraries that compute: torch, OpenMP, MKL and OpenBLAS.
 
-They read it from the environment, once, when they are loaded. Left alone they take a thread for
-each core of the machine, whatever a container may use of it and however many processes torchrun
-has started there: threads that wait for one another then wait for a core.
+They read it from the environment once, when they are loaded. By default they start one thread per
+core of the machine, even if a container may use fewer cores or torchrun has started several
+processes. Then threads wait for cores, and other threads wait for them.
 """
 
 import os
@@ -12,18 +12,19 @@ from components.process.machine import core_count
 from components.process.torchrun import local_process_count
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Threads that wait give the core back after about half a millisecond, not after seconds. Ten times
-# as long costs a tenth of the speed beside other work; a tenth of it, as much on a quiet machine.
+# Waiting threads release their core after about half a millisecond, not after seconds. Ten times as
+# long costs a tenth of the speed beside other work; a tenth as long costs as much on a quiet
+# machine.
 SPIN_VARIABLES = {"GOMP_SPINCOUNT": "10000"}
 
 
 def limit_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let every library that is not loaded yet take as many threads as this process may use.
+    """Give every library that is not loaded yet as many threads as this process may use.
 
-    A number that is set is kept, and all libraries take that one.
+    A number that is already set is kept, and all libraries use it.
 
     Raises:
-        ValueError: a number of threads is set that is none.
+        ValueError: the number that is set is invalid.
     """
     threads = _chosen_threads(environment) or max(1, core_count() // local_process_count())
     environment.update(thread_limits(threads))
@@ -33,15 +34,15 @@ def limit_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """The environment in which every library of a step takes so many threads."""
+    """The environment variables that give every library of a step this number of threads."""
     return dict.fromkeys(VARIABLES, str(threads))
 
 
 def _chosen_threads(environment: Mapping[str, str]) -> int | None:
-    """The number of threads that somebody set; None where nobody did.
+    """The number of threads that the environment sets; None if it sets none.
 
-    NOTE torchrun sets OMP_NUM_THREADS=1 itself where it is not set and it starts several processes:
-    one alone is not taken for a choice there, unless MKL_NUM_THREADS says so too.
+    NOTE torchrun itself sets OMP_NUM_THREADS=1 if it is not set and several processes start. So
+    under torchrun a 1 counts only if MKL_NUM_THREADS is 1 too.
     """
     given = {name: environment[name] for name in VARIABLES if environment.get(name)}
     if local_process_count() > 1 and given == {"OMP_NUM_THREADS": "1"}:

@@ -1,4 +1,4 @@
-"""The one line that says why a step ends, on stderr and where Kubernetes looks for it."""
+"""The one line that says why a step ends, on stderr and in the termination message."""
 
 import sys
 import time
@@ -10,10 +10,10 @@ SECONDS_FOR_FIRST = 15.0
 
 
 def report_failure(step: str, message: str, *, status: int = 1) -> int:
-    """Say in one line why the step ends; returns the exit status.
+    """Report in one line why the step ends; return the exit status.
 
-    What one process finds wrong, most often all do: the first of each node speaks, the others give
-    torchrun the time to end them meanwhile.
+    An error of one process is usually an error of all. So the first process of each node reports
+    it, and the others wait for torchrun to end them.
     """
     if not is_first_of_node():
         time.sleep(SECONDS_FOR_FIRST)
@@ -22,7 +22,7 @@ def report_failure(step: str, message: str, *, status: int = 1) -> int:
 
 
 def write_failure(who: str, message: str, *, status: int = 1) -> int:
-    """Write a line to stderr and where Kubernetes looks for it; returns the exit status."""
+    """Write a line to stderr and to the termination message; return the exit status."""
     line = printable(f"{who}: {' '.join(message.split())}")
     leave_last_words(line)
     sys.stderr.write(line + "\n")

@@ -1,7 +1,7 @@
-"""The NVIDIA GPU of this machine: what says that there is one, and why torch cannot use it.
+"""The NVIDIA GPU of this machine: how it is detected, and why torch cannot use it.
 
-A GPU that is there and is not used would mean days of training on the processor. Which GPU a
-process takes is decided in `components.process.machine`.
+An unused GPU would mean days of training on the CPU, so a step refuses to ignore one.
+`components.process.machine` decides which GPU a process uses.
 """
 
 import os
@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# Those that compute on a GPU where there is one: they run in the gpu image.
+# The steps that use a GPU if there is one; they run in the gpu image.
 GPU_STEPS = frozenset({"train_san_pg", "generate_textures", "train_san", "extract_features"})
 
 DEVICE_NODES = Path("/dev")
-# What tells the driver's version, first file first; containers see the machine's.
+# Files with the driver's version, in order of preference; containers see the machine's.
 DRIVER_FILES = (Path("/sys/module/nvidia/version"), Path("/proc/driver/nvidia/version"))
-# The oldest driver for Linux that serves a CUDA of this major version
+# The oldest driver for Linux that supports a CUDA of this major version
 # (docs.nvidia.com/cuda/cuda-toolkit-release-notes, "minor version compatibility").
 OLDEST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 
 HIDING_VARIABLE = "CUDA_VISIBLE_DEVICES"  # torch's own
 HOW_TO_DO_WITHOUT = (
-    f"--device cpu, or {HIDING_VARIABLE}= (set and empty) for all steps, computes on the processor"
+    f"--device cpu, or {HIDING_VARIABLE}= (set and empty) for all steps, computes on the CPU"
 )
 
 
 def sign_of_gpu(environment: Mapping[str, str] = os.environ) -> str | None:
-    """What says that a GPU is there; None where none is, or the person hides it.
+    """The evidence of a GPU; None if there is none, or if the user hides it.
 
-    CUDA_VISIBLE_DEVICES hides it, empty or -1. NVIDIA_VISIBLE_DEVICES is what a container's engine
-    and Kubernetes give to what asked for a GPU.
+    CUDA_VISIBLE_DEVICES, empty or -1, hides it. A container engine and Kubernetes set
+    NVIDIA_VISIBLE_DEVICES in containers that requested a GPU.
     """
     if environment.get(HIDING_VARIABLE, "0").strip() in ("", "-1"):
         return None
@@ -55,7 +55,7 @@ def is_usable() -> bool:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of is said below, in one line
+        warnings.simplefilter("ignore")  # the error below replaces torch's warnings
         works = torch.cuda.is_available()
     sign = None if works else sign_of_gpu()
     if sign is not None:
@@ -65,7 +65,7 @@ def is_usable() -> bool:
 
 @contextmanager
 def hide_gpus(hidden: bool) -> Iterator[None]:
-    """Within the block there is no GPU for torch, if so `hidden`; unless it uses one already."""
+    """Hide GPUs from torch within the block, if `hidden`; no effect once torch uses one."""
     former = os.environ.get(HIDING_VARIABLE)
     if not hidden:
         yield
@@ -87,8 +87,8 @@ def check_has_kernels(place: "torch.device") -> None:
     if not _has_kernels(capability, built_for):
         raise ValueError(
             f"{torch.cuda.get_device_name(place)} is a GPU of generation sm_{_digits(capability)},"
-            f" but torch {torch.__version__} is built for {' '.join(built_for)}: use a build for it"
-            f" (TORCH_CUDA in docker/README.md); {HOW_TO_DO_WITHOUT}"
+            f" but torch {torch.__version__} is built for {' '.join(built_for)}; use a build for"
+            f" this GPU (TORCH_CUDA in docker/README.md); {HOW_TO_DO_WITHOUT}"
         )
 
 
@@ -105,7 +105,7 @@ def describe_gpu(place: "torch.device") -> str:
 
 
 def driver_version(files: Sequence[Path] | None = None) -> str | None:
-    """The version of NVIDIA's driver, such as "580.65.06"; None where none is loaded."""
+    """The version of NVIDIA's driver, such as "580.65.06"; None if none is loaded."""
     for file in DRIVER_FILES if files is None else files:
         if file.is_file():
             found = re.search(r"\b\d+\.\d+(\.\d+)?\b", file.read_text())
@@ -115,29 +115,29 @@ def driver_version(files: Sequence[Path] | None = None) -> str | None:
 
 
 def _why_not() -> str:
-    """Why torch cannot use a GPU that is there, and what would help."""
+    """The reason why torch cannot use the GPU, and what would help."""
     import torch
 
     build, driver = torch.version.cuda, driver_version()
     if build is None:
-        return f"torch {torch.__version__} is built without CUDA: install a build with it"
+        return f"torch {torch.__version__} is built without CUDA; install a build with CUDA"
     needed = OLDEST_DRIVERS.get(int(build.partition(".")[0]))
     asks = f"CUDA {build} of torch {torch.__version__} needs {needed or 'a driver'} or newer"
     if driver is None:
         return (
-            f"no driver can be seen here, and {asks}: install it on the machine, and for containers"
-            " the NVIDIA Container Toolkit (docker run --gpus all)"
+            f"no driver was found, and {asks}; install it on the machine, and for containers the"
+            " NVIDIA Container Toolkit (docker run --gpus all)"
         )
     if needed and _as_numbers(driver) < _as_numbers(needed):
         return (
-            f"its driver is {driver}, and {asks}: update the driver, or use a build of torch for an"
+            f"its driver is {driver}, and {asks}; update the driver, or use a build of torch for an"
             " older CUDA (TORCH_CUDA in docker/README.md)"
         )
     return f"torch cannot use it with driver {driver} ({asks}): {_reason_of_torch()}"
 
 
 def _reason_of_torch() -> str:
-    """What torch itself says when it is made to use a GPU."""
+    """Torch's own error when it initialises a GPU."""
     import torch
 
     try:
@@ -148,7 +148,7 @@ def _reason_of_torch() -> str:
 
 
 def _has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Whether a build serves a GPU: code runs on its own generation from its minor version on.
+    """Whether a build supports a GPU: code runs on its generation, from its minor version on.
 
     built_for: names such as "sm_86", and "compute_90": which is compiled for any newer GPU.
     """

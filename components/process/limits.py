@@ -1,7 +1,7 @@
-"""What a container may use of its machine: processor time and memory, as its cgroups say.
+"""The CPU and memory limits of a container, as its cgroups state them.
 
-Version 2 and version 1 are read. A group is held to the limits of all groups it lies in, so the
-least of those that can be seen counts. In a container its own group is most often the root.
+Version 2 and version 1 are read. The limits of all groups around a group apply to it, so the lowest
+visible one counts. In a container, its own group is usually the root.
 """
 
 import os
@@ -13,11 +13,11 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def cpu_quota(root: Path = CGROUPS, groups: Path = OWN_GROUPS) -> float | None:
-    """How many cores' time this process may use, such as 1.5; None where that is not limited.
+    """The number of cores whose time this process may use, such as 1.5; None without a limit.
 
     Args:
         root: where the cgroup file systems are mounted.
-        groups: the file that says which groups this process is in.
+        groups: the file that lists the groups of this process.
     """
     shares = [_share_v2(text) for text in _read_settings("cpu.max", "", root, groups)]
     quotas = _read_settings("cpu.cfs_quota_us", "cpu", root, groups)
@@ -27,14 +27,14 @@ def cpu_quota(root: Path = CGROUPS, groups: Path = OWN_GROUPS) -> float | None:
 
 
 def memory_limit(root: Path = CGROUPS, groups: Path = OWN_GROUPS) -> int | None:
-    """How many bytes of memory this process may use; None where it may use the machine's.
+    """The number of bytes of memory that this process may use; None without a limit.
 
     Arguments are those of `cpu_quota`.
     """
     limits = [*_read_settings("memory.max", "", root, groups)]
     limits += _read_settings("memory.limit_in_bytes", "memory", root, groups)
     least = min((int(limit) for limit in limits if limit != "max"), default=None)
-    # Version 1 writes a number that no machine has where nothing is limited.
+    # Without a limit, version 1 writes a number larger than any machine's memory.
     return None if least is None or least >= _machine_memory() else least
 
 
@@ -45,7 +45,7 @@ def _share_v2(text: str) -> float | None:
 
 
 def _read_settings(name: str, controller: str, root: Path, groups: Path) -> Iterator[str]:
-    """The content of a setting's file in this process's group and in those around it.
+    """The contents of a setting's file in this process's group and in the groups around it.
 
     controller: of version 1; "" for version 2, which has one tree for all.
     """
@@ -55,14 +55,14 @@ def _read_settings(name: str, controller: str, root: Path, groups: Path) -> Iter
 
 
 def _group_folders(controller: str, root: Path, groups: Path) -> Iterator[Path]:
-    """Where a controller's groups may lie that hold this process, from its own to the root."""
+    """The possible folders of a controller's groups for this process, from its own to the root."""
     lines = groups.read_text().splitlines() if groups.is_file() else []
     found = [line.split(":", 2)[1:] for line in lines]
     names, path = next((n_p for n_p in found if controller in n_p[0].split(",")), ["", "/"])
     mount = root / names
     if not mount.is_dir():
         mount = root / controller
-    # A path with .. leads out of what this container sees.
+    # A path with .. is outside the tree that this container sees.
     own = mount if ".." in path else mount / path.strip("/")
     yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(mount))
 

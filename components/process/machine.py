@@ -1,4 +1,4 @@
-"""What this machine offers, detected and never configured, and the work that is this pod's."""
+"""The cores, processes and GPU of this machine, all detected, and the worker number of a pod."""
 
 import logging
 import math
@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How many cores a pod was given; set by whoever compiled its pipeline with --cpu or --cpu-limit.
+# The number of cores of a pod; set in a pipeline compiled with --cpu or --cpu-limit.
 CORES_VARIABLE = "SAN_CPUS"
 
 
 def core_count() -> int:
-    """How many processor cores this process may use: those it may run on, within its quota.
+    """The number of CPU cores this process may use: those it may run on, within its quota.
 
-    A quota of half a core more counts as a whole one: 1.5 is 2, 1.2 is 1. SAN_CPUS, which a pod
-    may have, bounds it too.
+    A quota is rounded, half a core up: 1.5 is 2, 1.2 is 1. SAN_CPUS, if set, is a limit too.
 
     Raises:
-        ValueError: SAN_CPUS is no whole number above 0.
+        ValueError: SAN_CPUS is not a whole number above 0.
     """
     most, quota = len(os.sched_getaffinity(0)), cpu_quota()
     if quota is not None:
@@ -39,11 +38,11 @@ def core_count() -> int:
 
 
 def worker_count(*, bytes_each: int, bytes_beside: int) -> int:
-    """How many processes to work in: one a core, or fewer where memory is limited; it is logged.
+    """The number of worker processes: one per core, or fewer if memory is limited. Logs it.
 
     Args:
-        bytes_each: memory that one of them needs.
-        bytes_beside: memory that this one needs, which hands out the work.
+        bytes_each: memory that a worker needs.
+        bytes_beside: memory that this process needs, which distributes the work.
     """
     count, cores, limit = core_count(), core_count(), memory_limit()
     if limit is not None:
@@ -51,18 +50,18 @@ def worker_count(*, bytes_each: int, bytes_beside: int) -> int:
     why = f" on {cores} cores (memory is limited)" if count < cores else ""
     needed = (bytes_beside + count * bytes_each) >> 20
     many = "process" if count == 1 else "processes"
-    log.info("working in %d %s%s, with about %d MiB of memory in all", count, many, why, needed)
+    log.info("working in %d %s%s, with about %d MiB of memory in total", count, many, why, needed)
     return count
 
 
 def device() -> "torch.device":
-    """Where networks run: the GPU if there is one, else the processor.
+    """The device of networks: the GPU if there is one, else the CPU.
 
-    Processes that torchrun started take a GPU each.
+    Each process of torchrun uses a GPU of its own.
 
     Raises:
-        ValueError: there is a GPU that torch cannot use, or torchrun started more processes than
-            there are GPUs.
+        ValueError: torch cannot use the GPU, or torchrun started more processes than there are
+            GPUs.
     """
     import torch
 
@@ -75,17 +74,17 @@ def device() -> "torch.device":
 
 
 def worker_of_pod(text: str) -> str:
-    """A worker "i/n" as given; "/n" becomes "i/n" by the number Kubernetes gave this pod.
+    """A worker "i/n"; "/n" becomes "i/n" with the index that Kubernetes gave this pod.
 
     Raises:
-        ValueError: this is no pod of an indexed job.
+        ValueError: this is not a pod of an indexed Job.
     """
     if not text.startswith("/"):
         return text
     index = os.environ.get("JOB_COMPLETION_INDEX", "")
     if not index.isdecimal():
         raise ValueError(
-            f"worker {text!r} takes its number from JOB_COMPLETION_INDEX, which is"
+            f"worker {text!r} reads its number from JOB_COMPLETION_INDEX, which is"
             f" {index or 'not set'}; give i/n, such as 0/2"
         )
     return index + text

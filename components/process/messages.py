@@ -1,7 +1,7 @@
-"""What people read of a step: the URIs they know, and the last line, which Kubernetes keeps.
+"""The messages of a step: with URIs instead of local copies, and a last line for Kubernetes.
 
-What lies in a bucket is copied to folders that nobody knows. Whoever makes a copy notes what it
-stands for, whoever speaks lets `name_uris` put the URI back.
+Files of a bucket are copied to temporary folders. Code that makes a copy notes its URI with
+`note_copy`; code that writes a message lets `name_uris` put the URI back.
 """
 
 import io
@@ -18,19 +18,19 @@ from pathlib import Path
 from components.process.torchrun import is_first_rank
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error
 
-# Every container of a pod has this file. Argo and kubectl show what is in it as the pod's message.
+# Every container of a pod has this file. Argo and kubectl show its content as the pod's message.
 TERMINATION_LOG = Path("/dev/termination-log")
-# What docker and podman leave in containers that they start.
+# Files that docker and podman create in their containers.
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-MOST_BYTES = 4096  # that Kubernetes keeps of it
-WARNING_MARK = "warning: "  # how a log tells warnings from what is only told
+MOST_BYTES = 4096  # of the file, that Kubernetes keeps
+WARNING_MARK = "warning: "  # marks warnings in a log
 
 _URI_OF_COPY: dict[str, str] = {}
 # Control characters but tab and end of line, marks of direction, and halves of characters.
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# A part of a presigned URL that lets whoever reads it in.
+# The part of a presigned URL that grants access.
 SIGNATURE = re.compile(
     r"(?i)((?<=[?&])(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig"
     r"|awsaccesskeyid))=[^&\s\"'<>]*"
@@ -38,12 +38,12 @@ SIGNATURE = re.compile(
 
 
 def note_copy(path: Path, uri: str) -> None:
-    """Remember that a path of this machine is, or will be, a copy of what lies at a URI."""
+    """Remember that a local path is, or will be, a copy of a URI."""
     _URI_OF_COPY[str(path)] = uri.rstrip("/")
 
 
 def name_uris(text: str) -> str:
-    """A message with URIs in the place of the paths of their copies."""
+    """A message with URIs instead of the paths of their copies."""
     for path in sorted(_URI_OF_COPY, key=len, reverse=True):
         text = _URI_OF_COPY[path].join(re.split(rf"{re.escape(path)}(?![\w-])", text))
     return text
@@ -51,7 +51,7 @@ def name_uris(text: str) -> str:
 
 @contextmanager
 def forget_copies() -> Iterator[None]:
-    """What is noted within the block is forgotten when it ends."""
+    """Forget the copies noted within the block when it ends."""
     before = dict(_URI_OF_COPY)
     try:
         yield
@@ -61,9 +61,9 @@ def forget_copies() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Text as it may be shown: names may be anybody's, and terminals obey some of them.
+    """Text that is safe to show, as a name may contain commands for a terminal.
 
-    Control characters but the end of a line, and marks that turn the direction of writing, stand
+    Control characters except line ends, and marks that change the direction of writing, are shown
     as their numbers. Signatures of presigned URLs are left out.
     """
     shown = _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
@@ -79,7 +79,7 @@ def os_error_message(error: OSError) -> str:
     other = f" -> {error.filename2}" if error.filename2 is not None else ""
     told = f"{error.filename}{other}: {error.strerror}"
     if isinstance(error, FileExistsError) and Path(os.fsdecode(error.filename)).is_file():
-        told = f"{error.filename} is a file, where a folder is wanted"
+        told = f"{error.filename} is a file, but must be a folder"
     if isinstance(error, PermissionError):
         told += f" for user {os.getuid()}"
         if any(mark.exists() for mark in CONTAINER_MARKS):
@@ -122,19 +122,19 @@ def drop_output() -> int:
 
 
 def leave_last_words(line: str) -> None:
-    """Write a line where Kubernetes looks for it; where there is no such file, do nothing.
+    """Write the termination message of a pod; do nothing where the file does not exist.
 
-    What is too long is cut between two characters.
+    A message that is too long is cut between two characters.
     """
     told = line.encode("utf-8", "backslashreplace")[:MOST_BYTES].decode("utf-8", "ignore")
-    with suppress(OSError):  # there is none, or it is somebody else's; stderr has the line anyway
-        opened = os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC)  # never made here
+    with suppress(OSError):  # it is missing, or of another user; stderr has the line anyway
+        opened = os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC)  # never created here
         with os.fdopen(opened, "wb") as file:
             file.write(told.encode())
 
 
 class _LineFormatter(logging.Formatter):
-    """The time, a mark before warnings, and the message with the URIs that people know."""
+    """The time, a mark before warnings, and the message with URIs instead of copies."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(mark)s%(message)s", datefmt="%H:%M:%S")
@@ -146,9 +146,9 @@ class _LineFormatter(logging.Formatter):
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """One line a message, with the time, in UTF-8; the process is left as it was found.
+    """Log one line per message to stderr, with the time, in UTF-8, within the block.
 
-    Of torchrun's processes the first alone tells how it goes.
+    Of torchrun's processes, only the first logs progress.
     """
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""How far a step is: a bar on a terminal, a line now and then in a pod's log."""
+"""The progress of a step: a bar on a terminal, else a line from time to time."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ SECONDS_WHERE_WATCHED = 10.0
 
 
 class Progress:
-    """Tells how many of `total` are done, how fast, and how long the rest will take."""
+    """Shows how many of `total` are done, the rate, and the remaining time."""
 
     def __init__(self, total: int, unit: str) -> None:
         self.total = total
@@ -27,7 +27,7 @@ class Progress:
         self.done = 0
         self._bar = None
         if sys.stderr.isatty():
-            from tqdm import tqdm  # takes 0.1 s, which a pod would spend in vain
+            from tqdm import tqdm  # takes 0.1 s, and a pod does not need it
 
             scale = total > 10**6
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=scale, leave=False)
@@ -36,7 +36,7 @@ class Progress:
         self._started = self._last_line_at = time.monotonic()
 
     def add(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Add to the number done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -62,7 +62,7 @@ class Progress:
 
 
 def track_progress(items: Iterable[T], *, total: int, unit: str) -> Iterator[T]:
-    """Pass `items` through, telling how far they are."""
+    """Yield `items` and show the progress."""
     with Progress(total, unit) as bar:
         for item in items:
             yield item

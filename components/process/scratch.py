@@ -1,8 +1,8 @@
-"""Folders for what is needed only while a step runs: in SAN_SCRATCH, or else where TMPDIR says.
+"""Temporary folders of a step: in SAN_SCRATCH, or else in TMPDIR.
 
-NFS keeps a file that is deleted while it is open or mapped, under another name, and its folder with
-it: whatever is in a folder must be closed before its block ends. What cannot be removed all the
-same is warned of and no more, as no result hangs on it.
+NFS keeps a file that is deleted while it is open or mapped, under another name, and so its folder.
+So files must be closed before the block of their folder ends. A folder that cannot be removed only
+causes a warning, as no result depends on it.
 """
 
 import hashlib
@@ -21,17 +21,18 @@ from san_core.disk import DISK_FULL_ERRORS, disk_full_error
 log = logging.getLogger(__name__)
 
 SCRATCH_VARIABLE = "SAN_SCRATCH"
-_OPEN_FOLDERS: list[Path] = []  # those whose block has not ended
+_OPEN_FOLDERS: list[Path] = []  # folders whose block has not ended
 
 
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
-    """A directory for what is needed until `output` is written, removed in the end.
+    """A directory for files needed until `output` is written; it is removed at the end.
 
-    What a killed predecessor left there is removed first: the name goes by where the output lies.
+    Its name depends on the path of the output, so files that a killed process left are removed
+    first.
 
     Raises:
-        OSError: of a full disk, naming the directory and the variable that names another.
+        OSError: the disk is full; the message names the directory and the variable for another.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = vacant_folder(scratch_root() / f"san-{_key(output)}")
@@ -42,7 +43,7 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A directory of this process alone, removed in the end."""
+    """A directory for this process only; it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="san-", dir=scratch_root()))
     with _removed_in_the_end(folder):
         yield folder
@@ -59,13 +60,13 @@ def _removed_in_the_end(folder: Path) -> Iterator[None]:
 
 
 def remove_open_folders() -> None:
-    """Remove what the blocks of this process would remove, which ends without leaving them."""
+    """Remove the open folders of this process, for an exit that does not leave their blocks."""
     for folder in sorted(_OPEN_FOLDERS):
         remove_or_warn(folder)
 
 
 def vacant_folder(folder: Path) -> Path:
-    """Remove what a killed predecessor left in a folder; another name where that does not go."""
+    """Remove the files of a killed process from a folder; choose another name if that fails."""
     others = (folder.with_name(f"{folder.name}.{number}") for number in count(2))
     for place in chain([folder], others):
         if place.exists():
@@ -76,7 +77,7 @@ def vacant_folder(folder: Path) -> Path:
 
 
 def remove_or_warn(folder: Path) -> None:
-    """Remove a directory and all that is in it; what cannot be removed is warned of."""
+    """Remove a directory with its content; warn if something cannot be removed."""
     problems: list[BaseException] = []
 
     def note(
@@ -86,18 +87,18 @@ def remove_or_warn(folder: Path) -> None:
 
     shutil.rmtree(folder, onerror=note)
     if problems:
-        log.warning("%s cannot be removed (%s); it is not needed any more", folder, problems[0])
+        log.warning("%s cannot be removed (%s); it is no longer needed", folder, problems[0])
 
 
 def scratch_root() -> Path:
-    """Where such directories are made."""
+    """The parent of temporary directories."""
     root = Path(os.environ.get(SCRATCH_VARIABLE) or tempfile.gettempdir()).absolute()
     root.mkdir(parents=True, exist_ok=True)
     return root
 
 
 def _key(output: Path) -> str:
-    """What stands for one output on one machine, however its path is written."""
+    """A key of an output on one machine, the same for every spelling of its path."""
     place = output.parent.stat()
     told = f"{os.uname().nodename} {place.st_dev} {place.st_ino} {output.name}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -105,7 +106,7 @@ def _key(output: Path) -> str:
 
 @contextmanager
 def _name_when_full(folder: Path) -> Iterator[None]:
-    """Let errors of a full disk say that it is this directory's, unless they are of another."""
+    """Name this directory in errors of a full disk, unless they are about another."""
     try:
         yield
     except OSError as error:
@@ -113,5 +114,5 @@ def _name_when_full(folder: Path) -> Iterator[None]:
         if error.errno not in DISK_FULL_ERRORS or not is_here:
             raise
         told = error if error.filename else disk_full_error(folder)
-        hint = f"{told.strerror}; {SCRATCH_VARIABLE} names a folder with more room"
+        hint = f"{told.strerror}; {SCRATCH_VARIABLE} names another folder to use"
         raise OSError(error.errno, hint, told.filename) from error

@@ -1,7 +1,7 @@
-"""Signals that ask to stop, waited for where work can be put down well.
+"""Stop signals, handled where work can be interrupted safely.
 
-SIGTERM comes from Kubernetes before it kills a pod, SIGHUP from a connection that has dropped. What
-they become as an exit status is decided in `components.command.run`.
+Kubernetes sends SIGTERM before it kills a pod; a dropped connection causes SIGHUP.
+`components.command.run` turns them into exit statuses.
 """
 
 import ctypes
@@ -19,11 +19,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
-    """A signal asks to stop; not an Exception, so that no step swallows it.
+    """A stop signal was received; not an Exception, so that no step catches it.
 
     Attributes:
         name: of the signal, such as SIGTERM
-        status: the exit status that says so, as shells count
+        status: its exit status, 128 plus its number, as in shells
     """
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
@@ -33,20 +33,20 @@ class Terminated(BaseException):
 
 
 class StopRequest:
-    """Says, when it is called, whether a signal has asked to stop; `number` is the signal's."""
+    """Returns, when called, whether a stop signal was received; `number` is its number."""
 
     def __init__(self) -> None:
         self.number = 0
 
-    def __call__(self) -> bool:  # noqa: D102 - said above
+    def __call__(self) -> bool:  # noqa: D102 - see the class
         return self.number != 0
 
 
 @contextmanager
 def defer_stop() -> Iterator[StopRequest]:
-    """Within the block SIGTERM and SIGHUP interrupt nothing; the request says if one has come.
+    """Within the block, SIGTERM and SIGHUP do not interrupt; the request tells if one was received.
 
-    Who uses it must ask often enough: Kubernetes kills 30 seconds after SIGTERM by default.
+    The caller must ask often enough: by default Kubernetes kills 30 seconds after SIGTERM.
     """
     request = StopRequest()
 
@@ -58,16 +58,16 @@ def defer_stop() -> Iterator[StopRequest]:
 
 
 def raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    """A handler of signals: what runs is stopped on the way out, which no other one interrupts.
+    """A signal handler that stops the running code; later stop signals are ignored.
 
-    Where a connection drops, shell and kernel each send a SIGHUP.
+    When a connection drops, shell and kernel each send a SIGHUP.
     """
     ignore_stop()
     raise Terminated(number)
 
 
 def ignore_stop() -> None:
-    """From here on SIGTERM and SIGHUP are ignored: one has been heard."""
+    """Ignore SIGTERM and SIGHUP from here on, as one was received."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -76,9 +76,9 @@ def ignore_stop() -> None:
 def signal_handler(
     handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals
 ) -> Iterator[None]:
-    """Within the block these signals call `handler`; outside the main thread nothing changes.
+    """Within the block, these signals call `handler`; no effect outside the main thread.
 
-    A signal that is ignored stays so: nohup lets a process outlive its connection.
+    A signal that is ignored stays ignored, as with nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -93,26 +93,26 @@ def signal_handler(
 
 
 def die_with_parent(parent: int) -> None:
-    """In a new process: be killed when its parent is, so that no orphan goes on beside a rerun.
+    """Let Linux kill this new process when its parent dies, so that no orphan works beside a rerun.
 
-    prctl(PR_SET_PDEATHSIG) is Linux; elsewhere an orphan goes on to its end.
+    prctl(PR_SET_PDEATHSIG) exists on Linux only; elsewhere an orphan runs to its end.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before it could be watched
+        if os.getppid() != parent:  # it died before the call
             os._exit(1)
 
 
 def hear_interrupt(handler: Callable[[int, FrameType | None], Any]) -> None:
-    """Let Ctrl-C call `handler`; where it is ignored, as in a script's background, it stays so."""
+    """Let Ctrl-C call `handler`, unless it is ignored, as in a script's background."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)
 
 
 def end_by_interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """On Ctrl-C, end at once in one line: where nothing has been begun, nothing is to be put down.
+    """On Ctrl-C, end at once with one line, as nothing has begun.
 
-    A KeyboardInterrupt in the middle of an import would show where, which helps nobody.
+    A KeyboardInterrupt in an import would show a traceback, which does not help.
     """
     file = Path(sys.argv[0])
     who = file.parent.name if file.name == "__main__.py" else file.name

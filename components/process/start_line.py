@@ -1,4 +1,4 @@
-"""The line a step says first: where it computes, and within which limits."""
+"""The first line of a step: its device and its limits."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def log_start(step: str, *, precision: str = "float32") -> None:
-    """Say where a step computes: device, arithmetic, threads, processes, limit of memory.
+    """Log where a step computes: device, precision, threads, processes, memory limit.
 
-    precision: as the step was asked for it; of the steps that compute with torch.
+    precision: the step's parameter; for steps that compute with torch.
 
     Raises:
-        ValueError: a GPU is here and cannot be used.
+        ValueError: there is a GPU that cannot be used.
     """
     by_torch = step in gpu.GPU_STEPS and find_spec("torch") is not None
     where = _describe_torch(precision) if by_torch else _describe_processor()
@@ -42,7 +42,7 @@ def _describe_torch(precision: str) -> str:
         gpu.check_has_kernels(place)
         where = gpu.describe_gpu(place)
     else:
-        where = f"the processor (no GPU is here or asked for), torch {torch.__version__}"
+        where = f"the processor (no GPU found or requested), torch {torch.__version__}"
     arithmetic = _automatic_precision(place) if precision == "auto" else precision
     return f"{where}; {arithmetic}; {_counted_threads(torch.get_num_threads())}"
 

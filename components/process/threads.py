@@ -1,4 +1,4 @@
-"""Work done side by side, its results in order."""
+"""Work in parallel threads, with results in order."""
 
 import math
 import select
@@ -19,16 +19,16 @@ _here = threading.local()
 
 
 class PoolLeftError(Exception):
-    """The work of a thread is not waited for any more."""
+    """The thread pool was left; nobody waits for the work of this thread."""
 
 
 def map_bounded(
     pool: Executor, function: Callable[[A], B], items: Iterable[A], *, ahead: int
 ) -> Iterator[B]:
-    """`function` of every item, in order, with at most `ahead` results not yet taken.
+    """`function` of every item, in order, with at most `ahead` results not yet consumed.
 
-    Unlike Executor.map it takes items only as results are taken, so memory stays flat however
-    many there are.
+    Unlike Executor.map it takes items only as results are consumed, so memory does not grow with
+    the number of items.
     """
     waiting: deque[Future[B]] = deque()
     for item in items:
@@ -41,10 +41,10 @@ def map_bounded(
 
 @contextmanager
 def thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads of which none is at work any more when the block is left, however it is left.
+    """A pool of threads, none of which works after the block has ended.
 
-    If it is left by an exception, what has not begun by then is not begun, who sleeps by `pause` is
-    woken, and who asks by `check_pool_not_left` or waits by `await_socket` is ended.
+    If an exception ends the block, pending work does not start, threads in `pause` wake up, and
+    threads that call `check_pool_not_left` or `await_socket` end.
     """
     is_left = threading.Event()
     pool = ThreadPoolExecutor(count, initializer=_enter_pool, initargs=(is_left,))
@@ -62,17 +62,17 @@ def _enter_pool(is_left: threading.Event) -> None:
 
 
 def check_pool_not_left() -> None:
-    """Raise PoolLeftError in a thread of a `thread_pool` that is left by an exception."""
+    """Raise PoolLeftError in a thread of a `thread_pool` whose block an exception has ended."""
     is_left = getattr(_here, "is_left", None)
     if is_left is not None and is_left.is_set():
         raise PoolLeftError
 
 
 def pause(seconds: float) -> None:
-    """Sleep, but not on in a thread of a `thread_pool` that is left by an exception.
+    """Sleep; in a thread of a `thread_pool`, only until an exception ends its block.
 
     Raises:
-        PoolLeftError: it is left.
+        PoolLeftError: an exception has ended it.
     """
     is_left = getattr(_here, "is_left", None)
     if is_left is None:
@@ -82,14 +82,14 @@ def pause(seconds: float) -> None:
 
 
 def await_socket(connected: object, *, to_write: bool = False) -> None:
-    """Wait until a socket can be read or written, but not on in a `thread_pool` that is left.
+    """Wait until a socket can be read or written; in a `thread_pool`, only until its block ends.
 
-    Outside of one, and for what is no socket of Python's own, this returns at once: a signal ends
-    whatever the main thread waits for, and TLS in TLS keeps bytes that no socket tells of.
+    Outside of a pool, and for objects that are not Python's own sockets, this returns at once: a
+    signal interrupts the main thread, and TLS in TLS buffers bytes that no socket reports.
 
     Raises:
-        TimeoutError: nothing happened for as long as the socket's own timeout.
-        PoolLeftError: the pool is left.
+        TimeoutError: nothing happened within the socket's own timeout.
+        PoolLeftError: an exception has ended the pool's block.
     """
     if not hasattr(_here, "is_left") or not isinstance(connected, socket.socket):
         return

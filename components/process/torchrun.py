@@ -1,59 +1,59 @@
-"""Which of the processes that torchrun started for one step this is.
+"""The rank of this process among those that torchrun started for one step.
 
     torchrun --nproc-per-node 2 -m components train_san ...
     torchrun --nnodes 2 --node-rank 0 --master-addr HOST -m components train_san ...
 
-A node is a machine or a pod. The first process of all writes, logs and keeps the state; the first
-of each node stages and decodes for its node. One process alone is both. What the processes share
-is in `components.training.ranks`.
+A node is a machine or a pod. The first process of all writes outputs, logs and checkpoints. The
+first process of each node downloads and decodes for its node. A single process does both.
+`components.training.ranks` has what the processes share.
 
-Torchrun's variables count together or not at all: what a notebook or a launcher has left of them,
-without a WORLD_SIZE of 2 or more, makes no process one of several.
+Torchrun's variables count only with a WORLD_SIZE of 2 or more. Others that a notebook or a launcher
+has left are ignored.
 """
 
 import os
 
-# The steps that share their work among several processes. The others use one GPU; textures and
-# features are spread over GPUs by more workers.
+# The steps that share their work among several processes. The others use one GPU; several workers
+# distribute textures and features over GPUs.
 MULTI_PROCESS_STEPS = frozenset({"train_san", "train_san_pg"})
-# What torchrun sets in each of several processes beside WORLD_SIZE.
+# The variables that torchrun sets in each of several processes besides WORLD_SIZE.
 _VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# What torchrun sets beside them in the processes that it starts itself.
+# A variable that torchrun sets too, in processes that it starts itself.
 AGENT_VARIABLE = "TORCHELASTIC_RUN_ID"
 
 
 def process_count() -> int:
-    """How many processes torchrun started, on all nodes; 1 where there is one alone.
+    """The number of processes that torchrun started, on all nodes; 1 without torchrun.
 
     Raises:
-        ValueError: WORLD_SIZE is no number of processes.
+        ValueError: WORLD_SIZE is not a number of processes.
     """
     return _number("WORLD_SIZE") if os.environ.get("WORLD_SIZE") else 1
 
 
 def rank() -> int:
-    """Which of torchrun's processes on all nodes this is; 0 where there is one alone.
+    """The rank of this process on all nodes; 0 without torchrun.
 
     Raises:
-        ValueError: there are several, and RANK does not say which.
+        ValueError: there are several processes, and RANK is invalid.
     """
     return _number("RANK", least=0) if process_count() > 1 else 0
 
 
 def local_rank() -> int:
-    """Which of torchrun's processes on this node this is; 0 where there is one alone.
+    """The rank of this process on its node; 0 without torchrun.
 
     Raises:
-        ValueError: there are several, and LOCAL_RANK does not say which.
+        ValueError: there are several processes, and LOCAL_RANK is invalid.
     """
     return _number("LOCAL_RANK", least=0) if process_count() > 1 else 0
 
 
 def local_process_count() -> int:
-    """How many processes torchrun started on this node; 1 where there is one alone.
+    """The number of processes that torchrun started on this node; 1 without torchrun.
 
     Raises:
-        ValueError: there are several, and LOCAL_WORLD_SIZE does not say how many are here.
+        ValueError: there are several processes, and LOCAL_WORLD_SIZE is invalid.
     """
     return _number("LOCAL_WORLD_SIZE") if process_count() > 1 else 1
 
@@ -64,7 +64,7 @@ def has_several_nodes() -> bool:
 
 
 def node_rank() -> int:
-    """Which of torchrun's nodes this is, as --node-rank says; 0 where there is one alone."""
+    """The rank of this node, as in --node-rank; 0 without other nodes."""
     told = os.environ.get("GROUP_RANK", "")
     if process_count() > 1 and told.isdecimal():
         return int(told)
@@ -72,17 +72,17 @@ def node_rank() -> int:
 
 
 def is_first_rank() -> bool:
-    """Whether this is the process that logs and writes; always so where there is one alone."""
+    """Whether this process logs and writes; always true without torchrun."""
     return rank() == 0
 
 
 def is_first_of_node() -> bool:
-    """Whether this process stages and decodes for its node; always so where there is one alone."""
+    """Whether this process downloads and decodes for its node; always true without torchrun."""
     return local_rank() == 0
 
 
 def process_name() -> str:
-    """This process among the others, in words; empty for the first of all."""
+    """The node and the rank of this process, in words; empty for the first of all."""
     if is_first_rank():
         return ""
     node = f"node {node_rank()}" if has_several_nodes() else ""
@@ -91,18 +91,17 @@ def process_name() -> str:
 
 
 def check_may_share_work(step: str) -> None:
-    """Refuse several processes for a step that cannot share work, or that cannot find each other.
+    """Refuse several processes if the step cannot share work or torchrun's variables are wrong.
 
     Raises:
-        ValueError: they are of a step that is the work of one, or a variable of torchrun's is
-            missing or no number.
+        ValueError: the step runs in one process, or a variable of torchrun is missing or invalid.
     """
     if process_count() == 1:
         return
     if step not in MULTI_PROCESS_STEPS:
         raise ValueError(
-            f"torchrun started {process_count()} processes (WORLD_SIZE), but {step} is the work of"
-            " one: start it by python -m components, without WORLD_SIZE"
+            f"torchrun started {process_count()} processes (WORLD_SIZE), but {step} runs in one;"
+            " start it with python -m components, without WORLD_SIZE"
         )
     for name in _VARIABLES:
         if not os.environ.get(name):
@@ -112,7 +111,7 @@ def check_may_share_work(step: str) -> None:
 
 
 def _number(name: str, *, least: int = 1) -> int:
-    """The number that a variable of torchrun's holds."""
+    """The number in a variable of torchrun."""
     text = os.environ.get(name, "").strip()
     if not text.isdecimal() or int(text) < least:
         raise ValueError(_ask_for_torchrun(f"{name} is {text!r}" if text else f"{name} is not set"))
@@ -122,4 +121,4 @@ def _number(name: str, *, least: int = 1) -> int:
 def _ask_for_torchrun(found: str) -> str:
     if not found.startswith("WORLD_SIZE"):
         found = f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, and {found}"
-    return f"{found}: start the step by torchrun, which sets it, or unset WORLD_SIZE"
+    return f"{found}; start the step with torchrun, which sets it, or unset WORLD_SIZE"

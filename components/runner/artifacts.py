@@ -1,4 +1,4 @@
-"""Where the artifacts of a task lie, and how it is told: its words and KFP's executor input."""
+"""The paths of a task's artifacts, and how it gets them: its words and KFP's executor input."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from components.runner.ir import PLACEHOLDER, Task
 
-# What the name of an artifact of these types ends with, so that a browser opens it.
+# The file suffix of artifacts of these types, so that a browser opens them.
 FILE_SUFFIXES = {
     "system.HTML": ".html",
     "system.Metrics": ".json",
@@ -16,12 +16,12 @@ FILE_SUFFIXES = {
 
 
 def output_paths(outputs: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Where each output artifact of a task lies, by the KFP types of all, in a folder of it."""
+    """The path of each output artifact of a task in its folder, given their KFP types."""
     return {name: folder / (name + FILE_SUFFIXES.get(kind, "")) for name, kind in outputs.items()}
 
 
 def paths_of_kind(outputs: Mapping[str, str], folder: Path, kind: str) -> list[Path]:
-    """Of the outputs of a task, those of a KFP type that have been written."""
+    """The outputs of a task that are of a KFP type and have been written."""
     paths = output_paths(outputs, folder)
     return [paths[n] for n, k in outputs.items() if k == kind and paths[n].is_file()]
 
@@ -33,8 +33,8 @@ def filled_words(
 
     Args:
         task: the task.
-        folder: where it is made.
-        inputs: where each input artifact that was passed lies.
+        folder: its folder.
+        inputs: the path of each input artifact that was passed.
         kinds: the KFP type of each.
     """
     outputs = output_paths(task.outputs, folder)
@@ -57,7 +57,7 @@ def filled_words(
 
 
 def _executor_artifacts(paths: Mapping[str, Path], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Artifacts as KFP writes them in an executor input."""
+    """Artifacts in the form of KFP's executor input."""
     return {
         name: {
             "artifacts": [

@@ -1,7 +1,7 @@
-"""Runs the tasks of a pipeline as containers, by the docker command of this machine.
+"""Runs the tasks of a pipeline as containers, with the docker command of this machine.
 
-A container sees the folder of the run and the store of finished steps, and read-only the places of
-data that the run was given, each under its own path, so that paths mean the same inside and
+A container mounts the folder of the run and the store of finished steps, and read-only the places
+of the run's data. Each is mounted under its own path, so that paths mean the same inside and
 outside.
 """
 
@@ -24,43 +24,45 @@ from components.storage.sources import STORE_PARAMETERS, names_place, read_place
 from san_core.data.tree import is_archive
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-# Variables that name a file, which steps in containers get under the same path; and where it is
-# without the variable, in the home of whoever starts the run, which containers do not see.
+# Variables that name a file, which containers mount under the same path, each with the default path
+# of the file in the home of the user, which containers do not see.
 FILE_VARIABLES = {
     "AWS_CA_BUNDLE": "",
     "SSL_CERT_FILE": "",
     "AWS_WEB_IDENTITY_TOKEN_FILE": "",
     "AWS_SHARED_CREDENTIALS_FILE": ".aws/credentials",
 }
-# Environment that they get too: servers, credentials and proxies of object storage, and which
-# GPUs they may use.
+# Variables that containers get too: servers, credentials and proxies of object storage, and the
+# GPUs that they may use.
 PASSED_PREFIXES = (
     *("AWS_", "S3_", "MINIO_", "CUDA_VISIBLE_DEVICES", *FILE_VARIABLES),
     *(*_PROXIES, *map(str.lower, _PROXIES)),
 )
 RUN_LABEL = "san-pipeline.run"
-# Of the images; for a run started by root, who may not be root in them.
+# The user of the images, for a run started by root.
 IMAGE_USER, IMAGE_GROUP = 1000, 1000
-ENGINE_STATUS = 125  # of `docker run` itself: the engine could not make, start or follow it
+ENGINE_STATUS = (
+    125  # of `docker run` itself: the engine failed to make, start or follow the container
+)
 KILLED_STATUS = 137  # 128 + SIGKILL, as a shell counts
 
 
 class ContainerProcess(TaskProcess):
-    """One task under way in a container, followed by a process of the docker command."""
+    """One running task in a container, followed by a process of the docker command."""
 
     is_out_of_memory = False
 
     def has_ended(self) -> bool:
-        """Whether it has; then `status` is its exit status, as a shell counts."""
+        """Whether it has ended; then `status` is its exit status, as in a shell."""
         has_been_asked = self.status is not None
         if super().has_ended() and self.status == KILLED_STATUS and not has_been_asked:
-            # Of one that somebody has removed nothing is known.
+            # Nothing is known of a container that somebody has removed.
             found = _docker("inspect", "--format", "{{.State.OOMKilled}}", self._container)
             self.is_out_of_memory = found.returncode == 0 and found.stdout.strip() == "true"
         return self.status is not None
 
     def clean_up(self) -> None:
-        """Remove the container, with whatever still runs in it."""
+        """Remove the container with all its processes."""
         super().clean_up()
         if self._container:
             removed = _remove_container(self._container)
@@ -70,11 +72,11 @@ class ContainerProcess(TaskProcess):
     def how_it_ended(self) -> str:
         """How the task ended, after its name."""
         if self.is_out_of_memory:
-            return "was killed, as its container was out of memory"
+            return "was killed: its container ran out of memory"
         if self.status == KILLED_STATUS:
             return "was killed by SIGKILL"
         if self.status == ENGINE_STATUS:
-            return "ended, as the docker engine failed"
+            return "ended: the docker engine failed"
         return super().how_it_ended()
 
     @property
@@ -91,8 +93,8 @@ class ContainerLauncher:
     """Runs each task in a container of its image.
 
     Args:
-        arguments: of the pipeline.
-        folder: the run's; a folder given as destination or checkpoint lies in it, or in the store.
+        arguments: arguments of the pipeline.
+        folder: folder of the run; a local destination or checkpoint must be in it, or in the store.
 
     Raises:
         ValueError: a place cannot be reached from a container.
@@ -105,10 +107,10 @@ class ContainerLauncher:
         self._layers: dict[str, str] = {}
 
     def prepare(self, plan: Iterable[Task]) -> None:
-        """See that engine and images are there; remove what a killed run has left running.
+        """Check engine and images; remove containers that a killed run has left running.
 
         Raises:
-            RunError: no engine answers, or an image is neither here nor can be pulled.
+            RunError: no engine answers, or an image is missing and cannot be pulled.
         """
         try:
             _ask_docker("version", "--format", "{{.Server.Version}}")
@@ -121,7 +123,7 @@ class ContainerLauncher:
         for left in _ask_docker("ps", "-aq", "--filter", ours).split():
             removed = _remove_container(left)
             if removed.returncode:
-                raise RunError(f"container {left} is not removed: {removed.stderr.strip()}")
+                raise RunError(f"container {left} could not be removed: {removed.stderr.strip()}")
         for mark in self.folder.glob(f"*/{CONTAINER_FILE}"):
             mark.unlink()
         folder, store = self._written
@@ -130,16 +132,16 @@ class ContainerLauncher:
             _give_to_container_user(place)
 
     def code_of(self, task: Task) -> str:
-        """What stands for the code that a task runs: the content of its image, whatever its name.
+        """The digest of the code that a task runs: the content of its image, not its name.
 
-        Labels are no content: an image of another commit with the same files is the same.
+        Labels do not count: an image of another commit with the same files is the same.
         """
         return self._layers[task.image]
 
     def launch(
         self, task: Task, words: Sequence[str], folder: Path, *, threads: int
     ) -> ContainerProcess:
-        """Start a task, which may take so many threads; its log goes into its folder."""
+        """Start a task with this number of threads; its log goes into its folder."""
         _give_to_container_user(folder)
         cache = str(self._written[1] / "cache")
         own = {"HOME": "/tmp", "SAN_CACHE": cache, **WATCHED}
@@ -158,11 +160,11 @@ def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[P
     """The folders and files that containers read, each once.
 
     Args:
-        arguments: of the pipeline.
-        written: the folders that containers write to, and see anyway; the run's first.
+        arguments: arguments of the pipeline.
+        written: the folders that containers write to, which are mounted anyway; the run's first.
 
     Raises:
-        ValueError: one does not exist; or a place to keep things is in none that is written to.
+        ValueError: one does not exist, or a destination or checkpoint is not in a written folder.
     """
     for name in STORE_PARAMETERS:
         place = arguments.get(name)
@@ -170,8 +172,8 @@ def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[P
             continue
         if not _leads_in(local_path(str(place)), written):
             raise ValueError(
-                f"{name} {place} is not in {' or '.join(map(str, written))}, which is all that"
-                " containers write to; name a folder there, or a URI"
+                f"{name} {place} is not in {' or '.join(map(str, written))}, and containers write"
+                " only there; name a folder there, or a URI"
             )
     read = set()
     for name, uri, is_single in read_places(arguments):
@@ -180,14 +182,14 @@ def bind_places(arguments: Mapping[str, Any], written: Sequence[Path]) -> list[P
         path = local_path(uri).absolute()
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
-        # Of a table the images lie in the same folder; an archive is all by itself.
+        # A table needs its folder, which has the images; an archive is complete.
         is_alone = is_single or path.is_dir() or is_archive(path.name)
         read.add(path if is_alone else path.parent)
     for name, file in _named_files().items():
         if not Path(file).exists():
             raise ValueError(f"{name} {file} does not exist")
         read.add(Path(file))
-    # By their names too: in a container the links of another run are not there to be followed.
+    # By their own paths too, as a container cannot follow the links of another run.
     return sorted(path for path in read if not (_is_in(path, written) and _leads_in(path, written)))
 
 
@@ -200,9 +202,9 @@ def _is_in(path: Path, folders: Iterable[Path]) -> bool:
 
 
 def _named_files() -> dict[str, str]:
-    """The variables that name files, as absolute paths; if not set, where the file is by default.
+    """The variables that name files, as absolute paths; the default path if one is not set.
 
-    What a variable names need not exist.
+    The files need not exist.
     """
     found = {}
     for name, by_default in FILE_VARIABLES.items():
@@ -213,7 +215,7 @@ def _named_files() -> dict[str, str]:
 
 
 def _mount_options(written: Iterable[Path], places: Iterable[Path]) -> list[str]:
-    """The folders to write to and the places to read, each under its own path."""
+    """The options that mount folders to write to and places to read, each under its own path."""
     words = []
     fields_of = [*((path, []) for path in written), *((path, ["readonly"]) for path in places)]
     for path, fields in fields_of:
@@ -226,9 +228,9 @@ def _mount_options(written: Iterable[Path], places: Iterable[Path]) -> list[str]
 
 
 def _machine_options() -> list[str]:
-    """How containers run: as an ordinary user, with this machine's storage and GPUs.
+    """The options of containers: an ordinary user, this machine's storage access and GPUs.
 
-    Values of the environment are handed on by name, so that no list of processes shows them.
+    Environment variables are passed by name, so that no list of processes shows their values.
     """
     user = f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{IMAGE_USER}:{IMAGE_GROUP}"
     words = ["--user", user]
@@ -237,23 +239,23 @@ def _machine_options() -> list[str]:
         words += ["--env", name]
     endpoints = (value for name, value in passed.items() if "ENDPOINT" in name)
     if any(urlsplit(one).hostname in ("127.0.0.1", "localhost", "::1") for one in endpoints):
-        words += ["--network", "host"]  # the server is reached from this machine alone
+        words += ["--network", "host"]  # the server can only be reached from this machine
     if '"nvidia"' in _ask_docker("info", "--format", "{{json .Runtimes}}"):
         words += ["--gpus", "all"]
     return words
 
 
 def _give_to_container_user(folder: Path) -> None:
-    """Let the user of the containers write into a folder that root has made."""
+    """Let the user of the containers write to a folder that root has made."""
     if not os.getuid():
         os.chown(folder, IMAGE_USER, IMAGE_GROUP)
 
 
 def _ensure_image(image: str) -> str:
-    """The digests of an image's layers; one that is not here is pulled if its name says from where.
+    """The digests of an image's layers; a missing image is pulled if its name has a registry.
 
     Raises:
-        RunError: it is not here and cannot be pulled.
+        RunError: it is missing and cannot be pulled.
     """
     words = ("image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
     found = _docker(*words)
@@ -264,12 +266,12 @@ def _ensure_image(image: str) -> str:
     try:
         _ask_docker("pull", "--quiet", image)
     except RunError as error:
-        raise RunError(f"image {image} is not here and cannot be pulled: {error}") from error
+        raise RunError(f"image {image} is missing and cannot be pulled: {error}") from error
     return _ask_docker(*words).strip()
 
 
 def _remove_container(container: str) -> "subprocess.CompletedProcess[str]":
-    """Remove a container, with whatever runs in it; one that somebody has removed is removed."""
+    """Remove a container with all its processes; no error if it is already removed."""
     removed = _docker("rm", "--force", "--volumes", container)
     if "No such container" in removed.stderr:
         removed.returncode = 0
@@ -277,10 +279,10 @@ def _remove_container(container: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _ask_docker(*words: str) -> str:
-    """What the docker command answers.
+    """The output of the docker command.
 
     Raises:
-        RunError: it refuses; the message is its last line.
+        RunError: it fails; the message is its last line.
     """
     done = _docker(*words)
     if done.returncode:
@@ -290,10 +292,10 @@ def _ask_docker(*words: str) -> str:
 
 
 def _docker(*words: str) -> "subprocess.CompletedProcess[str]":
-    """A call of the docker command, which Ctrl-C does not interrupt: it may be cleaning up."""
+    """Call the docker command; Ctrl-C does not interrupt it, as it may be cleaning up."""
     try:
         return subprocess.run(
             ["docker", *words], capture_output=True, text=True, start_new_session=True
         )
     except FileNotFoundError:
-        raise RunError("there is no program docker") from None
+        raise RunError("the docker command is not installed") from None

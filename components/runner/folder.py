@@ -1,4 +1,4 @@
-"""The folder of a run: who uses it, and what it must not hold."""
+"""The folder of a run: its lock, and checks of its content."""
 
 import fcntl
 import os
@@ -10,53 +10,53 @@ from typing import TextIO
 
 from components.runner.processes import CONTAINER_FILE
 
-PIPELINE_FILE = "pipeline.yaml"  # in a run's folder, what is run
-LOCK_FILE = ".lock"  # there too, as long as the folder is
-_SECONDS_OF_A_LOOK = 0.2  # for which `process_using` may hold the lock, with much to spare
+PIPELINE_FILE = "pipeline.yaml"  # in a run's folder: the pipeline
+LOCK_FILE = ".lock"  # in it too, never deleted
+_SECONDS_OF_A_LOOK = 0.2  # how long `process_using` may hold the lock, generously
 
 
 class RunError(Exception):
-    """Why a run stopped, in words for the person who started it."""
+    """The reason why a run stopped, for the person who started it."""
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
+    """Whether a folder is of a run."""
     return any((folder / name).is_file() for name in (LOCK_FILE, PIPELINE_FILE))
 
 
 def check_folder_of_runs(folder: Path) -> None:
-    """Refuse a folder that holds what no run has left: a run replaces those of its tasks.
+    """Refuse a folder with files that are not of a run, as a run replaces the folders of its tasks.
 
     Raises:
-        RunError: it does.
+        RunError: it has such files.
     """
     found = {path.name for path in folder.iterdir()}
     if found and not is_run(folder):
         raise RunError(
-            f"{folder} is not of a run: it holds {min(found)}, and no {PIPELINE_FILE}; choose"
-            " another --name"
+            f"{folder} is not of a run: it has {min(found)}, but no {PIPELINE_FILE}; choose another"
+            " --name"
         )
 
 
 def check_no_container(folder: Path) -> None:
-    """Refuse a folder that a container writes to, which outlived the run that started it.
+    """Refuse a folder to which a container of a killed run may still write.
 
     Raises:
-        RunError: there may be one.
+        RunError: there may be such a container.
     """
     for mark in sorted(folder.glob(f"*/{CONTAINER_FILE}")):
         container = mark.read_text()[:12]
         raise RunError(
             f"container {container} of a run that was killed may still write to {mark.parent};"
-            f" go on with --runner docker, or: docker rm --force {container}; rm {mark}"
+            f" continue with --runner docker, or: docker rm --force {container}; rm {mark}"
         )
 
 
 def process_using(folder: Path) -> int | None:
-    """The process whose run uses a folder now; None if none does, 0 if it is not known.
+    """The process whose run uses a folder now; None if there is none, 0 if it is unknown.
 
     Raises:
-        OSError: the lock cannot be asked for, so that nobody can say.
+        OSError: the lock cannot be tried.
     """
     try:
         file = (folder / LOCK_FILE).open()
@@ -64,7 +64,7 @@ def process_using(folder: Path) -> int | None:
         return None
     with file:
         try:
-            # Shared: NFS gives an exclusive lock only to who may write.
+            # Shared: NFS grants an exclusive lock only with write access.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             process = file.read().strip()
@@ -74,7 +74,7 @@ def process_using(folder: Path) -> int | None:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock ends with the process, however it ends.
+    """Keep other runs out of the folder; the lock ends with the process, even if it is killed.
 
     Raises:
         RunError: another run uses it.
@@ -95,7 +95,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _lock_or_retry(file: TextIO) -> None:
-    """Lock a file; once more after a moment, as somebody may only have looked who uses it."""
+    """Lock a file; try again after a moment, as another process may only have looked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

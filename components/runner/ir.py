@@ -1,8 +1,8 @@
 """Reading a compiled pipeline (KFP's intermediate representation, IR) into a list of tasks.
 
-Read are container tasks, their parameters and artifacts, importers, loops over a list
-(dsl.ParallelFor) and the order asked for by dependentTasks: what our pipelines use. Anything else
-raises a ValueError by name, so that nothing is silently run otherwise than Kubeflow would.
+Supported are container tasks, their parameters and artifacts, importers, loops over a list
+(dsl.ParallelFor) and the order of dependentTasks, which this project's pipelines use. Anything else
+raises a ValueError that names it, so that nothing silently runs differently than on Kubeflow.
 """
 
 import json
@@ -21,7 +21,7 @@ _ARTIFACT_PLACEHOLDER = re.compile(
     r"\{\{\$\.(inputs|outputs)\.artifacts\['([^']+)'\]\.(?:path|uri)\}\}"
 )
 
-# What may be set on each thing without changing what is computed here.
+# Keys of each object that do not change what is computed here.
 _TASK_KEYS = {
     "cachingOptions", "componentRef", "dependentTasks", "inputs", "iteratorPolicy",
     "parameterIterator", "retryPolicy", "taskInfo",
@@ -29,7 +29,7 @@ _TASK_KEYS = {
 _CONTAINER_KEYS = {"args", "command", "env", "image", "resources"}
 
 _MOST_SHOWN = 60  # characters of a value in a message
-# How the values of each KFP parameter type are written: as JSON, so booleans are true and false.
+# The JSON form of each KFP parameter type; booleans are true and false.
 _PARAMETER_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "NUMBER_INTEGER": ((int,), "a whole number"),
     "NUMBER_DOUBLE": ((int, float), "a number"),
@@ -51,15 +51,15 @@ class Task:
     """One run of one container, or one import of a folder or file.
 
     Attributes:
-        name: what it is called on this machine, such as generate_textures-0
-        step: the same without the number of its loop iteration
-        words: command and arguments, parameters filled in, artifacts still placeholders
-        parameters: the input parameters, those left at their default included
-        inputs: the task and artifact behind each input artifact that was passed
+        name: its name on this machine, such as generate_textures-0
+        step: the same without the number of the loop iteration
+        words: command and arguments, with parameters filled in and placeholders for artifacts
+        parameters: the input parameters, including defaults
+        inputs: the source task and artifact of each input artifact that was passed
         outputs: the KFP type of each output artifact, such as system.Dataset
-        after: names of the tasks that must be done before
+        after: names of the tasks that must finish before it
         env: environment variables set in the pipeline
-        image: what a container of it is made of
+        image: its container image
         imported: for an import, the URI of its only output
     """
 
@@ -76,7 +76,7 @@ class Task:
 
 
 def pipeline_parameters(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The declared parameters of a pipeline: parameterType and perhaps defaultValue of each."""
+    """The declared parameters of a pipeline: parameterType and optional defaultValue of each."""
     definitions: dict[str, dict[str, Any]] = (
         document["root"].get("inputDefinitions", {}).get("parameters", {})
     )
@@ -84,10 +84,10 @@ def pipeline_parameters(document: Mapping[str, Any]) -> dict[str, dict[str, Any]
 
 
 def parse_arguments(words: Iterable[str], document: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of parameters, from `name=value` each; as `parse_argument`.
+    """The values of parameters, from `name=value` words.
 
     Raises:
-        ValueError: as of that, or a parameter is given twice.
+        ValueError: as for `parse_argument`, or a parameter is given twice.
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -99,11 +99,11 @@ def parse_arguments(words: Iterable[str], document: Mapping[str, Any]) -> dict[s
 
 
 def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
-    """Name and value of `name=value`, read by the type that the pipeline declares.
+    """Name and value of `name=value`, parsed by the type that the pipeline declares.
 
     Raises:
-        ValueError: the pipeline has no such parameter, or the value is of another type or a URI
-            that holds credentials.
+        ValueError: the pipeline has no such parameter, or the value has another type or is a URI
+            with credentials.
     """
     name, equals, text = word.partition("=")
     check_no_user_information(word, what=name if name.isidentifier() else "--param")
@@ -127,10 +127,10 @@ def parse_argument(word: str, document: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def check_arguments(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Find a parameter of the pipeline that has neither a value nor a default.
+    """Check that every parameter of the pipeline has a value or a default.
 
     Raises:
-        ValueError: there is one.
+        ValueError: one has neither.
     """
     _with_defaults("the pipeline", document["root"], arguments)
 
@@ -145,16 +145,16 @@ def missing_parameters(document: Mapping[str, Any], arguments: Mapping[str, Any]
 
 
 def read_tasks(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Task]:
-    """All tasks of a compiled pipeline in an order they can run in, loops unrolled.
+    """All tasks of a compiled pipeline in an order in which they can run, with loops unrolled.
 
     The iterations of a task in a loop follow each other and share their `step`.
 
     Args:
         document: the compiled pipeline, as loaded from its YAML
-        arguments: values of the pipeline's parameters; those left out take their default
+        arguments: values of the pipeline's parameters; absent ones have their default
 
     Raises:
-        ValueError: an argument is missing, or the pipeline uses something that cannot be run here.
+        ValueError: an argument is missing, or the pipeline uses an unsupported feature.
     """
     return _PipelineReader(document).read_dag(
         document["root"], _with_defaults("the pipeline", document["root"], arguments), artifacts={}
@@ -174,11 +174,11 @@ class _PipelineReader:
         values: Mapping[str, Any],
         artifacts: Mapping[str, TaskOutput],
     ) -> list[Task]:
-        """The tasks of one graph, given the parameters and artifacts it gets from outside."""
+        """The tasks of one graph, given its parameters and artifacts."""
         specs: dict[str, Any] = component["dag"]["tasks"]
         if component["dag"].get("outputs"):
             raise ValueError(
-                "the graph has outputs (such as dsl.Collected); they cannot be read here"
+                "the graph has outputs (such as dsl.Collected), which are not supported here"
             )
         done: dict[str, list[Task]] = {}
         for name in _topological_order(specs):
@@ -206,7 +206,7 @@ class _PipelineReader:
         if "parameterIterator" in spec:
             return self._read_loop(name, spec, component, own_values, own_artifacts)
         if "dag" in component:
-            raise ValueError(f"task {name}: a pipeline inside the pipeline cannot be run here")
+            raise ValueError(f"task {name}: a pipeline inside the pipeline is not supported here")
         own_values = _with_defaults(f"task {name}", component, own_values)
         executor = self.executors[component["executorLabel"]]
         if "importer" in executor:
@@ -223,7 +223,7 @@ class _PipelineReader:
         values: Mapping[str, Any],
         artifacts: Mapping[str, TaskOutput],
     ) -> list[Task]:
-        """Every task of a loop's body, once for each item; iterations of one task in a row."""
+        """Every task of a loop's body, once for each item, with the iterations in a row."""
         iterator = spec["parameterIterator"]
         source = iterator["items"]
         raw = source.get("raw")
@@ -251,7 +251,7 @@ def _container_task(
     """A container task, with parameters filled into its words."""
     _check_keys(f"the container of task {name}", container, _CONTAINER_KEYS)
     if component.get("outputDefinitions", {}).get("parameters"):
-        raise ValueError(f"task {name}: output parameters cannot be read here; use artifacts")
+        raise ValueError(f"task {name}: output parameters are not supported here; use artifacts")
     outputs = _output_types(component)
     words = tuple(
         _fill_parameters(name, word, values)
@@ -276,7 +276,7 @@ def _container_task(
 def _import_task(
     name: str, importer: Mapping[str, Any], values: Mapping[str, Any], component: Mapping[str, Any]
 ) -> Task:
-    """An importer of an artifact that is there."""
+    """An importer of an existing artifact."""
     source = importer["artifactUri"]
     uri = source["constant"] if "constant" in source else values[source["runtimeParameter"]]
     return Task(
@@ -293,7 +293,7 @@ def _output_types(component: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _as_iteration(task: Task, number: int, *, inside: set[str]) -> Task:
-    """A task of a loop's body as iteration `number`: tasks of the same body become its own."""
+    """A task of a loop's body as iteration `number`; it depends on tasks of the same iteration."""
 
     def iteration_name(name: str) -> str:
         return f"{name}-{number}" if name in inside else name
@@ -324,7 +324,7 @@ def _parameter_values(
                 f"task {name}: parameter {key} comes from {', '.join(spec)}, which cannot be read "
                 "here; steps pass artifacts to each other, not parameters"
             )
-    # A constant may quote parameters of the same task: this is how an f-string compiles.
+    # A constant may contain parameters of the same task: this is how an f-string compiles.
     return {
         key: _fill_parameters(name, value, values) if isinstance(value, str) else value
         for key, value in values.items()
@@ -334,7 +334,7 @@ def _parameter_values(
 def _artifact_sources(
     name: str, specs: Mapping[str, Any], outside: Mapping[str, TaskOutput]
 ) -> dict[str, TaskOutput]:
-    """Where a task's input artifacts come from; optional ones may be absent."""
+    """The sources of a task's input artifacts; optional ones may be absent."""
     found = {}
     for key, spec in specs.items():
         if "taskOutputArtifact" in spec:
@@ -351,7 +351,7 @@ def _artifact_sources(
 def _with_defaults(
     who: str, component: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`values`, with the defaults of parameters not set, and whole numbers as int."""
+    """`values` with the defaults of absent parameters, and whole numbers as int."""
     complete = dict(values)
     for name, spec in component.get("inputDefinitions", {}).get("parameters", {}).items():
         if name not in complete:
@@ -367,7 +367,7 @@ def _with_defaults(
 
 
 def _fill_parameters(name: str, word: str, values: Mapping[str, Any]) -> str:
-    """A word with its parameters filled in, written the way KFP's launcher writes them."""
+    """A word with its parameters filled in, in the form of KFP's launcher."""
 
     def replacement(match: re.Match[str]) -> str:
         placeholder = match[0]
@@ -383,7 +383,7 @@ def _fill_parameters(name: str, word: str, values: Mapping[str, Any]) -> str:
 
 
 def _topological_order(specs: Mapping[str, Any]) -> Iterable[str]:
-    """Task names so that each follows those it depends on."""
+    """Task names in an order in which each follows its dependencies."""
     done: dict[str, None] = {}
     while len(done) < len(specs):
         ready = [

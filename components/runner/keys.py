@@ -1,4 +1,4 @@
-"""What decides the result of a task, as one digest."""
+"""The key of a task: a digest of everything that decides its result."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ from components.storage.sources import (
 
 
 def task_key(task: Task, store: Store, *, code: str, inputs: Mapping[str, str]) -> str:
-    """The key of a task: settings, code and inputs, and no folder of a run.
+    """The key of a task: a digest of settings, code and inputs, without the folder of the run.
 
-    Where states of training are kept decides nothing. Where textures, or the features of several
-    workers, are kept does only outside of the store: whoever names a place wants them there.
+    The place of checkpoints does not count. The place of textures, or of the features of several
+    workers, counts only outside the store, as a user who names a place wants them there.
 
     Args:
         task: the task.
-        store: of finished steps.
-        code: what stands for the code that it runs.
+        store: the store of finished steps.
+        code: the digest of the code that it runs.
         inputs: the digest of the content of each input artifact, and of what `finds_results_of`.
     """
     words = task.words

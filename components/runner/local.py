@@ -1,13 +1,13 @@
 """Runs a compiled pipeline on this machine.
 
-What a launcher starts for each task is a process (`components.runner.processes`) or a container
+For each task, a launcher starts a process (`components.runner.processes`) or a container
 (`components.runner.containers`).
 
-A task is done only when no finished one of the same key is there: what decides its result is its
-settings, the code of its step and the content of its inputs (`components.runner.keys`). Finished
-ones of all runs lie in one store (`components.runner.store`), and the folder of a run holds links
-to its own. A failed or killed run goes on where it stopped when it is started again. Tasks of one
-loop run side by side, all others one by one.
+A task runs only if no finished task has the same key, a digest of its settings, the code of its
+step and the content of its inputs (`components.runner.keys`). One store has the finished tasks of
+all runs (`components.runner.store`), and the folder of a run has links to its own. When a failed or
+killed run is started again, it continues where it stopped. Tasks of one loop run in parallel, all
+others one by one.
 """
 
 import time
@@ -40,23 +40,23 @@ from components.storage.places import real_path
 
 
 class Launcher(Protocol):
-    """What starts tasks."""
+    """Starts tasks."""
 
     def prepare(self, plan: Iterable[Task], /) -> None:
-        """See that what the tasks of a run need is there, and nothing that a killed run left."""
+        """Check the requirements of the tasks of a run, and remove leftovers of a killed run."""
 
     def code_of(self, task: Task) -> str:
-        """What stands for the code that a task runs: part of what decides its result."""
+        """The digest of the code that a task runs, a part of its key."""
 
     def launch(
         self, task: Task, words: Sequence[str], folder: Path, *, threads: int
     ) -> TaskProcess:
-        """Start a task, which may take so many threads; its log goes into its folder."""
+        """Start a task with this number of threads; its log goes into its folder."""
 
 
-# What is told of each task whose result is as this run asks for it.
+# Called for each task whose result is current.
 Note = Callable[[str], None]
-# What keeps a record of a run, whose tasks it is given, while the run has its folder.
+# A context that records a run, given its tasks, while the run has locked its folder.
 Record = Callable[[Sequence[Task]], AbstractContextManager[Note]]
 
 
@@ -72,31 +72,30 @@ def run_pipeline(
     verbose: bool = False,
     terminal: TextIO | None = None,
 ) -> None:
-    """Run a compiled pipeline; what is finished with the same key is skipped.
+    """Run a compiled pipeline; tasks that are finished with the same key are skipped.
 
     Args:
         document: the compiled pipeline, as loaded from its YAML
         arguments: values of the pipeline's parameters
-        folder: where each task gets a link of its own; beside it lies the store
-        launcher: what starts the tasks
-        record: what keeps a record of the run
-        start: a step that is run again whatever it finds, with all that depends on it
-        only: the only step that is run, again whatever it finds
-        verbose: whether to show what the steps log
-        terminal: where lines go; by default standard output
+        folder: folder of the run, which gets a link per task; the store is beside it
+        launcher: starts the tasks
+        record: records the run
+        start: a step to run again even if it is finished, with all steps that depend on it
+        only: the only step to run, even if it is finished
+        verbose: whether to show the logs of the steps
+        terminal: the stream for lines; by default standard output
 
     Raises:
-        ValueError: the pipeline cannot be run here, an argument is missing, or there is no such
-            step.
-        RunError: a step failed, another run uses the folder, a container of a killed one may, it is
-            no run's, or `only` lacks an input.
-        Terminated: SIGTERM or SIGHUP arrived; the steps that were running are stopped.
+        ValueError: the pipeline cannot be run here, an argument is missing, or a step is unknown.
+        RunError: a step failed, another run or a container of a killed run uses the folder, the
+            folder is not of a run, or `only` lacks an input.
+        Terminated: SIGTERM or SIGHUP arrived; the running steps were stopped.
         KeyboardInterrupt: Ctrl-C, likewise.
     """
     plan = read_tasks(document, arguments)
     for task in plan:
         if task.imported:
-            raise ValueError(f"task {task.name} imports an artifact, which cannot be done here")
+            raise ValueError(f"task {task.name} imports an artifact, which is not supported here")
     named = start or only
     chosen = _tasks_named(plan, named) if named else set()
     folder = real_path(folder)
@@ -117,7 +116,7 @@ def run_pipeline(
 
 
 class _Wanted(NamedTuple):
-    """A task that is not done yet."""
+    """A task to run."""
 
     task: Task
     key: str
@@ -125,7 +124,7 @@ class _Wanted(NamedTuple):
 
 
 class _Run:
-    """One run: its tasks, their folders, and the digests of what they have made."""
+    """One run: its tasks, their folders, and the digests of their outputs."""
 
     def __init__(
         self, plan: list[Task], folder: Path, launcher: Launcher, screen: Screen, note: Note
@@ -142,13 +141,13 @@ class _Run:
         screen.number_steps(task.step for task in plan)
 
     def run_stale(self, *, forced: set[str]) -> None:
-        """Do every task that is not done yet, and those in `forced`."""
+        """Run every task that is not finished, and those in `forced`."""
         self.hides_former = True
         for _, group in groupby(self.plan.values(), key=lambda task: task.step):
             self._run_stale_tasks(list(group), forced)
 
     def run_only(self, chosen: set[str]) -> None:
-        """Do the chosen tasks; what they need must have been done before."""
+        """Run the chosen tasks; their inputs must be finished."""
         group = [task for task in self.plan.values() if task.name in chosen]
         states = {name: state.read_state(self.folder / name) for name in self.plan}
         self.digests = {name: found.digests for name, found in states.items() if found}
@@ -163,13 +162,13 @@ class _Run:
                     )
                 if self._has_input_digests(needed) and found.key != self._task_key(needed):
                     self.screen.write_line(
-                        f"{name} ... kept, though its settings or code have changed"
+                        f"{name} ... kept, although its settings or code have changed"
                     )
         self._run_stale_tasks(group, chosen)
         self._note_all_but(chosen)
 
     def _note_all_but(self, chosen: set[str]) -> None:
-        """Note the other tasks that are as this run would make them; name those made stale."""
+        """Record the other tasks that are current; name those that are out of date."""
         later = _downstream(self.plan.values(), chosen)
         for name, task in self.plan.items():
             if name in chosen:
@@ -178,44 +177,45 @@ class _Run:
                 self.note(name)
             elif self.digests.pop(name, None) and name in later:
                 self.screen.write_line(
-                    f"{name} ... is still of former inputs or settings; run without --only to renew"
+                    f"{name} ... is out of date, from earlier inputs or settings; run without --only"
+                    " to renew"
                 )
 
     def _is_as_asked(self, task: Task) -> bool:
-        """Whether what lies under the name of a task is what this run would make."""
+        """Whether the present result of a task is the one that this run would make."""
         found = state.read_state(self.folder / task.name)
         if found is None or not self._has_input_digests(task):
             return False
         try:
             key = self._task_key(task)
-        except (OSError, ValueError):  # of a place that this run did not need
+        except (OSError, ValueError):  # in a place that this run did not need
             return False
         return found.key == key and state.outputs_unchanged(found, self._output_paths(task))
 
     def _run_stale_tasks(self, group: list[Task], forced: set[str]) -> None:
-        """Do the tasks of one step: all iterations of it, if it is in a loop."""
+        """Run the tasks of one step: all its iterations, if it is in a loop."""
         wanted = [_Wanted(task, self._task_key(task), task.name in forced) for task in group]
         wanted = [one for one in wanted if one.is_forced or not self._take_finished(one)]
-        # Divided by all of the step's tasks, not by those that are run: how many threads add up
-        # a sum can change its last digit, and a resumed run shall give what an undisturbed gives.
+        # Divided by all tasks of the step, not only by those to run: the number of threads can
+        # change the last digit of a sum, and a resumed run must give the same result.
         threads = max(1, core_count() // self.task_counts[group[0].step])
         self._run_side_by_side(wanted, threads=threads)
 
     def _has_input_digests(self, task: Task) -> bool:
-        """Whether the digest of every input is at hand."""
+        """Whether the digest of every input is known."""
         return all(
             made.artifact in self.digests.get(made.task, {}) for made in task.inputs.values()
         ) and all(name in self.digests for name in finds_results_of(task))
 
     def _take_finished(self, wanted: _Wanted) -> bool:
-        """Link a finished folder of the same key, if there is one; whether there is."""
+        """Link a finished folder of the same key, if there is one; return whether there is."""
         task, link = wanted.task, self.folder / wanted.task.name
         former = self._former_link(task.name)
         before = real_path(former if former.is_symlink() else link)
         found = self.store.take(
             task.step, wanted.key, link=link, outputs=partial(output_paths, task.outputs)
         )
-        if found is None or found.state.remote:  # what is in a store, nothing here has checked
+        if found is None or found.state.remote:  # nothing here has checked remote objects
             return False
         former.unlink(missing_ok=True)
         self.digests[task.name] = found.state.digests
@@ -226,7 +226,7 @@ class _Run:
         return True
 
     def _task_key(self, task: Task) -> str:
-        """What decides the result of a task, as a digest."""
+        """The key of a task."""
         inputs = {
             name: self.digests[made.task][made.artifact] for name, made in task.inputs.items()
         }
@@ -235,7 +235,7 @@ class _Run:
         return task_key(task, self.store, code=self.launcher.code_of(task), inputs=inputs)
 
     def _run_side_by_side(self, waiting: list[_Wanted], *, threads: int) -> None:
-        """Run tasks side by side, as many at once as there are cores; stop all if one fails."""
+        """Run tasks in parallel, at most one per core; stop all if one fails."""
         running: dict[TaskProcess, tuple[_Wanted, Making]] = {}
         try:
             while waiting or running:
@@ -246,7 +246,9 @@ class _Run:
                 ]
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 ended = [one for one in running if one.has_ended()]
-                self.screen.show_logs(list(running))  # after that look, or last lines would be lost
+                self.screen.show_logs(
+                    list(running)
+                )  # after the check, so that the last lines are shown
                 for process in ended:
                     wanted, making = running.pop(process)
                     try:
@@ -254,7 +256,7 @@ class _Run:
                     finally:
                         making.release()
         except BaseException:
-            with defer_stop():  # after Ctrl-C or a failure the terminal may be closed
+            with defer_stop():  # the terminal may be closed after Ctrl-C or a failure
                 stop_processes(list(running))
                 for _, making in running.values():
                     making.release()
@@ -263,11 +265,11 @@ class _Run:
     def _begin(
         self, wanted: _Wanted, running: dict[TaskProcess, tuple[_Wanted, Making]], threads: int
     ) -> bool:
-        """Start a task, or find it finished meanwhile; False as long as another run makes it."""
+        """Start a task, or link it if it is finished now; False while another run makes it."""
         task = wanted.task
         making = self.store.try_making(task.step, wanted.key)
         if isinstance(making, int):
-            waits = f"waits for another run (process {making}), which makes the same"
+            waits = f"waits for another run (process {making}) that makes the same result"
             self.screen.show_progress(task.step, task.name, waits)
             return False
         try:
@@ -281,7 +283,7 @@ class _Run:
         return True
 
     def _launch(self, wanted: _Wanted, threads: int) -> TaskProcess:
-        """Start a task in a folder that holds nothing but the logs of former tries."""
+        """Start a task in a folder that has only the logs of earlier attempts."""
         task, link = wanted.task, self.folder / wanted.task.name
         folder = self.store.begin(task.step, wanted.key, link=link)
         if self.hides_former:
@@ -297,9 +299,9 @@ class _Run:
         return self.launcher.launch(task, words, link, threads=threads)
 
     def _hide_former_results(self, name: str) -> None:
-        """Take the results of what follows out of sight until they are found to be still right.
+        """Hide the results of later tasks until they are found to be current.
 
-        If the run fails before that, nobody opens a page of former settings under its name.
+        If the run fails before that, nobody opens a page of earlier settings by mistake.
         """
         self._former_link(name).unlink(missing_ok=True)
         for later in _downstream(self.plan.values(), {name}) - {name}:
@@ -308,11 +310,11 @@ class _Run:
                 link.rename(self._former_link(later))
 
     def _former_link(self, name: str) -> Path:
-        """Where the link to a former result of a task is while it is out of sight."""
+        """The path of the link to a hidden earlier result of a task."""
         return self.folder / f".{name}.former"
 
     def _accept_result(self, process: TaskProcess, key: str) -> None:
-        """Believe what a task wrote, if it ended well."""
+        """Accept the outputs of a task, if it succeeded."""
         task = process.task
         process.clean_up()
         if process.status != 0:
@@ -321,7 +323,7 @@ class _Run:
         try:
             done = state.record_state(folder, key, self._output_paths(task))
         except (FileNotFoundError, ValueError) as error:
-            raise RunError(f"{task.name} ended well, but {error}\n  log: {process.log}") from error
+            raise RunError(f"{task.name} succeeded, but {error}\n  log: {process.log}") from error
         self.store.replace_former(folder)
         self.digests[task.name] = done.digests
         self.note(task.name)
@@ -329,11 +331,11 @@ class _Run:
         self.screen.write_warnings(log_lines(process.log), process.log)
 
     def _output_paths(self, task: Task) -> dict[str, Path]:
-        """Where each output artifact of a task lies, in the store."""
+        """The path in the store of each output artifact of a task."""
         return output_paths(task.outputs, real_path(self.folder / task.name))
 
     def show_results(self, names: set[str]) -> None:
-        """Say where the pages of these tasks are, and under each its figures."""
+        """Print the paths of these tasks' pages, each followed by its metrics."""
         for task in (task for task in self.plan.values() if task.name in names):
             folder = self.folder / task.name
             for page in paths_of_kind(task.outputs, folder, "system.HTML"):
@@ -348,12 +350,12 @@ def _format_duration(seconds: float) -> str:
 
 
 def _prerequisites(task: Task) -> list[str]:
-    """The tasks that must be done before this one."""
+    """The tasks that must finish before this one."""
     return [made.task for made in task.inputs.values()] + list(task.after)
 
 
 def _tasks_named(plan: Iterable[Task], name: str) -> set[str]:
-    """The tasks of a step, or the one iteration of it that is named."""
+    """The tasks of a step, or its one named iteration."""
     wanted = name.replace("-", "_")
     chosen = {task.name for task in plan if wanted in (task.step, task.name.replace("-", "_"))}
     if not chosen:

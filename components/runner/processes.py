@@ -22,11 +22,11 @@ LINES_OF_A_FAILURE = 5
 # The screen shows the newest line of a log.
 WATCHED = {"PYTHONUNBUFFERED": "1", WATCHED_VARIABLE: "1"}
 LOG_FILE = "log.txt"  # in the folder of a task
-CONTAINER_FILE = "container"  # likewise, as long as it has one: the id of its container
+CONTAINER_FILE = "container"  # in it too, while its container exists: the container's id
 
 
 class TaskProcess:
-    """One task under way."""
+    """One running task."""
 
     def __init__(
         self, task: Task, words: Sequence[str], log: Path, env: Mapping[str, str], root: Path
@@ -34,7 +34,7 @@ class TaskProcess:
         self.task = task
         self.log = log
         self.status: int | None = None
-        self.newest_line = ""  # of the log, as far as it was looked at
+        self.newest_line = ""  # of the part of the log that was read
         self._bytes_read = 0
         self._started = time.monotonic()
         with log.open("wb") as file:
@@ -45,17 +45,17 @@ class TaskProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a process group of its own: Ctrl-C is ours to pass on
+                start_new_session=True,  # its own process group: this process passes Ctrl-C on
                 preexec_fn=functools.partial(die_with_parent, os.getpid()),
             )
 
     @property
     def seconds(self) -> float:
-        """How long it has been running."""
+        """The seconds since its start."""
         return time.monotonic() - self._started
 
     def new_log_lines(self) -> list[str]:
-        """The whole lines that its log has got since this was last asked."""
+        """The complete lines added to its log since the last call."""
         with self.log.open("rb") as file:
             file.seek(self._bytes_read)
             whole, newline, _ = file.read().rpartition(b"\n")
@@ -65,16 +65,16 @@ class TaskProcess:
         return lines
 
     def has_ended(self) -> bool:
-        """Whether it has; then `status` is its exit status, or minus the signal that killed it."""
+        """Whether it has ended; then `status` is its exit status, or minus the killing signal."""
         self.status = self._process.poll()
         return self.status is not None
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM to the task and all it has started."""
+        """Send SIGTERM to the task and its child processes."""
         self._send_signal(signal.SIGTERM)
 
     def clean_up(self) -> None:
-        """Kill the task, if it is still there, and what it has started and left behind."""
+        """Kill the task, if it still runs, and its remaining child processes."""
         self._send_signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(SECONDS_TO_STOP)
@@ -87,11 +87,11 @@ class TaskProcess:
         return f"failed with exit code {self.status}"
 
     def failure_message(self) -> str:
-        """Why the task failed, as far as its log tells, and where to read on."""
+        """The reason why the task failed, from its log, and the path of the log."""
         said = failure_excerpt(self.task.step, log_lines(self.log))
         return (
             f"{self.task.name} {self.how_it_ended()}{said and ':'}{said}\n  log: {self.log}\n"
-            "  what is done is kept; the next run goes on from there"
+            "  finished work is kept; the next run continues from there"
         )
 
     def _send_signal(self, number: signal.Signals) -> None:
@@ -112,34 +112,34 @@ class ProcessLauncher:
         """Nothing is needed."""
 
     def code_of(self, task: Task) -> str:
-        """What stands for the code that a task runs: part of what decides its result.
+        """The digest of the code that a task runs, a part of its key.
 
         Raises:
-            ValueError: it runs something else than a step of ours.
+            ValueError: it runs something else than a step of this project.
         """
         if task.words[:3] != ("python", "-m", "components") or len(task.words) < 4:
             raise ValueError(
-                f"task {task.name} runs {' '.join(task.words[:4])}; here only "
-                "`python -m components STEP` can be run"
+                f"task {task.name} runs {' '.join(task.words[:4])}; only "
+                "`python -m components STEP` is supported here"
             )
         return code_fingerprint(f"components.{task.words[3]}", self.root)
 
     def launch(
         self, task: Task, words: Sequence[str], folder: Path, *, threads: int
     ) -> TaskProcess:
-        """Start a task, which may take so many threads; its log goes into its folder."""
+        """Start a task with this number of threads; its log goes into its folder."""
         env = {**SPIN_VARIABLES, **os.environ, **thread_limits(threads), **WATCHED}
         words = [sys.executable, *words[1:]]
         return TaskProcess(task, words, folder / LOG_FILE, env | dict(task.env), self.root)
 
 
 def log_lines(log: Path) -> list[str]:
-    """What a task has said; nothing if it never began."""
+    """The log of a task; empty if it did not start."""
     return log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
 
 
 def failure_excerpt(step: str, lines: Iterable[str]) -> str:
-    """Why a step failed, of what it has said: the line that tells it, or the last lines."""
+    """The reason of a failure from a log: the line that states it, or the last lines."""
     said = [line for line in lines if line.strip()]
     own = f"{step}: "
     if said and said[-1].startswith(own):
@@ -148,7 +148,7 @@ def failure_excerpt(step: str, lines: Iterable[str]) -> str:
 
 
 def stop_processes(running: list[TaskProcess]) -> None:
-    """End processes that are still there, with all they have started; gently at first."""
+    """End running processes with their child processes: first SIGTERM, then SIGKILL."""
     for process in running:
         process.ask_to_stop()
     deadline = time.monotonic() + SECONDS_TO_STOP

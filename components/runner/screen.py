@@ -1,6 +1,6 @@
-"""What a person sees of a run: a line for each finished task, and what goes on now.
+"""The screen output of a run: a line for each finished task, and the present progress.
 
-On a terminal that is one line, which is replaced; elsewhere a line a minute.
+On a terminal, progress is one line that is replaced; elsewhere it is a line per minute.
 """
 
 import re
@@ -16,22 +16,22 @@ from components.runner.processes import TaskProcess
 from san_core.checked_json import read_json_file
 from san_core.evaluation.pages.figures import is_share
 
-MOST_WARNINGS = 8  # of a step that a terminal shows
-SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal
-LINE_WIDTH = 200  # there, of those lines
+MOST_WARNINGS = 8  # of a step, on a terminal
+SECONDS_BETWEEN_LINES = 60.0  # without a terminal
+LINE_WIDTH = 200  # of those lines
 _LOG_TIME = re.compile(r"\d\d:\d\d:\d\d ")
 _WARNING_LINE = re.compile(rf"{_LOG_TIME.pattern}{WARNING_MARK}(.+)")
-# What of a log line is shown however narrow a terminal is: how far, how fast, how long.
+# The fields of a log line that even a narrow terminal shows: progress, rate, remaining time.
 _NEEDED = re.compile(r"epoch \S+|\d+/\d+ .*|.*\d( \w+)?/s|eta .+")
 
 
 class Screen:
-    """What goes to the person.
+    """Writes the output of a run.
 
     Args:
-        stream: where to.
-        verbose: whether to show all that steps log.
-        clock: seconds, from any beginning.
+        stream: the output stream.
+        verbose: whether to show all log lines of the steps.
+        clock: seconds since any start.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Screen:
         self._written_at = clock()
 
     def number_steps(self, steps: Iterable[str]) -> None:
-        """From here on say which of how many steps is under way."""
+        """Number the steps, as "step 2/7"."""
         names = list(dict.fromkeys(steps))
         self.steps = {name: f"step {n}/{len(names)} " for n, name in enumerate(names, 1)}
 
@@ -61,12 +61,12 @@ class Screen:
         self._written_at = self._clock()
 
     def write_metrics_line(self, metrics: Path) -> None:
-        """Write the figures of a file of metrics as a person reads them."""
+        """Write the metrics of a file in readable form."""
         figures = read_json_file(metrics, dict[str, float | str | bool])
         self.write_line("  " + figures_in_words(figures))
 
     def write_warnings(self, lines: Iterable[str], log: Path) -> None:
-        """Write what a step has warned of, each once, under its line; `lines` are its log's."""
+        """Write the warnings of a step, each once, under its line; `lines` is its log."""
         found = list(dict.fromkeys(m[1] for line in lines if (m := _WARNING_LINE.fullmatch(line))))
         for told in found[:MOST_WARNINGS]:
             self.write_line(f"  {WARNING_MARK}{told}")
@@ -74,18 +74,18 @@ class Screen:
             self.write_line(f"  and {len(found) - MOST_WARNINGS} more warnings in {log}")
 
     def show_logs(self, running: Sequence[TaskProcess]) -> None:
-        """Show the newest log line, or all of them if the person wants them."""
+        """Show the newest log line, or all of them if `verbose`."""
         for process in running:
             lines = process.new_log_lines()
             if self.verbose:
                 for line in lines:
                     self.write_line(f"{process.task.name} | {line}")
             elif lines or not self.stream.isatty():
-                said = process.newest_line or "under way"
+                said = process.newest_line or "running"
                 self.show_progress(process.task.step, process.task.name, said)
 
     def show_progress(self, step: str, name: str, line: str) -> None:
-        """Show what goes on now: at once on a terminal, or when a minute is over."""
+        """Show the present progress: at once on a terminal, else once a minute."""
         fields = [f"{self.steps.get(step, '')}{name}", *_LOG_TIME.sub("", line, 1).split("  ")]
         if self.stream.isatty():
             self._write_status(fit_fields(fields, shutil.get_terminal_size().columns - 1))
@@ -101,7 +101,7 @@ class Screen:
 
 
 def fit_fields(fields: Sequence[str], width: int) -> str:
-    """Fields in one line of a width: the first, and as many as fit, those of progress above all."""
+    """Fields in one line of a width: the first and as many as fit, progress before others."""
     kept = list(range(len(fields)))
     droppable = [n for n in kept[1:] if not _NEEDED.fullmatch(fields[n])]
     while droppable and len("  ".join(fields[n] for n in kept)) > width:
@@ -110,12 +110,12 @@ def fit_fields(fields: Sequence[str], width: int) -> str:
 
 
 def figures_in_words(figures: Mapping[str, float | str | bool]) -> str:
-    """Figures in one line: shares in per cent, as logs and pages have them."""
+    """Metrics in one line, with shares in per cent, as on logs and pages."""
     return "  ".join(f"{name} {figure_in_words(name, value)}" for name, value in figures.items())
 
 
 def figure_in_words(name: str, value: float | str | bool) -> str:
-    """One figure: a share in per cent, any other number with four digits."""
+    """One metric: a share in per cent, any other number with four digits."""
     if isinstance(value, bool | str) or not isinstance(value, float):
         return str(value)
     return f"{value:.1%}" if is_share(name) else f"{value:.4g}"

@@ -1,8 +1,8 @@
-"""What a finished task left behind: enough to tell whether it was the same task and still holds.
+"""The record of a finished task, which tells whether it was the same task and is unchanged.
 
-`state.json` is written last, in one piece, and removed before the task is run again: while it is
-there, the outputs it speaks of were whole. A manifest.json with a `uri` points at shards that lie
-elsewhere; they are watched as well.
+`state.json` is written last, atomically, and removed before the task runs again. So while it
+exists, the outputs that it lists were complete. A manifest.json with a `uri` refers to shards
+elsewhere; they are checked too.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ class TaskState:
     """The record of a finished task.
 
     Attributes:
-        key: what decided the result: settings, code and inputs, as a digest
+        key: digest of settings, code and inputs
         digests: sha256 of the content of each output artifact
         files: size in bytes and mtime in nanoseconds of every file, by absolute path
-        remote: URIs of shards that are in a store, where nothing is checked from here
+        remote: URIs of shards in a remote store, which are not checked here
     """
 
     key: str
@@ -38,7 +38,7 @@ class TaskState:
 
 
 class _StateFile(TypedDict):
-    """What `state.json` holds."""
+    """The content of `state.json`."""
 
     key: str
     digests: dict[str, str]
@@ -54,7 +54,7 @@ class _ShardFiles(TypedDict):
 
 
 class _Pointer(TypedDict):
-    """A manifest that may point elsewhere."""
+    """A manifest that may refer to shards elsewhere."""
 
     uri: NotRequired[str]
     shards: NotRequired[list[_ShardFiles]]
@@ -65,16 +65,16 @@ def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskSta
 
     Args:
         folder: the task's folder
-        key: what decided the result
-        outputs: where each output artifact lies
+        key: its key
+        outputs: the path of each output artifact
 
     Raises:
         FileNotFoundError: an output, or a shard that a manifest names, does not exist.
-        ValueError: a manifest names a place that is neither here nor in a bucket.
+        ValueError: a manifest names a place that is neither local nor in a bucket.
     """
     for name, path in outputs.items():
         if not path.exists():
-            raise FileNotFoundError(f"its output {name} is not there: {path}")
+            raise FileNotFoundError(f"its output {name} is missing: {path}")
     state = TaskState(
         key=key,
         digests={name: content_digest(path) for name, path in outputs.items()},
@@ -88,18 +88,18 @@ def record_state(folder: Path, key: str, outputs: Mapping[str, Path]) -> TaskSta
 
 
 def read_state(folder: Path) -> TaskState | None:
-    """The state of a task, or None if it never finished or has been removed."""
+    """The record of a task, or None if it has not finished or was removed."""
     try:
         told = read_json_file(folder / STATE_FILE, _StateFile)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:  # not ours, or of another version
+    except ValueError:  # not of this project, or of another version
         return None
     return TaskState(told["key"], told["digests"], told["files"], told["remote"])
 
 
 def outputs_unchanged(state: TaskState, outputs: Mapping[str, Path]) -> bool:
-    """Whether every file is as the task left it, none is gone and none was added."""
+    """Whether every file is unchanged, none is missing and none was added."""
     try:
         is_whole = state.digests.keys() == outputs.keys()
         return is_whole and state.files == _file_stats(outputs.values())
@@ -110,7 +110,7 @@ def outputs_unchanged(state: TaskState, outputs: Mapping[str, Path]) -> bool:
 def content_digest(path: Path) -> str:
     """The sha256 of a file's content, or of the names and contents of the files in a folder.
 
-    Where a manifest points to is no content: the same shards elsewhere are the same set.
+    The place that a manifest refers to does not count: the same shards elsewhere are the same set.
     """
     if path.is_file():
         return _file_digest(path)
@@ -131,7 +131,7 @@ def _file_digest(path: Path) -> str:
 
 
 def _file_stats(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Size and mtime of every file of the artifacts, and of the shards they point at."""
+    """Size and mtime of every file of the artifacts, and of the shards they refer to."""
     paths = list(paths)
     files = [file for path in paths for file in _files(path)]
     for manifest, uri in _manifests_elsewhere(paths):
@@ -145,12 +145,12 @@ def _file_stats(paths: Iterable[Path]) -> dict[str, list[int]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of an artifact in order of their names."""
+    """The files of an artifact, sorted by name."""
     return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
 
 
 def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[_Pointer, str]]:
-    """Every manifest among the artifacts that points elsewhere, with its URI."""
+    """Every manifest among the artifacts that refers to shards elsewhere, with its URI."""
     for file in (file for path in paths for file in _files(path) if file.name == "manifest.json"):
         with suppress(ValueError):  # somebody else's file of that name, which points nowhere
             manifest = read_json_file(file, _Pointer)
@@ -159,7 +159,7 @@ def _manifests_elsewhere(paths: Iterable[Path]) -> Iterator[tuple[_Pointer, str]
 
 
 def _local_folder(uri: str) -> Path | None:
-    """The folder on this machine that a URI names, or None if it names a store."""
+    """The local folder of a URI, or None for a remote store."""
     return None if is_remote(uri) else local_path(uri)
 
 

@@ -1,12 +1,12 @@
-"""The finished steps of all runs beside each other, each found by what decided its result.
+"""The store: the finished steps of all runs in one folder, found by their keys.
 
-`runs/.store/STEP/KEY-N/` is one try of a task: its outputs, its log and, written last, its record
-(`components.runner.state`). `runs/NAME/TASK` is a link to it. A folder with a record is never
-written to again, so that several runs share it, and deleting one of them harms no other.
+`runs/.store/STEP/KEY-N/` is one attempt at a task: its outputs, its log and, written last, its
+record (`components.runner.state`). `runs/NAME/TASK` is a link to it. A folder with a record is
+never written again, so several runs can share it, and deleting one run does not harm another.
 
-Two locks keep runs from harming each other, and end with the process, however it ends: that of a
-key is held by the run that makes the step, while others wait for it; that of the store is held for
-moments, while a folder is looked up and linked, or removed.
+Two kinds of lock protect runs from each other; both end with the process, even if it is killed. A
+run holds the lock of a key while it makes the step, and others wait. It holds the lock of the store
+only while it finds, links or removes a folder.
 """
 
 import fcntl
@@ -23,14 +23,14 @@ from components.runner.state import STATE_FILE, TaskState, outputs_unchanged, re
 from components.storage.places import real_path
 
 STORE_FOLDER = ".store"
-# Beside the steps, what they share: textures, states of training, features of several workers, and
-# copies from buckets.
+# The folders beside the steps that they share: textures, checkpoints, features of several workers,
+# and copies from buckets.
 SHARED_FOLDERS = ("textures", "checkpoints", "features", "cache")
-KEY_DIGITS = 16  # of a key, in the name of a folder; the record has the whole key
+KEY_DIGITS = 16  # digits of the key in the name of a folder; the record has the whole key
 _LOCK_FILE = ".lock"
 _TRY = re.compile(rf"([0-9a-f]{{{KEY_DIGITS}}})-([0-9]+)")
 
-# Where the outputs of a task lie, by their names, in a folder of it.
+# Gives the paths of a task's outputs, by name, in its folder.
 OutputsIn = Callable[[Path], Mapping[str, Path]]
 
 
@@ -42,20 +42,20 @@ class FinishedStep(NamedTuple):
 
 
 class Making:
-    """The right to make one step: nobody else does meanwhile."""
+    """The lock of one key: no other run makes that step meanwhile."""
 
     def __init__(self, lock: TextIO) -> None:
         self._lock = lock
 
     def release(self) -> None:
-        """Let others look at what was made, or make it."""
+        """Release the lock."""
         self._lock.close()
 
 
 class Store:
     """The store of the runs in a folder.
 
-    root: its own folder, which need not be there.
+    root: its folder, which need not exist.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,21 +67,21 @@ class Store:
         return cls(real_path(runs) / STORE_FOLDER)
 
     def holds(self, path: Path) -> bool:
-        """Whether a path lies in the store."""
+        """Whether a path is in the store."""
         return real_path(path).is_relative_to(self.root)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within the block no run links a folder of the store, and none is removed."""
+        """Hold the lock of the store: within the block, nobody else links or removes a folder."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / _LOCK_FILE).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def take(self, step: str, key: str, *, link: Path, outputs: OutputsIn) -> FinishedStep | None:
-        """The newest finished folder of a key that is whole, linked from a run; None without one.
+        """The newest undamaged finished folder of a key, linked from a run; None if there is none.
 
-        One is not taken that this run has begun to make anew: its link leads to a later try.
+        A folder is ignored if this run has started a later attempt, to which its link leads.
         """
         with self.locked():
             begun = _number(real_path(link)) if self._is_try_of(real_path(link), step, key) else 0
@@ -100,7 +100,7 @@ class Store:
         return None
 
     def try_making(self, step: str, key: str) -> Making | int:
-        """The right to make a step; or the process that has it."""
+        """The lock of a key, or the process that holds it."""
         folder = self.root / step
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / f"{key[:KEY_DIGITS]}.lock").open("a+")
@@ -117,10 +117,10 @@ class Store:
         return Making(lock)
 
     def begin(self, step: str, key: str, *, link: Path) -> Path:
-        """A new folder to make a step in, linked from a run; whoever calls has the right to.
+        """A new folder for an attempt at a step, linked from a run; the caller holds its lock.
 
-        What unfinished tries have left is removed, but for folders that other runs link; their
-        logs are kept as log-1.txt and so on. Finished ones stay until there is another.
+        Unfinished attempts are removed, except those that other runs link; their logs are kept as
+        log-1.txt and so on. Finished attempts stay until there is a newer one.
         """
         with self.locked():
             former = self.tries(step, key)
@@ -134,21 +134,21 @@ class Store:
         return folder
 
     def replace_former(self, folder: Path) -> None:
-        """Remove the former tries of what is finished in a folder, but for those that runs link."""
+        """Remove earlier attempts at a step that is now finished, except those that runs link."""
         step, key = folder.parent.name, folder.name[:KEY_DIGITS]
         with self.locked():
             former = [one for one in self.tries(step, key) if _number(one) < _number(folder)]
             self._remove(former, folder, self.links())
 
     def _remove(self, former: Iterable[Path], folder: Path, kept: Container[Path]) -> None:
-        """Remove tries, given oldest first, and keep their logs in a later one."""
+        """Remove attempts, given oldest first, and keep their logs in a later one."""
         for other in reversed(list(former)):
             if other not in kept and not (other / CONTAINER_FILE).exists():
                 _move_logs(other, folder)
                 remove_folder(other)
 
     def tries(self, step: str, key: str) -> list[Path]:
-        """The folders of a key, the oldest first."""
+        """The folders of a key, oldest first."""
         return sorted((self.root / step).glob(f"{key[:KEY_DIGITS]}-*"), key=_number)
 
     def all_folders(self) -> list[Path]:
@@ -158,7 +158,7 @@ class Store:
     def links(self, *, but: Path | None = None) -> dict[Path, set[str]]:
         """The folders of the store that runs link, each with the names of the runs.
 
-        but: a link that does not count.
+        but: a link to ignore.
         """
         found: dict[Path, set[str]] = {}
         for run in run_folders(self.root.parent):
@@ -173,14 +173,14 @@ class Store:
 
 
 def run_folders(runs: Path) -> list[Path]:
-    """The folders in a folder of runs that may be runs, by their names."""
+    """The folders in a folder of runs that may be runs, by name."""
     if not runs.is_dir():
         return []
     return sorted(one for one in runs.iterdir() if one.is_dir() and not one.name.startswith("."))
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of the store; what is left if that is stopped is believed by nobody."""
+    """Remove a folder of the store, its record first, so that no rest of it counts as finished."""
     (folder / STATE_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
@@ -191,7 +191,7 @@ def _number(folder: Path) -> int:
 
 
 def _link(link: Path, folder: Path) -> None:
-    """Let a link of a run lead to a folder, in one go; what an older version left there goes."""
+    """Point a link of a run to a folder, atomically; a folder of an older version is removed."""
     if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
     target = os.path.relpath(folder, link.parent)
@@ -204,7 +204,7 @@ def _link(link: Path, folder: Path) -> None:
 
 
 def _move_logs(former: Path, folder: Path) -> None:
-    """Keep the logs of a former try, numbered before those that are kept of later ones."""
+    """Keep the logs of an earlier attempt, numbered before those of later ones."""
     moved = [log for log in [*_numbered_logs(former), former / LOG_FILE] if log.is_file()]
     later = _numbered_logs(folder)
     for number, log in reversed(list(enumerate(later, 1 + len(moved)))):

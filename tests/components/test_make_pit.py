@@ -65,9 +65,7 @@ def test_people_are_made_in_no_more_processes_than_memory_is_limited_for(
     if step == "prepare_reid":
         few = ["--identities", "6", "--cameras", "2", "--shots", "2"]
     assert main([step, f"--{output}", str(tmp_path / output), "--image-height", "64", *few]) == 0
-    told = (
-        "working in 1 process on 96 cores (memory is limited), with about 224 MiB of memory in all"
-    )
+    told = "working in 1 process on 96 cores (memory is limited), with about 224 MiB of memory in"
     assert told in capsys.readouterr().err
 
 

@@ -345,7 +345,7 @@ def test_places_of_packages_stay_out_of_the_images_history(cpu_image):
     ("image", "message"),
     [
         ("san-nowhere:{target}", "there is no image san-nowhere:cpu here; `make images` builds it"),
-        ("localhost:1/san:{target}-1", "image localhost:1/san:cpu-1 is not here and cannot be pul"),
+        ("localhost:1/san:{target}-1", "image localhost:1/san:cpu-1 is missing and cannot be pul"),
     ],
 )
 def test_missing_image_ends_in_one_line_before_the_first_step(tmp_path, image, message):

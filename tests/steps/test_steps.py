@@ -701,7 +701,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("prepare_reid", "--dataset", "images", "dataset images needs --source"),
         ("generate_textures", "--limit", "-1", "limit -1 is negative; 0 makes all shards"),
         ("generate_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
-        ("generate_textures", "--worker", "/2", "takes its number from JOB_COMPLETION_INDEX"),
+        ("generate_textures", "--worker", "/2", "reads its number from JOB_COMPLETION_INDEX"),
         ("seal_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
     ],
 )

@@ -372,7 +372,7 @@ def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsy
     for name, value in (("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     assert main(with_outputs_in(step_command("extract_features", tiny), tmp_path)) == 1
-    assert "extract_features is the work of one" in capsys.readouterr().err
+    assert "extract_features runs in one" in capsys.readouterr().err
 
 
 def test_page_of_training_calls_losses_by_words(tiny):

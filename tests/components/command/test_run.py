@@ -108,8 +108,8 @@ def test_process_that_does_not_know_its_rank_is_refused_in_a_line(
     assert run_step(act, words(tmp_path, "well")) == 1
     found = f"is {rank!r}" if rank else "is not set"
     assert capsys.readouterr().err == (
-        f"act: WORLD_SIZE is '2', and LOCAL_RANK {found}:"
-        " start the step by torchrun, which sets it, or unset WORLD_SIZE\n"
+        f"act: WORLD_SIZE is '2', and LOCAL_RANK {found};"
+        " start the step with torchrun, which sets it, or unset WORLD_SIZE\n"
     )
 
 
@@ -183,7 +183,7 @@ def test_success_is_0_and_folders_of_outputs_are_made(tmp_path, capsys):
             1,
             "act: needs the Python package a_package_nobody_has, which is not installed here",
         ),
-        ("memory", 1, "act: out of memory on the processor; 8.00 GiB more were asked for"),
+        ("memory", 1, "act: out of memory; 8.00 GiB more were requested"),
         ("Ctrl-C", 130, "act: stopped by Ctrl-C"),
     ],
 )

@@ -49,13 +49,13 @@ def test_driver_that_is_too_old_is_told_with_the_one_that_is_needed(machine):
 
 def test_driver_that_no_container_was_given_is_told(machine):
     machine()
-    with pytest.raises(ValueError, match=r"no driver can be seen here.*NVIDIA Container Toolkit"):
+    with pytest.raises(ValueError, match=r"no driver was found.*NVIDIA Container Toolkit"):
         gpu.is_usable()
 
 
 def test_build_of_torch_without_cuda_is_told(machine):
     machine(driver="580.65.06\n", build=None)
-    with pytest.raises(ValueError, match="is built without CUDA: install a build with it"):
+    with pytest.raises(ValueError, match="is built without CUDA; install a build with CUDA"):
         gpu.is_usable()
 
 

@@ -48,10 +48,14 @@ def test_number_of_cores_that_is_none_is_refused(monkeypatch, given):
 @pytest.mark.parametrize(
     ("limit", "count", "told"),
     [
-        (None, 8, "8 processes, with about 900 MiB of memory in all"),
-        (2000, 8, "8 processes, with about 900 MiB of memory in all"),
-        (850, 7, "7 processes on 8 cores (memory is limited), with about 800 MiB of memory in all"),
-        (50, 1, "1 process on 8 cores (memory is limited), with about 200 MiB of memory in all"),
+        (None, 8, "8 processes, with about 900 MiB of memory in total"),
+        (2000, 8, "8 processes, with about 900 MiB of memory in total"),
+        (
+            850,
+            7,
+            "7 processes on 8 cores (memory is limited), with about 800 MiB of memory in total",
+        ),
+        (50, 1, "1 process on 8 cores (memory is limited), with about 200 MiB of memory in total"),
     ],
 )
 def test_processes_are_as_many_as_memory_is_there_for(monkeypatch, caplog, limit, count, told):

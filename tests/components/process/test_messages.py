@@ -76,4 +76,4 @@ def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError) as raised:
         (tmp_path / "file").mkdir()
-    assert os_error_message(raised.value) == f"{tmp_path}/file is a file, where a folder is wanted"
+    assert os_error_message(raised.value) == f"{tmp_path}/file is a file, but must be a folder"

@@ -16,8 +16,8 @@ CUDA = torch.OutOfMemoryError(
 def test_training_says_what_was_asked_for_what_the_card_has_and_what_lowers_it():
     told = out_of_memory_message(CUDA, "train_san")
     assert told.startswith(
-        "out of memory on the GPU; 2.50 GiB more were asked for;"
-        " GPU 1 has 23.69 GiB, of which 1.20 GiB are free; less is needed with fewer images"
+        "out of memory on the GPU; 2.50 GiB more were requested;"
+        " GPU 1 has 23.69 GiB, of which 1.20 GiB are free; training needs less with fewer images"
     )
     for field in ("identities_per_batch", "texture_size", "decoder_plan=light", "precision"):
         assert field in told
@@ -36,7 +36,7 @@ def test_memory_of_the_processor_is_told_too():
         np.empty(2**58)
     for error, asked in ((torch_error.value, "GiB more"), (numpy_error.value, "more")):
         told = out_of_memory_message(error, "evaluate")
-        assert told.startswith("out of memory on the processor; ")
+        assert told.startswith("out of memory; ")
         assert asked in told
 
 

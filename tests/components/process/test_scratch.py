@@ -53,7 +53,7 @@ def test_full_disk_says_which_variable_names_another(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert found.value.errno == errno.ENOSPC
     assert found.value.filename == str(room)
-    hint = r"no space left \(has [\d,.]+ MB\); SAN_SCRATCH names a folder with more room"
+    hint = r"no space left \(has [\d,.]+ MB\); SAN_SCRATCH names another folder to use"
     assert re.fullmatch(hint, found.value.strerror)
 
 

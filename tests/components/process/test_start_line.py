@@ -34,7 +34,7 @@ def test_step_without_torch_says_its_threads(line):
 
 def test_training_on_a_processor_says_that_no_gpu_is_here(line):
     assert line("train_san", precision="auto") == (
-        "train_san computes on the processor (no GPU is here or asked for), torch 2.14.1+cu130;"
+        "train_san computes on the processor (no GPU found or requested), torch 2.14.1+cu130;"
         " float32; 2 threads"
     )
 

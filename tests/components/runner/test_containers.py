@@ -120,7 +120,7 @@ def test_failed_step_ends_the_run_and_says_where_to_read(go, engine, project):
     assert str(error.value).splitlines() == [
         "grow failed with exit code 1: the number is too small",
         f"  log: {log}",
-        "  what is done is kept; the next run goes on from there",
+        "  finished work is kept; the next run continues from there",
     ]
     assert len(calls(engine, "run")) == 2  # grow_2 is not begun
     assert not list((engine / "containers").iterdir())
@@ -169,7 +169,7 @@ def test_memory_that_ran_out_is_told_apart_from_being_killed(killed_while_it_han
     assert killed_while_it_hangs().startswith("grow was killed by SIGKILL:")
     (engine / "oom").touch()
     said = killed_while_it_hangs()
-    assert said.startswith("grow was killed, as its container was out of memory:")
+    assert said.startswith("grow was killed: its container ran out of memory:")
 
 
 def test_container_that_somebody_removes_is_told_as_killed(killed_while_it_hangs, engine):
@@ -181,9 +181,7 @@ def test_container_that_somebody_removes_is_told_as_killed(killed_while_it_hangs
 
 def test_engine_that_cannot_start_a_container_is_told(go, engine):
     (engine / "refuse-run").write_text("docker: Error response from daemon: no such device.\n")
-    with pytest.raises(
-        RunError, match=r"make ended, as the docker engine failed:\n  \| docker: Err"
-    ):
+    with pytest.raises(RunError, match=r"make ended: the docker engine failed:\n  \| docker: Err"):
         go()
 
 
@@ -279,7 +277,8 @@ def test_container_that_the_engine_does_not_remove_is_not_forgotten(go, engine, 
     go(only="make")
     mark = project / "runs" / "small" / "make" / "container"
     with pytest.raises(
-        RunError, match=f"container {mark.read_text()} is not removed: Error: device or resource"
+        RunError,
+        match=f"container {mark.read_text()} could not be removed: Error: device or resource",
     ):
         go()
 
@@ -309,7 +308,7 @@ def test_missing_docker_is_one_line(tmp_path, monkeypatch, capsys):
     words = ["run", "--preset", "demo", "--runs", str(tmp_path / "runs"), "--runner", "docker"]
     assert pipeline.main(words) == 1
     assert capsys.readouterr().err == (
-        "pipeline.py: no docker engine answers here: there is no program docker\n"
+        "pipeline.py: no docker engine answers here: the docker command is not installed\n"
     )
 
 
@@ -325,9 +324,7 @@ def test_image_of_a_registry_is_pulled(go, engine, compiled, monkeypatch):
     monkeypatch.setitem(compiled, "chain", document)
     (engine / "images").touch()
     (engine / "refuse-pull").write_text("Error: not found\n")
-    with pytest.raises(
-        RunError, match=r"r.example/small:1 is not here and cannot be pulled: Error"
-    ):
+    with pytest.raises(RunError, match=r"r.example/small:1 is missing and cannot be pulled: Error"):
         go()
     (engine / "refuse-pull").unlink()
     assert done(go()) == ALL

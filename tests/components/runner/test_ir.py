@@ -198,7 +198,7 @@ CONTAINER = "deploymentSpec.executors.exec-eat.container"
         (
             "components.comp-make.outputDefinitions.parameters",
             {"loss": {}},
-            "task make-it: output parameters cannot be read here",
+            "task make-it: output parameters are not supported here",
         ),
         ("components.comp-make.dag", {"tasks": {}}, "task make-it: a pipeline inside the pipel"),
         (

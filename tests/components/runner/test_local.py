@@ -201,7 +201,7 @@ def test_failure_stops_the_run_and_says_where_to_read(go, project):
     log = project / "runs" / "small" / "grow" / "log.txt"
     assert str(error.value) == (
         f"grow failed with exit code 1: the number is too small\n  log: {log}\n"
-        "  what is done is kept; the next run goes on from there"
+        "  finished work is kept; the next run continues from there"
     )
     assert "grow: the number is too small" in log.read_text()
     assert not (project / "runs" / "small" / "grow_2").exists()
@@ -218,7 +218,7 @@ def test_defect_shows_the_end_of_its_traceback(go, project):
 
 def test_step_that_forgets_an_output_has_failed(go, project):
     (project / "flag").write_text("forget")
-    with pytest.raises(local.RunError, match="grow ended well, but its output page is not"):
+    with pytest.raises(local.RunError, match="grow succeeded, but its output page is missing"):
         go(arguments={"flag": str(project / "flag")})
 
 
@@ -297,7 +297,9 @@ def test_only_notes_other_steps_that_are_the_same_and_names_those_made_stale(go,
     noted.clear()
     lines = go(only="grow", arguments={"by": 20}, record=record)
     assert noted == ["grow", "make"]
-    stale = "grow_2 ... is still of former inputs or settings; run without --only to renew"
+    stale = (
+        "grow_2 ... is out of date, from earlier inputs or settings; run without --only to renew"
+    )
     assert stale in lines
     noted.clear()
     assert stale in go(only="grow", arguments={"by": 20, "number": 2}, record=record)
@@ -307,7 +309,7 @@ def test_only_notes_other_steps_that_are_the_same_and_names_those_made_stale(go,
 def test_only_keeps_what_has_changed_and_says_so(go):
     go()
     lines = go(only="grow_2", arguments={"by": 20})
-    assert lines[0] == "grow ... kept, though its settings or code have changed"
+    assert lines[0] == "grow ... kept, although its settings or code have changed"
     assert done(lines) == ["grow_2"]
     assert "  number 111  half 55.5" in lines
 
@@ -430,7 +432,9 @@ def test_from_a_looped_step_forces_all_its_items(go, store):
 
 
 def test_import_is_refused_by_name(go):
-    with pytest.raises(ValueError, match="task importer imports an artifact, which cannot be done"):
+    with pytest.raises(
+        ValueError, match="task importer imports an artifact, which is not supported"
+    ):
         go("importing", arguments={"uri": "s3://bucket/data"})
 
 
@@ -491,7 +495,7 @@ def test_a_folder_of_something_else_is_refused_and_nothing_in_it_is_touched(go, 
     kept = project / "runs" / "small" / "make" / "thesis.txt"
     kept.parent.mkdir(parents=True)
     kept.write_text("precious")
-    with pytest.raises(local.RunError, match=r"small is not of a run: it holds make, and no pipe"):
+    with pytest.raises(local.RunError, match=r"small is not of a run: it has make, but no pipe"):
         go()
     assert [path.name for path in (project / "runs" / "small").iterdir()] == ["make"]
     assert kept.read_text() == "precious"

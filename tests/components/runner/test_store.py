@@ -138,7 +138,7 @@ def test_run_waits_for_another_that_makes_the_same(
 
     meanwhile = Meanwhile(monkeypatch, end)
     lines = go(name="other")
-    assert "which makes the same" in meanwhile.lines[0]
+    assert "that makes the same" in meanwhile.lines[0]
     assert ("make" in found(lines), "make" in done(lines)) == (has_finished, not has_finished)
 
 

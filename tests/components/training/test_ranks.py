@@ -91,7 +91,7 @@ WHOLE = {
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"WORLD_SIZE": "two"}, "^WORLD_SIZE is 'two': start the step by torchrun"),
+        ({"WORLD_SIZE": "two"}, "^WORLD_SIZE is 'two'; start the step with torchrun"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
         *(({name: ""}, f"WORLD_SIZE is '2', and {name} is not set: ") for name in list(WHOLE)[1:]),
         ({"LOCAL_RANK": "x"}, "WORLD_SIZE is '2', and LOCAL_RANK is 'x': "),

@@ -465,7 +465,7 @@ def test_credentials_in_a_place_are_refused_and_not_shown(ran, capsys, tmp_path)
     with pytest.raises(SystemExit):
         main(["run", "--preset", "demo", *words])
     said = capsys.readouterr().err
-    assert "destination: a URI must not hold a user, key or host before its bucket" in said
+    assert "destination: a URI must not contain a user, key or host before its bucket" in said
     assert "hunter2" not in said
     assert ran == []
 

@@ -284,7 +284,7 @@ def _tell(
     told = f"{count} {'queries' if count > 1 else 'query'}, the {found.places.shape[1]} nearest of"
     _print_line(f"{folder / TABLE_FILE}: {told} {len(gallery.names):,} pictures each")
     _print_line(f"{folder / PAGE_FILE}: the same with pictures")
-    how = "reused from" if kept.is_reused else "stored in"
+    how = "reused from" if kept.is_reused else "kept in"
     _print_line(f"features of the gallery: {how} {kept.folder}")
     if threshold is None:
         _print_line("no threshold is suggested: no report of this model was found (--report)")

@@ -177,8 +177,8 @@ class _Run:
                 self.note(name)
             elif self.digests.pop(name, None) and name in later:
                 self.screen.write_line(
-                    f"{name} ... is out of date, from earlier inputs or settings; run without --only"
-                    " to renew"
+                    f"{name} ... is out of date, from earlier inputs or settings; run without"
+                    " --only to renew"
                 )
 
     def _is_as_asked(self, task: Task) -> bool:

@@ -1,12 +1,12 @@
-"""The state of unfinished training, kept so that a killed step goes on where it was.
+"""Checkpoints of unfinished training, from which a killed step continues.
 
-A checkpoint belongs to one training run and no other: it lies in a folder named by everything that
-decides the result (recipe, seed, inputs, code), so that no run revives another's.
-The last state stays when training is done: if what was trained is lost on its way to storage, the
-step that is run again has it within seconds. Delete the folder when it is not needed any more.
-A store that is away costs a state, not the training: the next one is tried again.
+A checkpoint belongs to one training run: its folder is named by a digest of everything that decides
+the result (recipe, seed, inputs, code), so that no run continues another's. The last checkpoint
+stays when training is done. If the trained model is lost on its way to storage, the repeated step
+has it again within seconds. Delete the folder when it is no longer needed. If the store is
+unreachable, a checkpoint is skipped, training continues, and the next one is written as usual.
 
-A state passes through a file of this machine, so that memory never holds a copy of it.
+A state passes through a local file, so that memory never holds a copy of it.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ from san_core.model.saved import SUMS_FILE
 log = logging.getLogger(__name__)
 
 _OBJECT_NAME = "state.pt"
-_MODEL_NAME = "model"  # beside it, a model of it, which every step takes
-_FAILURE_NAME = "failed.json"  # beside it, why the training cannot go on
-_MOST_COMPARED = 100  # states of other runs that are looked at
+_MODEL_NAME = "model"  # beside it: its model, which every step can read
+_FAILURE_NAME = "failed.json"  # beside it: the reason why the training cannot continue
+_MOST_COMPARED = 100  # checkpoints of other runs that are compared
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
 _CHUNK = 8 << 20
 
 
 class Checkpoint:
-    """Where one training run keeps its state; with an empty URI it keeps none.
+    """The checkpoint of one training run; with an empty URI there is none.
 
     Args:
-        uri: folder or URI under which the checkpoints of all runs lie.
-        run_key: everything that decides what this run computes, as JSON.
-        room: a folder of this machine for the file that a state passes through.
+        uri: folder or URI for the checkpoints of all runs.
+        run_key: everything that decides the result of this run, as JSON.
+        room: a local folder for the file that a state passes through.
 
     Attributes:
-        run_key: what decides the result, with the version of torch, as canonical JSON.
+        run_key: everything that decides the result, with the version of torch, as canonical JSON.
     """
 
     def __init__(self, uri: str, run_key: Mapping[str, Any], *, room: Path) -> None:
@@ -54,18 +54,18 @@ class Checkpoint:
         self.run_key = canonical_json({**run_key, "torch": torch.__version__})
         folder = sha256(self.run_key)[:16]
         self._read_from: Storage | None = open_storage(uri, folder) if uri else None
-        # Training waits for a state to be kept, and the next one will do as well.
+        # Training waits while a state is written, and a later one would replace it anyway.
         quick = retry.SHORT_BACKOFF
         self._keep_in: Storage | None = open_storage(uri, folder, patience=quick) if uri else None
         self._is_described = False
 
     @property
     def is_kept(self) -> bool:
-        """Whether anything is kept."""
+        """Whether checkpoints are written."""
         return self._keep_in is not None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep the state; an older one is replaced, all or nothing. A failure is only warned of."""
+        """Replace the state atomically. A failure is only logged as a warning."""
         if self._keep_in is None:
             return
         try:
@@ -78,19 +78,19 @@ class Checkpoint:
                 path.unlink(missing_ok=True)
         except OSError as error:
             log.warning(
-                "the state after epoch %s is not kept, training goes on: %s",
+                "the checkpoint after epoch %s was not written, and training continues: %s",
                 state.get("epoch"),
                 os_error_message(error),
             )
 
     def fetch(self) -> Path | None:
-        """A file of this machine with the state kept last, for `read_state`.
+        """A local file with the last state, for `read_state`.
 
-        None if there is none, and then the nearest of another run is told.
+        None if there is none; then the most similar run with a state is logged.
 
         Raises:
             ValueError: it is damaged.
-            OSError: the store is away, or does not let states be read and kept.
+            OSError: the store is unreachable, or denies reading or writing.
         """
         if self._read_from is None:
             return None
@@ -99,23 +99,25 @@ class Checkpoint:
             self._warn_of_other_run()
             return None
         path = _fetch_state(self._read_from, found, self._room)
-        log.info("a state of this training is kept in %s", self._read_from.uri)
+        log.info("found a checkpoint of this training in %s", self._read_from.uri)
         return path
 
     def keep_beside(self, name: str, content: bytes | str) -> None:
-        """Keep something beside the state, such as the history; a failure is only warned of."""
+        """Write a file beside the state, such as the history; a failure is only a warning."""
         if self._keep_in is None:
             return
         data = content.encode() if isinstance(content, str) else content
         try:
             self._keep_in.put_bytes(name, data)
         except OSError as error:
-            log.warning("%s is not kept, training goes on: %s", name, os_error_message(error))
+            log.warning(
+                "%s was not written, and training continues: %s", name, os_error_message(error)
+            )
 
     def keep_model(self, folder: Path) -> None:
-        """Keep a model, as `model` beside the state; a failure is only warned of.
+        """Write a model as `model` beside the state; a failure is only a warning.
 
-        Its sums come last: without those of the files that are there nobody takes it.
+        Its checksums are written last, so that an incomplete model is not accepted.
         """
         if self._keep_in is None:
             return
@@ -124,10 +126,12 @@ class Checkpoint:
             for name in names:
                 self._keep_in.put_file(f"{_MODEL_NAME}/{name}", folder / name)
         except OSError as error:
-            log.warning("the model is not kept, training goes on: %s", os_error_message(error))
+            log.warning(
+                "the model was not written, and training continues: %s", os_error_message(error)
+            )
 
     def keep_failure(self, message: str, *, has_model: bool) -> None:
-        """Keep why this training cannot go on, so that it is not tried in vain."""
+        """Record why this training cannot continue, so that it is not tried again in vain."""
         told = {"failed": message, "has_model": has_model}
         self.keep_beside(_FAILURE_NAME, json.dumps(told) + "\n")
 
@@ -138,25 +142,25 @@ class Checkpoint:
         try:
             if self._read_from.stat(_FAILURE_NAME) is None:
                 return
-        except PermissionError:  # as of `_stat_state`: S3 denies what is missing
+        except PermissionError:  # as in `_stat_state`: S3 may deny a missing object
             return
         place = f"{self._read_from.uri}/{_FAILURE_NAME}"
         told = read_json(self._read_from.get(_FAILURE_NAME), _Failure, where=place)
         model = f"{self._read_from.uri}/{_MODEL_NAME}"
         raise ValueError(
-            f"this very training has failed before: {told['failed']}; "
-            + (f"what was best until then is {model}; " if told["has_model"] else "")
+            f"this training has failed before: {told['failed']}; "
+            + (f"its best model until then is {model}; " if told["has_model"] else "")
             + f"change the recipe or the seed, or delete {place} to try it again"
         )
 
     def _stat_state(self, storage: Storage) -> Stat | None:
         """The size of the state; None if there is none.
 
-        S3 denies what is missing where s3:ListBucket is not allowed, just as it denies what must
-        not be read. The key of the run, put beside the state, tells the two apart.
+        Without s3:ListBucket, S3 denies access to a missing object as to one that must not be read.
+        The key of the run, written beside the state, distinguishes the two.
 
         Raises:
-            PermissionError: states must not be read, or not be kept.
+            PermissionError: reading or writing is denied.
         """
         try:
             return storage.stat(_OBJECT_NAME)
@@ -164,36 +168,36 @@ class Checkpoint:
             self._describe_run(storage)
             storage.get(TRAINING_KEY_FILE)
             log.warning(
-                "%s denies the state of this training but not what was just put beside it: there is"
-                " none (S3 says so only with s3:ListBucket)",
+                "%s denies access to this training's checkpoint, but not to a file just written"
+                " beside it, so there is none (S3 reports that only with s3:ListBucket)",
                 storage.uri,
             )
             return None
 
     def _describe_run(self, storage: Storage) -> None:
-        """Keep the key of the run beside its state, once."""
+        """Write the key of the run beside its state, once."""
         if not self._is_described:
             storage.put_bytes(TRAINING_KEY_FILE, self.run_key)
             self._is_described = True
 
     def _warn_of_other_run(self) -> None:
-        """Say which state of another run lies here, and what would have to be equal to use it."""
+        """Log the most similar run with a state, and the differences that prevent its use."""
         mine = _parse_run_key(self.run_key)
         try:
             others = list(self._other_runs(mine))
         except OSError as error:
-            log.warning("states of other runs cannot be looked at: %s", error)
+            log.warning("checkpoints of other runs cannot be listed: %s", error)
             return
         if others:
             nearest = min(others, key=lambda other: len(other.differences))
             log.warning(
-                "training starts anew: the state in %s is of another run of %s, which differs in"
-                " %s; to go on from it, give what that run was given",
+                "training starts anew: the checkpoint in %s is of another run of %s, which differs"
+                " in %s; to continue it, give the same values as that run",
                 *(nearest.place, mine.get("step"), "; ".join(nearest.differences)),
             )
 
     def _other_runs(self, mine: Mapping[str, Any]) -> "Iterator[_OtherRun]":
-        """The runs of the same step whose states are kept beside this one's."""
+        """The runs of the same step with a checkpoint beside this one's."""
         root = open_storage(self._uri)
         names = {stat.name for stat in root.list()}
         described = [n for n in sorted(names) if PurePosixPath(n).name == TRAINING_KEY_FILE]
@@ -207,16 +211,16 @@ class Checkpoint:
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state to a file, and before it the sha256 of its bytes.
+    """Write a state to a file, after the sha256 of its bytes.
 
     Raises:
-        OSError: it cannot be written, also where torch has another error for that.
+        OSError: it cannot be written, even if torch raises another error.
     """
     with add_path_to_errors(path), path.open("wb") as file:
         file.write(bytes(_DIGEST_LENGTH))
         hashed = _HashedWriter(file)
         try:
-            torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+            torch.save(state, hashed)  # type: ignore[arg-type]  # torch only writes and flushes
         except RuntimeError as error:
             if hashed.error is None:
                 raise
@@ -226,10 +230,10 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state in a file of `Checkpoint.fetch`, its tensors read from there as they are needed.
+    """The state in a file of `Checkpoint.fetch`; its tensors are read when they are needed.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the file holds something else.
     """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -241,7 +245,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def no_state_error(path: Path, reason: str = "") -> ValueError:
-    """What is said of a file that should hold a state of training, and does not."""
+    """The error for a file that should hold the state of a training and does not."""
     told = f" ({reason})" if reason else ""
     return ValueError(
         f"checkpoint {path} holds no state of training{told}; delete it to train anew"
@@ -249,16 +253,16 @@ def no_state_error(path: Path, reason: str = "") -> ValueError:
 
 
 def fetch_any_state(place: str, room: Path) -> Path:
-    """A file of this machine with the state that lies in a place, for `read_state`.
+    """A local file with the state at a place, for `read_state`.
 
     Args:
         place: folder or URI of a state, of the checkpoints of one run, or of the file itself.
-        room: a folder of this machine for the file.
+        room: a local folder for the file.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: there are several, which are told, or it is damaged.
-        OSError: the store is away.
+        ValueError: there are several, which the message names, or it is damaged.
+        OSError: the store is unreachable.
     """
     storage = open_storage(place.rstrip("/").removesuffix(f"/{_OBJECT_NAME}"))
     found = [stat for stat in storage.list() if PurePosixPath(stat.name).name == _OBJECT_NAME]
@@ -271,7 +275,7 @@ def fetch_any_state(place: str, room: Path) -> Path:
 
 
 def _fetch_state(storage: Storage, found: Stat, room: Path) -> Path:
-    """Bring a state into a file of a folder.
+    """Copy a state to a file in a folder.
 
     Raises:
         ValueError: it is damaged.
@@ -291,7 +295,7 @@ def _fetch_state(storage: Storage, found: Stat, room: Path) -> Path:
 
 
 class _Failure(TypedDict):
-    """What says that a training cannot go on."""
+    """The record that a training cannot continue."""
 
     failed: str
     has_model: bool
@@ -303,7 +307,7 @@ class _OtherRun(NamedTuple):
 
 
 def _parse_run_key(data: bytes) -> dict[str, Any]:
-    """The key of a run; nothing if it is not one."""
+    """The key of a run; empty if the text is not one."""
     try:
         return read_json(data, dict[str, Any], where=TRAINING_KEY_FILE)
     except ValueError:
@@ -311,12 +315,12 @@ def _parse_run_key(data: bytes) -> dict[str, Any]:
 
 
 def differences_of_runs(one: bytes, other: bytes) -> list[str]:
-    """What two keys of runs differ in, in words; none if the two are alike."""
+    """The differences between two keys of runs, in words; empty if they are equal."""
     return list(_differences(_parse_run_key(one), _parse_run_key(other)))
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """What two keys of runs differ in, in words."""
+    """The differences between two keys of runs, in words."""
     for name in sorted({*there, *here}):
         one, other = there.get(name), here.get(name)
         if one == other:
@@ -327,7 +331,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
         elif _is_short(one) and _is_short(other):
             yield f"{name} {one} there, {other} here"
         else:
-            yield name  # a digest, which tells people nothing
+            yield name  # a digest, which means nothing to a reader
 
 
 def _is_short(value: Any) -> bool:
@@ -335,7 +339,7 @@ def _is_short(value: Any) -> bool:
 
 
 class _HashedWriter:
-    """What `torch.save` writes to: a file, and the sha256 of what goes there."""
+    """A file for `torch.save` that computes the sha256 of its content."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.digest = file, hashlib.sha256()

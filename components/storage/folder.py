@@ -15,8 +15,8 @@ from components.storage.outputs import add_path_to_errors, flush_to_disk
 from components.storage.store import MOST_IN_MEMORY, Stat, check_fits_memory
 
 PARTIAL_SUFFIX = ".san-partial"
-SECONDS_TO_LOCK = 10.0  # that a writer has at most to lock what it has begun
-# Locks may be of one node alone: a put removes nothing that a writer of another may still write.
+SECONDS_TO_LOCK = 10.0  # maximum time in which a writer locks a file that it has begun
+# Locks may hold on one node only, so a put removes no file that another node may still write.
 SECONDS_WITHOUT_LOCK = 6 * 3600.0
 
 
@@ -33,18 +33,18 @@ class LocalStorage:
         return self.root.as_uri()
 
     def put_bytes(self, name: str, data: bytes) -> None:
-        """Keep an object: written beside its place, flushed to disk, then renamed into it."""
+        """Write an object: to a file beside its path, flushed to disk, then renamed."""
         with self._open_replacement(name) as file:
             file.write(data)
 
     def put_file(self, name: str, path: Path, *, digest: str = "") -> None:  # noqa: ARG002
-        """Keep the content of a file, as `put_bytes` does; a folder keeps no digests."""
+        """Write the content of a file, as `put_bytes` does; a folder stores no digests."""
         with path.open("rb") as source, self._open_replacement(name) as file:
             shutil.copyfileobj(source, file, 1 << 20)
 
     @contextmanager
     def _open_replacement(self, name: str) -> Iterator[BinaryIO]:
-        """A file to be written, which becomes the object when the block ends well."""
+        """A file to write, which becomes the object when the block ends without an error."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.parent not in self._swept:
@@ -54,7 +54,7 @@ class LocalStorage:
             prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent
         )
         partial = Path(temporary)
-        with suppress(OSError):  # of a file system without locks
+        with suppress(OSError):  # on a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             with add_path_to_errors(target), os.fdopen(handle, "wb") as file:
@@ -95,7 +95,7 @@ class LocalStorage:
         return self._file_stat(self.root / name)
 
     def list(self, folder: str = "") -> list[Stat]:
-        """The objects in a folder and in its folders, in the order of their names."""
+        """The objects in a folder and its subfolders, sorted by name."""
         found = []
         for parent, folders, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -108,7 +108,7 @@ class LocalStorage:
         return not self.list()
 
     def _file_stat(self, path: Path) -> Stat | None:
-        """What is known of a file; None if it is none, or has just been deleted."""
+        """The status of a file; None if it is not a file, or was just deleted."""
         try:
             facts = path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -122,12 +122,12 @@ class LocalStorage:
         (self.root / name).unlink(missing_ok=True)
 
     def sweep(self, folder: str = "") -> int:
-        """Remove what killed writers have left in a folder; returns how many files went."""
+        """Remove the leftovers of killed writers from a folder; return the number of files."""
         return _sweep(self.root / folder, SECONDS_TO_LOCK)
 
 
 def _sweep(folder: Path, seconds: float) -> int:
-    """Remove what nobody writes and nobody has written to for so long; returns how many files."""
+    """Remove files that nobody writes and that are old enough; return their number."""
     partials = folder.glob(f".*{PARTIAL_SUFFIX}")
     left = [path for path in partials if _is_abandoned(path, seconds)]
     for path in left:
@@ -136,7 +136,7 @@ def _sweep(folder: Path, seconds: float) -> int:
 
 
 def _is_abandoned(partial: Path, seconds: float) -> bool:
-    """Whether nobody locks a file, and it is as old as that: a writer may have only just begun."""
+    """Whether a file is unlocked and old enough, as a writer may have only just begun it."""
     try:
         with partial.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,6 +146,6 @@ def _is_abandoned(partial: Path, seconds: float) -> bool:
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    """A folder that is not there holds nothing; one that cannot be read is an error."""
+    """Ignore a missing folder, which holds nothing; one that cannot be read is an error."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

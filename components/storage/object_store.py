@@ -1,8 +1,8 @@
 """Buckets behind the storage protocol: AWS S3, SeaweedFS, MinIO, Ceph.
 
-Objects carry the sha256 of their content, and `get` compares it: a body that arrives whole but
-wrong raises nothing in the client, and an ETag is no content hash after a multipart upload or with
-server-side encryption.
+Objects carry the sha256 of their content, and `get` compares it: the client does not notice a
+complete but wrong body, and an ETag is no content hash after a multipart upload or with server-side
+encryption.
 """
 
 import base64
@@ -48,26 +48,26 @@ from san_core.images.shard import sha256
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# The most that S3 takes in one request. What is put so is there or not, and a killed upload leaves
-# nothing behind; parts stay, unseen and paid for.
+# The maximum size of one request to S3. Such an upload is atomic, and leaves nothing if it is
+# killed; parts of a multipart upload would stay, unseen and paid for.
 MAX_SINGLE_PUT = 5 << 30
-PART_SIZE = 512 << 20  # of what is longer
+PART_SIZE = 512 << 20  # of longer objects
 READ_CHUNK = 1 << 20
-FETCH_CHUNK = 8 << 20  # bytes of a long object that are asked for at once
-DAMAGED_TRIES = 3  # that an object is read if it arrives damaged
+FETCH_CHUNK = 8 << 20  # bytes of a long object per request
+DAMAGED_TRIES = 3  # attempts to read an object that arrives damaged
 DIGEST_HEADER = "x-amz-meta-sha256"
 OTHER_DIGEST = "its sha256 is not the one it was stored with"
-NOT_AN_S3_SERVER = "does not answer as an S3 server does"
+NOT_AN_S3_SERVER = "does not answer like an S3 server"
 MISSING_OBJECT_CODES = ("NoSuchKey", "NoSuchObject", "NoSuchVersion")
 TRANSIENT_CODES = (
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ServerBusy"),
-    # What was sent arrived damaged.
+    # The upload arrived damaged.
     *("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "OperationAborted"),
 )
 UNREACHABLE_ERRORS = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-# Words of a refusal that say no more than its code.
+# Messages of a refusal that say no more than its code.
 BARE_REFUSALS = ("", "Access Denied", "Access Denied.", "Access denied", "Forbidden")
-# Error codes of S3, and what a person should look at.
+# Error codes of S3, and what to check.
 REFUSALS = {
     "SignatureDoesNotMatch": "refuses the secret key; is {secret_key} right?",
     "InvalidAccessKeyId": "does not know the access key; is {access_key} right?",
@@ -79,9 +79,9 @@ REFUSALS = {
     ),
 }
 # The actions of S3 that credentials must allow, by what is done.
-READ = "s3:GetObject (and s3:ListBucket, without which what is missing is denied too)"
+READ = "s3:GetObject (and s3:ListBucket, without which a missing object is denied too)"
 PUT, LIST, DELETE = "s3:PutObject", "s3:ListBucket", "s3:DeleteObject"
-# Error codes of a bucket that lies in another region than the one that was signed for.
+# Error codes of a bucket in another region than that of the signature.
 WRONG_REGION_CODES = (
     *("AuthorizationHeaderMalformed", "PermanentRedirect"),
     *("IllegalLocationConstraintException", "InvalidRegion"),
@@ -89,7 +89,7 @@ WRONG_REGION_CODES = (
 
 
 class _NotKeptError(DamagedError):
-    """What was put does not lie there."""
+    """The store does not hold what was written."""
 
 
 class ObjectStorage:
@@ -115,22 +115,22 @@ class ObjectStorage:
 
     @classmethod
     def open(cls, uri: str, *folders: str, patience: Backoff | None = None) -> Self:
-        """The store of an s3://bucket/prefix or minio://bucket/prefix URI; it is not asked yet.
+        """The store of an s3://bucket/prefix or minio://bucket/prefix URI; sends no request yet.
 
-        patience: how long its server may be away; None for retry.LONG_BACKOFF.
+        patience: how long its server may be unreachable; None for retry.LONG_BACKOFF.
 
         Raises:
-            ValueError: the bucket's name, the prefix or the endpoint is impossible.
+            ValueError: the bucket's name, the prefix or the endpoint is invalid.
             PermissionError: there are no credentials.
-            ConnectionError: minio:// leads to Kubeflow's own store, and there is none.
+            ConnectionError: minio:// means Kubeflow's own store, and there is none.
         """
         scheme, _, rest = uri.partition("://")
         bucket, _, prefix = rest.partition("/")
         is_name = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket)
         if not is_name or ".." in bucket or re.fullmatch(r"[0-9.]+", bucket):
             raise ValueError(
-                f"{uri}: {bucket!r} is not a bucket's name: 3 to 63 lower-case letters, digits,"
-                " dots and hyphens"
+                f"{uri}: {bucket!r} is not a bucket's name, which has 3 to 63 lower-case letters,"
+                " digits, dots and hyphens"
             )
         path = "/".join(part for part in (prefix.strip("/"), *folders) if part)
         if path:
@@ -145,14 +145,14 @@ class ObjectStorage:
         return "/".join(filter(None, (f"{self.scheme}://{self.bucket}", self.prefix)))
 
     def put_bytes(self, name: str, data: bytes) -> None:
-        """Keep an object, replacing one of that name; all or nothing."""
+        """Write an object atomically, replacing one of that name."""
         self._put_object(name, memoryview(data), sha256(data))
 
     def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
-        """Keep the content of a file, which is not read into memory as a whole."""
+        """Write the content of a file, without reading it into memory as a whole."""
         with path.open("rb") as file:
             known = digest or hashlib.file_digest(file, "sha256").hexdigest()
-            if path.stat().st_size == 0:  # which cannot be mapped
+            if path.stat().st_size == 0:  # an empty file cannot be mapped
                 self._put_object(name, memoryview(b""), known)
                 return
             # Not closed: the traceback of an error may still hold a piece of it.
@@ -160,7 +160,7 @@ class ObjectStorage:
             self._put_object(name, memoryview(content), known)
 
     def _put_object(self, name: str, content: memoryview, digest: str) -> None:
-        """Keep an object of this sha256, and see that it is what lies there then."""
+        """Write an object of this sha256, and check that the store holds it."""
         key = self._key(name)
 
         def put() -> None:
@@ -177,7 +177,7 @@ class ObjectStorage:
         told = {
             "Content-Type": "application/octet-stream",
             DIGEST_HEADER: digest,
-            # The server compares it too, and refuses what was damaged on the way.
+            # The server compares it too, and refuses an upload that was damaged on the way.
             "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(digest)).decode(),
         }
         self._client._put_object(self.bucket, key, content or b"", told)  # type: ignore[arg-type]
@@ -194,21 +194,21 @@ class ObjectStorage:
         )
 
     def _check_kept(self, key: str, size: int, digest: str) -> None:
-        """See what lies under a key: parts that could not be joined are answered with 200 too.
+        """Check the object under a key, as S3 also answers 200 if it could not join the parts.
 
         Raises:
-            _NotKeptError: it is not what was put.
+            _NotKeptError: it is not the one that was written.
         """
         try:
             kept = self._client.stat_object(self.bucket, key)
         except S3Error as error:
             if error.code not in MISSING_OBJECT_CODES:
                 raise
-            raise _NotKeptError("it is not there after it was put") from error
+            raise _NotKeptError("it does not exist after the upload") from error
         if kept.size != size:
-            raise _NotKeptError(f"{kept.size} bytes were kept where {size} were sent")
+            raise _NotKeptError(f"{kept.size} bytes are stored, but {size} were sent")
         if (kept.metadata or {}).get(DIGEST_HEADER) != digest:
-            raise _NotKeptError("another content lies there than the one that was put")
+            raise _NotKeptError("the stored content is not the one that was sent")
 
     def get(self, name: str, *, most: int = MOST_IN_MEMORY) -> bytes:
         """The bytes of an object; OSError if there are more than `most`."""
@@ -228,7 +228,7 @@ class ObjectStorage:
         return self._read_until_whole(name, get)
 
     def get_file(self, name: str, path: Path) -> None:
-        """Bring an object into a file, piece by piece, and compare its sha256 on the way."""
+        """Copy an object to a file, piece by piece, and compare its sha256."""
         self._read_until_whole(name, lambda: self._fetch_pieces(name, path))
 
     def _fetch_pieces(self, name: str, path: Path) -> None:
@@ -240,12 +240,12 @@ class ObjectStorage:
                 piece = self._read_range(name, start, min(FETCH_CHUNK, size - start))
                 file.write(piece)
                 digest.update(piece)
-                del piece  # before the next is had
+                del piece  # before the next one is read
         told = (stated.metadata or {}).get(DIGEST_HEADER)
         if told and digest.hexdigest() != told:
             raise DamagedError(OTHER_DIGEST)
         if size > FETCH_CHUNK and self.stat(name) != _stat_of(name, stated):
-            raise DamagedError("it was replaced while it was read")
+            raise DamagedError("it was replaced during the download")
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -254,10 +254,10 @@ class ObjectStorage:
         return self._read_until_whole(name, lambda: self._read_range(name, offset, length))
 
     def _read_range(self, name: str, offset: int, length: int) -> bytes:
-        """As `get_range`; what arrives damaged is not asked for again.
+        """As `get_range`, but without a second attempt at damaged data.
 
         Raises:
-            DamagedError: fewer bytes come.
+            DamagedError: fewer bytes arrived.
         """
 
         def get() -> bytes:
@@ -265,17 +265,17 @@ class ObjectStorage:
                 data = _read_body(response, length)
             if len(data) != length:
                 raise DamagedError(
-                    f"{len(data)} bytes came where {length} from {offset} were asked"
+                    f"{len(data)} bytes arrived, but {length} from {offset} were requested"
                 )
             return data
 
         return self._call_with_retries(name, READ, get)
 
     def _read_until_whole(self, name: str, read: Callable[[], T]) -> T:
-        """Read an object, again at once, a few times, if what arrives is damaged.
+        """Read an object; if it arrives damaged, read it again at once, a few times.
 
         Raises:
-            DamagedError: it is, every time.
+            DamagedError: it was damaged every time.
         """
         for left in reversed(range(DAMAGED_TRIES)):
             try:
@@ -303,12 +303,12 @@ class ObjectStorage:
             )
         except FileNotFoundError:
             if not self._has_answered:
-                self.is_empty()  # it tells a missing bucket from a missing object
+                self.is_empty()  # raises if the bucket, not only the object, is missing
             return None
         return _stat_of(name, found)
 
     def list(self, folder: str = "") -> list[Stat]:
-        """The objects in a folder and in its folders, in the order of their names."""
+        """The objects in a folder and its subfolders, sorted by name."""
         parts = [part for part in (self.prefix, folder) if part]
         start = "/".join([*parts, ""]) if parts else ""
         above = f"{self.prefix}/" if self.prefix else ""
@@ -324,7 +324,7 @@ class ObjectStorage:
         ]
 
     def is_empty(self) -> bool:
-        """Whether `list` finds no object; what a console makes for a folder is none."""
+        """Whether `list` finds no object; a console's marker of a folder does not count."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def has_object() -> bool:
@@ -333,10 +333,10 @@ class ObjectStorage:
         return not self._call_with_retries("", LIST, has_object)
 
     def _listed(self, start: str) -> Iterator[Any]:
-        """The objects whose keys begin so, as the client lists them.
+        """The objects whose keys have a prefix, as the client lists them.
 
         Raises:
-            StrangeAnswerError: what answers is no listing, or has no end.
+            StrangeAnswerError: the answer is not a listing, or has no end.
         """
         with limited_requests() as budget:
             try:
@@ -352,7 +352,7 @@ class ObjectStorage:
         self._call_with_retries(name, DELETE, lambda: self._client.remove_object(self.bucket, key))
 
     def sweep(self, folder: str = "") -> int:  # noqa: ARG002
-        """Nothing: what is put in one request leaves nothing behind."""
+        """Do nothing: an upload in one request leaves nothing behind."""
         return 0
 
     def _key(self, name: str) -> str:
@@ -360,7 +360,7 @@ class ObjectStorage:
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def _call_with_retries(self, name: str, needs: str, action: Callable[[], T]) -> T:
-        """Do it, again if what went wrong may pass; in the end an OSError of one line.
+        """Call `action`, with retries after transient errors; raise an OSError of one line at last.
 
         needs: the actions of S3 that credentials must allow.
         """
@@ -381,7 +381,7 @@ class ObjectStorage:
         except _NotKeptError as error:
             raise _damaged_every_time(where, error) from error
         except CredentialsError as error:
-            raise PermissionError(f"{where}: {error}") from None  # what is below may quote keys
+            raise PermissionError(f"{where}: {error}") from None  # the cause may quote keys
         self._has_answered = True
         return done
 
@@ -389,15 +389,15 @@ class ObjectStorage:
         return f"{self.uri}/{name}" if name else self.uri
 
     def _is_transient(self, error: Exception) -> bool:
-        """Whether trying again may help."""
+        """Whether another attempt may succeed."""
         if isinstance(error, _NotKeptError):
             return True
         if isinstance(error, CredentialsError):
-            return self._has_answered  # a role's lender that does not answer just now
+            return self._has_answered  # a service for role credentials that does not answer now
         if isinstance(error, urllib3.exceptions.SSLError):
             return not _is_certificate_refusal(error)
         if isinstance(error, S3Error):
-            # A bucket that was there is not gone: its server is starting.
+            # A bucket that existed is not deleted: its server is starting.
             is_starting = error.code == "NoSuchBucket" and self._has_answered
             return (
                 error.code in TRANSIENT_CODES
@@ -411,7 +411,7 @@ class ObjectStorage:
         return isinstance(error, urllib3.exceptions.HTTPError)
 
     def _readable_error(self, error: Exception, where: str, needs: str) -> OSError:
-        """What a person should read instead of the client's error."""
+        """The error to show instead of the client's."""
         server = self._endpoint.url
         if isinstance(error, S3Error):
             return self._readable_answer(error, where, needs)
@@ -420,7 +420,7 @@ class ObjectStorage:
         if _is_certificate_refusal(error):
             return ConnectionError(
                 f"{where}: the certificate of {server} is not trusted"
-                f" ({retry.root_cause(error)}); SSL_CERT_FILE names those that are"
+                f" ({retry.root_cause(error)}); name trusted certificates in SSL_CERT_FILE"
             )
         is_unreachable = isinstance(error, UNREACHABLE_ERRORS)
         return ConnectionError(
@@ -429,20 +429,20 @@ class ObjectStorage:
         )
 
     def _server(self) -> str:
-        """The server, where that was said, and the proxy that leads to it, if one does."""
+        """The server, the variable that names it, and its proxy, if there is one."""
         proxy = proxy_of_endpoint(self._endpoint)
         through = f", through the proxy of {proxy.variable}" if proxy else ""
         return f"{self._endpoint.url} (from {self._endpoint.origin}{through})"
 
     def _readable_answer(self, error: S3Error, where: str, needs: str) -> OSError:
-        """What a person should read instead of a server's error."""
+        """The error to show instead of the server's."""
         server = self._endpoint.url
         if error.code in MISSING_OBJECT_CODES:
             return FileNotFoundError(f"{where}: there is no such object at {server}")
         if error.code == "NoSuchBucket":
             return FileNotFoundError(
                 f"{self.scheme}://{self.bucket}: there is no such bucket at {server};"
-                " make it, or correct the name"
+                " create it, or correct the name"
             )
         if expected := self._expected_region(error):
             return OSError(f"{where}: {server} {expected}")
@@ -458,14 +458,14 @@ class ObjectStorage:
         return kind(f"{where}: {server} answers {error.code}: {error.message}")
 
     def _expected_region(self, error: S3Error) -> str:
-        """What is wrong with the region; empty if the server does not complain of it."""
+        """The error about the region, in words; empty if the server reports none."""
         told = error.response.headers.get("x-amz-bucket-region", "")
         used = region_of(self._endpoint)
         message = error.message or ""
-        # That code is also of a key that is none.
+        # The same code is also used for an invalid key.
         is_other = error.code == "AuthorizationHeaderMalformed" and "region" not in message
         is_named = error.code in WRONG_REGION_CODES and not is_other
-        if not is_named and (not told or not used or told == used):  # it is told with any refusal
+        if not is_named and (not told or not used or told == used):  # any refusal may contain it
             return ""
         found = re.search(r"expecting '([\w-]+)'", message)
         expected = told or (found[1] if found else "another one")
@@ -479,7 +479,7 @@ def _stat_of(name: str, found: Any) -> Stat:
 
 
 def _read_body(response: Any, most: int) -> bytes:
-    """The whole body of an answer, but not much more than `most` bytes."""
+    """The whole body of an answer, up to about `most` bytes."""
     body = io.BytesIO()
     while body.tell() <= most and (piece := response.read(READ_CHUNK)):
         body.write(piece)
@@ -488,7 +488,7 @@ def _read_body(response: Any, most: int) -> bytes:
 
 
 class _Pieces:
-    """Bytes as a stream of which each piece alone is copied."""
+    """Bytes as a stream that copies only one piece at a time."""
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
@@ -509,7 +509,7 @@ def _is_transient_status(status: int) -> bool:
 
 
 def _is_certificate_refusal(error: BaseException | None) -> bool:
-    """Whether a certificate was refused; anything else that goes wrong in TLS may pass."""
+    """Whether a certificate was refused; other TLS errors may be transient."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

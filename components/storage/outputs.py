@@ -1,8 +1,8 @@
-"""Writing what a step produces, so that nothing half-written is ever believed.
+"""Writing the outputs of a step, so that an incomplete output is never used.
 
-A path exists only when it is whole: work is done under another name beside it, flushed to disk
-and renamed. `write_executor_output` tells KFP what was written: it shows the metadata of artifacts,
-and of metrics nothing but their metadata.
+A path exists only once it is complete: the output is written under another name beside it, flushed
+to disk and renamed. `write_executor_output` reports the outputs to KFP, which shows the metadata of
+artifacts, and of metrics only their metadata.
 """
 
 import hashlib
@@ -20,50 +20,51 @@ from components.process.scratch import remove_or_warn, vacant_folder
 from san_core.checked_json import json_bytes, read_json, read_json_file
 from san_core.disk import DISK_FULL_ERRORS, disk_full_error, reserve_space
 
-# Where KFP's launcher mounts each kind of storage (kfp/dsl/types/artifact_types.py).
+# The folders at which KFP's launcher mounts each storage (kfp/dsl/types/artifact_types.py).
 _MOUNTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
-# By what an artifact is known: files that only go together, and those whose content says so.
+# How artifacts are recognised: by files that only occur together, or by the content of a file.
 PAIRED_FILES = (("recipe.json", "weights.safetensors"), ("features.json", "features.npy"))
 SELF_DESCRIBING_FILES = ("manifest.json", "images/manifest.json", "report.json", "events.json")
-# KFP types whose file, a JSON object, is what KFP is told as metadata.
+# KFP types whose file, a JSON object, is reported to KFP as metadata.
 SHOWN_BY_METADATA = ("system.Metrics", "system.ClassificationMetrics")
 
 
 class FailedWithOutputsError(ValueError):
-    """A step has failed, and what it has written, marked as that, is worth keeping all the same."""
+    """A step has failed, and its outputs, marked as failed, are kept."""
 
 
 def check_succeeded(failure: str) -> None:
-    """End a step that has written its outputs and failed all the same.
+    """Raise if a step that has written its outputs has failed.
 
-    failure: why; empty where it has not.
+    failure: the reason; empty if it has not failed.
 
     Raises:
-        FailedWithOutputsError: it has.
+        FailedWithOutputsError: the step has failed.
     """
     if failure:
         raise FailedWithOutputsError(failure)
 
 
 def check_replaceable(path: Path, *, is_file: bool = False) -> None:
-    """An output takes the place of an older one, but of nothing else.
+    """Check that an output replaces at most an older output.
 
     Args:
-        path: where the output goes.
-        is_file: whether it is a file, not a folder.
+        path: path of the output.
+        is_file: whether the output is a file, not a folder.
 
     Raises:
-        ValueError: `path` is no name, is a file where a folder is written or the other way round,
-            is neither, such as /dev/null, or is a folder with something in it that no step has
-            written.
+        ValueError: `path` is not a name; is a file, but the output is a folder, or the reverse; is
+            neither, such as /dev/null; or is a folder with content that no step has written.
     """
     if path.name in ("", ".."):
-        raise ValueError(f"{str(path)!r} is no name for an output")
+        raise ValueError(f"{str(path)!r} is not a name for an output")
     if is_file and path.is_dir():
         raise ValueError(f"{path} is a folder, but the output is a file; name another")
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise ValueError(f"{path} is a device or a pipe, which no output replaces; name another")
+        raise ValueError(
+            f"{path} is a device or a pipe, and an output must not replace it; name another"
+        )
     if not is_file and path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, but the output is a folder; name another")
     if path.is_dir() and any(path.iterdir()) and not _folder_is_written_by_step(path):
@@ -81,11 +82,11 @@ def _folder_is_written_by_step(folder: Path) -> bool:
 
 
 def is_written_by_step(names: Collection[str], read: Callable[[str], bytes]) -> bool:
-    """Whether a step has written a folder: it has files that say so, or that only go together.
+    """Whether a step has written a folder, judged by its files.
 
     Args:
-        names: of its files, relative to it
-        read: gives the bytes of one of them
+        names: the names of its files, relative to it
+        read: returns the bytes of one of them
     """
     if any(all(name in names for name in pair) for pair in PAIRED_FILES):
         return True
@@ -93,7 +94,7 @@ def is_written_by_step(names: Collection[str], read: Callable[[str], bytes]) -> 
 
 
 def has_step_format(data: bytes) -> bool:
-    """Whether the content of a file says, as JSON, that a step has written it."""
+    """Whether the content of a file, as JSON, states that a step has written it."""
     try:
         content = read_json(data, dict[str, Any], where="a file")
     except ValueError:
@@ -105,8 +106,8 @@ def has_step_format(data: bytes) -> bool:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A new directory to fill, which becomes `path` when the block ends without an exception.
 
-    An older `path` is replaced (`check_replaceable` says which). What a killed predecessor left
-    behind is removed. Two processes must not write the same `path` at once.
+    An older `path` is replaced, if `check_replaceable` allows it. Leftovers of a killed process are
+    removed. Two processes must not write the same `path` at once.
     """
     unfinished = vacant_folder(_hidden_sibling(path, "unfinished"))
     replaced = vacant_folder(_hidden_sibling(path, "replaced"))
@@ -119,7 +120,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         remove_or_warn(unfinished)
         raise
     is_replacing = path.exists()
-    if is_replacing:  # a directory that is not empty cannot be renamed over
+    if is_replacing:  # a rename cannot replace a directory that is not empty
         path.rename(replaced)
     unfinished.rename(path)
     flush_to_disk(path.parent)
@@ -128,7 +129,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes | str) -> None:
-    """Write a file at once or not at all; text is UTF-8. Missing folders are made."""
+    """Write a file atomically; text is UTF-8. Missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _hidden_sibling(path, "unfinished")
     content = data.encode() if isinstance(data, str) else data
@@ -146,10 +147,10 @@ def write_file(path: Path, data: bytes | str) -> None:
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -> None:
-    """Write figures as a JSON object, in the order given.
+    """Write metrics as a JSON object, in the given order.
 
     Raises:
-        ValueError: a figure is not finite; JSON, and so KFP, has no word for it.
+        ValueError: a metric is not finite, which JSON, and so KFP, cannot express.
     """
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -160,16 +161,16 @@ def write_metrics(path: Path, metrics: Mapping[str, float | int | str | bool]) -
 def write_roc(
     path: Path, *, confidence: Iterable[float], fpr: Iterable[float], tpr: Iterable[float]
 ) -> None:
-    """Write a receiver operating characteristic as KFP draws it; without points, no curve.
+    """Write a receiver operating characteristic in KFP's form; without points, no curve.
 
     Args:
         path: the file
-        confidence: falling thresholds; what is at least so similar counts as a match
+        confidence: falling thresholds; pairs that are at least as similar count as matches
         fpr: the false positive rate at each
         tpr: the true positive rate, or recall, at each
 
     Raises:
-        ValueError: a figure is not finite, or some are missing.
+        ValueError: a value is not finite, or values are missing.
     """
     points = [
         {"confidenceThreshold": float(c), "falsePositiveRate": float(f), "recall": float(t)}
@@ -186,8 +187,8 @@ def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[st
     """Write KFP's executor_output.json: name, URI and metadata of every output artifact.
 
     Args:
-        executor_input: what KFP passed as `{{$}}`
-        written: where the step wrote each output artifact
+        executor_input: KFP's description of the task, passed as `{{$}}`
+        written: the path of each output artifact
     """
     declared = executor_input["outputs"].get("artifacts") or {}
     artifacts = {}
@@ -210,7 +211,7 @@ def write_executor_output(executor_input: Mapping[str, Any], written: Mapping[st
 
 
 def artifact_path(artifact: Mapping[str, Any]) -> Path:
-    """Where an artifact of the executor input is found on this machine."""
+    """The local path of an artifact of the executor input."""
     custom = artifact.get("customPath") or artifact.get("custom_path")
     uri = str(custom or artifact["uri"])
     for scheme, mount in _MOUNTS.items():
@@ -220,12 +221,12 @@ def artifact_path(artifact: Mapping[str, Any]) -> Path:
 
 
 def path_from_uri(uri: str) -> Path:
-    """The path that a file:// URI or a plain path names; other URIs name none and are relative."""
+    """The path of a file:// URI or a plain path; another URI becomes a relative path."""
     return Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 
 def _artifact_metadata(path: Path) -> dict[str, Any]:
-    """What a directory's manifest says that is worth showing beside the artifact."""
+    """The facts in a directory's manifest that KFP shows beside the artifact."""
     manifest = path / "manifest.json"
     if not manifest.is_file():
         return {}
@@ -240,7 +241,7 @@ def _hidden_sibling(path: Path, what: str) -> Path:
 
 
 def _flush_tree(folder: Path) -> None:
-    """Bring every file and directory under `folder`, and itself, to disk."""
+    """Flush `folder` to disk, with every file and directory in it."""
     for parent, _, names in os.walk(folder):
         for name in names:
             flush_to_disk(Path(parent, name))
@@ -249,9 +250,9 @@ def _flush_tree(folder: Path) -> None:
 
 @contextmanager
 def add_path_to_errors(path: Path, only_errnos: Collection[int] = ()) -> Iterator[None]:
-    """Let errors of writing say which file: that of a full disk does not.
+    """Add the file to errors of writing; that of a full disk does not name it.
 
-    only_errnos: the errors that are of `path` for sure, by number; without any, all are.
+    only_errnos: the error numbers that certainly concern `path`; empty means all.
     """
     try:
         yield
@@ -265,7 +266,7 @@ def add_path_to_errors(path: Path, only_errnos: Collection[int] = ()) -> Iterato
 
 
 def flush_to_disk(path: Path) -> None:
-    """Bring a file, or the names in a directory, to disk."""
+    """Flush a file, or the names in a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

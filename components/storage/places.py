@@ -1,7 +1,7 @@
-"""Where data and artifacts lie: what a path or URI names, and the store behind it.
+"""Places of data and artifacts: paths and URIs, and the stores behind them.
 
-`open_storage` takes a folder or a file:///, s3:// or minio:// URI; `folder` and `object_store` are
-the two kinds of stores; the latter is imported only where a bucket is named.
+`open_storage` takes a folder or a file:///, s3:// or minio:// URI. `folder` and `object_store` are
+the two kinds of stores; the latter is imported only for a bucket.
 """
 
 import os
@@ -24,11 +24,11 @@ def open_storage(uri: str, *folders: str, patience: Backoff | None = None) -> St
     Args:
         uri: a folder, file:///folder, s3://bucket/prefix or minio://bucket/prefix.
         folders: names to be appended.
-        patience: how long a bucket's server may be away; None for retry.LONG_BACKOFF.
+        patience: how long a bucket's server may be unreachable; None for retry.LONG_BACKOFF.
 
     Raises:
-        ValueError: the URI is empty, of another kind, holds credentials, or names an impossible
-            bucket; or the environment names an impossible server.
+        ValueError: the URI is empty, of another kind, contains credentials, or names an invalid
+            bucket; or the environment names an invalid server.
         PermissionError: it names a bucket, and there are no credentials.
     """
     check_no_user_information(uri)
@@ -45,26 +45,26 @@ def is_remote(uri: str) -> bool:
 
 
 def written_path(uri: str, *, option: str, kind: str) -> Path:
-    """The path that an option names for what is written on this machine.
+    """The local path in an option that names an output.
 
     Args:
         uri: a path or a file:// URI.
-        option: how a message calls it, such as --output.
+        option: its name in a message, such as --output.
         kind: file or folder.
 
     Raises:
         ValueError: it is empty, or a URI of another kind.
     """
     if is_remote(uri):
-        raise ValueError(f"{option} {uri}: name a {kind} of this machine")
+        raise ValueError(f"{option} {uri}: name a local {kind}")
     return local_path(uri)
 
 
 def path_or_uri(text: str) -> Path | str:
-    """How artifacts are named: a path or file:// URI, as a path; the URI of a bucket as it is.
+    """The place of an artifact: a path for a path or file:// URI; the URI itself for a bucket.
 
     Raises:
-        ValueError: it is empty, a URI of another kind, or holds credentials.
+        ValueError: it is empty, a URI of another kind, or contains credentials.
     """
     check_no_user_information(text)
     return text if is_remote(text) else local_path(text)
@@ -88,8 +88,8 @@ def local_path(uri: str) -> Path:
 
 
 def real_path(path: Path | str) -> Path:
-    """Where a path leads when its links are followed; those that lead in a circle are left."""
-    return Path(os.path.realpath(path))  # Path.resolve raises at a circle
+    """A path with its links resolved; links in a circle are left."""
+    return Path(os.path.realpath(path))  # Path.resolve raises on a circle
 
 
 def check_no_user_information(text: str, *, what: str = "a place") -> None:
@@ -97,26 +97,26 @@ def check_no_user_information(text: str, *, what: str = "a place") -> None:
 
     Args:
         text: a path or URI of any kind, or words with URIs among them.
-        what: how the message calls it.
+        what: its name in the message.
 
     Raises:
-        ValueError: one has them, a bucket's URI names a host, or a URL is presigned.
+        ValueError: a URI contains credentials, a bucket's URI names a host, or a URL is presigned.
     """
     for found in _SCHEME.finditer(text):
         if SIGNATURE.search(text, found.end()):
             raise ValueError(
-                f"{what}: a presigned URL is not read; give s3://BUCKET/KEY, and credentials by the"
-                " environment (AWS_ACCESS_KEY_ID, ...)"
+                f"{what}: presigned URLs are not supported; give s3://BUCKET/KEY, and credentials"
+                " in the environment (AWS_ACCESS_KEY_ID, ...)"
             )
         before = re.split(r"[\s,\"']", text[: found.start()])[-1]
         authority = re.split(r"[/?#\s,\"']", text[found.end() :], maxsplit=1)[0]
         authority = re.sub(r"\[[0-9a-fA-F:.]*\]", "", authority)
         is_bucket = found[1] in BUCKET_SCHEMES
-        # A key may hold slashes, so that what stands before the first of them ends in no port.
+        # A secret key may contain slashes; then the part before the first does not end in a port.
         is_port = re.search(r":(?!\d*$)", authority) is None and not is_bucket
         if "@" in before + authority or (":" in authority and not is_port):
             held = "host before its bucket" if is_bucket else "password"
             raise ValueError(
-                f"{what}: a URI must not hold a user, key or {held}; credentials come by the"
-                " environment (AWS_ACCESS_KEY_ID, ...), on Kubeflow by --secret"
+                f"{what}: a URI must not contain a user, key or {held}; give credentials in the"
+                " environment (AWS_ACCESS_KEY_ID, ...), on Kubeflow with --secret"
             )

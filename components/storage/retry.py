@@ -1,4 +1,4 @@
-"""Trying again what may succeed a moment later, with growing and scattered pauses."""
+"""Retries after transient errors, with growing random pauses."""
 
 import logging
 import random
@@ -15,13 +15,13 @@ _attempt = threading.local()
 
 
 class Backoff(NamedTuple):
-    """How long to go on trying: no further try begins after `total` seconds without progress.
+    """How long to retry: no further attempt begins after `total` seconds without progress.
 
-    What a try takes until it last got on (`note_progress`) is not counted: a long upload that
-    breaks off is tried again too.
+    The time of an attempt until its last progress (`note_progress`) does not count, so that a long
+    upload that fails is retried too.
 
-    Pauses double from `first` up to `longest` seconds, and each is shortened by up to a half at
-    random, so that many workers do not return at one instant.
+    Pauses double from `first` up to `longest` seconds. Each is shortened at random by up to a half,
+    so that many workers do not retry at the same time.
     """
 
     total: float
@@ -30,17 +30,17 @@ class Backoff(NamedTuple):
 
 
 LONG_BACKOFF = Backoff(total=150)
-# Where nothing is lost by giving up, as the same is tried again later.
+# For work where giving up loses nothing, as it is done again later.
 SHORT_BACKOFF = Backoff(total=15)
-# Where hours of work would be lost.
+# For results of hours of work.
 RESULT_BACKOFF = Backoff(total=3600, longest=60)
 
 
 def note_progress() -> None:
-    """Say that what this thread tries is getting on.
+    """Record that this thread's attempt makes progress.
 
     Raises:
-        PoolLeftError: nobody waits for it any more.
+        PoolLeftError: nobody waits for it.
     """
     check_pool_not_left()
     _attempt.got_on_at = time.monotonic()
@@ -53,16 +53,16 @@ def call_with_retries(
     what: str,
     backoff: Backoff,
 ) -> T:
-    """What `action` returns, after as many tries as `backoff` allows.
+    """The result of `action`, after as many attempts as `backoff` allows.
 
     Args:
-        action: may be done again after it failed.
-        is_transient: whether an error may pass; any other is raised at once.
-        what: how the log calls it.
+        action: can be repeated after a failure.
+        is_transient: whether an error is transient; any other is raised at once.
+        what: its name in the log.
         backoff: when to give up.
 
     Raises:
-        Exception: what the last try raised.
+        Exception: the error of the last attempt.
     """
     lost, longest_wait = 0.0, backoff.first
     while True:

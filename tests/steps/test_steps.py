@@ -697,7 +697,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
         ("prepare_reid", "--identities", "5", "identities is 5: at least 6 are needed, 2 of them"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
-        ("make_pit", "--pit", "/", "is no name for an output"),
+        ("make_pit", "--pit", "/", "is not a name for an output"),
         ("prepare_reid", "--dataset", "images", "dataset images needs --source"),
         ("generate_textures", "--limit", "-1", "limit -1 is negative; 0 makes all shards"),
         ("generate_textures", "--verify", "md5", "verify 'md5' is none of none, size, sha256"),
@@ -829,7 +829,9 @@ def test_output_in_an_input_or_around_it_is_refused(tiny, tmp_path, capsys, plac
         with_outputs_in(step_command("train_san", tiny), tmp_path / "outputs"), dataset=str(copy)
     )
     assert main(with_flags(command, model=f"{copy}{place}")) == 1
-    assert re.search("must not contain each other|no name for an output", capsys.readouterr().err)
+    assert re.search(
+        "must not contain each other|not a name for an output", capsys.readouterr().err
+    )
     assert file_contents(tmp_path) == before
 
 

@@ -103,7 +103,7 @@ def test_a_training_that_fails_writes_what_it_had_and_is_not_tried_again(
     assert {path.name for path in kept.iterdir()} >= {"failed.json", "model", "page.html"}
     assert main(command) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"train_san: this very training has failed before: {failure}; ")
+    assert line.startswith(f"train_san: this training has failed before: {failure}; ")
     extract = with_outputs_in(step_command("extract_features", tiny), tmp_path / "features")
     assert main(with_flags(extract, model=str(kept / "model"))) == 0
     assert f"was left by a failed training: {failure}" in capsys.readouterr().err
@@ -163,7 +163,10 @@ def test_training_outlives_a_store_that_does_not_keep_its_state(
     command = _trained(tiny, tmp_path, "checkpoint_every=1", checkpoint=str(tmp_path / "state"))
     assert main(command) == 0
     said = capsys.readouterr().err
-    assert "the state after epoch 1 is not kept, training goes on: the store is away" in said
+    assert (
+        "the checkpoint after epoch 1 was not written, and training continues: the store is away"
+        in said
+    )
     assert file_contents(tmp_path / "model") == file_contents(tiny.root / "model")
     (kept,) = (tmp_path / "state").glob("*/history.jsonl")  # by which prune knows the model
     assert kept.read_bytes() == (tmp_path / "model" / "history.jsonl").read_bytes()

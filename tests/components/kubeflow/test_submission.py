@@ -433,7 +433,7 @@ def test_credentials_in_a_place_are_refused_before_anything_is_sent_and_not_show
         submit(stub, *words)
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert "a URI must not hold a user, key or " in said
+    assert "a URI must not contain a user, key or " in said
     assert "er2" not in said
     assert stub.requests == []
 

@@ -194,7 +194,7 @@ def test_options_that_mean_nothing_together_are_refused(stub, capsys, words, mes
 )
 def test_credentials_in_urls_are_refused_and_not_repeated(stub, capsys, words, flag):
     said = refused(stub, capsys, "submit", *words)
-    assert f"{flag}: a URI must not hold a user, key or " in said
+    assert f"{flag}: a URI must not contain a user, key or " in said
     assert "ter2" not in said
 
 
@@ -209,7 +209,7 @@ def test_credentials_in_the_environment_of_pods_are_refused_by_every_command(cap
     with pytest.raises(SystemExit):
         pipeline.main([*command.split(), "--env", "PIP_INDEX_URL=http://user:hunter2@h"])
     said = capsys.readouterr().err
-    assert "--env PIP_INDEX_URL: a URI must not hold a user, key or password" in said
+    assert "--env PIP_INDEX_URL: a URI must not contain a user, key or password" in said
     assert "hunter2" not in said
 
 

@@ -75,8 +75,8 @@ def test_a_state_of_another_run_is_told_with_what_differs(kept_in, tmp_path, cap
     )
     place = f"{(tmp_path / 'kept').as_uri()}/{folder}"
     assert [record.getMessage() for record in caplog.records] == [
-        f"training starts anew: the state in {place} is of another run of"
-        f" train_san, which differs in {told}; to go on from it, give what that run was given"
+        f"training starts anew: the checkpoint in {place} is of another run of"
+        f" train_san, which differs in {told}; to continue it, give the same values as that run"
     ]
 
 
@@ -85,7 +85,7 @@ def test_of_several_states_the_nearest_is_told(kept_in, tmp_path, caplog):
     kept_in(tmp_path / "kept", {**RUN, "seed": 1}).save(STATE)
     kept_in(tmp_path / "kept", RUN).fetch()
     (record,) = caplog.records
-    assert "which differs in seed 1 there, 0 here; to go on" in record.getMessage()
+    assert "which differs in seed 1 there, 0 here; to continue" in record.getMessage()
 
 
 def test_where_no_other_run_of_the_step_is_known_nothing_is_told(kept_in, tmp_path, caplog):
@@ -185,7 +185,10 @@ def test_state_that_cannot_be_kept_is_warned_of_and_the_next_one_tried(
     checkpoint = kept_in(s3, {})
     port, tampering_proxy.server_port = tampering_proxy.server_port, 1  # nobody is there
     checkpoint.save(STATE)
-    assert "the state after epoch 3 is not kept, training goes on: s3://" in caplog.messages[-1]
+    assert (
+        "the checkpoint after epoch 3 was not written, and training continues: s3://"
+        in caplog.messages[-1]
+    )
     tampering_proxy.server_port = port
     checkpoint.save({"epoch": 4})
     assert loaded(checkpoint) == {"epoch": 4}
@@ -197,7 +200,7 @@ def test_first_training_goes_on_where_the_bucket_must_not_be_listed(
 ):
     tampering_proxy.deny = without("s3:ListBucket")
     assert loaded(kept_in(s3, {})) is None
-    assert "there is none (S3 says so only with s3:ListBucket)" in caplog.text
+    assert "there is none (S3 reports that only with s3:ListBucket)" in caplog.text
     kept_in(s3, {}).save(STATE)
     assert loaded(kept_in(s3, {}))["epoch"] == 3
 
@@ -236,6 +239,6 @@ def test_training_goes_on_where_scratch_is_full(kept_in, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(checkpoint, "_HashedWriter", FullWriter)
     kept_in(tmp_path / "kept", {"seed": 0}).save(STATE)
-    assert "the state after epoch 3 is not kept, training goes on" in caplog.text
+    assert "the checkpoint after epoch 3 was not written, and training continues" in caplog.text
     assert f"{tmp_path}/room/saving-state.pt: no space left" in caplog.text
     assert list((tmp_path / "room").iterdir()) == []

@@ -170,7 +170,7 @@ def broken_completion(tampering_proxy, monkeypatch):
 @pytest.mark.s3
 @pytest.mark.usefixtures("impatient")
 def test_parts_that_were_not_joined_are_no_object(s3, broken_completion):
-    with pytest.raises(OSError, match="x arrives damaged every time: it is not there after"):
+    with pytest.raises(OSError, match="x arrives damaged every time: it does not exist after"):
         open_storage(s3).put_bytes("x", bytes(6 << 20))
     assert broken_completion
 
@@ -194,7 +194,7 @@ def test_parts_that_were_not_joined_do_not_pass_for_the_former_object(
         patch.setattr(object_store, "MAX_SINGLE_PUT", 5 << 30)
         storage.put_bytes("x", bytes(6 << 20))
     (tmp_path / "x").write_bytes(bytes((6 << 20) - 1) + b"1")  # as long as the former
-    with pytest.raises(OSError, match="another content lies there than the one that was put"):
+    with pytest.raises(OSError, match="the stored content is not the one that was sent"):
         storage.put_file("x", tmp_path / "x")
     assert broken_completion
 
@@ -338,7 +338,7 @@ def test_missing_credentials_are_asked_for():
     ["s3://", "s3:///x", "s3://UPPER/x", "s3://a", "minio://a_b/x", "s3://a..b", "s3://10.0.0.1"],
 )
 def test_impossible_buckets_are_refused(uri):
-    with pytest.raises(ValueError, match="is not a bucket's name: 3 to 63 lower-case letters"):
+    with pytest.raises(ValueError, match="is not a bucket's name, 3 to 63 lower-case letters"):
         open_storage(uri)
 
 
@@ -375,7 +375,7 @@ def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
 @pytest.mark.s3
 def test_server_that_is_no_store_is_told_from_one(s3, tampering_proxy):
     tampering_proxy.tamper = lambda answer: b"<!doctype html>".ljust(len(answer.body))
-    with pytest.raises(OSError, match="does not answer as an S3 server does"):
+    with pytest.raises(OSError, match="does not answer like an S3 server"):
         open_storage(s3).list()
 
 
@@ -625,7 +625,7 @@ def test_store_that_keeps_too_little_of_a_file_is_noticed(s3, tmp_path, monkeypa
     (tmp_path / "file").write_bytes(b"0123456789")
     short = types.SimpleNamespace(size=9)  # what a store says that has lost a byte
     monkeypatch.setattr(storage._client, "stat_object", lambda *_: short)
-    with pytest.raises(OSError, match="9 bytes were kept where 10 were sent"):
+    with pytest.raises(OSError, match="9 bytes are stored, but 10 were sent"):
         storage.put_file("x", tmp_path / "file")
 
 

@@ -244,5 +244,7 @@ def test_no_output_takes_the_place_of_a_device_or_a_pipe(tmp_path, is_file):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/null")
     for place in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
-        with pytest.raises(ValueError, match=f"{place} is a device or a pipe, which no output rep"):
+        with pytest.raises(
+            ValueError, match=f"{place} is a device or a pipe, and an output must not rep"
+        ):
             check_replaceable(place, is_file=is_file)

@@ -98,7 +98,7 @@ def test_a_request_to_a_server_that_is_silent_ends_with_the_work_it_was_for(monk
 @pytest.mark.parametrize("ask", ["list", "is_empty"])
 def test_a_page_where_a_listing_is_expected_is_told_in_one_line(monkeypatch, body, ask):
     with answering(monkeypatch, body):
-        with pytest.raises(OSError, match=r"does not answer as an S3 server does") as raised:
+        with pytest.raises(OSError, match=r"does not answer like an S3 server") as raised:
             getattr(open_storage("s3://san/x"), ask)()
         assert "\n" not in str(raised.value)
 
@@ -110,7 +110,7 @@ def test_a_page_where_a_listing_is_expected_is_told_in_one_line(monkeypatch, bod
 def test_a_listing_without_end_is_given_up(monkeypatch, body, what):
     with (
         answering(monkeypatch, body, kind="application/xml"),
-        pytest.raises(OSError, match=rf"as an S3 server does: a listing without end, of {what}"),
+        pytest.raises(OSError, match=rf"like an S3 server: a listing without end, of {what}"),
     ):
         open_storage("s3://san").list()
 

@@ -66,7 +66,7 @@ def test_a_training_that_fails_gives_what_was_best_and_keeps_it(tmp_path):
 def test_the_same_training_is_not_tried_in_vain(tmp_path):
     run(tmp_path, Scores(0.5))
     again = Scores(0.5)
-    with pytest.raises(ValueError, match="this very training has failed before: epoch 2: all 9"):
+    with pytest.raises(ValueError, match="this training has failed before: epoch 2: all 9"):
         run(tmp_path, again)
     assert again.calls == 0
     (beside(tmp_path) / "failed.json").unlink()

@@ -7,7 +7,7 @@ own: they stay when the steps behind them are pruned.
 import shutil
 from pathlib import Path
 
-from components.experiments.record import RUN_FILE, Run, read_run
+from components.experiments.record import RUN_FILE, Run, read_run, readable_run
 from components.runner.artifacts import output_paths
 from components.storage.outputs import atomic_folder
 
@@ -40,7 +40,7 @@ def forget_equal(folder: Path) -> None:
 
 def former_results(folder: Path) -> list[Run]:
     """The former results of a run, the oldest first."""
-    found = (read_run(one) for one in sorted(_numbered(folder), key=lambda one: int(one.name)))
+    found = (readable_run(one) for one in sorted(_numbered(folder), key=lambda one: int(one.name)))
     return [run for run in found if run]
 
 

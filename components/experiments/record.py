@@ -8,11 +8,13 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from components.command.code import git_commit
+from components.process.messages import os_error_message, printable
 from components.runner.artifacts import output_paths, paths_of_kind
 from components.runner.folder import process_using
 from components.runner.ir import Task
@@ -121,8 +123,11 @@ class Run:
     @property
     def state(self) -> str:
         """How it ended; killed where nobody could say so any more."""
-        is_over = self.record.state != "running" or process_using(self.folder) is not None
-        return self.record.state if is_over else "killed"
+        if self.record.state != "running":
+            return self.record.state
+        with suppress(OSError):  # the lock of another user may not be looked at
+            return "killed" if process_using(self.folder) is None else "running"
+        return "running"
 
     def is_current(self, task: str) -> bool:
         """Whether what lies under the name of a task is of this request, not of a former one."""
@@ -183,9 +188,25 @@ def read_run(folder: Path) -> Run | None:
     return Run(folder, record)
 
 
+def readable_run(folder: Path) -> Run | None:
+    """As `read_run`, but a record that cannot be read is None too, with a warning."""
+    try:
+        run = read_run(folder)
+        is_record = run is not None or not (folder / RUN_FILE).exists()
+    except OSError as error:
+        log.warning("%s is left out: %s", *map(printable, (str(folder), os_error_message(error))))
+        return None
+    if not is_record:
+        log.warning("%s is left out: its %s cannot be read", printable(str(folder)), RUN_FILE)
+    return run
+
+
 def read_runs(runs: Path) -> list[Run]:
-    """The runs in a folder that have a record, the newest first."""
-    found = [run for folder in run_folders(runs) if (run := read_run(folder))]
+    """The runs in a folder that have a record, the newest first.
+
+    One that cannot be read, such as that of another user, is left out with a warning.
+    """
+    found = [run for folder in run_folders(runs) if (run := readable_run(folder))]
     return sorted(found, key=lambda run: (-run.record.started, run.name))
 
 

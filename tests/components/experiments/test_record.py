@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+import pipeline
 from components.experiments.history import former_results
 from components.experiments.listing import age_in_words, list_lines, size_in_words
 from components.experiments.record import RUN_FILE, read_run, read_runs
@@ -79,6 +80,26 @@ def test_run_that_nobody_has_any_more_was_killed(tmp_path):
 def test_record_of_another_kind_is_none(tmp_path, text):
     (tmp_path / RUN_FILE).write_text(text)
     assert read_run(tmp_path) is None
+
+
+@pytest.mark.parametrize("how", ["empty", "unreadable"])
+def test_record_that_cannot_be_read_is_left_out_with_a_word_and_stops_no_other(
+    tmp_path, capsys, caplog, how
+):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, GOOD)
+    record = tmp_path / "a" / RUN_FILE
+    record.unlink()
+    if how == "empty":
+        record.touch()
+    else:
+        record.symlink_to(RUN_FILE)
+    assert pipeline.main(["runs", "list", "--runs", str(tmp_path)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", "b"]
+    (message,) = {one.message for one in caplog.records}
+    assert message.startswith(f"{tmp_path}/a is left out: ")
+    make_run(tmp_path / "c", GOOD)
+    assert 'href="c"' in (tmp_path / "index.html").read_text()
 
 
 def test_former_result_of_a_name_is_kept_as_files_of_its_own(tmp_path):

@@ -75,7 +75,8 @@ def os_error_message(error: OSError) -> str:
     if error.filename is None or error.strerror is None:
         return str(error) or type(error).__name__
     if error.errno in DISK_FULL_ERRORS and error.strerror == os.strerror(error.errno):
-        error = disk_full_error(Path(os.fsdecode(error.filename)))
+        written = error.filename2 or error.filename  # of a copy the first is read
+        error = disk_full_error(Path(os.fsdecode(written)))
     other = f" -> {error.filename2}" if error.filename2 is not None else ""
     told = f"{error.filename}{other}: {error.strerror}"
     if isinstance(error, FileExistsError) and Path(os.fsdecode(error.filename)).is_file():

@@ -179,19 +179,26 @@ def cache_folder() -> Path:
     """Where copies of what lies in buckets are kept: SAN_CACHE, else the user's cache folder.
 
     Raises:
-        FileNotFoundError: neither is there.
+        FileNotFoundError: there is neither, nor can it be made.
     """
     if place := os.environ.get("SAN_CACHE"):
         return Path(place).absolute()
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "san-pipeline"
     try:
-        return Path.home() / ".cache" / "san-pipeline"
+        folder = Path.home() / ".cache" / "san-pipeline"
     except RuntimeError:
         raise FileNotFoundError(
             f"user {os.getuid()} has no home, where copies of what lies in buckets could be kept:"
             " set SAN_CACHE to a folder"
         ) from None
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if nearest != folder and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise FileNotFoundError(
+            f"user {os.getuid()} cannot make {folder}, where copies of what lies in buckets are"
+            " kept: set SAN_CACHE to a folder"
+        )
+    return folder
 
 
 @contextmanager

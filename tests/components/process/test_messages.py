@@ -72,6 +72,11 @@ def test_denied_permission_names_the_user_and_in_a_container_how_to_be_another(
     assert os_error_message(error) == told
 
 
+def test_a_copy_that_found_no_room_names_what_was_written(tmp_path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/source", None, str(tmp_path / "x"))
+    assert os_error_message(error).startswith(f"{tmp_path}/x: no space left (has ")
+
+
 def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError) as raised:

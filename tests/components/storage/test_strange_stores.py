@@ -150,6 +150,15 @@ def test_a_user_without_home_is_told_what_is_needed(monkeypatch):
         staging.cache_folder()
 
 
+def test_a_home_in_which_nothing_can_be_made_is_told_with_what_is_needed(monkeypatch):
+    for name in ("XDG_CACHE_HOME", "SAN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    message = "cannot make /dev/null/.cache/san-pipeline, where .* set SAN_CACHE to a folder"
+    with pytest.raises(FileNotFoundError, match=message):
+        staging.cache_folder()
+
+
 class Objects:
     """A store of objects of any name and size."""
 

@@ -9,6 +9,7 @@ import pytest
 from components.__main__ import main as components
 from pipeline import main
 from san_core.images.pixels import encode_jpeg
+from tests.tiny import file_contents
 
 SMALL = {
     "pit_textures": "6",
@@ -22,11 +23,15 @@ SMALL = {
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     """Six people to train on, four to test on, two cameras; a distractor and a piece of junk."""
-    root = tmp_path_factory.mktemp("Market-1501-v15.09.15")
+    return _write_market(tmp_path_factory.mktemp("Market-1501-v15.09.15"), tested=(2, 3))
+
+
+def _write_market(root, *, tested):
+    """A folder in the layout of Market-1501. tested: frames of gallery people by each camera."""
     for folder, people, frames in (
         ("bounding_box_train", range(2, 14, 2), (1, 2)),
         ("query", range(1, 9, 2), (1,)),
-        ("bounding_box_test", (-1, 0, *range(1, 9, 2)), (2, 3)),
+        ("bounding_box_test", (-1, 0, *range(1, 9, 2)), tested),
     ):
         (root / folder).mkdir()
         (root / folder / "Thumbs.db").write_bytes(b"litter, as in the published archive")
@@ -88,3 +93,34 @@ def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, cap
     capsys.readouterr()
     assert main(words) == 0
     assert capsys.readouterr().out.count("skipped (unchanged)") == 10
+
+
+@pytest.mark.slow
+def test_two_feature_workers_make_the_features_of_one(tiny, tmp_path, capsys):
+    (tmp_path / "market").mkdir()
+    market = _write_market(tmp_path / "market", tested=range(2, 10))  # more than a batch of 64
+    given = {"model": tiny.model, "dataset": "market1501", "source": market, "references": "false"}
+    params = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+
+    def run(name, *words):
+        words = ["--name", name, "--runs", str(tmp_path / "runs"), *words]
+        assert main(["run", "--preset", "demo", "--graph", "score", *params, *words]) == 0
+        return capsys.readouterr().out
+
+    run("one")
+    several = ["--param", "feature_workers=2"]
+    run("two", *several)
+    runs = tmp_path / "runs"
+    whole = file_contents(runs / "one" / "extract_features" / "features")
+    assert file_contents(runs / "two" / "seal_features" / "features") == whole
+    scores = "evaluate/report/report.json"
+    assert (runs / "one" / scores).read_bytes() == (runs / "two" / scores).read_bytes()
+    assert run("two", *several).count("skipped (unchanged)") == 6
+
+    # A worker that is started again takes its part; one whose part is gone makes it again
+    (lost,) = (runs / ".store" / "features").glob("*/of-2/1")
+    shutil.rmtree(lost)
+    run("two", *several, "--from", "extract_features")
+    logs = [(runs / "two" / f"extract_features-{n}" / "log.txt").read_text() for n in (0, 1)]
+    assert ["where it is finished" in log for log in logs] == [True, False]
+    assert file_contents(runs / "two" / "seal_features" / "features") == whole

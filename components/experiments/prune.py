@@ -16,6 +16,7 @@ from typing import NamedTuple, NotRequired, TypedDict
 from components.command.once import OnceParser
 from components.command.step import boolean
 from components.experiments.listing import size_in_words
+from components.inference.worker_parts import finished_workers
 from components.process.messages import os_error_message, printable
 from components.runner.folder import process_using
 from components.runner.processes import CONTAINER_FILE
@@ -24,8 +25,9 @@ from components.runner.store import Store, remove_folder, run_folders
 from components.storage.places import is_remote, local_path, open_storage, real_path
 from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
 from san_core.checked_json import read_json
+from san_core.evaluation.feature_files import FEATURES_FILE
 
-KINDS = ("steps", "checkpoints", "textures")
+KINDS = ("steps", "checkpoints", "textures", "features")
 _MANIFEST = "manifest.json"  # of a sealed set of textures
 
 
@@ -83,7 +85,8 @@ def prune_parser() -> OnceParser:
     parser = OnceParser(
         prog="python -m components prune",
         description="Show what is needed no more: steps in the store that no run uses, checkpoints"
-        " of finished trainings whose model is there, and sealed textures that no run here uses.",
+        " of finished trainings whose model is there, sealed textures that no run here uses, and"
+        " the features of single workers, once all have finished.",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
@@ -178,6 +181,8 @@ def unneeded(store: Store, kinds: Iterable[str], *, place: str | None = None) ->
     if "textures" in kinds and (place or (store.root / "textures").is_dir()):
         where = open_storage(place or str(store.root / "textures"))
         yield from _unused_textures(where, {*_used_by_runs(store), *_used_within(where)})
+    if "features" in kinds and (place or (store.root / "features").is_dir()):
+        yield from _parts_of_features(open_storage(place or str(store.root / "features")))
 
 
 def _unused_steps(store: Store) -> Iterator[Unneeded]:
@@ -243,6 +248,26 @@ def _unused_textures(storage: Storage, used: set[str]) -> Iterator[Unneeded]:
         is_used = _comparable(f"{storage.uri}/{folder}") in used
         if has_shards and not is_used and _is_sealed(storage, f"{folder}/{_MANIFEST}"):
             yield _stored(storage, folder, objects, "textures of no run here", last=_MANIFEST)
+
+
+def _parts_of_features(storage: Storage) -> Iterator[Unneeded]:
+    """The parts of features that workers have left; those of unfinished sets stay.
+
+    Whoever joins a finished set has a copy; otherwise its workers make it again.
+    """
+    every = storage.list()
+    places = (PurePosixPath(stat.name) for stat in every if _name(stat) == FEATURES_FILE)
+    for folder in sorted({str(place.parents[2]) for place in places if len(place.parents) > 3}):
+        objects = {stat.name: stat for stat in every if stat.name.startswith(f"{folder}/")}
+        found = finished_workers(name.removeprefix(f"{folder}/") for name in objects)
+        if not found:
+            continue  # something else
+        count, workers = max(found.items(), key=lambda each: len(each[1]) / each[0])
+        told = f"features of {len(workers)} of {count} workers"
+        last = f"of-{count}/{min(workers)}/{FEATURES_FILE}"  # by which it is found
+        is_finished = len(workers) == count
+        why = "" if is_finished else "the other workers have not finished"
+        yield _stored(storage, folder, objects, told, last=last)._replace(why_kept=why)
 
 
 def _is_sealed(storage: Storage, manifest: str) -> bool:

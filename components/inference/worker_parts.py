@@ -7,6 +7,7 @@ there.
 
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,10 +90,7 @@ def place_of_all_parts(place: str, folder: str) -> str:
         FileNotFoundError: there is no part.
     """
     storage = open_storage(place, folder)
-    found: dict[int, set[int]] = {}
-    for stat in storage.list():
-        if match := _PART.fullmatch(stat.name):
-            found.setdefault(int(match[1]), set()).add(int(match[2]))
+    found = finished_workers(stat.name for stat in storage.list())
     if not found:
         raise FileNotFoundError(
             f"{storage.uri} holds no part of these features: run extract_features for every worker,"
@@ -100,3 +98,12 @@ def place_of_all_parts(place: str, folder: str) -> str:
         )
     count = min(found, key=lambda workers: (workers - len(found[workers]), workers))
     return f"{storage.uri}/of-{count}"
+
+
+def finished_workers(names: Iterable[str]) -> dict[int, set[int]]:
+    """Which workers have finished, by how many they are. names: of files in a folder of parts."""
+    found: dict[int, set[int]] = {}
+    for name in names:
+        if match := _PART.fullmatch(name):
+            found.setdefault(int(match[1]), set()).add(int(match[2]))
+    return found

@@ -125,6 +125,8 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
         textures = tmp_path_factory.mktemp("kept") / "textures"
         shutil.copytree(tiny.destination, textures)
         command = with_flags(command, destination=str(textures))
+    if step == "extract_features":
+        command = with_flags(command, feature_parts=str(tmp_path / "parts"))
     if step.startswith("train"):
         command = with_flags(command, checkpoint=str(tmp_path / "state"))
 

@@ -239,3 +239,22 @@ def test_wrong_words_are_refused(tmp_path, capsys, words, message):
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_features_of_single_workers_go_once_all_have_finished(tmp_path, capsys, is_here):
+    place = str(tmp_path / (".store/features" if is_here else "kept"))
+    storage = open_storage(place)
+    for name in ("a/of-2/0", "a/of-2/1", "a/of-3/1", "b/of-2/0"):
+        for file in ("features.npy", "features.json"):
+            storage.put_bytes(f"{name}/{file}", b"x")
+    storage.put_bytes("c/something", b"x")
+    where = ["--runs", str(tmp_path)] if is_here else ["--at", place]
+    assert prune(*where, "--what", "features") == 0
+    said = capsys.readouterr().out
+    assert "features of 2 of 2 workers: " in said
+    assert "features of 1 of 2 workers: " in said
+    assert "/b; it stays: the other workers have not finished" in said
+    assert names(place) == {"a", "b", "c"}
+    assert prune(*where, "--yes", "true") == 0
+    assert names(place) == {"b", "c"}

@@ -1,4 +1,4 @@
-"""What lies beside the state of a training while it runs: its history, and a model to use."""
+"""Files beside a checkpoint during training: the history, and a usable model."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from san_core.recipe import Recipe
 
 
 class Beside:
-    """Keeps what a training has come to beside its state; where no state is kept, nothing.
+    """Writes history and model beside the checkpoint of a training; nothing without a checkpoint.
 
     Args:
-        checkpoint: where.
-        recipe: of the network.
-        facts: of the model, num_classes among them.
-        room: a folder of this machine for files on their way.
+        checkpoint: the checkpoint.
+        recipe: recipe of the network.
+        facts: facts of the model, with num_classes.
+        room: a local folder for temporary files.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Beside:
         self._room = room / "beside"
 
     def keep_history(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Keep a record an epoch."""
+        """Write the history, a record per epoch."""
         self.checkpoint.keep_beside(HISTORY_FILE, history_lines(history))
 
     def keep_model(
@@ -41,7 +41,7 @@ class Beside:
         history: Sequence[Mapping[str, Any]],
         **facts: Any,
     ) -> None:
-        """Keep weights as a model that every step takes, with further facts."""
+        """Write weights as a model that every step can read, with further facts."""
         if not self.checkpoint.is_kept:
             return
         told = {**self._facts, **facts}
@@ -53,5 +53,5 @@ class Beside:
 
 
 def history_lines(history: Sequence[Mapping[str, Any]]) -> str:
-    """A history as JSON, a line an epoch."""
+    """A history as JSON, a line per epoch."""
     return "".join(json.dumps(record) + "\n" for record in history)

@@ -1,7 +1,7 @@
-"""TensorBoard's event files of a training: its history, its curves and its examples.
+"""TensorBoard event files of a training: its history, its curves and its examples.
 
-They hold times and the name of the machine, so they are an artifact of their own, which no other
-step reads. TensorBoard's own writer makes them.
+They contain times and the name of the machine, so they are an artifact of their own, which no other
+step reads. TensorBoard's own writer writes them.
 """
 
 import importlib
@@ -21,11 +21,11 @@ _FORMAT = {"format": "san-events", "version": 1}
 
 
 def check_events(events: Path | None, *, wanted: bool) -> None:
-    """Check, before hours go into a training, that its events can be written if they are wanted.
+    """Check, before training starts, that requested event files can be written.
 
     Raises:
-        ValueError: there is no place for them.
-        ModuleNotFoundError: tensorboard is not installed: the extra of that name.
+        ValueError: no folder for them was given.
+        ModuleNotFoundError: tensorboard (the extra of that name) is not installed.
     """
     if not wanted:
         return
@@ -42,14 +42,14 @@ def write_events(
     *,
     wanted: bool,
 ) -> None:
-    """Write a folder of event files; if they are not wanted, one that says so.
+    """Write a folder of event files; if they were not requested, a folder that says so.
 
     Args:
         events: the folder; None writes nothing.
-        history: a record an epoch.
-        recipe: of the training.
-        examples: pictures beside what was made of them.
-        wanted: whether to.
+        history: a record per epoch.
+        recipe: recipe of the training.
+        examples: pictures beside the network's outputs.
+        wanted: whether event files were requested.
     """
     if events is None:
         return
@@ -80,7 +80,7 @@ def _write_event_file(
 
 
 def scalars_of(record: Mapping[str, float]) -> dict[str, float]:
-    """The figures of an epoch by the names that TensorBoard groups: loss/identity, val/mAP, lr."""
+    """The metrics of an epoch, with names that TensorBoard groups: loss/identity, val/mAP, lr."""
     found = {}
     for name, value in loss_metrics(record).items():
         group, _, rest = name.partition("_")

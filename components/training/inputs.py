@@ -1,4 +1,4 @@
-"""What the training steps read: images and textures decoded once, first weights, PIT pairs."""
+"""Inputs of the training steps: images and textures decoded once, first weights, PIT pairs."""
 
 import hashlib
 import logging
@@ -52,24 +52,25 @@ DENSE_FOLDER = "dense"  # of a PIT set, beside images and textures
 
 
 class DecodedPairs(NamedTuple):
-    """N images and the M textures they belong to, decoded at the sizes of a recipe."""
+    """N images and their M textures, decoded at the sizes of a recipe."""
 
     images: Pixels  # (N, H, W, 3)
     textures: Pixels  # (M, T, T, 3)
-    texture_index: NDArray[np.int64]  # (N,), the row of an image's texture
+    texture_index: NDArray[np.int64]  # (N,), the row of each image's texture
     atlas: str | None  # of the textures
     mirror: csr_array | None  # of that atlas
-    dense: Pixels | None = None  # (N, H, W, 3), where there are such maps and the recipe wants them
+    dense: Pixels | None = None  # (N, H, W, 3), if there are dense maps and the recipe uses them
 
     def split_by_texture(self) -> "tuple[DecodedPairs, DecodedPairs]":
-        """The pairs of every other texture, and those of the rest.
+        """The pairs of every other texture, and the remaining pairs.
 
         Raises:
-            ValueError: there is one texture alone.
+            ValueError: there is only one texture.
         """
         if len(self.textures) < 2:
             raise ValueError(
-                "there is 1 held-out texture: validation (eval_every) and the report need one each"
+                "there is only 1 held-out texture; validation (eval_every) and the report need one"
+                " each"
             )
         return self._half(0), self._half(1)
 
@@ -95,33 +96,33 @@ class DecodedPairs(NamedTuple):
 
 
 def check_atlases(recipe: Recipe, **artifacts: Path | None) -> None:
-    """Textures that one decoder learns from must be laid out alike.
+    """Check that the textures that one decoder learns from have the same atlas.
 
     Args:
-        recipe: of the training; whether it mirrors textures.
-        artifacts: sets of textures, and generators, by name; None for those that are not used.
+        recipe: recipe of the training; it may mirror textures.
+        artifacts: sets of textures, and generators, by name; None for unused ones.
 
     Raises:
-        ValueError: two of them are of different atlases.
+        ValueError: two of them have different atlases.
     """
     atlases = {name: _atlas_of(place) for name, place in artifacts.items() if place is not None}
     known = {name: atlas for name, atlas in atlases.items() if atlas is not None}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{name} {atlas!r}" for name, atlas in known.items())
-        raise ValueError(f"textures of different atlases cannot be learned together: {told}")
+        raise ValueError(f"textures with different atlases cannot be used together: {told}")
     for name, atlas in atlases.items():
         is_mirrored = recipe.flip and recipe.flip_textures == "mirror"
         if is_mirrored and atlas != ATLAS_NAME and name != "generator":
             log.warning(
-                "the atlas of the %s is %s, so how they look in the mirror is not known: mirrored"
-                " images learn no texture",
+                "the atlas of the %s is %s, so mirrored textures are unknown, and mirrored images"
+                " are left out of the texture losses",
                 name,
-                "not told" if atlas is None else repr(atlas),
+                "unknown" if atlas is None else repr(atlas),
             )
 
 
 def _atlas_of(place: Path) -> str | None:
-    """The atlas that a set of textures or a generator says it is of."""
+    """The atlas that a set of textures or a generator names."""
     if (place / RECIPE_FILE).exists():
         told = read_description(place).facts.get("atlas")
     else:
@@ -130,9 +131,9 @@ def _atlas_of(place: Path) -> str | None:
 
 
 def open_on_ranks(artifact: Path, splits: Sequence[str] = ()) -> ImageSet:
-    """Open an image set, or of some splits the shards that hold them.
+    """Open an image set, or only the shards of some splits.
 
-    Of several processes of a node the first alone compares every byte.
+    Only the first process of a node compares every byte.
 
     Raises:
         OSError, ValueError: as `staging.open_image_set`.
@@ -142,19 +143,19 @@ def open_on_ranks(artifact: Path, splits: Sequence[str] = ()) -> ImageSet:
 
 
 def _check_made_together(pit: Path, images: ImageSet, textures: ImageSet) -> None:
-    """Raise ValueError unless images and textures are the pairs of one make_pit.
+    """Raise ValueError unless images and textures are from the same run of make_pit.
 
-    Their names are alike in all that it makes.
+    Names do not tell, as they are the same in every run.
     """
     if images.manifest["provenance"] != textures.manifest["provenance"]:
         raise ValueError(
-            f"{pit}: images and textures are not of one make_pit, their manifests say, so pictures"
-            " would be paired with the textures of others"
+            f"{pit}: by their manifests, images and textures are from different runs of make_pit,"
+            " so pictures would be paired with wrong textures"
         )
 
 
 def trained_on_pairs(pit: Path) -> TrainedOn:
-    """Whom a network is trained on that learns the pairs of split train."""
+    """The people of split train, for a network that trains on its pairs."""
     with open_image_records(pit / "images") as images:
         of = DescribedSet(image_set_digest(pit / "images"), images.manifest["provenance"])
         return describe_training(images.records_in_splits("train"), of)
@@ -167,7 +168,7 @@ class PixelCache:
         self._folder, self.recipe, self._ranks = folder, recipe, ranks
 
     def decode_images(self, name: str, images: ImageSet, records: Sequence[Record]) -> Pixels:
-        """The images of `records` at the recipe's size, decoded into a file of that name."""
+        """The images of `records` at the recipe's size, decoded to a file of that name."""
         cache = partial(cache_images, size=self.recipe.image_size)
         return self._decode_once(name, images, records, cache, unit="images")
 
@@ -204,7 +205,7 @@ class PixelCache:
             )
 
     def _decode_dense(self, pit: Path, split: str, shown: Sequence[Record]) -> Pixels | None:
-        """The dense maps of images, at the recipe's size; None, and that is said, without maps."""
+        """The dense maps of images, at the recipe's size; None, with a warning, without maps."""
         if not (pit / DENSE_FOLDER).is_dir():
             log.warning(
                 "%s has no dense maps (make_pit --dense true): w_dense %g has no effect",
@@ -244,7 +245,7 @@ class PixelCache:
 
 
 def decoding_threads(total: int, unit: str) -> Mapper:
-    """Reads and decodes a few images ahead, a thread a core, telling how many a second."""
+    """Reads and decodes a few images ahead, with a thread per core, and logs the rate."""
 
     def decode_all(
         decode: Callable[[EncodedImage], Pixels], files: Iterable[EncodedImage]
@@ -260,18 +261,18 @@ def decoding_threads(total: int, unit: str) -> Mapper:
 
 
 def mirror_of(atlas: object, size: int) -> csr_array | None:
-    """How a texture of that atlas looks in the mirror; None where the atlas is not known."""
+    """The operator that mirrors a texture of an atlas; None if the atlas is unknown."""
     return mirror_matrix(size) if atlas == ATLAS_NAME else None
 
 
 def fetch_pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
-    """The file of first weights a recipe names, fetched into `folder` if it is in a bucket.
+    """The file of first weights that a recipe names, downloaded to `folder` from a bucket.
 
-    None where it names no file: pretrained is "none" or "imagenet".
+    None if it names no file: pretrained is "none" or "imagenet".
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it cannot be fetched.
+        FileNotFoundError: the file does not exist.
+        OSError: it cannot be downloaded.
     """
     source = recipe.pretrained
     if source in ("none", "imagenet"):
@@ -290,7 +291,7 @@ def fetch_pretrained_file(folder: Path, recipe: Recipe) -> Path | None:
 def initial_weights_fingerprint(
     folder: Path, recipe: Recipe, generator: Path | None
 ) -> dict[str, str | None]:
-    """Digests of the weights that training starts from, and of the generator that it uses."""
+    """Digests of the weights from which training starts, and of the generator that it uses."""
     file = fetch_pretrained_file(folder, recipe) if recipe.init == "none" else None
     return {
         "pretrained": file_sha256(file) if file else None,
@@ -314,16 +315,16 @@ def initial_model(
     start_from: Path | None = None,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> SAN:
-    """A network as its training begins: pretrained, or from another, where the recipe says so.
+    """A network at the start of training: new, pretrained or from another network.
 
     Args:
-        recipe: of the network.
+        recipe: recipe of the network.
         num_classes: identities of the classifier; 0 for none.
-        seed: of all weights that come from nowhere else.
-        folder: where a file from a bucket may be put.
+        seed: seed of all other weights.
+        folder: folder for a file from a bucket.
         generator: SAN-PG, for recipes that start from it.
         start_from: a trained model, for recipes that start from one.
-        ranks: the first process reads; training gives the others its weights.
+        ranks: the first process reads the weights; training sends them to the others.
     """
     model = build_network(recipe, num_classes=num_classes, seed=seed)
 
@@ -331,15 +332,15 @@ def initial_model(
         if recipe.init == "model" and start_from is not None:
             own = weights.start_from_model(model, weights.load_network(start_from), recipe=recipe)
             told = left_out_in_words(own) or "nothing"
-            log.info("weights are those of %s; new ones have: %s", start_from, told)
-        elif recipe.init != "none" and generator is not None:  # which brings what is pretrained
+            log.info("weights are loaded from %s; new are those of: %s", start_from, told)
+        elif recipe.init != "none" and generator is not None:  # it includes the pretrained weights
             weights.start_from_generator(model, weights.load_network(generator), recipe=recipe)
         elif recipe.pretrained != "none":
             file = fetch_pretrained_file(folder, recipe)
             left = weights.load_pretrained(model, str(file or "imagenet"), name=recipe.pretrained)
             if left:
                 told = left_out_in_words(left)
-                log.info("of the weights %s are left out: %s", recipe.pretrained, told)
+                log.info("not loaded from the weights %s: %s", recipe.pretrained, told)
 
     ranks.make_on_first(load_weights)
     return model

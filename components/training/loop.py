@@ -1,4 +1,4 @@
-"""What the two training steps share: running epochs, keeping state, choosing the best weights."""
+"""The training loop of both training steps: epochs, checkpoints, and choice of the best weights."""
 
 import json
 import logging
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 History = list[dict[str, Any]]
 
-# What the history calls the share of training pictures whose own identity came first.
+# The history's name of training accuracy: the share of pictures whose own identity ranks first.
 ACCURACY = "accuracy"
-# What a record of the history holds beside the terms of the loss.
+# The keys of a record of the history besides the terms of the loss.
 _NOT_LOSS_TERMS = ("epoch", "loss", "lr")
 _SCORE_PREFIX = "val_"
-# What a term of the loss is called where a person compares runs, who may not know our short names.
+# The names of loss terms for people who compare runs.
 _LOSS_NAMES = {
     "loss": "loss",
     "id": "loss_identity",
@@ -51,18 +51,18 @@ _LOSS_NAMES = {
     "distill": "loss_distillation",
     "rec": "loss_texture",
     "tr": "loss_texture_triplet",  # the triplet ReID constraint on the decoder's maps
-    "dense": "loss_place",  # where a decoder that copies looks, against dense maps
-    "pit": "loss_texture_pit",  # L_Rec of the batches of PIT that are mixed in
+    "dense": "loss_place",  # the places that a copying decoder looks at, against dense maps
+    "pit": "loss_texture_pit",  # L_Rec of the PIT batches that are mixed in
 }
 
 
 class Validation(NamedTuple):
-    """How a network in training is scored: by what, and the function, higher being better.
+    """The validation of a network in training: a score, where higher is better.
 
     Attributes:
         name: such as "mAP"; in the history "val_mAP".
-        score: the function.
-        interval: how far the last score may be chance, low and high; None where that is not known.
+        score: the function that computes it.
+        interval: the confidence interval (low, high) of the last score; None if it is unknown.
         of: what is scored, in words.
     """
 
@@ -75,7 +75,7 @@ class Validation(NamedTuple):
 class BestWeights(NamedTuple):
     """The weights that scored best on the validation split.
 
-    Of a training that failed before it was scored, those of the last epoch, without a score.
+    If a training failed before its first score, the weights of the last epoch, without a score.
     """
 
     epoch: int
@@ -84,18 +84,18 @@ class BestWeights(NamedTuple):
 
     @classmethod
     def of_state(cls, kept: Mapping[str, Any] | None) -> "BestWeights | None":
-        """What a state or an error keeps of them."""
+        """The best weights in a state or an error."""
         return None if kept is None else cls(kept["epoch"], kept["score"], kept["weights"])
 
 
 class TrainingResult(NamedTuple):
-    """What training left behind, beside the network with its last weights.
+    """The result of training, besides the network with its last weights.
 
     Attributes:
-        history: a record an epoch.
-        best: None where nothing was validated.
-        failure: why training ended before its time; empty if it did not. Then `best` is there.
-        keep_beside: keeps something, by its name, beside the state.
+        history: a record per epoch.
+        best: None without validation.
+        failure: why training ended early; empty if it did not. Then `best` is set.
+        keep_beside: writes a file, by its name, beside the checkpoint.
     """
 
     history: History
@@ -105,7 +105,7 @@ class TrainingResult(NamedTuple):
 
     @property
     def best_facts(self) -> dict[str, Any]:
-        """Which epoch's weights are kept as the model's, where it is not simply the last."""
+        """The epoch whose weights are the model's, if it is not simply the last."""
         failed = {"failed": self.failure} if self.failure else {}
         if self.best is None:
             return failed
@@ -114,12 +114,12 @@ class TrainingResult(NamedTuple):
 
     @property
     def failure_line(self) -> str:
-        """What to end the step with when its outputs are written; empty where all went well."""
+        """The error of the step after its outputs are written; empty if training succeeded."""
         if not self.failure or self.best is None:
             return ""
         return (
-            f"{self.failure}; what was best until then, of epoch {self.best.epoch}, is written and"
-            " marked as failed"
+            f"{self.failure}; the best weights until then, of epoch {self.best.epoch}, are written"
+            " and marked as failed"
         )
 
     @property
@@ -139,7 +139,7 @@ class TrainingSettings:
         precision: as in `san_core.training.precision`.
         compiled: whether to train through torch.compile.
         checkpoint: folder or URI for the state of unfinished training; empty keeps none.
-        checkpoint_minutes: how often a state is kept in the middle of epochs too; 0 for never.
+        checkpoint_minutes: minutes between checkpoints within an epoch; 0 for none.
 
     Raises:
         ValueError: the seed or the minutes are out of their range, the precision is not one for
@@ -158,19 +158,19 @@ class TrainingSettings:
         check_seed(self.seed)
         if not self.checkpoint_minutes >= 0:  # nor is nan
             raise ValueError(
-                f"checkpoint_minutes is {self.checkpoint_minutes:g}: 0 for never, or more"
+                f"checkpoint_minutes is {self.checkpoint_minutes:g}; give 0 (never) or more"
             )
         resolve_precision(self.precision, device())
         if self.compiled:
             check_compiler(device())
 
     def open_checkpoint(self, room: Path, inputs: Mapping[str, Any]) -> Checkpoint:
-        """Where the state of this training is kept. inputs: what else decides its result."""
+        """The checkpoint of this training. inputs: digests that decide its result too."""
         return Checkpoint(self.checkpoint, {**self.decisive, **inputs}, room=room)
 
     @cached_property
     def decisive(self) -> dict[str, Any]:
-        """What decides the result beside the inputs, as JSON."""
+        """The settings that decide the result besides the inputs, as JSON."""
         return {
             "step": self.step,
             "recipe": asdict(self.recipe),
@@ -193,27 +193,27 @@ def train(
     facts: Mapping[str, Any] | None = None,
     teacher: Encoder | None = None,
 ) -> TrainingResult:
-    """Train to the end, or on to the end from the checkpoint; one log line an epoch.
+    """Train to the end, from the start or from the checkpoint; one log line per epoch.
 
     Args:
-        model: the network as training begins.
-        data: what to learn from.
-        settings: how.
+        model: the network at the start of training.
+        data: the training data.
+        settings: the settings of training.
         inputs: digests of the artifacts and first weights, as JSON: they decide the result too.
-        room: a folder of this node that its processes see until training is done.
+        room: a folder of this node that its processes share until training is done.
         ranks: the processes that train together.
-        validation: where the recipe validates.
-        facts: of the model to come, as JSON; those beside the state have them too.
-        teacher: what a recipe with w_distill learns features from.
+        validation: the validation, if the recipe validates.
+        facts: facts of the model, as JSON; models beside the checkpoint have them too.
+        teacher: the network whose features a recipe with w_distill distils.
 
     Returns:
-        A record per epoch: epoch, loss, the terms, lr and, where one was due, the validation score.
-        Nothing in it tells how fast it went, so equal training gives equal histories.
+        A record per epoch: epoch, loss, the terms, lr and, if one was due, the validation score.
+        Records contain no times, so equal training gives equal histories.
 
     Raises:
-        Terminated: a signal asks to stop; the state after the batch at hand is kept.
-        TrainingFailedError: training has gone wrong, and no epoch had ended before.
-        ValueError: this very training is known to fail.
+        Terminated: a stop signal arrived; the state after the current batch is saved.
+        TrainingFailedError: training failed before the end of its first epoch.
+        ValueError: this training is known to fail.
     """
     recipe = settings.recipe
     log.info("recipe: %s", json.dumps(asdict(recipe)))
@@ -266,7 +266,7 @@ def train(
 
 
 class _Keeping:
-    """What the first process keeps of a training while it runs: states, history and a model."""
+    """What the first process saves during training: states, history and a model."""
 
     def __init__(
         self,
@@ -280,13 +280,13 @@ class _Keeping:
         self._states: list[dict[str, Any]] = []
 
     def take_state(self, state: dict[str, Any]) -> None:
-        """Take a state of the weights as they are now: nothing moves them until it is saved."""
+        """Take the present state; the weights do not change until it is saved."""
         self._states.append(state)
-        if state["step"]:  # in the middle of an epoch, which has no report to wait for
+        if state["step"]:  # within an epoch, so there is no report to wait for
             self.save_state()
 
     def keep_best(self, best: dict[str, Any]) -> None:
-        """Keep the best weights so far as a model."""
+        """Save the best weights so far as a model."""
         self._best = best
         if is_first_rank():
             self._beside.keep_model(
@@ -319,10 +319,10 @@ class _Keeping:
             self._beside.keep_model(state["average"] or state["model"], self.history)
 
     def fail(self, error: TrainingFailedError) -> TrainingResult:
-        """What is left of a training that has gone wrong, kept as that.
+        """The result of a failed training, marked as failed.
 
         Raises:
-            TrainingFailedError: nothing is left, as no epoch had ended.
+            TrainingFailedError: there is none, as no epoch had ended.
         """
         kept = error.kept or self._best
         if is_first_rank():
@@ -338,7 +338,7 @@ class _Keeping:
         )
 
     def result(self) -> TrainingResult:
-        """What a whole training left behind."""
+        """The result of a complete training."""
         best = BestWeights.of_state(self._best)
         if best is not None:
             log.info("best on the validation split: epoch %d, %.4f", best.epoch, best.score)
@@ -346,7 +346,7 @@ class _Keeping:
 
 
 class _Begun:
-    """What a former life of this training left: its history, best weights and state."""
+    """The checkpoint of this training: its history, best weights and state."""
 
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         self.history: History = list(kept["history"]) if kept else []
@@ -355,33 +355,33 @@ class _Begun:
 
     @classmethod
     def read(cls, path: Path) -> "_Begun":
-        """What a file of `Checkpoint.fetch` holds.
+        """The content of a file of `Checkpoint.fetch`.
 
         Raises:
-            ValueError: it is none of this step's.
+            ValueError: it is not of this step.
         """
         kept = read_state(path)
         try:
             _check_kept(kept)
         except ValueError as error:
             raise no_state_error(path, str(error)) from error
-        log.info("going on after epoch %s", kept.get("epoch"))
+        log.info("resuming after epoch %s", kept.get("epoch"))
         return cls(kept)
 
     def take_state(self) -> dict[str, Any] | None:
-        """The state, which is not held here any longer: training has what it needs of it."""
+        """The state, which is released here, as training holds what it needs of it."""
         state, self._state = self._state, None
         return state
 
 
 class _KeptHistory(TypedDict):
-    """What a kept state tells of the epochs that are over, a record each."""
+    """The records in a state of the finished epochs."""
 
     history: list[dict[str, float]]
 
 
 def _check_kept(kept: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a state has what this module put there; `fit` looks at the rest."""
+    """Raise ValueError unless a state has the fields of this module; `fit` checks the others."""
     state, told = kept.get("fit"), {"history": kept.get("history")}
     history = check_shape(told, _KeptHistory, where="its epochs")["history"]
     if not isinstance(state, dict) or not {"epoch", "best"} <= state.keys():
@@ -395,7 +395,7 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
 
 
 def _timer(minutes: float) -> Callable[[], bool]:
-    """A function that says whether so many minutes are over since it last said so."""
+    """A function that returns whether that many minutes have passed since it last returned true."""
     since = time.monotonic()
 
     def is_over() -> bool:
@@ -412,12 +412,12 @@ def _timer(minutes: float) -> Callable[[], bool]:
 def save_model(
     folder: Path, model: SAN, recipe: Recipe, trained: TrainingResult, *, facts: Mapping[str, Any]
 ) -> None:
-    """Write weights, recipe, facts and history; the model is left with the weights that are kept.
+    """Write weights, recipe, facts and history; the model then has the written weights.
 
-    Those are the best ones where something was validated, and then the last lie beside them.
+    With validation these are the best ones, and the last are written beside them.
     """
     best, told = trained.best.weights if trained.best else None, {**facts, **trained.best_facts}
-    if best and trained.failure:  # what the model has now is no use
+    if best and trained.failure:  # the last weights are useless
         told["num_classes"] = model.num_classes
         weights.save_weights(folder, best, recipe, facts=told)
     else:
@@ -428,7 +428,7 @@ def save_model(
 
 
 def _epoch_record(report: EpochReport, scores: Mapping[str, float]) -> dict[str, Any]:
-    """What the history says of an epoch."""
+    """The record of an epoch for the history."""
     return {
         "epoch": report.epoch,
         "loss": report.loss,
@@ -449,7 +449,7 @@ def _validation_scores(report: EpochReport, validation: Validation | None) -> di
 
 
 def _scores_in_words(scores: Mapping[str, float], validation: Validation | None) -> str:
-    """The validation score with its interval and what it is of; empty where none was due."""
+    """The validation score, its interval and what was scored; empty if none was due."""
     if validation is None or not scores:
         return ""
     name = _SCORE_PREFIX + validation.name
@@ -476,7 +476,7 @@ def _epoch_line(report: EpochReport, recipe: Recipe, measured: str) -> str:
 
 
 def _term_in_words(term: str, value: float, report: EpochReport, recipe: Recipe) -> str:
-    """A term of the loss and what it counts in the sum now, and where that grows to."""
+    """A term of the loss with its present weight, and the weight that it grows to."""
     weight = report.weights.get("rec" if term == "pit" else term)
     if weight is None:
         return f"{term} {value:.3f}"
@@ -486,20 +486,20 @@ def _term_in_words(term: str, value: float, report: EpochReport, recipe: Recipe)
 
 
 def loss_terms(history: History) -> list[str]:
-    """The terms of the loss that a history records, of PIT batches even if an epoch had none."""
+    """The terms of the loss that a history records, including PIT's in epochs without PIT."""
     told = {name for record in history for name in record}
     return [name for name in _LOSS_NAMES if name in told and name not in _NOT_LOSS_TERMS]
 
 
 def loss_name(term: str) -> str:
-    """What a term of the loss is called where people read it, such as loss_identity."""
+    """The name of a loss term for people, such as loss_identity."""
     return _LOSS_NAMES[term]
 
 
 def loss_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """The loss, its terms, accuracy and validation score of an epoch, by names that say what is.
+    """The loss, its terms, accuracy and validation score of an epoch, by readable names.
 
-    Terms are as they were before they were weighted.
+    Terms are unweighted.
     """
     named = {told: record[name] for name, told in _LOSS_NAMES.items() if name in record}
     named |= {"accuracy_identity": record[ACCURACY]} if ACCURACY in record else {}
@@ -507,7 +507,7 @@ def loss_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def interval_names(score: str) -> tuple[str, str]:
-    """What the history calls the ends of the interval of a validation score."""
+    """The history's names of the ends of a validation score's interval."""
     return f"{score}_low", f"{score}_high"
 
 

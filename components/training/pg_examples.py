@@ -1,4 +1,4 @@
-"""Pictures on the page of train_san_pg: held-out people, their textures, and what is generated."""
+"""Pictures on the page of train_san_pg: held-out people, with true and generated textures."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from san_core.synthesis.person.atlas import ATLAS_NAME
 
 
 def held_out_examples(unseen: DecodedPairs, generated: Pixels) -> Examples:
-    """Some held-out pairs with the textures that were generated; worn, if the atlas is ours.
+    """Some held-out pairs with generated textures; also rendered on a body for this atlas.
 
     generated: (N, T, T, 3), in the order of `unseen.images`.
     """
@@ -24,4 +24,4 @@ def held_out_examples(unseen: DecodedPairs, generated: Pixels) -> Examples:
         worn = [wear_texture(texture, IMAGE_SIZE) for texture in generated[rows]]
         front, back = (np.stack(side) for side in zip(*worn, strict=True))
         columns |= {"worn, front": front, "worn, back": back}
-    return Examples("Held-out examples", columns, lead="People the generator has never seen.")
+    return Examples("Held-out examples", columns, lead="The generator has not seen these people.")

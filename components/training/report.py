@@ -1,4 +1,4 @@
-"""The page of a training step: loss curves, and pictures beside what was made of them."""
+"""The page of a training step: loss curves, and pictures beside the network's outputs."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -27,27 +27,27 @@ IMAGE_SIZE = (128, 64)  # rows and columns of an image on the page
 TEXTURE_SIZE = (128, 128)
 EXAMPLES_SHOWN = 12
 _ACCURACY_IN_WORDS = (
-    " Accuracy is the share of training pictures, as they were augmented, whose own identity came"
-    " first: where it nears 1 and a validation score falls, people are learned by heart."
+    " Accuracy is the share of augmented training pictures whose own identity ranks first. If it"
+    " nears 1 while a validation score falls, the network overfits."
 )
 
 
 def failure_sections(failure: str) -> list[Section]:
-    """What a page says first of a training that failed; nothing of one that did not."""
+    """The first section of a failed training's page; empty if it did not fail."""
     if not failure:
         return []
-    lead = "The weights are the best until then; a step that takes them warns."
+    lead = "The weights are the best until then. Steps that read them log a warning."
     return [Section("This training failed", page.bullet_list([failure]), lead)]
 
 
 def training_section(trained: TrainingResult, *, recipe: str, seed: int, data: str) -> Section:
-    """What was trained, and which weights are the model's.
+    """A table of the training, with the epoch of the model's weights.
 
     Args:
-        trained: how it went.
-        recipe: how, in words.
-        seed: of every random choice.
-        data: what was learned from, in words.
+        trained: the result of training.
+        recipe: the recipe, in words.
+        seed: seed of every random choice.
+        data: the training data, in words.
     """
     rows = [
         ("Recipe", recipe),
@@ -59,7 +59,7 @@ def training_section(trained: TrainingResult, *, recipe: str, seed: int, data: s
 
 
 def recipe_in_words(name: str, recipe: Recipe) -> str:
-    """A recipe by its name, and what was replaced in it."""
+    """A recipe by name, with its replaced fields."""
     replaced = overrides_of(name, recipe)
     return f"{name} with {replaced}" if replaced else name
 
@@ -78,7 +78,7 @@ def _weights_in_words(trained: TrainingResult) -> str:
 
 
 class Curve(NamedTuple):
-    """A figure of the history to draw: what its axis and its description say."""
+    """A metric of the history to draw, with its axis label and description."""
 
     name: str
     label: str
@@ -97,13 +97,13 @@ def curves_section(history: History) -> Section:
     return Section(
         "Curves",
         Markup("").join(drawn),
-        "Each loss is the mean over the batches of an epoch that have it, before it is weighted."
+        "Each loss is the unweighted mean over the batches of an epoch that have it."
         + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
     )
 
 
 def curves_of(history: History) -> list[Curve]:
-    """The figures of a history that are drawn, in their order."""
+    """The metrics of a history that are drawn, in order."""
     rate = Curve("lr", "learning rate", "Learning rate")
     return [*_score_curves(history), *_loss_curves(history), rate]
 
@@ -114,7 +114,7 @@ def draw_curve(history: History, curve: Curve) -> Figure:
 
 
 def _score_curves(history: History) -> Iterator[Curve]:
-    """The validation score with its interval, and the accuracy in training; those there are."""
+    """The validation score with its interval, and the training accuracy, if there are any."""
     for name in score_names(history):
         scores = [record[name] for record in history if name in record]
         edges = interval_names(name)
@@ -129,8 +129,8 @@ def _score_curves(history: History) -> Iterator[Curve]:
 
 
 def _loss_curves(history: History) -> Iterator[Curve]:
-    """The whole loss and its terms, by their names in words."""
-    words = {"loss": "whole loss"} | {
+    """The total loss and its terms, by readable names."""
+    words = {"loss": "total loss"} | {
         term: f"{loss_name(term).removeprefix('loss_').replace('_', ' ')} loss"
         for term in loss_terms(history)
     }
@@ -157,7 +157,7 @@ class Examples(NamedTuple):
 
 
 def examples_section(examples: Examples) -> Section:
-    """Examples as a part of a page."""
+    """Examples as a section of a page."""
     columns = examples.columns
     rows = [
         [
@@ -175,11 +175,11 @@ def examples_section(examples: Examples) -> Section:
 
 
 def shown_size(picture: Pixels) -> Pixels:
-    """A picture, or a texture, which is square, at the size it is shown at."""
+    """A picture, or a square texture, at the size of the page."""
     is_square = picture.shape[0] == picture.shape[1]
     return resize(picture, TEXTURE_SIZE if is_square else IMAGE_SIZE)
 
 
 def evenly_spaced(count: int) -> NDArray[np.int64]:
-    """The indices of EXAMPLES_SHOWN or fewer of `count` things, evenly spread."""
+    """The indices of at most EXAMPLES_SHOWN of `count` items, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(EXAMPLES_SHOWN, count)).round().astype(np.int64))

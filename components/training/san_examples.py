@@ -1,4 +1,4 @@
-"""Pictures on the page of train_san: people, their textures, and what the decoder makes of them."""
+"""Pictures on the page of train_san: people, their textures, and the decoder's output."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from san_core.model.san import SAN
 from san_core.recipe import Recipe
 from san_core.training.loop import TrainingData
 
-_TRAINED_ON = "Pictures that were trained on."
+_TRAINED_ON = "Training pictures."
 _NOBODY_HELD_OUT = " This recipe holds nobody out (eval_every=0)."
-_HELD_OUT = "Pictures of people who were not trained on: what the decoder makes of strangers."
+_HELD_OUT = "Pictures of held-out people, whom the network has not seen."
 _NO_TEXTURES = " They have no textures to compare with."
 
 
@@ -32,16 +32,16 @@ def find_examples(
     people: IdentitySplit,
     textures: Path | None,
 ) -> list[Examples]:
-    """Examples of people who were held out, where the recipe validates, and of the training data.
+    """Examples of held-out people, if the recipe validates, and of the training data.
 
     None for a recipe without a decoder.
 
     Args:
-        model: with the weights that are kept.
-        recipe: its.
-        data: what it was trained on.
+        model: the model with its final weights.
+        recipe: its recipe.
+        data: its training data.
         images: the data set, opened with its training and validation images.
-        people: who of them was trained on.
+        people: the people who were trained on.
         textures: the sealed textures.
     """
     if data.textures is None or data.texture_index is None or textures is None:

@@ -39,7 +39,7 @@ def same_when_killed(tiny: TinyRun, folder: Path, *, after: Sequence[int] = KILL
         )
     ended = _start(command("killed"))
     _, log = ended.communicate(timeout=300)
-    if ended.returncode != 0 or "going on after epoch" not in log:
+    if ended.returncode != 0 or "resuming after epoch" not in log:
         raise RuntimeError(f"the killed training did not go on: {log}")
     return file_contents(folder / "killed" / "model") == file_contents(
         folder / "undisturbed" / "model"

@@ -78,7 +78,7 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
     process = _start(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
-    assert "going on after epoch" in log
+    assert "resuming after epoch" in log
     assert file_contents(tmp_path / "stopped" / "model") == file_contents(
         tmp_path / "undisturbed" / "model"
     )
@@ -106,7 +106,7 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
     process = _start(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
-    assert re.search(r"going on after epoch [1-9]", log)
+    assert re.search(r"resuming after epoch [1-9]", log)
     assert file_contents(tmp_path / "stopped" / "model") == file_contents(
         tmp_path / "undisturbed" / "model"
     )

@@ -92,7 +92,7 @@ def test_a_training_that_fails_writes_what_it_had_and_is_not_tried_again(
     failure = "epoch 2: all 8 features of the validation images are zeros"
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(
-        f"train_san: {failure}; what was best until then, of epoch 1, is written"
+        f"train_san: {failure}; the best weights until then, of epoch 1, are written"
     )
     model = tmp_path / "out" / "model"
     assert weights.load_network(model).facts["failed"] == failure
@@ -172,7 +172,7 @@ def test_training_outlives_a_store_that_does_not_keep_its_state(
     assert kept.read_bytes() == (tmp_path / "model" / "history.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "model")
     assert main(command) == 0  # as after a result that was lost
-    assert "going on after epoch 3" in capsys.readouterr().err
+    assert "resuming after epoch 3" in capsys.readouterr().err
 
 
 # Batches of paired data
@@ -333,7 +333,7 @@ def test_textures_of_two_atlases_are_never_learned_together(tiny, tmp_path, caps
     command = _trained(tiny, tmp_path, "pit_every=1 batch_size=8", pit=str(tmp_path / "pit"))
     assert main(command) == 1
     err = capsys.readouterr().err
-    assert "textures of different atlases cannot be learned together" in err
+    assert "textures with different atlases cannot be used together" in err
     assert "pit 'smpl'" in err
 
 
@@ -347,7 +347,7 @@ def test_unknown_atlas_is_told_of(tiny, tmp_path, capsys):
     )
     assert main(command) == 0
     err = capsys.readouterr().err
-    assert "the atlas of the pit is 'smpl', so how they look in the mirror is not known" in err
+    assert "the atlas of the pit is 'smpl', so mirrored textures are unknown" in err
 
 
 @pytest.mark.parametrize(

@@ -78,4 +78,4 @@ def test_training_goes_on_from_the_checkpoint_in_the_pipeline_root(kubeflow_stor
     assert {"run.json", "state.pt", "history.jsonl", "model/weights.safetensors"} <= kept
     with caplog.at_level("INFO"):
         assert main(command) == 0
-    assert "going on after epoch" in caplog.text
+    assert "resuming after epoch" in caplog.text

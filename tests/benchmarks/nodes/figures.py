@@ -162,7 +162,7 @@ class _Bench:
         """Whether training goes on from the state that all tries have left."""
         first, second = self._network.start(self._endless(), {})
         try:
-            _wait_for(first, "going on after epoch")
+            _wait_for(first, "resuming after epoch")
         except RuntimeError as error:
             print(error, file=sys.stderr, flush=True)
             return False

@@ -21,13 +21,13 @@ def nothing_installed(tmp_path, monkeypatch):
     [("cpu", "a C++ compiler, and g++"), ("cuda", "a C compiler, and gcc or clang")],
 )
 def test_missing_compiler_is_named_by_the_kind_of_device(nothing_installed, device, missing):
-    with pytest.raises(ValueError, match=re.escape(f"compiled needs {missing} is not here")):
+    with pytest.raises(ValueError, match=re.escape(f"compiled=true needs {missing} was not found")):
         check_compiler(torch.device(device))
 
 
 def test_compiler_that_is_named_must_be_there(nothing_installed, monkeypatch):
     monkeypatch.setenv("CC", "clang-99 -m64")
-    with pytest.raises(ValueError, match="a C compiler, and CC=clang-99 is not here"):
+    with pytest.raises(ValueError, match="a C compiler, and CC=clang-99 was not found"):
         check_compiler(torch.device("cuda"))
     compiler = nothing_installed / "clang-99"
     compiler.touch(mode=0o755)
@@ -36,7 +36,9 @@ def test_compiler_that_is_named_must_be_there(nothing_installed, monkeypatch):
 
 def test_missing_headers_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
-    with pytest.raises(ValueError, match=rf"Python's headers, and {tmp_path}/Python.h is not here"):
+    with pytest.raises(
+        ValueError, match=rf"Python's headers, and {tmp_path}/Python.h was not found"
+    ):
         check_compiler(torch.device("cpu"))
 
 
@@ -47,5 +49,5 @@ def test_training_without_a_compiler_is_refused_before_anything_is_read(
     command = with_outputs_in(step_command(step, tiny), tmp_path)
     assert main(with_flags(command, compiled="true")) == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith(f"{step}: compiled needs a C++ compiler, and g++ is not here")
+    assert said[-1].startswith(f"{step}: compiled=true needs a C++ compiler, and g++ was not found")
     assert not [line for line in said if "decoded" in line]

@@ -52,7 +52,7 @@ def test_a_training_that_fails_gives_what_was_best_and_keeps_it(tmp_path):
     trained = run(tmp_path, Scores(0.5, 0.25))
     assert trained.failure == "epoch 3: all 9 features of the validation images are zeros"
     assert (trained.best.epoch, trained.best.score, len(trained.history)) == (1, 0.5, 2)
-    assert trained.failure_line.endswith("of epoch 1, is written and marked as failed")
+    assert trained.failure_line.endswith("of epoch 1, are written and marked as failed")
     assert trained.best_facts["failed"] == trained.failure
     kept = load_network(beside(tmp_path) / "model")
     assert kept.facts["failed"] == trained.failure

@@ -62,7 +62,9 @@ def test_a_seed_that_no_generator_takes_is_refused(seed):
 
 @pytest.mark.parametrize("minutes", [-1.0, -0.001, math.nan, -math.inf])
 def test_minutes_that_no_clock_counts_are_refused(minutes):
-    with pytest.raises(ValueError, match=f"checkpoint_minutes is {minutes:g}: 0 for never, or mo"):
+    with pytest.raises(
+        ValueError, match=rf"checkpoint_minutes is {minutes:g}; give 0 \(never\) or mo"
+    ):
         settings(tiny_recipe("demo-baseline"), checkpoint_minutes=minutes)
 
 
@@ -249,6 +251,6 @@ def test_the_page_draws_how_many_identities_are_known_by_heart():
     history = [{"epoch": n, "loss": 1.0, "id": 1.0, "lr": 0.1, "accuracy": n / 4} for n in (1, 2)]
     section = curves_section(history)
     assert "Training accuracy of identities; last: 50.0%" in section.body
-    assert "people are learned by heart" in section.lead
+    assert "the network overfits" in section.lead
     plain = curves_section([{"epoch": 1, "loss": 1.0, "rec": 1.0, "lr": 0.1}])
     assert "accuracy" not in str(plain.body) + plain.lead

@@ -114,7 +114,7 @@ def test_lost_node_ends_the_other_within_a_minute_and_training_goes_on(tiny, sta
     second.communicate(timeout=60)
     network.nodes[1].plug_cable()
     log = _log_of(start(command)[0])
-    assert "going on after epoch" in log
+    assert "resuming after epoch" in log
     assert "epoch 16/16" in log
 
 

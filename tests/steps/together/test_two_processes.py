@@ -141,7 +141,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_pat
     assert "stopped in epoch" in log
     assert not (tmp_path / "stopped" / "model").exists()
     log = _run(command("stopped"))
-    assert "going on after epoch" in log
+    assert "resuming after epoch" in log
     assert file_contents(tmp_path / "stopped" / "model") == file_contents(
         tmp_path / "undisturbed" / "model"
     )

@@ -238,7 +238,7 @@ def test_what_was_written_is_read_as_it_was():
             "person,split\n0007,train\n7,gallery\n",
             "split.csv line 3: 7 is in gallery, and in train above",
         ),
-        ("person,split\nann,tested\n", r"split.csv line 2: person 'ann', split 'tested'; a split"),
+        ("person,split\nann,tested\n", r"split.csv line 2: person 'ann', split 'tested'; it must"),
         ("person,split\nann\n", r"split.csv line 2: person 'ann', split ''"),
         (
             "path,pid\na/1.jpg,ann\n",

@@ -83,7 +83,7 @@ def test_damaged_images_are_problems_by_name(jpeg):
         ("damaged image", "b.jpg"),
     ]
     assert problems[0].detail.startswith(f"{len(cut)} bytes are not a whole image (image file is t")
-    assert problems[1].detail == "8 bytes that are nott one of JPEG, PNG, WebP, BMP, TIFF"
+    assert problems[1].detail == "8 bytes that are not one of JPEG, PNG, WebP, BMP, TIFF"
     assert problems[2].detail == "b.jpg is gone"
 
 
@@ -244,8 +244,7 @@ def test_all_that_people_should_know_is_warned_of(tmp_path, jpeg):
     )
     assert written.warnings == [
         "left out: 1 unknown name: x.gif",
-        "differs from the published set: train: 1 images of 1 identities, where 5 of 2 were "
-        "published",
+        "differs from the published set: train: 1 images of 1 identities; 5 of 2 were published",
         "passed over: 2 files",
         "1 of 1 identities in query and gallery are in train or val too, such as a: scores will "
         "be too high",
@@ -446,7 +445,7 @@ def test_a_set_with_problems_is_refused_unless_they_are_skipped(tmp_path, jpeg):
             {
                 "kind": "damaged image",
                 "name": "b.jpg",
-                "detail": "7 bytes that are nott one of JPEG, PNG, WebP, BMP, TIFF",
+                "detail": "7 bytes that are not one of JPEG, PNG, WebP, BMP, TIFF",
             },
             {"kind": "duplicate image", "name": "c.jpg", "detail": "the same as a.jpg"},
         ]

@@ -239,7 +239,7 @@ def test_cameras_may_be_above_people(tmp_path):
     ]
     assert found.problems == [
         ("unknown name", "train/cam_a/-1", "junk, which only a gallery may hold"),
-        ("unknown name", "train/cam_b/5.jpg", "not in the folder of an identity"),
+        ("unknown name", "train/cam_b/5.jpg", "in no folder of an identity"),
     ]
 
 

@@ -161,16 +161,16 @@ def parse_toleration(text: str) -> Toleration:
 
 
 def parse_node_count(text: str) -> int:
-    """A number of nodes above 1."""
+    """A number of nodes from 2."""
     if not re.fullmatch(r"[0-9]+", text) or int(text) < 2:
         raise ValueError("not a number of nodes from 2; one needs no --nodes")
     return int(text)
 
 
 def parse_runtime(text: str) -> str:
-    """The name of a training runtime, after its kind where it is of the namespace."""
+    """The name of a training runtime, optionally after its kind."""
     if not re.fullmatch(rf"((Cluster)?TrainingRuntime/)?{_RESOURCE_NAME}", text):
-        raise ValueError("not of the form NAME, or TrainingRuntime/NAME for one of the namespace")
+        raise ValueError("not of the form NAME or TrainingRuntime/NAME")
     return text
 
 

@@ -1,7 +1,7 @@
-"""The Kubernetes API as a pod asks it: TrainJobs, and the pods and logs of their nodes.
+"""A client of the Kubernetes API for use in a pod: TrainJobs, and the pods and logs of their nodes.
 
-A pod proves who it is by the token of its service account, which Kubernetes renews in its file.
-What may pass (the API restarts, the network is away) is asked again for ten minutes.
+The token of the pod's service account is read for each request, as Kubernetes renews its file.
+Requests are repeated for ten minutes while the API is unavailable.
 """
 
 import os
@@ -13,55 +13,55 @@ from urllib.parse import urlencode
 from components.storage.retry import Backoff, call_with_retries, root_cause
 from san_core.checked_json import read_json
 
-# What Kubernetes puts into every pod.
+# Kubernetes mounts this folder and sets these variables in every pod.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
-# Argo and Kubernetes tell a pod its name.
+# Argo and Kubernetes set the name of a pod in one of these.
 POD_VARIABLES = ("KFP_POD_NAME", "HOSTNAME")
 
 TRAINER_VERSION = "trainer.kubeflow.org/v1alpha1"
 TRAIN_JOB = "TrainJob"
-NODE = "node"  # what Kubeflow Trainer calls the replicated job that trains, and its container
+NODE = "node"  # Trainer's name for the replicated job that trains, and for its container
 
 PATIENCE = Backoff(total=600, first=1, longest=30)
-TIMEOUT = (10.0, 60.0)  # seconds to connect and to answer
-STOP_TIMEOUT = (1.0, 2.0)  # of the one request for which a pod that is stopped has time
-MOST_LOG_BYTES = 16 << 20  # that are read at once
-MOST_SAID = 500  # characters of what the API says
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
+STOP_TIMEOUT = (1.0, 2.0)  # for the one request of a pod that is being stopped
+MOST_LOG_BYTES = 16 << 20  # of one request
+MOST_SAID = 500  # characters of the API's messages
 
 _Object = dict[str, Any]
 
 
 class KubernetesError(OSError):
-    """What the API refuses, in one line."""
+    """The API refuses a request; the message is one line."""
 
 
 class UnavailableError(KubernetesError):
-    """The API cannot be reached now, which may pass."""
+    """The API is unavailable, perhaps temporarily."""
 
 
 class NotFoundError(KubernetesError):
-    """There is no such object, or no such kind of objects."""
+    """The object, or the kind of objects, does not exist."""
 
 
 class ConflictError(KubernetesError):
-    """An object of that name is there."""
+    """An object of that name exists."""
 
 
 class Kubernetes:
-    """The API, asked in the namespace of this pod.
+    """The API in the namespace of this pod.
 
-    Methods raise KubernetesError where it refuses or stays away, and FileNotFoundError where
-    the token has gone.
+    Methods raise KubernetesError if the API refuses or stays unavailable, and FileNotFoundError if
+    the token is missing.
     """
 
     def __init__(self, url: str, namespace: str, *, account: Path) -> None:
-        """What a pod knows of the API.
+        """Create a client.
 
         Args:
-            url: such as https://10.96.0.1:443.
-            namespace: of this pod.
-            account: the folder with the token, and with the certificate of the API's authority.
+            url: URL of the API, such as https://10.96.0.1:443.
+            namespace: the namespace of this pod.
+            account: the folder with the token and with the certificate of the API's authority.
         """
         import urllib3
 
@@ -74,11 +74,13 @@ class Kubernetes:
         """The API of the cluster that this process runs in.
 
         Raises:
-            KubernetesError: it runs in none, or without a service account.
+            KubernetesError: this is not a pod, or it has no service account.
         """
         host, port = os.environ.get(HOST_VARIABLE), os.environ.get(PORT_VARIABLE, "443")
         if not host:
-            raise KubernetesError(f"this is no pod of a Kubernetes cluster: no {HOST_VARIABLE}")
+            raise KubernetesError(
+                f"this is not a pod of a Kubernetes cluster: {HOST_VARIABLE} is not set"
+            )
         lacking = [
             name for name in ("token", "namespace") if not (SERVICE_ACCOUNT / name).is_file()
         ]
@@ -92,10 +94,10 @@ class Kubernetes:
         return cls(f"https://{address}:{port}", namespace, account=SERVICE_ACCOUNT)
 
     def create_train_job(self, body: Mapping[str, Any]) -> _Object:
-        """Create a TrainJob; the API refuses fields that it does not know.
+        """Create a TrainJob; the API refuses unknown fields.
 
         Raises:
-            ConflictError: one of that name is there.
+            ConflictError: one of that name exists.
         """
         try:
             return self._ask("POST", self._train_jobs(), body=body, fieldValidation="Strict")
@@ -106,15 +108,17 @@ class Kubernetes:
             ) from error
 
     def get_train_job(self, name: str) -> _Object:
-        """A TrainJob as it is now; NotFoundError if there is none."""
+        """A TrainJob with its status.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
         return self._ask("GET", self._train_jobs(name))
 
     def delete_train_job(self, name: str, *, is_stopped: bool = False) -> None:
-        """Have a TrainJob and its pods deleted; nothing happens if there is none.
+        """Delete a TrainJob and its pods, if it exists. It exists until its pods are gone.
 
-        It stays until they are gone.
-
-        is_stopped: whether this process is, so that it asks once and does not wait.
+        is_stopped: whether this process is being stopped: the request is then not repeated.
         """
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
         try:
@@ -131,16 +135,16 @@ class Kubernetes:
         return self._ask("GET", self._pods(name))
 
     def node_pods(self, job: str) -> list[_Object]:
-        """The pods of a TrainJob's nodes, by their names."""
+        """The pods of a TrainJob's nodes, sorted by name."""
         labels = {"jobset-name": job, "replicatedjob-name": NODE}
         wanted = ",".join(f"jobset.sigs.k8s.io/{name}={value}" for name, value in labels.items())
         listed = self._ask("GET", self._pods(), labelSelector=wanted)
         return sorted(listed.get("items") or [], key=lambda pod: str(pod["metadata"]["name"]))
 
     def node_log(self, pod: str, *, since: str = "") -> bytes:
-        """What a node's container has written, each line after its time.
+        """The log of a node's container, with a time before each line.
 
-        since: a time as the lines have it; those of that second and after it are given.
+        since: a time in RFC 3339; only lines from that second on are returned.
         """
         query = {"container": NODE, "timestamps": "true", "limitBytes": str(MOST_LOG_BYTES)}
         if since:
@@ -159,7 +163,7 @@ class Kubernetes:
     def _ask(
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **query: str
     ) -> _Object:
-        """The answer to a request that may be made again."""
+        """The answer to a request, which is repeated while the API is unavailable."""
         data = call_with_retries(
             lambda: self._ask_once(method, path, body, query),
             is_transient=lambda error: isinstance(error, UnavailableError),
@@ -207,7 +211,7 @@ class Kubernetes:
 
 
 def _refusal(method: str, path: str, status: int, data: bytes) -> KubernetesError:
-    """What a status means."""
+    """The error for a status."""
     said = _words(data)
     told = f"{said} ({status})" if said else f"{method} {path}: {status}"
     if status == 404:
@@ -216,8 +220,8 @@ def _refusal(method: str, path: str, status: int, data: bytes) -> KubernetesErro
         return ConflictError(told)
     if status in (401, 403):
         return KubernetesError(
-            f"the service account of this pod may not do what several nodes need: {told}; the"
-            " role in docker/README.md, section Several nodes, allows it"
+            f"the service account of this pod lacks a right: {told}; docker/README.md, section"
+            " Nodes on Kubeflow, has the role that it needs"
         )
     if "unknown field" in said:
         return KubernetesError(f"Kubeflow Trainer is too old here, 2.2 is needed: {told}")
@@ -227,9 +231,9 @@ def _refusal(method: str, path: str, status: int, data: bytes) -> KubernetesErro
 
 
 def _words(data: bytes) -> str:
-    """What an answer says of its status, in one line."""
+    """The message in an answer, in one line."""
     try:
         message = str(read_json(data, dict[str, Any], where="an answer").get("message", ""))
-    except ValueError:  # such as a proxy's page
+    except ValueError:  # for example the page of a proxy
         return ""
     return " ".join(message.split())[:MOST_SAID]

@@ -1,4 +1,4 @@
-"""Following a TrainJob to its end: its conditions and nodes, node 0's log, and why it failed."""
+"""Following a TrainJob: its conditions, its nodes, the log of node 0, and why it failed."""
 
 import logging
 import re
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 5.0
 COMPLETE, FAILED = "Complete", "Failed"
-# What Kubernetes says of every container that failed, and what says nothing more than its status.
-_TELLS_NOTHING = ("", "Error", "Completed")
-# The time as the node's clock has it, with its zone, and what was written.
+# Reasons that add nothing to the exit status of a container.
+_PLAIN_REASONS = ("", "Error", "Completed")
+# A second, its time zone, and the text.
 _LOG_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d) ?(.*)")
 
 
 class End(NamedTuple):
-    """How a TrainJob ended; with `is_complete` there is nothing to say."""
+    """The end of a TrainJob, with exit status and message if it failed."""
 
     is_complete: bool
     status: int = 0
@@ -30,7 +30,7 @@ class End(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """How a node ended."""
+    """The failure of a node."""
 
     node: int
     status: int
@@ -39,17 +39,17 @@ class _Failure(NamedTuple):
 
 
 def end_of(job: Mapping[str, Any]) -> str:
-    """COMPLETE or FAILED as a TrainJob has ended; empty while it has not."""
+    """COMPLETE or FAILED; empty while a TrainJob has not ended."""
     return next((kind for kind in (COMPLETE, FAILED) if _condition(job, kind)), "")
 
 
 def follow(kubernetes: Kubernetes, name: str) -> End:
-    """Tell how a TrainJob goes until it ends, and then how.
+    """Log the progress of a TrainJob until it ends.
 
     Raises:
-        KubernetesError: the API refuses, or has gone for ten minutes, or the TrainJob was deleted.
+        KubernetesError: the API refuses or stays unavailable, or the TrainJob was deleted.
     """
-    told = _Told()
+    told = _Changes()
     node_log = _NodeLog(kubernetes)
     while True:
         try:
@@ -65,21 +65,21 @@ def follow(kubernetes: Kubernetes, name: str) -> End:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-class _Told:
-    """What was told last of a TrainJob and of its pods; each change is told once."""
+class _Changes:
+    """Logs each change of a TrainJob and of its pods once."""
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
 
     def tell_conditions(self, job: Mapping[str, Any]) -> None:
-        """Its conditions: created, suspended by a queue, complete, failed."""
+        """The conditions: created, suspended by a queue, complete, failed."""
         for one in _conditions(job):
             if one.get("status") == "True" or one["type"] in self._last:
                 state = "" if one.get("status") == "True" else "no longer "
                 self._tell(one["type"], f"{state}{one['type'].lower()}{_because(one)}")
 
     def tell_pods(self, pods: Sequence[Mapping[str, Any]]) -> None:
-        """How each node is, and what it waits for."""
+        """The phase of each node's pod, and the reason if it waits."""
         for pod in pods:
             who = f"node {_node_of(pod)} ({pod['metadata']['name']})"
             state = str(pod.get("status", {}).get("phase", "Pending")).lower()
@@ -92,22 +92,22 @@ class _Told:
 
 
 class _NodeLog:
-    """The log of one node, copied to ours as it grows."""
+    """Copies the log of a node to that of this process."""
 
     def __init__(self, kubernetes: Kubernetes) -> None:
         self._kubernetes = kubernetes
-        self._since: datetime | None = None  # the second of the last lines, which are `_seen`
+        self._since: datetime | None = None  # the last second; `_seen` has its lines
         self._seen = set[bytes]()
         self._is_refused = False
 
     def copy(self, pod: Mapping[str, Any] | None) -> None:
-        """Write what the node has written since the last time."""
+        """Copy the lines that are new."""
         if pod is None or self._is_refused:
             return
         since = f"{self._since:%Y-%m-%dT%H:%M:%SZ}" if self._since else ""
         try:
             data = self._kubernetes.node_log(pod["metadata"]["name"], since=since)
-        except (UnavailableError, NotFoundError):  # there is another look
+        except (UnavailableError, NotFoundError):  # the next look may succeed
             return
         except KubernetesError as error:
             if _has_run(pod):
@@ -118,7 +118,7 @@ class _NodeLog:
             self._write(line)
 
     def _write(self, line: bytes) -> None:
-        """Write a line that is not written yet."""
+        """Write a line, unless it was written before."""
         found = _LOG_LINE.fullmatch(line)
         if found is None or line in self._seen:
             return
@@ -137,7 +137,7 @@ def _conditions(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _condition(job: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
-    """A condition that holds."""
+    """The condition of a type, if it is true."""
     holds = (c for c in _conditions(job) if c.get("type") == kind and c.get("status") == "True")
     return next(holds, None)
 
@@ -149,19 +149,19 @@ def _because(condition: Mapping[str, Any]) -> str:
 
 
 def _node_of(pod: Mapping[str, Any]) -> int:
-    """Which node's pod it is: JOB-node-0-INDEX-xxxxx."""
+    """The number of a pod's node: its name is JOB-node-0-NUMBER-xxxxx."""
     found = re.search(rf"-{NODE}-0-(\d+)(?:-[a-z0-9]+)?$", str(pod["metadata"]["name"]))
     return int(found[1]) if found else 0
 
 
 def _pod_of_node(pods: Sequence[Mapping[str, Any]], node: int) -> Mapping[str, Any] | None:
-    """The newest pod of a node: a node that failed may have been started again."""
+    """The newest pod of a node; Kubernetes may restart one that failed."""
     own = [pod for pod in pods if _node_of(pod) == node]
     return max(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
 
 
 def _container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state of the container that trains."""
+    """The status of the container that trains."""
     states = pod.get("status", {}).get("containerStatuses") or []
     return next((one for one in states if one.get("name") == NODE), {})
 
@@ -172,7 +172,7 @@ def _has_run(pod: Mapping[str, Any]) -> bool:
 
 
 def _waits_for(pod: Mapping[str, Any]) -> str:
-    """What a pod that does not run waits for, in words."""
+    """The reason why a pod waits, in parentheses; empty if it does not wait."""
     status = pod.get("status", {})
     waiting = (_container(pod).get("state") or {}).get("waiting") or {}
     unplaced = [
@@ -184,20 +184,18 @@ def _waits_for(pod: Mapping[str, Any]) -> str:
 
 
 def _failure_of(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> End:
-    """Why a TrainJob failed: what node 0 says, or another, and what else became of nodes."""
+    """The failure of a TrainJob: the message of the first node that has one, and other reasons."""
     newest = (_pod_of_node(pods, node) for node in sorted(set(map(_node_of, pods))))
     failures = [one for pod in newest if pod and (one := _failure_of_node(pod))]
     condition = _condition(job, FAILED) or {}
     if condition.get("reason") == "DeadlineExceeded":
         seconds = job["spec"].get("activeDeadlineSeconds")
-        return End(
-            False, 1, f"the TrainJob has run for the {seconds} s it had; --timeout gives it more"
-        )
+        return End(False, 1, f"the TrainJob exceeded its {seconds} s; --timeout allows more")
     speaking = next((one for one in failures if one.message), None)
     fates = [
         f"node {one.node} ended as {one.reason}" + (f" ({one.status})" if one.status else "")
         for one in failures
-        if one.reason not in _TELLS_NOTHING
+        if one.reason not in _PLAIN_REASONS
     ]
     told = [speaking.message] if speaking else []
     told += fates or ([] if speaking else [f"the TrainJob failed{_because(condition)}"])
@@ -206,7 +204,7 @@ def _failure_of(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> En
 
 
 def _failure_of_node(pod: Mapping[str, Any]) -> _Failure | None:
-    """How a node failed, by the last end of its container or by what became of its pod."""
+    """The failure of a node, by the last end of its container or by the status of its pod."""
     own, status = _container(pod), pod.get("status", {})
     ends = [(own.get(when) or {}).get("terminated") for when in ("state", "lastState")]
     end = next((one for one in ends if one and one.get("exitCode")), None)

@@ -1,7 +1,7 @@
-"""The TrainJob of one task: its name, what its nodes run, and whose it is.
+"""The TrainJob of one task: its name, the command line of its nodes, and its owner.
 
-What the compiled pipeline says of it (image, nodes, what the pods ask for) is a template, which
-`components.kubeflow.nodes.train_job` makes. The rest is known in the run only.
+The compiled pipeline holds a template of it (image, nodes, requirements of the pods), made by
+`components.kubeflow.nodes.train_job`. The rest is known at run time only.
 """
 
 import copy
@@ -16,22 +16,22 @@ from components.nodes.api import NODE, TRAIN_JOB, TRAINER_VERSION
 from components.storage.places import is_remote
 from san_core.images.shard import canonical_json
 
-# Told apart by it: a TrainJob of another request is not taken for this one.
+# Holds a digest of the specification, by which a different TrainJob of this name is recognised.
 REQUEST_ANNOTATION = "san-pipeline/request"
-MANAGER = "san-pipeline/on-nodes"  # of our part of runtimePatches
-SCRATCH_FOLDER = "san-nodes"  # in the pipeline root: what node 0 leaves for the pod that follows
+MANAGER = "san-pipeline/on-nodes"  # of our entry in runtimePatches
+SCRATCH_FOLDER = "san-nodes"  # in the pipeline root, for the outputs of node 0
 # Pods are called NAME-node-0-INDEX-xxxxx, and their names have at most 63 characters.
 _DIGITS = 16
 
 
 class TrainJob(NamedTuple):
-    """What is to be created, and where it leaves its outputs.
+    """A TrainJob to create, and the places of its outputs.
 
     Attributes:
-        name: follows from run and task, so that a later attempt finds it again.
-        body: as the API takes it.
-        outputs: the URI of each output, by its name.
-        scratch: the URI under which they lie.
+        name: made of run and task, so that a later attempt finds it again.
+        body: the TrainJob, as JSON.
+        outputs: the URI of each output, by name.
+        scratch: the URI of the folder with the outputs.
     """
 
     name: str
@@ -41,7 +41,7 @@ class TrainJob(NamedTuple):
 
     @property
     def request(self) -> str:
-        """What tells its request from others."""
+        """The digest of its specification."""
         return str(self.body["metadata"]["annotations"][REQUEST_ANNOTATION])
 
 
@@ -59,15 +59,15 @@ def make_train_job(
 
     Args:
         step: the step.
-        template: a TrainJob without what is known in the run only.
-        values: of the step's parameters; a place is filled in.
-        inputs: the URI of each input artifact that is there.
-        place: where the task and its artifacts belong.
-        pod: the one that follows the TrainJob.
-        namespace: of both.
+        template: the TrainJob from the compiled pipeline.
+        values: values of the step's parameters, with `settle_places` applied.
+        inputs: the URI of each input artifact that is given.
+        place: run and task.
+        pod: the pod that follows the TrainJob.
+        namespace: the namespace of both.
 
     Raises:
-        ValueError: an input lies where nodes cannot fetch it.
+        ValueError: an input is in storage that nodes cannot read.
     """
     declared = step_parameters(step)
     for name, uri in inputs.items():
@@ -93,7 +93,7 @@ def make_train_job(
 
 
 def bare_train_job() -> dict[str, Any]:
-    """A TrainJob that asks for nothing, with room for what its pods ask for."""
+    """A TrainJob without requirements, with an empty patch of its pods."""
     pods = {"metadata": {}, "spec": {"containers": [{"name": NODE}]}}
     job = {"name": NODE, "template": {"spec": {"template": pods}}}
     patch = {
@@ -108,14 +108,14 @@ def bare_train_job() -> dict[str, Any]:
 
 
 def pod_template_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a TrainJob asks for its pods beyond what `spec.trainer` says."""
+    """The patch of the pods of a TrainJob: metadata and spec."""
     patch = body["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
     found: dict[str, Any] = patch["replicatedJobs"][0]["template"]["spec"]["template"]
     return found
 
 
 def pod_spec_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, of the pods' specification."""
+    """The spec in the patch of the pods of a TrainJob."""
     found: dict[str, Any] = pod_template_of(body)["spec"]
     return found
 
@@ -123,7 +123,7 @@ def pod_spec_of(body: Mapping[str, Any]) -> dict[str, Any]:
 def _words(
     declared: Sequence[Parameter], values: Mapping[str, Any], uris: Mapping[str, str]
 ) -> Iterator[str]:
-    """The command line of the step: artifacts by their URIs, settings as they are."""
+    """The command line of the step, with URIs for artifacts."""
     for p in declared:
         if p.artifact is None:
             yield from (p.flag, command_line_word(_as_given(values[p.name])))
@@ -136,7 +136,7 @@ def _as_given(value: Any) -> Any:
 
 
 def _workflows(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The run's workflow as an owner: with it Kubernetes deletes the TrainJob too."""
+    """The run's workflow as owner: Kubernetes deletes the TrainJob together with it."""
     owners = pod["metadata"].get("ownerReferences") or []
     keys = ("apiVersion", "kind", "name", "uid")
     return [{key: one[key] for key in keys} for one in owners if one.get("kind") == "Workflow"]

@@ -1,10 +1,10 @@
-"""`python -m components on_nodes`: a step on several nodes, from a small pod of its own.
+"""`python -m components on_nodes`: run a step on several nodes by Kubeflow Trainer.
 
 python -m components on_nodes --job JSON train_san --executor-input '{{$}}' ...
 
-It is what `pipeline.py submit --nodes train_san=2` lets the step's pod run. The pod creates a
-TrainJob of Kubeflow Trainer, follows it, and hands on what the nodes leave, as if it had made that
-itself. A later attempt of the pod finds the TrainJob by its name and goes on with it.
+`pipeline.py submit --nodes train_san=2` puts this command into the pod of the step. The pod creates
+a TrainJob, follows it, and fetches its outputs, which are then the outputs of the pod. A later
+attempt of the pod finds the TrainJob by its name and follows it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.command.executor_input import note_mounted_artifacts, parse_executor_input
-from components.command.once import OnceParser
+from components.command.once import OnceParser, status_of
 from components.command.places import settle_places, task_place
 from components.command.run import FILE_KINDS
 from components.command.step import Step, step_parameters, step_parser
@@ -43,7 +43,7 @@ SECONDS_UNTIL_GONE = 600.0  # of a TrainJob that is deleted, and its pods
 
 
 def on_nodes_parser(steps: Mapping[str, Step]) -> OnceParser:
-    """The words of the command."""
+    """The parser of the command."""
     parser = OnceParser(
         prog="python -m components on_nodes",
         description="Run a step on several nodes by Kubeflow Trainer, in a pod of a pipeline that"
@@ -51,25 +51,25 @@ def on_nodes_parser(steps: Mapping[str, Step]) -> OnceParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--job", required=True, metavar="JSON", help="a TrainJob, without what is known here only"
+        "--job", required=True, metavar="JSON", help="the TrainJob, without its name and arguments"
     )
-    parser.add_argument("step", choices=list(steps), help="which step")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="the words of the step")
+    parser.add_argument("step", choices=list(steps), help="name of the step")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="command line of the step")
     return parser
 
 
 def run_on_nodes(steps: Mapping[str, Step], argv: Sequence[str]) -> int:
-    """The command; returns the exit status, of node 0 where the nodes failed.
+    """Run the command; return the exit status, that of a node if the nodes failed.
 
-    steps: those that share their work among several processes, by name.
+    steps: the steps that can use several processes, by name.
     """
     parser = on_nodes_parser(steps)
     try:
         options = parser.parse_args(argv)
         step = steps[options.step]
         values = vars(step_parser(step).parse_args(options.words))
-    except SystemExit as stop:  # argparse has written its help or its message
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as stop:
+        return status_of(stop)
     name = step.__name__
     try:
         executor_input = parse_executor_input(values.pop("executor_input") or "{}")
@@ -97,7 +97,7 @@ def _run(
     values: Mapping[str, Any],
     executor_input: Mapping[str, Any],
 ) -> int:
-    """Run the step on nodes to its end, and hand on its outputs."""
+    """Run the step on its nodes and fetch its outputs; return the exit status."""
     note_mounted_artifacts(executor_input)
     kubernetes = Kubernetes.of_this_pod()
     job = make_train_job(
@@ -116,7 +116,7 @@ def _run(
         raise
     except UnavailableError as error:
         raise KubernetesError(
-            f"{error}; the TrainJob goes on, and the next try finds it"
+            f"{error}; the TrainJob goes on, and the next attempt follows it"
         ) from error
     if not end.is_complete:
         return _hand_on_failure(step, job, end)
@@ -128,23 +128,23 @@ def _run(
 
 
 def _uris(executor_input: Mapping[str, Any]) -> dict[str, str]:
-    """The URI of each input artifact that the pipeline passes."""
+    """The URI of each input artifact, by name."""
     passed = executor_input.get("inputs", {}).get("artifacts") or {}
     artifacts = {name: (one or {}).get("artifacts") or [] for name, one in passed.items()}
     return {name: str(found[0]["uri"]) for name, found in artifacts.items() if found}
 
 
 def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable[[], bool]) -> End:
-    """Have the TrainJob run, or find the one that does, and follow it.
+    """Create the TrainJob, unless an earlier attempt has, and follow it.
 
-    is_there: whether its outputs are.
+    is_there: tells whether its outputs exist.
 
     Raises:
-        KubernetesError: it cannot be made or followed, or ends well without outputs.
+        KubernetesError: it cannot be created or followed, or completes without outputs.
     """
     found = _start_or_find(kubernetes, job)
-    if end_of(found) == COMPLETE and not is_there():  # they were handed on, and that was lost
-        log.info("TrainJob %s is complete, and its outputs are gone: it is made again", job.name)
+    if end_of(found) == COMPLETE and not is_there():  # an attempt has deleted them
+        log.info("TrainJob %s is complete, but its outputs are gone: creating it anew", job.name)
         _delete_and_wait(kubernetes, job.name)
         _start_or_find(kubernetes, job)
     end = follow(kubernetes, job.name)
@@ -154,10 +154,10 @@ def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable
 
 
 def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
-    """The TrainJob as it is: created now, or by an earlier attempt if that one has not failed.
+    """The TrainJob, created now or by an earlier attempt; a failed one is replaced.
 
     Raises:
-        KubernetesError: it cannot be created, or one of that name is of another request.
+        KubernetesError: it cannot be created, or its name is taken by a different one.
     """
     while True:
         try:
@@ -173,22 +173,22 @@ def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
         metadata = found["metadata"]
         if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
             raise KubernetesError(
-                f"there is a TrainJob {job.name} in namespace {kubernetes.namespace} that asks for"
-                " something else: delete it, and run again"
+                f"namespace {kubernetes.namespace} has a different TrainJob {job.name}: delete it,"
+                " and run again"
             )
         if metadata.get("deletionTimestamp") or end_of(found) == FAILED:
-            log.info("TrainJob %s of an earlier attempt is deleted first", job.name)
+            log.info("deleting TrainJob %s of an earlier attempt", job.name)
             _delete_and_wait(kubernetes, job.name)
         else:
-            log.info("TrainJob %s of an earlier attempt is there: going on with it", job.name)
+            log.info("following TrainJob %s of an earlier attempt", job.name)
             return found
 
 
 def _delete_and_wait(kubernetes: Kubernetes, name: str) -> None:
-    """Delete a TrainJob, and wait until it and its pods are gone.
+    """Delete a TrainJob and wait until it and its pods are gone.
 
     Raises:
-        KubernetesError: they do not go.
+        KubernetesError: this takes too long.
     """
     kubernetes.delete_train_job(name)
     until = time.monotonic() + SECONDS_UNTIL_GONE
@@ -199,12 +199,12 @@ def _delete_and_wait(kubernetes: Kubernetes, name: str) -> None:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
     raise KubernetesError(
-        f"TrainJob {name} is deleted, but has not gone within {SECONDS_UNTIL_GONE:.0f} s"
+        f"TrainJob {name} is still being deleted after {SECONDS_UNTIL_GONE:.0f} s: run again later"
     )
 
 
 def _delete_at_once(kubernetes: Kubernetes, name: str) -> None:
-    """Delete a TrainJob in the second that a stopped pod has."""
+    """Delete a TrainJob within the second that a stopped pod has."""
     try:
         kubernetes.delete_train_job(name, is_stopped=True)
     except OSError as error:
@@ -214,7 +214,7 @@ def _delete_at_once(kubernetes: Kubernetes, name: str) -> None:
 
 
 def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
-    """Say what the nodes said, where Kubernetes looks for it; their exit status."""
+    """Report the failure of the nodes as the pod's own; return the exit status."""
     log.info("TrainJob %s stays; kubectl describe trainjob %s tells more", job.name, job.name)
     who, colon, message = end.message.partition(": ")
     if colon and who.startswith(step.__name__):  # as the step itself says it
@@ -223,7 +223,7 @@ def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
 
 
 def _has_outputs(step: Step, job: TrainJob) -> bool:
-    """Whether all that the step always writes is there."""
+    """Whether all outputs exist that the step always writes."""
     needed = [p.name for p in step_parameters(step) if p.is_output and p.is_required]
     return all(_is_there(step, job, name) for name in needed)
 
@@ -235,7 +235,7 @@ def _is_there(step: Step, job: TrainJob, name: str) -> bool:
 
 
 def _files(step: Step) -> set[str]:
-    """The outputs that are files, not folders."""
+    """The names of the outputs that are files, not folders."""
     declared = step_parameters(step)
     return {
         p.name for p in declared if p.is_output and p.artifact and p.artifact.kind in FILE_KINDS
@@ -243,13 +243,13 @@ def _files(step: Step) -> set[str]:
 
 
 def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
-    """Bring what node 0 left to where KFP looks for the outputs of this pod.
+    """Fetch the outputs of the nodes to the paths that KFP gave this pod.
 
     Raises:
-        OSError: it cannot be fetched.
+        OSError: one cannot be fetched.
     """
     for name, path in written.items():
-        if not _is_there(step, job, name):  # one that may be left out
+        if not _is_there(step, job, name):  # an optional one
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if name in _files(step):
@@ -261,11 +261,11 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
 
 
 def _clean_up(kubernetes: Kubernetes, job: TrainJob) -> None:
-    """Delete the TrainJob and what it left; nothing hangs on it."""
+    """Delete the TrainJob and its copy of the outputs; failures are only logged."""
     try:
         kubernetes.delete_train_job(job.name)
         storage = open_storage(job.scratch)
         for stat in storage.list():
             storage.delete(stat.name)
     except OSError as error:
-        log.warning("%s is not cleaned up: %s", job.scratch, os_error_message(error))
+        log.warning("%s cannot be cleaned up: %s", job.scratch, os_error_message(error))

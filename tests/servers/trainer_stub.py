@@ -58,7 +58,8 @@ class TrainerStub:
     Attributes:
         requests: all that came, in order
         jobs: the TrainJobs that are there, by name
-        statuses: those of every TrainJob, one for each time it is asked for; the last stays
+        statuses: those of every TrainJob, one for each time it is asked for; the last stays; one
+            may be a function that gives it
         pods: of the nodes, likewise
         log: of node 0's container, as Kubernetes gives it
         rules: of the role of the pod's account; None allows everything
@@ -72,7 +73,7 @@ class TrainerStub:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.statuses: list[dict[str, Any]] = [{}]
+        self.statuses: list[Any] = [{}]
         self.pods: list[list[dict[str, Any]]] = [[]]
         self.log = ""
         self.rules: list[dict[str, Any]] | None = None
@@ -267,4 +268,5 @@ def node_pod(job: str, node: int, phase: str, *, attempt: str = "a", **fields: A
 
 
 def _next(answers: list[Any]) -> Any:
-    return answers.pop(0) if len(answers) > 1 else answers[0]
+    answer = answers.pop(0) if len(answers) > 1 else answers[0]
+    return answer() if callable(answer) else answer

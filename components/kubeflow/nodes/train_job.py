@@ -1,8 +1,7 @@
-"""What `--nodes` makes of a step's pods: a TrainJob for Kubeflow Trainer, as far as it is known.
+"""The TrainJob of a step on several nodes, as far as it is known when a pipeline is compiled.
 
-What the pods of a step ask for goes to the nodes that train; the pod that follows them asks for
-little. Two rules of Trainer (v2.3) shape it: variables of the container that trains stand in
-`spec.trainer.env` alone, and it takes a number of processes only beside `requests`.
+The nodes get the requirements of the step's pods. Kubeflow Trainer (v2.3) allows environment
+variables of the training container in `spec.trainer.env` only, not in a patch.
 """
 
 from typing import Any
@@ -17,17 +16,17 @@ from components.kubeflow.cluster import (
 from components.kubeflow.words import Toleration
 from components.nodes.job import bare_train_job, pod_spec_of, pod_template_of
 
-# When the step has no --timeout: a TrainJob that nobody follows any more holds its GPUs so long.
+# Without --timeout: the longest time for which a TrainJob that is no longer followed holds GPUs.
 LONGEST_SECONDS = 7 * 24 * 3600
 
 
 def train_job_template(cluster: Cluster, step: str, image: str) -> dict[str, Any]:
-    """The TrainJob of a step, without name, arguments and what else its run knows.
+    """The TrainJob of a step, without its name, its arguments and its owner.
 
     Args:
-        cluster: what the pods of the step ask for.
-        step: its name.
-        image: of the nodes.
+        cluster: the requirements of pods.
+        step: the name of the step.
+        image: the image of the nodes.
     """
     body = bare_train_job()
     labels, annotations = cluster.labels.get(step, {}), cluster.annotations.get(step, {})
@@ -53,7 +52,7 @@ def train_job_template(cluster: Cluster, step: str, image: str) -> dict[str, Any
 
 
 def _environment(cluster: Cluster, step: str) -> list[dict[str, Any]]:
-    """Variables of the container that trains, by value and by secret."""
+    """Environment variables, by value and from secrets."""
     values = {**cluster.env, **cluster.usable_cores(step)}
     if step in cluster.scratch:
         values[SCRATCH_VARIABLE] = SCRATCH_FOLDER
@@ -66,10 +65,9 @@ def _environment(cluster: Cluster, step: str) -> list[dict[str, Any]]:
 
 
 def _resources(cluster: Cluster, step: str) -> dict[str, dict[str, str]]:
-    """What each node requests and may not exceed.
+    """Requests and limits of each node.
 
-    GPUs stand in both: where Trainer finds no requests, it starts one process, whatever
-    numProcPerNode says.
+    GPUs are in both: without requests, Trainer ignores numProcPerNode and starts one process.
     """
     requests = _without_empty(cpu=cluster.cpu.get(step), memory=cluster.memory.get(step))
     limits = _without_empty(cpu=cluster.cpu_limit.get(step), memory=cluster.memory.get(step))
@@ -82,7 +80,7 @@ def _resources(cluster: Cluster, step: str) -> dict[str, dict[str, str]]:
 
 
 def _fill_pod_spec(spec: dict[str, Any], cluster: Cluster, step: str) -> None:
-    """Placement, folders, credentials of the registry, and whom the processes run as."""
+    """Node selection, volumes, pull secret and security context."""
     folders = _folders(cluster, step)
     user, group, non_root = cluster.identity
     who = {"runAsUser": user, "runAsGroup": group, "runAsNonRoot": non_root or (user != 0) or None}
@@ -105,7 +103,7 @@ def _fill_pod_spec(spec: dict[str, Any], cluster: Cluster, step: str) -> None:
 
 
 def _folders(cluster: Cluster, step: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Where each volume is mounted, and what it is, by its name."""
+    """The folder and the source of each volume, by the volume's name."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     if shm := cluster.shm_size(step):
         found["shm"] = "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": shm}}

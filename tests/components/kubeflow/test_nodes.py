@@ -230,7 +230,7 @@ def test_processes_are_those_of_all_nodes():
         (("--nodes", "train_san=two"), "not a number of nodes from 2"),
         (("--nodes", "evaluate=2"), "--nodes evaluate=2: no such step"),
         (("--runtime", "mine"), "--runtime mine has no effect without --nodes"),
-        (("--nodes", "2", "--runtime", "Kind/mine"), "not of the form NAME, or TrainingRuntime"),
+        (("--nodes", "2", "--runtime", "Kind/mine"), "not of the form NAME or TrainingRuntime"),
     ],
 )
 def test_wrong_words_are_refused(words, message):

@@ -2,27 +2,21 @@
 
 import json
 import os
-import re
 import signal
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from components.__main__ import main
-from components.command.code import ROOT
-from components.kubeflow.nodes.train_job import train_job_template
-from components.nodes import api, follow, on_nodes
+from components.nodes import api
 from components.process import messages
 from components.storage import retry
 from components.storage.places import open_storage
+from tests.components.nodes.pod import RUN, template, words
 from tests.servers.certificates import self_signed
 from tests.servers.trainer_stub import (
-    NAMESPACE,
-    POD_NAME,
     TOKEN,
     WORKFLOW,
     TrainerStub,
@@ -30,84 +24,11 @@ from tests.servers.trainer_stub import (
     problems_of,
     status,
 )
-from tests.write_golden import asked
 
-RUN = "0a1b2c3d-0000-4000-8000-000000000001"
-FILES = {"model": ("model/recipe.json", "model/weights.safetensors")}
 LOG = """2026-11-29T10:00:00.000000001Z recipe: {}
 2026-11-29T10:00:00.500000000Z epoch 1/2  loss 2.00
 2026-11-29T10:00:01.000000000Z epoch 2/2  loss 1.00
 """
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return self_signed(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def stub(tmp_path, certificate, monkeypatch, isolated_environment):
-    """The API of the cluster that this process thinks to run in, as Kubernetes tells a pod."""
-    authority, context = certificate
-    account = tmp_path / "serviceaccount"
-    account.mkdir()
-    (account / "token").write_text(f"{TOKEN}\n")
-    (account / "namespace").write_text(NAMESPACE)
-    (account / "ca.crt").write_bytes(authority.read_bytes())
-    monkeypatch.setattr(api, "SERVICE_ACCOUNT", account)
-    monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(on_nodes, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(messages, "TERMINATION_LOG", tmp_path / "termination-log")
-    (tmp_path / "termination-log").touch()
-    monkeypatch.setenv("HOSTNAME", POD_NAME)
-    monkeypatch.delenv("KFP_POD_NAME", raising=False)
-    with TrainerStub().running(context) as server:
-        server.rules = documented_rules()
-        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
-        yield server
-
-
-def documented_manifests() -> list[dict]:
-    """The role and its binding as docker/README.md has them."""
-    text = (ROOT / "docker" / "README.md").read_text("utf-8")
-    (found,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return list(yaml.safe_load_all(found))
-
-
-def documented_rules() -> list[dict]:
-    return documented_manifests()[0]["rules"]
-
-
-def template(*words: str) -> dict:
-    cluster = asked("--nodes", "train_san=2", "--gpus", "train_san=4", *words)
-    return train_job_template(cluster, "train_san", "registry/san:gpu-1")
-
-
-def words(root: str, folder: Path, *more: str, job: dict | None = None) -> list[str]:
-    """The words of the pod's command, as KFP fills them in."""
-    outputs = {"model": "Model", "training_page": "HTML", "losses": "Metrics", "events": "Artifact"}
-    of_task = f"{root}/san-full/{RUN}/train-san/0a1b2c3d-0000-4000-8000-0000000000ff"
-    executor_input = {
-        "inputs": {"artifacts": {"dataset": {"artifacts": [{"uri": f"{root}/reid"}]}}},
-        "outputs": {
-            "outputFile": str(folder / "executor_output.json"),
-            "artifacts": {
-                name: {
-                    "artifacts": [
-                        {"uri": f"{of_task}/{name}", "type": {"schemaTitle": f"system.{kind}"}}
-                    ]
-                }
-                for name, kind in outputs.items()
-            },
-        },
-    }
-    given = [word for name in outputs for word in (f"--{name.replace('_', '-')}", folder / name)]
-    return [
-        *("on_nodes", "--job", json.dumps(job or template()), "train_san"),
-        *("--executor-input", json.dumps(executor_input), "--dataset", str(folder / "reid")),
-        *(*map(str, given), "--recipe", "demo-baseline", *more),
-    ]
 
 
 def put_outputs(body: dict) -> None:
@@ -199,12 +120,12 @@ def test_a_later_attempt_goes_on_with_the_trainjob_that_is_there(stub, s3, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "PATIENCE", retry.Backoff(total=0.01, first=0.01))
         assert main(words(f"{s3}/root", tmp_path)) == 1
-    assert "the TrainJob goes on, and the next try finds it" in last_words()
+    assert "the TrainJob goes on, and the next attempt follows it" in last_words()
     stub.is_away = lambda: False
     stub.statuses = [status("Complete")]
     assert main(words(f"{s3}/root", tmp_path)) == 0
     assert len(stub.asked("POST")) == 2
-    assert "of an earlier attempt is there: going on with it" in capfd.readouterr().err
+    assert "following TrainJob" in capfd.readouterr().err
     assert (tmp_path / "model" / "recipe.json").exists()
 
 
@@ -219,7 +140,7 @@ def test_a_later_attempt_replaces_a_trainjob_that_failed(stub, s3, tmp_path, cap
     assert main(words(f"{s3}/root", tmp_path)) == 0
     assert [one.path.rpartition("/")[2] for one in stub.asked("DELETE")] == [first, first]
     assert stub.asked("DELETE")[0].body["propagationPolicy"] == "Foreground"
-    assert "of an earlier attempt is deleted first" in capfd.readouterr().err
+    assert "of an earlier attempt" in capfd.readouterr().err
 
 
 @pytest.mark.s3
@@ -229,14 +150,14 @@ def test_outputs_that_were_handed_on_and_lost_are_made_again(stub, s3, tmp_path,
     assert "is complete, but left nothing at" in last_words()
     stub.on_create = put_outputs
     assert main(words(f"{s3}/root", tmp_path)) == 0
-    assert "its outputs are gone: it is made again" in capfd.readouterr().err
+    assert "its outputs are gone: creating it anew" in capfd.readouterr().err
 
 
 def test_a_trainjob_of_another_request_is_not_taken_for_this_one(stub, tmp_path):
     fail(stub)
     main(words("s3://b/root", tmp_path))
     assert main(words("s3://b/root", tmp_path, "--seed", "1")) == 1
-    assert "asks for something else: delete it, and run again" in last_words()
+    assert "has a different TrainJob" in last_words()
 
 
 def test_another_run_or_task_has_another_name(stub, tmp_path):
@@ -298,7 +219,7 @@ def test_without_pods_the_condition_tells_why(stub, tmp_path):
 def test_a_trainjob_that_ran_out_of_time_says_what_gives_it_more(stub, tmp_path):
     fail(stub, reason="DeadlineExceeded")
     assert main(words("s3://b/root", tmp_path, job=template("--timeout", "train_san=2h"))) == 1
-    assert last_words().endswith("has run for the 7200 s it had; --timeout gives it more")
+    assert last_words().endswith("exceeded its 7200 s; --timeout allows more")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +233,7 @@ def test_what_the_role_does_not_allow_is_told_in_one_line(stub, tmp_path, kind, 
     assert main(words("s3://b/root", tmp_path)) == 1
     told = last_words()
     assert f'cannot {verb} resource "{kind}"' in told
-    assert "the role in docker/README.md, section Several nodes, allows it" in told
+    assert "docker/README.md, section Nodes on Kubeflow" in told
     assert TOKEN not in told
 
 
@@ -362,7 +283,7 @@ def test_an_api_that_stays_away_ends_the_pod_and_not_the_trainjob(stub, tmp_path
     assert 500 < clock[0] <= 600
     told = last_words()
     assert "cannot reach the Kubernetes API at https://127.0.0.1" in told
-    assert told.endswith("the TrainJob goes on, and the next try finds it")
+    assert told.endswith("the TrainJob goes on, and the next attempt follows it")
     assert len(stub.jobs) == 1
 
 
@@ -431,7 +352,7 @@ def test_outside_of_a_cluster_one_line_says_so(stub, tmp_path, monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     assert main(words("s3://b/root", tmp_path)) == 1
     assert last_words() == (
-        "train_san: this is no pod of a Kubernetes cluster: no KUBERNETES_SERVICE_HOST"
+        "train_san: this is not a pod of a Kubernetes cluster: KUBERNETES_SERVICE_HOST is not set"
     )
 
 

@@ -28,7 +28,8 @@ from san_core.model.saved import fingerprint as fingerprint
 from san_core.model.trunks.published import trunk_weights
 from san_core.recipe import Recipe
 
-# The fields that must be equal for a trunk to fit another network, and for trunk and decoder.
+# The fields that must be equal for a trunk to fit another network, and for trunk and decoder. The
+# trunk of SAN-PG also fits another last stride, which has no weights (Luo et al. 2019).
 _TRUNK_FIELDS = ("arch", "last_stride")
 _ENCODER_FIELDS = (*_TRUNK_FIELDS, "pooling", "embedding", "embedding_dim")
 _ARCHITECTURE_FIELDS = (
@@ -173,7 +174,7 @@ def start_from_generator(model: SAN, generator: LoadedNetwork, *, recipe: Recipe
             decoder.
     """
     trunk_alone = recipe.init == "encoder"
-    fields = _TRUNK_FIELDS if trunk_alone else _ARCHITECTURE_FIELDS
+    fields = ("arch",) if trunk_alone else _ARCHITECTURE_FIELDS
     if differing := _differing(generator.recipe, recipe, fields):
         raise ValueError(f"the generator has another architecture: {differing}")
     if generator.model.decoder is None:

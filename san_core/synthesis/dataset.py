@@ -14,6 +14,7 @@ from san_core.images.pixels import Pixels, area_average, encode_jpeg, encode_png
 from san_core.synthesis.camera.camera import (
     PIT_SCENES,
     SCENES_PER_CAMERA,
+    Camera,
     make_camera,
     make_scene,
     sample_pit_sensor,
@@ -23,6 +24,8 @@ from san_core.synthesis.camera.light import Light, sample_light
 from san_core.synthesis.camera.posing import frame_person
 from san_core.synthesis.camera.render import NO_UV, View, dense_map, draw_mesh, empty_uv
 from san_core.synthesis.difficulty import DIFFICULTIES, Difficulty, difficulty_by_name
+from san_core.synthesis.elsewhere.camera import make_elsewhere_camera, make_elsewhere_scene
+from san_core.synthesis.elsewhere.clothes import sample_elsewhere_identity
 from san_core.synthesis.person.body import Floats, sample_shape
 from san_core.synthesis.person.identity import Identity, sample_identity
 from san_core.synthesis.place.background import Scene, crop_scene
@@ -42,8 +45,10 @@ from san_core.synthesis.spec import (
 from san_core.synthesis.street.colours import sample_street_identity
 from san_core.synthesis.street.picture import take_street_picture
 from san_core.synthesis.wardrobe.painter import Outfit, paint_outfit
+from san_core.synthesis.world import ELSEWHERE
 
 PIT_QUALITY = 95  # of PIT's JPEGs
+_ELSEWHERE_STREAM = 1  # ends the streams of random numbers of that world
 
 
 class Shot(NamedTuple):
@@ -190,7 +195,7 @@ def make_reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
     level = difficulty_by_name(spec.difficulty)
     looks = _sample_reid_looks(spec, identity, level)
     outfit = paint_outfit(looks)
-    rng = np.random.default_rng([spec.seed, REID_SHAPE, identity])
+    rng = _reid_rng(spec, REID_SHAPE, identity)
     shape = sample_shape(rng, female=looks.female)
     shots = [
         _make_reid_shot(spec, identity, (camid, shot), level=level, outfit=outfit, shape=shape)
@@ -212,7 +217,14 @@ def reid_texture(spec: ReidSpec, identity: int) -> Pixels:
 
 
 def _sample_reid_looks(spec: ReidSpec, identity: int, level: Difficulty) -> Identity:
-    return sample_identity(np.random.default_rng([spec.seed, REID_LOOKS, identity]), level)
+    sample = sample_elsewhere_identity if spec.world == ELSEWHERE else sample_identity
+    return sample(_reid_rng(spec, REID_LOOKS, identity), level)
+
+
+def _reid_rng(spec: ReidSpec, *stream: int) -> np.random.Generator:
+    """Random numbers of a stream; nobody elsewhere is a person in town of the same seed."""
+    apart = (_ELSEWHERE_STREAM,) if spec.world == ELSEWHERE else ()
+    return np.random.default_rng([spec.seed, *stream, *apart])
 
 
 def _make_reid_shot(
@@ -225,8 +237,8 @@ def _make_reid_shot(
     shape: Floats,
 ) -> Shot:
     camid, shot = index
-    rng = np.random.default_rng([spec.seed, REID_SHOT, identity, camid, shot])
-    source = make_camera(spec.seed, camid, level)
+    rng = _reid_rng(spec, REID_SHOT, identity, camid, shot)
+    source = _reid_camera(spec, camid, level)
     view, number = source.sample_view(rng), int(rng.integers(SCENES_PER_CAMERA))
     picture = _render_picture(
         rng,
@@ -234,7 +246,7 @@ def _make_reid_shot(
         shape=shape,
         view=view,
         light=source.lights[number],
-        place=make_scene(spec.seed, camid, number, spec.backgrounds),
+        place=_reid_scene(spec, camid, number),
         size=spec.image_size,
     )
     occluded = bool(rng.random() < source.occlusion)
@@ -247,6 +259,17 @@ def _make_reid_shot(
     fields = {**_view_angles(view), "pose": picture.pose, "scene": number, "occluded": occluded}
     data = encode_jpeg(image, quality=source.quality)
     return Shot(name, data, fields, _reid_split(spec, identity, index), identity + 1, camid)
+
+
+def _reid_camera(spec: ReidSpec, camid: int, level: Difficulty) -> Camera:
+    make = make_elsewhere_camera if spec.world == ELSEWHERE else make_camera
+    return make(spec.seed, camid, level)
+
+
+def _reid_scene(spec: ReidSpec, camid: int, number: int) -> Scene:
+    if spec.world == ELSEWHERE:
+        return make_elsewhere_scene(spec.seed, camid, number)
+    return make_scene(spec.seed, camid, number, spec.backgrounds)
 
 
 def _reid_split(spec: ReidSpec, identity: int, index: tuple[int, int]) -> str:

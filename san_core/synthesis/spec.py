@@ -14,7 +14,7 @@ from san_core.synthesis.person.atlas import ATLAS_NAME, check_texture_size, is_s
 from san_core.synthesis.person.body import shipped_body
 from san_core.synthesis.person.body_file import read_body
 from san_core.synthesis.place.photographs import Photographs
-from san_core.synthesis.world import check_world
+from san_core.synthesis.world import ELSEWHERE, REID_WORLDS, TOWN, check_world
 
 MIN_IMAGE_SIZE = (32, 16)
 MAX_IMAGE_SIDE = 4096  # as recipes take
@@ -112,6 +112,7 @@ class ReidSpec:
         image_size: rows and columns.
         difficulty: a key of DIFFICULTIES.
         backgrounds: photographs to put people before; None paints places.
+        world: a word of REID_WORLDS; elsewhere takes no photographs.
     """
 
     seed: int
@@ -122,6 +123,7 @@ class ReidSpec:
     image_size: tuple[int, int] = (256, 128)
     difficulty: str = "normal"
     backgrounds: Photographs | None = None
+    world: str = TOWN
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -137,6 +139,9 @@ class ReidSpec:
             )
         _check_pictures(self.identities * self.cameras * self.shots)
         difficulty_by_name(self.difficulty)
+        check_world(self.world, REID_WORLDS)
+        if self.world == ELSEWHERE and self.backgrounds is not None:
+            raise ValueError("the world elsewhere has places of its own: it takes no backgrounds")
 
     @property
     def identities(self) -> int:
@@ -145,7 +150,10 @@ class ReidSpec:
 
     def provenance(self) -> dict[str, Any]:
         """The fields as JSON, with a hash of the photographs instead of their path."""
-        return {"spec": _provenance_fields(asdict(self), self.backgrounds)}
+        told = _provenance_fields(asdict(self), self.backgrounds)
+        if self.world == TOWN:  # as sets say that were made before there was another
+            del told["world"]
+        return {"spec": told}
 
 
 def _provenance_fields(fields: dict[str, Any], backgrounds: Photographs | None) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from san_core.model.san import build_network
 from san_core.recipe import Recipe
 from san_core.synthesis.person.atlas import mirror_matrix
 from san_core.training.loop import fit
-from tests.benchmarks.evidence.arms import ARMS, CHEAP_ARMS, recipe_of_arm, recipe_of_generator
+from tests.benchmarks.evidence.arms import ARMS, CHEAP_ARMS, recipe_of_arm
+from tests.benchmarks.evidence.starts import recipe_of_generator
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.measuring import median_cpu_seconds
 
-ARM_EPOCHS = 16  # of the evidence
 EPOCHS, BATCHES = 4, 4  # of a training, and of its epochs
 ROUNDS = 5
-MEASURED = ("full_pg", "light_pg", *CHEAP_ARMS)
+MEASURED = ("full", *CHEAP_ARMS)
 
 
 def figures() -> Iterator[Figure]:
@@ -34,18 +34,14 @@ def figures() -> Iterator[Figure]:
 
 def short_recipe(name: str) -> Recipe:
     """The recipe of an arm for fewer epochs, of which the same share has textures."""
-    settings = recipe_of_arm(ARMS[name], ARM_EPOCHS)
-    with_textures = settings.texture_epochs * EPOCHS // ARM_EPOCHS
-    return dataclasses.replace(
-        settings, epochs=EPOCHS, checkpoint_every=EPOCHS, texture_epochs=with_textures
-    )
+    return recipe_of_arm((ARMS | CHEAP_ARMS)[name], EPOCHS)
 
 
 def short_training(settings: Recipe, *, batches: int = BATCHES) -> Callable[[], object]:
     """A training by that recipe, which each call does once more, with so many batches an epoch."""
     data = _noise(settings, batches)
     model = build_network(settings, num_classes=data.num_classes, seed=0)
-    teacher = build_network(recipe_of_generator(), num_classes=0, seed=1).encoder
+    teacher = build_network(recipe_of_generator(settings), num_classes=0, seed=1).encoder
     taught_by = teacher if settings.w_distill else None
     return lambda: list(fit(model, data, settings, seed=0, device="cpu", teacher=taught_by))
 

@@ -5,7 +5,7 @@ along or across a street, a wall, a park or a hall, the ground before it, and th
 about. Colours are muted, as streets and halls are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,9 @@ class Backdrop(NamedTuple):
     indoors: bool = False
 
 
+BackdropBuilder = Callable[[np.random.Generator, Viewpoint], Backdrop]
+
+
 def crop_scene(
     scene: Scene, rng: np.random.Generator, *, size: tuple[int, int], horizon: float
 ) -> Floats:
@@ -75,15 +78,19 @@ def crop_scene(
     return np.asarray(piece, np.float32)
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """A random street, wall, park or hall."""
+def sample_scene(
+    rng: np.random.Generator,
+    builders: Sequence[BackdropBuilder] | None = None,
+    shares: Sequence[float] = (0.26, 0.26, 0.16, 0.16, 0.16),
+) -> Scene:
+    """A random street, wall, park or hall; or a place by one of `builders`, by their shares."""
     sight = Viewpoint(
         horizon=int(SCENE_ROWS * rng.uniform(0.18, 0.42)),
         height=rng.uniform(1.8, 4.5),
         middle=SCENE_COLUMNS * rng.uniform(0.15, 0.85),
     )
-    build = BACKDROP_BUILDERS[rng.choice(len(BACKDROP_BUILDERS), p=[0.26, 0.26, 0.16, 0.16, 0.16])]
-    place = build(rng, sight)
+    chosen = rng.choice(len(shares), p=shares)
+    place = (builders or BACKDROP_BUILDERS)[chosen](rng, sight)
     image = place.image
     for away in sorted(rng.uniform(4.5, min(40, place.end), rng.integers(2, 8)), reverse=True):
         foot, metre = sight.horizon + sight.height * FOCAL_LENGTH / away, FOCAL_LENGTH / away
@@ -99,7 +106,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     return Scene(np.clip(image, 4, 250).astype(np.uint8), sight.horizon)
 
 
-def _sample_sky(rng: np.random.Generator) -> Floats:
+def sample_sky(rng: np.random.Generator) -> Floats:
     """An overcast or hazy sky, brighter towards the horizon: (ROWS, COLUMNS, 3)."""
     tint = np.array((1, 1, 1), np.float32) + rng.uniform(0, 0.12) * np.array((-0.7, -0.1, 0.7))
     bright = rng.uniform(165, 235) + np.linspace(0, 25, SCENE_ROWS, dtype=np.float32)[:, None]
@@ -110,7 +117,7 @@ def _sample_sky(rng: np.random.Generator) -> Floats:
 
 def _street_across(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
     """Houses on the far side of a street, seen from the front."""
-    image, away = _sample_sky(rng), rng.uniform(9, 28)
+    image, away = sample_sky(rng), rng.uniform(9, 28)
     base = min(SCENE_ROWS - 8, round(sight.horizon + sight.height * FOCAL_LENGTH / away))
     left = 0
     while left < SCENE_COLUMNS:
@@ -135,7 +142,7 @@ def _draw_front(patch: Floats, house: Facade, away: float) -> None:
 
 def _street_along(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
     """A street between two rows of houses, or with one on one side only."""
-    image, end = _sample_sky(rng), rng.uniform(35, 90)
+    image, end = sample_sky(rng), rng.uniform(35, 90)
     base = round(sight.horizon + sight.height * FOCAL_LENGTH / end)
     _draw_front(image[:base], sample_facade(rng), end)
     image = _draw_ground(rng, image, sight, base)
@@ -215,7 +222,7 @@ def _wall(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
 
 def _park(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
     """Trees and shrubs behind a path or a lawn."""
-    image, rows = _sample_sky(rng), sight.horizon + int(rng.uniform(4, 30))
+    image, rows = sample_sky(rng), sight.horizon + int(rng.uniform(4, 30))
     for layer in range(2):  # trees, and shrubs before them
         leaves = foliage(rng, (SCENE_ROWS, SCENE_COLUMNS)) * np.float32(1.12 if layer else 0.8)
         edge = rows * (rng.uniform(0.0, 0.45) if layer == 0 else rng.uniform(0.55, 0.85))
@@ -258,7 +265,7 @@ def _hall(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
     return Backdrop(_draw_ground(rng, image, sight, base), away, indoors=True)
 
 
-BACKDROP_BUILDERS: list[Callable[[np.random.Generator, Viewpoint], Backdrop]] = [
+BACKDROP_BUILDERS: list[BackdropBuilder] = [
     _street_across,
     _street_along,
     _wall,

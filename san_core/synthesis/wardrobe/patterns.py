@@ -1,4 +1,4 @@
-"""Patterns of cloth: colours per texel for the names in `identity.PATTERNS`."""
+"""Patterns of cloth: colours per texel for the names in `identity.PATTERNS` and elsewhere."""
 
 from collections.abc import Callable
 
@@ -110,6 +110,35 @@ def _side_panels(canvas: Canvas) -> Floats:
     return panels
 
 
+def _diagonal_stripes(canvas: Canvas) -> Floats:
+    across = _metres_around(canvas) + _metres_up(canvas)
+    return _square_wave(across, canvas.rng.uniform(0.04, 0.1), canvas.rng.uniform(0.35, 0.6))
+
+
+def _zigzag(canvas: Canvas) -> Floats:
+    period = canvas.rng.uniform(0.05, 0.09)
+    tooth = np.abs((_metres_around(canvas) / period) % 1 - 0.5) * np.float32(period)
+    return _square_wave(_metres_up(canvas) + tooth, period, 0.5)
+
+
+def _chequers(canvas: Canvas) -> Floats:
+    period = canvas.rng.uniform(0.05, 0.12)
+    across, up = (
+        _square_wave(axis, period, 0.5) for axis in (_metres_around(canvas), _metres_up(canvas))
+    )
+    squares: Floats = np.abs(across - up)
+    return squares
+
+
+def _rings(canvas: Canvas) -> Floats:
+    period = canvas.rng.uniform(0.06, 0.1)
+    across, up = (
+        (axis / period) % 1 - 0.5 for axis in (_metres_around(canvas), _metres_up(canvas))
+    )
+    rings: Floats = (np.abs(np.hypot(across, up) - 0.32) < 0.1).astype(np.float32)
+    return rings
+
+
 _WEIGHTS: dict[str, Callable[[Canvas], Floats]] = {
     "horizontal stripes": _horizontal_stripes,
     "vertical stripes": _vertical_stripes,
@@ -120,4 +149,9 @@ _WEIGHTS: dict[str, Callable[[Canvas], Floats]] = {
     "gradient": _gradient,
     "heather": _heather,
     "side panels": _side_panels,
+    # of elsewhere.clothes
+    "diagonal stripes": _diagonal_stripes,
+    "zigzag": _zigzag,
+    "chequers": _chequers,
+    "rings": _rings,
 }

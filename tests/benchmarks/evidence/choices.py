@@ -7,13 +7,19 @@ san_core/README.md shows is made from them.
 """
 
 from collections.abc import Iterator
-from statistics import fmean
 
 from components.storage.outputs import write_file
 from tests.benchmarks.evidence import figures
 from tests.benchmarks.evidence.arms import ARMS, Arm, Job
+from tests.benchmarks.evidence.plan import EQUAL_EPOCHS
 from tests.benchmarks.evidence.queue import JobQueue
-from tests.benchmarks.evidence.rows import RowsFile, mean_difference, paired_differences
+from tests.benchmarks.evidence.rows import (
+    RowsFile,
+    mean_difference,
+    mean_score,
+    paired_differences,
+)
+from tests.benchmarks.evidence.starts import OWN
 
 CHOICES_ROWS = figures.RESULTS / "evidence_choices.json"
 CHOICES_TABLE = figures.RESULTS / "evidence_choices.md"
@@ -22,11 +28,12 @@ SEEDS = 2  # of what was most likely to be chosen; the rest got a first look, of
 
 
 def _from_chance(words: str, overrides: str, targets: str = "pseudo", seeds: int = 1) -> Arm:
-    return Arm(words, "synthetic", f"init=none {overrides}", targets, seeds)
+    return Arm(words, "synthetic", f"init=none {overrides}", targets, seeds=seeds)
 
 
 def _from_generator(words: str, overrides: str) -> Arm:
-    return Arm(f"{words}, starts as SAN-PG", "synthetic", overrides, "pseudo", SEEDS)
+    words, overrides = f"{words}, starts as SAN-PG", f"init=generator {overrides}"
+    return Arm(words, "synthetic", overrides, "pseudo", OWN, seeds=SEEDS)
 
 
 VARIANTS = {
@@ -59,7 +66,7 @@ def variant_jobs() -> Iterator[Job]:
     for seed in range(1, SEEDS + 1):
         for name, arm in VARIANTS.items():
             if seed <= arm.seeds:
-                yield Job(name, "hard", figures.EQUAL_EPOCHS, CHOICES_EPOCHS, seed, "val")
+                yield Job(name, "hard", EQUAL_EPOCHS, CHOICES_EPOCHS, seed, tests=("val",))
 
 
 def measure_variants(queue: JobQueue) -> None:
@@ -76,8 +83,8 @@ def choices_table(kept: RowsFile) -> str:
         rows = kept.find(arm=name)
         if not rows:
             continue
-        gains = paired_differences(rows, kept.find(arm="baseline"))
+        gains = paired_differences(rows, kept.find(arm="baseline"), test="val")
         gain = f"{mean_difference(gains).mean:+.1f}" if gains and name != "baseline" else "–"
-        mean = fmean(row["mAP"] for row in rows)
+        mean = mean_score(rows, test="val")
         lines.append(f"| {arm.words} | {len(rows)} | {mean:.1%} | {gain} |")
     return "\n".join(lines)

@@ -26,7 +26,7 @@ ALL_MODULES = (
     *TRAINING_MODULES,
     *SCORING_MODULES,
 )
-BENCHMARK_MODULES = ("data", "score")  # which data, and how scored
+BENCHMARK_MODULES = ("data", "starts", "run", "score")  # which data, what is done, how scored
 # Rows carry their recipe, which is compared field by field.
 IGNORED_SUFFIXES = ("recipe.py", ".jinja", ".pyi", ".json", ".css")
 

@@ -1,36 +1,35 @@
 """The rendered people that arms are trained and judged on, and every kind of texture target.
 
 A set has people to train on, to choose by and to report on, all apart, seen by six
-cameras. Sets and SAN-PG are made once into a cache folder.
+cameras. Sets are made once into a cache folder.
 Legend: N images, H W rows and columns, T texels a side.
 """
 
 import dataclasses
 import hashlib
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from san_core.images.pixels import Pixels, area_average, decode, resize
-from san_core.inference.textures import predict_textures, psnr
-from san_core.model import weights
-from san_core.model.san import build_network
+from san_core.images.pixels import Pixels, area_average, decode
 from san_core.recipe import Recipe
 from san_core.synthesis.dataset import Shot, make_pit_identity, make_reid_identity, reid_texture
 from san_core.synthesis.person.atlas import mirror_matrix
 from san_core.synthesis.spec import PitSpec, ReidSpec
-from san_core.training.loop import TrainingData, fit
-from tests.benchmarks.evidence.code import RENDERING_MODULES, TRAINING_MODULES, code_fingerprint
+from san_core.synthesis.world import ELSEWHERE as ELSEWHERE
+from san_core.synthesis.world import TOWN
+from san_core.training.loop import TrainingData
+from tests.benchmarks.evidence.code import RENDERING_MODULES, code_fingerprint
 
 TRAIN_PEOPLE, VAL_PEOPLE, TEST_PEOPLE = 100, 60, 100  # people
-SET_SHAPE: dict[str, Any] = {"cameras": 6, "shots": 3, "image_size": (64, 32)}
-TEXTURE_SIZE = 64  # texels a side of the true textures that are kept
-PIT = PitSpec(seed=0, identities=600, meshes=8, image_size=(64, 32), texture_size=TEXTURE_SIZE)
-TARGETS = ("none", "pseudo", "true", "shuffled", "input")
+SET_SHAPE: dict[str, Any] = {"cameras": 6, "shots": 3}
+TEXTURE_SIZE = 64  # texels a side of the textures that are kept
+PIT = PitSpec(seed=0, identities=600, meshes=8, texture_size=TEXTURE_SIZE)
+TARGETS = ("none", "pseudo", "true", "shuffled")
+
+ImageSize = tuple[int, int]  # rows, columns
 
 
 class RenderedSet(NamedTuple):
@@ -66,32 +65,37 @@ class RenderedSet(NamedTuple):
         return self.rows_of_people(0, TRAIN_PEOPLE)
 
 
-def set_spec(difficulty: str, seed: int) -> ReidSpec:
-    """What a set is rendered from."""
+def set_spec(level: str, seed: int, image_size: ImageSize) -> ReidSpec:
+    """What a set is rendered from; level: a difficulty, or ELSEWHERE, which is for tests alone."""
+    is_elsewhere = level == ELSEWHERE
     return ReidSpec(
         seed=seed,
         train_identities=TRAIN_PEOPLE + VAL_PEOPLE,
         test_identities=TEST_PEOPLE,
-        difficulty=difficulty,
+        difficulty="normal" if is_elsewhere else level,
+        world=ELSEWHERE if is_elsewhere else TOWN,
+        image_size=image_size,
         **SET_SHAPE,
     )
 
 
-def rendered_set(cache: Path, difficulty: str, seed: int) -> RenderedSet:
-    """The set of a difficulty and seed, rendered if the cache has none of today's code."""
-    asked = set_spec(difficulty, seed)
-    file = cache / f"people-{difficulty}-{seed}-{_cache_key(RENDERING_MODULES, asked)}.npz"
+def rendered_set(cache: Path, level: str, seed: int, image_size: ImageSize) -> RenderedSet:
+    """The set of a level and seed, rendered if the cache has none of today's code."""
+    asked = set_spec(level, seed, image_size)
+    file = cache / f"people-{level}-{seed}-{cache_key(RENDERING_MODULES, asked)}.npz"
     if not file.is_file():
-        _save_npz(file, render_set(asked)._asdict())
+        first = TRAIN_PEOPLE + VAL_PEOPLE if level == ELSEWHERE else 0
+        save_npz(file, render_set(asked, first)._asdict())
     with np.load(file) as kept:
         return RenderedSet(**{name: kept[name] for name in RenderedSet._fields})
 
 
-def render_set(asked: ReidSpec) -> RenderedSet:
-    """All people of a spec, whose training people's textures are kept too."""
-    shots = [shot for i in range(asked.identities) for shot in make_reid_identity(asked, i).shots]
+def render_set(asked: ReidSpec, first: int = 0) -> RenderedSet:
+    """All people of a spec from `first` on, and the textures of those to train on."""
+    people = range(first, asked.identities)
+    shots = [shot for i in people for shot in make_reid_identity(asked, i).shots]
     fields = [shot.fields for shot in shots]
-    worn = (reid_texture(asked, i) for i in range(min(TRAIN_PEOPLE, asked.identities)))
+    worn = [reid_texture(asked, i) for i in people if i < TRAIN_PEOPLE]
     return RenderedSet(
         images=np.stack([decode(shot.data) for shot in shots]),
         identity=np.array([shot.pid - 1 for shot in shots if shot.pid is not None]),
@@ -100,7 +104,7 @@ def render_set(asked: ReidSpec) -> RenderedSet:
         azimuth=np.array([each["azimuth"] for each in fields]),
         pose=np.array([each["pose"] for each in fields]),
         is_occluded=np.array([each["occluded"] for each in fields]),
-        textures=np.stack([area_average(texture, TEXTURE_SIZE) for texture in worn]),
+        textures=average_textures(np.array(worn, np.uint8), TEXTURE_SIZE),
     )
 
 
@@ -109,68 +113,40 @@ def _is_query(shot: Shot, number: int) -> bool:
     return shot.split == "query" or (shot.split == "train" and number == 0)
 
 
-class Generator(NamedTuple):
-    """SAN-PG and what it took and reached."""
+class PitArrays(NamedTuple):
+    """PIT; of N images and M textures."""
 
-    path: Path
-    cpu_seconds: float  # rendering aside
-    psnr: float  # dB on held-out people of PIT
-    psnr_of_mean: float  # dB of the mean training texture there
-
-
-def trained_generator(cache: Path, recipe: Recipe) -> Generator:
-    """SAN-PG trained on PIT by `recipe`, if the cache has none of today's code."""
-    path = cache / f"generator-{_cache_key((*RENDERING_MODULES, *TRAINING_MODULES), (recipe, PIT))}"
-    if not (path / "told.npz").is_file():
-        told = _train_generator(cache, path, recipe)
-        _save_npz(path / "told.npz", {name: np.array(value) for name, value in told.items()})
-    with np.load(path / "told.npz") as kept:
-        return Generator(path, **{name: float(kept[name]) for name in Generator._fields[1:]})
+    images: Pixels  # (N, H, W, 3)
+    textures: Pixels  # (M, TEXTURE_SIZE, TEXTURE_SIZE, 3)
+    index: NDArray[np.int64]  # the texture of every image, which is its person too
+    is_unseen: NDArray[np.bool_]  # whether it is held out
 
 
-def _train_generator(cache: Path, path: Path, recipe: Recipe) -> dict[str, float]:
-    images, textures, index, unseen = _pit_arrays(cache)
-    textures = average_textures(textures, recipe.texture_size)
-    data = TrainingData(
-        images=images[~unseen],
-        textures=textures,
-        texture_index=index[~unseen],
-        mirror=mirror_matrix(recipe.texture_size),
-    )
-    model = build_network(recipe, num_classes=0, seed=PIT.seed)
-    started = time.process_time()
-    for _ in fit(model, data, recipe, seed=PIT.seed, device="cpu"):
-        pass
-    seconds = time.process_time() - started
-    weights.save_network(path, model, recipe, facts={})
-    truth = textures[index[unseen]]
-    mean = np.rint(textures[index[~unseen]].mean(axis=0, dtype=np.float64)).astype(np.uint8)
-    return {
-        "cpu_seconds": seconds,
-        "psnr": psnr(predict_textures(model, images[unseen], device="cpu"), truth),
-        "psnr_of_mean": psnr(np.broadcast_to(mean, truth.shape), truth),
-    }
-
-
-def _pit_arrays(cache: Path) -> tuple[Any, ...]:
-    """PIT's images, textures, the texture of every image, and whether it is held out."""
-    file = cache / f"pit-{_cache_key(RENDERING_MODULES, PIT)}.npz"
+def pit_arrays(cache: Path, image_size: ImageSize) -> PitArrays:
+    """PIT in that size, rendered if the cache has none of today's code."""
+    asked = dataclasses.replace(PIT, image_size=image_size)
+    file = cache / f"pit-{cache_key(RENDERING_MODULES, asked)}.npz"
     if not file.is_file():
-        made = [make_pit_identity(PIT, identity) for identity in range(PIT.identities)]
+        made = [make_pit_identity(asked, identity) for identity in range(asked.identities)]
         shots = [(i, shot) for i, each in enumerate(made) for shot in each.images]
-        arrays = {
-            "images": np.stack([decode(shot.data) for _, shot in shots]),
-            "textures": np.stack([decode(each.texture.data) for each in made]),
-            "index": np.array([i for i, _ in shots]),
-            "unseen": np.array([shot.split == "val" for _, shot in shots]),
-        }
-        _save_npz(file, arrays)
+        arrays = PitArrays(
+            images=np.stack([decode(shot.data) for _, shot in shots]),
+            textures=np.stack([decode(each.texture.data) for each in made]),
+            index=np.array([i for i, _ in shots]),
+            is_unseen=np.array([shot.split == "val" for _, shot in shots]),
+        )
+        save_npz(file, arrays._asdict())
     with np.load(file) as kept:
-        return tuple(kept[name] for name in ("images", "textures", "index", "unseen"))
+        return PitArrays(**{name: kept[name] for name in PitArrays._fields})
 
 
 def training_data(
-    them: RenderedSet, targets: str, recipe: Recipe, made_by: Path | None
+    them: RenderedSet,
+    targets: str,
+    recipe: Recipe,
+    *,
+    pseudo: Pixels | None = None,
+    people: int = TRAIN_PEOPLE,
 ) -> TrainingData:
     """What an arm trains on.
 
@@ -178,53 +154,41 @@ def training_data(
         them: whose training people they are.
         targets: one of TARGETS.
         recipe: of the arm; its texture_size is that of the targets.
-        made_by: the folder of SAN-PG, for pseudo textures; None where an arm has none of it.
+        pseudo: the texture that a generator saw on each training image, where targets are these.
+        people: how many of the training people, at most all.
 
     Raises:
         ValueError: no such targets.
     """
-    images, labels = them.images[them.train_rows], them.identity[them.train_rows]
+    people = min(people, TRAIN_PEOPLE)
+    rows = them.rows_of_people(0, people)
+    images, labels = them.images[rows], them.identity[rows]
     data = TrainingData(images=images, labels=labels)
     size = recipe.texture_size
     if targets == "none":
         return data
-    if targets == "input":
-        return _with_textures(
-            data, square_images(images, size), np.arange(len(images)), left_right_mirror(size)
-        )
     mirror = mirror_matrix(size)
     if targets == "true":
-        return _with_textures(data, average_textures(them.textures, size), labels, mirror)
+        return dataclasses.replace(
+            data,
+            textures=average_textures(them.textures[:people], size),
+            texture_index=labels,
+            mirror=mirror,
+        )
     if targets not in TARGETS:
         raise ValueError(f"no targets {targets!r}; there are {', '.join(TARGETS)}")
-    assert made_by is not None  # see `Arm.uses_generator`
-    pseudo = average_textures(
-        predict_textures(weights.load_network(made_by).model, images, device="cpu"), size
-    )
+    assert pseudo is not None  # see `Arm.needs_pseudo`
     index = np.arange(len(images)) if targets == "pseudo" else rows_of_other_people(labels)
-    return _with_textures(data, pseudo, index, mirror)
-
-
-def _with_textures(
-    data: TrainingData, textures: Pixels, index: NDArray[Any], mirror: csr_array
-) -> TrainingData:
-    return dataclasses.replace(data, textures=textures, texture_index=index, mirror=mirror)
+    seen = average_textures(pseudo[: len(images)], size)
+    return dataclasses.replace(data, textures=seen, texture_index=index, mirror=mirror)
 
 
 def average_textures(textures: Pixels, size: int) -> Pixels:
-    """Textures (M, T, T, 3) at `size` texels a side."""
-    return np.stack([area_average(texture, size) for texture in textures])
-
-
-def square_images(images: Pixels, size: int) -> Pixels:
-    """Images (N, H, W, 3) as squares: what an arm reconstructs that is given no texture."""
-    return np.stack([resize(image, (size, size)) for image in images])
-
-
-def left_right_mirror(size: int) -> csr_array:
-    """How a square picture looks in the mirror, in the form of `mirror_matrix`."""
-    columns = np.arange(size * size).reshape(size, size)[:, ::-1].ravel()
-    return csr_array((np.ones(size * size, np.float32), columns, np.arange(size * size + 1)))
+    """Textures (M, T, T, 3) at `size` texels a side; there may be none."""
+    made = np.empty((len(textures), size, size, 3), np.uint8)
+    for row, texture in zip(made, textures, strict=True):
+        row[:] = area_average(texture, size)
+    return made
 
 
 def rows_of_other_people(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -240,13 +204,13 @@ def rows_of_other_people(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return (other[:, None] * each + np.arange(each)).ravel()
 
 
-def _cache_key(code: tuple[str, ...], settings: object) -> str:
+def cache_key(code: tuple[str, ...], settings: object) -> str:
     """What the cache calls something made by that code from these settings."""
     text = f"{code_fingerprint(code, benchmarks=())} {settings!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _save_npz(file: Path, arrays: dict[str, Any]) -> None:
+def save_npz(file: Path, arrays: dict[str, Any]) -> None:
     """An .npz, there at once or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"unfinished-{file.name}")

@@ -1,59 +1,69 @@
-"""Does texture supervision help? The recorded rows of `make reproduce`, compared.
+"""Does texture supervision pay? The recorded rows of `make reproduce`, compared.
 
 Nothing is measured here: `make bench GROUP=evidence` prints the rows, refuses those of other code,
-and makes figures, table and plot from them.
+and makes figures, table and plot from them. Who is chosen is decided by validation people, and
+every figure of a gain is of test people.
 """
 
-import itertools
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks.evidence import plan
 from tests.benchmarks.evidence.arms import (
     ARMS,
+    BASELINE,
+    LARGE_ARMS,
     Arm,
     recipe_fields,
     recipe_of_arm,
-    recipe_of_generator,
 )
 from tests.benchmarks.evidence.code import code_fingerprint
+from tests.benchmarks.evidence.plan import EQUAL_TIME, HARD, TIMING
 from tests.benchmarks.evidence.rows import (
     Difference,
     ForeignRowsError,
     Row,
     RowsFile,
     mean_difference,
+    mean_score,
     paired_differences,
     row_name,
 )
+from tests.benchmarks.evidence.run import recipe_of_start, shipped_fingerprint
+from tests.benchmarks.evidence.starts import OWN
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.measuring import ROOT
 
 RESULTS = ROOT / "tests" / "results"
 ROWS = RESULTS / "evidence_rows.json"
-EQUAL_EPOCHS, MULTIPLE, MATCHED_CPU = "equal epochs", "{} x the epochs", "CPU time of {}"
+LARGE_ROWS = RESULTS / "evidence_large_rows.json"
 SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
-# Arms whose CPU time a longer baseline is given, each with all arms that are set beside it
-ARMS_BESIDE = {"light": ("light", "light_pg"), "full": ("rec", "full", "rec_pg", "full_pg")}
-CONVERGED_GAIN = 0.5  # mAP points: a doubling that brings the baseline less is the last one
 
 
 def figures() -> Iterator[Figure]:
     """The rows on paper, then the figures; ends the process where rows are of other code."""
     from tests.benchmarks.evidence import table
 
-    kept = RowsFile(ROWS)
+    kept, large = RowsFile(ROWS), RowsFile(LARGE_ROWS)
     if not kept.rows:
         sys.exit(f"{ROWS.name} holds no row; make reproduce measures them")
     try:
         check_rows(kept, code_fingerprint())
+        check_rows(large, code_fingerprint(), LARGE_ARMS)
     except ForeignRowsError as error:
         sys.exit(str(error))
-    for line in row_lines(kept):
+    for line in (*row_lines(kept), *row_lines(large)):
         print(line)
-    table.write_table_and_plot(kept)
+    table.write_table_and_plot(kept, large)
+    yield from all_figures(kept, large)
+
+
+def all_figures(kept: RowsFile, large: RowsFile) -> Iterator[Figure]:
+    """The figures of both files of rows."""
     yield from figures_of_rows(kept)
+    yield from figures_of_rows(large, "evidence_large")
 
 
 def circumstances() -> dict[str, Any]:
@@ -81,11 +91,17 @@ def check_rows(kept: RowsFile, code: str, arms: Mapping[str, Arm] = ARMS) -> Non
         arm = arms[row["arm"]]
         kept.check_value(row, "code", row["code"], code)
         kept.check_value(row, "targets", row["targets"], arm.targets)
-        recipes = [(kept.recipe(row), recipe_fields(recipe_of_arm(arm, row["epochs"])))]
-        if row["generator"]:
-            recipes.append((kept.recipe(row["generator"]), recipe_fields(recipe_of_generator())))
-        for then, today in recipes:
-            for name, value in today.items():
+        kept.check_value(row, "start", row["start"], arm.start)
+        shipped = shipped_fingerprint() if arm.uses_shipped else None
+        kept.check_value(row, "the shipped generator", row["shipped"], shipped)
+        settings = recipe_of_arm(arm, row["epochs"])
+        recipes = [(kept.recipe(row), recipe_fields(settings))]
+        if row["generator"] and row["generator"]["recipe"]:
+            today = recipe_of_start(arm, settings, row["generator"])
+            assert today is not None
+            recipes.append((kept.recipe(row["generator"]), recipe_fields(today)))
+        for then, fields in recipes:
+            for name, value in fields.items():
                 kept.check_value(row, name, then.get(name), value)
         _check_alike(kept, row)
 
@@ -104,60 +120,126 @@ def _check_alike(kept: RowsFile, row: Row) -> None:
 def row_lines(kept: RowsFile) -> Iterator[str]:
     """A line a row."""
     for row in kept.rows:
-        scores = "  ".join(f"{name} {_percent(row[name])}" for name in SCORES)
-        yield f"{row_name(row):45} {scores}  {row['cpu_seconds']:6.1f} s  {row['commit']}"
+        found = "  ".join(f"{test} {each['mAP']:.1%}" for test, each in row["scores"].items())
+        yield f"{row_name(row):45} {found}  {seconds_of(row):6.1f} s  {row['commit']}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def seconds_of(row: Row) -> float:
+    """CPU seconds of training and of generating textures."""
+    seconds: float = row["cpu_seconds"] + row["texture_cpu_seconds"]
+    return seconds
 
 
-def figures_of_rows(kept: RowsFile) -> Iterator[Figure]:
+def mean_seconds(rows: Sequence[Row]) -> float:
+    """The mean CPU seconds of rows."""
+    return statistics.mean(map(seconds_of, rows))
+
+
+def rows_of(
+    kept: RowsFile, arm: str, budget: str = EQUAL_TIME, difficulty: str = HARD
+) -> list[Row]:
+    """The rows of an arm in a budget."""
+    return kept.find(arm=arm, budget=budget, difficulty=difficulty)
+
+
+def gain(
+    kept: RowsFile,
+    arm: str,
+    budget: str = EQUAL_TIME,
+    *,
+    difficulty: str = HARD,
+    over: str = BASELINE,
+    over_budget: str | None = None,
+    score: str = "mAP",
+    test: str = "test",
+) -> Difference | None:
+    """What an arm has over another, by default in one budget; None where no seed has both."""
+    own = rows_of(kept, arm, budget, difficulty)
+    other = rows_of(kept, over, over_budget or budget, difficulty)
+    values = paired_differences(own, other, score, test=test)
+    return mean_difference(values) if values else None
+
+
+def counted_gain(kept: RowsFile, arm: str, share: int, *, test: str = "test") -> Difference | None:
+    """What an arm of SAN-PG has over the baseline with the time of a share of SAN-PG on top."""
+    return gain(kept, arm, over_budget=plan.COUNTED.format(share), test=test)
+
+
+def fair_gain(kept: RowsFile, arm: str, *, test: str = "test") -> Difference | None:
+    """What an arm has over the baseline in all its time, that of SAN-PG included."""
+    if ARMS[arm].start == OWN:
+        return counted_gain(kept, arm, 1, test=test)
+    return gain(kept, arm, test=test)
+
+
+def best_arms(kept: RowsFile, count: int) -> list[str]:
+    """The candidates, of those with most seeds, that gain most on validation people."""
+    names = [name for name, arm in ARMS.items() if arm.is_candidate]
+    found = {name: fair_gain(kept, name, test="val") for name in names}
+    known = {name: each for name, each in found.items() if each is not None}
+    pairs = max((each.pairs for each in known.values()), default=0)
+    full = [name for name, each in known.items() if each.pairs == pairs]
+    return sorted(full, key=lambda name: -known[name].mean)[:count]
+
+
+def long_gain(kept: RowsFile, arm: str, epochs: int) -> Difference | None:
+    """What an arm has over the baseline in a long training."""
+    return gain(kept, arm, plan.LONG.format(epochs))
+
+
+def doubling_gain(kept: RowsFile, number: int) -> Difference | None:
+    """What the doubling of that number, from 1, brought the baseline."""
+    shorter, longer = (plan.LONG.format(plan.LONG_EPOCHS[n]) for n in (number - 1, number))
+    return gain(kept, BASELINE, longer, over_budget=shorter)
+
+
+def has_converged(kept: RowsFile, number: int) -> bool:
+    """Whether that doubling brought the baseline less than CONVERGED_GAIN."""
+    found = doubling_gain(kept, number)
+    return found is not None and found.mean < plan.CONVERGED_GAIN
+
+
+def doublings(kept: RowsFile) -> list[int]:
+    """The numbers of the doublings that there are, from 1."""
+    return [n for n in range(1, len(plan.LONG_EPOCHS)) if doubling_gain(kept, n)]
+
+
+def figures_of_rows(kept: RowsFile, group: str = "evidence") -> Iterator[Figure]:
     """What the rows come to: means, and paired differences with their intervals."""
     for difficulty, budget, arm in row_groups(kept):
-        rows = kept.find(difficulty=difficulty, budget=budget, arm=arm)
-        name = ".".join(("evidence", *(w.replace(" ", "_") for w in (difficulty, budget, arm))))
-        for score in SCORES:
-            values = [row[score] for row in rows if row[score] is not None]
-            if values:
-                yield Figure(f"{name}.{score}", 100 * statistics.mean(values), "%")
-        seconds = statistics.mean(row["cpu_seconds"] for row in rows)
-        yield Figure(f"{name}.cpu_seconds", seconds, "s")
+        rows = rows_of(kept, arm, budget, difficulty)
+        name = ".".join((group, *(w.replace(" ", "_") for w in (difficulty, budget, arm))))
+        for test in rows[0]["tests"]:
+            yield Figure(f"{name}.{test}_mAP", 100 * mean_score(rows, test=test), "%")
+            if arm != BASELINE:
+                found = gain(kept, arm, budget, difficulty=difficulty, test=test)
+                yield from difference_figures(f"{name}.{test}_mAP_gain", found)
+        yield Figure(f"{name}.cpu_seconds", mean_seconds(rows), "s")
+        yield Figure(f"{name}.epochs", statistics.mean(r["epochs"] for r in rows), "epochs")
         yield Figure(f"{name}.seeds", len(rows), "runs")
-        if budget == EQUAL_EPOCHS and (ratio := matched_ratio(kept, difficulty, arm)):
-            yield Figure(f"{name}.equal_cpu_ratio", ratio, "ratio")
-        for score in SCORES if arm != "baseline" else ():
-            found = gain(kept, difficulty, arm, budget=budget, score=score)
-            yield from difference_figures(f"{name}.{score}_gain", found)
-    yield from _headlines(kept)
+    if group == "evidence":
+        yield from _headlines(kept)
 
 
 def row_groups(kept: RowsFile) -> list[tuple[str, str, str]]:
     """Difficulty, budget and arm of the rows there are, in the order of their first."""
-    return list(dict.fromkeys((r["difficulty"], r["budget"], r["arm"]) for r in kept.rows))
+    found = dict.fromkeys((r["difficulty"], r["budget"], r["arm"]) for r in kept.rows)
+    return [each for each in found if each[1] != TIMING]
 
 
 def _headlines(kept: RowsFile) -> Iterator[Figure]:
-    yield from difference_figures("evidence.hard_map_gain", gain(kept, "hard", "full"))
-    yield from difference_figures(
-        "evidence.equal_cpu_map_gain", equal_cpu_gain(kept, "hard", "light")
-    )
-    for arm in ("light_pg", *ARMS_BESIDE["full"]):
+    for arm in best_arms(kept, 1):
+        found = fair_gain(kept, arm)
+        yield from difference_figures("evidence.equal_time_map_gain", found)
+        if found is not None and found.half is not None:
+            yield Figure("evidence.equal_time_gain", found.mean - found.half, "points")
+    for arm, share in ((a, s) for a in ARMS if ARMS[a].start == OWN for s in plan.SHARES):
+        found = counted_gain(kept, arm, share)
+        yield from difference_figures(f"evidence.counted_{share}_{arm}_map_gain", found)
+    for number in doublings(kept):
         yield from difference_figures(
-            f"evidence.equal_cpu_{arm}_map_gain", equal_cpu_gain(kept, "hard", arm)
+            f"evidence.gain_of_doubling_{number}", doubling_gain(kept, number)
         )
-    yield from difference_figures(
-        "evidence.hard_map_gain_from_san_pg", gain(kept, "hard", "full_pg")
-    )
-    yield from difference_figures(
-        "evidence.hard_map_gain_from_san_pg_both", gain(kept, "hard", "full_pg", over="baseline_pg")
-    )
-    share = share_of_oracle(kept, "hard")
-    if share is not None:
-        yield Figure("evidence.hard_share_of_oracle", share, "ratio")
-    for doubling in doublings(kept, "hard"):
-        brought = doubling_gain(kept, "hard", doubling)
-        yield from difference_figures(f"evidence.hard_gain_of_doubling_{doubling}", brought)
 
 
 def difference_figures(name: str, found: Difference | None) -> Iterator[Figure]:
@@ -168,110 +250,3 @@ def difference_figures(name: str, found: Difference | None) -> Iterator[Figure]:
     if found.half is not None:
         yield Figure(f"{name}_low", found.mean - found.half, "points")
         yield Figure(f"{name}_high", found.mean + found.half, "points")
-
-
-def gain(
-    kept: RowsFile,
-    difficulty: str,
-    arm: str,
-    *,
-    budget: str = EQUAL_EPOCHS,
-    over: str = "baseline",
-    score: str = "mAP",
-) -> Difference | None:
-    """What an arm has over another in a budget; None where no seed has both."""
-    own, other = (kept.find(arm=a, difficulty=difficulty, budget=budget) for a in (arm, over))
-    return _difference_if_any(paired_differences(own, other, score))
-
-
-def equal_cpu_gain(kept: RowsFile, difficulty: str, arm: str) -> Difference | None:
-    """What an arm has over the baseline that is given the CPU time of the arm it stands beside."""
-    own = kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS)
-    return _difference_if_any(paired_differences(own, matched_baseline(kept, difficulty, arm)))
-
-
-def matched_baseline(kept: RowsFile, difficulty: str, arm: str) -> list[Row]:
-    """The baseline that is given as much CPU time; none where an arm stands beside no other."""
-    given = [each for each, arms in ARMS_BESIDE.items() if arm in arms]
-    budget = MATCHED_CPU.format(*given) if given else None
-    return kept.find(arm="baseline", difficulty=difficulty, budget=budget)
-
-
-def matched_ratio(kept: RowsFile, difficulty: str, arm: str) -> float | None:
-    """CPU time that the baseline took which was given an arm's, over the arm's."""
-    longer = matched_baseline(kept, difficulty, arm)
-    own = kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS)
-    seconds = [statistics.mean(r["cpu_seconds"] for r in rows) for rows in (longer, own) if rows]
-    return seconds[0] / seconds[1] if len(seconds) == 2 else None
-
-
-def _difference_if_any(values: Sequence[float]) -> Difference | None:
-    return mean_difference(values) if values else None
-
-
-def pseudo_and_true_gains(kept: RowsFile, difficulty: str) -> tuple[Difference, Difference] | None:
-    """The gain of pseudo textures and that of true ones, over the seeds that have both."""
-    arms = ("full", "oracle", "baseline")
-    full, oracle, baseline = (
-        kept.find(arm=arm, difficulty=difficulty, budget=EQUAL_EPOCHS) for arm in arms
-    )
-    gains = [paired_differences(rows, baseline) for rows in rows_of_common_seeds(full, oracle)]
-    return (mean_difference(gains[0]), mean_difference(gains[1])) if all(gains) else None
-
-
-def share_of_oracle(kept: RowsFile, difficulty: str) -> float | None:
-    """The one gain over the other, where true textures are told from nothing."""
-    found = pseudo_and_true_gains(kept, difficulty)
-    if found is None:
-        return None
-    pseudo, true = found
-    is_told = true.half is not None and true.mean > true.half
-    return pseudo.mean / true.mean if is_told else None
-
-
-def rows_of_common_seeds(*groups_of_rows: Sequence[Row]) -> list[list[Row]]:
-    """Of each group the rows of those seeds that all of them have."""
-    seeds = set.intersection(*({row["seed"] for row in rows} for rows in groups_of_rows))
-    return [[row for row in rows if row["seed"] in seeds] for rows in groups_of_rows]
-
-
-def cpu_ratios(kept: RowsFile) -> dict[tuple[str, str], float]:
-    """Median CPU seconds of arms over the baseline's at equal epochs, by difficulty and arm."""
-    seconds = {
-        (difficulty, arm): statistics.median(
-            row["cpu_seconds"] for row in kept.find(difficulty=difficulty, budget=budget, arm=arm)
-        )
-        for difficulty, budget, arm in row_groups(kept)
-        if budget == EQUAL_EPOCHS
-    }
-    return {
-        (difficulty, arm): taken / seconds[difficulty, "baseline"]
-        for (difficulty, arm), taken in seconds.items()
-        if (difficulty, "baseline") in seconds
-    }
-
-
-def has_converged(kept: RowsFile, difficulty: str, doubling: int) -> bool:
-    """Whether that doubling, from 1, brought the baseline less than CONVERGED_GAIN."""
-    found = doubling_gain(kept, difficulty, doubling)
-    return found is not None and found.mean < CONVERGED_GAIN
-
-
-def doubling_gain(kept: RowsFile, difficulty: str, doubling: int) -> Difference | None:
-    """What the doubling of that number, from 1, brought the baseline."""
-    longer, shorter = (
-        kept.find(arm="baseline", difficulty=difficulty, budget=budget_of_doubling(each))
-        for each in (doubling, doubling - 1)
-    )
-    return _difference_if_any(paired_differences(longer, shorter))
-
-
-def doublings(kept: RowsFile, difficulty: str) -> list[int]:
-    """The numbers of the doublings that there are, from 1."""
-    counted = itertools.count(1)
-    return list(itertools.takewhile(lambda d: doubling_gain(kept, difficulty, d), counted))
-
-
-def budget_of_doubling(doubling: int) -> str:
-    """The budget after so many doublings of the epochs."""
-    return MULTIPLE.format(2**doubling) if doubling else EQUAL_EPOCHS

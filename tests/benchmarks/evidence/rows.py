@@ -34,7 +34,7 @@ class RowsFile:
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep a row, at once or not at all; a recipe, SAN-PG's too, is kept once."""
         made_by = row["generator"]
-        if made_by is not None:
+        if made_by is not None and made_by["recipe"] is not None:
             made_by = {**made_by, "recipe": self._add_recipe(made_by["recipe"])}
         self.rows.append({**row, "recipe": self._add_recipe(row["recipe"]), "generator": made_by})
         write_file(self.path, self._text())
@@ -84,6 +84,11 @@ def row_name(row: Mapping[str, Any]) -> str:
     return " ".join(str(row[name]) for name in ("arm", "difficulty", "budget", "seed"))
 
 
+def mean_score(rows: Sequence[Row], score: str = "mAP", *, test: str = "test") -> float:
+    """The mean of a score over rows, a fraction."""
+    return float(np.mean([row["scores"][test][score] for row in rows]))
+
+
 class Difference(NamedTuple):
     """A mean of paired differences, in their unit; its 95 % interval (Student's t) is ± half."""
 
@@ -105,11 +110,14 @@ def mean_difference(values: Sequence[float]) -> Difference:
 
 
 def paired_differences(
-    rows: Iterable[Row], others: Iterable[Row], score: str = "mAP"
+    rows: Iterable[Row], others: Iterable[Row], score: str = "mAP", *, test: str = "test"
 ) -> list[float]:
-    """Differences of a score, in points, of rows to the others of the same seed, by seed."""
-    theirs = {row["seed"]: row[score] for row in others}
-    mine = {row["seed"]: row[score] for row in rows}
+    """Differences of a score, in points, of rows to the others of the same seed, by seed.
+
+    test: on which people, a name of score.TESTS.
+    """
+    theirs = {row["seed"]: row["scores"][test][score] for row in others}
+    mine = {row["seed"]: row["scores"][test][score] for row in rows}
     return [
         100 * (mine[seed] - theirs[seed])
         for seed in sorted(mine.keys() & theirs.keys())

@@ -13,13 +13,26 @@ from numpy.typing import NDArray
 from san_core.evaluation.kernels.distance import distance_tiles
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank
-from tests.benchmarks.evidence.data import TEST_PEOPLE, TRAIN_PEOPLE, VAL_PEOPLE, RenderedSet
+from tests.benchmarks.evidence.data import (
+    ELSEWHERE,
+    TEST_PEOPLE,
+    TRAIN_PEOPLE,
+    VAL_PEOPLE,
+    RenderedSet,
+)
 
 FRONT_DEGREES = 60  # degrees that a view may stray from the front, or from behind
 SPLITS = {
     "val": (TRAIN_PEOPLE, VAL_PEOPLE),
     "test": (TRAIN_PEOPLE + VAL_PEOPLE, TEST_PEOPLE),
 }  # the first of its people, how many
+# Whom a network is judged on: of which set, None its own, and of which split
+TESTS: dict[str, tuple[str | None, str]] = {
+    "val": (None, "val"),
+    "test": (None, "test"),
+    "hard": ("hard", "test"),
+    ELSEWHERE: (ELSEWHERE, "test"),
+}
 
 Mask = NDArray[np.bool_]
 

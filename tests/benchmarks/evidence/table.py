@@ -1,223 +1,242 @@
-"""The evidence on paper: a table for the README and a plot, both made from the rows."""
+"""The evidence on paper: tables for the README, and what they come to in words."""
 
-import hashlib
-import io
-import itertools
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Page
-from matplotlib.ticker import LogLocator
-
 from components.storage.outputs import write_file
-from tests.benchmarks.evidence import figures
-from tests.benchmarks.evidence.arms import ARMS
-from tests.benchmarks.evidence.rows import (
-    Difference,
-    Row,
-    RowsFile,
-    mean_difference,
-    paired_differences,
-)
+from tests.benchmarks.evidence import figures, plan
+from tests.benchmarks.evidence.arms import ARMS, BASELINE, LARGE_ARMS, Arm
+from tests.benchmarks.evidence.data import ELSEWHERE
+from tests.benchmarks.evidence.figures import mean_seconds, rows_of
+from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, HARD, NORMAL
+from tests.benchmarks.evidence.rows import Difference, Row, RowsFile, mean_score
+from tests.benchmarks.evidence.starts import OWN
 
 TABLE_FILE = figures.RESULTS / "evidence.md"
-PLOT_FILE = figures.RESULTS / "evidence.png"
-# What somebody with a budget may choose from, and by how much measured CPU times stray
-CHOOSABLE_ARMS = ("rec", "full", "light", "baseline_pg", "light_pg", "rec_pg", "full_pg")
-TIME_SLACK = 1.1
-_ARMS_ON_TOP = (("rec_pg", "L_Rec"), ("full_pg", "L_Rec and L_TR"))
 SUBSETS = {"front_to_back": "front to back", "occluded": "occluded", "cross_pose": "other pose"}
+GAP_COLUMNS = {"test": f"`{NORMAL}`", HARD: f"`{HARD}`", ELSEWHERE: "never seen"}
+TIME_SLACK = 0.1  # by how much measured CPU times may stray from those that were meant
+UNMEASURED = "(not measured yet: `make reproduce`)"
 
 
-def write_table_and_plot(kept: RowsFile) -> None:
+def write_table_and_plot(kept: RowsFile, large: RowsFile) -> None:
     """Write table and plot."""
-    write_file(TABLE_FILE, results_table(kept) + "\n")
-    write_file(PLOT_FILE, results_plot(kept))
+    from tests.benchmarks.evidence import plot
+
+    write_file(TABLE_FILE, results_table(kept, large) + "\n")
+    write_file(plot.PLOT_FILE, plot.results_plot(kept, large))
 
 
-def results_table(kept: RowsFile) -> str:
-    """Markdown: equal epochs for each difficulty, then equal CPU time and longer training."""
-    found = dict.fromkeys(row["difficulty"] for row in kept.rows)
-    parts = ["\n".join(_equal_epochs_table(kept, difficulty)) for difficulty in found]
-    parts.append("\n".join(_longer_table(kept)))
-    parts.append("\n".join(f"- {sentence}" for sentence in _sentences(kept)))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _equal_epochs_table(kept: RowsFile, difficulty: str) -> Iterator[str]:
-    budget = figures.EQUAL_EPOCHS
-    rows = {arm: kept.find(arm=arm, difficulty=difficulty, budget=budget) for arm in ARMS}
-    epochs = next(each[0]["epochs"] for each in rows.values() if each)
-    yield (
-        f"| `{difficulty}`, {epochs} epochs | seeds | mAP | rank-1 | gain in mAP, 95 % interval |"
-        f" {' | '.join(f'gain, {words}' for words in SUBSETS.values())} | CPU |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for arm, own in rows.items():
-        if not own:
-            continue
-        gains = [
-            "–" if arm == "baseline" else _points(figures.gain(kept, difficulty, arm, score=score))
-            for score in ("mAP", *SUBSETS)
-        ]
-        yield (
-            f"| {ARMS[arm].words} | {len(own)} | {_mean(own, 'mAP'):.1%} | "
-            f"{_mean(own, 'rank1'):.1%} | {' | '.join(gains)} | {_mean(own, 'cpu_seconds'):.0f} s |"
-        )
-
-
-def _longer_table(kept: RowsFile) -> Iterator[str]:
-    rows = list(_longer_rows(kept))
-    if rows:
-        yield "| compared | baseline | SAN | gain in mAP, 95 % interval |"
-        yield "|---|---|---|---|"
-        yield from rows
-
-
-def _longer_rows(kept: RowsFile) -> Iterator[str]:
-    difficulties = dict.fromkeys(row["difficulty"] for row in kept.rows)
-    for difficulty, arms in itertools.product(difficulties, figures.ARMS_BESIDE.values()):
-        for arm in arms:
-            own = kept.find(arm=arm, difficulty=difficulty, budget=figures.EQUAL_EPOCHS)
-            words = f"`{difficulty}`, equal CPU time: {ARMS[arm].words}"
-            yield from _beside_row(words, figures.matched_baseline(kept, difficulty, arm), own)
-    for doubling in figures.doublings(kept, "hard"):
-        budget = figures.budget_of_doubling(doubling)
-        rows = (kept.find(arm=a, difficulty="hard", budget=budget) for a in ("baseline", "full"))
-        yield from _beside_row(f"`hard`, {budget}: {ARMS['full'].words}", *rows)
-
-
-def _beside_row(words: str, baseline: Sequence[Row], own: Sequence[Row]) -> Iterator[str]:
-    if gains := paired_differences(own, baseline):
-        beside = map(_map_and_time, figures.rows_of_common_seeds(baseline, own))
-        yield f"| {words} | {' | '.join(beside)} | {_points(mean_difference(gains))} |"
-
-
-def _map_and_time(rows: Sequence[Row]) -> str:
-    return f"{_mean(rows, 'mAP'):.1%} ({_mean(rows, 'cpu_seconds'):.0f} s)"
-
-
-def _sentences(kept: RowsFile) -> Iterator[str]:
-    made_by = next((row["generator"] for row in kept.rows if row["generator"]), None)
-    if made_by:
-        above = made_by["psnr"] - made_by["psnr_of_mean"]
-        yield (
-            f"SAN-PG was trained once, in {made_by['cpu_seconds']:.0f} CPU seconds. The table "
-            f"counts neither that time nor the time to generate textures. On people it has not "
-            f"seen, its textures reach {above:.1f} dB PSNR more than the mean texture."
-        )
-    yield from _oracle_sentence(kept)
-    start = figures.gain(kept, "hard", "baseline_pg")
-    if start and start.half is not None:
-        more = {
-            words: figures.gain(kept, "hard", arm, over="baseline_pg")
-            for arm, words in _ARMS_ON_TOP
-        }
-        told = ", ".join(f"{words} {_points(gain)}" for words, gain in more.items() if gain)
-        yield (
-            f"At `hard` and equal epochs, the baseline gains {_points(start)} when it starts as "
-            f"SAN-PG's encoder. Texture losses add to that: {told}."
-        )
-    for arm in figures.ARMS_BESIDE:
-        gain = figures.equal_cpu_gain(kept, "hard", arm)
-        if gain and gain.half is not None:
-            yield (
-                f"At `hard`, in the CPU time of *{ARMS[arm].words}*: {_verdict(kept, arm, gain)}. "
-                f"{_best_within(kept, arm)}."
-            )
-    yield from _counted_sentence(kept, made_by["cpu_seconds"] if made_by else 0)
-    yield from _convergence_sentence(kept)
-    machine = kept.rows[-1]["machine"]
-    yield (
-        f"Measured on {machine['cores']} cores, {machine['cpu']}, commit "
-        f"{', '.join(figures.commits(kept.rows))}, {kept.rows[-1]['date']}."
-    )
-
-
-def _oracle_sentence(kept: RowsFile) -> Iterator[str]:
-    found = figures.pseudo_and_true_gains(kept, "hard")
-    if found:
-        pseudo, true = found
-        share = figures.share_of_oracle(kept, "hard")
-        of_it = f" ({share:.0%} of that)" if share is not None else ""
-        yield (
-            f"At `hard`, the full SAN gains {_points(true)} with true textures and "
-            f"{_points(pseudo)}{of_it} with those of SAN-PG ({true.pairs} seeds)."
-        )
-
-
-def _verdict(kept: RowsFile, arm: str, gain: Difference) -> str:
-    ratio = figures.matched_ratio(kept, "hard", arm)
-    assert gain.half is not None
-    assert ratio is not None
-    other = "a baseline trained for as long"
-    if abs(ratio - 1) > TIME_SLACK - 1:
-        other += f" (measured: {ratio:.2f} times as much)"
-    if gain.mean > gain.half:
-        return f"it is better than {other}"
-    if gain.mean < -gain.half:
-        return f"{other} is better"
-    return f"the figures do not separate it from {other}"
-
-
-def _best_within(kept: RowsFile, given: str) -> str:
-    """Of the arms with most seeds, oracle and controls aside, that which gains most in a time."""
-    longer = figures.matched_baseline(kept, "hard", given)
-    equal = {"difficulty": "hard", "budget": figures.EQUAL_EPOCHS}
-    time = max(_mean(rows, "cpu_seconds") for rows in (longer, kept.find(arm=given, **equal)))
-    gains = {}
-    for arm in CHOOSABLE_ARMS:
-        rows = kept.find(arm=arm, **equal)
-        if (
-            rows
-            and _mean(rows, "cpu_seconds") <= TIME_SLACK * time
-            and (found := paired_differences(rows, longer))
-        ):
-            gains[arm] = mean_difference(found)
-    most = max(gain.pairs for gain in gains.values())
-    best = max((a for a in gains if gains[a].pairs == most), key=lambda arm: gains[arm].mean)
-    if gains[best].mean <= 0:
-        return "No arm of at most that time gains over that baseline"
-    return (
-        f"With a SAN-PG at hand, *{ARMS[best].words}* gains most over that baseline among the arms "
-        f"of at most that time: {_points(gains[best])}"
-    )
-
-
-def _counted_sentence(kept: RowsFile, seconds: float) -> Iterator[str]:
-    """An arm that starts as SAN-PG, whose time is counted, beside the baseline nearest in time."""
-    own = kept.find(arm="baseline_pg", difficulty="hard", budget=figures.EQUAL_EPOCHS)
-    longer = [
-        kept.find(arm="baseline", difficulty="hard", budget=figures.budget_of_doubling(doubling))
-        for doubling in figures.doublings(kept, "hard")
+def results_table(kept: RowsFile, large: RowsFile | None = None) -> str:
+    """Markdown: a table for each question, then what they come to in words."""
+    tables = [
+        _arms_table(kept, ARMS),
+        _counted_table(kept),
+        _gap_table(kept),
+        _equal_epochs_table(kept),
+        _long_table(kept),
+        *([_arms_table(large, LARGE_ARMS, "ResNet-18, 128x64: ")] if large else []),
+        (f"- {sentence}" for sentence in sentences(kept)),
     ]
-    if own and longer:
-        time = _mean(own, "cpu_seconds") + seconds
-        nearest = min(longer, key=lambda rows: abs(math.log(_mean(rows, "cpu_seconds") / time)))
+    parts = ["\n".join(lines) for lines in tables]
+    return "\n\n".join(part for part in parts if part) or UNMEASURED
+
+
+def _arms_table(kept: RowsFile, arms: dict[str, Arm], words: str = "") -> Iterator[str]:
+    """All arms in the CPU time of the baseline."""
+    base = rows_of(kept, BASELINE)
+    if not base:
+        return
+    yield (
+        f"| {words}`{HARD}`, equal CPU time ({base[0]['epochs']} epochs of the baseline) | seeds | "
+        f"epochs | mAP | rank-1 | gain in mAP, 95 % interval | "
+        f"{' | '.join(f'gain, {each}' for each in SUBSETS.values())} | CPU |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for name, arm in arms.items():
+        rows = rows_of(kept, name)
+        if rows:
+            gains = [
+                "–" if name == BASELINE else points(figures.gain(kept, name, score=score))
+                for score in ("mAP", *SUBSETS)
+            ]
+            yield (
+                f"| {arm.words}{mark(arm)} | {len(rows)} | {_mean(rows, 'epochs'):.0f} | "
+                f"{mean_score(rows):.1%} | {mean_score(rows, 'rank1'):.1%} | {' | '.join(gains)} | "
+                f"{mean_seconds(rows):.0f} s |"
+            )
+
+
+def mark(arm: Arm) -> str:
+    """The mark of an arm whose start took time that the table does not count."""
+    return " *" if arm.start in (OWN, "identity") else ""
+
+
+def _counted_table(kept: RowsFile) -> Iterator[str]:
+    """Arms of SAN-PG beside the baseline that is given its training time too."""
+    first = True
+    for share in plan.SHARES:
+        budget = plan.COUNTED.format(share)
+        base = rows_of(kept, BASELINE, budget)
+        for name in (name for name, arm in ARMS.items() if arm.start == OWN):
+            found = figures.counted_gain(kept, name, share)
+            if found is None:
+                continue
+            if first:
+                yield (
+                    f"| `{HARD}`, SAN-PG's training counted | baseline in the same time | mAP | "
+                    "gain in mAP, 95 % interval |"
+                )
+                yield "|---|---|---|---|"
+                first = False
+            data_sets = "one data set" if share == 1 else f"{share} data sets"
+            yield (
+                f"| {ARMS[name].words}, SAN-PG for {data_sets} | {mean_score(base):.1%} "
+                f"({mean_seconds(base):.0f} s) | {mean_score(rows_of(kept, name)):.1%} | "
+                f"{points(found)} |"
+            )
+
+
+def _gap_table(kept: RowsFile) -> Iterator[str]:
+    """Arms that were trained on the easier difficulty, where they were not trained."""
+    base = rows_of(kept, BASELINE, difficulty=NORMAL)
+    if not base:
+        return
+    yield (
+        f"| trained on `{NORMAL}`, equal CPU time | seeds | "
+        f"{' | '.join(f'mAP, {words}' for words in GAP_COLUMNS.values())} | "
+        f"{' | '.join(f'gain, {words}' for words in GAP_COLUMNS.values())} |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for name in plan.GAP_ARMS:
+        rows = rows_of(kept, name, difficulty=NORMAL)
+        if rows:
+            means = [f"{mean_score(rows, test=test):.1%}" for test in GAP_COLUMNS]
+            gains = [
+                "–"
+                if name == BASELINE
+                else points(figures.gain(kept, name, difficulty=NORMAL, test=test))
+                for test in GAP_COLUMNS
+            ]
+            yield (
+                f"| {ARMS[name].words}{mark(ARMS[name])} | {len(rows)} | {' | '.join(means)} | "
+                f"{' | '.join(gains)} |"
+            )
+
+
+def _equal_epochs_table(kept: RowsFile) -> Iterator[str]:
+    """Arms for the same epochs, whatever their time."""
+    if not rows_of(kept, BASELINE, EQUAL_EPOCHS):
+        return
+    yield (
+        f"| `{HARD}`, {plan.CONTINUED_EPOCHS} epochs each | seeds | mAP | gain in mAP, 95 % "
+        "interval | CPU |"
+    )
+    yield "|---|---|---|---|---|"
+    for name in plan.CONTINUED_ARMS:
+        rows = rows_of(kept, name, EQUAL_EPOCHS)
+        if rows:
+            found = None if name == BASELINE else figures.gain(kept, name, EQUAL_EPOCHS)
+            yield (
+                f"| {ARMS[name].words} | {len(rows)} | {mean_score(rows):.1%} | {points(found)} | "
+                f"{mean_seconds(rows):.0f} s |"
+            )
+
+
+def _long_table(kept: RowsFile) -> Iterator[str]:
+    """The baseline and the best arms for longer and longer, on fewer people."""
+    known = [n for n in plan.LONG_EPOCHS if rows_of(kept, BASELINE, plan.LONG.format(n))]
+    if not known:
+        return
+    yield (
+        f"| `{HARD}`, {plan.LONG_PEOPLE} people to train on | seeds | "
+        f"{' | '.join(f'CPU time of {n} epochs' for n in known)} |"
+    )
+    yield f"|---|---|{'---|' * len(known)}"
+    for name in long_arms(kept):
+        groups = [rows_of(kept, name, plan.LONG.format(n)) for n in known]
+        told = [
+            f"{mean_score(rows):.1%}"
+            + ("" if name == BASELINE else f" ({points(figures.long_gain(kept, name, n))})")
+            if rows
+            else "–"
+            for rows, n in zip(groups, known, strict=True)
+        ]
+        yield f"| {ARMS[name].words}{mark(ARMS[name])} | {len(groups[0])} | {' | '.join(told)} |"
+
+
+def long_arms(kept: RowsFile) -> list[str]:
+    """The arms that were trained for long, the baseline first."""
+    rows = kept.find(budget=plan.LONG.format(plan.LONG_EPOCHS[0]))
+    return list(dict.fromkeys(row["arm"] for row in rows))
+
+
+def sentences(kept: RowsFile) -> Iterator[str]:
+    """What the rows come to in words; none claims more than its interval."""
+    yield from _decision_sentences(kept)
+    yield from _convergence_sentence(kept)
+    yield from _times_sentence(kept)
+    if kept.rows:
+        machine = kept.rows[-1]["machine"]
         yield (
-            f"With the time of SAN-PG counted, *{ARMS['baseline_pg'].words}* takes {time:.0f} CPU "
-            f"seconds. Its gain over a baseline from random weights, trained for "
-            f"{_mean(nearest, 'cpu_seconds'):.0f} CPU seconds, is "
-            f"{_points(mean_difference(paired_differences(own, nearest)))}."
+            f"Measured on {machine['cores']} cores, {machine['cpu']}, commit "
+            f"{', '.join(figures.commits(kept.rows))}, {kept.rows[-1]['date']}."
         )
+
+
+def _decision_sentences(kept: RowsFile) -> Iterator[str]:
+    for name in figures.best_arms(kept, 1):
+        found = figures.fair_gain(kept, name)
+        if found is not None and found.half is not None:
+            counted = ", whose training of SAN-PG is counted," if ARMS[name].start == OWN else ""
+            yield (
+                f"Among the arms with textures, validation people choose *{ARMS[name].words}*. "
+                f"On test people, in equal CPU time{counted} {verdict(found)}."
+            )
 
 
 def _convergence_sentence(kept: RowsFile) -> Iterator[str]:
     """Whether the longest training was long enough for the baseline."""
-    done = figures.doublings(kept, "hard")
+    done = figures.doublings(kept)
     if done:
-        is_enough = figures.has_converged(kept, "hard", done[-1])
+        is_enough = figures.has_converged(kept, done[-1])
+        brought = points(figures.doubling_gain(kept, done[-1]))
         yield (
-            f"At `hard`, the last doubling, to {figures.budget_of_doubling(done[-1])}, still gains "
-            f"the baseline {_points(figures.doubling_gain(kept, 'hard', done[-1]))}. It has "
-            f"{'' if is_enough else 'not '}converged: the bar is {figures.CONVERGED_GAIN} points."
+            f"With {plan.LONG_PEOPLE} people, the last doubling, to {plan.LONG_EPOCHS[done[-1]]} "
+            f"epochs, brings the baseline {brought}. By the bar of {plan.CONVERGED_GAIN} points it "
+            f"has {'' if is_enough else 'not '}converged."
         )
 
 
-def _points(gain: Difference | None) -> str:
+def _times_sentence(kept: RowsFile) -> Iterator[str]:
+    """What counts as time, and arms whose measured time strays from what was meant."""
+    seconds = [row["generator"]["cpu_seconds"] for row in kept.find(start=OWN)]
+    if seconds:
+        yield (
+            "CPU time is that of training and of generating textures. Arms with * start from or "
+            f"learn from a network whose training, {seconds[-1]:.0f} CPU seconds, is not counted."
+        )
+    base = rows_of(kept, BASELINE)
+    strayed = [
+        f"*{arm.words}* {ratio:.2f}"
+        for name, arm in ARMS.items()
+        if (rows := rows_of(kept, name))
+        and abs((ratio := mean_seconds(rows) / mean_seconds(base)) - 1) > TIME_SLACK
+    ]
+    if strayed:
+        yield f"Measured CPU time over the baseline's, where not near 1: {', '.join(strayed)}."
+
+
+def verdict(found: Difference) -> str:
+    """What a difference to the baseline shows, and no more than its interval does."""
+    told = f"({points(found)}, {found.pairs} seeds)"
+    if found.half is None or abs(found.mean) <= found.half:
+        return f"no difference to the baseline was shown {told}"
+    return f"it {'gains on' if found.mean > 0 else 'loses to'} the baseline {told}"
+
+
+def points(gain: Difference | None) -> str:
+    """A gain in points, with its interval where it has one."""
     if gain is None:
         return "–"
     mean = f"{round(gain.mean, 1) + 0.0:+}"  # without -0.0
@@ -226,73 +245,3 @@ def _points(gain: Difference | None) -> str:
 
 def _mean(rows: Sequence[Row], name: str) -> float:
     return statistics.mean(row[name] for row in rows)
-
-
-def results_plot(kept: RowsFile) -> bytes:
-    """A PNG: gains of the arms at equal epochs, and mAP over CPU time. It holds its table's hash.
-
-    The hash tells a plot of other rows, since drawings differ from one matplotlib to another.
-    """
-    page = Page(figsize=(14, 5), dpi=100, layout="constrained")
-    FigureCanvasAgg(page)
-    left, right = page.subplots(1, 2)
-    _draw_gains(left, kept)
-    _draw_time(right, kept)
-    file = io.BytesIO()
-    page.savefig(file, format="png", metadata={"Software": None, "Description": table_hash(kept)})
-    return file.getvalue()
-
-
-def table_hash(kept: RowsFile) -> str:
-    """What tells which rows a plot was made from."""
-    return hashlib.sha256(results_table(kept).encode()).hexdigest()
-
-
-def _draw_gains(axes: Axes, kept: RowsFile) -> None:
-    difficulties = list(dict.fromkeys(row["difficulty"] for row in kept.rows))
-    arms = [arm for arm in ARMS if arm != "baseline"]
-    for shift, difficulty in enumerate(difficulties):
-        gains = [figures.gain(kept, difficulty, arm) for arm in arms]
-        axes.plot([], [], "o", color=f"C{shift}", label=difficulty)
-        for place, gain in enumerate(gains):
-            if gain is None:
-                continue
-            axes.errorbar(
-                gain.mean,
-                place + 0.18 * shift,
-                xerr=gain.half,
-                fmt="o",
-                color=f"C{shift}",
-                capsize=3,
-            )
-    axes.set_yticks(range(len(arms)), [ARMS[arm].words for arm in arms])
-    axes.invert_yaxis()
-    axes.axvline(0, color="grey", linewidth=1)
-    axes.set_xlabel("gain at equal epochs, mAP points, 95 % interval")
-    _draw_legend(axes)
-
-
-def _draw_time(axes: Axes, kept: RowsFile) -> None:
-    for place, arm in enumerate(("baseline", *CHOOSABLE_ARMS)):
-        rows = kept.find(arm=arm, difficulty="hard")
-        points = sorted(
-            (_mean(same, "cpu_seconds"), 100 * _mean(same, "mAP"))
-            for budget in dict.fromkeys(row["budget"] for row in rows)
-            if (same := [row for row in rows if row["budget"] == budget])
-        )
-        if points:
-            axes.plot(*zip(*points, strict=True), "o-", color=f"C{place}", label=ARMS[arm].words)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(LogLocator(2, subs=(1, 1.5)))
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_xlabel("CPU seconds of training at hard, SAN-PG's aside (3 to 5 seeds)")
-    axes.set_ylabel("mAP, %")
-    if axes.lines:
-        _draw_legend(axes)
-
-
-def _draw_legend(axes: Axes) -> None:
-    """Say above a drawing what its marks are, where they hide nothing."""
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small"
-    )

@@ -2,7 +2,7 @@
 
 Each arm is the recipe `demo-baseline` with one thing changed, for as many epochs as take the
 CPU time of `fc512`, which changes nothing; one more takes together what gained alone. The best on
-validation people is chosen, and it alone is scored, beside fc512, on people who chose nothing.
+validation people is chosen, and of it alone, beside fc512, the score on other people is told.
 `make bench GROUP=baselines` measures them. A finished run is kept at once, under
 runs/evidence and the fingerprint of the code: stopped at any time, the same command goes on.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, median
 
-from tests.benchmarks.evidence.arms import Arm, Job, default_cache
+from tests.benchmarks.evidence.arms import Arm, Job
 from tests.benchmarks.evidence.code import code_fingerprint
 from tests.benchmarks.evidence.figures import difference_figures
 from tests.benchmarks.evidence.queue import JobQueue
@@ -22,8 +22,10 @@ from tests.benchmarks.evidence.rows import (
     Row,
     RowsFile,
     mean_difference,
+    mean_score,
     paired_differences,
 )
+from tests.benchmarks.evidence.run import default_cache
 from tests.benchmarks.figure import Figure
 
 DIFFICULTY, SEEDS = "hard", (1, 2, 3)
@@ -68,20 +70,18 @@ def figures() -> Iterator[Figure]:
 
 
 def measure_arms(queue: JobQueue) -> None:
-    """Run what is missing: every arm alone, then what gained together, then the best once more.
+    """Run what is missing: every arm alone, then what gained together.
 
     Raises SystemExit if the time of the sitting was too short for it.
     """
     _compare(queue, ARMS)
-    arms = ARMS | combined_arm(queue.kept)
-    _compare(queue, arms)
-    _finish(queue, test_jobs(queue.kept), arms)
+    _compare(queue, ARMS | combined_arm(queue.kept))
 
 
 def _compare(queue: JobQueue, arms: Mapping[str, Arm]) -> None:
-    """Run what is missing of arms on validation people."""
+    """Run what is missing of arms."""
     _finish(queue, timing_jobs(arms), arms)
-    _finish(queue, validation_jobs(queue.kept, arms), arms)
+    _finish(queue, equal_cpu_jobs(queue.kept, arms), arms)
 
 
 def _finish(queue: JobQueue, jobs: Iterable[Job], arms: Mapping[str, Arm]) -> None:
@@ -95,21 +95,14 @@ def timing_jobs(arms: Iterable[str]) -> Iterator[Job]:
     """Every arm for a few epochs on each seed's people."""
     for seed in SEEDS:
         for name in arms:
-            yield Job(name, DIFFICULTY, TIMING, TIMED_EPOCHS, seed, "val")
+            yield Job(name, DIFFICULTY, TIMING, TIMED_EPOCHS, seed)
 
 
-def validation_jobs(kept: RowsFile, arms: Iterable[str]) -> Iterator[Job]:
-    """Every arm for the CPU time of fc512, on people to choose by."""
+def equal_cpu_jobs(kept: RowsFile, arms: Iterable[str]) -> Iterator[Job]:
+    """Every arm for the CPU time of fc512."""
     for seed in SEEDS:
         for name in arms:
-            yield Job(name, DIFFICULTY, EQUAL_CPU, equal_epochs(kept, name), seed, "val")
-
-
-def test_jobs(kept: RowsFile) -> Iterator[Job]:
-    """The arm that was chosen, and fc512, on people who chose nothing."""
-    for seed in SEEDS:
-        for name in dict.fromkeys((CONTROL, chosen_arm(kept))):
-            yield Job(name, DIFFICULTY, EQUAL_CPU, equal_epochs(kept, name), seed, "test")
+            yield Job(name, DIFFICULTY, EQUAL_CPU, equal_epochs(kept, name), seed)
 
 
 def equal_epochs(kept: RowsFile, arm: str) -> int:
@@ -124,18 +117,18 @@ def equal_epochs(kept: RowsFile, arm: str) -> int:
 
 def gain(kept: RowsFile, arm: str, split: str = "val") -> Difference:
     """What an arm has over fc512 on the same people, in points of mAP."""
-    own, other = (rows_of(kept, name, split) for name in (arm, CONTROL))
-    return mean_difference(paired_differences(own, other))
+    own, other = (rows_of(kept, name) for name in (arm, CONTROL))
+    return mean_difference(paired_differences(own, other, test=split))
 
 
-def rows_of(kept: RowsFile, arm: str, split: str) -> list[Row]:
+def rows_of(kept: RowsFile, arm: str) -> list[Row]:
     """The rows of an arm that was given the CPU time of fc512."""
-    return kept.find(arm=arm, budget=EQUAL_CPU, split=split)
+    return kept.find(arm=arm, budget=EQUAL_CPU)
 
 
 def chosen_arm(kept: RowsFile) -> str:
     """The arm of the highest mean mAP on validation people; fc512 if none has more."""
-    names = dict.fromkeys(row["arm"] for row in kept.find(budget=EQUAL_CPU, split="val"))
+    names = dict.fromkeys(row["arm"] for row in kept.find(budget=EQUAL_CPU))
     return max(names, key=lambda name: gain(kept, name).mean)
 
 
@@ -163,23 +156,23 @@ def figures_of_rows(kept: RowsFile) -> Iterator[Figure]:
     best, together = chosen_arm(kept), combined_arm(kept)
     print(f"chosen: {best} ({(ARMS | together)[best].overrides or 'nothing changed'})")
     for name in ARMS | together:
-        rows = rows_of(kept, name, "val")
-        yield from _mean_figures(f"baselines.{name}_val", rows)
+        rows = rows_of(kept, name)
+        yield from _mean_figures(f"baselines.{name}", rows, "val")
         yield Figure(f"baselines.{name}_epochs", rows[0]["epochs"], "epochs")
         if name != CONTROL:
             yield from difference_figures(f"baselines.{name}_val_gain", gain(kept, name))
     for name in dict.fromkeys((CONTROL, best)):
-        yield from _mean_figures(f"baselines.{name}_test", rows_of(kept, name, "test"))
+        yield from _mean_figures(f"baselines.{name}", rows_of(kept, name), "test")
     yield from difference_figures("baselines.best_vs_fc512_map", gain(kept, best, "test"))
-    seconds = [_mean(rows_of(kept, name, "test"), "cpu_seconds") for name in (best, CONTROL)]
+    seconds = [_mean_seconds(rows_of(kept, name)) for name in (best, CONTROL)]
     yield Figure("baselines.best_vs_fc512_cpu", seconds[0] / seconds[1], "ratio")
 
 
-def _mean_figures(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
-    yield Figure(f"{name}_map", 100 * _mean(rows, "mAP"), "%")
-    yield Figure(f"{name}_rank1", 100 * _mean(rows, "rank1"), "%")
-    yield Figure(f"{name}_cpu_seconds", _mean(rows, "cpu_seconds"), "s")
+def _mean_figures(name: str, rows: Sequence[Row], split: str) -> Iterator[Figure]:
+    yield Figure(f"{name}_{split}_map", 100 * mean_score(rows, test=split), "%")
+    yield Figure(f"{name}_{split}_rank1", 100 * mean_score(rows, "rank1", test=split), "%")
+    yield Figure(f"{name}_{split}_cpu_seconds", _mean_seconds(rows), "s")
 
 
-def _mean(rows: Sequence[Row], name: str) -> float:
-    return fmean(row[name] for row in rows)
+def _mean_seconds(rows: Sequence[Row]) -> float:
+    return fmean(row["cpu_seconds"] for row in rows)

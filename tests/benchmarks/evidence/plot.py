@@ -1,0 +1,76 @@
+"""The evidence as a picture: what arms gain in equal CPU time, and how that holds elsewhere."""
+
+import hashlib
+import io
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Page
+
+from tests.benchmarks.evidence import figures, plan, table
+from tests.benchmarks.evidence.arms import ARMS, BASELINE
+from tests.benchmarks.evidence.figures import mean_seconds, rows_of
+from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, EQUAL_TIME, HARD
+from tests.benchmarks.evidence.rows import RowsFile, mean_score
+
+PLOT_FILE = figures.RESULTS / "evidence.png"
+
+
+def results_plot(kept: RowsFile, large: RowsFile | None = None) -> bytes:
+    """A PNG: gains of the arms at equal CPU time, and mAP over CPU time. It holds its table's hash.
+
+    The hash tells a plot of other rows, since drawings differ from one matplotlib to another.
+    """
+    page = Page(figsize=(14, 5.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(page)
+    left, right = page.subplots(1, 2)
+    _draw_gains(left, kept)
+    _draw_time(right, kept)
+    file = io.BytesIO()
+    told = {"Software": None, "Description": table_hash(kept, large)}
+    page.savefig(file, format="png", metadata=told)
+    return file.getvalue()
+
+
+def table_hash(kept: RowsFile, large: RowsFile | None = None) -> str:
+    """What tells which rows a plot was made from."""
+    return hashlib.sha256(table.results_table(kept, large).encode()).hexdigest()
+
+
+def _draw_gains(axes: Axes, kept: RowsFile) -> None:
+    arms = [name for name in ARMS if name != BASELINE and figures.gain(kept, name)]
+    for place, name in enumerate(arms):
+        found = figures.gain(kept, name)
+        assert found is not None
+        colour = "C0" if ARMS[name].is_candidate else "C7"
+        axes.errorbar(found.mean, place, xerr=found.half, fmt="o", color=colour, capsize=3)
+    axes.plot([], [], "o", color="C0", label="with textures")
+    axes.plot([], [], "o", color="C7", label="control")
+    axes.set_yticks(
+        range(len(arms)), [f"{ARMS[name].words}{table.mark(ARMS[name])}" for name in arms]
+    )
+    axes.invert_yaxis()
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.set_xlabel(f"gain at {HARD} in equal CPU time, mAP points, 95 % interval")
+    _draw_legend(axes)
+
+
+def _draw_time(axes: Axes, kept: RowsFile) -> None:
+    """Every arm of more than one budget over its CPU time."""
+    budgets = (EQUAL_EPOCHS, EQUAL_TIME, *(plan.COUNTED.format(share) for share in plan.SHARES))
+    for place, name in enumerate(ARMS):
+        groups = [rows for budget in budgets if (rows := rows_of(kept, name, budget))]
+        points = sorted((mean_seconds(rows), 100 * mean_score(rows)) for rows in groups)
+        if len(points) > 1 or name in figures.best_arms(kept, 2):
+            axes.plot(*zip(*points, strict=True), "o-", color=f"C{place}", label=ARMS[name].words)
+    axes.set_xlabel(f"CPU seconds of training and textures at {HARD}")
+    axes.set_ylabel("mAP, %")
+    if axes.lines:
+        _draw_legend(axes)
+
+
+def _draw_legend(axes: Axes) -> None:
+    """Say above a drawing what its marks are, where they hide nothing."""
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small"
+    )

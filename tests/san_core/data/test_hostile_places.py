@@ -153,7 +153,7 @@ def test_a_compressed_tar_out_of_all_proportion_is_refused(tmp_path, monkeypatch
     monkeypatch.setattr(stores, "ALWAYS_UNPACKED_BYTES", 1 << 20)
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=9) as packed:
         packed.write(bytes(20 << 20))
-    with pytest.raises(ValueError, match=r"a\.tar\.gz unpacks to more than [\d,]+ bytes; unpack"):
+    with pytest.raises(ValueError, match=r"a\.tar\.gz unpacks to more than [\d,]+ bytes; if that"):
         open_tree(tmp_path / "a.tar.gz")
 
 

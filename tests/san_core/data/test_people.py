@@ -19,7 +19,7 @@ NAMES = st.one_of(st.text(min_size=1, max_size=4), st.integers(-1, 30).map(str))
 
 
 def assume_clear(people):
-    """No two names are one number, and 0 is not a person here and distractors there."""
+    """No two names are the same number, and 0 is not a person here and distractors there."""
     names = {name for name, _ in people}
     numbers = [int(name) for name in names if name.removeprefix("-").isdecimal()]
     assume(len(set(numbers)) == len(numbers))
@@ -70,7 +70,7 @@ def test_two_cameras_are_two_numbers_from_0(cameras):
 def test_names_that_are_one_number_are_refused():
     with pytest.raises(ValueError, match="identities '007' and '7' are the same number; write it"):
         pids_by_name([("7", "train"), ("007", "train")])
-    with pytest.raises(ValueError, match="cameras '01' and '1' are one number"):
+    with pytest.raises(ValueError, match="cameras '01' and '1' are the same number"):
         camids_by_name(["1", "01"])
 
 
@@ -85,7 +85,7 @@ def test_nobody_may_be_written_in_several_ways():
     names = ("-1", "-01", "0", "0000")
     people = [("5", "train"), *((name, "gallery") for name in names)]
     assert pids_by_name(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}
-    with pytest.raises(ValueError, match="identities '0' and '0000' are one number"):
+    with pytest.raises(ValueError, match="identities '0' and '0000' are the same number"):
         pids_by_name([("0", "query"), ("0000", "gallery")])
     with pytest.raises(ValueError, match="pid 0 is in train and in gallery"):
         pids_by_name([("0", "train"), ("0000", "gallery")])

@@ -10,7 +10,7 @@ from san_core.recipes import get_recipe
 @pytest.mark.parametrize(
     ("name", "overrides", "size", "message"),
     [
-        ("cuhk03", "identities_per_batch=16", 3, "a batch of 16 identities of 4 images has no eq"),
+        ("cuhk03", "identities_per_batch=16", 3, "a batch of 16 identities of 4 images cannot be"),
         (
             "pit",
             "batch_size=64",

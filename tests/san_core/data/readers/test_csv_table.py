@@ -224,7 +224,7 @@ def test_a_row_that_cannot_be_taken_is_a_problem_by_its_line(folder, row, proble
         ("path,pid\n", "has no usable row$"),
         ("path,pid,pid\n", "has a column 'pid' twice"),
         ('"path,pid\na/1.jpg,1\n', "people.csv line 2: unexpected end of data"),
-        ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "identities '05' and '5' are one"),
+        ("path,pid,split\na/1.jpg,5,train\na/2.jpg,05,train\n", "identities '05' and '5' are the"),
         (
             "path,pid\na/1.jpg,5\nx.jpg,5\n",
             r"0 of 1 identities can be .* problems: 1 missing image: x.jpg \(people.csv line 3\)",

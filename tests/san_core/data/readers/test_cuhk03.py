@@ -180,7 +180,7 @@ def test_images_that_are_not_in_the_file_are_problems_by_name(release):
 def test_a_missing_file_is_named(release, file, options):
     (release / file).unlink()
     name, kind = file.rpartition("/")[2], next(iter(options), "labeled")
-    message = rf"has no {name}, nor .* cuhk03_new_protocol_config_{kind}\.mat beside"
+    message = rf"neither .* has {name}; .* cuhk03_new_protocol_config_{kind}\.mat beside"
     with open_tree(release) as tree, pytest.raises(FileNotFoundError, match=message):
         listing(tree, options)
 

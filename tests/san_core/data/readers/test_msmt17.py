@@ -118,7 +118,7 @@ def test_a_missing_or_empty_list_is_named(release):
     with open_tree(root) as tree, pytest.raises(ValueError, match=r"list_val\.txt lists no image"):
         listing(tree, {})
     (root / "list_val.txt").write_bytes(b"\xff\xfe\x00")
-    with open_tree(root) as tree, pytest.raises(ValueError, match=r"list_val\.txt is no text"):
+    with open_tree(root) as tree, pytest.raises(ValueError, match=r"list_val\.txt is not text"):
         listing(tree, {})
     (root / "list_val.txt").unlink()
     with open_tree(root) as tree, pytest.raises(FileNotFoundError, match=r"has no list_val\.txt"):

@@ -54,7 +54,7 @@ def test_a_number_of_more_digits_than_any_vehicle_has_is_a_problem(release):
     with (release / "train_test_split/train_list.txt").open("a") as file:
         file.write("0000000 1234567890\n")
     (problem,) = read(release).problems
-    assert str(problem).startswith("train_test_split/train_list.txt line 7 (not the name of an i")
+    assert str(problem).startswith("train_test_split/train_list.txt line 7 (not an image name")
 
 
 def test_a_list_that_is_not_there_is_named(release):

@@ -279,7 +279,7 @@ def test_other_protocols_are_listed_with_their_scores():
         head, note, *cells = row
         cells = "".join(f"<td>{cell}</td>" for cell in cells)
         assert f'<th scope="row">{head}<small>{note}</small></th>{cells}' in text
-    for words in ("by the mean of a person", "over all draws", "k-reciprocal neighbours"):
+    for words in ("the mean feature of a person", "over all draws", "k-reciprocal neighbours"):
         assert words in text
     assert "Other protocols" not in page_of(query, gallery)
 
@@ -407,7 +407,7 @@ def test_a_ranking_of_other_records_is_refused():
             ranked(query, gallery), query=query[1:], gallery=gallery, metric="cosine"
         )
     other = ranked(*problem(people=8))
-    with pytest.raises(ValueError, match="the ranking of histogram is one of 8 queries"):
+    with pytest.raises(ValueError, match="the ranking of histogram covers 8 queries"):
         made(query, gallery, {"histogram": other})
 
 

@@ -56,6 +56,7 @@ def extract_features(
     """
     import numpy as np
 
+    from components.command.code import code_fingerprint
     from components.inference import worker_parts
     from components.inference.embedding import BATCH, decoded_batches
     from components.inference.networks import averages_mirrored, open_encoder
@@ -81,7 +82,8 @@ def extract_features(
         told = {"part": part.told([record.name for record in chosen])}
     if feature_parts:
         settings = worker_parts.FeatureSettings(splits, references, mirrored)
-        folder_of_all = worker_parts.parts_folder(dataset, model, settings)
+        code = code_fingerprint("components.extract_features", with_pages=False)
+        folder_of_all = worker_parts.parts_folder(dataset, model, settings, code=code)
         kept_at = worker_parts.place_of_part(feature_parts, folder_of_all, told["part"])
         if worker_parts.take_finished_part(kept_at, features, told["part"]):
             return

@@ -35,6 +35,7 @@ def seal_features(
         references: as given to extract_features; only with feature_parts
         mirrored: as given to extract_features; only with feature_parts
     """
+    from components.command.code import code_fingerprint
     from components.inference import worker_parts
     from components.storage.staging import image_set_digest
     from components.storage.transfer import local_source
@@ -51,7 +52,8 @@ def seal_features(
         if model is None:
             raise ValueError("--feature-parts needs --model, by which the features are found")
         settings = worker_parts.FeatureSettings(splits, references, mirrored)
-        folder_of_all = worker_parts.parts_folder(dataset, model, settings)
+        code = code_fingerprint("components.extract_features", with_pages=False)
+        folder_of_all = worker_parts.parts_folder(dataset, model, settings, code=code)
         source = worker_parts.place_of_all_parts(feature_parts, folder_of_all)
     elif model is not None:
         raise ValueError("--model is of --feature-parts; a --source holds the parts by itself")

@@ -16,7 +16,6 @@ from typing import NamedTuple, NotRequired, TypedDict
 from components.command.once import OnceParser
 from components.command.step import boolean
 from components.experiments.listing import size_in_words
-from components.inference.worker_parts import finished_workers
 from components.process.messages import os_error_message, printable
 from components.runner.folder import process_using
 from components.runner.processes import CONTAINER_FILE
@@ -25,7 +24,6 @@ from components.runner.store import Store, remove_folder, run_folders
 from components.storage.places import is_remote, local_path, open_storage, real_path
 from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
 from san_core.checked_json import read_json
-from san_core.evaluation.feature_files import FEATURES_FILE
 
 KINDS = ("steps", "checkpoints", "textures", "features")
 _MANIFEST = "manifest.json"  # of a sealed set of textures
@@ -255,6 +253,9 @@ def _parts_of_features(storage: Storage) -> Iterator[Unneeded]:
 
     Whoever joins a finished set has a copy; otherwise its workers make it again.
     """
+    from components.inference.worker_parts import finished_workers
+    from san_core.evaluation.feature_files import FEATURES_FILE
+
     every = storage.list()
     places = (PurePosixPath(stat.name) for stat in every if _name(stat) == FEATURES_FILE)
     for folder in sorted({str(place.parents[2]) for place in places if len(place.parents) > 3}):

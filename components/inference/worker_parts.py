@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from components.command.code import code_fingerprint
 from components.storage.outputs import atomic_folder
 from components.storage.places import open_storage
 from components.storage.staging import image_set_digest
@@ -33,13 +32,13 @@ class FeatureSettings(NamedTuple):
     mirrored: str
 
 
-def parts_folder(dataset: Path, model: Path, settings: FeatureSettings) -> str:
-    """The name of the folder of all parts of some features."""
+def parts_folder(dataset: Path, model: Path, settings: FeatureSettings, *, code: str) -> str:
+    """The name of the folder of all parts of some features. code: fingerprint of what embeds."""
     told = {
         "format": "san-feature-parts-1",
         "dataset": image_set_digest(dataset),
         "model": fingerprint(model),
-        "code": code_fingerprint("components.extract_features", with_pages=False),
+        "code": code,
         **settings._asdict(),
     }
     return sha256(canonical_json(told))
@@ -94,7 +93,7 @@ def place_of_all_parts(place: str, folder: str) -> str:
     if not found:
         raise FileNotFoundError(
             f"{storage.uri} holds no part of these features: run extract_features for every worker,"
-            " with the same settings"
+            " with the same settings and code"
         )
     count = min(found, key=lambda workers: (workers - len(found[workers]), workers))
     return f"{storage.uri}/of-{count}"

@@ -114,7 +114,10 @@ def test_single_names_that_are_others_are_problems_and_most_are_another_set(tmp_
     ("options", "message"),
     [
         ({}, "data set file_names needs like=NAME (market, duke, cuhk03-np, msmt17, veri) or pat"),
-        ({"like": "mars"}, "like=mars: known are market, duke, cuhk03-np, msmt17, veri"),
+        (
+            {"like": "mars"},
+            "like=mars is unknown; it must be one of market, duke, cuhk03-np, msmt17, veri",
+        ),
         ({"pattern": "c{camera}_*"}, "pattern 'c{camera}_*': it must have {pid} once"),
         ({"pattern": "{pid}_{pid}"}, "it must have {pid} once, and may have {camera}"),
         ({"pattern": "{pid}_{cam}"}, "pattern '{pid}_{cam}': it must have {pid} once"),

@@ -225,8 +225,8 @@ def test_counts_are_compared_with_the_published_ones():
         "gallery": PublishedCounts(1, 5),
     }
     assert records.differences_from_published(counts, published) == [
-        "query: 3 images of 1 identities, where 1,003 of 1 were published",
-        "gallery: 0 images of 0 identities, where 5 of 1 were published",
+        "query: 3 images of 1 identities; 1,003 of 1 were published",
+        "gallery: 0 images of 0 identities; 5 of 1 were published",
     ]
 
 

@@ -142,7 +142,7 @@ def with_tests(numbers: np.ndarray) -> Change:
 MALFORMED: dict[str, tuple[Change, str]] = {
     "float image": (with_image(data=np.zeros((3, 4, 9))), "float64 .*, not an image of bytes"),
     "empty image": (with_image(shape=(3, 0, 9), dtype=np.uint8), "not an image of bytes"),
-    "a group": (lambda file: put_in_place(file, file.create_group("x")), "it is a group, and no"),
+    "a group": (lambda file: put_in_place(file, file.create_group("x")), "it is a group, not"),
     "null reference": (with_null_reference, r"1_001_1_01\.png: "),
     "flat cells": (with_flat_cells, "pair 1 of labeled: it is object .*, not a cell array"),
     "strings": (replaced("labeled", data=["a", "b"]), "labeled: .*, not a cell array"),

@@ -122,7 +122,7 @@ def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, place
 def test_a_plus_in_the_place_of_a_split_file_is_told_how_it_is_written(place):
     with pytest.raises(
         ValueError,
-        match=r"write a + as %2B in a URI: "
+        match=r"write a \+ as %2B in a URI: "
         r"split=file:///data/c%2B%2B/spl",
     ):
         parse_placed_datasets(f"folders:split={place}", "/a")

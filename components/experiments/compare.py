@@ -1,4 +1,4 @@
-"""`python -m components compare RUN RUN ...`: runs beside each other, on one page.
+"""`python -m components compare RUN RUN ...`: a comparison of runs on one page.
 
 python -m components compare demo demo-2
 python -m components compare demo demo/history/1 --output changes.html
@@ -24,33 +24,36 @@ from san_core.checked_json import read_json_file
 if TYPE_CHECKING:
     from san_core.evaluation.pages.comparison import Evaluated, QueryResult, RankedName
 
-# The recipes that a run has trained by: whose they are, and the step and artifact that has them.
+# The recipes of a run: the network, and the step and artifact that has its recipe.
 _RECIPES = {"SAN": ("train_san", "model"), "SAN-PG": ("train_san_pg", "generator")}
 _TESTED_SPLITS = ("query", "gallery")
 
 
 class _Group(NamedTuple):
-    """Runs that differ in their seed alone, in one column."""
+    """Runs that differ only in their seed, in one column."""
 
     name: str
     runs: list[Run]
 
 
 def compare_parser() -> OnceParser:
-    """The words of the command."""
+    """The parser of the command line."""
     parser = OnceParser(
         prog="python -m components compare",
-        description="Set runs beside each other on one page. Runs that differ in their seed alone"
-        " are one column, with mean and standard deviation.",
+        description="Compare runs on one page. Runs that differ only in their seed share a column,"
+        " with mean and standard deviation.",
     )
     parser.add_argument(
-        "run", nargs="+", metavar="RUN", help="its name, or NAME/history/N; the first is the base"
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="name of a run, or NAME/history/N; the first is the base",
     )
     parser.add_argument(
         "--runs", metavar="FOLDER", default="runs", help="folder of all runs (default: runs)"
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="the page (default: compare-*.html in --runs)"
+        "--output", metavar="FILE", help="file for the page (default: compare-*.html in --runs)"
     )
     return parser
 
@@ -87,28 +90,28 @@ def run_compare(words: Sequence[str]) -> int:
 
 
 def _find_run(runs: Path, name: str) -> Run:
-    """A run of a name that has a report.
+    """The run of a name, which must have a report.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such run.
         FileNotFoundError: it has no report.
     """
     run = read_run(runs / name)
     if run is None:
         known = ", ".join(one.name for one in read_runs(runs)) or "none"
-        raise ValueError(f"there is no run {name} in {runs}; there are: {known}")
+        raise ValueError(f"there is no run {name} in {runs}; runs there: {known}")
     if run.output("evaluate", "report") is None:
         raise FileNotFoundError(
-            f"run {name} has no report ({run.state}); `python pipeline.py run --name {name}` goes"
-            " on with it"
+            f"run {name} has no report ({run.state}); `python pipeline.py run --name {name}`"
+            " continues it"
         )
     return run
 
 
 def seed_groups(runs: Sequence[Run]) -> list[_Group]:
-    """Runs that differ in their seed alone, together; the others each by themselves.
+    """Groups of runs that differ only in their seed; other runs are groups of one.
 
-    Runs of other code, or in another image, differ in more.
+    Runs with other code, or in another image, differ in more than the seed.
     """
     found: dict[str, list[Run]] = {}
     for run in runs:
@@ -128,17 +131,17 @@ def _runner(run: Run) -> str:
 
 
 def _image(run: Run) -> str | None:
-    """The image that a run was in; None where it was in none."""
+    """The image of a run's containers; None without containers."""
     return run.record.request.image if _runner(run) == "docker" else None
 
 
 def _called(run: Run) -> str:
-    """The name of a run; of a former result also its number."""
+    """The name of a run, with the number of an earlier result."""
     return f"{run.folder.parents[1].name} (history {run.name})" if _is_former(run) else run.name
 
 
 def _is_former(run: Run) -> bool:
-    """Whether it is a former result of a run; a folder of all runs may be called history too."""
+    """Whether it is an earlier result of a run; a folder of all runs may be named history too."""
     return run.folder.parent.name == HISTORY_FOLDER and read_run(run.folder.parents[1]) is not None
 
 
@@ -157,7 +160,7 @@ def _write_comparison(groups: Sequence[_Group], output: Path) -> None:
         for group in groups
     ]
     why = _why_no_queries(groups) or (
-        "" if common_queries(columns) else "The runs have no query in common that counts."
+        "" if common_queries(columns) else "The runs have no scored query in common."
     )
     if why:
         write_file(output, comparison_page(columns, read=None, why_no_queries=why))
@@ -171,7 +174,7 @@ def _write_comparison(groups: Sequence[_Group], output: Path) -> None:
 
 
 def _evaluated(run: Run) -> "Evaluated":
-    """What the report of a run says."""
+    """The content of a run's report."""
     from san_core.evaluation.pages.comparison import Evaluated
 
     figures = {n: float(v) for n, v in run.figures().items() if isinstance(v, int | float)}
@@ -189,9 +192,9 @@ def _report_content(run: Run) -> dict[str, Any]:
 
 
 def _queries(report: Path) -> "dict[str, QueryResult]":
-    """The queries that count, by the names of their images; none in a report of an older version.
+    """The scored queries, by image name; empty for a report of an older version.
 
-    Where several data sets were tested on, and share a name, the first counts.
+    If several data sets were tested on and share a name, the first counts.
     """
     from san_core.data.records import named_person
     from san_core.evaluation.pages.comparison import QueryResult
@@ -213,7 +216,7 @@ def _queries(report: Path) -> "dict[str, QueryResult]":
 
 
 def _ranked_names(report: Path) -> "dict[str, list[RankedName]]":
-    """The nearest gallery images of each query, as far as they stand in line."""
+    """The nearest gallery images of each query, up to the first gap in their ranks."""
     from san_core.evaluation.pages.comparison import RankedName
     from san_core.evaluation.ranked_lists import RANKED_FILE
 
@@ -231,7 +234,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _settings(groups: Sequence[_Group]) -> dict[str, dict[str, str]]:
-    """The settings in which the groups differ, in words, by the name of the group."""
+    """The settings in which the groups differ, in words, by group."""
     told: dict[str, dict[str, str]] = {group.name: {} for group in groups}
     runs = [run for group in groups for run in group.runs]
     parameters = dict.fromkeys(name for run in runs for name in run.record.request.parameters)
@@ -267,7 +270,7 @@ def _recipe_field(recipes: Mapping[Path, Mapping[str, Any]], name: str) -> Calla
 
 
 def _recipe_fields(run: Run) -> dict[str, Any]:
-    """The fields of the recipes that a run has trained by."""
+    """The fields of the recipes with which a run has trained."""
     found: dict[str, Any] = {}
     for whose, (step, artifact) in _RECIPES.items():
         folder = run.output(step, artifact)
@@ -278,22 +281,23 @@ def _recipe_fields(run: Run) -> dict[str, Any]:
 
 
 def _why_no_queries(groups: Sequence[_Group]) -> str:
-    """Why queries cannot be set beside each other; empty if they can."""
+    """The reason why queries cannot be compared; empty if they can."""
     runs = [run for group in groups for run in group.runs]
     if len(groups) == 1:
-        return "There is one column: the runs differ in their seed alone."
+        return "There is one column, as the runs differ only in their seed."
     digests = {_tested_digest(run) for run in runs}
     if len(digests - {None}) > 1:
         return "The runs were not tested on the same images, so their queries are not compared."
     if None in digests or _tested_set(runs) is None:
-        return "The images that a run was tested on are not there any more."
+        return "The test images of a run no longer exist."
     return ""
 
 
 def _tested_digest(run: Run) -> str | None:
-    """What stands for the image set that a run was tested on; None if that is not known.
+    """A digest of the image set that a run was tested on; None if it is unknown.
 
-    A report on foreign distances tells of no set: it is that of its run, unless it is a former one.
+    A report on given distances names no image set; then it is that of the run, unless the report is
+    an earlier result.
     """
     from components.storage.staging import image_set_digest
 
@@ -314,14 +318,14 @@ def _tested_set(runs: Sequence[Run]) -> Path | None:
 
 
 def _set_at_hand(run: Run) -> Path | None:
-    """The image set that a run has now; of a former result, that of the run."""
+    """The present image set of a run; for an earlier result, that of its run."""
     now = read_run(run.folder.parents[1]) if _is_former(run) else run
     return now.output("prepare_reid", "reid") if now else None
 
 
 @contextmanager
 def _images_of(groups: Sequence[_Group]) -> Iterator[Callable[[str], bytes]]:
-    """What gives the bytes of an image that all runs were tested on, by its name."""
+    """A function that returns the bytes of a common test image, by its name."""
     from components.storage.staging import open_image_set, shards_of_splits
 
     place = _tested_set([run for group in groups for run in group.runs])

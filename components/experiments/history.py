@@ -1,7 +1,7 @@
-"""The former results of a run of one name: `runs/NAME/history/1`, 2 and so on.
+"""The earlier results of a run of one name: `runs/NAME/history/1`, 2 and so on.
 
-Each holds the record of the run as it was, with its pages, figures and reports, as files of its
-own: they stay when the steps behind them are pruned.
+Each has the record of that run, with copies of its pages, metrics and reports, which stay when its
+steps are pruned.
 """
 
 import shutil
@@ -16,7 +16,7 @@ _SHOWN_KINDS = ("system.HTML", "system.Metrics", "system.ClassificationMetrics")
 
 
 def keep_former(folder: Path) -> None:
-    """Keep the result of the last run in a folder, if it was done, before another replaces it."""
+    """Keep the result of the last run in a folder, if it finished, before a new one replaces it."""
     former = read_run(folder)
     if former is None or former.record.state != "done":
         return
@@ -30,7 +30,7 @@ def keep_former(folder: Path) -> None:
 
 
 def forget_equal(folder: Path) -> None:
-    """Remove the newest former result if that of the run is the same."""
+    """Remove the newest earlier result if the run's own is the same."""
     run, kept = read_run(folder), former_results(folder)
     if run and kept and run.record.results == kept[-1].record.results:
         shutil.rmtree(kept[-1].folder)
@@ -39,18 +39,18 @@ def forget_equal(folder: Path) -> None:
 
 
 def former_results(folder: Path) -> list[Run]:
-    """The former results of a run, the oldest first."""
+    """The earlier results of a run, oldest first."""
     found = (readable_run(one) for one in sorted(_numbered(folder), key=lambda one: int(one.name)))
     return [run for run in found if run]
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The folders of all former results, also of those whose record cannot be read."""
+    """The folders of all earlier results, including those with an unreadable record."""
     return [one for one in (folder / HISTORY_FOLDER).glob("*") if one.name.isdecimal()]
 
 
 def _copy_results(run: Run, room: Path) -> None:
-    """Copy what people look at: pages, figures, and all of tasks that nothing else takes."""
+    """Copy pages, metrics, and all outputs of tasks on which no other depends."""
     taken = {task for each in run.record.tasks.values() for task, _ in each["inputs"].values()}
     for name, task in run.record.tasks.items():
         is_last = name not in taken and "system.HTML" in task["outputs"].values()

@@ -1,4 +1,4 @@
-"""`runs/index.html`: every run with its figures and settings, and links to all its pages."""
+"""`runs/index.html`: every run with its metrics and settings, and links to all its pages."""
 
 import time
 from collections.abc import Sequence
@@ -27,24 +27,26 @@ def write_index(runs: Path) -> None:
 
 
 def index_page(runs: Path) -> str:
-    """The page that links everything in a folder of runs."""
+    """The page with links to everything in a folder of runs."""
     found = read_runs(runs)
     sections = [
-        Section("Runs", _runs_table(runs, found), "The newest first."),
+        Section("Runs", _runs_table(runs, found), "Newest first."),
         Section(
             "Settings",
             _settings_table(found),
-            "Those in which the runs differ; the others are equal in all that have them.",
+            "Settings in which the runs differ.",
         ),
         Section("Comparisons", _comparisons(runs), "Written by python -m components compare."),
-        Section("Former results", _former(runs, found), "What runs of the same name had before."),
+        Section(
+            "Earlier results", _former(runs, found), "Replaced by newer runs of the same name."
+        ),
     ]
     count = "1 run" if len(found) == 1 else f"{len(found)} runs"
     return page.render_page("Runs", [one for one in sections if one.body], subtitle=count)
 
 
 def _runs_table(runs: Path, found: Sequence[Run]) -> Markup:
-    """A row a run: figures first, then state, time and size; its links under its name."""
+    """A row per run: metrics, then state, time and size; its links under its name."""
     figures = {run.name: run.figures() for run in found}
     shown = list(dict.fromkeys(name for each in figures.values() for name in each))[:_MOST_FIGURES]
     sizes = sizes_of(found)
@@ -65,7 +67,7 @@ def _when(run: Run) -> str:
 
 
 def _duration(run: Run) -> str:
-    """How long a run took, before what follows; empty where it has not ended."""
+    """The duration of a run, as the start of a phrase; empty if it has not ended."""
     seconds = run.record.ended - run.record.started
     return f"took {age_in_words(seconds)}, " if run.record.ended else ""
 
@@ -83,7 +85,7 @@ def _state_with_commit(run: Run) -> Markup:
 
 
 def _settings_table(found: Sequence[Run]) -> Markup:
-    """The parameters that differ, a row each and a column a run; empty where none does."""
+    """The parameters that differ, a row each, with a column per run; empty if none differs."""
     if len(found) < 2:
         return Markup()
     rows = [

@@ -1,4 +1,4 @@
-"""What a run writes of itself while it goes on, beside its results."""
+"""The record that a run writes of itself, beside its results."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 def recorded(
     plan: Sequence[Task], *, folder: Path, request: Request, source: str
 ) -> Iterator[Callable[[str], None]]:
-    """Keep a record of the run that goes on in the block, and renew the index after it.
+    """Record the run in the block, and update the index after it.
 
-    What the block is given notes a task whose result is now as the request asks for it. The others
-    still lead to results of former requests, and of the run nothing is shown from there.
+    The block gets a function that marks a task's result as current. Other tasks still link to
+    results of earlier requests, which are not shown for this run.
 
     Args:
         plan: its tasks.
-        folder: its own, which no other run uses meanwhile.
-        request: what was asked for.
-        source: the compiled pipeline, kept as pipeline.yaml.
+        folder: its folder, which no other run uses meanwhile.
+        request: the request.
+        source: the compiled pipeline, written to pipeline.yaml.
     """
     history.keep_former(folder)
     begun = begun_record(request, plan)
@@ -68,7 +68,7 @@ def recorded(
 
 
 def _unlink_others(folder: Path, tasks: set[str]) -> None:
-    """Remove the links of tasks that this run does not have: they are of a former graph."""
+    """Remove the links of tasks that this run does not have, which are of an earlier graph."""
     store = Store.of_runs(folder.parent)
     for link in folder.iterdir():
         if link.is_symlink() and link.name not in tasks and store.holds(link):
@@ -80,4 +80,4 @@ def _renew_index(runs: Path) -> None:
         with Store.of_runs(runs).locked():
             write_index(runs)
     except OSError as error:
-        log.warning("the index of the runs is not renewed: %s", os_error_message(error))
+        log.warning("the index of the runs was not updated: %s", os_error_message(error))

@@ -1,4 +1,4 @@
-"""What `pipeline.py runs list` says of the runs on this machine: a line each."""
+"""The output of `pipeline.py runs list` for local runs: a line per run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,13 +6,13 @@ from components.experiments.record import Run
 from components.runner.screen import figure_in_words
 from components.runner.state import read_state
 
-# The figures that are shown in a line, where a run has them; else the first ones.
+# The metrics shown in a line, if a run has them; else its first ones.
 _HEADLINES = ("rank1", "mAP", "mINP")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def list_lines(runs: Sequence[Run], *, now: float) -> list[str]:
-    """The runs as lines of a table, under a line that names the columns."""
+    """The runs as lines of a table, with a header."""
     sizes = sizes_of(runs)
     rows = [("run", "state", "age", "size", "figures")]
     for run in runs:
@@ -23,25 +23,25 @@ def list_lines(runs: Sequence[Run], *, now: float) -> list[str]:
 
 
 def headline(run: Run) -> str:
-    """The first figures of a run, in words."""
+    """The main metrics of a run, in words."""
     figures = run.figures()
     shown = [n for n in _HEADLINES if n in figures] or list(figures)[: len(_HEADLINES)]
     return "  ".join(f"{name} {figure_in_words(name, figures[name])}" for name in shown)
 
 
 def sizes_of(runs: Iterable[Run]) -> dict[str, int]:
-    """The bytes of each run's results, by its name; what several runs share counts for each."""
+    """The bytes of each run's results, by name; shared results count for each run."""
     return {run.name: sum(_files_of(run).values()) for run in runs}
 
 
 def _files_of(run: Run) -> Mapping[str, int]:
-    """The bytes of every file that the tasks of a run have made, by its path."""
+    """The size in bytes of every output file of a run, by path."""
     states = [read_state(run.folder / name) for name in run.record.tasks]
     return {path: size for state in states if state for path, (size, _) in state.files.items()}
 
 
 def age_in_words(seconds: float) -> str:
-    """How long ago something was, in its largest unit."""
+    """A duration in its largest unit."""
     for unit, length in _UNITS:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -49,7 +49,7 @@ def age_in_words(seconds: float) -> str:
 
 
 def size_in_words(size: int) -> str:
-    """Bytes in the unit that people read."""
+    """A size in a readable unit."""
     for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= length:
             return f"{size / length:.1f} {unit}"

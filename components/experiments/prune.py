@@ -1,6 +1,6 @@
-"""`python -m components prune`: what is kept and needed no more, shown and, if asked for, deleted.
+"""`python -m components prune`: list stored files that are no longer needed, or delete them.
 
-python -m components prune                              # what could go, of the runs here
+python -m components prune                              # list what can be deleted
 python -m components prune --yes true                   # delete it
 python -m components prune --at s3://bucket/san --what checkpoints --yes true
 """
@@ -30,13 +30,13 @@ _MANIFEST = "manifest.json"  # of a sealed set of textures
 
 
 class Unneeded(NamedTuple):
-    """Something that could go.
+    """Something that may be deleted.
 
     Attributes:
         told: what it is, in words.
         size: in bytes.
         delete: deletes it.
-        why_kept: why it stays all the same; empty where it could go.
+        why_kept: why it must stay; empty if it may be deleted.
     """
 
     told: str
@@ -55,7 +55,7 @@ class _TrainingKey(TypedDict):
 
 
 class _Settings(TypedDict):
-    """What tells the textures of a set from all others; `TextureSettings` has more."""
+    """The settings that identify a set of textures; `TextureSettings` has more."""
 
     source: str
     dataset: str
@@ -67,24 +67,24 @@ class _Provenance(TypedDict):
 
 
 class _SealedTextures(TypedDict):
-    """What the manifest of sealed textures holds, and that of no other image set."""
+    """The fields that only the manifest of sealed textures has."""
 
     provenance: _Provenance
 
 
 class _Pointer(TypedDict):
-    """A manifest that may tell where its shards are."""
+    """A manifest that may have the URI of its shards."""
 
     uri: NotRequired[str]
 
 
 def prune_parser() -> OnceParser:
-    """The words of the command."""
+    """The parser of the command line."""
     parser = OnceParser(
         prog="python -m components prune",
-        description="Show what is needed no more: steps in the store that no run uses, checkpoints"
-        " of finished trainings whose model is there, sealed textures that no run here uses, and"
-        " the features of single workers, once all have finished.",
+        description="List what is no longer needed: steps in the store that no run uses,"
+        " checkpoints of finished trainings whose model exists, sealed textures that no local run"
+        " uses, and the features of single workers, once all have finished.",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
@@ -93,7 +93,7 @@ def prune_parser() -> OnceParser:
         "--at",
         metavar="PLACE",
         help="look for checkpoints and textures in this folder or URI, not in the store of the"
-        " runs; which runs elsewhere need them is not known",
+        " runs; runs elsewhere may still need them",
     )
     parser.add_argument(
         "--what", choices=KINDS, action="append", help="only these; may be repeated (default: all)"
@@ -105,7 +105,7 @@ def prune_parser() -> OnceParser:
         const=True,
         default=False,
         metavar="true|false",
-        help="delete it (default: false, only show)",
+        help="delete what is listed (default: false, only list it)",
     )
     return parser
 
@@ -115,7 +115,7 @@ def run_prune(words: Sequence[str]) -> int:
     parser = prune_parser()
     options = parser.parse_args(words)
     if options.at and "steps" in (options.what or ()):
-        parser.error("--what steps is of the store of the runs here, not of --at")
+        parser.error("--what steps applies to the store of local runs, not to --at")
     try:
         _prune(options.runs, options.at, options.what or KINDS, is_deleting=options.yes)
     except ValueError as error:
@@ -129,14 +129,14 @@ def run_prune(words: Sequence[str]) -> int:
 
 
 def _prune(runs: Path, place: str | None, kinds: Sequence[str], *, is_deleting: bool) -> None:
-    """Show what could go, and delete it if that is asked for, while no run goes on.
+    """List what can be deleted, and delete it if requested, while no run is active.
 
     Raises:
-        OSError: a run is under way, a manifest is damaged, or the place cannot be reached.
-        ValueError: it is no place.
+        OSError: a run is active, a manifest is damaged, or the place cannot be reached.
+        ValueError: the text is not a place.
     """
     store = Store.of_runs(runs)
-    # Without a store there is nothing to lock, and none is made.
+    # Without a store there is nothing to lock, and none is created.
     locked: AbstractContextManager[None] = store.locked() if store.root.is_dir() else nullcontext()
     with locked:
         _check_no_run(runs)
@@ -152,8 +152,8 @@ def _prune(runs: Path, place: str | None, kinds: Sequence[str], *, is_deleting: 
 
 def _summary(sizes: Sequence[int], *, is_deleting: bool) -> str:
     if not sizes:
-        return "there is nothing that could go"
-    total = f"{len(sizes)} in all, {size_in_words(sum(sizes))}"
+        return "there is nothing to delete"
+    total = f"{len(sizes)} in total, {size_in_words(sum(sizes))}"
     return f"deleted {total}" if is_deleting else f"{total}; --yes true deletes them"
 
 
@@ -162,14 +162,14 @@ def _check_no_run(runs: Path) -> None:
         process = process_using(folder)
         if process is not None:
             raise OSError(
-                f"run {folder.name} is under way (process {process}); prune when it has ended"
+                f"run {folder.name} is active (process {process}); prune when it has ended"
             )
 
 
 def unneeded(store: Store, kinds: Iterable[str], *, place: str | None = None) -> Iterator[Unneeded]:
-    """What could go of these kinds: in the store of the runs here, or in a place.
+    """What can be deleted of these kinds: in the store of local runs, or at a place.
 
-    Finished trainings whose model is not there are among it, with why they stay.
+    Includes finished trainings whose model is missing, with the reason why they stay.
     """
     if "steps" in kinds and place is None:
         yield from _unused_steps(store)
@@ -184,7 +184,7 @@ def unneeded(store: Store, kinds: Iterable[str], *, place: str | None = None) ->
 
 
 def _unused_steps(store: Store) -> Iterator[Unneeded]:
-    """The folders that no run links, unless a container may still write there."""
+    """The folders that no run links, except those to which a container may still write."""
     links = store.links()
     for folder in store.all_folders():
         if folder not in links and not (folder / CONTAINER_FILE).exists():
@@ -194,7 +194,7 @@ def _unused_steps(store: Store) -> Iterator[Unneeded]:
 
 
 def _finished_trainings(storage: Storage, store: Store) -> Iterator[Unneeded]:
-    """The states of trainings whose last epoch is over."""
+    """The checkpoints of trainings whose last epoch is finished."""
     from san_core.model.saved import HISTORY_FILE
 
     trainings = _grouped(storage, TRAINING_KEY_FILE)
@@ -217,7 +217,7 @@ def _finished_trainings(storage: Storage, store: Store) -> Iterator[Unneeded]:
 def _histories_of_runs(store: Store) -> Iterator[bytes]:
     """The histories of the models that finished steps in the store have made.
 
-    A model has the history that its training kept beside its state.
+    A model has the same history as the checkpoint of its training.
     """
     from san_core.model.saved import HISTORY_FILE
 
@@ -227,7 +227,7 @@ def _histories_of_runs(store: Store) -> Iterator[bytes]:
 
 
 def _histories_within(storage: Storage, *, but: Iterable[str]) -> Iterator[bytes]:
-    """The histories of the models in a place, without those that lie beside states."""
+    """The histories of the models at a place, without those beside checkpoints."""
     from san_core.model.saved import HISTORY_FILE, WEIGHTS_FILE
 
     beside = tuple(f"{folder}/" for folder in but)
@@ -240,7 +240,7 @@ def _histories_within(storage: Storage, *, but: Iterable[str]) -> Iterator[bytes
 
 
 def _unused_textures(storage: Storage, used: set[str]) -> Iterator[Unneeded]:
-    """The sealed sets of textures that nothing points to; other image sets are none."""
+    """The sealed sets of textures to which no manifest refers; other image sets are left out."""
     for folder, objects in _grouped(storage, _MANIFEST).items():
         has_shards = any(name.startswith(f"{folder}/shards/") for name in objects)
         is_used = _comparable(f"{storage.uri}/{folder}") in used
@@ -281,7 +281,7 @@ def _is_sealed(storage: Storage, manifest: str) -> bool:
 
 
 def _used_by_runs(store: Store) -> Iterator[str]:
-    """Where the manifests point to that runs here have, as `_comparable` names places.
+    """The places to which manifests of local runs refer, as `_comparable` writes them.
 
     Raises:
         OSError: one is damaged.
@@ -292,7 +292,7 @@ def _used_by_runs(store: Store) -> Iterator[str]:
 
 
 def _used_within(storage: Storage) -> Iterator[str]:
-    """Where the manifests in a place point to: those that lie there without a run.
+    """The places to which the manifests at a place refer, without those of a run.
 
     Raises:
         OSError: one is damaged.
@@ -304,10 +304,10 @@ def _used_within(storage: Storage) -> Iterator[str]:
 
 
 def _pointed_at(manifest: bytes, *, where: str) -> Iterator[str]:
-    """Where a manifest points to, if anywhere.
+    """The place to which a manifest refers, if any.
 
     Raises:
-        OSError: it is damaged, so that what it points to is not known.
+        OSError: it is damaged, so that the place is unknown.
     """
     try:
         place = read_json(manifest, _Pointer, where=where).get("uri")
@@ -318,9 +318,9 @@ def _pointed_at(manifest: bytes, *, where: str) -> Iterator[str]:
 
 
 def _comparable(place: str) -> str:
-    """A place as one text, whatever links lead to it and whichever scheme its bucket is named by.
+    """A place as one text for all links to it and all schemes of its bucket.
 
-    What is no place here stays as it is.
+    A text that is not a place is returned unchanged.
     """
     if is_remote(place):
         return place.partition("://")[2].rstrip("/")
@@ -331,7 +331,7 @@ def _comparable(place: str) -> str:
 
 
 def _grouped(storage: Storage, telling: str) -> dict[str, dict[str, Stat]]:
-    """The objects of every folder that has one of a name, by their own."""
+    """The objects of every folder that has an object of a name, by folder."""
     every = storage.list()
     folders = [str(PurePosixPath(s.name).parent) for s in every if _name(s) == telling]
     return {
@@ -348,16 +348,16 @@ def _name(stat: Stat) -> str:
 def _stored(
     storage: Storage, folder: str, objects: Mapping[str, Stat], told: str, *, last: str
 ) -> Unneeded:
-    """A folder of a storage; what tells what it is goes last, so that a stopped prune goes on."""
+    """A folder of a storage; `last` is deleted last, so that an interrupted prune can continue."""
     telling = f"{folder}/{last}"
-    # Sidecars before their tars: at no moment does one name a tar that has gone.
+    # Sidecars before their tars, so that no sidecar names a deleted tar.
     order = sorted(objects, key=lambda name: (name == telling, name.endswith(".tar"), name))
 
     def delete() -> None:
         for name in order:
             storage.delete(name)
         if not is_remote(storage.uri):
-            shutil.rmtree(local_path(f"{storage.uri}/{folder}"))  # empty folders are left
+            shutil.rmtree(local_path(f"{storage.uri}/{folder}"))  # only empty folders remain
 
     size = sum(stat.size for stat in objects.values())
     return Unneeded(f"{told}: {storage.uri}/{folder}", size, delete)

@@ -1,6 +1,6 @@
-"""What a run was asked to do and how it ended: `runs/NAME/run.json`.
+"""The record of a run, `runs/NAME/run.json`: its request and how it ended.
 
-Its parameters are all that the run was made of, so that it can be run again with one changed.
+It has all parameters of the run, so that the run can be repeated with one changed.
 """
 
 import json
@@ -25,19 +25,19 @@ from san_core.checked_json import read_json_file
 
 RUN_FILE = "run.json"
 FORMAT = "san-run"
-# Partial: --only has made a step, and others are not as these settings would make them.
+# Partial: --only has run a step, and other steps are not current.
 State = Literal["running", "done", "partial", "failed", "stopped"]
 
 log = logging.getLogger(__name__)
 
 
 class TaskRecord(TypedDict):
-    """A task of a run, whose outputs lie under its name in the folder of the run.
+    """A task of a run; its outputs are under its name in the folder of the run.
 
     Attributes:
         step: its step, without the number of an iteration.
-        parameters: those of the step.
-        inputs: the task and the artifact behind each input artifact.
+        parameters: the parameters of the step.
+        inputs: the source task and artifact of each input artifact.
         outputs: the KFP type of each output artifact.
     """
 
@@ -49,13 +49,13 @@ class TaskRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """The request of a run.
 
     Attributes:
         graph: the name of the graph.
-        parameters: of the pipeline, all of them; places that lie in the store are left out.
+        parameters: all parameters of the pipeline, except places in the store.
         runner: process or docker.
-        image: of the containers.
+        image: image of the containers.
     """
 
     graph: str
@@ -66,17 +66,17 @@ class Request:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What `run.json` holds; times are seconds since 1970.
+    """The content of `run.json`; times are seconds since 1970.
 
     Attributes:
-        request: what was asked for.
-        state: how it ended, or that it has not.
-        started: when it was started last.
-        ended: when it ended; 0 before.
-        commit: of the code; empty where there is no git.
-        tasks: by their names, in their order.
-        results: the digests of what those tasks have made that have a page, of a run that is done.
-        current: the tasks whose results are of this request; of a run that is done all are.
+        request: the request.
+        state: running, or how it ended.
+        started: time of the last start.
+        ended: time of the end; 0 before.
+        commit: commit of the code; empty without git.
+        tasks: the tasks by name, in order.
+        results: digests of the outputs of tasks with a page, for a finished run.
+        current: the tasks whose results are of this request; all, for a finished run.
     """
 
     request: Request
@@ -117,12 +117,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.folder.name
 
     @property
     def state(self) -> str:
-        """How it ended; killed where nobody could say so any more."""
+        """How it ended; killed if it could not record its end."""
         if self.record.state != "running":
             return self.record.state
         with suppress(OSError):  # the lock of another user may not be looked at
@@ -130,28 +130,28 @@ class Run:
         return "running"
 
     def is_current(self, task: str) -> bool:
-        """Whether what lies under the name of a task is of this request, not of a former one."""
+        """Whether a task's result is of this request, not of an earlier one."""
         return self.record.state == "done" or task in self.record.current
 
     def figures(self) -> dict[str, float | str | bool]:
-        """The figures of the last task that has some; nothing before it is done."""
+        """The metrics of the last task that has some; empty before it has finished."""
         for name, task in reversed(self.record.tasks.items()):
             if "system.Metrics" in task["outputs"].values():
                 return self._figures_of(name) if self.is_current(name) else {}
         return {}
 
     def _figures_of(self, name: str) -> dict[str, float | str | bool]:
-        """The figures of a task; none where they cannot be read."""
+        """The metrics of a task; empty if they cannot be read."""
         outputs = self.record.tasks[name]["outputs"]
         for file in paths_of_kind(outputs, self.folder / name, "system.Metrics"):
             try:
                 return read_json_file(file, dict[str, float | str | bool])
             except (OSError, ValueError) as error:
-                log.warning("the figures of run %s cannot be read: %s", self.name, error)
+                log.warning("the metrics of run %s cannot be read: %s", self.name, error)
         return {}
 
     def pages(self) -> dict[str, list[Path]]:
-        """The pages of every task that has some."""
+        """The pages of all tasks."""
         found = {
             name: paths_of_kind(task["outputs"], self.folder / name, "system.HTML")
             for name, task in self.record.tasks.items()
@@ -160,7 +160,7 @@ class Run:
         return {name: pages for name, pages in found.items() if pages}
 
     def output(self, step: str, artifact: str) -> Path | None:
-        """Where an output of a step lies; None without such a step, or before it is made."""
+        """The path of an output of a step; None if there is no such step or output."""
         for name, task in self.record.tasks.items():
             if task["step"] == step and artifact in task["outputs"]:
                 path = output_paths(task["outputs"], self.folder / name)[artifact]
@@ -202,7 +202,7 @@ def readable_run(folder: Path) -> Run | None:
 
 
 def read_runs(runs: Path) -> list[Run]:
-    """The runs in a folder that have a record, the newest first.
+    """The runs in a folder that have a record, newest first.
 
     One that cannot be read, such as that of another user, is left out with a warning.
     """
@@ -219,7 +219,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def begun_record(
     request: Request, plan: Sequence[Task], clock: Callable[[], float] = time.time
 ) -> RunRecord:
-    """The record of a run that begins now."""
+    """The record of a run that starts now."""
     tasks = {
         task.name: TaskRecord(
             step=task.step,
@@ -233,7 +233,7 @@ def begun_record(
 
 
 def results_in(folder: Path, tasks: Mapping[str, TaskRecord]) -> dict[str, dict[str, str]]:
-    """The digests of what those tasks have made that have a page."""
+    """The digests of the outputs of tasks with a page."""
     states = {
         name: read_state(folder / name)
         for name, task in tasks.items()

@@ -1,4 +1,4 @@
-"""The settings of runs: in which they differ, and in words."""
+"""The settings of runs: their differences, and their form in words."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from components.experiments.record import Run
 
 
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
-    """The names of the parameters whose values are not equal in all runs that have them."""
+    """The names of the parameters whose values differ between runs that have them."""
     values: dict[str, list[Any]] = {}
     for run in runs:
         for name, value in run.record.request.parameters.items():

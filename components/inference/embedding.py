@@ -1,4 +1,4 @@
-"""Images of any size on their way into an encoder: read and decoded, a batch at a time."""
+"""Reading and decoding images of any size for an encoder, a batch at a time."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,10 +15,10 @@ BATCH = 64
 
 
 def decoded_batches(files: Sequence[EncodedImage], size: tuple[int, int]) -> Iterator[Pixels]:
-    """Images at a size, BATCH at a time (B, H, W, 3); the next are decoded meanwhile.
+    """Images at a size, in batches (B, H, W, 3) of BATCH; the next batch is decoded meanwhile.
 
     Raises:
-        ValueError: one is no image, naming it.
+        ValueError: a file is not an image; the message names it.
     """
 
     def decode_image(file: EncodedImage) -> Pixels:

@@ -1,4 +1,4 @@
-"""Features of a gallery, made once: they are kept beside it, under what they were made of."""
+"""Features of a gallery, computed once and stored beside it, in a folder named by their inputs."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class KeptFeatures(NamedTuple):
 
 
 def features_folder(gallery: str) -> Path:
-    """Where the features of a gallery are kept: beside it, or in the cache where none may write.
+    """The folder for features of a gallery: beside it, or in the cache if that is not writable.
 
     Raises:
         FileNotFoundError: the cache is needed, and there is none.
@@ -55,31 +55,31 @@ def features_folder(gallery: str) -> Path:
 def gallery_features(
     pictures: Pictures, network: Network, model_sha256: str, *, mirrored: bool, under: Path
 ) -> KeptFeatures:
-    """The features of a gallery: those that are kept, or new ones, which are kept then.
+    """The features of a gallery: stored ones, or new ones, which are then stored.
 
-    One process at a time makes them; another that needs the same ones waits for them.
+    One process at a time computes them; another that needs the same features waits.
 
     Args:
         pictures: the gallery.
         network: the encoder.
-        model_sha256: of the file that its weights were read from.
+        model_sha256: sha256 of its weights file.
         mirrored: whether features are averaged with those of the mirrored images.
-        under: the folder of all that are kept.
+        under: the folder for all stored features.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: there is no disk space for them.
         ValueError: a picture is damaged.
     """
     made_of = {"model": model_sha256, "mirrored": mirrored, "images": pictures.fingerprint}
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
     folder, count = under / key, len(pictures.names)
-    with suppress(FileNotFoundError, ValueError):  # also where nothing may be written any more
+    with suppress(FileNotFoundError, ValueError):  # even if the folder is no longer writable
         return KeptFeatures(map_features(folder, count), folder, is_reused=True)
     with lock_folder(folder):
-        is_reused = _is_whole(folder, count)  # another process may have made them meanwhile
+        is_reused = _is_whole(folder, count)  # another process may have stored them meanwhile
         if not is_reused:
             log.info(
-                "embedding %d pictures; their features are kept in %s",
+                "embedding %d pictures; their features are stored in %s",
                 count,
                 printable(str(folder)),
             )
@@ -90,7 +90,7 @@ def gallery_features(
 
 
 def _is_whole(folder: Path, count: int) -> bool:
-    """Whether features are kept in a folder; damaged ones are not, which gives a warning."""
+    """Whether a folder has undamaged features; damaged ones cause a warning."""
     if not (folder / FEATURES_FILE).is_file():
         return False
     try:
@@ -98,7 +98,7 @@ def _is_whole(folder: Path, count: int) -> bool:
     except (FileNotFoundError, ValueError) as error:
         why = "a file is missing" if isinstance(error, FileNotFoundError) else error
         log.warning(
-            "features in %s are damaged and are made again: %s", printable(str(folder)), why
+            "features in %s are damaged and are computed again: %s", printable(str(folder)), why
         )
         return False
     return True
@@ -110,7 +110,7 @@ def _write_features(
     names: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Keep the features of pictures in a folder."""
+    """Store the features of pictures in a folder."""
     first = next(batches)
     with atomic_folder(folder) as made:
         rows, dim = chain([first], batches), first.shape[1]

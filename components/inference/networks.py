@@ -1,4 +1,4 @@
-"""The trained network that a step is pointed to, on what this machine computes with."""
+"""The trained network that a step is given, on the device of this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_model(place: str) -> Iterator[Path]:
-    """The folder or ONNX file of a model; of one in a bucket a copy, until the block ends.
+    """The folder or ONNX file of a model; for one in a bucket, a copy until the block ends.
 
     Raises:
-        OSError: it cannot be fetched.
+        OSError: it cannot be downloaded.
     """
     if not is_remote(place):
         yield local_path(place)
@@ -36,18 +36,17 @@ def open_network(path: Path) -> "Network":
     Raises:
         ModuleNotFoundError: onnxruntime is needed and not installed.
         FileNotFoundError: there is no network.
-        ValueError: it is damaged, torch is needed and not installed, or a GPU is here and cannot be
-            used.
+        ValueError: it is damaged, torch is needed and not installed, or a GPU cannot be used.
     """
     if (file := onnx_file(path)) is not None:
-        read_description(path)  # which compares it with its sum, where there is one
+        read_description(path)  # it checks the checksum, if there is one
         from san_core.inference.onnx_network import OnnxNetwork
 
         return OnnxNetwork(file, threads=core_count())
     if find_spec("torch") is None:
         raise ValueError(
-            f"{path} needs torch, which is not installed here; an ONNX file of it does without,"
-            " as `python -m components export --model PLACE --onnx FILE` writes it"
+            f"{path} needs torch, which is not installed here; an ONNX file of it does not:"
+            " `python -m components export --model PLACE --onnx FILE` writes one"
         )
     from san_core.inference.torch_network import TorchNetwork
 
@@ -55,7 +54,7 @@ def open_network(path: Path) -> "Network":
 
 
 def open_encoder(path: Path) -> "Network":
-    """A network that tells people apart.
+    """An encoder, a network that embeds people.
 
     Raises:
         ValueError: it is a texture generator; or as `open_network`.
@@ -70,7 +69,7 @@ def open_encoder(path: Path) -> "Network":
 def averages_mirrored(word: str, network: "Network") -> bool:
     """Whether features are averaged with those of mirrored images.
 
-    word: true, false, or auto for what the network's recipe says.
+    word: true, false, or auto for the choice of the network's recipe.
 
     Raises:
         ValueError: the word is none of these.

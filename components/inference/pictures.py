@@ -1,4 +1,4 @@
-"""Pictures to search in, or for: of an image set, a folder, an archive or a file, anywhere."""
+"""Gallery and query pictures: of an image set, a folder, an archive or a file, also remote."""
 
 import hashlib
 import json
@@ -23,12 +23,12 @@ _MANIFEST = "manifest.json"
 
 
 class Pictures(NamedTuple):
-    """Pictures that can be read until their place is left.
+    """Pictures that can be read until the block of their place ends.
 
     Attributes:
-        names: within the place, in one order for ever.
-        fingerprint: what changes when they do.
-        open_files: gives the files at some places among the names, in that order.
+        names: their names within the place, in a fixed order.
+        fingerprint: a digest that changes when they change.
+        open_files: returns the files at some indices of `names`, in that order.
     """
 
     names: Sequence[str]
@@ -42,7 +42,7 @@ def open_pictures(place: str) -> Iterator[Pictures]:
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: it holds no picture, or is a damaged image set.
+        ValueError: it has no picture, or is a damaged image set.
     """
     with ExitStack() as kept:
         if is_remote(place):
@@ -58,7 +58,7 @@ def open_pictures(place: str) -> Iterator[Pictures]:
 
 
 def _open_remote(place: str, kept: ExitStack) -> Pictures:
-    """Pictures in a bucket: those of a folder are read one by one, an archive is fetched."""
+    """Pictures in a bucket: those of a folder are read one by one; an archive is downloaded."""
     if stat_if_file(place) is not None:
         if is_archive(place):
             return _open_tree(kept.enter_context(local_source(place)), place, kept)
@@ -84,7 +84,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _open_set(artifact: Path, kept: ExitStack) -> Pictures:
-    """The images of an image set; of shards those are read that are asked for."""
+    """The images of an image set; only the shards that are needed are read."""
     index = kept.enter_context(open_image_records(artifact))
     records = index.records
 
@@ -101,7 +101,7 @@ def _open_tree(path: Path, place: str, kept: ExitStack) -> Pictures:
     """The pictures of a folder or an archive."""
     tree = kept.enter_context(open_tree(path))
     listed = image_reader.listing(tree, {}).images
-    lock = Lock()  # archives are read by one thread at a time
+    lock = Lock()  # only one thread at a time can read an archive
 
     def read(read_file: Callable[[], bytes]) -> bytes:
         with lock:
@@ -111,7 +111,7 @@ def _open_tree(path: Path, place: str, kept: ExitStack) -> Pictures:
         EncodedImage(one.name, one.read if path.is_dir() else partial(read, one.read))
         for one in listed
     ]
-    if path.is_dir():  # what else lies among the pictures, such as an output, changes nothing
+    if path.is_dir():  # other files, such as an output, do not count
         return _pictures(files, _digest([file_version(path / one.name, path) for one in listed]))
     return _pictures(files, _digest(file_versions(place)))
 

@@ -1,4 +1,4 @@
-"""Which distance is near: taken from the evaluation of the model that is searched with."""
+"""A distance threshold for matches, from the evaluation of the model."""
 
 import logging
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from san_core.inference.network import Network
 log = logging.getLogger(__name__)
 
 REPORT_FILE = "report.json"
-# The smallest of these false positive rates that so many wrong pairs support.
+# False positive rates; the smallest that the number of wrong pairs supports is used.
 _RATES, _LEAST_PAIRS = (0.001, 0.01, 0.1), 10
 
 
 class _Roc(TypedDict):
-    """What a report says of its ROC curve; an older one tells no thresholds."""
+    """The ROC curve of a report; an older report has no thresholds."""
 
     num_wrong: int
     tpr_at_fpr: dict[str, float]
@@ -25,7 +25,7 @@ class _Roc(TypedDict):
 
 
 class _Report(TypedDict):
-    """What a report says of its distances, and much more."""
+    """The fields of a report that are used here."""
 
     metric: NotRequired[str]
     provenance: NotRequired[dict[str, Any] | None]
@@ -33,7 +33,7 @@ class _Report(TypedDict):
 
 
 class Threshold(NamedTuple):
-    """A distance, the shares of wrong and of right pairs within it, and where that was measured."""
+    """A distance, the shares of wrong and of right pairs within it, and the source of these."""
 
     distance: float
     fpr: float
@@ -41,7 +41,7 @@ class Threshold(NamedTuple):
     source: str
 
     def in_words(self) -> str:
-        """What it means."""
+        """Its meaning, in words."""
         return (
             f"{self.distance:.4f}: {self.fpr:.1%} of the pictures of other people were nearer, and"
             f" {self.tpr:.1%} of those of the same person, in {self.source}"
@@ -51,17 +51,17 @@ class Threshold(NamedTuple):
 def find_threshold(
     network: Network, model: Path, report: str, *, mirrored: bool
 ) -> Threshold | None:
-    """The threshold that an evaluation of this model supports; None where none is at hand.
+    """The threshold from an evaluation of this model; None if no report is found.
 
     Args:
         network: the model.
-        model: where it lies; reports beside it, and of the run it is of, are looked at.
-        report: folder or URI of the report to take instead; empty for none.
+        model: its place; reports beside it and of its run are tried.
+        report: folder or URI of the report to use instead; empty for none.
         mirrored: whether features are averaged with those of the mirrored images.
 
     Raises:
-        OSError: the report that is named is not there.
-        ValueError: it is damaged, of another model, or tells no threshold.
+        OSError: the given report does not exist.
+        ValueError: it is damaged, of another model, or has no threshold.
     """
     if report:
         with local_source(report) as place:
@@ -73,8 +73,8 @@ def find_threshold(
     for file in _reports_near(model):
         try:
             content = read_json_file(file, _Report)
-        except (OSError, ValueError) as error:  # nobody named it, so it may be of anything
-            log.warning("a report near the model is passed over: %s", error)
+        except (OSError, ValueError) as error:  # nobody named it, so it may be of something else
+            log.warning("a report near the model is ignored: %s", error)
             continue
         if not _why_not(content, network, mirrored=mirrored):
             return _threshold_of(content, str(file.parent))
@@ -90,19 +90,19 @@ def _reports_near(model: Path) -> Iterator[Path]:
 
 
 def _why_not(content: _Report, network: Network, *, mirrored: bool) -> str:
-    """Why a report tells no threshold for a model; empty if it does."""
+    """The reason why a report has no threshold for a model; empty if it has one."""
     made_of = content.get("provenance") or {}
     if made_of.get("model") != network.weights_sha256:
         return "is of another model"
     if content.get("metric") != network.recipe.metric:
         return (
-            f"is of distances by {content.get('metric')}, the model's are {network.recipe.metric}"
+            f"is of {content.get('metric')} distances, and the model's are {network.recipe.metric}"
         )
     if bool(made_of.get("mirrored")) != mirrored:
         return f"is of features with mirrored {str(not mirrored).lower()}"
     roc = content.get("roc")
     if roc is None or not roc.get("threshold_at_fpr"):
-        return "tells no threshold; run evaluate again"
+        return "has no threshold; run evaluate again"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What is scored: features of extract_features or of somebody else, or distances that are there."""
+"""The input of scoring: features of extract_features, other features, or given distances."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -23,12 +23,12 @@ from san_core.images.shard import Record
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-GIVEN = "given"  # the metric of distances that somebody has measured
+GIVEN = "given"  # the metric of given distances
 AnyScorer = Scorer | DistanceScorer
 
 
 class EmbeddedSet:
-    """Features of the images of a data set, of which `untrained` ones are compared if any are."""
+    """Features of the images of a data set, and those of the untrained encoder, if any."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class EmbeddedSet:
         self._features, self._untrained = features, untrained
 
     def scorer(self, plan: ScoringPlan) -> Scorer:
-        """Of the features."""
+        """The scorer of the features."""
         return embedded_scorer(plan, self._features, self.metric)
 
     def untrained_scorer(self, plan: ScoringPlan) -> Scorer | None:
-        """Of the untrained encoder's, where there are such."""
+        """The scorer of the untrained encoder's features, if there are any."""
         if self._untrained is None:
             return None
         return embedded_scorer(plan, self._untrained, self.metric)
@@ -66,7 +66,7 @@ class MeasuredSet:
         self._column = _places(record for record in records if record.split == "gallery")
 
     def scorer(self, plan: ScoringPlan) -> DistanceScorer:
-        """Of the distances."""
+        """The scorer of the distances."""
         images = MeasuredImages(
             self._matrix,
             rows=np.array([self._row[record.name] for record in plan.query], np.int64),
@@ -77,7 +77,7 @@ class MeasuredSet:
         return DistanceScorer(images, threads=core_count())
 
     def untrained_scorer(self, plan: ScoringPlan) -> None:
-        """None: whatever was measured, an encoder of ours is no reference for it."""
+        """None, as an untrained encoder is no reference for given distances."""
 
 
 def read_given(
@@ -89,25 +89,25 @@ def read_given(
     metric: str,
     references: bool,
 ) -> EmbeddedSet | MeasuredSet:
-    """What is to be scored, checked against the data set.
+    """The input of scoring, checked against the data set.
 
     Args:
-        features: those of `evaluate`; or None.
-        distances: likewise; one of both is given.
+        features: the features given to `evaluate`, or None.
+        distances: the distances given to `evaluate`, or None.
         dataset: the image set.
         among: its images.
-        metric: as `evaluate` takes it.
-        references: whether an untrained encoder is to be compared.
+        metric: as in `evaluate`.
+        references: whether to compare an untrained encoder.
 
     Raises:
-        ValueError: both are given or none, or they are not of this data set.
+        ValueError: both or none are given, or they are not of this data set.
         FileNotFoundError: a file is missing.
     """
     if metric not in (AUTO, *METRICS):
         raise ValueError(f"no metric {metric!r}; there are {', '.join((AUTO, *METRICS))}")
     if (features is None) == (distances is None):
         what = "none of them" if features is None else "both"
-        raise ValueError(f"--features or --distances is scored, and {what} are given; give one")
+        raise ValueError(f"give one of --features and --distances; {what} were given")
     if distances is not None:
         if metric != AUTO:
             raise ValueError(f"metric {metric} has no effect on distances, which are measured")
@@ -121,13 +121,13 @@ def read_given(
 def _read_distances(place: Path, among: Sequence[Record]) -> MeasuredSet:
     file = plain_file(place, "distances.npy")
     if file is None:
-        raise FileNotFoundError(f"{place} is no .npy file, nor holds it distances.npy")
+        raise FileNotFoundError(f"{place} is neither a .npy file nor a folder with distances.npy")
     given = GivenDistances(file)
     records = given.records(among)
     if not given.has_table:
         log.warning(
-            "%s has no table beside it: its rows are taken for the queries, its columns for the"
-            " gallery images in the order of the data set (imageset ls --split query)",
+            "%s has no table beside it, so its rows are the queries and its columns the gallery"
+            " images in the order of the data set (imageset ls --split query)",
             file,
         )
     count = [sum(record.split == split for record in records) for split in ("query", "gallery")]
@@ -139,7 +139,7 @@ def _read_plain(file: Path, among: Sequence[Record], metric: str) -> EmbeddedSet
     records = given.records(among, ("query", "gallery"))
     if metric == AUTO:
         metric = "cosine"
-        log.info("%s tells no metric: compared by cosine (--metric euclidean is the other)", file)
+        log.info("%s records no metric, so cosine is used (or give --metric euclidean)", file)
     rows = given.rows(len(records))
     return EmbeddedSet(records, rows, None, metric=metric, provenance=given.provenance)
 
@@ -147,17 +147,17 @@ def _read_plain(file: Path, among: Sequence[Record], metric: str) -> EmbeddedSet
 def _read_extracted(
     place: Path, dataset: Path, among: Sequence[Record], *, metric: str, references: bool
 ) -> EmbeddedSet:
-    """What extract_features wrote."""
+    """The output of extract_features."""
     embedded = FeatureFiles(place)
     if not embedded.is_summed:
-        log.warning("%s tells no sha256 of its files: damage would not be noticed", place)
+        log.warning("%s records no sha256 of its files, so damage cannot be detected", place)
     if embedded.part is not None:
         workers = embedded.part["workers"]
         raise ValueError(
-            f"{place} holds the features of one of {workers} workers: seal_features joins them"
+            f"{place} holds the features of one of {workers} workers; seal_features joins them"
         )
     if embedded.provenance["dataset"] != image_set_digest(dataset):
-        raise ValueError(f"{place} holds the features of another data set than {dataset}")
+        raise ValueError(f"{place} holds features of another data set than {dataset}")
     records = embedded.records(among, SCORED_SPLITS)
     count = len(records)
     return EmbeddedSet(

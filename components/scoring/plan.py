@@ -1,4 +1,4 @@
-"""Which images are scored, and by which protocols: checked before anything is computed."""
+"""The images and protocols to score, checked before anything is computed."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ SCORED_SPLITS = ("query", "gallery", "multi")
 class Target(NamedTuple):
     """A data set that is tested on; the names of its images begin with `prefix`.
 
-    `name` is empty where there is no other, `protocol` where prepare_reid wrote none.
+    `name` is empty if there is no other, `protocol` if prepare_reid wrote none.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Target(NamedTuple):
 
 
 class ScoringPlan(NamedTuple):
-    """The images that are scored, and by which protocols.
+    """The images and protocols to score.
 
     `query_rows`, `gallery_rows` and `pooled_rows` are the rows of the features, (Q,), (G,) and
-    (M,) int64, of queries, gallery, and all that multi-query pools. `headline` is the first of the
-    protocols, `shown` the one that ranks the whole gallery as it does; `warnings` is what people
-    should know of it.
+    (M,) int64, of queries, gallery, and the images that multi-query pools. `headline` is the first
+    protocol. `shown` is the corresponding protocol that ranks the whole gallery. `warnings` are for
+    the report.
     """
 
     records: Sequence[Record]
@@ -56,7 +56,7 @@ class ScoringPlan(NamedTuple):
         return [self.records[row] for row in self.gallery_rows]
 
     def shown_only(self) -> "ScoringPlan":
-        """The same of its own images alone, whose rows are those of `records` then."""
+        """The same plan with only its own images in `records`, and rows that index them."""
         own = np.unique(np.concatenate([self.query_rows, self.gallery_rows, self.pooled_rows]))
         return self._replace(
             records=[self.records[row] for row in own],
@@ -72,7 +72,7 @@ class ScoringPlan(NamedTuple):
 
 
 def targets_of(images: ImageSet) -> list[Target]:
-    """The data sets that an image set is tested on, in the order they were asked for."""
+    """The data sets to test on in an image set, in the requested order."""
     provenance = images.manifest["provenance"]
     parts: list[dict[str, Any]] = provenance.get("parts") or []
     tested = [part for part in parts if "query" in part["counts"]]
@@ -90,15 +90,15 @@ def targets_of(images: ImageSet) -> list[Target]:
 
 
 def plan_scoring(records: Sequence[Record], protocol: str, *, of: Target) -> ScoringPlan:
-    """What is scored of a data set that is tested on.
+    """The plan for one data set.
 
     Args:
         records: the image of each row of features.
-        protocol: as `evaluate` takes it.
+        protocol: as in `evaluate`.
         of: the data set.
 
     Raises:
-        ValueError: a protocol is none, or cannot be followed with these images.
+        ValueError: a protocol is unknown, or cannot be applied to these images.
     """
 
     def rows_of_splits(*splits: str) -> NDArray[np.int64]:

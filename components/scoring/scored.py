@@ -1,4 +1,4 @@
-"""The figures of one data set that is tested on: the model's, and those of references."""
+"""The scores of one data set: of the model, and of references."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from san_core.pages.page import Section
 
 
 class ScoredTarget(NamedTuple):
-    """A data set that was tested on, its plan, and what was found.
+    """A data set that was tested on, its plan and its scores.
 
     `content` is that of report.json; `others` and `headline` are as in `report_content`.
     """
@@ -37,11 +37,11 @@ class ScoredTarget(NamedTuple):
 
     @property
     def listed(self) -> ListedTarget:
-        """Its ranked lists with the records that they are of."""
+        """Its ranked lists, with their records."""
         return ListedTarget(self.lists, self.plan.query, self.plan.gallery)
 
     def sections(self, images: ImageSet) -> list[Section]:
-        """What its page shows."""
+        """The sections of its page."""
         return report_page.report_sections(
             self.content,
             self.lists,
@@ -63,7 +63,7 @@ def score_target(
     rerank: bool,
     warnings: Sequence[str],
 ) -> ScoredTarget:
-    """Score what is given of a data set.
+    """Score features or distances of a data set.
 
     Args:
         given: features or distances.
@@ -72,10 +72,10 @@ def score_target(
         plan: of its images and protocols.
         references: whether to score an untrained encoder and a colour histogram too.
         rerank: whether to score re-ranked distances too.
-        warnings: what people should know of the data set.
+        warnings: warnings about the data set.
 
     Raises:
-        ValueError: features, or the images, do not allow it.
+        ValueError: the features or the images cannot be scored.
     """
     model = given.scorer(plan)
     compared: dict[str, AnyScorer] = {reports.MODEL: model}
@@ -109,7 +109,7 @@ def score_target(
 def _reference_scorers(
     given: EmbeddedSet | MeasuredSet, images: ImageSet, plan: ScoringPlan
 ) -> dict[str, AnyScorer]:
-    """What the model is compared with: an untrained encoder if there is one, and colours."""
+    """The references: an untrained encoder if there is one, and a colour histogram."""
     found: dict[str, AnyScorer] = {}
     if untrained := given.untrained_scorer(plan):
         found["untrained encoder"] = untrained
@@ -122,7 +122,7 @@ def _reference_scorers(
 
 
 def _zeros_warning(scorer: AnyScorer) -> list[str]:
-    """How many features are zeros, which tell nothing; nothing if none is."""
+    """A warning with the number of features that are all zeros; empty if there are none."""
     if isinstance(scorer, DistanceScorer):
         return []
     sides = (scorer.images.query_features, scorer.images.gallery_features)
@@ -130,27 +130,27 @@ def _zeros_warning(scorer: AnyScorer) -> list[str]:
     if not zeros:
         return []
     return [
-        f"{zeros:,} of {sum(map(len, sides)):,} features are all zeros: they tell nobody apart, and"
-        " tie in gallery order"
+        f"{zeros:,} of {sum(map(len, sides)):,} features are all zeros: they cannot distinguish"
+        " people, and tie in gallery order"
     ]
 
 
 def _ranking_warnings(ranking: Ranking) -> list[str]:
-    """What people should know before they believe the scores of a ranking."""
+    """Warnings about the scores of a ranking."""
     lines = []
     if ranking.num_skipped:
         lines.append(
-            f"{ranking.num_skipped:,} of {ranking.num_query:,} queries have no right answer in the"
-            " gallery and are not counted"
+            f"{ranking.num_skipped:,} of {ranking.num_query:,} queries have no correct match in the"
+            " gallery and are not scored"
         )
     if ranking.roc is None:
         lines.append(
-            "no query has a wrong answer left in the gallery: every figure is perfect, whatever the"
+            "no query has a wrong match left in the gallery: every score is perfect, whatever the"
             " model"
         )
     elif len(ranking.roc.fpr) == 1:
         lines.append(
-            "all distances are equal to 1 part in 1,024: the model tells nobody apart, and tied"
+            "all distances are equal to 1 part in 1,024: the model distinguishes nobody, and tied"
             " images rank in gallery order"
         )
     return lines
@@ -162,11 +162,11 @@ def _shown_ranking(scorer: AnyScorer, plan: ScoringPlan) -> Ranking:
         return scorer.score(plan.shown, top_k=RANKS_LISTED, with_roc=True).ranking
     except FeatureError as error:
         shown = {"query": plan.query, "gallery": plan.gallery}[error.role][error.place]
-        raise ValueError(f"{error}; it is that of {shown.name}") from error
+        raise ValueError(f"{error}; its name is {shown.name}") from error
 
 
 def _other_scores(scorer: AnyScorer, plan: ScoringPlan, *, rerank: bool) -> list[ProtocolScores]:
-    """Every protocol but the headline's, and if wanted all of them re-ranked."""
+    """Every protocol but the headline's and, if requested, all of them re-ranked."""
     asked = [(name, False) for name in plan.protocols if name != plan.headline]
     if rerank:
         asked += [(name, True) for name in plan.protocols]
@@ -176,13 +176,13 @@ def _other_scores(scorer: AnyScorer, plan: ScoringPlan, *, rerank: bool) -> list
 def _height_thirds(
     ranking: Ranking, images: ImageSet, query: Sequence[Record]
 ) -> list[HeightThird]:
-    """The scores of low, middling and high queries, by the rows of their images."""
+    """The scores of queries of low, medium and large height, by the rows of their images."""
     sizes = (image_size(images.read(record), name=record.name) for record in query)
     return score_heights(ranking, [rows for rows, _ in sizes])
 
 
 def _camera_pair_table(scorer: AnyScorer, plan: ScoringPlan) -> list[CameraPair]:
-    """The table by cameras, where they are known."""
+    """The table by camera, if cameras are known."""
     query, gallery = scorer.images.query, scorer.images.gallery
     if query.camids is None:
         return []

@@ -61,7 +61,7 @@ def test_part_is_not_scored_as_if_it_were_all(extract, tiny, tmp_path, capsys):
     assert main(with_flags(command, report=str(tmp_path / "report"))) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
-        line == f"evaluate: {part} holds the features of one of 3 workers: seal_features joins them"
+        line == f"evaluate: {part} holds the features of one of 3 workers; seal_features joins them"
     )
 
 

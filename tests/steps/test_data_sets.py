@@ -496,7 +496,7 @@ def test_what_was_warned_of_stands_in_manifest_report_and_page(tiny, table, tmp_
     told, alone = provenance(tmp_path)["warnings"]
     assert told == f"{warning} will be too high"
     assert alone == "query and gallery show 1 identity: every answer is right"
-    hollow = "no query has a wrong answer left in the gallery: every figure is perfect, whatever"
+    hollow = "no query has a wrong match left in the gallery: every score is perfect, whatever"
     found = evaluated(tiny, tmp_path)["warnings"]
     assert found == [told, alone, f"{hollow} the model"]
     page = (tmp_path / "report-page").read_text()
@@ -520,7 +520,7 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     report = evaluated(tiny, tmp_path)
     assert report["num_skipped"] == 2
     assert json.loads((tmp_path / "scores").read_bytes())["num_skipped"] == 2
-    told = "2 of 3 queries have no right answer in the gallery and are not counted"
+    told = "2 of 3 queries have no correct match in the gallery and are not scored"
     assert report["warnings"][1] == told
     assert f" warning: {told}\n" in capsys.readouterr().err
     page = (tmp_path / "report-page").read_text()
@@ -588,7 +588,7 @@ def test_scores_of_one_person_are_perfect_and_said_to_be_hollow(tiny, make, tmp_
     assert prepare(tmp_path, "folders", make("one", names)) == 0
     assert "query and gallery show 1 identity: every answer is right" in caplog.text
     assert evaluated(tiny, tmp_path)["mAP"] == 1
-    assert "no query has a wrong answer left in the gallery: every figure is perf" in caplog.text
+    assert "no query has a wrong match left in the gallery: every score is perf" in caplog.text
 
 
 def test_the_figures_follow_the_rule_of_the_first_protocol(tiny, make, tmp_path):

@@ -222,7 +222,7 @@ def _remove_sums(features):
 
 def test_features_without_sums_are_scored_with_a_warning(own_features, capsys):
     assert main(own_features(lambda rows, lines: (rows, lines))) == 0
-    assert "features tells no sha256 of its files: damage would not" in capsys.readouterr().err
+    assert "features records no sha256 of its files, so damage cannot" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["features.npy", "untrained.npy", "index.csv"])

@@ -106,7 +106,7 @@ def test_kept_features_that_are_damaged_are_made_again(crops, tmp_path, searched
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     words = ["--model", tiny.model, "--gallery", str(tmp_path / "g"), "--query", str(file)]
     assert main(["search", *words, "--output", str(tmp_path / "again")]) == 0
-    assert f"are damaged and are made again: {kept} is damaged" in capsys.readouterr().err
+    assert f"are damaged and are computed again: {kept} is damaged" in capsys.readouterr().err
     rows, told = searched(tmp_path / "g", file)
     assert "reused from" in told
     assert rows == expected

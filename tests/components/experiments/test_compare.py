@@ -130,7 +130,7 @@ def test_seeds_alone_have_no_queries_to_compare(tmp_path, filled):
         make_run(tmp_path / f"a{seed}", {"mAP": 0.5 + seed}, fill=filled([1] * 4), seed=seed)
     assert compare(tmp_path, "a0", "a1") == 0
     text = text_of(tmp_path / "compare-a0-vs-a1.html")
-    assert "There is one column: the runs differ in their seed alone." in text
+    assert "There is one column, as the runs differ only in their seed." in text
 
 
 def test_runs_of_one_seed_are_columns_of_their_own(tmp_path):
@@ -180,7 +180,7 @@ def test_former_result_on_data_that_have_changed_has_no_pictures(tmp_path, fille
     assert "The runs were not tested on the same images, so their queries" in text_of(page)
     report.write_text(json.dumps({**told, "provenance": {"file": "distances.npy"}}))
     assert compare(tmp_path, "a", "a/history/1") == 0
-    assert "images that a run was tested on are not there any more." in text_of(page)
+    assert "test images of a run no longer exist." in text_of(page)
 
 
 @pytest.mark.parametrize(

@@ -74,15 +74,15 @@ def test_steps_of_no_run_are_shown_and_then_deleted(tmp_path, capsys):
     assert prune("--runs", str(tmp_path)) == 0
     said = capsys.readouterr().out.splitlines()
     assert "step evaluate, of no run: " in said[0]
-    assert said[1].startswith("1 in all, ")
+    assert said[1].startswith("1 in total, ")
     assert said[1].endswith("; --yes true deletes them")
     store = Store.of_runs(tmp_path)
     assert len(store.all_folders()) == 3
     assert prune("--runs", str(tmp_path), "--yes", "true") == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("deleted 1 in all, ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("deleted 1 in total, ")
     assert set(store.all_folders()) == set(store.links())
     assert prune("--runs", str(tmp_path), "--yes") == 0
-    assert capsys.readouterr().out == "there is nothing that could go\n"
+    assert capsys.readouterr().out == "there is nothing to delete\n"
 
 
 def test_step_that_a_container_may_write_to_stays(tmp_path, capsys):
@@ -101,7 +101,7 @@ def test_nothing_is_deleted_while_a_run_goes_on(tmp_path, capsys):
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert prune("--runs", str(tmp_path), "--yes", "true") == 1
-    assert "prune: run a is under way (process 123); prune when it has" in capsys.readouterr().err
+    assert "prune: run a is active (process 123); prune when it has" in capsys.readouterr().err
 
 
 def point_at(run: Path, place: str) -> None:
@@ -197,7 +197,7 @@ def test_state_of_a_training_without_its_model_stays_and_that_is_said(tmp_path, 
     line, summary = capsys.readouterr().out.splitlines()
     assert "checkpoint of train_san, finished after 2 epochs: file://" in line
     assert line.endswith("lost; it stays: no model of this training is known here")
-    assert summary == "there is nothing that could go"
+    assert summary == "there is nothing to delete"
     assert names(where) == {"lost"}
 
 
@@ -228,7 +228,7 @@ def test_damaged_manifest_stops_everything_and_is_named(tmp_path, capsys, is_in_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--what", "steps", "--at", "/x"], "--what steps is of the store of the runs here"),
+        (["--what", "steps", "--at", "/x"], "--what steps applies to the store of local runs"),
         (["--at", "ftp://x"], "is neither a folder nor a file:///"),
         (["--yes", "maybe"], "invalid boolean value: 'maybe'"),
     ],

@@ -63,7 +63,7 @@ def test_figures_that_cannot_be_read_are_none_and_stop_no_other_run(tmp_path, ca
     make_run(tmp_path / "b", BETTER)
     assert "75.0%" in (tmp_path / "index.html").read_text()
     assert read_run(tmp_path / "a").figures() == {}
-    assert "the figures of run a cannot be read: " in caplog.text
+    assert "the metrics of run a cannot be read: " in caplog.text
 
 
 def test_run_that_nobody_has_any_more_was_killed(tmp_path):

@@ -47,7 +47,7 @@ def test_features_that_are_not_whole_are_made_again(features_in, monkeypatch, ca
     again = features_in()
     assert not again.is_reused
     assert np.array_equal(again.features, matrix)
-    warned = f"features in {first.folder} are damaged and are made again: a file is missing"
+    warned = f"features in {first.folder} are damaged and are computed again: a file is missing"
     assert (warned in caplog.text) == (lost == "features.npy")
     assert "extract_features" not in caplog.text
     assert features_in().is_reused

@@ -50,6 +50,6 @@ def test_a_damaged_report_is_refused_where_it_is_named_alone(
     threshold_by, tmp_path, caplog, changed, message
 ):
     assert threshold_by(ROC | changed, named=False) is None
-    assert f"a report near the model is passed over: {tmp_path}" in caplog.text
+    assert f"a report near the model is ignored: {tmp_path}" in caplog.text
     with pytest.raises(ValueError, match=message):
         find_threshold(NETWORK, tmp_path, str(tmp_path / "evaluate" / "report"), mirrored=False)

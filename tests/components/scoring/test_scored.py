@@ -43,7 +43,7 @@ def test_features_of_ones_own_are_scored_as_those_of_the_model(tiny, tmp_path, c
     np.save(tmp_path / "mine.npy", 4 * rows.astype(dtype))  # cosine looks at no length
     write_table(tmp_path / "mine.csv", [index_of(tiny)[i] for i in shuffled])
     assert main(evaluation(tiny, tmp_path, "--features", tmp_path / "mine.npy")) == 0
-    assert "mine.npy tells no metric: compared by cosine" in capsys.readouterr().err
+    assert "mine.npy records no metric, so cosine is used" in capsys.readouterr().err
     found, expected = (
         read_report(tmp_path),
         json.loads(Path(tiny.report, "report.json").read_text()),
@@ -88,7 +88,7 @@ def test_distances_without_a_table_are_in_the_order_of_the_data_set(tiny, tmp_pa
     np.save(tmp_path / "given" / "distances.npy", matrix)
     words = ("--distances", tmp_path / "given")
     assert main(evaluation(tiny, tmp_path / "out", *words)) == 0
-    assert "its rows are taken for the queries, its columns for the" in capsys.readouterr().err
+    assert "its rows are the queries and its columns the gallery" in capsys.readouterr().err
     images = ImageSet.open(Path(tiny.reid))
     asked, searched = (list(images.records_in_splits(s)) for s in ("query", "gallery"))
     ids = [[r.pid for r in each] for each in (asked, searched)]
@@ -136,10 +136,10 @@ def test_files_that_do_not_fit_end_in_one_line(
 
 def test_either_features_or_distances_are_scored(tiny, tmp_path, capsys):
     assert main(evaluation(tiny, tmp_path)) == 1
-    assert "--features or --distances is scored, and none of them are" in capsys.readouterr().err
+    assert "give one of --features and --distances; none of them were" in capsys.readouterr().err
     both = ("--features", tiny.features, "--distances", tiny.features)
     assert main(evaluation(tiny, tmp_path, *both)) == 1
-    assert "and both are given; give one" in capsys.readouterr().err
+    assert "--distances; both were given" in capsys.readouterr().err
 
 
 def test_features_of_zeros_tie_and_are_counted(tiny, tmp_path, capsys):
@@ -148,7 +148,9 @@ def test_features_of_zeros_tie_and_are_counted(tiny, tmp_path, capsys):
     np.save(tmp_path / "mine.npy", rows)
     write_table(tmp_path / "mine.csv", index_of(tiny))
     assert main(evaluation(tiny, tmp_path, "--features", tmp_path / "mine.npy")) == 0
-    assert "3 of 12 features are all zeros: they tell nobody apart" in capsys.readouterr().err
+    assert (
+        "3 of 12 features are all zeros: they cannot distinguish people" in capsys.readouterr().err
+    )
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_few_people_to_validate_on_are_said_to_be_few():
     records = Listed(val=seen_twice).records
     assert few_validated_warning(records) == ""
     assert few_validated_warning(records[:38]).startswith(
-        "validation has 38 queries of 19 identities, and fewer than 100 or 20 say little"
+        "validation has 38 queries of 19 identities, and fewer than 100 or 20 give an uncertain"
     )
     assert "80 queries of 40 identities" in few_validated_warning(records[:80])
     assert few_validated_warning([]) == ""

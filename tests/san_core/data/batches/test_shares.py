@@ -23,7 +23,12 @@ from san_core.recipes import get_recipe
             4,
             "a batch of 30 images cannot be divided equally",
         ),
-        ("cuhk03", "texture_share=0.25", 8, "texture_share 0.25 of 16 identities is 4, which has"),
+        (
+            "cuhk03",
+            "texture_share=0.25",
+            8,
+            "texture_share 0.25 of 16 identities is 4, which cannot",
+        ),
         ("cuhk03-two-step", "", 2, "two_step trains in one process"),
     ],
 )

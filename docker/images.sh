@@ -4,12 +4,12 @@
 #   docker/images.sh build [TARGET...]   san-pipeline:TARGET and san-pipeline:TARGET-COMMIT
 #   docker/images.sh push REGISTRY       the same, then REGISTRY/san-pipeline:TARGET-COMMIT
 #
-# IMAGE_NAME in the environment stands in for san-pipeline.
+# The environment variable IMAGE_NAME replaces san-pipeline.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${IMAGE_NAME:-san-pipeline}
 commit=$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
-# What git does not know is in the images all the same, if it lies where they are made from.
+# Images also contain untracked files of the packages.
 if [ "$commit" != unknown ] && [ "${commit%-dirty}" = "$commit" ] &&
     [ -n "$(git ls-files --others --exclude-standard -- components san_core)" ]; then
     commit=$commit-dirty
@@ -40,10 +40,10 @@ build() {
 push() {
     local registry=${1:-}
     local pinned=()
-    [ -n "$registry" ] || fail "say where to: make push REGISTRY=registry.example/project" 2
+    [ -n "$registry" ] || fail "name a registry: make push REGISTRY=registry.example/project" 2
     case $commit in
-    unknown) fail "this is no git checkout, so the images have no commit to be named by" ;;
-    *-dirty) fail "commit first: an image that is pushed is named by the commit it was built from" ;;
+    unknown) fail "this is not a git checkout, so the commit for the image names is unknown" ;;
+    *-dirty) fail "commit first: a pushed image is named by the commit it was built from" ;;
     esac
     build "${targets[@]}" >/dev/null
     for target in "${targets[@]}"; do

@@ -1,4 +1,4 @@
-"""What people have and keep: the folders, archives and files that a step is pointed to."""
+"""The folders, archives and files that parameters of steps name."""
 
 import os
 import re
@@ -53,7 +53,7 @@ class ReadPlace(NamedTuple):
 
 
 def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
-    """Every place that is read by what parameters say.
+    """Every place that the parameters name for reading.
 
     Files that overrides and the options of data sets name are among them.
 
@@ -79,12 +79,12 @@ def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
 
 
 def _numbered(name: str, number: int) -> str:
-    """What one of several places is called; the first has no number."""
+    """The name of one of several places; the first has no number."""
     return name if number == 1 else f"{name} {number}"
 
 
 def change_places(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The values of parameters, every place in them replaced by what `change` makes of it."""
+    """The values of parameters, with every place replaced by `change`."""
 
     def changed_file(match: re.Match[str]) -> str:
         place = change(match[2])
@@ -128,12 +128,12 @@ def names_place(name: str, value: object) -> bool:
 
 
 def keeps_nothing(name: str, value: object) -> bool:
-    """Whether a parameter says that nothing is kept: checkpoint=none, feature_parts=none."""
+    """Whether a parameter turns storing off: checkpoint=none, feature_parts=none."""
     return name in _MAY_KEEP_NOTHING and value == KEEPS_NOTHING
 
 
 def check_place(name: str, place: str) -> None:
-    """Open a place that a parameter names, so that it is not found wrong hours later.
+    """Open a place that a parameter names, so that an error appears now and not hours later.
 
     A place in a bucket is asked for by one request, which takes credentials too.
 
@@ -145,7 +145,7 @@ def check_place(name: str, place: str) -> None:
         _check_store(name, place)
     elif is_remote(place):
         if stat_if_file(place) is None and open_storage(place).is_empty():
-            raise FileNotFoundError(f"{name} {place}: there is nothing there")
+            raise FileNotFoundError(f"{name} {place}: it does not exist or is empty")
     elif not (path := local_path(place)).exists():
         raise FileNotFoundError(f"{name} {place}: there is no such folder or file")
     elif not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
@@ -153,7 +153,7 @@ def check_place(name: str, place: str) -> None:
 
 
 def _check_store(name: str, place: str) -> None:
-    """What is kept must be writable; in a bucket, at least it must answer."""
+    """Check that a place is writable, or that its bucket at least answers."""
     if is_remote(place):
         open_storage(place).is_empty()
         return

@@ -1,4 +1,4 @@
-"""Brings an image set that came as an artifact to this machine, checked before it is believed.
+"""Downloads an image set that is an artifact, and checks it before use.
 
 A set's manifest may travel alone: then it carries the absolute `uri` of the place where the shards
 are. Otherwise the shards lie beside it. Shards in a bucket are copied to a folder of this machine
@@ -59,7 +59,7 @@ def open_image_set(
     images = ImageSet.open(place, shards=shards)
     if images.manifest != content and uri is not None:
         raise ValueError(
-            f"{place} holds another image set than {artifact / 'manifest.json'} speaks of:"
+            f"{place} holds another image set than the one of {artifact / 'manifest.json'}:"
             f" manifest {_manifest_digest(images.manifest)[:12]} where"
             f" {_manifest_digest(content)[:12]} was expected"
         )
@@ -110,7 +110,7 @@ def read_records(storage: Storage, content: Mapping[str, Any]) -> Records:
 
 
 def image_set_digest(artifact: Path) -> str:
-    """The sha256 that stands for an image set: that of its manifest, wherever the set lies.
+    """The sha256 that identifies an image set: that of its manifest, without its place.
 
     Raises:
         FileNotFoundError: the set is unfinished.
@@ -119,7 +119,7 @@ def image_set_digest(artifact: Path) -> str:
 
 
 def _manifest_and_uri(artifact: Path) -> tuple[dict[str, Any], str | None]:
-    """A manifest without its place, and the place if it tells one."""
+    """A manifest without its place, and the place if it has one."""
     content = read_manifest(artifact)
     uri: str | None = content.pop("uri", None)
     return content, uri
@@ -140,7 +140,7 @@ class _RecordedFile(NamedTuple):
 def _stage_set(
     content: dict[str, Any], storage: Storage, *, verify: bool, shards: Collection[int] | None
 ) -> Path:
-    """The folder with this machine's copy of a set; what it lacks is fetched.
+    """The folder with the local copy of a set; missing files are downloaded.
 
     Nothing is written where nothing is lacking, so that a copy may lie in a read-only place.
 
@@ -176,7 +176,7 @@ def _recorded_files(
 
 
 def cache_folder() -> Path:
-    """Where copies of what lies in buckets are kept: SAN_CACHE, else the user's cache folder.
+    """The folder for copies of files in buckets: SAN_CACHE, else the user's cache folder.
 
     Raises:
         FileNotFoundError: there is neither, nor can it be made.
@@ -189,14 +189,14 @@ def cache_folder() -> Path:
         folder = Path.home() / ".cache" / "san-pipeline"
     except RuntimeError:
         raise FileNotFoundError(
-            f"user {os.getuid()} has no home, where copies of what lies in buckets could be kept:"
+            f"user {os.getuid()} has no home for copies of files in buckets:"
             " set SAN_CACHE to a folder"
         ) from None
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest != folder and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise FileNotFoundError(
-            f"user {os.getuid()} cannot make {folder}, where copies of what lies in buckets are"
-            " kept: set SAN_CACHE to a folder"
+            f"user {os.getuid()} cannot create {folder} for copies of files in buckets:"
+            " set SAN_CACHE to a folder"
         )
     return folder
 
@@ -221,14 +221,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def _missing_files(
     files: Sequence[_RecordedFile], folder: Path, *, verify: bool
 ) -> list[_RecordedFile]:
-    """Those of the files that are not whole in the folder."""
+    """The files that are missing or incomplete in the folder."""
     with thread_pool(max(STAGING_THREADS, core_count())) as pool:
         whole = pool.map(lambda file: _is_whole(folder / file.name, file, verify), files)
         return [file for file, is_whole in zip(files, whole, strict=True) if not is_whole]
 
 
 def _fetch_files(absent: Sequence[_RecordedFile], storage: Storage, folder: Path) -> None:
-    """Fetch files into the folder, sidecars before tars."""
+    """Download files to the folder, sidecars before tars."""
     if not absent:
         return
     size = sum(file.size for file in absent)
@@ -246,13 +246,13 @@ def _is_whole(path: Path, file: _RecordedFile, verify: bool) -> bool:
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     if verify and _file_hash(path).hexdigest() != file.sha256:
-        log.warning("%s is damaged; it is fetched again", path)
+        log.warning("%s is damaged; it is downloaded again", path)
         return False
     return True
 
 
 def _check_disk_space(folder: Path, absent: Collection[_RecordedFile]) -> None:
-    """There must be room for everything before the first byte is fetched.
+    """Check, before the first download, that there is disk space for everything.
 
     Raises:
         OSError: there is not.
@@ -270,7 +270,7 @@ def _check_disk_space(folder: Path, absent: Collection[_RecordedFile]) -> None:
 
 
 def _fetch_file(file: _RecordedFile, storage: Storage, folder: Path) -> None:
-    """Fetch a file, going on where a former process stopped; it appears when it is whole.
+    """Download a file, from where an earlier process stopped; it appears when it is complete.
 
     Raises:
         OSError: its bytes are not the recorded ones, however often they are read.
@@ -298,7 +298,7 @@ def _part_path(folder: Path, file: _RecordedFile) -> Path:
 
 
 def _resume_download(file: _RecordedFile, storage: Storage, part: Path) -> str:
-    """Bring a file to its full size, piece by piece; gives the sha256 of the whole."""
+    """Download the rest of a file, piece by piece; return the sha256 of the whole file."""
     digest = _file_hash(part) if part.exists() else hashlib.sha256()
     with add_path_to_errors(part), part.open("ab") as content:
         while (start := content.tell()) < file.size:
@@ -314,7 +314,7 @@ def _file_hash(path: Path) -> "hashlib._Hash":
 
 
 def _damaged_image(part: Path, folder: Path, file: _RecordedFile) -> str:
-    """Which image of a damaged tar is hit, as words for a message; none if no image is."""
+    """The damaged image of a tar, in words for a message; empty if no image is damaged."""
     sidecar = (folder / file.name).with_suffix(".json")
     if not file.name.endswith(".tar") or not sidecar.is_file():
         return ""

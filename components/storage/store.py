@@ -1,4 +1,4 @@
-"""What every store of bulk data can do: one small protocol for folders and object stores.
+"""The protocol of every store of bulk data, for folders and object stores.
 
 Names are relative POSIX paths under the root that a URI names. A put is all or nothing: a reader
 sees the whole object or none, whenever the writer dies.
@@ -14,7 +14,7 @@ MOST_IN_MEMORY = 512 << 20  # bytes of an object that is read at once
 
 
 class DamagedError(OSError):
-    """What arrives is not what was stored, however often it is read."""
+    """The data that arrive are not the stored data, in every attempt."""
 
 
 class Stat(NamedTuple):
@@ -42,7 +42,7 @@ class Storage(Protocol):
         """The absolute URI of the root."""
 
     def put_bytes(self, name: str, data: bytes) -> None:
-        """Keep an object, replacing one of that name; all or nothing."""
+        """Write an object atomically, replacing one of that name."""
 
     def put_file(self, name: str, path: Path, *, digest: str = "") -> None:
         """Keep the content of a file as an object, replacing one of that name; all or nothing.
@@ -54,7 +54,7 @@ class Storage(Protocol):
         """The bytes of an object; OSError if there are more than `most`, of which none is kept."""
 
     def get_file(self, name: str, path: Path) -> None:
-        """Bring an object into a file, which may be longer than memory."""
+        """Copy an object to a file; it may be larger than memory."""
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes of an object from `offset`; OSError if it has fewer."""
@@ -63,7 +63,7 @@ class Storage(Protocol):
         """Name, size and version of an object; None if there is none."""
 
     def list(self, folder: str = "") -> list[Stat]:
-        """The objects in a folder and in its folders, in the order of their names."""
+        """The objects in a folder and its subfolders, sorted by name."""
 
     def is_empty(self) -> bool:
         """Whether there is no object; a store in a bucket is asked once, however much it holds."""
@@ -72,7 +72,7 @@ class Storage(Protocol):
         """Remove an object; nothing happens if there is none."""
 
     def sweep(self, folder: str = "") -> int:
-        """Remove what killed writers have left in a folder; returns how many files went."""
+        """Remove the leftovers of killed writers from a folder; return the number of files."""
 
 
 def check_fits_memory(where: str, size: int, most: int) -> None:

@@ -34,7 +34,7 @@ class FinishedUnit(NamedTuple):
     sha256: str
 
     def manifest_entry(self) -> dict[str, Any]:
-        """The shard as manifests speak of it."""
+        """The entry of the shard in a manifest."""
         return shard_entry(self.name, self.data)
 
 
@@ -69,13 +69,13 @@ def finished_units(
 
 
 def check_verify(verify: str) -> None:
-    """Raise ValueError if shards cannot be looked at in that way."""
+    """Raise ValueError if a way to check shards is unknown."""
     if verify not in VERIFY_LEVELS:
         raise ValueError(f"verify {verify!r} is none of {', '.join(VERIFY_LEVELS)}")
 
 
 def _unit_of_sidecar(name: str) -> int:
-    """The unit of a sidecar; -1 for whatever else lies among the shards."""
+    """The unit of a sidecar; -1 for any other file among the shards."""
     try:
         return parse_sidecar_name(name)[0]
     except ValueError:
@@ -85,7 +85,7 @@ def _unit_of_sidecar(name: str) -> int:
 def _read_finished_unit(
     storage: Storage, name: str, sizes: Mapping[str, int], verify: str
 ) -> FinishedUnit | None:
-    """The unit of a sidecar; None if the sidecar or its tar is not whole."""
+    """The unit of a sidecar; None if the sidecar or its tar is damaged."""
     try:
         data = storage.get(name)
         sidecar = read_sidecar(data, where=name)
@@ -122,7 +122,7 @@ def put_shard(storage: Storage, shard: Shard) -> FinishedUnit:
 
 
 def sidecar_names(storage: Storage) -> list[str]:
-    """The names of all sidecars that are there."""
+    """The names of all sidecars."""
     return [stat.name for stat in storage.list("shards") if _unit_of_sidecar(stat.name) >= 0]
 
 
@@ -174,7 +174,7 @@ class Overwriting:
             self._left = None
 
     def left(self, units: Collection[int]) -> set[int]:
-        """Those of the units that are to be made: what a former life has left, or all."""
+        """The units to make: those that an earlier run has left, or all."""
         if self._left is None:
             return set(units)
         left = set(units).intersection(self._left)

@@ -50,7 +50,7 @@ ARTIFACT_FILE_PATTERN = re.compile(
 
 
 def fetch_artifact(uri: str, folder: Path) -> Path:
-    """Bring an artifact from a bucket into a folder, without the shards of image sets.
+    """Download an artifact from a bucket to a folder, without the shards of image sets.
 
     A model may be one file, an ONNX file; it is then the only one in the folder.
 
@@ -76,7 +76,7 @@ def fetch_artifact(uri: str, folder: Path) -> Path:
 
 
 def fetch_file(uri: str, path: Path) -> None:
-    """Bring one object from a bucket.
+    """Download one object from a bucket.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -94,7 +94,7 @@ def fetch_file(uri: str, path: Path) -> None:
 def _list_objects(storage: Storage) -> list[Stat]:
     listed = storage.list()
     if not listed:
-        raise FileNotFoundError(f"{storage.uri}: there is nothing there")
+        raise FileNotFoundError(f"{storage.uri} holds no objects")
     is_marked = any(stat.name == UNFINISHED_MARK for stat in listed)
     if is_marked and has_step_format(storage.get(UNFINISHED_MARK)):
         raise FileNotFoundError(
@@ -110,7 +110,7 @@ def _download_objects(
     folder: Path,
     left_out: Callable[[str, str], None] | None = None,
 ) -> None:
-    """Fetch whole objects into a folder, side by side.
+    """Download whole objects to a folder, in parallel.
 
     left_out: is given the name of an object that cannot be a file here, and why.
 
@@ -120,7 +120,7 @@ def _download_objects(
     """
     for name, why in _impossible_files(wanted).items():
         if left_out is None:
-            raise ValueError(f"{storage.uri}/{name} cannot be fetched: it is {why}")
+            raise ValueError(f"{storage.uri}/{name} cannot be downloaded: it is {why}")
         left_out(name, why)
     folders = _folders_of(wanted)
     wanted = [s for s in wanted if is_file_name(s.name) and s.name not in folders]
@@ -157,7 +157,7 @@ def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
 
 
 def _add_uri_to_manifest(file: Path, uri: str) -> None:
-    """Add its place to the manifest of an image set that does not tell one."""
+    """Add its place to the manifest of an image set that has none."""
     data = file.read_bytes()
     if has_step_format(data):  # of another its reader says what is wrong
         told = {"uri": uri, **read_json(data, dict[str, Any], where=str(file))}
@@ -165,7 +165,7 @@ def _add_uri_to_manifest(file: Path, uri: str) -> None:
 
 
 def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
-    """An output in a bucket takes the place of an older one, but of nothing else.
+    """Check that an output in a bucket replaces at most an older output.
 
     Raises:
         ValueError: there are objects that no step has written, or a folder where a file goes.
@@ -183,7 +183,7 @@ def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
 
 
 def send_artifact(path: Path, uri: str) -> None:
-    """Put an artifact, a folder or a file, into a bucket, in the place of an older one.
+    """Upload an artifact, a folder or a file, to a bucket, replacing an older one.
 
     Of what was there before, only names that artifacts have are deleted.
 

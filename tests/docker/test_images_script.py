@@ -153,7 +153,7 @@ def test_changes_that_no_commit_holds_are_not_pushed(images, checkout, changed):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["push", ""], 2, "images.sh: say where to: make push REGISTRY="),
+        (["push", ""], 2, "images.sh: name a registry: make push REGISTRY="),
         ([], 2, "images.sh: usage: "),
         (["push", "r.example"], 1, "images.sh: r.example/san-pipeline:cpu-"),
     ],

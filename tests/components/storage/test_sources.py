@@ -189,7 +189,9 @@ def test_a_place_in_a_bucket_is_asked_for_by_one_request(s3, monkeypatch):
     check_place("source", f"{s3}/raw")
     check_place("source", f"{s3}/raw/a.jpg")
     check_place("destination", f"{s3}/empty")
-    with pytest.raises(FileNotFoundError, match=r"source s3://.*/empty: there is nothing there"):
+    with pytest.raises(
+        FileNotFoundError, match=r"source s3://.*/empty: it does not exist or is empty"
+    ):
         check_place("source", f"{s3}/empty")
     with pytest.raises(FileNotFoundError, match=f"s3://{bucket}-not: there is no such bucket"):
         check_place("checkpoint", f"s3://{bucket}-not/x")

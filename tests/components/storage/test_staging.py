@@ -178,7 +178,7 @@ def test_copy_that_has_rotted_is_fetched_again(small_set, artifact, caplog):
     _flip(tar)
     with open_image_set(artifact) as images:
         assert _pixels(images) == _pixels(small_set)
-    assert f"{tar} is damaged; it is fetched again" in caplog.text
+    assert f"{tar} is damaged; it is downloaded again" in caplog.text
 
 
 def _flip(path, at=600):

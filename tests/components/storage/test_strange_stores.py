@@ -146,7 +146,7 @@ def test_a_user_without_home_is_told_what_is_needed(monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.raises(PermissionError, match=r"no credentials; set AWS_ACCESS_KEY_ID"):
         open_storage("s3://san/x")
-    with pytest.raises(FileNotFoundError, match=r"has no home, where .* set SAN_CACHE to a folder"):
+    with pytest.raises(FileNotFoundError, match=r"has no home for .* set SAN_CACHE to a folder"):
         staging.cache_folder()
 
 
@@ -154,7 +154,7 @@ def test_a_home_in_which_nothing_can_be_made_is_told_with_what_is_needed(monkeyp
     for name in ("XDG_CACHE_HOME", "SAN_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/dev/null")
-    message = "cannot make /dev/null/.cache/san-pipeline, where .* set SAN_CACHE to a folder"
+    message = "cannot create /dev/null/.cache/san-pipeline for .* set SAN_CACHE to a folder"
     with pytest.raises(FileNotFoundError, match=message):
         staging.cache_folder()
 
@@ -191,7 +191,9 @@ def test_objects_that_cannot_be_files_are_left_out_by_name(monkeypatch):
 def test_objects_that_cannot_be_files_are_refused_where_nothing_is_left_out(monkeypatch):
     monkeypatch.setattr(transfer, "open_storage", lambda _uri: Objects(a=1, **{"a/1.jpg": 1}))
     with (
-        pytest.raises(ValueError, match=r"s3://san/x/a cannot be fetched: it is a file and a fol"),
+        pytest.raises(
+            ValueError, match=r"s3://san/x/a cannot be downloaded: it is a file and a fol"
+        ),
         transfer.local_source("s3://san/x"),
     ):
         pass

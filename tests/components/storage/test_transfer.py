@@ -141,7 +141,7 @@ def test_names_in_a_manifest_stay_in_their_own_letters(s3, small_set, tmp_path):
 
 
 def test_nothing_there_is_said(s3, tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{s3}: there is nothing there"):
+    with pytest.raises(FileNotFoundError, match=f"{s3} holds no objects"):
         transfer.fetch_artifact(s3, tmp_path / "x")
 
 

@@ -498,7 +498,7 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
         (["--preset", "dem"], "no preset 'dem'; did you mean 'demo'. there are demo, demo-base"),
         (["--preset", "demo", "--param", "sed=1"], "no parameter 'sed'; did you mean 'seed'"),
         (["--preset", "demo", "--param", "seed=x"], "parameter seed: 'x' is not a whole number"),
-        (["--preset", "demo", "--param", "seed=-1"], "seed is -1: 0 to"),
+        (["--preset", "demo", "--param", "seed=-1"], "seed is -1: it must be 0 to"),
         (["--preset", "demo", "--param", f"seed={'[' * 5000}"], r"seed: '\[{60}\.\.\.' is not a"),
         (
             ["--preset", "demo", "--param", 'workers=["0/2\\n"]'],

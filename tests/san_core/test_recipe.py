@@ -165,7 +165,7 @@ def test_the_order_of_overrides_does_not_matter():
             "tr_triplets 'positions' needs 4 images per person: images_per_identity is 8",
         ),
         ("crop=translate_stored pit_every=1", "crop 'translate_stored' is for ReID images only"),
-        ("crop=translate_stored w_id=0 w_tri=0", "crop 'translate_stored' is for ReID images al"),
+        ("crop=translate_stored w_id=0 w_tri=0", "crop 'translate_stored' is for ReID images on"),
         ("pit_every=1 w_rec=0 w_tr=1", "pit_every adds batches of L_Rec to ReID training: it nee"),
         ("pit_every=1 w_id=0 w_tri=0", "pit_every adds batches of L_Rec to ReID training"),
         ("init=encoder w_id=0 w_tri=0", "init 'encoder' is for ReID training: it has no effect"),

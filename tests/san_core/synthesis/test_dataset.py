@@ -410,7 +410,7 @@ def test_an_unknown_difficulty_lists_those_there_are():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": -1}, "seed is -1: 0 to 9223372036854775807"),
+        ({"seed": -1}, "seed is -1: it must be 0 to 9223372036854775807"),
         ({"identities": 0}, "identities is 0: it must be at least 1"),
         ({"meshes": 0}, "meshes is 0: it must be at least 1"),
         ({"image_size": (31, 16)}, "image size 31x16 is too small: it must be at least 32x16"),
@@ -433,7 +433,7 @@ def test_a_senseless_pit_set_is_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": -1}, "seed is -1: 0 to 9223372036854775807"),
+        ({"seed": -1}, "seed is -1: it must be 0 to 9223372036854775807"),
         ({"train_identities": -1}, "train_identities is -1: it must be at least 0"),
         ({"test_identities": -1}, "test_identities is -1: it must be at least 0"),
         (

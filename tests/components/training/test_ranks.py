@@ -93,8 +93,8 @@ WHOLE = {
     [
         ({"WORLD_SIZE": "two"}, "^WORLD_SIZE is 'two'; start the step with torchrun"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
-        *(({name: ""}, f"WORLD_SIZE is '2', and {name} is not set: ") for name in list(WHOLE)[1:]),
-        ({"LOCAL_RANK": "x"}, "WORLD_SIZE is '2', and LOCAL_RANK is 'x': "),
+        *(({name: ""}, f"WORLD_SIZE is '2', and {name} is not set; ") for name in list(WHOLE)[1:]),
+        ({"LOCAL_RANK": "x"}, "WORLD_SIZE is '2', and LOCAL_RANK is 'x'; "),
     ],
 )
 def test_variables_that_do_not_fit_together_are_told(monkeypatch, wrong, message):

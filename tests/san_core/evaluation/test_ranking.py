@@ -262,7 +262,7 @@ def test_labels_follow_the_records():
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([listed(None, 1)], "None-1.jpg: no pid"),
+        ([listed(None, 1)], "None-1.jpg: it has no pid"),
         ([listed(3, 1), listed(2, None)], "2-None.jpg: it has no camid, like 1 of 2 images"),
     ],
 )

@@ -318,7 +318,11 @@ def test_sysu_is_refused_where_cameras_are_numbered_from_one(ranker):
 @pytest.mark.parametrize(
     ("protocol", "pids", "message"),
     [
-        (CAMERA_FREE, [8], "camera-free: 1 show a person who is not in it; check the labels$"),
+        (
+            CAMERA_FREE,
+            [8],
+            "camera-free: 1 show a person who is not in the gallery; check the labels$",
+        ),
         (
             MARKET1501,
             [7],

@@ -170,7 +170,7 @@ def test_draws_by_camera_come_near_the_mean_over_every_draw(seed):
 
 def test_the_expectation_over_draws_by_camera_is_refused():
     who = {"query": labels([7], [2]), "gallery": labels([7], [0]), "protocol": SYSU_MM01}
-    with pytest.raises(ValueError, match="sysu-mm01 an image of each person and camera"):
+    with pytest.raises(ValueError, match="sysu-mm01 one image of each person and camera"):
         single_shot.expected_single_shot(tile([[1]]), **who)
 
 

@@ -103,6 +103,18 @@ def test_mutants_are_killed_by_a_test_that_fails_or_does_not_end(trials, monkeyp
     assert (trials.tree / "signs.py").read_text().endswith("return 1 if x > above else -1\n")
 
 
+def test_comments_alone_do_not_make_a_mutant_another(trials):
+    def key():
+        return trials._key(KILLED, TESTS)
+
+    file = trials.tree / "test_signs.py"
+    source, before = file.read_text(), key()
+    file.write_text(f'"""What is tested."""  # a remark\n{source}')
+    assert key() == before
+    file.write_text(f"{source}    assert sign(1) == 1\n")
+    assert key() != before
+
+
 @pytest.mark.slow
 def test_what_was_found_is_kept_until_the_tests_change(trials):
     assert trials.survivors([SURVIVES], TESTS) == [SURVIVES]

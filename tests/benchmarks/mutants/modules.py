@@ -75,7 +75,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     "keys": {
         "components/command/code.py": ("tests/components/command/test_code.py",),
         "components/kubeflow/caching.py": ("tests/components/kubeflow/test_caching.py",),
-        "components/runner/keys.py": _RUN,
+        "components/runner/keys.py": (f"{RUNNER}/test_keys.py", *_RUN),
         "components/runner/local.py": _RUN,
         "components/runner/state.py": _RUN,
         "components/runner/store.py": _RUN,

@@ -1,10 +1,11 @@
 """Whether the tests that cover a module notice mutants of it; in a copy of the tree.
 
 What was found is kept in a file, so that a measurement that was stopped goes on where it was. It is
-found anew when the module or one of its test files has changed.
+found anew when the module or one of its test files has changed, in more than its comments.
 """
 
 import compileall
+import functools
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.benchmarks.evidence.code import strip_comments
 from tests.benchmarks.measuring import ROOT
 from tests.benchmarks.mutants.forks import (
     SECONDS_LONGER,
@@ -82,10 +84,10 @@ class MutantTrials:
         return dict(map(json.loads, lines))
 
     def _key(self, mutant: Mutant, tests: Sequence[str]) -> str:
-        found = sha256(mutant.code.encode())
+        found = sha256(strip_comments(mutant.code).encode())
         for place in (self.tree / test for test in tests):
             for file in sorted(place.glob("*.py")) if place.is_dir() else [place]:
-                found.update(file.read_bytes())
+                found.update(_stripped(file.read_text("utf-8")).encode())
         return found.hexdigest()
 
     def _run(self, tests: Sequence[str], plugin: object, seconds: float | None) -> int:
@@ -94,6 +96,11 @@ class MutantTrials:
         if not child:
             _run_pytest(self.tree, tests, plugin)
         return wait_for(child, seconds)
+
+
+@functools.cache  # the same test files count for many mutants
+def _stripped(source: str) -> str:
+    return strip_comments(source)
 
 
 def _run_pytest(tree: Path, tests: Sequence[str], plugin: object) -> NoReturn:

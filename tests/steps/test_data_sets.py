@@ -171,7 +171,9 @@ def test_what_is_wrong_is_refused_in_one_line_with_counts(market, tmp_path, caps
     shutil.copy(market / "query" / "0003_c1s1_000001_00.jpg", gallery)
     assert prepare(tmp_path, "market1501", market) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("prepare_reid: 1 unknown name: query/holiday.jpg (not as 0002_c1s1_0004")
+    assert line.startswith(
+        "prepare_reid: 1 unknown name: query/holiday.jpg (does not look like 0002_c1s1_0004"
+    )
     assert "; 1 damaged image: bounding_box_train/0007_c1s1_000551_00.jpg (" in line
     assert (
         "; 1 duplicate image: bounding_box_test/0003_c1s1_000001_00.jpg (the same as query" in line

@@ -644,7 +644,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
 @pytest.mark.parametrize(
     ("step", "flag", "value", "message"),
     [
-        ("make_pit", "--textures", "0", "textures is 0: at least 2, of which 1 is held out"),
+        ("make_pit", "--textures", "0", "textures is 0; it must be at least 2"),
         ("make_pit", "--texture-size", "48", "texture size 48 does not divide 256"),
         ("make_pit", "--image-height", "8", "image size 8x4 is too small"),
         (

@@ -120,7 +120,8 @@ def test_more_workers_than_batches_are_refused(extract, tiny, tmp_path, capsys):
     command = with_flags(step_command("extract_features", tiny), features=str(tmp_path / "f"))
     assert main(with_flags(command, worker="0/9")) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "extract_features: 9 workers are too many: 12 images are 3 batches of 4, work for 3 at most"
+        "extract_features: 9 workers are too many: 12 images make 3 batches of 4,"
+        " enough for 3 at most"
     )
 
 

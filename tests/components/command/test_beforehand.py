@@ -111,7 +111,7 @@ def test_value_that_no_step_takes_is_refused(values, message):
         ({"fuse": "pid"}, "fuse 'pid' is not one of none, person"),
         (
             {"pg_recipe": "pit", "pg_overrides": "", "fuse": "person"},
-            "(texture_from=copy); recipe 'pit' regresses them",
+            "texture_from=copy predict these; recipe 'pit' has texture_from=regress",
         ),
         (
             {"precision": "half"},

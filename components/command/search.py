@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 TABLE_FILE, PAGE_FILE = "ranked.csv", "search.html"
 COLUMNS = ("query", "rank", "image", "distance")
-QUERIES_SHOWN = 100  # on the page; the table has all
+# On the page, which holds every picture in itself; the table has all.
+QUERIES_SHOWN, FOUND_SHOWN = 100, 50
 
 
 class _Queries(NamedTuple):
@@ -118,6 +119,8 @@ def run_search(words: Sequence[str]) -> int:
         return _fail(os_error_message(error))
     except ValueError as error:
         return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}); a smaller --top or fewer queries need less")
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C", status=130)
     return 0
@@ -152,7 +155,8 @@ def _search(options: "argparse.Namespace") -> None:
                 queries.features, kept.features, count=options.top, metric=network.recipe.metric
             )
             shown = _shown_queries(queries, gallery, found, threshold)
-            page = _page(options, network, gallery, shown, threshold, len(queries.names))
+            top = found.places.shape[1]
+            page = _page(options, network, gallery, shown, threshold, len(queries.names), top)
             write_file(folder / TABLE_FILE, _table(queries.names, gallery.names, found))
             write_file(folder / PAGE_FILE, page)
     _tell(folder, len(queries.names), found, gallery, kept, threshold)
@@ -226,7 +230,7 @@ def _shown_queries(
     """The first queries and their nearest pictures, as images."""
     from san_core.search.page import FoundPicture, SearchedQuery, thumbnail
 
-    places = found.places[:QUERIES_SHOWN]
+    places = found.places[:QUERIES_SHOWN, :FOUND_SHOWN]
     wanted = sorted({int(place) for row in places for place in row})
     files = dict(zip(wanted, gallery.open_files(wanted), strict=True))
     made = {
@@ -244,7 +248,7 @@ def _shown_queries(
                 made[place],
                 None if threshold is None else bool(distance <= threshold.distance),
             )
-            for place, distance in zip(row.tolist(), distances.tolist(), strict=True)
+            for place, distance in zip(row.tolist(), distances.tolist(), strict=False)
         ]
         image = thumbnail(file.read(), name=name, alt=printable(f"query {name}"))
         shown.append(SearchedQuery(printable(name), image, nearest))
@@ -258,6 +262,7 @@ def _page(
     shown: "Sequence[SearchedQuery]",
     threshold: "Threshold | None",
     count: int,
+    top: int,
 ) -> str:
     from san_core.search.page import search_page
 
@@ -269,7 +274,7 @@ def _page(
     ]
     facts = [(name, printable(told)) for name, told in facts]
     words = "" if threshold is None else printable(threshold.in_words())
-    return search_page(shown, facts=facts, threshold=words, left=count - len(shown))
+    return search_page(shown, facts=facts, threshold=words, left=count - len(shown), top=top)
 
 
 def _tell(

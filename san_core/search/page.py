@@ -30,7 +30,12 @@ class SearchedQuery(NamedTuple):
 
 
 def search_page(
-    queries: Sequence[SearchedQuery], *, facts: Sequence[tuple[str, str]], threshold: str, left: int
+    queries: Sequence[SearchedQuery],
+    *,
+    facts: Sequence[tuple[str, str]],
+    threshold: str,
+    left: int,
+    top: int,
 ) -> str:
     """The whole document.
 
@@ -39,6 +44,7 @@ def search_page(
         facts: facts of the search, a name and a text each.
         threshold: the threshold and its origin, in words; empty if there is none.
         left: how many more queries there are.
+        top: how many pictures were found for each query; those shown may be fewer.
     """
     return page.render_template(
         "search/search.html.jinja",
@@ -49,6 +55,7 @@ def search_page(
         facts=facts,
         threshold=threshold,
         left=left,
+        further=top - max((len(query.found) for query in queries), default=top),
     )
 
 

@@ -156,6 +156,35 @@ def test_the_page_shows_queries_with_what_was_found(crops, tmp_path, searched, m
     assert f"· {float(rows[0]['distance']):.3f}" in page
 
 
+def test_the_page_shows_the_nearest_of_many_and_the_table_has_all(
+    crops, tmp_path, searched, monkeypatch
+):
+    monkeypatch.setattr(search, "FOUND_SHOWN", 3)
+    query = next(file for file in sorted((crops / "query").rglob("*")) if file.is_file())
+    rows, _ = searched(crops / "gallery", query, words=["--top", "5"])
+    page = (tmp_path / "out" / "search.html").read_text("utf-8")
+    assert (len(rows), page.count("<img ")) == (5, 1 + 3)
+    assert "2 more pictures for each query are in ranked.csv" in page
+
+
+def test_a_search_that_finds_no_memory_says_what_needs_less(
+    tiny, crops, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
+
+    def fail(*_words, **_options):
+        raise MemoryError("Unable to allocate 50 GiB")
+
+    monkeypatch.setattr("san_core.search.nearest.nearest", fail)
+    place, output = str(crops / "query"), str(tmp_path / "out")
+    words = ["--gallery", place, "--query", place, "--output", output]
+    assert main(["search", "--model", tiny.model, *words]) == 1
+    assert capsys.readouterr().err.endswith(
+        "search: not enough memory (Unable to allocate 50 GiB); a smaller --top or fewer queries"
+        " need less\n"
+    )
+
+
 def test_the_threshold_is_that_of_the_models_own_evaluation(tiny, crops, tmp_path, searched):
     gallery, query = crops / "gallery", crops / "query"
     command = with_outputs_in(step_command("evaluate", tiny), tmp_path / "scored")

@@ -505,6 +505,7 @@ def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):
             "error: workers are 0/2 ; 1 of them must be 0/1\n",
         ),
         (["--preset", "demo", "--param", "seed"], "'seed' is not of the form name=value"),
+        (["--preset", "demo", "--name", "a\nb"], r"--name 'a\\nb' has characters that no terminal"),
         (["--preset", "demo", "--name", "a/b"], "--name 'a/b' is not the name of a folder in"),
         (["--preset", "demo", "--name", ""], "--name '' is not the name of a folder in"),
         (["--preset", "demo", "--name", ".."], "--name '..' is not the name of a folder in"),

@@ -137,7 +137,8 @@ def _image(run: Run) -> str | None:
 
 def _called(run: Run) -> str:
     """The name of a run, with the number of an earlier result."""
-    return f"{run.folder.parents[1].name} (history {run.name})" if _is_former(run) else run.name
+    former = f"{run.folder.parents[1].name} (history {run.name})"
+    return printable(former if _is_former(run) else run.name)  # it stands in figures too
 
 
 def _is_former(run: Run) -> bool:
@@ -163,10 +164,11 @@ def _write_comparison(groups: Sequence[_Group], output: Path) -> None:
         "" if common_queries(columns) else "The runs have no scored query in common."
     )
     if why:
-        write_file(output, comparison_page(columns, read=None, why_no_queries=why))
+        page = comparison_page(columns, read=None, why_no_queries=why)
     else:
         with _images_of(groups) as read:
-            write_file(output, comparison_page(columns, read=read))
+            page = comparison_page(columns, read=read)
+    write_file(output, page.encode("utf-8", "backslashreplace"))  # so too names that are not UTF-8
     width = max(map(len, figure_names(columns)))
     for name in figure_names(columns):
         cells = (" ".join(figure_cell(name, one, columns[0])).rstrip() for one in columns)

@@ -23,7 +23,8 @@ _MOST_FIGURES = 5
 
 def write_index(runs: Path) -> None:
     """Write the index of the runs in a folder."""
-    write_file(runs / INDEX_FILE, index_page(runs))
+    text = index_page(runs)  # names of folders need not be UTF-8
+    write_file(runs / INDEX_FILE, text.encode("utf-8", "backslashreplace"))
 
 
 def index_page(runs: Path) -> str:
@@ -126,5 +127,5 @@ def _cell(name: str, value: float | str | bool | None) -> str:
 
 def _link(runs: Path, target: Path, text: str) -> Markup:
     """A link from the index to a file or folder beside it."""
-    place = quote(target.relative_to(runs).as_posix())
+    place = quote(target.relative_to(runs).as_posix(), errors="surrogateescape")
     return Markup('<a href="{}">{}</a>').format(place, escape(text))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from components.experiments.record import Run
+from components.process.messages import printable
 from components.runner.screen import figure_in_words
 from components.runner.state import read_state
 
@@ -17,7 +18,8 @@ def list_lines(runs: Sequence[Run], *, now: float) -> list[str]:
     rows = [("run", "state", "age", "size", "figures")]
     for run in runs:
         age = f"{age_in_words(now - run.record.started)} ago"
-        rows.append((run.name, run.state, age, size_in_words(sizes[run.name]), headline(run)))
+        name = printable(" ".join(run.name.split("\n")))
+        rows.append((name, run.state, age, size_in_words(sizes[run.name]), headline(run)))
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     return [_aligned(row, widths) for row in rows]
 

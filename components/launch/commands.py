@@ -107,6 +107,8 @@ def _run(options: argparse.Namespace, graphs: Mapping[str, Graph]) -> None:
         )
     if Path(name).name != name or name in ("", "..") or name.startswith("."):
         raise ValueError(f"--name {name!r} is not the name of a folder in {options.runs}")
+    if not name.isprintable():
+        raise ValueError(f"--name {name!r} has characters that no terminal or page shows")
     folder = options.runs / name
     former = _former_request(options, name)
     preset = Preset(former.graph, former.parameters) if former else find_preset(options.preset)

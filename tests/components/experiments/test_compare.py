@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,14 @@ def test_former_result_is_compared_with_the_one_that_replaced_it(tmp_path, fille
     text = text_of(tmp_path / "compare-a-history-1-vs-a.html")
     assert "a (history 1) a mAP 25.0 50.0 +25.0" in text
     assert "Gained most: a" in text
+
+
+def test_run_whose_name_is_no_text_is_compared(tmp_path, filled):
+    names = ["a", os.fsdecode(b"caf\xe9")]
+    for name in names:
+        make_run(tmp_path / name, {"mAP": 0.25}, fill=filled([0.25] * 4), lr=repr(name))
+    assert compare(tmp_path, *names, "--output", str(tmp_path / "x.html")) == 0
+    assert r"a caf\udce9 mAP 25.0" in text_of(tmp_path / "x.html")
 
 
 def test_folder_of_all_runs_may_be_called_history(tmp_path, filled):

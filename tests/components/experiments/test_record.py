@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import os
 import re
 import shutil
+from urllib.parse import unquote
 
 import pytest
 
@@ -137,6 +139,18 @@ def test_former_result_whose_record_cannot_be_read_is_never_replaced(tmp_path, b
     shutil.rmtree(former.with_name("2"))
     make_run(tmp_path / "a", GOOD, lr=2)
     assert [one.name for one in former.parent.iterdir()] == ["1"]
+
+
+def test_names_of_folders_that_are_no_text_are_listed_and_linked(tmp_path):
+    names = ["new\nline", os.fsdecode(b"caf\xe9"), "<b> \"&amp;'#?%41"]
+    for name in names:
+        make_run(tmp_path / name, GOOD)
+    text = (tmp_path / "index.html").read_text("utf-8")
+    links = [unquote(link, errors="surrogateescape") for link in re.findall('href="([^"]*)"', text)]
+    assert {*names, *(f"{name}/evaluate/report_page.html" for name in names)} == {*links}
+    assert "<b>" not in text
+    first = [line.split("  ")[0] for line in list_lines(read_runs(tmp_path), now=0)]
+    assert sorted(first) == sorted(["run", "new line", r"caf\udce9", names[2]])
 
 
 def test_links_of_tasks_that_a_run_no_longer_has_go_and_nothing_else(tmp_path):

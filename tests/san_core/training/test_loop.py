@@ -610,7 +610,7 @@ def test_a_run_that_breaks_later_names_its_epoch():
 @pytest.mark.parametrize(
     ("settings", "data", "message"),
     [
-        (tiny_recipe("demo", "image_height=64"), {}, "images are 32x16, the recipe says 64x16"),
+        (tiny_recipe("demo", "image_height=64"), {}, "images are 32x16, but the recipe says 64x16"),
         (
             tiny_recipe(),
             {"textures": False},

@@ -143,6 +143,9 @@ class Heartbeats:
 
     def start(self) -> None:
         """Begin to beat and to watch."""
+        # Whoever leaves at once waits some seconds for its last sign: too few to import torch too.
+        import torch.distributed  # noqa: F401
+
         for thread in self._threads:
             thread.start()
 

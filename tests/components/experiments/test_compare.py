@@ -233,7 +233,7 @@ def test_person_with_a_name_is_called_by_it_alone(tmp_path, filled):
     [
         (["a"], "name two runs or more, each once"),
         (["a", "a/"], "name two runs or more, each once"),
-        (["a", "c"], "there is no run c in .*; there are: a"),
+        (["a", "c"], "there is no run c in .*; runs there: a"),
     ],
 )
 def test_wrong_names_are_refused(tmp_path, capsys, names, message):

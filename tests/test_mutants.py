@@ -4,7 +4,7 @@ import pytest
 
 from components.command.code import ROOT
 from tests.benchmarks.mutants.modules import AREAS
-from tests.benchmarks.mutants.mutant import Mutant, equivalent_mutants
+from tests.benchmarks.mutants.mutant import Mutant, equivalent_mutants, without_comment
 from tests.benchmarks.mutants.trying import MutantTrials
 
 WHOLE_ROOMS = {
@@ -41,7 +41,7 @@ def test_a_module_that_comes_to_a_room_comes_to_the_sample(area, room):
 def fault_of(listed):
     """What is wrong with a mutant that is listed as equivalent; empty if nothing is."""
     lines = (ROOT / listed["module"]).read_text("utf-8").splitlines()
-    if listed["before"] not in [line.strip() for line in lines]:
+    if listed["before"] not in [without_comment(line.strip()) for line in lines]:
         return "no such line"
     if listed["before"] == listed["after"]:
         return "no change"

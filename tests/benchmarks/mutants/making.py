@@ -17,7 +17,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 from parso.tree import NodeOrLeaf
 
-from tests.benchmarks.mutants.mutant import Mutant, equivalent_mutants
+from tests.benchmarks.mutants.mutant import Mutant, equivalent_mutants, without_comment
 
 Position = tuple[int, int]  # line, and column in it
 
@@ -55,7 +55,11 @@ def sample_mutants(root: Path, modules: Iterable[str], *, count: int) -> list[Mu
     places = sorted(place for module in modules for place in _places(root, module))[:count]
     made = [_make_mutant(root, place) for place in places]
     same = {(one["module"], one["before"], one["after"]) for one in equivalent_mutants()}
-    return [one for one in made if (one.module, one.before, one.after) not in same]
+    return [
+        one
+        for one in made
+        if (one.module, without_comment(one.before), without_comment(one.after)) not in same
+    ]
 
 
 def _places(root: Path, module: str) -> Iterable[_Place]:

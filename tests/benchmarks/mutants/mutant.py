@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-# Mutants that no test can tell from the code: module, line before and after, and why.
+# Mutants that no test can tell from the code: module, line before and after, without the comment
+# that may end it, and why.
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 
 
@@ -30,3 +31,8 @@ def equivalent_mutants() -> list[dict[str, str]]:
     """What `equivalent.json` lists."""
     listed: list[dict[str, str]] = json.loads(EQUIVALENT.read_text("utf-8"))
     return listed
+
+
+def without_comment(line: str) -> str:
+    """A line of formatted code without the comment that ends it."""
+    return line.partition("  # ")[0]

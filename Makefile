@@ -68,7 +68,7 @@ bench-gpu: $(INSTALLED)  ## the tests and figures that need a GPU, in under eigh
 	@$(BIN)/python -m tests.benchmarks.gpu
 
 ARGS ?=
-reproduce: $(INSTALLED)  ## measure whether texture supervision helps, or go on with it: make reproduce ARGS=--quick
+reproduce: $(INSTALLED)  ## measure whether texture supervision pays, or go on with it: make reproduce ARGS=--quick
 	@$(BIN)/python -m tests.benchmarks.evidence.reproduce $(ARGS)
 
 golden: $(INSTALLED)  ## write the generated files anew: compiled pipelines, tables of the README files

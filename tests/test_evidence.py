@@ -20,15 +20,14 @@ from tests.benchmarks.evidence import (
     data,
     figures,
     plan,
-    plot,
     reproduce,
     run,
     score,
     starts,
-    table,
 )
 from tests.benchmarks.evidence.arms import ARMS, BASELINE, LARGE_ARMS, Arm, Job
 from tests.benchmarks.evidence.code import strip_comments
+from tests.benchmarks.evidence.paper import plot, summary, table
 from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, EQUAL_TIME, HARD, NORMAL, TIMING, Scale
 from tests.benchmarks.evidence.queue import JobQueue
 from tests.benchmarks.evidence.rows import (
@@ -502,11 +501,44 @@ def test_table_tells_every_question(tmp_path):
         ((2.0, 3.0, 4.0), "it gains on the baseline (+3.0 ± 2.5, 3 seeds)"),
         ((-2.0, -3.0, -4.0), "it loses to the baseline (-3.0 ± 2.5, 3 seeds)"),
         ((-1.0, 3.0, 4.0), "no difference to the baseline was shown (+2.0 ± 6.6, 3 seeds)"),
-        ((9.0,), "no difference to the baseline was shown (+9.0, 1 seeds)"),
+        ((9.0,), "no difference to the baseline was shown (+9.0, 1 seed)"),
     ],
 )
 def test_no_sentence_claims_more_than_its_interval(values, told):
     assert table.verdict(mean_difference(values)) == told
+
+
+@pytest.mark.parametrize(
+    ("values", "told", "does_pay"),
+    [
+        ((2.0, 3.0, 4.0), "+3.0 ± 2.5", True),
+        ((-2.0, -3.0, -4.0), "-3.0 ± 2.5", False),
+        ((-1.0, 3.0, 4.0), "+2.0 ± 6.6 (no difference shown)", False),
+        ((9.0,), "+9.0 (one seed)", False),
+    ],
+)
+def test_the_lines_of_the_readme_say_what_was_not_shown(values, told, does_pay):
+    found = mean_difference(values)
+    assert summary.effect(found) == told
+    assert summary.pays(found) is does_pay
+    assert summary.effect(None) == "(not measured)"
+
+
+def test_the_lines_of_the_readme_advise_by_what_was_shown(tmp_path):
+    nothing = RowsFile(tmp_path / "none.json")
+    assert summary.summary_text(nothing, nothing) == table.UNMEASURED
+    kept = measured(tmp_path)
+    lines = summary.summary_text(kept, nothing).splitlines()
+    assert [line[0] for line in lines] == list("12345")
+    # what is made up gains by its epochs, of which arms with textures have fewer in equal time
+    assert "Leave texture losses off where CPU time" in lines[2]
+    assert "validation people choose *full in every fourth batch" in lines[2]
+    assert "Use it." in lines[2]
+    assert lines[4].endswith("nobody has measured them.")
+    for seed in range(1, 6):
+        found = kept.find(arm="full", budget=EQUAL_TIME, difficulty=HARD, seed=seed)
+        found[0]["scores"]["test"]["mAP"] = 0.6 + seed / 100
+    assert "losses on without a start, else off" in summary.summary_text(kept, nothing)
 
 
 def test_table_tells_of_the_larger_encoder_and_its_seeds(tmp_path):
@@ -648,6 +680,8 @@ def test_recorded_choices_are_those_of_their_table():
 def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
     kept, large = RowsFile(figures.ROWS), RowsFile(figures.LARGE_ROWS)
     assert table.TABLE_FILE.read_text("utf-8") == table.results_table(kept, large) + "\n"
+    told = summary.SUMMARY_FILE.read_text("utf-8")
+    assert told == summary.summary_text(kept, large) + "\n"
     with Image.open(plot.PLOT_FILE) as image:
         assert image.text["Description"] == plot.table_hash(kept, large), (
             "make bench GROUP=evidence"

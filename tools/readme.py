@@ -152,6 +152,11 @@ def evidence_table() -> str:
     return (ROOT / "tests" / "results" / "evidence.md").read_text("utf-8").rstrip()
 
 
+def evidence_summary() -> str:
+    """What that comes to in five lines."""
+    return (ROOT / "tests" / "results" / "evidence_summary.md").read_text("utf-8").rstrip()
+
+
 def choices_table() -> str:
     """What variants of `synthetic` were tried: the table that tests.benchmarks wrote."""
     return (ROOT / "tests" / "results" / "evidence_choices.md").read_text("utf-8").rstrip()
@@ -449,6 +454,7 @@ TABLE_MAKERS: dict[str, Callable[[], str]] = {
     "teaching": teaching_table,
     "generator": generator_table,
     "evidence": evidence_table,
+    "evidence summary": evidence_summary,
     "choices": choices_table,
     "baselines": baselines_table,
 }

@@ -44,7 +44,7 @@ SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
 
 def figures() -> Iterator[Figure]:
     """The rows on paper, then the figures; ends the process where rows are of other code."""
-    from tests.benchmarks.evidence import table
+    from tests.benchmarks.evidence.paper import pages
 
     kept, large = RowsFile(ROWS), RowsFile(LARGE_ROWS)
     if not kept.rows:
@@ -56,7 +56,7 @@ def figures() -> Iterator[Figure]:
         sys.exit(str(error))
     for line in (*row_lines(kept), *row_lines(large)):
         print(line)
-    table.write_table_and_plot(kept, large)
+    pages.write_pages(kept, large)
     yield from all_figures(kept, large)
 
 

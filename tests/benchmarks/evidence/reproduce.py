@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks.__main__ import measure_group as measure_group
-from tests.benchmarks.evidence import choices, figures, plan, table
+from tests.benchmarks.evidence import choices, figures, plan
 from tests.benchmarks.evidence.arms import ARMS, BASELINE, LARGE_ARMS, Arm
 from tests.benchmarks.evidence.code import code_fingerprint
+from tests.benchmarks.evidence.paper import table
 from tests.benchmarks.evidence.plan import Scale
 from tests.benchmarks.evidence.queue import JobQueue
 from tests.benchmarks.evidence.rows import ForeignRowsError, RowsFile

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Page
 
-from tests.benchmarks.evidence import figures, plan, table
+from tests.benchmarks.evidence import figures, plan
 from tests.benchmarks.evidence.arms import ARMS, BASELINE
 from tests.benchmarks.evidence.figures import mean_seconds, rows_of
+from tests.benchmarks.evidence.paper import table
 from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, EQUAL_TIME, HARD
 from tests.benchmarks.evidence.rows import RowsFile, mean_score
 

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
-from components.storage.outputs import write_file
 from tests.benchmarks.evidence import figures, plan
 from tests.benchmarks.evidence.arms import ARMS, BASELINE, LARGE_ARMS, Arm
 from tests.benchmarks.evidence.data import ELSEWHERE
@@ -17,14 +16,6 @@ SUBSETS = {"front_to_back": "front to back", "occluded": "occluded", "cross_pose
 GAP_COLUMNS = {"test": f"`{NORMAL}`", HARD: f"`{HARD}`", ELSEWHERE: "never seen"}
 TIME_SLACK = 0.1  # by how much measured CPU times may stray from those that were meant
 UNMEASURED = "(not measured yet: `make reproduce`)"
-
-
-def write_table_and_plot(kept: RowsFile, large: RowsFile) -> None:
-    """Write table and plot."""
-    from tests.benchmarks.evidence import plot
-
-    write_file(TABLE_FILE, results_table(kept, large) + "\n")
-    write_file(plot.PLOT_FILE, plot.results_plot(kept, large))
 
 
 def results_table(kept: RowsFile, large: RowsFile | None = None) -> str:
@@ -227,12 +218,13 @@ def _times_sentence(kept: RowsFile) -> Iterator[str]:
         yield f"Measured CPU time over the baseline's, where not near 1: {', '.join(strayed)}."
 
 
-def verdict(found: Difference) -> str:
-    """What a difference to the baseline shows, and no more than its interval does."""
-    told = f"({points(found)}, {found.pairs} seeds)"
+def verdict(found: Difference, other: str = "the baseline") -> str:
+    """What a difference shows, and no more than its interval does."""
+    seeds = "1 seed" if found.pairs == 1 else f"{found.pairs} seeds"
+    told = f"({points(found)}, {seeds})"
     if found.half is None or abs(found.mean) <= found.half:
-        return f"no difference to the baseline was shown {told}"
-    return f"it {'gains on' if found.mean > 0 else 'loses to'} the baseline {told}"
+        return f"no difference to {other} was shown {told}"
+    return f"it {'gains on' if found.mean > 0 else 'loses to'} {other} {told}"
 
 
 def points(gain: Difference | None) -> str:

@@ -1,0 +1,124 @@
+"""The lines of the README: what the rows come to for somebody who must choose.
+
+Every statement is made by the interval that stands beside it. What has no rows is said to be
+unmeasured.
+"""
+
+from tests.benchmarks.evidence import figures, plan
+from tests.benchmarks.evidence.arms import ARMS, BASELINE
+from tests.benchmarks.evidence.data import ELSEWHERE
+from tests.benchmarks.evidence.figures import mean_seconds, rows_of
+from tests.benchmarks.evidence.paper.table import UNMEASURED, points
+from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, HARD, NORMAL
+from tests.benchmarks.evidence.rows import Difference, RowsFile
+from tests.benchmarks.evidence.starts import OWN
+
+SUMMARY_FILE = figures.RESULTS / "evidence_summary.md"
+
+
+def summary_text(kept: RowsFile, large: RowsFile) -> str:
+    """Markdown: five numbered lines."""
+    if not rows_of(kept, BASELINE):
+        return UNMEASURED
+    lines = (
+        _losses_line(kept),
+        _starts_line(kept),
+        _choice_line(kept),
+        _reach_line(kept),
+        _size_line(large),
+    )
+    return "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
+
+
+def _losses_line(kept: RowsFile) -> str:
+    """Texture losses against the same start without them, in equal time."""
+    seconds = mean_seconds(rows_of(kept, BASELINE))
+    from_shipped = figures.gain(kept, "full_shipped", over="baseline_shipped")
+    return (
+        f"**Texture losses in equal CPU time** ({seconds:.0f} s): full SAN from random weights "
+        f"{effect(figures.gain(kept, 'full'))}; with true textures "
+        f"{effect(figures.gain(kept, 'oracle'))}; with those of other people "
+        f"{effect(figures.gain(kept, 'shuffled'))}. With both from the shipped encoder: "
+        f"{effect(from_shipped)}."
+    )
+
+
+def _starts_line(kept: RowsFile) -> str:
+    """What a network is worth as a start of the baseline."""
+    rival = figures.gain(kept, "baseline_identity", over="baseline_pg")
+    return (
+        "**The baseline, but not from random weights**: from the shipped encoder "
+        f"{effect(figures.gain(kept, 'baseline_shipped'))}; from SAN-PG "
+        f"{effect(figures.gain(kept, 'baseline_pg'))}, with SAN-PG's training counted "
+        f"{effect(figures.counted_gain(kept, 'baseline_pg', 1))}, with a quarter of it counted "
+        f"{effect(figures.counted_gain(kept, 'baseline_pg', 4))}. A network that learned who is "
+        f"on SAN-PG's pictures, for as long, is worth {effect(rival)} more as a start than SAN-PG."
+    )
+
+
+def _choice_line(kept: RowsFile) -> str:
+    """What validation people choose, what it gains, and what to do."""
+    name = next(iter(figures.best_arms(kept, 1)), None)
+    if name is None:
+        return "**To choose**: not measured."
+    found = figures.fair_gain(kept, name)
+    counted = " with SAN-PG's training counted" if ARMS[name].start == OWN else ""
+    advice = "Use it" if pays(found) else "Train the baseline"
+    return (
+        f"**To choose**: of all arms with textures, validation people choose *{ARMS[name].words}*. "
+        f"On test people it has {effect(found)}{counted}. {advice}. {_advice_on_losses(kept)}"
+    )
+
+
+def _advice_on_losses(kept: RowsFile) -> str:
+    """When to leave the losses off."""
+    alone = figures.gain(kept, "full")
+    started = figures.gain(kept, "full_shipped", over="baseline_shipped")
+    if alone is None or started is None:
+        return "Whether to leave texture losses on is not measured."
+    if pays(alone) and pays(started):
+        return "Leave texture losses on."
+    if pays(alone) or pays(started):
+        return f"Leave texture losses on {'without' if pays(alone) else 'with'} a start, else off."
+    return "Leave texture losses off where CPU time is what you are short of."
+
+
+def _reach_line(kept: RowsFile) -> str:
+    """Equal epochs, and people and cameras that are unlike those of training."""
+    epochs = effect(figures.gain(kept, "full", EQUAL_EPOCHS))
+    told = [f"At {plan.CONTINUED_EPOCHS} epochs each, whatever their time, full SAN has {epochs}."]
+    for name, test in ((f"on cameras as in `{HARD}`", HARD), ("elsewhere", ELSEWHERE)):
+        full, start = (
+            effect(figures.gain(kept, arm, difficulty=NORMAL, test=test))
+            for arm in ("full", "baseline_shipped")
+        )
+        told.append(
+            f"Trained on `{NORMAL}` and judged {name}: full SAN {full}, the baseline from the "
+            f"shipped encoder {start}."
+        )
+    return f"**Where it was not trained**: {' '.join(told)}"
+
+
+def _size_line(large: RowsFile) -> str:
+    full, start = (figures.gain(large, arm) for arm in ("full", "baseline_pg"))
+    if full is None and start is None:
+        return "**Larger networks and photographs**: nobody has measured them."
+    return (
+        f"**ResNet-18 at 128x64**: full SAN {effect(full)}, the baseline from SAN-PG "
+        f"{effect(start)}. Nobody has measured photographs."
+    )
+
+
+def pays(found: Difference | None) -> bool:
+    """Whether a gain was shown."""
+    return found is not None and found.half is not None and found.mean > found.half
+
+
+def effect(found: Difference | None) -> str:
+    """A difference, and whether it was shown at all."""
+    if found is None:
+        return "(not measured)"
+    if found.half is None:
+        return f"{points(found)} (one seed)"
+    is_shown = abs(found.mean) > found.half
+    return points(found) if is_shown else f"{points(found)} (no difference shown)"

@@ -13,6 +13,7 @@ import pytest
 
 from components.__main__ import main
 from tests.benchmarks.resume import KILLED_AFTER, same_when_killed
+from tests.conftest import kill_all_of
 from tests.tiny import (
     SAN_OVERRIDES,
     STEPS,
@@ -36,20 +37,15 @@ WRITTEN = {
 }
 
 
-def _start(command):
-    return subprocess.Popen(
-        [sys.executable, "-m", "components", *command],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
+@pytest.fixture
+def start(start_process):
+    """A command of components, started."""
 
+    def start(command):
+        words = [sys.executable, "-m", "components", *command]
+        return start_process(words, cwd=ROOT, stderr=subprocess.PIPE)
 
-def _kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return process.returncode
+    return start
 
 
 @pytest.mark.slow
@@ -58,14 +54,14 @@ def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, tmp_path):
+def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(start, tiny, tmp_path):
     def command(folder):
         line = with_outputs_in(step_command("train_san", tiny), tmp_path / folder)
         overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40 checkpoint_every=40")
         return with_flags(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
 
     assert main(command("undisturbed")) == 0
-    process = _start(command("stopped"))
+    process = start(command("stopped"))
     for line in process.stderr:
         if "epoch 2/40" in line:
             break
@@ -75,7 +71,7 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
     assert re.search(r"stopped in epoch \d+ after batch \d", log)
     assert not (tmp_path / "stopped" / "model").exists()
 
-    process = _start(command("stopped"))
+    process = start(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "resuming after epoch" in log
@@ -85,7 +81,9 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(tiny, t
 
 
 @pytest.mark.slow
-def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_state(tiny, tmp_path):
+def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_state(
+    start, tiny, tmp_path
+):
     """Kubernetes' mercy: the launcher has no handler, so a second is all a step has."""
 
     def command(folder):
@@ -95,15 +93,15 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
         return with_flags(line, overrides=overrides, checkpoint=state, checkpoint_minutes="0.0001")
 
     assert main(command("undisturbed")) == 0
-    process = _start(command("stopped"))
+    process = start(command("stopped"))
     for line in process.stderr:
         if "epoch 2/30" in line:
             break
     os.kill(process.pid, signal.SIGSTOP)  # so busy that it does not come to answer SIGTERM
     process.terminate()
     time.sleep(1)
-    assert _kill(process) == -signal.SIGKILL
-    process = _start(command("stopped"))
+    assert kill_all_of(process)
+    process = start(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert re.search(r"resuming after epoch [1-9]", log)
@@ -115,7 +113,7 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_step_killed_at_any_moment_ends_the_same_when_run_again(
-    tiny, tmp_path, tmp_path_factory, step
+    start, tiny, tmp_path, tmp_path_factory, step
 ):
     output = tmp_path / WRITTEN[step]
     command = with_outputs_in(step_command(step, tiny), tmp_path)
@@ -131,7 +129,7 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
         command = with_flags(command, checkpoint=str(tmp_path / "state"))
 
     started = time.monotonic()
-    process = _start(command)
+    process = start(command)
     process.communicate(timeout=300)
     took = time.monotonic() - started
     expected = file_contents(output)
@@ -140,16 +138,16 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
     killed = 0
     for share in (0.4, 0.6, 0.75, 0.85, 0.93, 0.98):
         _empty(tmp_path)
-        process = _start(command)
+        process = start(command)
         moment = took * share
         time.sleep(moment)
-        if _kill(process) == -signal.SIGKILL:
+        if kill_all_of(process):
             killed += 1
         else:  # it ended before: the machine has become quicker since it was timed
             took = moment
         if output.exists():  # finished before the signal came
             assert file_contents(output) == expected
-        process = _start(command)
+        process = start(command)
         _, log = process.communicate(timeout=300)
         assert process.returncode == 0, log
         assert file_contents(output) == expected, f"killed after {moment:.1f} s"

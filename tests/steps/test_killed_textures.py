@@ -1,9 +1,6 @@
 """Generating textures into a bucket while workers and the server are killed at any moment."""
 
-import contextlib
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +12,9 @@ import pytest
 from components.__main__ import main
 from components.storage.places import open_storage
 from san_core.images.imageset import parse_manifest
+from tests.conftest import kill_all_of
 from tests.servers.seaweedfs import BUCKET, running_server
+from tests.steps.forked_lives import Life
 from tests.steps.test_textures_in_buckets import objects
 from tests.tiny import step_command, with_flags, with_outputs_in
 
@@ -26,32 +25,14 @@ SHARD = "2"  # 24 images make 12 units, so that most kills hit one in the middle
 
 
 @pytest.fixture
-def start():
-    """A command of components, started; what still runs when the test ends is killed."""
-    started = []
+def start(start_process):
+    """A command of components, started."""
 
     def start(command):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "components", *command],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-        started.append(process)
-        return process
+        words = [sys.executable, "-m", "components", *command]
+        return start_process(words, cwd=ROOT, stderr=subprocess.PIPE)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            _kill(process)
-
-
-def _kill(process):
-    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    return start
 
 
 @pytest.fixture
@@ -103,7 +84,21 @@ def _check(uri, expected):
         assert len(found[shard["sidecar"]]) == shard["sidecar_size"]
 
 
-def test_worker_killed_at_20_random_moments_loses_nothing(start, generate, seal, undisturbed, s3):
+@pytest.fixture
+def live(tmp_path):
+    """A life of a command; those that still run when the test ends are killed."""
+    lives = []
+
+    def live(command):
+        lives.append(Life(command, tmp_path / f"life-{len(lives)}.txt"))
+        return lives[-1]
+
+    yield live
+    for life in lives:
+        life.kill()
+
+
+def test_worker_killed_at_20_random_moments_loses_nothing(live, generate, seal, undisturbed, s3):
     """Up to five lives for each bucket folder, then one to the end, until 20 have been killed."""
     expected, took = undisturbed
     moments = random.Random(0)
@@ -113,13 +108,17 @@ def test_worker_killed_at_20_random_moments_loses_nothing(start, generate, seal,
         assert rounds <= 20, "workers end before they are killed"
         uri = f"{s3}/{rounds}"
         for _ in range(min(5, 20 - killed)):
-            process = start(with_flags(generate, destination=uri))
-            _wait_for_work(process)
-            time.sleep(moments.uniform(0, took))
-            killed += _kill(process)
-        process = start(with_flags(generate, destination=uri))
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
+            life = live(with_flags(generate, destination=uri))
+            if not life.wait_until_it_says("to make: "):
+                break  # all is made
+            moment = moments.uniform(0, took)
+            time.sleep(moment)
+            if not life.kill():
+                took = moment  # the machine has become quicker since it was timed
+                break
+            killed += 1
+        status, said = live(with_flags(generate, destination=uri)).end(seconds=300)
+        assert status == 0, said
         assert main(with_flags(seal, destination=uri, verify="sha256", prune="true")) == 0
         _check(uri, expected)
 
@@ -134,7 +133,7 @@ def test_many_short_lives_add_up_to_the_whole(start, generate, seal, undisturbed
         process = start(with_flags(generate, destination=s3))
         while process.poll() is None and _sidecars(storage) <= done:
             time.sleep(0.01)
-        _kill(process)
+        kill_all_of(process)
         assert lives <= 12
     assert main(with_flags(seal, destination=s3, prune="true")) == 0
     _check(s3, expected)
@@ -155,7 +154,7 @@ def test_overlapping_workers_on_the_same_units_do_no_harm(
         for i in range(3)
     ]
     time.sleep(0.85 * took)
-    _kill(started.pop())
+    kill_all_of(started.pop())
     for process in started:
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err

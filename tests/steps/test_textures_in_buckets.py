@@ -69,15 +69,14 @@ def test_bucket_holds_what_a_folder_holds(tiny, generate, seal, train, s3, tmp_p
     assert file_contents(tmp_path / "model") == file_contents(Path(tiny.model))
 
 
-def test_two_workers_and_seal_equal_one_worker(tiny, generate, seal, s3, tmp_path):
+def test_two_workers_and_seal_equal_one_worker(start_process, tiny, generate, seal, s3, tmp_path):
     started = [
-        subprocess.Popen(
+        start_process(
             [
                 *(sys.executable, "-m", "components"),
                 *with_outputs_in(with_flags(generate, worker=f"{i}/2"), tmp_path / str(i)),
             ],
             stderr=subprocess.PIPE,
-            text=True,
         )
         for i in range(2)
     ]

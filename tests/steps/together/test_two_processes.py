@@ -1,9 +1,7 @@
 """The training steps under torchrun: two processes on one processor, joined by gloo."""
 
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,26 +18,32 @@ pytestmark = pytest.mark.slow
 MOVING = f"{SAN_OVERRIDES} lr=1e-4 decoder_lr=1e-4"  # so far that the processes could part
 
 
-def _start(command, torchrun=TORCHRUN):
-    return subprocess.Popen(
-        [*torchrun, "-m", "components", *command],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+@pytest.fixture
+def start(start_process):
+    """A step under torchrun, started."""
+
+    def start(command, torchrun=TORCHRUN):
+        return start_process(
+            [*torchrun, "-m", "components", *command],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    return start
 
 
-def _run(command, *, status=0):
-    process = _start(command)
-    try:
+@pytest.fixture
+def run(start):
+    """The log of a step under torchrun, which has ended with a status."""
+
+    def run(command, *, status=0):
+        process = start(command)
         _, log = process.communicate(timeout=240)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == status, log
-    return log
+        assert process.returncode == status, log
+        return log
+
+    return run
 
 
 def _check_near(one, other):
@@ -58,11 +62,11 @@ def _trained(tiny, folder, **flags):
     return with_flags(command, overrides=MOVING, **flags)
 
 
-def test_two_processes_train_what_one_trains(tiny, tmp_path):
+def test_two_processes_train_what_one_trains(run, tiny, tmp_path):
     assert main(_trained(tiny, tmp_path / "one")) == 0
     told = _executor_input(tmp_path / "two", tmp_path / "told.json")
     state = {"checkpoint": str(tmp_path / "state")}
-    log = _run(_trained(tiny, tmp_path / "two", executor_input=told, **state))
+    log = run(_trained(tiny, tmp_path / "two", executor_input=told, **state))
     assert log.count("epoch 3/3") == 1, "the first process alone logs"
     _check_near(tmp_path / "one" / "model", tmp_path / "two" / "model")
     assert file_contents(tmp_path / "one").keys() == file_contents(tmp_path / "two").keys()
@@ -87,7 +91,7 @@ def _executor_input(folder, file):
     return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(file)}})
 
 
-def test_two_processes_train_a_generator(tiny, tmp_path):
+def test_two_processes_train_a_generator(run, tiny, tmp_path):
     overrides = "epochs=2 batch_size=8 warmup_epochs=0 lr=1e-4 decoder_lr=1e-4"
     command = step_command("train_san_pg", tiny)
     one, two = (
@@ -95,7 +99,7 @@ def test_two_processes_train_a_generator(tiny, tmp_path):
         for name in ("one", "two")
     )
     assert main(one) == 0
-    _run(two)
+    run(two)
     _check_near(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
 
 
@@ -103,7 +107,7 @@ def test_two_processes_train_a_generator(tiny, tmp_path):
     "where",
     ["seen by the first", "seen by both", "seen in training"],
 )
-def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
+def test_mistake_is_told_in_one_line_and_ends_both(run, tiny, tmp_path, where):
     command = _trained(tiny, tmp_path)
     if where == "seen by both":
         command = with_flags(command, textures=str(tmp_path / "nowhere"))
@@ -112,7 +116,7 @@ def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
     else:  # weights that soon are not finite any more
         overrides = f"{SAN_OVERRIDES} lr=10 decoder_lr=10 optimizer=adamw weight_decay=10"
         command = with_flags(command, overrides=overrides.replace("epochs=3", "epochs=60"))
-    log = _run(command, status=1)
+    log = run(command, status=1)
     ours, _, _ = log.partition("torch.distributed.elastic")  # which then shows its own traceback
     said = [line for line in log.splitlines() if line.startswith("train_san")]
     assert len(said) == 1, log
@@ -123,15 +127,15 @@ def test_mistake_is_told_in_one_line_and_ends_both(tiny, tmp_path, where):
     assert (tmp_path / "model" / "weights.safetensors").exists() == kept
 
 
-def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_path):
+def test_two_processes_stop_together_and_go_on_to_the_same_weights(start, run, tiny, tmp_path):
     def command(name):
         line = _trained(tiny, tmp_path / name, checkpoint=str(tmp_path / f"{name}-state"))
         return with_flags(
             line, overrides=MOVING.replace("epochs=3", "epochs=40 checkpoint_every=40")
         )
 
-    _run(command("undisturbed"))
-    process = _start(command("stopped"))
+    run(command("undisturbed"))
+    process = start(command("stopped"))
     for line in process.stderr:
         if "epoch 2/40" in line:
             break
@@ -140,46 +144,37 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(tiny, tmp_pat
     assert process.returncode != 0, log
     assert "stopped in epoch" in log
     assert not (tmp_path / "stopped" / "model").exists()
-    log = _run(command("stopped"))
+    log = run(command("stopped"))
     assert "resuming after epoch" in log
     assert file_contents(tmp_path / "stopped" / "model") == file_contents(
         tmp_path / "undisturbed" / "model"
     )
 
 
-def test_processes_end_with_a_torchrun_that_is_killed(tiny, tmp_path):
+def test_processes_end_with_a_torchrun_that_is_killed(start, tiny, tmp_path):
     overrides = MOVING.replace("epochs=3", "epochs=4000 checkpoint_every=4000")
-    process = _start(with_flags(_trained(tiny, tmp_path), overrides=overrides))
-    try:
-        for line in process.stderr:
-            if "epoch 1/" in line:
-                break
-        process.kill()
-        _, log = process.communicate(timeout=60)  # until nobody can write to its stderr any more
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    process = start(with_flags(_trained(tiny, tmp_path), overrides=overrides))
+    for line in process.stderr:
+        if "epoch 1/" in line:
+            break
+    process.kill()
+    _, log = process.communicate(timeout=60)  # until nobody can write to its stderr any more
     assert "is lost" not in log, "they noticed only that its store was away"
 
 
-def test_node_that_fails_before_they_meet_tells_the_other_why(tiny, tmp_path):
+def test_node_that_fails_before_they_meet_tells_the_other_why(start, tiny, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     there = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", port, "--node-rank"]
     wrong = {"textures": str(tmp_path / "nowhere")}
     nodes = [
-        _start(
+        start(
             with_flags(_trained(tiny, tmp_path), **changes),
             torchrun=[*TORCHRUN[:3], *there, str(rank)],
         )
         for rank, changes in enumerate([{}, wrong])
     ]
-    try:
-        log, _ = (node.communicate(timeout=120)[1] for node in nodes)
-    finally:
-        for node in nodes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGKILL)
+    log, _ = (node.communicate(timeout=120)[1] for node in nodes)
     (line,) = (line for line in log.splitlines() if line.startswith("train_san: "))
     assert line.startswith(f"train_san: node 1 ({socket.gethostname()}) has ended: ")
     assert "nowhere" in line

@@ -162,7 +162,7 @@ def _shown_ranking(scorer: AnyScorer, plan: ScoringPlan) -> Ranking:
         return scorer.score(plan.shown, top_k=RANKS_LISTED, with_roc=True).ranking
     except FeatureError as error:
         shown = {"query": plan.query, "gallery": plan.gallery}[error.role][error.place]
-        raise ValueError(f"{error}; its name is {shown.name}") from error
+        raise ValueError(f"{error}; its image is {shown.name}") from error
 
 
 def _other_scores(scorer: AnyScorer, plan: ScoringPlan, *, rerank: bool) -> list[ProtocolScores]:

@@ -72,7 +72,7 @@ def test_all_images_of_a_person_get_one_texture(places, size):
 def test_of_many_images_those_that_see_most_are_fused(places, monkeypatch, capsys):
     monkeypatch.setattr(texture_set, "MOST_FUSED", 2)
     made = fused_textures(places, "--shard-size", "2")
-    assert "person 1 has 3 images: the 2 that show most are fused" in capsys.readouterr().err
+    assert "person 1 has 3 images; the 2 that show most are fused" in capsys.readouterr().err
     assert np.array_equal(made["0000.jpg"], made["0005.jpg"])
 
 
@@ -81,7 +81,7 @@ def test_a_person_of_several_shards_is_painted_and_told_once(places, monkeypatch
     generate = command(places, "generate_textures", "written", "--shard-size", "1")
     assert main([*generate, "--fuse", "person"]) == 0
     told = capsys.readouterr().err
-    assert told.count("person 1 has 3 images: the 2 that show most are fused") == 1
+    assert told.count("person 1 has 3 images; the 2 that show most are fused") == 1
     assert "6 of its 6 shards are done" in told
 
 

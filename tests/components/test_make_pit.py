@@ -258,7 +258,7 @@ def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
             ["--atlas", "surreal"],
             "the layout is that of the body, so --atlas surreal has no effect",
         ),
-        (["--textures", "1"], "textures is 1: at least 2, of which 1 is held out"),
+        (["--textures", "1"], "textures is 1; it must be at least 2, as one is held out"),
         (["--source", "x", "--seed", "-1"], "seed is -1: it must be 0 to 9223372036854775807"),
     ],
 )

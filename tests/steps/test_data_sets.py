@@ -435,7 +435,7 @@ def test_an_image_of_both_sets_is_found_by_its_bytes(table, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("dataset", "flags", "message"),
     [
-        ("market1501", ["--target", "partial"], "target partial needs --target-source, the folder"),
+        ("market1501", ["--target", "partial"], "target partial needs --target-source, its folder"),
         (
             "market1501",
             ["--target", "csv+msmt17", "--target-source", "{own}"],
@@ -539,7 +539,7 @@ def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(
     assert prepare(tmp_path, "folders", own) == 1
     (*_, line) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "prepare_reid: none of the 2 queries can be scored: 2 show identities that"
+        "prepare_reid: none of the 2 queries can be scored: 2 show identities whose"
     )
     assert "folders:camera-free" in line
     assert not (tmp_path / "reid").exists()

@@ -313,7 +313,7 @@ def test_image_whose_feature_is_not_finite_is_named(own_features, capsys, split)
         return rows, lines
 
     assert main(own_features(spoil)) == 1
-    message = f"{split} feature 2 is not finite (NaN, infinite, or beyond 1e18); it is that of "
+    message = f"{split} feature 2 is not finite (NaN, infinite, or beyond 1e18); its image is "
     _check_one_line("evaluate", message + named[0], capsys.readouterr().err)
 
 
@@ -694,7 +694,7 @@ def test_artifact_in_an_impossible_place_is_a_usage_error(place, message, capsys
         ("evaluate", "--features", "/nowhere", "/nowhere holds no features"),
         ("evaluate", "--protocol", "market", "no protocol 'market'; there are auto, market1501"),
         ("evaluate", "--protocol", "auto,auto", "protocol market1501 is given twice"),
-        ("evaluate", "--dataset", "{pit}/images", "holds the features of another data set"),
+        ("evaluate", "--dataset", "{pit}/images", "holds features of another data set than "),
         ("prepare_reid", "--identities", "5", "identities is 5: at least 6 are needed, 2 of them"),
         ("extract_features", "--model", "{tmp}/../nowhere", "holds no model"),
         ("make_pit", "--pit", "/", "is not a name for an output"),

@@ -138,7 +138,7 @@ def test_one_held_out_texture_cannot_choose_and_report(tiny, tmp_path, capsys):
     command = with_outputs_in(step_command("train_san_pg", tiny), tmp_path)
     overrides = "epochs=1 batch_size=8 warmup_epochs=0 eval_every=1"
     assert main(with_flags(command, overrides=overrides)) == 1
-    assert "there is 1 held-out texture" in capsys.readouterr().err
+    assert "there is only 1 held-out texture; validation" in capsys.readouterr().err
 
 
 def test_people_held_out_must_leave_enough_to_train_on(tiny, tmp_path, capsys):
@@ -384,7 +384,7 @@ def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsy
 def test_page_of_training_calls_losses_by_words(tiny):
     page = (tiny.root / "train_san.html").read_text()
     losses = re.findall(r"alt=\"(\w+ loss); last: [\d.]+, over 3 epochs\"", page)
-    assert losses == ["Whole loss", "Identity loss", "Triplet loss", "Texture loss"]
+    assert losses == ["Total loss", "Identity loss", "Triplet loss", "Texture loss"]
     assert "demo with identities_per_batch=4 images_per_identity=2 epochs=3 warmup_epochs=1" in page
     assert "Held-out" not in page
     assert "This recipe holds nobody out (eval_every=0)." in page

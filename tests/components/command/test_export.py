@@ -88,10 +88,7 @@ def test_a_state_of_before_there_were_facts_and_averages_is_read(kept, tmp_path,
         (["--from-state", "{two}"], "holds 2 states; name one of the folders a, b"),
         (["--from-state", "{damaged}"], "is damaged; delete it to train anew"),
         ([], "give --from-state or --onnx"),
-        (
-            ["--onnx", "s3://bucket/x.onnx"],
-            "--onnx s3://bucket/x.onnx: name a file of thi",
-        ),
+        (["--onnx", "s3://bucket/x.onnx"], "--onnx s3://bucket/x.onnx: name a local file"),
         (["--onnx", "{empty}/x.onnx"], "holds no model: recipe.json is missing"),
     ],
 )

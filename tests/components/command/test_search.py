@@ -286,7 +286,7 @@ def test_files_of_something_else_are_not_replaced(tmp_path, capsys, name, conten
         (["--model", "{empty}"], "{empty} holds no model: recipe.json is missing"),
         (["--model", "{generator}"], "has learned no identities: it is a texture generator"),
         (["--top", "0"], "--top 0: give 1 or more"),
-        (["--output", "s3://bucket/out"], "--output s3://bucket/out: name a folder of this machi"),
+        (["--output", "s3://bucket/out"], "--output s3://bucket/out: name a local folder"),
         (["--report", "{report}"], "--report {report} is of another model"),
     ],
 )

@@ -247,8 +247,8 @@ def test_wrong_names_are_refused(tmp_path, capsys, names, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--output", "s3://bucket/x.html"], "--output s3://bucket/x.html: name a file of this ma"),
-        (["--runs", "minio://bucket/runs"], "--runs minio://bucket/runs: name a folder of this ma"),
+        (["--output", "s3://bucket/x.html"], "--output s3://bucket/x.html: name a local file"),
+        (["--runs", "minio://bucket/runs"], "--runs minio://bucket/runs: name a local folder"),
         (["--output", "gs://bucket/x.html"], "'gs://bucket/x.html' is neither a folder nor a"),
     ],
 )
@@ -263,10 +263,10 @@ def test_pages_are_written_on_this_machine(tmp_path, capsys, monkeypatch, words,
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_run_without_a_report_is_named_with_what_goes_on_with_it(tmp_path, capsys):
+def test_run_without_a_report_is_named_with_what_continues_it(tmp_path, capsys):
     make_run(tmp_path / "a", {"mAP": 0.25})
     with pytest.raises(ValueError, match="it fails"):
         make_run(tmp_path / "b", {"mAP": 0.25}, fails=True)
     assert compare(tmp_path, "a", "b") == 1
     said = capsys.readouterr().err
-    assert "run b has no report (failed); `python pipeline.py run --name b` goes on with it" in said
+    assert "run b has no report (failed); `python pipeline.py run --name b` continues it" in said

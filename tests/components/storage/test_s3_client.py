@@ -231,7 +231,8 @@ def test_certificate_that_is_not_trusted_is_told_at_once_with_what_names_trusted
     scheme, caplog
 ):
     with pytest.raises(
-        ConnectionError, match=r"certificate of https://\S+ is not trusted \(.+\); SSL_CERT_FILE"
+        ConnectionError,
+        match=r"certificate of https://\S+ is not trusted \(.+\); name trusted certificates in SSL",
     ):
         open_storage(f"{scheme}://san/x").list()
     assert caplog.text == ""

@@ -1,8 +1,8 @@
 """The scientific settings of a training run as one frozen value.
 
 A recipe says what is learned and how. Seeds, machines and paths are not part of it, with one
-exception: `pretrained` may be a path or URI, and is saved as given. It is built from Python
-    (`recipes.RECIPES`), changed by words (`recipe_with_overrides`), and saved beside the weights.
+exception: `pretrained` may be a path or URI, and is saved as given. It is built in Python
+(`recipes.RECIPES`), changed by overrides (`recipe_with_overrides`), and saved with the weights.
 Sources: "paper" is Jin et al., AAAI 2020; "official" is the authors' released code and README.
 """
 
@@ -31,7 +31,7 @@ ResNet = Literal[
 ConvNeXt = Literal["convnext_tiny", "convnext_small", "convnext_base"]
 Swin = Literal["swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"]
 Arch = Literal[ResNet, ConvNeXt, Swin]
-MIRRORED = ("auto", "true", "false")  # auto is as the recipe says
+MIRRORED = ("auto", "true", "false")  # auto: as in the recipe
 NO_IMAGENET = ("resnet10_quarter", "resnet18_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 Pooling = Literal["mean", "gem"]
 Embedding = Literal["fc512", "pool", "bnneck"]
@@ -58,79 +58,85 @@ class Recipe:
     arch: Arch  # SA-Enc; the paper's is resnet50
     # stride of the last stage, 1 or 2; official resnet50_fc512: 1; ConvNeXt and Swin: 2
     last_stride: int = 1
-    # probability that the last block's branch is left out, linearly less before it (ConvNeXt and
-    # Swin; published for ImageNet .1 to .5)
+    # stochastic depth: probability of dropping the residual branch of the last block, falling
+    # linearly to 0 at the first (ConvNeXt and Swin; published for ImageNet: 0.1 to 0.5)
     drop_path: float = 0.0
     pooling: Pooling = "mean"  # of f_e4; "gem": generalised mean (Radenovic et al. 2018)
-    # official: pooled -> Linear + BN + ReLU; paper: "pool", f_e4; "bnneck": pooled -> BN, triplet
-    # before it, identity loss after it, cosine distance (Luo et al. 2019)
+    # "fc512": pooled f_e4 -> Linear + BN + ReLU, as official; "pool": pooled f_e4, as in the paper;
+    # "bnneck": pooled f_e4 -> BN, with the triplet loss before BN, the identity loss and the test
+    # feature after it, and cosine distance (Luo et al. 2019)
     embedding: Embedding = "fc512"
     embedding_dim: int = 512  # length of the fc512 embedding (official 512); else unused
     skips: bool = (
         True  # add encoder maps into the decoder: official code yes, the paper's figure no
     )
-    # "published": 512-256-64-32-16 channels for ResNet-50; "light": 256-128-64-32-16, since most of
-    # the decoder's arithmetic lies in its widest maps
+    # "published": 512-256-64-32-16 channels for ResNet-50; "light": 256-128-64-32-16, as most of
+    # the decoder's multiply-adds are in its widest layers
     decoder_plan: DecoderPlan = "published"
     decoder_width: float = 1.0  # multiplies every channel count of the plan
-    # first weights of the decoder: "torch" as its layers make them; "xavier": normal, gain 0.02,
-    # biases 0, batch normalisation 1 +- 0.02, as official
+    # initial weights of the decoder: "torch": the defaults of torch; "xavier": Xavier normal with
+    # gain 0.02, biases 0, weights of batch normalisation 1 +- 0.02, as official
     decoder_init: DecoderInit = "torch"
-    # "copy": colours of the picture, found by attention, where "regress" makes them from maps
+    # "regress": the decoder regresses every texel, as in the paper; "copy": visible texels copy
+    # their colours from the image by attention
     texture_from: TextureFrom = "regress"
-    copy_queries: int = 16  # rows and columns of the texture's queries with "copy"; else unused
-    copy_dim: int = 32  # length of queries and keys with "copy"; else unused
+    copy_queries: int = 16  # with "copy": attention queries along each side; else unused
+    copy_dim: int = 32  # with "copy": channels of queries and keys; else unused
     pretrained: str = "none"  # "none", "imagenet", or path or URI of published weights
-    # "generator": start from SAN-PG's encoder and decoder; "encoder": from its encoder alone, which
-    # also fits a baseline and another decoder; "model": from the encoder of a trained model and, if
-    # both have one, its decoder
+    # initial weights: "generator": SAN-PG's encoder and decoder; "encoder": SAN-PG's encoder, also
+    # for a baseline or another decoder; "model": the encoder of a trained model, and its decoder if
+    # both have one
     init: Init = "none"
 
     # Sizes
     image_height: int = 256  # pixels
     image_width: int = 128  # pixels
-    # texels a side of the square texture; official 256. Textures a whole number of times larger are
-    # averaged down: few texels cost little
+    # rows and columns of the square texture, in texels; official 256. Textures that are larger by
+    # an integer factor are averaged down; small textures cost little time
     texture_size: int = 256
 
     # Losses: L = w_id L_ID + w_tri L_Triplet + w_rec L_Rec + w_tr L_TR
-    w_id: float = 1.0  # weight of the identity loss; official 1
-    w_tri: float = 1.0  # weight of the batch-hard triplet; official 1
-    # weight of the texture reconstruction; official 1. With texture_from "copy" the term holds two
-    # errors more, of a texel a query: .5 of the colours attended, .2 of those regressed
+    w_id: float = 1.0  # weight of the identity loss L_ID; official 1
+    w_tri: float = 1.0  # weight of the triplet loss L_Triplet; official 1
+    # weight of the reconstruction loss L_Rec; official 1. With texture_from "copy" the loss has two
+    # more L1 terms at the queries' resolution: 0.5 x attended colours, 0.2 x regressed colours
     w_rec: float = 1.0
-    w_tr: float = 0.0  # weight of the triplet ReID constraint on decoder maps
-    # weight of what dense maps of PIT teach a decoder that copies: where it looks, what is seen
+    w_tr: float = 0.0  # weight of the triplet ReID constraint L_TR on decoder maps
+    # weight of the supervision by dense maps of PIT with texture_from "copy": the place of each
+    # texel in the image, its visibility, and the person mask
     w_dense: float = 0.0
-    # weight of distillation: f_e4, through a 1x1 convolution that learns too, must regress that
-    # of the generator's encoder, in mean squared difference (hints, Romero et al. 2015, eq. 3);
-    # needs a generator, but neither decoder nor textures
+    # weight of feature distillation: a learned 1x1 convolution of f_e4 regresses f_e4 of the
+    # generator's encoder, by mean squared error (hints, Romero et al. 2015, eq. 3); needs a
+    # generator, but neither decoder nor textures
     w_distill: float = 0.0
-    # every n-th ReID batch has texture losses, beginning with the first; the others do not run the
-    # decoder. Weights stay as they are (lazy regularisation, Karras et al. 2020, section 3.1)
+    # n: only every n-th ReID batch, from the first, has texture losses; the others do not run the
+    # decoder (lazy regularisation, Karras et al. 2020, section 3.1). Loss weights are not rescaled
     texture_every: int = 1
-    # only the first so many epochs have texture losses and PIT batches; 0: all (companion losses
-    # that vanish, Lee et al. 2015)
+    # number of epochs, from the first, with texture losses and PIT batches; 0: all (companion
+    # losses that are later switched off, Lee et al. 2015)
     texture_epochs: int = 0
-    # share of the identities of a ReID batch that have texture losses, evenly spread over it, or of
-    # its images where no triplet is formed; the decoder runs on these alone
+    # share of the identities of a ReID batch (of its images, if no triplets are formed) that have
+    # texture losses, evenly spaced in the batch; the decoder runs on these alone
     texture_share: float = 1.0
-    # false: the decoder stays as SAN-PG's, batch normalisation too, and the encoder must keep what
-    # it can read (as the fixed network of a perceptual loss, Johnson et al. 2016); `decoder_lr` is
-    # not used
+    # false: SAN-PG's decoder is frozen, batch normalisation included, and passes the gradient of
+    # texture losses to the encoder (like the fixed loss network of Johnson et al. 2016);
+    # `decoder_lr` is not used
     train_decoder: bool = True
-    # identities from logits, or from cosines with a margin: CosFace, or circle loss on classes
+    # "linear": a linear layer; "cosine": large-margin cosine softmax (CosFace); "circle": circle
+    # loss on classes
     classifier: Classifier = "linear"
-    classifier_scale: float = 64.0  # of cosines; fast-reid's SBS 64
-    classifier_margin: float = 0.35  # of cosines; fast-reid's SBS 0.35
+    classifier_scale: float = 64.0  # scale of the cosines; fast-reid's SBS 64
+    classifier_margin: float = 0.35  # margin of the cosines; fast-reid's SBS 0.35
     label_smoothing: float = 0.1  # share of probability spread over all identities; official 0.1
-    # "soft": ln(1 + exp(.)) for max(0, . + margin); "weighted": so too, of all pairs by their
+    # "hard": batch-hard with `margin`; "soft": batch-hard with the soft margin ln(1 + exp(.));
+    # "weighted": the weighted regularization triplet, a soft margin of all pairs weighted by
     # distance (Ye et al. 2021)
     triplet: Triplet = "hard"
-    margin: float = 0.3  # of the hard triplet, in embedding distance; official 0.3
-    tr_margin: float = 0.3  # of the triplet ReID constraint, in mean squared difference; official
-    # "labels": the mean over all anchors and their pairs; "positions": as released, a sum over one
-    # anchor, positive and negative a person and map, at fixed places of batches of P x 4
+    margin: float = 0.3  # of the batch-hard triplet, in embedding distance; official 0.3
+    tr_margin: float = 0.3  # of L_TR, in mean squared difference; official 0.3
+    # L_TR is, with "labels", the mean over all anchors and their pairs; with "positions", as in the
+    # official code, the sum over one triplet for each map and each person but the last, at fixed
+    # positions in batches of P x 4
     tr_triplets: TextureTriplets = "labels"
     normalize_triplet: bool = False  # L2-normalise embeddings for the triplet; official no
     triplet_ramp_epochs: float = 0.0  # epochs over which w_tri grows linearly from 0
@@ -138,75 +144,77 @@ class Recipe:
     # Batches and length
     identities_per_batch: int = 16  # P; official 64 / 4
     images_per_identity: int = 4  # K; official --num-instances 4
-    batch_size: int = 64  # images a batch where no triplet is formed (SAN-PG): plain shuffling
+    batch_size: int = 64  # images in a batch if no triplets are formed (SAN-PG); shuffled
     epochs: int = 60  # passes over the training set, warm-up included
-    checkpoint_every: int = 1  # epochs between two states handed out for saving
-    eval_every: int = 0  # epochs between two scores of a validation split; 0: none
-    # of the training identities, held out for that score where the data have no split "val"
+    checkpoint_every: int = 1  # epochs between checkpoints
+    eval_every: int = 0  # epochs between validations; 0: none
+    # share of the training identities that is held out if the data set has no split "val"
     validation_share: float = 0.1
-    # which of the draws of those people: train with several to see what is chance. Names decide, so
-    # that nobody changes sides when a data set grows
+    # number of the draw of these identities: train with several draws to see the variance. A hash
+    # of names decides, so nobody changes sides when a data set grows
     validation_draw: int = 0
-    # a batch of PIT (L_Rec alone, batch_size pictures) after so many others; 0: none. The paper
-    # mixes such batches in, the official code does not
+    # n: after every n ReID batches one batch of PIT (batch_size images, L_Rec only); 0: none. Used
+    # in the paper (from memory), not in the official code
     pit_every: int = 0
 
     # Optimisation
-    optimizer: Optimizer = "adam"
-    lr: float = 3.5e-4  # of encoder and classifier, at its highest
-    decoder_lr: float = 3.5e-4  # of the decoder, on the same schedule
+    optimizer: Optimizer = "adam"  # official amsgrad
+    lr: float = 3.5e-4  # maximum, of encoder and classifier
+    decoder_lr: float = 3.5e-4  # maximum, of the decoder, on the same schedule
     weight_decay: float = 5e-4  # L2 on every weight (decoupled with adamw); official 5e-4
-    schedule: Schedule = "cosine"
+    schedule: Schedule = "cosine"  # decay of lr after warm-up; official multistep
     milestones: tuple[int, ...] = ()  # epochs, warm-up included, at which multistep multiplies lr
-    gamma: float = 0.1  # the factor of a milestone
-    warmup_epochs: float = 0.0  # epochs in which lr grows
-    # "linear": from 0, by the batch; "exponential": lr / 100 x 1.259^epoch in 20 epochs, by a plain
-    # Adam whose moments are then forgotten, as official
+    gamma: float = 0.1  # factor of lr at each milestone
+    warmup_epochs: float = 0.0  # epochs of learning-rate warm-up
+    # "linear": from 0, updated in every batch; "exponential": lr / 100 x 1.259^epoch for 20 epochs,
+    # by a separate Adam whose moments are then discarded, as official
     warmup: Warmup = "linear"
-    # epoch until which lr stays at its highest, with cosine; 0: the end of warm-up; fast-reid's
-    # SBS 30 of 60
+    # with cosine: epoch at which the decay begins, from a constant lr; 0: at the end of warm-up;
+    # fast-reid's SBS: 30 of 60
     cosine_from: float = 0.0
-    # epochs at the start in which the encoder's trunk stays as it is, batch normalisation too, and
-    # head, classifier and decoder learn alone; fast-reid's SBS 1,000 batches
+    # first epochs with a frozen trunk, batch normalisation included, in which only head, classifier
+    # and decoder learn; fast-reid's SBS: 1,000 batches
     frozen_epochs: int = 0
-    clip_norm: float = 0.0  # longest gradient, in its L2 norm over all weights; 0: not clipped
-    ema: float = 0.0  # decay of the moving average of weights that becomes the model; 0: none
-    # As the official code steps: L_ID and L_Triplet by `optimizer`, L_Rec and L_TR by an Adam of
-    # their own on encoder and decoder. An ablation; `decoder_lr` is not used with it
+    clip_norm: float = 0.0  # maximum L2 norm of the gradient of all weights; 0: no clipping
+    ema: float = 0.0  # decay of the moving average of weights, which is saved; 0: none
+    # two steps in a batch, as official: L_ID and L_Triplet by `optimizer`, then L_Rec and L_TR by a
+    # separate Adam on encoder and decoder. For comparison; `decoder_lr` is not used with it
     two_step: bool = False
-    texture_lr: float = 1e-5  # of that Adam, constant; official 1e-5
-    # The second of the two steps is differentiated after the first was taken, of old activations
-    # and new weights: what the official code did on torch before 1.5, and raises since
+    texture_lr: float = 1e-5  # learning rate of that Adam, constant; official 1e-5
+    # with two_step: the second gradient is computed after the first step, from old activations and
+    # new weights, as the official code did on torch before 1.5; since then it raises an error
     stale_gradients: bool = False
-    full_precision: bool = False  # float32 on GPUs too where precision is auto; official
-    # Over the batch of all processes that train together; without it each normalises its own share
+    full_precision: bool = False  # float32 on GPUs too if precision is auto; as official
+    # batch statistics over all processes; if false, each process normalises its own share
     sync_batchnorm: bool = True
-    # On a GPU, add up in one order, slower, so that equal seeds give equal bytes there too (not
-    # tested on one). Processors always do
+    # on a GPU, use deterministic, slower operations, so that equal seeds give equal bytes (not
+    # tested on a GPU). On a CPU operations are always deterministic
     deterministic: bool = False
 
-    # Augmentation, drawn for every image by itself
-    flip: float = 0.5  # probability of a horizontal mirror; official 0.5
-    # "translate": enlarge by 1.125 and crop, for half of the images; "translate_stored": enlarge
-    # the image of the file's own size, as official, which takes 2.3 times the memory
+    # Augmentation, drawn independently for every image
+    flip: float = 0.5  # probability of a horizontal flip; official 0.5
+    # "pad": pad and crop; "translate": enlarge by 1.125 and crop, for half of the images (official
+    # Random2DTranslation); "translate_stored": the same, enlarged from the size of the image file
+    # as official, which takes 2.3 times the memory
     crop: Crop = "translate"
     crop_pad: int = 10  # pixels of padding on each side with crop="pad"; unused otherwise
-    # A mirrored image's texture: "mirror" it, or leave it out where the atlas is unknown; "keep" it
-    # as it is, as official; "omit" it always
+    # texture of a flipped image: "mirror" it, or leave it out if the atlas is unknown; "keep" it
+    # unflipped, as official; "omit" it always
     flip_textures: FlipTextures = "mirror"
     erasing: float = 0.5  # probability of random erasing; official 0.5
-    # "mean": ImageNet's mean colour, a box too large is cut; "released": that mean once more after
-    # normalisation, a box too large is drawn again, as official
+    # "mean": erased pixels take the ImageNet mean colour, a box too large is cut; "released": they
+    # take 0.485, 0.456, 0.406 after normalisation, a box too large is drawn again, as official
     erasing_style: ErasingStyle = "mean"
-    # saturation, brightness and contrast of an image change by up to this share; its texture stays
+    # colour jitter: saturation, brightness and contrast of an image change by up to this share; its
+    # texture does not change
     jitter: float = 0.0
-    greyscale: float = 0.0  # probability that an image loses its colours; its texture keeps them
-    # probability that a policy of AutoAugment (Cubuk et al. 2019, ImageNet) changes an image; its
-    # texture stays; fast-reid's SBS 0.1
+    greyscale: float = 0.0  # probability of a greyscale image; its texture keeps its colours
+    # probability of AutoAugment (Cubuk et al. 2019, ImageNet policies) on an image; its texture
+    # does not change; fast-reid's SBS 0.1
     autoaugment: float = 0.0
 
     # Test
-    mirrored: bool = False  # features are averaged with the mirrored image's; official no
+    mirrored: bool = False  # flip test: average features of image and mirror image; official no
 
     def __post_init__(self) -> None:
         for name, kind in _FIELD_TYPES.items():

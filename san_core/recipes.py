@@ -27,7 +27,8 @@ _CUHK03 = Recipe(
     warmup_epochs=20.0,
 )
 
-# The released run as it is, with what above is done otherwise; facts in san_core/README.md.
+# The official run as released: the settings in which the recipe above differs from it (see
+# san_core/README.md).
 _CUHK03_OFFICIAL = dataclasses.replace(
     _CUHK03,
     decoder_init="xavier",
@@ -41,10 +42,10 @@ _CUHK03_OFFICIAL = dataclasses.replace(
     erasing_style="released",
 )
 
-# How SAN was trained on these two is in no source we could read; the official code reads CUHK03
-# alone. An epoch has 1.8 and 4.4 times CUHK03's images, so fewer do: the schedule is that of Luo et
-# al. (Bag of Tricks, CVPR workshops 2019) for Market-1501, 120 epochs of Adam at 3.5e-4 with 10 of
-# warm-up and a tenth of it after 40 and 70.
+# How SAN was trained on Market-1501 and MSMT17 is in no source we could read; the official code
+# reads CUHK03 alone. An epoch has 1.8 and 4.4 times CUHK03's images, so fewer epochs are enough:
+# the schedule is that of Luo et al. (Bag of Tricks, CVPR workshops 2019) for Market-1501: 120
+# epochs of Adam with 10 epochs of warm-up to 3.5e-4, which is divided by 10 after epochs 40 and 70.
 _MARKET1501 = dataclasses.replace(
     _CUHK03,
     epochs=120,
@@ -58,16 +59,16 @@ _MARKET1501 = dataclasses.replace(
 _MSMT17 = _MARKET1501
 
 
-# The strong baselines others compare with, on the schedule above. "bot" is the Bag of Tricks (Luo
+# The usual strong baselines, on the schedule above. "bot" is the Bag of Tricks (Luo
 # et al. 2019) without its center loss; "agw" adds generalised-mean pooling and the weighted triplet
 # (Ye et al. 2021), without its non-local blocks.
 _BOT = dataclasses.replace(
     _MARKET1501, w_rec=0.0, w_tr=0.0, embedding="bnneck", crop="pad", crop_pad=10
 )
 _AGW = dataclasses.replace(_BOT, pooling="gem", triplet="weighted")
-# fast-reid's SBS (configs/Base-SBS.yml), without its non-local blocks; its 2,000 and 1,000 batches
-# of warm-up and of a frozen trunk are 10 and 5 epochs of Market-1501. There warm-up begins at a
-# tenth of lr, which ends at 7e-7; here both are 0.
+# fast-reid's SBS (configs/Base-SBS.yml), without its non-local blocks. Its 2,000 batches of warm-up
+# and 1,000 of a frozen trunk are 10 and 5 epochs of Market-1501. Its warm-up begins at lr / 10 and
+# its decay ends at 7e-7; here both begin and end at 0.
 _SBS = dataclasses.replace(
     _BOT,
     pooling="gem",
@@ -84,8 +85,8 @@ _SBS = dataclasses.replace(
     frozen_epochs=5,
     autoaugment=0.1,
 )
-# Textures of 256 rows come of images of 256 rows: `sbs` with image_height=256 is the baseline of
-# this one.
+# The decoder of 256x256 textures needs images of 256 rows. The baseline is `sbs` with
+# image_height=256.
 _SBS_SAN = dataclasses.replace(_SBS, image_height=256, w_rec=1.0, w_tr=1.0)
 
 
@@ -98,10 +99,10 @@ def _recipe_with_ablations(name: str, full: Recipe) -> dict[str, Recipe]:
     }
 
 
-# Small images from scratch on a CPU. Normalised embeddings and the ramp keep the triplet from
-# collapsing before anything is trained; measured on rendered people at 64x32. Without skips, as in
-# the paper's figure, the texture can only come from the features the embedding is pooled from. Half
-# the decoder's channels are enough for textures of this size, and cost less time.
+# Small images, trained from scratch on a CPU. Normalised embeddings and the ramp of w_tri prevent
+# the collapse of the triplet loss early in training; measured on rendered people at 64x32. Without
+# skips, as in the paper's figure, the decoder sees only f_e4, from which the embedding is pooled.
+# Half of the decoder's channels are enough for textures of this size.
 _DEMO = Recipe(
     arch="resnet10_quarter",
     embedding_dim=128,
@@ -123,9 +124,9 @@ _DEMO = Recipe(
     crop_pad=3,
 )
 
-# The demo's network given time: rendered people of several hundred identities, on a processor. Of
-# what strong baselines do, these brought most there in equal CPU time (san_core/README.md). It
-# starts as SAN-PG.
+# The demo's network, trained longer: for several hundred rendered identities on a CPU. It has the
+# parts of strong baselines that gained most in equal CPU time (san_core/README.md). Its weights are
+# initialised from SAN-PG.
 _SYNTHETIC = dataclasses.replace(
     _DEMO,
     embedding="bnneck",
@@ -137,7 +138,7 @@ _SYNTHETIC = dataclasses.replace(
     init="generator",
 )
 
-# The same for photographs of 128x64, with the encoder of the generator that ships as its start.
+# The same for photographs of 128x64; its encoder is initialised from the shipped generator.
 _SMALL = dataclasses.replace(
     _SYNTHETIC,
     last_stride=2,
@@ -192,7 +193,7 @@ RECIPES: dict[str, Recipe] = {
     "demo-baseline": dataclasses.replace(_DEMO, w_rec=0.0),
     "demo-pg": dataclasses.replace(
         _DEMO,
-        **{**_GENERATOR, "erasing": 0.3},  # the demo's few pictures are soon overfitted
+        **{**_GENERATOR, "erasing": 0.3},  # against overfitting to the demo's few images
         batch_size=32,
         epochs=20,
         warmup_epochs=0.5,
@@ -214,11 +215,11 @@ RECIPES: dict[str, Recipe] = {
     "agw-san": dataclasses.replace(_AGW, w_rec=1.0, w_tr=1.0),
     "sbs": _SBS,
     "sbs-san": _SBS_SAN,
-    # A quarter of an hour on a processor. In equal time, the last stride of 2, with a third block
-    # in the decoder, teaches more than stride 1: after 40 s of CPU time the textures of held-out
-    # people were 1.4 dB above the mean texture instead of 0.7.
+    # A quarter of an hour on a CPU. In equal time, a last stride of 2, with a third up-block in the
+    # decoder, gives better textures than a last stride of 1: after 40 s of CPU time those of
+    # held-out people were 1.4 dB above the mean texture instead of 0.7.
     "pit-small": Recipe(**_SMALL_GENERATOR, texture_size=64, epochs=12),
-    # For a generator that copies colours from the picture; dense maps teach where from
+    # SAN-PG that copies colours from the image; dense maps supervise where from
     "pit-copy": Recipe(
         **_SMALL_GENERATOR,
         texture_from="copy",

@@ -14,6 +14,7 @@ from tests.benchmarks.evidence.paper import table
 from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, EQUAL_TIME, HARD
 from tests.benchmarks.evidence.rows import RowsFile, mean_score
 
+TIMED_ARMS = ("full", "baseline_shipped", "full_shipped", "baseline_pg", "baseline_identity")
 PLOT_FILE = figures.RESULTS / "evidence.png"
 
 
@@ -57,21 +58,29 @@ def _draw_gains(axes: Axes, kept: RowsFile) -> None:
 
 
 def _draw_time(axes: Axes, kept: RowsFile) -> None:
-    """Every arm of more than one budget over its CPU time."""
+    """The baseline over its CPU time; arms at theirs, and at that with their start's on top."""
     budgets = (EQUAL_EPOCHS, EQUAL_TIME, *(plan.COUNTED.format(share) for share in plan.SHARES))
-    for place, name in enumerate(ARMS):
-        groups = [rows for budget in budgets if (rows := rows_of(kept, name, budget))]
-        points = sorted((mean_seconds(rows), 100 * mean_score(rows)) for rows in groups)
-        if len(points) > 1 or name in figures.best_arms(kept, 2):
-            axes.plot(*zip(*points, strict=True), "o-", color=f"C{place}", label=ARMS[name].words)
-    axes.set_xlabel(f"CPU seconds of training and textures at {HARD}")
+    groups = [rows for budget in budgets if (rows := rows_of(kept, BASELINE, budget))]
+    points = sorted((mean_seconds(rows), 100 * mean_score(rows)) for rows in groups)
+    if points:
+        axes.plot(*zip(*points, strict=True), "o-", color="black", label=ARMS[BASELINE].words)
+    for number, name in enumerate(TIMED_ARMS):
+        rows = rows_of(kept, name)
+        if not rows:
+            continue
+        seconds, score = [mean_seconds(rows)], 100 * mean_score(rows)
+        if ARMS[name].start in figures.COUNTED_STARTS:
+            taken = rows[-1]["generator"]["cpu_seconds"]
+            seconds += [seconds[0] + taken / share for share in reversed(plan.SHARES)]
+        words = f"{ARMS[name].words}{table.mark(ARMS[name])}"
+        axes.plot(seconds, [score] * len(seconds), "o:", color=f"C{number}", label=words)
+    axes.set_xlabel(f"CPU seconds at {HARD}; dotted: plus a quarter, all of the start's (*)")
     axes.set_ylabel("mAP, %")
     if axes.lines:
-        _draw_legend(axes)
+        _draw_legend(axes, columns=1)
 
 
-def _draw_legend(axes: Axes) -> None:
+def _draw_legend(axes: Axes, *, columns: int = 2) -> None:
     """Say above a drawing what its marks are, where they hide nothing."""
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small"
-    )
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
+    axes.legend(ncols=columns, fontsize="small", **place)

@@ -60,7 +60,7 @@ def _arms_table(kept: RowsFile, arms: dict[str, Arm], words: str = "") -> Iterat
 
 def mark(arm: Arm) -> str:
     """The mark of an arm whose start took time that the table does not count."""
-    return " *" if arm.start in (OWN, "identity") else ""
+    return " *" if arm.start in figures.COUNTED_STARTS else ""
 
 
 def _counted_table(kept: RowsFile) -> Iterator[str]:
@@ -69,20 +69,21 @@ def _counted_table(kept: RowsFile) -> Iterator[str]:
     for share in plan.SHARES:
         budget = plan.COUNTED.format(share)
         base = rows_of(kept, BASELINE, budget)
-        for name in (name for name, arm in ARMS.items() if arm.start == OWN):
+        for name in (name for name, arm in ARMS.items() if arm.start in figures.COUNTED_STARTS):
             found = figures.counted_gain(kept, name, share)
             if found is None:
                 continue
             if first:
                 yield (
-                    f"| `{HARD}`, SAN-PG's training counted | baseline in the same time | mAP | "
-                    "gain in mAP, 95 % interval |"
+                    f"| `{HARD}`, training of the start counted | baseline in the same time | "
+                    "mAP | gain in mAP, 95 % interval |"
                 )
                 yield "|---|---|---|---|"
                 first = False
             data_sets = "one data set" if share == 1 else f"{share} data sets"
+            made_by = "SAN-PG" if ARMS[name].start == OWN else "its start"
             yield (
-                f"| {ARMS[name].words}, SAN-PG for {data_sets} | {mean_score(base):.1%} "
+                f"| {ARMS[name].words}; {made_by} for {data_sets} | {mean_score(base):.1%} "
                 f"({mean_seconds(base):.0f} s) | {mean_score(rows_of(kept, name)):.1%} | "
                 f"{points(found)} |"
             )
@@ -190,12 +191,12 @@ def _convergence_sentence(kept: RowsFile) -> Iterator[str]:
     """Whether the longest training was long enough for the baseline."""
     done = figures.doublings(kept)
     if done:
-        is_enough = figures.has_converged(kept, done[-1])
+        side = "below" if figures.has_converged(kept, done[-1]) else "above"
         brought = points(figures.doubling_gain(kept, done[-1]))
         yield (
             f"With {plan.LONG_PEOPLE} people, the last doubling, to {plan.LONG_EPOCHS[done[-1]]} "
-            f"epochs, brings the baseline {brought}. By the bar of {plan.CONVERGED_GAIN} points it "
-            f"has {'' if is_enough else 'not '}converged."
+            f"epochs, brings the baseline {brought}. Its mean is {side} the bar of "
+            f"{plan.CONVERGED_GAIN} points, below which nothing longer is tried."
         )
 
 

@@ -1,8 +1,9 @@
-"""A minio client for a server: whom it lets in, over which proxy, and which certificates it trusts.
+"""A minio client for a server, with its credentials, proxy and trusted certificates.
 
-Credentials of `s3_servers.Variables` come first. For AWS_* they are also looked for in ~/.aws, and
-where the platform lends a role: IRSA on EKS (AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE), ECS,
-EC2. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured. No message ever holds a key or a password.
+Credentials in the environment variables of `s3_servers.Variables` come first. For AWS_* the client
+also searches ~/.aws, and then the roles that the platform assigns: IRSA on EKS (AWS_ROLE_ARN and
+AWS_WEB_IDENTITY_TOKEN_FILE), ECS and EC2. It honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY. No
+message contains a key or a password.
 """
 
 import configparser
@@ -47,11 +48,11 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 32
 SECONDS_OF_SILENCE = 60
-# An answer that one has waited for so long must come at so many bytes a second.
+# After this time a response must have arrived at this rate, in bytes a second.
 SECONDS_OF_PATIENCE, SLOWEST = 120.0, 1000
-PAGES_WITHOUT_OBJECTS, MOST_OBJECTS = 100, 20_000_000  # of a listing
-SEND_CHUNK = 16 << 10  # what there is room for where there is any, so that sending it never waits
-# Where the platform says that it lends a role.
+PAGES_WITHOUT_OBJECTS, MOST_OBJECTS = 100, 20_000_000  # in a listing
+SEND_CHUNK = 16 << 10  # a writable socket has room for this much, so sending it never blocks
+# The platform sets one of these if it assigns a role.
 ROLE_VARIABLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -60,7 +61,7 @@ ROLE_VARIABLES = (
 
 
 class Proxy(NamedTuple):
-    """A proxy: its URL without user and password, these, and the variable that names it."""
+    """A proxy: URL without credentials, its user and password, and the variable that names it."""
 
     url: str
     user: str
@@ -68,26 +69,26 @@ class Proxy(NamedTuple):
 
 
 class CredentialsError(Exception):
-    """None of the usual places gives credentials, or what they give cannot be used."""
+    """No credentials were found, or they cannot be used."""
 
 
 def client_of(endpoint: Endpoint, bucket: str) -> Minio:
-    """A client with credentials; retrying is left to us, so that there is one place that does.
+    """A client with credentials. It does not retry; `retry` does.
 
     Raises:
         PermissionError: there are no credentials, or they cannot be used.
-        ValueError: the environment names a proxy or certificates that are none.
+        ValueError: the environment names an invalid proxy or certificate file.
     """
     parts = urlsplit(endpoint.url)
     provider = _CredentialsProvider(endpoint)
     try:
         provider.retrieve()
     except CredentialsError as error:
-        raise PermissionError(f"{bucket}: {error}") from None  # what is below may quote keys
+        raise PermissionError(f"{bucket}: {error}") from None  # the causes may quote keys
     return Minio(
         parts.netloc,
         secure=parts.scheme == "https",
-        # Without a region the client asks for every bucket's.
+        # Without a region the client requests the region of every bucket.
         region=region_of(endpoint) or (None if is_aws(endpoint.url) else "us-east-1"),
         credentials=provider,
         http_client=_pool_manager(endpoint.variables, proxy_of_endpoint(endpoint)),
@@ -98,7 +99,7 @@ def region_of(endpoint: Endpoint) -> str | None:
     """The region that the environment names.
 
     Raises:
-        ValueError: that is no name, such as one with a line break.
+        ValueError: it is not a valid name; it contains a line break, for example.
     """
     variable = first_set(endpoint.variables.regions)
     region = os.environ.get(variable)
@@ -108,23 +109,24 @@ def region_of(endpoint: Endpoint) -> str | None:
 
 
 def is_aws(url: str) -> bool:
-    """Whether an endpoint is one of AWS."""
+    """Whether an endpoint belongs to AWS."""
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def proxy_of_endpoint(endpoint: Endpoint) -> Proxy | None:
-    """The proxy that leads to an endpoint; none does within a cluster."""
+    """The proxy for an endpoint; None for an endpoint within the cluster."""
     return None if endpoint.is_in_cluster else proxy_of(endpoint.url)
 
 
 def proxy_of(url: str, environment: Mapping[str, str] | None = None) -> Proxy | None:
-    """The proxy that the environment names for a URL; None if it is asked directly.
+    """The proxy that the environment names for a URL; None for a direct connection.
 
-    This machine itself is. NO_PROXY holds names, each with all below it, addresses and networks
-    such as 10.0.0.0/8, or `*`. Small letters count more, as they do for curl.
+    Connections to this machine are direct. NO_PROXY lists host names, which include their
+    subdomains, addresses, networks such as 10.0.0.0/8, or `*`. As with curl, a variable in lower
+    case takes precedence.
 
     Raises:
-        ValueError: what is named is not the http:// or https:// URL of a proxy.
+        ValueError: the variable does not contain the http:// or https:// URL of a proxy.
     """
     known = os.environ if environment is None else environment
     parts = urlsplit(url)
@@ -143,7 +145,7 @@ def proxy_of(url: str, environment: Mapping[str, str] | None = None) -> Proxy | 
 
 
 def _is_avoided(host: str, avoided: str) -> bool:
-    """Whether a host is asked without a proxy."""
+    """Whether NO_PROXY excludes a host from the proxy."""
     names = [item.strip().removeprefix("*.").lstrip(".") for item in avoided.split(",")]
     if "*" in names or host == "localhost":
         return True
@@ -155,7 +157,7 @@ def _is_avoided(host: str, avoided: str) -> bool:
 
 
 def _holds(network: str, address: "ipaddress.IPv4Address | ipaddress.IPv6Address") -> bool:
-    """Whether an item of NO_PROXY is this address or a network that it is in."""
+    """Whether an item of NO_PROXY is this address or a network that contains it."""
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:
@@ -180,10 +182,10 @@ def _pool_manager(variables: Variables, proxy: Proxy | None) -> urllib3.PoolMana
 
 
 def _trusted_certificates(variables: Variables) -> str:
-    """The file of the certificates that are trusted.
+    """The file of trusted certificates.
 
     Raises:
-        ValueError: the environment names a file without any.
+        ValueError: the environment names a file without certificates.
     """
     name = first_set(variables.certificates)
     if not name:
@@ -197,21 +199,21 @@ def _trusted_certificates(variables: Variables) -> str:
 
 
 class StrangeAnswerError(Exception):
-    """What answers is no S3 server: it lists nothing, or without end."""
+    """The server does not behave like S3: it lists nothing, or its listing does not end."""
 
 
 class ListingBudget:
-    """How many requests a listing may go on with: some, and one more for every object."""
+    """The number of requests that a listing may make: 100, and one more for every object."""
 
     def __init__(self) -> None:
         self._left = PAGES_WITHOUT_OBJECTS
         self._names: set[str] = set()
 
     def take_object(self, name: str) -> None:
-        """Count an object that was listed.
+        """Count a listed object.
 
         Raises:
-            StrangeAnswerError: it was listed before, or more are listed than anybody has.
+            StrangeAnswerError: it was listed before, or the listing exceeds MOST_OBJECTS.
         """
         if name in self._names or len(self._names) >= MOST_OBJECTS:
             raise StrangeAnswerError(f"a listing without end, of {len(self._names):,} objects")
@@ -222,7 +224,7 @@ class ListingBudget:
         """Count a request.
 
         Raises:
-            StrangeAnswerError: there were too many without objects.
+            StrangeAnswerError: too many requests listed no objects.
         """
         self._left -= 1
         if self._left < 0:
@@ -234,7 +236,7 @@ _BUDGET: ContextVar[ListingBudget | None] = ContextVar("_BUDGET", default=None)
 
 @contextmanager
 def limited_requests() -> Iterator[ListingBudget]:
-    """Requests within the block are counted, so that no server keeps a listing going for ever."""
+    """Count requests within the block, so that every listing ends."""
     budget = ListingBudget()
     token = _BUDGET.set(budget)
     try:
@@ -244,11 +246,11 @@ def limited_requests() -> Iterator[ListingBudget]:
 
 
 class _WatchedFile(io.RawIOBase):
-    """What comes from a server, as long as it comes at any speed: a byte a minute is no answer.
+    """The response of a server, with a minimum transfer rate.
 
     Raises:
-        TimeoutError: by `readinto`, if it does not.
-        PoolLeftError: by `readinto`, if nobody waits for it any more.
+        TimeoutError: by `readinto`, if the response is slower.
+        PoolLeftError: by `readinto`, if the thread pool that reads it has been left.
     """
 
     def __init__(self, raw: io.RawIOBase, connected: object) -> None:
@@ -289,8 +291,8 @@ class _CountedRequests:
 class _ChunkedSend:
     """Sends a body piece by piece.
 
-    urllib3 sends it in one call, which must then end within the time to connect: 128 MB in five
-    seconds. Now each piece has the time that an answer has.
+    urllib3 sends a body in one call, which must end within the connection timeout: 128 MB in five
+    seconds. Here each piece has the read timeout.
     """
 
     def send(self, data: Any) -> None:
@@ -321,10 +323,10 @@ class _HTTPSPool(_CountedRequests, urllib3.HTTPSConnectionPool):
 
 
 class _CredentialsProvider(Provider):
-    """The first of the usual places that has credentials, asked anew when they have expired.
+    """Credentials from the first source that has some, renewed when they expire.
 
     Raises:
-        CredentialsError: by `retrieve`, if none has any; the message holds none of them.
+        CredentialsError: by `retrieve`, if no source has any. The message contains no secret.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -348,7 +350,7 @@ class _CredentialsProvider(Provider):
         return found
 
     def _what_is_missing(self) -> str:
-        """What a person should see to where there are no credentials."""
+        """The message for missing credentials: what to set."""
         asked = f"{self._variables.access_key} and {self._variables.secret_key}"
         if self._variables == MINIO_VARIABLES:
             return f"no credentials; set {asked}: AWS_* do not count where a MINIO_* is set"
@@ -361,7 +363,7 @@ class _CredentialsProvider(Provider):
 
 
 def _config_files() -> list[Provider]:
-    """~/.aws, where there is a home: a container's user may have none, and no entry in passwd."""
+    """A provider for ~/.aws; empty if the user, as in some containers, has no home."""
     try:
         return [AWSConfigProvider()]
     except (RuntimeError, KeyError, TypeError):
@@ -369,10 +371,11 @@ def _config_files() -> list[Provider]:
 
 
 def _role_lenders(endpoint: Endpoint) -> list[Provider]:
-    """Who lends roles, where one may: elsewhere its address leads nowhere, and slowly.
+    """Providers of roles, only on AWS or where a variable names a role.
 
-    The token service of IRSA is on the internet; what lends roles to ECS and EC2 is beside the
-    machine, where no proxy leads.
+    Elsewhere the address of the metadata service does not answer, and each request would wait for
+    its timeout. The token service of IRSA is on the internet. The metadata services of ECS and EC2
+    are local and need no proxy.
     """
     if not is_aws(endpoint.url) and not first_set(ROLE_VARIABLES):
         return []

@@ -1,8 +1,8 @@
-"""Which server the buckets of a URI scheme lie on, and the environment variables that say so.
+"""The server of each URI scheme, and the environment variables that configure it.
 
-`s3://` is served by AWS_*. `minio://` has MINIO_ENDPOINT, MINIO_ACCESS_KEY and MINIO_SECRET_KEY of
-its own, so that a pod can reach both; where none of the three is set, AWS_* serve it too. Without
-an endpoint `s3://` is AWS, and `minio://` the object store that Kubeflow Pipelines brings.
+AWS_* configure `s3://`. MINIO_ENDPOINT, MINIO_ACCESS_KEY and MINIO_SECRET_KEY configure `minio://`,
+so that a pod can reach both. If none of these three is set, AWS_* configure `minio://` too. Without
+an endpoint, `s3://` is AWS, and `minio://` is the object store of Kubeflow Pipelines.
 """
 
 import functools
@@ -22,7 +22,7 @@ SECONDS_TO_CONNECT = 5
 
 
 class Variables(NamedTuple):
-    """The environment variables that tell of a server; of several, the first that is set counts."""
+    """The environment variables of a server; of several, the first that is set counts."""
 
     endpoints: tuple[str, ...]
     access_key: str
@@ -48,19 +48,19 @@ MINIO_VARIABLES = Variables(
 
 
 class Service(NamedTuple):
-    """An object store of Kubeflow Pipelines: where it is by default.
+    """An object store of Kubeflow Pipelines, with its default address.
 
-    In the pods of its namespace Kubernetes puts its address into `host_variable`.
+    Kubernetes sets `host_variable` to its address in the pods of its namespace.
     """
 
     name: str
     host: str
     port: int
     host_variable: str
-    port_variable: str = ""  # where there is one port, so that it is surely this one
+    port_variable: str = ""  # empty if the service has several ports
 
 
-# Of KFP 2.16 and newer, and of those before it.
+# The first comes with KFP 2.16 and newer, the second with older releases.
 KUBEFLOW_SERVICES = (
     Service("SeaweedFS", "seaweedfs.kubeflow", 8333, "SEAWEEDFS_SERVICE_HOST"),
     Service(
@@ -71,9 +71,9 @@ KUBEFLOW_SERVICES = (
 
 
 class Endpoint(NamedTuple):
-    """Where a store answers, where that was said, and which variables tell of it.
+    """The URL of a store, the source of this URL, and the variables that configure the store.
 
-    is_in_cluster: whether it was found as a service of the cluster, to which no proxy leads.
+    is_in_cluster: whether it is a service of the cluster, which is reached without a proxy.
     """
 
     url: str
@@ -83,18 +83,18 @@ class Endpoint(NamedTuple):
 
 
 def variables_of(scheme: str, environment: Mapping[str, str] = os.environ) -> Variables:
-    """The variables that tell of the server of a URI scheme."""
+    """The variables that configure the server of a URI scheme."""
     own = (*MINIO_VARIABLES.endpoints, MINIO_VARIABLES.access_key, MINIO_VARIABLES.secret_key)
     has_own = scheme == "minio" and any(environment.get(name) for name in own)
     return MINIO_VARIABLES if has_own else AWS_VARIABLES
 
 
 def endpoint_of(scheme: str, environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """Where the stores of a URI scheme answer; Kubeflow's own is looked for, and its name logged.
+    """The endpoint of a URI scheme. Kubeflow's own store is searched for, and its name logged.
 
     Raises:
-        ValueError: the environment names something that is no http:// or https:// URL of a host.
-        ConnectionError: it names nothing, and no object store of Kubeflow is found.
+        ValueError: a variable is not the http:// or https:// URL of a host.
+        ConnectionError: no variable is set, and no object store of Kubeflow is found.
     """
     variables = variables_of(scheme, environment)
     name = first_set(variables.endpoints, environment)
@@ -114,11 +114,11 @@ def first_set(names: tuple[str, ...], environment: Mapping[str, str] = os.enviro
 
 
 def _checked_url(name: str, url: str) -> str:
-    """The URL of a variable in its plain form; it is not shown, as it may hold a password."""
+    """The normalised URL of a variable. Errors do not quote it, as it may contain a password."""
     expected = f"{name} must be http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         raise ValueError(expected) from None
     is_plain = "@" not in parts.netloc and parts.path in ("", "/") and not parts.query
@@ -128,7 +128,7 @@ def _checked_url(name: str, url: str) -> str:
 
 
 def _service_of_namespace(environment: Mapping[str, str]) -> Service | None:
-    """The object store that Kubernetes tells of, where it is in the namespace of this pod."""
+    """The object store in the namespace of this pod, from the variables of Kubernetes."""
     for service in KUBEFLOW_SERVICES:
         if host := environment.get(service.host_variable):
             port = environment.get(service.port_variable, service.port)
@@ -138,13 +138,13 @@ def _service_of_namespace(environment: Mapping[str, str]) -> Service | None:
 
 @functools.cache
 def find_service(services: tuple[Service, ...]) -> Service:
-    """The first of the services that takes a connection; looked for once in a process.
+    """The first service that accepts a connection; searched for once in a process.
 
-    In a pod this has patience: its network may begin some seconds after its container does, and a
-    store may be away.
+    In a pod the search is repeated for a while: the network may start some seconds after the
+    container, and a store may be temporarily unavailable.
 
     Raises:
-        ConnectionError: none of them does.
+        ConnectionError: no service accepts a connection.
     """
 
     def connect() -> Service:

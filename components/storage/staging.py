@@ -1,10 +1,10 @@
-"""Downloads an image set that is an artifact, and checks it before use.
+"""Downloads the image set of an artifact, and verifies it before use.
 
-A set's manifest may travel alone: then it carries the absolute `uri` of the place where the shards
-are. Otherwise the shards lie beside it. Shards in a bucket are copied to a folder of this machine
-first, once for all processes: SAN_CACHE, or san-pipeline in the user's cache folder. A set's copy
-is named after its content, so it serves whatever refers to equal bytes; delete it when it is not
-needed any more.
+The artifact may hold the manifest alone, which then contains the absolute `uri` of the shards.
+Otherwise the shards lie beside the manifest. Shards in a bucket are first downloaded to a local
+folder, once for all processes: SAN_CACHE, or san-pipeline in the user's cache folder. The name of a
+copy is the digest of its content, so artifacts with equal bytes share it. Nothing deletes old
+copies.
 """
 
 import fcntl
@@ -32,24 +32,23 @@ log = logging.getLogger(__name__)
 
 STAGING_THREADS = 4
 STAGING_CHUNK = 8 << 20
-FETCH_TRIES = 2  # of a file whose bytes are not the recorded ones
+FETCH_TRIES = 2  # downloads of a file whose sha256 differs from the recorded one
 
 
 def open_image_set(
     artifact: Path, *, verify: bool = True, shards: Collection[int] | None = None
 ) -> ImageSet:
-    """Open the set of an artifact after comparing every byte with what was recorded.
+    """Open the set of an artifact after verifying every byte.
 
     Args:
-        artifact: the folder that holds the manifest.
-        verify: whether to read shards that are on this machine; the index is always checked.
-        shards: the numbers of those that will be read from; no others are fetched or compared. None
-            means all.
+        artifact: the folder with the manifest.
+        verify: whether to read and verify local shards; the index is always verified.
+        shards: the numbers of the shards to download and verify; None means all.
 
     Raises:
-        FileNotFoundError: the set is unfinished, or one of its files is missing.
-        ValueError: it is damaged, or the sealed set is not the one that the artifact speaks of.
-        OSError: it cannot be fetched, or there is no room for it.
+        FileNotFoundError: the set is unfinished, or a file is missing.
+        ValueError: the set is damaged, or differs from the one that the artifact refers to.
+        OSError: a download fails, or there is not enough disk space.
     """
     content, uri = _manifest_and_uri(artifact)
     if uri is not None and is_remote(uri):
@@ -69,11 +68,11 @@ def open_image_set(
 
 
 def open_image_records(artifact: Path) -> ImageSet:
-    """Open the set of an artifact for its records alone: of a bucket, only sidecars are read.
+    """Open the set of an artifact for its records alone; from a bucket only sidecars are read.
 
     Raises:
         FileNotFoundError: the set is unfinished, or a sidecar is missing.
-        ValueError: it is damaged.
+        ValueError: the set is damaged.
     """
     content, uri = _manifest_and_uri(artifact)
     if uri is None or not is_remote(uri):
@@ -82,18 +81,18 @@ def open_image_records(artifact: Path) -> ImageSet:
 
 
 def shards_of_splits(artifact: Path, splits: Iterable[str]) -> set[int]:
-    """The shards that hold the images of some splits, as `open_image_set` takes them.
+    """The numbers of the shards with images of the given splits, for `open_image_set`.
 
     Raises:
         FileNotFoundError: the set is unfinished, or a sidecar is missing.
-        ValueError: it is damaged, or has no image in any of them.
+        ValueError: the set is damaged, or has no image in these splits.
     """
     with open_image_records(artifact) as index:
         return index.records_in_splits(*splits).shards()
 
 
 def read_records(storage: Storage, content: Mapping[str, Any]) -> Records:
-    """The images of the shards that a manifest or receipt names, from their sidecars in a store.
+    """The records of the shards that a manifest or receipt lists, from sidecars in a store.
 
     Raises:
         FileNotFoundError: a sidecar is missing.
@@ -110,7 +109,7 @@ def read_records(storage: Storage, content: Mapping[str, Any]) -> Records:
 
 
 def image_set_digest(artifact: Path) -> str:
-    """The sha256 that identifies an image set: that of its manifest, without its place.
+    """The sha256 that identifies an image set: that of its manifest without `uri`.
 
     Raises:
         FileNotFoundError: the set is unfinished.
@@ -119,7 +118,7 @@ def image_set_digest(artifact: Path) -> str:
 
 
 def _manifest_and_uri(artifact: Path) -> tuple[dict[str, Any], str | None]:
-    """A manifest without its place, and the place if it has one."""
+    """A manifest without `uri`, and the `uri` if it has one."""
     content = read_manifest(artifact)
     uri: str | None = content.pop("uri", None)
     return content, uri
@@ -130,7 +129,7 @@ def _manifest_digest(content: dict[str, Any]) -> str:
 
 
 class _RecordedFile(NamedTuple):
-    """A file that a manifest names."""
+    """A file that a manifest lists."""
 
     name: str
     size: int
@@ -142,10 +141,10 @@ def _stage_set(
 ) -> Path:
     """The folder with the local copy of a set; missing files are downloaded.
 
-    Nothing is written where nothing is lacking, so that a copy may lie in a read-only place.
+    If no file is missing, nothing is written, so a complete copy may be read-only.
 
     Raises:
-        OSError: there is no room, or a file cannot be had whole.
+        OSError: there is not enough disk space, or a file arrives damaged.
     """
     folder = cache_folder() / "imagesets" / _manifest_digest(content)[:32]
     manifest = folder / "manifest.json"
@@ -156,7 +155,7 @@ def _stage_set(
             folder.mkdir(exist_ok=True)
             _fetch_files(_missing_files(missing, folder, verify=verify), storage, folder)
             write_file(manifest, manifest_bytes(content))
-    note_copy(folder, storage.uri)  # not before: of what it lacks the copy is to be named
+    note_copy(folder, storage.uri)  # not earlier: errors about missing files must name the copy
     return folder
 
 
@@ -165,7 +164,7 @@ def _recorded_files(
 ) -> list[_RecordedFile]:
     """All sidecars, then the tars of some shards, or of all.
 
-    Sidecars go first: they tell which image is hit if a tar is damaged.
+    Sidecars are downloaded first: they name the damaged image of a tar.
     """
     listed = content["shards"]
     chosen = listed if shards is None else [listed[number] for number in sorted(shards)]
@@ -179,7 +178,7 @@ def cache_folder() -> Path:
     """The folder for copies of files in buckets: SAN_CACHE, else the user's cache folder.
 
     Raises:
-        FileNotFoundError: there is neither, nor can it be made.
+        FileNotFoundError: SAN_CACHE is not set, and the user's cache folder cannot be created.
     """
     if place := os.environ.get("SAN_CACHE"):
         return Path(place).absolute()
@@ -203,10 +202,10 @@ def cache_folder() -> Path:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a folder; the others wait, then find it full.
+    """Let one process at a time fill a folder; the others wait, and then find it complete.
 
     Raises:
-        OSError: nothing can be written beside it.
+        OSError: the lock file beside it cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("a") as lock:
@@ -242,7 +241,7 @@ def _fetch_files(absent: Sequence[_RecordedFile], storage: Storage, folder: Path
 
 
 def _is_whole(path: Path, file: _RecordedFile, verify: bool) -> bool:
-    """Whether a file is there as recorded."""
+    """Whether a file exists with the recorded size and, if `verify`, sha256."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     if verify and _file_hash(path).hexdigest() != file.sha256:
@@ -252,10 +251,10 @@ def _is_whole(path: Path, file: _RecordedFile, verify: bool) -> bool:
 
 
 def _check_disk_space(folder: Path, absent: Collection[_RecordedFile]) -> None:
-    """Check, before the first download, that there is disk space for everything.
+    """Check that there is enough disk space, before the first download.
 
     Raises:
-        OSError: there is not.
+        OSError: there is not enough.
     """
     begun = sum(
         _part_path(folder, f).stat().st_size for f in absent if _part_path(folder, f).exists()
@@ -270,10 +269,10 @@ def _check_disk_space(folder: Path, absent: Collection[_RecordedFile]) -> None:
 
 
 def _fetch_file(file: _RecordedFile, storage: Storage, folder: Path) -> None:
-    """Download a file, from where an earlier process stopped; it appears when it is complete.
+    """Download a file, or resume its download; it appears when it is complete.
 
     Raises:
-        OSError: its bytes are not the recorded ones, however often they are read.
+        OSError: its sha256 differs from the recorded one after every try.
     """
     part = _part_path(folder, file)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +297,7 @@ def _part_path(folder: Path, file: _RecordedFile) -> Path:
 
 
 def _resume_download(file: _RecordedFile, storage: Storage, part: Path) -> str:
-    """Download the rest of a file, piece by piece; return the sha256 of the whole file."""
+    """Download the rest of a file in pieces; return the sha256 of the whole file."""
     digest = _file_hash(part) if part.exists() else hashlib.sha256()
     with add_path_to_errors(part), part.open("ab") as content:
         while (start := content.tell()) < file.size:

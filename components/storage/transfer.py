@@ -1,12 +1,12 @@
-"""Artifacts in buckets: a step run by hand takes and gives URIs wherever it takes and gives paths.
+"""Artifacts in buckets: a step run by hand accepts a URI for every input and output path.
 
     python -m components train_san --dataset s3://san/reid --model s3://san/model ...
 
-What comes in is fetched before the step begins, but for the shards of image sets: their manifests
-are told where they are, and `components.storage.staging` copies them when they are read. What goes
-out is sent when the step has ended: the file that says "finished" is removed first and sent last,
-so that nothing half-written is believed. Meanwhile an object `unfinished.json` lies there, by which
-the next life of a step that was killed knows what it may replace.
+Inputs are downloaded before the step starts, except the shards of image sets. The URI of a set is
+added to its manifest, and `components.storage.staging` downloads shards when they are read. Outputs
+are uploaded when the step has ended. The completion file is deleted first and uploaded last, so
+that no reader accepts a partial artifact. During the upload the object `unfinished.json` marks the
+artifact. After a kill, the next attempt may replace an artifact with this mark.
 """
 
 import json
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 TRANSFER_THREADS = 16
 MAX_IN_MEMORY = 8 << 20  # bytes of an object that is held in memory
-# Files by which readers tell that an artifact is there.
+# Readers accept an artifact if it has its file of these.
 COMPLETION_FILES = (
     *("manifest.json", "recipe.json", "features.json", "report.json", "events.json"),
 )
@@ -52,11 +52,11 @@ ARTIFACT_FILE_PATTERN = re.compile(
 def fetch_artifact(uri: str, folder: Path) -> Path:
     """Download an artifact from a bucket to a folder, without the shards of image sets.
 
-    A model may be one file, an ONNX file; it is then the only one in the folder.
+    A model may be a single ONNX file; the folder then contains only this file.
 
     Raises:
-        FileNotFoundError: nothing is there, or it has not been sent to its end.
-        OSError: it cannot be fetched.
+        FileNotFoundError: the artifact does not exist, or its upload is incomplete.
+        OSError: the download fails.
     """
     if uri.endswith(".onnx") and stat_if_file(uri) is not None:
         fetch_file(uri, folder / uri.rpartition("/")[2])
@@ -79,8 +79,8 @@ def fetch_file(uri: str, path: Path) -> None:
     """Download one object from a bucket.
 
     Raises:
-        FileNotFoundError: it is not there.
-        OSError: it cannot be fetched.
+        FileNotFoundError: it does not exist.
+        OSError: the download fails.
     """
     note_copy(path, uri)
     parent, _, name = uri.rstrip("/").rpartition("/")
@@ -112,11 +112,11 @@ def _download_objects(
 ) -> None:
     """Download whole objects to a folder, in parallel.
 
-    left_out: is given the name of an object that cannot be a file here, and why.
+    left_out: called with the name of each object that cannot be a file here, and the reason.
 
     Raises:
-        ValueError: there is such an object, and nobody is to be told.
-        OSError: they cannot be fetched, or there is no room for them.
+        ValueError: there is such an object, and `left_out` is None.
+        OSError: a download fails, or there is not enough disk space.
     """
     for name, why in _impossible_files(wanted).items():
         if left_out is None:
@@ -136,7 +136,7 @@ def _download_objects(
 
 
 def _impossible_files(listed: Sequence[Stat]) -> dict[str, str]:
-    """The objects that cannot be files, as keys are any text, and why; empty folders are none."""
+    """The objects whose keys cannot be file names, with reasons; empty folders are ignored."""
     folders = _folders_of(listed)
     found = {s.name: "the name of no file" for s in listed if not is_file_name(s.name)}
     twins = [s.name for s in listed if s.name in folders and s.size]
@@ -144,7 +144,7 @@ def _impossible_files(listed: Sequence[Stat]) -> dict[str, str]:
 
 
 def _folders_of(listed: Sequence[Stat]) -> set[str]:
-    """The folders that objects lie in, up to the root."""
+    """The folders of objects, up to the root."""
     return {str(folder) for stat in listed for folder in PurePosixPath(stat.name).parents}
 
 
@@ -157,19 +157,20 @@ def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
 
 
 def _add_uri_to_manifest(file: Path, uri: str) -> None:
-    """Add its place to the manifest of an image set that has none."""
+    """Add `uri` to the manifest of an image set, unless it has one."""
     data = file.read_bytes()
-    if has_step_format(data):  # of another its reader says what is wrong
+    if has_step_format(data):  # the reader reports other formats
         told = {"uri": uri, **read_json(data, dict[str, Any], where=str(file))}
         write_file(file, json.dumps(told, indent=1, ensure_ascii=False))
 
 
 def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
-    """Check that an output in a bucket replaces at most an older output.
+    """Check that an output in a bucket would replace nothing but an older output.
 
     Raises:
-        ValueError: there are objects that no step has written, or a folder where a file goes.
-        OSError: the bucket cannot be looked into.
+        ValueError: the URI holds objects that no step has written, or is a folder although the
+            output is a file.
+        OSError: the bucket cannot be listed.
     """
     storage = open_storage(uri)
     found = [stat.name for stat in storage.list()]
@@ -183,12 +184,12 @@ def check_uri_replaceable(uri: str, *, is_file: bool) -> None:
 
 
 def send_artifact(path: Path, uri: str) -> None:
-    """Upload an artifact, a folder or a file, to a bucket, replacing an older one.
+    """Upload an artifact, a folder or a file, to a bucket, and replace an older one.
 
-    Of what was there before, only names that artifacts have are deleted.
+    Only older objects with names of artifact files are deleted.
 
     Raises:
-        OSError: it cannot be sent.
+        OSError: the upload fails.
     """
     if path.is_file():
         parent, _, name = uri.rstrip("/").rpartition("/")
@@ -217,14 +218,16 @@ def _is_completion_file(name: str) -> bool:
 
 @contextmanager
 def local_source(source: str, left_out: Callable[[str, str], None] | None = None) -> Iterator[Path]:
-    """The folder or file of a source that may be in a bucket; then a copy, until the block ends.
+    """The folder or file of a source; a temporary copy, within the block, if it is in a bucket.
 
-    With a file that is no archive, such as a table of images, comes all that is beside it. Of an
-    object that cannot be a file `left_out` is given the name, and why; without it, it is refused.
+    If the source is a file but no archive, such as a table of images, its whole folder is
+    downloaded. left_out: called with the name of each object that cannot be a file, and the reason;
+    None refuses such objects.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        OSError: it cannot be fetched.
+        FileNotFoundError: the source does not exist.
+        ValueError: an object cannot be a file, and `left_out` is None.
+        OSError: the download fails.
     """
     if not is_remote(source):
         yield local_path(source) if source else Path()
@@ -242,11 +245,11 @@ def local_source(source: str, left_out: Callable[[str, str], None] | None = None
 
 @contextmanager
 def local_file(place: str) -> Iterator[Path]:
-    """The file of a path or a URI; of one in a bucket a copy, until the block ends.
+    """The file of a path or a URI; a temporary copy, within the block, if it is in a bucket.
 
     Raises:
-        FileNotFoundError: it is not in the bucket.
-        OSError: it cannot be fetched.
+        FileNotFoundError: the object does not exist.
+        OSError: the download fails.
     """
     if not is_remote(place):
         yield local_path(place)
@@ -258,12 +261,12 @@ def local_file(place: str) -> Iterator[Path]:
 
 
 def stat_if_file(uri: str) -> Stat | None:
-    """The object of a URI that names one, such as an archive; None for a folder of objects.
+    """The object of a URI, such as an archive; None if the URI is a folder of objects.
 
     Raises:
-        OSError: the bucket cannot be looked into.
+        OSError: the bucket does not answer.
     """
     parent, _, name = uri.rstrip("/").rpartition("/")
     if not PurePosixPath(name).suffix or parent.endswith("/"):
-        return None  # the suffix saves a look into the bucket for what is surely a folder
+        return None  # without a suffix it is a folder; no request is needed
     return open_storage(parent).stat(name)

@@ -1,9 +1,9 @@
-"""Signs of life that the processes of one step give each other, so that a lost node ends the rest.
+"""Heartbeats between the processes of one step, so that all end when a node is lost.
 
-A thread of each process writes every two seconds into the key-value store that torchrun keeps on
-node 0, and reads what the others have written. It goes on while one node stages or decodes and the
-others wait. Another thread judges: it ends this process, in one line that names who is lost, where
-the main thread waits inside torch and can hear nothing.
+Every two seconds a thread of each process writes its heartbeat into torchrun's key-value store on
+node 0, and reads those of the others. It keeps running while one node stages or decodes and the
+others wait. A second thread detects losses. It ends this process, with one line that names the lost
+process, even while the main thread waits inside torch and cannot handle signals.
 """
 
 import json
@@ -31,48 +31,48 @@ from components.process.torchrun import (
 from san_core.checked_json import read_json
 
 SECONDS_BETWEEN_BEATS = 2.0
-# Without a new beat for so long, a process counts as lost. A cable may be out for less.
+# A process without a heartbeat for this time is lost. A network failure may be shorter.
 SECONDS_UNTIL_LOST = 30.0
-# The same on one node, which has no cable: torchrun kills the others 30 seconds after a loss.
+# The same on one node, without a network: torchrun kills the others 30 seconds after a loss.
 SECONDS_UNTIL_LOST_HERE = 12.0
-# How long after this process another may begin to give signs: its pod may have to wait for a place.
+# Another process may start this much later: its pod may wait to be scheduled.
 SECONDS_TO_JOIN = 300.0
-# If two processes meet the same error within this time, each tells it as its own.
+# If processes hit the same error within this time, each reports its own.
 SECONDS_FOR_OWN_ERROR = 3.0
-# For the store there is one connection: TCP bears a cable that is out for some seconds.
+# The store has one connection; TCP survives a network failure of some seconds.
 STORE_TIMEOUT = timedelta(minutes=15)
 SECONDS_FOR_LAST_SIGN = 5.0
 MOST_LAST_WORDS = 1000  # characters
 
-_BEATING: list["Heartbeats"] = []  # those of this process: one at most
+_BEATING: list["Heartbeats"] = []  # of this process; one at most
 
 
 class _Sign(NamedTuple):
-    """What a process writes into the store."""
+    """The heartbeat that a process writes into the store."""
 
     beat: int
     who: str
     has_left: bool = False
-    last_words: str = ""  # why it ends, of one that has failed or was stopped
+    last_words: str = ""  # why the process ends, if it failed or was stopped
     was_stopped: bool = False
 
 
 class _Seen(NamedTuple):
-    """The last sign of a process, and when it first stood there, by this machine's clock."""
+    """The last heartbeat of a process, and when it was first read, by this machine's clock."""
 
     sign: _Sign
     since: float
 
 
 def describe_self() -> str:
-    """This process as the others name it: by its node, where there are several."""
+    """The name of this process for messages: its node, if there are several."""
     if has_several_nodes():
         return f"node {node_rank()} ({socket.gethostname()})"
     return f"process {rank() + 1}"
 
 
 def advise(*, keeps_state: bool) -> str:
-    """What to do when a process is lost, in words."""
+    """The advice for a lost process, for messages."""
     if keeps_state:
         return "Run again: training goes on from its checkpoint"
     return "Run again: training begins anew, as no checkpoint was kept"
@@ -80,14 +80,14 @@ def advise(*, keeps_state: bool) -> str:
 
 @contextmanager
 def beating(step: str, *, keeps_state: bool) -> "Iterator[Heartbeats]":
-    """Within the block this process gives signs of life and watches those of the others.
+    """Within the block this process sends heartbeats and watches those of the others.
 
-    It tells them as which it leaves: with what error, or done. Within another such block nothing
-    begins anew, and the signs end with the inner block.
+    At the end it reports to them its error, or that it is done. A nested block continues the
+    heartbeats of the outer one, and they end with the nested block.
 
     Args:
-        step: its name.
-        keeps_state: whether there is a checkpoint that training can go on from.
+        step: the name of the step.
+        keeps_state: whether there is a checkpoint from which training can resume.
     """
     is_outer = not _BEATING
     if is_outer:
@@ -107,7 +107,7 @@ def beating(step: str, *, keeps_state: bool) -> "Iterator[Heartbeats]":
 
 @contextmanager
 def beating_in_company(step: str, *, keeps_state: bool) -> Iterator[None]:
-    """As `beating`, from before inputs are fetched on; nothing for a process that is alone."""
+    """Like `beating`, but does nothing for a single process; starts before inputs are fetched."""
     if process_count() == 1:
         yield
         return
@@ -116,7 +116,7 @@ def beating_in_company(step: str, *, keeps_state: bool) -> Iterator[None]:
 
 
 def _last_words(error: BaseException) -> str:
-    """Why this process ends, as the others are to tell it."""
+    """Why this process ends, for the messages of the others."""
     if isinstance(error, Terminated):
         return f"stopped by {error.name}"
     told = os_error_message(error) if isinstance(error, OSError) else str(error)
@@ -124,7 +124,7 @@ def _last_words(error: BaseException) -> str:
 
 
 class Heartbeats:
-    """The signs of life of this process, and what is known of the others."""
+    """The heartbeats of this process, and the last ones of the others."""
 
     def __init__(self, step: str, *, keeps_state: bool) -> None:
         self._step, self._who = step, describe_self()
@@ -135,24 +135,25 @@ class Heartbeats:
         self._last_contact: float | None = None  # with the store
         self._leaving, self._decided = threading.Event(), threading.Event()
         self._verdict = ""
-        self._speaking = threading.Lock()  # never released by the thread that ends this process
+        self._speaking = threading.Lock()  # the thread that ends this process never releases it
         self._main_speaks = False
         self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._beat, self._watch)
         ]
 
     def start(self) -> None:
-        """Begin to beat and to watch."""
-        # Whoever leaves at once waits some seconds for its last sign: too few to import torch too.
+        """Start both threads."""
+        # A process that leaves at once waits only some seconds for its last heartbeat, too few to
+        # import torch.
         import torch.distributed  # noqa: F401
 
         for thread in self._threads:
             thread.start()
 
     def explain_loss(self) -> str:
-        """Who is lost, as soon as that is known; empty if nobody is, after all.
+        """Wait until a loss is detected, and return its message; empty if no process is lost.
 
-        From here on the caller alone says why this process ends.
+        From now on only the caller reports why this process ends.
         """
         self._take_word()
         if self._last_contact is None:  # the store has not answered yet
@@ -161,11 +162,11 @@ class Heartbeats:
         return self._verdict
 
     def leave(self, last_words: str = "", *, was_stopped: bool = False) -> None:
-        """Tell the others that this process ends, and why if it has failed; beat no more.
+        """Report to the others that this process ends, and why if it failed; stop both threads.
 
-        One that was stopped has few seconds, and waits for nobody to hear it.
+        A stopped process has only some seconds and does not wait until the others have read this.
         """
-        if self._leaving.is_set():  # it has told
+        if self._leaving.is_set():  # already reported
             return
         self._take_word()
         self._last_words, self._was_stopped = last_words, was_stopped
@@ -173,14 +174,14 @@ class Heartbeats:
         for thread in self._threads:
             thread.join(SECONDS_FOR_LAST_SIGN)
         if last_words and not was_stopped and has_several_nodes() and node_rank() == 0:
-            time.sleep(SECONDS_BETWEEN_BEATS + 1)  # the store ends with this node
+            time.sleep(SECONDS_BETWEEN_BEATS + 1)  # the store ends with node 0
 
     def _take_word(self) -> None:
         with self._speaking:
             self._main_speaks = True
 
     def _beat(self) -> None:
-        """The thread that writes and reads signs; once the store is away it comes to an end."""
+        """Write and read heartbeats, in a thread, until this process leaves or loses the store."""
         with suppress(Exception):  # DistStoreError, or RuntimeError of a broken connection
             store, beats = _connect(), count()
             while not self._leaving.is_set():
@@ -201,7 +202,7 @@ class Heartbeats:
         self._last_contact = time.monotonic()
 
     def _watch(self) -> None:
-        """The thread that judges, and ends this process unless the main thread says why itself."""
+        """Detect losses, in a thread; end this process unless the main thread reports why."""
         while not self._leaving.wait(SECONDS_BETWEEN_BEATS / 2):
             if verdict := self._judge(time.monotonic()):
                 self._verdict = verdict
@@ -219,7 +220,7 @@ class Heartbeats:
         os._exit(report_failure(self._step, verdict))
 
     def _judge(self, now: float) -> str:
-        """Who is lost, in words; empty while nobody is."""
+        """The message for a lost process; empty if none is lost."""
         contact, is_late = self._last_contact, now - self._started > SECONDS_TO_JOIN
         if contact is None:
             return self._absence(0) if is_late else ""
@@ -237,14 +238,14 @@ class Heartbeats:
         return ""
 
     def _counts_now(self, last: _Sign) -> bool:
-        """Whether this process must end too, whatever it does.
+        """Whether this process must end too, whatever it is doing.
 
-        Who asks one process to stop most often asks all. This one may be keeping a state then.
+        Whoever stops one process usually stops all, and this one may be saving its state.
         """
         return not last.was_stopped or self._main_speaks
 
     def _absence(self, other: int) -> str:
-        """That a process has never given a sign; nodes have equally many processes, as a rule."""
+        """The message for a process without any heartbeat; assumes equally many on all nodes."""
         is_node = has_several_nodes()
         who = f"node {other // local_process_count()}" if is_node else f"process {other + 1}"
         return f"{who} has not joined within {SECONDS_TO_JOIN:.0f} s. {self._advice}"
@@ -254,12 +255,12 @@ class Heartbeats:
 
 
 def _first_by_address() -> str:
-    """The first process before it has named itself."""
+    """The name of the first process before its first heartbeat."""
     return f"node 0 ({os.environ['MASTER_ADDR']})" if has_several_nodes() else "process 1"
 
 
 def _connect() -> Any:
-    """A connection of our own to the store that torchrun keeps, below a prefix of this start."""
+    """A separate connection to torchrun's store, with a prefix for this start of the processes."""
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,7 +1,7 @@
-"""Checks that all nodes share their folders, and train the same thing from the same state.
+"""Checks that all nodes share their folders and train the same run from the same state.
 
-The first process of all writes the outputs and the state. On several nodes that may be another
-machine at the next start, so a folder that only one of them has is refused.
+The first process writes the outputs and the state. After a restart it may run on another node, so a
+folder that is not shared by all nodes is refused.
 """
 
 import secrets
@@ -22,7 +22,7 @@ from components.training.ranks import Ranks, process_group
 from san_core.images.shard import canonical_json
 
 _MARK = ".san-meeting-"
-_SECONDS_UNTIL_STALE = 600.0  # of a mark, which is needed for some seconds
+_SECONDS_UNTIL_STALE = 600.0  # for a mark, which is needed for some seconds
 
 
 @contextmanager
@@ -33,18 +33,18 @@ def meet(
     checkpoint: str,
     settings: Mapping[str, Any],
 ) -> Iterator[Ranks]:
-    """Join the processes torchrun started for a step, whose places all nodes must share.
+    """Join the processes that torchrun started for a step, and check what all nodes must share.
 
     Args:
-        step: its name.
-        outputs: where each goes, by its name; None for one that is not written.
-        checkpoint: folder or URI for the state; empty keeps none.
-        settings: what decides the result beside the data, as JSON; all nodes must have the same.
+        step: the name of the step.
+        outputs: the path of each output, by name; None if the output is not written.
+        checkpoint: folder or URI for the state; empty for none.
+        settings: all settings that determine the result, as JSON; they must be equal on all nodes.
 
     Raises:
-        ValueError: a folder is of one node alone, or the nodes differ in their settings or torch;
-            or as `process_group`.
-        ConnectionError: as `process_group`.
+        ValueError: a folder is not shared, or the nodes differ in settings or the version of torch;
+            or as in `process_group`.
+        ConnectionError: as in `process_group`.
     """
     with process_group(step, keeps_state=bool(checkpoint)) as ranks:
         if has_several_nodes():
@@ -55,7 +55,7 @@ def meet(
 
 
 def _check_places_shared(ranks: Ranks, outputs: Mapping[str, Path], *, checkpoint: str) -> None:
-    """Refuse outputs and a checkpoint that other nodes do not see.
+    """Refuse folders of outputs and checkpoint that the nodes do not share.
 
     Raises:
         ValueError: a folder is not shared.
@@ -75,7 +75,7 @@ def _check_places_shared(ranks: Ranks, outputs: Mapping[str, Path], *, checkpoin
 
 @contextmanager
 def _marked(ranks: Ranks, folders: Mapping[str, Path]) -> Iterator[str]:
-    """The name of a file that the first process has put into each folder, until the block ends."""
+    """The name of a file that the first process creates in each folder, for this block."""
     own = f"{_MARK}{secrets.token_hex(8)}"
 
     def put() -> str:
@@ -94,9 +94,9 @@ def _marked(ranks: Ranks, folders: Mapping[str, Path]) -> Iterator[str]:
 
 
 def _remove_stale_marks(folder: Path, *, now: float) -> None:
-    """Remove the marks of processes that were killed; now: by the clock of the folder's server."""
+    """Remove the marks of killed processes; now: time by the clock of the file server."""
     for mark in folder.glob(f"{_MARK}*"):
-        with suppress(FileNotFoundError):  # another meeting has just ended
+        with suppress(FileNotFoundError):  # another process has just removed it
             if now - mark.stat().st_mtime > _SECONDS_UNTIL_STALE:
                 mark.unlink()
 
@@ -106,12 +106,12 @@ def _sees(folder: Path, name: str) -> bool:
 
 
 def fetch_state(ranks: Ranks, checkpoint: Checkpoint) -> Path | None:
-    """A file of this node with the state that all nodes go on from; None if there is none.
+    """A local file with the state from which all nodes resume; None if there is none.
 
     Raises:
-        ValueError: the nodes would train different things, or have found different states; or as
+        ValueError: the nodes have different runs or found different states; or as in
             `Checkpoint.fetch`.
-        OSError: the store is away.
+        OSError: the store is unavailable.
     """
     if not has_several_nodes():
         return ranks.make_on_each_node(checkpoint.fetch)

@@ -1,11 +1,11 @@
-"""The processes that torchrun starts for one step, one a GPU: who is first, and what all share.
+"""The processes that torchrun starts for one step, one per GPU, and how they share values.
 
     torchrun --nproc-per-node 2 -m components train_san ...
     torchrun --nnodes 2 --node-rank 0 --master-addr HOST -m components train_san ...
 
-All of them train. The first of each node stages and decodes for its node; the first of all reads
-first weights, logs, keeps the state and writes what the step makes. Heartbeats tell who is still
-there, and why whoever failed has ended.
+All of them train. The first process of each node stages and decodes for its node. The first process
+of all reads initial weights, logs, saves the state and writes the outputs. Heartbeats detect lost
+processes and report why a process failed.
 """
 
 import re
@@ -30,10 +30,10 @@ from components.training.heartbeats import Heartbeats, advise, beating
 
 T = TypeVar("T")
 
-# How long a step of training may take in one process while the others wait: the first may validate,
-# or keep a state in a slow store meanwhile.
+# The others wait this long for one process in a training step: the first may validate, or save its
+# state to a slow store.
 TRAINING_TIMEOUT = timedelta(minutes=15)
-# What is made for others may take hours. Heartbeats tell who is lost meanwhile.
+# What one process makes for others may take hours. Heartbeats detect losses meanwhile.
 MAKING_TIMEOUT = timedelta(days=7)
 _LOST = re.compile(
     r"[Tt]imed out|timeout|Connection (closed|reset|refused)|Broken pipe|Application timeout"
@@ -44,29 +44,29 @@ _LOST = re.compile(
 class Ranks:
     """The processes of this step, joined by `process_group`.
 
-    `gloo_group` is the group through which they tell each other things; None for one alone.
+    gloo_group: the group in which they exchange Python objects; None for a single process.
     """
 
     gloo_group: Any = None
 
     def make_on_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, told to all; the others wait and make nothing.
+        """Call `make` in the first process and return its result in all; the others wait.
 
-        It must be small and picklable: a path, a fingerprint. Where `make` raises, the error ends
-        the first process, and heartbeats end the others.
+        The result must be small and picklable: a path or a fingerprint, for example. An error in
+        `make` ends the first process, and heartbeats end the others.
         """
         return self.gather(make() if is_first_rank() else None)[0]  # type: ignore[return-value]
 
     def make_on_each_node(self, make: Callable[[], T]) -> T:
-        """What the first process of this node makes, told to all of the node; all nodes wait.
+        """Call `make` in the first process of each node and return its result in all of this node.
 
-        As for `make_on_first`.
+        All nodes wait. Results and errors are treated as in `make_on_first`.
         """
         told = self.gather((node_rank(), make()) if is_first_of_node() else None)
         return next(word[1] for word in told if word and word[0] == node_rank())
 
     def gather(self, word: T) -> list[T]:
-        """The words of all processes, by their ranks; they must be small and picklable."""
+        """The values of all processes in the order of ranks; they must be small and picklable."""
         if self.gloo_group is None:
             return [word]
         from torch import distributed
@@ -77,7 +77,7 @@ class Ranks:
 
     @contextmanager
     def scratch_folder_of_node(self, path: Path) -> Iterator[Path]:
-        """A scratch directory of this node for making `path`, for its processes until then."""
+        """A scratch folder for writing `path`, shared by the processes of this node."""
         if is_first_of_node():
             with scratch_folder(path) as room:
                 yield self.make_on_each_node(lambda: room)
@@ -90,18 +90,18 @@ SINGLE_PROCESS = Ranks()
 
 @contextmanager
 def process_group(step: str, *, keeps_state: bool) -> Iterator[Ranks]:
-    """Join the processes torchrun started for a step: nccl between GPUs, gloo between processors.
+    """Join the processes that torchrun started for a step: nccl on GPUs, gloo on CPUs.
 
-    NOTE nccl is not tested: no GPU was at hand.
+    NOTE nccl is not tested: no GPU was available.
 
     Args:
-        step: its name.
-        keeps_state: whether there is a checkpoint that training can go on from.
+        step: the name of the step.
+        keeps_state: whether there is a checkpoint from which training can resume.
 
     Raises:
-        ValueError: there are more of them here than GPUs.
-        ConnectionError: one of them is lost, which the message names, or has failed. Where a wait
-            inside torch cannot be interrupted, this process ends there and then, with that line.
+        ValueError: this node has more processes than GPUs.
+        ConnectionError: a process is lost or has failed; the message names it. If this process
+            waits inside torch and cannot be interrupted, it ends at once with the same line.
     """
     if process_count() == 1:
         yield SINGLE_PROCESS
@@ -121,7 +121,7 @@ def process_group(step: str, *, keeps_state: bool) -> Iterator[Ranks]:
 
 
 def _meet(backend: str) -> Any:
-    """Wait for the other processes; the group through which they tell each other things."""
+    """Wait for the other processes; return the group in which they exchange objects."""
     from torch import distributed
 
     distributed.init_process_group(backend, timeout=TRAINING_TIMEOUT)
@@ -129,7 +129,7 @@ def _meet(backend: str) -> Any:
 
 
 def _beside_signals(wait: Callable[[], T]) -> T:
-    """What `wait` returns, from a thread: Python hears no signal while torch waits for a peer."""
+    """The result of `wait`, run in a thread: a main thread inside torch handles no signals."""
     done: Future[T] = Future()
 
     def run() -> None:
@@ -144,10 +144,10 @@ def _beside_signals(wait: Callable[[], T]) -> T:
 
 @contextmanager
 def _name_lost_processes(beats: Heartbeats, advice: str) -> Iterator[None]:
-    """Say in one line who is lost, instead of torch's many that the processes cannot talk.
+    """Replace torch's long connection errors by one line that names the lost process.
 
     Raises:
-        ConnectionError: they cannot.
+        ConnectionError: the processes have lost their connection.
     """
     from torch import distributed
 

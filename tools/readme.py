@@ -42,7 +42,7 @@ def step_table() -> str:
         image = "gpu" if name in GPU_STEPS else "cpu"
         summary = read_docstring(step).summary
         rows.append(f"| `{name}` | {summary} | {inputs} | {outputs} | {image} |")
-    return "\n".join([*rows, "", "[ ] may be left out."])
+    return "\n".join([*rows, "", "Those in [ ] may be left out."])
 
 
 def flag_reference() -> str:

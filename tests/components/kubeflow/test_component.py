@@ -133,7 +133,7 @@ def test_table_shows_artifacts_and_image(monkeypatch):
         "|---|---|---|---|---|",
         "| `mix` | Mix things. | data, [extra] | result | gpu |",
         "",
-        "[ ] may be left out.",
+        "Those in [ ] may be left out.",
     ]
 
 

@@ -1,9 +1,9 @@
-"""Synthetic data sets: image-texture pairs (PIT) and people on several cameras (ReID).
+"""Synthetic data sets: paired images and textures (PIT), and people on several cameras (ReID).
 
-PIT follows SAN (Jin et al., AAAI 2020): a texture is put on ten meshes, each seen from
-a random side in a random place, and the generator learns to tell the texture from the image. The
-ReID set has the structure of Market-1501. Every sample derives from (seed, identity, index) alone:
-the same bytes in any order and in any number of processes.
+PIT follows SAN (Jin et al., AAAI 2020): each texture is put on ten meshes, each rendered from a
+random view before a random background. The generator learns to regress the texture from an image.
+The ReID set has the structure of Market-1501. Every sample depends on (seed, identity, index)
+alone, so any order and any number of processes give equal bytes.
 """
 
 from typing import Any, NamedTuple
@@ -52,7 +52,7 @@ _ELSEWHERE_STREAM = 1  # ends the streams of random numbers of that world
 
 
 class Shot(NamedTuple):
-    """One encoded file and what is known about it."""
+    """One encoded file and its metadata."""
 
     name: str
     data: bytes
@@ -63,7 +63,7 @@ class Shot(NamedTuple):
 
 
 class PitIdentity(NamedTuple):
-    """A texture and the images of people who wear it, all of one split."""
+    """A texture and the images of people who wear it, all in one split."""
 
     texture: Shot  # PNG
     images: list[Shot]  # JPEG
@@ -71,7 +71,7 @@ class PitIdentity(NamedTuple):
 
 
 class ReidIdentity(NamedTuple):
-    """All images of one person, camera by camera."""
+    """All images of one person, sorted by camera."""
 
     pid: int  # identity + 1: 0 is for distractors
     shots: list[Shot]  # JPEG
@@ -106,7 +106,7 @@ def make_pit_identity(spec: PitSpec, identity: int) -> PitIdentity:
 def _make_pit_shots(
     spec: PitSpec, identity: int, mesh: int, *, looks: Identity, outfit: Outfit, split: str
 ) -> tuple[Shot, Shot | None]:
-    """An image and, if asked for, its dense map."""
+    """An image and, if `spec.dense`, its dense map."""
     rng = np.random.default_rng([spec.seed, PIT_SHOT, identity, mesh])
     take = _take_in_street if spec.world == "street" else _take_in_studio
     image, dense, fields = take(spec, rng, looks, outfit)
@@ -119,7 +119,7 @@ def _make_pit_shots(
 
 
 class _PitPicture(NamedTuple):
-    """An image (H, W, 3), its dense map if asked for, and what is known about it."""
+    """An image (H, W, 3), its dense map if `spec.dense`, and its metadata."""
 
     image: Pixels
     dense: Pixels | None
@@ -172,7 +172,7 @@ def _rounded(shape: Floats) -> list[float]:
 
 
 def _pit_scene(spec: PitSpec, rng: np.random.Generator) -> tuple[Scene, int | str]:
-    """Where a picture is taken, and how the index calls it: a number or a photograph's name."""
+    """The scene of a picture, and its name in the index: a number or a photograph's name."""
     if spec.backgrounds is None:
         number = int(rng.integers(PIT_SCENES))
         return make_scene(spec.seed, -1, number), number
@@ -184,9 +184,9 @@ def _pit_scene(spec: PitSpec, rng: np.random.Generator) -> tuple[Scene, int | st
 def make_reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
     """Person number `identity`, from 0, on all cameras.
 
-    Of a test identity's shots on a camera, one is its query, which one turning with identity and
-    camera, and the others are gallery. With one shot a camera, identity and camera together
-    decide: where their sum is even the shot is query, else gallery.
+    One of a test identity's shots on each camera is its query, and the others are gallery images.
+    The number of this shot depends on identity and camera. With one shot a camera, the shot is a
+    query where the sum of identity and camera is even, else a gallery image.
 
     Raises:
         ValueError: the spec has no such identity, or a background is not a whole image.
@@ -206,7 +206,7 @@ def make_reid_identity(spec: ReidSpec, identity: int) -> ReidIdentity:
 
 
 def reid_texture(spec: ReidSpec, identity: int) -> Pixels:
-    """What person number `identity` wears: the true texture (256, 256, 3), which no photograph has.
+    """The ground-truth texture (256, 256, 3) of person number `identity`.
 
     Raises:
         ValueError: the spec has no such identity.
@@ -222,7 +222,7 @@ def _sample_reid_looks(spec: ReidSpec, identity: int, level: Difficulty) -> Iden
 
 
 def _reid_rng(spec: ReidSpec, *stream: int) -> np.random.Generator:
-    """Random numbers of a stream; nobody elsewhere is a person in town of the same seed."""
+    """The generator of a stream; the worlds "elsewhere" and "town" share no person of one seed."""
     apart = (_ELSEWHERE_STREAM,) if spec.world == ELSEWHERE else ()
     return np.random.default_rng([spec.seed, *stream, *apart])
 
@@ -302,7 +302,7 @@ def _render_picture(
     size: tuple[int, int],
     dense: bool = False,
 ) -> _Picture:
-    """A dressed person of a shape, in a random pose, seen in a place."""
+    """Render a dressed person of a shape, in a random pose, before a background."""
     framed, pose = frame_person(rng, outfit, shape=shape, view=view, size=size)
     background = crop_scene(place, rng, size=size, horizon=framed.horizon)
     background *= np.float32(rng.uniform(0.75, 1.25))

@@ -1,14 +1,14 @@
-"""How hard a synthetic re-identification set is, as one set of knobs."""
+"""The difficulty of a synthetic re-identification set, as one group of parameters."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What makes people alike and cameras unlike.
+    """How similar people look, and how different the cameras are.
 
-    People are told apart by clothes, so few colours without patterns make look-alikes; cameras
-    that see colours differently, blur and are blocked make one person look unlike himself.
+    Clothes distinguish people, so few colours without patterns make people look alike. Different
+    colours, blur and occlusion on the cameras make images of one person look different.
     """
 
     palette: int  # colours that clothes are cut from, the commonest first, 3 to 26
@@ -60,10 +60,10 @@ DIFFICULTIES = {
 
 
 def difficulty_by_name(name: str) -> Difficulty:
-    """The knobs of a named difficulty.
+    """The parameters of a named difficulty.
 
     Raises:
-        ValueError: no such difficulty; the message lists those there are.
+        ValueError: the name is unknown; the message lists the known names.
     """
     if name not in DIFFICULTIES:
         raise ValueError(f"no difficulty {name!r}; there are: {', '.join(DIFFICULTIES)}")

@@ -1,7 +1,7 @@
-"""A body that wears a texture, from the front and from behind, to judge textures by eye.
+"""Renders a texture on a body, from the front and from behind, for visual inspection.
 
-The body is the mean person, standing, evenly lit before a white background, so pictures differ only
-in the texture.
+The body is the mean person, standing, evenly lit, before a white background. Pictures differ in the
+texture alone.
 """
 
 import functools
@@ -26,13 +26,13 @@ STRIP_HEIGHT = 128  # rows of a strip
 
 
 def strip_width(atlas: object) -> int:
-    """The columns of a strip with a texture of that atlas."""
+    """The width in pixels of a strip with a texture of that atlas."""
     bodies = len(_SIDES) if atlas == ATLAS_NAME else 0
     return STRIP_HEIGHT * 3 // 2 + GAP + bodies * (STRIP_HEIGHT // 2 + GAP)
 
 
 def texture_strip(picture: Pixels, texture: Pixels, *, atlas: object) -> Pixels:
-    """A picture of a person, their texture and, if its atlas is our own, a body that wears it.
+    """A picture of a person, the texture and, if it has the package's atlas, a body wearing it.
 
     Returns:
         (STRIP_HEIGHT, strip_width(atlas), 3) RGB; the body is seen from the front and from behind.
@@ -43,10 +43,10 @@ def texture_strip(picture: Pixels, texture: Pixels, *, atlas: object) -> Pixels:
 
 
 def wear_texture(texture: Pixels, size: tuple[int, int]) -> list[Pixels]:
-    """Pictures (H, W, 3) of a body that wears a texture (T, T, 3), from the front and from behind.
+    """Pictures (H, W, 3) of a body with a texture (T, T, 3), from the front and from behind.
 
     Args:
-        texture: in the package's own atlas, RGB.
+        texture: RGB, in the package's atlas.
         size: rows and columns of a picture.
     """
     large = _as_worn(texture)
@@ -56,7 +56,7 @@ def wear_texture(texture: Pixels, size: tuple[int, int]) -> list[Pixels]:
 
 
 def _as_worn(texture: Pixels) -> Pixels:
-    """The texture at the size of the body's UVs; repeated if that is a whole multiple."""
+    """The texture at the size of the body's UVs; texels are repeated if that is a multiple."""
     rows, columns = texture.shape[:2]
     if rows == columns and TEXTURE_SIZE % rows == 0:
         times = TEXTURE_SIZE // rows
@@ -68,7 +68,7 @@ def _as_worn(texture: Pixels) -> Pixels:
 
 @functools.lru_cache(maxsize=4)
 def _bodies(size: tuple[int, int]) -> list[FramedMesh]:
-    """The body before the camera, once for each of `_SIDES`."""
+    """The body in the camera's frame, once for each of `_SIDES`."""
     people = current_body()
     shape = np.zeros(len(people.components), np.float32)
     bare = np.zeros(len(people.mean), np.float32)

@@ -1,4 +1,4 @@
-"""What a synthetic data set is made from: sizes, seed, and the user's files."""
+"""Specifications of synthetic data sets: sizes, seed, and the user's files."""
 
 import functools
 from dataclasses import asdict, dataclass
@@ -27,30 +27,30 @@ MAX_CAMERAS = 9  # a Market-1501 name has one digit for the camera
 
 
 class Spec(Protocol):
-    """What a data set is made from."""
+    """The specification of a data set."""
 
     @property
     def identities(self) -> int:
-        """How many people there are, numbered from 0."""
+        """The number of people; they are numbered from 0."""
         ...
 
 
 @dataclass(frozen=True)
 class PitSpec:
-    """Paired images and textures. Raises ValueError where a field makes no sense.
+    """Paired images and textures. Raises ValueError if a field is invalid.
 
     Raises FileNotFoundError if `body_file` does not exist.
 
     Attributes:
-        identities: textures; SAN uses 929 of SURREAL.
-        meshes: images a texture, each with its own body shape, pose and view.
+        identities: number of textures; SAN uses 929 of SURREAL.
+        meshes: images per texture, each with its own body shape, pose and view.
         image_size: rows and columns.
-        texture_size: texels on a side; divides 256.
-        held_out: share of identities in split val, at least one if above 0.
+        texture_size: texels per side; divides 256.
+        held_out: share of the identities in split val; at least one identity if above 0.
         dense: whether to write dense maps, which give the texel of every pixel.
-        world: a word of WORLDS.
-        backgrounds: photographs to put people before; None paints places.
-        body_file: another body and atlas than the package's.
+        world: one of WORLDS.
+        backgrounds: photographs as backgrounds; None paints procedural ones.
+        body_file: a body and atlas to use instead of the package's.
     """
 
     seed: int
@@ -83,7 +83,7 @@ class PitSpec:
         """The fields as JSON, with hashes of files instead of paths, and the atlas.
 
         Raises:
-            ValueError: the body file holds no body, or its atlas has the wrong name.
+            ValueError: the body file is invalid, or its atlas has the wrong name.
         """
         told = _provenance_fields(asdict(self), self.backgrounds)
         if self.body_file is None:
@@ -102,17 +102,17 @@ class PitSpec:
 
 @dataclass(frozen=True)
 class ReidSpec:
-    """People on several cameras. Raises ValueError where a field makes no sense.
+    """People on several cameras. Raises ValueError if a field is invalid.
 
     Attributes:
-        train_identities: people in split train, numbered first.
-        test_identities: other people, in splits query and gallery.
+        train_identities: number of people in split train; they come first.
+        test_identities: number of other people, in splits query and gallery.
         cameras: 2 to 9.
-        shots: images of every person on every camera.
+        shots: images per person and camera.
         image_size: rows and columns.
         difficulty: a key of DIFFICULTIES.
-        backgrounds: photographs to put people before; None paints places.
-        world: a word of REID_WORLDS; elsewhere takes no photographs.
+        backgrounds: photographs as backgrounds; None paints procedural ones.
+        world: one of REID_WORLDS; "elsewhere" accepts no photographs.
     """
 
     seed: int
@@ -145,7 +145,7 @@ class ReidSpec:
 
     @property
     def identities(self) -> int:
-        """How many people there are: those to train on come first."""
+        """The number of people; those of split train come first."""
         return self.train_identities + self.test_identities
 
     def provenance(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def check_identity(spec: Spec, identity: int) -> None:
 
 @functools.lru_cache(maxsize=4)
 def held_out_identities(seed: int, identities: int, share: float) -> frozenset[int]:
-    """The identities of split val: at least one if the share is above 0, and never all."""
+    """The number of identities in split val: at least one if the share is above 0, never all."""
     count = min(max(1, round(share * identities)), identities - 1) if share else 0
     order = np.random.default_rng([seed, PIT_SPLIT]).permutation(identities)
     return frozenset(order[:count].tolist())

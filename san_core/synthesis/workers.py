@@ -1,4 +1,4 @@
-"""Making identities in several processes: in order, a little ahead, the same bytes as in one."""
+"""Makes identities in several processes: in order, and with the same bytes as in one process."""
 
 import functools
 import multiprocessing
@@ -23,16 +23,16 @@ T = TypeVar("T")
 
 
 class WorkerMemory(NamedTuple):
-    """Bytes of memory for each worker process, and for the process that hands out the work."""
+    """Bytes of memory for each worker process, and for the process that distributes the work."""
 
     each: int
     beside: int
 
 
 def worker_memory(image_size: tuple[int, int]) -> WorkerMemory:
-    """The memory that `map_identities` needs for pictures of so many rows and columns.
+    """The memory that `map_identities` needs for pictures of that size.
 
-    Measured from 256x128 to 1024x512 pixels: 84 to 107 MiB each, 56 to 121 MiB beside them.
+    Measured from 256x128 to 1024x512 pixels: 84 to 107 MiB per worker, 56 to 121 MiB for the main process.
     """
     of_pictures = 64 * image_size[0] * image_size[1]
     return WorkerMemory((96 << 20) + of_pictures, (128 << 20) + of_pictures)
@@ -42,15 +42,15 @@ def map_identities(make: Callable[[S, int], T], spec: S, *, processes: int) -> I
     """What `make(spec, identity)` returns for every identity, in order.
 
     Args:
-        make: make_pit_identity or make_reid_identity; with several processes a module's function.
-        spec: what to make. If it has a `body_file`, that body is used, in every process.
-        processes: how many to work in; 1 works in this one. At most two results a process are
-            made ahead, so memory does not grow with the number of identities.
+        make: make_pit_identity or make_reid_identity; several processes need a module's function.
+        spec: the specification. Every process uses its `body_file`, if it has one.
+        processes: number of worker processes; 1 works in this process. At most two results per
+            worker are made in advance, so memory does not grow with the number of identities.
 
     Raises:
         ValueError: processes is below 1.
-        RuntimeError: one process is asked for, and this one has used another body.
-        ChildProcessError: one of several processes was killed.
+        RuntimeError: `processes` is 1, and this process has already used another body.
+        ChildProcessError: a worker process was killed.
         Exception: whatever `make` raises, in any process.
     """
     if processes < 1:
@@ -99,9 +99,9 @@ def _body_file(spec: Spec) -> Path | None:
 
 
 def _prepare_worker() -> None:
-    """One BLAS thread a process: the matrices are small and the processes fill the machine.
+    """Limit BLAS to one thread: the matrices are small, and the workers use all cores.
 
-    Ctrl-C is handled by the parent, which ends them.
+    The parent handles Ctrl-C and ends its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
@@ -111,7 +111,7 @@ def _prepare_worker() -> None:
 def end_with_parent() -> None:
     """Let this worker process end when its parent is killed.
 
-    A worker holds its own work pipe open, so it would not notice; a thread watches the parent.
+    A worker keeps its own work pipe open, so it would not notice. A thread watches the parent.
     """
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

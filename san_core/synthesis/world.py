@@ -1,4 +1,4 @@
-"""The worlds in which people are pictured."""
+"""The worlds: combinations of places, clothes and cameras."""
 
 # Alone before a good camera, in the commonest clothes; or in the street, as its folder tells.
 WORLDS = ("studio", "street")
@@ -11,6 +11,6 @@ REID_WORLDS = (TOWN, ELSEWHERE)
 
 
 def check_world(world: str, known: tuple[str, ...] = WORLDS) -> None:
-    """Raise ValueError unless it is one of the known worlds; the message lists them."""
+    """Raise ValueError if the world is unknown; the message lists the known ones."""
     if world not in known:
         raise ValueError(f"no world {world!r}; there are: {', '.join(known)}")

@@ -1,7 +1,7 @@
-"""Cameras: what they look at, how they see colour, and how sharp they are.
+"""Cameras: view, colour rendering and sharpness.
 
-A surveillance camera keeps its character (sensor, height, direction of the people who pass) and
-looks at several places in changing light, so that its background does not give it away.
+A surveillance camera has a constant sensor, height and walking direction. It has several
+backgrounds and changing light, so that the background does not identify the camera.
 """
 
 import functools
@@ -28,7 +28,7 @@ _CAMERA_STREAM, _SCENE_STREAM = (
 
 @dataclass(frozen=True)
 class Sensor:
-    """How light becomes pixels."""
+    """The sensor of a camera: colour, blur and noise."""
 
     gains: tuple[float, float, float]  # RGB
     gamma: float
@@ -37,7 +37,7 @@ class Sensor:
     noise: float  # standard deviation, of 255
 
     def develop(self, rng: np.random.Generator, image: Floats) -> Pixels:
-        """The picture (H, W, 3) that the sensor makes of an image (H, W, 3), RGB, 0-255."""
+        """Apply the sensor to an image (H, W, 3), RGB, 0-255; return the picture (H, W, 3)."""
         rows, columns = image.shape[:2]
         exposed = np.empty(image.shape, np.uint8)
         _raster.expose(np.ascontiguousarray(image, np.float32), *self.gains, exposed)
@@ -63,7 +63,7 @@ NOISE_VALUES = 1 << 20
 
 @functools.cache
 def _sensor_noise() -> Floats:
-    """Normal noise of deviation 1, drawn once: every picture takes it from another place."""
+    """Normal noise of deviation 1, drawn once; every picture uses another crop of it."""
     return np.random.default_rng(NOISE_VALUES).standard_normal(NOISE_VALUES, dtype=np.float32)
 
 
@@ -81,7 +81,7 @@ class Camera:
     occlusion: float  # share of shots with something in the way
 
     def sample_view(self, rng: np.random.Generator) -> View:
-        """One person's crop: most come, some go, detectors place the box loosely."""
+        """A random view: most people approach, some walk away, and the box is a loose detection."""
         going = np.pi if rng.random() < 0.35 else 0
         return View(
             azimuth=self.azimuth + going + rng.normal(0, self.spread),
@@ -94,7 +94,7 @@ class Camera:
 
 @functools.lru_cache(maxsize=64)
 def make_camera(seed: int, index: int, level: Difficulty) -> Camera:
-    """Camera `index`, from 0, of the set with this seed."""
+    """Camera number `index`, from 0, of the set with this seed."""
     rng = np.random.default_rng([seed, _CAMERA_STREAM, index])
     white, brightness = rng.normal(0, level.camera_colour, 3), rng.normal(0, level.camera_colour)
     gains = np.clip(np.exp(white - white.mean() + brightness), 0.6, 1.5)
@@ -119,9 +119,9 @@ def make_camera(seed: int, index: int, level: Difficulty) -> Camera:
 
 @functools.lru_cache(maxsize=256)
 def make_scene(seed: int, place: int, number: int, photographs: Photographs | None = None) -> Scene:
-    """Scene `number` of a place, which is a camera's index or -1 for pictures without one.
+    """Scene `number` of a place: the index of a camera, or -1 for pictures without a camera.
 
-    It is painted, or one of the photographs if there are any.
+    It is one of the photographs if there are any, else a painted scene.
     """
     rng = np.random.default_rng([seed, _SCENE_STREAM, place + 1, number])
     return photographs.random_scene(rng) if photographs else sample_scene(rng)
@@ -131,7 +131,7 @@ PIT_SCENES = 160  # painted places that textured people are pictured in
 
 
 def sample_pit_view(rng: np.random.Generator) -> View:
-    """A view from any side, at eye level or a little above."""
+    """A random view from any side, at eye level or a little above."""
     return View(
         azimuth=rng.uniform(0, 2 * np.pi),
         elevation=float(np.clip(rng.normal(0.14, 0.16), -0.15, 0.6)),
@@ -142,7 +142,7 @@ def sample_pit_view(rng: np.random.Generator) -> View:
 
 
 def sample_pit_sensor(rng: np.random.Generator) -> Sensor:
-    """A good camera: true colours, a little blur and noise."""
+    """A random good camera: true colours, a little blur and noise."""
     return Sensor(
         gains=(1.0, 1.0, 1.0),
         gamma=1.0,

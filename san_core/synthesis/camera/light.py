@@ -1,4 +1,4 @@
-"""Light on a person: a sky that is brighter above, one lamp or sun, and hollows that stay dark."""
+"""Light on a person: sky light, one lamp or sun, and ambient occlusion."""
 
 import functools
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Light:
     exposure: float
 
     def shading(self, normals: Floats, openness: Floats) -> Floats:
-        """Factors (V, 3) on the colour of a surface with unit normals (V, 3).
+        """Factors (V, 3) for the colour of a surface with unit normals (V, 3).
 
         openness: (V,) share of the sky that a point sees.
         """
@@ -36,9 +36,9 @@ class Light:
 
 
 def sample_light(rng: np.random.Generator, *, variety: float = 1.0) -> Light:
-    """Light at any hour and in any hall: from above, a warm lamp against a cool sky or the reverse.
+    """Random light from above, outdoors or indoors: a warm lamp and a cool sky, or the reverse.
 
-    variety: how far strength and tint stray from a usual day's, 0 not at all to 1 far.
+    variety: how much strength and tint vary around ordinary daylight, 0 to 1.
     """
     height, around = np.deg2rad(rng.uniform(20, 75)), rng.uniform(0, 2 * np.pi)
     tint = rng.normal(0, 0.04) * variety
@@ -60,7 +60,7 @@ def sample_light(rng: np.random.Generator, *, variety: float = 1.0) -> Light:
 
 @functools.cache
 def body_openness() -> Floats:
-    """How open to the sky each vertex (V,) of a body is: less inside legs and arms, under chins."""
+    """The share of the sky (V,) that each vertex of a body sees; less between limbs."""
     skin = vertex_surface()
     inner_leg = smoothstep(0.6, -0.9, np.cos(skin.around_leg)) * smoothstep(
         0.5, -0.1, skin.along_leg

@@ -1,4 +1,4 @@
-"""A dressed person of a shape, in a random pose, before a camera."""
+"""Poses and dresses a person of a shape, and places the person before a camera."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from san_core.synthesis.wardrobe.painter import Outfit
 
 
 class PosedPerson(NamedTuple):
-    """The mesh in its frame, and what the pose is called."""
+    """The mesh in the camera's frame, and the name of the pose."""
 
     framed: FramedMesh
     pose: str

@@ -1,7 +1,7 @@
 """Draws a mesh as a camera sees it, with its shadow, over a background.
 
 The camera's frame: x to the right, y away from the camera along the ground, z up. Images are
-drawn with two by two samples a pixel.
+rendered with 2x2 samples per pixel.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NO_UV = np.zeros((0, 0, 2), np.float32)
 
 @dataclass(frozen=True)
 class View:
-    """From where a person is seen and how the crop is set. Angles in radians."""
+    """The position of the camera relative to a person, and the crop. Angles in radians."""
 
     azimuth: float  # 0 from the front, pi / 2 from the person's right, pi from behind
     elevation: float  # of the camera above the person, 0 level
@@ -38,7 +38,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class FramedMesh:
-    """A mesh in front of a camera: the crop is set so that the mesh fills it as the view asks."""
+    """A mesh in the frame of a camera, with the crop that the view specifies."""
 
     mesh: Mesh
     view: View
@@ -52,19 +52,19 @@ class FramedMesh:
 
     @property
     def horizon(self) -> float:
-        """The row of the horizon, often outside the image."""
+        """The row of the horizon; it may lie outside the image."""
         return self.axis[1] - float(np.tan(self.view.elevation)) * self.scale
 
 
 class Drawing(NamedTuple):
-    """A finished picture before the camera's sensor."""
+    """A rendered picture before the sensor is applied."""
 
     image: Floats  # (H, W, 3) RGB, 0-255
     alpha: Floats  # (H, W) share of each pixel that the mesh covers
 
 
 def frame_mesh(mesh: Mesh, view: View, size: tuple[int, int]) -> FramedMesh:
-    """Put a mesh before a camera; a wide one is shrunk to fit the width of a box that cuts none."""
+    """Place a mesh before a camera; shrink a wide one to the box unless the box crops people."""
     rows, columns = size
     cos, sin = np.cos(view.azimuth), np.sin(view.azimuth)
     heading = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], np.float32)
@@ -92,7 +92,7 @@ def frame_mesh(mesh: Mesh, view: View, size: tuple[int, int]) -> FramedMesh:
 
 
 class _Projected(NamedTuple):
-    """Where points lie for a camera: slopes to the right and down, and inverse depth, (V,) each."""
+    """Projected points: slopes to the right and down, and inverse depth, (V,) each."""
 
     x: Floats
     y: Floats
@@ -100,7 +100,7 @@ class _Projected(NamedTuple):
 
 
 def _project(points: Floats, tilt: Floats, distance: float) -> _Projected:
-    """Points (V, 3), told in the camera's frame, as it sees them from a distance in metres."""
+    """Project points (V, 3) in the camera's frame, from a distance in metres."""
     seen = points @ tilt.T
     inverse: Floats = np.reciprocal(seen[:, 1] + np.float32(distance))
     return _Projected(seen[:, 0] * inverse, -seen[:, 2] * inverse, inverse)
@@ -114,15 +114,14 @@ def draw_mesh(
     background: Floats,
     uv: Floats = NO_UV,
 ) -> Drawing:
-    """The framed mesh, lit and textured, over a background that takes its shadow.
+    """Render the framed mesh, lit and textured, with its shadow, over a background.
 
     Args:
         framed: the mesh before its camera.
-        texture: (T, T, 3), of the size that the mesh's UV count in.
+        texture: (T, T, 3), of the size that the UV coordinates of the mesh refer to.
         light: in the camera's frame.
         background: (H, W, 3) RGB, 0-255.
-        uv: where to write the texel that each sample shows, as `render_uv` gives it; left out,
-            nothing.
+        uv: array for the texel of each sample, as in `render_uv`; None if it is not needed.
     """
     rows, columns = framed.size
     normals = framed.mesh.normals @ framed.heading.T
@@ -135,24 +134,24 @@ def draw_mesh(
 
 
 def empty_uv(size: tuple[int, int]) -> Floats:
-    """Room for the texel that each sample of an image of that size shows: (2H, 2W, 2), all -1."""
+    """An array (2H, 2W, 2) of -1, for the texel of each sample of an image of that size."""
     rows, columns = size
     return np.full((rows * SAMPLES_PER_SIDE, columns * SAMPLES_PER_SIDE, 2), -1, np.float32)
 
 
 def dense_map(uv: Floats, alpha: Floats) -> Pixels:
-    """Which texel each pixel shows, as an image: red its column, green its row, blue the mask.
+    """The texel of each pixel, as an image: red its column, green its row, blue the mask.
 
-    The texel is that of one of the pixel's samples, never a mean of several, for neighbours on the
-    image may lie on different charts.
+    The texel is that of one sample of the pixel, never a mean of several, because neighbouring
+    samples may lie on different charts.
 
     Args:
         uv: (2H, 2W, 2), as `draw_mesh` writes it.
         alpha: (H, W) share of each pixel that the mesh covers.
 
     Returns:
-        (H, W, 3): column and row 0-255 of a 256x256 texture, 0 where no sample is on the mesh;
-        blue 0-255 the share of the pixel that is.
+        (H, W, 3): column and row, 0-255, in a 256x256 texture, 0 if no sample is on the mesh. Blue,
+        0-255, is the share of the pixel that the mesh covers.
     """
     rows, columns = alpha.shape
     samples = uv.reshape(rows, SAMPLES_PER_SIDE, columns, SAMPLES_PER_SIDE, 2)
@@ -166,7 +165,7 @@ def dense_map(uv: Floats, alpha: Floats) -> Pixels:
 
 
 def render_uv(framed: FramedMesh) -> Floats:
-    """Which texel each sample shows: (2H, 2W, 2) column and row, -1 off the mesh."""
+    """The texel of each sample: (2H, 2W, 2) column and row, -1 off the mesh."""
     out = empty_uv(framed.size)
     dark = np.zeros_like(framed.mesh.vertices)
     _rasterise_samples(framed, np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8), dark, out)
@@ -189,7 +188,7 @@ def _rasterise_samples(
 
 
 def _mesh_openness(mesh: Mesh) -> Floats:
-    """How open to the sky the vertices (V,) of a body, and of its skirt if it has one, are."""
+    """The share of the sky (V,) that each vertex of a body and its skirt sees."""
     body = body_openness()
     openness = np.full(len(mesh.vertices), SKIRT_OPENNESS, np.float32)
     openness[: len(body)] = body
@@ -197,7 +196,7 @@ def _mesh_openness(mesh: Mesh) -> Floats:
 
 
 def _shadow_factors(framed: FramedMesh, light: Light) -> Floats:
-    """Share of the background's light (H, W) that the person leaves: contact and cast shadow."""
+    """Factors (H, W) for the background's light in the person's contact and cast shadow."""
     height = framed.points[:, 2] - framed.points[:, 2].min()
     below = framed.points - height[:, None] * np.array([0, 0, 1], np.float32)
     x, y, z = light.direction
@@ -210,9 +209,9 @@ def _shadow_factors(framed: FramedMesh, light: Light) -> Floats:
 
 
 def _point_density(framed: FramedMesh, points: Floats, weights: Floats, *, spread: float) -> Floats:
-    """How densely points cover the image, (H, W), 0 to 1, softened by a share of its height.
+    """The density of points on the image, (H, W), 0 to 1, blurred by a share of its height.
 
-    A shadow is soft, so a quarter of the resolution will do.
+    It is computed at a quarter of the resolution, because shadows are soft.
     """
     rows, columns = (-(-side // 4) for side in framed.size)
     x, y, inverse = _project(points, framed.tilt, framed.view.distance)

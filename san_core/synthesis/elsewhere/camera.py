@@ -1,4 +1,4 @@
-"""Cameras that hang higher and further away than any other set's, in low or coloured light."""
+"""Cameras that are higher and further away than in any other world, in low or coloured light."""
 
 import functools
 from dataclasses import replace
@@ -20,7 +20,7 @@ LAMP_HEIGHTS = (6.0, 16.0)  # degrees above the ground; of others from 20
 
 @functools.lru_cache(maxsize=64)
 def make_elsewhere_camera(seed: int, index: int, level: Difficulty) -> Camera:
-    """Camera `index`, from 0, of the set with this seed."""
+    """Camera number `index`, from 0, of the set with this seed."""
     rng = np.random.default_rng([seed, _CAMERA_STREAM, index])
     return replace(
         make_camera(seed, _FIRST_CAMERA + index, level),

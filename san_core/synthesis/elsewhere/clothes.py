@@ -1,6 +1,6 @@
-"""Clothes in colours and patterns that no other set is dressed in: what a network has never seen.
+"""Clothes in colours and patterns that no other world has, so that a network has not seen them.
 
-Hair, skin, cuts, prints and what is carried are those of every set.
+Hair, skin, cuts, prints and carried things are those of every world.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ ELSEWHERE_PATTERNS = ("diagonal stripes", "zigzag", "chequers", "rings")
 
 
 def sample_elsewhere_identity(rng: np.random.Generator, level: Difficulty) -> Identity:
-    """A random person in those colours, as many of them as the level has, and patterns."""
+    """A random person in these patterns and as many of these colours as the difficulty allows."""
     looks = sample_identity(rng, level)
     upper = _sample_colours(rng, level, 3)
     lower = _sample_colours(rng, level, 2)
@@ -48,7 +48,7 @@ def sample_elsewhere_identity(rng: np.random.Generator, level: Difficulty) -> Id
 
 
 def _sample_colours(rng: np.random.Generator, level: Difficulty, count: int) -> list[Colour]:
-    """Different colours, each as likely, strayed as the level has it."""
+    """Different colours, equally likely, each jittered as the difficulty specifies."""
     allowed = list(ELSEWHERE_PALETTE.values())[: level.palette]
     picks = rng.choice(len(allowed), count, replace=False)
     return [jitter_colour(rng, allowed[pick], jitter=level.colour_jitter) for pick in picks]

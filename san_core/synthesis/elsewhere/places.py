@@ -1,4 +1,4 @@
-"""Places that no other set is pictured in: the shore, a tiled platform, and a market."""
+"""Places that no other world has: the shore, a tiled platform, and a market."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def _shore(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
 
 
 def _platform(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
-    """Underground: glazed tiles in one colour, a band of another, and a line along the edge."""
+    """An underground platform: tiles in one colour, a band in another, and a line at the edge."""
     away = rng.uniform(6, 12)
     base, metre = _foot_of(sight, away), FOCAL_LENGTH / away
     image = material_patch(rng, _vivid(rng), (SCENE_ROWS, SCENE_COLUMNS))
@@ -80,7 +80,7 @@ PLACE_SHARES = [0.34, 0.33, 0.33]
 
 
 def _vivid(rng: np.random.Generator) -> Floats:
-    """The colour of a tile or of cloth: an accent, twice as far from grey."""
+    """A colour for tiles or cloth: an accent colour with twice the saturation."""
     colour = accent_colour(rng)
     strong: Floats = np.clip(2 * colour - colour.mean(), 10, 240).astype(np.float32)
     return strong
@@ -94,7 +94,7 @@ def _strayed(rng: np.random.Generator, colour: tuple[int, int, int]) -> Floats:
 
 
 def _foot_of(sight: Viewpoint, away: float) -> int:
-    """The row at which something stands on the ground that far away."""
+    """The row of the ground at that distance."""
     foot = round(sight.horizon + sight.height * FOCAL_LENGTH / away)
     return int(np.clip(foot, sight.horizon + 2, SCENE_ROWS - 30))
 
@@ -107,7 +107,7 @@ def _ground_below(sight: Viewpoint, base: int) -> GroundPlane:
 def _even_ground(
     rng: np.random.Generator, colour: Floats, where: GroundPlane, *, cell: float
 ) -> Floats:
-    """Ground (rows, columns, 3) of one colour, uneven in patches of some `cell` metres."""
+    """Ground (rows, columns, 3) of one colour, uneven in patches of about `cell` metres."""
     rough = 1 + 0.08 * TiledNoise(rng).values_at(where.across, where.away, cell)
     ground: Floats = (colour * rough[..., None]).astype(np.float32)
     return ground

@@ -1,9 +1,9 @@
-"""The atlas: which point of the body every texel of a texture shows.
+"""The atlas: the point of the body that each texel of a texture shows.
 
 A texture is a square tiled without gaps by 12 rectangular charts (front and back of torso and
-head, arms, hands, legs, feet). It is painted at 256x256 and averaged down where smaller ones are
-wanted. This is not the layout of SMPL or SURREAL: textures of another atlas cannot be mixed in.
-The layout is part of the body's file; `body_file` describes how to use another.
+head, arms, hands, legs, feet). It is painted at 256x256 and averaged for smaller sizes.
+The layout differs from those of SMPL and SURREAL; textures of different atlases cannot be mixed.
+The layout is part of the body's file; `body_file` describes how to use another one.
 """
 
 import functools
@@ -38,7 +38,7 @@ class Rectangle(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TexelMap:
-    """Where on the body the N = 256 * 256 texels lie, row by row."""
+    """The points of the body that the N = 256 * 256 texels show, row by row."""
 
     face: Ints  # (N,)
     barycentric: Floats  # (N, 3)
@@ -48,14 +48,14 @@ class TexelMap:
 
 @functools.cache
 def texel_map() -> TexelMap:
-    """The surface point of every texel, baked once a process from the asset's UV coordinates."""
+    """The surface point of every texel, computed once in a process from the UV coordinates."""
     return _bake(current_body())
 
 
 def _bake(people: Body) -> TexelMap:
     """The surface point of every texel of a body's atlas.
 
-    A texel that no face covers, as other layouts have, shows what the nearest covered one does.
+    A texel that no face covers, as in other layouts, gets the point of the nearest covered one.
     """
     face = np.full((TEXTURE_SIZE, TEXTURE_SIZE), -1, np.int32)
     barycentric = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.float32)
@@ -70,10 +70,10 @@ def _bake(people: Body) -> TexelMap:
 
 
 def is_same_atlas(one: Body, other: Body) -> bool:
-    """Whether the texels of two bodies show the same places of them, whatever the atlas is called.
+    """Whether the texels of two bodies show the same points, whatever the names of the atlases.
 
-    Charts must lie in the same texels and alike: their points on the mean people, made equally
-    tall, may be MAX_ATLAS_GAP apart on average.
+    Charts must cover the same texels with the same orientation: their points on the mean people,
+    scaled to equal height, may be MAX_ATLAS_GAP apart on average.
     """
     charts, places = [], []
     for people in (one, other):
@@ -96,7 +96,7 @@ def chart_rectangle(name: str) -> Rectangle:
 
 
 def check_texture_size(size: int) -> None:
-    """Raise ValueError unless a painted texture can be averaged to `size` texels on a side."""
+    """Raise ValueError unless a painted texture can be averaged to `size` texels per side."""
     if size < 1 or TEXTURE_SIZE % size:
         raise ValueError(
             f"texture size {size} does not divide {TEXTURE_SIZE}: textures are averaged over whole "
@@ -108,9 +108,9 @@ def check_texture_size(size: int) -> None:
 def mirror_index() -> NDArray[np.intp]:
     """For every texel of the 256x256 texture, the texel that shows the mirrored point of the body.
 
-    `texture.reshape(-1, 3)[mirror_index()].reshape(SIZE, SIZE, 3)` is the texture of the person in
-    the mirror. Found as the nearest texel, within the mirrored chart, to the point reflected in the
-    body's plane of symmetry.
+    `texture.reshape(-1, 3)[mirror_index()].reshape(SIZE, SIZE, 3)` is the texture of the mirrored
+    person. Each index is the texel of the mirrored chart that is nearest to the point reflected in
+    the body's plane of symmetry.
 
     Returns:
         (SIZE * SIZE,), read-only.
@@ -136,12 +136,12 @@ def mirror_index() -> NDArray[np.intp]:
 def mirror_matrix(size: int) -> csr_array:
     """The mirror of textures averaged to `size` texels on a side: `mirror_index` in block averages.
 
-    `mirror_matrix(size) @ texture.reshape(-1, 3)` is the texture of the person in the mirror. The
-    edges of charts do not lie on the grid of a small texture, so a texel's mirror image falls into
-    several texels, and each counts by its share; picking one of them would be far off at 32x32.
+    `mirror_matrix(size) @ texture.reshape(-1, 3)` is the texture of the mirrored person. The edges
+    of charts do not lie on the grid of a small texture, so the mirror image of a texel covers
+    several texels, weighted by their shares. A single texel would be inaccurate at 32x32.
 
     Returns:
-        (size * size, size * size) float32 in CSR form, rows add up to 1. At 256 every row has a
+        (size * size, size * size) float32 in CSR form. Each row sums to 1. At 256 each row has a
         single 1, in column `mirror_index()`.
 
     Raises:
@@ -157,7 +157,7 @@ def mirror_matrix(size: int) -> csr_array:
 
 
 def _mirrored_charts() -> list[int]:
-    """For every chart the one that shows its mirror image: left and right limbs change places."""
+    """The mirrored chart of every chart: left and right limbs are swapped."""
     charts = current_body().charts
     swap = {"L": "R", "R": "L"}
     sides = [name.rpartition(".") for name in charts]
@@ -168,7 +168,7 @@ def _mirrored_charts() -> list[int]:
 
 
 def _mirrored_layout(texels: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Where a chart's texels (n, 2) fall when it is laid over its matches, turned as they are."""
+    """The positions of a chart's texels (n, 2) on its mirrored chart, in its orientation."""
     expected = np.empty_like(texels)
     for axis in (0, 1):
         place = texels[:, axis] - texels[:, axis].min()

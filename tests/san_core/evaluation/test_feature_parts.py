@@ -15,7 +15,7 @@ def test_workers_embed_every_image_once_in_whole_batches(total, workers):
 
 
 def test_more_workers_than_batches_are_refused():
-    with pytest.raises(ValueError, match="4 workers are too many: 12 images are 3 batches of 4"):
+    with pytest.raises(ValueError, match="4 workers are too many: 12 images make 3 batches of 4"):
         Part(0, 4).rows(12, batch=4)
 
 

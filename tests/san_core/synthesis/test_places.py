@@ -125,7 +125,7 @@ def test_paints_and_materials_stay_within_what_a_screen_shows():
 
 
 def test_a_sky_is_hazy_or_blue_and_never_yellow():
-    skies = [background._sample_sky(np.random.default_rng(seed)) for seed in range(5)]
+    skies = [background.sample_sky(np.random.default_rng(seed)) for seed in range(5)]
     tints = [sky[..., 2].mean() / sky[..., 0].mean() for sky in skies]
     assert min(tints) >= 1
     assert max(tints) > 1.05

@@ -441,7 +441,7 @@ def test_a_pit_batch_that_is_not_finite_is_named():
         (
             "pit_every=2",
             dataclasses.replace(tiny_data(), images=np.zeros((48, 8, 8, 3), np.uint8)),
-            "PIT data: images are 8x8, the recipe says 32x16",
+            "PIT data: images are 8x8, but the recipe says 32x16",
         ),
     ],
 )

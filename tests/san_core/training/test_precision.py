@@ -52,11 +52,11 @@ def test_a_processor_computes_in_bfloat16_when_asked_and_able(processor, instruc
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_emulated_precisions_are_refused(processor, gpu, precision):
     processor(avx2=True, avx512_bf16=False)
-    message = f"precision {precision} is not native on this cpu, .*; native are float32"
+    message = f"precision {precision} is not native on this cpu and slower .*; native are float32"
     with pytest.raises(ValueError, match=message):
         autocast_type(precision, CPU)
     gpu(bfloat16=False)
-    with pytest.raises(ValueError, match=r"not native on this cuda, .* are float16, float32"):
+    with pytest.raises(ValueError, match=r"this cuda and slower .*; native are float16, float32"):
         autocast_type("bfloat16", CUDA)
 
 

@@ -5,6 +5,7 @@ Requests are repeated for ten minutes while the API is unavailable.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from san_core.checked_json import read_json
 # Kubernetes mounts this folder and sets these variables in every pod.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
-# Argo and Kubernetes set the name of a pod in one of these.
+# KFP and Kubernetes set the name of a pod in one of these.
 POD_VARIABLES = ("KFP_POD_NAME", "HOSTNAME")
 
 TRAINER_VERSION = "trainer.kubeflow.org/v1alpha1"
@@ -28,6 +29,7 @@ TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
 STOP_TIMEOUT = (1.0, 2.0)  # for the one request of a pod that is being stopped
 MOST_LOG_BYTES = 16 << 20  # of one request
 MOST_SAID = 500  # characters of the API's messages
+_LACKING_RIGHT = re.compile(r' cannot \w+ resource "')  # as Kubernetes writes it
 
 _Object = dict[str, Any]
 
@@ -132,6 +134,8 @@ class Kubernetes:
     def own_pod(self) -> _Object:
         """This pod."""
         name = next((os.environ[one] for one in POD_VARIABLES if os.environ.get(one)), "")
+        if not name:
+            raise KubernetesError(f"the name of this pod is unknown: set {POD_VARIABLES[0]}")
         return self._ask("GET", self._pods(name))
 
     def node_pods(self, job: str) -> list[_Object]:
@@ -218,7 +222,8 @@ def _refusal(method: str, path: str, status: int, data: bytes) -> KubernetesErro
         return NotFoundError(told)
     if status == 409:
         return ConflictError(told)
-    if status in (401, 403):
+    # An admission webhook that denies a request, such as Trainer's own, answers 403 too.
+    if status == 401 or (status == 403 and _LACKING_RIGHT.search(said)):
         return KubernetesError(
             f"the service account of this pod lacks a right: {told}; docker/README.md, section"
             " Nodes on Kubeflow, has the role that it needs"

@@ -65,6 +65,7 @@ class TrainerStub:
         rules: of the role of the pod's account; None allows everything
         has_trainer: whether the cluster knows TrainJobs
         unknown: names of fields that an older Trainer does not know
+        denial: why an admission webhook denies every TrainJob
         is_away: whether it closes connections without an answer now
         on_create: is called with a TrainJob that is created
         looks_until_gone: how often a deleted TrainJob is still there
@@ -79,6 +80,7 @@ class TrainerStub:
         self.rules: list[dict[str, Any]] | None = None
         self.has_trainer = True
         self.unknown: tuple[str, ...] = ()
+        self.denial = ""
         self.is_away: Callable[[], bool] = lambda: False
         self.on_create: Callable[[dict[str, Any]], None] = lambda _: None
         self.looks_until_gone = 0
@@ -207,6 +209,11 @@ class TrainerStub:
                 raise _RefusalError(400, f'strict decoding error: unknown field "spec.{field}"')
         if problems := problems_of(body):
             raise _RefusalError(422, f"TrainJob is invalid: {problems[0]}")
+        if self.denial:
+            webhook = "validator.trainjob.trainer.kubeflow.org"
+            raise _RefusalError(
+                403, f'admission webhook "{webhook}" denied the request: {self.denial}'
+            )
         self.jobs[name] = body
         self.on_create(body)
         return body

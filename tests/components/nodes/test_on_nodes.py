@@ -237,6 +237,15 @@ def test_what_the_role_does_not_allow_is_told_in_one_line(stub, tmp_path, kind, 
     assert TOKEN not in told
 
 
+def test_a_trainjob_that_is_denied_is_no_lack_of_a_right(stub, tmp_path):
+    stub.denial = 'spec.runtimeRef: Invalid value: "mine": the runtime does not exist'
+    assert main(words("s3://b/root", tmp_path)) == 1
+    assert last_words() == (
+        "train_san: the Kubernetes API refuses: admission webhook"
+        f' "validator.trainjob.trainer.kubeflow.org" denied the request: {stub.denial} (403)'
+    )
+
+
 def test_a_log_that_may_not_be_read_is_warned_of_and_no_more(stub, tmp_path, capfd):
     stub.rules = [rule for rule in stub.rules if rule["resources"] != ["pods/log"]]
     fail(stub, lambda job: node_pod(job, 0, "Running"))
@@ -267,7 +276,6 @@ def clock(monkeypatch):
 
 def test_an_api_that_is_away_for_a_minute_is_waited_for(stub, tmp_path, clock, capfd):
     fail(stub)
-    stub.is_away = lambda: len(stub.requests) > 5 or clock[0] < 60
     stub.statuses = [{}, {}, *stub.statuses]
     stub.is_away = lambda: len(stub.requests) == 5 and clock[0] < 60
     assert main(words("s3://b/root", tmp_path)) == 1
@@ -360,6 +368,12 @@ def test_a_pod_without_an_account_is_told(stub, tmp_path):
     (api.SERVICE_ACCOUNT / "token").unlink()
     assert main(words("s3://b/root", tmp_path)) == 1
     assert "this pod has no service account" in last_words()
+
+
+def test_a_pod_that_does_not_know_its_name_says_so(stub, tmp_path, monkeypatch):
+    monkeypatch.delenv("HOSTNAME")
+    assert main(words("s3://b/root", tmp_path)) == 1
+    assert last_words() == "train_san: the name of this pod is unknown: set KFP_POD_NAME"
 
 
 def test_an_api_with_another_certificate_is_not_trusted(stub, tmp_path):

@@ -51,6 +51,8 @@ def follow(kubernetes: Kubernetes, name: str) -> End:
     """
     told = _Changes()
     node_log = _NodeLog(kubernetes)
+    # Kubernetes deletes the pods of a job that has failed, and with them the messages.
+    last_seen: dict[str, Mapping[str, Any]] = {}
     while True:
         try:
             job = kubernetes.get_train_job(name)
@@ -58,10 +60,11 @@ def follow(kubernetes: Kubernetes, name: str) -> End:
             raise KubernetesError(f"TrainJob {name} was deleted while it ran") from error
         pods = kubernetes.node_pods(name)
         told.tell_conditions(job)
+        last_seen |= {pod["metadata"]["name"]: pod for pod in pods}
         told.tell_pods(pods)
         node_log.copy(_pod_of_node(pods, 0))
         if kind := end_of(job):
-            return End(True) if kind == COMPLETE else _failure_of(job, pods)
+            return End(True) if kind == COMPLETE else _failure_of(job, [*last_seen.values()])
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 

@@ -208,6 +208,15 @@ def test_a_node_that_was_started_again_speaks_by_its_newest_pod(stub, tmp_path):
     assert last_words() == "train_san: new"
 
 
+def test_message_of_a_pod_that_is_deleted_since_is_told(stub, tmp_path):
+    """As Kubernetes does with the pods of a job that has failed too often."""
+    fail(stub, lambda job: node_pod(job, 0, "Running", exit_code=2, message="train_san: why"))
+    stub.statuses = [{}, *stub.statuses]
+    stub.pods = [[], []]
+    assert main(words("s3://b/root", tmp_path)) == 2
+    assert last_words() == "train_san: why"
+
+
 def test_without_pods_the_condition_tells_why(stub, tmp_path):
     fail(stub)
     assert main(words("s3://b/root", tmp_path)) == 1

@@ -33,7 +33,7 @@ from components.process.messages import log_to_stderr, os_error_message
 from components.process.signals import STOP_SIGNALS, Terminated, raise_terminated, signal_handler
 from components.storage.outputs import write_executor_output
 from components.storage.places import open_storage
-from components.storage.transfer import fetch_artifact, fetch_file
+from components.storage.transfer import delete_artifact, fetch_artifact, fetch_file
 from san_core.checked_json import read_json
 
 log = logging.getLogger(__name__)
@@ -116,14 +116,14 @@ def _run(
         raise
     except UnavailableError as error:
         raise KubernetesError(
-            f"{error}; the TrainJob goes on, and the next attempt follows it"
+            f"{error}; if the TrainJob is there, it goes on, and the next attempt follows it"
         ) from error
     if not end.is_complete:
         return _hand_on_failure(step, job, end)
     written = {name: Path(values[name]) for name in job.outputs}
     _fetch(step, job, written)
     write_executor_output(executor_input, written)
-    _clean_up(kubernetes, job)
+    _clean_up(kubernetes, step, job)
     return 0
 
 
@@ -169,6 +169,7 @@ def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
         try:
             found = kubernetes.get_train_job(job.name)
         except NotFoundError:  # it has just gone
+            time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
         metadata = found["metadata"]
         if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
@@ -260,12 +261,17 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
     log.info("fetched %s", job.scratch)
 
 
-def _clean_up(kubernetes: Kubernetes, job: TrainJob) -> None:
-    """Delete the TrainJob and its copy of the outputs; failures are only logged."""
+def _clean_up(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
+    """Delete the TrainJob and its copy of the outputs; failures are only logged.
+
+    If this pod is killed meanwhile, nodes of its next attempt may write the outputs again.
+    """
     try:
         kubernetes.delete_train_job(job.name)
-        storage = open_storage(job.scratch)
-        for stat in storage.list():
-            storage.delete(stat.name)
+        for name, uri in job.outputs.items():
+            if name in _files(step):
+                open_storage(job.scratch).delete(name)
+            else:
+                delete_artifact(uri)
     except OSError as error:
         log.warning("%s cannot be cleaned up: %s", job.scratch, os_error_message(error))

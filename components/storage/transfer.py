@@ -212,6 +212,23 @@ def send_artifact(path: Path, uri: str) -> None:
     log.info("sent to %s", storage.uri)
 
 
+def delete_artifact(uri: str) -> None:
+    """Delete an artifact, a folder, from a bucket.
+
+    While it is incomplete, it is marked as unfinished, so that it is not read, and a step may
+    replace it.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    storage = open_storage(uri)
+    names = [stat.name for stat in storage.list() if stat.name != UNFINISHED_MARK]
+    if names:
+        storage.put_bytes(UNFINISHED_MARK, UNFINISHED_CONTENT)
+    for name in [*names, UNFINISHED_MARK]:
+        storage.delete(name)
+
+
 def _is_completion_file(name: str) -> bool:
     return PurePosixPath(name).name in COMPLETION_FILES
 

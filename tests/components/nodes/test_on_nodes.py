@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from components.__main__ import main
-from components.nodes import api
+from components.nodes import api, on_nodes
 from components.process import messages
 from components.storage import retry
+from components.storage.object_store import ObjectStorage
 from components.storage.places import open_storage
+from components.storage.transfer import check_uri_replaceable
 from tests.components.nodes.pod import RUN, template, words
 from tests.servers.certificates import self_signed
 from tests.servers.trainer_stub import (
@@ -120,7 +122,7 @@ def test_a_later_attempt_goes_on_with_the_trainjob_that_is_there(stub, s3, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "PATIENCE", retry.Backoff(total=0.01, first=0.01))
         assert main(words(f"{s3}/root", tmp_path)) == 1
-    assert "the TrainJob goes on, and the next attempt follows it" in last_words()
+    assert "if the TrainJob is there, it goes on, and the next attempt follows it" in last_words()
     stub.is_away = lambda: False
     stub.statuses = [status("Complete")]
     assert main(words(f"{s3}/root", tmp_path)) == 0
@@ -151,6 +153,25 @@ def test_outputs_that_were_handed_on_and_lost_are_made_again(stub, s3, tmp_path,
     stub.on_create = put_outputs
     assert main(words(f"{s3}/root", tmp_path)) == 0
     assert "its outputs are gone: creating it anew" in capfd.readouterr().err
+
+
+@pytest.mark.s3
+def test_outputs_whose_deletion_broke_off_may_be_made_again(stub, s3, tmp_path, monkeypatch, capfd):
+    delete = ObjectStorage.delete
+
+    def break_off(storage, name):
+        if name == "weights.safetensors":
+            raise OSError("no right to delete")
+        delete(storage, name)
+
+    monkeypatch.setattr(ObjectStorage, "delete", break_off)
+    stub.on_create = put_outputs
+    stub.statuses = [status("Complete")]
+    assert main(words(f"{s3}/root", tmp_path)) == 0
+    assert "cannot be cleaned up: no right to delete" in capfd.readouterr().err
+    uri = f"{s3}/root/san-nodes/{only_job(stub)['metadata']['name']}/model"
+    assert open_storage(uri).stat("recipe.json") is None
+    check_uri_replaceable(uri, is_file=False)
 
 
 def test_a_trainjob_of_another_request_is_not_taken_for_this_one(stub, tmp_path):
@@ -300,7 +321,7 @@ def test_an_api_that_stays_away_ends_the_pod_and_not_the_trainjob(stub, tmp_path
     assert 500 < clock[0] <= 600
     told = last_words()
     assert "cannot reach the Kubernetes API at https://127.0.0.1" in told
-    assert told.endswith("the TrainJob goes on, and the next attempt follows it")
+    assert told.endswith("; if the TrainJob is there, it goes on, and the next attempt follows it")
     assert len(stub.jobs) == 1
 
 
@@ -322,6 +343,26 @@ def test_a_trainjob_whose_creation_broke_off_is_created_once(stub, tmp_path, clo
     assert main(words("s3://b/root", tmp_path)) == 1
     assert len(stub.asked("POST")) == 2
     assert len(stub.jobs) == 1
+
+
+def test_creation_is_not_repeated_without_a_pause(stub, tmp_path, monkeypatch):
+    """Some other object is in the way: the name is taken, and no TrainJob has it."""
+    pauses = []
+
+    def give_up(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise OSError("enough")
+
+    monkeypatch.setattr(on_nodes, "time", SimpleNamespace(sleep=give_up))
+    monkeypatch.setattr(api.Kubernetes, "create_train_job", raise_conflict)
+    assert main(words("s3://b/root", tmp_path)) == 1
+    assert last_words() == "train_san: enough"
+    assert pauses == [on_nodes.SECONDS_BETWEEN_LOOKS] * 3
+
+
+def raise_conflict(*_):
+    raise api.ConflictError("it exists")
 
 
 def test_a_trainjob_that_somebody_deletes_is_told(stub, tmp_path):

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from components.storage import object_store, transfer
+from components.storage.folder import LocalStorage
 from components.storage.places import open_storage
 from components.storage.staging import image_set_digest, open_image_set
 from san_core.images.shard import sha256
@@ -119,6 +120,32 @@ def test_artifact_whose_sending_was_killed_may_be_sent_again(s3, model, monkeypa
     transfer.send_artifact(model, s3)
     assert file_contents(transfer.fetch_artifact(s3, tmp_path / "back")) == file_contents(model)
     assert storage.stat("unfinished.json") is None
+
+
+@pytest.mark.parametrize("deletions", range(5))
+def test_artifact_whose_deletion_broke_off_is_neither_read_nor_in_the_way(
+    tmp_path, monkeypatch, deletions
+):
+    uri, left = str(tmp_path / "model"), [deletions]
+    for name in ("SHA256SUMS", "history.jsonl", "recipe.json", "weights.safetensors"):
+        open_storage(uri).put_bytes(name, b"{}")
+    delete = LocalStorage.delete
+
+    def break_off(storage, name):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        delete(storage, name)
+
+    monkeypatch.setattr(LocalStorage, "delete", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        transfer.delete_artifact(uri)
+    monkeypatch.setattr(LocalStorage, "delete", delete)
+    transfer.check_uri_replaceable(uri, is_file=False)
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        transfer.fetch_artifact(uri, tmp_path / "copy")
+    transfer.delete_artifact(uri)
+    assert open_storage(uri).is_empty()
 
 
 def test_one_object_is_fetched_by_its_uri(s3, tmp_path):

@@ -234,7 +234,8 @@ def component_on_nodes(step: Step, image: str, template: Mapping[str, Any]) -> B
 
     template: the TrainJob, from `train_job_template`.
     """
-    job = canonical_json(template).decode()
+    # Kubernetes replaces $(NAME) in the command of a pod, even by a value from a secret.
+    job = canonical_json(template).decode().replace("$", "\\u0024")
     command = ["python", "-m", "components", "on_nodes", "--job", job, step.__name__]
     return _component(step, image, command)
 

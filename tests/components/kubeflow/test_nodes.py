@@ -13,8 +13,10 @@ from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes_pb
 from kfp.pipeline_spec import pipeline_spec_pb2 as pipeline_pb
 from kubernetes import client
 
+from components.__main__ import STEPS
 from components.command.beforehand import Processes
 from components.command.code import ROOT
+from components.kubeflow.component import component_on_nodes
 from components.kubeflow.nodes.train_job import train_job_template
 from components.nodes.job import bare_train_job
 from pipeline import GRAPHS
@@ -214,6 +216,16 @@ def test_no_credential_stands_in_the_pipeline(documents):
     for entry in template(documents, "train_san")["spec"]["trainer"]["env"]:
         is_secret = re.search("KEY|SECRET|TOKEN|MINIO_ACCESS", entry["name"])
         assert bool(is_secret) <= ("valueFrom" in entry), entry
+
+
+def test_kubernetes_finds_no_variable_to_expand_in_the_command():
+    """Else it would put the value from the secret into the TrainJob."""
+    cluster = asked("--nodes", "2", "--env", "COPY=$(AWS_SECRET_ACCESS_KEY) $$")
+    job = train_job_template(cluster, "train_san", "i:1")
+    made = component_on_nodes(STEPS["train_san"], "i:1", job)
+    command = made.component_spec.implementation.container.command
+    assert "$" not in "".join(command)
+    assert json.loads(command[command.index("--job") + 1]) == job
 
 
 def test_processes_are_those_of_all_nodes():

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from components.command import recipes
-from components.storage.sources import STORE_PARAMETERS, check_place, names_place, read_places
+from components.storage.sources import (
+    STORE_PARAMETERS,
+    check_place,
+    keeps_nothing,
+    names_place,
+    read_places,
+)
 from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
@@ -62,7 +68,8 @@ def check_parameters(
             `mirrored` or `verify` is unknown; a recipe's sizes do not fit its network; its batch
             cannot be divided equally among the processes; several processes were to compile it; it
             needs an artifact that the graph does not make; a data set has no source or too few
-            people; or the workers do not cover every shard exactly once.
+            people; the workers do not cover every shard exactly once; or features of several
+            workers are stored nowhere.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
@@ -101,6 +108,11 @@ def check_parameters(
     for name in ("workers", "feature_workers"):
         if name in values:
             check_workers(values[name], what=name)
+    if "feature_workers" in values and keeps_nothing("feature_parts", values.get("feature_parts")):
+        raise ValueError(
+            "feature_parts=none stores no features of several workers, so they cannot be joined;"
+            " leave it out, or name a folder or URI"
+        )
     if not values.get("worker", "/").startswith("/"):  # else only its pod knows its number
         units_of_worker(values["worker"], [])
 
@@ -120,7 +132,7 @@ def _check_compiled(values: Mapping[str, Any], count: Processes, step: str) -> N
     if values.get("compiled") and count.total > 1:
         raise ValueError(
             f"{count.asked_by(step)}: compiled=true trains in one process; set compiled=false, or"
-            " use one GPU"
+            " use one GPU of one node"
         )
 
 

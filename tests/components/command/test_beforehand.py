@@ -32,6 +32,14 @@ def test_workers_that_make_every_shard_once_are_taken(workers):
     check_parameters({"feature_workers": workers})
 
 
+def test_several_workers_whose_features_are_stored_nowhere_are_refused():
+    values = {"feature_workers": ["0/2", "1/2"]}
+    check_parameters({**values, "feature_parts": ""})
+    check_parameters({**values, "feature_parts": "/parts"})
+    with pytest.raises(ValueError, match="feature_parts=none stores no features of several worke"):
+        check_parameters({**values, "feature_parts": "none"})
+
+
 @pytest.mark.parametrize(
     ("workers", "message"),
     [

@@ -5,6 +5,7 @@ python -m components prune --yes true                   # delete it
 python -m components prune --at s3://bucket/san --what checkpoints --yes true
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import NamedTuple, NotRequired, TypedDict
 from components.command.once import OnceParser
 from components.command.step import boolean
 from components.experiments.listing import size_in_words
+from components.nodes.job import SCRATCH_FOLDER
 from components.process.messages import os_error_message, printable
 from components.runner.folder import process_using
 from components.runner.processes import CONTAINER_FILE
@@ -23,10 +25,13 @@ from components.runner.state import read_state
 from components.runner.store import Store, remove_folder, run_folders
 from components.storage.places import is_remote, local_path, open_storage, real_path
 from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
+from components.storage.transfer import UNFINISHED_MARK
 from san_core.checked_json import read_json
 
-KINDS = ("steps", "checkpoints", "textures", "features")
+KINDS = ("steps", "checkpoints", "textures", "features", "nodes")
 _MANIFEST = "manifest.json"  # of a sealed set of textures
+# The folder of one TrainJob's outputs, as components.nodes.job names it.
+_OF_NODES = re.compile(rf"(?:.*/)?{SCRATCH_FOLDER}/san-[a-z-]+-[0-9a-f]{{16}}(?=/)")
 
 
 class Unneeded(NamedTuple):
@@ -84,7 +89,8 @@ def prune_parser() -> OnceParser:
         prog="python -m components prune",
         description="List what is no longer needed: steps in the store that no run uses,"
         " checkpoints of finished trainings whose model exists, sealed textures that no local run"
-        " uses, and the features of single workers, once all have finished.",
+        " uses, the features of single workers, once all have finished, and what nodes of"
+        " Kubeflow Trainer have left.",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
@@ -116,6 +122,8 @@ def run_prune(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     if options.at and "steps" in (options.what or ()):
         parser.error("--what steps applies to the store of local runs, not to --at")
+    if not options.at and "nodes" in (options.what or ()):
+        parser.error("--what nodes needs --at, the pipeline root on Kubeflow")
     try:
         _prune(options.runs, options.at, options.what or KINDS, is_deleting=options.yes)
     except ValueError as error:
@@ -181,6 +189,8 @@ def unneeded(store: Store, kinds: Iterable[str], *, place: str | None = None) ->
         yield from _unused_textures(where, {*_used_by_runs(store), *_used_within(where)})
     if "features" in kinds and (place or (store.root / "features").is_dir()):
         yield from _parts_of_features(open_storage(place or str(store.root / "features")))
+    if "nodes" in kinds and place:
+        yield from _left_by_nodes(open_storage(place), store)
 
 
 def _unused_steps(store: Store) -> Iterator[Unneeded]:
@@ -198,7 +208,8 @@ def _finished_trainings(storage: Storage, store: Store) -> Iterator[Unneeded]:
     from san_core.model.saved import HISTORY_FILE
 
     trainings = _grouped(storage, TRAINING_KEY_FILE)
-    arrived = {*_histories_of_runs(store), *_histories_within(storage, but=trainings)}
+    passing = [*trainings, *_folders_of_nodes(storage)]
+    arrived = {*_histories_of_runs(store), *_histories_within(storage, but=passing)}
     for folder, objects in trainings.items():
         place = f"{folder}/{TRAINING_KEY_FILE}"
         try:
@@ -227,7 +238,7 @@ def _histories_of_runs(store: Store) -> Iterator[bytes]:
 
 
 def _histories_within(storage: Storage, *, but: Iterable[str]) -> Iterator[bytes]:
-    """The histories of the models at a place, without those beside checkpoints."""
+    """The histories of the models at a place, without those in some folders."""
     from san_core.model.saved import HISTORY_FILE, WEIGHTS_FILE
 
     beside = tuple(f"{folder}/" for folder in but)
@@ -269,6 +280,42 @@ def _parts_of_features(storage: Storage) -> Iterator[Unneeded]:
         is_finished = len(workers) == count
         why = "" if is_finished else "the other workers have not finished"
         yield _stored(storage, folder, objects, told, last=last)._replace(why_kept=why)
+
+
+def _left_by_nodes(storage: Storage, store: Store) -> Iterator[Unneeded]:
+    """The outputs of nodes that no pod has fetched and deleted, as their run has failed for good.
+
+    A model stays unless it, or the checkpoint that it was made from, is known elsewhere.
+    """
+    from san_core.model.saved import HISTORY_FILE
+
+    found = _folders_of_nodes(storage)
+    if not found:
+        return
+    known = {*_histories_of_runs(store), *_histories_within(storage, but=found)}
+    for folder in _grouped(storage, TRAINING_KEY_FILE):
+        if storage.stat(f"{folder}/{HISTORY_FILE}"):
+            known.add(storage.get(f"{folder}/{HISTORY_FILE}"))
+    for folder, objects in found.items():
+        is_unfinished = any(_name(stat) == UNFINISHED_MARK for stat in objects.values())
+        told = [name for name, stat in objects.items() if _name(stat) == HISTORY_FILE]
+        why = ""
+        if is_unfinished:
+            why = "a node is sending it, or was stopped meanwhile"
+        elif not told or not known.issuperset(map(storage.get, told)):
+            why = "neither its model nor a checkpoint of it is known elsewhere"
+        last = told[0].removeprefix(f"{folder}/") if told else ""
+        one = _stored(storage, folder, objects, "outputs of nodes", last=last)
+        yield one._replace(why_kept=why)
+
+
+def _folders_of_nodes(storage: Storage) -> dict[str, dict[str, Stat]]:
+    """The objects that each TrainJob has left, by its folder."""
+    found: dict[str, dict[str, Stat]] = {}
+    for stat in storage.list():
+        if match := _OF_NODES.match(stat.name):
+            found.setdefault(match[0], {})[stat.name] = stat
+    return found
 
 
 def _is_sealed(storage: Storage, manifest: str) -> bool:

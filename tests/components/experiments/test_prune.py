@@ -229,6 +229,7 @@ def test_damaged_manifest_stops_everything_and_is_named(tmp_path, capsys, is_in_
     ("words", "message"),
     [
         (["--what", "steps", "--at", "/x"], "--what steps applies to the store of local runs"),
+        (["--what", "nodes"], "--what nodes needs --at, the pipeline root on Kubeflow"),
         (["--at", "ftp://x"], "is neither a folder nor a file:///"),
         (["--yes", "maybe"], "invalid boolean value: 'maybe'"),
     ],
@@ -258,3 +259,47 @@ def test_features_of_single_workers_go_once_all_have_finished(tmp_path, capsys, 
     assert names(place) == {"a", "b", "c"}
     assert prune(*where, "--yes", "true") == 0
     assert names(place) == {"b", "c"}
+
+
+def put_left_by_nodes(place: str, number: int, history: bytes) -> str:
+    """What nodes have trained and no pod has fetched; returns its folder."""
+    name = f"san-nodes/san-train-san-{number:016x}"
+    put_model(place, f"{name}/model", history)
+    open_storage(place).put_bytes(f"{name}/losses", b"{}")
+    return name
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_outputs_of_nodes_go_if_their_model_can_be_had_again(tmp_path, capsys, is_root):
+    place = str(tmp_path / "root")
+    within = place if is_root else f"{place}/deep"
+    put_training(within, "san-checkpoints/a", epochs=2, over=2)
+    shutil.rmtree(Path(within, "san-checkpoints", "a", "model"))
+    resumable = put_left_by_nodes(within, 1, history_of("san-checkpoints/a", 2))
+    put_model(within, "pipeline/model", history_of("b", 2))
+    handed_on = put_left_by_nodes(within, 2, history_of("b", 2))
+    only_copy = put_left_by_nodes(within, 3, history_of("c", 2))
+    half_sent = put_left_by_nodes(within, 4, history_of("b", 2))
+    open_storage(within).put_bytes(f"{half_sent}/model/unfinished.json", b"{}")
+    words = ["--runs", str(tmp_path / "runs"), "--at", place]
+    assert prune(*words, "--what", "nodes") == 0
+    said = capsys.readouterr().out
+    assert said.count("outputs of nodes: file://") == 4
+    assert f"{only_copy}; it stays: neither its model nor a checkpoint of it is known" in said
+    assert f"{half_sent}; it stays: a node is sending it, or was stopped meanwhile" in said
+    assert prune(*words, "--what", "nodes", "--yes") == 0
+    assert not Path(within, resumable).exists()
+    assert not Path(within, handed_on).exists()
+    assert Path(within, only_copy, "model", "history.jsonl").exists()
+    assert Path(within, half_sent, "losses").exists()
+
+
+def test_checkpoint_stays_while_only_nodes_have_its_model(tmp_path, capsys):
+    place = str(tmp_path / "root")
+    put_training(place, "san-checkpoints/a", epochs=2, over=2)
+    shutil.rmtree(tmp_path / "root" / "san-checkpoints" / "a" / "model")
+    put_left_by_nodes(place, 1, history_of("san-checkpoints/a", 2))
+    words = ["--runs", str(tmp_path / "runs"), "--at", place, "--what", "checkpoints"]
+    assert prune(*words, "--yes") == 0
+    assert "it stays: no model of this training is known here" in capsys.readouterr().out
+    assert (tmp_path / "root" / "san-checkpoints" / "a" / "run.json").exists()

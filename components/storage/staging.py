@@ -287,7 +287,7 @@ def _fetch_file(file: _RecordedFile, storage: Storage, folder: Path) -> None:
         part.unlink()
         log.warning("%s/%s arrived damaged%s", storage.uri, file.name, hit)
     raise OSError(
-        f"{storage.uri}: shard {file.name} is damaged{hit}: its sha256 is not the recorded;"
+        f"{storage.uri}: shard {file.name} is damaged{hit}: its sha256 is not the recorded one;"
         " textures are made again by generate_textures and seal_textures with verify sha256"
     )
 

@@ -7,9 +7,9 @@ from san_core.model.saved import ModelDescription
 
 _CARD = """# The texture generator that ships
 
-A small SAN-PG: of one picture of a person it makes the whole UV body texture. What the picture
-shows is copied from it by attention, at the place each texel is seen; hidden sides take the colours
-of what they attend to, as a back those of the front. `--generator shipped` and
+A small SAN-PG: from one image of a person it generates the full UV body texture. Visible texels are
+copied by attention from where the image shows them. Hidden texels take the mean colour of the cells
+that they attend to: a back takes the colours of the front. `--generator shipped` and
 `pipeline.py run --param generator=shipped` use it. This card is written by
 `python -m tools.generator`, which makes the generator anew.
 
@@ -18,7 +18,7 @@ of what they attend to, as a back those of the front. `--generator shipped` and
 | network | {arch}, {millions:.1f} million weights, stored as float16 |
 | in | images of {height}x{width} RGB; others are resized |
 | out | textures of {texture}x{texture} in the layout `{atlas}` |
-| also | what of each texel is seen, by which `fuse=person` weights pictures of a person |
+| also | the visibility of each texel, by which `fuse=person` weights the images of a person |
 | commit it was trained at | `{commit}` |
 | files | {files} |
 
@@ -27,9 +27,9 @@ of what they attend to, as a back those of the front. `--generator shipped` and
     {commands}
 
 The recipe with all its fields is `recipe.json`. The data are rendered people who do not exist:
-no photograph and no real person is in them. The body is CC0 (NOTICE), everything else of the
-pictures is made by `san_core/synthesis`: clothes of every hue, skin and hair of every tone, strong
-light and shadow, poor cameras, boxes as detectors give them, bags and passers-by.
+no photograph and no real person is in them. The body is CC0 (NOTICE); everything else in the
+images is made by `san_core/synthesis`: clothes of every hue, skin and hair of every tone, strong
+light and shadow, poor cameras, inaccurate boxes, as of a detector, bags and passers-by.
 
 ## What it reaches
 
@@ -42,18 +42,18 @@ By the benchmark (`make bench GROUP=generator`):
 
 ## Where it fails
 
-- **Photographs** have no true texture to compare with, so nothing is measured on them here. It has
-  seen rendered people only. On 24 crops of pedestrians that were looked at, brown, navy, red and
-  blue clothes had their colours; grass between the legs was painted on the legs of one.
+- **Photographs** have no true texture to compare with, so nothing is measured on them here. It was
+  trained on rendered people only. On 24 crops of pedestrians that were looked at, brown, navy, red
+  and blue clothes had their colours; grass between the legs of one person was painted on them.
 - It is not sharp: prints, stripes narrower than a hand, faces and shoes are blurred or lost, and
-  the edges of garments lie some texels off. It sees 128x64 pixels of a person.
+  the edges of garments lie some texels off. Its input has 128x64 pixels.
 - It is often unsure whether a person is seen from the front or from behind: the colours of face and
   hair run into each other, and the back of a head may become skin.
-- Pictures without colours stay grey; very dark ones stay too dark.
+- Textures of greyscale images are grey; those of very dark images are too dark.
 - A bag or a passer-by may still leak into what lies beside them; long skirts are taken for legs.
 - How well it does for different groups of people was measured for the tone of skin alone (in the
   table).
-- Textures are no portraits, and nobody is to be identified by one: they are a target to train with.
+- Textures are training targets, not portraits. Do not identify anybody by one.
 """
 
 

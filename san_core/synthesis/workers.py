@@ -32,7 +32,8 @@ class WorkerMemory(NamedTuple):
 def worker_memory(image_size: tuple[int, int]) -> WorkerMemory:
     """The memory that `map_identities` needs for pictures of that size.
 
-    Measured from 256x128 to 1024x512 pixels: 84 to 107 MiB per worker, 56 to 121 MiB for the main process.
+    Measured from 256x128 to 1024x512 pixels: 84 to 107 MiB per worker, and 56 to 121 MiB for the
+    main process.
     """
     of_pictures = 64 * image_size[0] * image_size[1]
     return WorkerMemory((96 << 20) + of_pictures, (128 << 20) + of_pictures)

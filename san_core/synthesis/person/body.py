@@ -1,9 +1,9 @@
-"""The body in use: how it is shaped, posed by linear blend skinning, and smoothed.
+"""The body in use: its shape, poses by linear blend skinning, and smoothing.
 
-The package's own was distilled from the MakeHuman base mesh, targets and rig (CC0): 4,457 vertices,
-12 principal shape components, 20 joints, four bone weights a vertex, and an atlas of 12 rectangular
-charts. `use_body` puts another in its place. Metres; x to the person's left, y to the back, z up;
-the rest pose faces -y.
+The package's body was derived from the MakeHuman base mesh, targets and rig (CC0): 4,457 vertices,
+12 principal shape components, 20 joints, four bone weights per vertex, and an atlas of 12
+rectangular charts. `use_body` replaces it. Metres; x to the person's left, y to the back, z up; the
+rest pose faces -y.
 
 Legend: V vertices, F faces, B bones, K shape components, S sampled shapes.
 """
@@ -30,27 +30,27 @@ _in_use: list[Body] = []  # at most one
 
 @functools.cache
 def shipped_body() -> Body:
-    """The package's own body, whichever is in use."""
+    """The body of the package, whichever body is in use."""
     with resources.files("san_core.synthesis.person").joinpath("body.npz").open("rb") as file:
         return read_body(file, name="body.npz")
 
 
 def current_body() -> Body:
-    """The body of this process: that of `use_body`, else the package's; read once."""
+    """The body of this process: that of `use_body`, else the package's. It is read once."""
     if not _in_use:
         _in_use.append(shipped_body())
     return _in_use[0]
 
 
 def use_body(file: Path) -> None:
-    """Draw people with the body and the atlas of a file from now on, in all of this process.
+    """Use the body and the atlas of a file in this process.
 
-    Much is worked out from the body and kept, so a process has one body from its first use on.
+    Values derived from the body are cached, so a process cannot change its body after first use.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no body that can be dressed and posed.
-        RuntimeError: this process has used another body already.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a body that can be dressed and posed.
+        RuntimeError: this process has already used another body.
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file} with a body")
@@ -63,7 +63,7 @@ def use_body(file: Path) -> None:
 
 
 def sample_shape(rng: np.random.Generator, *, female: bool) -> Floats:
-    """Shape coefficients (K,) of an adult: a random blend of two sampled people of that sex."""
+    """Shape coefficients (K,) of a random adult: a blend of two sampled people of that sex."""
     people = current_body()
     first, second = rng.choice(np.flatnonzero(people.adult & (people.female == female)), 2)
     share = np.float32(rng.random())
@@ -84,9 +84,9 @@ def pose_vertices(shape: Floats, rotations: Floats, *, thickness: Floats, hang: 
 
     Args:
         shape: (K,) coefficients.
-        rotations: (B, 3, 3) orientation of every bone in the body's frame, identity at rest.
-        thickness: (V,) metres that clothes and hair stand off the skin, along the normal.
-        hang: (V,) from 0, where cloth follows the skin, to 1, where it spans the skin's hollows.
+        rotations: (B, 3, 3) orientation of each bone in the body's frame; identity at rest.
+        thickness: (V,) distance of clothes and hair from the skin along the normal, in metres.
+        hang: (V,) from 0, cloth follows the skin, to 1, cloth spans the hollows of the skin.
     """
     people = current_body()
     rest = people.mean + np.einsum("k,kvi->vi", shape, people.components)
@@ -105,9 +105,9 @@ def pose_vertices(shape: Floats, rotations: Floats, *, thickness: Floats, hang: 
 
 @functools.cache
 def _spanned_shapes() -> tuple[Floats, Floats]:
-    """The mean (V, 3) and the components (K, V, 3) of people whose hollows and bumps are spanned.
+    """The smoothed mean (V, 3) and components (K, V, 3) of shape, for cloth that spans hollows.
 
-    Smoothing is linear, so a person is smoothed as a sum of what was smoothed once.
+    Smoothing is linear, so a smoothed person is a sum of smoothed components.
     """
     people = current_body()
     mean = smooth_values(people.mean, rounds=SPAN_ROUNDS)
@@ -116,14 +116,14 @@ def _spanned_shapes() -> tuple[Floats, Floats]:
 
 
 def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
-    """Outward unit normals (V, 3), each face counted by its area."""
+    """Outward unit normals (V, 3), weighted by the areas of faces."""
     out = np.zeros_like(vertices)
     _raster.vertex_normals(vertices, faces, out)
     return out
 
 
 def _bone_transforms(joints: Floats, rotations: Floats) -> Floats:
-    """Rest to posed, (B, 3, 4): joints hang from their parents, bones turn about their joints."""
+    """Transforms from rest to pose, (B, 3, 4): bones rotate about their joints, below parents."""
     people = current_body()
     position = np.zeros_like(joints)
     for bone, parent in enumerate(people.parents):
@@ -139,7 +139,7 @@ def _bone_transforms(joints: Floats, rotations: Floats) -> Floats:
 
 
 def smooth_values(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
-    """Values per vertex (V,) or (V, n), moved `rounds` times towards their neighbours' mean."""
+    """Values per vertex (V,) or (V, n), moved `rounds` times towards the mean of neighbours."""
     for _ in range(rounds):
         values = values * np.float32(1 - share) + np.float32(share) * (_neighbour_mean() @ values)
     return values
@@ -147,7 +147,7 @@ def smooth_values(values: Floats, *, rounds: int, share: float = 0.5) -> Floats:
 
 @functools.cache
 def _neighbour_mean() -> sp.csr_matrix:
-    """A (V, V) matrix that averages over the vertices joined by an edge."""
+    """A (V, V) matrix that averages over adjacent vertices."""
     people = current_body()
     pairs = np.concatenate([people.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
     edges = np.unique(np.sort(pairs, axis=1), axis=0)
@@ -159,7 +159,7 @@ def _neighbour_mean() -> sp.csr_matrix:
 
 @functools.cache
 def vertex_chart() -> NDArray[np.intp]:
-    """The chart each vertex (V,) lies in; on a cut it is the last of the charts that meet."""
+    """The chart of each vertex (V,); on the edge of charts, the last of these charts."""
     people = current_body()
     chart = np.zeros(len(people.mean), np.intp)
     for index in range(len(people.charts)):
@@ -169,7 +169,7 @@ def vertex_chart() -> NDArray[np.intp]:
 
 @functools.cache
 def shoe_offsets() -> Floats:
-    """Displacements (V, 3) that make a shoe of the mean person's foot: toes in one, a flat sole."""
+    """Displacements (V, 3) that turn the mean person's feet into shoes: joined toes, flat sole."""
     people = current_body()
     feet = np.isin(vertex_chart(), [people.charts.index(f"foot.{side}") for side in "LR"])
     smooth = np.array(people.mean)

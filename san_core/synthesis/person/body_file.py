@@ -1,30 +1,30 @@
-"""A body as data: the arrays that a person is made of, in one npz file.
+"""A body as data: the arrays of a person in one npz file.
 
-Another body and another layout of its texture (SMPL's, say, for those who have a licence) can be
-used without a change of code: write these arrays. The pose and the wardrobe speak of bones and
-charts by name, so all of BONES and CHARTS must be there, and of metres, so the person must be of
-human size, stand at rest with arms held out and down, and have its origin near the pelvis. The
-mean person is as good as symmetric about x = 0: `atlas.mirror_index` takes one side for the other.
+Write these arrays to use another body and another texture layout, such as SMPL's if you have a
+licence. No change of code is needed. Pose and wardrobe refer to bones and charts by name, so all of
+BONES and CHARTS must exist. They use metres, so the person must have human size. At rest it stands
+with its arms out and down, and its origin is near the pelvis. The mean person must be nearly
+symmetric about x = 0, because `atlas.mirror_index` swaps its sides.
 
     key     shape        meaning
-    atlas   ()           name of the layout; textures of two layouts cannot be mixed
+    atlas   ()           name of the layout; textures of different layouts cannot be mixed
     mean    (V, 3)       rest positions of the mean person
     comp    (K, V, 3)    principal components of shape, for coefficients of unit variance
-    jmean   (B, 3)       where the mean person's bones begin
+    jmean   (B, 3)       joints where the mean person's bones begin
     jcomp   (K, B, 3)    the components for these
     names   (B,)         names of the bones, a parent before its children
     parents (B,)         index of each bone's parent, -1 for the root
-    wi, ww  (V, 4)       the bones that move a vertex, and by what weight
-    F       (F, 3)       faces, wound so that normals point outwards
+    wi, ww  (V, 4)       the bones that move a vertex, and their weights
+    F       (F, 3)       faces, with outward normals
     UV      (U, 2)       column and row in texel centres of a 256x256 texture
-    FU      (F, 3)       the faces again, of UV vertices
+    FU      (F, 3)       the faces as UV vertices
     chart   (F,)         the chart of a face
     charts  (12,)        names of the charts
     coefs   (S, K)       shapes of people to sample from
     ph      (S, 2..)     their sex (above 0.5: female) and age (above 0.6: adult)
 
-The charts of the legs must fill upright rectangles, the hip above: skirts are drawn from them.
-Other charts may have any outline, and texels that no face covers take the nearest that one does.
+The charts of the legs must fill upright rectangles with the hip at the top, because skirts use
+them. Other charts may have any outline. Texels that no face covers get the nearest covered texel.
 
 Legend: V vertices, U UV vertices, F faces, B bones, K shape components, S sampled shapes.
 """
@@ -106,7 +106,7 @@ class Body:
         return self.bones.index(name)
 
     def joint(self, name: str) -> Floats:
-        """Where a bone of the mean person begins: (3,)."""
+        """The joint (3,) where a bone of the mean person begins."""
         joint: Floats = self.joints[self.bone(name)]
         return joint
 
@@ -116,10 +116,10 @@ def read_body(file: IO[bytes], *, name: str) -> Body:
 
     Args:
         file: the file, open for reading bytes.
-        name: how an error calls it.
+        name: its name in errors.
 
     Raises:
-        ValueError: it is no npz file, or holds no body that can be dressed and posed.
+        ValueError: it is not an npz file, or not a body that can be dressed and posed.
     """
     data = file.read(_MOST_BYTES + 1)
     arrays = _load_arrays(data, name)
@@ -168,7 +168,7 @@ def _load_arrays(data: bytes, name: str) -> _Arrays:
 
 
 def _check_shapes(arrays: _Arrays, name: str) -> None:
-    """Every letter of _SHAPES must mean one number, and every number itself."""
+    """Check the shapes: each letter of _SHAPES must have one value, and each number must match."""
     sizes: dict[str, int] = {"C": len(CHARTS)}
     for key, text in _SHAPES.items():
         shape, letters = arrays[key].shape, text.split()
@@ -188,7 +188,7 @@ def _check_shapes(arrays: _Arrays, name: str) -> None:
 
 
 def _check_values(arrays: _Arrays, name: str) -> None:
-    """Text, whole numbers and numbers where they belong, and all of them finite."""
+    """Check the types of the arrays, and that all numbers are finite and valid."""
     for key in _SHAPES:
         array, wanted = arrays[key], "numbers"
         if key in _TEXT_KEYS:
@@ -233,7 +233,7 @@ def _check_content(arrays: _Arrays, name: str) -> None:
 
 
 def _check_person(arrays: _Arrays, name: str) -> None:
-    """The mean person stands upright in metres about the pelvis, the skin outside."""
+    """Check that the mean person stands upright, in metres, about the pelvis, normals outwards."""
     mean = arrays["mean"].astype(np.float64)
     low, high = mean[:, 2].min(), mean[:, 2].max()
     if not _HEIGHT_RANGE[0] <= high - low <= _HEIGHT_RANGE[1]:
@@ -252,7 +252,7 @@ def _check_person(arrays: _Arrays, name: str) -> None:
 
 
 def _read_only_copy(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """A contiguous, read-only copy: arrays are shared by every caller."""
+    """A contiguous, read-only copy, because all callers share the arrays."""
     fixed = np.ascontiguousarray(array, dtype)
     fixed.setflags(write=False)
     return fixed

@@ -1,6 +1,6 @@
-"""Who a synthetic person is: sex, skin, hair and what he or she wears.
+"""The identity of a synthetic person: sex, skin, hair and clothes.
 
-An identity is a plain description; `wardrobe` turns it into a texture. Colours are RGB, 0-255.
+An identity is a description; `wardrobe` turns it into a texture. Colours are RGB, 0-255.
 """
 
 from collections.abc import Mapping
@@ -138,7 +138,7 @@ COAT_PATTERNS = frozenset(
 
 @dataclass(frozen=True)
 class Identity:
-    """A person's looks. `details` seeds what the painter decides: seams, lengths, grain."""
+    """A person's looks. `details` is the painter's seed for seams, lengths and grain."""
 
     female: bool
     skin: Colour
@@ -160,7 +160,7 @@ class Identity:
 
 
 def sample_identity(rng: np.random.Generator, level: Difficulty) -> Identity:
-    """A random person, dressed as the difficulty allows."""
+    """A random person, in clothes that the difficulty allows."""
     female = bool(rng.random() < 0.5)
     upper = _choose(rng, UPPERS, female)
     patterned = rng.random() < level.pattern_share
@@ -208,7 +208,7 @@ def _sample_skin(rng: np.random.Generator) -> Colour:
 def _sample_clothes_colours(
     rng: np.random.Generator, level: Difficulty, *, count: int, lower: bool
 ) -> list[Colour]:
-    """Different colours of the palette, each strayed a little."""
+    """Different colours of the palette, each jittered a little."""
     allowed = list(PALETTE.values())[: level.palette]
     weights = np.array([entry[2 if lower else 1] for entry in allowed])
     picks = rng.choice(len(allowed), count, replace=False, p=weights / weights.sum())
@@ -235,7 +235,7 @@ def _sample_shoe_colour(rng: np.random.Generator, level: Difficulty) -> Colour:
 def jitter_colour(
     rng: np.random.Generator, colour: np.ndarray | tuple[int, int, int], *, jitter: float
 ) -> Colour:
-    """A colour near the one given: brightness by some 8 % and channels by some 8 of 255 at 1."""
+    """A colour near the given one; at 1, brightness varies by about 8 %, channels by 8 of 255."""
     brightness, tint = rng.normal(0, 0.08), rng.normal(0, 8, 3)
     strayed = np.asarray(colour) * (1 + jitter * brightness) + jitter * tint
     red, green, blue = np.clip(strayed, 8, 250)

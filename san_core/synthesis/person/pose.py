@@ -1,7 +1,7 @@
 """Poses of people on camera: walking at any phase of the stride, standing, carrying, phoning.
 
-A pose is the orientation of every bone in the body's frame (x left, y back, z up), so that limbs
-are set by where they point and not by chains of joint angles. Angles are degrees where named so.
+A pose is the orientation of each bone in the body's frame (x left, y back, z up). Limbs are set by
+their direction, not by chains of joint angles. Angles are in degrees where their names say so.
 """
 
 from typing import NamedTuple
@@ -26,14 +26,14 @@ X, Y, Z = np.eye(3)
 
 
 class Pose(NamedTuple):
-    """A pose and what it is called."""
+    """A pose and its name."""
 
     rotations: Floats  # (B, 3, 3)
     kind: str
 
 
 class Stride(NamedTuple):
-    """Where in the gait cycle a person is, and how big the steps are (1 is a usual walk)."""
+    """The phase of the gait cycle, and the size of steps (1 is an ordinary walk)."""
 
     kind: str
     phase: float  # radians; 0 is the left heel's strike
@@ -42,7 +42,7 @@ class Stride(NamedTuple):
 
 
 def sample_pose(rng: np.random.Generator, joints: Floats) -> Pose:
-    """A random pose of a person whose joints at rest are (B, 3)."""
+    """A random pose of a person with these joints (B, 3) at rest."""
     stride = _sample_stride(rng)
     bones = _pose_trunk(rng, stride)
     rest = {
@@ -71,7 +71,7 @@ def _sample_stride(rng: np.random.Generator) -> Stride:
 
 
 def _pose_trunk(rng: np.random.Generator, stride: Stride) -> dict[str, Rotation]:
-    """Pelvis, spine, neck and head; shoulders turn against the hips."""
+    """Pelvis, spine, neck and head; shoulders rotate against the hips."""
     swing = stride.size * np.cos(stride.phase)
     roll = rng.normal(0, 1.5) + 2 * stride.size * np.sin(stride.phase)
     root = rotation_about(Z, -6 * swing) @ rotation_about(Y, roll)
@@ -98,7 +98,7 @@ def _pose_trunk(rng: np.random.Generator, stride: Stride) -> dict[str, Rotation]
 def _pose_leg(
     rng: np.random.Generator, stride: Stride, rest: dict[str, Rotation], root: Rotation, side: int
 ) -> dict[str, Rotation]:
-    """Thigh, shin and foot. Knee and ankle follow the published course of normal gait, roughly."""
+    """Thigh, shin and foot. Knee and ankle roughly follow published curves of normal gait."""
     name, sign = "LR"[side], 1 - 2 * side
     phase = stride.phase + np.pi * side
     cycle = (phase / (2 * np.pi)) % 1  # 0 heel strike, 0.6 toe off
@@ -128,7 +128,7 @@ def _pose_leg(
 
 
 class ArmPose(NamedTuple):
-    """Where an arm is held, in degrees."""
+    """The angles of an arm, in degrees."""
 
     forwards: float  # of the upper arm
     aside: float  # of the upper arm
@@ -181,7 +181,7 @@ def _gaussian_bump(cycle: float, centre: float, width: float) -> float:
 
 
 def _limb_direction(forwards: float, aside: float, sign: int) -> NDArray[np.float64]:
-    """The direction of a limb swung from hanging, in degrees."""
+    """The direction of a limb; the angles, in degrees, are 0 if it hangs."""
     f, a = np.deg2rad(forwards), np.deg2rad(aside)
     return np.array([sign * np.sin(a), -np.sin(f) * np.cos(a), -np.cos(f) * np.cos(a)])
 
@@ -196,7 +196,7 @@ def rotation_about(axis: ArrayLike, degrees: float) -> Rotation:
 
 
 def aligning_rotation(rest: ArrayLike, target: ArrayLike) -> Rotation:
-    """The smallest rotation that turns one direction (3,) into another, not its opposite."""
+    """The smallest rotation from one direction (3,) to another, which must not be opposite."""
     a, b = np.asarray(rest, np.float64), np.asarray(target, np.float64)
     a, b = a / np.sqrt(a @ a), b / np.sqrt(b @ b)
     cross = _cross_matrix(_cross_matrix(a) @ b)  # np.cross takes ten times as long
@@ -205,7 +205,7 @@ def aligning_rotation(rest: ArrayLike, target: ArrayLike) -> Rotation:
 
 
 def blend_rotations(first: Rotation, second: Rotation, share: float) -> Rotation:
-    """The rotation nearest to a weighted mean of two that are not far apart."""
+    """The rotation nearest to the weighted mean of two similar rotations."""
     u, _, vt = np.linalg.svd(first * (1 - share) + second * share)
     rotation: Rotation = u @ vt
     return rotation

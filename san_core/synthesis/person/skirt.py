@@ -1,7 +1,7 @@
-"""Skirts and coats: a tube around both legs that shows the texels of the leg charts.
+"""Skirts and coats: a tube around both legs with the texels of the leg charts.
 
-The charts of the legs are painted as cloth down to the hem, so a rendered skirt and its texture
-agree; the tube only stands where cloth would hang, from leg to leg.
+The leg charts are painted as cloth down to the hem, so a rendered skirt agrees with its texture.
+The tube adds only the surface where the cloth hangs, from leg to leg.
 """
 
 import functools
@@ -19,7 +19,7 @@ MIN_UPRIGHT_SHARE = 0.9  # share of steps down a leg's chart that must lead down
 
 
 class Tube(NamedTuple):
-    """A skirt's mesh; its vertices are numbered from 0."""
+    """The mesh of a skirt; its vertices are numbered from 0."""
 
     vertices: Floats  # (RINGS * SPOKES, 3)
     normals: Floats  # (RINGS * SPOKES, 3)
@@ -29,7 +29,7 @@ class Tube(NamedTuple):
 
 
 class Mesh(NamedTuple):
-    """What the rasteriser draws."""
+    """The mesh that the rasteriser draws."""
 
     vertices: Floats  # (V, 3)
     normals: Floats  # (V, 3)
@@ -39,7 +39,7 @@ class Mesh(NamedTuple):
 
 
 def clothed_mesh(posed: Floats, hem: float) -> Mesh:
-    """The posed body (V, 3), with a skirt down to `hem` along the legs where that is above 0."""
+    """The posed body (V, 3), with a skirt down to `hem` along the legs if `hem` is above 0."""
     people = current_body()
     normals = vertex_normals(posed, people.faces)
     if hem <= 0:
@@ -58,8 +58,8 @@ def clothed_mesh(posed: Floats, hem: float) -> Mesh:
 def skirt_tube(posed: Floats, hem: float) -> Tube:
     """A tube around the legs of a posed body (V, 3), from the hips to `hem`.
 
-    Every ring is as wide as the legs at its height in each direction, and hardly narrower than the
-    ring above it.
+    In each direction a ring is as wide as the legs at its height, and hardly narrower than the
+    ring above.
     """
     stations = np.linspace(0, hem, RINGS)
     band = max(0.045, 0.6 * hem / (RINGS - 1))
@@ -106,13 +106,13 @@ def _leg_vertices() -> NDArray[np.intp]:
 
 @functools.cache
 def _spoke_directions() -> Floats:
-    """(SPOKES, 2) outwards, from the front by the left and the back to the right."""
+    """Outward directions (SPOKES, 2): front, left, back, right."""
     angle = np.linspace(0, 2 * np.pi, SPOKES, endpoint=False)
     return np.stack([np.sin(angle), -np.cos(angle)], axis=1).astype(np.float32)
 
 
 def _tube_uv(stations: NDArray[np.float64], hem: float) -> Floats:
-    """Texels of the tube's vertices: columns by direction, rows by how far down the leg."""
+    """Texels of the tube's vertices: columns by direction, rows by distance along the leg."""
     along = np.minimum(0.985 * stations, 0.97 * hem)
     uv = np.empty((RINGS, SPOKES + 2, 2), np.float32)
     uv[:, :, 0] = _leg_columns()
@@ -140,7 +140,7 @@ def _leg_columns() -> Floats:
 
 
 def _leg_rows(along: NDArray[np.float64], column: float) -> NDArray[np.float64]:
-    """The rows, in a column of the legs' charts, that lie at distances along the leg."""
+    """The rows of a column of the leg charts at given distances along the leg."""
     first, profile = _leg_profile(round(column))
     rows: NDArray[np.float64] = np.interp(along, profile, first + np.arange(len(profile)))
     return rows
@@ -148,7 +148,7 @@ def _leg_rows(along: NDArray[np.float64], column: float) -> NDArray[np.float64]:
 
 @functools.cache
 def _leg_profile(column: int) -> tuple[int, Floats]:
-    """The top row of the legs' charts, and how far along the leg each texel of a column lies."""
+    """The top row of the leg charts, and the distance along the leg of each texel in a column."""
     box = chart_rectangle("leg.L")
     profile = texel_surface().along_leg.reshape(TEXTURE_SIZE, TEXTURE_SIZE)[
         box.top : box.bottom, column
@@ -158,7 +158,7 @@ def _leg_profile(column: int) -> tuple[int, Floats]:
 
 @functools.cache
 def _tube_faces() -> tuple[Ints, Ints]:
-    """Faces of the tube by vertex and by UV vertex; rings of the latter are cut front and back."""
+    """Faces of the tube as vertices and as UV vertices, whose rings are cut front and back."""
     faces, uv_faces, wide = [], [], SPOKES + 2
     for row in range(RINGS - 1):
         for spoke in range(SPOKES):

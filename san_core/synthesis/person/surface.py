@@ -1,8 +1,8 @@
-"""Body coordinates: what a tailor would call a point of the surface.
+"""Body coordinates of surface points, such as positions along and around limbs.
 
-Clothes are painted in these coordinates on the mean person at rest, in shoes, so a pattern runs
-across the seams of the atlas, and one description of a garment serves its colour (on texels) and
-its thickness (on vertices).
+Clothes are painted in these coordinates on the mean person at rest, in shoes. A pattern therefore
+continues across the seams of the atlas. One description of a garment gives its colour (on texels)
+and its thickness (on vertices).
 """
 
 import functools
@@ -21,7 +21,7 @@ CROTCH = -0.045  # height of the crotch on the mean person, metres
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """N points of the mean person at rest, shod, with the part of the body each lies on."""
+    """N points of the mean person at rest, in shoes, with the body part of each."""
 
     points: Floats  # (N, 3)
     x: Floats  # metres to the person's left
@@ -54,7 +54,7 @@ class Landmarks:
 
 @functools.cache
 def landmarks() -> Landmarks:
-    """The heights that faces, collars and shoes are measured from."""
+    """The reference heights for faces, collars and shoes."""
     people = current_body()
     return Landmarks(
         eyes=float(people.joint("head")[2]) + 0.032,
@@ -105,7 +105,7 @@ def _surface_at(points: Floats, chart: NDArray[np.intp]) -> Surface:
 
 
 def _limb_coordinates(points: Floats, bones: list[str]) -> tuple[Floats, Floats]:
-    """How far along and at which angle around a limb of its own side every point lies."""
+    """The position along, and the angle around, the limb on the side of each point."""
     along, around = np.zeros(len(points), np.float32), np.zeros(len(points), np.float32)
     for side, sign in (("L", 1), ("R", -1)):
         chain = np.stack([current_body().joint(f"{bone}.{side}") for bone in bones])

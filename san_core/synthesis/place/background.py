@@ -1,8 +1,8 @@
-"""Procedural places that people walk through, and crops of them.
+"""Procedural backgrounds: scenes, and crops of them.
 
-A scene is a picture wider than a person, as a camera some metres above the ground sees it: houses
-along or across a street, a wall, a park or a hall, the ground before it, and things that stand
-about. Colours are muted, as streets and halls are.
+A scene is a wide picture from a camera some metres above the ground: houses along or across a
+street, a wall, a park or a hall, the ground before it, and objects. Colours are muted, as in real
+streets and halls.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
 
 
 class Viewpoint(NamedTuple):
-    """From where a scene is seen."""
+    """The position of the camera of a scene."""
 
     horizon: int  # row
     height: float  # metres of the camera above the ground
@@ -45,7 +45,7 @@ class Viewpoint(NamedTuple):
 
 
 class Backdrop(NamedTuple):
-    """A place without what stands about in it. Lengths in metres."""
+    """A place without objects. Lengths in metres."""
 
     image: Floats  # (ROWS, COLUMNS, 3)
     end: float  # how far away the ground ends
@@ -59,7 +59,7 @@ BackdropBuilder = Callable[[np.random.Generator, Viewpoint], Backdrop]
 def crop_scene(
     scene: Scene, rng: np.random.Generator, *, size: tuple[int, int], horizon: float
 ) -> Floats:
-    """A piece of a scene, (H, W, 3) RGB 0-255, with its horizon as near as can be to a row."""
+    """A crop of a scene, (H, W, 3) RGB 0-255, with the horizon as near as possible to a row."""
     rows, columns = size
     share = float(np.clip(horizon / rows, 0, 1))  # of the crop above the horizon
     limit = min(SCENE_ROWS, SCENE_COLUMNS * rows / columns)
@@ -83,7 +83,7 @@ def sample_scene(
     builders: Sequence[BackdropBuilder] | None = None,
     shares: Sequence[float] = (0.26, 0.26, 0.16, 0.16, 0.16),
 ) -> Scene:
-    """A random street, wall, park or hall; or a place by one of `builders`, by their shares."""
+    """A random street, wall, park or hall; or a place of `builders`, drawn by their shares."""
     sight = Viewpoint(
         horizon=int(SCENE_ROWS * rng.uniform(0.18, 0.42)),
         height=rng.uniform(1.8, 4.5),
@@ -116,7 +116,7 @@ def sample_sky(rng: np.random.Generator) -> Floats:
 
 
 def _street_across(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
-    """Houses on the far side of a street, seen from the front."""
+    """The houses on the far side of a street, from the front."""
     image, away = sample_sky(rng), rng.uniform(9, 28)
     base = min(SCENE_ROWS - 8, round(sight.horizon + sight.height * FOCAL_LENGTH / away))
     left = 0
@@ -129,7 +129,7 @@ def _street_across(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
 
 
 def _draw_front(patch: Floats, house: Facade, away: float) -> None:
-    """Draw a house, its foot at the lower edge of a patch of the image."""
+    """Draw a house with its base at the lower edge of a patch of the image."""
     rows, columns = patch.shape[:2]
     step = away / FOCAL_LENGTH
     up = np.arange(rows, 0, -1, dtype=np.float32) * np.float32(step)
@@ -141,7 +141,7 @@ def _draw_front(patch: Floats, house: Facade, away: float) -> None:
 
 
 def _street_along(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
-    """A street between two rows of houses, or with one on one side only."""
+    """A street between two rows of houses, or beside one row."""
     image, end = sample_sky(rng), rng.uniform(35, 90)
     base = round(sight.horizon + sight.height * FOCAL_LENGTH / end)
     _draw_front(image[:base], sample_facade(rng), end)
@@ -160,7 +160,7 @@ def _street_along(rng: np.random.Generator, sight: Viewpoint) -> Backdrop:
 
 
 def _draw_side(image: Floats, house: Facade, sight: Viewpoint, away: Floats, end: float) -> None:
-    """Draw a row of houses whose wall is `away` metres off in every column, up to `end`."""
+    """Draw a row of houses up to `end`; away: the distance of the wall per column, in metres."""
     columns = np.flatnonzero(away < end)
     if not len(columns):
         return
@@ -175,7 +175,7 @@ def _draw_side(image: Floats, house: Facade, sight: Viewpoint, away: Floats, end
 
 
 def _draw_ground(rng: np.random.Generator, image: Floats, sight: Viewpoint, base: int) -> Floats:
-    """The image with ground from row `base` on."""
+    """The image with ground from row `base` down."""
     base = int(np.clip(base, sight.horizon + 1, SCENE_ROWS - 1))
     where = ground_plane(
         base - sight.horizon,
@@ -275,7 +275,7 @@ BACKDROP_BUILDERS: list[BackdropBuilder] = [
 
 
 def _apply_light_pools(rng: np.random.Generator, image: Floats) -> None:
-    """Uneven light over the whole place: shade of trees and houses, lamps, windows."""
+    """Apply uneven light to the whole place: shade of trees and houses, lamps, windows."""
     pools = fractal_noise(rng, (SCENE_ROWS, SCENE_COLUMNS), coarsest=256)
     contrast = rng.uniform(0.01, 0.05)
     across = np.linspace(-1, 1, SCENE_COLUMNS, dtype=np.float32) * rng.uniform(-0.15, 0.15)

@@ -1,4 +1,4 @@
-"""House fronts as a function of metres along and up, so that they can be seen from any side."""
+"""House fronts as functions of position in metres, so that they render from any direction."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from san_core.synthesis.place.materials import TiledNoise, accent_colour, muted_
 
 
 class Facade(NamedTuple):
-    """How one house is built. Lengths in metres, shares of a bay or a storey."""
+    """The parameters of a house. Lengths in metres, shares of a bay or a storey."""
 
     wall: Floats  # RGB
     glass: Floats
@@ -27,7 +27,7 @@ class Facade(NamedTuple):
     noise: TiledNoise
 
     def colours_at(self, u: Floats, v: Floats, step: Floats | float) -> Floats:
-        """Colours (..., 3) at points u along and v up, each as large as `step` on the image."""
+        """Colours (..., 3) at points u along and v up, in metres, for pixels of size `step`."""
         stained = (
             1
             + 0.03 * self.noise.values_at(u, v, 2.5)

@@ -16,7 +16,7 @@ FOCAL_LENGTH = 400.0  # pixels
 
 
 class GroundPlane(NamedTuple):
-    """Where on the ground every pixel lies, in metres: (rows, columns) each."""
+    """The position on the ground of every pixel, in metres: (rows, columns) each."""
 
     across: Floats
     away: Floats
@@ -26,7 +26,7 @@ class GroundPlane(NamedTuple):
 def ground_plane(
     first: float, shape: tuple[int, int], *, height: float, middle: float
 ) -> GroundPlane:
-    """The ground from `first` rows below the horizon on; `middle` is the column straight ahead."""
+    """The ground from `first` rows below the horizon; `middle` is the column straight ahead."""
     rows, columns = shape
     below = (np.arange(rows, dtype=np.float32) + np.float32(max(first, 1)))[:, None]
     away = height * FOCAL_LENGTH / below
@@ -36,7 +36,7 @@ def ground_plane(
 
 
 def sample_ground(rng: np.random.Generator, where: GroundPlane) -> Floats:
-    """A ground (rows, columns, 3): one material, or a pavement before a road."""
+    """A random ground (rows, columns, 3): one material, or a pavement before a road."""
     noise = TiledNoise(rng)
     image = _ground_material(rng, where, noise, int(rng.integers(5)))
     layout = rng.random()
@@ -81,7 +81,7 @@ def _ground_material(
 
 
 def _joint_brightness(rng: np.random.Generator, where: GroundPlane, kind: int) -> Floats:
-    """What slabs, bricks and tiles add to the brightness; joints fade where they cannot be seen."""
+    """The brightness that slabs, bricks and tiles add; joints fade where pixels are too large."""
     if kind == 0:
         return np.zeros_like(where.across)
     long = (0, rng.uniform(0.4, 1.1), 0.21, rng.uniform(0.3, 0.6))[kind]
@@ -102,12 +102,12 @@ def _joint_brightness(rng: np.random.Generator, where: GroundPlane, kind: int) -
 
 
 def _line_coverage(distance: NDArray[Any], width: float, step: Floats) -> Floats:
-    """How much of a pixel, `step` metres large, a line covers that begins at distance 0."""
+    """The share of a pixel of `step` metres that a line from distance 0 covers."""
     cover: Floats = (distance < np.maximum(step, width)) * np.minimum(1, width / step)
     return cover
 
 
 def _visibility(size: float, step: Floats) -> Floats:
-    """1 where features of a size are seen, falling to 0 where a pixel is larger than they are."""
+    """The contrast of features of a size: 1 if they are visible, 0 if pixels are larger."""
     seen: Floats = np.clip(1.5 - step / size, 0, 1)
     return seen

@@ -1,4 +1,4 @@
-"""Colours and surfaces of places: muted, uneven, weathered, as nothing flat is seen by a camera.
+"""Colours and surfaces of places: muted, uneven and weathered, as in camera images.
 
 Colours are RGB, 0-255.
 """
@@ -34,7 +34,7 @@ def _resize_grid(grid: Floats, shape: tuple[int, int]) -> Floats:
 
 
 class TiledNoise:
-    """Smooth noise of mean 0 and deviation near 1 over a plane, which repeats every 64 cells."""
+    """Smooth noise on a plane, of mean 0 and deviation near 1, with a period of 64 cells."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         lattice = np.pad(rng.standard_normal((_LATTICE, _LATTICE), dtype=np.float32), 4, "wrap")
@@ -45,7 +45,7 @@ class TiledNoise:
         self._tile = self._tile / self._tile.std()
 
     def values_at(self, u: Floats, v: Floats, cell: float) -> Floats:
-        """Values at points of the plane, with features of the size of `cell`."""
+        """Values at points of the plane; `cell` is the size of features."""
         scale = np.float32(TILE_SIZE / _LATTICE / cell)
         rows = (v * scale).astype(np.int32) & (TILE_SIZE - 1)
         columns = (u * scale).astype(np.int32) & (TILE_SIZE - 1)
@@ -62,7 +62,7 @@ def muted_colour(rng: np.random.Generator, low: float = 55, high: float = 195) -
 
 
 def accent_colour(rng: np.random.Generator) -> Floats:
-    """A colour that catches the eye: shutters, posters, signs."""
+    """A vivid colour for shutters, posters and signs."""
     grey, hue = rng.uniform(50, 150), rng.uniform(0, 2 * np.pi)
     wheel = np.cos(hue - np.array([0, 2.1, 4.2])) * (1, 0.7, 1)  # few greens in a town
     colour: Floats = np.clip(grey * (1 + rng.uniform(0.1, 0.35) * wheel), 10, 225)
@@ -73,7 +73,7 @@ _PAINTS = ((205, 206, 206), (150, 153, 156), (92, 95, 99), (34, 35, 38), (44, 56
 
 
 def car_colour(rng: np.random.Generator) -> Floats:
-    """White, silver, grey, black, dark blue or dark red, as most cars are."""
+    """A common colour of cars: white, silver, grey, black, dark blue or dark red."""
     paint = np.array(_PAINTS[rng.choice(len(_PAINTS), p=[0.26, 0.22, 0.2, 0.18, 0.08, 0.06])])
     return (paint * rng.uniform(0.85, 1.1)).astype(np.float32)
 
@@ -91,7 +91,7 @@ def foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 def material_patch(rng: np.random.Generator, colour: Floats, shape: tuple[int, int]) -> Floats:
-    """A wall or a thing (rows, columns, 3) of one material, a little stained and grainy."""
+    """A surface (rows, columns, 3) of one material, a little stained and grainy."""
     stains = 1 + rng.uniform(0.015, 0.04) * fractal_noise(rng, shape)
     stains += 0.012 * rng.standard_normal(shape, dtype=np.float32)
     material: Floats = (colour * stains[..., None]).astype(np.float32)
@@ -99,6 +99,6 @@ def material_patch(rng: np.random.Generator, colour: Floats, shape: tuple[int, i
 
 
 def soft_cover(inside: Floats) -> Floats:
-    """Cover from a signed distance: 1 well inside, 0 outside, soft at the edge."""
+    """Coverage from a signed distance: 1 well inside, 0 outside, with a soft edge."""
     cover: Floats = np.clip(0.5 + 6 * inside, 0, 1).astype(np.float32)
     return cover

@@ -1,4 +1,4 @@
-"""Things between the camera and the person: posts, hedges, walls, cars, railings, other people."""
+"""Occluders between camera and person: posts, hedges, walls, cars, railings, other people."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ IMAGE_METRES = 1.9  # metres that the image is high where the person stands, rou
 
 
 def draw_occluder(rng: np.random.Generator, image: Floats) -> Floats:
-    """Draw one thing in front of what an image (H, W, 3) shows, in place; returns its cover (H, W).
+    """Draw an occluder over an image (H, W, 3), in place; return its coverage (H, W).
 
-    It is nearer than the person, and cameras focus on people, so it is a little out of focus.
+    The camera focuses on the person, and the occluder is nearer, so it is a little out of focus.
     """
     drawn = image.copy()
     OCCLUDERS[rng.integers(len(OCCLUDERS))](rng, drawn)
@@ -29,7 +29,7 @@ def draw_occluder(rng: np.random.Generator, image: Floats) -> Floats:
 
 
 def _blur(values: Floats, radius: float) -> Floats:
-    """An image (H, W, 3), or one channel (H, W), 0-255, out of focus."""
+    """An image (H, W, 3), or one channel (H, W), 0-255, blurred."""
     picture = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     return np.asarray(picture.filter(ImageFilter.BoxBlur(radius)), np.float32)
 
@@ -56,7 +56,7 @@ def _wall_material(rng: np.random.Generator, image: Floats) -> Floats:
 
 
 def _draw_post(rng: np.random.Generator, image: Floats) -> None:
-    """A lamp post or column, round, so darker at its edges."""
+    """A round lamp post or column, darker at its edges."""
     columns = image.shape[1]
     across = np.arange(columns) - columns * rng.uniform(0.15, 0.85)
     round_ = across / (columns * rng.uniform(0.03, 0.09))
@@ -93,7 +93,7 @@ def _draw_parked_car(rng: np.random.Generator, image: Floats) -> None:
 
 
 def _draw_passer_by(rng: np.random.Generator, image: Floats) -> None:
-    """Somebody who walks by nearer the camera, cut by the image's edge."""
+    """A passer-by nearer the camera, cut by the edge of the image."""
     rows, columns = image.shape[:2]
     size = rows * rng.uniform(1.1, 1.5)
     x = columns * (rng.uniform(-0.1, 0.2) if rng.random() < 0.5 else rng.uniform(0.8, 1.1))
@@ -101,7 +101,7 @@ def _draw_passer_by(rng: np.random.Generator, image: Floats) -> None:
 
 
 def _draw_railing(rng: np.random.Generator, image: Floats) -> None:
-    """A handrail on thin bars, up to the hips."""
+    """A handrail on thin bars, as high as the hips."""
     rows, columns = image.shape[:2]
     top, thick = int(rows * rng.uniform(0.58, 0.75)), max(2, rows // 60)
     bars = np.arange(columns) % int(max(6, columns * rng.uniform(0.1, 0.3))) < max(1, rows // 110)

@@ -21,10 +21,10 @@ HORIZON_RANGE = (
 
 @dataclass(frozen=True)
 class Photographs:
-    """Every image in a folder and its folders, by name.
+    """All images in a folder and its subfolders, sorted by name.
 
     Attributes:
-        fingerprint: number, names and sizes of the files as one sha256; tells sets apart.
+        fingerprint: sha256 of the number, names and sizes of the files; it identifies the set.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Photographs:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of photographs."""
         return len(_photograph_paths(self.folder))
 
     def name(self, number: int) -> str:
@@ -40,7 +40,7 @@ class Photographs:
         return _photograph_paths(self.folder)[number].relative_to(self.folder).as_posix()
 
     def random_scene(self, rng: np.random.Generator) -> Scene:
-        """One of the photographs, cut to the size of a painted place.
+        """A random photograph, cropped to the size of a painted scene.
 
         Raises:
             ValueError: it is not a whole image.
@@ -48,7 +48,7 @@ class Photographs:
         return self.scene_at(int(rng.integers(self.count)), horizon=rng.uniform(*HORIZON_RANGE))
 
     def scene_at(self, number: int, *, horizon: float) -> Scene:
-        """Photograph `number`, its horizon at a share of its height.
+        """Photograph `number`, with its horizon at a share of its height.
 
         Raises:
             ValueError: it is not a whole image.
@@ -57,12 +57,12 @@ class Photographs:
 
 
 def open_photographs(folder: Path) -> Photographs:
-    """The photographs of a folder, of any size; what they show should be without people.
+    """The photographs of a folder, of any size; they should show no people.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
         NotADirectoryError: it is a file.
-        ValueError: it holds no photograph, or one whose name cannot be told.
+        ValueError: it has no photograph, or the name of one is not valid text.
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file; backgrounds are a folder of photographs")
@@ -91,7 +91,7 @@ def _photograph_paths(folder: Path) -> tuple[Path, ...]:
 
 @functools.lru_cache(maxsize=96)
 def _load_fitted(folder: Path, number: int) -> Pixels:
-    """A photograph's middle, as large as can be, at the size of a scene: (ROWS, COLUMNS, 3)."""
+    """The largest central crop of a photograph, resized to a scene: (ROWS, COLUMNS, 3)."""
     path = _photograph_paths(folder)[number]
     if (size := path.stat().st_size) > MOST_FILE_BYTES:
         raise ValueError(f"{path} has {size:,} bytes; at most {MOST_FILE_BYTES:,} are read")

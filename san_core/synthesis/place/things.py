@@ -1,4 +1,4 @@
-"""What stands about in a place: cars, poles, bins, and people who are not the one looked at."""
+"""Objects of a place: cars, poles, bins, and people other than the subject."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def draw_thing(
     *,
     indoors: bool,
 ) -> None:
-    """Draw something that stands at column and row `place`, where a metre is `metre` pixels."""
+    """Draw a random object at column and row `place`, where a metre is `metre` pixels."""
     x, foot = place
     kind = rng.choice(4, p=[0, 0.35, 0.3, 0.35] if indoors else [0.3, 0.25, 0.15, 0.3])
     if kind == 0:
@@ -38,7 +38,7 @@ def draw_thing(
 def _patch_slices(
     image: Floats, x: float, foot: float, width: float, height: float
 ) -> tuple[slice, slice]:
-    """The rows and columns of an image that a thing may touch."""
+    """The rows and columns of an image that an object may cover."""
     top, bottom = int(max(0, foot - height)), int(min(image.shape[0], foot + 0.15 * height + 2))
     left, right = int(max(0, x - width)), int(min(image.shape[1], x + width + 1))
     return slice(top, max(top, bottom)), slice(left, max(left, right))
@@ -52,9 +52,9 @@ def _draw_parts(
     *,
     shadow: bool = True,
 ) -> None:
-    """Shade the ground under a thing, if it is to, and draw its parts.
+    """Draw the parts of an object and, if wanted, its shadow on the ground.
 
-    paint: takes u from -1 left to 1 right and v from 0 foot to 1 top.
+    paint: called with u from -1, left, to 1, right, and v from 0, base, to 1, top.
     """
     (x, foot), (width, height) = place, size
     rows, columns = _patch_slices(image, x, foot, width, height)

@@ -1,7 +1,7 @@
-"""How a street's cameras see people: loose boxes, strong light, and pictures far from true.
+"""Cameras of the world "street": loose boxes, strong light and distorted colours.
 
-Every picture has a camera of its own. Boxes are those that detectors give: too large, too small,
-shifted, of another shape, with the legs or the head cut off.
+Every picture has its own camera. Boxes resemble those of detectors: too large, too small, shifted,
+of another aspect ratio, or with the legs or the head cut off.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of R, G, B in brightness (ITU-
 
 
 def sample_street_view(rng: np.random.Generator) -> View:
-    """A view from any side and a box of a detector."""
+    """A random view from any side, with a box like those of detectors."""
     fill, shift = _sample_box(rng)
     return View(
         azimuth=rng.uniform(0, 2 * np.pi),
@@ -38,7 +38,7 @@ def sample_street_view(rng: np.random.Generator) -> View:
 
 
 def _sample_box(rng: np.random.Generator) -> tuple[float, tuple[float, float]]:
-    """Fill and shift: a loose box, one beside the person, or one that cuts the person."""
+    """Fill and shift of a box that is loose, beside the person, or cuts the person."""
     kind = rng.random()
     if kind < CUT_SHARE:
         fill = rng.uniform(1.0, 1.6)
@@ -51,12 +51,12 @@ def _sample_box(rng: np.random.Generator) -> tuple[float, tuple[float, float]]:
 
 
 def sample_street_light(rng: np.random.Generator) -> Light:
-    """Light that is stronger from one side, or of another tint, than a studio's."""
+    """Random light with more contrast or tint than in the world "studio"."""
     return sample_light(rng, variety=LIGHT_VARIETY)
 
 
 def cast_shade(rng: np.random.Generator, image: Floats) -> None:
-    """Now and then darken one side of an image (H, W, 3), in place: the shadow of a house."""
+    """Sometimes darken one side of an image (H, W, 3), in place, like the shadow of a house."""
     if rng.random() >= SHADE_SHARE:
         return
     rows, columns = image.shape[:2]
@@ -69,10 +69,10 @@ def cast_shade(rng: np.random.Generator, image: Floats) -> None:
 
 
 def photograph(rng: np.random.Generator, image: Floats) -> Pixels:
-    """What a camera of the street keeps of an image (H, W, 3), RGB, 0-255, at the same size.
+    """The picture that a street camera makes of an image (H, W, 3), RGB, 0-255; same size.
 
-    It sees a person with fewer pixels than that and enlarges the picture; noise and the blocks of
-    JPEG are those of the small one.
+    The camera has a lower resolution, and its picture is enlarged. Noise and JPEG blocks arise at
+    the lower resolution.
     """
     rows, columns = image.shape[:2]
     seen = np.clip(_tint(rng, image), 0, 255).astype(np.uint8)
@@ -92,7 +92,7 @@ def photograph(rng: np.random.Generator, image: Floats) -> Pixels:
 
 
 def _tint(rng: np.random.Generator, image: Floats) -> Floats:
-    """White balance, exposure, saturation and haze, or no colour at all."""
+    """Change white balance, exposure, saturation and haze, or remove all colour."""
     white = rng.normal(0, 0.08, 3)
     gains = np.exp(white - white.mean() + rng.normal(EXPOSURE, 0.2))
     is_grey = rng.random() < GREY_SHARE

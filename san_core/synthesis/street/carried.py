@@ -1,6 +1,7 @@
-"""What people of the street carry and push: bags, suitcases, umbrellas, bicycles.
+"""Carried and pushed things in the world "street": bags, suitcases, umbrellas, bicycles.
 
-None of it is in a person's texture: it hides the person, or stands behind. Lengths are metres.
+They are not part of a person's texture: they occlude the person, or stand behind. Lengths are in
+metres.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ Point = tuple[float, float]  # metres to the right and down
 
 
 class Thing(NamedTuple):
-    """A drawing that lies over a picture."""
+    """A drawing to be laid over a picture."""
 
     kind: str
     colour: Floats  # (H, W, 3) RGB, 0-255
@@ -34,7 +35,7 @@ class Thing(NamedTuple):
 
 
 class _Anchor(NamedTuple):
-    """A point of the person in the image, in pixels, and how many of them a metre is there."""
+    """A point of the person in the image, in pixels, and the pixels per metre there."""
 
     x: float
     y: float
@@ -42,7 +43,7 @@ class _Anchor(NamedTuple):
 
 
 class _Sheet:
-    """Draws in metres around an anchor; `narrow` is how much a thing's turn shortens its width."""
+    """Draws in metres around an anchor; `narrow` is the foreshortening of a turned thing."""
 
     def __init__(self, framed: FramedMesh, ground: Colour, anchor: _Anchor, narrow: float) -> None:
         rows, columns = framed.size
@@ -71,7 +72,7 @@ class _Sheet:
         self._pen.ellipse(box, outline=(*_levels(colour), 255), width=thick)
 
     def finish(self, rng: np.random.Generator, kind: str, *, in_front: bool) -> Thing:
-        """The drawing, lit unevenly from above or from one side."""
+        """The drawing with uneven light from above or from one side."""
         drawn = np.asarray(self._image.reduce(SAMPLES), np.float32)
         rows, columns = drawn.shape[:2]
         down = np.linspace(0.5, -0.5, rows, dtype=np.float32)[:, None]
@@ -90,13 +91,13 @@ def _levels(colour: Colour) -> tuple[int, int, int]:
 
 
 def sample_thing(rng: np.random.Generator, framed: FramedMesh) -> Thing:
-    """One thing that the framed person carries or pushes, drawn for that picture."""
+    """A random thing that the framed person carries or pushes, drawn for this picture."""
     kind = str(rng.choice(list(_THINGS), p=[share for share, _ in _THINGS.values()]))
     return _THINGS[kind][1](rng, framed)
 
 
 def _anchor(framed: FramedMesh, where: Mask) -> _Anchor:
-    """The middle of some of the body's vertices (V,)."""
+    """The centre of some vertices (V,) of the body."""
     column, row, inverse = framed.screen[: len(where)][where].mean(axis=0)
     return _Anchor(float(column), float(row), float(framed.scale * inverse))
 
@@ -114,7 +115,7 @@ def _ground(framed: FramedMesh, anchor: _Anchor) -> float:
 
 
 def _is_nearer(framed: FramedMesh, anchor: _Anchor) -> bool:
-    """Whether an anchor is nearer the camera than the person is on the whole."""
+    """Whether an anchor is nearer to the camera than the middle of the person."""
     return anchor.metre > framed.scale * float(np.median(framed.screen[:, 2]))
 
 
@@ -128,7 +129,7 @@ def _shaded(colour: Colour, factor: float) -> Colour:
 
 
 def _material(rng: np.random.Generator) -> Colour:
-    """Leather, cloth or plastic: of any hue or of none."""
+    """A colour for leather, cloth or plastic, of any hue or grey."""
     if rng.random() < 0.5:
         return any_colour(rng)
     red, green, blue = muted_colour(rng, 20, 235)
@@ -153,7 +154,7 @@ def _draw_bag(rng: np.random.Generator, framed: FramedMesh) -> Thing:
 
 
 def _draw_shoulder_bag(rng: np.random.Generator, framed: FramedMesh) -> Thing:
-    """A bag at the hip on a strap from the other shoulder or from the same."""
+    """A bag at the hip, on a strap over either shoulder."""
     body, side, colour = vertex_surface(), _choose_side(rng), _material(rng)
     hip = _anchor(
         framed, body.torso & (np.abs(body.torso_height - 0.2) < 0.1) & (side * body.x > 0.08)
@@ -175,7 +176,7 @@ def _draw_shoulder_bag(rng: np.random.Generator, framed: FramedMesh) -> Thing:
 
 
 def _draw_suitcase(rng: np.random.Generator, framed: FramedMesh) -> Thing:
-    """A case on wheels beside the feet, on a handle."""
+    """A case on wheels beside the feet, with a handle."""
     hand, colour = _hand(framed, _choose_side(rng)), _material(rng)
     floor, half, tall = _ground(framed, hand), rng.uniform(0.15, 0.24), rng.uniform(0.45, 0.7)
     aside = rng.uniform(0.1, 0.35) * _choose_side(rng)
@@ -218,7 +219,7 @@ def _draw_umbrella(rng: np.random.Generator, framed: FramedMesh) -> Thing:
 
 
 def _draw_bicycle(rng: np.random.Generator, framed: FramedMesh) -> Thing:
-    """A bicycle that is pushed along, or stands by, seen from the side or askew."""
+    """A bicycle, pushed or standing, from the side or at an angle."""
     hand, colour = _hand(framed, _choose_side(rng)), _material(rng)
     floor, nose = _ground(framed, hand), _choose_side(rng)
     sheet = _Sheet(framed, colour, hand, nose * rng.uniform(0.3, 1))

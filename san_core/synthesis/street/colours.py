@@ -1,8 +1,7 @@
-"""Who walks the street: clothes of every hue alike, skin and hair of every tone.
+"""People of the world "street": clothes of all hues, skin and hair of all tones.
 
-The palette that people of the studio are dressed from has few greens and purples, as shops do; a
-generator that has seen few of a colour paints it as another. Skin and hair keep to their own
-colours whatever is worn.
+The palette of the world "studio" has few greens and purples, as real clothes do. A generator that
+has seen few examples of a colour regresses another one. Skin and hair keep natural colours.
 """
 
 from dataclasses import replace
@@ -46,18 +45,18 @@ def sample_street_identity(rng: np.random.Generator) -> Identity:
 
 
 def any_colour(rng: np.random.Generator) -> Colour:
-    """A colour of any hue, each as likely, dark to light and dull to vivid."""
+    """A random colour: all hues equally likely, dark to light and dull to vivid."""
     lightness, hue = rng.uniform(18, 90), rng.uniform(0, 2 * np.pi)
     return colour_of(lightness, hue, vividness=float(np.sqrt(rng.uniform(0.06, 1))))
 
 
 def _repaint(rng: np.random.Generator, colour: Colour, share: float) -> Colour:
-    """Any colour with probability `share`, else the one there is."""
+    """A random colour with probability `share`, else the given one."""
     return any_colour(rng) if rng.random() < share else colour
 
 
 def _sample_skin(rng: np.random.Generator) -> Colour:
-    """A tone between the palest and the darkest, each as likely."""
+    """A uniformly random tone between the palest and the darkest."""
     place = rng.uniform(0, len(SKIN_TONES) - 1)
     below = min(int(place), len(SKIN_TONES) - 2)
     share = place - below
@@ -66,7 +65,7 @@ def _sample_skin(rng: np.random.Generator) -> Colour:
 
 
 def _sample_hair(rng: np.random.Generator) -> Colour:
-    """Any natural colour, each as likely, and now and then a dye."""
+    """A uniformly random natural colour, and sometimes a dye."""
     if rng.random() < DYED_SHARE:
         return any_colour(rng)
     return jitter_colour(rng, HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))][0], jitter=0.6)

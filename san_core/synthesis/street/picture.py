@@ -1,4 +1,4 @@
-"""A person in the street as a camera keeps it: among others, with bags, half hidden, badly lit."""
+"""Pictures of the world "street": other people, bags, occlusion and poor light."""
 
 import functools
 from typing import NamedTuple
@@ -38,7 +38,7 @@ _NEIGHBOUR_STREAM = 103
 
 
 class StreetPicture(NamedTuple):
-    """A picture and what is known about it."""
+    """A picture and its metadata."""
 
     image: Pixels  # (H, W, 3)
     dense: Pixels | None  # (H, W, 3), as `dense_map` gives it, of the person alone
@@ -57,7 +57,7 @@ def take_street_picture(
     dense: bool,
     seed: int,
 ) -> StreetPicture:
-    """A dressed person of a shape in a place; `seed` is that of the set, whose people pass by."""
+    """Render a dressed person of a shape in a place; `seed` is the set's, for its passers-by."""
     view, light = sample_street_view(rng), sample_street_light(rng)
     framed, pose = frame_person(rng, outfit, shape=shape, view=view, size=size)
     others = _sample_others(rng, framed, light=light, seed=seed)
@@ -81,7 +81,7 @@ def take_street_picture(
 
 
 def _sample_background(rng: np.random.Generator, place: Scene, framed: FramedMesh) -> Floats:
-    """A piece of a place (H, W, 3), now and then in colours that are not a street's."""
+    """A crop of a place (H, W, 3), sometimes in colours that streets do not have."""
     background = crop_scene(place, rng, size=framed.size, horizon=framed.horizon)
     background *= np.float32(rng.uniform(0.55, 1.3))
     if rng.random() < VIVID_SHARE:
@@ -90,7 +90,7 @@ def _sample_background(rng: np.random.Generator, place: Scene, framed: FramedMes
 
 
 def _hue_turn(rng: np.random.Generator) -> Floats:
-    """A matrix on RGB that turns hues about grey by any angle and makes colours stronger."""
+    """A matrix on RGB that rotates hues by a random angle and raises saturation."""
     turn, vivid = rng.uniform(0, 2 * np.pi), rng.uniform(1, 2.5)
     cos, sin, third = np.cos(turn), np.sin(turn), 1 / 3
     grey, axis = np.full((3, 3), third), np.sqrt(third)
@@ -103,7 +103,7 @@ def _hue_turn(rng: np.random.Generator) -> Floats:
 def _sample_others(
     rng: np.random.Generator, framed: FramedMesh, *, light: Light, seed: int
 ) -> list[Thing]:
-    """Somebody else, and what the person carries; what is behind comes first."""
+    """Another person and a carried thing, each with its probability, in drawing order."""
     others = []
     if rng.random() < NEIGHBOUR_SHARE:
         others.append(_draw_neighbour(rng, framed.size, light=light, seed=seed))
@@ -115,7 +115,7 @@ def _sample_others(
 def _draw_neighbour(
     rng: np.random.Generator, size: tuple[int, int], *, light: Light, seed: int
 ) -> Thing:
-    """Another person, half in the picture: beside, behind, or nearer the camera."""
+    """Draw another person, partly in the picture: beside, behind, or nearer the camera."""
     in_front = bool(rng.random() < NEARER_SHARE)
     aside = (rng.uniform(0.4, 0.75) if in_front else rng.uniform(0.15, 0.6)) * rng.choice([-1, 1])
     view = View(
@@ -135,7 +135,7 @@ def _draw_neighbour(
 
 @functools.lru_cache(maxsize=NEIGHBOURS)
 def _neighbour(seed: int, number: int) -> tuple[Outfit, Floats]:
-    """A person who is not one of the set, and the person's shape."""
+    """A person outside the set, and the person's shape."""
     rng = np.random.default_rng([seed, _NEIGHBOUR_STREAM, number])
     looks = sample_street_identity(rng)
     return paint_outfit(looks), sample_shape(rng, female=looks.female)

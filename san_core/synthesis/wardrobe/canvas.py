@@ -1,4 +1,4 @@
-"""A texture in the making, and the thickness of what is painted on it."""
+"""The canvas on which a texture and the thickness of clothes are painted."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ Region = Callable[[Surface], Mask]
 
 
 class Canvas:
-    """Colours of all N texels and shape at all V vertices, painted layer over layer.
+    """Colours of all N texels and shape at all V vertices, painted in layers.
 
     Attributes:
         colour: (N, 3) RGB, 0-255.
-        folds: (N,) how deep the folds of the cloth at each texel are, 0 to 1; 0 off cloth.
-        thickness: (V,) metres off the skin, softened in the end.
-        jut: (V,) metres added after that, for what has an edge.
-        hang: (V,) how far cloth spans the skin's hollows, 0 to 1.
+        folds: (N,) depth of the folds of cloth at each texel, 0 to 1; 0 off cloth.
+        thickness: (V,) distance from the skin in metres, smoothed in the end.
+        jut: (V,) metres added after smoothing, for sharp edges.
+        hang: (V,) degree to which cloth spans the hollows of the skin, 0 to 1.
 
-    A region is a function of a surface, so that the same words say which texels a garment colours
-    and which vertices it lifts off the skin.
+    A region is a function of a surface. The same function selects the texels that a garment colours
+    and the vertices that it lifts off the skin.
     """
 
     def __init__(self, rng: np.random.Generator, base_colour: ArrayLike) -> None:
@@ -50,8 +50,8 @@ class Canvas:
 
         Args:
             cell: size of the features in metres.
-            stretch: factor on that size along x, y and z.
-            where: only these texels; the others cost nothing.
+            stretch: factors on this size along x, y and z.
+            where: compute only these texels.
         """
         points = self.texels.points if where is None else self.texels.points[where]
         return self.noise_at(points, cell, stretch=stretch)
@@ -59,7 +59,7 @@ class Canvas:
     def noise_at(
         self, points: Floats, cell: float, *, stretch: tuple[float, float, float] = (1, 1, 1)
     ) -> Floats:
-        """The same at any points (n, 3)."""
+        """As `noise`, at any points (n, 3)."""
         out = np.empty(len(points), np.float32)
         sx, sy, sz = (1 / (cell * factor) for factor in stretch)
         # An offset that is no multiple of the cell keeps layers of one canvas apart.
@@ -67,12 +67,12 @@ class Canvas:
         return out
 
     def fill(self, where: Mask, colour: ArrayLike) -> None:
-        """Paint texels; colour is one colour or a colour per texel (N, 3)."""
+        """Paint texels in one colour, or one colour per texel (N, 3)."""
         value = np.asarray(colour, np.float32)
         self.colour[where] = value[where] if value.ndim == 2 else value
 
     def shade(self, where: Mask, factor: ArrayLike) -> None:
-        """Multiply texels' brightness by a factor or a factor per texel (N,)."""
+        """Multiply the brightness of texels by one factor, or one factor per texel (N,)."""
         value = np.asarray(factor, np.float32)
         self.colour[where] *= value[where][:, None] if value.ndim else value
 
@@ -102,19 +102,19 @@ class Canvas:
         return where
 
     def thicken_region(self, region: Region, thickness: float) -> None:
-        """Make what lies in a region stand at least `thickness` metres off the skin."""
+        """Raise a region to at least `thickness` metres off the skin."""
         lifted = region(surface.vertex_surface())
         self.thickness[lifted] = np.maximum(self.thickness[lifted], np.float32(thickness))
 
     def add_slack(self, region: Region, slack: Callable[[Surface], ArrayLike]) -> None:
-        """Add metres of slack, (V,) or one value, to what lies in a region."""
+        """Add slack in metres, (V,) or one value, to a region."""
         points = surface.vertex_surface()
         where = region(points)
         extra = np.broadcast_to(np.asarray(slack(points), np.float32), where.shape)
         self.thickness[where] += extra[where]
 
     def protrude_region(self, region: Region, metres: Callable[[Surface], ArrayLike]) -> None:
-        """Make what lies in a region jut out by metres, (V,) or one value, with a sharp edge."""
+        """Make a region protrude by metres, (V,) or one value, with a sharp edge."""
         points = surface.vertex_surface()
         where = region(points)
         out = np.broadcast_to(np.asarray(metres(points), np.float32), where.shape)
@@ -122,7 +122,7 @@ class Canvas:
 
 
 def smoothstep(low: float, high: float, values: ArrayLike) -> Floats:
-    """0 below `low`, 1 above `high` and a smooth ramp between; falling where high < low."""
+    """0 below `low`, 1 above `high`, and a smooth ramp between; decreasing if high < low."""
     span = np.clip((np.asarray(values, np.float32) - low) / (high - low), 0, 1)
     ramp: Floats = (span * span * (3 - 2 * span)).astype(np.float32)
     return ramp

@@ -12,7 +12,7 @@ from san_core.synthesis.wardrobe.canvas import Canvas, smoothstep
 
 @dataclass(frozen=True)
 class HairCut:
-    """How hair is cut. Lengths in metres."""
+    """The parameters of a haircut. Lengths in metres."""
 
     thickness: float
     crown: float = 0.0  # added on top
@@ -36,11 +36,11 @@ HEADWEAR = ("cap", "beanie", "hood")
 
 
 def paint_hair(canvas: Canvas, identity: Identity) -> Mask | None:
-    """Hair on the head, or what covers it.
+    """Paint hair on the head, or headwear.
 
     Returns:
-        The texels of hair that falls over the clothes, to be painted again after them by
-        `paint_falling_hair`; None where no hair falls.
+        The texels of hair that falls over the clothes; `paint_falling_hair` paints them again after
+        the clothes. None if no hair falls.
     """
     line = _Hairline(canvas)
     if identity.hair in HEADWEAR:
@@ -66,12 +66,12 @@ def paint_hair(canvas: Canvas, identity: Identity) -> Mask | None:
 
 
 def paint_falling_hair(canvas: Canvas, identity: Identity, fallen: Mask) -> None:
-    """Long hair over collars and straps."""
+    """Paint long hair over collars and straps."""
     canvas.fill(fallen, _strand_colours(canvas, identity, HAIR_CUTS[identity.hair].strand))
 
 
 def _strand_colours(canvas: Canvas, identity: Identity, width: float) -> Floats:
-    """Hair colour at every texel: fine upright streaks, and a sheen around the crown."""
+    """Hair colour at every texel: fine vertical streaks, and a sheen around the crown."""
     head = canvas.texels.head | canvas.texels.torso_back
     height = canvas.texels.z[head] - (landmarks().eyes + 0.065)
     upright = (1.0, 1.0, 4.0) if width < 0.01 else (1.0, 1.0, 1.0)
@@ -83,7 +83,7 @@ def _strand_colours(canvas: Canvas, identity: Identity, width: float) -> Floats:
 
 
 class _Hairline:
-    """Where hair begins: higher or lower on the forehead, with a fringe or a parting."""
+    """The hairline: its height on the forehead, and a fringe or a parting."""
 
     def __init__(self, canvas: Canvas) -> None:
         rng = canvas.rng
@@ -106,7 +106,7 @@ class _Hairline:
 
 
 def _tie_knot(canvas: Canvas, *, high: bool) -> None:
-    """A knot of hair at the back of the head."""
+    """Add a knot of hair at the back of the head."""
     middle = landmarks().eyes + (0.045 if high else -0.01)
     size, half = canvas.rng.uniform(0.026, 0.042), np.float32(0.036)
 
@@ -171,11 +171,11 @@ def _paint_headwear(canvas: Canvas, identity: Identity, line: _Hairline) -> None
 
 
 def _cap_peak(surface: Surface) -> Mask:
-    """Where the peak of a cap stands off the forehead."""
+    """The region of a cap's peak on the forehead."""
     band: Mask = surface.head_front & (np.abs(surface.z - landmarks().eyes - 0.05) < 0.012)
     return band & (surface.y < -0.06)
 
 
 def _cap_peak_length(surface: Surface) -> Floats:
-    """Longest in front, in metres."""
+    """The length of a cap's peak in metres, longest in front."""
     return 0.065 * smoothstep(0.075, 0.02, np.abs(surface.x))

@@ -15,7 +15,7 @@ IRIS_SHARES = (0.42, 0.25, 0.13, 0.12, 0.08)
 
 
 class FaceFeatures(NamedTuple):
-    """What makes a face one's own. Lengths in metres, shares of 1."""
+    """The individual features of a face. Lengths in metres, shares from 0 to 1."""
 
     apart: float  # from the middle to an eye
     eye: float  # half an eye's height
@@ -49,7 +49,7 @@ def _sample_features(canvas: Canvas, identity: Identity) -> FaceFeatures:
 
 
 def paint_face(canvas: Canvas, identity: Identity) -> None:
-    """Cheeks, eyes, brows, nose and mouth, and what grows on or covers them."""
+    """Paint cheeks, eyes, brows, nose and mouth, and beards, glasses or masks."""
     skin, one = np.array(identity.skin, np.float32), _sample_features(canvas, identity)
     _paint_relief(canvas, skin, one)
     _paint_eyes(canvas, identity, skin, one)
@@ -73,7 +73,7 @@ def _spot_weight(canvas: Canvas, x: float, z: float, width: float, height: float
 
 
 def _paint_relief(canvas: Canvas, skin: Floats, one: FaceFeatures) -> None:
-    """Light on brow, nose and chin, shade under them, red cheeks, lines of age."""
+    """Paint light on brow, nose and chin, shade under them, red cheeks, and wrinkles."""
     eyes = landmarks().eyes
     red, dark, light = skin + np.array((16, -9, -9), np.float32), skin * 0.55, skin * 1.1 + 6
     canvas.blend(0.4 * _spot_weight(canvas, 0.042, eyes - 0.042, 0.02, 0.018), red)

@@ -13,7 +13,7 @@ from san_core.synthesis.wardrobe.patterns import cloth_colours
 
 @dataclass(frozen=True)
 class LowerCut:
-    """How a lower garment is cut."""
+    """The parameters of a lower garment."""
 
     hem: tuple[float, float]  # along the leg, drawn between these
     thickness: float  # metres
@@ -34,7 +34,7 @@ LOWER_CUTS = {
 
 
 def paint_lower(canvas: Canvas, identity: Identity) -> float:
-    """Trousers, shorts or a skirt; returns where its hem is along the leg."""
+    """Paint trousers, shorts or a skirt; return the position of the hem along the leg."""
     cut = LOWER_CUTS[identity.lower]
     hem = float(canvas.rng.uniform(*cut.hem))
 
@@ -78,7 +78,7 @@ SHAFT_HEIGHTS = {"sneaker": 0.02, "low": -0.013, "boot": 0.14}  # metres above t
 
 
 def paint_shoes(canvas: Canvas, identity: Identity, hem: float) -> None:
-    """Socks, shoes, soles and laces; `hem` is where the lower garment ends on the leg."""
+    """Paint socks, shoes, soles and laces; `hem` is the end of the lower garment on the leg."""
     body, colour = canvas.texels, np.array(identity.shoe_colour, np.float32)
     if canvas.rng.random() < 0.5 and identity.shoes != "boot":
         above = body.leg & (body.along_leg > 0.93) & (body.along_leg > hem)

@@ -1,4 +1,4 @@
-"""Dresses a person: an identity becomes a texture and the thickness of its clothes."""
+"""Dresses a person: turns an identity into a texture and the thickness of its clothes."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ SHORTEST_SKIRT = 0.1  # along the leg; what hangs lower is drawn as a tube aroun
 
 
 class Outfit(NamedTuple):
-    """What a dressed person needs to be drawn."""
+    """The texture and shape of a dressed person, for rendering."""
 
     texture: Pixels  # (256, 256, 3) RGB, in the layout of the atlas
     thickness: Floats  # (V,) metres that clothes and hair stand off the skin
@@ -50,23 +50,23 @@ def paint_outfit(identity: Identity) -> Outfit:
 
 
 def _mottle_skin(canvas: Canvas) -> None:
-    """Skin is not one colour, and hands are redder."""
+    """Vary the colour of skin, and make hands redder."""
     canvas.colour *= (1 + 0.03 * canvas.noise(0.03) + 0.02 * canvas.noise(0.01))[:, None]
     canvas.colour[canvas.texels.hand, 0] *= np.float32(1.03)
 
 
 def _shade_weave(canvas: Canvas) -> None:
-    """Threads and wear, on cloth alone."""
+    """Shade threads and wear, on cloth alone."""
     clothed = canvas.folds > 0
     worn = 0.03 * canvas.noise(0.006, where=clothed) + 0.025 * canvas.noise(0.05, where=clothed)
     canvas.colour[clothed] *= (1 + worn)[:, None]
 
 
 def _shade_folds(canvas: Canvas) -> None:
-    """Folds, lit from above: cloth sags between shoulder and hip, and gathers where limbs bend.
+    """Shade folds, lit from above: cloth sags on the trunk and gathers where limbs bend.
 
-    A fold's upper side is light and its lower side dark, so the shade is the slope of a rough
-    surface, whose wrinkles run around the limbs and slantwise over the trunk.
+    The upper side of a fold is light and its lower side dark, so the shade is the slope of a rough
+    surface. Its wrinkles run around the limbs and diagonally over the trunk.
     """
     body = canvas.texels
     clothed = np.flatnonzero(canvas.folds > 0)
@@ -88,7 +88,7 @@ def _shade_folds(canvas: Canvas) -> None:
 
 
 def _gather_depth(canvas: Canvas) -> Floats:
-    """How much cloth gathers at every texel: at elbows, knees, ankles, wrists, waist, armpits."""
+    """The depth of gathered cloth at every texel: elbows, knees, ankles, wrists, waist, armpits."""
     body = canvas.texels
     gathered = np.full(len(body.x), 0.35, np.float32)
     for along, limb, places in (

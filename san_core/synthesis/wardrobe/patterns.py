@@ -15,7 +15,7 @@ Colours = tuple[Colour, Colour, Colour]
 
 
 def cloth_colours(canvas: Canvas, pattern: str, colours: Colours) -> Floats:
-    """The colour (N, 3) of every texel if the whole body were clad in this pattern."""
+    """The colour (N, 3) of every texel if this pattern covered the whole body."""
     if pattern == "plain":
         return np.tile(np.array(colours[0], np.float32), (len(canvas.texels.x), 1))
     if pattern == "camouflage":
@@ -34,13 +34,13 @@ def _camouflage(canvas: Canvas, colours: Colours) -> Floats:
 
 
 def _square_wave(values: Floats, period: float, duty: float) -> Floats:
-    """1 in the first `duty` share of every period, else 0."""
+    """A square wave: 1 in the first `duty` share of each period, else 0."""
     wave: Floats = ((values / np.float32(period)) % 1 < duty).astype(np.float32)
     return wave
 
 
 def _metres_around(canvas: Canvas) -> Floats:
-    """Metres around trunk and limbs, as cloth is cut, so that patterns are as wide at the sides."""
+    """Metres around trunk and limbs, so that patterns have the same width at the sides."""
     body = canvas.texels
     trunk = TRUNK_RADIUS * np.arctan2(body.x, TRUNK_MIDDLE - body.y)
     limb = np.where(body.arm, ARM_RADIUS * body.around_arm, LEG_RADIUS * body.around_leg)

@@ -1,4 +1,4 @@
-"""Upper garments, prints and what is carried, painted on a canvas.
+"""Upper garments, prints and carried things, painted on a canvas.
 
 Heights on the torso: 0 crotch, 1 base of the neck; along the arm: 0 shoulder, 1 wrist.
 """
@@ -16,7 +16,7 @@ from san_core.synthesis.wardrobe.patterns import cloth_colours
 
 @dataclass(frozen=True)
 class UpperCut:
-    """How an upper garment is cut; pairs are drawn between."""
+    """The parameters of an upper garment; pairs are ranges to draw from."""
 
     sleeve: tuple[float, float]  # along the arm; below 0 there is none
     thickness: float  # metres
@@ -68,7 +68,7 @@ UPPER_CUTS = {
 
 
 def paint_upper(canvas: Canvas, identity: Identity) -> float:
-    """Whatever is worn on the torso; returns how far down the leg it hangs."""
+    """Paint the upper garment; return how far down the leg it hangs."""
     cut = UPPER_CUTS[identity.upper]
     sleeve, hem, skirt = (float(canvas.rng.uniform(*r)) for r in (cut.sleeve, cut.hem, cut.skirt))
     neckline = cut.neckline * canvas.rng.uniform(0.85, 1.25)
@@ -108,7 +108,7 @@ def _neck_hole(surface: Surface, radius: float, *, v_neck: bool) -> Mask:
 
 
 def _fabric_colours(canvas: Canvas, identity: Identity) -> Floats:
-    """The garment's colours, with the contrast sleeves or stripes that some have."""
+    """The colours of the garment, for some with contrasting sleeves or stripes."""
     body, colours = canvas.texels, identity.upper_colours
     fabric = cloth_colours(canvas, identity.upper_pattern, colours)
     if identity.upper_pattern == "plain":
@@ -142,7 +142,7 @@ def _paint_edges(canvas: Canvas, where: Mask, *, hem: float, sleeve: float) -> N
 
 
 def _paint_open_front(canvas: Canvas, identity: Identity, where: Mask) -> None:
-    """The shirt under an open jacket, and the jacket's edges."""
+    """Paint the shirt under an open jacket, and the edges of the jacket."""
     body, (first, second, third) = canvas.texels, identity.upper_colours
     pattern = "plain" if canvas.rng.random() < 0.7 else "horizontal stripes"
     shirt = cloth_colours(canvas, pattern, (third, second, first))
@@ -161,7 +161,7 @@ def _paint_buttons(canvas: Canvas, where: Mask) -> None:
 
 
 def _paint_hood(canvas: Canvas, fabric: Floats) -> None:
-    """A hood lying on the shoulders, and a pouch in front."""
+    """Paint a hood on the shoulders, and a pocket in front."""
     body, neck = canvas.texels, landmarks().neck
 
     def hood(surface: Surface) -> Mask:
@@ -175,7 +175,7 @@ def _paint_hood(canvas: Canvas, fabric: Floats) -> None:
 
 
 def paint_logo(canvas: Canvas, identity: Identity) -> None:
-    """Prints on chest and back."""
+    """Paint prints on chest and back."""
     colour = _readable_logo_colour(identity)
     body = canvas.texels
     if identity.logo == "small":
@@ -224,7 +224,7 @@ def _print_motif(
 
 
 def paint_carried(canvas: Canvas, identity: Identity) -> None:
-    """A backpack, a strap across the chest, or a belt."""
+    """Paint a backpack, a strap across the chest, or a belt."""
     body, colour = canvas.texels, np.array(identity.carried_colour, np.float32)
     if identity.carried == "belt":
         canvas.fill(body.torso & (np.abs(body.torso_height - 0.31) < 0.022), colour)
@@ -256,7 +256,7 @@ def _paint_backpack(canvas: Canvas, colour: Floats) -> None:
 
 
 def _backpack_padding(surface: Surface) -> Floats:
-    """How full a backpack is: 1 in the middle, 0 at its edges."""
+    """The relative depth of a backpack: 1 in the middle, 0 at its edges."""
     across = smoothstep(0.135, 0.09, np.abs(surface.x))
     upwards = np.minimum(smoothstep(0.13, 0.17, surface.z), smoothstep(0.54, 0.48, surface.z))
     padding: Floats = np.minimum(across, upwards)

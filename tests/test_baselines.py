@@ -122,7 +122,7 @@ def test_it_is_measured_when_it_is_named():
     assert "baselines" in LONG_GROUPS
 
 
-def test_the_table_tells_of_every_arm():
+def test_the_table_shows_every_arm():
     assert [name for name, _, _ in readme.BASELINES] == [*ARMS, baselines.TOGETHER]
 
 

@@ -477,7 +477,7 @@ def test_figures_are_means_and_paired_gains(tmp_path):
     assert "evidence.hard.a_few_epochs.baseline.seeds" not in found
 
 
-def test_table_tells_every_question(tmp_path):
+def test_table_shows_every_question(tmp_path):
     text = table.results_table(measured(tmp_path))
     for head in (
         "| `hard`, equal CPU time (32 epochs of the baseline) |",
@@ -541,7 +541,7 @@ def test_the_lines_of_the_readme_advise_by_what_was_shown(tmp_path):
     assert "losses on without a start, else off" in summary.summary_text(kept, nothing)
 
 
-def test_table_tells_of_the_larger_encoder_and_its_seeds(tmp_path):
+def test_table_shows_the_larger_encoder_and_its_seeds(tmp_path):
     queue = StubQueue(tmp_path)
     reproduce.measure_large(queue, Scale(seeds=2, epochs=16, timed_epochs=3))
     assert {job.arm for job in queue.ran} == set(LARGE_ARMS)
@@ -652,7 +652,7 @@ def test_people_elsewhere_are_those_to_report_on_alone(tiny):
     assert len(them.textures) == len(them.train_rows) == 0
 
 
-def test_choices_are_told_beside_the_baseline_of_their_seeds(tmp_path):
+def test_choices_are_shown_beside_the_baseline_of_their_seeds(tmp_path):
     kept = kept_of(
         tmp_path, row("baseline", 1, 0.40), row("baseline", 2, 0.50), row("rec", 2, 0.56)
     )
@@ -694,7 +694,7 @@ def test_recorded_table_and_plot_are_those_of_the_recorded_rows():
         assert recorded[name]["unit"] == figure.unit
 
 
-def test_what_a_step_costs_is_told_beside_the_baseline(monkeypatch):
+def test_costs_of_a_step_are_shown_beside_the_baseline(monkeypatch):
     settled = step_cost.short_recipe("first_shipped")
     assert (settled.texture_epochs, settled.epochs) == (1, 4)
     monkeypatch.setattr(step_cost, "MEASURED", ("every_shipped", "distilled"))

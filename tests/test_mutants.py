@@ -21,14 +21,14 @@ ELSEWHERE |= {
 }
 
 
-def test_every_module_of_the_sample_and_every_test_that_is_run_on_it_is_there():
+def test_modules_and_tests_of_the_sample_exist():
     for tests in AREAS.values():
         for module, files in tests.items():
             assert [place for place in (module, *files) if not (ROOT / place).exists()] == []
 
 
 @pytest.mark.parametrize(("area", "room"), WHOLE_ROOMS.items())
-def test_a_module_that_comes_to_a_room_comes_to_the_sample(area, room):
+def test_every_module_of_a_folder_is_in_the_sample(area, room):
     found = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / room).rglob("*.py")
@@ -48,7 +48,7 @@ def fault_of(listed):
     return "" if len(listed["reason"]) > 20 else "no reason"
 
 
-def test_a_mutant_that_is_listed_as_equivalent_is_of_a_line_that_is_there():
+def test_every_equivalent_mutant_changes_an_existing_line():
     assert [one for one in equivalent_mutants() if fault_of(one)] == []
 
 
@@ -61,7 +61,7 @@ def test_a_mutant_that_is_listed_as_equivalent_is_of_a_line_that_is_there():
         ({"reason": "it is"}, "no reason"),
     ],
 )
-def test_a_mutant_is_not_taken_for_equivalent_without_line_change_and_reason(wrong, fault):
+def test_an_equivalent_mutant_needs_line_change_and_reason(wrong, fault):
     listed = {
         "module": "tests/test_mutants.py",
         "before": "import pytest",

@@ -336,7 +336,7 @@ def test_defaults_name_recipes_that_exist(compiled):
                 assert spec["defaultValue"] in RECIPES
 
 
-def test_compile_writes_where_it_is_told(tmp_path):
+def test_compile_writes_to_the_given_path(tmp_path):
     output = tmp_path / "deep" / "p.yaml"
     words = ["--graph", "baseline", "--image", "san:1", "--output", str(output)]
     assert main(["compile", *words]) == 0
@@ -383,7 +383,7 @@ def ran(monkeypatch) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])
-def test_help_tells_what_every_parameter_means(capsys, command):
+def test_help_describes_every_parameter(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
@@ -545,7 +545,7 @@ def test_wrong_usage_is_2(monkeypatch, tmp_path, capsys, words, message):
         (Terminated(), 143, "stopped; the same command continues from here"),
     ],
 )
-def test_exit_status_tells_how_a_run_ended(monkeypatch, tmp_path, capsys, error, status, line):
+def test_exit_status_shows_how_a_run_ended(monkeypatch, tmp_path, capsys, error, status, line):
     def run(*_: Any, **__: Any) -> None:
         raise error
 
@@ -598,7 +598,7 @@ def test_a_step_alone_does_not_ask_for_what_it_does_not_read(ran, tmp_path):
     [["run"], ["submit", "--host", "http://localhost:1", "--image", CLUSTER_IMAGE]],
     ids=["run", "submit"],
 )
-def test_all_that_is_missing_is_told_at_once(
+def test_all_missing_parts_are_reported_at_once(
     tmp_path, capsys, monkeypatch, words, message, command
 ):
     monkeypatch.chdir(tmp_path)

@@ -50,7 +50,7 @@ def test_commands_are_silent_where_nobody_reads_them_on(command, tmp_path):
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_output_that_has_no_room_is_told_of_in_one_line():
+def test_an_output_without_disk_space_is_one_line():
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = run(["-m", "components", "recipes"], stdout=full)
     assert done.returncode == 1

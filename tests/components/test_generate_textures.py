@@ -69,14 +69,14 @@ def test_all_images_of_a_person_get_one_texture(places, size):
         assert np.array_equal(made[name], texture), name
 
 
-def test_of_many_images_those_that_see_most_are_fused(places, monkeypatch, capsys):
+def test_the_images_with_most_visible_texels_are_fused(places, monkeypatch, capsys):
     monkeypatch.setattr(texture_set, "MOST_FUSED", 2)
     made = fused_textures(places, "--shard-size", "2")
     assert "person 1 has 3 images; the 2 that show most are fused" in capsys.readouterr().err
     assert np.array_equal(made["0000.jpg"], made["0005.jpg"])
 
 
-def test_a_person_of_several_shards_is_painted_and_told_once(places, monkeypatch, capsys):
+def test_a_person_of_several_shards_is_fused_and_reported_once(places, monkeypatch, capsys):
     monkeypatch.setattr(texture_set, "MOST_FUSED", 2)
     generate = command(places, "generate_textures", "written", "--shard-size", "1")
     assert main([*generate, "--fuse", "person"]) == 0
@@ -85,7 +85,7 @@ def test_a_person_of_several_shards_is_painted_and_told_once(places, monkeypatch
     assert "6 of its 6 shards are done" in told
 
 
-def test_fused_textures_need_a_generator_that_tells_what_it_sees(places, capsys):
+def test_fused_textures_need_a_generator_with_visibility(places, capsys):
     settings = tiny_recipe("demo-pg")
     save_network(places / "generator", tiny_model(settings), settings, facts={})
     for step in ("generate_textures", "seal_textures"):

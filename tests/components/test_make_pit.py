@@ -188,7 +188,7 @@ def test_a_texture_beside_every_image_is_one_identity_of_one_split(source, tmp_p
         assert len(splits) == 12
 
 
-def test_a_table_that_holds_nobody_out_is_warned_of(source, tmp_path, capsys):
+def test_a_table_without_held_out_people_is_warned_of(source, tmp_path, capsys):
     rows = [f"images/{pid:02d}_0.jpg,textures/{pid:02d}.png,train" for pid in range(3)]
     (source / "index.csv").write_text("\n".join(["image,texture,split", *rows]))
     pit = made(tmp_path / "pit", "--source", str(source / "index.csv"))
@@ -241,7 +241,7 @@ def test_unpaired_and_missized_files_are_refused_and_nothing_is_left(
         ("--body", "there is no file .* with a body"),
     ],
 )
-def test_what_is_not_there_is_named(tmp_path, capsys, flag, message):
+def test_missing_files_are_named(tmp_path, capsys, flag, message):
     words = ["make_pit", "--pit", str(tmp_path / "pit"), *SMALL, flag, str(tmp_path / "nowhere")]
     assert main(words) != 0
     assert re.fullmatch(f"make_pit: {message}", capsys.readouterr().err.splitlines()[-1])

@@ -76,7 +76,7 @@ def test_a_model_is_trained_further_and_says_of_whom_it_knows(tiny, tmp_path):
         ("init=model", "{onnx}", "is an ONNX file; give the folder of the model"),
     ],
 )
-def test_what_cannot_be_started_from_is_said(tiny, tmp_path, capsys, words, start, message):
+def test_invalid_starting_steps_are_reported(tiny, tmp_path, capsys, words, start, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.onnx").write_bytes(b"")
     places = {"empty": tmp_path / "empty", "onnx": tmp_path / "x.onnx"}

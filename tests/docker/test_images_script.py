@@ -128,7 +128,7 @@ def test_images_may_have_another_name(images, checkout):
     assert done.stdout == f"mine:cpu-{commit_of(checkout)}\n"
 
 
-def test_push_names_images_by_commit_and_tells_their_digests(images, checkout):
+def test_push_names_images_by_commit_and_prints_their_digests(images, checkout):
     done, calls = images("push", "registry.example/p")
     commit = commit_of(checkout)
     there = [f"registry.example/p/san-pipeline:{t}-{commit}" for t in TARGETS]

@@ -98,7 +98,7 @@ def test_what_is_of_another_shape_is_refused_by_its_place(change, message):
     ],
     ids=["empty", "cut", "NaN", "inf", "text", "key", "deep", "nested", "long", "bytes"],
 )
-def test_json_that_nobody_can_use_is_refused_in_one_line(text, message):
+def test_invalid_json_is_refused_in_one_line(text, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_json(text, Any, where="f")
     assert "\n" not in str(raised.value)

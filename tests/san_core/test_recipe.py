@@ -191,7 +191,7 @@ def test_construction_checks_types(change, message):
         dataclasses.replace(get_recipe("demo"), **change)
 
 
-def test_what_a_recipe_says_and_training_does_not_do_is_told():
+def test_settings_without_effect_are_reported():
     assert idle_settings(get_recipe("cuhk03")) == []
     assert idle_settings(recipe_with_overrides(get_recipe("cuhk03"), "epochs=150")) == [
         "milestones 180, 220, 260, 300 have no effect: training ends after 150 epochs"
@@ -359,7 +359,7 @@ def test_fields_of_a_strong_baseline_without_effect_are_refused(name, words, mes
         recipe_with_overrides(get_recipe(name), words)
 
 
-def test_what_was_replaced_in_a_recipe_is_told_in_the_words_that_replace_it():
+def test_changes_of_a_recipe_are_reported_as_overrides():
     words = "lr=1e-4 warmup_epochs=2 milestones=10,20 mirrored=true epochs=30"
     changed = recipe_with_overrides(get_recipe("cuhk03"), words)
     told = overrides_of("cuhk03", changed)

@@ -45,7 +45,7 @@ def test_counts_of_a_set_that_will_do_are_told(checked, tmp_path):
     }
 
 
-def test_few_people_to_validate_on_are_warned_of(checked, caplog):
+def test_few_validation_people_are_warned_of(checked, caplog):
     train = [pid for pid in range(1, 11) for _ in range(4)]
     assert checked("eval_every=1 validation_share=0.1", train=train, **TESTED) == 0
     assert (

@@ -531,9 +531,7 @@ def test_queries_that_nobody_can_answer_are_told_with_the_scores(tiny, make, tmp
     assert report["cameras"] == {"0": "door", "1": "hall"}
 
 
-def test_a_set_that_nobody_could_be_found_in_is_refused_before_training(
-    tiny, make, tmp_path, capsys
-):
+def test_a_set_without_test_matches_is_refused_before_training(tiny, make, tmp_path, capsys):
     names = [f"{split}/ann/hall/{i}.jpg" for split in ("query", "gallery") for i in (1, 2)]
     own = make("own", [*names, "train/bob/hall/1.jpg"])
     assert prepare(tmp_path, "folders", own) == 1

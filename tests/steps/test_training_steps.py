@@ -381,7 +381,7 @@ def test_only_training_is_shared_by_processes(tiny, tmp_path, monkeypatch, capsy
     assert "extract_features runs in one" in capsys.readouterr().err
 
 
-def test_page_of_training_calls_losses_by_words(tiny):
+def test_page_of_training_names_losses_in_words(tiny):
     page = (tiny.root / "train_san.html").read_text()
     losses = re.findall(r"alt=\"(\w+ loss); last: [\d.]+, over 3 epochs\"", page)
     assert losses == ["Total loss", "Identity loss", "Triplet loss", "Texture loss"]

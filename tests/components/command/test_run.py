@@ -239,9 +239,7 @@ def test_long_line_is_cut_between_two_characters(tmp_path, termination_log):
 
 
 @pytest.mark.parametrize("kind", ["absent", "of somebody else"])
-def test_failure_is_told_on_stderr_where_kubernetes_file_is_not_to_be_had(
-    tmp_path, capsys, termination_log, kind
-):
+def test_failure_is_on_stderr_without_a_termination_log(tmp_path, capsys, termination_log, kind):
     termination_log.unlink()
     if kind == "of somebody else":
         termination_log.mkdir()  # cannot be opened for writing, not even by root
@@ -305,7 +303,7 @@ def executor_input(tmp_path: Path, artifacts: dict[str, object]) -> str:
     )
 
 
-def test_kfp_is_told_what_was_written(tmp_path):
+def test_outputs_are_reported_to_kfp(tmp_path):
     given = ["--executor-input", executor_input(tmp_path, {})]
     assert run_step(act, [*words(tmp_path, "well"), *given]) == 0
     assert json.loads((tmp_path / "executor_output.json").read_text()) == {
@@ -323,7 +321,7 @@ def test_kfp_is_told_what_was_written(tmp_path):
     }
 
 
-def test_kfp_is_told_nothing_of_a_failure(tmp_path):
+def test_failures_are_not_reported_to_kfp(tmp_path):
     given = ["--executor-input", executor_input(tmp_path, {})]
     assert run_step(act, [*words(tmp_path, "wrong value"), *given]) == 1
     assert not (tmp_path / "executor_output.json").exists()

@@ -290,7 +290,7 @@ def test_files_of_something_else_are_not_replaced(tmp_path, capsys, name, conten
         (["--report", "{report}"], "--report {report} is of another model"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tiny, crops, tmp_path, capsys, words, message):
+def test_wrong_input_is_one_line(tiny, crops, tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.json").write_text('{"provenance": {"model": "1"}}')

@@ -285,7 +285,7 @@ def test_capitals_and_joints_of_words_do_not_hide_what_was_meant(wrong, meant, c
     ("words", "line"),
     [(["bake"], "components: no step 'bake'; there are make_pit, prepare_reid"), ([], "usage: ")],
 )
-def test_word_that_is_no_step_is_a_usage_error_which_kubernetes_is_told(
+def test_an_unknown_step_is_a_usage_error_in_the_termination_log(
     tmp_path, capsys, monkeypatch, words, line
 ):
     log = tmp_path / "termination-log"

@@ -188,7 +188,7 @@ def test_one_bucket_is_one_place_by_either_scheme():
 
 
 @pytest.mark.parametrize("place", ["", "kept"])
-def test_state_of_a_training_without_its_model_stays_and_that_is_said(tmp_path, capsys, place):
+def test_state_of_a_training_without_its_model_stays_and_is_reported(tmp_path, capsys, place):
     make_run(tmp_path / "a", OLD)
     where = str(tmp_path / place if place else Store.of_runs(tmp_path).root / "checkpoints")
     put_training(where, "lost", epochs=2, over=2)

@@ -20,7 +20,7 @@ from tests.components.experiments.made_runs import make_run
 GOOD, BETTER = {"rank1": 0.5, "mAP": 0.25}, {"rank1": 0.75, "mAP": 0.5}
 
 
-def test_run_that_is_done_tells_its_figures_pages_and_parameters(tmp_path):
+def test_a_finished_run_shows_figures_pages_and_parameters(tmp_path):
     make_run(tmp_path / "a", GOOD, seed=3)
     run = read_run(tmp_path / "a")
     assert (run.state, run.figures(), run.record.request.parameters) == ("done", GOOD, {"seed": 3})
@@ -68,7 +68,7 @@ def test_figures_that_cannot_be_read_are_none_and_stop_no_other_run(tmp_path, ca
     assert "the metrics of run a cannot be read: " in caplog.text
 
 
-def test_run_that_nobody_has_any_more_was_killed(tmp_path):
+def test_a_run_without_a_process_was_killed(tmp_path):
     make_run(tmp_path / "a", GOOD)
     file = tmp_path / "a" / RUN_FILE
     file.write_text(file.read_text().replace('"state": "done"', '"state": "running"'))

@@ -104,7 +104,7 @@ def test_a_folder_with_one_onnx_file_is_the_model(tiny, exported, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_an_onnx_file_cannot_do_is_said(tiny, exported, tmp_path, capsys):
+def test_unsupported_options_of_an_onnx_file_are_reported(tiny, exported, tmp_path, capsys):
     extract = with_flags(
         step_command("extract_features", tiny), features=str(tmp_path / "f"), references="true"
     )

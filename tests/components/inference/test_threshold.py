@@ -31,7 +31,7 @@ def threshold_by(tmp_path):
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_the_smallest_rate_that_a_report_tells_counts(threshold_by, named):
+def test_the_smallest_rate_of_a_report_counts(threshold_by, named):
     roc = ROC | {"threshold_at_fpr": {"0.01": 0.25, "0.1": None}}  # without that of 0.1 %
     found = threshold_by(roc, named=named)
     assert found is not None

@@ -191,7 +191,7 @@ def variables(documents: list[dict], step: str) -> dict[str, str]:
     return {one["name"]: one["value"] for one in container(documents, step).get("env", [])}
 
 
-def test_step_is_told_how_many_cores_it_may_use(documents):
+def test_the_number_of_cores_is_passed_to_a_step(documents):
     assert variables(documents, "train_san")["SAN_CPUS"] == "24"  # its limit, above its request
     assert variables(documents, "evaluate")["SAN_CPUS"] == "2"
     found = compiled_twice(

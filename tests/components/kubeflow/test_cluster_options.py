@@ -82,7 +82,7 @@ def test_help_says_that_pauses_do_not_grow_and_what_is_requested_without_asking(
     assert "a request of make_pit 1Gi, prepare_reid 512Mi, generate_textures 2Gi" in text
 
 
-def test_nobody_is_named_unless_asked_for():
+def test_no_user_is_set_by_default():
     assert asked().identity == Identity()
     assert asked("--run-as-user", "0").identity == Identity(user=0)
 

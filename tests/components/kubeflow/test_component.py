@@ -215,7 +215,7 @@ def test_image_with_another_placeholder_is_refused(image):
         image_of_step(STEPS["evaluate"], image)
 
 
-def test_two_images_by_digest_are_told_apart():
+def test_two_images_by_digest_are_distinguished():
     both = "cpu=r/san@sha256:1,gpu=r/san@sha256:2"
     assert image_of_step(STEPS["evaluate"], both) == "r/san@sha256:1"
     assert image_of_step(STEPS["train_san"], both) == "r/san@sha256:2"

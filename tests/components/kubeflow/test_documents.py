@@ -57,7 +57,7 @@ def test_caching_is_switched_off_for_one_step_or_for_all():
     assert documents == before
 
 
-def test_what_is_before_a_step_and_never_cached_is_told():
+def test_uncached_predecessors_of_a_step_are_reported():
     document = golden("full")[0]
     never = FULL - cached([document])
     before = set(uncached_before(document, "train-san"))

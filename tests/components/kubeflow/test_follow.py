@@ -49,7 +49,7 @@ def task(name: str, state: str, **more: Any) -> dict[str, Any]:
     return {"display_name": name, "task_id": f"id-{name}", "state": state, **more}
 
 
-def test_what_changes_is_said_until_the_run_has_succeeded(stub):
+def test_changes_are_logged_until_the_run_succeeds(stub):
     stub.states = ["PENDING", "RUNNING", "RUNNING", "SUCCEEDED"]
     stub.tasks = [
         [],
@@ -100,13 +100,13 @@ def test_run_that_was_stopped_is_one_line(stub, state):
     assert followed(stub)[1] == f"the run ended as {state}; see {link}"
 
 
-def test_what_the_server_says_of_a_task_is_told(stub):
+def test_messages_of_the_server_about_a_task_are_logged(stub):
     why = {"code": 2, "message": "exit code 1"}
     stub.states, stub.tasks = ["FAILED"], [[task("train-san", "FAILED", error=why)]]
     assert "FAILED: train-san (exit code 1) failed; " in followed(stub)[1]
 
 
-def test_driver_that_fails_is_told_as_its_task_before_it_started(stub):
+def test_a_failed_driver_is_reported_as_its_task_before_the_start(stub):
     stub.states = ["FAILED"]
     stub.tasks = [[task("root-driver", "FAILED"), task("train-san-driver", "FAILED")]]
     lines, error = followed(stub)
@@ -119,7 +119,7 @@ def test_run_that_fails_without_a_task_says_what_the_server_says(stub):
     assert "the run ended as FAILED: deadline exceeded; " in followed(stub)[1]
 
 
-def test_tasks_of_one_name_are_told_apart_by_their_ids_if_they_have_any(stub):
+def test_tasks_of_one_name_are_distinguished_by_their_ids(stub):
     stub.states = ["SUCCEEDED"]
     twins = {"display_name": "generate-textures", "state": "SUCCEEDED"}
     stub.tasks = [[{**twins, "task_id": "id-aaaa"}, twins]]
@@ -144,7 +144,7 @@ def test_following_ends_when_the_server_stays_away(stub, monkeypatch):
     assert re.search(goes_on, followed(stub)[1])
 
 
-def test_token_that_goes_away_while_following_is_told(stub, tmp_path):
+def test_a_token_that_disappears_while_following_is_reported(stub, tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
     client = KubeflowClient(Server(stub.host, token_file=file))

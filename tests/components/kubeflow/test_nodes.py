@@ -106,7 +106,7 @@ def test_models_and_rules_of_trainer_find_what_is_wrong():
     ]
 
 
-def test_trainer_is_told_image_command_nodes_processes_and_resources(documents):
+def test_trainjob_has_image_command_nodes_processes_and_resources(documents):
     body = template(documents, "train_san")
     trainer = body["spec"]["trainer"]
     assert trainer["image"] == "registry.example/san-pipeline:gpu-0123456789ab"
@@ -134,7 +134,7 @@ def test_a_number_of_processes_never_stands_without_requests():
     assert "resourcesPerNode" not in trainer["spec"]["trainer"]
 
 
-def test_a_trainjob_that_nobody_follows_ends_by_itself():
+def test_an_abandoned_trainjob_ends_by_itself():
     body = train_job_template(asked("--nodes", "2"), "train_san", "i:1")
     assert body["spec"]["activeDeadlineSeconds"] == 7 * 24 * 3600
     assert body["spec"]["runtimeRef"] == {"name": "torch-distributed"}

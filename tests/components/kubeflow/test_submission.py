@@ -134,7 +134,7 @@ def test_namespace_and_token_are_given(stub, tmp_path):
     assert {r.token for r in stub.requests} == {"Bearer abc.def"}
 
 
-def test_token_is_read_anew_for_every_request(stub, tmp_path):
+def test_token_is_read_for_every_request(stub, tmp_path):
     file = tmp_path / "token"
     file.write_text("one")
     client = KubeflowClient(Server(stub.host, token_file=file))

@@ -261,7 +261,7 @@ def test_parameter_that_differs_between_workers_must_be_given(stub, earlier, cap
     assert (values["worker"], values["verify"]) == ("0/1", "sha256")
 
 
-def test_parameter_that_the_step_no_longer_takes_is_left_out_and_told(stub, earlier, capsys):
+def test_a_removed_parameter_is_left_out_and_reported(stub, earlier, capsys):
     definition = earlier[0]
     task = definition["root"]["dag"]["tasks"]["evaluate"]["inputs"]["parameters"]
     task["bygone"] = {"runtimeValue": {"constant": 1}}

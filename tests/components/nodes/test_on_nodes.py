@@ -174,7 +174,7 @@ def test_outputs_whose_deletion_broke_off_may_be_made_again(stub, s3, tmp_path, 
     check_uri_replaceable(uri, is_file=False)
 
 
-def test_a_trainjob_of_another_request_is_not_taken_for_this_one(stub, tmp_path):
+def test_a_trainjob_of_another_request_is_refused(stub, tmp_path):
     fail(stub)
     main(words("s3://b/root", tmp_path))
     assert main(words("s3://b/root", tmp_path, "--seed", "1")) == 1
@@ -189,7 +189,7 @@ def test_another_run_or_task_has_another_name(stub, tmp_path):
     assert len(stub.jobs) == 2
 
 
-def test_failure_of_a_node_is_told_in_the_words_of_node_0(stub, tmp_path, capfd):
+def test_failure_is_reported_with_the_message_of_node_0(stub, tmp_path, capfd):
     line = "train_san: node 1 (host) is lost: no sign of life for 30 s. Run again"
     fail(
         stub,
@@ -202,7 +202,7 @@ def test_failure_of_a_node_is_told_in_the_words_of_node_0(stub, tmp_path, capfd)
     assert capfd.readouterr().err.splitlines()[-1] == expected
 
 
-def test_exit_status_is_that_of_the_node_that_tells_why(stub, tmp_path):
+def test_exit_status_is_that_of_the_node_with_a_message(stub, tmp_path):
     message = "train_san: recipe 'demo' needs textures (--textures), none were given"
     fail(stub, lambda job: node_pod(job, 0, "Failed", exit_code=2, message=message))
     assert main(words("s3://b/root", tmp_path)) == 2
@@ -229,7 +229,7 @@ def test_a_node_that_was_started_again_speaks_by_its_newest_pod(stub, tmp_path):
     assert last_words() == "train_san: new"
 
 
-def test_message_of_a_pod_that_is_deleted_since_is_told(stub, tmp_path):
+def test_message_of_a_deleted_pod_is_reported(stub, tmp_path):
     """As Kubernetes does with the pods of a job that has failed too often."""
     fail(stub, lambda job: node_pod(job, 0, "Running", exit_code=2, message="train_san: why"))
     stub.statuses = [{}, *stub.statuses]
@@ -238,7 +238,7 @@ def test_message_of_a_pod_that_is_deleted_since_is_told(stub, tmp_path):
     assert last_words() == "train_san: why"
 
 
-def test_without_pods_the_condition_tells_why(stub, tmp_path):
+def test_without_pods_the_condition_is_the_message(stub, tmp_path):
     fail(stub)
     assert main(words("s3://b/root", tmp_path)) == 1
     assert last_words() == (
@@ -256,7 +256,7 @@ def test_a_trainjob_that_ran_out_of_time_says_what_gives_it_more(stub, tmp_path)
     ("kind", "verb"),
     [("trainjobs", "create"), ("trainjobs", "get"), ("pods", "list"), ("pods", "get")],
 )
-def test_what_the_role_does_not_allow_is_told_in_one_line(stub, tmp_path, kind, verb):
+def test_missing_permissions_of_the_role_are_one_line(stub, tmp_path, kind, verb):
     for rule in stub.rules:
         if kind in rule["resources"]:
             rule["verbs"].remove(verb)
@@ -283,7 +283,7 @@ def test_a_log_that_may_not_be_read_is_warned_of_and_no_more(stub, tmp_path, cap
     assert "the log of node 0 cannot be read" in capfd.readouterr().err
 
 
-def test_a_cluster_without_trainer_is_told_in_one_line(stub, tmp_path):
+def test_a_cluster_without_trainer_is_one_line(stub, tmp_path):
     stub.has_trainer = False
     assert main(words("s3://b/root", tmp_path)) == 1
     assert "this cluster has no Kubeflow Trainer (trainer.kubeflow.org/v1alpha1)" in last_words()
@@ -365,7 +365,7 @@ def raise_conflict(*_):
     raise api.ConflictError("it exists")
 
 
-def test_a_trainjob_that_somebody_deletes_is_told(stub, tmp_path):
+def test_deletion_of_a_trainjob_is_reported(stub, tmp_path):
     stub.on_create = lambda _: threading.Timer(0.3, stub.jobs.clear).start()
     assert main(words("s3://b/root", tmp_path)) == 1
     assert "was deleted while it ran" in last_words()
@@ -398,7 +398,7 @@ def test_a_pod_that_is_stopped_while_the_api_is_away_ends_all_the_same(stub, tmp
     assert "is not deleted: cannot reach the Kubernetes API" in capfd.readouterr().err
 
 
-def test_the_token_is_read_anew_for_every_request(stub, tmp_path):
+def test_the_token_is_read_for_every_request(stub, tmp_path):
     fail(stub)
     main(words("s3://b/root", tmp_path))
     (api.SERVICE_ACCOUNT / "token").write_text("old")
@@ -414,7 +414,7 @@ def test_outside_of_a_cluster_one_line_says_so(stub, tmp_path, monkeypatch):
     )
 
 
-def test_a_pod_without_an_account_is_told(stub, tmp_path):
+def test_a_pod_without_a_service_account_is_reported(stub, tmp_path):
     (api.SERVICE_ACCOUNT / "token").unlink()
     assert main(words("s3://b/root", tmp_path)) == 1
     assert "this pod has no service account" in last_words()

@@ -39,7 +39,7 @@ def test_gpu_that_torch_can_use_is_used(machine):
     assert gpu.is_usable()
 
 
-def test_driver_that_is_too_old_is_told_with_the_one_that_is_needed(machine):
+def test_an_outdated_driver_is_reported_with_the_required_version(machine):
     machine(driver="535.129.03\n")
     with pytest.raises(ValueError, match=r"its driver is 535\.129\.03, and CUDA 13.0 of") as told:
         gpu.is_usable()
@@ -47,19 +47,19 @@ def test_driver_that_is_too_old_is_told_with_the_one_that_is_needed(machine):
         assert word in str(told.value)
 
 
-def test_driver_that_no_container_was_given_is_told(machine):
+def test_a_driver_missing_in_the_container_is_reported(machine):
     machine()
     with pytest.raises(ValueError, match=r"no driver was found.*NVIDIA Container Toolkit"):
         gpu.is_usable()
 
 
-def test_build_of_torch_without_cuda_is_told(machine):
+def test_a_build_of_torch_without_cuda_is_reported(machine):
     machine(driver="580.65.06\n", build=None)
     with pytest.raises(ValueError, match="is built without CUDA; install a build with CUDA"):
         gpu.is_usable()
 
 
-def test_what_else_hinders_torch_is_told_in_its_words(machine, monkeypatch):
+def test_other_errors_of_torch_are_quoted(machine, monkeypatch):
     def refuse() -> None:
         raise RuntimeError("CUDA unknown error\nmore of it")
 

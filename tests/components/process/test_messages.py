@@ -77,7 +77,7 @@ def test_a_copy_that_found_no_room_names_what_was_written(tmp_path):
     assert os_error_message(error).startswith(f"{tmp_path}/x: no space left (has ")
 
 
-def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path):
+def test_a_file_in_place_of_a_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError) as raised:
         (tmp_path / "file").mkdir()

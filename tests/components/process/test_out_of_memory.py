@@ -29,7 +29,7 @@ def test_advice_is_that_of_the_step():
     assert out_of_memory_message(CUDA, "extract_features").endswith("1.20 GiB are free")
 
 
-def test_memory_of_the_processor_is_told_too():
+def test_memory_of_the_cpu_is_reported_too():
     with pytest.raises(RuntimeError) as torch_error:
         torch.empty(2**58)
     with pytest.raises(MemoryError) as numpy_error:
@@ -40,7 +40,7 @@ def test_memory_of_the_processor_is_told_too():
         assert asked in told
 
 
-def test_error_that_the_driver_reports_is_told():
+def test_errors_of_the_driver_are_reported():
     told = out_of_memory_message(RuntimeError("CUDA error: out of memory\nCUDA kernel"), "x")
     assert told == "out of memory on the GPU"
 

@@ -20,7 +20,7 @@ def test_scratch_lies_where_it_is_said_to_and_goes_in_the_end(tmp_path, scratch)
     assert list(scratch.iterdir()) == []
 
 
-def test_without_a_word_scratch_lies_where_temporary_files_do(tmp_path, monkeypatch):
+def test_scratch_is_by_default_with_temporary_files(tmp_path, monkeypatch):
     monkeypatch.delenv("SAN_SCRATCH")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     with scratch_folder(tmp_path / "model") as room:
@@ -57,7 +57,7 @@ def test_full_disk_says_which_variable_names_another(tmp_path):
     assert re.fullmatch(hint, found.value.strerror)
 
 
-def test_full_disk_of_something_else_is_not_taken_for_scratch(tmp_path):
+def test_full_disk_elsewhere_is_not_reported_as_scratch(tmp_path):
     with pytest.raises(OSError) as found, scratch_folder(tmp_path / "model"):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model"))
     assert found.value.filename == str(tmp_path / "model")

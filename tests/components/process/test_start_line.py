@@ -39,7 +39,7 @@ def test_training_on_a_processor_says_that_no_gpu_is_here(line):
     )
 
 
-def test_processes_and_limit_of_memory_are_said(line, monkeypatch):
+def test_processes_and_memory_limit_are_logged(line, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(start_line, "memory_limit", lambda: 3 * 2**29)

@@ -165,21 +165,21 @@ def killed_while_it_hangs(go, project, act_while_it_hangs) -> Callable[..., str]
     return said
 
 
-def test_memory_that_ran_out_is_told_apart_from_being_killed(killed_while_it_hangs, engine):
+def test_out_of_memory_and_kill_are_distinguished(killed_while_it_hangs, engine):
     assert killed_while_it_hangs().startswith("grow was killed by SIGKILL:")
     (engine / "oom").touch()
     said = killed_while_it_hangs()
     assert said.startswith("grow was killed: its container ran out of memory:")
 
 
-def test_container_that_somebody_removes_is_told_as_killed(killed_while_it_hangs, engine):
+def test_a_removed_container_is_reported_as_killed(killed_while_it_hangs, engine):
     remove = f"os.unlink(f'{engine}/containers/{{pid}}')"
     said = killed_while_it_hangs(remove)
     assert said.startswith("grow was killed by SIGKILL:")
     assert len(calls(engine, "inspect")) == 1
 
 
-def test_engine_that_cannot_start_a_container_is_told(go, engine):
+def test_engine_that_cannot_start_a_container_is_reported(go, engine):
     (engine / "refuse-run").write_text("docker: Error response from daemon: no such device.\n")
     with pytest.raises(RunError, match=r"make ended: the docker engine failed:\n  \| docker: Err"):
         go()
@@ -283,7 +283,7 @@ def test_container_that_the_engine_does_not_remove_is_not_forgotten(go, engine, 
         go()
 
 
-def test_place_that_is_missing_is_told_before_anything_runs(go, engine):
+def test_missing_place_is_reported_before_the_run(go, engine):
     with pytest.raises(ValueError, match="source /no/such/folder does not exist"):
         go(arguments={"source": "/no/such/folder"})
     assert not (engine / "calls").exists()

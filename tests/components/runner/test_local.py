@@ -51,7 +51,7 @@ def test_run_does_every_step_and_shows_pages_and_figures(go, project):
     ("seconds", "said"),
     [(0.04, "0.0 s"), (99.5, "99.5 s"), (100, "1 min 40 s"), (3719.6, "62 min 0 s")],
 )
-def test_how_long_a_step_took_is_said_in_minutes_from_a_hundred_seconds_on(seconds, said):
+def test_durations_from_100_seconds_are_shown_in_minutes(seconds, said):
     assert local._format_duration(seconds) == said
 
 
@@ -483,7 +483,7 @@ def test_look_at_who_uses_a_run_keeps_it_from_no_start(tmp_path, monkeypatch):
     assert process_using(tmp_path / "none") is None
 
 
-def test_lock_that_cannot_be_asked_for_is_not_taken_for_none(tmp_path, monkeypatch):
+def test_unavailable_locks_do_not_count_as_unlocked(tmp_path, monkeypatch):
     (tmp_path / LOCK_FILE).touch()
     refused = OSError(errno.ENOLCK, "no locks available")
     monkeypatch.setattr(fcntl, "flock", Mock(side_effect=refused))

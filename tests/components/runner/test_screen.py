@@ -43,7 +43,7 @@ def test_line_that_cannot_be_shortened_is_cut():
     assert fit_fields(["step 3/9 train_san", "a long word", "eta 5 s"], 10) == "step 3/9 t"
 
 
-def test_without_a_terminal_there_is_a_line_a_minute():
+def test_without_a_terminal_one_line_is_logged_per_minute():
     now, lines = [0.0], io.StringIO()
     shown = Screen(lines, clock=lambda: now[0])
     shown.number_steps(["make_pit", "train_san"])

@@ -142,7 +142,7 @@ def test_run_waits_for_another_that_makes_the_same(
     assert ("make" in found(lines), "make" in done(lines)) == (has_finished, not has_finished)
 
 
-def test_what_a_killed_run_left_half_written_is_believed_by_nobody(go, project):
+def test_partial_outputs_of_a_killed_run_are_ignored(go, project):
     go()
     folder = only_folder(project, "make")
     (folder / state.STATE_FILE).unlink()

@@ -64,7 +64,7 @@ RUN = {
         ({"code": "b" * 64, "seed": 7}, "code; seed 0 there, 7 here"),
     ],
 )
-def test_a_state_of_another_run_is_told_with_what_differs(kept_in, tmp_path, caplog, other, told):
+def test_differences_to_a_state_of_another_run_are_logged(kept_in, tmp_path, caplog, other, told):
     kept_in(tmp_path / "kept", RUN).save(STATE)
     kept_in(tmp_path / "kept", {**RUN, "step": "train_san_pg", **other}).save(STATE)
     assert kept_in(tmp_path / "kept", {**RUN, **other}).fetch() is None
@@ -80,7 +80,7 @@ def test_a_state_of_another_run_is_told_with_what_differs(kept_in, tmp_path, cap
     ]
 
 
-def test_of_several_states_the_nearest_is_told(kept_in, tmp_path, caplog):
+def test_the_most_similar_state_is_reported(kept_in, tmp_path, caplog):
     kept_in(tmp_path / "kept", {**RUN, "seed": 1, "code": "b" * 64}).save(STATE)
     kept_in(tmp_path / "kept", {**RUN, "seed": 1}).save(STATE)
     kept_in(tmp_path / "kept", RUN).fetch()
@@ -88,7 +88,7 @@ def test_of_several_states_the_nearest_is_told(kept_in, tmp_path, caplog):
     assert "which differs in seed 1 there, 0 here; to continue" in record.getMessage()
 
 
-def test_where_no_other_run_of_the_step_is_known_nothing_is_told(kept_in, tmp_path, caplog):
+def test_without_other_runs_of_the_step_nothing_is_reported(kept_in, tmp_path, caplog):
     kept_in(tmp_path / "kept", {**RUN, "step": "train_san_pg"}).save(STATE)
     (tmp_path / "kept" / "odd").mkdir()
     for name in ("run.json", "state.pt"):
@@ -207,9 +207,7 @@ def test_first_training_goes_on_where_the_bucket_must_not_be_listed(
 
 @pytest.mark.s3
 @pytest.mark.parametrize("action", ["s3:GetObject", "s3:PutObject"])
-def test_state_that_must_not_be_read_or_kept_is_not_taken_for_none(
-    kept_in, s3, tampering_proxy, action
-):
+def test_an_inaccessible_state_does_not_count_as_missing(kept_in, s3, tampering_proxy, action):
     kept_in(s3, {}).save(STATE)
     tampering_proxy.deny = without("s3:GetObject", action)
     with pytest.raises(PermissionError, match=f"do they allow .*{action}"):

@@ -74,7 +74,7 @@ def test_objects_are_listed_with_their_folders_in_order(uri):
     assert storage.list("nothing") == []
 
 
-def test_version_tells_that_an_object_was_rewritten(uri):
+def test_version_changes_when_an_object_is_rewritten(uri):
     storage = open_storage(uri)
     storage.put_bytes("x", b"one")
     before = storage.stat("x")
@@ -375,7 +375,7 @@ def test_role_that_is_not_lent_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.s3
-def test_server_that_is_no_store_is_told_from_one(s3, tampering_proxy):
+def test_server_that_is_no_store_is_recognised(s3, tampering_proxy):
     tampering_proxy.tamper = lambda answer: b"<!doctype html>".ljust(len(answer.body))
     with pytest.raises(OSError, match="does not answer like an S3 server"):
         open_storage(s3).list()
@@ -683,7 +683,7 @@ def test_what_a_try_took_while_it_got_on_is_not_held_against_it(monkeypatch):
     assert len(tries) == 3  # the third got on at no moment
 
 
-def test_threads_that_wait_to_try_again_end_when_nobody_waits_for_them():
+def test_waiting_retries_end_when_the_pool_is_left():
     def fail():
         raise OSError("down")
 
@@ -699,7 +699,7 @@ def test_threads_that_wait_to_try_again_end_when_nobody_waits_for_them():
     assert time.monotonic() - started < 2
 
 
-def test_reading_ends_when_nobody_waits_for_it():
+def test_reading_ends_when_the_pool_is_left():
     read = []
 
     class Endless:
@@ -729,7 +729,7 @@ def test_folder_that_a_console_has_made_is_no_object(s3, s3_server):
 
 
 @pytest.mark.s3
-def test_piece_that_is_always_too_short_is_told_once(s3, tmp_path, monkeypatch, caplog):
+def test_a_piece_that_is_always_too_short_is_reported_once(s3, tmp_path, monkeypatch, caplog):
     storage = open_storage(s3)
     storage.put_bytes("x", b"12345")
     monkeypatch.setattr(object_store, "_read_body", lambda _response, _most: b"123")

@@ -209,7 +209,7 @@ def test_older_output_that_is_in_use_on_nfs_is_replaced_with_a_warning(tmp_path,
     assert "/.out.replaced cannot be removed ([Errno 39] Directory not empty" in caplog.text
 
 
-def test_what_went_wrong_is_told_and_not_what_is_left_of_it_on_nfs(tmp_path, nfs):
+def test_the_first_error_is_reported_and_not_remains_on_nfs(tmp_path, nfs):
     with pytest.raises(KeyError), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
         kept = (folder / "file").open("w")
         raise KeyError

@@ -227,9 +227,7 @@ def tls_store(isolated_environment, certificate, monkeypatch):
 
 @pytest.mark.usefixtures("tls_store")
 @pytest.mark.parametrize("scheme", ["s3", "minio"])
-def test_certificate_that_is_not_trusted_is_told_at_once_with_what_names_trusted_ones(
-    scheme, caplog
-):
+def test_an_untrusted_certificate_is_reported_at_once_with_the_variable(scheme, caplog):
     with pytest.raises(
         ConnectionError,
         match=r"certificate of https://\S+ is not trusted \(.+\); name trusted certificates in SSL",
@@ -325,7 +323,7 @@ def answer(isolated_environment, monkeypatch):
 
 
 @pytest.mark.parametrize("region", ["eu-north-1", ""])
-def test_wrong_region_is_told_with_the_right_one_and_its_variable(answer, monkeypatch, region):
+def test_a_wrong_region_is_reported_with_the_right_one_and_variable(answer, monkeypatch, region):
     answer(400, MALFORMED.format("the region 'us-east-1' is wrong; expecting 'eu-west-1'"))
     monkeypatch.setenv("AWS_REGION", region)
     said = f"AWS_REGION is {region}" if region else "AWS_REGION is not set"
@@ -333,7 +331,7 @@ def test_wrong_region_is_told_with_the_right_one_and_its_variable(answer, monkey
         open_storage("s3://san/x").list()
 
 
-def test_wrong_region_is_told_where_only_a_header_names_the_right_one(answer, monkeypatch):
+def test_a_wrong_region_is_reported_if_only_a_header_names_the_right_one(answer, monkeypatch):
     answer(400, headers=[("x-amz-bucket-region", "eu-west-1")])
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
     with pytest.raises(OSError, match="region eu-west-1, and AWS_DEFAULT_REGION is eu-north-1"):

@@ -109,7 +109,7 @@ def test_services_are_where_kubeflow_has_them():
 
 @pytest.mark.usefixtures("isolated_environment")
 @pytest.mark.parametrize("is_pod", [True, False])
-def test_missing_object_store_of_kubeflow_is_told_in_a_pod_after_some_patience(
+def test_missing_object_store_of_kubeflow_is_reported_in_a_pod_after_retries(
     service, monkeypatch, caplog, is_pod
 ):
     monkeypatch.setattr(retry, "LONG_BACKOFF", Backoff(total=0.3, first=0.1))

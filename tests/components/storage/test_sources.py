@@ -141,7 +141,7 @@ def test_a_uri_stays_as_it_was_given_whatever_signs_it_holds(name, value):
     assert change_places({name: value}, lambda place: place) == {name: value}
 
 
-def test_the_tables_of_several_data_sets_are_told_apart_and_end_before_a_blank():
+def test_tables_of_several_data_sets_are_separate_and_end_before_a_blank():
     values = {"dataset": "folders:split=a.csv + csv:split=b.csv,test=0.2 + market1501"}
     assert read_places(values) == [
         ("dataset split", "a.csv", True),
@@ -175,7 +175,7 @@ def test_a_folder_must_be_open_to_readers_and_a_file_readable(folder, monkeypatc
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read and write everything")
-def test_a_place_that_may_not_be_used_is_told_with_the_user(tmp_path):
+def test_an_inaccessible_place_is_reported_with_the_user(tmp_path):
     (tmp_path / "locked").mkdir(mode=0)
     for name, how in (("source", "may not read it"), ("destination", "may not write to")):
         with pytest.raises(PermissionError, match=f"{name} .*locked: user {os.getuid()} {how}"):

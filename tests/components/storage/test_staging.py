@@ -247,7 +247,7 @@ def test_missing_shard_is_named(artifact, sent, small_set):
 
 
 @pytest.mark.s3
-def test_lack_of_room_is_said_before_anything_is_fetched(artifact, monkeypatch):
+def test_missing_disk_space_is_reported_before_downloads(artifact, monkeypatch):
     room = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
     with pytest.raises(OSError, match=r"MB, but only 0\.0 MB are free; set SAN_CACHE to a folder"):

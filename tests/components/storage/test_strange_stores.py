@@ -96,7 +96,7 @@ def test_a_request_to_a_server_that_is_silent_ends_with_the_work_it_was_for(monk
     ids=["html", "xhtml", "xml", "size", "json", "nothing"],
 )
 @pytest.mark.parametrize("ask", ["list", "is_empty"])
-def test_a_page_where_a_listing_is_expected_is_told_in_one_line(monkeypatch, body, ask):
+def test_a_page_in_place_of_a_listing_is_one_line(monkeypatch, body, ask):
     with answering(monkeypatch, body):
         with pytest.raises(OSError, match=r"does not answer like an S3 server") as raised:
             getattr(open_storage("s3://san/x"), ask)()
@@ -137,7 +137,7 @@ def test_an_object_that_is_larger_than_memory_is_not_read(monkeypatch):
         open_storage("s3://san").get("a")
 
 
-def test_a_user_without_home_is_told_what_is_needed(monkeypatch):
+def test_a_user_without_home_gets_the_required_setting(monkeypatch):
     def nobody(_user: int) -> None:
         raise KeyError
 
@@ -150,7 +150,7 @@ def test_a_user_without_home_is_told_what_is_needed(monkeypatch):
         staging.cache_folder()
 
 
-def test_a_home_in_which_nothing_can_be_made_is_told_with_what_is_needed(monkeypatch):
+def test_a_read_only_home_is_reported_with_the_required_setting(monkeypatch):
     for name in ("XDG_CACHE_HOME", "SAN_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/dev/null")

@@ -167,7 +167,7 @@ def test_names_in_a_manifest_stay_in_their_own_letters(s3, small_set, tmp_path):
     assert json.loads(told)["uri"] == f"{s3}/reid"
 
 
-def test_nothing_there_is_said(s3, tmp_path):
+def test_an_empty_place_is_reported(s3, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{s3} holds no objects"):
         transfer.fetch_artifact(s3, tmp_path / "x")
 

@@ -112,7 +112,7 @@ def test_process_that_is_lost_ends_the_other_with_a_line_that_names_it(two_proce
     )
 
 
-def test_other_node_tells_why_one_has_failed(two_processes):
+def test_other_nodes_report_why_a_node_failed(two_processes):
     first, second = two_processes(0.5, "fails", nodes=2)
     assert _said(first) == ["train_san: the disk is full"]
     here = socket.gethostname()
@@ -261,7 +261,7 @@ def _raise():
     raise OSError("away")
 
 
-def test_process_alone_beats_for_nobody(monkeypatch):
+def test_single_process_sends_no_heartbeats(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(heartbeats, "Heartbeats", None)
     with heartbeats.beating_in_company("train_san", keeps_state=True):

@@ -126,7 +126,7 @@ def test_few_decoded_images_wait_to_be_written(with_threads):
     assert len(decoded) == 100
 
 
-def test_images_a_second_are_told(small_set, tmp_path, with_threads, monkeypatch, caplog):
+def test_images_per_second_are_logged(small_set, tmp_path, with_threads, monkeypatch, caplog):
     with_threads(2)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
@@ -157,7 +157,7 @@ def test_textures_of_another_data_set_are_refused_whatever_their_names(small_set
         check_textures_of(write_textures({"settings": {"dataset": "0123" * 16}}), small_set.path)
 
 
-def test_textures_that_do_not_tell_their_data_set_are_said_to(small_set, write_textures, caplog):
+def test_textures_without_a_data_set_are_reported(small_set, write_textures, caplog):
     check_textures_of(write_textures({}), small_set.path)
     assert "does not tell of which data set it is: names alone are compared" in caplog.text
 
@@ -198,7 +198,7 @@ def test_every_picture_has_its_dense_map_of_whole_texels(tmp_path, items, textur
     assert np.array_equal(data.dense, np.stack(told)[:, 1::2, 1::2])
 
 
-def test_pairs_without_dense_maps_are_said_to_have_none(tmp_path, items, texture, caplog):
+def test_pairs_without_dense_maps_are_reported(tmp_path, items, texture, caplog):
     _paired_sets(tmp_path / "pit", items, texture, dense=False)
     reader = PixelCache(tmp_path, tiny_recipe("demo-pg", COPYING), SINGLE_PROCESS)
     assert reader.decode_pairs(tmp_path / "pit", "train").dense is None

@@ -68,7 +68,7 @@ def test_minutes_that_no_clock_counts_are_refused(minutes):
         settings(tiny_recipe("demo-baseline"), checkpoint_minutes=minutes)
 
 
-def test_terms_that_the_first_epoch_had_not_are_told():
+def test_terms_that_start_after_the_first_epoch_are_included():
     history = [{"epoch": 1, "loss": 2.0, "id": 1.0, "lr": 0.1}]
     history.append({"epoch": 2, "loss": 2.0, "id": 1.0, "pit": 0.5, "lr": 0.1, "val_mAP": 0.5})
     assert loss_terms(history) == ["id", "pit"]
@@ -145,7 +145,7 @@ RECORD = {"epoch": 1, "loss": 1.0, "lr": 0.1}
         ({"history": [RECORD] * 2, "fit": {"epoch": 2, "best": None}}, r" \(it does not tell of e"),
     ],
 )
-def test_a_kept_file_of_something_else_is_named_and_said_to_be_no_state(tmp_path, kept, told):
+def test_a_checkpoint_file_that_is_not_a_state_is_named(tmp_path, kept, told):
     torch.save(kept, tmp_path / "state.pt")
     with pytest.raises(
         ValueError, match=rf"state\.pt holds no state of training{told}.*; delete it"
@@ -211,7 +211,7 @@ def test_a_page_is_drawn_though_the_last_epoch_had_no_pit_batch():
     assert "Texture pit loss; last: 0.500, over 2 epochs" in drawn
 
 
-def test_the_line_of_an_epoch_tells_of_whom_the_score_is_and_how_sure():
+def test_the_line_of_an_epoch_names_the_scored_people_and_the_interval():
     of = "64 queries of 20 people"
     validation = Validation("mAP", lambda _: 0.5, lambda: (0.41, 0.6), of)
     scores = _validation_scores(EPOCH._replace(score=0.5), validation)
@@ -225,13 +225,13 @@ def test_the_line_of_an_epoch_tells_of_whom_the_score_is_and_how_sure():
     assert curves_section(history).body != curves_section(plain).body
 
 
-def test_a_score_without_an_interval_is_told_alone():
+def test_a_score_without_an_interval_is_logged_alone():
     validation = Validation("psnr", lambda _: 21.5)
     scores = _validation_scores(EPOCH._replace(score=21.5), validation)
     assert _scores_in_words(scores, validation) == "  val_psnr 21.5000"
 
 
-def test_the_line_of_an_epoch_tells_what_each_term_counts_now_and_how_many_are_known():
+def test_the_line_of_an_epoch_shows_current_weights_and_accuracy():
     recipe = tiny_recipe("demo", "triplet_ramp_epochs=2 w_rec=5")
     weights = {"id": 1.0, "tri": 0.75, "rec": 5.0}
     terms = {"id": 1.25, "tri": 0.5, "rec": 0.125, "pit": 0.25}

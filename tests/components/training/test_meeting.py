@@ -75,7 +75,7 @@ def test_folder_of_one_node_alone_is_refused(several, tmp_path, seen, name):
     assert f"{name} is in {place}, a folder that node 1 (there) does not share" in str(e.value)
 
 
-def test_what_goes_to_a_bucket_is_of_no_node_alone(several, tmp_path):
+def test_outputs_in_a_bucket_are_shared_by_all_nodes(several, tmp_path):
     with forget_copies():
         note_copy(tmp_path / "room" / "model", "s3://san/model")
         _check(TwoNodes([]), {"model": tmp_path / "room" / "model"}, "s3://san/states")

@@ -97,7 +97,7 @@ WHOLE = {
         ({"LOCAL_RANK": "x"}, "WORLD_SIZE is '2', and LOCAL_RANK is 'x'; "),
     ],
 )
-def test_variables_that_do_not_fit_together_are_told(monkeypatch, wrong, message):
+def test_inconsistent_variables_are_reported(monkeypatch, wrong, message):
     _torchrun(monkeypatch, **(WHOLE | wrong))
     with pytest.raises(ValueError, match=message):
         check_may_share_work("train_san")

@@ -58,7 +58,7 @@ def test_who_was_trained_on_is_told_with_counts_and_beside_the_headline(
     assert (figures["num_people_trained_on"], figures["num_images_trained_on"]) == (1, 4)
 
 
-def test_of_other_people_nothing_is_said(tiny, tmp_path, caplog):
+def test_other_people_are_not_mentioned(tiny, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert embed(tiny, tmp_path, tiny.reid) == 0
     assert "trained on" not in caplog.text
@@ -66,7 +66,7 @@ def test_of_other_people_nothing_is_said(tiny, tmp_path, caplog):
     assert seen == {"images": 0, "of_images": 12, "people": 0, "of_people": 3}
 
 
-def test_a_model_of_an_older_version_is_said_not_to_tell(tiny, tmp_path, caplog):
+def test_a_model_of_an_older_version_is_reported_as_unknown(tiny, tmp_path, caplog):
     older = tmp_path / "older"
     shutil.copytree(tiny.model, older)
     told = json.loads((older / "recipe.json").read_text())

@@ -47,7 +47,7 @@ def tallied(crops):
     return tally
 
 
-def test_sizes_are_told_as_quantiles():
+def test_sizes_are_reported_as_quantiles():
     tally = CropTally()
     for rows in range(100, 201):
         tally.add(f"{rows}.jpg", Look(rows, 50, 200, 100.0))
@@ -110,12 +110,12 @@ def test_options_leave_out_what_they_name(options, left, told):
     assert kept.warnings == told
 
 
-def test_what_cannot_be_read_stays_to_be_told():
+def test_unreadable_crops_stay_in_the_list():
     broken = Crop("broken.jpg", b"none")
     assert leave_out_useless([broken], {"no-blank": "", "min_size": "8x8"}).images == [broken]
 
 
-def test_an_image_that_tells_its_size_is_not_read_for_it():
+def test_an_image_with_a_recorded_size_is_not_read():
     unread = [Crop("large", b"none", lambda: (64, 32)), Crop("small", b"none", lambda: (31, 64))]
     assert leave_out_useless(unread, {"min_size": "32x32"}).images == unread[:1]
     assert leave_out_useless(unread, {"no-wide": ""}).images == unread[:1]

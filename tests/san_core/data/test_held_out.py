@@ -47,7 +47,7 @@ def sides(parted):
 NAMES = [f"person{n:02d}" for n in range(60)]
 
 
-def test_nobody_changes_sides_when_cameras_images_and_people_are_added():
+def test_people_keep_their_split_when_cameras_images_and_people_are_added():
     before = sides(assign_splits(people(NAMES), Wanted()))
     assert Counter(before.values()) == {"train": 37, TEST: 23}
     for grown in (
@@ -133,7 +133,7 @@ def test_who_is_held_out_does_not_depend_on_the_order_of_images(images, random):
 SHOTS = ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1))  # camera 1 took one
 
 
-def test_every_camera_that_took_several_pictures_of_somebody_asks():
+def test_every_camera_with_several_pictures_of_a_person_gives_a_query():
     names = [f"{person}/{camid}-{shot}" for person in (1, 2, 3) for camid, shot in SHOTS]
     images = [ListedImage(n, int(n[0]), int(n[2]), "images", nothing) for n in names]
     parted = assign_splits(images, Wanted(0.4)).images
@@ -155,7 +155,7 @@ def test_a_person_of_one_camera_who_is_held_out_is_in_the_gallery_alone():
     ]
 
 
-def test_too_few_names_under_the_share_are_made_up_for_and_told():
+def test_too_few_names_under_the_share_are_filled_up_and_reported():
     parted = assign_splits(people(["ann", "bob", "cid"]), Wanted(0.01))
     assert Counter(sides(parted).values()) == {"train": 1, TEST: 2}
     assert parted.warnings
@@ -170,7 +170,7 @@ def test_where_all_names_fall_under_the_share_one_is_left_to_train_on():
     assert "is kept in training, although the name falls among those" in parted.warnings[0]
 
 
-def test_a_table_that_leaves_nobody_to_train_on_is_refused():
+def test_a_table_without_training_people_is_refused():
     everybody = dict.fromkeys(("ann", "bob", "cid"), TEST)
     with pytest.raises(ValueError, match="split leaves nobody to train on: all 3 identities of"):
         assign_splits(people(list(everybody)), Wanted(sides=everybody))
@@ -251,7 +251,7 @@ def test_a_table_that_contradicts_itself_is_refused(tmp_path, text, message):
         read_sides(write(tmp_path, text))
 
 
-def test_a_table_of_other_people_is_refused_and_people_who_are_gone_are_told(tmp_path):
+def test_a_table_of_other_people_is_refused_and_missing_people_are_reported(tmp_path):
     file = write(tmp_path, "person,split\nzoe,train\nyan,query\n")
     with pytest.raises(
         ValueError, match="names none of these 60 identities: it has yan, zoe, the dat"
@@ -271,13 +271,13 @@ def test_a_folder_and_a_number_of_people_are_no_table(tmp_path):
         parse_options({"test": "20", "split": "x"})
 
 
-def test_nobody_is_held_out_where_everybody_is_trained_on():
+def test_no_one_is_held_out_when_all_are_trained_on():
     assert parse_options({"all": ""}) == Wanted(share=0)
     with pytest.raises(ValueError, match="option all trains on every identity; option test ha"):
         parse_options({"all": "", "test": "0.5"})
 
 
 @pytest.mark.parametrize("share", ["9" * 10, "9" * 5000])
-def test_more_people_than_anybody_counts_are_no_number_of_them(share):
+def test_an_excessive_number_of_people_is_refused(share):
     with pytest.raises(ValueError, match=r"a share of (inf|9999999999\.0) cannot be held out"):
         parse_options({"test": share})

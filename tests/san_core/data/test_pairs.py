@@ -92,7 +92,7 @@ def index(root, *lines):
     return root
 
 
-def test_an_index_tells_pairs_splits_and_fields(tmp_path):
+def test_an_index_has_pairs_splits_and_fields(tmp_path):
     root = index(
         tmp_path,
         "image,texture,split,azimuth",

@@ -81,7 +81,7 @@ def test_0_that_is_a_person_and_a_distractor_is_refused(split):
         pids_by_name(people)
 
 
-def test_nobody_may_be_written_in_several_ways():
+def test_junk_and_distractors_may_be_written_in_several_ways():
     names = ("-1", "-01", "0", "0000")
     people = [("5", "train"), *((name, "gallery") for name in names)]
     assert pids_by_name(people) == {"5": 5, "-1": -1, "-01": -1, "0": 0, "0000": 0}

@@ -87,7 +87,7 @@ def test_damaged_images_are_problems_by_name(jpeg):
     assert problems[2].detail == "b.jpg is gone"
 
 
-def test_a_name_of_any_bytes_is_a_problem_that_can_be_told(tmp_path, jpeg):
+def test_a_name_of_any_bytes_is_a_printable_problem(tmp_path, jpeg):
     (tmp_path / "own").mkdir()
     for i, name in enumerate([b"a\xff.jpg", b"good.jpg"]):
         (tmp_path / "own" / os.fsdecode(name)).write_bytes(jpeg(i))
@@ -158,7 +158,7 @@ def doubts(tmp_path, jpeg, *people):
     return write_prepared_set(tmp_path, items, Findings(), provenance={}).warnings
 
 
-def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
+def test_test_people_that_were_trained_on_are_reported(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (3,)), ("query", (2, 4)), ("gallery", (2, 4, 3, 0, -1))]
     assert doubts(tmp_path, jpeg, *people) == [
         "2 of 3 identities in query and gallery are in train or val too, such as 2: scores will "
@@ -166,7 +166,7 @@ def test_people_to_test_on_that_were_trained_on_are_told(tmp_path, jpeg):
     ]
 
 
-def test_queries_that_cannot_be_found_are_told(tmp_path, jpeg):
+def test_queries_without_matches_are_reported(tmp_path, jpeg):
     people = [("train", (1,)), ("query", (2, 3, 4)), ("gallery", (3, 5))]
     assert doubts(tmp_path / "some", jpeg, *people) == [
         "2 of 3 identities in query are not in gallery, such as 2: their queries cannot be scored"
@@ -186,7 +186,7 @@ def seen_by(jpeg, *images):
     ]
 
 
-def test_queries_that_only_their_own_camera_saw_are_told_and_kept_in_the_manifest(tmp_path, jpeg):
+def test_queries_on_one_camera_alone_are_reported_and_kept_in_the_manifest(tmp_path, jpeg):
     images = [("query", 1, 0), ("query", 1, 0), ("query", 2, 0), ("gallery", 1, 0)]
     items = seen_by(jpeg, *images, ("gallery", 2, 0), ("gallery", 2, 1))
     written = write_prepared_set(tmp_path / "set", items, Findings(), provenance={})
@@ -293,7 +293,7 @@ def test_an_image_that_would_be_called_as_another_is_a_problem(picture):
     assert problems == [("unknown name", "a/1.bmp", told)]
 
 
-def test_people_to_validate_on_that_are_trained_on_are_told(tmp_path, jpeg):
+def test_validation_people_that_are_trained_on_are_reported(tmp_path, jpeg):
     people = [("train", (1, 2)), ("val", (2, 3)), ("query", (4, 5)), ("gallery", (4, 5))]
     assert doubts(tmp_path, jpeg, *people) == [
         "1 of 2 identities in val are in train too, such as 2: val cannot be used for validation "
@@ -301,7 +301,7 @@ def test_people_to_validate_on_that_are_trained_on_are_told(tmp_path, jpeg):
     ]
 
 
-def test_one_person_of_whom_every_answer_is_right_is_told(tmp_path, jpeg):
+def test_a_single_test_person_is_reported(tmp_path, jpeg):
     people = [("train", (1,)), ("query", (3,)), ("gallery", (3, 3, -1))]
     assert doubts(tmp_path / "one", jpeg, *people) == [
         "query and gallery show 1 identity: every answer is right"
@@ -374,7 +374,7 @@ def items_of(jpeg, count, split, pids=2):
     return [Item(f"{split}/{i}.jpg", jpeg(i), 1 + i % pids, i % 3, split) for i in range(count)]
 
 
-def test_the_manifest_tells_protocol_and_counts(tmp_path, jpeg):
+def test_the_manifest_has_protocol_and_counts(tmp_path, jpeg):
     queries = [item._replace(pid=item.pid + 2) for item in items_of(jpeg, 3, "query")]
     found = [Item(f"{pid}.jpg", jpeg(9), pid, 5, "gallery") for pid in (0, 3, 4)]
     items = [*items_of(jpeg, 4, "train"), *queries, *found]

@@ -36,7 +36,7 @@ def test_images_are_known_by_their_bytes_and_people_by_their_names():
     assert seen_in_words(count_seen(learned, [record("y", "cid")], FOLDERS)) == ""
 
 
-def test_it_is_told_in_one_way_whatever_the_order():
+def test_the_order_does_not_change_the_text():
     records = [record("a", "ann"), record("b", "bob")]
     told = trained(records)
     assert told == trained(records[::-1])

@@ -57,7 +57,7 @@ def test_walk_finds_every_file_in_order(tree):
     assert list(tree.walk("set/b")) == ["set/b/1.jpg", "set/b/10.jpg"]
 
 
-def test_files_are_read_and_told_from_folders(tree):
+def test_files_are_read_and_distinguished_from_folders(tree):
     assert tree.read("set/a.jpg") == FILES["set/a.jpg"]
     assert tree.is_file("set/b/1.jpg")
     assert not tree.is_file("set/b")
@@ -234,6 +234,6 @@ def test_a_tar_that_was_cut_is_refused_where_it_ends(tmp_path):
             getattr(tree, how)("x.jpg")
 
 
-def test_nothing_at_a_place_is_told(tmp_path):
+def test_a_missing_place_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent, and no archive"):
         open_tree(tmp_path / "absent")

@@ -19,6 +19,6 @@ def test_more_workers_than_batches_are_refused():
         Part(0, 4).rows(12, batch=4)
 
 
-def test_parts_of_other_images_or_another_order_are_told_apart():
+def test_parts_of_other_images_or_another_order_are_distinguished():
     told = [Part(0, 2).told(names)["images"] for names in (["a", "b"], ["b", "a"], ["a", "b"])]
     assert told[0] == told[2] != told[1]

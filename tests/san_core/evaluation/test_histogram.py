@@ -69,7 +69,7 @@ def test_the_street_beside_the_person_does_not_count():
     np.testing.assert_array_equal(a, b)
 
 
-def test_people_in_other_clothes_are_told_apart():
+def test_people_in_other_clothes_are_distinguished():
     rng = np.random.default_rng(2)
     clothes = [((200, 30, 30), (20, 20, 120)), ((30, 160, 60), (90, 90, 90)), ((240, 220, 40),) * 2]
     pids = np.repeat([1, 2, 3], 4)

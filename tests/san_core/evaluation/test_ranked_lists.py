@@ -90,7 +90,7 @@ def test_a_feature_of_zeros_is_as_far_from_everything():
     assert distances_between(rows, 1, rows, places, metric="euclidean").tolist() == [25, 0]
 
 
-def test_given_distances_are_told_as_they_are():
+def test_given_distances_are_reported_unchanged():
     matrix = np.arange(12, dtype=np.int64).reshape(3, 4)
     images = MeasuredImages(matrix, np.array([2, 0]), np.array([3, 1]), **WHO)
     scorer = DistanceScorer(images)

@@ -211,7 +211,7 @@ def test_near_ties_that_float32_confuses_are_ranked_rightly():
 
 
 @pytest.mark.parametrize("ranker", [ranking, reference])
-def test_cosines_that_one_less_them_would_tie_are_told_apart(ranker):
+def test_cosines_that_would_tie_as_distances_are_distinguished(ranker):
     # cos is -1e-18 of the wrong answer and 1e-18 of the right one; 1 - cos is 1 of both.
     query = np.array([[1, 0]], np.float32)
     gallery = np.array([[-1e-18, 1], [1e-18, 1]], np.float32)
@@ -337,7 +337,7 @@ def test_sysu_is_refused_where_cameras_are_numbered_from_one(ranker):
         ),
     ],
 )
-def test_why_no_query_can_be_judged_is_said_by_protocol(ranker, protocol, pids, message):
+def test_errors_for_no_valid_query_depend_on_the_protocol(ranker, protocol, pids, message):
     who = {
         "query": Labels(np.array([7]), np.array([2])),
         "gallery": Labels(np.array(pids), np.array([2])),

@@ -114,13 +114,13 @@ def test_who_has_more_images_than_a_shard_holds_has_shards_of_their_own():
     ]
 
 
-def test_images_of_nobody_known_stay_alone():
+def test_images_of_unknown_people_stay_separate():
     records = _people(None, 1, None, 0, 0, 1)
     assert _fused_units(records, 3) == [(["0", "1", "5"], None), (["2", "3", "4"], None)]
     assert len({fused_with(record) for record in records}) == 5  # the two of person 1 together
 
 
-def test_fused_textures_are_told_from_others_and_others_as_they_were():
+def test_fused_textures_have_their_own_digest_and_others_keep_theirs():
     # of the settings that had no field `fuse`
     assert SETTINGS.fingerprint == (
         sha256(canonical_json({k: v for k, v in asdict(SETTINGS).items() if k != "fuse"}))

@@ -68,6 +68,6 @@ def test_what_is_no_crop_is_named(crop, said):
         encoder().embed_crops([np.zeros((4, 4, 3), np.uint8), crop])
 
 
-def test_a_generator_embeds_nobody(tiny):
+def test_a_generator_has_no_embedding(tiny):
     with pytest.raises(ValueError, match="has learned no identities: it is a texture generator"):
         load_encoder(tiny.generator)

@@ -33,7 +33,7 @@ def test_a_texture_has_its_texels_and_what_it_regresses_a_texel_a_query():
     assert made.copied.person.shape == (2, 1, 16, 8)  # f_e2, of a cell of 4x4 pixels
 
 
-def test_attention_adds_up_to_one_and_is_little_where_nobody_is():
+def test_attention_sums_to_one_and_is_low_on_background():
     queries, keys = noise(1, 4, 2, 2), noise(1, 4, 2, 3)
     person = torch.tensor([[20.0, -20, 20], [20, 20, 20]])[None, None]
     paid = _attention(queries, keys, person)

@@ -32,7 +32,7 @@ def test_metadata_is_read_as_the_library_reads_it(saved):
     assert read_metadata(file) == library == TOLD
 
 
-def test_every_file_that_is_cut_off_is_damaged_or_tells_too_little(saved):
+def test_every_truncated_file_is_damaged_or_incomplete(saved):
     file = saved(TOLD)
     data = file.read_bytes()
     for size in range(0, len(data) - 1, 7):
@@ -41,7 +41,7 @@ def test_every_file_that_is_cut_off_is_damaged_or_tells_too_little(saved):
             read_metadata(file)
 
 
-def test_a_file_that_does_not_tell_what_it_is_of_is_named(saved):
+def test_a_file_with_incomplete_metadata_is_named(saved):
     with pytest.raises(ValueError, match=r"does not record description, sha256, unlike files that"):
         read_metadata(saved({"layout": "nchw-float"}))
     with pytest.raises(ValueError, match="does not record a known layout"):

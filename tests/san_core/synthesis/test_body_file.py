@@ -143,7 +143,7 @@ def test_another_layout_moves_the_texture_and_leaves_the_pictures(tmp_path, ours
         assert (other_rows[rows > TOP] == rows[rows > TOP] - TOP).all()
 
 
-def test_the_provenance_tells_the_layout_and_the_file_s_content(tmp_path):
+def test_the_provenance_has_the_layout_and_the_digest_of_the_file(tmp_path):
     file = saved(tmp_path / "other.npz", atlas=np.array("other"))
     told = PitSpec(seed=0, body_file=file).provenance()
     assert told["atlas"] == "other"
@@ -151,7 +151,7 @@ def test_the_provenance_tells_the_layout_and_the_file_s_content(tmp_path):
     assert PitSpec(seed=0).provenance()["atlas"] == "san-atlas-1"
 
 
-def test_another_layout_cannot_go_by_the_name_of_the_package_s(tmp_path):
+def test_another_layout_cannot_have_the_name_of_the_package_layout(tmp_path):
     same = saved(tmp_path / "same.npz", mean=arrays()["mean"] * np.float32(1.01))
     assert PitSpec(seed=0, body_file=same).provenance()["atlas"] == "san-atlas-1"
     mirrored = arrays()["UV"] * [-1, 1] + [TEXTURE_SIZE - 1, 0]

@@ -74,7 +74,7 @@ def test_workers_use_one_thread_and_run_only_a_little_ahead(tmp_path):
     results.close()
 
 
-def test_work_that_nobody_waits_for_any_more_is_not_begun(monkeypatch):
+def test_work_of_an_abandoned_pool_is_not_started(monkeypatch):
     begun, go = [], threading.Event()
 
     def make(_spec, identity):
@@ -386,7 +386,7 @@ def killed_at_one(spec, identity):
     return identity
 
 
-def test_a_killed_worker_is_told_of():
+def test_a_killed_worker_is_reported():
     results = map_identities(killed_at_one, PIT, processes=2)
     with pytest.raises(ChildProcessError, match="one of 2 processes was killed"):
         list(results)

@@ -239,7 +239,7 @@ def test_time_that_is_over_with_the_last_batch_of_an_epoch_is_left_to_the_epochs
     assert [state["epoch"] for state in map(read, states)] == [3]
 
 
-def test_a_run_that_is_not_told_to_stop_goes_on():
+def test_a_run_without_a_stop_request_continues():
     settings = tiny_recipe("demo-baseline")
     plain, _ = run(settings)
     asked, reports = run(settings, stop=lambda: False)
@@ -445,7 +445,7 @@ def test_a_pit_batch_that_is_not_finite_is_named():
         ),
     ],
 )
-def test_pit_data_and_their_interval_come_together(words, pit, message):
+def test_pit_data_and_pit_every_are_needed_together(words, pit, message):
     data = dataclasses.replace(tiny_data(), pit=pit)
     with pytest.raises(ValueError, match=message):
         run(tiny_recipe("demo", words), data)

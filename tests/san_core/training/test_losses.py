@@ -292,7 +292,7 @@ def test_constraint_holds_no_tensor_of_all_triplets():
     assert seen.elements == 48 * 48
 
 
-def test_constraint_with_nobody_left_is_zero():
+def test_constraint_without_valid_triplets_is_zero():
     decoded = randn(4, 2, 2, 2).requires_grad_()
     keep = torch.tensor([True, False, True, False])
     loss = losses.triplet_reid_constraint(

@@ -80,7 +80,7 @@ def test_errors_are_those_of_every_pixel_taken_by_itself():
     assert places.place_errors(made, dense).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_picture_of_nobody_teaches_only_that():
+def test_a_picture_without_a_person_trains_only_the_masks():
     made, dense = copied(1), targets(1)._replace(covered=torch.zeros(1, ROWS, COLUMNS))
     expected = places.SEEN * sum(cross_entropy(v, 0) for v in made.seen.flatten().tolist()) / 16
     expected += places.PERSON * sum(cross_entropy(v, 0) for v in made.person.flatten().tolist()) / 8

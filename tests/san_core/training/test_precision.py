@@ -110,7 +110,7 @@ def test_sums_have_one_order_within_the_block_alone(monkeypatch):
     assert deterministic_settings() == before
 
 
-def test_what_torch_cannot_add_up_in_one_order_is_told_in_a_line():
+def test_nondeterministic_operations_of_torch_are_one_line():
     said = (
         "reflection_pad2d_backward_cuda does not have a deterministic implementation, but you set"
         " 'torch.use_deterministic_algorithms(True)'.\nYou can turn off determinism"

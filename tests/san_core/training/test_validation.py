@@ -64,7 +64,7 @@ def test_the_score_is_of_mirrored_images_too_where_the_recipe_says_so():
         flipped.clear()
 
 
-def test_the_evaluator_tells_who_is_scored_and_how_far_that_may_be_chance():
+def test_the_evaluator_reports_the_scored_people_and_the_interval():
     pids, camids = np.array([1, 1, 2, 2, 3]), np.array([0, 1, 0, 1, 0])
     evaluate = MapEvaluator(
         shaded(100, 101, 180, 120, 102), Labels(pids, camids), SETTINGS, device="cpu"

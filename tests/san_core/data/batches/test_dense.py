@@ -50,7 +50,7 @@ def test_mirrored_images_are_left_out_where_the_mirror_is_not_known():
     assert targets.keep.tolist() == [True, False]
 
 
-def test_what_is_erased_shows_nobody():
+def test_erased_boxes_show_no_person():
     told = maps()
     boxes = [[0, 0, 0, 0], [1, 0, 3, 2]]  # rows 1 and 2, columns 0 and 1
     targets = dense_targets(told, drawn(boxes=boxes), RECIPE, texel_mirror=MIRROR)

@@ -77,7 +77,7 @@ def test_a_share_of_nearly_all_leaves_two_to_train_on():
         people_held_out(records[:3], 0.9)
 
 
-def test_nobody_changes_between_training_and_validation_when_a_data_set_grows():
+def test_people_keep_their_side_when_a_data_set_grows():
     few = Listed(train=list(range(100, 200))).records
     many = Listed(train=list(range(1, 400))).records
     held = people_held_out(few, 0.2)
@@ -97,7 +97,7 @@ def test_a_draw_where_the_split_val_decides_is_refused():
         split_identities(Listed(train=(1, 2, 3, 5, 5), val=(6, 7, 7)), recipe)
 
 
-def test_few_people_to_validate_on_are_said_to_be_few():
+def test_few_validation_people_are_reported():
     seen_twice = [pid for pid in range(60) for _ in range(2)]
     records = Listed(val=seen_twice).records
     assert few_validated_warning(records) == ""

@@ -75,7 +75,7 @@ def test_buffers_are_used_in_turn():
     assert places[2:] == places[:2]
 
 
-def test_what_goes_wrong_in_the_thread_is_told_where_the_batch_is_asked_for():
+def test_errors_of_the_thread_are_raised_where_the_batch_is_requested():
     bad = wanted(2)
     bad[1] = bad[1]._replace(mine=np.array([0, 48]))
     with loading_ahead(bad, RECIPE, two_buffers()) as loader:

@@ -313,7 +313,7 @@ def test_a_column_of_splits_and_people_held_out_contradict_each_other(folder):
         read(folder, TABLE, test="0.5")
 
 
-def test_a_folder_without_a_table_is_told_what_is_wanted(tmp_path):
+def test_a_folder_without_a_table_is_refused_with_the_expected_files(tmp_path):
     with (
         open_tree(tmp_path) as tree,
         pytest.raises(

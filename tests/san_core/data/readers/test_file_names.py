@@ -147,7 +147,7 @@ def test_no_image_is_in_two_splits_whose_folders_lie_in_one_another(tmp_path):
     assert [image.split for image in apart.images] == ["query", "query", "gallery"]
 
 
-def test_two_sets_in_one_folder_are_told_apart_by_the_user(tmp_path):
+def test_two_sets_in_one_folder_are_chosen_by_the_user(tmp_path):
     files = [f"{kind}/query/0001_c1_1.png" for kind in ("detected", "labeled")]
     with pytest.raises(ValueError, match=r"several folders hold .*detected, .*labeled; give one"):
         read(tmp_path, files, like="cuhk03-np")

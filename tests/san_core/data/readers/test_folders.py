@@ -338,6 +338,6 @@ def test_people_whose_names_are_no_text_are_problems_of_their_images(tmp_path):
     assert {image.name for image in found.images} == {*files}  # packing them tells the names
 
 
-def test_folders_beside_those_of_splits_are_told_where_no_image_is_found(tmp_path):
+def test_other_folders_are_reported_when_no_image_is_found(tmp_path):
     with pytest.raises(ValueError, match=r"problems: .*hall \(a folder beside the splits\)"):
         read(tmp_path, ["train/alice/1.jpg", "hall/alice/1.jpg"], **CAMERA_FIRST)

@@ -106,7 +106,7 @@ def test_a_file_that_is_no_query_is_a_problem_by_name(market, name, detail):
     assert known(found.images) == EXPECTED
 
 
-def test_foreign_names_are_told_once_with_their_count(market):
+def test_foreign_names_are_reported_once_with_their_count(market):
     for path in (market / "query").glob("0*.jpg"):
         path.rename(path.with_name(f"person {path.name}"))
     message = (
@@ -166,7 +166,7 @@ def test_a_folder_without_images_is_refused(market):
         listed(market)
 
 
-def test_another_folder_is_told_what_it_lacks_and_what_it_holds(tmp_path, market):
+def test_another_folder_is_refused_with_missing_and_found_files(tmp_path, market):
     other = tmp_path / "other"
     (other / "query").mkdir(parents=True)
     (other / "holiday.jpg").write_bytes(b"")

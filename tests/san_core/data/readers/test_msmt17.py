@@ -85,7 +85,7 @@ def test_lines_that_cannot_be_followed_are_problems_by_name(release):
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "9" * 5000])
-def test_numbers_that_nobody_has_are_problems_by_their_line(release, number):
+def test_invalid_numbers_are_problems_with_their_line(release, number):
     root, train, test = release
     with (root / "list_query.txt").open("a") as file:
         file.write(f"0000/0000_000_01_0302noon_0044_3.jpg {number}\n")
@@ -125,7 +125,7 @@ def test_a_missing_or_empty_list_is_named(release):
         listing(tree, {})
 
 
-def test_another_folder_is_told_what_is_wanted(tmp_path):
+def test_another_folder_is_refused_with_the_expected_files(tmp_path):
     with (
         open_tree(tmp_path) as tree,
         pytest.raises(FileNotFoundError, match="is not MSMT17: neith"),
@@ -138,7 +138,7 @@ def refused(root, message):
         listing(tree, {})
 
 
-def test_a_release_that_lies_deeper_is_told_by_what_is_there(release, tmp_path):
+def test_a_release_in_a_subfolder_is_named(release, tmp_path):
     root, _, _ = release
     root.rename(tmp_path / "inner")
     (tmp_path / "outer" / "all").mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_a_release_that_lies_deeper_is_told_by_what_is_there(release, tmp_path):
     refused(tmp_path / "outer", r"V2\); it holds all, and that holds MSMT17$")
 
 
-def test_images_under_other_names_than_listed_are_told_once_with_what_is_there(release):
+def test_images_with_unlisted_names_are_reported_once_with_the_files_found(release):
     root, train, _ = release
     for path in list((root / train).rglob("*.jpg")):
         path.rename(path.with_suffix(".jpeg"))
@@ -158,7 +158,7 @@ def test_images_under_other_names_than_listed_are_told_once_with_what_is_there(r
     )
 
 
-def test_a_list_of_other_names_is_told_once(release):
+def test_a_list_of_other_names_is_reported_once(release):
     root, _, _ = release
     text = (root / "list_train.txt").read_text().replace(".jpg", ".jpeg")
     (root / "list_train.txt").write_text(text)

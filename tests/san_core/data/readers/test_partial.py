@@ -85,7 +85,7 @@ def test_foreign_files_are_problems_by_name(tmp_path):
     ]
 
 
-def test_another_folder_is_told_what_is_wanted(tmp_path, partial_reid):
+def test_another_folder_is_refused_with_the_expected_files(tmp_path, partial_reid):
     (tmp_path / "Probe").mkdir()
     (tmp_path / "Gallery").mkdir()
     with open_tree(tmp_path) as tree, pytest.raises(ValueError, match="Probe has no image; names"):

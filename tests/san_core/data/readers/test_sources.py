@@ -43,7 +43,7 @@ def test_a_name_is_a_key_and_options(text, key, options):
         ("msmt17:val,val", "option 'val' of data set msmt17 is given twice"),
     ],
 )
-def test_a_wrong_name_is_told_what_there_is(text, message):
+def test_an_unknown_name_lists_the_known_ones(text, message):
     with pytest.raises(ValueError, match=message):
         parse_dataset_name(text)
 
@@ -72,7 +72,7 @@ def test_only_a_table_is_read_from_a_file_that_is_no_archive(tmp_path, key):
     ("wrong", "meant"),
     [("MSMT17", "msmt17"), ("Market-1501", "market1501"), ("Synthetic", "synthetic")],
 )
-def test_a_name_in_capitals_is_no_data_set_and_the_meant_one_is_told(wrong, meant):
+def test_a_name_in_capitals_is_refused_with_the_right_one(wrong, meant):
     with pytest.raises(ValueError, match=f"no data set '{wrong}'; .*; did you mean '{meant}'"):
         parse_dataset_name(wrong)
 
@@ -94,7 +94,7 @@ def test_the_place_of_a_single_data_set_is_taken_as_it_is():
     assert one.place == "/my sets/100%20"
 
 
-def test_places_that_are_not_told_are_empty():
+def test_missing_places_are_empty():
     assert [one.place for one in parse_placed_datasets("market1501+msmt17", "")] == ["", ""]
 
 
@@ -119,7 +119,7 @@ def test_several_data_sets_that_do_not_fit_their_places_are_refused(names, place
 
 
 @pytest.mark.parametrize("place", ["/data/c++/split.csv", "/data/a+b.csv"])
-def test_a_plus_in_the_place_of_a_split_file_is_told_how_it_is_written(place):
+def test_a_plus_in_the_place_of_a_split_file_gets_the_right_syntax(place):
     with pytest.raises(
         ValueError,
         match=r"write a \+ as %2B in a URI: "

@@ -57,7 +57,7 @@ def test_a_number_of_more_digits_than_any_vehicle_has_is_a_problem(release):
     assert str(problem).startswith("train_test_split/train_list.txt line 7 (not an image name")
 
 
-def test_a_list_that_is_not_there_is_named(release):
+def test_a_missing_list_is_named(release):
     message = "has no train_test_split/test_list_9.txt; train_test_split holds test_list_1600.txt"
     with pytest.raises(FileNotFoundError, match=message):
         read(release, size="9")

@@ -42,5 +42,5 @@ def test_queries_of_one_height_are_not_parted():
 
 
 @pytest.mark.parametrize("heights", [[64] * 4])
-def test_where_all_are_as_high_nothing_is_told(heights):
+def test_equal_heights_give_no_scores(heights):
     assert score_heights(ranked([True] * 4), heights) == []

@@ -430,7 +430,7 @@ def test_a_damaged_image_is_named():
         page_of(query, gallery)
 
 
-def test_several_data_sets_are_told_in_one_table_and_each_has_sections_of_its_own():
+def test_several_data_sets_share_one_table_and_each_has_its_own_sections():
     query, gallery = problem()
     contents, sections = {}, {}
     for seed, name in enumerate(("market1501", "msmt17")):

@@ -142,7 +142,7 @@ def test_what_goes_wrong_in_one_process_stops_all(runs):
     )
 
 
-def test_a_process_that_is_told_to_stop_stops_all(runs):
+def test_a_stopped_process_stops_all(runs):
     assert runs["stopped"][0]["ended"] == ""
     assert runs["stopped"][1]["ended"] == "TrainingStopped: in epoch 1 after batch 4"
     assert runs["stopped"][1]["place"] == (0, 4)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """One thread for every process that is not told otherwise, and signals as in a shell.
+    """One thread per process by default, and signals as in a shell.
 
     Examples that hypothesis draws may take as long as a busy machine needs.
 
@@ -236,7 +236,7 @@ def s3(
 def tampering_proxy(
     s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TamperingProxy]:
-    """A proxy between the code under test and the server; honest until told to lie."""
+    """A proxy between the code under test and the server; it changes nothing by default."""
     with TamperingProxy(s3_server.port).running() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

@@ -1,4 +1,4 @@
-"""The order of the rooms, who may import whom, and who may import heavy packages.
+"""The order of the packages, allowed imports, and imports of heavy dependencies.
 
 pipeline.py -> components -> san_core; inside these, see `ORDER`.
 """
@@ -149,7 +149,7 @@ def module_of(file: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """The longest of the rooms that a module is or lies in."""
+    """The innermost of the listed packages that contains a module."""
     return max((room for room in ORDER if f"{module}.".startswith(f"{room}.")), key=len)
 
 

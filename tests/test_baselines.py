@@ -1,4 +1,4 @@
-"""The comparison of strong baselines: equal CPU time, chosen apart from whom it is told of."""
+"""The comparison of strong baselines: equal CPU time, chosen on people that are not reported."""
 
 from statistics import fmean
 

@@ -1,4 +1,4 @@
-"""Which versions of Python the project says it runs on, and whether what it needs does too."""
+"""The supported versions of Python, and the support by dependencies."""
 
 import tomllib
 from importlib.metadata import PackageNotFoundError, metadata

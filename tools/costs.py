@@ -70,7 +70,7 @@ def _training_pairs() -> int:
 
 
 def costs_table(seconds: Mapping[str, float], where: str) -> str:
-    """Markdown: a row a preset, and what it was computed from."""
+    """Markdown: one row per preset, and the source of the figures."""
     rows = [HEAD.format(price=f"{PRICE:.2f}"), "|---|---|---|---|---|---|---|---|"]
     for cost in preset_costs(seconds):
         total = cost.generator + cost.san

@@ -163,7 +163,7 @@ def choices_table() -> str:
 
 
 def _read_figures(group: str) -> tuple[dict[str, float], str]:
-    """The figures of a group by name, and what they were measured on and when."""
+    """The figures of a group by name, with the machine and date of measurement."""
     measured = json.loads((ROOT / "tests" / "results" / f"{group}.json").read_bytes())
     value = {name: figure["value"] for name, figure in measured["figures"].items()}
     machine = measured["machine"]

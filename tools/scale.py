@@ -17,7 +17,7 @@ _HEAD = f"| work | core-hours | one machine of {CORES} cores | {NODES} of them |
 
 
 def scale_table(training: Mapping[str, float], nodes: Mapping[str, float], where: str) -> str:
-    """Markdown: a row a kind of work, and what it was computed from.
+    """Markdown: one row per kind of work, and the source of the figures.
 
     Args:
         training: figures of that group, by their names.

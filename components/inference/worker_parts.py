@@ -1,8 +1,8 @@
-"""The features that workers embed, each its part, where they are kept until they are joined.
+"""The storage of feature parts, one per worker, until they are joined.
 
-Parts of equal features lie in one folder, which is found by what decides them:
-PLACE/FINGERPRINT/of-COUNT/NUMBER. A part is finished once its features.json, which is put last, is
-there.
+All parts of the same features are in one folder, PLACE/FINGERPRINT/of-COUNT/NUMBER. The fingerprint
+covers everything that determines the features. A part is complete when its features.json exists,
+which is uploaded last.
 """
 
 import logging
@@ -25,7 +25,7 @@ _PART = re.compile(rf"of-(\d+)/(\d+)/{re.escape(FEATURES_FILE)}")
 
 
 class FeatureSettings(NamedTuple):
-    """What decides features beside images, network and code, as extract_features is given it."""
+    """The parameters of extract_features that determine features; so do images, model and code."""
 
     splits: str
     references: bool
@@ -33,7 +33,7 @@ class FeatureSettings(NamedTuple):
 
 
 def parts_folder(dataset: Path, model: Path, settings: FeatureSettings, *, code: str) -> str:
-    """The name of the folder of all parts of some features. code: fingerprint of what embeds."""
+    """The name of the folder of all parts of some features. code: fingerprint of the code."""
     told = {
         "format": "san-feature-parts-1",
         "dataset": image_set_digest(dataset),
@@ -45,15 +45,15 @@ def parts_folder(dataset: Path, model: Path, settings: FeatureSettings, *, code:
 
 
 def place_of_part(place: str, folder: str, part: ToldPart) -> str:
-    """Where a part is kept below a place."""
+    """The URI of a part below a place."""
     return f"{place.rstrip('/')}/{folder}/of-{part['workers']}/{part['number']}"
 
 
 def take_finished_part(uri: str, features: Path, part: ToldPart) -> bool:
-    """Bring a part that is finished to `features`; False if it is not, or is damaged.
+    """Copy a complete part to `features`; return False if it is incomplete or damaged.
 
     Raises:
-        OSError: the place cannot be looked into, or there is no room.
+        OSError: the place cannot be read, or there is not enough disk space.
     """
     if all(stat.name != FEATURES_FILE for stat in open_storage(uri).list()):
         return False
@@ -71,7 +71,7 @@ def take_finished_part(uri: str, features: Path, part: ToldPart) -> bool:
 
 
 def _check_whole(folder: Path, part: ToldPart) -> None:
-    """Raise ValueError unless a folder holds a part, whole."""
+    """Raise ValueError unless a folder holds the complete part."""
     files = FeatureFiles(folder)
     if files.part != part:
         raise ValueError(f"it is part {files.part}, not {part}")
@@ -81,9 +81,9 @@ def _check_whole(folder: Path, part: ToldPart) -> None:
 
 
 def place_of_all_parts(place: str, folder: str) -> str:
-    """Where the parts are that are to be joined: of the fewest workers that have all finished.
+    """The URI of the parts to join: of all complete sets, that with the fewest workers.
 
-    Where none have, those that lack least; whoever joins them says what is missing.
+    If no set is complete, it is the set with the fewest missing parts; joining it reports them.
 
     Raises:
         FileNotFoundError: there is no part.
@@ -100,7 +100,7 @@ def place_of_all_parts(place: str, folder: str) -> str:
 
 
 def finished_workers(names: Iterable[str]) -> dict[int, set[int]]:
-    """Which workers have finished, by how many they are. names: of files in a folder of parts."""
+    """The numbers of finished workers, by worker count. names: files in a folder of parts."""
     found: dict[int, set[int]] = {}
     for name in names:
         if match := _PART.fullmatch(name):

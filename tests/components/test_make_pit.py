@@ -1,4 +1,4 @@
-"""make_pit: synthesized pairs with dense maps and photographs, and pairs that somebody has."""
+"""make_pit: synthesised pairs with dense maps and photographs, and imported pairs."""
 
 import re
 import shutil

@@ -18,7 +18,7 @@ def batches_of_four(monkeypatch):
 
 @pytest.fixture
 def extract(tiny, tmp_path, batches_of_four):
-    """Embeds the part of a worker; gives the folder it lies in."""
+    """Embeds the part of a worker; returns its folder."""
 
     def run(worker, name="", **flags):
         place = tmp_path / "parts" / (name or worker.partition("/")[0])
@@ -147,7 +147,7 @@ def kept(request, tmp_path):
 
 
 def by_settings(tiny, kept, **flags):
-    """The flags by which the parts of a place are found."""
+    """The flags that identify the parts in a place."""
     return {"feature_parts": kept, "model": tiny.model, "references": "true", **flags}
 
 

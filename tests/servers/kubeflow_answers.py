@@ -49,7 +49,7 @@ def upload_refusal(status: int, message: str) -> RefusalError:
 
 
 class KubeflowAnswers:
-    """What the server keeps, and what it says.
+    """The state of the server, and its responses.
 
     Attributes:
         experiments: the id of each by its name

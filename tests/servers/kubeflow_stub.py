@@ -1,4 +1,4 @@
-"""A server that answers as Kubeflow Pipelines' v2beta1 API does, and keeps what it was asked."""
+"""A stub of Kubeflow Pipelines' v2beta1 API, which records its requests."""
 
 import contextlib
 import http.server
@@ -106,7 +106,7 @@ class KubeflowStub(KubeflowAnswers):
             server.server_close()
 
     def add_run(self, run: str, **fields: Any) -> None:
-        """Let there be a run that nobody has submitted here."""
+        """Add a run that was not submitted to this server."""
         experiment = self.experiments.setdefault("san", self.new_id("experiments"))
         known = {"run_id": run, "experiment_id": experiment, "state": "PENDING"}
         self.runs[run] = {**known, "display_name": run, **fields}

@@ -40,7 +40,7 @@ class Node:
 
     @property
     def prefix(self) -> list[str]:
-        """The words before a command that is to run there; gloo is told which device to use."""
+        """The prefix of a command that runs there; it sets the device of gloo."""
         return [
             *("ip", "netns", "exec", self.namespace),
             *("env", "GLOO_SOCKET_IFNAME=eth0"),

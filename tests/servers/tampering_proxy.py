@@ -1,4 +1,4 @@
-"""A proxy on loopback that hands on requests to a server, and lies about the answers when told."""
+"""A proxy on loopback that forwards requests to a server and can change the responses."""
 
 import contextlib
 import http.client
@@ -146,7 +146,7 @@ class TamperingProxy:
             asked.wfile.write(DENIAL)
 
     def _read_slowly(self, asked: http.server.BaseHTTPRequestHandler, length: int) -> bytes:
-        """What the client sends, taken as slowly as the server is said to be."""
+        """The request body, read at the configured rate."""
         pieces = []
         while length > 0:
             pieces.append(asked.rfile.read(min(length, 1 << 20)))

@@ -35,6 +35,6 @@ def test_server_ends_when_the_process_that_started_it_is_killed(tmp_path):
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process is there and not yet waited for."""
+    """Whether a process exists and has not been waited for."""
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""A server that answers as a Kubernetes API with Kubeflow Trainer does, and keeps what it is asked.
+"""A stub of a Kubernetes API with Kubeflow Trainer, which records its requests.
 
 Bodies of TrainJobs are held to the models of kubeflow-trainer-api: with fieldValidation=Strict a
 field that they do not have is refused, without it it is dropped, as a cluster does.

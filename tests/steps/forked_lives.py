@@ -23,7 +23,7 @@ _FORKING.set_forkserver_preload([__name__])
 
 
 class Life:
-    """A command of components that runs; what it says goes into a file."""
+    """A running command of components, with its output in a file."""
 
     def __init__(self, command: Sequence[str], said: Path) -> None:
         self._said = said
@@ -50,7 +50,7 @@ class Life:
         return self._process.exitcode == -signal.SIGKILL
 
     def end(self, *, seconds: float) -> tuple[int | None, str]:
-        """Wait until it ends; its exit status, None if it takes longer, and what it has said."""
+        """Wait until it ends; return its exit status, None after the timeout, and its output."""
         self._process.join(seconds)
         return self._process.exitcode, self._said.read_text()
 

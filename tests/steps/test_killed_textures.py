@@ -51,7 +51,7 @@ def seal(tiny, tmp_path):
 
 @pytest.fixture
 def undisturbed(tiny, tmp_path, start, generate, seal):
-    """What one worker makes that nobody disturbs, object by object, and how long it took.
+    """The objects that an undisturbed worker makes, and the time it took.
 
     It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
     """
@@ -67,14 +67,14 @@ def undisturbed(tiny, tmp_path, start, generate, seal):
 
 
 def _wait_for_work(process):
-    """Until the worker says what it will make, or ends since there is nothing left."""
+    """Wait until the worker logs its work, or ends because nothing is left."""
     for line in process.stderr:
         if "to make: " in line:
             return
 
 
 def _check(uri, expected):
-    """The bucket holds what it should, and whatever its manifest names is there."""
+    """Check the objects in the bucket, and that all files of the manifest exist."""
     found = objects(uri)
     assert found == expected
     manifest = parse_manifest(found["manifest.json"], where=uri)

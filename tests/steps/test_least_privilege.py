@@ -17,7 +17,7 @@ STEPS = ("prepare_reid", "generate_textures", "seal_textures", "train_san")
 
 
 def listed_actions(step):
-    """What the table asks for, but for what is said of options."""
+    """The permissions in the table, without those of options."""
     rows = re.findall(r"^\| ([\w, ]+) \| .+ \| (s3:.+) \|$", README.read_text("utf-8"), re.M)
     told = [actions.partition(";")[0] for steps, actions in rows if step in steps.split(", ")]
     return set(re.findall(r"s3:\w+", " ".join(told)))

@@ -1,4 +1,4 @@
-"""Where steps keep what they need while they run, on disks as clusters have them."""
+"""The scratch space of steps, on disks as in clusters."""
 
 import pytest
 

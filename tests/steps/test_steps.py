@@ -458,7 +458,7 @@ def test_training_does_not_start_from_a_reid_network(tiny, tmp_path, capsys):
 
 @pytest.fixture
 def folder_of_textures(tiny, texture, tmp_path):
-    """A texture for every training image, in a folder as somebody else might have it."""
+    """A texture for every training image, in a folder of another origin."""
     folder = tmp_path / "ready"
     folder.mkdir()
     for i, record in enumerate(ImageSet.open(Path(tiny.reid)).records_in_splits("train")):

@@ -1,4 +1,4 @@
-"""Generators that are there: the one that ships, and somebody's; by hand and in the pipeline."""
+"""Existing generators: the shipped one and a user's, by hand and in the pipeline."""
 
 import hashlib
 import json

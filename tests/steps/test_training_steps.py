@@ -229,7 +229,7 @@ def test_state_belongs_to_the_artifacts_it_was_made_from(tiny, tmp_path, monkeyp
 
 @pytest.fixture
 def publish(tmp_path):
-    """Makes a file of first weights in torchvision's form, of a network nobody has trained."""
+    """Makes a file of weights of an untrained network in torchvision's format."""
 
     def make(seed):
         path = tmp_path / "resnet18.pth"

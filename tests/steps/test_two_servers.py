@@ -24,7 +24,7 @@ ROOT = f"minio://{BUCKET}/v2/artifacts"
 
 @pytest.fixture
 def kubeflow_store(tmp_path_factory, s3, monkeypatch):
-    """The object store of an installation, with keys of its own, as a pod is told of it."""
+    """The object store of an installation, with its own keys, as a pod is configured for it."""
     folder = tmp_path_factory.mktemp("kubeflow") / "data"
     with running_server(folder, keys=("installation", "its-own-secret")) as server:
         monkeypatch.setenv("MINIO_ENDPOINT", server.endpoint)
@@ -35,7 +35,7 @@ def kubeflow_store(tmp_path_factory, s3, monkeypatch):
 
 @pytest.fixture
 def as_task(tiny, tmp_path):
-    """Makes the command of a step as it runs in a pod: its places left out, its root told."""
+    """Makes the command of a step as in a pod: without places, with the pipeline root."""
 
     def make(step, **flags):
         command = with_outputs_in(step_command(step, tiny), tmp_path)

@@ -12,7 +12,7 @@ ORACLE_SHARE = 0.85
 
 
 class Row(NamedTuple):
-    """A figure: how it is called, how many digits are shown, and what it is to reach."""
+    """A figure: its name, number of digits, and target."""
 
     words: str
     name: str  # behind "generator." and "generator.oracle_"

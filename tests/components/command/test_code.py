@@ -130,7 +130,7 @@ def test_generator_that_ships_is_no_code():
 
 @pytest.fixture
 def kernel(project):
-    """A compiled kernel of a checkout, with what it includes."""
+    """A compiled kernel of a checkout, with the files it includes."""
     (project / "pyproject.toml").touch()
     source = project / "san_core" / "_knead.pyx"
     source.write_text('include "_grip.pxi"\n')

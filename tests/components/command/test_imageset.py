@@ -1,4 +1,4 @@
-"""`python -m components imageset`: what is in a set, is it whole, give me files."""
+"""`python -m components imageset`: list, verify and extract the images of a set."""
 
 import json
 from pathlib import Path

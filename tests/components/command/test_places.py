@@ -1,4 +1,4 @@
-"""Where a step keeps things if it is not told."""
+"""The default places of a step."""
 
 import json
 

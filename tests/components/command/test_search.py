@@ -31,7 +31,7 @@ def crops(tiny, tmp_path_factory):
 
 @pytest.fixture
 def searched(tiny, tmp_path, monkeypatch, capsys):
-    """Searches with the tiny run's model; gives the rows of ranked.csv and what is printed."""
+    """Searches with the tiny run's model; returns the rows of ranked.csv and the output."""
     monkeypatch.setenv("SAN_CACHE", str(tmp_path / "cache"))
 
     def run(gallery, *queries, words=(), model=tiny.model, output=tmp_path / "out"):

@@ -1,4 +1,4 @@
-"""Submitting, against a server that records what it is asked; its words are Kubeflow's models."""
+"""Submission to a stub server that records requests; requests use Kubeflow's models."""
 
 import json
 import re

@@ -10,7 +10,7 @@ from components.process import gpu
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine without a GPU; `machine(...)` gives it one that torch cannot use, unless told."""
+    """A machine without a GPU; `machine(...)` adds one, by default one that torch cannot use."""
     for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(gpu, "DEVICE_NODES", tmp_path)

@@ -1,4 +1,4 @@
-"""Full memory is told in one line, with what lowers the need; messages as torch and NumPy write."""
+"""Out-of-memory errors are one line with advice; the messages are those of torch and NumPy."""
 
 import numpy as np
 import pytest

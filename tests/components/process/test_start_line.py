@@ -11,7 +11,7 @@ from components.process import gpu, start_line
 
 @pytest.fixture
 def line(monkeypatch, caplog):
-    """The line of a step, on a machine that limits nothing unless told."""
+    """The start line of a step, on a machine without limits by default."""
     monkeypatch.setattr(start_line, "memory_limit", lambda: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("WORLD_SIZE", raising=False)

@@ -153,7 +153,7 @@ pid = int(file.read_text())
 
 @pytest.fixture
 def killed_while_it_hangs(go, project, act_while_it_hangs) -> Callable[..., str]:
-    """What a run says whose hanging container is killed by somebody, who does `action` first."""
+    """The output of a run whose hanging container is killed after `action`."""
 
     def said(action: str = "") -> str:
         killer = act_while_it_hangs(f"{action}\nos.kill(pid, signal.SIGKILL)")

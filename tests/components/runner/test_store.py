@@ -1,4 +1,4 @@
-"""Runs beside each other, which share what is finished."""
+"""Parallel runs, which share finished steps."""
 
 import json
 import shutil

@@ -69,7 +69,7 @@ def test_region_that_is_no_word_is_refused_and_no_key_is_shown(monkeypatch, regi
 
 @pytest.fixture
 def proxy(s3_server):
-    """A proxy that alone knows the host store.example: its port, and what it was asked."""
+    """A proxy that alone resolves the host store.example: its port, and its requests."""
     asked = []
 
     class Forward(Quiet):
@@ -176,7 +176,7 @@ def test_impossible_proxy_is_refused_and_not_shown(named):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A file with a certificate nobody knows, of this machine and store.example, and its key."""
+    """A file with an untrusted certificate for this machine and store.example, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     today = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""Artifacts in buckets: what steps take and give when they are told URIs."""
+"""Artifacts in buckets: inputs and outputs of steps as URIs."""
 
 import io
 import json

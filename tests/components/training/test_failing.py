@@ -1,4 +1,4 @@
-"""Trainings that go wrong, and what lies beside the state of one that runs."""
+"""Failing trainings, and the files beside the state of a running one."""
 
 import json
 import os

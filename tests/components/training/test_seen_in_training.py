@@ -1,4 +1,4 @@
-"""A model that is tested on those whom it was trained on."""
+"""Models that are tested on people they were trained on."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What all commands beside the steps have in common: Ctrl-C, and an output that is closed."""
+"""Common behaviour of all commands beside the steps: Ctrl-C, and a closed output."""
 
 import os
 import signal

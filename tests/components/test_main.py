@@ -1,4 +1,4 @@
-"""What `python -m components` settles before a step begins."""
+"""Checks of `python -m components` before a step starts."""
 
 import os
 import subprocess

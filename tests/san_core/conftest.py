@@ -1,4 +1,4 @@
-"""What the tests of san_core share."""
+"""Fixtures of the tests of san_core."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""JSON that may be anybody's: what is taken, and in which words the rest is refused."""
+"""Untrusted JSON: accepted values, and the messages for others."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The port of the released code that benchmarks measure: it computes what it is said to."""
+"""The port of the released code for benchmarks: it computes the same values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Lives of a command, forked of one process that has imported what takes seconds.
+"""Runs of a command, forked from one process that has imported the slow modules.
 
 A life is a process of its own, which can be killed at any moment.
 """

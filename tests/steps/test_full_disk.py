@@ -1,4 +1,4 @@
-"""What steps say of a disk that is full, a real one; nothing half-written stays on it."""
+"""Steps on a full disk, a real one: one line, and no partial output stays."""
 
 import re
 

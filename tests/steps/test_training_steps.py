@@ -1,4 +1,4 @@
-"""What the training steps may be asked for beyond training: scores, PIT batches, weights, ONNX."""
+"""Options of the training steps: scores, PIT batches, weights, ONNX."""
 
 import json
 import random

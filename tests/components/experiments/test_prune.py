@@ -1,4 +1,4 @@
-"""What is needed no more: shown, and deleted if that is asked for, here and in a bucket."""
+"""Unneeded files: listed, and deleted on request, locally and in a bucket."""
 
 import fcntl
 import json

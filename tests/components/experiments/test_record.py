@@ -1,4 +1,4 @@
-"""What runs remember: parameters, how they ended, former results; the list and the index."""
+"""Records of runs: parameters, final state, former results; the list and the index."""
 
 import fcntl
 import json

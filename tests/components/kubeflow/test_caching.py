@@ -1,4 +1,4 @@
-"""What Kubeflow may take from its cache: nothing that reads pictures it does not know of."""
+"""Kubeflow's cache: steps that read files unknown to Kubeflow are not cached."""
 
 import pytest
 

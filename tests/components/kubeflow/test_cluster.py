@@ -1,4 +1,4 @@
-"""What pods ask for, as it is found in the compiled pipeline."""
+"""Requests of pods in the compiled pipeline."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""What pods ask for, as it is read from the words of a command line."""
+"""Options of the command line for the requests of pods."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What is read from a compiled pipeline and changed in it: the golden files."""
+"""Reading and changing a compiled pipeline, on the golden files."""
 
 import copy
 from typing import Any

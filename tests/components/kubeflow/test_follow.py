@@ -1,4 +1,4 @@
-"""Following a run, against a server that lists what the real one does: every node of Argo."""
+"""Following a run, against a stub that lists every node of Argo, like the real server."""
 
 import io
 import re

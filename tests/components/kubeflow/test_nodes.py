@@ -1,4 +1,4 @@
-"""What `--nodes` makes of a compiled pipeline: the TrainJob, and the pod that follows it."""
+"""The effect of `--nodes` on a compiled pipeline: the TrainJob, and the pod that follows it."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The stub against what Kubeflow Pipelines 2.17.0 answered, and our requests against its own."""
+"""The stub against recorded answers of Kubeflow Pipelines 2.17.0, and our requests against its."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What a run says at its end."""
+"""The last lines of a run."""
 
 import pytest
 

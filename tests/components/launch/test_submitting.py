@@ -1,4 +1,4 @@
-"""Submitting again what a run was made of, schedules, uploads and runs, against the stub."""
+"""Submitting a run again, schedules, uploads and runs, against the stub."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a machine offers, as a container sees it."""
+"""The resources of a machine, as a container sees them."""
 
 import os
 

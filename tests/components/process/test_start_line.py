@@ -1,4 +1,4 @@
-"""A step's first line says where it computes."""
+"""The first line of a step names its device."""
 
 import logging
 from types import SimpleNamespace

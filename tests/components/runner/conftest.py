@@ -1,4 +1,4 @@
-"""What the tests of the runner share: a project of small steps and its pipelines."""
+"""Fixtures of the runner's tests: a project of small steps and its pipelines."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Steps as forks of the tests' own process, which has imported what takes most of their time.
+"""Steps as forks of the test process, which has already imported the slow modules.
 
 A step of the small project takes some milliseconds; a new Python takes a quarter of a second until
 it gets there. Tests that stop runs have real processes.

@@ -1,4 +1,4 @@
-"""What a person sees of a run, on a terminal of any width and without one."""
+"""The display of a run, on a terminal of any width and without one."""
 
 import io
 import os

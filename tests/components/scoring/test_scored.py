@@ -1,4 +1,4 @@
-"""evaluate on what others have made: features and distances in plain files, several test sets."""
+"""evaluate on given results: features and distances in plain files, several test sets."""
 
 import csv
 import json

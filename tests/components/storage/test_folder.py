@@ -1,4 +1,4 @@
-"""Folders as stores: what killed writers leave behind."""
+"""Folders as stores: files that killed writers leave behind."""
 
 import os
 import signal

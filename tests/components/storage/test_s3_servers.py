@@ -1,4 +1,4 @@
-"""Which server a URI leads to, and what the environment says of it."""
+"""The server of a URI, and its configuration by the environment."""
 
 import logging
 import socket

@@ -1,4 +1,4 @@
-"""What tells that a person's own files have changed."""
+"""Fingerprints that show changes of a user's files."""
 
 import os
 

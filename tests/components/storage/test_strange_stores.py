@@ -1,4 +1,4 @@
-"""What answers where an S3 server is expected: pages for people, listings without end, drops."""
+"""Servers that are not S3: web pages, endless listings, dropped connections."""
 
 import http.server
 import socket

@@ -1,4 +1,4 @@
-"""What several nodes make sure of when they meet; the others are made up here."""
+"""Checks of several nodes at their start; the other nodes are simulated."""
 
 import contextlib
 import os

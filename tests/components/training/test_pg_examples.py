@@ -1,4 +1,4 @@
-"""What the page of train_san_pg shows of people who were held out."""
+"""Examples of held-out people on the page of train_san_pg."""
 
 import numpy as np
 import pytest

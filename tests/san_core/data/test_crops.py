@@ -1,4 +1,4 @@
-"""What crops are like, and which show nobody."""
+"""Statistics of crops, and crops without a person."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who is held out to be searched for: by names alone, and as a table says."""
+"""Held-out test people: chosen by names alone, or by a table."""
 
 from collections import Counter, defaultdict
 

@@ -1,4 +1,4 @@
-"""Pairs that somebody has: by name, by index, from archives, and what is refused."""
+"""Imported pairs: by name, by index, from archives, and refused ones."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Numbers for people and cameras: what holds for any data."""
+"""Numbers for people and cameras, in any data set."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-"""Whom a network was trained on, and who of others that were."""
+"""The training people of a network, and test people among them."""
 
 import pytest
 

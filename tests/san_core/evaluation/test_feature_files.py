@@ -1,4 +1,4 @@
-"""Features in a folder: what is written is read back, and nothing that is not as it was written."""
+"""Features in a folder: they are read back as written, and changed files are refused."""
 
 import errno
 import json

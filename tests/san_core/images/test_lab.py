@@ -1,4 +1,4 @@
-"""L*a*b*: published colours, there and back, and hues that stay what they are."""
+"""L*a*b*: published colours, round trips, and constant hues."""
 
 import numpy as np
 import pytest

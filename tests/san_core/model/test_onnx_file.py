@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, beside what the library of the format reads."""
+"""Metadata of an ONNX file, against the library of the format."""
 
 import onnx
 import pytest

@@ -1,4 +1,4 @@
-"""Sizes that fit a network are told as the network itself tells them."""
+"""Sizes that fit a network agree with the network itself."""
 
 import pytest
 import torch

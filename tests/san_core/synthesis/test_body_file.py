@@ -1,4 +1,4 @@
-"""A body as data: what is refused, and another body and layout in place of the package's."""
+"""A body as data: refused files, and another body and layout than the package's."""
 
 import io
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cameras, places and what stands in the way."""
+"""Cameras, places and occluders."""
 
 import numpy as np
 import pytest

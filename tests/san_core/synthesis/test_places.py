@@ -1,4 +1,4 @@
-"""Places: the ground in perspective, house fronts, and what stands about."""
+"""Places: the ground in perspective, house fronts, and objects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Drawing: what the rasteriser shows is what the texture holds, where the body is."""
+"""Rendering: the rasteriser shows the texture at the position of the body."""
 
 import numpy as np
 import pytest

@@ -194,7 +194,7 @@ def _psnr_validation(watched: "DecodedPairs") -> "Validation":
 def _pairs_in_words(seen: "DecodedPairs", unseen: "DecodedPairs") -> str:
     """The numbers of pictures and textures for training, and those held out, in words."""
     return (
-        f"{len(seen.images):,} pictures of {len(seen.textures):,} textures;"
+        f"{len(seen.images):,} images with {len(seen.textures):,} textures;"
         f" {len(unseen.images):,} of {len(unseen.textures):,} are held out"
     )
 
@@ -231,5 +231,5 @@ def _scores_section(scores: _Scores) -> "Section":
     return page.Section(
         "Held-out textures",
         page.table(["", "PSNR in dB"], rows, strong=0),
-        "The generator has not seen these people. Each texture is generated from a single picture.",
+        "The generator has not seen these people. Each texture is generated from a single image.",
     )

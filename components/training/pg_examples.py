@@ -16,12 +16,12 @@ def held_out_examples(unseen: DecodedPairs, generated: Pixels) -> Examples:
     """
     rows = evenly_spaced(len(generated))
     columns = {
-        "picture": unseen.images[rows],
+        "image": unseen.images[rows],
         "true texture": unseen.textures[unseen.texture_index[rows]],
         "generated texture": generated[rows],
     }
     if unseen.atlas == ATLAS_NAME:
         worn = [wear_texture(texture, IMAGE_SIZE) for texture in generated[rows]]
         front, back = (np.stack(side) for side in zip(*worn, strict=True))
-        columns |= {"worn, front": front, "worn, back": back}
+        columns |= {"on the body, front": front, "on the body, back": back}
     return Examples("Held-out examples", columns, lead="The generator has not seen these people.")

@@ -27,8 +27,8 @@ IMAGE_SIZE = (128, 64)  # rows and columns of an image on the page
 TEXTURE_SIZE = (128, 128)
 EXAMPLES_SHOWN = 12
 _ACCURACY_IN_WORDS = (
-    " Accuracy is the share of augmented training pictures whose own identity ranks first. If it"
-    " nears 1 while a validation score falls, the network overfits."
+    " Training accuracy is the share of augmented training images that the classifier assigns to"
+    " their own identity. If it nears 1 while the validation score falls, the network overfits."
 )
 
 
@@ -36,7 +36,7 @@ def failure_sections(failure: str) -> list[Section]:
     """The first section of a failed training's page; empty if it did not fail."""
     if not failure:
         return []
-    lead = "The weights are the best until then. Steps that read them log a warning."
+    lead = "The model has the best weights up to the failure. Steps that read it log a warning."
     return [Section("This training failed", page.bullet_list([failure]), lead)]
 
 
@@ -97,8 +97,8 @@ def curves_section(history: History) -> Section:
     return Section(
         "Curves",
         Markup("").join(drawn),
-        "Each loss is the unweighted mean over the batches of an epoch that have it."
-        + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
+        "Each loss is shown without its weight, as the mean over those batches of an epoch that"
+        " have it." + (_ACCURACY_IN_WORDS if ACCURACY in history[-1] else ""),
     )
 
 

@@ -17,9 +17,9 @@ from san_core.model.san import SAN
 from san_core.recipe import Recipe
 from san_core.training.loop import TrainingData
 
-_TRAINED_ON = "Training pictures."
+_TRAINED_ON = "Training images."
 _NOBODY_HELD_OUT = " This recipe holds nobody out (eval_every=0)."
-_HELD_OUT = "Pictures of held-out people, whom the network has not seen."
+_HELD_OUT = "Images of held-out people, whom the network has not seen."
 _NO_TEXTURES = " They have no textures to compare with."
 
 
@@ -54,8 +54,8 @@ def find_examples(
     rows = evenly_spaced(len(data.images))
     pictures = data.images[rows]
     columns = {
-        "picture": pictures,
-        "texture to be regressed": data.textures[data.texture_index[rows]],
+        "image": pictures,
+        "target texture": data.textures[data.texture_index[rows]],
         "decoded texture": predict_textures(model, pictures, device=device()),
     }
     lead = _TRAINED_ON + ("" if found else _NOBODY_HELD_OUT)
@@ -73,8 +73,8 @@ def _held_out_examples(
     )
     given = _textures_of(textures, shown, recipe.texture_size)
     columns = {
-        "picture": pictures,
-        **({} if given is None else {"its own texture": given}),
+        "image": pictures,
+        **({} if given is None else {"its texture": given}),
         "decoded texture": predict_textures(model, pictures, device=device()),
     }
     lead = _HELD_OUT + (_NO_TEXTURES if given is None else "")

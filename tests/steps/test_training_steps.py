@@ -66,7 +66,7 @@ def test_best_weights_are_the_models_and_the_last_are_kept_beside(tiny, tmp_path
     assert is_last == (facts["best_epoch"] == 3)
     page = (tmp_path / "training_page").read_text()
     assert "val_mAP of 3 validations" in page
-    assert page.count("its own texture, example") == 8  # of the two people who are held out
+    assert page.count("its texture, example") == 8  # of the two people who are held out
     assert f"epoch {facts['best_epoch']} of 3, the best by validation mAP" in page
     losses = json.loads((tmp_path / "losses").read_text())
     kept = _history(model)[facts["best_epoch"] - 1]

@@ -29,7 +29,7 @@ that they attend to: a back takes the colours of the front. `--generator shipped
 The recipe with all its fields is `recipe.json`. The data are rendered people who do not exist:
 no photograph and no real person is in them. The body is CC0 (NOTICE); everything else in the
 images is made by `san_core/synthesis`: clothes of every hue, skin and hair of every tone, strong
-light and shadow, poor cameras, inaccurate boxes, as of a detector, bags and passers-by.
+light and shadow, poor cameras, the inaccurate boxes of detectors, bags and passers-by.
 
 ## What it reaches
 

@@ -23,9 +23,8 @@ QUERIES_PER_GROUP = 6
 RANKED_SHOWN = 10  # gallery images of a query, a column
 THUMBNAIL_SIZE = (160, 80)  # rows and columns
 _QUERIES_LEAD = (
-    "One row per run: the nearest gallery images, ✓ and solid green for the same person, ✗ and "
-    "dashed"
-    " red for somebody else."
+    "One row per run: the nearest gallery images. ✓ solid green: the same person. ✗ dashed red: "
+    "another person."
 )
 
 
@@ -88,7 +87,7 @@ def comparison_page(
     """
     sections = [
         Section(
-            "Figures",
+            "Scores",
             figures_table(columns),
             f"Differences are relative to {columns[0].name}." if len(columns) > 1 else "",
         ),
@@ -161,7 +160,7 @@ def _cmc_section(columns: Sequence[Column]) -> Section:
     return Section(
         "Cumulative matching characteristic",
         page.figure_tag(curves.cmc_figure(cmcs), alt=f"CMC curves. {firsts}"),
-        "The share of queries with a right answer by each rank.",
+        "The share of queries with a correct match among the first k gallery images, over k.",
     )
 
 
@@ -190,7 +189,7 @@ def choose_queries(columns: Sequence[Column]) -> dict[str, list[str]]:
         lost = sorted((n for n in names if gains[n] < 0), key=lambda name: (gains[name], name))
         groups[f"Gained most: {other.name}"] = [n for n in ordered if gains[n] > 0]
         groups[f"Lost most: {other.name}"] = lost
-    groups["The same queries side by side"] = _at_even_steps(
+    groups["Representative queries"] = _at_even_steps(
         sorted(names, key=lambda name: (-first.precision(name), name))
     )
     shown: set[str] = set()

@@ -24,7 +24,7 @@ def cmc_figure(cmcs: Mapping[str, NDArray[np.float64]]) -> Figure:
     axes.set_ylim(0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("rank")
-    axes.set_ylabel("queries matched")
+    axes.set_ylabel("matching rate")
     page.add_legend(axes, loc="lower right")
     return figure
 

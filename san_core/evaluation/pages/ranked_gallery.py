@@ -20,8 +20,8 @@ THUMBNAIL_SIZE = (160, 80)
 R = TypeVar("R", bound=LabelledImage)
 
 _LEADS = {
-    "Representative queries": "At even steps from the best to the worst, by average precision.",
-    "Worst queries": "By average precision; ranked.csv of the report has all queries.",
+    "Representative queries": "Evenly spaced from the best to the worst, by average precision.",
+    "Worst queries": "Of the lowest average precision; ranked.csv of the report has all queries.",
 }
 
 

@@ -27,18 +27,19 @@ from san_core.pages.page import Section
 _SCORES = {"rank1": "Rank-1", "mAP": "mAP", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
 _MAPS_OF_SHOT = {"mAP of the draw": "mAP_of_draw", "mAP of the gallery": "mAP_of_gallery"}
 _ROC_LEAD = (
-    "All pairs of a query that has a right answer and a gallery image that the protocol keeps. "
-    "For every distance, the share of right pairs within it against the share of wrong pairs."
+    "Pairs of a query with a correct match and a gallery image that the protocol keeps. For every "
+    "threshold of the distance: the share of same-person pairs within it (true positive rate) "
+    "against the share of other pairs within it (false positive rate)."
 )
-_HEIGHTS_LEAD = "The same queries in thirds, by the height of their images in pixels."
+_HEIGHTS_LEAD = "The same queries in thirds, by the height of their images."
 _PAIRS_LEAD = (
-    "mAP, and rank-1 under it, in per cent. The row gives the query's camera; the column gives "
-    "the only camera in the gallery."
+    "mAP, and rank-1 under it, in per cent. Rows are cameras of queries. Columns are cameras of "
+    "gallery images: only these are ranked."
 )
 _RANKED_LEAD = (
     "The query is on the left. The nearest gallery images follow, each with its distance. If none "
-    "of them is right, the first right one follows them, with its rank. Images that the protocol "
-    "leaves out are not shown."
+    "of them is a correct match, the first correct match follows them, with its rank. Images that "
+    "the protocol leaves out are not shown."
 )
 
 R = TypeVar("R", bound=LabelledImage)
@@ -74,7 +75,7 @@ def report_page(
 
 
 def _targets_section(report: Mapping[str, Any]) -> Section:
-    """The figures of every test set, the headline's first."""
+    """The scores of every test set, the headline's first."""
     rows = [
         [
             page.with_note(name, each["protocol"]),
@@ -119,8 +120,8 @@ def report_sections(
     sections = [
         Section("Warnings", page.bullet_list(report["warnings"])),
         Section("What was scored", _scored_table(report)),
-        Section("Figures", _figures(report), wording.protocol_in_words(report)),
-        Section("Ranked galleries", ranked_galleries(lists, query, gallery, read), _RANKED_LEAD),
+        Section("Scores", _figures(report), wording.protocol_in_words(report)),
+        Section("Ranked lists", ranked_galleries(lists, query, gallery, read), _RANKED_LEAD),
         Section("Other protocols", _protocols_table(report), wording.protocols_in_words(report)),
         _cmc_section(cmcs),
         _roc_section(rankings),
@@ -153,7 +154,7 @@ def _scored_table(report: Mapping[str, Any]) -> Markup:
         "Recipe": " with ".join(filter(None, (known.get("recipe"), known.get("overrides")))),
         "Seed": "" if known.get("seed") is None else str(known["seed"]),
         "File": known.get("file", ""),
-        "Mirrored": "features are averaged with those of the mirrored images"
+        "Flip test": "features are averaged with those of the mirrored images"
         if known.get("mirrored")
         else "",
         "Seen in training": ""
@@ -204,7 +205,7 @@ def _cmc_section(cmcs: Mapping[str, NDArray[np.float64]]) -> Section:
     return Section(
         "Cumulative matching characteristic",
         page.figure_tag(curves.cmc_figure(cmcs), alt=f"CMC curves. {firsts}"),
-        "The share of queries with a right answer by each rank.",
+        "The share of queries with a correct match among the first k gallery images, over k.",
     )
 
 
@@ -235,7 +236,7 @@ def _heights_section(report: Mapping[str, Any]) -> Section:
     ]
     if not rows:
         return Section("", Markup())
-    table = page.table(["Rows", "Rank-1", "mAP", "Queries"], rows, caption="Per cent.")
+    table = page.table(["Height in pixels", "Rank-1", "mAP", "Queries"], rows, caption="Per cent.")
     return Section("Heights of queries", table, _HEIGHTS_LEAD)
 
 
@@ -260,8 +261,8 @@ def _camera_pairs_section(report: Mapping[str, Any]) -> Section:
     return Section(
         "Pairs of cameras",
         page.table(["", "Rank-1", "mAP", "Queries"], rows, caption="Per cent."),
-        f"The {len(shown)} worst of {number:,} pairs, by mAP: queries by one camera, in the "
-        "gallery images by the other alone.",
+        f"The {len(shown)} worst of {number:,} pairs, by mAP: queries of the first camera, ranked "
+        "among gallery images of the second camera only.",
     )
 
 
@@ -284,10 +285,10 @@ def _pair_cell(pair: Mapping[str, Any] | None) -> str:
 def _counts_table(report: Mapping[str, Any]) -> Markup:
     names = {
         "num_query": "Queries",
-        "num_skipped": "– without a right answer, not counted",
-        "num_identities": "People among the queries",
+        "num_skipped": "– without a correct match, not scored",
+        "num_identities": "Identities of the queries",
         "num_gallery": "Gallery images",
-        "num_distractors": "– distractors, nobody's right answer",
+        "num_distractors": "– distractors, always wrong",
         "num_junk": "– junk, left out",
         "num_cameras": "Cameras",
     }

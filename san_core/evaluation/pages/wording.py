@@ -25,17 +25,17 @@ _LEFT_OUT = {  # without junk, with junk
 }
 
 _BY_CAMERA = (
-    "; by sysu-mm01, of one image per person and camera, where people rank by the nearest of theirs"
+    "; for sysu-mm01 of one image per person and camera, and a person ranks by the nearest image"
 )
 
 # What each figure means, in a line, by its names on the page.
 MEANINGS = {
-    "Rank-1, 5, 10": "the share of queries whose person is in the nearest gallery image, or in "
-    "one of the nearest 5 or 10",
-    "mAP": "mean average precision: how high all right answers rank, averaged over the queries; "
-    "100 if no wrong answer ranks above a right one",
-    "mINP": "mean inverse negative penalty: how high the last right answer ranks; 100 in the same "
-    "case",
+    "Rank-1, 5, 10": "the share of queries with a correct match among the nearest 1, 5 or 10 "
+    "gallery images",
+    "mAP": "mean average precision: for each query, the mean of the precision at the rank of each "
+    "correct match; then the mean over queries. 100 if no wrong image ranks above a correct match",
+    "mINP": "mean inverse negative penalty: for each query, the number of correct matches over the "
+    "rank of the last one; then the mean over queries",
 }
 
 
@@ -44,27 +44,30 @@ def protocol_in_words(report: Mapping[str, Any]) -> str:
     junk = report["num_junk"]
     left_out = _LEFT_OUT[report["leaves_out_as"]][bool(junk)]
     parts = [
-        f"The figures are those of {report['protocol']}.",
+        f"The protocol is {report['protocol']}.",
         *_kinds_in_words([report]),
         f"Each query is compared with every gallery image by {DISTANCES[report['metric']]}.",
         left_out,
         "Tied distances rank in gallery order.",
     ]
     if report["num_distractors"]:
-        parts.insert(-1, "Distractors stay in as wrong answers.")
+        parts.insert(-1, "Distractors stay in the gallery and are always wrong.")
     if report["num_skipped"]:
         parts.append(
-            f"Of {report['num_query']:,} queries {report['num_skipped']:,} have no right answer "
-            "left and are not counted."
+            f"Of {report['num_query']:,} queries {report['num_skipped']:,} have no correct match "
+            "left and are not scored."
         )
     return " ".join(parts)
 
 
 def protocols_in_words(report: Mapping[str, Any]) -> str:
     """A paragraph that explains the table of other protocols."""
-    parts = ["The same features under other rules.", *_kinds_in_words(report["protocols"])]
+    parts = ["The same features under other protocols.", *_kinds_in_words(report["protocols"])]
     if any(each["reranked"] for each in report["protocols"]):
-        parts.append("Re-ranked: distances are combined with those of k-reciprocal neighbours.")
+        parts.append(
+            "Re-ranked: the distance is combined with the Jaccard distance of k-reciprocal "
+            "neighbours (Zhong et al. 2017)."
+        )
     return " ".join(parts)
 
 
@@ -87,7 +90,8 @@ def _kinds_in_words(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if words & {SINGLE_SHOT, SAMPLED_SHOT}:
         parts.append(
-            "Its mAP is over the drawn gallery or, as in some papers, over the whole gallery."
+            "Its mAP is over the drawn gallery (mAP of the draw) or, as in some papers, over the "
+            "whole gallery (mAP of the gallery)."
         )
     return parts
 
@@ -104,4 +108,4 @@ def leaves_out_in_words(scored: Mapping[str, Any]) -> str:
     """The protocol whose gallery rule is used, if the name does not say it."""
     rule = scored["leaves_out_as"]
     is_told = rule in scored["protocol"].split(":")
-    return "" if is_told else f"leaves out images as {rule} does"
+    return "" if is_told else f"leaves out the same gallery images as {rule}"

@@ -31,7 +31,7 @@ def test_meanings_are_the_comments_of_the_class():
     assert list(found) == [field.name for field in dataclasses.fields(Recipe)]
     assert found["epochs"] == "passes over the training set, warm-up included"
     assert found["arch"] == "SA-Enc; the paper's is resnet50"
-    assert found["pit_every"].startswith("a batch of PIT (L_Rec alone")
+    assert found["pit_every"].startswith("n: after every n ReID batches")
     explained = sum(bool(text) for text in found.values())
     assert explained >= len(found) - 2  # optimizer and schedule say it by their names
 

@@ -164,7 +164,7 @@ def test_the_page_shows_the_nearest_of_many_and_the_table_has_all(
     rows, _ = searched(crops / "gallery", query, words=["--top", "5"])
     page = (tmp_path / "out" / "search.html").read_text("utf-8")
     assert (len(rows), page.count("<img ")) == (5, 1 + 3)
-    assert "2 more pictures for each query are in ranked.csv" in page
+    assert "2 more gallery images for each query are in ranked.csv" in page
 
 
 def test_a_search_that_finds_no_memory_says_what_needs_less(

@@ -72,7 +72,7 @@ def write_report(folder: Path, precisions: list[float]) -> None:
             table.writerows(
                 [name, rank + 1, GALLERY[rank], rank, int(rank == 1)] for rank in (0, 1)
             )
-            table.writerow([name, 40, GALLERY[4], 9, 1])  # the first right answer, further down
+            table.writerow([name, 40, GALLERY[4], 9, 1])  # the first correct match, further down
 
 
 def compare(runs: Path, *words: str) -> int:
@@ -101,9 +101,9 @@ def test_page_has_figures_differences_settings_and_queries(tmp_path, filled, cap
     assert "Settings Only settings that differ are shown. a b lr 1 2 " in text
     gained, lost = text.split("Gained most: b")[1].split("Lost most: b")
     assert "q2.jpg a · average precision 50.0 %" in gained
-    assert "b · average precision 100.0 % +50.0 · first right answer at rank 2" in gained
-    assert "q0.jpg" in lost.split("The same queries")[0]
-    assert "q1.jpg" in lost.split("The same queries")[1]
+    assert "b · average precision 100.0 % +50.0 · first correct match at rank 2" in gained
+    assert "q0.jpg" in lost.split("Representative queries")[0]
+    assert "q1.jpg" in lost.split("Representative queries")[1]
     assert "q3.jpg" not in text  # which a does not count
     # Of q0, q1 and q2 the query and, of each run, the two that stand in line.
     assert page.read_text().count("<img src") == 3 * (1 + 2 * 2)

@@ -192,4 +192,4 @@ def test_each_of_several_test_sets_is_scored_by_itself(tiny, two_sets, tmp_path,
     assert "csv: this model, market1501: rank1" in said
     assert "msmt17: this model, camera-free: rank1" in said
     page = (tmp_path / "report_page").read_text()
-    assert "msmt17: Ranked galleries" in page
+    assert "msmt17: Ranked lists" in page

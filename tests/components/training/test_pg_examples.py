@@ -22,5 +22,5 @@ def test_only_textures_of_our_atlas_are_worn(monkeypatch, atlas):
     columns = pg_examples.held_out_examples(pairs, textures).columns
     is_ours = atlas == ATLAS_NAME
     assert len(worn) == (2 if is_ours else 0)
-    assert ("worn, front" in columns) == ("worn, back" in columns) == is_ours
-    assert [*columns][:3] == ["picture", "true texture", "generated texture"]
+    assert ("on the body, front" in columns) == ("on the body, back" in columns) == is_ours
+    assert [*columns][:3] == ["image", "true texture", "generated texture"]

@@ -215,8 +215,8 @@ def test_the_protocol_is_put_into_words():
     for words in (
         "by squared Euclidean distance.",
         "own camera are left out, and so is junk.",
-        "Distractors stay in as wrong answers.",
-        "Of 30 queries 1 have no right answer left and are not counted.",
+        "Distractors stay in the gallery and are always wrong.",
+        "Of 30 queries 1 have no correct match left and are not scored.",
     ):
         assert words in text
 
@@ -269,7 +269,7 @@ def test_other_protocols_are_listed_with_their_scores():
     }
     assert content["protocols"][2]["mAP_of_draw"] == 0.3
     text = page_of(query, gallery, scored=others)
-    rule = "leaves out images as market1501 does"
+    rule = "leaves out the same gallery images as market1501"
     for row in (
         ("multi-query", rule, "25.0", "12.5", "50.0", "75.0", "6.2", "29"),
         ("multi-query, re-ranked", rule, "25.0", "40.0", "50.0", "75.0", "10.0", "29"),
@@ -299,7 +299,7 @@ def test_the_figures_are_those_of_the_first_protocol():
     assert content["references"]["untrained encoder"]["mAP"] == 0.1
     who = {"query": query, "gallery": gallery}
     text = whole_page(content, model, references, **who, headline=headline)
-    assert f"The figures are those of {SHOT}. A single gallery shot is the expectation" in text
+    assert f"The protocol is {SHOT}. A single gallery shot is the expectation" in text
     cells = "".join(f"<td>{cell}</td>" for cell in ("25.0", "30.0", "50.0", "75.0", "–"))
     assert re.search(rf'<th scope="row">this model</th>{cells}', re.sub(' class="[^"]*"', "", text))
     assert "CMC curves. this model: 62.5% at rank 1" in text
@@ -313,7 +313,7 @@ def test_what_a_sampled_shot_draws_is_put_into_words():
     ranking = dataclasses.replace(shot.ranking, protocol="sysu-mm01")
     by_camera = shot._replace(protocol="sampled-gallery-shot:sysu-mm01", ranking=ranking)
     text = page_of(query, gallery, scored=[by_camera])
-    assert "by sysu-mm01, of one image per person and camera, where people rank by" in text
+    assert "for sysu-mm01 of one image per person and camera, and a person ranks by" in text
 
 
 def test_pairs_of_cameras_make_a_table():
@@ -449,8 +449,8 @@ def test_several_data_sets_share_one_table_and_each_has_its_own_sections():
     assert joined["further_targets"] == {"msmt17": contents["msmt17"]}
     text = report_page.report_page(joined, sections)
     headings = re.findall("<h2[^>]*>(.*?)</h2>", text)
-    assert headings[:3] == ["Data sets", "What was scored", "Figures"]
-    assert "msmt17: Figures" in headings
+    assert headings[:3] == ["Data sets", "What was scored", "Scores"]
+    assert "msmt17: Scores" in headings
     rows = re.findall(r'<th scope="row">(\w+)<small>market1501</small></th>(.*?)</tr>', text, re.S)
     shown = [(name, re.findall(r"<td>(.*?)</td>", cells)[:2]) for name, cells in rows]
     assert shown == [("market1501", ["12.5", "6.2"]), ("msmt17", ["25.0", "12.5"])]
@@ -474,9 +474,9 @@ def test_a_page_begins_with_what_was_scored_and_what_figures_mean():
     assert rows["Images"] == "30 queries of 30 people against 31 gallery images, by 2 cameras"
     assert (rows["Recipe"], rows["Seed"]) == ("demo with epochs=3", "7")
     assert rows["Seen in training"] == "none of these identities"
-    assert rows["Mirrored"] == "features are averaged with those of the mirrored images"
+    assert rows["Flip test"] == "features are averaged with those of the mirrored images"
     headings = re.findall("<h2>(.*?)</h2>", text)
-    assert headings[:3] == ["What was scored", "Figures", "Ranked galleries"]
+    assert headings[:3] == ["What was scored", "Scores", "Ranked lists"]
     assert "mINP: mean inverse negative penalty" in text
 
 

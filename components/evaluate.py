@@ -62,7 +62,7 @@ def evaluate(
         references: whether to score an untrained encoder and a colour histogram too, for comparison
         protocol: one or more of market1501, camera-free, sysu-mm01, multi-query,
             single-gallery-shot (exact) and sampled-gallery-shot, separated by commas without
-            blanks. auto is the data set's own protocol: single-gallery-shot for cuhk03:classic,
+            spaces. auto is the data set's own protocol: single-gallery-shot for cuhk03:classic,
             camera-free if no camera is known, else market1501. The last three leave out the same
             gallery images as market1501 or camera-free, unless another protocol follows a colon
             (sampled-gallery-shot:sysu-mm01)

@@ -42,7 +42,7 @@ def extract_features(
         model: the encoder, made by train_san, or an ONNX file of it
         features: features.npy (N, D) float32, index.csv with the image name of each row, and
             features.json with the sha256 of both
-        splits: splits to embed, separated by commas without blanks: query,gallery,multi are those
+        splits: splits to embed, separated by commas without spaces: query,gallery,multi are those
             that an evaluation needs, images are photographs without identities, all is every image
         references: whether to embed with the untrained encoder too, into untrained.npy
         mirrored: whether to average each image's features with those of the mirrored image: true,

@@ -35,8 +35,8 @@ def prepare_reid(
 
     With a target, the image set holds the training images of one data set and the test images of
     another. To give several data sets, join their names with + and list their sources in the same
-    order in one word, separated by blanks ("s3://b/market s3://b/cuhk03"; a blank within a source
-    is %20). Their people and cameras are kept apart.
+    order in one argument, separated by spaces ("s3://b/market s3://b/cuhk03"; write %20 for a
+    space within a source). Their people and cameras are kept apart.
 
     Args:
         reid: the data set, as an image set with splits train, query and gallery, or images alone

@@ -24,12 +24,12 @@ PARAMETER_MEANINGS = {
     "dataset": "the ReID data set: synthetic, market1501, cuhk03, msmt17, partial, csv, folders,"
     " file_names or vehicleid; several, such as market1501+cuhk03, are trained on together;"
     " NAME:all trains on the test images too",
-    "source": "folder, archive or URI of the data set; for several, one each, separated by blanks;"
+    "source": "folder, archive or URI of the data set; for several, one each, separated by spaces;"
     " leave it empty for synthetic",
     "target": "the data set to test on, written as dataset is; several, such as market1501+msmt17,"
     " are scored one by one; if empty, dataset itself",
     "target_source": "folder, archive or URI of the target; for several, one each, separated by"
-    " blanks",
+    " spaces",
     "skip_bad": "whether to leave out damaged images and duplicates; otherwise they stop the run",
     "difficulty": "how hard synthetic people are to tell apart: easy, normal or hard",
     "identities": "number of synthetic people",

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from san_core.images.shard import Item, sha256
 from tests.servers.seaweedfs import BUCKET, S3Server, running_server
 from tests.servers.tampering_proxy import TamperingProxy
 from tests.tiny import TinyRun, shared_tiny_run
+
+ROOT = Path(__file__).parents[1]
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +86,19 @@ def start_process() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe:
                 pipe.close()
+
+
+@pytest.fixture
+def start_component(
+    start_process: Callable[..., "subprocess.Popen[str]"],
+) -> Callable[[Sequence[str]], "subprocess.Popen[str]"]:
+    """Start a step as a command; its errors can be read, and it ends with the test."""
+
+    def start(command: Sequence[str]) -> "subprocess.Popen[str]":
+        words = [sys.executable, "-m", "components", *command]
+        return start_process(words, cwd=ROOT, stderr=subprocess.PIPE)
+
+    return start
 
 
 def kill_all_of(process: "subprocess.Popen[str]") -> bool:

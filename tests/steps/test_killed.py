@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -37,31 +35,22 @@ WRITTEN = {
 }
 
 
-@pytest.fixture
-def start(start_process):
-    """A command of components, started."""
-
-    def start(command):
-        words = [sys.executable, "-m", "components", *command]
-        return start_process(words, cwd=ROOT, stderr=subprocess.PIPE)
-
-    return start
-
-
 @pytest.mark.slow
 def test_training_that_is_killed_ends_with_the_same_weights(tiny, tmp_path):
     assert same_when_killed(tiny, tmp_path, after=KILLED_AFTER)
 
 
 @pytest.mark.slow
-def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(start, tiny, tmp_path):
+def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(
+    start_component, tiny, tmp_path
+):
     def command(folder):
         line = with_outputs_in(step_command("train_san", tiny), tmp_path / folder)
         overrides = SAN_OVERRIDES.replace("epochs=3", "epochs=40 checkpoint_every=40")
         return with_flags(line, overrides=overrides, checkpoint=str(tmp_path / f"{folder}-state"))
 
     assert main(command("undisturbed")) == 0
-    process = start(command("stopped"))
+    process = start_component(command("stopped"))
     for line in process.stderr:
         if "epoch 2/40" in line:
             break
@@ -71,7 +60,7 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(start, 
     assert re.search(r"stopped in epoch \d+ after batch \d", log)
     assert not (tmp_path / "stopped" / "model").exists()
 
-    process = start(command("stopped"))
+    process = start_component(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "resuming after epoch" in log
@@ -82,7 +71,7 @@ def test_training_told_to_stop_keeps_its_state_in_the_middle_of_an_epoch(start, 
 
 @pytest.mark.slow
 def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_state(
-    start, tiny, tmp_path
+    start_component, tiny, tmp_path
 ):
     """Kubernetes' mercy: the launcher has no handler, so a second is all a step has."""
 
@@ -93,7 +82,7 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
         return with_flags(line, overrides=overrides, checkpoint=state, checkpoint_minutes="0.0001")
 
     assert main(command("undisturbed")) == 0
-    process = start(command("stopped"))
+    process = start_component(command("stopped"))
     for line in process.stderr:
         if "epoch 2/30" in line:
             break
@@ -101,7 +90,7 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
     process.terminate()
     time.sleep(1)
     assert kill_all_of(process)
-    process = start(command("stopped"))
+    process = start_component(command("stopped"))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert re.search(r"resuming after epoch [1-9]", log)
@@ -113,7 +102,7 @@ def test_training_killed_a_second_after_sigterm_goes_on_from_its_last_timed_stat
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_step_killed_at_any_moment_ends_the_same_when_run_again(
-    start, tiny, tmp_path, tmp_path_factory, step
+    start_component, tiny, tmp_path, tmp_path_factory, step
 ):
     output = tmp_path / WRITTEN[step]
     command = with_outputs_in(step_command(step, tiny), tmp_path)
@@ -129,7 +118,7 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
         command = with_flags(command, checkpoint=str(tmp_path / "state"))
 
     started = time.monotonic()
-    process = start(command)
+    process = start_component(command)
     process.communicate(timeout=300)
     took = time.monotonic() - started
     expected = file_contents(output)
@@ -138,7 +127,7 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
     killed = 0
     for share in (0.4, 0.6, 0.75, 0.85, 0.93, 0.98):
         _empty(tmp_path)
-        process = start(command)
+        process = start_component(command)
         moment = took * share
         time.sleep(moment)
         if kill_all_of(process):
@@ -147,7 +136,7 @@ def test_step_killed_at_any_moment_ends_the_same_when_run_again(
             took = moment
         if output.exists():  # finished before the signal came
             assert file_contents(output) == expected
-        process = start(command)
+        process = start_component(command)
         _, log = process.communicate(timeout=300)
         assert process.returncode == 0, log
         assert file_contents(output) == expected, f"killed after {moment:.1f} s"

@@ -1,8 +1,6 @@
 """Generating textures into a bucket while workers and the server are killed at any moment."""
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -25,17 +23,6 @@ SHARD = "2"  # 24 images make 12 units, so that most kills hit one in the middle
 
 
 @pytest.fixture
-def start(start_process):
-    """A command of components, started."""
-
-    def start(command):
-        words = [sys.executable, "-m", "components", *command]
-        return start_process(words, cwd=ROOT, stderr=subprocess.PIPE)
-
-    return start
-
-
-@pytest.fixture
 def generate(tiny, tmp_path):
     return with_flags(
         with_outputs_in(step_command("generate_textures", tiny), tmp_path), shard_size=SHARD
@@ -50,13 +37,15 @@ def seal(tiny, tmp_path):
 
 
 @pytest.fixture
-def undisturbed(tiny, tmp_path, start, generate, seal):
+def undisturbed(tiny, tmp_path, start_component, generate, seal):
     """The objects that an undisturbed worker makes, and the time it took.
 
     It is made in a folder: that a bucket holds what a folder holds is tested elsewhere.
     """
     folder = str(tmp_path / "undisturbed")
-    process = start(with_flags(with_outputs_in(generate, tmp_path / "u"), destination=folder))
+    process = start_component(
+        with_flags(with_outputs_in(generate, tmp_path / "u"), destination=folder)
+    )
     _wait_for_work(process)
     started = time.monotonic()
     _, err = process.communicate(timeout=300)
@@ -123,14 +112,14 @@ def test_worker_killed_at_20_random_moments_loses_nothing(live, generate, seal, 
         _check(uri, expected)
 
 
-def test_many_short_lives_add_up_to_the_whole(start, generate, seal, undisturbed, s3):
+def test_many_short_lives_add_up_to_the_whole(start_component, generate, seal, undisturbed, s3):
     """Every worker is killed once it has finished one unit more; no life reaches the end."""
     expected, _ = undisturbed
     storage = open_storage(s3)
     lives = 0
     while (done := _sidecars(storage)) < 12:
         lives += 1
-        process = start(with_flags(generate, destination=s3))
+        process = start_component(with_flags(generate, destination=s3))
         while process.poll() is None and _sidecars(storage) <= done:
             time.sleep(0.01)
         kill_all_of(process)
@@ -145,12 +134,12 @@ def _sidecars(storage):
 
 
 def test_overlapping_workers_on_the_same_units_do_no_harm(
-    start, generate, seal, undisturbed, s3, tmp_path
+    start_component, generate, seal, undisturbed, s3, tmp_path
 ):
     """Kubernetes may start a pod's successor before the pod is gone, and kill either."""
     expected, took = undisturbed
     started = [
-        start(with_outputs_in(with_flags(generate, destination=s3), tmp_path / str(i)))
+        start_component(with_outputs_in(with_flags(generate, destination=s3), tmp_path / str(i)))
         for i in range(3)
     ]
     time.sleep(0.85 * took)
@@ -162,10 +151,12 @@ def test_overlapping_workers_on_the_same_units_do_no_harm(
     _check(s3, expected)
 
 
-def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(start, generate, seal, undisturbed, s3):
+def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(
+    start_component, generate, seal, undisturbed, s3
+):
     expected, _ = undisturbed
     storage = open_storage(s3)
-    process = start(with_flags(generate, destination=s3))
+    process = start_component(with_flags(generate, destination=s3))
     while process.poll() is None and not _sidecars(storage):
         time.sleep(0.01)
     process.terminate()
@@ -181,7 +172,7 @@ def test_sigterm_ends_a_worker_soon_and_the_next_goes_on(start, generate, seal, 
 
 @pytest.mark.usefixtures("isolated_environment")
 def test_server_killed_and_restarted_is_waited_for(
-    start, generate, seal, undisturbed, tmp_path, monkeypatch
+    start_component, generate, seal, undisturbed, tmp_path, monkeypatch
 ):
     expected, _ = undisturbed
     with running_server(tmp_path / "server" / "data") as server:
@@ -189,7 +180,7 @@ def test_server_killed_and_restarted_is_waited_for(
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/textures"
         storage = open_storage(uri)
-        process = start(with_flags(generate, destination=uri))
+        process = start_component(with_flags(generate, destination=uri))
         while process.poll() is None and not _sidecars(storage):
             time.sleep(0.01)
         lines = []

@@ -20,6 +20,7 @@ from components.kubeflow.component import component_on_nodes
 from components.kubeflow.nodes.train_job import train_job_template
 from components.nodes.job import bare_train_job
 from pipeline import GRAPHS
+from tests.components.kubeflow.test_cluster import container, platform
 from tests.servers.trainer_stub import problems_of
 from tests.write_golden import CLUSTER_IMAGE, GOLDEN, asked, golden_nodes
 
@@ -32,16 +33,6 @@ def documents(tmp_path_factory) -> list[dict]:
     file = tmp_path_factory.mktemp("nodes") / "full.yaml"
     GRAPHS["full"].compile(file, image=CLUSTER_IMAGE, cluster=golden_nodes())
     return list(yaml.safe_load_all(file.read_text("utf-8")))
-
-
-def container(documents: list[dict], step: str) -> dict:
-    name = f"exec-{step.replace('_', '-')}"
-    return documents[0]["deploymentSpec"]["executors"][name]["container"]
-
-
-def platform(documents: list[dict], step: str) -> dict:
-    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    return executors[f"exec-{step.replace('_', '-')}"]
 
 
 def template(documents: list[dict], step: str) -> dict:

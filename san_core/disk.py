@@ -69,6 +69,10 @@ def reserve_space(file: IO[Any], size: int, *, path: Path) -> None:
 def disk_full_error(path: Path, *, needed: int | None = None) -> OSError:
     """The message for a file or folder without disk space: `PATH: no space left (...)`."""
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
-    has = f"has {shutil.disk_usage(place).free / 1e6:,.1f} MB"
-    told = has if needed is None else f"needs {needed / 1e6:,.1f} MB, {has}"
+    has = f"has {_size_text(shutil.disk_usage(place).free)}"
+    told = has if needed is None else f"needs {_size_text(needed)}, {has}"
     return OSError(errno.ENOSPC, f"no space left ({told})", str(path))
+
+
+def _size_text(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"

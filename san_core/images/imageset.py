@@ -313,7 +313,8 @@ class ImageSet:
                     if record.shard == number:
                         self.read(record)
                 raise ValueError(
-                    f"{self.path}: shard {shard['tar']} is damaged: its sha256 is not the recorded"
+                    f"{self.path}: shard {shard['tar']} is damaged: its sha256 is not that of "
+                    "the manifest"
                 )
 
     def close(self) -> None:

@@ -306,7 +306,8 @@ def parse_sidecar(
     recorded = content["shards"][shard]
     if sha256(sidecar) != recorded["sidecar_sha256"]:
         raise ValueError(
-            f"{where}: shard {recorded['sidecar']} is damaged: its sha256 is not the recorded"
+            f"{where}: shard {recorded['sidecar']} is damaged: its sha256 is not that of the "
+            "manifest"
         )
     records = []
     for told in read_sidecar(sidecar, where=f"{where}: {recorded['sidecar']}")["images"]:

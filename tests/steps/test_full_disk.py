@@ -26,7 +26,7 @@ def test_a_full_disk_ends_a_step_in_one_line_that_says_how_full(
     assert main(with_flags(command, **{output: str(small_disk / output)})) == 1
     said = [x for x in capsys.readouterr().err.splitlines() if x.startswith(f"{step}: ")]
     assert len(said) == 1
-    told = rf"{step}: {small_disk}.*: no space left \((needs [\d,.]+ MB, )?has 0\.0 MB\)"
+    told = rf"{step}: {small_disk}.*: no space left \((needs [\d,.]+ [kM]B, )?has [\d,.]+ kB\)"
     assert re.fullmatch(told, said[0])
     assert list(small_disk.iterdir()) == []
 
@@ -34,7 +34,7 @@ def test_a_full_disk_ends_a_step_in_one_line_that_says_how_full(
 def test_a_full_disk_ends_an_extraction_in_one_line(tiny, small_disk, capsys):
     assert main(["imageset", "extract", tiny.reid, "--output", str(small_disk / "out")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    told = rf"imageset: {small_disk}/out/.*: no space left \(needs 0\.0 MB, has 0\.0 MB\)"
+    told = rf"imageset: {small_disk}/out/.*: no space left \(needs [\d,.]+ kB, has [\d,.]+ kB\)"
     assert re.fullmatch(told, line)
     assert not list(small_disk.rglob(".*"))
 
@@ -45,6 +45,6 @@ def test_full_scratch_ends_a_step_in_one_line_that_says_what_helps(
     monkeypatch.setenv("SAN_SCRATCH", str(small_disk))
     assert main(with_outputs_in(step_command("train_san", tiny), tmp_path / "out")) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    hint = r"no space left \(needs .+ MB, has .+ MB\); SAN_SCRATCH names another folder to use"
+    hint = r"no space left \(needs .+ [kM]B, has .+ [kM]B\); SAN_SCRATCH names another folder to use"
     assert re.fullmatch(rf"train_san: {small_disk}/san-\w+/images.npy.partial: {hint}", line)
     assert list(small_disk.iterdir()) == []

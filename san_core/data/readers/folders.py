@@ -148,7 +148,7 @@ def _images_of_folder(
             read = partial(tree.read, name)
             found.append(NamedImage(name, named["person"], named.get("camera"), split, read))
     else:
-        detail = f"in no folder of {_LEVEL[levels[min(levels)][len(above)]]}"
+        detail = f"not in the folder of {_LEVEL[levels[min(levels)][len(above)]]}"
         problems += [Problem("unknown name", f"{home}/{n}", detail, split) for n in files]
     for name in deeper:
         found += _images_of_folder(tree, split, (*above, name), levels, problems)

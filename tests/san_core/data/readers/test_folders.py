@@ -239,7 +239,7 @@ def test_cameras_may_be_above_people(tmp_path):
     ]
     assert found.problems == [
         ("unknown name", "train/cam_a/-1", "junk, which only a gallery may hold"),
-        ("unknown name", "train/cam_b/5.jpg", "in no folder of an identity"),
+        ("unknown name", "train/cam_b/5.jpg", "not in the folder of an identity"),
     ]
 
 
@@ -249,7 +249,9 @@ def test_tracks_of_a_person_are_no_cameras(tmp_path):
     assert known(found.images) == [
         ("train", name, pid, None) for name, pid in zip(names, (1, 1, 2), strict=True)
     ]
-    assert found.problems == [("unknown name", "train/bob/4.jpg", "in no folder of a tracklet")]
+    assert found.problems == [
+        ("unknown name", "train/bob/4.jpg", "not in the folder of a tracklet")
+    ]
     assert found.warnings == []
 
 

@@ -45,6 +45,7 @@ def test_full_scratch_ends_a_step_in_one_line_that_says_what_helps(
     monkeypatch.setenv("SAN_SCRATCH", str(small_disk))
     assert main(with_outputs_in(step_command("train_san", tiny), tmp_path / "out")) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    hint = r"no space left \(needs .+ [kM]B, has .+ [kM]B\); SAN_SCRATCH names another folder to use"
+    told = r"no space left \(needs .+ [kM]B, has .+ [kM]B\)"
+    hint = f"{told}; SAN_SCRATCH names another folder to use"
     assert re.fullmatch(rf"train_san: {small_disk}/san-\w+/images.npy.partial: {hint}", line)
     assert list(small_disk.iterdir()) == []

@@ -9,8 +9,13 @@ from typing import Any
 class OnceParser(argparse.ArgumentParser):
     """A parser that refuses a flag given twice; argparse would silently use the last value.
 
-    Flags that collect values (`action="append"`) may be repeated.
+    Flags that collect values (`action="append"`) may be repeated. Flags cannot be abbreviated, so
+    that the same flag has no other spelling.
     """
+
+    def __init__(self, *words: Any, allow_abbrev: bool = False, **options: Any) -> None:
+        """As in `argparse`; parsers of subcommands are of this class too."""
+        super().__init__(*words, allow_abbrev=allow_abbrev, **options)
 
     def parse_known_args(  # type: ignore[override]  # typeshed has two overloads of it
         self, args: Sequence[str] | None = None, namespace: Any = None

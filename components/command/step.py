@@ -206,7 +206,6 @@ def step_parser(step: Step) -> argparse.ArgumentParser:
         prog=f"python -m components {step.__name__}",
         description=read_docstring(step).text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     declared = step_parameters(step)
     for title, chosen in (

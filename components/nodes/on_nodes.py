@@ -48,7 +48,6 @@ def on_nodes_parser(steps: Mapping[str, Step]) -> OnceParser:
         prog="python -m components on_nodes",
         description="Run a step on several nodes by Kubeflow Trainer, in a pod of a pipeline that"
         " was compiled with --nodes.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--job", required=True, metavar="JSON", help="the TrainJob, without its name and arguments"

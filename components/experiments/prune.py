@@ -26,7 +26,7 @@ from components.runner.store import Store, remove_folder, run_folders
 from components.storage.places import is_remote, local_path, open_storage, real_path
 from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
 from components.storage.transfer import UNFINISHED_MARK
-from san_core.checked_json import read_json
+from san_core.checked_json import json_bytes, read_json
 
 KINDS = ("steps", "checkpoints", "textures", "features", "nodes")
 _MANIFEST = "manifest.json"  # of a sealed set of textures
@@ -335,7 +335,7 @@ def _used_by_runs(store: Store) -> Iterator[str]:
     """
     for folder in store.links():
         for manifest in folder.glob(f"*/{_MANIFEST}"):
-            yield from _pointed_at(manifest.read_bytes(), where=str(manifest))
+            yield from _pointed_at(json_bytes(manifest), where=str(manifest))
 
 
 def _used_within(storage: Storage) -> Iterator[str]:

@@ -15,7 +15,8 @@ COLUMNS, MOST = 4, 24  # textures on a contact sheet: in a row, and in all
 
 def sheet_strip(images: ImageSet, record: Record, png: bytes, atlas: str | None) -> Pixels:
     """A picture, its texture, and a body that wears it where the layout `atlas` is known."""
-    picture = decode(images.read(record), name=record.name)
+    shown = STRIP_HEIGHT, STRIP_HEIGHT // 2
+    picture = decode(images.read(record), name=record.name, at_least=shown)
     return texture_strip(picture, decode(png), atlas=atlas)
 
 

@@ -230,7 +230,7 @@ def _artifact_metadata(path: Path) -> dict[str, Any]:
     manifest = path / "manifest.json"
     if not manifest.is_file():
         return {}
-    data = manifest.read_bytes()
+    data = json_bytes(manifest)
     document = read_json(data, dict[str, Any], where=str(manifest))
     facts: dict[str, Any] = {key: document[key] for key in ("count", "uri") if key in document}
     return {**facts, "sha256": hashlib.sha256(data).hexdigest()}

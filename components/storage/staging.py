@@ -24,6 +24,7 @@ from components.process.threads import map_bounded, thread_pool
 from components.storage.outputs import add_path_to_errors, flush_to_disk, write_file
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Storage
+from san_core.checked_json import json_bytes
 from san_core.images.imageset import ImageSet, manifest_bytes, read_manifest
 from san_core.images.index import Records, pack_records
 from san_core.images.shard import parse_sidecar, read_sidecar, sha256
@@ -318,7 +319,7 @@ def _damaged_image(part: Path, folder: Path, file: _RecordedFile) -> str:
     if not file.name.endswith(".tar") or not sidecar.is_file():
         return ""
     with part.open("rb") as content:
-        for image in read_sidecar(sidecar.read_bytes(), where=str(sidecar))["images"]:
+        for image in read_sidecar(json_bytes(sidecar), where=str(sidecar))["images"]:
             content.seek(image["offset"])
             if sha256(content.read(image["size"])) != image["sha256"]:
                 return f" at image {image['name']}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from san_core.checked_json import json_bytes
 from san_core.data.crops import CropTally
 from san_core.data.held_out import SPLIT_FILE, split_table
 from san_core.data.records import (
@@ -439,7 +440,7 @@ def _shown_records(folder: Path, content: Mapping[str, Any]) -> dict[str, list[R
     found: dict[str, list[Record]] = {split: [] for split in shown}
     passed = Counter[str]()
     for number, shard in enumerate(content["shards"]):
-        sidecar = (folder / shard["sidecar"]).read_bytes()
+        sidecar = json_bytes(folder / shard["sidecar"])
         for record in parse_sidecar(sidecar, number, content, where=str(folder)):
             if passed[record.split] in shown[record.split]:
                 found[record.split].append(record)

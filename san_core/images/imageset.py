@@ -255,7 +255,7 @@ class ImageSet:
 
         def records() -> Iterator[Record]:
             for number, shard in enumerate(content["shards"]):
-                sidecar = _expect_file(path, shard["sidecar"]).read_bytes()
+                sidecar = json_bytes(_expect_file(path, shard["sidecar"]))
                 yield from parse_sidecar(sidecar, number, content, where=str(path))
                 if shards is None or number in shards:
                     _check_tar_size(path, shard)

@@ -30,6 +30,12 @@ _MOST_BYTES_OF_A_FILE_NAME = 255
 _WRITE_BUFFER = 1 << 18  # bytes that are gathered before they are written
 
 Size = Annotated[int, Rule(lambda number: number >= 0, "a whole number from 0")]
+FileSize = Annotated[
+    int,
+    Rule(
+        lambda number: 0 <= number <= MOST_FILE_BYTES, f"a whole number from 0 to {MOST_FILE_BYTES}"
+    ),
+]
 Digest = Annotated[str, Rule(re.compile("[0-9a-f]{64}").fullmatch, "a sha256 in hexadecimal")]
 PlainPath = Annotated[str, Rule(lambda name: is_plain_path(name), "a plain relative path")]
 Split = Annotated[str, Rule(SPLITS.__contains__, f"one of {', '.join(SPLITS)}")]
@@ -43,7 +49,7 @@ class SidecarImage(TypedDict):
     camid: Size | None
     split: Split
     offset: Size
-    size: Size
+    size: FileSize
     sha256: Digest
 
 
@@ -255,6 +261,8 @@ def _check_item(item: Item) -> None:
         raise ValueError(
             f"image {item.name}: split {item.split!r} is not one of {', '.join(SPLITS)}"
         )
+    if (size := len(item.data)) > MOST_FILE_BYTES:
+        raise ValueError(f"image {item.name} has {size:,} bytes; at most {MOST_FILE_BYTES:,} fit")
     if clash := set(item.fields) & set(_RECORD_KEYS):
         raise ValueError(f"image {item.name}: field {min(clash)!r} is reserved by the format")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from san_core import recipe as recipes
-from san_core.checked_json import Rule, read_json, read_json_file
+from san_core.checked_json import Rule, json_bytes, read_json, read_json_file
 from san_core.data.trained_on import TrainedOn
 from san_core.model.onnx_file import DESCRIPTION, read_metadata
 from san_core.recipe import Recipe
@@ -88,7 +88,7 @@ def read_description(path: Path) -> ModelDescription:
             raise FileNotFoundError(f"{path} holds no model: {name} is missing")
     if (path / SUMS_FILE).exists():
         _check_sums(path, (RECIPE_FILE, WEIGHTS_FILE))
-    return parse_description((path / RECIPE_FILE).read_bytes(), where=str(path / RECIPE_FILE))
+    return parse_description(json_bytes(path / RECIPE_FILE), where=str(path / RECIPE_FILE))
 
 
 def description_text(recipe: Recipe, facts: Mapping[str, Any]) -> str:

@@ -130,7 +130,8 @@ def _check_named_so(root: Tree, folder: str, names: list[str]) -> None:
         raise ValueError(
             f"{root.place}/{folder} is not Market-1501's: {len(foreign):,} of {len(names):,} "
             f"names do not look like 0002_c1s1_000451_03.jpg, such as {foreign[0]}; for your own "
-            "images use folders (a folder for each identity) or csv (a table)"
+            "images use folders (a folder for each identity), csv (a table) or file_names (names "
+            "of your own pattern)"
         )
 
 

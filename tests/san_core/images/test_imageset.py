@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from san_core.images import imageset
+from san_core.images import imageset, shard
 from san_core.images.imageset import ImageSet, manifest_bytes, write_imageset
 from san_core.images.shard import Item
 
@@ -110,6 +110,46 @@ def test_changed_sidecar_is_refused_by_name(small_set):
     sidecar.write_bytes(sidecar.read_bytes().replace(b'"pid":0', b'"pid":1'))
     with pytest.raises(ValueError, match=f"shard {name} is damaged"):
         ImageSet.open(small_set.path)
+
+
+def forge_first_image(small_set, **facts):
+    """Give the first image of a set other facts, with sidecar and manifest in agreement."""
+    manifest = json.loads((small_set.path / "manifest.json").read_bytes())
+    shard = manifest["shards"][0]
+    path = small_set.path / shard["sidecar"]
+    sidecar = json.loads(path.read_bytes())
+    sidecar["images"][0] |= facts
+    path.write_text(json.dumps(sidecar))
+    shard["sidecar_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    shard["sidecar_size"] = path.stat().st_size
+    (small_set.path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"size": 2**50}, r"images\[0\].size is 1125899906842624; it must be .* to 268435456"),
+        ({"offset": 10**9}, "would end after its tar"),
+    ],
+)
+def test_image_that_its_tar_cannot_hold_is_refused(small_set, facts, message):
+    forge_first_image(small_set, **facts)
+    with pytest.raises(ValueError, match=message):
+        ImageSet.open(small_set.path)
+
+
+def test_sidecar_larger_than_memory_is_not_read(small_set):
+    name = small_set.manifest["shards"][0]["sidecar"]
+    os.truncate(small_set.path / name, 1 << 42)
+    with pytest.raises(ValueError, match=f"shard {name} is damaged"):
+        ImageSet.open(small_set.path)
+
+
+def test_image_that_is_too_large_for_a_set_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard, "MOST_FILE_BYTES", 9)
+    item = Item("a.jpg", b"0123456789", 1, 0, "train")
+    with pytest.raises(ValueError, match=r"image a\.jpg has 10 bytes; at most 9 fit"):
+        write_imageset(tmp_path / "set", [item], provenance={})
 
 
 def test_set_without_manifest_is_unfinished(small_set):

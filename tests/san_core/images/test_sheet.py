@@ -1,9 +1,14 @@
 """Contact sheets: pictures in their cells, labels under them."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from san_core.images.sheet import beside, contact_sheet
+from san_core.images import sheet as sheets
+from san_core.images.pixels import decode, resize
+from san_core.images.sheet import beside, contact_sheet, preview_sheet
 
 
 def test_contact_sheet_shows_every_picture(picture):
@@ -55,3 +60,17 @@ def test_images_stand_beside_each_other_with_gaps(picture):
     assert np.array_equal(strip[:, :16], picture(0))
     assert (strip[:, 16:18] == 255).all()
     assert np.array_equal(strip[:, 18:], picture(1))
+
+
+def test_large_photographs_are_shrunk_while_they_are_decoded(picture, monkeypatch):
+    shown = Image.fromarray(picture(0)).resize((800, 1600))
+    photograph = io.BytesIO()
+    shown.save(photograph, "JPEG", quality=95)
+    seen = []
+    monkeypatch.setattr(
+        sheets, "resize", lambda image, cell: seen.append(image.shape) or resize(image, cell)
+    )
+    sheet = decode(preview_sheet([photograph.getvalue()], labels=[""], cell=(128, 64)))
+    assert seen == [(200, 100, 3)]
+    whole = contact_sheet([np.asarray(shown)], columns=15, cell=(128, 64), labels=[""])
+    assert np.abs(sheet.astype(int) - whole).mean() < 2

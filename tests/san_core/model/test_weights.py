@@ -191,6 +191,13 @@ def test_a_damaged_recipe_file_is_named(saved, change, message):
         weights.load_network(saved)
 
 
+def test_a_recipe_file_larger_than_memory_is_not_read(saved):
+    (saved / "SHA256SUMS").unlink(missing_ok=True)
+    os.truncate(saved / "recipe.json", 1 << 42)
+    with pytest.raises(ValueError, match=r"recipe\.json has 67,108,865 bytes; at most"):
+        weights.load_network(saved)
+
+
 RESNET18 = Recipe(arch="resnet18", texture_size=64, image_height=64, image_width=32)
 
 

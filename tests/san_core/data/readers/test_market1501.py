@@ -112,7 +112,8 @@ def test_foreign_names_are_reported_once_with_their_count(market):
     message = (
         r"query is not Market-1501's: 2 of 2 names do not look like 0002_c1s1_000451_03\.jpg, such"
         r" as person 0001_c1s1_001051_00\.jpg; for your own images use folders"
-        r" \(a folder for each identity\) or csv \(a table\)$"
+        r" \(a folder for each identity\), csv \(a table\) or file_names \(names of your own"
+        r" pattern\)$"
     )
     with pytest.raises(ValueError, match=message):
         listed(market)

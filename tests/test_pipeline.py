@@ -102,6 +102,24 @@ def test_every_source_is_meant_from_where_the_command_is_given(
     assert chosen[name] == str(tmp_path / "here")
 
 
+@pytest.mark.parametrize("preset", ["demo", "synthetic", "demo-baseline", "synthetic-baseline"])
+def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(compiled, tmp_path, preset):
+    def chosen(model: str, *words: str) -> dict[str, Any]:
+        words = (f"model={model}", *words)
+        return pipeline_arguments(PRESETS[preset], compiled["score"], words, folder=tmp_path)
+
+    assert chosen("model")["references"] is True
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "encoder.onnx").write_bytes(b"")
+    for place in ("x.onnx", "s3://bucket/x.onnx", str(tmp_path / "taken")):
+        assert "references" not in chosen(place)
+        check_beforehand(chosen(place), compiled["score"])
+        given = chosen(place, "references=true")
+        message = f"{given['model']} is an ONNX file, which has none; leave references out"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check_beforehand(given, compiled["score"])
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from components.command import recipes
+from components.storage.places import is_remote, local_path
 from components.storage.sources import (
     STORE_PARAMETERS,
     check_place,
@@ -19,7 +20,7 @@ from components.storage.texture_store import check_verify
 from san_core.data.readers import sources
 from san_core.data.readers.sources import SYNTHETIC
 from san_core.images.texture_set import check_fuse, check_generator, units_of_worker
-from san_core.model.saved import read_description
+from san_core.model.saved import ONNX_SUFFIX, onnx_file, read_description
 from san_core.model.sizes import check_sizes
 from san_core.recipe import Recipe, check_mirrored
 from san_core.seeds import check_seed
@@ -68,8 +69,8 @@ def check_parameters(
             `mirrored` or `verify` is unknown; a recipe's sizes do not fit its network; its batch
             cannot be divided equally among the processes; several processes were to compile it; it
             needs an artifact that the graph does not make; a data set has no source or too few
-            people; the workers do not cover every shard exactly once; or features of several
-            workers are stored nowhere.
+            people; the workers do not cover every shard exactly once; features of several workers
+            are stored nowhere; or an ONNX file is to be compared with its untrained encoder.
     """
     for which, step in _RECIPE_PREFIXES.items():
         if f"{which}recipe" in values:
@@ -91,6 +92,11 @@ def check_parameters(
         _check_dense(values)
     if "san_recipe" in values and not {"generator", "pg_recipe"} & set(values):
         _check_init(values)
+    if values.get("references") and is_onnx_model(str(values.get("model") or "")):
+        raise ValueError(
+            f"references=true compares a model with its untrained encoder, and {values['model']} is"
+            " an ONNX file, which has none; leave references out, or give the folder of the model"
+        )
     if "dataset" in values:
         _check_data_sets(values)
     if "difficulty" in values:
@@ -166,6 +172,13 @@ def _check_data_sets(values: Mapping[str, Any]) -> None:
         raise ValueError("; ".join(lacking))
     if named.has_synthetic:
         sources.check_synthetic_identities(values["identities"])
+
+
+def is_onnx_model(place: str) -> bool:
+    """Whether a model is an ONNX file: by its name or, on this machine, by its folder."""
+    if place.endswith(ONNX_SUFFIX):
+        return True
+    return bool(place) and not is_remote(place) and onnx_file(local_path(place)) is not None
 
 
 def lacking_places(values: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,14 +122,29 @@ def pipeline_arguments(
         folder: the folder of the run; the store with the shared folders is beside it
     """
     declared = pipeline_parameters(document)
-    chosen = {
-        **{name: value for name, value in preset.values.items() if name in declared},
-        **parse_arguments(words, document),
-    }
+    chosen = chosen_values(preset.values, parse_arguments(words, document), declared)
     for name, shared in _shared_places(folder).items():
         if name in declared:
             chosen[name] = chosen.get(name) or shared
     return change_places(chosen, _absolute_place)
+
+
+def chosen_values(
+    values: Mapping[str, Any], given: Mapping[str, Any], declared: Container[str]
+) -> dict[str, Any]:
+    """The given values, and those of a preset or an earlier run where none is given.
+
+    Without `references` of the latter for an ONNX file, which has no untrained encoder.
+
+    Args:
+        values: those of the preset or run
+        given: those of the command line
+        declared: what the graph takes
+    """
+    chosen = {name: value for name, value in values.items() if name in declared} | dict(given)
+    if "references" not in given and beforehand.is_onnx_model(str(chosen.get("model") or "")):
+        chosen.pop("references", None)
+    return chosen
 
 
 def _shared_places(folder: Path) -> dict[str, str]:

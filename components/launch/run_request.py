@@ -21,7 +21,7 @@ from components.kubeflow.connection import SubmissionError
 from components.kubeflow.documents import Documents
 from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
-from components.launch.presets import check_beforehand, check_complete
+from components.launch.presets import check_beforehand, check_complete, chosen_values
 from components.runner.ir import check_arguments, parse_arguments, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
 
@@ -125,7 +125,7 @@ def resolve_arguments(
     """
     declared = pipeline_parameters(documents[0])
     given = parse_arguments(options.param, documents[0])
-    arguments = {n: value for n, value in values.items() if n in declared} | given
+    arguments = chosen_values(values, given, declared)
     if is_checked:
         check_complete(arguments, documents[0])
     check_arguments(documents[0], arguments)

@@ -98,6 +98,18 @@ def test_the_graph_score_judges_a_model_that_is_there(tiny, tmp_path, capsys):
     assert "take_model ... skipped (unchanged)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_graph_score_judges_an_onnx_file(tiny, tmp_path, capsys):
+    file = tmp_path / "reid.onnx"
+    assert main(["export", "--model", tiny.model, "--onnx", str(file)]) == 0
+    words = ["identities=24", "image_height=64", f"model={file}"]
+    command = ["run", "--preset", "demo", "--graph", "score", "--name", "s", "--runs"]
+    command += [str(tmp_path), *(word for pair in words for word in ("--param", pair))]
+    assert pipeline.main(command) == 0, capsys.readouterr()
+    report = json.loads((tmp_path / "s" / "evaluate" / "report" / "report.json").read_text())
+    assert report["provenance"]["onnx"] == fingerprint(file)
+
+
 def test_a_graph_without_its_model_says_so(capsys, tmp_path):
     command = ["run", "--preset", "demo", "--graph", "score", "--runs", str(tmp_path)]
     with pytest.raises(SystemExit) as stopped:

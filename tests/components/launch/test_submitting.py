@@ -213,6 +213,15 @@ def test_credentials_in_the_environment_of_pods_are_refused_by_every_command(cap
     assert "hunter2" not in said
 
 
+def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(stub, capsys):
+    words = ("submit", "--preset", "demo", "--param", "model=s3://bucket/x.onnx")
+    root = ("--pipeline-root", "s3://bucket/root", "--image", CLUSTER_IMAGE)
+    error = refused(stub, capsys, *words, *root, "--param", "references=true")
+    assert "s3://bucket/x.onnx is an ONNX file, which has none" in error
+    assert call(stub, *words, *root) == 0
+    assert "references" not in posted(stub, "runs")["runtime_config"]["parameters"]
+
+
 def test_run_that_the_server_does_not_have_is_one_line(stub, capsys):
     assert call(stub, "submit", "--of", "nope") == 1
     (line,) = capsys.readouterr().err.splitlines()

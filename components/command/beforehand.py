@@ -200,7 +200,7 @@ def lacking_places(values: Mapping[str, Any]) -> list[str]:
 
 
 def check_places(values: Mapping[str, Any]) -> None:
-    """Open every place that parameters name, including weights in overrides of recipes.
+    """Open every place that the parameters of a graph name, weights in overrides of recipes too.
 
     Raises:
         OSError: a place does not exist, or may not be read or written.

@@ -24,6 +24,7 @@ from components.launch.graph import PINNED_IMAGE
 from components.launch.presets import check_beforehand, check_complete, chosen_values
 from components.runner.ir import check_arguments, parse_arguments, pipeline_parameters
 from components.storage.sources import STORE_PARAMETERS, names_place, read_places
+from san_core.shipped.generator import SHIPPED_FOLDER
 
 DEADLINE_VERSION = (2, 17)  # the first Kubeflow Pipelines that supports a run's deadline
 
@@ -133,10 +134,20 @@ def resolve_arguments(
         kept = {n: arguments.get(n, "") for n in STORE_PARAMETERS if n in declared}
         submission.check_pipeline_root(options.pipeline_root, kept)
         places = {n: value for n, value in kept.items() if names_place(n, value)}
-        places |= {place.name: place.uri for place in read_places(arguments)}
+        places |= {
+            place.name: place.uri
+            for place in read_places(arguments, _only_step(documents[0]))
+            if place.uri != str(SHIPPED_FOLDER)  # it is in the image
+        }
         submission.check_places_outlast_pod(places, volumes)
         check_beforehand(arguments, documents[0], processes)
     return arguments
+
+
+def _only_step(document: Mapping[str, Any]) -> str:
+    """The step of a pipeline that runs one alone; empty for a graph."""
+    tasks = compiled.step_tasks(document)
+    return tasks[0].replace("-", "_") if len(tasks) == 1 else ""
 
 
 def default_name(kind: str) -> str:

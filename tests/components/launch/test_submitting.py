@@ -286,6 +286,26 @@ def test_step_that_the_run_does_not_have_is_refused(stub, earlier, capsys):
     assert "no step 'take_generator'" in capsys.readouterr().err
 
 
+def test_the_generator_of_the_package_is_no_folder_that_a_pod_could_lose(stub, capsys):
+    words = step_words("--only", "take_generator")
+    assert call(stub, "submit", *words, "--param", "source=shipped") == 0
+    (first,) = stub.runs
+    assert call(stub, "submit", *words, "--of", first) == 0
+    assert call(stub, "submit", "--of", first, "--param", "source=shipped") == 0
+    given = [run["runtime_config"]["parameters"]["source"] for run in stub.runs.values()]
+    assert given == ["shipped"] * 3
+    with pytest.raises(SystemExit):
+        call(stub, "submit", *words, "--param", "source=./shipped")
+    assert "source=./shipped is a folder that is lost" in capsys.readouterr().err
+
+
+def test_a_data_set_in_a_folder_that_is_called_shipped_is_lost_with_its_pod(stub, capsys):
+    words = step_words("--only", "prepare_reid", "--param", "dataset=folders")
+    assert "source=shipped is a folder" in refused(
+        stub, capsys, "submit", *words, "--param", "source=shipped"
+    )
+
+
 @pytest.mark.parametrize(
     ("uri", "root", "why"),
     [

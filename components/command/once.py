@@ -13,9 +13,9 @@ class OnceParser(argparse.ArgumentParser):
     that the same flag has no other spelling.
     """
 
-    def __init__(self, *words: Any, allow_abbrev: bool = False, **options: Any) -> None:
+    def __init__(self, *, allow_abbrev: bool = False, **options: Any) -> None:
         """As in `argparse`; parsers of subcommands are of this class too."""
-        super().__init__(*words, allow_abbrev=allow_abbrev, **options)
+        super().__init__(allow_abbrev=allow_abbrev, **options)
 
     def parse_known_args(  # type: ignore[override]  # typeshed has two overloads of it
         self, args: Sequence[str] | None = None, namespace: Any = None

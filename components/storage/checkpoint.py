@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _OBJECT_NAME = "state.pt"
 _MODEL_NAME = "model"  # beside it: its model, which every step can read
 _FAILURE_NAME = "failed.json"  # beside it: the reason why the training cannot continue
+_STEPS_WITH_START = ("train_san",)  # steps with --start-from
 _MOST_COMPARED = 100  # checkpoints of other runs that are compared
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
 _CHUNK = 8 << 20
@@ -192,8 +193,9 @@ class Checkpoint:
             nearest = min(others, key=lambda other: len(other.differences))
             log.warning(
                 "training starts anew: the checkpoint in %s is of another run of %s, which differs"
-                " in %s; to continue it, give the same values as that run",
+                " in %s; to continue it, give the same values as that run%s",
                 *(nearest.place, mine.get("step"), "; ".join(nearest.differences)),
+                _how_to_start_from(nearest, mine),
             )
 
     def _other_runs(self, mine: Mapping[str, Any]) -> "Iterator[_OtherRun]":
@@ -207,7 +209,8 @@ class Checkpoint:
             is_same_step = theirs.get("step") == mine.get("step")
             if str(folder / _OBJECT_NAME) in names and is_same_step:
                 place = f"{root.uri}/{folder}"
-                yield _OtherRun(place, list(_differences(theirs, mine)))
+                has_model = str(folder / _MODEL_NAME / SUMS_FILE) in names
+                yield _OtherRun(place, list(_differences(theirs, mine)), has_model)
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
@@ -304,6 +307,17 @@ class _Failure(TypedDict):
 class _OtherRun(NamedTuple):
     place: str
     differences: list[str]
+    has_model: bool
+
+
+def _how_to_start_from(other: _OtherRun, mine: Mapping[str, Any]) -> str:
+    """How this run can train the model of another run further; empty if it cannot, or does so."""
+    if not other.has_model or mine.get("step") not in _STEPS_WITH_START or "start_from" in mine:
+        return ""
+    return (
+        "; to train its model further with other values, add --start-from"
+        f" {other.place}/{_MODEL_NAME} and init=model in --overrides"
+    )
 
 
 def _parse_run_key(data: bytes) -> dict[str, Any]:

@@ -5,10 +5,13 @@ import os
 import pytest
 import torch
 
+from components.__main__ import STEPS
+from components.command.step import step_parameters
 from components.storage import checkpoint, retry
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.folder import LocalStorage
 from components.storage.retry import Backoff
+from san_core.model.saved import SUMS_FILE
 from tests.servers.tampering_proxy import without
 
 STATE = {"epoch": 3, "weights": {"a": torch.arange(4.0)}}
@@ -29,6 +32,23 @@ def kept_in(tmp_path):
 def loaded(checkpoint):
     path = checkpoint.fetch()
     return None if path is None else read_state(path)
+
+
+def keep_state_and_model(kept_in, tmp_path, run_key):
+    """The folder of a run that gets a state, and a model beside it."""
+    kept = kept_in(tmp_path / "kept", run_key)
+    kept.save(STATE)
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("model.safetensors", SUMS_FILE):
+        (made / name).touch()
+    kept.keep_model(made)
+    (folder,) = (
+        path.parent
+        for path in (tmp_path / "kept").rglob("run.json")
+        if path.read_bytes() == kept.run_key
+    )
+    return folder
 
 
 def test_state_comes_back(kept_in, tmp_path):
@@ -65,27 +85,49 @@ RUN = {
     ],
 )
 def test_differences_to_a_state_of_another_run_are_logged(kept_in, tmp_path, caplog, other, told):
-    kept_in(tmp_path / "kept", RUN).save(STATE)
+    folder = keep_state_and_model(kept_in, tmp_path, RUN)
     kept_in(tmp_path / "kept", {**RUN, "step": "train_san_pg", **other}).save(STATE)
     assert kept_in(tmp_path / "kept", {**RUN, **other}).fetch() is None
-    (folder,) = (
-        path.parent.name
-        for path in tmp_path.rglob("run.json")
-        if b'"train_san"' in path.read_bytes()
-    )
-    place = f"{(tmp_path / 'kept').as_uri()}/{folder}"
+    place = folder.as_uri()
     assert [record.getMessage() for record in caplog.records] == [
         f"training starts anew: the checkpoint in {place} is of another run of"
-        f" train_san, which differs in {told}; to continue it, give the same values as that run"
+        f" train_san, which differs in {told}; to continue it, give the same values as that run;"
+        f" to train its model further with other values, add --start-from {place}/model and"
+        " init=model in --overrides"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "has_model"),
+    [({"step": "train_san_pg"}, True), ({"start_from": "c" * 64}, True), ({}, False)],
+    ids=["step without the flag", "flag is given", "no model"],
+)
+def test_nobody_is_told_to_start_from_a_model_in_vain(
+    kept_in, tmp_path, caplog, changed, has_model
+):
+    run = {**RUN, **changed}
+    if has_model:
+        keep_state_and_model(kept_in, tmp_path, run)
+    else:
+        kept_in(tmp_path / "kept", run).save(STATE)
+    kept_in(tmp_path / "kept", {**run, "seed": 1}).fetch()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("; to continue it, give the same values as that run")
+
+
+def test_steps_that_can_start_from_a_model_are_known():
+    flags = {name: [p.name for p in step_parameters(step)] for name, step in STEPS.items()}
+    found = tuple(name for name, names in flags.items() if "start_from" in names)
+    assert found == checkpoint._STEPS_WITH_START
 
 
 def test_the_most_similar_state_is_reported(kept_in, tmp_path, caplog):
     kept_in(tmp_path / "kept", {**RUN, "seed": 1, "code": "b" * 64}).save(STATE)
-    kept_in(tmp_path / "kept", {**RUN, "seed": 1}).save(STATE)
+    nearest = keep_state_and_model(kept_in, tmp_path, {**RUN, "seed": 1})
     kept_in(tmp_path / "kept", RUN).fetch()
     (record,) = caplog.records
     assert "which differs in seed 1 there, 0 here; to continue" in record.getMessage()
+    assert f"--start-from {nearest.as_uri()}/model and" in record.getMessage()
 
 
 def test_without_other_runs_of_the_step_nothing_is_reported(kept_in, tmp_path, caplog):

@@ -9,16 +9,20 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
+from components.experiments.keeping import recorded
+from components.experiments.record import RUN_FILE, Request
 from components.runner import local, state
-from components.runner.folder import LOCK_FILE, process_using, run_lock
+from components.runner.folder import LOCK_FILE, PIPELINE_FILE, process_using, run_lock
 from components.runner.ir import Task
 from components.runner.keys import task_key
 from components.runner.processes import ProcessLauncher
@@ -470,6 +474,61 @@ def test_second_run_in_one_folder_is_refused(go, project):
         with pytest.raises(local.RunError, match=r"small is in use by another run \(process 1234"):
             go()
     assert done(go()) == ALL
+
+
+@pytest.fixture
+def record_as(project):
+    """The record of runs/small for a pipeline of this text."""
+    request = Request("chain", {}, "process", "san:{target}")
+    folder = project / "runs" / "small"
+    return lambda source: lambda plan: recorded(
+        plan, folder=folder, request=request, source=source
+    )
+
+
+def test_refused_start_leaves_the_record_of_the_running_run(go, project, record_as):
+    go(record=record_as("the: first\n"))
+    files = [project / "runs" / "small" / name for name in (PIPELINE_FILE, RUN_FILE)]
+    before = [file.read_bytes() for file in files]
+    assert before[0] == b"the: first\n"
+    with (
+        run_lock(project / "runs" / "small"),
+        pytest.raises(local.RunError, match="small is in use by another run"),
+    ):
+        go(record=record_as("the: second\n"))
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_of_simultaneous_starts_one_runs_and_the_others_end_with_one_line(go, project, record_as):
+    go()
+    together, refused = threading.Barrier(3), threading.Semaphore(0)
+    shown, told = {}, []
+
+    @contextmanager
+    def record_and_wait(plan, source):
+        with record_as(source)(plan) as note:
+            assert all(refused.acquire(timeout=60) for _ in range(2))
+            yield note
+
+    def start(source):
+        together.wait(timeout=60)
+        try:
+            shown[source] = go(record=lambda plan: record_and_wait(plan, source))
+        except local.RunError as error:
+            told.append(str(error))
+            refused.release()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(start, ["the: first\n", "the: second\n", "the: third\n"]))
+    folder = project / "runs" / "small"
+    ((source, lines),) = shown.items()
+    assert skipped(lines) == ALL
+    assert (folder / PIPELINE_FILE).read_text() == source
+    line = (
+        f"{folder} is in use by another run (process {os.getpid()}); wait for it, or choose"
+        " another --name"
+    )
+    assert told == [line, line]
 
 
 def test_look_at_who_uses_a_run_keeps_it_from_no_start(tmp_path, monkeypatch):

@@ -481,9 +481,7 @@ def record_as(project):
     """The record of runs/small for a pipeline of this text."""
     request = Request("chain", {}, "process", "san:{target}")
     folder = project / "runs" / "small"
-    return lambda source: lambda plan: recorded(
-        plan, folder=folder, request=request, source=source
-    )
+    return lambda source: lambda plan: recorded(plan, folder=folder, request=request, source=source)
 
 
 def test_refused_start_leaves_the_record_of_the_running_run(go, project, record_as):

@@ -73,6 +73,10 @@ def test_the_order_of_overrides_does_not_matter():
         ("arch=vgg", "recipe arch is 'vgg': must be one of resnet10_quarter, resnet18"),
         ("flip=1.5", "recipe flip is 1.5: must be between 0 and 1"),
         ("lr=nan", "recipe lr is nan: must be between 0 and 10"),
+        (
+            "embedding_dim=1000000000",
+            "recipe embedding_dim is 1000000000: must be between 1 and 65536",
+        ),
         ("images_per_identity=1", "recipe images_per_identity is 1: must be between 2 and 4096"),
         ("w_id=0 w_tri=0 w_rec=0", "all loss weights are 0"),
         ("lr=0", "lr is 0, nothing would be learned"),

@@ -1,6 +1,7 @@
 """Servers that are not S3: web pages, endless listings, dropped connections."""
 
 import http.server
+import re
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from components.__main__ import main
 from components.process.threads import thread_pool
 from components.storage import retry, s3_client, staging, transfer
 from components.storage.places import open_storage
@@ -29,13 +31,13 @@ def page(*keys: str, truncated: str = "false") -> bytes:
 
 @contextmanager
 def answering(
-    monkeypatch, body: bytes, *, kind="text/html", size=None, pause=0.0
+    monkeypatch, body: bytes, *, status=200, kind="text/html", size=None, pause=0.0
 ) -> Iterator[None]:
     """A server that gives one answer to whatever it is asked, byte by byte where it pauses."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("content-type", kind)
             self.send_header("content-length", str(len(body) if size is None else size))
             self.end_headers()
@@ -101,6 +103,34 @@ def test_a_page_in_place_of_a_listing_is_one_line(monkeypatch, body, ask):
         with pytest.raises(OSError, match=r"does not answer like an S3 server") as raised:
             getattr(open_storage("s3://san/x"), ask)()
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["imageset", "ls", "s3://san/x"], ["check_reid", "--dataset", "s3://san/x", "--counts", "c"]],
+    ids=["imageset", "step"],
+)
+@pytest.mark.parametrize(
+    ("kind", "body", "shown"),
+    [
+        (
+            "application/xml",
+            "<Error><Code>AccessDenied</Code><Message>\x9b2Jkey \u202eoff</Message></Error>",
+            r"It says: \x9b2Jkey \u202eoff",
+        ),
+        ("text/plain", "\x1b]0;owned\x07 \x9b2J", r"\x1b]0;owned\x07 \x9b2J"),
+    ],
+    ids=["XML", "text"],
+)
+def test_commands_for_a_terminal_in_an_answer_are_shown_as_numbers(
+    monkeypatch, tmp_path, capfd, words, kind, body, shown
+):
+    monkeypatch.chdir(tmp_path)
+    with answering(monkeypatch, body.encode(), status=403, kind=f"{kind}; charset=utf-8"):
+        assert main(words) == 1
+    told = capfd.readouterr()
+    assert shown in told.err
+    assert not re.search("[\x07\x1b\x9b\u202e]", told.out + told.err)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,9 @@ def train_san(
         generator: SAN-PG: to start from, for recipes with init=generator or init=encoder; or to
             distil features from, for recipes with w_distill
         pit: paired image-texture data to mix into training, for recipes with pit_every
-        start_from: a model to train further, for recipes with init=model; its encoder is taken, and
-            its decoder if both models have one
+        start_from: a model to train further, or the checkpoint of a finished or stopped training,
+            for recipes with init=model; its encoder is taken, and its decoder if both models have
+            one
         events: TensorBoard event files with history, curves, examples and recipe; written if
             tensorboard is true
         recipe: training recipe; `python -m components recipes` lists all of them
@@ -109,7 +110,7 @@ def train_san(
     chosen = recipes.resolve_recipe(recipe, overrides)
     check_events(events, wanted=tensorboard)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
-    _check_start(chosen, recipe, start_from)
+    start_from = _model_to_start_from(chosen, recipe, start_from)
     settings = loop.TrainingSettings(
         step="train_san",
         recipe=chosen,
@@ -221,19 +222,20 @@ def train_san(
     check_succeeded(failure)
 
 
-def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
-    """Check that a model to start from is given if the recipe needs it, and can be trained.
+def _model_to_start_from(recipe: "Recipe", name: str, start_from: Path | None) -> Path | None:
+    """The model that a recipe starts from, which may be that of a checkpoint; None if it has none.
 
     Raises:
-        ValueError: it is missing, or has no effect, or is an ONNX file.
+        ValueError: it is missing, or has no effect, or is an ONNX file; or as `model_at`.
     """
+    from components.storage.checkpoint import model_at
     from san_core.inference.network import check_encoder
     from san_core.model.saved import onnx_file, read_description
 
     if recipe.init == "model" and start_from is None:
         raise ValueError(f"recipe {name!r} starts from a model; give one with --start-from")
     if start_from is None:
-        return
+        return None
     if recipe.init != "model":
         raise ValueError(
             f"--start-from {start_from} has no effect with init={recipe.init}; add init=model to"
@@ -241,7 +243,9 @@ def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
         )
     if onnx_file(start_from):
         raise ValueError(f"{start_from} is an ONNX file; give the folder of the model")
-    check_encoder(read_description(start_from).recipe, start_from)
+    model = model_at(start_from)
+    check_encoder(read_description(model).recipe, model)
+    return model
 
 
 def _check_inputs(

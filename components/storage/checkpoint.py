@@ -25,7 +25,7 @@ from components.storage.places import open_storage
 from components.storage.store import TRAINING_KEY_FILE, Stat, Storage
 from san_core.checked_json import read_json
 from san_core.images.shard import canonical_json, sha256
-from san_core.model.saved import SUMS_FILE
+from san_core.model.saved import RECIPE_FILE, SUMS_FILE
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +253,23 @@ def no_state_error(path: Path, reason: str = "") -> ValueError:
     return ValueError(
         f"checkpoint {path} holds no state of training{told}; delete it to train anew"
     )
+
+
+def model_at(place: Path) -> Path:
+    """The model at a local place: the place itself or, of a checkpoint, its model.
+
+    Raises:
+        ValueError: a checkpoint has no model yet; or the place is a folder of several.
+    """
+    if (place / RECIPE_FILE).exists():
+        return place
+    if (place / _OBJECT_NAME).exists():
+        if not (place / _MODEL_NAME / RECIPE_FILE).exists():
+            raise ValueError(f"checkpoint {place} has no model yet ({_MODEL_NAME})")
+        return place / _MODEL_NAME
+    if found := sorted(state.parent.name for state in place.glob(f"*/{_OBJECT_NAME}")):
+        raise ValueError(f"{place} is a folder of checkpoints; name one of {', '.join(found)}")
+    return place
 
 
 def fetch_any_state(place: str, room: Path) -> Path:

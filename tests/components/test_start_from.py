@@ -1,6 +1,9 @@
 """Trained models that are trained further."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,40 @@ def test_a_model_is_trained_further_and_says_of_whom_it_knows(tiny, tmp_path):
     assert first["epoch"] == 1
     assert first["loss"] < json.loads(last.splitlines()[0])["loss"]
     assert fingerprint(tmp_path / "model") != fingerprint(Path(tiny.model))
+
+
+@pytest.fixture
+def stopped(tiny, tmp_path, monkeypatch) -> Path:
+    """The checkpoint of a training that was stopped in its first epoch."""
+
+    def stop_at_once() -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path / "stopped")
+    monkeypatch.setattr("components.training.loop._timer", lambda _: stop_at_once)
+    assert main(with_flags(command, checkpoint=str(tmp_path / "states"))) == 143
+    monkeypatch.undo()
+    (state,) = (tmp_path / "states").iterdir()
+    return state
+
+
+def test_a_stopped_training_is_trained_further_from_its_checkpoint(tiny, tmp_path, stopped, capsys):
+    assert train(tiny, tmp_path, "init=model", start_from=stopped) == 0
+    assert f"weights are loaded from {stopped / 'model'}" in capsys.readouterr().err
+    assert train(tiny, tmp_path / "same", "init=model", start_from=stopped / "model") == 0
+    assert fingerprint(tmp_path / "model") == fingerprint(tmp_path / "same" / "model")
+
+
+def test_a_checkpoint_without_a_model_and_a_folder_of_checkpoints_say_so(
+    tiny, tmp_path, stopped, capsys
+):
+    assert train(tiny, tmp_path, "init=model", start_from=stopped.parent) == 1
+    told = f"{stopped.parent} is a folder of checkpoints; name one of {stopped.name}"
+    assert told in capsys.readouterr().err
+    shutil.rmtree(stopped / "model")
+    assert train(tiny, tmp_path, "init=model", start_from=stopped) == 1
+    assert f"checkpoint {stopped} has no model yet (model)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def next_commands(run: Run) -> list[str]:
         commands.append(["python", "-m", "components", "compare", others[0], run.name, *place])
     else:
         commands.append(["python", "pipeline.py", "runs", "list", *place])
-    model = run.output("train_san", "model")
+    model = run.output("train_san", "model") or run.output("take_model", "model")
     if model:
         search = ["python", "-m", "components", "search", "--model", _shown(model)]
         commands.append([*search, "--gallery", "FOLDER", "--query", "FILE"])

@@ -38,15 +38,16 @@ def test_next_seed_and_a_run_with_a_report_are_suggested(tmp_path, monkeypatch):
     assert next_commands(read_run(tmp_path / "runs/c"))[1] == "python pipeline.py runs list"
 
 
-def test_model_of_a_run_is_there_to_search_with(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["train_san", "take_model"])
+def test_model_of_a_run_is_there_to_search_with(tmp_path, monkeypatch, step):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs/a", GOOD)
     run = read_run(tmp_path / "runs/a")
     outputs = {"model": "system.Model"}
-    task = {"step": "train_san", "parameters": {}, "inputs": {}, "outputs": outputs}
-    run.record.tasks["train_san"] = task
-    (run.folder / "train_san" / "model").mkdir(parents=True)
+    task = {"step": step, "parameters": {}, "inputs": {}, "outputs": outputs}
+    run.record.tasks[step] = task
+    (run.folder / step / "model").mkdir(parents=True)
     assert next_commands(run)[1:] == [
         "python pipeline.py runs list",
-        "python -m components search --model runs/a/train_san/model --gallery FOLDER --query FILE",
+        f"python -m components search --model runs/a/{step}/model --gallery FOLDER --query FILE",
     ]

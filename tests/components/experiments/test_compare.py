@@ -108,6 +108,8 @@ def test_page_has_figures_differences_settings_and_queries(tmp_path, filled, cap
     # Of q0, q1 and q2 the query and, of each run, the two that stand in line.
     assert page.read_text().count("<img src") == 3 * (1 + 2 * 2)
     assert "http" not in re.sub(r'base64,[^"]*', "", page.read_text())
+    curves = 'alt="CMC curves. a: 25.0% at rank 1; b: 25.0% at rank 1"'
+    assert page.read_text().count(curves) == 1
     assert 'href="compare-a-vs-b.html"' in (tmp_path / "index.html").read_text()
 
 
@@ -217,6 +219,15 @@ def test_parameter_that_one_run_lacks_is_among_the_settings(tmp_path, filled):
     assert compare(tmp_path, "a", "b") == 0
     text = text_of(tmp_path / "compare-a-vs-b.html")
     assert "settings that differ are shown. a b pit_copies 3 – " in text
+
+
+def test_commits_that_differ_are_among_the_settings(tmp_path, filled, monkeypatch):
+    for name, commit in (("a", "1" * 40), ("b", "2" * 40)):
+        monkeypatch.setattr("components.experiments.record.git_commit", lambda one=commit: one)
+        make_run(tmp_path / name, {"mAP": 0.5}, fill=filled([1] * 4))
+    assert compare(tmp_path, "a", "b") == 0
+    text = text_of(tmp_path / "compare-a-vs-b.html")
+    assert f"settings that differ are shown. a b commit {'1' * 12} {'2' * 12} " in text
 
 
 def test_person_with_a_name_is_called_by_it_alone(tmp_path, filled):

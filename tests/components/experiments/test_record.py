@@ -203,3 +203,11 @@ def test_index_links_every_page_and_shows_what_differs(tmp_path):
     assert "0/2, 1/2" in page
     assert "rerank" not in page
     assert "75.0%" in page
+
+
+def test_index_names_the_commit_of_each_run(tmp_path, monkeypatch):
+    for name, commit in (("a", "1" * 40), ("b", "2" * 12 + "-dirty")):
+        monkeypatch.setattr("components.experiments.record.git_commit", lambda one=commit: one)
+        make_run(tmp_path / name, GOOD)
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall(r"done<small>(.*?)</small>", page) == ["2" * 12, "1" * 12]

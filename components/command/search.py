@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from components.command.code import code_fingerprint
 from components.command.once import OnceParser, status_of
 from components.process.gpu import hide_gpus
 from components.process.messages import log_to_stderr, os_error_message, printable
@@ -35,6 +36,12 @@ TABLE_FILE, PAGE_FILE = "ranked.csv", "search.html"
 COLUMNS = ("query", "rank", "image", "distance")
 # On the page, which holds every picture in itself; the table has all.
 QUERIES_SHOWN, FOUND_SHOWN = 100, 50
+# What turns a picture into features: decoding, resizing and both kinds of networks.
+_EMBEDDING_MODULES = (
+    "components.inference.embedding",
+    "san_core.inference.torch_network",
+    "san_core.inference.onnx_network",
+)
 
 
 class _Queries(NamedTuple):
@@ -148,6 +155,7 @@ def _search(options: "argparse.Namespace") -> None:
                 gallery,
                 network,
                 fingerprint(model),
+                code=embedding_code(),
                 mirrored=mirrored,
                 under=features_folder(options.gallery),
             )
@@ -160,6 +168,11 @@ def _search(options: "argparse.Namespace") -> None:
             write_file(folder / TABLE_FILE, _table(queries.names, gallery.names, found))
             write_file(folder / PAGE_FILE, page)
     _tell(folder, len(queries.names), found, gallery, kept, threshold)
+
+
+def embedding_code() -> list[str]:
+    """Digests of the code that turns a picture into features."""
+    return [code_fingerprint(module, with_pages=False) for module in _EMBEDDING_MODULES]
 
 
 def _check_output(folder: Path) -> None:

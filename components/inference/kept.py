@@ -53,7 +53,13 @@ def features_folder(gallery: str) -> Path:
 
 
 def gallery_features(
-    pictures: Pictures, network: Network, model_sha256: str, *, mirrored: bool, under: Path
+    pictures: Pictures,
+    network: Network,
+    model_sha256: str,
+    *,
+    code: Sequence[str],
+    mirrored: bool,
+    under: Path,
 ) -> KeptFeatures:
     """The features of a gallery: stored ones, or new ones, which are then stored.
 
@@ -63,6 +69,7 @@ def gallery_features(
         pictures: the gallery.
         network: the encoder.
         model_sha256: sha256 of its weights file.
+        code: digests of the code that embeds.
         mirrored: whether features are averaged with those of the mirrored images.
         under: the folder for all stored features.
 
@@ -70,7 +77,12 @@ def gallery_features(
         OSError: there is no disk space for them.
         ValueError: a picture is damaged.
     """
-    made_of = {"model": model_sha256, "mirrored": mirrored, "images": pictures.fingerprint}
+    made_of = {
+        "model": model_sha256,
+        "mirrored": mirrored,
+        "images": pictures.fingerprint,
+        "code": code,
+    }
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
     folder, count = under / key, len(pictures.names)
     with suppress(FileNotFoundError, ValueError):  # even if the folder is no longer writable

@@ -1,11 +1,14 @@
 """Features that are kept beside a gallery, where several searches need them."""
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from components.command.code import ROOT
+from components.command.search import embedding_code
 from components.inference import kept
 from components.inference.pictures import Pictures
 
@@ -16,7 +19,13 @@ NETWORK = SimpleNamespace(recipe=SimpleNamespace(metric="cosine"))
 @pytest.fixture
 def features_in(tmp_path):
     """The features of two pictures, kept in a folder."""
-    return lambda: kept.gallery_features(PICTURES, NETWORK, "m", mirrored=False, under=tmp_path)
+
+    def features(code: str = "1") -> kept.KeptFeatures:
+        return kept.gallery_features(
+            PICTURES, NETWORK, "m", code=[code], mirrored=False, under=tmp_path
+        )
+
+    return features
 
 
 def test_of_two_searches_at_once_one_embeds_and_the_other_waits(features_in, monkeypatch):
@@ -36,6 +45,24 @@ def test_of_two_searches_at_once_one_embeds_and_the_other_waits(features_in, mon
     assert len(embedded) == 1
     assert [one.is_reused for one in found] in ([False, True], [True, False])
     assert all(np.array_equal(one.features, [[0, 1, 2], [3, 4, 5]]) for one in found)
+
+
+def test_features_that_other_code_made_are_not_reused(features_in, monkeypatch):
+    matrix = np.ones((2, 3), np.float32)
+    monkeypatch.setattr(kept, "embed_pictures", lambda *_, **__: iter([matrix]))
+    found = [features_in(code).is_reused for code in ("1", "1", "2", "1")]
+    assert found == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "module", ["san_core.images.pixels", "san_core.inference.features", "san_core.model.encoder"]
+)
+def test_code_that_embeds_is_told_from_edited_code(monkeypatch, module):
+    before, edited = embedding_code(), ROOT / f"{module.replace('.', '/')}.py"
+    assert embedding_code() == before
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read(file) + b"# x\n" * (file == edited))
+    assert embedding_code() != before
 
 
 @pytest.mark.parametrize("lost", ["features.npy", "features.json"])

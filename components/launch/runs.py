@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.experiments.listing import list_lines
+from components.experiments.listing import age_in_words, list_lines
 from components.experiments.record import read_runs
 from components.kubeflow import submission
 from components.kubeflow.api import KubeflowClient
@@ -20,6 +20,9 @@ def add_runs_options(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser(
         "list",
         help="list the runs of this machine, or of an experiment on --host, newest first",
+        description="List the runs of this machine with state, age, size and figures; with --host,"
+        " those of an experiment with id, state, start, duration and name. Kubeflow's list of runs"
+        " has no sizes and no figures; its page that compares runs shows the figures.",
     )
     listing.add_argument("--runs", type=Path, help="folder of all local runs (default: runs)")
     listing.add_argument(
@@ -87,9 +90,11 @@ def _list(client: KubeflowClient, options: argparse.Namespace) -> None:
 
 
 def _line_of(run: Any) -> str:
-    """A run in one line: id, state, creation time, name."""
+    """A run in one line: id, state, creation time, duration if it has ended, name."""
     made = f"{run.created_at:%Y-%m-%d %H:%M}" if run.created_at else " " * 16
-    return f"{run.run_id}  {run.state or 'PENDING':9}  {made}  {run.display_name}"
+    has_ended = run.created_at and run.finished_at and run.finished_at > run.created_at
+    took = age_in_words((run.finished_at - run.created_at).total_seconds()) if has_ended else ""
+    return f"{run.run_id}  {run.state or 'PENDING':9}  {made}  {took:>6}  {run.display_name}"
 
 
 def _stop(client: KubeflowClient, options: argparse.Namespace) -> None:

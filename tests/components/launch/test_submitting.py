@@ -450,13 +450,14 @@ def test_schedule_without_an_uploaded_pipeline_says_how_to_upload(stub, capsys):
 
 
 def test_runs_are_listed_newest_first(stub, capsys):
-    made = {"created_at": "2026-11-28T14:34:47Z", "finished_at": NEVER}
-    for number in range(3):
-        stub.add_run(f"r{number}", state="FAILED", **{**made, "display_name": f"run {number}"})
+    made = {"created_at": "2026-11-28T14:34:47Z"}
+    for number, ended in enumerate((NEVER, "2026-11-28T14:36:45Z", NEVER)):
+        times = {**made, "finished_at": ended}
+        stub.add_run(f"r{number}", state="FAILED", **times, display_name=f"run {number}")
     assert call(stub, "runs list", "--most", "2") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "r2  FAILED     2026-11-28 14:34  run 2",
-        "r1  FAILED     2026-11-28 14:34  run 1",
+        "r2  FAILED     2026-11-28 14:34          run 2",
+        "r1  FAILED     2026-11-28 14:34   2 min  run 1",
     ]
     assert call(stub, "runs list", "--experiment", "other") == 1
     assert "has no experiment other" in capsys.readouterr().err

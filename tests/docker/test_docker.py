@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.__main__ import STEPS, main
@@ -20,7 +22,7 @@ from san_core.images.imageset import ImageSet
 from san_core.model.saved import fingerprint
 from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.servers.seaweedfs import ACCESS_KEY
-from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_outputs_in
+from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
 
 pytestmark = pytest.mark.docker
 
@@ -119,6 +121,41 @@ def test_the_onnx_image_searches_by_exported_models(onnx_image, tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "found" / "ranked.csv").read_text().startswith("query,rank,image,distance")
     assert list((tmp_path / "crops.features").iterdir())
+
+
+def test_the_onnx_image_embeds_and_makes_textures_by_exported_models(onnx_image, tiny, tmp_path):
+    for name, model in (("reid", tiny.model), ("pg", tiny.generator)):
+        assert main(["export", "--model", model, "--onnx", str(tmp_path / f"{name}.onnx")]) == 0
+    tiny.root.chmod(0o755)
+    data = [f"--volume={tiny.root}:{tiny.root}:ro"]
+    embed = with_flags(
+        step_command("extract_features", tiny),
+        model="/data/reid.onnx",
+        features="/data/features",
+        references="false",
+    )
+    done = _run(onnx_image, tmp_path, *embed, options=data)
+    assert done.returncode == 0, done.stderr
+    found, expected = (
+        np.load(Path(place, "features.npy")) for place in (tmp_path / "features", tiny.features)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    generate = with_flags(
+        step_command("generate_textures", tiny),
+        generator="/data/pg.onnx",
+        destination="/data/kept",
+        written="/data/written",
+    )
+    done = _run(onnx_image, tmp_path, *generate, options=data)
+    assert done.returncode == 0, done.stderr
+    made, of_torch = (
+        {path.name.split(".")[0] for path in Path(place).rglob("*.tar")}
+        for place in (tmp_path / "kept", tiny.destination)
+    )
+    assert made == of_torch != set()
+
+
+def test_the_onnx_image_is_small_and_has_no_torch(onnx_image):
     found = _docker("run", "--rm", onnx_image, "python", "-c", "import torch")
     assert "No module named 'torch'" in found.stderr
     size = int(_docker("image", "inspect", onnx_image, "--format", "{{.Size}}").stdout)
@@ -131,19 +168,37 @@ def test_the_cpu_image_has_the_generator_that_ships(cpu_image, tmp_path):
     assert fingerprint(tmp_path / "generator") == fingerprint(SHIPPED_FOLDER)
 
 
-def test_line_of_the_readme_runs_one_step(cpu_image, tmp_path):
+def _run_line_of_readme(target, image, folder):
+    """Run the line of docker/README.md for an image; its results are under `folder`."""
     text = (ROOT / "docker" / "README.md").read_text("utf-8").replace("\\\n", " ")
-    (line,) = (line for line in text.splitlines() if line.startswith("    docker run --rm -v"))
-    command = shlex.split(line.replace("$PWD", str(tmp_path)))
-    command[command.index("san-pipeline:cpu")] = cpu_image
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data").chmod(0o777)
+    lines = [line for line in text.splitlines() if line.startswith("    docker run --rm -v")]
+    (line,) = (line for line in lines if f" san-pipeline:{target} " in line)
+    command = shlex.split(line.replace("$PWD", str(folder)))
+    command[command.index(f"san-pipeline:{target}")] = image
+    (folder / "data").chmod(0o777)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_line_of_the_readme_searches(onnx_image, tiny, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    assert main(["export", "--model", tiny.model, "--onnx", str(data / "encoder.onnx")]) == 0
+    shown = ["--split", "query", "--output", str(data / "photographs")]
+    assert main(["imageset", "extract", tiny.reid, *shown]) == 0
+    person = next(path for path in (data / "photographs").rglob("*") if path.is_file())
+    shutil.copyfile(person, data / "person.jpg")
+    _run_line_of_readme("onnx", onnx_image, tmp_path)
+    assert (data / "search" / "ranked.csv").read_text().startswith("query,rank,image,distance")
+
+
+def test_line_of_the_readme_runs_one_step(cpu_image, tmp_path):
+    (tmp_path / "data").mkdir()
+    _run_line_of_readme("cpu", cpu_image, tmp_path)
     assert len(ImageSet.open(tmp_path / "data" / "pit" / "images").records) == 50 * 4
 
 
-@pytest.mark.parametrize("image", ["cpu_image", "gpu_image"])
+@pytest.mark.parametrize("image", ["cpu_image", "gpu_image", "onnx_image"])
 def test_image_is_labelled_and_has_no_entrypoint(request, image):
     done = _docker("image", "inspect", request.getfixturevalue(image))
     (description,) = json.loads(done.stdout)

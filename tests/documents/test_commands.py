@@ -217,7 +217,12 @@ def test_docker_commands_name_files_and_services_that_are_there(command):
         assert bool(named_services) == (words[4] != "down")
     else:
         assert words[1] == "run"
-        assert any(word in ("san-pipeline:cpu", "san-pipeline:gpu") for word in words)
+        assert {f"san-pipeline:{target}" for target in ("cpu", "gpu", "onnx")} & {*words}
+
+
+def test_the_onnx_image_is_shown_with_a_search():
+    (command,) = (c for c in those("docker") if "san-pipeline:onnx" in c.words)
+    assert (inner_words(command.words) or [])[0] == "search"
 
 
 CHECKED: tuple[Callable[[str], bool], ...] = (

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.benchmarks.generator.oracle import copy_seen, texels_shown
+from san_core.model import weights
+from san_core.shipped.generator import SHIPPED_FOLDER
+from tests.benchmarks.generator.oracle import at_input_size, copy_seen, texels_shown
+from tests.benchmarks.generator.people import HeldOut
 from tests.benchmarks.generator.scores import (
     at_side,
     detail_correlation,
@@ -13,6 +16,7 @@ from tests.benchmarks.generator.scores import (
     region_colours,
     view_distance_share,
 )
+from tests.benchmarks.groups.generator import rival_textures
 from tools.generator.figures import ROWS, Row, figures_table, reachable_bar
 from tools.readme import generator_table
 
@@ -35,6 +39,57 @@ def test_the_oracle_copies_what_is_seen_and_fills_the_rest():
     assert (made == 77).all(axis=2).sum() == 64 * 64 - 2
     shown = texels_shown(dense, 64)
     assert np.argwhere(shown).tolist() == [[1, 2], [63, 63]]
+
+
+def test_at_the_input_size_a_texel_is_seen_if_a_pixel_left_there_shows_it():
+    dense = np.zeros((4, 4, 3), np.uint8)
+    dense[..., :2] = 4 * np.arange(16).reshape(4, 4, 1)  # pixel n shows texel (n, n) of 64
+    dense[..., 2] = 255
+    dense[3, 3, 2] = 0
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:2] = 90
+    small, map_of_it = at_input_size(image, dense, (2, 2))
+    assert small.shape == map_of_it.shape == (2, 2, 3)
+    assert small[0].tolist() == [[77] * 3] * 2  # 1 3 3 1 weighs the rows, cut at the edge: 90 * 6/7
+    assert small[1].tolist() == [[13] * 3] * 2  # 90 * 1/7
+    assert np.argwhere(texels_shown(map_of_it, 64)).tolist() == [[5, 5], [7, 7], [13, 13]]
+    assert (map_of_it[..., 0] // 4).tolist() == [[5, 7], [13, 15]]  # of 2x2 the lower right
+
+
+def test_a_spreading_oracle_copies_into_the_gaps_as_near_pixels_weigh():
+    dense = np.zeros((1, 3, 3), np.uint8)
+    dense[0] = [(40, 40, 255), (40, 40, 255), (48, 40, 255)]  # cells (10, 10) twice, and (10, 12)
+    image = np.array([[[10] * 3, [40] * 3, [100] * 3]], np.uint8)
+    fill = np.full((256, 256, 3), 77, np.uint8)
+    sparse = copy_seen(image, dense, fill, 64)[10, :, 0]
+    spread = copy_seen(image, dense, fill, 64, spread=0.7)[10, :, 0]
+    assert sparse[10:13].tolist() == [25, 77, 100]
+    assert spread[11] == (10 + 40 + 100) / 3  # equally far from all three
+    far = np.exp(-(2**2) / (2 * 0.7**2))  # two texels away, over none
+    assert spread[10] == np.rint((10 + 40 + 100 * far) / (2 + far))
+    assert spread[5:18].tolist() == [77, *[25] * 4, 26, 50, 98, *[100] * 4, 77]
+
+
+def test_the_oracles_at_the_input_size_see_the_generators_pictures():
+    rng = np.random.default_rng(0)
+    images = noise(2, 128).repeat(2, axis=1)  # 256x128
+    dense = rng.integers(0, 256, images.shape, np.uint8)
+    people = HeldOut(images, dense, np.arange(2), np.zeros((2, 256, 256, 3), np.uint8))
+    fill = np.full((256, 256, 3), 77, np.uint8)
+    loaded = weights.load_network(SHIPPED_FOLDER)
+    ours, *oracles = rival_textures(loaded, people, fill).all_made()
+    assert [made.name for made in (ours, *oracles)] == [
+        "generator.",
+        "generator.oracle_",
+        "generator.oracle_at_input_size_",
+        "generator.oracle_at_input_size_spread_",
+    ]
+    whole, reduced, spread = (made.fine for made in oracles)
+    small = at_input_size(images[1], dense[1], loaded.recipe.image_size)
+    assert (whole[1] == copy_seen(images[1], dense[1], fill, 128)).all()
+    assert (reduced[1] == copy_seen(*small, fill, 128)).all()
+    assert (spread[1] == copy_seen(*small, fill, 128, spread=0.7)).all()
+    assert ours.coarse.shape == oracles[2].coarse.shape == (2, 64, 64, 3)
 
 
 def test_a_hue_is_right_within_thirty_degrees_and_with_chroma():

@@ -1,10 +1,12 @@
 """A texture generator on people it has never seen: colours, levels, detail, agreement of views.
 
-Its rivals are an oracle that copies by the true dense map, which is the ceiling of copying, and
-the mean texture. Three kinds of people are pictured: in plain clothes of 24 hues and four
-lightnesses, of five skins, under twelve lights; those of PIT's studio, with patterns and prints;
-and those of its street. The texture alone is also set beside a colour histogram, as what tells
-people apart at `hard`: make bench GROUP=generator.
+Its rivals are the mean texture and three oracles that copy by the true dense map. The first sees
+pictures of 256x128. The second sees what the generator sees: pictures and dense maps reduced to its
+input size. The third is the second, and spreads what it copies into the gaps between texels. Three
+kinds of people are pictured: in plain clothes of 24 hues and four lightnesses, of five skins, under
+twelve lights; those of PIT's studio, with patterns and prints; and those of its street. The texture
+alone is also set beside a colour histogram, as what tells people apart at `hard`: make bench
+GROUP=generator.
 
 `python -m tests.benchmarks.groups.generator FOLDER` prints the figures of any generator, and
 keeps none.
@@ -12,7 +14,7 @@ keeps none.
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from san_core.evaluation import histogram
-from san_core.images.pixels import Pixels, resize
+from san_core.images.pixels import Pixels
 from san_core.inference.textures import predict_textures
 from san_core.model import weights
 from san_core.model.san import build_network
@@ -28,7 +30,7 @@ from san_core.model.weights import LoadedNetwork
 from san_core.recipe import Recipe
 from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.generator.oracle import copy_seen, texels_shown
+from tests.benchmarks.generator.oracle import at_input_size, copy_seen, texels_shown
 from tests.benchmarks.generator.people import (
     HeldOut,
     hard_people,
@@ -54,15 +56,31 @@ from tests.benchmarks.generator.sheet import write_sheet
 from tests.benchmarks.groups.synthesis import mean_average_precision
 from tests.benchmarks.measuring import least_cpu_seconds
 
-OURS, ORACLE = "generator.", "generator.oracle_"  # how their figures' names begin
+# How their figures' names begin
+OURS, ORACLE = "generator.", "generator.oracle_"
+AT_INPUT_SIZE = f"{ORACLE}at_input_size_"
+SPREAD = f"{AT_INPUT_SIZE}spread_"
+SPREAD_SIGMA = 0.7  # texels: of 0.7, 1, 1.5 and 2 it gave the most detail
+
+
+class Made(NamedTuple):
+    """Textures of the pictures of some people, and what the names of their figures begin with."""
+
+    name: str
+    coarse: Pixels  # (N, 64, 64, 3)
+    fine: Pixels  # (N, 128, 128, 3)
 
 
 class Rivals(NamedTuple):
-    """What is set side by side: textures (N, T, T, 3) of the pictures of some people."""
+    """What is set side by side."""
 
-    ours: Pixels  # of the generator's own size
-    oracle: Pixels  # (N, 64, 64, 3)
-    fine_oracle: Pixels  # (N, 128, 128, 3)
+    ours: Pixels  # (N, T, T, 3), of the generator's own size
+    oracles: tuple[Made, ...]  # of whole pictures, at the input size, and the same spread
+
+    def all_made(self) -> Iterator[Made]:
+        """The generator's textures, then the oracles'."""
+        yield Made(OURS, at_side(self.ours, COLOUR_SIDE), at_side(self.ours, DETAIL_SIDE))
+        yield from self.oracles
 
 
 def figures(generator: Path = SHIPPED_FOLDER, *, sheet: bool = True) -> Iterator[Figure]:
@@ -72,34 +90,44 @@ def figures(generator: Path = SHIPPED_FOLDER, *, sheet: bool = True) -> Iterator
     hues = people_of_hues()
     rivals = rival_textures(loaded, hues, fill["street"])
     if sheet:
-        write_sheet(hues, rivals.ours, rivals.oracle)
-    yield from _colour_figures(OURS, at_side(rivals.ours, COLOUR_SIDE), hues)
-    yield from _colour_figures(ORACLE, rivals.oracle, hues)
+        write_sheet(hues, rivals.ours, rivals.oracles[0].coarse)
+    for made in rivals.all_made():
+        yield from _colour_figures(made.name, made.coarse, hues)
     for world in ("studio", "street"):
         people = people_of_a_wardrobe(world)
-        rivals = rival_textures(loaded, people, fill[world])
         middle = "" if world == "studio" else "street_"
         mean = np.broadcast_to(
-            at_side(fill[world][None], COLOUR_SIDE), (len(people.images), *rivals.oracle.shape[1:])
+            at_side(fill[world][None], COLOUR_SIDE),
+            (len(people.images), COLOUR_SIDE, COLOUR_SIDE, 3),
         )
-        for name, textures, fine in (
-            (OURS + middle, rivals.ours, rivals.ours),
-            (ORACLE + middle, rivals.oracle, rivals.fine_oracle),
-        ):
-            yield from _level_figures(name, at_side(textures, COLOUR_SIDE), mean, people)
-            yield from _detail_figures(name, at_side(fine, DETAIL_SIDE), people, fill[world])
+        for made in rival_textures(loaded, people, fill[world]).all_made():
+            yield from _level_figures(made.name + middle, made.coarse, mean, people)
+            yield from _detail_figures(made.name + middle, made.fine, people, fill[world])
     yield from _matching_figures(loaded, fill["studio"])
     yield cost_figure(loaded.recipe)
 
 
 def rival_textures(loaded: LoadedNetwork, people: HeldOut, fill: Pixels) -> Rivals:
-    """What the generator and the oracle make of people; `fill` stands for what is not seen."""
-    images = np.stack([resize(image, loaded.recipe.image_size) for image in people.images])
-    oracle, fine = (
-        np.stack([copy_seen(*pair, fill, side) for pair in zip(*people[:2], strict=True)])
-        for side in (COLOUR_SIDE, DETAIL_SIDE)
+    """What the generator and the oracles make of people; `fill` stands for what is not seen."""
+    whole = list(zip(people.images, people.dense, strict=True))
+    reduced = [at_input_size(*each, loaded.recipe.image_size) for each in whole]
+    oracles = tuple(
+        Made(name, *(_copied(pictures, fill, side, spread) for side in (COLOUR_SIDE, DETAIL_SIDE)))
+        for name, pictures, spread in (
+            (ORACLE, whole, 0),
+            (AT_INPUT_SIZE, reduced, 0),
+            (SPREAD, reduced, SPREAD_SIGMA),
+        )
     )
-    return Rivals(predict_textures(loaded.model, images, device="cpu"), oracle, fine)
+    images = np.stack([image for image, _ in reduced])
+    return Rivals(predict_textures(loaded.model, images, device="cpu"), oracles)
+
+
+def _copied(
+    pictures: Sequence[tuple[Pixels, Pixels]], fill: Pixels, side: int, spread: float
+) -> Pixels:
+    """What an oracle makes of pictures with their dense maps: (N, side, side, 3)."""
+    return np.stack([copy_seen(*each, fill, side, spread=spread) for each in pictures])
 
 
 def _colour_figures(name: str, made: Pixels, people: HeldOut) -> Iterator[Figure]:
@@ -150,10 +178,10 @@ def _matching_figures(loaded: LoadedNetwork, fill: Pixels) -> Iterator[Figure]:
     rivals = rival_textures(loaded, people, fill)
     by_colours = mean_average_precision(histogram.histogram_features(people.images), labels)
     yield Figure("generator.histogram_map", by_colours, "fraction")
-    for name, textures in ((OURS, rivals.ours), (ORACLE, rivals.oracle)):
-        found = texture_map(textures, labels)
-        yield Figure(f"{name}texture_map", found, "fraction")
-        yield Figure(f"{name}texture_map_vs_histogram", found / by_colours, "ratio")
+    for made in rivals.all_made():
+        found = texture_map(made.coarse, labels)
+        yield Figure(f"{made.name}texture_map", found, "fraction")
+        yield Figure(f"{made.name}texture_map_vs_histogram", found / by_colours, "ratio")
 
 
 def cost_figure(recipe: Recipe) -> Figure:

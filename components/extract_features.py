@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import tee
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,12 +59,12 @@ def extract_features(
 
     from components.command.code import code_fingerprint
     from components.inference import worker_parts
-    from components.inference.embedding import BATCH, decoded_batches
+    from components.inference.embedding import BATCH, decoded_batches, encoded_images
+    from components.inference.lazy_sequence import LazySequence
     from components.inference.networks import averages_mirrored, open_encoder
     from components.process.machine import worker_of_pod
     from components.storage.staging import image_set_digest, open_image_records, open_image_set
     from components.storage.transfer import send_artifact
-    from san_core.data.batches.cache import EncodedImage
     from san_core.evaluation.feature_files import write_features
     from san_core.evaluation.feature_parts import Part
     from san_core.images.texture_set import parse_worker
@@ -79,7 +80,7 @@ def extract_features(
     records, told, kept_at = chosen, {}, ""
     if part.workers > 1 or feature_parts:
         records = chosen[part.rows(len(chosen), batch=BATCH)]
-        told = {"part": part.told([record.name for record in chosen])}
+        told = {"part": part.told(LazySequence(chosen, attrgetter("name")))}
     if feature_parts:
         settings = worker_parts.FeatureSettings(splits, references, mirrored)
         code = code_fingerprint("components.extract_features", with_pages=False)
@@ -92,7 +93,7 @@ def extract_features(
     if references:
         networks["untrained"] = _untrained_embeddings(network)
     with open_image_set(dataset, shards=records.shards()) as images:
-        files = [EncodedImage(record.name, partial(images.read, record)) for record in records]
+        files = encoded_images(images, records)
         batches = decoded_batches(files, network.recipe.image_size)
         streams = [
             stream(copy, mirrored=is_mirrored)

@@ -45,7 +45,7 @@ _EMBEDDING_MODULES = (
 
 
 class _Queries(NamedTuple):
-    """Queries: their names as people give them, their files and their features (Q, D)."""
+    """Queries: their names as people give them, files of the first, and their features (Q, D)."""
 
     names: list[str]
     files: "list[EncodedImage]"
@@ -215,7 +215,7 @@ def _open_queries(
             pictures = kept.enter_context(open_pictures(place))
             is_file = list(pictures.names) == [Path(place).name]
             names += [place] if is_file else [f"{place.rstrip('/')}/{n}" for n in pictures.names]
-            files += pictures.open_files(range(len(pictures.names)))
+            files += pictures.open_files(range(len(pictures.names))[:QUERIES_SHOWN])
             features += embed_pictures(pictures, network, mirrored=mirrored)
         yield _Queries(names, files, np.concatenate(features))
 

@@ -1,17 +1,26 @@
 """Reading and decoding images of any size for an encoder, a batch at a time."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
+from components.inference.lazy_sequence import LazySequence
 from components.process.machine import core_count
 from components.process.progress import track_progress
 from components.process.threads import map_bounded, thread_pool
 from san_core.data.batches.cache import EncodedImage
+from san_core.images.imageset import ImageSet
 from san_core.images.pixels import Pixels, decode, resize
+from san_core.images.shard import Record
 
 BATCH = 64
+
+
+def encoded_images(images: ImageSet, records: Sequence[Record]) -> Sequence[EncodedImage]:
+    """Images of a set; none is held, as there may be millions."""
+    return LazySequence(records, lambda one: EncodedImage(one.name, partial(images.read, one)))
 
 
 def decoded_batches(files: Sequence[EncodedImage], size: tuple[int, int]) -> Iterator[Pixels]:

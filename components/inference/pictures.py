@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from components.inference.embedding import encoded_images
+from components.inference.lazy_sequence import LazySequence
 from components.process.scratch import temporary_folder
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.sources import file_version, file_versions
@@ -33,7 +36,7 @@ class Pictures(NamedTuple):
 
     names: Sequence[str]
     fingerprint: str
-    open_files: Callable[[Collection[int]], list[EncodedImage]]
+    open_files: Callable[[Sequence[int]], Sequence[EncodedImage]]
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def _open_remote(place: str, kept: ExitStack) -> Pictures:
         raise FileNotFoundError(
             f"{place} holds no image; images end in {', '.join(IMAGE_SUFFIXES)}"
         )
-    files = [EncodedImage(stat.name, partial(storage.get, stat.name)) for stat in listed]
+    files = LazySequence(listed, lambda one: EncodedImage(one.name, partial(storage.get, one.name)))
     return _pictures(files, _digest([[s.name, s.size, s.version] for s in listed]))
 
 
@@ -88,13 +91,13 @@ def _open_set(artifact: Path, kept: ExitStack) -> Pictures:
     index = kept.enter_context(open_image_records(artifact))
     records = index.records
 
-    def open_files(chosen: Collection[int]) -> list[EncodedImage]:
-        wanted = [records[row] for row in chosen]
-        shards = {record.shard for record in wanted}
-        images = kept.enter_context(open_image_set(artifact, shards=shards))
-        return [EncodedImage(record.name, partial(images.read, record)) for record in wanted]
+    def open_files(chosen: Sequence[int]) -> Sequence[EncodedImage]:
+        wanted = records.picked(chosen)
+        images = kept.enter_context(open_image_set(artifact, shards=wanted.shards()))
+        return encoded_images(images, wanted)
 
-    return Pictures([record.name for record in records], image_set_digest(artifact), open_files)
+    names = LazySequence(records, attrgetter("name"))
+    return Pictures(names, image_set_digest(artifact), open_files)
 
 
 def _open_tree(path: Path, place: str, kept: ExitStack) -> Pictures:
@@ -107,10 +110,10 @@ def _open_tree(path: Path, place: str, kept: ExitStack) -> Pictures:
         with lock:
             return read_file()
 
-    files = [
-        EncodedImage(one.name, one.read if path.is_dir() else partial(read, one.read))
-        for one in listed
-    ]
+    files = LazySequence(
+        listed,
+        lambda one: EncodedImage(one.name, one.read if path.is_dir() else partial(read, one.read)),
+    )
     if path.is_dir():  # other files, such as an output, do not count
         return _pictures(files, _digest([file_version(path / one.name, path) for one in listed]))
     return _pictures(files, _digest(file_versions(place)))
@@ -121,10 +124,10 @@ def _single_file(path: Path, versions: Sequence[tuple[str, int, int | str]]) -> 
 
 
 def _pictures(files: Sequence[EncodedImage], fingerprint: str) -> Pictures:
-    def open_files(chosen: Collection[int]) -> list[EncodedImage]:
-        return [files[row] for row in chosen]
+    def open_files(chosen: Sequence[int]) -> Sequence[EncodedImage]:
+        return LazySequence(chosen, files.__getitem__)
 
-    return Pictures([file.name for file in files], fingerprint, open_files)
+    return Pictures(LazySequence(files, attrgetter("name")), fingerprint, open_files)
 
 
 def _digest(versions: object) -> str:

@@ -322,7 +322,7 @@ def test_pictures_of_a_place_have_a_fingerprint_that_changes_with_them(tmp_path,
     for _ in range(2):
         with open_pictures(str(tmp_path)) as pictures:
             fingerprints.add(pictures.fingerprint)
-            assert pictures.names == ["one.png"]
+            assert list(pictures.names) == ["one.png"]
             assert pictures.open_files([0])[0].read() == file.read_bytes()
     (tmp_path / "one.png").write_bytes(file.read_bytes() + b" ")
     with open_pictures(str(tmp_path)) as pictures:

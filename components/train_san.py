@@ -258,6 +258,9 @@ def _check_inputs(
 ) -> None:
     """Check that a recipe is for this step and has every artifact that it needs.
 
+    Textures without use cause a warning. A generator or PIT without use is only noted: the graph
+    full passes both whatever the recipe, and a step does not know whether a graph runs it.
+
     Raises:
         ValueError: it has no identity losses, or an artifact that it needs was not given.
     """

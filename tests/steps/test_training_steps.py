@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import torchvision
 
+from components import train_san
 from components.__main__ import main
 from components.storage.folder import LocalStorage
 from components.storage.staging import image_set_digest
@@ -20,6 +21,8 @@ from san_core.images.imageset import ImageSet
 from san_core.images.pixels import decode, resize
 from san_core.inference.features import embed
 from san_core.model import weights
+from san_core.recipe import recipe_with_overrides
+from san_core.recipes import RECIPES
 from san_core.training.finiteness import TrainingFailedError
 from san_core.training.validation import MapEvaluator
 from tests.tiny import SAN_OVERRIDES, file_contents, step_command, with_flags, with_outputs_in
@@ -404,3 +407,22 @@ def test_event_files_are_refused_without_a_place(tiny, capsys):
     assert main([*step_command("train_san", tiny), "--tensorboard", "true"]) == 1
     message = "train_san: --tensorboard true needs a folder for the event files: --events PATH"
     assert message in capsys.readouterr().err
+
+
+def test_what_a_recipe_has_no_use_for_is_noted_and_textures_are_warned_of(caplog):
+    given = {name: Path(name) for name in ("textures", "generator", "pit")}
+    with caplog.at_level("INFO"):
+        train_san._check_inputs(RECIPES["demo-baseline"], "demo-baseline", **given)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "recipe 'demo-baseline' has no texture losses: the textures are not used"),
+        ("INFO", "recipe 'demo-baseline' uses no generator: the given one is not used"),
+        ("INFO", "recipe 'demo-baseline' has pit_every=0: the paired data are not used"),
+    ]
+
+
+def test_what_a_recipe_uses_is_not_noted(caplog):
+    recipe = recipe_with_overrides(RECIPES["demo"], "init=encoder pit_every=2")
+    given = {name: Path(name) for name in ("textures", "generator", "pit")}
+    with caplog.at_level("INFO"):
+        train_san._check_inputs(recipe, "demo", **given)
+    assert caplog.records == []

@@ -332,7 +332,8 @@ def _read_executor_input(
 def _is_user_error(error: ValueError) -> bool:
     """Whether a raise statement of ours made it, so that its message is meant for the user.
 
-    What zip, int or an unpacking raises in our code is a defect: such an error has no raise.
+    What zip, int or an unpacking raises in our code is a defect: such an error has no raise. The
+    line decides, not a class of our own, as san_core raises plain ValueError for all its users.
     """
     file, line = _raise_location(error)
     source = Path(file).resolve()

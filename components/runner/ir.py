@@ -58,9 +58,11 @@ class Task:
         inputs: the source task and artifact of each input artifact that was passed
         outputs: the KFP type of each output artifact, such as system.Dataset
         after: names of the tasks that must finish before it
-        env: environment variables set in the pipeline
+        env: environment variables set in the pipeline; this project sets some for clusters alone,
+            but a pipeline run here without its own would silently run differently
         image: its container image
-        imported: for an import, the URI of its only output
+        imported: for an import, the URI of its only output; earlier runs on Kubeflow, whose tasks
+            are read too, have imports, and a run here refuses them by it
     """
 
     name: str

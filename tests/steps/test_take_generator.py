@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from san_core.model import weights
 from san_core.shipped.generator import SHIPPED_FOLDER
 from san_core.synthesis.person.atlas import ATLAS_NAME
 from tests.tiny import file_contents, step_command, with_flags, with_outputs_in
-from tools.generator.__main__ import write_generator
+from tools.generator.__main__ import _argument_parser, _steps, write_generator
 
 ARTIFACT = ("recipe.json", "weights.safetensors")
 
@@ -39,10 +41,20 @@ def test_the_generator_that_ships_is_small_and_says_what_it_is():
     loaded = weights.load_network(SHIPPED_FOLDER)
     assert loaded.facts["atlas"] == ATLAS_NAME
     assert loaded.recipe.image_size == (128, 64)
-    assert (SHIPPED_FOLDER / "weights.safetensors").stat().st_size <= 16e6
+    assert (SHIPPED_FOLDER / "weights.safetensors").stat().st_size <= 12e6
     card = (SHIPPED_FOLDER / "MODEL_CARD.md").read_text("utf-8")
     for name in ARTIFACT:
         assert hashlib.sha256((SHIPPED_FOLDER / name).read_bytes()).hexdigest() in card
+    people = len(loaded.facts["trained_on"]["people"]) // len("0001196813b6")
+    assert people == 9_000
+    assert f"10,000 people were rendered. One in 10 was held out, so that {people:,} were" in card
+
+
+def test_the_defaults_of_the_tool_are_those_of_what_ships():
+    steps = _steps(_argument_parser().parse_args([]))
+    commands = [shlex.join(["python", "-m", "components", *words]) for words in steps]
+    card = (SHIPPED_FOLDER / "MODEL_CARD.md").read_text("utf-8")
+    assert re.findall("^    (python .+)", card, re.MULTILINE) == commands
 
 
 def test_empty_source_is_not_the_current_folder(tiny, tmp_path, monkeypatch, capfd):
@@ -54,7 +66,7 @@ def test_empty_source_is_not_the_current_folder(tiny, tmp_path, monkeypatch, cap
 
 def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
     write_generator(
-        Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]]
+        Path(tiny.generator), tmp_path, how=[["make_pit", "--seed=0"], ["train_san_pg"]], people=40
     )
     assert set(file_contents(tmp_path)) == {*ARTIFACT, "SHA256SUMS", "MODEL_CARD.md"}
     kept, trained = weights.load_network(tmp_path), weights.load_network(Path(tiny.generator))
@@ -63,6 +75,9 @@ def test_the_tool_keeps_of_a_trained_generator_what_ships(tiny, tmp_path):
         torch.testing.assert_close(kept.model.state_dict()[name], value, rtol=1e-3, atol=1e-5)
     card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
     assert "python -m components make_pit --seed=0\n" in card
+    assert (
+        "\n40 people were rendered. One in 10 was held out, so that 36 were trained on.\n" in card
+    )
     report = json.loads(Path(tiny.generator, "report.json").read_bytes())
     assert f"PSNR {report['psnr']:.2f} dB, and {report['psnr_of_mean_texture']:.2f} dB" in card
 

@@ -22,12 +22,23 @@ from tools.generator.card import model_card
 
 def main() -> None:
     """Synthesize pairs, train on them, and write weights, recipe, sums and model card."""
+    chosen = _argument_parser().parse_args()
+    with ExitStack() as opened:
+        folder = chosen.work or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        make_generator(folder, chosen)
+        write_generator(
+            folder / "generator", chosen.output, how=list(_steps(chosen)), people=chosen.textures
+        )
+
+
+def _argument_parser() -> argparse.ArgumentParser:
+    """The command line; its defaults make what ships."""
     parser = argparse.ArgumentParser(prog="python -m tools.generator", description=__doc__)
     parser.add_argument("--textures", type=int, default=10_000, help="identities of PIT")
     parser.add_argument("--meshes", type=int, default=3, help="pictures of each")
     parser.add_argument("--recipe", default="pit-copy")
-    parser.add_argument("--overrides", default="", help="recipe fields to replace")
-    parser.add_argument("--precision", default="auto", help="as train_san_pg takes it")
+    parser.add_argument("--overrides", default="epochs=11", help="recipe fields to replace")
+    parser.add_argument("--precision", default="bfloat16", help="as train_san_pg takes it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--work", type=Path, help="keeps pairs and states there; called again, it goes on"
@@ -35,11 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=SHIPPED_FOLDER, help="default: in the package"
     )
-    chosen = parser.parse_args()
-    with ExitStack() as opened:
-        folder = chosen.work or Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        make_generator(folder, chosen)
-        write_generator(folder / "generator", chosen.output, how=list(_steps(chosen)))
+    return parser
 
 
 def make_generator(folder: Path, chosen: argparse.Namespace) -> None:
@@ -68,10 +75,14 @@ def _run_step(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "components", *words], cwd=ROOT, check=True)
 
 
-def write_generator(made: Path, output: Path, *, how: list[list[str]]) -> None:
+def write_generator(made: Path, output: Path, *, how: list[list[str]], people: int) -> None:
     """What is kept of the generator that train_san_pg has `made`, in its place, with a card.
 
-    how: the words of the steps that made it.
+    Args:
+        made: what train_san_pg wrote.
+        output: the place.
+        how: the words of the steps that made it.
+        people: how many were rendered for it, those held out too.
     """
     output.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made / RECIPE_FILE, output / RECIPE_FILE)
@@ -88,6 +99,7 @@ def write_generator(made: Path, output: Path, *, how: list[list[str]]) -> None:
         found,
         report,
         commands=commands,
+        people=people,
         commit=git_commit(),
         sums=sums,
         weights=sum(tensor.numel() for tensor in tensors.values()),

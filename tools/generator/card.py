@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from san_core.model.saved import ModelDescription
+from san_core.synthesis.spec import PIT_HELD_OUT, held_out_identities
 
 _CARD = """# The texture generator that ships
 
@@ -26,6 +27,7 @@ that they attend to: a back takes the colours of the front. `--generator shipped
 
     {commands}
 
+{people:,} people were rendered. One in {one_in} was held out, so that {trained:,} were trained on.
 The recipe with all its fields is `recipe.json`. The data are rendered people who do not exist:
 no photograph and no real person is in them. The body is CC0 (NOTICE); everything else in the
 images is made by `san_core/synthesis`: clothes of every hue, skin and hair of every tone, strong
@@ -62,6 +64,7 @@ def model_card(
     report: Mapping[str, Any],
     *,
     commands: Sequence[str],
+    people: int,
     commit: str,
     sums: Mapping[str, str],
     weights: int,
@@ -72,11 +75,13 @@ def model_card(
         found: recipe and facts of the generator.
         report: its report.json.
         commands: that made the data, and trained.
+        people: how many were rendered, those held out too.
         commit: at which it was trained.
         sums: sha256 of the files.
         weights: how many there are.
     """
     recipe = found.recipe
+    held_out = held_out_identities(found.facts["seed"], people, PIT_HELD_OUT)
     return _CARD.format(
         arch=recipe.arch,
         millions=weights / 1e6,
@@ -87,6 +92,9 @@ def model_card(
         commit=commit,
         files="<br>".join(f"`{name}` sha256 `{digest}`" for name, digest in sums.items()),
         commands="\n    ".join(commands),
+        people=people,
+        one_in=round(1 / PIT_HELD_OUT),
+        trained=people - len(held_out),
         held_out=report["held_out_images"],
         psnr=report["psnr"],
         mean=report["psnr_of_mean_texture"],

@@ -21,6 +21,8 @@ from components.kubeflow.component import (
     step_component,
     write_components,
 )
+from tests.benchmarks.groups import ranking
+from tools import readme
 from tools.readme import _table_with_bars, flag_reference, renew_tables, step_table
 
 
@@ -171,6 +173,36 @@ def test_a_bar_that_cannot_be_read_is_a_defect(monkeypatch):
     monkeypatch.setattr("tools.readme._read_figures", lambda _: ({"a": 2}, "here"))
     with pytest.raises(AssertionError, match="'much' is no bar"):
         _table_with_bars("group", "what", [("one", "a", ".0f", "much")])
+
+
+def test_the_table_of_ranking_shows_all_ratios_of_what_evaluate_asks_for(monkeypatch):
+    monkeypatch.setattr(ranking, "features_of", lambda *_, **__: None)
+    monkeypatch.setattr(ranking, "median_cpu_seconds", lambda *rivals, **_: [1.3] * len(rivals))
+    figures = [
+        *(
+            one
+            for place in ranking.SIZES_AND_NOISE
+            for one in ranking._evaluate_figures(place, times=1)
+        ),
+        *ranking._evaluate_figures("market", dim=2048, times=1),
+    ]
+    shown = {name for _, name, _, _ in readme._RANKING}
+    assert {one.name for one in figures if "seconds" not in one.name} <= shown
+
+
+def test_ratios_of_the_table_of_ranking_have_their_bars_and_sizes(monkeypatch):
+    made_up = dict.fromkeys((name for _, name, _, _ in readme._RANKING), 1.3)
+    monkeypatch.setattr("tools.readme._read_figures", lambda _: (made_up, "here"))
+    rows = readme.ranking_table().splitlines()
+    at = next(place for place, row in enumerate(rows) if "all that `evaluate` asks for" in row)
+    assert rows[at].endswith("Market-1501 | 1.30 | ≤ 1.20 (missed) |")
+    assert rows[at + 1] == "| the same, MSMT17 | 1.30 | ≤ 1.20 (missed) |"
+    assert rows[at + 2] == "| the same, CUHK03 | 1.30 | ≤ 1.35 |"
+    assert sum("by cosine" in row for row in rows) == 2
+    for size in ("512", "2,048"):
+        of_size = [row for row in rows if f"features of {size}, Market-1501" in row]
+        assert sum("as recorded" in row for row in of_size) == 6
+    assert all("features of" in row for row in rows if "recorded" in row)
 
 
 def test_readme_of_the_components_has_both_tables():

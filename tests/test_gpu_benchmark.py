@@ -144,3 +144,15 @@ def test_tests_that_take_too_long_have_not_passed(results, monkeypatch, capsys):
     monkeypatch.setattr(script.subprocess, "run", run)
     assert not script.tests_pass()
     assert "the tests are not done after 120 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at", ["5c3e0a1", "5c3e0a1-dirty", ""])
+def test_figures_of_a_commit_that_nobody_else_has_are_warned_of(monkeypatch, capsys, at):
+    measured = []
+    monkeypatch.setattr(benchmarks, "commit", lambda: at)
+    monkeypatch.setattr(benchmarks, "measure_group", measured.append)
+    benchmarks.main(["sampler", "search"])
+    assert measured == ["sampler", "search"]
+    warned = "warning: something is not committed, so the figures will be recorded as of"
+    expected = f"{warned} {at}\n" if at.endswith("-dirty") else ""
+    assert capsys.readouterr() == ("", expected)

@@ -9,6 +9,7 @@ import datetime
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,21 @@ GROUPS = (
 # Measured only when named: long training, many runs of tests, and what `make reproduce` recorded
 LONG_GROUPS = ("teaching", "baselines", "encoders", NODES, TESTS, EVIDENCE)
 RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure the groups that the command line names, or all that take a short time."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS + LONG_GROUPS))
+    chosen = parser.parse_args(words).groups or GROUPS
+    if unknown := set(chosen) - set(GROUPS + LONG_GROUPS):
+        sys.exit(f"no group {min(unknown)!r}; there are {', '.join(GROUPS + LONG_GROUPS)}")
+    if (at := commit()).endswith("-dirty"):
+        sys.stderr.write(
+            f"warning: something is not committed, so the figures will be recorded as of {at}\n"
+        )
+    for name in chosen:
+        measure_group(name)
 
 
 def measure_group(group: str) -> None:
@@ -51,10 +67,4 @@ def circumstances() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS + LONG_GROUPS))
-    chosen = parser.parse_args().groups or GROUPS
-    if unknown := set(chosen) - set(GROUPS + LONG_GROUPS):
-        sys.exit(f"no group {min(unknown)!r}; there are {', '.join(GROUPS + LONG_GROUPS)}")
-    for name in chosen:
-        measure_group(name)
+    main()

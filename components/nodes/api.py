@@ -26,7 +26,7 @@ NODE = "node"  # Trainer's name for the replicated job that trains, and for its 
 
 PATIENCE = Backoff(total=600, first=1, longest=30)
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
-STOP_TIMEOUT = (1.0, 2.0)  # for the one request of a pod that is being stopped
+STOP_TIMEOUT = (1.0, 2.0)  # for the requests of a pod that is being stopped
 MOST_LOG_BYTES = 16 << 20  # of one request
 MOST_SAID = 500  # characters of the API's messages
 _LACKING_RIGHT = re.compile(r' cannot \w+ resource "')  # as Kubernetes writes it
@@ -47,7 +47,7 @@ class NotFoundError(KubernetesError):
 
 
 class ConflictError(KubernetesError):
-    """An object of that name exists."""
+    """An object of that name exists, or it has changed since it was read."""
 
 
 class Kubernetes:
@@ -109,25 +109,48 @@ class Kubernetes:
                 f" need: {error}"
             ) from error
 
-    def get_train_job(self, name: str) -> _Object:
+    def get_train_job(self, name: str, *, is_stopped: bool = False) -> _Object:
         """A TrainJob with its status.
+
+        is_stopped: whether this process is being stopped: the request is then not repeated.
 
         Raises:
             NotFoundError: it does not exist.
         """
-        return self._ask("GET", self._train_jobs(name))
+        return self._ask("GET", self._train_jobs(name), is_stopped=is_stopped)
 
-    def delete_train_job(self, name: str, *, is_stopped: bool = False) -> None:
+    def annotate_train_job(
+        self, found: Mapping[str, Any], annotations: Mapping[str, str]
+    ) -> _Object:
+        """Set annotations of a TrainJob, unless it has changed since it was read.
+
+        Raises:
+            ConflictError: it has changed.
+            NotFoundError: it does not exist.
+        """
+        read = found["metadata"]
+        wanted = {"resourceVersion": read["resourceVersion"], "annotations": dict(annotations)}
+        return self._ask("PATCH", self._train_jobs(read["name"]), body={"metadata": wanted})
+
+    def delete_train_job(self, found: Mapping[str, Any], *, is_stopped: bool = False) -> None:
         """Delete a TrainJob and its pods, if it exists. It exists until its pods are gone.
 
-        is_stopped: whether this process is being stopped: the request is then not repeated.
+        Args:
+            found: the TrainJob as it was read.
+            is_stopped: whether this process is being stopped: the request is then not repeated.
+
+        Raises:
+            ConflictError: it has changed since it was read; it stays.
         """
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        read = found["metadata"]
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {key: read[key] for key in ("uid", "resourceVersion")},
+        }
         try:
-            if is_stopped:
-                self._ask_once("DELETE", self._train_jobs(name), body, {}, timeout=STOP_TIMEOUT)
-            else:
-                self._ask("DELETE", self._train_jobs(name), body=body)
+            self._ask("DELETE", self._train_jobs(read["name"]), body=body, is_stopped=is_stopped)
         except NotFoundError:
             return
 
@@ -165,15 +188,27 @@ class Kubernetes:
         return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
 
     def _ask(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **query: str
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        is_stopped: bool = False,
+        **query: str,
     ) -> _Object:
-        """The answer to a request, which is repeated while the API is unavailable."""
-        data = call_with_retries(
-            lambda: self._ask_once(method, path, body, query),
-            is_transient=lambda error: isinstance(error, UnavailableError),
-            what="the Kubernetes API",
-            backoff=PATIENCE,
-        )
+        """The answer to a request, which is repeated while the API is unavailable.
+
+        is_stopped: whether this process is being stopped: the request is then not repeated.
+        """
+        if is_stopped:
+            data = self._ask_once(method, path, body, query, timeout=STOP_TIMEOUT)
+        else:
+            data = call_with_retries(
+                lambda: self._ask_once(method, path, body, query),
+                is_transient=lambda error: isinstance(error, UnavailableError),
+                what="the Kubernetes API",
+                backoff=PATIENCE,
+            )
         try:
             return read_json(data, dict[str, Any], where=f"the answer of {self._url}")
         except ValueError as error:
@@ -192,6 +227,8 @@ class Kubernetes:
         import urllib3
 
         headers = {"Authorization": f"Bearer {self._token.read_text('ascii').strip()}"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
         url = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             answer = self._http.request(

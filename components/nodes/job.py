@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from components.command.places import TaskPlace
 from components.command.step import Parameter, Step, command_line_word, step_parameters
 from components.nodes.api import NODE, TRAIN_JOB, TRAINER_VERSION
+from components.nodes.follower import FOLLOWER_ANNOTATION, follower_name
 from components.storage.places import is_remote
 from san_core.images.shard import canonical_json
 
@@ -43,6 +44,11 @@ class TrainJob(NamedTuple):
     def request(self) -> str:
         """The digest of its specification."""
         return str(self.body["metadata"]["annotations"][REQUEST_ANNOTATION])
+
+    @property
+    def follower(self) -> str:
+        """The `follower_name` of the pod that creates or adopts it."""
+        return str(self.body["metadata"]["annotations"][FOLLOWER_ANNOTATION])
 
 
 def make_train_job(
@@ -83,7 +89,8 @@ def make_train_job(
     body["spec"]["trainer"]["args"] = [*_words(declared, values, {**inputs, **outputs})]
     request = hashlib.sha256(canonical_json(body["spec"])).hexdigest()
     metadata = body.setdefault("metadata", {})
-    metadata.setdefault("annotations", {})[REQUEST_ANNOTATION] = request
+    annotations = {REQUEST_ANNOTATION: request, FOLLOWER_ANNOTATION: follower_name(pod)}
+    metadata.setdefault("annotations", {}).update(annotations)
     metadata |= {"name": name, "namespace": namespace}
     if owners := _workflows(pod):
         metadata["ownerReferences"] = owners

@@ -4,7 +4,7 @@ python -m components on_nodes --job JSON train_san --executor-input '{{$}}' ...
 
 `pipeline.py submit --nodes train_san=2` puts this command into the pod of the step. The pod creates
 a TrainJob, follows it, and fetches its outputs, which are then the outputs of the pod. A later
-attempt of the pod finds the TrainJob by its name and follows it.
+attempt of the pod finds the TrainJob by its name and adopts it.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from components.nodes.api import (
     UnavailableError,
 )
 from components.nodes.follow import COMPLETE, FAILED, End, end_of, follow
+from components.nodes.follower import AdoptedError, adopt, check_follower, delete_own
 from components.nodes.job import REQUEST_ANNOTATION, TrainJob, make_train_job
 from components.process.failure import write_failure
 from components.process.messages import log_to_stderr, os_error_message
@@ -111,7 +112,7 @@ def _run(
     try:
         end = _run_to_its_end(kubernetes, job, is_there=lambda: _has_outputs(step, job))
     except (Terminated, KeyboardInterrupt):
-        _delete_at_once(kubernetes, job.name)
+        _delete_at_once(kubernetes, job)
         raise
     except UnavailableError as error:
         raise KubernetesError(
@@ -121,6 +122,7 @@ def _run(
         return _hand_on_failure(step, job, end)
     written = {name: Path(values[name]) for name in job.outputs}
     _fetch(step, job, written)
+    _check_fetched(kubernetes, step, job)
     write_executor_output(executor_input, written)
     _clean_up(kubernetes, step, job)
     return 0
@@ -139,24 +141,26 @@ def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable
     is_there: tells whether its outputs exist.
 
     Raises:
+        AdoptedError: a later attempt follows it now.
         KubernetesError: it cannot be created or followed, or completes without outputs.
     """
     found = _start_or_find(kubernetes, job)
     if end_of(found) == COMPLETE and not is_there():  # an attempt has deleted them
         log.info("TrainJob %s is complete, but its outputs are gone: creating it anew", job.name)
-        _delete_and_wait(kubernetes, job.name)
+        delete_own(kubernetes, job.name, job.follower)
+        _wait_until_gone(kubernetes, found)
         _start_or_find(kubernetes, job)
-    end = follow(kubernetes, job.name)
+    end = follow(kubernetes, job.name, job.follower)
     if end.is_complete and not is_there():
         raise KubernetesError(f"TrainJob {job.name} is complete, but left nothing at {job.scratch}")
     return end
 
 
 def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
-    """The TrainJob, created now or by an earlier attempt; a failed one is replaced.
+    """The TrainJob, created now or adopted from an earlier attempt; a failed one is replaced.
 
     Raises:
-        KubernetesError: it cannot be created, or its name is taken by a different one.
+        KubernetesError: it cannot be created or adopted, or its name is taken by a different one.
     """
     while True:
         try:
@@ -166,35 +170,51 @@ def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
         except ConflictError:
             pass
         try:
-            found = kubernetes.get_train_job(job.name)
-        except NotFoundError:  # it has just gone
+            if found := _take_over(kubernetes, job):
+                return found
+        except (NotFoundError, ConflictError):  # it has just gone or changed
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            continue
-        metadata = found["metadata"]
-        if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
-            raise KubernetesError(
-                f"namespace {kubernetes.namespace} has a different TrainJob {job.name}: delete it,"
-                " and run again"
-            )
-        if metadata.get("deletionTimestamp") or end_of(found) == FAILED:
-            log.info("deleting TrainJob %s of an earlier attempt", job.name)
-            _delete_and_wait(kubernetes, job.name)
-        else:
-            log.info("following TrainJob %s of an earlier attempt", job.name)
-            return found
 
 
-def _delete_and_wait(kubernetes: Kubernetes, name: str) -> None:
-    """Delete a TrainJob and wait until it and its pods are gone.
+def _take_over(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any] | None:
+    """The TrainJob of an earlier attempt, adopted; None if it had failed and is deleted.
+
+    Raises:
+        NotFoundError: it is gone.
+        ConflictError: it has changed in between.
+        KubernetesError: it cannot be adopted, or is a different one.
+    """
+    found = kubernetes.get_train_job(job.name)
+    metadata = found["metadata"]
+    if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
+        raise KubernetesError(
+            f"namespace {kubernetes.namespace} has a different TrainJob {job.name}: delete it,"
+            " and run again"
+        )
+    is_going = bool(metadata.get("deletionTimestamp"))
+    if not is_going and end_of(found) != FAILED:
+        adopted = adopt(kubernetes, found, job.follower)
+        log.info("following TrainJob %s of an earlier attempt", job.name)
+        return adopted
+    log.info("deleting TrainJob %s of an earlier attempt", job.name)
+    if not is_going:
+        kubernetes.delete_train_job(found)
+    _wait_until_gone(kubernetes, found)
+    return None
+
+
+def _wait_until_gone(kubernetes: Kubernetes, deleted: Mapping[str, Any]) -> None:
+    """Wait until a deleted TrainJob and its pods are gone.
 
     Raises:
         KubernetesError: this takes too long.
     """
-    kubernetes.delete_train_job(name)
+    name, uid = deleted["metadata"]["name"], deleted["metadata"]["uid"]
     until = time.monotonic() + SECONDS_UNTIL_GONE
     while time.monotonic() < until:
         try:
-            kubernetes.get_train_job(name)
+            if kubernetes.get_train_job(name)["metadata"]["uid"] != uid:
+                return  # another attempt has created the next one
         except NotFoundError:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -203,14 +223,16 @@ def _delete_and_wait(kubernetes: Kubernetes, name: str) -> None:
     )
 
 
-def _delete_at_once(kubernetes: Kubernetes, name: str) -> None:
-    """Delete a TrainJob within the second that a stopped pod has."""
+def _delete_at_once(kubernetes: Kubernetes, job: TrainJob) -> None:
+    """Delete the TrainJob within the second that a stopped pod has, unless another follows it."""
     try:
-        kubernetes.delete_train_job(name, is_stopped=True)
+        delete_own(kubernetes, job.name, job.follower, is_stopped=True)
+    except AdoptedError as error:
+        log.info("%s", error)
     except OSError as error:
-        log.warning("TrainJob %s is not deleted: %s", name, os_error_message(error))
+        log.warning("TrainJob %s is not deleted: %s", job.name, os_error_message(error))
     else:
-        log.info("TrainJob %s is deleted", name)
+        log.info("TrainJob %s is deleted", job.name)
 
 
 def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
@@ -260,17 +282,36 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
     log.info("fetched %s", job.scratch)
 
 
+def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
+    """Check that nobody else can have deleted outputs while they were fetched.
+
+    Raises:
+        AdoptedError: another attempt follows the TrainJob, and deletes the outputs in its time.
+        KubernetesError: another attempt has deleted the outputs, or the API refuses.
+    """
+    try:
+        check_follower(kubernetes.get_train_job(job.name), job.follower)
+    except (NotFoundError, UnavailableError) as error:
+        if not _has_outputs(step, job):
+            raise KubernetesError(
+                f"the outputs at {job.scratch} were deleted while they were fetched"
+            ) from error
+
+
 def _clean_up(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
     """Delete the TrainJob and its copy of the outputs; failures are only logged.
 
-    If this pod is killed meanwhile, nodes of its next attempt may write the outputs again.
+    Both stay if another attempt follows the TrainJob. If this pod is killed meanwhile, nodes of its
+    next attempt may write the outputs again.
     """
     try:
-        kubernetes.delete_train_job(job.name)
+        delete_own(kubernetes, job.name, job.follower)
         for name, uri in job.outputs.items():
             if name in _files(step):
                 open_storage(job.scratch).delete(name)
             else:
                 delete_artifact(uri)
+    except AdoptedError as error:
+        log.info("%s stays: %s", job.scratch, error)
     except OSError as error:
         log.warning("%s cannot be cleaned up: %s", job.scratch, os_error_message(error))

@@ -1,10 +1,12 @@
 """A stub of a Kubernetes API with Kubeflow Trainer, which records its requests.
 
 Bodies of TrainJobs are held to the models of kubeflow-trainer-api: with fieldValidation=Strict a
-field that they do not have is refused, without it it is dropped, as a cluster does.
+field that they do not have is refused, without it it is dropped, as a cluster does. A patch or a
+deletion of another version than the one that is there is refused, too.
 """
 
 import contextlib
+import copy
 import http.server
 import json
 import re
@@ -25,15 +27,19 @@ WORKFLOW = {
     "name": "san-full-abcde",
     "uid": "11111111-2222-3333-4444-555555555555",
 }
-OWN_POD = {
-    "metadata": {"name": POD_NAME, "ownerReferences": [{**WORKFLOW, "controller": True}]},
-    "spec": {"serviceAccountName": "default-editor"},
+# Attempts of one task, each with its own pod.
+LATER_PODS = ("san-full-abcde-5678", "san-full-abcde-9012")
+_UIDS = {
+    name: f"{number}1111111-0000-4000-8000-000000000000"
+    for number, name in enumerate((POD_NAME, *LATER_PODS))
 }
 _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)/namespaces/(?P<namespace>[^/]+)"
     r"/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
 )
-_VERBS = {"POST": "create", "DELETE": "delete", "GET": "get"}
+_VERBS = {"POST": "create", "DELETE": "delete", "GET": "get", "PATCH": "patch"}
+_VERSION = ("uid", "resourceVersion")
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 class Request(NamedTuple):
@@ -68,6 +74,7 @@ class TrainerStub:
         denial: why an admission webhook denies every TrainJob
         is_away: whether it closes connections without an answer now
         on_create: is called with a TrainJob that is created
+        on_answer: is called with each request that succeeds, before its answer is sent
         looks_until_gone: how often a deleted TrainJob is still there
     """
 
@@ -83,8 +90,11 @@ class TrainerStub:
         self.denial = ""
         self.is_away: Callable[[], bool] = lambda: False
         self.on_create: Callable[[dict[str, Any]], None] = lambda _: None
+        self.on_answer: Callable[[Request], None] = lambda _: None
         self.looks_until_gone = 0
         self.port = 0
+        self._version = 0
+        self._created = 0
 
     @contextlib.contextmanager
     def running(self, certificate: ssl.SSLContext) -> Iterator["TrainerStub"]:
@@ -105,7 +115,7 @@ class TrainerStub:
                     self.end_headers()
                     self.wfile.write(body)
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815
+            do_GET = do_POST = do_DELETE = do_PATCH = answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -126,6 +136,13 @@ class TrainerStub:
         """The requests of a method whose path ends so."""
         return [one for one in self.requests if one.method == method and one.path.endswith(end)]
 
+    def touch(self, name: str, **annotations: str) -> None:
+        """Give a TrainJob its next version, and annotations, as some other client does."""
+        self._version += 1
+        metadata = self.jobs[name]["metadata"]
+        metadata["resourceVersion"] = str(self._version)
+        metadata.setdefault("annotations", {}).update(annotations)
+
     def _answer(
         self, method: str, asked: http.server.BaseHTTPRequestHandler, data: bytes
     ) -> tuple[int, bytes]:
@@ -133,7 +150,8 @@ class TrainerStub:
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         body = json.loads(data) if data else None
         token = asked.headers.get("authorization")
-        self.requests.append(Request(method, url.path, query, token, body))
+        request = Request(method, url.path, query, token, body)
+        self.requests.append(request)
         try:
             if token != f"Bearer {TOKEN}":
                 raise _RefusalError(401, "Unauthorized")
@@ -141,11 +159,14 @@ class TrainerStub:
             assert found, url.path
             assert found["namespace"] == NAMESPACE
             self._authorize(method, found)
+            if method == "PATCH" and asked.headers.get("content-type") != _MERGE_PATCH:
+                raise _RefusalError(415, "the body of the request was in an unknown format")
             content = self._content(method, found, query, body)
         except _RefusalError as error:
             status = {"kind": "Status", "code": error.status, "message": str(error)}
             return error.status, json.dumps(status).encode()
         text = content if isinstance(content, str) else json.dumps(content)
+        self.on_answer(request)
         return 201 if method == "POST" else 200, text.encode()
 
     def _authorize(self, method: str, found: "re.Match[str]") -> None:
@@ -176,10 +197,17 @@ class TrainerStub:
             raise _RefusalError(404, f'trainjobs.trainer.kubeflow.org "{name}" not found')
         job = self.jobs[name]
         if method == "DELETE":
+            _check_version(job, body.get("preconditions") or {})
             job["metadata"]["deletionTimestamp"] = "2026-11-29T10:00:00Z"
+            self.touch(name)
             if not self.looks_until_gone:
                 del self.jobs[name]
             return job
+        if method == "PATCH":
+            wanted = body["metadata"]
+            _check_version(job, {key: wanted[key] for key in _VERSION if key in wanted})
+            self.touch(name, **wanted["annotations"])
+            return {**job, "status": _next(self.statuses[:1])}
         if "deletionTimestamp" in job["metadata"]:
             self.looks_until_gone -= 1
             if self.looks_until_gone <= 0:
@@ -194,8 +222,8 @@ class TrainerStub:
             second = query.get("sinceTime", "")[:19]
             lines = self.log.splitlines(keepends=True)
             return "".join(line for line in lines if line[:19] >= second)
-        if name == POD_NAME:
-            return OWN_POD
+        if name in _UIDS:
+            return own_pod(name)
         if name:
             raise _RefusalError(404, f'pods "{name}" not found')
         return {"kind": "PodList", "items": _next(self.pods)}
@@ -214,9 +242,28 @@ class TrainerStub:
             raise _RefusalError(
                 403, f'admission webhook "{webhook}" denied the request: {self.denial}'
             )
-        self.jobs[name] = body
+        self._created += 1
+        self.jobs[name] = job = copy.deepcopy(body)
+        job["metadata"]["uid"] = f"22222222-0000-4000-8000-{self._created:012}"
+        self.touch(name)
         self.on_create(body)
-        return body
+        return job
+
+
+def own_pod(name: str) -> dict[str, Any]:
+    """The pod of an attempt."""
+    owners = [{**WORKFLOW, "controller": True}]
+    return {
+        "metadata": {"name": name, "uid": _UIDS[name], "ownerReferences": owners},
+        "spec": {"serviceAccountName": "default-editor"},
+    }
+
+
+def _check_version(job: Mapping[str, Any], wanted: Mapping[str, str]) -> None:
+    """Refuse a request for another version of a TrainJob than this one."""
+    for key, value in wanted.items():
+        if (own := job["metadata"][key]) != value:
+            raise _RefusalError(409, f"Precondition failed: {key} {value}, in object meta: {own}")
 
 
 def problems_of(body: dict[str, Any]) -> list[str]:

@@ -1,13 +1,19 @@
-"""The command of a pod that follows nodes, and the role of its account."""
+"""The command of a pod that follows nodes, a process that runs it, and the role of its account."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from components.command.code import ROOT
 from components.kubeflow.nodes.train_job import train_job_template
+from components.nodes import api
 from tests.write_golden import asked
 
 RUN = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -54,3 +60,66 @@ def words(root: str, folder: Path, *more: str, job: dict | None = None) -> list[
         *("--executor-input", json.dumps(executor_input), "--dataset", str(folder / "reid")),
         *(*map(str, given), "--recipe", "demo-baseline", *more),
     ]
+
+
+# The command in a process of its own, with the account of the tests.
+_PROGRAM = """
+import sys
+from pathlib import Path
+from components.__main__ import main
+from components.nodes import api, follow, on_nodes
+from components.process import messages
+api.SERVICE_ACCOUNT, messages.TERMINATION_LOG = map(Path, sys.argv[1:3])
+follow.SECONDS_BETWEEN_LOOKS, on_nodes.SECONDS_BETWEEN_LOOKS = float(sys.argv[3]), 0.01
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+class Attempt:
+    """A process that runs the command as a pod does.
+
+    Attributes:
+        process: the process.
+        folder: holds its log and its termination message.
+    """
+
+    def __init__(
+        self, pod: str, folder: Path, given: list[str], *, seconds_between_looks: float
+    ) -> None:
+        self.folder = folder / pod
+        self.folder.mkdir()
+        (self.folder / "words").touch()
+        own = [str(api.SERVICE_ACCOUNT), str(self.folder / "words"), str(seconds_between_looks)]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, *own, *given],
+                env={**os.environ, "HOSTNAME": pod},
+                cwd=ROOT,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def last_words(self) -> str:
+        return (self.folder / "words").read_text()
+
+    def stop(self) -> int:
+        """Stop it by SIGTERM; returns its exit status."""
+        self.process.terminate()
+        return self.process.wait(300)
+
+
+@contextlib.contextmanager
+def attempt(
+    pod: str, folder: Path, given: list[str], *, seconds_between_looks: float = 0.05
+) -> Iterator[Attempt]:
+    """An attempt, which is killed when the block ends."""
+    made = Attempt(pod, folder, given, seconds_between_looks=seconds_between_looks)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()

@@ -19,6 +19,7 @@ from components.storage.transfer import check_uri_replaceable
 from tests.components.nodes.pod import RUN, template, words
 from tests.servers.certificates import self_signed
 from tests.servers.trainer_stub import (
+    LATER_PODS,
     TOKEN,
     WORKFLOW,
     TrainerStub,
@@ -51,6 +52,16 @@ def only_job(stub: TrainerStub) -> dict:
 
 def last_words() -> str:
     return messages.TERMINATION_LOG.read_text()
+
+
+def leave_behind(stub: TrainerStub, given: list[str]) -> None:
+    """Let an attempt lose the API, so that it ends while its TrainJob goes on."""
+    stub.statuses = [{}]
+    stub.is_away = lambda: len(stub.asked("GET", "/pods")) > 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "PATIENCE", retry.Backoff(total=0.01, first=0.01))
+        assert main(given) == 1
+    stub.is_away = lambda: False
 
 
 def fail(stub: TrainerStub, *pods, reason: str = "FailedJobs") -> None:
@@ -115,18 +126,18 @@ def test_pods_of_the_nodes_have_the_account_of_the_pod_that_follows(stub, tmp_pa
 
 
 @pytest.mark.s3
-def test_a_later_attempt_goes_on_with_the_trainjob_that_is_there(stub, s3, tmp_path, capfd):
+def test_a_later_attempt_goes_on_with_the_trainjob_that_is_there(
+    stub, s3, tmp_path, monkeypatch, capfd
+):
     stub.on_create = put_outputs
-    stub.statuses = [{}]
-    stub.is_away = lambda: len(stub.asked("GET", "/pods")) > 2  # the first attempt loses the API
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "PATIENCE", retry.Backoff(total=0.01, first=0.01))
-        assert main(words(f"{s3}/root", tmp_path)) == 1
+    given = words(f"{s3}/root", tmp_path)
+    leave_behind(stub, given)
     assert "if the TrainJob is there, it goes on, and the next attempt follows it" in last_words()
-    stub.is_away = lambda: False
     stub.statuses = [status("Complete")]
-    assert main(words(f"{s3}/root", tmp_path)) == 0
+    monkeypatch.setenv("HOSTNAME", LATER_PODS[0])
+    assert main(given) == 0
     assert len(stub.asked("POST")) == 2
+    assert len(stub.asked("PATCH")) == 1
     assert "following TrainJob" in capfd.readouterr().err
     assert (tmp_path / "model" / "recipe.json").exists()
 
@@ -265,6 +276,24 @@ def test_missing_permissions_of_the_role_are_one_line(stub, tmp_path, kind, verb
     assert f'cannot {verb} resource "{kind}"' in told
     assert "docker/README.md, section Nodes on Kubeflow" in told
     assert TOKEN not in told
+
+
+def test_a_role_that_may_not_adopt_is_one_line_and_the_trainjob_goes_on(
+    stub, tmp_path, monkeypatch
+):
+    leave_behind(stub, words("s3://b/root", tmp_path))
+    (before,) = stub.jobs.values()
+    stub.statuses = [{}, {}, status("Failed")]
+    for rule in stub.rules:
+        rule["verbs"] = [verb for verb in rule["verbs"] if verb != "patch"]
+    monkeypatch.setenv("HOSTNAME", LATER_PODS[0])
+    assert main(words("s3://b/root", tmp_path)) == 1
+    told = last_words()
+    assert "the service account of this pod lacks a right: trainjobs is forbidden" in told
+    assert 'cannot patch resource "trainjobs"' in told
+    assert told.endswith("docker/README.md, section Nodes on Kubeflow, has the role that it needs")
+    assert [*stub.jobs.values()] == [before]
+    assert stub.asked("DELETE") == []
 
 
 def test_a_trainjob_that_is_denied_is_no_lack_of_a_right(stub, tmp_path):

@@ -13,6 +13,7 @@ from san_core.evaluation.kernels.distance import Tile
 from san_core.evaluation.labels import Labels
 from san_core.evaluation.ranking import rank_distances
 from san_core.recipe import recipe_with_overrides
+from san_core.recipes import get_recipe
 from tests.benchmarks import step_cost
 from tests.benchmarks.evidence import (
     arms,
@@ -332,6 +333,22 @@ def test_the_first_quarter_of_epochs_has_textures_however_many_there_are():
         settings = arms.recipe_of_arm(ARMS["first_shipped"], epochs)
         assert settings.texture_epochs == textured
         assert arms.recipe_of_arm(ARMS["full_shipped"], epochs).texture_epochs == 0
+
+
+def test_only_one_arm_spares_batches_and_it_is_the_recipe_of_rendered_people():
+    for name, arm in ARMS.items():
+        recipe = arms.recipe_of_arm(arm, 34)
+        assert recipe.texture_every == (4 if name == "every_shipped" else 1), name
+    for name in (BASELINE, "every_shipped"):
+        chosen = get_recipe("synthetic-baseline" if name == BASELINE else "synthetic")
+        kept = dataclasses.replace(chosen, checkpoint_every=34)
+        assert arms.recipe_of_arm(ARMS[name], chosen.epochs) == kept
+
+
+@pytest.mark.parametrize("name", [n for n in choices.VARIANTS if n.startswith("rec")])
+def test_variants_without_l_tr_have_none_in_any_batch(name):
+    recipe = arms.recipe_of_arm(choices.VARIANTS[name], 16)
+    assert (recipe.active_losses, recipe.texture_every) == (("id", "tri", "rec"), 1)
 
 
 def test_the_baseline_is_given_san_pgs_time_or_a_share_of_it(tmp_path):

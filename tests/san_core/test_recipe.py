@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -269,10 +270,19 @@ def test_ablations_differ_in_their_losses_alone(name):
     assert baseline == dataclasses.replace(full, w_rec=0.0, w_tr=0.0)
 
 
-def test_on_synthetic_people_san_starts_as_san_pg_and_the_baseline_from_nothing():
+def test_on_synthetic_people_san_starts_as_an_encoder_and_the_baseline_from_nothing():
     san, baseline = get_recipe("synthetic"), get_recipe("synthetic-baseline")
-    assert san.init == "generator"
-    assert baseline == dataclasses.replace(san, w_rec=0.0, init="none")
+    assert (san.init, san.w_rec, san.w_tr, san.texture_every) == ("encoder", 5, 0.1, 4)
+    assert baseline == dataclasses.replace(san, **NO_TEXTURES, init="none")
+
+
+def test_for_small_photographs_the_baseline_differs_in_its_losses_alone():
+    san, baseline = get_recipe("small"), get_recipe("small-baseline")
+    assert (san.init, san.w_rec, san.w_tr, san.texture_every) == ("encoder", 5, 0.1, 4)
+    assert baseline == dataclasses.replace(san, **NO_TEXTURES)
+
+
+NO_TEXTURES: dict[str, Any] = {"w_rec": 0.0, "w_tr": 0.0, "texture_every": 1}
 
 
 # The demo's recorded results stand for these values.

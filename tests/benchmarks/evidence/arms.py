@@ -40,8 +40,10 @@ class Arm(NamedTuple):
 
 
 BASELINE = "baseline"
-_FULL = "init=none w_tr=0.1"  # from random weights, with both texture losses
-_FROM_ENCODER = "init=encoder w_tr=0.1"  # so too, from the encoder of a generator
+_FULL = "init=none w_tr=0.1 texture_every=1"  # from random weights, both losses in every batch
+_FROM_ENCODER = "init=encoder w_tr=0.1"  # both losses, from the encoder of a generator
+_EVERY_BATCH = f"{_FROM_ENCODER} texture_every=1"  # so too, in every batch
+_FROM_PG = "init=generator w_tr=0.1 texture_every=1"  # so too, from the whole generator
 
 
 def _supervised(words: str, overrides: str, targets: str = "pseudo", **fields: Any) -> Arm:
@@ -63,7 +65,7 @@ CHEAP_ARMS = {
     ),
     "first_shipped": _supervised(
         "full in the first quarter of epochs, starts as the shipped encoder",
-        _FROM_ENCODER,
+        _EVERY_BATCH,
         start=SHIPPED,
         with_textures=0.25,
         is_candidate=True,
@@ -71,21 +73,21 @@ CHEAP_ARMS = {
     ),
     "coarse_shipped": _supervised(
         "full, 16 texels, starts as the shipped encoder",
-        f"{_FROM_ENCODER} texture_size=16",
+        f"{_EVERY_BATCH} texture_size=16",
         start=SHIPPED,
         is_candidate=True,
         cost=1.5,
     ),
     "share_shipped": _supervised(
         "full on a quarter of the identities, starts as the shipped encoder",
-        f"{_FROM_ENCODER} texture_share=0.25",
+        f"{_EVERY_BATCH} texture_share=0.25",
         start=SHIPPED,
         is_candidate=True,
         cost=1.3,
     ),
     "kept_pg": _supervised(
         "full, starts as SAN-PG, whose decoder stays as it is",
-        "init=generator w_tr=0.1 train_decoder=false",
+        f"{_FROM_PG} train_decoder=false",
         start=OWN,
         is_candidate=True,
         cost=1.6,
@@ -105,18 +107,16 @@ ARMS = {
         "baseline, starts as the shipped encoder", "init=encoder", start=SHIPPED, is_candidate=True
     ),
     "full_shipped": _supervised(
-        "full, starts as the shipped encoder", _FROM_ENCODER, start=SHIPPED, is_candidate=True
+        "full, starts as the shipped encoder", _EVERY_BATCH, start=SHIPPED, is_candidate=True
     ),
     "baseline_pg": _baseline(
         "baseline, starts as SAN-PG's encoder", "init=encoder", start=OWN, is_candidate=True
     ),
-    "full_pg": _supervised(
-        "full, starts as SAN-PG", "init=generator w_tr=0.1", start=OWN, is_candidate=True
-    ),
+    "full_pg": _supervised("full, starts as SAN-PG", _FROM_PG, start=OWN, is_candidate=True),
     "baseline_identity": _baseline(
         "control: baseline, first trained on identities of PIT", "init=model", start=IDENTITY
     ),
-    "rec": _supervised("+ L_Rec", "init=none", is_candidate=True),
+    "rec": _supervised("+ L_Rec", "init=none w_tr=0 texture_every=1", is_candidate=True),
     "oracle": _supervised("oracle: full, true textures", _FULL, "true"),
     "shuffled": _supervised("control: full, textures of other people", _FULL, "shuffled"),
     **CHEAP_ARMS,

@@ -27,28 +27,36 @@ CHOICES_EPOCHS = 16
 SEEDS = 2  # of what was most likely to be chosen; the rest got a first look, of one seed
 
 
-def _from_chance(words: str, overrides: str, targets: str = "pseudo", seeds: int = 1) -> Arm:
-    return Arm(words, "synthetic", f"init=none {overrides}", targets, seeds=seeds)
+def _from_chance(
+    words: str, overrides: str = "", *, w_tr: float = 0.0, targets: str = "pseudo", seeds: int = 1
+) -> Arm:
+    overrides = f"{_in_every_batch('none', w_tr)} {overrides}".strip()
+    return Arm(words, "synthetic", overrides, targets, seeds=seeds)
 
 
-def _from_generator(words: str, overrides: str) -> Arm:
-    words, overrides = f"{words}, starts as SAN-PG", f"init=generator {overrides}"
+def _from_generator(words: str, overrides: str = "", *, w_tr: float = 0.0) -> Arm:
+    words = f"{words}, starts as SAN-PG"
+    overrides = f"{_in_every_batch('generator', w_tr)} {overrides}".strip()
     return Arm(words, "synthetic", overrides, "pseudo", OWN, seeds=SEEDS)
+
+
+def _in_every_batch(init: str, w_tr: float) -> str:
+    return f"init={init} w_tr={w_tr:g} texture_every=1"
 
 
 VARIANTS = {
     "baseline": ARMS["baseline"]._replace(seeds=SEEDS),
     "baseline_pg": ARMS["baseline_pg"]._replace(seeds=SEEDS),
-    "rec": _from_chance("+ L_Rec (5)", "", seeds=SEEDS),
-    "rec_pg": _from_generator("+ L_Rec (5)", ""),
+    "rec": _from_chance("+ L_Rec (5)", seeds=SEEDS),
+    "rec_pg": _from_generator("+ L_Rec (5)"),
     "rec_1": _from_chance("+ L_Rec (1)", "w_rec=1"),
     "rec_1_pg": _from_generator("+ L_Rec (1)", "w_rec=1"),
     "rec_15": _from_chance("+ L_Rec (15)", "w_rec=15"),
-    "published": _from_chance("+ L_Rec (1) + L_TR (1)", "w_rec=1 w_tr=1", seeds=SEEDS),
-    "published_pg": _from_generator("+ L_Rec (1) + L_TR (1)", "w_rec=1 w_tr=1"),
-    "tr": _from_chance("+ L_Rec (5) + L_TR (0.1)", "w_tr=0.1"),
+    "published": _from_chance("+ L_Rec (1) + L_TR (1)", "w_rec=1", w_tr=1, seeds=SEEDS),
+    "published_pg": _from_generator("+ L_Rec (1) + L_TR (1)", "w_rec=1", w_tr=1),
+    "tr": _from_chance("+ L_Rec (5) + L_TR (0.1)", w_tr=0.1),
     "decoder_lr": _from_chance("+ L_Rec (5), decoder at a third of the rate", "decoder_lr=1e-3"),
-    "true": _from_chance("+ L_Rec (5), true textures", "", "true"),
+    "true": _from_chance("+ L_Rec (5), true textures", targets="true"),
     "light": _from_chance("+ L_Rec (5), light plan", "decoder_plan=light"),
     "texels": _from_chance(
         "+ L_Rec (5), light plan, 16 texels", "decoder_plan=light texture_size=16"

@@ -83,7 +83,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         (
             {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
-            "the recipe starts from SAN-PG (init=generator), and this graph has no generator",
+            "the recipe starts from SAN-PG (init=encoder), and this graph has no generator",
         ),
         (
             {"san_recipe": "demo-baseline", "san_overrides": "w_distill=2"},

@@ -4,13 +4,14 @@
     python pipeline.py run --preset demo
     python pipeline.py submit --preset market1501 --host URL --param source=s3://BUCKET/market ...
 
-Five graphs use the same steps. `full` makes paired image-texture data (PIT), trains the texture
+Six graphs use the same steps. `full` makes paired image-texture data (PIT), trains the texture
 generator SAN-PG on it and generates a texture for every training image. `ready` takes a trained
 generator, such as the one that ships with this package. `textures` takes ready-made textures.
-`baseline` trains without textures. `score` takes a trained model and trains nothing. In each of
-them, feature_workers lets several workers embed the test images. The steps are the files of
-components/. components/launch/ has the presets, the commands and, in parameters.py, the meaning of
-the parameters.
+`pretrained` takes a trained generator too, but trains without textures: the ReID encoder starts as
+the generator's. `baseline` trains without either. `score` takes a trained model and trains nothing.
+In each of them, feature_workers lets several workers embed the test images. The steps are the files
+of components/. components/launch/ has the presets, the commands and, in parameters.py, the meaning
+of the parameters.
 """
 
 import signal
@@ -79,6 +80,13 @@ def textures_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
         atlas=p.texture_atlas,
     ).after(checked)
     train_and_score(steps, p, reid=reid, after=checked, textures=sealed.outputs["textures"])
+
+
+def pretrained_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
+    """Train the ReID encoder without textures, from the encoder of a generator, and score it."""
+    reid, checked = prepare_data(steps, p)
+    generator = steps.take_generator(source=p.generator).outputs["generator"]
+    train_and_score(steps, p, reid=reid, after=checked, generator=generator)
 
 
 def baseline_graph(steps: SimpleNamespace, p: SimpleNamespace) -> None:
@@ -216,6 +224,13 @@ GRAPHS = {
             defaults={"san_overrides": "texture_size=64 decoder_plan=light"},
         ),
         Graph("textures", textures_graph, ("destination", "texture_source", "texture_atlas")),
+        Graph(
+            "pretrained",
+            pretrained_graph,
+            ("generator",),
+            # A network that the shipped generator fits, and pictures of its size.
+            defaults={"san_recipe": "small-baseline", "image_height": 128},
+        ),
         Graph("baseline", baseline_graph, defaults={"san_recipe": "cuhk03-baseline"}),
         Graph("score", score_graph, ("model",), trains=False),
     )

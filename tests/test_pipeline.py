@@ -34,8 +34,13 @@ REQUIRED = {
     "model": "/m",
     "feature_parts": "/f",
 }
-# The baseline's recipe, and textures of the size that the generator that ships makes.
-OTHER_DEFAULTS = {("baseline", "san_recipe"), ("ready", "san_overrides")}
+# Recipes without textures, and what the generator that ships fits: its textures and its network.
+OTHER_DEFAULTS = {
+    ("baseline", "san_recipe"),
+    ("ready", "san_overrides"),
+    ("pretrained", "san_recipe"),
+    ("pretrained", "image_height"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +192,10 @@ def test_graph_has_its_name(compiled, graph):
             "extract_features evaluate",
         ),
         ("textures", "prepare_reid check_reid seal_textures train_san extract_features evaluate"),
+        (
+            "pretrained",
+            "prepare_reid take_generator check_reid train_san extract_features evaluate",
+        ),
         ("baseline", "prepare_reid check_reid train_san extract_features evaluate"),
         ("score", "prepare_reid take_model extract_features evaluate"),
     ],
@@ -261,6 +270,8 @@ def test_each_graph_passes_the_artifacts_it_has(compiled):
     assert set(plan(compiled["textures"])["train_san"].inputs) == {"dataset", "textures"}
     assert set(plan(compiled["textures"])["seal_textures"].inputs) == {"dataset"}
     assert plan(compiled["textures"])["seal_textures"].parameters["source"] == "/t"
+    assert set(plan(compiled["pretrained"])["train_san"].inputs) == {"dataset", "generator"}
+    assert plan(compiled["pretrained"])["take_generator"].parameters["source"] == "shipped"
     assert set(plan(compiled["baseline"])["train_san"].inputs) == {"dataset"}
 
 

@@ -31,8 +31,8 @@ from san_core.synthesis.world import check_world
 # Prefixes of recipe parameters, in a step and in a graph that trains two networks, each with the
 # step that trains it.
 _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
-# The parameters that name the source of a graph's textures.
-_TEXTURE_SOURCES = frozenset({"pg_recipe", "generator", "texture_source"})
+# A graph that has textures has this parameter: where they are stored.
+_TEXTURE_STORE = "destination"
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
@@ -82,7 +82,7 @@ def check_parameters(
     if values.get("precision", "auto") not in PRECISIONS:
         raise ValueError(f"precision {values['precision']!r} is not one of {', '.join(PRECISIONS)}")
     check_mirrored(values.get("mirrored", "auto"))
-    if "san_recipe" in values and not _TEXTURE_SOURCES & set(values):
+    if "san_recipe" in values and _TEXTURE_STORE not in values:
         _check_needs_no_textures(values)
     if "generator" in values or "texture_source" in values:
         _check_untrained_generator(values)
@@ -143,13 +143,18 @@ def _check_compiled(values: Mapping[str, Any], count: Processes, step: str) -> N
 
 
 def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
-    """Check that a graph without textures trains without them."""
+    """Check that a graph without textures trains without them, and uses its generator if any."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.needs_decoder:
         raise ValueError(
             f"recipe {values['san_recipe']!r} needs textures (w_rec={recipe.w_rec:g},"
             f" w_tr={recipe.w_tr:g}), and this graph has none; choose a recipe that ends in"
             " -baseline, or another graph"
+        )
+    if "generator" in values and not recipe.needs_generator:
+        raise ValueError(
+            f"recipe {values['san_recipe']!r} takes nothing from a generator (init={recipe.init}),"
+            " and this graph has one for the start alone; use the graph baseline, or set init=encoder"
         )
 
 
@@ -214,21 +219,31 @@ def check_places(values: Mapping[str, Any]) -> None:
 
 
 def _check_untrained_generator(values: Mapping[str, Any]) -> None:
-    """Check a recipe for a graph that trains no generator: no PIT, the shipped texture size."""
+    """Check a recipe for a graph that trains no generator: no PIT, and what ships must fit it."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.pit_every:
         raise ValueError(
             f"the recipe mixes in PIT batches (pit_every={recipe.pit_every}), and a graph that"
             " trains no generator makes no PIT; set pit_every=0, or use the graph full"
         )
-    if values.get("generator") == SHIPPED_GENERATOR and recipe.needs_decoder:
-        size = read_description(SHIPPED_FOLDER).recipe.texture_size
-        if size % recipe.texture_size:
-            raise ValueError(
-                f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, and"
-                f" the shipped generator makes {size}x{size}; set for example"
-                f' --param san_overrides="texture_size={size} decoder_plan=light"'
-            )
+    if values.get("generator") == SHIPPED_GENERATOR:
+        _check_shipped_fits(recipe, read_description(SHIPPED_FOLDER).recipe)
+
+
+def _check_shipped_fits(recipe: Recipe, shipped: Recipe) -> None:
+    size = shipped.texture_size
+    if recipe.needs_decoder and size % recipe.texture_size:
+        raise ValueError(
+            f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, and"
+            f" the shipped generator makes {size}x{size}; set for example"
+            f' --param san_overrides="texture_size={size} decoder_plan=light"'
+        )
+    if recipe.init in ("generator", "encoder") and recipe.arch != shipped.arch:
+        raise ValueError(
+            f"the recipe starts from SAN-PG (init={recipe.init}) with arch {recipe.arch}, and the"
+            f" shipped generator has {shipped.arch}; name a generator of {recipe.arch}, or set"
+            f" arch={shipped.arch}"
+        )
 
 
 def _check_fuse(values: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ from san_core.training.precision import Precision
 
 DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
 
-SHIPPED = {"generator": "shipped", "san_recipe": "demo", "san_overrides": ""}
+START = {"generator": "shipped", "san_recipe": "small-baseline", "san_overrides": ""}
+SHIPPED = {**START, "san_recipe": "demo", "destination": ""}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -82,7 +83,26 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
             "learns textures of 256x256, and the shipped generator makes 128x128; set for",
         ),
         (
-            {"san_recipe": "synthetic", "san_overrides": "", "texture_source": "s3://b/t"},
+            {**START, "san_recipe": "small"},
+            "recipe 'small' needs textures (w_rec=5, w_tr=0.1), and this graph has none",
+        ),
+        (
+            {**START, "san_recipe": "demo-baseline"},
+            "recipe 'demo-baseline' takes nothing from a generator (init=none), and this graph has",
+        ),
+        (
+            {**START, "san_overrides": "arch=resnet18"},
+            "(init=encoder) with arch resnet18, and the shipped generator has resnet10_quarter",
+        ),
+        (
+            {**SHIPPED, "san_overrides": "arch=resnet18 init=generator"},
+            "(init=generator) with arch resnet18, and the shipped generator has resnet10_quarter",
+        ),
+        (
+            {
+                **{"san_recipe": "synthetic", "san_overrides": ""},
+                **{"texture_source": "s3://b/t", "destination": ""},
+            },
             "the recipe starts from SAN-PG (init=encoder), and this graph has no generator",
         ),
         (
@@ -143,6 +163,7 @@ def test_processes_are_those_of_the_step_that_trains_the_recipe():
         "pg_overrides": "batch_size=60",
         "san_recipe": "cuhk03",
         "san_overrides": "identities_per_batch=16",
+        "destination": "",
     }
     check_parameters(values, {"train_san_pg": Processes(3), "train_san": Processes(2, 2)})
     with pytest.raises(ValueError, match="--gpus train_san=3: a batch of 16 identities"):
@@ -172,6 +193,12 @@ def test_textures_that_a_generator_makes_are_averaged_to_the_recipes_size():
     check_parameters({**SHIPPED, "san_recipe": "cuhk03", "san_overrides": small})
     check_parameters({**SHIPPED, "san_recipe": "cuhk03-baseline"})
     check_parameters({**SHIPPED, "generator": "/somebodys", "san_recipe": "cuhk03"})
+
+
+def test_a_start_needs_a_generator_of_its_network_alone():
+    check_parameters(START)
+    check_parameters({**START, "san_recipe": "demo-baseline", "san_overrides": "w_distill=1"})
+    check_parameters({**START, "generator": "/somebodys", "san_overrides": "arch=resnet18"})
 
 
 def test_people_are_not_counted_where_none_are_rendered():

@@ -154,7 +154,8 @@ def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
     if "generator" in values and not recipe.needs_generator:
         raise ValueError(
             f"recipe {values['san_recipe']!r} takes nothing from a generator (init={recipe.init}),"
-            " and this graph has one for the start alone; use the graph baseline, or set init=encoder"
+            " and this graph has one for the start alone; use the graph baseline, or set"
+            " init=encoder"
         )
 
 

@@ -16,6 +16,7 @@ from san_core.training.precision import Precision
 DATA = {"dataset": "synthetic", "source": "", "target": "", "target_source": "", "identities": 300}
 
 START = {"generator": "shipped", "san_recipe": "small-baseline", "san_overrides": ""}
+READY_MADE = {"texture_source": "s3://b/t", "destination": ""}
 SHIPPED = {**START, "san_recipe": "demo", "destination": ""}
 
 
@@ -99,10 +100,7 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
             "(init=generator) with arch resnet18, and the shipped generator has resnet10_quarter",
         ),
         (
-            {
-                **{"san_recipe": "synthetic", "san_overrides": ""},
-                **{"texture_source": "s3://b/t", "destination": ""},
-            },
+            {**READY_MADE, "san_recipe": "synthetic", "san_overrides": ""},
             "the recipe starts from SAN-PG (init=encoder), and this graph has no generator",
         ),
         (

@@ -1,8 +1,9 @@
-"""What a generator reaches on people it has never seen, as a table beside the oracle's.
+"""What a generator reaches on people it has never seen, as a table beside the oracles'.
 
 The figures are those of `make bench GROUP=generator`. The oracle copies by the true dense map what
 the picture shows and fills the rest with the mean; where it misses a bar itself, the bar is 85 %
-of what it reaches.
+of what it reaches. Two more oracles see pictures of the generator's input size; no bar follows
+from them.
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,20 @@ from typing import NamedTuple
 ORACLE_SHARE = 0.85
 
 
+# Columns: their words, and how the names of their figures begin
+COLUMNS = {
+    "generator": "generator.",
+    "oracle": "generator.oracle_",
+    "oracle at input size": "generator.oracle_at_input_size_",
+    "the same, spread": "generator.oracle_at_input_size_spread_",
+}
+
+
 class Row(NamedTuple):
     """A figure: its name, number of digits, and target."""
 
     words: str
-    name: str  # behind "generator." and "generator.oracle_"
+    name: str  # behind one of COLUMNS
     digits: int
     bar: float | None = None
     is_least: bool = True  # whether the bar is the least that will do, or the most
@@ -48,15 +58,17 @@ def figures_table(value: Mapping[str, float], where: str) -> str:
         where: what they were measured on and when.
     """
     rows = [
-        f"| people it has never seen ({where}) | generator | oracle | bar |",
-        "|---|---|---|---|",
+        f"| people it has never seen ({where}) | {' | '.join(COLUMNS)} | bar |",
+        "|---" * (len(COLUMNS) + 2) + "|",
     ]
     if not value:
-        return "\n".join([*rows, *(f"| {row.words} | – | – | – |" for row in ROWS)])
+        return "\n".join(
+            [*rows, *(f"| {row.words} {'| – ' * (len(COLUMNS) + 1)}|" for row in ROWS)]
+        )
     for row in ROWS:
-        ours, oracle = value[f"generator.{row.name}"], value[f"generator.oracle_{row.name}"]
-        shown = f"| {row.words} | {ours:.{row.digits}f} | {oracle:.{row.digits}f} |"
-        rows.append(f"{shown} {_bar_text(row, ours, oracle)} |")
+        found = [value[begin + row.name] for begin in COLUMNS.values()]
+        shown = " | ".join(f"{each:.{row.digits}f}" for each in found)
+        rows.append(f"| {row.words} | {shown} | {_bar_text(row, *found[:2])} |")
     return "\n".join(rows)
 
 

@@ -1,5 +1,8 @@
 """The last lines of a run."""
 
+import shutil
+import sys
+
 import pytest
 
 from components.experiments.record import read_run
@@ -7,6 +10,12 @@ from components.launch.closing import closing_lines, next_commands
 from tests.components.experiments.made_runs import make_run
 
 GOOD, BETTER = {"rank1": 0.5, "mAP": 0.25}, {"rank1": 0.75, "mAP": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def python(monkeypatch):
+    """The shell finds the Python that runs the tests as `python`."""
+    monkeypatch.setattr(shutil, "which", {"python": sys.executable}.get)
 
 
 def test_run_ends_with_the_place_of_its_results_and_three_commands(tmp_path, monkeypatch):
@@ -51,3 +60,11 @@ def test_model_of_a_run_is_there_to_search_with(tmp_path, monkeypatch, step):
         "python pipeline.py runs list",
         f"python -m components search --model runs/a/{step}/model --gallery FOLDER --query FILE",
     ]
+
+
+def test_next_commands_name_the_python_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs/a", GOOD)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
+    runs = next_commands(read_run(tmp_path / "runs/a"))[1]
+    assert runs == ".venv/bin/python pipeline.py runs list"

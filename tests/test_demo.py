@@ -5,10 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from components.__main__ import main as components
 from pipeline import main
 from san_core.images.pixels import encode_jpeg
+from san_core.model.weights import load_network
+from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.tiny import file_contents
 
 SMALL = {
@@ -93,6 +96,30 @@ def test_the_whole_pipeline_runs_on_a_folder_of_market1501(market, tmp_path, cap
     capsys.readouterr()
     assert main(words) == 0
     assert capsys.readouterr().out.count("skipped (unchanged)") == 10
+
+
+@pytest.mark.slow
+def test_the_small_presets_start_as_the_shipped_encoder_with_and_without_textures(tmp_path, capsys):
+    still = "epochs=1 warmup_epochs=0 lr=1e-12 decoder_lr=1e-12 weight_decay=0"
+    words = f"{still} identities_per_batch=4 images_per_identity=2"
+
+    def run(preset):
+        given = ["--param", "identities=6", "--param", f"san_overrides={words}"]
+        status = main(["run", "--preset", preset, "--runs", str(tmp_path), *given])
+        said = capsys.readouterr()
+        assert status == 0, said
+        return said.out
+
+    run("small")
+    assert not [path for path in (tmp_path / "small").iterdir() if "textures" in path.name]
+    assert run("small-san").count("skipped (found in the store)") == 2  # people and generator
+    start = load_network(SHIPPED_FOLDER).model.encoder.conv1.weight
+    for preset, losses in (("small", ("id", "tri")), ("small-san", ("id", "tri", "rec", "tr"))):
+        trained = load_network(tmp_path / preset / "train_san" / "model")
+        assert trained.recipe.active_losses == losses
+        assert torch.allclose(trained.model.encoder.conv1.weight, start, rtol=0, atol=1e-6)
+        report = tmp_path / preset / "evaluate" / "report" / "report.json"
+        assert "untrained encoder" in json.loads(report.read_bytes())["references"]
 
 
 @pytest.mark.slow

@@ -107,7 +107,10 @@ def test_every_source_is_meant_from_where_the_command_is_given(
     assert chosen[name] == str(tmp_path / "here")
 
 
-@pytest.mark.parametrize("preset", ["demo", "synthetic", "demo-baseline", "synthetic-baseline"])
+@pytest.mark.parametrize(
+    "preset",
+    ["demo", "synthetic", "small", "small-san", "demo-baseline", "synthetic-baseline"],
+)
 def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(compiled, tmp_path, preset):
     def chosen(model: str, *words: str) -> dict[str, Any]:
         words = (f"model={model}", *words)
@@ -508,6 +511,24 @@ def test_a_generator_that_is_there_takes_the_place_of_training_one(ran, tmp_path
         assert ran[-1]["pipeline"] == "san-ready"
         assert ran[-1]["arguments"]["generator"] == meant
         assert "pit_textures" not in ran[-1]["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "graph", "recipe"),
+    [("small", "pretrained", "small-baseline"), ("small-san", "ready", "small")],
+)
+def test_a_first_model_of_ones_own_people_starts_from_the_shipped_generator(
+    ran, tmp_path, preset, graph, recipe
+):
+    (tmp_path / "people").mkdir()
+    data = ["--param", "dataset=folders", "--param", f"source={tmp_path / 'people'}"]
+    assert main(["run", "--preset", preset, "--runs", str(tmp_path), *data]) == 0
+    (call,) = ran
+    assert call["pipeline"] == f"san-{graph}"
+    given = call["arguments"]
+    assert given["san_overrides"] == ""
+    assert (given["generator"], given["san_recipe"]) == ("shipped", recipe)
+    assert ("workers" in given) is (graph == "ready")
 
 
 def test_graph_takes_from_the_preset_what_it_knows(ran, tmp_path):

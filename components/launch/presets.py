@@ -13,6 +13,7 @@ from components.runner.ir import missing_parameters, parse_arguments, pipeline_p
 from components.runner.store import Store
 from components.storage.places import real_path
 from components.storage.sources import change_places
+from san_core.shipped.generator import SHIPPED_GENERATOR
 
 
 class Preset(NamedTuple):
@@ -24,6 +25,12 @@ class Preset(NamedTuple):
 
 _SYNTHETIC = {"dataset": "synthetic", "difficulty": "normal", "seed": 0, "references": True}
 _DEMO = {**_SYNTHETIC, "identities": 192, "image_height": 128}
+_SMALL = {
+    **_SYNTHETIC,
+    "image_height": 128,
+    "generator": SHIPPED_GENERATOR,
+    "san_overrides": "",
+}
 _TWO_WORKERS = ["0/2", "1/2"]
 _PUBLISHED_SETS = ("cuhk03", "market1501", "msmt17")
 _STRONG_BASELINES = ("bot", "agw", "sbs")
@@ -76,6 +83,10 @@ PRESETS = {
         pg_recipe="demo-pg",
         pg_overrides="epochs=40",
     ),
+    # A first model of one's own people, on a processor: add dataset and source. A start as the
+    # encoder of the shipped generator, without textures and with them.
+    "small": Preset("pretrained", {**_SMALL, "san_recipe": "small-baseline"}),
+    "small-san": Preset("ready", {**_SMALL, "san_recipe": "small", "workers": _TWO_WORKERS}),
     # The networks of the paper; add --param source=FOLDER, the data set as published.
     **_preset_pair("cuhk03", {"dataset": "cuhk03"}, **_FOR_PHOTOGRAPHS),
     **_preset_pair("market1501", {"dataset": "market1501"}, **_FOR_PHOTOGRAPHS),

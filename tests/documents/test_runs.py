@@ -31,6 +31,7 @@ SMALL = {
     "pipeline.py run --name demo --param san_overrides": [
         ("--param", f"san_overrides={FEW} w_rec=2"),
     ],
+    "pipeline.py run --preset small": [("--param", f"san_overrides={FEW}")],
     "pipeline.py run --preset demo": [
         ("--param", "generator=shipped"),
         ("--param", "identities=9"),

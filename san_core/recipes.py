@@ -126,9 +126,9 @@ _DEMO = Recipe(
 
 # The demo's network, trained longer: for several hundred rendered identities on a CPU. It has the
 # parts of strong baselines that gained most in equal CPU time (san_core/README.md). In equal CPU
-# time a start as the encoder of a generator gained, and texture losses in every batch did not
-# (tests/README.md). Every fourth batch costs a quarter more than the baseline, and showed no loss
-# against that start alone.
+# time a start as the encoder of a generator gained most. Texture losses on top of it lost: in every
+# batch most of the gain, in every fourth batch, a quarter more CPU time an epoch, the least of all
+# that were measured (tests/README.md).
 _SYNTHETIC = dataclasses.replace(
     _DEMO,
     embedding="bnneck",

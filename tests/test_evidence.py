@@ -494,6 +494,23 @@ def test_figures_are_means_and_paired_gains(tmp_path):
     assert "evidence.hard.a_few_epochs.baseline.seeds" not in found
 
 
+def test_losses_are_compared_with_the_same_start_without_them(tmp_path):
+    scores = {BASELINE: 0.4, "full": 0.38, "baseline_shipped": 0.6, "every_shipped": 0.55}
+    kept = kept_of(
+        tmp_path, *(row(arm, seed, score) for arm, score in scores.items() for seed in (1, 2))
+    )
+    assert figures.loss_gain(kept, "full").mean == pytest.approx(-2)
+    assert figures.loss_gain(kept, "every_shipped").mean == pytest.approx(-5)
+    assert figures.best_arms(kept, 1) == ["baseline_shipped"]
+    assert figures.best_arms(kept, 1, with_losses=True) == ["every_shipped"]
+    found = {figure.name: figure.value for figure in figures.figures_of_rows(kept)}
+    assert found["evidence.equal_time_map_gain"] == pytest.approx(20)
+    assert found["evidence.equal_time_losses_map_gain"] == pytest.approx(15)
+    assert found["evidence.losses_of_every_shipped_map_gain"] == pytest.approx(-5)
+    text = table.results_table(kept)
+    assert "it loses to the baseline of the same start (-5.0 ± 0.0, 2 seeds)" in text
+
+
 def test_table_shows_every_question(tmp_path):
     text = table.results_table(measured(tmp_path))
     for head in (
@@ -506,6 +523,7 @@ def test_table_shows_every_question(tmp_path):
         assert head in text
     for arm in ARMS.values():
         assert f"| {arm.words}{table.mark(arm)} |" in text
+    assert "Among those with texture losses, they choose" in text
     for line in text.split("\n\n")[0].splitlines()[1:]:
         assert line.count("|") == text.splitlines()[0].count("|")
     assert f"validation people choose *{ARMS['every_shipped'].words}*" in text

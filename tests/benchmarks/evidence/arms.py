@@ -34,6 +34,11 @@ class Arm(NamedTuple):
         return self.targets in ("pseudo", "shuffled")
 
     @property
+    def has_losses(self) -> bool:
+        """Whether it is trained with texture losses."""
+        return self.targets != "none"
+
+    @property
     def uses_shipped(self) -> bool:
         """Whether the generator that comes with the package has a part in it."""
         return self.needs_pseudo or self.start == SHIPPED

@@ -33,7 +33,7 @@ from tests.benchmarks.evidence.rows import (
     row_name,
 )
 from tests.benchmarks.evidence.run import recipe_of_start, shipped_fingerprint
-from tests.benchmarks.evidence.starts import IDENTITY, OWN
+from tests.benchmarks.evidence.starts import IDENTITY, NONE, OWN, SHIPPED
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.measuring import ROOT
 
@@ -41,6 +41,8 @@ RESULTS = ROOT / "tests" / "results"
 ROWS = RESULTS / "evidence_rows.json"
 LARGE_ROWS = RESULTS / "evidence_large_rows.json"
 COUNTED_STARTS = (OWN, IDENTITY)  # which take SAN-PG's time
+# The arm without texture losses of each start
+START_ALONE = {NONE: BASELINE, SHIPPED: "baseline_shipped", OWN: "baseline_pg"}
 SCORES = ("mAP", "rank1", "front_to_back", "occluded", "cross_pose")
 
 
@@ -174,9 +176,22 @@ def fair_gain(kept: RowsFile, arm: str, *, test: str = "test") -> Difference | N
     return gain(kept, arm, test=test)
 
 
-def best_arms(kept: RowsFile, count: int) -> list[str]:
-    """The candidates, of those with most seeds, that gain most on validation people."""
-    names = [name for name, arm in ARMS.items() if arm.is_candidate]
+def loss_gain(kept: RowsFile, arm: str, *, test: str = "test") -> Difference | None:
+    """What an arm's texture losses bring: its gain over the baseline of the same start."""
+    return gain(kept, arm, over=START_ALONE[ARMS[arm].start], test=test)
+
+
+def best_arms(kept: RowsFile, count: int, *, with_losses: bool = False) -> list[str]:
+    """The candidates, of those with most seeds, that gain most on validation people.
+
+    with_losses: only those with texture losses; the others have a generator's encoder as start, or
+    its features as targets.
+    """
+    names = [
+        name
+        for name, arm in ARMS.items()
+        if arm.is_candidate and (arm.has_losses or not with_losses)
+    ]
     found = {name: fair_gain(kept, name, test="val") for name in names}
     known = {name: each for name, each in found.items() if each is not None}
     pairs = max((each.pairs for each in known.values()), default=0)
@@ -235,6 +250,10 @@ def _headlines(kept: RowsFile) -> Iterator[Figure]:
         yield from difference_figures("evidence.equal_time_map_gain", found)
         if found is not None and found.half is not None:
             yield Figure("evidence.equal_time_gain", found.mean - found.half, "points")
+    for arm in best_arms(kept, 1, with_losses=True):
+        yield from difference_figures("evidence.equal_time_losses_map_gain", fair_gain(kept, arm))
+    for name in (name for name, arm in ARMS.items() if arm.has_losses):
+        yield from difference_figures(f"evidence.losses_of_{name}_map_gain", loss_gain(kept, name))
     given = [name for name, arm in ARMS.items() if arm.start in COUNTED_STARTS]
     for arm, share in itertools.product(given, plan.SHARES):
         found = counted_gain(kept, arm, share)

@@ -15,6 +15,7 @@ from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, EQUAL_TIME, HARD
 from tests.benchmarks.evidence.rows import RowsFile, mean_score
 
 TIMED_ARMS = ("full", "baseline_shipped", "full_shipped", "baseline_pg", "baseline_identity")
+COLOURS = {"C0": "texture losses", "C2": "from a generator, no texture losses", "C7": "control"}
 PLOT_FILE = figures.RESULTS / "evidence.png"
 
 
@@ -44,10 +45,9 @@ def _draw_gains(axes: Axes, kept: RowsFile) -> None:
     for place, name in enumerate(arms):
         found = figures.gain(kept, name)
         assert found is not None
-        colour = "C0" if ARMS[name].is_candidate else "C7"
-        axes.errorbar(found.mean, place, xerr=found.half, fmt="o", color=colour, capsize=3)
-    axes.plot([], [], "o", color="C0", label="with textures")
-    axes.plot([], [], "o", color="C7", label="control")
+        axes.errorbar(found.mean, place, xerr=found.half, fmt="o", color=_colour(name), capsize=3)
+    for colour, words in COLOURS.items():
+        axes.plot([], [], "o", color=colour, label=words)
     axes.set_yticks(
         range(len(arms)), [f"{ARMS[name].words}{table.mark(ARMS[name])}" for name in arms]
     )
@@ -55,6 +55,13 @@ def _draw_gains(axes: Axes, kept: RowsFile) -> None:
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_xlabel(f"gain at {HARD} in equal CPU time, mAP points, 95 % interval")
     _draw_legend(axes)
+
+
+def _colour(name: str) -> str:
+    """The colour of an arm by its kind."""
+    if not ARMS[name].is_candidate:
+        return "C7"
+    return "C0" if ARMS[name].has_losses else "C2"
 
 
 def _draw_time(axes: Axes, kept: RowsFile) -> None:

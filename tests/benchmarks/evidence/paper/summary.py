@@ -33,13 +33,16 @@ def summary_text(kept: RowsFile, large: RowsFile) -> str:
 def _losses_line(kept: RowsFile) -> str:
     """Texture losses against the same start without them, in equal time."""
     seconds = mean_seconds(rows_of(kept, BASELINE))
-    from_shipped = figures.gain(kept, "full_shipped", over="baseline_shipped")
+    from_shipped, seldom = (
+        effect(figures.loss_gain(kept, arm)) for arm in ("full_shipped", "every_shipped")
+    )
     return (
         f"**Texture losses in equal CPU time** ({seconds:.0f} s): full SAN from random weights "
         f"{effect(figures.gain(kept, 'full'))}; with true textures "
         f"{effect(figures.gain(kept, 'oracle'))}; with those of other people "
         f"{effect(figures.gain(kept, 'shuffled'))}. Against the baseline that starts as the "
-        f"shipped encoder too: {effect(from_shipped)}. At {plan.CONTINUED_EPOCHS} epochs each, "
+        f"shipped encoder too: {from_shipped}, with losses in every fourth batch {seldom}. "
+        f"At {plan.CONTINUED_EPOCHS} epochs each, "
         f"whatever their time, full SAN has {effect(figures.gain(kept, 'full', EQUAL_EPOCHS))}."
     )
 
@@ -66,9 +69,11 @@ def _choice_line(kept: RowsFile) -> str:
     found = figures.fair_gain(kept, name)
     counted = " with SAN-PG's training counted" if ARMS[name].start == OWN else ""
     advice = "Use it" if pays(found) else "Train the baseline"
+    if pays(found) and name == "baseline_shipped":
+        advice += " (graph `pretrained`)"
     return (
-        f"**To choose**: of all arms that textures have a part in, validation people choose "
-        f"*{ARMS[name].words}*. "
+        f"**To choose**: of all arms with texture losses, or with a generator's encoder as start, "
+        f"validation people choose *{ARMS[name].words}*. "
         f"On test people it has {effect(found)}{counted}. {advice}. {_advice_on_losses(kept)}"
     )
 

@@ -9,7 +9,7 @@ from tests.benchmarks.evidence.data import ELSEWHERE
 from tests.benchmarks.evidence.figures import mean_seconds, rows_of
 from tests.benchmarks.evidence.plan import EQUAL_EPOCHS, HARD, NORMAL
 from tests.benchmarks.evidence.rows import Difference, Row, RowsFile, mean_score
-from tests.benchmarks.evidence.starts import OWN
+from tests.benchmarks.evidence.starts import OWN, SHIPPED
 
 TABLE_FILE = figures.RESULTS / "evidence.md"
 SUBSETS = {"front_to_back": "front to back", "occluded": "occluded", "cross_pose": "other pose"}
@@ -40,10 +40,10 @@ def _arms_table(kept: RowsFile, arms: dict[str, Arm], words: str = "") -> Iterat
         return
     yield (
         f"| {words}`{HARD}`, equal CPU time ({base[0]['epochs']} epochs of the baseline) | seeds | "
-        f"epochs | mAP | rank-1 | gain in mAP, 95 % interval | "
+        f"epochs | mAP | rank-1 | gain in mAP, 95 % interval | gain over its start alone | "
         f"{' | '.join(f'gain, {each}' for each in SUBSETS.values())} | CPU |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for name, arm in arms.items():
         rows = rows_of(kept, name)
         if rows:
@@ -51,6 +51,7 @@ def _arms_table(kept: RowsFile, arms: dict[str, Arm], words: str = "") -> Iterat
                 "–" if name == BASELINE else points(figures.gain(kept, name, score=score))
                 for score in ("mAP", *SUBSETS)
             ]
+            gains.insert(1, points(figures.loss_gain(kept, name)) if arm.has_losses else "–")
             yield (
                 f"| {arm.words}{mark(arm)} | {len(rows)} | {_mean(rows, 'epochs'):.0f} | "
                 f"{mean_score(rows):.1%} | {mean_score(rows, 'rank1'):.1%} | {' | '.join(gains)} | "
@@ -60,6 +61,8 @@ def _arms_table(kept: RowsFile, arms: dict[str, Arm], words: str = "") -> Iterat
 
 def mark(arm: Arm) -> str:
     """The mark of an arm whose start took time that the table does not count."""
+    if arm.start == SHIPPED:
+        return " †"
     return " *" if arm.start in figures.COUNTED_STARTS else ""
 
 
@@ -182,8 +185,16 @@ def _decision_sentences(kept: RowsFile) -> Iterator[str]:
         if found is not None and found.half is not None:
             counted = ", whose training of SAN-PG is counted," if ARMS[name].start == OWN else ""
             yield (
-                f"Among the arms with textures, validation people choose *{ARMS[name].words}*. "
+                "Among the arms with texture losses, or with a generator's encoder as start, "
+                f"validation people choose *{ARMS[name].words}*. "
                 f"On test people, in equal CPU time{counted} {verdict(found)}."
+            )
+    for name in figures.best_arms(kept, 1, with_losses=True):
+        own = figures.loss_gain(kept, name)
+        if own is not None:
+            yield (
+                f"Among those with texture losses, they choose *{ARMS[name].words}*: "
+                f"{verdict(own, 'the baseline of the same start')}."
             )
 
 
@@ -206,7 +217,8 @@ def _times_sentence(kept: RowsFile) -> Iterator[str]:
     if seconds:
         yield (
             "CPU time is that of training and of generating textures. Arms with * start from or "
-            f"learn from a network whose training, {seconds[-1]:.0f} CPU seconds, is not counted."
+            f"learn from a network whose training, {seconds[-1]:.0f} CPU seconds, is not counted. "
+            "Arms with † start as the generator that ships, whose training is not counted anywhere."
         )
     base = rows_of(kept, BASELINE)
     strayed = [

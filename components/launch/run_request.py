@@ -23,8 +23,12 @@ from components.kubeflow.earlier_run import EarlierRun
 from components.launch.graph import PINNED_IMAGE
 from components.launch.presets import check_beforehand, check_complete, chosen_values
 from components.runner.ir import check_arguments, parse_arguments, pipeline_parameters
-from components.storage.sources import STORE_PARAMETERS, names_place, read_places
-from san_core.shipped.generator import SHIPPED_FOLDER
+from components.storage.sources import (
+    STORE_PARAMETERS,
+    names_place,
+    read_places,
+    takes_shipped_generator,
+)
 
 DEADLINE_VERSION = (2, 17)  # the first Kubeflow Pipelines that supports a run's deadline
 
@@ -134,11 +138,9 @@ def resolve_arguments(
         kept = {n: arguments.get(n, "") for n in STORE_PARAMETERS if n in declared}
         submission.check_pipeline_root(options.pipeline_root, kept)
         places = {n: value for n, value in kept.items() if names_place(n, value)}
-        places |= {
-            place.name: place.uri
-            for place in read_places(arguments, _only_step(documents[0]))
-            if place.uri != str(SHIPPED_FOLDER)  # it is in the image
-        }
+        step = _only_step(documents[0])
+        if not takes_shipped_generator(step, arguments):  # which is in the image
+            places |= {place.name: place.uri for place in read_places(arguments, step)}
         submission.check_places_outlast_pod(places, volumes)
         check_beforehand(arguments, documents[0], processes)
     return arguments

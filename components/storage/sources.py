@@ -68,7 +68,7 @@ def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
         if names_place(name, values.get(name))
         for number, uri in enumerate(_places_in(name, values), 1)
     ]
-    if (step, values.get("source")) == ("take_generator", SHIPPED_GENERATOR):
+    if takes_shipped_generator(step, values):
         found = [ReadPlace("source", str(SHIPPED_FOLDER), is_single=False)]
     for names, file in _FILE_WORDS:
         for name in names:
@@ -76,6 +76,11 @@ def read_places(values: Mapping[str, Any], step: str = "") -> list[ReadPlace]:
                 called = _numbered(f"{name} {word.strip()}", number)
                 found.append(ReadPlace(called, uri, is_single=True))
     return found
+
+
+def takes_shipped_generator(step: str, values: Mapping[str, Any]) -> bool:
+    """Whether a step reads the generator of the package: take_generator's source=shipped."""
+    return (step, values.get("source")) == ("take_generator", SHIPPED_GENERATOR)
 
 
 def _numbered(name: str, number: int) -> str:

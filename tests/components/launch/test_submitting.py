@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import pipeline
+from san_core.shipped.generator import SHIPPED_FOLDER
 from tests.servers.kubeflow_answers import NEVER
 from tests.servers.kubeflow_stub import API, KubeflowStub
 from tests.write_golden import CLUSTER_IMAGE, GOLDEN
@@ -297,6 +298,18 @@ def test_the_generator_of_the_package_is_no_folder_that_a_pod_could_lose(stub, c
     with pytest.raises(SystemExit):
         call(stub, "submit", *words, "--param", "source=./shipped")
     assert "source=./shipped is a folder that is lost" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_packages_generator_is_another_one_in_a_pod(stub, capsys):
+    """The word alone names what the image has; a path is that of this machine."""
+    places = ("--pipeline-root", "s3://b/root", "--image", CLUSTER_IMAGE)
+    for graph in ("ready", "pretrained"):
+        words = ("submit", "--graph", graph, *places, "--param", "dataset=synthetic", "--param")
+        said = refused(stub, capsys, *words, f"generator={SHIPPED_FOLDER}")
+        assert f"generator={SHIPPED_FOLDER} is a folder that is lost" in said
+    step = ("submit", *step_words("--only", "take_generator"), "--param")
+    said = refused(stub, capsys, *step, f"source={SHIPPED_FOLDER}")
+    assert f"source={SHIPPED_FOLDER} is a folder that is lost" in said
 
 
 def test_a_data_set_in_a_folder_that_is_called_shipped_is_lost_with_its_pod(stub, capsys):

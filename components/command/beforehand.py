@@ -22,7 +22,7 @@ from san_core.data.readers.sources import SYNTHETIC
 from san_core.images.texture_set import check_fuse, check_generator, units_of_worker
 from san_core.model.saved import ONNX_SUFFIX, onnx_file, read_description
 from san_core.model.sizes import check_sizes
-from san_core.recipe import Recipe, check_mirrored
+from san_core.recipe import NO_IMAGENET, Recipe, check_mirrored
 from san_core.seeds import check_seed
 from san_core.shipped.generator import SHIPPED_FOLDER, SHIPPED_GENERATOR
 from san_core.synthesis.difficulty import difficulty_by_name
@@ -33,6 +33,23 @@ from san_core.synthesis.world import check_world
 _RECIPE_PREFIXES = {"": "", "pg_": "train_san_pg", "san_": "train_san"}
 # A graph that has textures has this parameter: where they are stored.
 _TEXTURE_STORE = "destination"
+# What a network must have in common with the generator that it starts from, by its init: as
+# `weights.start_from_generator` says, which needs torch.
+_FIELDS_OF_START = {
+    "encoder": ("arch",),
+    "generator": (
+        "arch",
+        "last_stride",
+        "skips",
+        "decoder_plan",
+        "decoder_width",
+        "texture_from",
+        "copy_queries",
+        "copy_dim",
+        "texture_size",
+        "image_height",
+    ),
+}
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
@@ -84,6 +101,8 @@ def check_parameters(
     check_mirrored(values.get("mirrored", "auto"))
     if "san_recipe" in values and _TEXTURE_STORE not in values:
         _check_needs_no_textures(values)
+        if "generator" in values:
+            _check_uses_generator(values)
     if "generator" in values or "texture_source" in values:
         _check_untrained_generator(values)
     if "san_recipe" in values:
@@ -143,20 +162,33 @@ def _check_compiled(values: Mapping[str, Any], count: Processes, step: str) -> N
 
 
 def _check_needs_no_textures(values: Mapping[str, Any]) -> None:
-    """Check that a graph without textures trains without them, and uses its generator if any."""
+    """Check that a graph without textures trains without them."""
     recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
     if recipe.needs_decoder:
         raise ValueError(
             f"recipe {values['san_recipe']!r} needs textures (w_rec={recipe.w_rec:g},"
-            f" w_tr={recipe.w_tr:g}), and this graph has none; choose a recipe that ends in"
-            " -baseline, or another graph"
+            f" w_tr={recipe.w_tr:g}), and this graph has none; {_without_textures(values)}, or"
+            " use another graph"
         )
-    if "generator" in values and not recipe.needs_generator:
+
+
+def _check_uses_generator(values: Mapping[str, Any]) -> None:
+    """Check that a graph whose generator makes no textures uses it for something else."""
+    recipe = recipes.resolve_recipe(values["san_recipe"], values["san_overrides"])
+    if not recipe.needs_generator:
         raise ValueError(
-            f"recipe {values['san_recipe']!r} takes nothing from a generator (init={recipe.init}),"
-            " and this graph has one for the start alone; use the graph baseline, or set"
-            " init=encoder"
+            f"recipe {values['san_recipe']!r} takes nothing from a generator (init={recipe.init},"
+            " w_distill=0), and this graph makes no textures with it; use the graph baseline, or"
+            f" {_without_textures(values)}"
         )
+
+
+def _without_textures(values: Mapping[str, Any]) -> str:
+    """Which recipe to choose for a graph without textures."""
+    if "generator" not in values:
+        return "choose a recipe that ends in -baseline"
+    named = "small-baseline, or " if values["generator"] == SHIPPED_GENERATOR else ""
+    return f"choose {named}a -baseline recipe of the generator's arch with init=encoder"
 
 
 def _check_data_sets(values: Mapping[str, Any]) -> None:
@@ -232,19 +264,41 @@ def _check_untrained_generator(values: Mapping[str, Any]) -> None:
 
 
 def _check_shipped_fits(recipe: Recipe, shipped: Recipe) -> None:
+    fields = _FIELDS_OF_START.get(recipe.init, ())
+    differing = [name for name in fields if getattr(recipe, name) != getattr(shipped, name)]
+    settings = _settings_that_fit(recipe, shipped)
+    if differing:
+        here, there = (
+            ", ".join(f"{name}={getattr(of, name)}" for name in differing)
+            for of in (recipe, shipped)
+        )
+        raise ValueError(
+            f"the recipe starts from SAN-PG (init={recipe.init}) with {here}, and the shipped"
+            f" generator has {there}; name a generator that fits, or set {settings}"
+        )
     size = shipped.texture_size
     if recipe.needs_decoder and size % recipe.texture_size:
         raise ValueError(
             f"the recipe learns textures of {recipe.texture_size}x{recipe.texture_size}, and"
             f" the shipped generator makes {size}x{size}; set for example"
-            f' --param san_overrides="texture_size={size} decoder_plan=light"'
+            f' --param san_overrides="{settings}"'
         )
-    if recipe.init in ("generator", "encoder") and recipe.arch != shipped.arch:
-        raise ValueError(
-            f"the recipe starts from SAN-PG (init={recipe.init}) with arch {recipe.arch}, and the"
-            f" shipped generator has {shipped.arch}; name a generator of {recipe.arch}, or set"
-            f" arch={shipped.arch}"
-        )
+
+
+def _settings_that_fit(recipe: Recipe, shipped: Recipe) -> str:
+    """Overrides with which a recipe starts at most as the encoder of the shipped generator."""
+    settings: dict[str, Any] = {}
+    if recipe.init == "generator":
+        settings["init"] = "encoder"
+        if not recipe.train_decoder:
+            settings["train_decoder"] = "true"
+    if recipe.init in _FIELDS_OF_START and recipe.arch != shipped.arch:
+        settings["arch"] = shipped.arch
+        if recipe.pretrained == "imagenet" and shipped.arch in NO_IMAGENET:
+            settings["pretrained"] = "none"
+    if recipe.needs_decoder and shipped.texture_size % recipe.texture_size:
+        settings |= {"texture_size": shipped.texture_size, "decoder_plan": "light"}
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _check_fuse(values: Mapping[str, Any]) -> None:

@@ -6,10 +6,14 @@ from typing import get_args
 import pytest
 
 from components.__main__ import STEPS
+from components.command import beforehand
 from components.command.beforehand import PRECISIONS, Processes, check_parameters
 from components.command.step import step_parameters
 from components.storage.texture_store import VERIFY_LEVELS
 from san_core.evaluation.protocols.scoring import PROTOCOL_NAMES
+from san_core.model import weights
+from san_core.model.saved import read_description
+from san_core.shipped.generator import SHIPPED_FOLDER
 from san_core.synthesis.difficulty import DIFFICULTIES
 from san_core.training.precision import Precision
 
@@ -89,15 +93,15 @@ def test_workers_that_leave_shards_out_or_make_them_twice_are_refused(workers, m
         ),
         (
             {**START, "san_recipe": "demo-baseline"},
-            "recipe 'demo-baseline' takes nothing from a generator (init=none), and this graph has",
+            "takes nothing from a generator (init=none, w_distill=0), and this graph makes no",
         ),
         (
             {**START, "san_overrides": "arch=resnet18"},
-            "(init=encoder) with arch resnet18, and the shipped generator has resnet10_quarter",
+            "(init=encoder) with arch=resnet18, and the shipped generator has arch=resnet10_q",
         ),
         (
             {**SHIPPED, "san_overrides": "arch=resnet18 init=generator"},
-            "(init=generator) with arch resnet18, and the shipped generator has resnet10_quarter",
+            "(init=generator) with arch=resnet18, last_stride=1, ",
         ),
         (
             {**READY_MADE, "san_recipe": "synthetic", "san_overrides": ""},
@@ -197,6 +201,53 @@ def test_a_start_needs_a_generator_of_its_network_alone():
     check_parameters(START)
     check_parameters({**START, "san_recipe": "demo-baseline", "san_overrides": "w_distill=1"})
     check_parameters({**START, "generator": "/somebodys", "san_overrides": "arch=resnet18"})
+
+
+def test_a_start_with_the_decoder_compares_all_that_train_san_compares():
+    assert beforehand._FIELDS_OF_START["generator"] == weights._ARCHITECTURE_FIELDS
+    values = {**SHIPPED, "san_recipe": "synthetic", "san_overrides": "init=generator"}
+    with pytest.raises(ValueError, match=re.escape("with last_stride=1, decoder_width=0.5, ")):
+        check_parameters(values)
+    shipped = read_description(SHIPPED_FOLDER).recipe
+    fitting = [f"{name}={getattr(shipped, name)}" for name in weights._ARCHITECTURE_FIELDS]
+    check_parameters({**values, "san_overrides": f"init=generator {' '.join(fitting)}"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides"),
+    [
+        ("cuhk03", ""),
+        ("cuhk03", "init=encoder"),
+        ("cuhk03", "init=generator train_decoder=false"),
+        ("cuhk03-baseline", "init=encoder"),
+        ("synthetic", "init=generator"),
+        ("small", "arch=resnet18"),
+    ],
+)
+def test_settings_that_a_refusal_names_are_not_refused_in_turn(recipe, overrides):
+    values = {**SHIPPED, "san_recipe": recipe, "san_overrides": overrides}
+    with pytest.raises(ValueError, match="set ") as refusal:
+        check_parameters(values)
+    told = str(refusal.value).rpartition("set ")[2]
+    named = re.findall(r"(\w+)=(\w+)", told.replace('san_overrides="', ""))
+    settings = dict(word.split("=") for word in overrides.split()) | dict(named)
+    words = " ".join(f"{name}={value}" for name, value in settings.items())
+    check_parameters({**values, "san_overrides": words})
+
+
+@pytest.mark.parametrize("recipe", ["cuhk03", "cuhk03-baseline", "demo-baseline"])
+def test_a_recipe_that_a_graph_without_textures_refuses_has_one_that_it_takes(recipe):
+    with pytest.raises(ValueError, match="choose small-baseline, or a -baseline recipe of the gen"):
+        check_parameters({**START, "san_recipe": recipe})
+    check_parameters({**START, "san_recipe": "small-baseline"})
+    check_parameters({**START, "san_recipe": "demo-baseline", "san_overrides": "init=encoder"})
+    somebodys = {**START, "generator": "/somebodys"}
+    with pytest.raises(ValueError, match=r"; .*choose a -baseline recipe of the generator's arch"):
+        check_parameters({**somebodys, "san_recipe": recipe})
+    fitting = {"san_recipe": "cuhk03-baseline", "san_overrides": "init=encoder"}
+    check_parameters({**somebodys, **fitting})
+    with pytest.raises(ValueError, match="choose a recipe that ends in -baseline, or use another"):
+        check_parameters({"san_recipe": "cuhk03", "san_overrides": ""})
 
 
 def test_people_are_not_counted_where_none_are_rendered():

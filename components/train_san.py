@@ -21,7 +21,7 @@ def train_san(
     textures: Annotated[Path | None, Input("Dataset")] = None,
     generator: Annotated[Path | None, Input("Model")] = None,
     pit: Annotated[Path | None, Input("Dataset")] = None,
-    start_from: Annotated[Path | None, Input("Model")] = None,
+    start_from: Annotated[Path | None, Input("Model", may_be_checkpoint=True)] = None,
     events: Annotated[Path | None, Output("Artifact")] = None,
     recipe: str = "cuhk03",
     overrides: str = "",
@@ -110,7 +110,7 @@ def train_san(
     chosen = recipes.resolve_recipe(recipe, overrides)
     check_events(events, wanted=tensorboard)
     _check_inputs(chosen, recipe, textures=textures, generator=generator, pit=pit)
-    start_from = _model_to_start_from(chosen, recipe, start_from)
+    _check_start(chosen, recipe, start_from)
     settings = loop.TrainingSettings(
         step="train_san",
         recipe=chosen,
@@ -222,20 +222,19 @@ def train_san(
     check_succeeded(failure)
 
 
-def _model_to_start_from(recipe: "Recipe", name: str, start_from: Path | None) -> Path | None:
-    """The model that a recipe starts from, which may be that of a checkpoint; None if it has none.
+def _check_start(recipe: "Recipe", name: str, start_from: Path | None) -> None:
+    """Check the model that a recipe starts from.
 
     Raises:
-        ValueError: it is missing, or has no effect, or is an ONNX file; or as `model_at`.
+        ValueError: it is missing, or has no effect, or is an ONNX file or a generator.
     """
-    from components.storage.checkpoint import model_at
     from san_core.inference.network import check_encoder
     from san_core.model.saved import onnx_file, read_description
 
     if recipe.init == "model" and start_from is None:
         raise ValueError(f"recipe {name!r} starts from a model; give one with --start-from")
     if start_from is None:
-        return None
+        return
     if recipe.init != "model":
         raise ValueError(
             f"--start-from {start_from} has no effect with init={recipe.init}; add init=model to"
@@ -243,9 +242,7 @@ def _model_to_start_from(recipe: "Recipe", name: str, start_from: Path | None) -
         )
     if onnx_file(start_from):
         raise ValueError(f"{start_from} is an ONNX file; give the folder of the model")
-    model = model_at(start_from)
-    check_encoder(read_description(model).recipe, model)
-    return model
+    check_encoder(read_description(start_from).recipe, start_from)
 
 
 def _check_inputs(

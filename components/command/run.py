@@ -185,6 +185,7 @@ def _run_parsed_step(
     keeps_state = bool(values.get("checkpoint"))
     with company(step.__name__, keeps_state=keeps_state), temporary_folder() as room:
         remote = {p: values[p.name] for p in outgoing if isinstance(values[p.name], str)}
+        values |= _models_of_checkpoints(declared, values)
         values |= _localise_artifacts(declared, values, room)
         written = {p.name: values[p.name] for p in outgoing}
         for p in declared:
@@ -245,6 +246,24 @@ def _keep_unsent(unsent: Mapping[Path, str]) -> str:
 
 def _is_file_artifact(p: Parameter) -> bool:
     return p.artifact is not None and p.artifact.kind in FILE_KINDS
+
+
+def _models_of_checkpoints(
+    declared: Sequence[Parameter], values: Mapping[str, Any]
+) -> dict[str, Path | str]:
+    """Where the models lie of inputs that may be checkpoints; nothing is downloaded.
+
+    Raises:
+        ValueError: as `model_at`.
+        OSError: a bucket cannot be listed.
+    """
+    given = [p.name for p in declared if p.artifact and p.artifact.may_be_checkpoint]
+    given = [name for name in given if values[name] is not None]
+    if not given:
+        return {}
+    from components.storage.checkpoint import model_at  # needs torch, which few steps do
+
+    return {name: path_or_uri(model_at(str(values[name]))) for name in given}
 
 
 def _localise_artifacts(

@@ -31,19 +31,25 @@ MAX_SETTINGS = 12
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or directory that passes between steps; `kind` is its KFP type, such as "Dataset"."""
+    """A file or directory that passes between steps; `kind` is its KFP type, such as "Dataset".
+
+    may_be_checkpoint: whether the checkpoint of a training can be given, whose model is then read.
+    """
 
     kind: str
     is_output: bool
+    may_be_checkpoint: bool = False
 
 
-def Input(kind: str) -> Artifact:  # noqa: N802 - reads as the type annotation it stands in
+def Input(  # noqa: N802 - reads as the type annotation it stands in
+    kind: str, *, may_be_checkpoint: bool = False
+) -> Artifact:
     """Mark a parameter as an artifact that is read.
 
     `Annotated[Path, Input("Dataset")]` must be given; `Annotated[Path | None, Input("Dataset")] =
     None` may be absent.
     """
-    return Artifact(kind, is_output=False)
+    return Artifact(kind, is_output=False, may_be_checkpoint=may_be_checkpoint)
 
 
 def Output(kind: str) -> Artifact:  # noqa: N802

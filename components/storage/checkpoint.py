@@ -12,7 +12,7 @@ A state passes through a local file, so that memory never holds a copy of it.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypedDict
 
@@ -255,21 +255,30 @@ def no_state_error(path: Path, reason: str = "") -> ValueError:
     )
 
 
-def model_at(place: Path) -> Path:
-    """The model at a local place: the place itself or, of a checkpoint, its model.
+def model_at(place: str) -> str:
+    """The place of a model: the place itself or, of a checkpoint, that of its model.
+
+    Files are only listed, as a checkpoint is large.
+
+    Args:
+        place: folder or URI of a model or of a checkpoint, or anything else.
 
     Raises:
-        ValueError: a checkpoint has no model yet; or the place is a folder of several.
+        ValueError: a checkpoint has no model yet; or there are several, which the message names.
+        OSError: the store is unreachable.
     """
-    if (place / RECIPE_FILE).exists():
+    listed = open_storage(place).list()
+    names = {stat.name for stat in listed}
+    if RECIPE_FILE in names or (state := _find_state(listed, place)) is None:
         return place
-    if (place / _OBJECT_NAME).exists():
-        if not (place / _MODEL_NAME / RECIPE_FILE).exists():
-            raise ValueError(f"checkpoint {place} has no model yet ({_MODEL_NAME})")
-        return place / _MODEL_NAME
-    if found := sorted(state.parent.name for state in place.glob(f"*/{_OBJECT_NAME}")):
-        raise ValueError(f"{place} is a folder of checkpoints; name one of {', '.join(found)}")
-    return place
+    folder = PurePosixPath(state.name).parent
+    if str(folder / _MODEL_NAME / SUMS_FILE) not in names:
+        checkpoint = _join(place, folder)
+        raise ValueError(
+            f"checkpoint {checkpoint} has no model yet: {checkpoint}/{_MODEL_NAME} is missing or"
+            " incomplete"
+        )
+    return _join(place, folder / _MODEL_NAME)
 
 
 def fetch_any_state(place: str, room: Path) -> Path:
@@ -285,13 +294,30 @@ def fetch_any_state(place: str, room: Path) -> Path:
         OSError: the store is unreachable.
     """
     storage = open_storage(place.rstrip("/").removesuffix(f"/{_OBJECT_NAME}"))
-    found = [stat for stat in storage.list() if PurePosixPath(stat.name).name == _OBJECT_NAME]
-    if not found:
+    found = _find_state(storage.list(), place)
+    if found is None:
         raise FileNotFoundError(f"{place} holds no state of training ({_OBJECT_NAME})")
+    return _fetch_state(storage, found, room)
+
+
+def _find_state(listed: Sequence[Stat], place: str) -> Stat | None:
+    """The only state of training among the objects at a place; None if there is none.
+
+    Raises:
+        ValueError: there are several, which the message names.
+    """
+    found = [stat for stat in listed if PurePosixPath(stat.name).name == _OBJECT_NAME]
     if len(found) > 1:
         folders = ", ".join(str(PurePosixPath(stat.name).parent) for stat in found)
-        raise ValueError(f"{place} holds {len(found)} states; name one of the folders {folders}")
-    return _fetch_state(storage, found[0], room)
+        raise ValueError(
+            f"{place} holds {len(found)} checkpoints; name one of the folders {folders}"
+        )
+    return found[0] if found else None
+
+
+def _join(place: str, path: PurePosixPath) -> str:
+    """The place of a path under a folder or URI."""
+    return "/".join([place.rstrip("/"), *path.parts])
 
 
 def _fetch_state(storage: Storage, found: Stat, room: Path) -> Path:

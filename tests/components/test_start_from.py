@@ -11,10 +11,12 @@ import torch
 
 import pipeline
 from components.__main__ import main
+from components.storage.places import open_storage
 from components.training.inputs import initial_model
-from san_core.model.saved import fingerprint
+from san_core.model.saved import fingerprint, write_sums
 from san_core.model.weights import load_network
 from san_core.recipe import recipe_with_overrides
+from tests.servers.tampering_proxy import Answer
 from tests.tiny import SAN_OVERRIDES, step_command, with_flags, with_outputs_in
 
 
@@ -93,15 +95,65 @@ def test_a_stopped_training_is_trained_further_from_its_checkpoint(tiny, tmp_pat
     assert fingerprint(tmp_path / "model") == fingerprint(tmp_path / "same" / "model")
 
 
-def test_a_checkpoint_without_a_model_and_a_folder_of_checkpoints_say_so(
+def test_a_checkpoint_without_a_whole_model_and_several_checkpoints_say_so(
     tiny, tmp_path, stopped, capsys
 ):
-    assert train(tiny, tmp_path, "init=model", start_from=stopped.parent) == 1
-    told = f"{stopped.parent} is a folder of checkpoints; name one of {stopped.name}"
-    assert told in capsys.readouterr().err
-    shutil.rmtree(stopped / "model")
+    (stopped / "model" / "SHA256SUMS").unlink()  # written last
     assert train(tiny, tmp_path, "init=model", start_from=stopped) == 1
-    assert f"checkpoint {stopped} has no model yet (model)" in capsys.readouterr().err
+    told = f"checkpoint {stopped} has no model yet: {stopped}/model is missing or incomplete"
+    assert told in capsys.readouterr().err
+    shutil.copytree(stopped, stopped.with_name("other"))
+    assert train(tiny, tmp_path, "init=model", start_from=stopped.parent) == 1
+    told = f"{stopped.parent} holds 2 checkpoints; name one of the folders {stopped.name}, other"
+    assert told in capsys.readouterr().err
+
+
+def test_the_model_of_a_failed_training_is_warned_of_by_either_name(
+    tiny, tmp_path, stopped, capsys
+):
+    described = json.loads((stopped / "model" / "recipe.json").read_text())
+    described["facts"]["failed"] = "the loss is not finite"
+    (stopped / "model" / "recipe.json").write_text(json.dumps(described))
+    write_sums(stopped / "model")
+    for place in (stopped / "model", stopped, stopped.parent):
+        assert train(tiny, tmp_path, "", start_from=place) == 1
+        told = f"{stopped}/model was left by a failed training: the loss is not finite"
+        assert told in capsys.readouterr().err
+
+
+@pytest.fixture
+def fetched(tampering_proxy) -> list[str]:
+    """The paths of the objects that are read from the server, ever more."""
+    paths: list[str] = []
+
+    def listen(answer: Answer) -> bytes:
+        if answer.method == "GET" and "list-type=" not in answer.path:
+            paths.append(answer.path)
+        return answer.body
+
+    tampering_proxy.tamper = listen
+    return paths
+
+
+@pytest.mark.s3
+def test_of_checkpoints_in_a_bucket_only_a_model_is_fetched(tiny, tmp_path, s3, fetched, capsys):
+    store = open_storage(s3)
+    for name in ("one/state.pt", "two/state.pt"):
+        store.put_bytes(name, b"large")
+    assert train(tiny, tmp_path, "init=model", start_from=s3) == 1
+    assert fetched == []
+    assert f"{s3} holds 2 checkpoints; name one of the folders one, two" in capsys.readouterr().err
+    assert train(tiny, tmp_path, "init=model", start_from=f"{s3}/one") == 1
+    told = f"checkpoint {s3}/one has no model yet: {s3}/one/model is missing or incomplete"
+    assert told in capsys.readouterr().err
+    assert fetched == []
+    files = {file.name: file for file in Path(tiny.model).iterdir()}
+    for name, file in files.items():
+        store.put_file(f"one/model/{name}", file)
+    fetched.clear()
+    assert train(tiny, tmp_path, "", start_from=f"{s3}/one") == 1  # it has no effect
+    assert f"--start-from {s3}/one/model has no effect" in capsys.readouterr().err
+    assert {path.rpartition("/model/")[2] for path in fetched} == {*files}
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_state_of_before_there_were_facts_and_averages_is_read(kept, tmp_path,
     ("words", "message"),
     [
         (["--from-state", "{empty}"], "holds no state of training (state.pt)"),
-        (["--from-state", "{two}"], "holds 2 states; name one of the folders a, b"),
+        (["--from-state", "{two}"], "holds 2 checkpoints; name one of the folders a, b"),
         (["--from-state", "{damaged}"], "is damaged; delete it to train anew"),
         ([], "give --from-state or --onnx"),
         (["--onnx", "s3://bucket/x.onnx"], "--onnx s3://bucket/x.onnx: name a local file"),

@@ -111,18 +111,22 @@ def test_every_source_is_meant_from_where_the_command_is_given(
     "preset",
     ["demo", "synthetic", "small", "small-san", "demo-baseline", "synthetic-baseline"],
 )
-def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(compiled, tmp_path, preset):
+def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(compiled, tmp_path, capsys, preset):
     def chosen(model: str, *words: str) -> dict[str, Any]:
         words = (f"model={model}", *words)
         return pipeline_arguments(PRESETS[preset], compiled["score"], words, folder=tmp_path)
 
     assert chosen("model")["references"] is True
+    assert capsys.readouterr().out == ""
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "encoder.onnx").write_bytes(b"")
     for place in ("x.onnx", "s3://bucket/x.onnx", str(tmp_path / "taken")):
         assert "references" not in chosen(place)
         check_beforehand(chosen(place), compiled["score"])
+        told = f"left out, as the ONNX file {place} has no untrained encoder: references\n"
+        assert capsys.readouterr().out == 2 * told
         given = chosen(place, "references=true")
+        assert capsys.readouterr().out == ""
         message = f"{given['model']} is an ONNX file, which has none; leave references out"
         with pytest.raises(ValueError, match=re.escape(message)):
             check_beforehand(given, compiled["score"])

@@ -269,7 +269,7 @@ def _check_shipped_fits(recipe: Recipe, shipped: Recipe) -> None:
     settings = _settings_that_fit(recipe, shipped)
     if differing:
         here, there = (
-            ", ".join(f"{name}={getattr(of, name)}" for name in differing)
+            ", ".join(f"{name}={str(getattr(of, name)).lower()}" for name in differing)
             for of in (recipe, shipped)
         )
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from components.command import beforehand
 from components.command.beforehand import Processes
 from components.command.suggestion import suggestion
+from components.kubeflow.follow import write_line
 from components.runner.ir import missing_parameters, parse_arguments, pipeline_parameters
 from components.runner.store import Store
 from components.storage.places import real_path
@@ -145,7 +146,8 @@ def chosen_values(
 ) -> dict[str, Any]:
     """The given values, and those of a preset or an earlier run where none is given.
 
-    Without `references` of the latter for an ONNX file, which has no untrained encoder.
+    Without `references` of the latter for an ONNX file, which has no untrained encoder; a line
+    says so.
 
     Args:
         values: those of the preset or run
@@ -153,8 +155,10 @@ def chosen_values(
         declared: what the graph takes
     """
     chosen = {name: value for name, value in values.items() if name in declared} | dict(given)
-    if "references" not in given and beforehand.is_onnx_model(str(chosen.get("model") or "")):
-        chosen.pop("references", None)
+    model = str(chosen.get("model") or "")
+    is_left_out = "references" not in given and beforehand.is_onnx_model(model)
+    if is_left_out and chosen.pop("references", False):
+        write_line(f"left out, as the ONNX file {model} has no untrained encoder: references")
     return chosen
 
 

@@ -209,8 +209,12 @@ def test_a_start_with_the_decoder_compares_all_that_train_san_compares():
     with pytest.raises(ValueError, match=re.escape("with last_stride=1, decoder_width=0.5, ")):
         check_parameters(values)
     shipped = read_description(SHIPPED_FOLDER).recipe
-    fitting = [f"{name}={getattr(shipped, name)}" for name in weights._ARCHITECTURE_FIELDS]
-    check_parameters({**values, "san_overrides": f"init=generator {' '.join(fitting)}"})
+    fields = [f"{name}={getattr(shipped, name)}" for name in weights._ARCHITECTURE_FIELDS]
+    fitting = f"init=generator {' '.join(fields).lower()}"
+    check_parameters({**values, "san_overrides": fitting})
+    for name, other in (("skips=false", "skips=true"), ("decoder_width=1.0", "decoder_width=0.5")):
+        with pytest.raises(ValueError, match=f"with {other}, and the shipped generator has {name}"):
+            check_parameters({**values, "san_overrides": fitting.replace(name, other)})
 
 
 @pytest.mark.parametrize(

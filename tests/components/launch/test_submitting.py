@@ -220,6 +220,8 @@ def test_a_preset_scores_no_untrained_encoder_of_an_onnx_file(stub, capsys):
     error = refused(stub, capsys, *words, *root, "--param", "references=true")
     assert "s3://bucket/x.onnx is an ONNX file, which has none" in error
     assert call(stub, *words, *root) == 0
+    told = "left out, as the ONNX file s3://bucket/x.onnx has no untrained encoder: references\n"
+    assert told in capsys.readouterr().out
     assert "references" not in posted(stub, "runs")["runtime_config"]["parameters"]
 
 

@@ -246,7 +246,7 @@ def test_full_disk_ends_in_one_line(cpu_image):
     small = "--tmpfs=/small:size=200k,uid=1000"
     made = ["make_pit", "--pit", "/small/pit", "--textures", "20", "--meshes", "2"]
     line = _only_line(_docker("run", "--rm", small, cpu_image, *PYTHON, *made), 1)
-    assert re.fullmatch(r"make_pit: /small/pit.*: no space left \(.*has [\d.]+ MB\)", line)
+    assert re.fullmatch(r"make_pit: /small/pit.*: no space left \(.*has [\d.]+ [kM]B\)", line)
 
 
 def test_stopped_container_ends_in_one_line(cpu_image):

@@ -346,7 +346,7 @@ def test_full_disk_ends_in_one_clear_line(
     said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("generate_textures: ")]
     assert len(said) == 1
     assert re.search(
-        rf"{small_disk}.*(no space left \(.*has [\d.]+ MB\)|MB are free; set SAN_CACHE)", said[0]
+        rf"{small_disk}.*(no space left \(.*has [\d.]+ kB\)|MB are free; set SAN_CACHE)", said[0]
     )
     assert not [*small_disk.rglob("*.json"), *small_disk.rglob("*.tar")]
     assert not (tmp_path / "written").exists()

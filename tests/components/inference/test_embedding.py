@@ -52,17 +52,18 @@ def test_an_image_takes_no_memory_before_it_is_decoded_nor_after():
 
 
 def _held_images():
-    return sum(type(one) is EncodedImage for one in gc.get_objects())
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) is EncodedImage]
 
 
 def test_what_embeds_a_set_holds_no_image_of_it_but_the_queries_that_a_page_shows(
     tiny, tmp_path, monkeypatch
 ):
-    held = []
+    held, before = [], _held_images()  # by other tests of this process
     decode = embedding.decoded_batches
 
     def counting(files, size):
-        held.append(_held_images())
+        held.append(len(_held_images()) - len(before))
         return decode(files, size)
 
     monkeypatch.setattr(embedding, "decoded_batches", counting)

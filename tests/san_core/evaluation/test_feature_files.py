@@ -138,5 +138,5 @@ def test_a_disk_without_room_for_features_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     told = {**PROVENANCE, "metric": "cosine"}
-    with pytest.raises(OSError, match=r"no space left \(needs 0\.0 MB, has .* MB\).*features\.npy"):
+    with pytest.raises(OSError, match=r"no space left \(needs 0\.2 kB, has .* MB\).*features\.npy"):
         write_features(tmp_path, {"features": ROWS}, RECORDS, provenance=told)

@@ -9,7 +9,7 @@ import ast
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,13 +26,15 @@ PAGE_MODULES = (
 ARTIFACT_FOLDERS = ("san_core/shipped",)
 
 
-def code_fingerprint(module: str, root: Path = ROOT, *, with_pages: bool = True) -> str:
+def code_fingerprint(
+    module: str, root: Path = ROOT, *, with_pages: bool = True, without: Collection[str] = ()
+) -> str:
     """The sha256, in hexadecimal, of the names and contents of `import_closure(module)`.
 
     A compiled file that is older than its source counts too, as it is what runs. The other
     arguments are those of `import_closure`.
     """
-    files = import_closure(module, root, with_pages=with_pages)
+    files = import_closure(module, root, with_pages=with_pages, without=without)
     files += [compiled for source, compiled in _stale_kernels(root).items() if source in files]
     digest = hashlib.sha256()
     for file in files:
@@ -47,7 +49,9 @@ def stale_kernels(module: str, root: Path = ROOT) -> list[Path]:
     return [file for file in import_closure(module, root) if file in stale] if stale else []
 
 
-def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -> list[Path]:
+def import_closure(
+    module: str, root: Path = ROOT, *, with_pages: bool = True, without: Collection[str] = ()
+) -> list[Path]:
     """The project's files that a module needs, itself included, sorted by name.
 
     These are the modules that it imports, directly or through others, the packages they lie in,
@@ -57,6 +61,7 @@ def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -
         module: dotted name, such as components.train_san
         root: the folder that holds components/ and san_core/, in a checkout or site-packages
         with_pages: whether code that only makes pages counts
+        without: modules and whole packages that do not count
 
     Raises:
         FileNotFoundError: there is no such module.
@@ -65,12 +70,13 @@ def import_closure(module: str, root: Path = ROOT, *, with_pages: bool = True) -
         raise FileNotFoundError(f"no module {module} in {root}")
     found: set[Path] = set()
     waiting, seen = [module], {module}
+    left_out = (*without, *(() if with_pages else PAGE_MODULES))
     while waiting:
         files = _module_files(waiting[-1], root)
         name = waiting.pop()
         found.update(files)
         for other in _imported_modules(name, files, root):
-            if other not in seen and (with_pages or not _makes_pages(other)):
+            if other not in seen and not _is_in(other, left_out):
                 seen.add(other)
                 waiting.append(other)
     folders = {file.parent for file in found} - {root / folder for folder in ARTIFACT_FOLDERS}
@@ -98,8 +104,8 @@ def _ask_git(*words: str) -> str:
     return done.stdout.strip()
 
 
-def _makes_pages(module: str) -> bool:
-    return any(module == one or module.startswith(f"{one}.") for one in PAGE_MODULES)
+def _is_in(module: str, packages: Collection[str]) -> bool:
+    return any(module == one or module.startswith(f"{one}.") for one in packages)
 
 
 def _stale_kernels(root: Path) -> dict[Path, Path]:

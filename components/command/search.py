@@ -36,11 +36,10 @@ TABLE_FILE, PAGE_FILE = "ranked.csv", "search.html"
 COLUMNS = ("query", "rank", "image", "distance")
 # On the page, which holds every picture in itself; the table has all.
 QUERIES_SHOWN, FOUND_SHOWN = 100, 50
-# What turns a picture into features: decoding, resizing and both kinds of networks.
-_EMBEDDING_MODULES = (
-    "components.inference.embedding",
-    "san_core.inference.torch_network",
-    "san_core.inference.onnx_network",
+# What the code that embeds imports without effect on features: progress, threads, finding files.
+_WITHOUT_EFFECT = (
+    *("components.process", "san_core.checked_json", "san_core.disk"),
+    *("san_core.data.batches.cache", "san_core.images.imageset"),
 )
 
 
@@ -155,7 +154,7 @@ def _search(options: "argparse.Namespace") -> None:
                 gallery,
                 network,
                 fingerprint(model),
-                code=embedding_code(),
+                code=embedding_code(is_onnx=network.is_onnx),
                 mirrored=mirrored,
                 under=features_folder(options.gallery),
             )
@@ -170,9 +169,20 @@ def _search(options: "argparse.Namespace") -> None:
     _tell(folder, len(queries.names), found, gallery, kept, threshold)
 
 
-def embedding_code() -> list[str]:
-    """Digests of the code that turns a picture into features."""
-    return [code_fingerprint(module, with_pages=False) for module in _EMBEDDING_MODULES]
+def embedding_code(*, is_onnx: bool) -> list[str]:
+    """Digests of the code that turns a picture into features, and versions of its libraries.
+
+    is_onnx: whether onnxruntime runs the network; else torch does.
+    """
+    from importlib import import_module
+
+    network = "onnx_network" if is_onnx else "torch_network"
+    modules = ("components.inference.embedding", f"san_core.inference.{network}")
+    libraries = ("PIL", "onnxruntime") if is_onnx else ("PIL", "torch", "torchvision")
+    return [
+        *(code_fingerprint(one, with_pages=False, without=_WITHOUT_EFFECT) for one in modules),
+        *(f"{name} {import_module(name).__version__}" for name in libraries),
+    ]
 
 
 def _check_output(folder: Path) -> None:

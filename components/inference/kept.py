@@ -69,7 +69,7 @@ def gallery_features(
         pictures: the gallery.
         network: the encoder.
         model_sha256: sha256 of its weights file.
-        code: digests of the code that embeds.
+        code: digests of the code that embeds, and versions of its libraries.
         mirrored: whether features are averaged with those of the mirrored images.
         under: the folder for all stored features.
 

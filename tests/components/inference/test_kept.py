@@ -54,15 +54,57 @@ def test_features_that_other_code_made_are_not_reused(features_in, monkeypatch):
     assert found == [False, True, False, True]
 
 
+@pytest.fixture
+def changes_with(monkeypatch):
+    """Whether the key of features, by torch or from ONNX, changes if a module is edited."""
+
+    def changes(module: str, *, is_onnx: bool) -> bool:
+        before, edited = embedding_code(is_onnx=is_onnx), ROOT / f"{module.replace('.', '/')}.py"
+        assert edited.is_file()
+        assert embedding_code(is_onnx=is_onnx) == before
+        read = Path.read_bytes
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda f: read(f) + b"# x\n" * (f == edited))
+            return embedding_code(is_onnx=is_onnx) != before
+
+    return changes
+
+
 @pytest.mark.parametrize(
-    "module", ["san_core.images.pixels", "san_core.inference.features", "san_core.model.encoder"]
+    ("module", "by_torch", "from_onnx"),
+    [
+        ("components.inference.embedding", True, True),
+        ("san_core.images.pixels", True, True),
+        ("san_core.inference.features", True, False),
+        ("san_core.model.encoder", True, False),
+        ("san_core.model.trunks.resnet", True, False),
+        ("san_core.inference.onnx_network", False, True),
+        ("san_core.model.onnx_file", True, True),  # a saved model reads its description by it
+        ("components.process.progress", False, False),
+        ("components.process.torchrun", False, False),
+        ("components.process.limits", False, False),
+        ("san_core.images.sheet", False, False),
+        ("san_core.disk", False, False),
+    ],
 )
-def test_code_that_embeds_is_told_from_edited_code(monkeypatch, module):
-    before, edited = embedding_code(), ROOT / f"{module.replace('.', '/')}.py"
-    assert embedding_code() == before
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda file: read(file) + b"# x\n" * (file == edited))
-    assert embedding_code() != before
+def test_features_are_kept_unless_code_that_makes_them_is_edited(
+    changes_with, module, by_torch, from_onnx
+):
+    assert changes_with(module, is_onnx=False) == by_torch
+    assert changes_with(module, is_onnx=True) == from_onnx
+
+
+@pytest.mark.parametrize(
+    ("library", "by_torch", "from_onnx"),
+    [("PIL", True, True), ("torch", True, False), ("onnxruntime", False, True)],
+)
+def test_features_of_another_version_of_a_library_are_not_reused(
+    monkeypatch, library, by_torch, from_onnx
+):
+    before = [embedding_code(is_onnx=is_onnx) for is_onnx in (False, True)]
+    monkeypatch.setattr(f"{library}.__version__", "0")
+    after = [embedding_code(is_onnx=is_onnx) for is_onnx in (False, True)]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [by_torch, from_onnx]
 
 
 @pytest.mark.parametrize("lost", ["features.npy", "features.json"])

@@ -119,6 +119,7 @@ def train_san(
         compiled=compiled,
         checkpoint=checkpoint,
         checkpoint_minutes=checkpoint_minutes,
+        has_start_from=True,
     )
     if onnx:
         check_onnx_installed()

@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 _OBJECT_NAME = "state.pt"
 _MODEL_NAME = "model"  # beside it: its model, which every step can read
 _FAILURE_NAME = "failed.json"  # beside it: the reason why the training cannot continue
-_STEPS_WITH_START = ("train_san",)  # steps with --start-from
 _MOST_COMPARED = 100  # checkpoints of other runs that are compared
 _DIGEST_LENGTH = 64  # hexadecimal digits of a sha256, before the state
 _CHUNK = 8 << 20
@@ -45,13 +44,16 @@ class Checkpoint:
         uri: folder or URI for the checkpoints of all runs.
         run_key: everything that decides the result of this run, as JSON.
         room: a local folder for the file that a state passes through.
+        has_start_from: whether the step has --start-from, which messages then suggest.
 
     Attributes:
         run_key: everything that decides the result, with the version of torch, as canonical JSON.
     """
 
-    def __init__(self, uri: str, run_key: Mapping[str, Any], *, room: Path) -> None:
-        self._uri, self._room = uri, room
+    def __init__(
+        self, uri: str, run_key: Mapping[str, Any], *, room: Path, has_start_from: bool = False
+    ) -> None:
+        self._uri, self._room, self._has_start_from = uri, room, has_start_from
         self.run_key = canonical_json({**run_key, "torch": torch.__version__})
         folder = sha256(self.run_key)[:16]
         self._read_from: Storage | None = open_storage(uri, folder) if uri else None
@@ -195,8 +197,17 @@ class Checkpoint:
                 "training starts anew: the checkpoint in %s is of another run of %s, which differs"
                 " in %s; to continue it, give the same values as that run%s",
                 *(nearest.place, mine.get("step"), "; ".join(nearest.differences)),
-                _how_to_start_from(nearest, mine),
+                self._how_to_start_from(nearest, mine),
             )
+
+    def _how_to_start_from(self, other: "_OtherRun", mine: Mapping[str, Any]) -> str:
+        """How this run can train another's model further; empty if it cannot, or does so."""
+        if not self._has_start_from or not other.has_model or "start_from" in mine:
+            return ""
+        return (
+            "; to train its model further with other values, add --start-from"
+            f" {other.place} and init=model in --overrides"
+        )
 
     def _other_runs(self, mine: Mapping[str, Any]) -> "Iterator[_OtherRun]":
         """The runs of the same step with a checkpoint beside this one's."""
@@ -351,16 +362,6 @@ class _OtherRun(NamedTuple):
     place: str
     differences: list[str]
     has_model: bool
-
-
-def _how_to_start_from(other: _OtherRun, mine: Mapping[str, Any]) -> str:
-    """How this run can train the model of another run further; empty if it cannot, or does so."""
-    if not other.has_model or mine.get("step") not in _STEPS_WITH_START or "start_from" in mine:
-        return ""
-    return (
-        "; to train its model further with other values, add --start-from"
-        f" {other.place}/{_MODEL_NAME} and init=model in --overrides"
-    )
 
 
 def _parse_run_key(data: bytes) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class TrainingSettings:
         compiled: whether to train through torch.compile.
         checkpoint: folder or URI for the state of unfinished training; empty keeps none.
         checkpoint_minutes: minutes between checkpoints within an epoch; 0 for none.
+        has_start_from: whether the step can train a given model further, with --start-from.
 
     Raises:
         ValueError: the seed or the minutes are out of their range, the precision is not one for
@@ -153,6 +154,7 @@ class TrainingSettings:
     compiled: bool
     checkpoint: str
     checkpoint_minutes: float
+    has_start_from: bool = False
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -166,7 +168,12 @@ class TrainingSettings:
 
     def open_checkpoint(self, room: Path, inputs: Mapping[str, Any]) -> Checkpoint:
         """The checkpoint of this training. inputs: digests that decide its result too."""
-        return Checkpoint(self.checkpoint, {**self.decisive, **inputs}, room=room)
+        return Checkpoint(
+            self.checkpoint,
+            {**self.decisive, **inputs},
+            room=room,
+            has_start_from=self.has_start_from,
+        )
 
     @cached_property
     def decisive(self) -> dict[str, Any]:

@@ -72,16 +72,16 @@ def test_a_model_is_trained_further_and_says_of_whom_it_knows(tiny, tmp_path):
     assert fingerprint(tmp_path / "model") != fingerprint(Path(tiny.model))
 
 
+def _stop_at_once() -> bool:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return False
+
+
 @pytest.fixture
 def stopped(tiny, tmp_path, monkeypatch) -> Path:
     """The checkpoint of a training that was stopped in its first epoch."""
-
-    def stop_at_once() -> bool:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return False
-
     command = with_outputs_in(step_command("train_san", tiny), tmp_path / "stopped")
-    monkeypatch.setattr("components.training.loop._timer", lambda _: stop_at_once)
+    monkeypatch.setattr("components.training.loop._timer", lambda _: _stop_at_once)
     assert main(with_flags(command, checkpoint=str(tmp_path / "states"))) == 143
     monkeypatch.undo()
     (state,) = (tmp_path / "states").iterdir()
@@ -93,6 +93,17 @@ def test_a_stopped_training_is_trained_further_from_its_checkpoint(tiny, tmp_pat
     assert f"weights are loaded from {stopped / 'model'}" in capsys.readouterr().err
     assert train(tiny, tmp_path / "same", "init=model", start_from=stopped / "model") == 0
     assert fingerprint(tmp_path / "model") == fingerprint(tmp_path / "same" / "model")
+
+
+def test_another_training_is_told_how_to_start_from_a_checkpoint(
+    tiny, tmp_path, stopped, monkeypatch, capsys
+):
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr("components.training.loop._timer", lambda _: _stop_at_once)
+    command = with_flags(command, checkpoint=str(stopped.parent), seed="1")
+    assert main(command) == 143
+    assert f"add --start-from {stopped.as_uri()} and init=model" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_a_whole_model_and_several_checkpoints_say_so(

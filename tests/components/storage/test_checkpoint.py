@@ -5,8 +5,6 @@ import os
 import pytest
 import torch
 
-from components.__main__ import STEPS
-from components.command.step import step_parameters
 from components.storage import checkpoint, retry
 from components.storage.checkpoint import Checkpoint, read_state
 from components.storage.folder import LocalStorage
@@ -23,8 +21,8 @@ def kept_in(tmp_path):
     room = tmp_path / "room"
     room.mkdir()
 
-    def make(uri, run_key):
-        return Checkpoint(str(uri), run_key, room=room)
+    def make(uri, run_key, *, has_start_from=True):
+        return Checkpoint(str(uri), run_key, room=room, has_start_from=has_start_from)
 
     return make
 
@@ -92,33 +90,27 @@ def test_differences_to_a_state_of_another_run_are_logged(kept_in, tmp_path, cap
     assert [record.getMessage() for record in caplog.records] == [
         f"training starts anew: the checkpoint in {place} is of another run of"
         f" train_san, which differs in {told}; to continue it, give the same values as that run;"
-        f" to train its model further with other values, add --start-from {place}/model and"
+        f" to train its model further with other values, add --start-from {place} and"
         " init=model in --overrides"
     ]
 
 
 @pytest.mark.parametrize(
-    ("changed", "has_model"),
-    [({"step": "train_san_pg"}, True), ({"start_from": "c" * 64}, True), ({}, False)],
+    ("changed", "has_model", "has_start_from"),
+    [({}, True, False), ({"start_from": "c" * 64}, True, True), ({}, False, True)],
     ids=["step without the flag", "flag is given", "no model"],
 )
 def test_nobody_is_told_to_start_from_a_model_in_vain(
-    kept_in, tmp_path, caplog, changed, has_model
+    kept_in, tmp_path, caplog, changed, has_model, has_start_from
 ):
     run = {**RUN, **changed}
     if has_model:
         keep_state_and_model(kept_in, tmp_path, run)
     else:
         kept_in(tmp_path / "kept", run).save(STATE)
-    kept_in(tmp_path / "kept", {**run, "seed": 1}).fetch()
+    kept_in(tmp_path / "kept", {**run, "seed": 1}, has_start_from=has_start_from).fetch()
     (record,) = caplog.records
     assert record.getMessage().endswith("; to continue it, give the same values as that run")
-
-
-def test_steps_that_can_start_from_a_model_are_known():
-    flags = {name: [p.name for p in step_parameters(step)] for name, step in STEPS.items()}
-    found = tuple(name for name, names in flags.items() if "start_from" in names)
-    assert found == checkpoint._STEPS_WITH_START
 
 
 def test_the_most_similar_state_is_reported(kept_in, tmp_path, caplog):
@@ -127,7 +119,7 @@ def test_the_most_similar_state_is_reported(kept_in, tmp_path, caplog):
     kept_in(tmp_path / "kept", RUN).fetch()
     (record,) = caplog.records
     assert "which differs in seed 1 there, 0 here; to continue" in record.getMessage()
-    assert f"--start-from {nearest.as_uri()}/model and" in record.getMessage()
+    assert f"--start-from {nearest.as_uri()} and" in record.getMessage()
 
 
 def test_without_other_runs_of_the_step_nothing_is_reported(kept_in, tmp_path, caplog):

@@ -164,7 +164,7 @@ def test_where_the_oracle_misses_a_bar_it_is_85_percent_of_the_oracles():
 def test_a_table_without_figures_says_that_nothing_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr("tools.readme.ROOT", tmp_path)
     head, _, *rows = generator_table().splitlines()
-    columns = "generator | oracle | oracle at input size | the same, spread | bar"
+    columns = "generator | oracle, 256x128 | oracle, 128x64 | oracle, 128x64, spread | bar"
     assert head == f"| people it has never seen (not measured yet) | {columns} |"
     assert len(rows) == len(ROWS)
     assert all(row.count("|") == 7 and row.endswith("| – | – | – | – | – |") for row in rows)
@@ -177,12 +177,12 @@ def test_the_table_sets_a_generator_beside_the_oracle_and_marks_what_it_misses()
     value |= {"generator.oracle_at_input_size_skin_de": 21.0}
     value |= {"generator.oracle_at_input_size_spread_skin_de": 22.0}
     table = figures_table(value, "here").splitlines()
-    columns = "generator | oracle | oracle at input size | the same, spread | bar"
+    columns = "generator | oracle, 256x128 | oracle, 128x64 | oracle, 128x64, spread | bar"
     assert table[:2] == [f"| people it has never seen (here) | {columns} |", "|---" * 6 + "|"]
     assert table[2].endswith("24 hues | 0.80 | 0.95 | 0.50 | 0.50 | ≥ 0.90 (missed) |")
     assert table[4].endswith(
-        "five skins | 9.0 | 20.0 | 21.0 | 22.0 | ≤ 10.0, of this oracle ≤ 23.5 |"
+        "five skins | 9.0 | 20.0 | 21.0 | 22.0 | ≤ 10.0; the first oracle / 0.85: ≤ 23.5 |"
     )
     assert table[5].endswith(
-        "| 0.50 | 0.50 | 0.50 | 0.50 | ≥ 5.50, of this oracle ≥ 0.42 |"
+        "| 0.50 | 0.50 | 0.50 | 0.50 | ≥ 5.50; 85 % of the first oracle: ≥ 0.42 |"
     )  # 85 % of the oracle's half decibel

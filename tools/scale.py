@@ -58,8 +58,15 @@ def _row(work: str, core_hours: float, spread_by: str, *, waiting: float = 0.0) 
     """A row of the table. waiting: hours for the network, of several machines."""
     alone = core_hours / CORES
     several = alone / NODES + waiting
-    return f"| {work} | {core_hours:,.0f} | {_time(alone)} | {_time(several)} | {spread_by} |"
+    return f"| {work} | {_number(core_hours)} | {_time(alone)} | {_time(several)} | {spread_by} |"
 
 
 def _time(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    if hours >= 1:
+        return f"{_number(hours)} h"
+    return "< 1 min" if hours < 1 / 60 else f"{_number(60 * hours)} min"
+
+
+def _number(value: float) -> str:
+    """Whole from 10 on, below with a decimal."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

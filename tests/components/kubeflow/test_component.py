@@ -24,6 +24,7 @@ from components.kubeflow.component import (
 from tests.benchmarks.groups import ranking
 from tools import readme
 from tools.readme import _table_with_bars, flag_reference, renew_tables, step_table
+from tools.scale import scale_table
 
 
 def mix(
@@ -387,3 +388,13 @@ def test_one_step_is_fed_by_importers_and_never_cached(tmp_path):
 def test_one_step_needs_its_inputs(step, inputs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         single_step_pipeline(step, inputs, "san:1")
+
+
+def test_short_times_of_large_work_have_a_decimal_and_none_is_zero(monkeypatch):
+    monkeypatch.setattr("tools.scale.preset_costs", lambda _: [])
+    measured = {"nodes.texture_cpu_seconds": 0.25, "nodes.embed_cpu_seconds": 0.36}
+    rows = scale_table({}, measured, "here").splitlines()
+    # 32,621 x 0.25 s are 2.27 hours, over 64 cores 2.12 minutes, over 256 cores half a minute
+    assert "| 2.3 | 2.1 min | < 1 min | texture workers |" in rows[2]
+    # a million x 0.36 s are 100 hours, over 64 cores 1.56 hours, over 256 cores 23 minutes
+    assert "| 100 | 1.6 h | 23 min | feature workers |" in rows[3]

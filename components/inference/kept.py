@@ -1,4 +1,8 @@
-"""Features of a gallery, computed once and stored beside it, in a folder named by their inputs."""
+"""Features of a gallery, computed once and stored beside it, in a folder named by their inputs.
+
+Features of other code stay: two environments that search the same gallery would otherwise delete
+each other's, and embed it again at every search.
+"""
 
 import hashlib
 import json

@@ -44,7 +44,13 @@ _WITHOUT_EFFECT = (
 
 
 class _Queries(NamedTuple):
-    """Queries: their names as people give them, files of the first, and their features (Q, D)."""
+    """Queries of some places.
+
+    Attributes:
+        names: their names as people give them.
+        files: of the first QUERIES_SHOWN at each place.
+        features: (Q, D).
+    """
 
     names: list[str]
     files: "list[EncodedImage]"
@@ -223,7 +229,7 @@ def _open_queries(
     with ExitStack() as kept:
         for place in places:
             pictures = kept.enter_context(open_pictures(place))
-            is_file = list(pictures.names) == [Path(place).name]
+            is_file = len(pictures.names) == 1 and pictures.names[0] == Path(place).name
             names += [place] if is_file else [f"{place.rstrip('/')}/{n}" for n in pictures.names]
             files += pictures.open_files(range(len(pictures.names))[:QUERIES_SHOWN])
             features += embed_pictures(pictures, network, mirrored=mirrored)

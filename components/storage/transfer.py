@@ -25,7 +25,7 @@ from components.storage import retry
 from components.storage.outputs import has_step_format, is_written_by_step, write_file
 from components.storage.places import is_remote, local_path, open_storage
 from components.storage.store import Stat, Storage
-from san_core.checked_json import read_json
+from san_core.checked_json import json_bytes, read_json
 from san_core.data.tree import is_archive
 from san_core.disk import check_room
 from san_core.images.shard import is_file_name
@@ -158,7 +158,7 @@ def _download_object(storage: Storage, stat: Stat, path: Path) -> None:
 
 def _add_uri_to_manifest(file: Path, uri: str) -> None:
     """Add `uri` to the manifest of an image set, unless it has one."""
-    data = file.read_bytes()
+    data = json_bytes(file)
     if has_step_format(data):  # the reader reports other formats
         told = {"uri": uri, **read_json(data, dict[str, Any], where=str(file))}
         write_file(file, json.dumps(told, indent=1, ensure_ascii=False))

@@ -10,6 +10,7 @@ from components.storage import object_store, transfer
 from components.storage.folder import LocalStorage
 from components.storage.places import open_storage
 from components.storage.staging import image_set_digest, open_image_set
+from san_core.checked_json import MOST_BYTES
 from san_core.images.shard import sha256
 from tests.tiny import file_contents
 
@@ -35,6 +36,19 @@ def test_file_is_sent_under_its_uri(s3, tmp_path):
     (tmp_path / "page").write_text("<html>")
     transfer.send_artifact(tmp_path / "page", f"{s3}/pages/report.html")
     assert open_storage(s3).get("pages/report.html") == b"<html>"
+
+
+def test_a_manifest_without_end_does_not_fill_the_memory(tmp_path):
+    file = tmp_path / "manifest.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(4 * MOST_BYTES)
+    tracemalloc.start()
+    try:
+        transfer._add_uri_to_manifest(file, "s3://bucket/reid")
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * MOST_BYTES
+    finally:
+        tracemalloc.stop()
+    assert file.stat().st_size == 4 * MOST_BYTES  # it is left to the reader, who refuses it
 
 
 def test_image_set_is_fetched_without_its_shards_and_knows_where_they_are(s3, small_set, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from components.command.step import command_line_word
+from components.process.machine import shell_command
 from san_core.recipe import Recipe, recipe_with_overrides
 from san_core.recipes import RECIPES, get_recipe
 
@@ -35,7 +36,8 @@ def run_recipes(words: Sequence[str]) -> int:
         width = max(map(len, RECIPES))
         for name, found in RECIPES.items():
             print(f"{name:{width}}  {_summary(found)}")
-        print("\npython -m components recipes NAME shows the fields of one and their meaning")
+        one = shell_command("-m", "components", "recipes", "NAME")
+        print(f"\n{one} shows the fields of one and their meaning")
         return 0
     try:
         values = asdict(get_recipe(words[0]))

@@ -15,6 +15,7 @@ from components.command.once import OnceParser
 from components.experiments.history import HISTORY_FOLDER
 from components.experiments.record import Run, read_run, read_runs
 from components.experiments.settings import value_in_words
+from components.process.machine import shell_command
 from components.process.messages import os_error_message, printable
 from components.runner.store import Store
 from components.storage.outputs import check_replaceable, write_file
@@ -101,10 +102,8 @@ def _find_run(runs: Path, name: str) -> Run:
         known = ", ".join(one.name for one in read_runs(runs)) or "none"
         raise ValueError(f"there is no run {name} in {runs}; runs there: {known}")
     if run.output("evaluate", "report") is None:
-        raise FileNotFoundError(
-            f"run {name} has no report ({run.state}); `python pipeline.py run --name {name}`"
-            " continues it"
-        )
+        again = shell_command("pipeline.py", "run", "--name", name)
+        raise FileNotFoundError(f"run {name} has no report ({run.state}); `{again}` continues it")
     return run
 
 

@@ -1,13 +1,11 @@
 """The last lines of a run: where its results are, and which commands may come next."""
 
 import os
-import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from components.experiments.index import INDEX_FILE
 from components.experiments.record import Run, read_run, read_runs
+from components.process.machine import shell_command
 from components.storage.places import real_path
 
 
@@ -28,26 +26,18 @@ def next_commands(run: Run) -> list[str]:
     others = [name for name in scored if name != run.name]
     runs = _shown(run.folder.parent)
     place = [] if runs == "runs" else ["--runs", runs]
-    python = _interpreter()
-    again = [python, "pipeline.py", "run", "--of", run.name, "--name", f"{run.name}-2", *place]
+    again = ["pipeline.py", "run", "--of", run.name, "--name", f"{run.name}-2", *place]
     seed = run.record.request.parameters.get("seed", 0) + 1
     commands = [[*again, "--param", f"seed={seed}"]]
     if others and run.name in scored:
-        commands.append([python, "-m", "components", "compare", others[0], run.name, *place])
+        commands.append(["-m", "components", "compare", others[0], run.name, *place])
     else:
-        commands.append([python, "pipeline.py", "runs", "list", *place])
+        commands.append(["pipeline.py", "runs", "list", *place])
     model = run.output("train_san", "model") or run.output("take_model", "model")
     if model:
-        search = [python, "-m", "components", "search", "--model", _shown(model)]
+        search = ["-m", "components", "search", "--model", _shown(model)]
         commands.append([*search, "--gallery", "FOLDER", "--query", "FILE"])
-    return [shlex.join(command) for command in commands]
-
-
-def _interpreter() -> str:
-    """How to call this Python: `python` if the shell finds it by that name, else its path."""
-    if shutil.which("python") == sys.executable:
-        return "python"
-    return _shown(Path(sys.executable))
+    return [shell_command(*command) for command in commands]
 
 
 def _shown(path: Path) -> str:

@@ -14,6 +14,7 @@ from components.kubeflow.schedule import Schedule
 from components.launch.graph import Graph
 from components.launch.presets import Preset, choose_graph, find_preset
 from components.launch.run_request import default_name, resolve_arguments
+from components.process.machine import shell_command
 
 
 def make_schedule(
@@ -49,10 +50,8 @@ def _find_version(
     """The newest version of an uploaded pipeline, or the one of a given name."""
     host, found = client.server.host, client.find_pipeline(pipeline)
     if found is None:
-        raise SubmissionError(
-            f"{host} has no pipeline {pipeline}; `python pipeline.py upload --graph {graph}` "
-            "uploads it"
-        )
+        upload = shell_command("pipeline.py", "upload", "--graph", graph)
+        raise SubmissionError(f"{host} has no pipeline {pipeline}; `{upload}` uploads it")
     names = []
     for one in client.versions(found):
         if version in (None, one.name, one.display_name):

@@ -1,8 +1,11 @@
-"""The cores, processes and GPU of this machine, all detected, and the worker number of a pod."""
+"""The cores, processes, GPU and Python of this machine, and the worker number of a pod."""
 
 import logging
 import math
 import os
+import shlex
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from components.process import gpu
@@ -88,3 +91,19 @@ def worker_of_pod(text: str) -> str:
             f" {index or 'not set'}; give i/n, such as 0/2"
         )
     return index + text
+
+
+def shell_command(*words: str) -> str:
+    """A command of this Python, to copy into a shell.
+
+    words: those after the interpreter, which is `python` if the shell finds this one by that name,
+        else its path, relative if it lies below the working directory.
+    """
+    return shlex.join([_interpreter(), *words])
+
+
+def _interpreter() -> str:
+    if shutil.which("python") == sys.executable:
+        return "python"
+    relative = os.path.relpath(sys.executable)
+    return sys.executable if relative.startswith("..") else relative

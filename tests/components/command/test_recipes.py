@@ -1,6 +1,7 @@
 """The command that shows recipes."""
 
 import dataclasses
+import sys
 
 import pytest
 
@@ -10,10 +11,12 @@ from san_core.recipe import Recipe
 from san_core.recipes import RECIPES
 
 
-def test_every_recipe_is_listed_with_what_it_trains(capsys):
+def test_every_recipe_is_listed_with_what_it_trains(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", "/env/bin/python")
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[: len(RECIPES)]] == list(RECIPES)
+    assert lines[-1].startswith("/env/bin/python -m components recipes NAME shows ")
     (market,) = (line for line in lines if line.startswith("market1501 "))
     assert "SAN (needs textures): resnet50, from ImageNet weights, images 256x128" in market
 

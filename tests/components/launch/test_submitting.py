@@ -1,6 +1,7 @@
 """Submitting a run again, schedules, uploads and runs, against the stub."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -456,12 +457,12 @@ def test_schedule_runs_the_version_that_is_named(stub, capsys):
     assert "pipeline mine has no version 'v3'; there are v2, v1, mine" in said
 
 
-def test_schedule_without_an_uploaded_pipeline_says_how_to_upload(stub, capsys):
+def test_schedule_without_an_uploaded_pipeline_says_how_to_upload(stub, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", "/env/bin/python")
     assert call(stub, "submit", *SCHEDULED) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(
-        "has no pipeline san-baseline; `python pipeline.py upload --graph baseline` uploads it"
-    )
+    upload = "/env/bin/python pipeline.py upload --graph baseline"
+    assert line.endswith(f"has no pipeline san-baseline; `{upload}` uploads it")
 
 
 def test_runs_are_listed_newest_first(stub, capsys):

@@ -6,6 +6,7 @@ Requests are repeated for ten minutes while the API is unavailable.
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ NODE = "node"  # Trainer's name for the replicated job that trains, and for its 
 
 PATIENCE = Backoff(total=600, first=1, longest=30)
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for an answer
-STOP_TIMEOUT = (1.0, 2.0)  # for the requests of a pod that is being stopped
 MOST_LOG_BYTES = 16 << 20  # of one request
 MOST_SAID = 500  # characters of the API's messages
 _LACKING_RIGHT = re.compile(r' cannot \w+ resource "')  # as Kubernetes writes it
@@ -109,15 +109,15 @@ class Kubernetes:
                 f" need: {error}"
             ) from error
 
-    def get_train_job(self, name: str, *, is_stopped: bool = False) -> _Object:
+    def get_train_job(self, name: str, *, until: float | None = None) -> _Object:
         """A TrainJob with its status.
 
-        is_stopped: whether this process is being stopped: the request is then not repeated.
+        until: a time of `time.monotonic`; the request is then not repeated, and ends by it.
 
         Raises:
             NotFoundError: it does not exist.
         """
-        return self._ask("GET", self._train_jobs(name), is_stopped=is_stopped)
+        return self._ask("GET", self._train_jobs(name), until=until)
 
     def annotate_train_job(
         self, found: Mapping[str, Any], annotations: Mapping[str, str]
@@ -132,12 +132,12 @@ class Kubernetes:
         wanted = {"resourceVersion": read["resourceVersion"], "annotations": dict(annotations)}
         return self._ask("PATCH", self._train_jobs(read["name"]), body={"metadata": wanted})
 
-    def delete_train_job(self, found: Mapping[str, Any], *, is_stopped: bool = False) -> None:
+    def delete_train_job(self, found: Mapping[str, Any], *, until: float | None = None) -> None:
         """Delete a TrainJob and its pods, if it exists. It exists until its pods are gone.
 
         Args:
             found: the TrainJob as it was read.
-            is_stopped: whether this process is being stopped: the request is then not repeated.
+            until: a time of `time.monotonic`; the request is then not repeated, and ends by it.
 
         Raises:
             ConflictError: it has changed since it was read; it stays.
@@ -150,7 +150,7 @@ class Kubernetes:
             "preconditions": {key: read[key] for key in ("uid", "resourceVersion")},
         }
         try:
-            self._ask("DELETE", self._train_jobs(read["name"]), body=body, is_stopped=is_stopped)
+            self._ask("DELETE", self._train_jobs(read["name"]), body=body, until=until)
         except NotFoundError:
             return
 
@@ -193,15 +193,15 @@ class Kubernetes:
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
-        is_stopped: bool = False,
+        until: float | None = None,
         **query: str,
     ) -> _Object:
         """The answer to a request, which is repeated while the API is unavailable.
 
-        is_stopped: whether this process is being stopped: the request is then not repeated.
+        until: a time of `time.monotonic`; the request is then not repeated, and ends by it.
         """
-        if is_stopped:
-            data = self._ask_once(method, path, body, query, timeout=STOP_TIMEOUT)
+        if until is not None:
+            data = self._ask_once(method, path, body, query, until=until)
         else:
             data = call_with_retries(
                 lambda: self._ask_once(method, path, body, query),
@@ -221,11 +221,14 @@ class Kubernetes:
         body: Mapping[str, Any] | None,
         query: Mapping[str, str],
         *,
-        timeout: tuple[float, float] = TIMEOUT,
+        until: float | None = None,
     ) -> bytes:
         """The bytes of an answer."""
         import urllib3
 
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise UnavailableError("no time is left for the Kubernetes API")
         headers = {"Authorization": f"Bearer {self._token.read_text('ascii').strip()}"}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
@@ -236,7 +239,8 @@ class Kubernetes:
                 url,
                 headers=headers,
                 json=None if body is None else dict(body),
-                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+                # The total counts until an answer begins; those of the API are short.
+                timeout=urllib3.Timeout(left, connect=TIMEOUT[0], read=TIMEOUT[1]),
             )
         except urllib3.exceptions.SSLError as error:
             raise KubernetesError(

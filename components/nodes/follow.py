@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from components.nodes.api import NODE, Kubernetes, KubernetesError, NotFoundError, UnavailableError
-from components.nodes.follower import check_follower
+from components.nodes.follower import Follower
 from components.process.messages import printable
 
 log = logging.getLogger(__name__)
@@ -44,16 +44,16 @@ def end_of(job: Mapping[str, Any]) -> str:
     return next((kind for kind in (COMPLETE, FAILED) if _condition(job, kind)), "")
 
 
-def follow(kubernetes: Kubernetes, name: str, follower: str) -> End:
+def follow(kubernetes: Kubernetes, follower: Follower) -> End:
     """Log the progress of a TrainJob until it ends.
 
-    follower: the `follower_name` of this pod.
+    follower: this attempt, which follows it.
 
     Raises:
         AdoptedError: another attempt follows it now.
         KubernetesError: the API refuses or stays unavailable, or the TrainJob was deleted.
     """
-    told = _Changes()
+    name, told = follower.name, _Changes()
     node_log = _NodeLog(kubernetes)
     # Kubernetes deletes the pods of a job that has failed, and with them the messages.
     last_seen: dict[str, Mapping[str, Any]] = {}
@@ -62,7 +62,7 @@ def follow(kubernetes: Kubernetes, name: str, follower: str) -> End:
             job = kubernetes.get_train_job(name)
         except NotFoundError as error:
             raise KubernetesError(f"TrainJob {name} was deleted while it ran") from error
-        check_follower(job, follower)
+        follower.check(job)
         pods = kubernetes.node_pods(name)
         told.tell_conditions(job)
         last_seen |= {pod["metadata"]["name"]: pod for pod in pods}

@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 from components.command.places import TaskPlace
 from components.command.step import Parameter, Step, command_line_word, step_parameters
 from components.nodes.api import NODE, TRAIN_JOB, TRAINER_VERSION
-from components.nodes.follower import FOLLOWER_ANNOTATION, follower_name
+from components.nodes.follower import FOLLOWER_ANNOTATION, REQUEST_ANNOTATION, Attempt
 from components.storage.places import is_remote
 from san_core.images.shard import canonical_json
 
-# Holds a digest of the specification, by which a different TrainJob of this name is recognised.
-REQUEST_ANNOTATION = "san-pipeline/request"
 MANAGER = "san-pipeline/on-nodes"  # of our entry in runtimePatches
 SCRATCH_FOLDER = "san-nodes"  # in the pipeline root, for the outputs of node 0
 # Pods are called NAME-node-0-INDEX-xxxxx, and their names have at most 63 characters.
@@ -44,11 +42,6 @@ class TrainJob(NamedTuple):
     def request(self) -> str:
         """The digest of its specification."""
         return str(self.body["metadata"]["annotations"][REQUEST_ANNOTATION])
-
-    @property
-    def follower(self) -> str:
-        """The `follower_name` of the pod that creates or adopts it."""
-        return str(self.body["metadata"]["annotations"][FOLLOWER_ANNOTATION])
 
 
 def make_train_job(
@@ -89,7 +82,7 @@ def make_train_job(
     body["spec"]["trainer"]["args"] = [*_words(declared, values, {**inputs, **outputs})]
     request = hashlib.sha256(canonical_json(body["spec"])).hexdigest()
     metadata = body.setdefault("metadata", {})
-    annotations = {REQUEST_ANNOTATION: request, FOLLOWER_ANNOTATION: follower_name(pod)}
+    annotations = {REQUEST_ANNOTATION: request, FOLLOWER_ANNOTATION: str(Attempt.of_pod(pod))}
     metadata.setdefault("annotations", {}).update(annotations)
     metadata |= {"name": name, "namespace": namespace}
     if owners := _workflows(pod):

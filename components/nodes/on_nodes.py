@@ -27,8 +27,8 @@ from components.nodes.api import (
     UnavailableError,
 )
 from components.nodes.follow import COMPLETE, FAILED, End, end_of, follow
-from components.nodes.follower import AdoptedError, adopt, check_follower, delete_own
-from components.nodes.job import REQUEST_ANNOTATION, TrainJob, make_train_job
+from components.nodes.follower import AdoptedError, Attempt, Follower
+from components.nodes.job import TrainJob, make_train_job
 from components.process.failure import write_failure
 from components.process.messages import log_to_stderr, os_error_message
 from components.process.signals import STOP_SIGNALS, Terminated, raise_terminated, signal_handler
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_UNTIL_GONE = 600.0  # of a TrainJob that is deleted, and its pods
+SECONDS_TO_DELETE = 10.0  # when the pod is stopped; Kubernetes kills it after 30 by default
 
 
 def on_nodes_parser(steps: Mapping[str, Step]) -> OnceParser:
@@ -100,19 +101,21 @@ def _run(
     """Run the step on its nodes and fetch its outputs; return the exit status."""
     note_mounted_artifacts(executor_input)
     kubernetes = Kubernetes.of_this_pod()
+    pod = kubernetes.own_pod()
     job = make_train_job(
         step,
         template,
         values,
         inputs=_uris(executor_input),
         place=task_place(executor_input),
-        pod=kubernetes.own_pod(),
+        pod=pod,
         namespace=kubernetes.namespace,
     )
+    follower = Follower(kubernetes, job.name, Attempt.of_pod(pod), job.request)
     try:
-        end = _run_to_its_end(kubernetes, job, is_there=lambda: _has_outputs(step, job))
+        end = _run_to_its_end(kubernetes, job, follower, is_there=lambda: _has_outputs(step, job))
     except (Terminated, KeyboardInterrupt):
-        _delete_at_once(kubernetes, job)
+        _delete_at_once(follower)
         raise
     except UnavailableError as error:
         raise KubernetesError(
@@ -122,9 +125,9 @@ def _run(
         return _hand_on_failure(step, job, end)
     written = {name: Path(values[name]) for name in job.outputs}
     _fetch(step, job, written)
-    _check_fetched(kubernetes, step, job)
+    _check_fetched(kubernetes, step, job, follower)
     write_executor_output(executor_input, written)
-    _clean_up(kubernetes, step, job)
+    _clean_up(step, job, follower)
     return 0
 
 
@@ -135,7 +138,9 @@ def _uris(executor_input: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(found[0]["uri"]) for name, found in artifacts.items() if found}
 
 
-def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable[[], bool]) -> End:
+def _run_to_its_end(
+    kubernetes: Kubernetes, job: TrainJob, follower: Follower, *, is_there: Callable[[], bool]
+) -> End:
     """Create the TrainJob, unless an earlier attempt has, and follow it.
 
     is_there: tells whether its outputs exist.
@@ -144,59 +149,57 @@ def _run_to_its_end(kubernetes: Kubernetes, job: TrainJob, *, is_there: Callable
         AdoptedError: a later attempt follows it now.
         KubernetesError: it cannot be created or followed, or completes without outputs.
     """
-    found = _start_or_find(kubernetes, job)
+    found = _start_or_find(kubernetes, job, follower)
     if end_of(found) == COMPLETE and not is_there():  # an attempt has deleted them
         log.info("TrainJob %s is complete, but its outputs are gone: creating it anew", job.name)
-        delete_own(kubernetes, job.name, job.follower)
+        follower.delete()
         _wait_until_gone(kubernetes, found)
-        _start_or_find(kubernetes, job)
-    end = follow(kubernetes, job.name, job.follower)
+        _start_or_find(kubernetes, job, follower)
+    end = follow(kubernetes, follower)
     if end.is_complete and not is_there():
         raise KubernetesError(f"TrainJob {job.name} is complete, but left nothing at {job.scratch}")
     return end
 
 
-def _start_or_find(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any]:
+def _start_or_find(kubernetes: Kubernetes, job: TrainJob, follower: Follower) -> Mapping[str, Any]:
     """The TrainJob, created now or adopted from an earlier attempt; a failed one is replaced.
 
     Raises:
+        AdoptedError: a later attempt follows it.
         KubernetesError: it cannot be created or adopted, or its name is taken by a different one.
     """
     while True:
         try:
             made = kubernetes.create_train_job(job.body)
+            follower.check(made)
             log.info("TrainJob %s created in namespace %s", job.name, kubernetes.namespace)
             return made
         except ConflictError:
             pass
         try:
-            if found := _take_over(kubernetes, job):
+            if found := _take_over(kubernetes, follower):
                 return found
         except (NotFoundError, ConflictError):  # it has just gone or changed
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _take_over(kubernetes: Kubernetes, job: TrainJob) -> Mapping[str, Any] | None:
+def _take_over(kubernetes: Kubernetes, follower: Follower) -> Mapping[str, Any] | None:
     """The TrainJob of an earlier attempt, adopted; None if it had failed and is deleted.
 
     Raises:
         NotFoundError: it is gone.
         ConflictError: it has changed in between.
+        AdoptedError: a later attempt follows it.
         KubernetesError: it cannot be adopted, or is a different one.
     """
-    found = kubernetes.get_train_job(job.name)
-    metadata = found["metadata"]
-    if (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION) != job.request:
-        raise KubernetesError(
-            f"namespace {kubernetes.namespace} has a different TrainJob {job.name}: delete it,"
-            " and run again"
-        )
-    is_going = bool(metadata.get("deletionTimestamp"))
+    found = kubernetes.get_train_job(follower.name)
+    follower.check_adoptable(found)
+    is_going = bool(found["metadata"].get("deletionTimestamp"))
     if not is_going and end_of(found) != FAILED:
-        adopted = adopt(kubernetes, found, job.follower)
-        log.info("following TrainJob %s of an earlier attempt", job.name)
+        adopted = follower.adopt(found)
+        log.info("following TrainJob %s of an earlier attempt", follower.name)
         return adopted
-    log.info("deleting TrainJob %s of an earlier attempt", job.name)
+    log.info("deleting TrainJob %s of an earlier attempt", follower.name)
     if not is_going:
         kubernetes.delete_train_job(found)
     _wait_until_gone(kubernetes, found)
@@ -223,16 +226,16 @@ def _wait_until_gone(kubernetes: Kubernetes, deleted: Mapping[str, Any]) -> None
     )
 
 
-def _delete_at_once(kubernetes: Kubernetes, job: TrainJob) -> None:
-    """Delete the TrainJob within the second that a stopped pod has, unless another follows it."""
+def _delete_at_once(follower: Follower) -> None:
+    """Delete the TrainJob of a stopped pod within SECONDS_TO_DELETE, unless another follows it."""
     try:
-        delete_own(kubernetes, job.name, job.follower, is_stopped=True)
+        was_there = follower.delete(until=time.monotonic() + SECONDS_TO_DELETE)
     except AdoptedError as error:
         log.info("%s", error)
     except OSError as error:
-        log.warning("TrainJob %s is not deleted: %s", job.name, os_error_message(error))
+        log.warning("TrainJob %s may remain: %s", follower.name, os_error_message(error))
     else:
-        log.info("TrainJob %s is deleted", job.name)
+        log.info("TrainJob %s %s", follower.name, "is deleted" if was_there else "does not exist")
 
 
 def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
@@ -282,7 +285,7 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
     log.info("fetched %s", job.scratch)
 
 
-def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
+def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob, follower: Follower) -> None:
     """Check that nobody else can have deleted outputs while they were fetched.
 
     Raises:
@@ -290,7 +293,7 @@ def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
         KubernetesError: another attempt has deleted the outputs, or the API refuses.
     """
     try:
-        check_follower(kubernetes.get_train_job(job.name), job.follower)
+        follower.check(kubernetes.get_train_job(job.name))
     except (NotFoundError, UnavailableError) as error:
         if not _has_outputs(step, job):
             raise KubernetesError(
@@ -298,14 +301,14 @@ def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
             ) from error
 
 
-def _clean_up(kubernetes: Kubernetes, step: Step, job: TrainJob) -> None:
+def _clean_up(step: Step, job: TrainJob, follower: Follower) -> None:
     """Delete the TrainJob and its copy of the outputs; failures are only logged.
 
     Both stay if another attempt follows the TrainJob. If this pod is killed meanwhile, nodes of its
     next attempt may write the outputs again.
     """
     try:
-        delete_own(kubernetes, job.name, job.follower)
+        follower.delete()
         for name, uri in job.outputs.items():
             if name in _files(step):
                 open_storage(job.scratch).delete(name)

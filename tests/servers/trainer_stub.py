@@ -33,6 +33,9 @@ _UIDS = {
     name: f"{number}1111111-0000-4000-8000-000000000000"
     for number, name in enumerate((POD_NAME, *LATER_PODS))
 }
+CREATED = {
+    name: f"2026-11-29T10:{number}0:00Z" for number, name in enumerate((POD_NAME, *LATER_PODS))
+}
 _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)/namespaces/(?P<namespace>[^/]+)"
     r"/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
@@ -252,9 +255,13 @@ class TrainerStub:
 
 def own_pod(name: str) -> dict[str, Any]:
     """The pod of an attempt."""
-    owners = [{**WORKFLOW, "controller": True}]
     return {
-        "metadata": {"name": name, "uid": _UIDS[name], "ownerReferences": owners},
+        "metadata": {
+            "name": name,
+            "uid": _UIDS[name],
+            "creationTimestamp": CREATED[name],
+            "ownerReferences": [{**WORKFLOW, "controller": True}],
+        },
         "spec": {"serviceAccountName": "default-editor"},
     }
 

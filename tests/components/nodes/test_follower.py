@@ -8,11 +8,12 @@ import time
 import pytest
 
 from components.__main__ import main
-from components.nodes import on_nodes
+from components.nodes import api, on_nodes
 from components.process import messages
 from components.storage.places import open_storage
 from tests.components.nodes.pod import attempt, words
-from tests.components.nodes.test_on_nodes import put_outputs
+from tests.components.nodes.test_on_nodes import leave_behind, put_outputs
+from tests.servers import trainer_stub
 from tests.servers.trainer_stub import LATER_PODS, POD_NAME, Request, TrainerStub, own_pod, status
 
 FOLLOWER = "san-pipeline/follower"
@@ -21,7 +22,8 @@ SECOND, THIRD = LATER_PODS
 
 def named(pod: str) -> str:
     """The pod of an attempt as the annotation and the messages name it."""
-    return f"{pod}/{own_pod(pod)['metadata']['uid']}"
+    metadata = own_pod(pod)["metadata"]
+    return f"{pod}/{metadata['uid']}/{metadata['creationTimestamp']}"
 
 
 def only_name(stub: TrainerStub) -> str:
@@ -70,8 +72,12 @@ def after(stub: TrainerStub, is_wanted, do):
     assert done
 
 
-def stop_after_first_look(stub: TrainerStub, on_look) -> None:
-    """Stop this process when it follows; `on_look` is called after each look since then."""
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stop_after_first_look(stub: TrainerStub, before, on_look=lambda: None) -> None:
+    """Stop this process when it follows; `before` runs just before, `on_look` after later looks."""
     stopped = []
 
     def answer(request: Request) -> None:
@@ -79,7 +85,8 @@ def stop_after_first_look(stub: TrainerStub, on_look) -> None:
             on_look()
         if request.path.endswith("/pods") and not stopped:
             stopped.append(request)
-            os.kill(os.getpid(), signal.SIGTERM)
+            before()
+            stop()
 
     stub.on_answer = answer
 
@@ -95,7 +102,7 @@ def test_a_pod_that_is_stopped_late_leaves_the_trainjob_to_the_one_that_adopted_
         second = later.enter_context(attempt(SECOND, tmp_path, given))
         wait_for(lambda: len(stub.asked("GET", "/pods")) > 1)
         assert first.stop() == 143
-        assert stub.asked("DELETE") == []
+        assert len(stub.asked("DELETE")) == 1  # and it was refused
         assert follower(stub) == named(SECOND)
         assert first.last_words == "train_san: stopped by SIGTERM"
         assert goes_on(stub) in first.log.splitlines()[-2]
@@ -131,11 +138,12 @@ def test_a_pod_that_is_stopped_deletes_the_version_that_it_has_read(stub, tmp_pa
         "uid": read[-1]["uid"],
         "resourceVersion": read[-1]["resourceVersion"],
     }
+    assert len([one for one in stub.requests if is_look(one)]) == 1  # that of following
     assert stub.jobs == {}
 
 
 def test_an_adoption_between_reading_and_deleting_keeps_the_trainjob(stub, tmp_path, capfd):
-    stop_after_first_look(stub, lambda: stub.asked("DELETE") or adopt(stub))
+    stop_after_first_look(stub, lambda: adopt(stub))
     assert main(words("s3://b/root", tmp_path)) == 143
     assert len(stub.asked("DELETE")) == 1  # and it was refused
     assert follower(stub) == named(SECOND)
@@ -143,18 +151,86 @@ def test_an_adoption_between_reading_and_deleting_keeps_the_trainjob(stub, tmp_p
 
 
 def test_a_change_between_reading_and_deleting_is_read_again(stub, tmp_path):
-    stop_after_first_look(stub, lambda: stub.asked("DELETE") or stub.touch(only_name(stub)))
+    stop_after_first_look(stub, lambda: stub.touch(only_name(stub)))
     assert main(words("s3://b/root", tmp_path)) == 143
     assert len(stub.asked("DELETE")) == 2
     assert stub.jobs == {}
 
 
 def test_a_trainjob_that_changes_at_every_look_ends_the_pod_all_the_same(stub, tmp_path, capfd):
-    stop_after_first_look(stub, lambda: stub.touch(only_name(stub)))
+    def change() -> None:
+        stub.touch(only_name(stub))
+
+    stop_after_first_look(stub, change, change)
     assert main(words("s3://b/root", tmp_path)) == 143
     assert len(stub.asked("DELETE")) == 5
-    assert "is not deleted: " in (log := capfd.readouterr().err)
+    assert "may remain: " in (log := capfd.readouterr().err)
     assert "changed 5 times while it was to be deleted" in log
+
+
+def test_a_pod_that_is_stopped_does_not_ask_a_slow_api_for_ever(stub, tmp_path, monkeypatch, capfd):
+    """Each answer takes 0.4 s, so that the third does not come in time."""
+    monkeypatch.setattr(on_nodes, "SECONDS_TO_DELETE", 1.0, raising=False)
+    asked = []
+
+    def change() -> None:
+        stub.touch(only_name(stub))
+
+    def be_slow() -> None:
+        change()
+        stub.is_away = lambda: asked.append(time.sleep(0.4)) is not None
+
+    stop_after_first_look(stub, be_slow, change)
+    assert main(words("s3://b/root", tmp_path)) == 143
+    assert len(asked) <= 3
+    assert "may remain: " in capfd.readouterr().err
+    assert len(stub.jobs) == 1
+
+
+def test_a_pod_that_is_stopped_before_it_adopts_deletes_the_trainjob_of_a_dead_attempt(
+    stub, tmp_path, monkeypatch, capfd
+):
+    given = words("s3://b/root", tmp_path)
+    leave_behind(stub, given)
+    monkeypatch.setenv("HOSTNAME", SECOND)
+    with after(stub, is_look, stop):
+        assert main(given) == 143
+    assert stub.asked("PATCH") == []
+    assert stub.jobs == {}
+    log = capfd.readouterr().err
+    assert "goes on with TrainJob" not in log
+    assert "is deleted" in log
+
+
+def test_a_pod_that_is_stopped_before_it_adopts_leaves_the_trainjob_of_a_later_one(
+    stub, tmp_path, capfd
+):
+    given = words("s3://b/root", tmp_path)
+    leave_behind(stub, given)
+    adopt(stub)
+    with after(stub, is_look, stop):
+        assert main(given) == 143
+    assert stub.asked("DELETE") == []
+    assert goes_on(stub) in capfd.readouterr().err.splitlines()[-2]
+
+
+def test_a_pod_that_is_stopped_leaves_a_different_trainjob(stub, tmp_path, monkeypatch, capfd):
+    leave_behind(stub, words("s3://b/root", tmp_path))
+    monkeypatch.setenv("HOSTNAME", SECOND)
+    with after(stub, is_look, stop):
+        assert main(words("s3://b/root", tmp_path, "--seed", "1")) == 143
+    assert stub.asked("DELETE") == []
+    assert "has a different TrainJob" in capfd.readouterr().err
+
+
+def test_a_pod_that_is_stopped_before_it_creates_does_not_claim_a_deletion(
+    stub, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(api.Kubernetes, "create_train_job", lambda *_: stop())
+    assert main(words("s3://b/root", tmp_path)) == 143
+    log = capfd.readouterr().err
+    assert "does not exist" in log
+    assert "is deleted" not in log
 
 
 def test_a_trainjob_that_names_no_follower_any_more_is_left_alone(stub, tmp_path):
@@ -173,26 +249,26 @@ def test_a_trainjob_that_names_no_follower_any_more_is_left_alone(stub, tmp_path
 def leave_to(stub: TrainerStub, given: list[str], pod: str, monkeypatch) -> None:
     """Let the attempt of this pod end, as another one adopts its TrainJob; `pod` is the next."""
     stub.statuses = [{}, {}, {}, status("Failed")]
-    with after(stub, lambda request: request.path.endswith("/pods"), lambda: adopt(stub, THIRD)):
+    with after(stub, lambda request: request.path.endswith("/pods"), lambda: adopt(stub)):
         assert main(given) == 1
     monkeypatch.setenv("HOSTNAME", pod)
 
 
 def test_a_trainjob_that_changes_while_it_is_adopted_is_read_again(stub, tmp_path, monkeypatch):
     given = words("s3://b/root", tmp_path)
-    leave_to(stub, given, SECOND, monkeypatch)
+    leave_to(stub, given, THIRD, monkeypatch)
     stub.statuses = [{}, {}, {}, status("Failed")]
     with after(stub, is_look, lambda: stub.touch(only_name(stub))):
         assert main(given) == 1
     assert len(stub.asked("PATCH")) == 2
-    assert follower(stub) == named(SECOND)
+    assert follower(stub) == named(THIRD)
 
 
 def test_a_failed_trainjob_that_another_attempt_has_replaced_is_not_deleted(
     stub, tmp_path, monkeypatch
 ):
     given = words("s3://b/root", tmp_path)
-    leave_to(stub, given, SECOND, monkeypatch)
+    leave_to(stub, given, THIRD, monkeypatch)
 
     def replace() -> None:
         stub.jobs[only_name(stub)]["metadata"]["uid"] = "another"
@@ -203,12 +279,12 @@ def test_a_failed_trainjob_that_another_attempt_has_replaced_is_not_deleted(
         assert main(given) == 1
     assert len(stub.asked("DELETE")) == 1  # and it was refused
     assert stub.jobs[only_name(stub)]["metadata"]["uid"] == "another"
-    assert follower(stub) == named(SECOND)
+    assert follower(stub) == named(THIRD)
 
 
 def test_a_trainjob_that_another_attempt_creates_at_once_is_adopted(stub, tmp_path, monkeypatch):
     given = words("s3://b/root", tmp_path)
-    leave_to(stub, given, SECOND, monkeypatch)
+    leave_to(stub, given, THIRD, monkeypatch)
     monkeypatch.setattr(on_nodes, "SECONDS_UNTIL_GONE", 5.0)
     kept = dict(stub.jobs)
 
@@ -222,7 +298,54 @@ def test_a_trainjob_that_another_attempt_creates_at_once_is_adopted(stub, tmp_pa
     with after(stub, lambda request: request.method == "DELETE", create):
         assert main(given) == 1
     assert stub.jobs[only_name(stub)]["metadata"]["uid"] == "another"
+    assert follower(stub) == named(THIRD)
+
+
+@pytest.mark.parametrize("in_one_second", [False, True])
+def test_an_earlier_pod_that_wakes_leaves_a_replaced_trainjob_to_the_later_one(
+    stub, tmp_path, monkeypatch, in_one_second
+):
+    """In one second, the greater uid is the later one."""
+    if in_one_second:
+        monkeypatch.setattr(trainer_stub, "CREATED", dict.fromkeys(trainer_stub.CREATED, "2026"))
+    given = words("s3://b/root", tmp_path)
+    stub.statuses = [status("Failed")]
+    assert main(given) == 1
+    kept = dict(stub.jobs)
+
+    def replace() -> None:
+        stub.jobs.update(kept)
+        metadata = stub.jobs[only_name(stub)]["metadata"]
+        del metadata["deletionTimestamp"]
+        metadata["uid"] = "another"
+        adopt(stub)
+
+    stub.statuses = [status("Failed"), {}, {}, {}, status("Failed")]
+    with after(stub, lambda request: request.method == "DELETE", replace):
+        assert main(given) == 1
+    assert messages.TERMINATION_LOG.read_text() == f"train_san: {goes_on(stub)}"
     assert follower(stub) == named(SECOND)
+    assert stub.asked("PATCH") == []
+
+
+def test_an_earlier_pod_leaves_a_failed_trainjob_of_a_later_one(stub, tmp_path, monkeypatch):
+    given = words("s3://b/root", tmp_path)
+    monkeypatch.setenv("HOSTNAME", SECOND)
+    stub.statuses = [status("Failed")]
+    assert main(given) == 1
+    monkeypatch.setenv("HOSTNAME", POD_NAME)
+    assert main(given) == 1
+    assert messages.TERMINATION_LOG.read_text() == f"train_san: {goes_on(stub)}"
+    assert stub.asked("DELETE") == []
+
+
+def test_a_trainjob_whose_annotation_has_no_time_is_adopted(stub, tmp_path, monkeypatch):
+    given = words("s3://b/root", tmp_path)
+    leave_behind(stub, given)
+    stub.touch(only_name(stub), **{FOLLOWER: named(SECOND).rpartition("/")[0]})
+    stub.statuses = [{}, {}, status("Failed")]
+    assert main(given) == 1
+    assert follower(stub) == named(POD_NAME)
 
 
 def while_fetching(monkeypatch, do) -> None:
@@ -268,7 +391,8 @@ def test_outputs_stay_for_an_attempt_that_adopts_before_they_are_deleted(
 
     monkeypatch.setattr(on_nodes, "write_executor_output", write_and_adopt)
     assert main(words(root, tmp_path)) == 0
-    assert stub.asked("DELETE") == []
+    assert len(stub.asked("DELETE")) == 1  # and it was refused
+    assert follower(stub) == named(SECOND)
     assert open_storage(scratch(stub, root)).stat("model/weights.safetensors")
     assert f"{scratch(stub, root)} stays: {goes_on(stub)}" in capfd.readouterr().err
 

@@ -424,7 +424,7 @@ def test_a_pod_that_is_stopped_while_the_api_is_away_ends_all_the_same(stub, tmp
 
     threading.Thread(target=stop, daemon=True).start()
     assert main(words("s3://b/root", tmp_path)) == 143
-    assert "is not deleted: cannot reach the Kubernetes API" in capfd.readouterr().err
+    assert "may remain: cannot reach the Kubernetes API" in capfd.readouterr().err
 
 
 def test_the_token_is_read_for_every_request(stub, tmp_path):

@@ -34,6 +34,7 @@ from components.process.messages import log_to_stderr, os_error_message
 from components.process.signals import STOP_SIGNALS, Terminated, raise_terminated, signal_handler
 from components.storage.outputs import write_executor_output
 from components.storage.places import open_storage
+from components.storage.store import Stat
 from components.storage.transfer import delete_artifact, fetch_artifact, fetch_file
 from san_core.checked_json import read_json
 
@@ -113,7 +114,9 @@ def _run(
     )
     follower = Follower(kubernetes, job.name, Attempt.of_pod(pod), job.request)
     try:
-        end = _run_to_its_end(kubernetes, job, follower, is_there=lambda: _has_outputs(step, job))
+        end = _run_to_its_end(
+            kubernetes, job, follower, is_there=lambda: _are_there(step, _list_outputs(step, job))
+        )
     except (Terminated, KeyboardInterrupt):
         _delete_at_once(follower)
         raise
@@ -124,8 +127,9 @@ def _run(
     if not end.is_complete:
         return _hand_on_failure(step, job, end)
     written = {name: Path(values[name]) for name in job.outputs}
-    _fetch(step, job, written)
-    _check_fetched(kubernetes, step, job, follower)
+    listed = _list_outputs(step, job)
+    _fetch(step, job, {name: written[name] for name in written if listed[name]})
+    _check_fetched(kubernetes, step, job, follower, listed)
     write_executor_output(executor_input, written)
     _clean_up(step, job, follower)
     return 0
@@ -247,16 +251,21 @@ def _hand_on_failure(step: Step, job: TrainJob, end: End) -> int:
     return write_failure(step.__name__, end.message, status=end.status)
 
 
-def _has_outputs(step: Step, job: TrainJob) -> bool:
-    """Whether all outputs exist that the step always writes."""
-    needed = [p.name for p in step_parameters(step) if p.is_output and p.is_required]
-    return all(_is_there(step, job, name) for name in needed)
+def _list_outputs(step: Step, job: TrainJob) -> dict[str, list[Stat]]:
+    """The objects of each output, by its name; of an output that does not exist, none."""
+    return {name: _list_output(step, job, name) for name in job.outputs}
 
 
-def _is_there(step: Step, job: TrainJob, name: str) -> bool:
+def _list_output(step: Step, job: TrainJob, name: str) -> list[Stat]:
     if name in _files(step):
-        return open_storage(job.scratch).stat(name) is not None
-    return not open_storage(job.outputs[name]).is_empty()
+        found = open_storage(job.scratch).stat(name)
+        return [found] if found else []
+    return open_storage(job.outputs[name]).list()
+
+
+def _are_there(step: Step, listed: Mapping[str, Sequence[Stat]]) -> bool:
+    """Whether all outputs exist that the step always writes."""
+    return all(listed[p.name] for p in step_parameters(step) if p.is_output and p.is_required)
 
 
 def _files(step: Step) -> set[str]:
@@ -274,8 +283,6 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
         OSError: one cannot be fetched.
     """
     for name, path in written.items():
-        if not _is_there(step, job, name):  # an optional one
-            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if name in _files(step):
             fetch_file(job.outputs[name], path)
@@ -285,19 +292,30 @@ def _fetch(step: Step, job: TrainJob, written: Mapping[str, Path]) -> None:
     log.info("fetched %s", job.scratch)
 
 
-def _check_fetched(kubernetes: Kubernetes, step: Step, job: TrainJob, follower: Follower) -> None:
-    """Check that nobody else can have deleted outputs while they were fetched.
+def _check_fetched(
+    kubernetes: Kubernetes,
+    step: Step,
+    job: TrainJob,
+    follower: Follower,
+    listed: Mapping[str, Sequence[Stat]],
+) -> None:
+    """Check that the outputs were whole while they were fetched.
+
+    They were if this attempt still follows the TrainJob, as attempts delete outputs after their
+    TrainJob. If it is gone, or the API is unavailable, the outputs must be as they were listed.
+
+    listed: the outputs before they were fetched.
 
     Raises:
         AdoptedError: another attempt follows the TrainJob, and deletes the outputs in its time.
-        KubernetesError: another attempt has deleted the outputs, or the API refuses.
+        KubernetesError: outputs are missing or have changed, or the API refuses.
     """
     try:
         follower.check(kubernetes.get_train_job(job.name))
     except (NotFoundError, UnavailableError) as error:
-        if not _has_outputs(step, job):
+        if not _are_there(step, listed) or _list_outputs(step, job) != listed:
             raise KubernetesError(
-                f"the outputs at {job.scratch} were deleted while they were fetched"
+                f"outputs at {job.scratch} are missing, or changed while they were fetched"
             ) from error
 
 

@@ -10,7 +10,9 @@ import pytest
 from components.__main__ import main
 from components.nodes import api, on_nodes
 from components.process import messages
+from components.storage import retry
 from components.storage.places import open_storage
+from components.storage.transfer import delete_artifact
 from tests.components.nodes.pod import attempt, words
 from tests.components.nodes.test_on_nodes import leave_behind, put_outputs
 from tests.servers import trainer_stub
@@ -397,20 +399,58 @@ def test_outputs_stay_for_an_attempt_that_adopts_before_they_are_deleted(
     assert f"{scratch(stub, root)} stays: {goes_on(stub)}" in capfd.readouterr().err
 
 
+# What happens to outputs, and whether they count although nothing tells who follows.
+CHANGES = {
+    "nothing": (lambda _: None, True),
+    "a deletion": (lambda storage: delete_artifact(f"{storage.uri}/model"), False),
+    "a deletion in progress": (lambda storage: storage.delete("model/recipe.json"), False),
+    "another writing": (lambda storage: storage.put_bytes("model/recipe.json", b"{ }"), False),
+}
+
+
 @pytest.mark.s3
-@pytest.mark.parametrize("has_outputs", [True, False])
-def test_outputs_of_a_trainjob_that_is_gone_count_only_if_they_are_still_there(
-    stub, s3, tmp_path, monkeypatch, has_outputs
+@pytest.mark.parametrize("is_gone", [True, False])
+@pytest.mark.parametrize("what", CHANGES)
+def test_outputs_of_a_trainjob_that_is_gone_or_out_of_reach_count_only_if_they_have_not_changed(
+    stub, s3, tmp_path, monkeypatch, what, is_gone
 ):
     root = f"{s3}/root"
     stub.on_create, stub.statuses = put_outputs, [status("Complete")]
+    monkeypatch.setattr(api, "PATIENCE", retry.Backoff(total=0.01, first=0.01))
+    change, do_count = CHANGES[what]
 
     def clean_up() -> None:
-        stub.jobs.clear()
-        if not has_outputs:
-            open_storage(scratch(stub, root)).delete("losses")
+        if is_gone:
+            stub.jobs.clear()
+        else:
+            stub.is_away = lambda: True
+        change(open_storage(scratch(stub, root)))
 
     while_fetching(monkeypatch, clean_up)
-    assert main(words(root, tmp_path)) == (0 if has_outputs else 1)
-    told = f"train_san: the outputs at {scratch(stub, root)} were deleted while they were fetched"
-    assert messages.TERMINATION_LOG.read_text() == ("" if has_outputs else told)
+    assert main(words(root, tmp_path)) == (0 if do_count else 1)
+    told = messages.TERMINATION_LOG.read_text()
+    assert told == ("" if do_count else changed(stub, root))
+
+
+@pytest.mark.s3
+def test_outputs_that_are_deleted_before_they_are_listed_do_not_count(
+    stub, s3, tmp_path, monkeypatch
+):
+    root = f"{s3}/root"
+    stub.on_create, stub.statuses = put_outputs, [status("Complete")]
+    run = on_nodes._run_to_its_end
+
+    def run_and_clean_up(*given, **more):
+        end = run(*given, **more)
+        stub.jobs.clear()
+        open_storage(scratch(stub, root)).delete("losses")
+        return end
+
+    monkeypatch.setattr(on_nodes, "_run_to_its_end", run_and_clean_up)
+    assert main(words(root, tmp_path)) == 1
+    assert messages.TERMINATION_LOG.read_text() == changed(stub, root)
+
+
+def changed(stub: TrainerStub, root: str) -> str:
+    where = scratch(stub, root)
+    return f"train_san: outputs at {where} are missing, or changed while they were fetched"

@@ -125,10 +125,9 @@ _DEMO = Recipe(
 )
 
 # The demo's network, trained longer: for several hundred rendered identities on a CPU. It has the
-# parts of strong baselines that gained most in equal CPU time (san_core/README.md). In equal CPU
-# time a start as the encoder of a generator gained most. Texture losses on top of it lost: in every
-# batch most of the gain, in every fourth batch, a quarter more CPU time an epoch, the least of all
-# that were measured (tests/README.md).
+# parts of strong baselines whose mean gain was highest in equal CPU time (san_core/README.md). A
+# start as the encoder of a generator gained too. Texture losses lost against that start, in every
+# fourth batch less than in every batch (tests/README.md).
 _SYNTHETIC = dataclasses.replace(
     _DEMO,
     embedding="bnneck",

@@ -515,7 +515,7 @@ def test_table_shows_every_question(tmp_path):
     text = table.results_table(measured(tmp_path))
     for head in (
         "| `hard`, equal CPU time (32 epochs of the baseline) |",
-        "| `hard`, training of the start counted |",
+        "| `hard`, training of SAN-PG or of the control's start counted |",
         "| trained on `normal`, equal CPU time |",
         "| `hard`, 16 epochs each |",
         "| `hard`, 40 people to train on |",

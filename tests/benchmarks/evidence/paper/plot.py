@@ -67,7 +67,9 @@ def _colour(name: str) -> str:
 def _draw_time(axes: Axes, kept: RowsFile) -> None:
     """The baseline over its CPU time; arms at theirs, and at that with their start's on top."""
     budgets = (EQUAL_EPOCHS, EQUAL_TIME, *(plan.COUNTED.format(share) for share in plan.SHARES))
-    groups = [rows for budget in budgets if (rows := rows_of(kept, BASELINE, budget))]
+    groups = [rows_of(kept, BASELINE, budget) for budget in budgets]
+    seeds = max(map(len, groups))
+    groups = [rows for rows in groups if rows and len(rows) == seeds]
     points = sorted((mean_seconds(rows), 100 * mean_score(rows)) for rows in groups)
     if points:
         axes.plot(*zip(*points, strict=True), "o-", color="black", label=ARMS[BASELINE].words)

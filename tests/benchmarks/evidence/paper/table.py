@@ -78,7 +78,8 @@ def _counted_table(kept: RowsFile) -> Iterator[str]:
                 continue
             if first:
                 yield (
-                    f"| `{HARD}`, training of the start counted | baseline in the same time | "
+                    f"| `{HARD}`, training of SAN-PG or of the control's start counted | "
+                    "baseline in the same time | "
                     "mAP | gain in mAP, 95 % interval |"
                 )
                 yield "|---|---|---|---|"
@@ -218,7 +219,8 @@ def _times_sentence(kept: RowsFile) -> Iterator[str]:
         yield (
             "CPU time is that of training and of generating textures. Arms with * start from or "
             f"learn from a network whose training, {seconds[-1]:.0f} CPU seconds, is not counted. "
-            "Arms with † start as the generator that ships, whose training is not counted anywhere."
+            "Arms with † start as the generator that ships, and it makes all textures; its "
+            "training is not counted anywhere."
         )
     base = rows_of(kept, BASELINE)
     strayed = [

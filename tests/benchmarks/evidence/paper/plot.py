@@ -83,7 +83,7 @@ def _draw_time(axes: Axes, kept: RowsFile) -> None:
             seconds += [seconds[0] + taken / share for share in reversed(plan.SHARES)]
         words = f"{ARMS[name].words}{table.mark(ARMS[name])}"
         axes.plot(seconds, [score] * len(seconds), "o:", color=f"C{number}", label=words)
-    axes.set_xlabel(f"CPU seconds at {HARD}; dotted: plus a quarter, all of the start's (*)")
+    axes.set_xlabel(f"CPU seconds at {HARD}; dotted: with 1/4 or all of the start's (*)")
     axes.set_ylabel("mAP, %")
     if axes.lines:
         _draw_legend(axes, columns=1)

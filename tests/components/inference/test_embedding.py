@@ -1,6 +1,7 @@
 """Images of a set on their way into a network."""
 
 import gc
+import shutil
 import tracemalloc
 from types import SimpleNamespace
 
@@ -71,6 +72,7 @@ def test_what_embeds_a_set_holds_no_image_of_it_but_the_queries_that_a_page_show
     assert main(with_flags(command, features=str(tmp_path / "features"), splits="query")) == 0
     monkeypatch.setattr(kept, "decoded_batches", counting)
     monkeypatch.setattr(search, "QUERIES_SHOWN", 2)
-    words = ["search", "--model", tiny.model, "--gallery", tiny.reid, "--query", tiny.reid]
+    gallery = shutil.copytree(tiny.reid, tmp_path / "gallery")  # whose features nobody has kept
+    words = ["search", "--model", tiny.model, "--gallery", str(gallery), "--query", tiny.reid]
     assert main([*words, "--output", str(tmp_path / "found")]) == 0
     assert held == [0, 2, 2]

@@ -169,8 +169,10 @@ def _run_parsed_step(
     read = [values[p.name] for p in declared if p.is_input and values[p.name] is not None]
     settings = {p.name: values[p.name] for p in declared if p.artifact is None}
     read += [path_or_uri(place.uri) for place in read_places(settings, step.__name__)]
-    for p in outgoing:
+    for number, p in enumerate(outgoing):
         _check_output(values[p.name], read, is_file=_is_file_artifact(p))
+        for other in outgoing[:number]:
+            _check_apart(values[other.name], values[p.name], f"{other.flag} and {p.flag}")
     for p in declared:
         if p.name in STORE_PARAMETERS:
             _check_store_outside(
@@ -291,7 +293,26 @@ def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: 
         transfer.check_uri_replaceable(output, is_file=is_file)
     else:
         _check_no_overlap(output, [Path(place) for place in inputs if not is_remote(str(place))])
-        outputs.check_replaceable(output, is_file=is_file)
+        check = outputs.check_page_replaceable if is_file else outputs.check_replaceable
+        check(output)
+
+
+def _check_apart(one: Path | str, other: Path | str, flags: str) -> None:
+    """Two outputs must not replace each other, nor lie in each other.
+
+    Raises:
+        ValueError: they do.
+    """
+    if is_remote(str(one)) != is_remote(str(other)):
+        return
+    if is_remote(str(one)):
+        first, second = _path_in_server(str(one)), _path_in_server(str(other))
+        overlap = first.startswith(second) or second.startswith(first)
+    else:
+        paths = real_path(Path(one)), real_path(Path(other))
+        overlap = any(a.is_relative_to(b) for a, b in (paths, paths[::-1]))
+    if overlap:
+        raise ValueError(f"outputs {flags} must not contain each other: {one} and {other}")
 
 
 def _check_no_overlap_in_buckets(output: str, inputs: Sequence[str]) -> None:
@@ -319,11 +340,16 @@ def _check_no_overlap(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
-    """A store must not lie in what is read, nor in what is replaced when it is written.
+    """A store must be a folder, and not lie in what is read, nor in what a step replaces.
 
     Raises:
-        ValueError: it does.
+        ValueError: it does, or it is a file or below one.
     """
+    if store and not is_remote(store):
+        path = real_path(local_path(store))
+        there = next(at for at in (path, *path.parents) if at.exists())
+        if not there.is_dir():
+            raise ValueError(f"{flag} {store}: {there} is a file; a folder is needed")
     for place in map(str, places):
         if is_remote(store) and is_remote(place):
             is_inside = _path_in_server(store).startswith(_path_in_server(place))

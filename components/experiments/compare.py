@@ -18,7 +18,7 @@ from components.experiments.settings import value_in_words
 from components.process.machine import shell_command
 from components.process.messages import os_error_message, printable
 from components.runner.store import Store
-from components.storage.outputs import check_replaceable, write_file
+from components.storage.outputs import check_page_replaceable, write_file
 from components.storage.places import written_path
 from san_core.checked_json import read_json_file
 
@@ -74,7 +74,7 @@ def run_compare(words: Sequence[str]) -> int:
         output = runs / f"compare-{called}.html"
         if options.output is not None:
             output = written_path(options.output, option="--output", kind="file")
-        check_replaceable(output, is_file=True)
+        check_page_replaceable(output)
         groups = seed_groups([_find_run(runs, name) for name in names])
         _write_comparison(groups, output)
         with Store.of_runs(runs).locked():

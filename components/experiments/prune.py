@@ -120,6 +120,8 @@ def run_prune(words: Sequence[str]) -> int:
     """The command `prune`; returns the exit status."""
     parser = prune_parser()
     options = parser.parse_args(words)
+    if options.at == "":
+        parser.error("--at is empty; give a folder or a URI")
     if options.at and "steps" in (options.what or ()):
         parser.error("--what steps applies to the store of local runs, not to --at")
     if not options.at and "nodes" in (options.what or ()):

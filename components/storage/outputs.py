@@ -71,6 +71,21 @@ def check_replaceable(path: Path, *, is_file: bool = False) -> None:
         raise ValueError(f"{path} is a folder that no step has written; name another, or empty it")
 
 
+def check_page_replaceable(path: Path) -> None:
+    """Check that a page or a JSON file replaces at most another one.
+
+    Raises:
+        ValueError: as `check_replaceable`; or there is a file of another kind, such as a picture.
+    """
+    check_replaceable(path, is_file=True)
+    if not path.exists():
+        return
+    with path.open("rb") as content:
+        start = content.read(64)
+    if start and not start.lstrip().startswith((b"<", b"{", b"[")):
+        raise ValueError(f"{path} is no page and no JSON that a step has written; name another")
+
+
 def _folder_is_written_by_step(folder: Path) -> bool:
     def read(name: str) -> bytes:
         with suppress(OSError, ValueError):

@@ -820,6 +820,41 @@ def test_output_in_what_a_parameter_names_is_refused(tmp_path, capsys, words):
     assert [file.name for file in own.iterdir()] == ["body.npz"]
 
 
+@pytest.mark.parametrize("page", ["report/report.json", "report", "scores.json"])
+def test_outputs_that_would_replace_each_other_are_refused(tiny, tmp_path, capsys, page):
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path)
+    places = {"report": "report", "scores": "scores.json", "report_page": page}
+    command = with_flags(command, **{name: str(tmp_path / at) for name, at in places.items()})
+    assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--report-page" in line
+    assert "must not contain each other" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["photograph.jpg", "photograph.jpg/states"])
+def test_checkpoint_that_cannot_be_a_folder_is_refused_before_training(
+    tiny, tmp_path, capsys, place
+):
+    photograph = tmp_path / "photograph.jpg"
+    photograph.write_bytes(b"\xff\xd8\xff")
+    command = with_outputs_in(step_command("train_san", tiny), tmp_path / "out")
+    assert main(with_flags(command, checkpoint=str(tmp_path / place))) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{photograph} is a file; a folder is needed")
+
+
+@pytest.mark.parametrize("flag", ["report_page", "scores"])
+def test_file_that_no_step_has_written_is_not_replaced(tiny, tmp_path, capsys, flag):
+    photograph = tmp_path / "photograph.jpg"
+    photograph.write_bytes(b"\xff\xd8\xff")
+    command = with_outputs_in(step_command("evaluate", tiny), tmp_path / "out")
+    assert main(with_flags(command, **{flag: str(photograph)})) == 1
+    told = f"{photograph} is no page and no JSON that a step has written; name another"
+    assert told in capsys.readouterr().err
+    assert photograph.read_bytes() == b"\xff\xd8\xff"
+
+
 @pytest.mark.parametrize("place", ["", "/shards", "/.."])
 def test_output_in_an_input_or_around_it_is_refused(tiny, tmp_path, capsys, place):
     copy = tmp_path / "around" / "reid"

@@ -230,6 +230,7 @@ def test_damaged_manifest_stops_everything_and_is_named(tmp_path, capsys, is_in_
     [
         (["--what", "steps", "--at", "/x"], "--what steps applies to the store of local runs"),
         (["--what", "nodes"], "--what nodes needs --at, the pipeline root on Kubeflow"),
+        (["--at", ""], "--at is empty; give a folder or a URI"),
         (["--at", "ftp://x"], "is neither a folder nor a file:///"),
         (["--yes", "maybe"], "invalid boolean value: 'maybe'"),
     ],

@@ -288,11 +288,12 @@ def _check_output(output: Path | str, inputs: Sequence[Path | str], *, is_file: 
     Raises:
         ValueError: it would replace something else.
     """
+    for place in inputs:
+        if _overlap(output, place):
+            raise ValueError(f"output {output} and input {place} must not contain each other")
     if isinstance(output, str):
-        _check_no_overlap_in_buckets(output, [str(place) for place in inputs])
         transfer.check_uri_replaceable(output, is_file=is_file)
     else:
-        _check_no_overlap(output, [Path(place) for place in inputs if not is_remote(str(place))])
         check = outputs.check_page_replaceable if is_file else outputs.check_replaceable
         check(output)
 
@@ -303,40 +304,24 @@ def _check_apart(one: Path | str, other: Path | str, flags: str) -> None:
     Raises:
         ValueError: they do.
     """
-    if is_remote(str(one)) != is_remote(str(other)):
-        return
-    if is_remote(str(one)):
-        first, second = _path_in_server(str(one)), _path_in_server(str(other))
-        overlap = first.startswith(second) or second.startswith(first)
-    else:
-        paths = real_path(Path(one)), real_path(Path(other))
-        overlap = any(a.is_relative_to(b) for a, b in (paths, paths[::-1]))
-    if overlap:
+    if _overlap(one, other):
         raise ValueError(f"outputs {flags} must not contain each other: {one} and {other}")
 
 
-def _check_no_overlap_in_buckets(output: str, inputs: Sequence[str]) -> None:
-    for uri in filter(is_remote, inputs):
-        one, other = _path_in_server(output), _path_in_server(uri)
-        if one.startswith(other) or other.startswith(one):
-            raise ValueError(f"output {output} and input {uri} must not contain each other")
+def _overlap(one: Path | str, other: Path | str) -> bool:
+    """Whether two places are the same, or one lies in the other."""
+    if is_remote(str(one)) != is_remote(str(other)):
+        return False
+    if is_remote(str(one)):
+        uris = _path_in_server(str(one)), _path_in_server(str(other))
+        return uris[0].startswith(uris[1]) or uris[1].startswith(uris[0])
+    paths = real_path(Path(one)), real_path(Path(other))
+    return paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0])
 
 
 def _path_in_server(uri: str) -> str:
     """Where a URI leads in its server; s3:// and minio:// may be the same one."""
     return uri.partition("://")[2].strip("/") + "/"
-
-
-def _check_no_overlap(output: Path, inputs: Sequence[Path]) -> None:
-    """Writing an output must not destroy what is read, nor write into it.
-
-    Raises:
-        ValueError: the output is an input, or one lies in the other.
-    """
-    for path in inputs:
-        wrote, reads = real_path(output), real_path(path)
-        if wrote.is_relative_to(reads) or reads.is_relative_to(wrote):
-            raise ValueError(f"output {output} and input {path} must not contain each other")
 
 
 def _check_store_outside(store: str, places: Sequence[Path | str], flag: str) -> None:
